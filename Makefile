@@ -69,7 +69,6 @@ lint: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python docs/write_flags.py
-	$(BIN)/python docs/write_memory.py
 
 # uv inside the environment: a minute where pip takes ten.
 .venv/ready: requirements/uv.txt requirements/train.txt requirements/embeddings.txt requirements/search.txt requirements/img2dataset.txt requirements/dev.txt

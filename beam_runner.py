@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
-import re
-import site
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
 
 from alignset import stoppable
-from alignset.pipeline.command_line import ended, was_interrupted, without_package
+from alignset.pipeline.command_line import (
+    ended,
+    plain_reason,
+    was_interrupted,
+    without_package,
+)
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
+from alignset.pipeline.runs.worker_environment import find_sources
 from alignset.pipeline.shown_texts import on_one_line
 
 NAME = "beam_runner.py"
 STOPPED = "stopped; the same command goes on from the last finished shard"
 
+# What stays until the process ends: threads of Beam may still fail when a run is over.
+_LASTING = ExitStack()
+atexit.register(_LASTING.close)
 # glibc's numbers of what `mallopt` sets (malloc.h), and how its environment variables name it.
 _ALLOCATOR = {
     "MALLOC_ARENA_MAX": (-8, 1),
@@ -41,16 +49,6 @@ def _keep_memory() -> None:
             os.environ[name] = str(value)  # for worker processes
 
 
-def _find_sources() -> None:
-    """Lets worker processes import alignset from any folder, as this process does."""
-    here = str(Path(stoppable.__file__).resolve().parents[1])
-    # On PYTHONPATH an installed package of the name of a standard module would hide that.
-    if here in map(os.path.realpath, [*site.getsitepackages(), site.getusersitepackages()]):
-        return
-    there = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([here, *filter(None, there)]))
-
-
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags.
 
@@ -59,14 +57,14 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     """
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _keep_memory()
-    _find_sources()
+    find_sources()
     try:
         with quick_imports(argv):
             from alignset.pipeline.options import make_command, read_flags
 
             flags = read_flags(argv, name)  # --help ends here, before what takes a second
             from alignset.pipeline.run import run
-            from alignset.pipeline.runs.worker_logs import plain_worker_logs
+            from alignset.pipeline.runs.worker_logs import plain_logs
     except UsageError as error:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2
@@ -80,12 +78,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     logging.getLogger().setLevel(level or "WARNING")
     logging.getLogger("alignset").setLevel(level or "INFO")  # our own progress
     logging.getLogger("alignset.shards").setLevel(level or "WARNING")  # one line tells of all
-    if not level:
-        plain_worker_logs()
-    for part in ("common", "worker"):  # they log a traceback of what is raised here all the same
-        logging.getLogger(f"apache_beam.runners.{part}").setLevel(level or "CRITICAL")
+    _LASTING.enter_context(plain_logs())
     try:
-        run(make_command(flags))
+        run(make_command(flags), show=print)
     except UsageError as error:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2
@@ -98,19 +93,16 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     return 0
 
 
-def _last_line(error: BaseException | None) -> str:
+def _last_line(error: BaseException) -> str:
     if os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
         traceback.print_exception(error)
-    lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
     if was_interrupted(error):
         return STOPPED
-    # Beam adds the step, and what comes from another process has its type before it.
-    line = re.sub(r" ?\[while running '[^']*'\]", "", lines[-1]).strip()
-    line = re.sub(r"^(?:\w+\.)+\w+Error: ", "", line)
+    line = plain_reason(error)
     if "--output" in line:  # it says itself what to do
-        return f"failed: {on_one_line(line)}"
+        return f"failed: {line}"
     hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
-    return f"failed: {on_one_line(line)} ({hint})"
+    return f"failed: {line} ({hint})"
 
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:

@@ -1,11 +1,61 @@
-"""The namespace: alignset.pipeline, alignset.transforms and alignset.train.
+"""The Python API, and the namespace of alignset.pipeline, alignset.transforms and alignset.train.
 
-In a clone these are folders at the top level, which the path of this package includes. An installed
-wheel has them in this folder.
+    dataset = alignset.curate(input="pairs.parquet", output="OUT", min_image_side=300)
+
+Each name below is imported when it is first used, since Beam takes a second. docs/python.md
+describes them.
+
+In a clone the packages are folders at the top level, which the path of this one includes. An
+installed wheel has them in this folder.
 """
 
+from __future__ import annotations
+
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignset.curation import curate as curate
+    from alignset.dataset import Dataset as Dataset
+    from alignset.dataset import Sample as Sample
+    from alignset.pipeline.errors import FailedRunError as FailedRunError
+    from alignset.pipeline.errors import TooLittleKeptError as TooLittleKeptError
+    from alignset.pipeline.errors import UsageError as UsageError
+    from alignset.steps import FetchImages as FetchImages
+    from alignset.steps import FilterTexts as FilterTexts
+    from alignset.steps import FindCopies as FindCopies
+    from alignset.transforms.pages.find_pairs import FindPairs as FindPairs
+    from alignset.transforms.pages.http_pages import Page as Page
+    from alignset.transforms.pages.page_files import PageFiles as PageFiles
 
 _FOLDER = Path(__file__).resolve().parent
 if not (_FOLDER / "pipeline").is_dir():
     __path__.append(str(_FOLDER.parent))
+
+_MODULES = {
+    "curate": "curation",
+    "Dataset": "dataset",
+    "Sample": "dataset",
+    "FailedRunError": "pipeline.errors",
+    "TooLittleKeptError": "pipeline.errors",
+    "UsageError": "pipeline.errors",
+    # Steps for pipelines of others, and what goes in.
+    "Page": "transforms.pages.http_pages",
+    "PageFiles": "transforms.pages.page_files",
+    "FindPairs": "transforms.pages.find_pairs",
+    "FilterTexts": "steps",
+    "FetchImages": "steps",
+    "FindCopies": "steps",
+}
+__all__ = [*_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'alignset' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"alignset.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -78,17 +78,11 @@ COPY (
 """
 
 
-def connect_pairs(corpus: str) -> duckdb.DuckDBPyConnection:
-    """Reads the corpus and takes its texts apart."""
+def connect(corpus: str) -> duckdb.DuckDBPyConnection:
+    """Reads the corpus, takes its texts apart and counts the n-grams."""
     connection = duckdb.connect(config={"threads": THREADS})
     connection.execute("SET preserve_insertion_order = false")
     connection.execute(PAIRS, [corpus])
-    return connection
-
-
-def connect(corpus: str) -> duckdb.DuckDBPyConnection:
-    """As `connect_pairs`, and counts the n-grams."""
-    connection = connect_pairs(corpus)
     connection.execute(NGRAMS)
     return connection
 

@@ -40,7 +40,7 @@ http {{
   types {{ image/jpeg jpg; }}
   client_body_temp_path temp; proxy_temp_path temp; fastcgi_temp_path temp;
   uwsgi_temp_path temp; scgi_temp_path temp;
-  server {{ listen 127.0.0.1:{port} backlog=1024; root {root}; limit_rate {rate}; }}
+  server {{ listen 127.0.0.1:{port} backlog=1024; root {root}; }}
 }}
 """
 
@@ -109,19 +109,18 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 
 @contextmanager
-def serve(photos: Path, folder: Path, rate: int = 0) -> Iterator[str]:
+def serve(photos: Path, folder: Path) -> Iterator[str]:
     """Serves a folder of photographs while the context lasts; gives the server's URL.
 
     Args:
       folder: for nginx's own files.
-      rate: bytes a second of each answer, of which the first second's come at once; 0: any.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     user = f"user {getpass.getuser()};" if getpass.getuser() == "root" else ""
     config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(user=user, port=port, root=photos, rate=rate))
+    config.write_text(_CONFIG.format(user=user, port=port, root=photos))
     command = [find_nginx(), "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
     server = subprocess.Popen(command)
     try:

@@ -29,18 +29,19 @@ PACKAGES = ("apache-beam", "numpy", "numba", "pyarrow")
 class Measured:
     """Parts on 2 vCPU, Python 3.11; CPU in us a pair, sizes in bytes.
 
-    All CPU is that of a Xeon with AVX-512.
+    All CPU is that of a Xeon with AVX-512. Programs that are not in this folder were run once:
+    see notes.md.
     """
 
     # text_parts.py at 4 million
     first_reading_us: float = 1.07  # decode .27, measure .45, n-grams .12, blocks .10, rest .13
     counting_us: float = 0.14  # n-grams .06, distinct pairs .05, frequent ones .03
     # Look-ups .25, reasons and rows .18, write .49: .92 in process, and with the two others (2.13)
-    # what growth.py has at 12.4 million: 27.1 CPU-s less 1.1 of start are 2.10. Elsewhere the
+    # what text_plane.py has at 12.4 million: 27.1 CPU-s less 1.1 of start are 2.10. Elsewhere the
     # input is read and measured again.
     second_reading_us: float = 1.64
-    cores_used: float = 1.78  # growth.py at 12.4 million: 27.1 CPU-s in 15.3 s on 2 cores
-    start_s: float = 1.1  # growth.py: a run over 1000 pairs
+    cores_used: float = 1.78  # text_plane.py at 12.4 million: 27.1 CPU-s in 15.3 s on 2 cores
+    start_s: float = 1.1  # text_plane.py: a run over 1000 pairs
     plan_us: float = 1.19  # group_memory.py --buckets=8 --plan: 30.0 CPU-s, without it 20.5
     element_us: float = 193.0  # group_memory.py, 8 million: 64 to 256 buckets, 187 thousand more
     language_us: float = 16.8  # language.py: 59,391 captions a second
@@ -59,7 +60,7 @@ class Measured:
     plan_row_bytes: float = 46.7  # shuffle_sizes.py, 8 million: 211 MB of the plan
     # group_memory.py: 1233 MiB with two groups of 63 MiB at once, 1427 with two of 126
     base_mib: float = 1039.0
-    floor_mib: float = 1001.0  # growth.py: the most of 0.5 to 12.4 million pairs
+    floor_mib: float = 1001.0  # text_plane.py: the most of 0.5 to 12.4 million pairs
     memory_per_group: float = 1.54
     vocabulary_mib: float = 1025.0  # HashSet.open of 100 M hashes: 763 mapped, 256 of index
     # web.py --urls=100000 --seed=3 --ours=--max_unsafe_score=1: 103.0 CPU-s for 95,071 images of

@@ -1,10 +1,13 @@
 """The text rules over a synthetic corpus: ours, as a whole process, against DuckDB's.
 
   python benchmarks/text_plane.py [--pairs=2000000] [--repeats=3]
+  python benchmarks/text_plane.py --pairs=500000,1000000,2000000,4000000,8000000,12400000 \
+    --duckdb_pairs=2000000,12400000 --repeats=1 --plot=docs/growth.svg
 
 Both read the same Parquet file, keep the same pairs (checked each time) and write them to Parquet;
 ours also writes every dropped pair with its reason. DuckDB runs on 2 threads. The vocabulary's size
 is chosen next to --vocabulary_share of the pairs so that no tie is cut, since ties go by our hash.
+The time a pair is that of the whole process, start included, over the number of pairs.
 """
 
 import argparse
@@ -12,16 +15,27 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import duckdb
 import duckdb_rules
+import matplotlib
 from measured import Usage, run_measured
 from results import print_results
 from text_corpus import write_corpus
 
+from demo.text_rules import Numbers, judge, pair_identity
+
 ROOT = Path(__file__).resolve().parent.parent
+SIDES = {"duckdb": ("DuckDB", "#c8553d"), "ours": ("alignset", "#0b6e4f")}
+MAX_PEAK_GIB = 2
+MOST_CHECKED = 10_000  # kept pairs, by the rules in plain Python
+Run = dict[str, Any]
 
 
 def corpus_of(folder: Path, pairs: int) -> Path:
@@ -48,10 +62,6 @@ def our_command(corpus: Path, out: Path, size: int) -> list[str]:
     return [sys.executable, runner, f"--input={corpus}", f"--output={out}", *flags]
 
 
-def duckdb_command(corpus: Path, out: Path, size: int) -> list[str]:
-    return [sys.executable, duckdb_rules.__file__, str(corpus), str(out), str(size)]
-
-
 def count_kept(ours: Path, theirs: Path) -> int:
     """How many pairs both kept.
 
@@ -69,6 +79,20 @@ def count_kept(ours: Path, theirs: Path) -> int:
 def count_ours(ours: Path) -> int:
     """How many pairs we kept, where nothing is there to compare them with."""
     return duckdb.sql(f"SELECT count(*) FROM '{ours / 'pairs/*.parquet'}'").fetchall()[0][0]
+
+
+def check_by_rules(corpus: Path, size: int, ours: Path) -> None:
+    """Compares what we kept with the rules written out in plain Python; of few pairs.
+
+    Raises:
+      RuntimeError: they differ.
+    """
+    rows = duckdb.sql(f"SELECT url, caption FROM '{corpus}'").fetchall()
+    outcomes = judge(rows, Numbers(vocabulary_size=size))
+    wanted = {pair for pair, reasons in outcomes.items() if None in reasons}
+    kept = duckdb.sql(f"SELECT url, caption FROM '{ours / 'pairs/*.parquet'}'").fetchall()
+    if wanted != {pair_identity(row) for row in kept}:
+        raise RuntimeError(f"the rules keep {len(wanted)} pairs of {corpus}, and we {len(kept)}")
 
 
 def measure(
@@ -93,12 +117,15 @@ def measure(
         for repeat in range(repeats):
             line = f"run {repeat + 1} of {corpus.stem}:"
             if against_duckdb:
-                command = duckdb_command(corpus, duckdb_out, size)
+                arguments = [str(corpus), str(duckdb_out), str(size)]
+                command = [sys.executable, duckdb_rules.__file__, *arguments]
                 theirs.append(run_measured(command, folder / "duckdb.log"))
                 line += f" DuckDB {theirs[-1].wall_s:.2f} s,"
             ours.append(run_measured(our_command(corpus, out, size), folder / "ours.log"))
             print(f"{line} ours {ours[-1].wall_s:.2f} s", file=sys.stderr)
             kept = count_kept(out, duckdb_out) if against_duckdb else count_ours(out)
+            if kept <= MOST_CHECKED:
+                check_by_rules(corpus, size, out)
             shutil.rmtree(out)
     figures: dict[str, float] = {"kept": kept, "vocabulary_size": size, **_medians("ours", ours)}
     if against_duckdb:
@@ -112,47 +139,76 @@ def _medians(side: str, usages: list[Usage]) -> dict[str, float]:
     return {f"{side}_{name}": median(getattr(u, name) for u in usages) for name in fields}
 
 
-def measure_pairs(
-    pairs: int, flags: argparse.Namespace, *, duckdb: bool = True
-) -> dict[str, float]:
-    """`measure` over the corpus of this size."""
+def measure_pairs(pairs: int, flags: argparse.Namespace, *, against_duckdb: bool) -> Run:
+    """`measure` over the corpus of this size, and the us a pair of each side."""
     corpus = corpus_of(flags.cache, pairs)
     size = int(flags.vocabulary_share * pairs)
-    if duckdb:  # only then must no tie be cut
+    if against_duckdb:  # only then must no tie be cut
         size = vocabulary_size(corpus, flags.vocabulary_share, pairs)
-    return {"pairs": pairs, **measure(corpus, size, flags.repeats, against_duckdb=duckdb)}
+    run: Run = measure(corpus, size, flags.repeats, against_duckdb=against_duckdb)
+    for side in SIDES:
+        if f"{side}_wall_s" in run:
+            run[f"{side}_us"] = 1e6 * run[f"{side}_wall_s"] / pairs
+    return {"pairs": pairs, **run}
 
 
-def add_flags(parser: argparse.ArgumentParser, repeats: int) -> None:
-    """The flags that the benchmarks of the text plane share."""
-    parser.add_argument("--repeats", type=int, default=repeats)
-    parser.add_argument("--vocabulary_share", type=float, default=0.5, help="n-grams kept per pair")
-    default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
-    parser.add_argument("--cache", type=Path, default=default, help="a folder for the corpora")
+def table_row(run: Run, side: str) -> Run:
+    return {
+        "side": f"{side}, {run['pairs']:,} pairs",
+        "wall s": run[f"{side}_wall_s"],
+        "CPU s": run[f"{side}_cpu_s"],
+        "peak MiB": run[f"{side}_peak_mib"],
+        "us a pair": run[f"{side}_us"],
+        "kept": run["kept"],
+        "wall / DuckDB's": run["ratio"] if side == "ours" and "ratio" in run else "",
+    }
+
+
+def draw_plot(runs: Sequence[Run], path: Path) -> None:
+    """Time a pair and peak memory over the number of pairs; the same bytes for the same numbers."""
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    style = {"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 9}
+    with matplotlib.rc_context(style):
+        figure, (times, peaks) = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
+        for side, (label, colour) in SIDES.items():
+            have = [run for run in runs if f"{side}_us" in run]
+            pairs = [run["pairs"] / 1e6 for run in have]
+            look = {"color": colour, "marker": "o", "markersize": 4}
+            times.plot(pairs, [run[f"{side}_us"] for run in have], label=label, **look)
+            peaks.plot(pairs, [run[f"{side}_peak_mib"] / 1024 for run in have], **look)
+        peaks.axhline(MAX_PEAK_GIB, color="#777777", linestyle=":", linewidth=1)
+        for axes, title in ((times, "time a pair, us"), (peaks, "peak of a process, GiB")):
+            axes.set(title=title, xlabel="million pairs", ylim=(0, None), xlim=(0, None))
+            axes.spines[["top", "right"]].set_visible(False)
+        times.legend(frameon=False)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", default="2000000", help="how many; several with commas between")
-    add_flags(parser, repeats=3)
+    parser.add_argument("--duckdb_pairs", help="the sizes that DuckDB runs too; all by default")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--vocabulary_share", type=float, default=0.5, help="n-grams kept per pair")
+    parser.add_argument("--plot", type=Path, help="an SVG file of time a pair and peak memory")
+    default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
+    parser.add_argument("--cache", type=Path, default=default, help="a folder for the corpora")
     flags = parser.parse_args()
-    # Compiles the kernels where that has not been done, so that no run waits for it.
-    measure_pairs(1000, flags)
-    runs = [measure_pairs(int(size), flags) for size in flags.pairs.split(",")]
-    rows = [
-        {
-            "side": f"{side}, {run['pairs']:,} pairs",
-            "wall s": run[f"{side}_wall_s"],
-            "CPU s": run[f"{side}_cpu_s"],
-            "peak MiB": run[f"{side}_peak_mib"],
-            "kept": run["kept"],
-            "wall / DuckDB's": run["ratio"] if side == "ours" else 1.0,
-        }
-        for run in runs
-        for side in ("duckdb", "ours")
-    ]
+    sizes = [int(size) for size in flags.pairs.split(",")]
+    compared = sizes
+    if flags.duckdb_pairs is not None:
+        compared = [int(size) for size in flags.duckdb_pairs.split(",") if size]
+    # Few enough to be checked by the rules in plain Python; compiles the kernels, too.
+    measure_pairs(1000, flags, against_duckdb=True)
+    runs = [measure_pairs(size, flags, against_duckdb=size in compared) for size in sizes]
+    rows = [table_row(run, side) for run in runs for side in SIDES if f"{side}_us" in run]
     figures = {"benchmark": "text_plane", "repeats": flags.repeats, "runs": runs}
     print_results(rows, figures, ("duckdb", "apache-beam", "numpy", "numba", "pyarrow"))
+    if flags.plot:
+        draw_plot(runs, flags.plot)
 
 
 if __name__ == "__main__":

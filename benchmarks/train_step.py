@@ -52,7 +52,6 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     from alignset.train.data.inputs import to_inputs
     from alignset.train.data.position import Position
     from alignset.train.model.dual_encoder import DualEncoder, compile_towers, new_align
-    from alignset.train.model.kernels import kernels_of
     from alignset.train.optim.guarded_step import GuardedStep
     from alignset.train.optim.optimizer import make_optimizer, set_learning_rate
     from alignset.train.runs.allocator import keep_freed_memory
@@ -63,12 +62,8 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     torch.manual_seed(0)
     numbers, gpu = settings(flags, optimizer), 0 if flags.device == "cuda" else None
     prepare_device(torch.device(flags.device), numbers.precision)
-    model = DualEncoder(
-        new_align(numbers, VOCABULARY),
-        numbers,
-        batch_size=numbers.batch_size,
-        kernels=kernels_of(flags.device, compiled=flags.compile),
-    )
+    align = new_align(numbers, VOCABULARY)
+    model = DualEncoder(align, numbers, batch_size=numbers.batch_size)
     model.to(flags.device).to(memory_format=torch.channels_last).train()
     if flags.compile:
         compile_towers(model.align)

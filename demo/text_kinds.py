@@ -7,7 +7,7 @@ from itertools import islice
 from demo import phrases
 from demo.photos import PHOTOS, VARIANTS
 from demo.site import Row, Site
-from demo.truth import kept_text
+from demo.text_rules import kept_text
 
 
 def _another_image(site: Site, query: str) -> str:

@@ -11,6 +11,8 @@ import argparse
 import json
 import shutil
 import sys
+from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +21,7 @@ import pyarrow.parquet as pq
 from demo import image_kinds, text_kinds
 from demo.scene_files import add_scenes
 from demo.site import FULL, SMALL, Row, Site
-from demo.truth import TextRules, kept_text, text_reasons
+from demo.text_rules import Numbers, corpus_of, judge, kept_text, pair_identity
 
 TEXT_REASONS = {
     *("malformed_pair", "duplicate_pair", "wrong_language", "too_few_words", "too_many_words"),
@@ -54,10 +56,11 @@ def build(
     for name in ("site", "eval"):
         shutil.rmtree(directory / name, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
-    site = Site(directory, port, SMALL if small else FULL, seed)
-    for add_kind in KINDS:
-        add_kind(site)
-    vocabulary_size = check_against_rules(site)
+    with ProcessPoolExecutor() as pool:
+        site = Site(directory, port, SMALL if small else FULL, seed, pool)
+        for add_kind in KINDS:
+            add_kind(site)
+        vocabulary_size = check_against_rules(site)
     site.rng.shuffle(site.rows)
     _write_tables(directory, site.rows)
     flags = {
@@ -71,22 +74,28 @@ def build(
 
 def check_against_rules(site: Site) -> int:
     """The vocabulary's size. Raises where a row was made for another reason than it falls for."""
-    texts = {kept_text(row.caption) for row in site.rows} - {""}
+    texts = {kept_text(row.caption or "") for row in site.rows} - {""}
     site.languages.detect(texts)
     unsure = [text for text in texts if not site.languages.is_sure(text)]
     if unsure:
         raise ValueError(f"texts of doubtful language: {unsure[:5]}")
-    english = {text: site.languages.is_english(text) for text in texts}
-    rules = TextRules(max_texts_per_image=site.plan.max_texts_per_image)
-    reasons, vocabulary_size = text_reasons([(r.url, r.caption) for r in site.rows], english, rules)
-    wrong = [
-        (row, by_rules)
-        for row, by_rules in zip(site.rows, reasons, strict=True)
-        if by_rules != (row.reason if row.reason in TEXT_REASONS else None)
-    ]
+    rows = [(row.url, row.caption) for row in site.rows]
+    ngrams = corpus_of(rows, "en", site.languages.language_of).ngrams
+    vocabulary_size = sum(count > 1 for count in ngrams.values())
+    numbers = Numbers(
+        language="en",
+        max_texts_per_image=site.plan.max_texts_per_image,
+        vocabulary_size=vocabulary_size,
+    )
+    wanted: dict[tuple[str, str] | None, Counter[str | None]] = defaultdict(Counter)
+    for row in site.rows:
+        pair = pair_identity((row.url, row.caption))
+        wanted[pair][row.reason if row.reason in TEXT_REASONS else None] += 1
+    outcomes = judge(rows, numbers, language_of=site.languages.language_of)
+    wrong = [(p, wanted[p], reasons) for p, reasons in outcomes.items() if reasons != wanted[p]]
     if wrong:
         raise ValueError(
-            f"{len(wrong)} rows fall for another reason than they were made for: {wrong[:5]}"
+            f"{len(wrong)} pairs fall for another reason than they were made for: {wrong[:5]}"
         )
     return vocabulary_size
 

@@ -1,4 +1,5 @@
-"""Writes docs/flags.md from the dataclasses that the flags come from: `make docs`.
+"""Writes docs/flags.md from the dataclasses that the flags come from, and the table of reasons in
+docs/shard_format.md from the catalogue of rules: `make docs`.
 
 `python docs/write_flags.py --check` fails where the page is not current.
 """
@@ -17,9 +18,17 @@ from alignset.train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa
 from alignset.train.classify.settings import ClassifySettings  # noqa: E402
 from alignset.train.presets import PRESETS  # noqa: E402
 from alignset.train.settings import Settings  # noqa: E402
+from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS  # noqa: E402
+from alignset.transforms.rules.given import (  # noqa: E402
+    AFTER_RUN,
+    OF_FAILED_IMAGE_RULES,
+    OF_FAILED_TEXT_RULES,
+)
 
 TINY = {Settings: PRESETS["tiny"], ClassifySettings: CLASSIFY_PRESETS["tiny"]}
 PAGE = ROOT / "docs" / "flags.md"
+REASONS_PAGE = ROOT / "docs" / "shard_format.md"
+HEAD_OF_REASONS = "| step | reason | the pair was dropped because | detail |\n|---|---|---|---|\n"
 BEGIN = """\
 # Flags
 
@@ -83,14 +92,27 @@ def page() -> str:
     return "".join([*parts, FROM_IMG2DATASET, peers])
 
 
+def reasons() -> str:
+    """docs/shard_format.md with the reasons out of the catalogue of rules."""
+    before, head, rest = REASONS_PAGE.read_text().partition(HEAD_OF_REASONS)
+    after = rest[rest.index("\n\n") :]
+    failed = (OF_FAILED_TEXT_RULES, OF_FAILED_IMAGE_RULES)
+    entries = (*OF_TEXTS, *OF_IMAGES, *failed, *AFTER_RUN)
+    lines = [f"| `{e.step}` | `{e.reason}` | {e.means} | {e.detail} |" for e in entries]
+    return before + head + "\n".join(lines) + after
+
+
 def main() -> int:
-    current = page()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(current)
-    elif not PAGE.exists() or PAGE.read_text() != current:
-        print("docs/flags.md is not current: make docs writes it", file=sys.stderr)
-        return 1
-    return 0
+    check, stale = "--check" in sys.argv[1:], []
+    for path, current in ((PAGE, page()), (REASONS_PAGE, reasons())):
+        if path.exists() and path.read_text() == current:
+            continue
+        stale.append(path.name)
+        if not check:
+            path.write_text(current)
+    if check and stale:
+        print(f"docs/{', docs/'.join(stale)}: not current; make docs writes it", file=sys.stderr)
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":

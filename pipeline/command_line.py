@@ -4,6 +4,7 @@ flags, and end, alike."""
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -67,6 +68,14 @@ def without_package(error: ModuleNotFoundError) -> str:
         ".venv/bin/python (make demo makes it), or pip install --require-hashes -r "
         "requirements/base.txt"
     )
+
+
+def plain_reason(error: BaseException) -> str:
+    """The last line of an error, without what Beam adds to it."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    # Beam adds the step, and what comes from another process has its type before it.
+    line = re.sub(r" ?\[while running '[^']*'\]", "", lines[-1]).strip()
+    return on_one_line(re.sub(r"^(?:\w+\.)+\w+Error: ", "", line))
 
 
 def was_interrupted(error: BaseException | None) -> bool:

@@ -29,7 +29,7 @@ from alignset.transforms.corpus.count_pairs import (
     ReadSplit,
 )
 from alignset.transforms.corpus.count_spread import add_spreads
-from alignset.transforms.corpus.judge_batch import Blocking, TextRules
+from alignset.transforms.corpus.judge_batch import Blocking
 from alignset.transforms.corpus.judge_pairs import JudgePairs
 from alignset.transforms.corpus.vocabulary import BuildVocabulary
 from alignset.transforms.corpus.write_hash_sets import WriteHashSets
@@ -95,7 +95,7 @@ def curate_texts(
     Args:
       vocabulary: what to filter with in place of this corpus's own.
     """
-    rules, job, blocks = command.rules, command.job, places.blocks
+    job = command.job
     skip_broken = job.on_broken_input == "skip"
     read = partial(read_split, batch_rows=job.batch_rows, skip_broken=skip_broken)
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
@@ -103,9 +103,43 @@ def curate_texts(
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
     spread = spread | "CheckReader" >> beam.ParDo(CheckWorker())
 
+    judged, corpus, rows_read = judge_texts(
+        numbered, spread, read, command, places, buckets, vocabulary
+    )
+    result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
+    if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
+        result["shards"] = plan_shards(pipeline, judged, job, places)
+    sums = {
+        "rows_read": (rows_read, sum),
+        "counts": (judged["counts"], add_counts),
+        "broken": (judged["broken"], sum_up),
+        "images_per_text": (corpus.images_per_text, add_spreads),
+        "texts_per_image": (corpus.texts_per_image, add_spreads),
+    }
+    pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
+
+
+def judge_texts(
+    numbered: beam.PCollection,
+    spread: beam.PCollection,
+    read: ReadSplit,
+    command: Command,
+    places: Places,
+    buckets: int,
+    vocabulary: HashFile | None = None,
+) -> tuple[Any, CorpusSets, beam.PCollection]:
+    """Counts over all pairs, then judges each.
+
+    Args:
+      numbered: (number, split), read by `read`. spread: the same, wherever there is a worker.
+
+    Returns:
+      the outputs of `JudgePairs`, what the counts found, and how many rows each split has.
+    """
+    rules, blocks = command.rules, places.blocks
     counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=not vocabulary)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
-    corpus = _corpus(pipeline, counted, pairs, rules, places, buckets, vocabulary)
+    corpus = _corpus(numbered.pipeline, counted, pairs, rules, places, buckets, vocabulary)
     repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judged = (
         {
@@ -118,28 +152,17 @@ def curate_texts(
         | "CheckJudge" >> beam.ParDo(CheckWorker())
         | _judge_pairs(read, corpus.paths, command, places)
     )
-    result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
-    if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
-        result["shards"] = _planned(pipeline, judged, job, places)
-    sums = {
-        "rows_read": (counted["read"], sum),
-        "counts": (judged["counts"], add_counts),
-        "broken": (judged["broken"], sum_up),
-        "images_per_text": (corpus.images_per_text, add_spreads),
-        "texts_per_image": (corpus.texts_per_image, add_spreads),
-    }
-    pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
+    return judged, corpus, counted["read"]
 
 
 def _judge_pairs(
     read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
 ) -> JudgePairs:
-    rules = command.rules
     blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
     return JudgePairs(
         read=read,
         blocks=places.blocks,
-        rules=TextRules(rules.min_words, rules.max_words, rules.min_language_score),
+        rules=command.rules.run_rules,
         sets=sets,
         out=places.out,
         work=places.work.path,
@@ -148,7 +171,7 @@ def _judge_pairs(
     )
 
 
-def _planned(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> beam.PCollection:
+def plan_shards(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> beam.PCollection:
     """A singleton, the shards that the kept pairs are planned into, as in `TextSummary`."""
     view = beam.pvalue.AsIter(judged["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
@@ -164,7 +187,7 @@ def _planned(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> 
     return planned | "Planned" >> beam.combiners.ToDict()
 
 
-class _CorpusSets(NamedTuple):
+class CorpusSets(NamedTuple):
     """What the counts found, each a singleton.
 
     Fields:
@@ -188,7 +211,7 @@ def _corpus(
     places: Places,
     buckets: int,
     vocabulary: HashFile | None,
-) -> _CorpusSets:
+) -> CorpusSets:
     frequent = pairs["partners"] | FindFrequent(
         buckets, rules.max_images_per_text, rules.max_texts_per_image
     )
@@ -209,7 +232,7 @@ def _corpus(
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
     spreads = frequent["text_spread"], frequent["image_spread"]
-    return _CorpusSets(paths, summary, file, *spreads)
+    return CorpusSets(paths, summary, file, *spreads)
 
 
 def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:

@@ -24,7 +24,6 @@ from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.build_shard import ShardSettings
 from alignset.transforms.shards.failed_fetches import FindFailingHosts
-from alignset.transforms.shards.measure_images import ImageRules
 from alignset.transforms.shards.near_duplicates import CountNearDuplicates
 from alignset.transforms.shards.plan_shards import claim_path
 from alignset.transforms.shards.shard_progress import finished_shards
@@ -55,21 +54,8 @@ def curate_images(
       shards: the numbers of those to write. earlier: of others of the set, which hold something.
       unsafe_model: what scores the images, as workers find it; None where nothing does.
     """
-    measure = measure_of(command.overlap) if evaluation.files or evaluation.index else None
-    index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
-    settings = _shard_settings(command, unsafe_model, places.blocklists)
-    stats = (
-        numbers
-        | "SpreadShards" >> beam.Reshuffle()
-        | "CheckWriter" >> beam.ParDo(CheckWorker(deciding(command.resize.exact_resize)))
-        | WriteShards(
-            ShardWriter(places.work.plan, places.out, settings, places.fence, measure),
-            evaluation=index["place"],
-            given_out=numbers if gives_out_at_start(command.beam) else None,
-            min_ram=MIN_RAM if is_dataflow(command) else "",
-        )
-    )
+    stats, index = write_shards(numbers, evaluation, command, places, unsafe_model)
     holding = stats | "Holding" >> beam.FlatMap(_holding)
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
@@ -83,6 +69,35 @@ def curate_images(
     }
     summary = WriteSummary(places.work.image_summary, ImageSummary, values, _sums(stats))
     pipeline | "ImageSummary" >> summary
+
+
+def write_shards(
+    numbers: beam.PCollection,
+    evaluation: Evaluation,
+    command: Command,
+    places: Places,
+    unsafe_model: UnsafeModel | None,
+) -> tuple[beam.PCollection, dict[str, beam.PCollection]]:
+    """Fetches, measures, judges and writes the shards of some numbers.
+
+    Returns:
+      their `ShardStats`, and the singletons `place` and `sets` of the evaluation images.
+    """
+    measure = measure_of(command.overlap) if evaluation.files or evaluation.index else None
+    index = evaluation_index(numbers.pipeline, evaluation, command, places)
+    settings = _shard_settings(command, unsafe_model, places.blocklists)
+    stats = (
+        numbers
+        | "SpreadShards" >> beam.Reshuffle()
+        | "CheckWriter" >> beam.ParDo(CheckWorker(deciding(command.resize.exact_resize)))
+        | WriteShards(
+            ShardWriter(places.work.plan, places.out, settings, places.fence, measure),
+            evaluation=index["place"],
+            given_out=numbers if gives_out_at_start(command.beam) else None,
+            min_ram=MIN_RAM if is_dataflow(command) else "",
+        )
+    )
+    return stats, index
 
 
 def run_images(
@@ -154,19 +169,12 @@ def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable
 def _shard_settings(
     command: Command, unsafe_model: UnsafeModel | None, blocklists: Blocklists
 ) -> ShardSettings:
-    rules = command.rules
-    of_images = ImageRules(
-        min_side=rules.min_image_side,
-        max_aspect=rules.max_image_aspect,
-        min_evaluation_distance=rules.min_evaluation_distance,
-        max_unsafe_score=rules.max_unsafe_score,
-    )
     forget, how = command.job.forget_blocked, (command.fetch, command.resize)
-    thumbnails = command.job.thumbnails
-    return ShardSettings(of_images, *how, unsafe_model, blocklists, forget, thumbnails)
+    rules, thumbnails = command.rules.run_rules, command.job.thumbnails
+    return ShardSettings(rules, *how, unsafe_model, blocklists, forget, thumbnails)
 
 
-def _evaluation_index(
+def evaluation_index(
     pipeline: beam.Pipeline, evaluation: Evaluation, command: Command, places: Places
 ) -> dict[str, beam.PCollection]:
     """Singletons: the place of the index of evaluation images, or "", and its sets."""

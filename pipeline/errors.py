@@ -1,4 +1,4 @@
-"""Errors that end a command with one line instead of a traceback."""
+"""Errors that end a command with one line, and that the Python API raises."""
 
 
 class UsageError(Exception):
@@ -7,3 +7,7 @@ class UsageError(Exception):
 
 class TooLittleKeptError(Exception):
     """A run that has ended and kept nothing, or almost nothing; says why and what to do."""
+
+
+class FailedRunError(Exception):
+    """A run that has failed, which the same call resumes; says why, and its cause is the error."""

@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import Rules
-from alignset.transforms.columns.thresholds import OF_IMAGES
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.pairs.languages import ENGLISH
+from alignset.transforms.rules.catalogue import OF_IMAGES, limits
+from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
+from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
 
 class _Needless(NamedTuple):
@@ -35,7 +38,6 @@ _OF_IMAGES = (
     # The card names the contact, and pages have wishes too.
     *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
-    *OF_IMAGES,
     *("eval_images", "samples_per_shard", "holdout", "unsafe_model"),
     *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
@@ -45,7 +47,7 @@ _OF_SIZE = (
     *("image_size", "resize_only_if_bigger", "upscale_interpolation", "downscale_interpolation"),
 )
 _OF_LANGDETECT = ("min_unsure_language_score", "min_langdetect_probability")
-_OF_LANGUAGE = ("min_language_score", *_OF_LANGDETECT)
+_OF_LANGUAGE = (MIN_LANGUAGE_SCORE.name, *_OF_LANGDETECT)
 
 
 class Chosen(NamedTuple):
@@ -60,7 +62,10 @@ class Chosen(NamedTuple):
 
 def _needless(chosen: Chosen) -> Iterator[_Needless]:
     if chosen.job.text_only:
-        yield _Needless(_OF_IMAGES, "--text_only fetches no image", "leave --text_only out")
+        of_images = tuple(limit.name for limit in limits(OF_IMAGES))
+        yield _Needless(
+            (*_OF_IMAGES, *of_images), "--text_only fetches no image", "leave --text_only out"
+        )
     yield from _needless_to_resize(chosen.resize.resize_mode)
     yield from _needless_to_compare(chosen)
     yield from _needless_to_score(chosen)
@@ -88,7 +93,7 @@ def _needless_to_resize(mode: str) -> Iterator[_Needless]:
 def _needless_to_compare(chosen: Chosen) -> Iterator[_Needless]:
     overlap = chosen.overlap
     if not chosen.job.eval_images and not overlap.eval_index:  # which alone may be an index
-        flags = ("min_evaluation_distance", *_names(OverlapSettings))
+        flags = (MIN_EVALUATION_DISTANCE.name, *_names(OverlapSettings))
         yield _Needless(flags, "there are no evaluation images", "give --eval_images=NAME=PATH")
     elif overlap.overlap_measure != "embedding":
         why = f"--overlap_measure={overlap.overlap_measure} has no model"
@@ -99,10 +104,15 @@ def _needless_to_compare(chosen: Chosen) -> Iterator[_Needless]:
 def _needless_to_score(chosen: Chosen) -> Iterator[_Needless]:
     if not chosen.job.unsafe_model:
         why = "--unsafe_model= scores no image"
-        yield _Needless(("max_unsafe_score",), why, "give an --unsafe_model")
-    if chosen.rules.max_unsafe_score >= 1:
+        yield _Needless((MAX_UNSAFE_SCORE.name,), why, "give an --unsafe_model")
+    if MAX_UNSAFE_SCORE.is_off(chosen.rules.max_unsafe_score):
         why = "--max_unsafe_score=1 scores no image"
         yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
+
+
+def is_of_images(flag: str) -> bool:
+    """Whether a flag concerns images alone."""
+    return flag in _OF_IMAGES
 
 
 def needless_flag(named: Collection[str], chosen: Chosen) -> str | None:

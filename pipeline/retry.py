@@ -17,16 +17,16 @@ import pyarrow as pa
 
 from alignset.pipeline.curate import Places
 from alignset.pipeline.curate_images import curate_images, run_images
+from alignset.pipeline.documents.retry_closing import close_retry
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.options import Command
-from alignset.pipeline.report.progress import ImageProgress, say
-from alignset.pipeline.report.retry_closing import close_retry
-from alignset.pipeline.report.scoring_cost import scoring_cost
+from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.documents import Funnel
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import FailingHosts, RetryPlan
+from alignset.pipeline.scoring_cost import scoring_cost
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed

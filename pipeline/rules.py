@@ -1,128 +1,57 @@
-"""Every threshold of the paper, in one place. Flags are named after these fields.
+"""The flags of the rules, out of their catalogue, and those that only language and blocklists have.
 
 Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 """
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import field, make_dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignset.transforms.pairs.languages import ENGLISH, LANGUAGES, LanguageRule
+from alignset.transforms.rules.catalogue import LIMITS, RULES
+from alignset.transforms.rules.custom import RuleFile
+from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
+from alignset.transforms.rules.rule import IMAGES, Limit
+from alignset.transforms.rules.run_rules import RunRules
 
-# With --decontaminate_only: what drops nothing.
-OPEN = {
-    "language": "",
-    "min_words": 0,
-    "max_words": 1_000_000_000,
-    "max_images_per_text": 1_000_000_000,
-    "max_texts_per_image": 1_000_000_000,
-    "vocabulary_size": 1_000_000_000_000,
-    "min_image_side": 0,
-    "max_image_aspect": 1e9,
-    "max_unsafe_score": 1.0,
-}
-REPORTED = {"unwished": "report"}  # with it too
+REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside OPEN
 
 
-@dataclass(frozen=True)
-class Rules:
+class _Checked:
     """Which pairs are kept. `min_x` and `max_x` name the kept range."""
 
-    language: str = field(
-        default="en", metadata={"help": "language of the alt-text, ISO 639-1; empty keeps all"}
-    )
-    min_language_score: float = field(
-        default=0.5,
-        metadata={"help": "of the language against the strongest other, 0 to 1, at least"},
-    )
-    min_unsure_language_score: float = field(
-        default=0.49,
-        metadata={
-            "help": "a score from here to min_language_score leaves it to langdetect; "
-            "not of English"
-        },
-    )
-    min_langdetect_probability: float = field(
-        default=0.9, metadata={"help": "of the language, where it is left to langdetect, at least"}
-    )
-    min_words: int = field(default=3, metadata={"help": "unigrams in the alt-text, at least"})
-    max_words: int = field(default=20, metadata={"help": "unigrams in the alt-text, at most"})
-    max_images_per_text: int = field(
-        default=10, metadata={"help": "images that share an alt-text, at most, or the text goes"}
-    )
-    max_texts_per_image: int = field(
-        default=1000, metadata={"help": "alt-texts of an image, at most, or the image goes"}
-    )
-    vocabulary_size: int = field(
-        default=100_000_000,
-        metadata={"help": "most frequent unigrams and bigrams; a text with any other goes"},
-    )
-    min_image_side: int = field(
-        default=200, metadata={"help": "px; the shorter side must be larger than this"}
-    )
-    max_image_aspect: float = field(
-        default=3.0, metadata={"help": "longer side / shorter side must be smaller than this"}
-    )
-    max_unsafe_score: float = field(
-        default=0.5,
-        metadata={"help": "0 to 1, of a classifier of unsafe images, at most; 1 scores none"},
-    )
-    min_evaluation_distance: float = field(
-        default=-1.0,
-        metadata={
-            "help": "to the nearest evaluation image, at least, in the unit of the measure; "
-            "-1 is the measure's own"
-        },
-    )
+    files: ClassVar[tuple[RuleFile, ...]] = ()  # with the rules of users
 
-    min_blocked_phash_distance: int = field(
-        default=6,
-        metadata={"help": "bits of 64 to the nearest perceptual hash of a blocklist, at least"},
-    )
-    min_blocked_pdq_distance: int = field(
-        default=32, metadata={"help": "bits of 256 to the nearest PDQ of a blocklist, at least"}
-    )
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+        def __init__(self, **values: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
 
     def __post_init__(self) -> None:
         if self.language and self.language not in LANGUAGES:
             raise ValueError(
                 f"language must be one of {', '.join(LANGUAGES)}; got {self.language!r}"
             )
+        for rule in RULES:
+            rule.check(getattr(self, rule.name))
         self._check_language_scores()
         self._check_blocked_distances()
-        for name in ("max_words", "max_images_per_text", "max_texts_per_image", "vocabulary_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be >= 1, or no pair passes; got {getattr(self, name)}"
-                )
-        for name in ("min_words", "min_image_side"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0; got {getattr(self, name)}")
-        if self.min_words > self.max_words:
-            raise ValueError(
-                f"min_words must be <= max_words, or no text passes; "
-                f"got {self.min_words} and {self.max_words}"
-            )
-        self._check_images()
+        for low, high in permutations(LIMITS.values(), 2):
+            if low.measure is high.measure and low.beyond and not high.beyond:
+                self._check_order(low.name, high.name, "image" if low.plane == IMAGES else "text")
 
-    def _check_images(self) -> None:
-        if not self.max_image_aspect > 1:
+    def _check_order(self, low: str, high: str, thing: str) -> None:
+        least, most = getattr(self, low), getattr(self, high)
+        if least > most:
             raise ValueError(
-                f"max_image_aspect must be > 1, or no image passes; got {self.max_image_aspect}"
-            )
-        if not 0 <= self.max_unsafe_score <= 1:
-            raise ValueError(
-                f"max_unsafe_score must be from 0 to 1, where 1 scores no image; "
-                f"got {self.max_unsafe_score}"
-            )
-        if not (0 <= self.min_evaluation_distance <= 64 or self.min_evaluation_distance == -1):
-            raise ValueError(
-                f"min_evaluation_distance must be from 0 to 64, or -1 for the measure's own; "
-                f"got {self.min_evaluation_distance}"
+                f"{low} must be <= {high}, or no {thing} passes; got {least} and {most}"
             )
 
     def _check_language_scores(self) -> None:
-        scores = ("min_language_score", "min_unsure_language_score", "min_langdetect_probability")
-        for name in scores:
+        for name in ("min_unsure_language_score", "min_langdetect_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1; got {getattr(self, name)}")
         if self.language == ENGLISH:
@@ -140,6 +69,11 @@ class Rules:
                 raise ValueError(f"{name} must be from 0 to {bits}; got {getattr(self, name)}")
 
     @property
+    def run_rules(self) -> RunRules:
+        """What workers judge by."""
+        return RunRules({rule.name: getattr(self, rule.name) for rule in RULES}, self.files)
+
+    @property
     def language_rule(self) -> LanguageRule:
         """What is asked of an alt-text's language."""
         return LanguageRule(
@@ -148,3 +82,46 @@ class Rules:
             self.min_unsure_language_score,
             self.min_langdetect_probability,
         )
+
+
+def _flag(name: str, default: Any, said: str) -> tuple[str, type, Any]:
+    return name, type(default), field(default=default, metadata={"help": said})
+
+
+def _flags() -> Iterator[tuple[str, type, Any]]:
+    yield _flag("language", "en", "language of the alt-text, ISO 639-1; empty keeps all")
+    for rule in RULES:
+        yield _flag(rule.name, rule.default, rule.help)
+        if rule is MIN_LANGUAGE_SCORE:
+            yield _flag(
+                "min_unsure_language_score",
+                0.49,
+                "a score from here to min_language_score leaves it to langdetect; not of English",
+            )
+            yield _flag(
+                "min_langdetect_probability",
+                0.9,
+                "of the language, where it is left to langdetect, at least",
+            )
+    yield _flag(
+        "min_blocked_phash_distance",
+        6,
+        "bits of 64 to the nearest perceptual hash of a blocklist, at least",
+    )
+    yield _flag(
+        "min_blocked_pdq_distance", 32, "bits of 256 to the nearest PDQ of a blocklist, at least"
+    )
+
+
+if TYPE_CHECKING:
+    Rules = _Checked
+else:
+    Rules = make_dataclass("Rules", _flags(), bases=(_Checked,), frozen=True)
+    Rules.__module__, Rules.__doc__ = __name__, _Checked.__doc__
+
+
+def with_files(files: tuple[RuleFile, ...], limits: Sequence[Limit]) -> type[Rules]:
+    """The flags with those of rules of users behind them."""
+    own = [_flag(limit.name, limit.default, limit.help) for limit in limits]
+    kind = make_dataclass("Rules", own, bases=(Rules,), frozen=True, namespace={"files": files})
+    return kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -15,31 +15,24 @@ from apache_beam.io.filesystems import FileSystems
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images
+from alignset.pipeline.datasets.shortfalls import refuse_if_all_broken, summary_lines, too_little
+from alignset.pipeline.documents.closing import close_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.options import Command
-from alignset.pipeline.report.broken_input import refuse_if_all_broken, render_broken
-from alignset.pipeline.report.closing import close_run
-from alignset.pipeline.report.fetch_report import render_connections, render_failed, render_opt_outs
-from alignset.pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
-from alignset.pipeline.report.history import render_stages
-from alignset.pipeline.report.outcome import too_little
-from alignset.pipeline.report.progress import ImageProgress, be_quiet, say
-from alignset.pipeline.report.progress_text import verb_of
-from alignset.pipeline.report.scoring_cost import scoring_cost
+from alignset.pipeline.progress import ImageProgress, be_quiet, say, verb_of
 from alignset.pipeline.retry import retry_failed
-from alignset.pipeline.runs.documents import BrokenInput, Connections, Funnel
+from alignset.pipeline.runs.documents import Funnel
 from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
 from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
+from alignset.pipeline.scoring_cost import scoring_cost
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
-from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_documents import NearDuplicates
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import DocumentError
 from alignset.transforms.workers.fencing import Fence
@@ -49,8 +42,11 @@ BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pair
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
 
 
-def run(command: Command) -> None:
+def run(command: Command, show: Callable[[str], object]) -> None:
     """Runs a command to its end; a run that was killed goes on where it stopped.
+
+    Args:
+      show: given what `summary_lines` says of a run that has ended.
 
     Raises:
       UsageError: the command cannot be run as it was given.
@@ -94,7 +90,8 @@ def run(command: Command) -> None:
             f"version, or delete {folder.work.path} and start again"
         ) from error
     if funnel is not None:
-        _tell(funnel)
+        for text in summary_lines(funnel):
+            show(text)
         say(f"done: {folder.out}")
         _judge(folder, funnel)
 
@@ -226,23 +223,6 @@ class Run:
         if folder := self.places.blocks.folder:
             with suppress(OSError), ThreadPoolExecutor() as pool:
                 list(pool.map(Path.unlink, Path(folder).iterdir()))
-
-
-def _tell(funnel: Funnel) -> None:
-    print(render_stages(funnel))
-    print(render_vocabulary(funnel.vocabulary))
-    if isinstance(funnel.near_duplicates, NearDuplicates):
-        print(render_near_duplicates(funnel.near_duplicates))
-    if isinstance(funnel.pages, PageCounts):
-        print(render_pages(funnel.pages))
-    if isinstance(funnel.broken_input, BrokenInput):
-        print(render_broken(funnel.broken_input))
-    if funnel.opted_out:
-        print(render_opt_outs(funnel.opted_out))
-    if failed := render_failed(funnel.fetch):
-        print(failed)
-    if isinstance(funnel.fetch.connections, Connections):
-        print(render_connections(funnel.fetch.connections))
 
 
 def _translate(command: Command, source: Input) -> None:

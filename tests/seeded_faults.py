@@ -4,8 +4,9 @@
 
 Each fault of `seeded_faults.toml` changes a copy of the sources, never the sources themselves. The
 tests that it names run over the copy, first those of `make test`, then those of `make test-slow`;
-where none fails, all tests of its folder run. Prints which test files notice it. Ends with 1 where
-a fault is noticed by no test, or only by those of `make test-slow`.
+where none fails, all tests of its folder run. A test file that fails without the fault too does not
+count. Prints which test files notice the fault. Ends with 1 where no test notices a fault, or only
+tests of `make test-slow` do, or where a test file fails without any fault.
 """
 
 from __future__ import annotations
@@ -186,16 +187,35 @@ class Copy:
         self.process.wait()
 
 
-def notice(copy: Copy, fault: Fault, *, all_tests: bool) -> Noticed:
+class Control:
+    """Remembers which test files fail without a fault: their failures say nothing about one."""
+
+    def __init__(self) -> None:
+        self.results: dict[tuple[str, str], bool] = {}
+
+    def without_failing(self, copy: Copy, files: list[str], marker: str) -> list[str]:
+        """Gives the files that pass on the unchanged copy; each of them runs there once."""
+        for file in files:
+            if (file, marker) not in self.results:
+                self.results[file, marker] = bool(copy.failing([file], marker))
+        return [file for file in files if not self.results[file, marker]]
+
+    @property
+    def failing(self) -> list[str]:
+        return sorted({file for (file, _), fails in self.results.items() if fails})
+
+
+def notice(copy: Copy, fault: Fault, control: Control, *, all_tests: bool) -> Noticed:
     """Which tests notice a fault; with `all_tests` the slow ones too where others do."""
     noticed = Noticed(fault)
-    with copy.changed(fault) as kernels:
-        for files in ([f"tests/{name}" for name in fault.tests], [fault.folder]):
-            for target, marker in (("test", "not slow"), ("test-slow", "slow")):
-                if all_tests or not any(noticed.files.values()):
-                    noticed.files[target] = copy.failing(files, marker, kernels)
-            if any(noticed.files.values()):
-                break
+    for files in ([f"tests/{name}" for name in fault.tests], [fault.folder]):
+        for target, marker in (("test", "not slow"), ("test-slow", "slow")):
+            if all_tests or not any(noticed.files.values()):
+                with copy.changed(fault) as kernels:
+                    failing = copy.failing(files, marker, kernels)
+                noticed.files[target] = control.without_failing(copy, failing, marker)
+        if any(noticed.files.values()):
+            break
     return noticed
 
 
@@ -210,14 +230,16 @@ def read_faults(names: Iterable[str] = ()) -> list[Fault]:
     return chosen
 
 
-def run_faults(faults: list[Fault], jobs: int, *, all_tests: bool) -> list[Noticed]:
+def run_faults(
+    faults: list[Fault], control: Control, jobs: int, *, all_tests: bool
+) -> list[Noticed]:
     """Applies each fault to a copy; prints a row for each as it is known."""
     copies: SimpleQueue[Copy] = SimpleQueue()
 
     def one(fault: Fault) -> Noticed:
         copy = copies.get()
         try:
-            noticed = notice(copy, fault, all_tests=all_tests)
+            noticed = notice(copy, fault, control, all_tests=all_tests)
         finally:
             copies.put(copy)
         shown = "; ".join(f"{name}: {' '.join(f) or '-'}" for name, f in noticed.files.items())
@@ -243,7 +265,8 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="run the slow tests of each fault too")
     parser.add_argument("--result", type=Path, help="a JSON file for what was found")
     flags = parser.parse_args()
-    found = run_faults(read_faults(flags.names), flags.jobs, all_tests=flags.all)
+    control = Control()
+    found = run_faults(read_faults(flags.names), control, flags.jobs, all_tests=flags.all)
     if flags.result:
         table = {noticed.fault.name: noticed.files for noticed in found}
         flags.result.write_text(json.dumps(table, indent=1) + "\n")
@@ -255,7 +278,9 @@ def main() -> int:
         print(f"nothing notices: {name}")
     for name in slow:
         print(f"make test does not notice: {name}")
-    return 1 if unnoticed or slow else 0
+    for file in control.failing:
+        print(f"fails without a fault: {file}")
+    return 1 if unnoticed or slow or control.failing else 0
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def test_the_whole_project_is_installed_and_no_more(installed: Installed):
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_curating_is_the_same_from_another_folder(installed: Installed, tmp_path: Path):
     table = pa.table({"url": [f"http://a.org/{n}" for n in range(20)], "caption": TEXTS[:20]})
     pq.write_table(table, tmp_path / "pairs.parquet")
@@ -126,6 +127,7 @@ def foreign(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_user_may_have_modules_of_the_same_names(installed: Installed, foreign: Path):
     (foreign / "pairs.csv").write_text("url,caption\nhttp://a.org/b,a brown dog runs\n")
     flags = ("--input=pairs.csv", "--text_only", "--output=out", "--vocabulary_size=99")
@@ -159,6 +161,7 @@ def test_looking_is_the_same_from_another_folder(installed: Installed, tmp_path:
     assert (tmp_path / "look.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_in_one_line(installed: Installed, tmp_path: Path):
     (tmp_path / "a.csv").write_text("url,caption\nhttp://a.org/b,a dog\n")
     with socket.create_server(("127.0.0.1", 0)) as silent:

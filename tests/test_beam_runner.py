@@ -17,7 +17,6 @@ import pytest
 
 from alignset import beam_runner
 from alignset.pipeline.runs.beam_patches import quick_imports
-from alignset.transforms.columns.reasons import STEP_OF
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.pairs.language import language_score
 from tests.support.command import (
@@ -32,6 +31,7 @@ from tests.support.command import (
 )
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
+from tests.support.rules import STEP_OF
 
 
 def test_every_pair_meets_its_fate(golden: Golden):

@@ -167,6 +167,7 @@ def test_the_status_is_the_commands(start: Start, doing: str, status: int, said:
     assert said or not err
 
 
+@pytest.mark.slow
 def test_its_processes_end_with_it(start: Start):
     child = "say(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']).pid)"
     for more in ("", "; hold_the_lock()"):

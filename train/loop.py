@@ -17,7 +17,6 @@ from alignset.train.data.position import Position
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.validation import HeldOut, Validation
 from alignset.train.model.dual_encoder import DualEncoder, compile_towers, export_model
-from alignset.train.model.kernels import kernels_of
 from alignset.train.optim.guarded_step import GuardedStep
 from alignset.train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
 from alignset.train.runs import processes
@@ -95,9 +94,8 @@ def _make_model(
 ) -> tuple[DualEncoder, PreTrainedTokenizerFast]:
     """As it is before the first step, on the device, and the run's tokenizer."""
     align, tokenizer = start_model(settings, run)
-    kernels = kernels_of(device.type, compiled=settings.compile)
     share = settings.batch_size // processes.count()
-    model = DualEncoder(align, settings, batch_size=share, kernels=kernels)
+    model = DualEncoder(align, settings, batch_size=share)
     model.to(device).to(memory_format=torch.channels_last).train()
     if settings.compile:
         compile_towers(model.align)

@@ -1,8 +1,8 @@
-"""What a training step takes of a GPU's memory, computed before it starts."""
+"""What a training step takes of a device's memory, computed before it starts. No GPU was measured;
+what the towers keep is what torch keeps of them without memory (tests/train/test_memory.py)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from transformers import AlignTextModel, AlignVisionModel
@@ -14,166 +14,107 @@ from alignset.train.model.image_tower import tower_blocks
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
-# What CUDA and cuDNN take, or on a CPU Python with its packages, and what lies between tensors: a
-# guess on a GPU, not measured.
+# CUDA and cuDNN, a guess, or Python with its packages on a CPU; and what lies between tensors.
 _OWN, _GAPS = {"cuda": 2 << 30, "cpu": 3 << 28}, 0.05
-_FLOAT = 4  # bytes
 _WHOSE = {"cuda": "the GPU", "cpu": "each process"}
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of one process."""
+class StepMemory(NamedTuple):
+    """Bytes of one process in a step."""
 
     state: int  # weights, gradients, the optimizer's averages
     activations: int  # what lies between a micro-batch's pass forward and back
-    working: int  # of the operation that takes most
-    batch: int  # of the loss and of all embeddings
-    own: int  # of the process itself
+    working: int  # float32 copies of the largest map in BatchNorm, three at a time
+    batch: int  # the loss's scores of 512 rows with all pairs, and all embeddings
 
-    @property
-    def total(self) -> int:
-        needed = self.state + self.activations + self.working + self.batch
-        return self.own + round((1 + _GAPS) * needed)
+    def total(self, device: str) -> int:
+        return _OWN[device] + round((1 + _GAPS) * sum(self))
 
 
-def memory_needed(settings: Settings, processes: int, device: str = "cuda") -> Memory:
-    """Bytes that each of so many processes needs for one step.
-
-    - State: a float32 weight, its gradient and two averages, 16 bytes a parameter; 4 more while
-      LAMB has the moves of all, or while the towers have their weights in bfloat16. Of a frozen
-      tower the weight alone.
-    - Activations: what each layer keeps for the way back, of a micro-batch. Where they are computed
-      twice, the inputs of all blocks and what the largest block keeps. A frozen tower keeps none.
-    - Working memory: float32 copies of the largest map in BatchNorm, three at a time.
-    - Batch: scores of 512 rows with all pairs, and the embeddings of all pairs.
-
-    Args:
-      settings: with what follows the device decided (`Settings.on`).
-      device: "cuda" or "cpu".
-    """
-    image_tower = _image_tower(settings.image_tower)
-    text_tower = _text_tower(settings.text_tower, settings.vocabulary_size)
-    _, pairs = settings.micro_batches(processes)
-    images, largest = _image_values(image_tower, settings)
-    width = 2 if settings.precision == "bf16" else 4
-    texts = _text_bytes(text_tower, settings, width)
-    share, d = settings.batch_size // processes, pooled_width(IMAGE_TOWERS[settings.image_tower])
-    # The linear layer behind the text tower is d x its width, and trained with either.
-    trained, frozen = d * (text_tower.config.hidden_size + 1), 0
-    for name, tower in (("image", image_tower), ("text", text_tower)):
-        parameters = sum(parameter.numel() for parameter in tower.parameters())
-        if settings.freeze == name:
-            frozen += parameters
-        else:
-            trained += parameters
-    activations = {"image": width * images, "text": texts} | {settings.freeze: 0}
+def step_memory(settings: Settings, processes: int) -> StepMemory:
+    """What each of so many processes needs. A trained parameter has its weight, gradient and two
+    averages in float32, and 4 bytes more for the moves of LAMB or the weight in bfloat16. A frozen
+    tower has its weights, and keeps nothing."""
+    with torch.device("meta"):  # shapes alone, without memory
+        size, words = IMAGE_TOWERS[settings.image_tower], settings.vocabulary_size
+        image = AlignVisionModel(vision_config(size, settings))
+        text = AlignTextModel(text_config(TEXT_TOWERS[settings.text_tower], settings, words))
+    pairs, share = settings.micro_batches(processes)[1], settings.batch_size // processes
+    width, d = 2 if settings.precision == "bf16" else 4, pooled_width(size)
+    values, largest = _image_values(image, settings)
+    kept = {"image": width * values, "text": _text_bytes(text, settings, width)}
+    towers = {"image": image, "text": text}
+    numbers = {name: sum(p.numel() for p in tower.parameters()) for name, tower in towers.items()}
+    frozen = numbers.pop(settings.freeze, 0)
+    kept.pop(settings.freeze, None)
+    trained = sum(numbers.values()) + d * (text.config.hidden_size + 1)  # and the linear layer
     scores = 6 * min(ROWS_AT_ONCE, share) * settings.batch_size
     embeddings = 2 * d * (4 * share + 3 * settings.batch_size)
-    return Memory(
-        state=_FLOAT * (5 * trained + frozen),
-        activations=pairs * sum(activations.values()),
-        working=pairs * 3 * _FLOAT * largest,
-        batch=_FLOAT * (scores + embeddings),
-        own=_OWN[device],
+    return StepMemory(
+        4 * (5 * trained + frozen),
+        pairs * sum(kept.values()),
+        pairs * 3 * 4 * largest,
+        4 * (scores + embeddings),
     )
-
-
-@lru_cache(16)
-def _image_tower(name: str) -> AlignVisionModel:
-    """Its shapes alone, without memory."""
-    with torch.device("meta"):
-        return AlignVisionModel(vision_config(IMAGE_TOWERS[name], Settings()))
-
-
-@lru_cache(16)
-def _text_tower(name: str, vocabulary_size: int) -> AlignTextModel:
-    with torch.device("meta"):
-        return AlignTextModel(text_config(TEXT_TOWERS[name], Settings(), vocabulary_size))
 
 
 def _image_values(tower: AlignVisionModel, settings: Settings) -> tuple[int, int]:
     """How many values the image tower keeps of one image, and how many its largest map has."""
-    side, blocks = -(-settings.crop_px // 2), []
+    side, inputs, within = -(-settings.crop_px // 2), 0, [0]
     stem = tower.embeddings.convolution.out_channels
     # The pixels; the convolution's output and BatchNorm's.
     kept, largest = 3 * settings.crop_px**2 + 2 * stem * side**2, stem * side**2
     for block in tower_blocks(tower):
         depthwise, entry = block.depthwise_conv.depthwise_conv, side
-        inner, stride = depthwise.in_channels, depthwise.stride[0]
-        side = -(-entry // stride)
-        outer = block.projection.project_conv.out_channels
-        comes = inner if not block.expand else block.expansion.expand_conv.in_channels
-        # Of each convolution its input; of each BatchNorm its input; of each swish its input.
-        before = 3 * inner * entry**2 if block.expand else 0
-        if stride > 1 and not block.expand:
-            before = inner * entry**2  # padded
-        within = before + 4 * inner * side**2 + outer * side**2
-        blocks.append((comes * entry**2, within))
+        inner, outer = depthwise.in_channels, block.projection.project_conv.out_channels
+        side = -(-entry // depthwise.stride[0])
+        # The inputs of convolutions, BatchNorms and swishes, or what is padded.
+        entries = 3 if block.expand else int(side < entry)
+        within.append(inner * (entries * entry**2 + 4 * side**2) + outer * side**2)
+        inputs += entry**2 * (block.expansion.expand_conv.in_channels if block.expand else inner)
         largest = max(largest, inner * entry**2)
-    inputs, inner_values = (sum(values) for values in zip(*blocks, strict=True))
-    if settings.checkpoint_activations:
-        return kept + inputs + max(within for _, within in blocks), largest
-    return kept + inputs + inner_values, largest
+    return kept + inputs + (max if settings.checkpoint_activations else sum)(within), largest
 
 
 def _text_bytes(tower: AlignTextModel, settings: Settings, width: int) -> int:
     """What the text tower keeps of one text of as many tokens as there may be."""
-    config = tower.config
-    hidden, inner = config.hidden_size, config.intermediate_size
-    # Attention: the input of queries, keys and values (in bfloat16 a copy for each), these, what
-    # comes of them, twice; the inner layer's output and what gelu makes of it. Masks of dropout are
-    # bytes, and LayerNorm's two inputs are float32.
-    copies = 3 if width < _FLOAT else 1
-    layer = width * ((copies + 6) * hidden + 2 * inner) + 2 * hidden + 2 * _FLOAT * hidden
-    of_input = _FLOAT * hidden
-    embeddings = 3 * _FLOAT * hidden
-    layers = config.num_hidden_layers
-    if settings.checkpoint_activations:
-        return settings.max_tokens * (embeddings + layers * of_input + layer)
-    return settings.max_tokens * (embeddings + layers * layer)
+    config, tokens = tower.config, settings.max_tokens
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    # The input of queries, keys and values (in bfloat16 a copy for each), these, and what comes of
+    # them; the inner layer's output and what gelu makes of it; masks of dropout, of a byte; two
+    # float32 inputs of LayerNorm; the weights of attention.
+    copies = 3 if width == 2 else 1
+    layer = width * ((copies + 5) * hidden + 2 * config.intermediate_size) + 10 * hidden
+    layer += config.num_attention_heads * tokens * (5 + width)
+    once = 4 * layers * hidden + layer  # where a layer keeps its input alone
+    return tokens * (12 * hidden + (once if settings.checkpoint_activations else layers * layer))
 
 
 def check_memory(settings: Settings, processes: int, available: int, device: str = "cuda") -> None:
-    """Refuses, before anything is done, what will not fit.
-
-    Args:
-      available: bytes that each process has of the device, "cuda" or "cpu".
+    """Refuses, before anything is done, what will not fit into so many bytes of each process.
 
     Raises:
-      SettingsError: it names what would fit.
+      SettingsError: it names what would fit, of what costs least time first.
     """
-    needed = memory_needed(settings, processes, device).total
+    needed = step_memory(settings, processes).total(device)
     if needed <= available:
         return
-    says = f"a step takes about {_gb(needed)} of the {_gb(available)} that {_WHOSE[device]} has"
-    for smaller in _smaller(settings, processes):
-        would = memory_needed(smaller, processes, device).total
-        if would <= available:
-            flags = f"--micro_batch_size={smaller.micro_batch_size}"
-            if smaller.checkpoint_activations:
-                flags += " --checkpoint_activations=true"
-            raise SettingsError(f"{says}: with {flags} it takes {_gb(would)}")
+    error = f"a step takes about {_gb(needed)} of the {_gb(available)} that {_WHOSE[device]} has"
+    pairs = whole = settings.micro_batches(processes)[1]
+    least = min(settings.batch_norm_group_size, whole)  # BatchNorm's groups stay what they are
+    for twice in sorted({settings.checkpoint_activations, True}):
+        while pairs >= least and whole % pairs == pairs % least == 0:
+            smaller = replace(settings, micro_batch_size=pairs, checkpoint_activations=twice)
+            would = step_memory(smaller, processes).total(device)
+            if would <= available:
+                flags = f"--micro_batch_size={pairs}{twice * ' --checkpoint_activations=true'}"
+                raise SettingsError(f"{error}: with {flags} it takes {_gb(would)}")
+            pairs //= 2
+        pairs = whole
     raise SettingsError(
-        f"{says}, and no smaller micro-batch fits: name smaller towers by --image_tower and "
+        f"{error}, and no smaller micro-batch fits: name smaller towers by --image_tower and "
         "--text_tower; or --check_memory=false, to try all the same"
     )
-
-
-def _smaller(settings: Settings, processes: int) -> Iterator[Settings]:
-    """The same step with less at once, what costs least time first."""
-    # BatchNorm's groups stay what they are.
-    least = min(settings.batch_norm_group_size, settings.micro_batches(processes)[1])
-    for twice in sorted({settings.checkpoint_activations, True}):
-        pairs = settings.micro_batches(processes)[1]
-        while pairs >= least:
-            smaller = replace(settings, micro_batch_size=pairs, checkpoint_activations=twice)
-            try:
-                smaller.micro_batches(processes)
-            except SettingsError:
-                break  # the share can't be cut so
-            yield smaller
-            pairs //= 2
 
 
 def _gb(size: int) -> str:

@@ -9,7 +9,7 @@ PAPER = Settings()
 EfficientNet-L2 + BERT-Large there. Each number's section stands beside it in train/settings.py."""
 
 # Pairs that go through an image tower at once on an 80 GB GPU: they fit by computation
-# (docs/memory.md), and how fast they are was not measured.
+# (train/memory.py), and how fast they are was not measured.
 _AT_ONCE = {"b1": 256, "b3": 128, "b5": 64, "b7": 64, "l2": 16}
 
 ABLATION = {
@@ -51,7 +51,7 @@ ONE_GPU = replace(
     micro_batch_size=128,
 )
 """For one GPU of 24 GB or more and some ten million pairs: 200 million pairs seen. By computation
-(docs/memory.md) a step takes 19 GB, and with 256 pairs at once 35 GB.
+(train/memory.py) a step takes 19 GB, and with 256 pairs at once 35 GB.
 
     alignset train --shards OUT/shards --run RUNS/gpu --preset one-gpu
 

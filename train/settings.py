@@ -30,7 +30,7 @@ class Settings:
     image_weights: str = setting(
         "",
         "an EfficientNet that the image tower begins as: a folder or a published one's name, of "
-        "transformers or timm; empty: none",
+        "transformers; empty: none",
     )
     text_weights: str = setting(
         "",

@@ -1,4 +1,4 @@
-"""Pictures cut into tiles: what the copy descriptor is trained on, and what crowds its index.
+"""Pictures cut into tiles: what the copy descriptor was trained on, and what crowds its index.
 
 A tile is a piece of a picture, or all of it, squashed to a square of `TILE_PX` grey pixels. Cutting
 makes many different small pictures out of a large photograph; each is as hard to tell from others

@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignset.pipeline.datasets.plain_text import printable, text_table
+from alignset.pipeline.datasets.set_files import SetFiles, find_set
+from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.look.evaluation_pictures import overlap_pictures
-from alignset.pipeline.look.plain_text import printable, text_table
 from alignset.pipeline.look.sample import Pair, Sample, take_sample
-from alignset.pipeline.look.set_files import SetFiles, find_set
 from alignset.pipeline.look.sheet import PICTURE_BOX, Picture
-from alignset.pipeline.look.stored_images import stored_picture
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.rules.given import FETCH_FAILED
 
 DROPPED = "dropped"  # as a reason: any
 _MOST_NAMED = 40

@@ -9,10 +9,10 @@ from textwrap import wrap
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.look.fonts import PILLOWS_OWN, font
 from alignset.pipeline.look.sample import Overlap, Pair
 from alignset.pipeline.look.sheet import EMPTY, FAINT, PICTURE_BOX, SMALL_PX, Picture
-from alignset.pipeline.look.stored_images import shown_picture
 from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from alignset.transforms.decontamination.evaluation_files import find_images
 from alignset.transforms.decontamination.evaluation_index import set_folders

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.transforms.columns.hashing import string_hashes
-from alignset.transforms.columns.reasons import EVALUATION_OVERLAP
+from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.storage.files import open_to_read
 
 ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size
@@ -122,7 +122,7 @@ def _batches(path: str, reason: str) -> Iterator[pa.RecordBatch]:
     """The rows of a file, without row groups that cannot hold a reason."""
     with open_to_read(path) as source:
         file = pq.ParquetFile(source)
-        wanted = (*_COLUMNS, *_OF_OVERLAP) if reason == EVALUATION_OVERLAP else _COLUMNS
+        wanted = (*_COLUMNS, *_OF_OVERLAP) if reason == MIN_EVALUATION_DISTANCE.reason else _COLUMNS
         columns = [name for name in wanted if name in file.schema_arrow.names]
         groups = [
             group

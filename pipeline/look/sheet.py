@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
+from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.look.fonts import font_for, is_right_to_left, lines
-from alignset.pipeline.look.plain_text import printable
 from alignset.pipeline.look.sample import Pair
 
 COLUMNS = 5

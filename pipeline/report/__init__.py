@@ -1,2 +1,2 @@
-"""What a run tells, at its end or under way: funnel, card, manifest, `report.html`. It adds up what
-shards recorded, and counts nothing else."""
+"""One set, or two side by side, as a page for a browser: `alignset report OUT`. What it tells is
+found in `datasets`."""

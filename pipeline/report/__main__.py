@@ -53,7 +53,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         if flags.compare:
             from alignset.pipeline.report.comparison import write_comparison
         else:
-            from alignset.pipeline.report.write_report import write_report
+            from alignset.pipeline.report.page import write_report
     try:
         if flags.compare:
             path = write_comparison(flags.sets[0], flags.sets[1], flags.output or "compare.html")

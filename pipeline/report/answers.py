@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignset.pipeline.look.plain_text import printable
-from alignset.pipeline.report.facts import Facts
-from alignset.pipeline.report.histograms import image_verdicts
-from alignset.pipeline.report.outcome import FLAGS
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.shortfalls import flags
 from alignset.pipeline.report.sliders import is_left_out
 from alignset.pipeline.report.tables import Row, percent
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.thresholds import IMAGES, TEXTS, list_name
+from alignset.transforms.rules.catalogue import LIMITS, list_name
+from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
 
 
 class Answer(NamedTuple):
@@ -37,13 +37,14 @@ def answers(
     dropped = facts.dropped
     if dropped:
         reason, count = next(iter(dropped.items()))
-        flag = FLAGS.get(reason, "").partition(",")[0]
+        flag = flags().get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
         share = percent(count, facts.seen)
         said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
         told.append(Answer("What cost most", f"{said}{by}", _examples_of(reason, listed)))
-    if side := _smaller_side(facts):
-        told.append(Answer("A smaller least side", side))
+    for limit in LIMITS.values():
+        if limit.looser and (said := _with_looser(facts, limit, limit.looser[1])):
+            told.append(Answer(limit.looser[0], said))
     if failing:
         worst = failing[0]
         rate = f", {worst.share}" if worst.share else ""
@@ -63,21 +64,22 @@ def _examples_of(reason: str, listed: Mapping[str, Sequence[object]]) -> str:
     return max(having, key=lambda name: len(listed[name]), default="")
 
 
-def _smaller_side(facts: Facts) -> str:
-    """What a least side of about three quarters would bring."""
-    joint = facts.records.images.whole.joint
-    own = facts.rules.get("min_image_side")
-    if not joint.axes or own is None or own not in joint.axes[0].edges:
+def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
+    """What a threshold of a part of the run's own, or less, would bring."""
+    records, own = facts.records.of(limit.plane), facts.rules.get(limit.name)
+    axis = records.axis(limit.measure.axis)
+    if axis is None or own not in axis.edges or is_left_out(facts, limit.name):
         return ""
-    if is_left_out(facts, "min_image_side"):
-        return ""
-    lower = [edge for edge in joint.axes[0].edges if edge <= 0.8 * own]
+    lower = [edge for edge in axis.edges if edge <= part * own]
     if not lower:
         return ""
-    counts = np.array(joint.counts, np.int64)
-    now = int(counts[image_verdicts(joint, facts.rules)].sum())
-    then = int(counts[image_verdicts(joint, facts.rules | {"min_image_side": lower[-1]})].sum())
+    bins = {int(place): n for place, n in records.whole.alone.get(limit.name, {}).items()}
+    places, counts = np.array([*bins], np.int64), np.array([*bins.values()], np.int64)
+    now, then = (
+        int(counts[axis.passes(places, edge, beyond=limit.beyond)].sum())
+        for edge in (own, lower[-1])
+    )
     return (
-        f"--min_image_side={lower[-1]:g} would bring up to {counted(then - now, 'pair')} more "
-        f"({percent(then - now, now)}), --min_image_side={own:g} keeps {now:,}."
+        f"--{limit.name}={lower[-1]:g} would bring up to {counted(then - now, 'pair')} more "
+        f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."
     )

@@ -11,22 +11,21 @@ from itertools import pairwise, permutations
 import numpy as np
 from PIL import Image as PillowImage
 
+from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.datasets.kept_keys import OnlyOne, kept_keys, only_in
+from alignset.pipeline.datasets.over_stages import has_other_input, steps_over_stages, was_made_of
+from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.set_files import SetFiles, find_set
+from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.plain_text import printable
-from alignset.pipeline.look.set_files import SetFiles, find_set
-from alignset.pipeline.look.stored_images import stored_picture
 from alignset.pipeline.report.charts import Overlay, draw_overlay
-from alignset.pipeline.report.facts import Facts, find_facts
-from alignset.pipeline.report.histograms import AXIS_NAMES, image_verdicts
-from alignset.pipeline.report.history import all_stages
-from alignset.pipeline.report.kept_keys import OnlyOne, kept_keys, only_in
-from alignset.pipeline.report.over_stages import has_other_input, steps_over_stages, was_made_of
 from alignset.pipeline.report.page import render
-from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
+from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, is_blurred, shown
 from alignset.pipeline.report.tables import percent
-from alignset.pipeline.rules import OPEN
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.records import KEPT, MOST_WORDS, Example, Joint
+from alignset.transforms.columns.records import KEPT, MOST_WORDS, Example
+from alignset.transforms.rules.catalogue import OF_IMAGES, OPEN, measures
 from alignset.transforms.storage.files import write_atomically
 
 _PICTURE_PX = 96
@@ -107,7 +106,7 @@ class _Side:
         self.examples = [
             {"picture": "", "detail": "", "text": "", "host": ""}
             | shown(example)
-            | {"picture": self._picture(files, example), "unsafe": (example.unsafe or 0) > 0.5}
+            | {"picture": self._picture(files, example), "unsafe": is_blurred(example)}
             for example in told.examples
             if example.reason not in NEVER_SHOWN
         ]
@@ -164,14 +163,16 @@ def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:
 
 def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
     """Histograms of what both keep, in the bins that both have."""
-    joints = [of_set.records.images.whole.joint for of_set in (first, second)]
-    for name, title in AXIS_NAMES.items():
-        edges = sorted(set(_edges(joints[0], name)) & set(_edges(joints[1], name)))
+    images = [of_set.records.images for of_set in (first, second)]
+    for measure in measures(OF_IMAGES):
+        name = measure.axis
+        axes = [records.axis(name) for records in images]
+        edges = sorted(set.intersection(*(set(axis.edges if axis else ()) for axis in axes)))
         if edges:
             heights = [kept_between(of_set, name, edges) for of_set in (first, second)]
             inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
             labels = [f"up to {edges[0]:g}", *inner, f"from {edges[-1]:g}"]
-            yield Overlay(title, labels, [f"{edge:g}" for edge in (0, *edges)], *heights)
+            yield Overlay(measure.label, labels, [f"{edge:g}" for edge in (0, *edges)], *heights)
     words = [
         of_set.records.images.whole.histograms.get("words", {}).get(KEPT, {})
         for of_set in (first, second)
@@ -183,19 +184,12 @@ def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
         yield Overlay("Words of the text", labels, [str(n) for n in span], *heights)
 
 
-def _edges(joint: Joint, name: str) -> list[float]:
-    return next((axis.edges for axis in joint.axes if axis.name == name), [])
-
-
 def kept_between(facts: Facts, name: str, edges: list[float]) -> list[int]:
     """How many kept pairs are between edges of an axis, which are some of its own."""
-    joint = facts.records.images.whole.joint
-    kept, counts = image_verdicts(joint, facts.rules), np.array(joint.counts, np.int64)
-    for axis, bins in zip(joint.axes, joint.bins(), strict=True):
-        if axis.name == name:
-            coarse = np.searchsorted(edges, axis.edges, "right")  # of the bin behind each edge
-            places = np.concatenate([[0], coarse])
-            known = kept & (bins != axis.no_value)
-            heights = np.bincount(places[bins[known]], counts[known], len(edges) + 1)
-            return [int(height) for height in heights]
-    return [0] * (len(edges) + 1)
+    records, heights = facts.records.images, [0] * (len(edges) + 1)
+    if axis := records.axis(name):
+        places = [0, *np.searchsorted(edges, axis.edges, "right").tolist()]  # behind each edge
+        for place, count in records.whole.histograms.get(name, {}).get(KEPT, {}).items():
+            if int(place) != axis.no_value:
+                heights[places[int(place)]] += count
+    return heights

@@ -7,27 +7,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.set_records import Sum
 from alignset.pipeline.report.charts import Chart, short, size_of
-from alignset.pipeline.report.facts import Facts
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints, Joint
-from alignset.transforms.columns.thresholds import OF_IMAGES
+from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
+from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, limits
+from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT, MAX_TEXTS_PER_IMAGE
+from alignset.transforms.rules.rule import IMAGES, Limit, Measure
 
-# What stands above the histogram of each axis of images.
-AXIS_NAMES = {
-    "side": "Shorter side of the image, px",
-    "aspect": "Longer side / shorter side",
-    "unsafe": "Unsafe score",
-    "distance": "Distance to the nearest evaluation image",
-}
-_RULE_OF = {of.axis: rule for rule, of in OF_IMAGES.items()}
-_MISSING = {
-    "unsafe": " {:,} more were not scored.",
-    "distance": " {:,} more have no evaluation image near, or were not compared.",
-}
 _SHOWN_WORDS = 30
 _HIGHEST = 1e12  # the end of a bin that has none
 
@@ -43,65 +34,46 @@ def charts_of(facts: Facts) -> list[Chart]:
     return [chart for chart in charts if chart.total]
 
 
-def passes(axis: Axis, bins: Ints, edge: float, beyond: bool) -> np.ndarray:
-    """Which bins a rule keeps whose threshold is an edge; what has no value is kept."""
-    if edge not in axis.edges:
-        return np.ones(len(bins), np.bool_)
-    place = axis.edges.index(edge)
-    kept = bins > place if beyond else bins <= place
-    return kept | (bins == axis.no_value)
-
-
-def image_verdicts(joint: Joint, rules: Mapping[str, float]) -> np.ndarray:
-    """Which cells of an images' joint histogram are kept: bool[cells]."""
-    kept = np.ones(len(joint.cells), np.bool_)
-    axes = {axis.name: (axis, bins) for axis, bins in zip(joint.axes, joint.bins(), strict=True)}
-    for rule, of in OF_IMAGES.items():
-        if of.axis in axes and rule in rules:
-            kept &= passes(*axes[of.axis], rules[rule], of.beyond)
-    return kept
+def _heights(records: Sum, axis: Axis) -> tuple[Ints, Ints]:
+    """int64[bins] kept, and dropped for any reason, by the bins of an axis."""
+    heights = np.zeros((2, axis.bins), np.int64)
+    for outcome, counts in records.whole.histograms.get(axis.name, {}).items():
+        for place, count in counts.items():
+            heights[int(outcome != KEPT), int(place)] += count
+    return heights[0], heights[1]
 
 
 def _image_charts(facts: Facts) -> Iterator[Chart]:
-    joint = facts.records.images.whole.joint
-    if not joint.axes:
-        return
-    kept, counts = image_verdicts(joint, facts.rules), np.array(joint.counts, np.int64)
-    for axis, bins in zip(joint.axes, joint.bins(), strict=True):
-        if axis.name not in AXIS_NAMES:
-            continue
-        rule = _RULE_OF[axis.name]
-        known = bins != axis.no_value
-        if not known.any():
-            continue
-        heights = [
-            np.bincount(bins[known & side], counts[known & side], len(axis.edges) + 1)
-            for side in (kept, ~kept)
-        ]
-        own = facts.rules.get(rule)
-        place = axis.edges.index(own) + 1 if own in axis.edges else None
-        labels = _between(axis.edges)
-        missing = int(counts[~known].sum())
-        note = f"Of {counted(int(counts[known].sum()), 'pair')} whose image these rules judged."
-        if missing:
-            note += _MISSING.get(axis.name, "").format(missing)
-        yield Chart(
-            AXIS_NAMES[axis.name],
-            labels,
-            [f"{edge:g}" for edge in (0.0 if axis.name != "aspect" else 1.0, *axis.edges)],
-            heights[0].astype(int).tolist(),
-            heights[1].astype(int).tolist(),
-            [(place, f"--{rule}={own:g}")] if place is not None and own is not None else [],
-            logarithmic=axis.name == "unsafe",
-            note=note,
-            axis=axis.name,
-            spans=_spans(axis),
-        )
+    records = facts.records.images
+    for limit in limits(OF_IMAGES):
+        axis = records.axis(limit.measure.axis)
+        if axis is not None:
+            yield _measure_chart(facts, limit, axis, *_heights(records, axis))
 
 
-def _spans(axis: Axis) -> list[tuple[float, float]]:
-    """The values in each bin but that of none. Sides are whole: an edge is of the bin before it."""
-    step = 1.0 if axis.name == "side" else 0.0
+def _measure_chart(facts: Facts, limit: Limit, axis: Axis, kept: Ints, dropped: Ints) -> Chart:
+    measure, own = limit.measure, facts.rules.get(limit.name)
+    place = axis.edges.index(own) + 1 if own in axis.edges else None
+    known, missing = (int((kept + dropped)[part].sum()) for part in (np.s_[:-1], np.s_[-1:]))
+    what = "image" if limit.plane == IMAGES else "text"
+    note = f"Of {counted(known, 'pair')} whose {what} these rules judged."
+    return Chart(
+        measure.label,
+        _between(axis.edges),
+        [f"{edge:g}" for edge in (measure.least, *axis.edges)],
+        kept[:-1].tolist(),
+        dropped[:-1].tolist(),
+        [(place, f"--{limit.name}={own:g}")] if place is not None and own is not None else [],
+        logarithmic=measure.logarithmic,
+        note=note + (measure.missing.format(missing) if missing else ""),
+        axis=axis.name,
+        spans=_spans(axis, whole=measure.whole),
+    )
+
+
+def _spans(axis: Axis, *, whole: bool) -> list[tuple[float, float]]:
+    """The values in each bin but that of none; an edge is of the bin before it."""
+    step = 1.0 if whole else 0.0
     return [(low + step, high) for low, high in pairwise([0.0, *axis.edges, _HIGHEST])]
 
 
@@ -111,38 +83,33 @@ def _between(edges: Sequence[float]) -> list[str]:
     return [f"up to {ends[0]}", *inner, f"from {ends[-1]}"]
 
 
-def text_counts(facts: Facts, name: str, *, kept: bool = False) -> dict[int, int]:
-    """How many distinct, well-formed pairs are in each bin of an axis of the text plane.
-
-    Args:
-      kept: only those that passed all rules of texts: in them a rare token was looked for in vain.
-    """
-    joint = facts.records.texts.whole.joint
-    counts = np.array(joint.counts, np.int64)
-    if kept and joint.axes:
-        counts = np.where(joint.bins()[-1] == 0, counts, 0)
-    for axis, bins in zip(joint.axes, joint.bins(), strict=True):
-        if axis.name == name:
-            totals = np.bincount(bins, counts, axis.bins).astype(int)
-            return {place: int(n) for place, n in enumerate(totals.tolist()) if n}
-    return {}
-
-
-def _words(facts: Facts, edges: Sequence[float], *, kept: bool = False) -> Ints:
-    """int64[_SHOWN_WORDS + 1], pairs by their words, by the text plane."""
-    heights = np.zeros(_SHOWN_WORDS + 1, np.int64)
-    for place, count in text_counts(facts, "words", kept=kept).items():
-        least = int(edges[place - 1]) if place else 0
-        heights[min(least, _SHOWN_WORDS)] += count
-    return heights
+def _words(axis: Axis, heights: Ints) -> Ints:
+    """int64[_SHOWN_WORDS + 1], pairs by their words, out of the bins of the text plane."""
+    shown = np.zeros(_SHOWN_WORDS + 1, np.int64)
+    for place, count in enumerate(heights[: axis.no_value].tolist()):
+        least = int(axis.edges[place - 1]) if place else 0
+        shown[min(least, _SHOWN_WORDS)] += count
+    return shown
 
 
 def _text_charts(facts: Facts) -> Iterator[Chart]:
-    joint = facts.records.texts.whole.joint
-    if not joint.axes:
-        return
-    words, language = joint.axes[0], joint.axes[1]
-    of_all, passed = (_words(facts, words.edges, kept=kept) for kept in (False, True))
+    records = facts.records.texts
+    for limit in {limit.measure.axis: limit for limit in limits(OF_TEXTS)}.values():
+        axis = records.axis(limit.measure.axis)
+        if axis is None:
+            continue
+        heights = _heights(records, axis)
+        if limit.measure.dropped_only:
+            yield _dropped_chart(facts, limit.measure, axis)
+        elif limit.measure.whole:
+            yield _whole_chart(facts, limit.measure, axis)
+        else:
+            yield _measure_chart(facts, limit, axis, *heights)
+
+
+def _whole_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
+    of_kept, dropped = _heights(facts.records.texts, axis)
+    of_all, passed = _words(axis, of_kept + dropped), _words(axis, of_kept)
     kept, waiting = passed, np.zeros_like(passed)
     if not facts.text_only:
         of_images = facts.records.images.whole.histograms.get("words", {})
@@ -150,22 +117,24 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
         if facts.waiting:
             waiting = np.maximum(0, passed - _shown_words(of_images))
     labels = [counted(n, "word") for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
-    low, high = facts.rules.get("min_words", 0), facts.rules.get("max_words", 0)
-    marks = [(int(low), f"--min_words={low:g}")] if 0 < low <= _SHOWN_WORDS else []
-    marks += [(int(high) + 1, f"--max_words={high:g}")] if high < _SHOWN_WORDS else []
-    yield Chart(
-        "Words of the text",
+    own = [limit for limit in limits(OF_TEXTS) if limit.measure is measure]
+    edges = [(limit, limit.edge(facts.rules.get(limit.name, 0))) for limit in own]
+    return Chart(
+        measure.label,
         labels,
         [str(n) for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS}+"],
         kept.tolist(),
         np.maximum(0, of_all - kept - waiting).tolist(),
-        marks,
+        [
+            (int(edge), f"--{limit.name}={limit.threshold(edge):g}")
+            for limit, edge in edges
+            if 0 < edge <= _SHOWN_WORDS
+        ],
         note="Of all distinct, well-formed pairs; what was dropped may have gone for any reason.",
         waiting=waiting.tolist(),
-        axis="words",
+        axis=measure.axis,
         spans=[*((n, n) for n in range(_SHOWN_WORDS)), (_SHOWN_WORDS, _HIGHEST)],
     )
-    yield from _language_chart(facts, language)
 
 
 def _shown_words(by_outcome: Mapping[str, Mapping[str, int]]) -> Ints:
@@ -177,23 +146,21 @@ def _shown_words(by_outcome: Mapping[str, Mapping[str, int]]) -> Ints:
     return heights
 
 
-def _language_chart(facts: Facts, language: Axis) -> Iterator[Chart]:
-    heights = [0] * len(language.edges)
-    for bin_, count in text_counts(facts, "language").items():
-        if bin_ < len(language.edges):
-            heights[bin_] += count
-    own = facts.rules.get("min_language_score")
-    end = language.edges.index(own) if own in language.edges else None
-    yield Chart(
-        "Score of the language, of texts dropped for it",
-        _between(language.edges)[: len(heights)],
-        [f"{edge:g}" for edge in (0.0, *language.edges)][: len(heights)],
+def _dropped_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
+    heights = np.add(*_heights(facts.records.texts, axis))[: len(axis.edges)].tolist()
+    (limit,) = (limit for limit in limits(OF_TEXTS) if limit.measure is measure)
+    own = facts.rules.get(limit.name)
+    end = axis.edges.index(own) if own in axis.edges else None
+    return Chart(
+        measure.label,
+        _between(axis.edges)[: len(heights)],
+        [f"{edge:g}" for edge in (measure.least, *axis.edges)][: len(heights)],
         [0] * len(heights),
         heights,
-        [(end + 1, f"--min_language_score={own:g}")] if end is not None and own else [],
+        [(end + 1, f"--{limit.name}={own:g}")] if end is not None and own else [],
         note="Scores of texts that were kept are not recorded.",
-        axis="language",
-        spans=_spans(language)[: len(heights)],
+        axis=axis.name,
+        spans=_spans(axis, whole=measure.whole)[: len(heights)],
     )
 
 
@@ -201,8 +168,8 @@ def _corpus_charts(facts: Facts) -> Iterator[Chart]:
     if facts.funnel is None:
         return
     for name, rule, spread in (
-        ("Images that share one text", "max_images_per_text", facts.funnel.images_per_text),
-        ("Texts of one image", "max_texts_per_image", facts.funnel.texts_per_image),
+        ("Images that share one text", MAX_IMAGES_PER_TEXT.name, facts.funnel.images_per_text),
+        ("Texts of one image", MAX_TEXTS_PER_IMAGE.name, facts.funnel.texts_per_image),
     ):
         if isinstance(spread, CountSpread) and spread.least:
             yield _spread_chart(name, rule, spread, facts.rules.get(rule))
@@ -212,7 +179,7 @@ def _corpus_charts(facts: Facts) -> Iterator[Chart]:
 def _spread_chart(name: str, rule: str, spread: CountSpread, limit: float | None) -> Chart:
     above = [limit is not None and least > limit for least in spread.least]
     place = above.index(True) if True in above else None
-    what = "texts" if rule == "max_images_per_text" else "images"
+    what = "texts" if rule == MAX_IMAGES_PER_TEXT.name else "images"
     ends = [*spread.least[1:], 0]
     labels = [
         f"{least:,}" if end == least + 1 else f"{least:,} and more"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,31 +13,25 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.sizes_and_days import files_in
 from alignset.pipeline.report import tables
 from alignset.pipeline.report.answers import answers
 from alignset.pipeline.report.charts import Chart, draw, size_of
-from alignset.pipeline.report.facts import Facts
-from alignset.pipeline.report.fetch_times import times_chart
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.history import all_stages
 from alignset.pipeline.report.page_data import encode_for_page, page_data
 from alignset.pipeline.report.sliders import command, command_note, near_lists, sliders
-from alignset.transforms.columns.reasons import FETCH_FAILED
 from alignset.transforms.columns.records import KEPT, Top
-from alignset.transforms.columns.thresholds import IMAGES
+from alignset.transforms.rules.catalogue import LIMITS
+from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.rule import IMAGES
+from alignset.transforms.storage.files import write_atomically
 
+REPORT = "report.html"
+_BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
 _FOLDER = Path(__file__).parent / "page"
-# The measures that examples may be filtered by, as the page's script has them.
-EXAMPLE_AXES = {
-    "side": "shorter side, px",
-    "aspect": "longer side / shorter side",
-    "words": "words",
-    "bytes": "bytes of the file",
-    "unsafe": "unsafe score",
-    "distance": "distance to an evaluation image",
-    "language": "language score",
-}
 
 
 class Drawn(NamedTuple):
@@ -44,6 +39,22 @@ class Drawn(NamedTuple):
 
     chart: Chart
     svg: Markup
+
+
+def write_report(out: str, path: str = "") -> str:
+    """Writes the report of a set; returns where it is.
+
+    Args:
+      path: where it goes; beside the set where it is empty.
+
+    Raises:
+      UsageError: there is no such set.
+    """
+    place = out if path else ""
+    path = path or f"{out.rstrip('/')}/{REPORT}"
+    page = render_page(find_facts(out), place).encode("utf-8", "replace")
+    write_atomically(path, lambda sink: sink.write(page))
+    return path
 
 
 def render_page(facts: Facts, place: str = "") -> str:
@@ -54,7 +65,6 @@ def render_page(facts: Facts, place: str = "") -> str:
         finds the folder by its own address, and is the same wherever the set lies.
     """
     data = page_data(facts) | {"out": printable(place), "command": command(facts)}
-    movable = list(sliders(facts))
     failing = tables.failing_host_rows(facts)
     hosts, hosts_note = tables.host_rows(facts)
     images = facts.records.images.whole
@@ -69,8 +79,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         answers=answers(facts, failing, data["lists"]),
         steps=tables.funnel_table(facts, data["lists"]),
         stages=all_stages(facts.funnel) if facts.funnel else [],
-        sliders=[slider for slider in movable if data[slider.plane]],
-        too_fine=[slider.rule for slider in movable if not data[slider.plane]],
+        sliders=list(sliders(facts)),
         command_note=command_note(facts),
         charts=[Drawn(chart, draw(chart)) for chart in charts_of(facts)],
         hosts=hosts,
@@ -87,9 +96,10 @@ def render_page(facts: Facts, place: str = "") -> str:
         kept_texts=tables.text_rows(kept_texts, "k", 2),
         kept_note=tables.sampled(kept_texts, "texts"),
         near_duplicates=tables.near_duplicates(facts.funnel),
-        times=[Drawn(chart, draw(chart)) for chart in times_chart(facts)],
+        times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
         near=near_lists(facts, data["lists"]),
-        axes=EXAMPLE_AXES,
+        axes={limit.measure.axis: limit.measure.short for limit in LIMITS.values()}
+        | {"bytes": "bytes of the file"},
         data=Markup(encode_for_page(data)),
     )
 
@@ -115,6 +125,43 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
     top = facts.records.images.whole.tops.get("hosts", Top())
     if top.counts:
         yield "Hosts", f"{len(top.counts):,}" + ("+" if top.others else ""), ""
+
+
+def _times_chart(facts: Facts) -> Iterator[Chart]:
+    """How fetching went over time: the pairs of the shards that ended in each part of the run's
+    time, if it took a while. By when their stats were written, since shards hold no clock."""
+    ended = dict(_ended(facts))
+    times = {shard: at for shard, at in ended.items() if shard in facts.records.fetched}
+    if len(times) < 2:
+        return
+    first, last = min(times.values()), max(times.values())
+    if last - first < _LEAST_S:
+        return
+    bars = min(_BARS, len(times))
+    pairs, failed = [0] * bars, [0] * bars
+    for shard, at in times.items():
+        place = min(bars - 1, int(bars * (at - first) / (last - first)))
+        tried, lost = facts.records.fetched[shard]
+        pairs[place] += tried - lost
+        failed[place] += lost
+    starts = [first + (last - first) * place / bars for place in range(bars)]
+    form = "%d %b %H:%M" if last - first > 86_400 else "%H:%M"
+    labels = [datetime.fromtimestamp(at, UTC).strftime(form) for at in starts]
+    yield Chart(
+        "Fetches by when their shard ended, UTC",
+        labels,
+        labels,
+        pairs,
+        failed,
+        note="A shard counts where its _stats.json was written; blue were fetched, orange failed.",
+    )
+
+
+def _ended(facts: Facts) -> Iterator[tuple[str, float]]:
+    for folder, kind in (("shards", "images"), ("holdout", "holdout")):
+        for file in files_in(f"{facts.out}/{folder}"):
+            if file.name.endswith("_stats.json") and file.written:
+                yield f"{kind}-{file.name.removesuffix('_stats.json')}", file.written
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,11 @@
-"""What the page's own script is given: examples with their pictures, and the joint histograms."""
+"""What the page's own script is given: examples with their pictures, and what thresholds keep."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,9 +13,9 @@ from typing import Any
 
 from PIL import JpegImagePlugin
 
-from alignset.pipeline.look.plain_text import printable
-from alignset.pipeline.report.facts import Facts
-from alignset.transforms.columns import reasons as r
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.report.sliders import is_open
 from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
@@ -22,23 +23,25 @@ from alignset.transforms.columns.records import (
     RECORDS,
     THUMBNAIL_PX,
     Example,
-    Joint,
+    Sample,
     by_turns,
     host_of,
 )
-from alignset.transforms.columns.thresholds import IMAGES, TEXTS, THRESHOLDS, list_name
+from alignset.transforms.rules import given
+from alignset.transforms.rules.catalogue import LIMITS, list_name
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.files import open_to_read
 
 # What is never shown, whatever a record holds: what a list, or its owner's notice, keeps out.
-NEVER_SHOWN = frozenset({r.BLOCKED, r.TAKEN_DOWN})
-NEVER_PICTURED = NEVER_SHOWN | {r.OPTED_OUT}
+NEVER_SHOWN = frozenset({given.BLOCKED, given.TAKEN_DOWN})
+NEVER_PICTURED = NEVER_SHOWN | {given.OPTED_OUT}
 # Of the page, which is to have 12 MB at most: all that the script reads; in it the examples without
 # their pictures; and these, of which base64 makes four bytes of three.
 MOST_BYTES, MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 11_000_000, 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
 _THREADS = 16
-MOST_CELLS = 60_000  # of a joint histogram in the page: 0.7 MB
+MOST_ROWS = 20_000  # that several thresholds are tried on; of earlier records, all
 Lists = dict[str, list[Example]]
 Which = tuple[str, str, str]
 
@@ -62,11 +65,23 @@ def page_data(facts: Facts) -> dict[str, Any]:
     the pictures, that had no room."""
     lists = all_lists(facts)
     data: dict[str, Any] = {
-        "images": _joint(facts.records.images.whole.joint),
-        "texts": _joint(facts.records.texts.whole.joint),
-        "thresholds": {rule: of._asdict() for rule, of in THRESHOLDS.items()},
+        "images": _plane(facts, IMAGES),
+        "texts": _plane(facts, TEXTS),
+        "thresholds": {
+            name: {
+                "rule": name,
+                "axis": limit.measure.axis,
+                "reason": limit.reason,
+                "beyond": limit.beyond,
+                "open": is_open(facts, limit),
+            }
+            for name, limit in LIMITS.items()
+        },
+        "measures": {
+            limit.measure.axis: [limit.measure.short, limit.measure.unit]
+            for limit in LIMITS.values()
+        },
         "rules": facts.rules,
-        "scored": facts.rules.get("max_unsafe_score", 1.0) < 1,
         "textOnly": facts.text_only,
     }
     chosen, examples, size = _with_room(lists)
@@ -126,17 +141,25 @@ def shown(example: Example) -> dict[str, Any]:
         "near": printable(example.near),
         "format": printable(example.format),
     }
-    numbers = {
+    numbers: dict[str, Any] = {
         "width": example.width or None,
         "height": example.height or None,
-        "words": example.words if example.words >= 0 else None,
-        "score": example.score,
-        "unsafe": example.unsafe,
-        "distance": example.distance,
         "bytes": example.bytes or None,
     }
-    rounded = {n: round(v, 4) if isinstance(v, float) else v for n, v in numbers.items()}
-    return {name: value for name, value in (values | rounded).items() if value not in ("", None)}
+    numbers["blurred"] = is_blurred(example) or None
+    known = {printable(name[:40]): round(value, 4) for name, value in example.values.items()}
+    said = {name: value for name, value in (values | numbers).items() if value not in ("", None)}
+    return said | ({"values": known} if known else {})
+
+
+def is_blurred(example: Example) -> bool:
+    """Whether a picture is blurred until its pair is opened."""
+    return any(
+        example.reason == limit.reason
+        or example.values.get(limit.measure.axis, 0) > limit.measure.blurs
+        for limit in LIMITS.values()
+        if math.isfinite(limit.measure.blurs)
+    )
 
 
 def read_pictures(out: str, examples: Sequence[Example]) -> list[bytes]:
@@ -189,13 +212,17 @@ def is_thumbnail(body: bytes) -> bool:
         return False
 
 
-def _joint(joint: Joint) -> dict[str, Any]:
-    if not joint.axes or len(joint.cells) > MOST_CELLS:
-        return {}
+def _plane(facts: Facts, plane: str) -> dict[str, Any]:
+    """What other thresholds keep: by each alone, and by several at once of a sample."""
+    whole = facts.records.of(plane).whole
+    sample = whole.sample if whole.sample.size <= MOST_ROWS else Sample()
+    weight = sample.rows / max(1, sample.size)
     return {
-        "axes": [{"name": axis.name, "edges": axis.edges} for axis in joint.axes],
-        "cells": joint.cells,
-        "counts": joint.counts,
+        "axes": {axis.name: axis.edges for axis in whole.axes},
+        "alone": whole.alone,
+        "bins": {name: list(bins) for name, bins in sample.bins.items()},
+        "weights": sample.weights or [round(weight, 6)] * sample.size,
+        "exact": sample.is_all,
     }
 
 

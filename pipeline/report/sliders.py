@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from alignset.pipeline.report.facts import Facts
-from alignset.pipeline.report.reproduce import flags_on_set
-from alignset.pipeline.rules import OPEN
-from alignset.transforms.columns.thresholds import THRESHOLDS
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.reproduce import flags_on_set
+from alignset.transforms.rules.catalogue import LIMITS, OF_COUNTS, OPEN
+from alignset.transforms.rules.rule import Limit
 
-# What each rule of the sliders is, in words.
-RULE_NAMES = {
-    "min_image_side": "Shorter side, px, larger than",
-    "max_image_aspect": "Longer side / shorter side, smaller than",
-    "max_unsafe_score": "Unsafe score, at most",
-    "min_evaluation_distance": "Distance to an evaluation image, at least",
-    "min_words": "Words of the text, at least",
-    "max_words": "Words of the text, at most",
-    "min_language_score": "Score of the language, at least",
-}
 # Flags that name files, of which no report tells the folder.
-_FILES = ("vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model", "unsafe_model")
+_FILES = (
+    *("rules", "vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model"),
+    "unsafe_model",
+)
 
 
 class Slider(NamedTuple):
     """A rule whose threshold the reader may move.
 
     Fields:
-      axis: of the joint histogram. edges: the thresholds that can be chosen. place: of the run's
-        own. first: the place on the axis of the first. plane: images or texts.
+      axis: of its measure. edges: the thresholds that can be chosen. place: of the run's own.
+      first: the place on the axis of the first. plane: images or texts.
     """
 
     rule: str
@@ -44,55 +36,60 @@ class Slider(NamedTuple):
 
 def sliders(facts: Facts) -> Iterator[Slider]:
     """The rules that another threshold can be chosen for."""
-    images, texts = facts.records.images.whole.joint, facts.records.texts.whole.joint
-    axes = {axis.name: axis for axis in (*images.axes, *texts.axes)}
-    for rule, name in RULE_NAMES.items():
-        of = THRESHOLDS[rule]
-        axis = axes.get(of.axis)
+    for rule, limit in LIMITS.items():
+        axis = facts.records.of(limit.plane).axis(limit.measure.axis)
         own = facts.rules.get(rule)
         if axis is None or own is None or is_left_out(facts, rule):
             continue
-        edges = _edges(rule, axis.edges, facts.rules)
-        if own not in edges or not _is_judged(facts, rule, own):
+        edges = _edges(limit, axis.edges, facts.rules)
+        if own not in edges or not _is_judged(facts, limit):
             continue
-        first = axis.edges.index(edges[0] + (rule == "max_words"))
-        yield Slider(rule, name, axis.name, edges, edges.index(own), first, of.plane)
+        first = axis.edges.index(limit.edge(edges[0]))
+        yield Slider(rule, limit.words, axis.name, edges, edges.index(own), first, limit.plane)
 
 
 def is_left_out(facts: Facts, rule: str) -> bool:
     """Whether a rule is off by --decontaminate_only, and so nothing of it is asked. Of one that was
     set to drop nothing among others, a reader may want to know what it would cost."""
     rules = facts.run.rules if facts.run else {}
-    only_copies = rules.get("vocabulary_size") == OPEN["vocabulary_size"]
+    only_copies = all(counted.is_off(rules.get(counted.name)) for counted in OF_COUNTS)
     return only_copies and rule in OPEN and rules.get(rule) == OPEN[rule]
 
 
-def _edges(rule: str, edges: list[float], rules: dict[str, float]) -> list[float]:
+def _edges(limit: Limit, edges: list[float], rules: dict[str, float]) -> list[float]:
     """The thresholds of a rule that a run takes, and whose counts are recorded."""
-    least, most = rules.get("min_words", 0), rules.get("max_words", math.inf)
-    if rule == "min_words":
-        return [edge for edge in edges if edge <= most]
-    if rule == "max_words":  # the bin of a text is how many edges are at or below its words
-        return [edge - 1 for edge in edges if edge - 1 >= max(1, least)]
-    if rule == "min_language_score":
-        return [edge for edge in edges if edge <= rules.get(rule, 0)]
-    return edges
+    least, most = limit.range
+    if limit.measure.dropped_only:
+        most = rules.get(limit.name, 0)
+    for other in LIMITS.values():  # no run takes a least number above the most
+        if other.measure is limit.measure and other.beyond != limit.beyond:
+            bound = rules.get(other.name)
+            if limit.beyond and bound is not None:
+                most = min(most, bound)
+            elif bound is not None:
+                least = max(least, bound)
+    found = map(limit.threshold, edges)
+    return [threshold for threshold in found if least <= threshold <= most]
 
 
-def _is_judged(facts: Facts, rule: str, own: float) -> bool:
+def _is_judged(facts: Facts, limit: Limit) -> bool:
     """Whether the run measured what the rule is about."""
-    if rule == "min_language_score":
+    if limit.measure.dropped_only:
         return bool(facts.language)
-    if rule == "max_unsafe_score":
-        return own < 1
-    return rule != "min_evaluation_distance" or _was_compared(facts)
+    records = facts.records.of(limit.plane)
+    axis = records.axis(limit.measure.axis)
+    histogram = records.whole.histograms.get(limit.measure.axis, {})
+    bins = {place for counts in histogram.values() for place in counts}
+    return axis is not None and bins != {str(axis.no_value)}
 
 
-def _was_compared(facts: Facts) -> bool:
-    joint = facts.records.images.whole.joint
-    return any(
-        axis.name == "distance" and bool((bins != axis.no_value).any())
-        for axis, bins in zip(joint.axes, joint.bins(), strict=True)
+def is_open(facts: Facts, limit: Limit) -> bool:
+    """Whether a looser threshold brings pairs back that a later rule has not judged."""
+    later = [other for other in LIMITS.values() if other.plane == limit.plane]
+    later = [other for other in later if other.stage > limit.stage]
+    counted = [rule for rule in OF_COUNTS if rule.costly and rule.plane == limit.plane]
+    return any(_is_judged(facts, other) for other in later) or any(
+        not rule.is_off(facts.rules.get(rule.name)) for rule in counted
     )
 
 
@@ -128,5 +125,5 @@ def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str
         if name.startswith("near:"):
             rule, _, outcome = name.removeprefix("near:").partition(" ")
             sides.setdefault(rule, {})["kept" if outcome == "kept" else "dropped"] = name
-    order = [rule for rule in RULE_NAMES if rule in sides and not is_left_out(facts, rule)]
+    order = [rule for rule in LIMITS if rule in sides and not is_left_out(facts, rule)]
     return [(rule, sides[rule].get("kept", ""), sides[rule].get("dropped", "")) for rule in order]

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.fetch_report import hint_of
+from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.report.charts import share_bar
-from alignset.pipeline.report.facts import Facts
-from alignset.pipeline.report.fetch_report import hint_of
 from alignset.pipeline.runs.documents import Funnel, OptOuts
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import BLOCKED, FETCH_FAILED, OPTED_OUT, WRONG_LANGUAGE
 from alignset.transforms.columns.records import KEPT, Top
-from alignset.transforms.columns.thresholds import IMAGES, TEXTS, list_name, plane_of
+from alignset.transforms.rules.catalogue import list_name, plane_of
+from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
+from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_documents import NearDuplicates
 
 MOST_ROWS = 15
@@ -209,7 +211,7 @@ def text_rows(top: Top, kind: str, least: int = 1) -> list[Row]:
 
 def language_rows(facts: Facts) -> list[Row]:
     """The languages of the texts that were dropped for theirs."""
-    return detail_rows(facts.details.get((TEXTS, WRONG_LANGUAGE), {}))
+    return detail_rows(facts.details.get((TEXTS, MIN_LANGUAGE_SCORE.reason), {}))
 
 
 def wish_rows(facts: Facts) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What is changed in Beam while we use it, each change for the time that it saves at the start.
+"""What is changed in Beam while we use it, mostly for the time that it saves at the start.
 
 Nothing here changes what a pipeline does. `ALIGNSET_WITHOUT_PATCHES` leaves some out, by the names
 of PATCHES with commas between, or all of them: `all`. The times are of one pipeline, `--text_only`
@@ -16,13 +16,13 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial, partialmethod
+from functools import partialmethod
 from importlib.abc import MetaPathFinder
-from types import MethodType, SimpleNamespace
+from types import MethodType
 from typing import Any
 
 SAMPLING_MS = 5
-_WORDS = "ALIGNSET_WORDS"  # by which worker processes are told of the command's arguments
+WORDS = "ALIGNSET_WORDS"  # by which worker processes are told of the command's arguments
 # What Beam and numba import where they find it, and the flags' words that ask for it.
 _OPTIONAL = {
     "pandas": (),
@@ -44,7 +44,8 @@ def _is_wanted(name: str) -> bool:
     return name not in left_out and "all" not in left_out
 
 
-def _uses_in(argv: Sequence[str]) -> set[str]:
+def uses_in(argv: Sequence[str]) -> set[str]:
+    """The words of a command's arguments that ask for optional packages."""
     words = " ".join(argv).lower()
     return {use for uses in _OPTIONAL.values() for use in uses if use in words}
 
@@ -62,7 +63,7 @@ class _Hidden(MetaPathFinder):
 
 def words_of_command() -> list[str]:
     """In a worker process, those of the command's arguments that `quick_imports` goes by."""
-    return os.environ.get(_WORDS, "").split()
+    return os.environ.get(WORDS, "").split()
 
 
 @contextmanager
@@ -74,8 +75,8 @@ def quick_imports(argv: Sequence[str] = ()) -> Iterator[None]:
     if not _is_wanted("imports"):
         yield
         return
-    words = _uses_in(argv)
-    os.environ[_WORDS] = " ".join(sorted(words))
+    words = uses_in(argv)
+    os.environ[WORDS] = " ".join(sorted(words))
     hidden = _Hidden(words)
     sys.meta_path.insert(0, hidden)
     gc.disable()
@@ -116,30 +117,9 @@ def remembered_signatures() -> Iterator[None]:
 
 
 @contextmanager
-def remembered_views() -> Iterator[None]:
-    """Beam asks for a view of its options with each transform, and makes an argument parser for
-    it, 300 times. All views of options share what they hold. Saves 0.09 s."""
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    make, views = PipelineOptions.view_as, {}
-
-    def remembered(options: PipelineOptions, kind: type[PipelineOptions]) -> PipelineOptions:
-        shared = options._all_options
-        if (id(shared), kind) not in views:
-            views[id(shared), kind] = shared, make(options, kind)  # kept, so that ids stay theirs
-        return views[id(shared), kind][1]
-
-    PipelineOptions.view_as = remembered
-    try:
-        yield
-    finally:
-        PipelineOptions.view_as = make
-
-
-@contextmanager
 def short_samples() -> Iterator[None]:
     """At the end of each stage Beam waits for the thread that samples what it does, which sleeps
-    longer and longer, up to 0.2 s. Saves 0.07 s."""
+    longer and longer, up to 0.2 s. Saves 0.07 s, and 0.3 s of 2 million pairs."""
     from apache_beam.runners.worker.statesampler import StateSampler
 
     make = StateSampler.__init__
@@ -148,58 +128,6 @@ def short_samples() -> Iterator[None]:
         yield
     finally:
         StateSampler.__init__ = make
-
-
-@contextmanager
-def remembered_specs() -> Iterator[None]:
-    """Beam looks for state and timers among all attributes of each DoFn, eight times. Saves
-    0.03 s."""
-    from apache_beam.transforms import userstate
-
-    look, specs = userstate.get_dofn_specs, {}
-
-    def remembered(function: Any) -> tuple[set[Any], set[Any]]:
-        if id(function) not in specs:
-            specs[id(function)] = function, look(function)  # kept, so that ids stay theirs
-        states, timers = specs[id(function)][1]
-        return {*states}, {*timers}
-
-    userstate.get_dofn_specs = remembered
-    try:
-        yield
-    finally:
-        userstate.get_dofn_specs = look
-
-
-@contextmanager
-def plain_sizes() -> Iterator[None]:
-    """What is kept for later bundles is measured beside the globals of all modules, which are
-    listed anew for each value, though nothing that is kept here leads to them. Saves 0.02 s."""
-    import objsize
-    from apache_beam.runners.worker import statecache
-
-    default = objsize.get_deep_size
-    statecache.objsize = SimpleNamespace(
-        get_deep_size=partial(default, exclude_modules_globals=False)
-    )
-    try:
-        yield
-    finally:
-        statecache.objsize = objsize
-
-
-@contextmanager
-def unread_sources() -> Iterator[None]:
-    """Beam reads the source of each function, to warn of one that yields and returns too: what
-    is run here is tested. Saves 0.01 s."""
-    from apache_beam.transforms import core
-
-    check = core._check_fn_use_yield_and_return
-    core._check_fn_use_yield_and_return = lambda function: False
-    try:
-        yield
-    finally:
-        core._check_fn_use_yield_and_return = check
 
 
 @contextmanager
@@ -217,15 +145,29 @@ def quick_workers() -> Iterator[None]:
         Environment.from_command_string = make
 
 
+@contextmanager
+def no_notebook() -> Iterator[None]:
+    """In a notebook Beam tracks pipelines to show their data, for which it imports further packages
+    and has the page load scripts from other hosts. Nobody looks at data of ours so."""
+    from apache_beam import pipeline
+
+    names = ("is_in_ipython", "alter_label_if_ipython")
+    before = {name: getattr(pipeline, name) for name in names}
+    for name in names:
+        setattr(pipeline, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(pipeline, name, function)
+
+
 # Those that last as long as a pipeline is built and run.
 PATCHES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "signatures": remembered_signatures,
-    "views": remembered_views,
     "samples": short_samples,
-    "specs": remembered_specs,
-    "sizes": plain_sizes,
-    "sources": unread_sources,
     "workers": quick_workers,
+    "notebook": no_notebook,
 }
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from google.protobuf import text_format
 
 SOURCE = "apache_beam.runners.portability.local_job_service"  # it logs whatever workers log
 HANDLERS = "apache_beam.runners.portability.fn_api_runner.worker_handlers"
 
+# They log what is raised in this process all the same.
+RAISED = ("apache_beam.runners.common", "apache_beam.runners.worker")
 LOG = logging.getLogger("alignset")
 _STATUS = re.compile(r"Worker subprocess exited with return code (-\d+|1[2-5]\d)")
 
@@ -38,20 +43,37 @@ class OfWorkers(logging.Filter):
         return "apache_beam" not in entry.log_location
 
 
-def plain_worker_logs() -> None:
-    """Has workers' logs pass through `OfWorkers` from now on, and leaves it to the pipeline, which
-    fails too, to tell what fails in the threads in which Beam talks with a worker."""
-    logging.getLogger(SOURCE).addFilter(OfWorkers())
-    logging.getLogger(HANDLERS).setLevel(logging.CRITICAL)
-    show = threading.excepthook
+@contextmanager
+def plain_logs() -> Iterator[None]:
+    """While the block runs, workers' logs pass through `OfWorkers`, and Beam neither logs nor
+    prints what its pipeline raises here too. ALIGNSET_LOG_LEVEL has all of it said."""
+    level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
+    levels = dict.fromkeys(RAISED, level or "CRITICAL")
+    if not level:
+        levels[HANDLERS] = "CRITICAL"
+    before = {name: logging.getLogger(name).level for name in (*levels, LOG.name)}
+    for name, wanted in levels.items():
+        logging.getLogger(name).setLevel(wanted)
+    of_workers, show = OfWorkers(), threading.excepthook
+    if not level:
+        logging.getLogger(SOURCE).addFilter(of_workers)
+        threading.excepthook = partial(_show_ours, show)
+    try:
+        yield
+    finally:
+        threading.excepthook = show
+        logging.getLogger(SOURCE).removeFilter(of_workers)
+        for name, earlier in before.items():
+            logging.getLogger(name).setLevel(earlier)
 
-    def show_ours(failed: threading.ExceptHookArgs) -> None:
-        if ended := _STATUS.search(str(failed.exc_value)):
-            number = abs(int(ended[1])) % 128  # a shell adds 128
-            with suppress(ValueError):
-                LOG.warning("a worker process was ended by %s", signal.Signals(number).name)
-        frames = traceback.extract_tb(failed.exc_traceback)
-        if not any("apache_beam" in frame.filename for frame in frames):
-            show(failed)
 
-    threading.excepthook = show_ours
+def _show_ours(
+    show: Callable[[threading.ExceptHookArgs], object], failed: threading.ExceptHookArgs
+) -> None:
+    if ended := _STATUS.search(str(failed.exc_value)):
+        number = abs(int(ended[1])) % 128  # a shell adds 128
+        with suppress(ValueError):
+            LOG.warning("a worker process was ended by %s", signal.Signals(number).name)
+    frames = traceback.extract_tb(failed.exc_traceback)
+    if not any("apache_beam" in frame.filename for frame in frames):
+        show(failed)

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.report.closing import entries, renumbered, write_closing
-from alignset.pipeline.report.fetch_report import failed_fetches
-from alignset.pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
+from alignset.pipeline.datasets.fetch_report import failed_fetches
+from alignset.pipeline.datasets.funnel import check_funnel, counts_of, funnel, whole_funnel
+from alignset.pipeline.documents.closing import entries, renumbered, write_closing
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from alignset.pipeline.takedown.find_listed import in_order
-from alignset.transforms.columns.reasons import FETCH_FAILED, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
+from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
 from alignset.transforms.shards.listed_pairs import Taken
 from alignset.transforms.shards.near_duplicates import count_near_duplicates, images_of

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from msgspec import UnsetType
 
+from alignset.pipeline.documents.closing import written_of
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.report.closing import written_of
 from alignset.pipeline.runs.clean import clean_work
 from alignset.pipeline.runs.run_folder import named_lists
 from alignset.pipeline.runs.run_lock import Lock, take_lock

@@ -16,6 +16,9 @@ from demo.serve import serving
 from demo.web import build
 from tests.support.root import ROOT
 
+# The demo itself, which make demo runs too.
+pytestmark = pytest.mark.slow
+
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -5,7 +5,7 @@ import io
 import json
 import random
 import tarfile
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,9 +21,10 @@ from demo.__main__ import StepError, check_disk, command_line, prepare_web, run
 from demo.compare import compare
 from demo.photos import PHOTOS, VARIANTS
 from demo.scenes import Group, Scene, random_scene, render
-from demo.truth import RawCounts, TextRules, kept_text, text_reasons, url_identity, words
+from demo.text_rules import Numbers, corpus_of, judge, kept_text, pair_identity, url_identity, words
 from demo.web import build
 
+pytestmark = pytest.mark.slow
 REASONS = {
     *("malformed_pair", "duplicate_pair", "wrong_language", "too_few_words", "too_many_words"),
     *("text_on_too_many_images", "image_with_too_many_texts", "rare_token", "fetch_failed"),
@@ -166,17 +167,20 @@ def test_scenes_differ_by_seed_only():
     ],
 )  # fmt: skip
 def test_text_rules(rows: list, expected: list):
-    rules = TextRules(max_texts_per_image=2, max_images_per_text=2, max_words=4)
-    english = {kept_text(text): True for _, text in rows}
-    assert text_reasons(rows, english, rules)[0] == expected
-
-
-def test_words_and_vocabulary():
-    assert words("The &amp; (old) house's  - door!") == ["the", "old", "house's", "door"]
-    counts = RawCounts(
-        [("http://a/1", "red star"), ("http://a/2", "Red, star"), ("http://a/3", "star")]
+    size = sum(count > 1 for count in corpus_of(rows).ngrams.values())
+    numbers = Numbers(
+        max_texts_per_image=2, max_images_per_text=2, max_words=4, vocabulary_size=size
     )
-    assert counts.vocabulary == {"red", "star", "red star"}
+    wanted: dict = defaultdict(Counter)
+    for row, reason in zip(rows, expected, strict=True):
+        wanted[pair_identity(row)][reason] += 1
+    assert judge(rows, numbers) == wanted
+
+
+def test_words_and_ngrams():
+    assert words("the & (old) house's - door!") == ["the", "old", "house's", "door"]
+    rows = [("http://a/1", "red star"), ("http://a/2", "Red, star"), ("http://a/3", "star")]
+    assert corpus_of(rows).ngrams == {"red": 2, "star": 3, "red star": 2}
 
 
 def test_comparison_sees_each_way_to_be_wrong():

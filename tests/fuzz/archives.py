@@ -15,10 +15,10 @@ from unittest.mock import patch
 import brotli
 import zstandard
 
-from alignset.transforms.columns.reasons import PAGE_FAULTS
 from alignset.transforms.pages.archives import Broken, Record, read_records
 from alignset.transforms.pages.http_pages import page_of
 from alignset.transforms.pages.page_images import images_of, tags_of
+from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.support.page_archives import packed, page_record, record, response
 
 gzipped = functools.partial(gzip.compress, mtime=0)  # the same whenever a case is made again

@@ -19,7 +19,7 @@ from alignset.transforms.pairs.language import UNDETERMINED, mistaken_for, wrong
 from alignset.transforms.pairs.languages import LANGUAGES
 from alignset.transforms.pairs.measure_pairs import Pairs, measure
 from alignset.transforms.pairs.texts import measure_texts
-from tests.support import reference
+from demo import text_rules
 from tests.support.labelled_texts import ENGLISH_TEXTS
 from tests.support.made_batches import (
     in_the_middle,
@@ -105,13 +105,20 @@ def told(pairs: Pairs) -> list[tuple]:
 
 def _expected(url: str | bytes | None, caption: str | bytes | None) -> tuple | None:
     """What is to be told of a row; None of a malformed one."""
-    identity = reference.pair_identity((url, caption))
+    identity = text_rules.pair_identity((url, caption))
     if identity is None:
         return None
     kept, shown = (raw(value).decode() for value in (caption, url))
     hashes = xxh(identity[0]), xxh(identity[1]), xxh_pair(*identity)
-    words = len(reference.words(identity[1]))
-    return shown.strip(), reference.kept_text(kept), None, *hashes, words, ngram_hashes(identity[1])
+    words = len(text_rules.words(identity[1]))
+    return (
+        shown.strip(),
+        text_rules.kept_text(kept),
+        None,
+        *hashes,
+        words,
+        ngram_hashes(identity[1]),
+    )
 
 
 def _check_languages(random: Random, texts: list[str]) -> None:

@@ -22,7 +22,7 @@ from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.wishes.answer_headers import header_opt_outs
 from alignset.transforms.wishes.wish_settings import WishSettings
-from tests.support import reference
+from demo import text_rules
 from tests.support.made_batches import in_the_middle, xxh
 
 SCHEMES = ["http://", "https://", "HTTP://", "hTTpS://", "http:\\\\", "http:/\\/", "http:", "//"]
@@ -77,7 +77,7 @@ def url_of(random: Random) -> str:
 
 def _check_hashes(urls: list[str]) -> None:
     column = pa.array([url.encode("utf-8", "replace").decode() for url in urls], pa.string())
-    identities = [reference.url_identity(url) for url in column.to_pylist()]
+    identities = [text_rules.url_identity(url) for url in column.to_pylist()]
     for placed in (column, in_the_middle(column), column.slice(0, len(urls))):
         hashes, usable, own = url_hashes(placed)
         assert usable.tolist() == [identity is not None for identity in identities]

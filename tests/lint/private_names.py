@@ -14,21 +14,16 @@ OF_OTHERS = {
     "_replace": "of named tuples, and documented",
     "_fields": "of named tuples, and documented",
     "_exit": "of os, and documented",
+    "_repr_html_": "of IPython, and documented: what a notebook shows of a value",
     "_shutdown": "of threading: waits for threads, as multiprocessing does at a process's end",
     "_run_exitfuncs": "of atexit, which os._exit passes by",
     "_current_frames": "of sys, and documented",
-    "_catalog": "of gettext: all messages of a catalogue",
     "_dynamo": "of torch: how many graphs were compiled",
     "_subclasses": "of torch: tensors of a GPU that is not there, documented as FakeTensorMode",
     "_safe_read": "of Pillow: how much it reads of a file",
     "_pipeline_options": "of Beam: the options of file systems, to be set back",
     "_Credentials": "of google.auth's use by Beam: whether it has looked for credentials",
     "_credentials_init": "the same",
-    "_check_fn_use_yield_and_return": "of Beam: reads the source of a step",
-    "_iter_modules_globals": "of objsize: lists all modules",
-    "_pre_grouped_coder": "of Beam's runner: the sizes of what is shuffled",
-    "_coder_impl": "the same",
-    "_key_coder": "the same",
 }
 BY_NAME = {"setattr", "getattr", "delattr", "hasattr", "patch", "object"}
 

@@ -9,9 +9,7 @@ import torch
 from PIL import Image as PillowImage
 
 from alignset.train.loss import contrastive_loss
-from alignset.train.model.kernels import CPU, GPU, PLAIN
-from alignset.train.search.neighbours import Neighbours, add_rows, train_cells
-from alignset.train.search.vectors import Vectors
+from alignset.train.search.neighbours import Neighbours, Vectors, make_faiss_index
 from alignset.transforms.decontamination.copy_descriptor import describe
 from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 from alignset.transforms.decontamination.copy_planes import copy_planes
@@ -30,7 +28,7 @@ from alignset.transforms.images.resize import Encoder, ResizeSettings
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.pairs.language import english_lean, language_score
 from alignset.transforms.safety.classifier import open_classifier
-from alignset.transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY
+from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
 from alignset.transforms.safety.model_pixels import model_pixels
 from tests.support.colour_search import ColourModel
 from tests.support.grey_pictures import grey_photograph
@@ -59,17 +57,16 @@ def pictures(count: int) -> list[tuple[bytes, Image]]:
 def of_training() -> Results:
     tokenizer = small_tokenizer()
     inputs = small_inputs(tokenizer)
-    for kernels in (PLAIN, CPU, GPU):
-        model = small_model(vocabulary_size=len(tokenizer), kernels=kernels)
-        with torch.no_grad():
-            for side, rows in zip(("image", "text"), model.eval()(inputs)[:2], strict=True):
-                yield f"{kernels} {side} embeddings", rows.numpy()
-        torch.manual_seed(3)
-        loss = contrastive_loss(*model.train()(inputs))
-        loss.backward()
-        yield f"{kernels} loss", np.array(loss.item())
-        gradients = [p.grad.ravel() for p in model.parameters() if p.grad is not None]
-        yield f"{kernels} gradients", torch.cat(gradients).numpy()
+    model = small_model(vocabulary_size=len(tokenizer))
+    with torch.no_grad():
+        for side, rows in zip(("image", "text"), model.eval()(inputs)[:2], strict=True):
+            yield f"{side} embeddings", rows.numpy()
+    torch.manual_seed(3)
+    loss = contrastive_loss(*model.train()(inputs))
+    loss.backward()
+    yield "loss", np.array(loss.item())
+    gradients = [p.grad.ravel() for p in model.parameters() if p.grad is not None]
+    yield "gradients", torch.cat(gradients).numpy()
     yield "pixels of training", inputs.pixels.float().numpy()
 
 
@@ -85,7 +82,7 @@ def of_images() -> Results:
     thumbnails = b"".join(thumbnail(*file) for file in files)
     yield "thumbnails", np.frombuffer(thumbnails, np.uint8)
     yield "perceptual hashes", np.array([image.phash for _, image in files], np.uint64)
-    for model in (OPEN_NSFW, OPEN_NSFW_QUICKLY):
+    for model in (OPEN_NSFW, usual_model(0.5)):
         shown = [model_pixels(*file, model.wanted) for file in files]
         yield "pixels of NSFW", np.stack(shown)
         classifier = open_classifier(model)
@@ -139,10 +136,9 @@ def of_search_and_texts() -> Results:
     yield "numpy products", values[:200] @ values.T
     yield "numpy product of one", values @ values[0]
     halves = Vectors([values.astype(np.float16)], 64)
-    index = train_cells(halves)
-    add_rows(index, halves)
-    for name, of in (("exact", None), ("cells", index)):
-        near = [Neighbours(halves, of, 4).nearest(query, 20) for query in values[:20]]
+    for name, factory in (("exact", "SQfp16"), ("cells", "IVF16,SQ8")):
+        searched = Neighbours(halves, make_faiss_index(halves, factory), cell_share=0.25)
+        near = [searched.nearest(query, 20) for query in values[:20]]
         yield f"cosines of search, {name}", np.stack([scores for scores, _ in near])
         yield f"rows of search, {name}", np.stack([rows for _, rows in near])
     yield "torch products", (torch.from_numpy(values[:200]) @ torch.from_numpy(values).T).numpy()

@@ -255,6 +255,7 @@ def test_repeats_of_one_long_text_are_not_decoded_at_once(
     assert {next(batches)["caption"].nbytes // 10**6 for _ in range(5)} == {33}
 
 
+@pytest.mark.slow
 def test_values_that_share_much_are_not_decoded_at_once(tmp_path: Path):
     """900 MB of text in 1 MB, as Spark may write it: each value adds to the one before."""
     rows, text = 3000, "x" * 300_000

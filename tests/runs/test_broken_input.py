@@ -80,6 +80,7 @@ def broken_fates(output: Path) -> list[Fate]:
     return [fate for fate in rejected(output) if fate.reason == "broken_input"]
 
 
+@pytest.mark.slow
 def test_three_cut_shards_of_some_hundreds_cost_their_own_pairs_alone(tmp_path: Path):
     left = shards(tmp_path / "in", 300)
     ended = run_fork(f"--input={tmp_path}/in", f"--output={tmp_path}/set", *ALL)
@@ -117,6 +118,7 @@ def test_the_same_rows_with_other_engines_and_batches(tmp_path: Path, mode: str)
     assert len(kept(tmp_path / "one")) == 9 * SAMPLES + sum(left.values())
 
 
+@pytest.mark.slow
 def test_the_same_rows_after_a_kill(tmp_path: Path):
     shards(tmp_path / "in", 12)
     succeed(tmp_path / "in", tmp_path / "whole", *ALL)

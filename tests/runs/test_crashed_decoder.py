@@ -13,7 +13,7 @@ from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
 
 # Worker and trial processes import for some 5 s of CPU each.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -186,6 +186,7 @@ def test_a_worker_of_the_image_plane_is_given_memory(graphs: list[Graph]):
     assert int(hints["beam:resources:min_ram_bytes:v1"]) == 4_000_000_000
 
 
+@pytest.mark.slow
 def test_a_graph_stays_small(graphs: list[Graph]):
     """Dataflow refuses one of 10 MB; what is created is part of it, here as at 10 billion pairs."""
     for graph in graphs:

@@ -112,6 +112,7 @@ def test_how_the_work_is_done_changes_no_byte_of_any_file(
     assert digests(tmp_path / "set") == digests(rich.output)
 
 
+@pytest.mark.slow
 def test_a_job_service_changes_no_byte_of_any_file(rich: Rich, tmp_path: Path):
     """Beam's own, as one would give the job to any engine."""
     service = LocalJobServicer(str(tmp_path / "staged"))

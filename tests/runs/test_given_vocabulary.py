@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support import reference
+from demo import text_rules
 from tests.support.command import (
     digests,
     fates,
@@ -65,7 +65,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Old:
     succeed(made.source, folder / "set", *FLAGS, f"--vocabulary_size={SIZE}")
     counts = count_ngrams(text for _, text in made.rows)
     assert len(counts) > SIZE
-    return Old(made, folder / "set", reference.vocabulary(counts, SIZE, ngram_hash))
+    return Old(made, folder / "set", text_rules.vocabulary(counts, SIZE, ngram_hash))
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +86,13 @@ def whole(new: Crawl, old: Old, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def expected(rows: list[tuple[str, str]], vocabulary: set[str]) -> set[tuple[str, str]]:
     """What a plain implementation keeps, and with which text."""
-    outcomes = reference.judge(rows, reference.Numbers())
-    pairs = [(url, reference.kept_text(text)) for url, text in rows]
+    outcomes = text_rules.judge(rows, text_rules.Numbers())
+    pairs = [(url, text_rules.kept_text(text)) for url, text in rows]
     return {
         (url, text)
         for url, text in pairs
-        if outcomes[(url, reference.text_identity(text))][None]
-        and vocabulary.issuperset(reference.ngrams(reference.text_identity(text)))
+        if outcomes[(url, text_rules.text_identity(text))][None]
+        and vocabulary.issuperset(text_rules.ngrams(text_rules.text_identity(text)))
     }
 
 
@@ -130,7 +130,7 @@ def test_another_crawl_is_filtered_with_it(old: Old, new: Crawl, tmp_path: Path,
     ended = succeed(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={vocabulary}")
     survivors = expected(new.rows, old.known)
     assert kept_pairs(tmp_path / "set") == survivors
-    own = reference.vocabulary(count_ngrams(t for _, t in new.rows), SIZE, ngram_hash)
+    own = text_rules.vocabulary(count_ngrams(t for _, t in new.rows), SIZE, ngram_hash)
     assert survivors != expected(new.rows, own)  # it makes a difference
     assert 0 < len(survivors) < len(new.rows)
     reasons = Counter(fate.reason for fate in fates(tmp_path / "set").elements())
@@ -175,8 +175,8 @@ def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_pat
     ("moment", "has_vocabulary"),
     [
         ("run.close_run", False),
-        ("report.closing.dataset_card", False),
-        ("report.closing.dataset_card", True),
+        ("documents.closing.dataset_card", False),
+        ("documents.closing.dataset_card", True),
         ("runs.run_folder.RunFolder.clean", False),
     ],
 )

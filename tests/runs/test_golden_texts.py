@@ -4,15 +4,10 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from alignset.transforms.columns.reasons import (
-    BLOCKED,
-    BROKEN_INPUT,
-    BROKEN_PAGE,
-    OPTED_OUT,
-    TEXT_STEPS,
-)
+from alignset.transforms.rules.catalogue import TEXT_STEPS
+from alignset.transforms.rules.given import BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT
+from demo import text_rules
 from tests.golden_texts.regenerate import GOLDEN, MADE, run
-from tests.support import reference
 
 ROWS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
 
@@ -24,11 +19,11 @@ def test_the_command_gives_the_frozen_rows(tmp_path: Path) -> None:
 def test_the_frozen_rows_are_those_made_by_hand() -> None:
     meant: Counter = Counter()
     for url, caption, reason in MADE:
-        pair = reference.pair_identity((url, caption))
+        pair = text_rules.pair_identity((url, caption))
         meant[pair if reason != "malformed_pair" else None, reason] += 1
     fates: Counter = Counter()
     for row in ROWS:
-        pair = reference.pair_identity((row["url"], row["caption"]))
+        pair = text_rules.pair_identity((row["url"], row["caption"]))
         fates[pair if row["reason"] != "malformed_pair" else None, row["reason"]] += 1
     assert fates == meant
 

@@ -109,6 +109,7 @@ def test_what_could_not_be_fetched_joins_its_own_side(web: SmallWeb, source: Pat
     assert {name: digests(out)[name] for name in tars} == tars
 
 
+@pytest.mark.slow
 def test_what_a_set_holds_out_comes_back_only_where_it_is_held_out_again(
     web: SmallWeb, source: Path, tmp_path: Path
 ):

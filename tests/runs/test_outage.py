@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.report import closing
+from alignset.pipeline.documents import closing
 from tests.support.command import (
     digests,
     funnel,

@@ -33,6 +33,9 @@ from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
 
+# The libraries take seconds to import.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _offline() -> Iterator[None]:

@@ -8,14 +8,16 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.__main__ import main
-from alignset.pipeline.report.facts import find_facts
-from alignset.pipeline.report.histograms import charts_of, image_verdicts
+from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import all_lists, read_pictures
 from alignset.pipeline.report.tables import funnel_table
+from alignset.transforms.rules.catalogue import OF_IMAGES, limits
 from tests.support.command import funnel, manifest, succeed
 from tests.support.golden_run import Golden
 from tests.support.memory_files import FILES
@@ -116,12 +118,17 @@ def test_a_set_in_a_store_gives_the_same_page(golden: Golden, tmp_path: Path, ca
 @pytest.mark.parametrize("aspect", [1.5, 2, 3])
 def test_other_thresholds_keep_what_duckdb_counts(golden: Golden, side: int, aspect: float):
     facts = find_facts(str(golden.output))
-    joint = facts.records.images.whole.joint
+    records = facts.records.images
     rules = facts.rules | {"min_image_side": float(side), "max_image_aspect": float(aspect)}
     if side == 0:
-        rules["min_image_side"] = min(joint.axes[0].edges)
-    verdicts = image_verdicts(joint, rules)
-    counted = sum(n for n, kept in zip(joint.counts, verdicts.tolist(), strict=True) if kept)
+        rules["min_image_side"] = min(records.axis("side").edges)
+    sample, passed = records.whole.sample, np.True_
+    assert sample.is_all
+    for limit in limits(OF_IMAGES):
+        axis = records.axis(limit.measure.axis)
+        bins = np.frombuffer(sample.bins[axis.name], np.uint8)
+        passed = passed & axis.passes(bins, limit.edge(rules[limit.name]), beyond=limit.beyond)
+    counted = int(passed.sum())
     out = golden.output
     least = int(rules["min_image_side"])
     passed = f"""least(width, height) > {least}

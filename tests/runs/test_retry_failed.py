@@ -195,6 +195,7 @@ def test_how_it_is_done_changes_no_byte(half: Half, whole: Whole, tmp_path: Path
     assert digests(tmp_path / "set") == digests(whole.output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, seed: int):
     out = tmp_path / "set"
@@ -217,7 +218,7 @@ def test_killed_between_the_closing_documents(
     half: Half, whole: Whole, tmp_path: Path, monkeypatch
 ):
     """The funnel is the new one already, and the manifest still the old."""
-    from alignset.pipeline.report import closing
+    from alignset.pipeline.documents import closing
 
     out = tmp_path / "set"
     shutil.copytree(half.output, out)

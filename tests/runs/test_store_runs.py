@@ -20,7 +20,6 @@ from alignset.transforms.decontamination.perceptual_overlap import PerceptualMea
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.shards.build_shard import ShardSettings
-from alignset.transforms.shards.measure_images import ImageRules
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.write_shards import ShardDoFn, ShardWriter
 from alignset.transforms.storage.files import open_to_read
@@ -28,6 +27,7 @@ from alignset.transforms.workers.fencing import Fence
 from tests.support.command import digests, manifest, run, run_args, succeed
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph
+from tests.support.rules import run_rules
 from tests.support.small_web import SmallWeb
 from tests.support.stopped_command import stop
 from tests.support.stores import Store, chosen_store, faulty_proxy, options_of
@@ -208,7 +208,9 @@ def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, w
     fence = Fence(f"{out}/_temporary/start", "start")
     fetch = FetchSettings(allow_private_addresses=True)
 
-    settings = ShardSettings(ImageRules(100, 3.0, 6), fetch, ResizeSettings())
+    settings = ShardSettings(
+        run_rules(min_image_side=100, max_unsafe_score=1.0), fetch, ResizeSettings()
+    )
 
     def worker() -> ShardDoFn:
         plan, measure = f"{out}/_temporary/plan", PerceptualMeasure()

@@ -344,6 +344,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, out: Path, when: int) -> Callable[[],
     return lambda: changes
 
 
+@pytest.mark.slow
 def test_killed_before_any_change_it_goes_on_and_no_reader_meets_half_a_shard(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +377,7 @@ def test_killed_before_any_change_it_goes_on_and_no_reader_meets_half_a_shard(
         shutil.rmtree(out)
 
 
+@pytest.mark.slow
 def test_killed_by_a_signal(finished: Finished, tmp_path: Path) -> None:
     port = str(finished.web.server_port)
     (tmp_path / "take.txt").write_text("\n".join(ENTRIES).replace("{port}", port))

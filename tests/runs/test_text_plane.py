@@ -27,16 +27,18 @@ from alignset.transforms.corpus.hash_counts import (
     vocabulary_cut,
 )
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
+from alignset.transforms.corpus.judge_batch import Corpus, text_rows
 from alignset.transforms.corpus.remembered import recalled, remembered
 from alignset.transforms.pairs.language import mistaken_for
 from alignset.transforms.pairs.measure_pairs import measure
+from alignset.transforms.rules.catalogue import OF_TEXTS
+from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.fencing import Fence
-from tests.support import reference
+from demo import text_rules
+from demo.text_rules import Numbers
 from tests.support.made_batches import Rows, language_rule, ngram_hash, pair_batch, run_in_beam
 from tests.support.nasty_texts import captions, urls
-from tests.support.reference import Numbers
 
 # Texts that meet and differ: the same identity in several forms, n-grams that tie.
 MEETING_URLS = [
@@ -83,7 +85,7 @@ numbers_of_rules = st.builds(
     max_texts_per_image=st.integers(1, 4),
     vocabulary_size=st.integers(1, 12) | st.just(1000),
 )
-Outcomes = dict[reference.Identity | None, Counter]
+Outcomes = dict[text_rules.Identity | None, Counter]
 
 
 class Found(NamedTuple):
@@ -95,10 +97,10 @@ class Found(NamedTuple):
 
 
 def outcomes(judged: list[Found]) -> Outcomes:
-    """By pair, as the reference gives them. The caption is as it is kept, so not decoded again."""
+    """By pair, as the text rules give them. The caption is as it is kept, so not decoded again."""
     by_pair: Outcomes = defaultdict(Counter)
     for url, caption, reason in judged:
-        pair = (reference.url_identity(url), reference.text_identity(caption))
+        pair = (text_rules.url_identity(url), text_rules.text_identity(caption))
         by_pair[None if reason == "malformed_pair" else pair][reason] += 1
     return dict(by_pair)
 
@@ -115,7 +117,7 @@ def language_of(wanted: str) -> Callable[[str], str]:
 
 def expected(rows: Rows, numbers: Numbers) -> Outcomes:
     language = language_of(numbers.language)
-    return reference.judge(rows, numbers, language_of=language, tie_order=ngram_hash)
+    return text_rules.judge(rows, numbers, language_of=language, tie_order=ngram_hash)
 
 
 def _more_than(hashes: pa.Array, limit: int) -> HashSet:
@@ -153,14 +155,9 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
             distinct = [part.ngrams["ngram"].to_numpy()]
             measured = recalled(remembered(part.measured, batch))
         at = np.arange(start, start + len(batch))
-        reasons = text_reasons(
-            measured,
-            np.isin(at, repeated),
-            np.isin(at, foreign),
-            corpus,
-            TextRules(numbers.min_words, numbers.max_words),
-            distinct,
-        )
+        marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(batch), np.bool_)
+        asked = text_rows(measured, corpus, *marks, distinct)
+        reasons = first_of(faults(OF_TEXTS, asked, asdict(numbers)))
         columns = (measured.url.to_pylist(), measured.text.to_pylist(), reasons.to_pylist())
         judged += map(Found, *columns)
     return judged

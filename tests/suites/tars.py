@@ -1,5 +1,5 @@
-"""Tars: the archives of CPython's and Go's own tests, through both readers. Python's tarfile says
-which regular files are in them."""
+"""Tars: the archives of CPython's and Go's own tests, from a file and as a stream. Python's tarfile
+says which regular files are in them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from alignset.train.data.samples import shard_files
 from alignset.train.data.shard_streams import ShardStream
-from alignset.train.data.tar_members import TarMembers, read_exactly
 from alignset.train.errors import TrainingError
 from alignset.transforms.storage.broken_files import FileFault
 from alignset.transforms.storage.tar_members import tar_members
@@ -87,5 +87,5 @@ def _of_curation(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _of_training(path: Path) -> Iterator[tuple[str, bytes]]:
     with ShardStream(str(path)) as stream:
-        for name, size, _, _ in TarMembers(stream):
-            yield name, read_exactly(stream, size)
+        for member in shard_files(stream):
+            yield member.name, stream.read(member.size)

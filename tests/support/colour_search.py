@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from alignset.train.search.make_index import Added, Making, add_sources
+from alignset.train.search.build_parts import Making
+from alignset.train.search.make_index import Added, add_sources
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources
 from alignset.train.search.serve import Server
@@ -93,27 +94,24 @@ def making(**changes: object) -> Making:
         "thumbnail_px": 64,
         "threads": 2,
         "tell": lambda count: None,
-        "say": lambda line: None,
     }
     return Making(**(values | changes))  # type: ignore[arg-type]
 
 
 def index_of(data: Path, folder: Path, model: ColourModel | None = None) -> Added:
     """An index of a folder or of shards, by the model of colours."""
-    return add_sources(folder, find_sources(str(data)), model or ColourModel(), making())
+    return add_sources(folder, find_sources(str(data)), model or ColourModel(), making(), print)
 
 
 @contextlib.contextmanager
 def serving(
     index: OpenedIndex,
     *,
-    requests_per_minute: int = 1_000_000,
     host: str = "127.0.0.1",
-    trusted_proxy: str = "",
     model: type[ColourModel] = ColourModel,
 ) -> Iterator[str]:
     """The URL of a server of an index, without the slash at its end."""
-    server = Server(index, model, (host, 0), requests_per_minute, trusted_proxy)
+    server = Server(index, model(), (host, 0))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -170,7 +170,7 @@ def all_files() -> dict[str, bytes]:
 
 def curation(_: list[str]) -> int:
     """Print what each entrance of a run, and of `look`, makes of each file."""
-    from alignset.pipeline.look.stored_images import shown_picture
+    from alignset.pipeline.datasets.stored_images import shown_picture
     from alignset.transforms.images.examine import Unusable, examine
     from alignset.transforms.images.file_look import FileLook
     from alignset.transforms.images.scaled_jpeg import scaled_jpeg
@@ -199,7 +199,7 @@ def curation(_: list[str]) -> int:
 def training(_: list[str]) -> int:
     """Print what each decode of `train` makes of each file."""
     from alignset.train.data.images import decode_image, decode_square, header_pixels
-    from alignset.train.search.decode_worker import decoded
+    from alignset.train.search.decode_upload import decode_here
 
     return _print_fates(
         {
@@ -207,7 +207,7 @@ def training(_: list[str]) -> int:
             "draft": lambda body: str(decode_image(body, draft_px=40).size),
             "decode_square": lambda body: str(decode_square(body, 40).shape),
             "header_pixels": lambda body: str(header_pixels(body)),
-            "upload": lambda body: decoded(body)[0],
+            "upload": lambda body: str(decode_here(body).size),
         }
     )
 

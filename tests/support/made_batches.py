@@ -15,7 +15,7 @@ from alignset.transforms.pairs.languages import LanguageRule
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.texts import Texts
 from alignset.transforms.storage.blocks import unpack
-from tests.support import reference
+from demo import text_rules
 
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
@@ -67,7 +67,7 @@ def ngram_hash(ngram: str) -> int:
 
 def ngram_hashes(identity: str) -> list[int]:
     """Of all n-grams of a text, ascending."""
-    return sorted(map(ngram_hash, reference.ngrams(identity)))
+    return sorted(map(ngram_hash, text_rules.ngrams(identity)))
 
 
 def ngrams_by_row(measured: Texts | Pairs) -> list[list[int]]:

@@ -15,36 +15,39 @@ from PIL import Image as PillowImage
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.work_folder import WorkFolder
-from alignset.transforms.columns import reasons as r
-from alignset.transforms.columns.record_files import decode_record, encode_record
+from alignset.transforms.columns.record_files import encode_record
 from alignset.transforms.columns.records import (
     KEPT,
+    MOST_SAMPLED,
     Example,
-    Joint,
     Record,
+    Sample,
     histogram,
-    joint_of,
     nested,
     top_of,
 )
 from alignset.transforms.columns.rejects import key_column
-from alignset.transforms.corpus.text_record import Judged, TextRecorder, text_axes
-from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.corpus.text_record import Judged, TextRecorder
+from alignset.transforms.rules import trials
+from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, limits
+from alignset.transforms.rules.custom import CustomLimit
+from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.verdicts import axes_of, known_of
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_record import image_axes, image_bins
 from alignset.transforms.shards.shard_stats import shard_stats
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import write_atomically
+from tests.support.rules import run_rules
 
-RULES = ImageRules(200, 3.0, 1.0, 0.5)
+RULES = run_rules()
 _OUTCOMES = (KEPT, "fetch_failed", "not_an_image", "too_small", "too_elongated", "unsafe")
 _DETAILS = ("dns", "timeout", "http_404", "http_403", "tls")
 TEXT_REASONS = (
     None,
-    r.TOO_FEW_WORDS,
-    r.WRONG_LANGUAGE,
-    r.RARE_TOKEN,
-    r.TEXT_ON_TOO_MANY_IMAGES,
+    "too_few_words",
+    "wrong_language",
+    "rare_token",
+    "text_on_too_many_images",
 )
 
 
@@ -53,7 +56,7 @@ def made_judged(size: int, seed: int = 0) -> Judged:
     random = np.random.default_rng(seed)
     keys = random.integers(0, 1 << 64, size, np.uint64)
     why = random.integers(0, len(TEXT_REASONS), size)
-    words = np.where(why == 1, random.integers(0, 3, size), random.integers(3, 60, size))
+    words = np.where(why == 1, random.integers(0, 3, size), random.integers(3, 21, size))
     captions = [f"text {n}" for n in random.zipf(2, size) % 50]
     scores = np.where(why == 2, np.round(random.random(size), 3), np.nan)
     scores[random.random(size) < 0.05] = np.nan
@@ -64,11 +67,19 @@ def made_judged(size: int, seed: int = 0) -> Judged:
         pa.array(
             [("de", "fr")[key % 2] if n == 2 else None for n, key in zip(why, keys, strict=True)]
         ),
-        words.astype(np.int32),
         np.ones(size, np.bool_),
-        why == 2,
-        scores,
-        (why == 4, np.zeros(size, np.bool_), why == 3),
+        Rows(
+            word_count=words.astype(np.int32),
+            foreign=why == 2,
+            language_score=scores,
+            own_language_score=0.5,
+            **{
+                limit.column: np.full(size, float(limit.default))
+                for limit in limits(OF_TEXTS)
+                if isinstance(limit, CustomLimit)
+            },
+        ),
+        {entry.reason: np.array(TEXT_REASONS)[why] == entry.reason for entry in OF_TEXTS},
     )
 
 
@@ -88,17 +99,31 @@ def made_record(
     reasons = np.full(pairs, KEPT, object)
     distance = np.full(pairs, np.nan)
     if compared:
-        distance[::5] = 2 * RULES.min_evaluation_distance * random.random(len(distance[::5]))
-        reasons[distance < RULES.min_evaluation_distance] = "evaluation_overlap"
-    reasons[unsafe > RULES.max_unsafe_score] = "unsafe"
-    reasons[longer >= RULES.max_aspect * shorter] = "too_elongated"
-    reasons[shorter <= RULES.min_side] = "too_small"
+        distance[::5] = 2 * random.random(len(distance[::5]))
+    rows = Rows(shorter=shorter, longer=longer, unsafe_score=unsafe, evaluation_distance=distance)
+    for limit in limits(OF_IMAGES):
+        if isinstance(limit, CustomLimit):
+            rows[limit.column] = random.uniform(
+                limit.measure.edges[0], limit.measure.edges[-1], pairs
+            )
+    for limit in reversed(limits(OF_IMAGES)):
+        reasons[limit.dropped(rows, RULES.numbers)] = limit.reason
     reasons[failed] = "fetch_failed"
     unsafe[np.isin(reasons, ("too_small", "too_elongated"))] = np.nan
     distance[~np.isin(reasons, (KEPT, "evaluation_overlap"))] = np.nan
-    axes = image_axes(RULES)
-    bins = image_bins(axes, shorter, longer, unsafe, distance)
+    axes = axes_of(OF_IMAGES, RULES.numbers)
     outcomes = reasons.tolist()
+    names, codes = np.unique(outcomes, return_inverse=True)
+    own = limits(OF_IMAGES)
+    judged = trials.Judged(
+        names.tolist(),
+        codes,
+        random.integers(0, 1 << 64, pairs, np.uint64),
+        rows,
+        {limit.name: limit.dropped(rows, RULES.numbers) for limit in own},
+        np.zeros(pairs, np.bool_),
+    )
+    measured = trials.trials_of(own, axes, judged, ~failed)
     details = [str(random.choice(_DETAILS)) if failed[row] else "" for row in range(pairs)]
     hosts = [f"host{int(n)}.example" for n in random.zipf(1.3, pairs) % 100_000]
     ends = [f"{o}: {d}" if d else o for o, d in zip(outcomes, details, strict=True)]
@@ -106,14 +131,17 @@ def made_record(
     return Record(
         pairs,
         nested(zip(outcomes, details, strict=True)),
-        joint_of(axes, [of_axis[~failed] for of_axis in bins]),
         {
+            **measured.histograms,
             "words": histogram(outcomes, words, np.arange(pairs)),
             "bytes": histogram(outcomes, random.integers(10, 22, pairs), np.flatnonzero(~failed)),
             "formats": nested((outcome, "jpeg") for outcome in outcomes),
         },
         {"hosts": top_of(nested(zip(hosts, ends, strict=True)), 64)},
         _examples(random, outcomes, (sides, unsafe), thumbnail),
+        axes=axes,
+        alone=measured.alone,
+        sample=measured.sample,
     )
 
 
@@ -138,8 +166,15 @@ def _examples(
                     reason="" if outcome == KEPT else outcome,
                     width=int(width[row]),
                     height=int(height[row]),
-                    words=9,
-                    unsafe=None if np.isnan(unsafe[row]) else round(float(unsafe[row]), 4),
+                    values=known_of(
+                        {
+                            "side": np.minimum(width, height),
+                            "aspect": np.maximum(width, height) / np.minimum(width, height),
+                            "unsafe": np.round(unsafe, 4),
+                        },
+                        row,
+                    )
+                    | {"words": 9.0},
                     picture=place if thumbnail else None,
                 )
             )
@@ -160,11 +195,11 @@ def put_run(folder: Path, **parts: Any) -> None:
     Args:
       parts: of its description that are others.
     """
-    rules = asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance))
+    rules = asdict(Rules(**RULES.numbers))
     job = {"text_only": False, "holdout": 0.0}
     run = replace(RunDescription(job, rules, {}, {}, [], [], None), **parts)
     write_document(WorkFolder(f"{folder}/_temporary").description, run)
-    recorder = TextRecorder(text_axes(3, 20, 0.5), 0.5)
+    recorder = TextRecorder(RULES)
     recorder.add(recorder.measure(made_judged(3000)))
     encoded = encode_record(recorder.record())
     write_atomically(f"{folder}/report/text-00000.json", lambda sink: sink.write(encoded))
@@ -207,13 +242,15 @@ def put_made_set(
 
 def put_largest_set(folder: Path, random: np.random.Generator) -> None:
     """Writes what makes the page as large as it can get: more kinds of examples than it has room
-    for, long texts, pictures without end, and histograms with almost all cells that a page takes.
+    for, long texts, pictures without end, and samples as large as they get.
     """
     put_made_set(folder, 2, random, pairs=2_000)
     body, thumbnail = made_thumbnail(random, 4_000), 4_000
-    axes = image_axes(RULES)
-    cells = random.choice(int(np.prod([axis.bins for axis in axes])), 55_000, replace=False)
-    counts = random.integers(1, 1 << 40, len(cells))
+    axes = axes_of(OF_IMAGES, RULES.numbers)
+    bins = {axis.name: random.integers(0, axis.bins, MOST_SAMPLED, np.uint8) for axis in axes}
+    hashes = np.sort(random.integers(0, 1 << 64, MOST_SAMPLED, np.uint64)).astype(">u8")
+    rows = {name: of_axis.tobytes() for name, of_axis in bins.items()}
+    sample = Sample(1 << 50, hashes.tobytes(), rows)
     for shard in range(40):
         keys = key_column(random.integers(0, 1 << 64, 120, np.uint64)).to_pylist()
         examples = [
@@ -225,19 +262,14 @@ def put_largest_set(folder: Path, random: np.random.Generator) -> None:
                 reason=f"reason_{place}",
                 width=640,
                 height=480,
-                words=54,
+                values={"words": 54.0},
                 bytes=100_000,
                 format="jpeg",
                 picture=(place * thumbnail, thumbnail),
             )
             for place, key in enumerate(keys)
         ]
-        joint = Joint(axes, np.sort(cells).tolist(), counts.tolist()) if not shard else Joint()
-        record = Record(120, {"kept": {"": 120}}, joint, examples=examples)
+        record = Record(120, {"kept": {"": 120}}, examples=examples, axes=axes, sample=sample)
         stem = f"{folder}/report/images-{90000 + shard}"
         Path(f"{stem}.json").write_bytes(encode_record(record))
         Path(f"{stem}.thumbnails").write_bytes(body * len(keys))
-    for number in range(2):  # their histograms are others, which would be added up
-        path = Path(f"{folder}/report/images-{number:05d}.json")
-        record = decode_record(path.read_bytes(), path.name)
-        path.write_bytes(encode_record(replace(record, joint=Joint())))

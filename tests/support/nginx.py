@@ -26,11 +26,8 @@ http {{
 }}
 """
 # As docs/search.md tells to set it up.
-_BEFORE = """location / {{
-    proxy_pass {url};
-    proxy_set_header Host $host;
-    proxy_set_header X-Forwarded-For $remote_addr;
-  }}"""
+_BEFORE = """client_max_body_size 16m;
+  location / {{ proxy_pass {url}; }}"""
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import xxhash
 
-from tests.support import reference
+from demo import text_rules
 
 
 def ngram_hash(ngram: str) -> int:
@@ -25,5 +25,5 @@ def count_ngrams(captions: Iterable[str]) -> Counter[str]:
     """How often each n-gram stands in these alt-texts."""
     counts: Counter[str] = Counter()
     for caption in captions:
-        counts.update(reference.ngrams(reference.text_identity(reference.kept_text(caption))))
+        counts.update(text_rules.ngrams(text_rules.text_identity(text_rules.kept_text(caption))))
     return counts

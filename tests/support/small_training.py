@@ -16,7 +16,6 @@ from alignset.train.data.images import resize_square
 from alignset.train.data.inputs import Inputs, to_inputs
 from alignset.train.data.position import Position
 from alignset.train.model.dual_encoder import DualEncoder, new_align
-from alignset.train.model.kernels import CPU
 from alignset.train.model.tokenizer import learn_tokenizer
 from alignset.train.presets import TINY
 from alignset.train.settings import Settings
@@ -44,12 +43,11 @@ def small_model(
     *,
     vocabulary_size: int = 100,
     processes: int = 1,
-    kernels: str = CPU,
 ) -> DualEncoder:
     torch.manual_seed(1)
     align = new_align(settings, vocabulary_size)
     share = settings.batch_size // processes
-    return DualEncoder(align, settings, batch_size=share, kernels=kernels)
+    return DualEncoder(align, settings, batch_size=share)
 
 
 @contextmanager

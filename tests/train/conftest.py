@@ -2,12 +2,10 @@
 there is one."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import pytest
 import torch
 
-from alignset.train.model.kernels import CPU, GPU
 from alignset.train.runs import device as devices
 
 # At a process's first backward pass torch looks for devices. Tensors of a GPU that is not there
@@ -15,34 +13,17 @@ from alignset.train.runs import device as devices
 torch.ones(1, requires_grad=True).sum().backward()
 
 
-class Machine(NamedTuple):
-    device: torch.device
-    kernels: str  # which code the layers run
-
-
 GPUS = ["cuda"] if torch.cuda.is_available() else []
-# The kernels for a GPU are right wherever they run.
-MACHINES = [Machine(torch.device("cpu"), CPU), Machine(torch.device("cpu"), GPU)]
-MACHINES += [Machine(torch.device(name), GPU) for name in GPUS]
 
 
 @pytest.fixture(params=["cpu", *GPUS])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """Each device that is there, computing as exactly as it can."""
-    return on(torch.device(request.param), monkeypatch)
-
-
-@pytest.fixture(params=MACHINES, ids=lambda machine: f"{machine.device}, {machine.kernels} kernels")
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    on(request.param.device, monkeypatch)
-    return request.param
-
-
-def on(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    monkeypatch.setattr(devices, "gpu_is_there", lambda: device.type == "cuda")
+    there = torch.device(request.param)
+    monkeypatch.setattr(devices, "gpu_is_there", lambda: there.type == "cuda")
     for setting in ("allow_tf32", "benchmark"):
         monkeypatch.setattr(torch.backends.cudnn, setting, False)
-    return device
+    return there
 
 
 @pytest.fixture(autouse=True)

@@ -9,15 +9,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from alignset.train.__main__ import main
-from alignset.train.data.inputs import Inputs, Texts
+from alignset.train.data.inputs import Inputs, TextBuckets
 from alignset.train.data.position import Position
 from alignset.train.errors import SettingsError
-from alignset.train.memory import Memory, check_memory, memory_needed
+from alignset.train.memory import StepMemory, check_memory, step_memory
 from alignset.train.model.dual_encoder import DualEncoder, new_align
-from alignset.train.model.kernels import GPU
 from alignset.train.presets import PRESETS
 from alignset.train.settings import Settings
-from docs import write_memory
 from tests.support.train_shards import colour_shards
 
 B0_MINI = replace(
@@ -34,7 +32,7 @@ def kept(model: DualEncoder, settings: Settings, pairs: int) -> int:
     """Bytes that torch keeps of so many pairs for the way back, of tensors without memory."""
     shape = pairs, settings.crop_px, settings.crop_px, 3
     ids = torch.zeros(pairs, settings.max_tokens, dtype=torch.int64, device="cuda")
-    texts = Texts([(ids, torch.ones_like(ids))], torch.arange(pairs, device="cuda"))
+    texts = TextBuckets([(ids, torch.ones_like(ids))], torch.arange(pairs, device="cuda"))
     pixels = torch.zeros(shape, dtype=torch.uint8, device="cuda")
     own = {StorageWeakRef(parameter.untyped_storage()) for parameter in model.parameters()}
     memory: dict[StorageWeakRef, torch.UntypedStorage] = {}
@@ -57,7 +55,7 @@ def kept_of_a_pair(settings: Settings, monkeypatch) -> float:
         torch.set_default_device("cuda")
         try:
             align = new_align(settings, settings.vocabulary_size)
-            model = DualEncoder(align, settings, batch_size=64, kernels=GPU).train()
+            model = DualEncoder(align, settings, batch_size=64).train()
         finally:
             torch.set_default_device(None)
         for name in ("is_available", "is_bf16_supported"):  # or there is no autocast
@@ -71,10 +69,9 @@ def test_activations_are_those_that_torch_keeps(precision: str, monkeypatch):
     computed, of_torch = {}, {}
     for freeze in ("", "image"):
         frozen = replace(settings, freeze=freeze)
-        computed[freeze] = memory_needed(frozen, 1).activations / 64
+        computed[freeze] = step_memory(frozen, 1).activations / 64
         of_torch[freeze] = kept_of_a_pair(frozen, monkeypatch)
     assert computed[""] == pytest.approx(of_torch[""], rel=0.06)
-    # What is left is not compared: without a GPU torch keeps the weights of attention, too.
     saved = computed[""] - computed["image"]
     assert saved == pytest.approx(of_torch[""] - of_torch["image"], rel=0.03)
 
@@ -84,42 +81,43 @@ def test_state_is_twenty_bytes_a_trained_parameter():
         align = new_align(B0_MINI, B0_MINI.vocabulary_size)
     parameters = sum(parameter.numel() for parameter in align.parameters())
     temperature = 1
-    assert memory_needed(B0_MINI, 1).state == 20 * (parameters - temperature)
+    assert step_memory(B0_MINI, 1).state == 20 * (parameters - temperature)
     activations = 0
     for freeze, tower in (("image", align.vision_model), ("text", align.text_model)):
         frozen = sum(parameter.numel() for parameter in tower.parameters())
         trained = parameters - temperature - frozen
-        memory = memory_needed(replace(B0_MINI, freeze=freeze), 1)
+        memory = step_memory(replace(B0_MINI, freeze=freeze), 1)
         assert memory.state == 20 * trained + 4 * frozen
         assert memory.activations > 0
         activations += memory.activations
-    assert activations == memory_needed(B0_MINI, 1).activations
+    assert activations == step_memory(B0_MINI, 1).activations
 
 
 def test_more_at_once_and_more_pairs_take_more_and_computing_twice_takes_less():
-    base = memory_needed(B0_MINI, 1)
-    more = memory_needed(replace(B0_MINI, batch_size=128, micro_batch_size=128), 1)
+    base = step_memory(B0_MINI, 1)
+    more = step_memory(replace(B0_MINI, batch_size=128, micro_batch_size=128), 1)
     assert more.activations == 2 * base.activations
     assert more.batch > base.batch
     assert more.state == base.state
-    twice = memory_needed(replace(B0_MINI, checkpoint_activations=True), 1)
+    twice = step_memory(replace(B0_MINI, checkpoint_activations=True), 1)
     assert twice.activations < 0.5 * base.activations
-    assert Memory(400, 300, 200, 100, own=7).total == 1050 + 7
+    assert StepMemory(400, 300, 200, 100).total("cpu") == 1050 + (3 << 28)
 
 
 def test_what_does_not_fit_is_refused_with_what_would():
     settings = replace(B0_MINI, precision="bf16")
-    needed = memory_needed(settings, 1).total
+    needed = step_memory(settings, 1).total("cuda")
+    half = step_memory(replace(settings, micro_batch_size=32), 1).total("cuda")
     check_memory(settings, 1, needed)
     with pytest.raises(SettingsError) as raised:
         check_memory(settings, 1, needed - 1)
     assert str(raised.value) == (
         f"a step takes about {needed / 1e9:.1f} GB of the {needed / 1e9:.1f} GB that the GPU has: "
         "with --micro_batch_size=32 it takes "
-        f"{memory_needed(replace(settings, micro_batch_size=32), 1).total / 1e9:.1f} GB"
+        f"{half / 1e9:.1f} GB"
     )
     # BatchNorm's groups of 16 are not cut: what lies within a block is computed twice before.
-    smallest = memory_needed(replace(settings, micro_batch_size=16), 1).total
+    smallest = step_memory(replace(settings, micro_batch_size=16), 1).total("cuda")
     with pytest.raises(
         SettingsError, match=r"--micro_batch_size=\d+ --checkpoint_activations=true"
     ):
@@ -139,7 +137,3 @@ def test_a_run_that_does_not_fit_is_refused_before_it_is_made(tmp_path, capsys, 
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
     assert main([*flags, "--check_memory=false"]) == 0
-
-
-def test_the_page_is_current():
-    assert write_memory.page() == write_memory.PAGE.read_text(), "make docs writes it"

@@ -93,6 +93,7 @@ def test_a_kill_between_more_steps_and_the_first_of_them_loses_none(shards, tmp_
     assert (run / "checkpoints" / "step_000000004.pt").exists()
 
 
+@pytest.mark.slow
 def test_other_numbers_of_processes_see_each_sample_once_an_epoch(shards, tmp_path):
     """2, then 3, then 1 of them, each for a part of an epoch of 40 samples."""
     run, log = tmp_path / "run", tmp_path / "log"

@@ -92,6 +92,7 @@ def test_a_run_on_each_device(device: torch.device, shards: Path, tmp_path: Path
         assert (folder / "curve.png").exists()
 
 
+@pytest.mark.slow
 def test_a_compiled_run_learns_the_same(shards: Path, holdout: Path, tmp_path: Path, monkeypatch):
     """With torch's own tracing, and the traced operations run as they are: compiling them for a CPU
     takes minutes."""

@@ -53,9 +53,9 @@ def micro_batches(tokenizer, size: int):
         yield to_inputs(batch, tokenizer, BATCH)
 
 
-def model_for(machine, settings, tokenizer):
-    model = small_model(settings, vocabulary_size=len(tokenizer), kernels=machine.kernels)
-    return model.double().to(machine.device).train()
+def model_for(device, settings, tokenizer):
+    model = small_model(settings, vocabulary_size=len(tokenizer))
+    return model.double().to(device).train()
 
 
 def state_after(model, tokenizer, settings):
@@ -76,8 +76,8 @@ def assert_equal_gradients(gradients: dict, expected: dict):
         assert close(gradients[name], gradient, terms=TERMS, scale=scale), name
 
 
-def test_two_passes_give_the_gradients_of_one_with_the_same_groups(machine, tokenizer):
-    at_once = model_for(machine, BATCH, tokenizer)
+def test_two_passes_give_the_gradients_of_one_with_the_same_groups(device, tokenizer):
+    at_once = model_for(device, BATCH, tokenizer)
     in_parts = copy.deepcopy(at_once)
     whole, expected = state_after(
         at_once, tokenizer, replace(BATCH, micro_batch_size=NUMBER * SIZE)
@@ -95,21 +95,21 @@ def test_two_passes_give_the_gradients_of_one_with_the_same_groups(machine, toke
         assert close(other, buffer, terms=TERMS, scale=1.0), name
 
 
-def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(machine, tokenizer):
+def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(device, tokenizer):
     # Their groups are the micro-batches: 4 of 4 images, whatever larger group the settings name.
     buffers = []
     for group_size in (SIZE, 2 * SIZE):
         settings = replace(BATCH, batch_norm_group_size=group_size)
-        model = model_for(machine, settings, tokenizer)
+        model = model_for(device, settings, tokenizer)
         state_after(model, tokenizer, settings)
         buffers.append(dict(model.named_buffers()))
     for name, buffer in buffers[0].items():
         assert close(buffers[1][name], buffer, terms=TERMS, scale=1.0), name
 
 
-def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(machine, tokenizer):
+def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(device, tokenizer):
     settings = replace(BATCH, drop_path=0.5, text_dropout=0.3)
-    model = model_for(machine, settings, tokenizer)
+    model = model_for(device, settings, tokenizer)
     outcome, gradients = state_after(copy.deepcopy(model), tokenizer, settings)
     # The one pass, by hand: the same random numbers for the same pairs, and all graphs kept.
     parts = []

@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 from alignset.train.data.captions import LONGEST_TEXT, json_captions
 from alignset.train.data.shard_streams import ShardStream
-from alignset.train.data.tar_members import TarMembers, read_exactly
+from alignset.train.errors import TrainingError
+from alignset.transforms.storage.tar_members import (
+    COMPRESSED,
+    BrokenTar,
+    Member,
+    members_of_stream,
+)
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LONGEST_IMAGE = 1 << 25  # bytes; a larger one is not read
@@ -15,7 +21,7 @@ _LONGEST_NAME = 1 << 12  # bytes: as long as a path can be
 _MOST_PARTS = 1 << 20  # keys that are remembered, 70 bytes each
 
 
-class Sample(NamedTuple):
+class ShardSample(NamedTuple):
     key: str
     image: bytes | None  # None: it has none
     text: str | None
@@ -39,7 +45,7 @@ def shard_samples(
     scan: Scan | None = None,
     caption_field: str = "",
     text_file: str = "txt",
-) -> Iterator[Sample]:
+) -> Iterator[ShardSample]:
     """The samples of one shard, from a byte on where a sample begins.
 
     Members that follow each other and are named alike up to the first dot of the last part of the
@@ -58,7 +64,7 @@ def shard_samples(
         number, key, of = -1, "", 0
         fields: dict[str, bytes | None] = {}
         parts: set[int] = set()  # keys of those that lack a file
-        for name, size, tar, place in TarMembers(stream):
+        for name, _, size, _, place, tar in shard_files(stream):
             folder, slash, base = name.rpartition("/")
             stem, dot, extension = base.partition(".")
             if not dot or not stem or len(name) > _LONGEST_NAME:  # such as .DS_Store
@@ -82,12 +88,45 @@ def shard_samples(
             yield _sample(key, fields, parts, text_file, caption_field)
 
 
+def shard_files(stream: ShardStream) -> Iterator[Member]:
+    """The regular files of a shard, the stream standing at the bytes of each; behind a tar's end
+    another may follow.
+
+    Raises:
+      TrainingError: the shard is damaged.
+    """
+    try:
+        for member in members_of_stream(stream, joined=True):
+            if member.plain:
+                name = member.name.encode("utf-8", "surrogateescape")
+                yield member._replace(name=name.decode("utf-8", "backslashreplace"))
+    except BrokenTar as error:
+        if error.fault == COMPRESSED:
+            raise TrainingError(
+                f"{stream.shard} is compressed: have it unpacked while it is read, by "
+                "--shards='pipe:gzip -dc FILE' (a command's output: 'pipe:COMMAND | gzip -dc')"
+            ) from error
+        raise TrainingError(f"{stream.shard} is damaged ({error}): replace it") from error
+
+
 def _field(stream: ShardStream, extension: str, size: int) -> bytes | None:
-    """What is used of a file; None of one that is too large."""
-    if extension not in (*IMAGE_EXTENSIONS, "json"):
-        return read_exactly(stream, min(size, LONGEST_TEXT))
-    longest = LONGEST_JSON if extension == "json" else LONGEST_IMAGE
-    return read_exactly(stream, size) if size <= longest else None
+    """What is used of a file; None of one that is too large.
+
+    Raises:
+      TrainingError: the shard ends before.
+    """
+    longest = LONGEST_TEXT
+    if extension in (*IMAGE_EXTENSIONS, "json"):
+        longest = LONGEST_JSON if extension == "json" else LONGEST_IMAGE
+        if size > longest:
+            return None
+    data = stream.read(min(size, longest))
+    if len(data) < min(size, longest):
+        raise TrainingError(
+            f"{stream.shard} is damaged (it is cut off at byte {stream.at}, within a member): "
+            "replace it"
+        )
+    return data
 
 
 def _sample(
@@ -96,7 +135,7 @@ def _sample(
     parts: set[int],
     text_file: str,
     caption_field: str,
-) -> Sample:
+) -> ShardSample:
     images = [fields[extension] for extension in IMAGE_EXTENSIONS if extension in fields]
     if caption_field:
         text = json_captions(fields.get("json"), caption_field)
@@ -106,4 +145,6 @@ def _sample(
     scattered = not whole and hash(key) in parts
     if not whole and len(parts) < _MOST_PARTS:
         parts.add(hash(key))
-    return Sample(key, images[0] if images else None, text or None, scattered, images[:1] == [None])
+    return ShardSample(
+        key, images[0] if images else None, text or None, scattered, images[:1] == [None]
+    )

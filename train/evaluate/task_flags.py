@@ -54,7 +54,7 @@ def _usual_flags() -> tuple[Flag, ...]:
         Flag(
             "model",
             "a run's folder; a saved AlignModel, CLIPModel or SiglipModel, or a published one's "
-            "name; open_clip:NAME@WEIGHTS; stand-in",
+            "name; open_clip:NAME@WEIGHTS",
             None,
         ),
         Flag("page", "also writes pictures, as HTML", metavar="FILE"),

@@ -19,12 +19,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from alignset.train.data.inputs import Inputs, Texts
+from alignset.train.data.inputs import Inputs, TextBuckets, on_device
 from alignset.train.model.activations import checkpoint_activations
 from alignset.train.model.batch_norm import use_ghost_groups
 from alignset.train.model.image_tower import draw_first_weights, tower_blocks
-from alignset.train.model.kernels import CPU, attention_mask, use_kernels
-from alignset.train.model.on_device import on_device
 from alignset.train.model.saved_folders import save_folder
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -44,12 +42,9 @@ class DualEncoder(nn.Module):
     Args:
       align: changed in place: stochastic depth for element-wise dropout, BatchNorm by groups.
       batch_size: pairs of one step, on this process.
-      kernels: which code its layers run, as `train/model/kernels.py` names it.
     """
 
-    def __init__(
-        self, align: AlignModel, settings: Settings, *, batch_size: int, kernels: str = CPU
-    ):
+    def __init__(self, align: AlignModel, settings: Settings, *, batch_size: int):
         super().__init__()
         self.align = align
         self.log_temperature = nn.Parameter(align.temperature.detach().log())
@@ -67,8 +62,6 @@ class DualEncoder(nn.Module):
             momentum=settings.batch_norm_momentum,
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
-        use_kernels(align, kernels)
-        self._mask = attention_mask(kernels)
         if settings.checkpoint_activations:
             checkpoint_activations(align)
         if tower := self._frozen():
@@ -110,7 +103,7 @@ class DualEncoder(nn.Module):
         scaled = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # [b, 3, h, w] in [-1, 1]
         return self.align.get_image_features(scaled).pooler_output
 
-    def embed_texts(self, texts: Texts) -> torch.Tensor:  # -> [b, d]
+    def embed_texts(self, texts: TextBuckets) -> torch.Tensor:  # -> [b, d]
         # All words of all buckets at once: the gradient of this embedding has a row for each piece
         # of the vocabulary, 100 MB of zeros for each time that it is looked up.
         ids = torch.cat([ids.flatten() for ids, _ in texts.buckets])  # [tokens]
@@ -119,7 +112,7 @@ class DualEncoder(nn.Module):
         rows = []
         for part, (_, mask) in zip(parts, texts.buckets, strict=True):
             features = self.align.get_text_features(
-                inputs_embeds=part.view(*mask.shape, -1), attention_mask=self._mask(mask)
+                inputs_embeds=part.view(*mask.shape, -1), attention_mask=mask
             )
             rows.append(features.pooler_output)  # [b_i, d]
         return torch.cat(rows)[texts.place]

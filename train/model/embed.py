@@ -5,15 +5,13 @@
 | RUN, RUN/model, a published name | an AlignModel, by transformers |
 | a folder or name whose config says so | a CLIPModel or SiglipModel, by transformers |
 | open_clip:NAME, open_clip:NAME@WEIGHTS | a model of open_clip; WEIGHTS: a tag of it, or a file |
-| stand-in | a classifier of ImageNet and a text model out of packages; no measure of quality |
 """
 
 import os
 import re
-from difflib import get_close_matches
 
 from alignset.train.errors import SettingsError
-from alignset.train.model.embedder import OPEN_CLIP, STAND_IN, Embedder
+from alignset.train.model.embedder import OPEN_CLIP, Embedder
 
 
 def open_embedder(name: str) -> Embedder:
@@ -23,10 +21,6 @@ def open_embedder(name: str) -> Embedder:
       SettingsError: there is none, it can't be had, or it is of another kind.
     """
     # Each only now: a library of models takes seconds to import.
-    if name == STAND_IN:
-        from alignset.train.model.embedders.stand_in import StandIn
-
-        return StandIn()
     if name.startswith(OPEN_CLIP):
         from alignset.train.model.embedders.open_clip_model import OpenClipEmbedder
 
@@ -46,7 +40,7 @@ def open_embedder(name: str) -> Embedder:
         return ClipEmbedder(name, kind)
     raise SettingsError(
         f"{name!r} is a model of type {kind!r}: name an AlignModel, CLIPModel or SiglipModel (a "
-        f"folder or a published name), {OPEN_CLIP}NAME or {STAND_IN}"
+        f"folder or a published name) or {OPEN_CLIP}NAME"
     )
 
 
@@ -55,12 +49,10 @@ def _check_spelling(name: str) -> None:
     and to ask the Hub takes seconds, or half a minute without a network."""
     if os.path.exists(name):  # unlike Path's, it takes names of any length
         return
-    meant = [*get_close_matches(name.lower(), [STAND_IN], cutoff=0.8)]
     if re.match(r"open[-_ ]?clip[:@]", name, re.I):
-        meant = [OPEN_CLIP + re.split("[:@]", name, maxsplit=1)[1]]
-    if meant:
+        meant = OPEN_CLIP + re.split("[:@]", name, maxsplit=1)[1]
         raise SettingsError(
-            f"there is no model {name!r}: did you mean {meant[0]!r}? There are {STAND_IN}, "
+            f"there is no model {name!r}: did you mean {meant!r}? There are "
             f"{OPEN_CLIP}NAME@WEIGHTS, folders and published names"
         )
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-OPEN_CLIP, STAND_IN = "open_clip:", "stand-in"
+OPEN_CLIP = "open_clip:"
 # Of an image's sides: of one that is longer the middle is shown. Resized by its shorter side, as
 # CLIP does it, one of 1 x 65,500 px would take 10 GB.
 MAX_LENGTH = 64

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from alignset.train.errors import SettingsError
-from alignset.train.model.embedder import OPEN_CLIP, STAND_IN
+from alignset.train.model.embedder import OPEN_CLIP
 from alignset.train.model.model_names import check_name
 
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
-_WANTED_OF = {"model": f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS, or {STAND_IN}"}  # by the kind
+_WANTED_OF = {"model": f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS"}  # by the kind
 
 
 def check_pretrained(name: str) -> None:

@@ -1,6 +1,5 @@
 """Towers that somebody has trained by themselves: an EfficientNet, a BERT, a BERT's tokenizer."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +30,7 @@ from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 _KINDS = {
-    "image_weights": "an EfficientNet of transformers or timm",
+    "image_weights": "an EfficientNet of transformers",
     "text_weights": "a BERT of transformers",
     "tokenizer": "a BERT's tokenizer",
 }
@@ -40,7 +39,6 @@ _KINDS = {
 _FIRST_KERNEL = "embeddings.convolution.weight"
 _FIRST_MEAN = "embeddings.batchnorm.running_mean"
 _PIECES = "embeddings.word_embeddings.weight"  # a BERT's: float[pieces, width]
-_EPSILON = 1e-3  # of BatchNorm, in EfficientNet's own code
 # What a config says of a tower that the shapes of its weights don't tell. EfficientNet's padding is
 # left out: it follows from the size of the images.
 _COMPUTED = {
@@ -55,7 +53,7 @@ def _one_line(flag: str, name: str) -> Iterator[None]:
         yield
     except SettingsError:
         raise
-    except Exception as error:  # transformers, timm, their hub and files that are cut raise many
+    except Exception as error:  # transformers, its hub and files that are cut raise many
         reason = str(error).strip().partition("\n")[0]
         raise SettingsError(
             f"--{flag}={name}: it cannot be loaded ({reason:.200}): name a folder, or a published "
@@ -80,20 +78,11 @@ def check_tower_weights(settings: Settings) -> None:
 
 def _kind(flag: str, name: str) -> str:
     """A model's type, by its config."""
-    if flag == "image_weights" and not Path(name).is_dir() and "/" not in name:
-        if "efficientnet" in name:  # a name of timm's
-            return "efficientnet"
-        raise SettingsError(
-            f"--{flag}={name}: there is no such folder here, and it is no EfficientNet of timm: "
-            f"name {_KINDS[flag]}"
-        )
     with _one_line(flag, name):
         check_name(name)
         config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
     if not config:
         raise SettingsError(f"--{flag}={name} has no config.json: name {_KINDS[flag]}")
-    if architecture := config.get("architecture"):  # timm's, whatever transformers wraps it into
-        return str(architecture).partition("_b")[0].removeprefix("tf_")
     return str(config.get("model_type"))
 
 
@@ -147,37 +136,17 @@ def _states(align: AlignModel, settings: Settings) -> Iterator[tuple[Module, dic
         yield align.text_model, state
 
 
-def _image_state(name: str, tower: Module) -> tuple[dict[str, Tensor], PretrainedConfig | None]:
-    """By our names and for our pixels, with the config of one of transformers; what lies behind the
-    last block is left out, since ALIGN has none of it."""
-    ours = tower.state_dict()
-    folder = Path(name)
-    config: dict[str, Any] = {}
-    if (folder / "config.json").exists():
-        config = json.loads((folder / "config.json").read_text())
-    if "model_type" in config or (not folder.is_dir() and "/" in name and "timm" not in name):
-        local = folder.is_dir()
-        loaded: Any = EfficientNetModel.from_pretrained(
-            name, local_files_only=local, dtype="float32"
-        )
-        state = {k: value for k, value in loaded.state_dict().items() if k in ours}
-        if not local or (folder / "preprocessor_config.json").exists():
-            images = EfficientNetImageProcessor.from_pretrained(name, local_files_only=local)
-            state = for_our_pixels(state, *_black_and_white(images))
-        return state, loaded.config
-    import timm  # here, because it takes 5 s to import
-
-    place = f"local-dir:{name}" if folder.is_dir() else f"hf-hub:{name}" if "/" in name else name
-    # Its modules stand in the same order, under other names.
-    if "/" not in name and not folder.is_dir() and timm.is_model_pretrained(name):
-        published: Any = timm.get_pretrained_cfg(name)
-        if published.hf_hub_id:  # and no address alone
-            check_name(published.hf_hub_id)
-    model: Any = timm.create_model(place, pretrained=True)
-    _check_computes_alike(name, model)
-    state = dict(zip(ours, model.state_dict().values(), strict=False))
-    mean, std = (torch.tensor(model.pretrained_cfg[of]) for of in ("mean", "std"))
-    return for_our_pixels(state, -mean / std, (1 - mean) / std), None
+def _image_state(name: str, tower: Module) -> tuple[dict[str, Tensor], PretrainedConfig]:
+    """For our pixels, with its config; what lies behind the last block is left out, since ALIGN has
+    none of it."""
+    local = Path(name).is_dir()
+    loaded: Any = EfficientNetModel.from_pretrained(name, local_files_only=local, dtype="float32")
+    names = tower.state_dict()
+    state = {k: value for k, value in loaded.state_dict().items() if k in names}
+    if not local or (Path(name) / "preprocessor_config.json").exists():
+        images = EfficientNetImageProcessor.from_pretrained(name, local_files_only=local)
+        state = for_our_pixels(state, *_black_and_white(images))
+    return state, loaded.config
 
 
 def _black_and_white(processor: EfficientNetImageProcessor) -> tuple[Tensor, Tensor]:
@@ -209,22 +178,12 @@ def for_our_pixels(state: dict[str, Tensor], black: Tensor, white: Tensor) -> di
     }
 
 
-def _check_computes_alike(name: str, model: Any) -> None:
-    """Models of timm without "tf_" pad on both sides and divide by other deviations: with the same
-    weights the features of B0 differ by 145 %."""
-    if model.bn1.eps != _EPSILON or type(model.conv_stem) is torch.nn.Conv2d:
-        raise SettingsError(
-            f"--image_weights={name} pads or normalises in another way than EfficientNet's own "
-            "code: name the model of timm that begins with tf_"
-        )
-
-
 def _check_alike(
     settings: Settings,
     kind: str,
     tower: Module,
     state: dict[str, Tensor],
-    config: PretrainedConfig | None,
+    config: PretrainedConfig,
 ) -> None:
     """Raises SettingsError where weights are of other sizes than a tower, or compute otherwise."""
     for name, ours in tower.state_dict().items():
@@ -237,7 +196,7 @@ def _check_alike(
                 f"tokenizer has {len(ours)}: name its own with --tokenizer"
             )
         raise _other(settings, kind, config, (shape, tuple(ours.shape)), name)
-    for name in _COMPUTED[kind] if config else ():
+    for name in _COMPUTED[kind]:
         theirs, own = (_meant(getattr(of, name)) for of in (config, tower.config))
         if theirs != own:
             raise _other(settings, kind, config, (theirs, own), name)
@@ -253,7 +212,7 @@ def _meant(value: object) -> object:
 def _other(
     settings: Settings,
     kind: str,
-    config: PretrainedConfig | None,
+    config: PretrainedConfig,
     values: tuple[object, object],
     name: str,
 ) -> SettingsError:
@@ -263,7 +222,7 @@ def _other(
       name: of the values.
     """
     at, size = getattr(settings, f"{kind}_weights"), getattr(settings, f"{kind}_tower")
-    own = _image_tower(at, config) if kind == "image" else _text_tower(config)
+    own = _image_tower(config) if kind == "image" else _text_tower(config)
     if own and own != size:
         return SettingsError(
             f"--{kind}_weights={at}: these are weights of {own}, and the {kind} tower is {size}: "
@@ -276,18 +235,13 @@ def _other(
     )
 
 
-def _image_tower(name: str, config: Any) -> str:
-    """Which of ours an EfficientNet is, by its config, or, of timm's, by its name; empty: none."""
-    if config:
-        sizes = (config.width_coefficient, config.depth_coefficient, tuple(config.out_channels))
-        for own, tower in IMAGE_TOWERS.items():
-            if sizes == (tower.width, tower.depth, tower.channels):
-                return own
-        return ""
-    file = Path(name) / "config.json"
-    told = str(json.loads(file.read_text()).get("architecture")) if file.exists() else name
-    own = told.rpartition("efficientnet_")[2].partition(".")[0]
-    return own if own in IMAGE_TOWERS else ""
+def _image_tower(config: Any) -> str:
+    """Which of ours an EfficientNet is, by its config; empty: none."""
+    sizes = (config.width_coefficient, config.depth_coefficient, tuple(config.out_channels))
+    for own, tower in IMAGE_TOWERS.items():
+        if sizes == (tower.width, tower.depth, tower.channels):
+            return own
+    return ""
 
 
 def _text_tower(config: Any) -> str:

@@ -82,8 +82,12 @@ def take_settings(flags: dict[str, Any], presets: Mapping[str, S]) -> S:
     return dataclasses.replace(preset, **{name: flags.pop(name) for name in names})
 
 
-def exit_status(command: Callable[[], int]) -> int:
-    """That of `command`, or 2 for wrong settings and 1 for a run that can't go on, with a line."""
+def exit_status(command: Callable[[], int], *, stopped: str = STOPPED) -> int:
+    """That of `command`, or 2 for wrong settings and 1 for a run that can't go on, with a line.
+
+    Args:
+      stopped: the line where a signal ends it.
+    """
     if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are no lines
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
@@ -103,7 +107,7 @@ def exit_status(command: Callable[[], int]) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
+        print(stopped, file=sys.stderr)
         return 130
     except Exception as error:
         refused = _refused_by_the_system(error)

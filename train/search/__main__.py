@@ -3,7 +3,7 @@ python -m alignset.train.search query INDEX --text "a dog" --text snow 0.5 --ima
 python -m alignset.train.search serve INDEX
 python -m alignset.train.search remove INDEX --blocklist=FILE
 
-`COMMAND --help` tells of the flags of a command.
+`COMMAND --help` lists the flags of a command.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ _STOPPED = "stopped; an index that was being made goes on by the same command"
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
-    try:
-        return exit_status(lambda: _run(arguments, name))
-    except Stopped:
-        print(_STOPPED, file=sys.stderr)
-        return 130
+    def command() -> int:
+        flags = parser(name).parse_args(arguments)
+        try:
+            return _run(flags)
+        except KeyboardInterrupt:
+            if flags.command == "serve":  # it is how a server ends
+                return 0
+            raise
+
+    return exit_status(command, stopped=_STOPPED)
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:
@@ -43,27 +48,41 @@ def stoppable_main(arguments: list[str], name: str = NAME) -> int:
 
 def parser(name: str = NAME) -> Parser:
     """The parser of all commands' flags."""
-    made = Parser(prog=name, description=str(__doc__).replace(NAME, name))
-    commands = made.add_subparsers(
+    whole = Parser(prog=name, description=str(__doc__).replace(NAME, name))
+    commands = whole.add_subparsers(
         dest="command", required=True, metavar="index|query|serve|remove", parser_class=Parser
     )
     _add_index(commands.add_parser("index", help="make an index, or add to one"))
-    _add_query(commands.add_parser("query", help="print what is nearest to a query"))
-    _add_serve(commands.add_parser("serve", help="serve the page"))
-    removes = commands.add_parser("remove", help="take rows out of an index, for good")
-    removes.add_argument("index", type=Path, metavar="INDEX")
-    removes.add_argument("--blocklist", required=True, type=Path, metavar="FILE", help=_BLOCKLIST)
-    removes.add_argument("--dry_run", action="store_true", help="only print the keys")
-    return made
+    index = Parser(add_help=False)
+    index.add_argument("index", type=Path, metavar="INDEX")
+    model = Parser(add_help=False)
+    model.add_argument("--model", help="where it lies now (by default where it lay for the index)")
+    query = commands.add_parser(
+        "query", help="print what is nearest to a query", parents=[index, model]
+    )
+    _add_query(query)
+    serve = commands.add_parser("serve", help="serve the page", parents=[index, model])
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on (127.0.0.1: this machine alone)",
+    )
+    serve.add_argument("--port", type=int, default=8080, help="0: a free one (8080)")
+    remove = commands.add_parser(
+        "remove", help="take rows out of an index, for good", parents=[index]
+    )
+    remove.add_argument("--blocklist", required=True, type=Path, metavar="FILE", help=_BLOCKLIST)
+    remove.add_argument("--dry_run", action="store_true", help="only print the keys")
+    return whole
 
 
 _BLOCKLIST = (
     "lines such as key:KEY, url:URL, prefix:URL, host:NAME, domain:NAME, md5:HEX, sha1:HEX, "
-    "sha256:HEX, as for the takedown from a set; or a set's taken_down.u64"
+    "sha256:HEX, as for the takedown from a dataset; or a dataset's taken_down.u64"
 )
 _MODEL = (
-    "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, "
-    "open_clip:NAME@WEIGHTS, or stand-in"
+    "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or "
+    "open_clip:NAME@WEIGHTS"
 )
 
 
@@ -83,13 +102,11 @@ def _add_index(flags: Parser) -> None:
 
 
 def _add_query(flags: Parser) -> None:
-    flags.add_argument("index", type=Path, metavar="INDEX")
-    meanings = {
+    for kind, meaning in {
         "text": "a text",
         "image": "a picture: a path, or a URL, which is fetched as the pipeline fetches",
         "key": "a picture of the index, by the key that a result has",
-    }
-    for kind, meaning in meanings.items():
+    }.items():
         flags.add_argument(
             f"--{kind}",
             nargs="+",
@@ -98,7 +115,6 @@ def _add_query(flags: Parser) -> None:
             metavar=(kind.upper(), "WEIGHT"),
             help=f"{meaning}, with a weight, which may be negative (1); may be given again",
         )
-    flags.add_argument("--model", help="where it lies now (by default where it lay for the index)")
     flags.add_argument("--n", type=_positive, default=10, help="results, at most 1000 (10)")
     flags.add_argument("--host", type=whole_text, default="", help="of this host, or one below it")
     flags.add_argument(
@@ -116,30 +132,7 @@ def _add_query(flags: Parser) -> None:
         "--format",
         choices=("auto", "table", "json"),
         default="auto",
-        help="auto: a table, with pictures where the terminal draws them; lines of JSON in a pipe",
-    )
-
-
-def _add_serve(flags: Parser) -> None:
-    flags.add_argument("index", type=Path, metavar="INDEX")
-    flags.add_argument("--model", help="where it lies now (by default where it lay for the index)")
-    flags.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="the address to listen on (127.0.0.1: this machine alone)",
-    )
-    flags.add_argument("--port", type=int, default=8080, help="0: a free one (8080)")
-    flags.add_argument(
-        "--requests_per_minute",
-        type=_positive,
-        default=600,
-        help="of one address, behind which it gets 429 (600)",
-    )
-    flags.add_argument(
-        "--trusted_proxy",
-        default="",
-        metavar="ADDRESS",
-        help="of a proxy before it, whose X-Forwarded-For tells the address of a request",
+        help="auto: a table, or lines of JSON in a pipe",
     )
 
 
@@ -155,25 +148,20 @@ class _Terms(argparse.Action):
     ) -> None:
         assert isinstance(values, list)
         kind = str(option_string).removeprefix("--")
-        terms = getattr(namespace, self.dest) or []
+        value, *weights = values
         try:
             if kind == "text":
-                whole_text(values[0])
+                whole_text(value)
+            (weight,) = map(float, weights or ["1"])
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, str(error)) from error
-        setattr(namespace, self.dest, [*terms, _term(kind, values)])
-
-
-def _term(kind: str, values: list[str]) -> tuple[str, str, float]:
-    value, *weights = values
-    try:
-        (weight,) = map(float, weights or ["1"])
-    except ValueError:
-        raise SettingsError(
-            f"--{kind} takes a value and a weight, as in --{kind} {value!r} 0.5; got "
-            f"{' '.join(values)!r}: put a text of several words in quotes"
-        ) from None
-    return kind, value, weight
+        except ValueError:
+            raise SettingsError(
+                f"--{kind} takes a value and a weight, as in --{kind} {value!r} 0.5; got "
+                f"{' '.join(values)!r}: put a text of several words in quotes"
+            ) from None
+        terms = getattr(namespace, self.dest) or []
+        setattr(namespace, self.dest, [*terms, (kind, value, weight)])
 
 
 def _positive(text: str) -> int:
@@ -182,33 +170,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-class Stopped(BaseException):
-    """A signal came; `exit_status` would tell of a run's checkpoints."""
-
-
-def _run(arguments: list[str], name: str) -> int:
-    flags = parser(name).parse_args(arguments)
-    try:
-        return _run_command(flags)
-    except KeyboardInterrupt:
-        if flags.command == "serve":  # it is how a server ends
-            return 0
-        raise Stopped from None
-
-
-def _run_command(flags: argparse.Namespace) -> int:
+def _run(flags: argparse.Namespace) -> int:
     # Only now: torch and faiss take seconds, and a wrong flag should not.
+    if flags.command == "serve":
+        from alignset.train.search.serve import run_serve
+
+        return run_serve(flags)
     from alignset.train.search import commands
 
     if flags.command == "index":
         return commands.run_index(flags)
-    if flags.command == "query":
-        return commands.run_query(flags)
-    if flags.command == "remove":
-        return commands.run_remove(flags)
-    from alignset.train.search.serve import run_serve
-
-    return run_serve(flags)
+    return commands.run_query(flags) if flags.command == "query" else commands.run_remove(flags)
 
 
 if __name__ == "__main__":

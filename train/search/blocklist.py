@@ -1,36 +1,37 @@
-"""What must not be in an index: the lines that `remove` was given, which are kept with the index.
+"""What must not be in an index: the lines that `remove` was given, which are kept with the index,
+and the keys that were taken down from the datasets that the index is made of.
 
-A line is `KIND:VALUE`, as `alignset takedown` takes them: `key:`, `url:` (that very URL),
+A line is `KIND:VALUE`, as `alignset takedown` reads them: `key:`, `url:` (that very URL),
 `prefix:` (all URLs that begin so), `host:` (that very host), `domain:` (that host and those below
 it), `md5:`, `sha1:` and `sha256:` (of the picture's file). A line without a kind is a URL where it
 has `://` in it, else a host. Empty lines and those that begin with `#` are left out.
+
+A dataset's `taken_down.u64` holds the keys of all pairs that were ever taken out of it, as 64-bit
+numbers, little-endian (docs/manners.md). A sample's key is that number in 16 hexadecimal digits.
 """
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
-from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from alignset.train.errors import SettingsError
+import numpy as np
+
+from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.search.index_files import publish
-from alignset.train.search.taken_down import read_keys
-
-if TYPE_CHECKING:
-    from alignset.train.search.pictures import Picture
 
 DIGESTS = {"md5": 32, "sha1": 40, "sha256": 64}  # hex digits
 KINDS = ("key", "url", "prefix", "host", "domain", *DIGESTS)
-# Of takedown lists; an index holds nothing by which they could be told.
-_OTHERS = ("phash", "pdq", "text")
+# Of takedown lists; an index holds nothing that they could be compared with.
+_OTHER_KINDS = ("phash", "pdq", "text")
 _LINE = re.compile(r"([a-z0-9]+):(?!//)\s*(.*)", re.DOTALL)
-_LONGEST_FILE = 1 << 30  # bytes
-_FILE = "blocklist.txt"
+_MAX_BYTES = 1 << 30  # of a file
+_FILE, TAKEN_DOWN = "blocklist.txt", "taken_down.u64"
+FileMark = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Blocklist:
 
     Attributes:
       values: by each of KINDS.
-      others: how many lines were of kinds by which an index's rows cannot be told.
+      others: how many lines were of kinds that an index's rows cannot be compared with.
     """
 
     values: dict[str, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
@@ -59,65 +60,26 @@ class Blocklist:
         """Both lists."""
         return Blocklist({kind: self.values[kind] | other.values[kind] for kind in KINDS})
 
-    def blocks(self, picture: Picture, host: str) -> bool:
-        """Whether a picture must not come in. Its file is hashed only where the list has hashes."""
-        if not len(self):
-            return False
-        data = picture.data or b""
-        digests = {
-            kind: hashlib.new(kind, data, usedforsecurity=False).hexdigest()
-            for kind in DIGESTS
-            if self.values[kind]
-        }
-        return self.blocks_row(picture.key, picture.url, host, digests)
-
-    def blocks_row(self, key: str, url: str, host: str, digests: dict[str, str]) -> bool:
-        """The same of a row.
-
-        Args:
-          digests: the file's hashes in hexadecimal digits, by their names in DIGESTS.
-        """
-        values = self.values
-        if key in values["key"] or url in values["url"] or host in values["host"]:
-            return True
-        if any(digest in values[kind] for kind, digest in digests.items()):
-            return True
-        if values["domain"] and any(name in values["domain"] for name in _names_above(host)):
-            return True
-        return self._has_prefix(url)
-
-    def lines_of_row(self, key: str, url: str, host: str, digests: dict[str, str]) -> set[str]:
-        """All lines that name this row; arguments as above."""
-        names = {"key": {key}, "url": {url}, "host": {host}, "domain": {*_names_above(host)}}
+    def lines_of(self, row: Mapping[str, object]) -> set[str]:
+        """The lines that name a row, by its key, url, host and digests (bytes)."""
+        url, host = str(row["url"]), str(row["host"])
+        labels = host.split(".")
+        names: dict[str, set[str]] = {kind: {str(row[kind])} for kind in ("key", "url", "host")}
+        names["domain"] = {".".join(labels[at:]) for at in range(len(labels))}
         names["prefix"] = {url[:length] for length in self._prefix_lengths}
-        names |= {kind: {digest} for kind, digest in digests.items()}
-        return {f"{kind}:{name}" for kind in names for name in names[kind] & self.values[kind]}
+        for kind in DIGESTS:
+            digest = row[kind]
+            assert isinstance(digest, bytes)
+            names[kind] = {digest.hex()}
+        return {f"{kind}:{name}" for kind in KINDS for name in names[kind] & self.values[kind]}
 
     @cached_property
-    def _prefix_lengths(self) -> list[int]:
-        return sorted({len(prefix) for prefix in self.values["prefix"]})
-
-    def _has_prefix(self, url: str) -> bool:
-        at = bisect_right(self._prefixes, url)
-        return at > 0 and url.startswith(self._prefixes[at - 1])
-
-    @cached_property
-    def _prefixes(self) -> list[str]:
-        """Sorted, without those that begin with another: the one before a URL alone may be its."""
-        shortest: list[str] = []
-        for prefix in sorted(self.values["prefix"]):
-            if not shortest or not prefix.startswith(shortest[-1]):
-                shortest.append(prefix)
-        return shortest
-
-
-def _names_above(host: str) -> list[str]:
-    labels = host.split(".")
-    return [".".join(labels[at:]) for at in range(len(labels))]
+    def _prefix_lengths(self) -> set[int]:
+        return {len(prefix) for prefix in self.values["prefix"]}
 
 
 def read_blocklist(path: str | Path) -> Blocklist:
-    """The list in a text file, or in a set's `taken_down.u64`.
+    """The list in a text file, or in a dataset's `taken_down.u64`.
 
     Raises:
       SettingsError: it cannot be read, is empty, or a line is none.
@@ -125,8 +87,8 @@ def read_blocklist(path: str | Path) -> Blocklist:
     """
     try:
         if str(path).endswith(".u64"):
-            return Blocklist.of_keys(read_keys(path))
-        if Path(path).stat().st_size > _LONGEST_FILE:
+            return Blocklist.of_keys(_read_keys(path))
+        if Path(path).stat().st_size > _MAX_BYTES:
             raise SettingsError(f"{path} has more than 1 GiB: split it, and give one after another")
         with open(path, encoding="utf-8-sig") as lines:
             blocklist = parse_blocklist(lines, str(path))
@@ -147,10 +109,10 @@ def parse_blocklist(lines: Iterable[str], name: str) -> Blocklist:
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        kind, value = _parsed(stripped)
-        if kind in _OTHERS:
+        kind, value = _parse(stripped)
+        if kind in _OTHER_KINDS:
             others += 1
-        elif kind not in KINDS or not _is_right(kind, value):
+        elif kind not in KINDS or not _is_valid(kind, value):
             raise SettingsError(
                 f"{name}, line {number}: {stripped[:80]!r} is none of {', '.join(KINDS)} with a "
                 "value, as in sha256:HEX or host:a.example"
@@ -160,12 +122,13 @@ def parse_blocklist(lines: Iterable[str], name: str) -> Blocklist:
     return Blocklist(values, others)
 
 
-def _parsed(line: str) -> tuple[str, str]:
-    matched = _LINE.fullmatch(line)
-    if matched and (matched[1] in KINDS or matched[1] in _OTHERS):
-        kind, value = matched.groups()
-    elif matched and not matched[2].isdigit():  # a host may have a port
-        return matched[1], ""
+def _parse(line: str) -> tuple[str, str]:
+    """The kind and the value of a line."""
+    match = _LINE.fullmatch(line)
+    if match and (match[1] in KINDS or match[1] in _OTHER_KINDS):
+        kind, value = match.groups()
+    elif match and not match[2].isdigit():  # a host may have a port
+        return match[1], ""
     else:
         kind, value = ("url" if "://" in line else "host"), line
     if kind in ("host", "domain"):
@@ -173,7 +136,7 @@ def _parsed(line: str) -> tuple[str, str]:
     return kind, value.lower() if kind in DIGESTS else value
 
 
-def _is_right(kind: str, value: str) -> bool:
+def _is_valid(kind: str, value: str) -> bool:
     if kind in DIGESTS:
         return bool(re.fullmatch(f"[0-9a-f]{{{DIGESTS[kind]}}}", value))
     if kind in ("host", "domain"):
@@ -181,12 +144,60 @@ def _is_right(kind: str, value: str) -> bool:
     return bool(value)
 
 
-def kept_blocklist(folder: Path) -> Blocklist:
+def stored_blocklist(folder: Path) -> Blocklist:
     """The list that an index keeps; empty where nothing was taken out of it."""
     path = folder / _FILE
     return read_blocklist(path) if path.exists() else Blocklist()
 
 
-def keep_blocklist(folder: Path, blocklist: Blocklist) -> None:
+def store_blocklist(folder: Path, blocklist: Blocklist) -> None:
     text = "".join(f"{line}\n" for line in blocklist.lines())
     publish(folder / _FILE, lambda file: file.write(text.encode()))
+
+
+def datasets_of(shards: Iterable[str]) -> list[str]:
+    """The folders of the finished datasets that hold these shards, absolute, each once; only local
+    ones, since a store cannot be asked before each answer."""
+    folders = {
+        os.path.dirname(os.path.dirname(path))
+        for shard in shards
+        if os.path.exists(shard)
+        for path in (os.path.abspath(shard), os.path.realpath(shard))
+    }
+    return sorted(folder for folder in folders if os.path.exists(f"{folder}/manifest.json"))
+
+
+def file_mark(path: str | Path) -> FileMark:
+    """Another one for each state of a file that is replaced as a whole; None: it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def taken_down_marks(datasets: Iterable[str]) -> tuple[FileMark, ...]:
+    """The same of each dataset's file of takedowns."""
+    return tuple(file_mark(f"{folder}/{TAKEN_DOWN}") for folder in datasets)
+
+
+def taken_down_keys(datasets: Iterable[str]) -> set[str]:
+    """The keys that were taken down from these datasets; one that is gone has none.
+
+    Raises:
+      TrainingError: a file of them cannot be read.
+    """
+    paths = [Path(folder, TAKEN_DOWN) for folder in datasets]
+    return {key for path in paths if path.exists() for key in _read_keys(path)}
+
+
+def _read_keys(path: str | Path) -> set[str]:
+    try:
+        size = os.stat(path).st_size
+        if size % 8 or size > _MAX_BYTES:
+            raise TrainingError(
+                f"{path} is no list of keys ({size} bytes): run the takedown from its dataset again"
+            )
+        return {f"{key:016x}" for key in np.fromfile(path, "<u8").tolist()}
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read ({error.strerror}): put it right") from error

@@ -2,14 +2,16 @@
 
 import argparse
 import json
-import os
 import shutil
+import subprocess
 import sys
-import time
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import UnidentifiedImageError
+from tqdm import tqdm
 
 from alignset.train.counts import counted
 from alignset.train.data.images import decode_image
@@ -18,17 +20,18 @@ from alignset.train.errors import SettingsError
 from alignset.train.model.embed import open_embedder
 from alignset.train.model.embedder import Embedder
 from alignset.train.search.blocklist import read_blocklist
-from alignset.train.search.fetched_images import fetched_image
-from alignset.train.search.filters import Filters
-from alignset.train.search.find_results import MOST_RESULTS, Query, find_results, query_vector
-from alignset.train.search.index_files import IndexDocument
-from alignset.train.search.make_index import Making, add_sources, check_model, remove_rows
+from alignset.train.search.build_parts import Making
+from alignset.train.search.find_results import MAX_RESULTS, Result, find_results, query_vector
+from alignset.train.search.make_index import add_sources, check_model, remove_rows
 from alignset.train.search.opened_index import OpenedIndex
-from alignset.train.search.pictures import FolderSource, find_sources, told_of_others
-from alignset.train.search.query_terms import Term, check_terms
-from alignset.train.search.terminal import as_json, draw, drawing_for, printable, table
+from alignset.train.search.pictures import FolderSource, find_sources, format_counts
+from alignset.train.search.query import Filters, SearchQuery, Term
 
-TELL_S = 10.0  # between two lines of progress
+# A command of its own, since this package does not import the pipeline: its fetcher connects to no
+# private address.
+FETCH_COMMAND = (sys.executable, "-m", "alignset.pipeline.fetch_image")
+_FETCH_S = 120  # the fetcher ends by itself before
+TELL_S = 10.0  # between two reports of progress, where there is no terminal
 _FEW = 3  # lines that are named of more
 
 
@@ -36,35 +39,32 @@ def run_index(flags: argparse.Namespace) -> int:
     """Makes an index or adds to it, and prints what it is as one line of JSON."""
     sources = find_sources(flags.data)
     model = open_embedder(flags.model)
-    told = _Told()
-    making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, told.samples, told.say)
-    added = add_sources(flags.index, sources, model, making)
-    told.end()
+    seconds = 0.5 if sys.stderr.isatty() else TELL_S
+    with tqdm(unit=" samples", mininterval=seconds, delay=seconds, file=sys.stderr) as bar:
+        making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update)
+        added = add_sources(flags.index, sources, model, making, _say)
     document = added.document
     if repeated := added.left_out.get("repeated_key"):
-        print(
+        _say(
             f"left out, since the index has a picture of the same key: {repeated:,} (of a folder a "
-            "key is the path below --data)",
-            file=sys.stderr,
+            "key is the path below --data)"
         )
     others = [file for of in sources if isinstance(of, FolderSource) for file in of.others]
     if others:
-        print(
-            f"left out, since pictures of their formats are not read: {told_of_others(others)}; "
-            "convert them to PNG or JPEG",
-            file=sys.stderr,
+        _say(
+            f"left out, since pictures of their formats are not read: {format_counts(others)}; "
+            "convert them to PNG or JPEG"
         )
     left_out = added.left_out | {"other_format": len(others)}
     print(
         json.dumps(
             {
                 "index": str(flags.index),
-                "rows": document.total,
+                "rows": document.rows,
                 "added": added.rows,
                 **({"taken_out": added.taken_out} if added.taken_out else {}),
                 "left_out": {reason: n for reason, n in left_out.items() if n},
                 "search": document.kind,
-                **document.settings,
                 "recall@10": document.recall,
                 "model": document.model,
             }
@@ -76,80 +76,72 @@ def run_index(flags: argparse.Namespace) -> int:
 def run_query(flags: argparse.Namespace) -> int:
     """Prints the results of a query."""
     filters = Filters(flags.host, flags.caption, flags.min_side, flags.max_side, flags.safe)
-    if flags.n > MOST_RESULTS:
-        raise SettingsError(f"n must be at most {MOST_RESULTS}; got {flags.n}")
+    if flags.n > MAX_RESULTS:
+        raise SettingsError(f"n must be at most {MAX_RESULTS}; got {flags.n}")
     kinds = {"image": "picture"}
     terms = [Term(kinds.get(kind, kind), value, w) for kind, value, w in flags.terms or []]
-    check_terms(terms)
+    query = SearchQuery(tuple(terms), filters, fold=not flags.all)
     images = {term.value: _image_bytes(term.value) for term in terms if term.kind == "picture"}
     index = OpenedIndex(flags.index)
-    model = open_model(flags.model, index.document, flags.index)
-    embedded = [_with_vector(term, images, model) for term in terms]
-    query = Query(tuple(embedded), filters, fold=not flags.all)
-    vector = query_vector(query, index, model.embed_texts)
-    results = find_results(vector, query, index, flags.n)
+    model = open_model(flags.model, index)
+    query = SearchQuery(
+        tuple(_embedded(term, images, model) for term in terms), filters, query.fold
+    )
+    results = find_results(query_vector(query, index, model.embed_texts), query, index, flags.n)
     to_terminal = sys.stdout.isatty()
     if flags.format == "json" or (flags.format == "auto" and not to_terminal):
-        print(as_json(results), end="\n" if results else "")
+        print(json_lines(results), end="\n" if results else "")
         return 0
     columns = shutil.get_terminal_size((100, 24)).columns if to_terminal else 1000
-    lines = table(results, columns).splitlines()
-    drawing = drawing_for(os.environ) if to_terminal else ""
-    print(lines[0])
-    for result, line in zip(results, lines[1:], strict=True):
-        print(line)
-        if drawing and not result.unsafe:
-            print(draw(index.thumbnail(result.row), drawing), end="")
+    print("\n".join(table(results, columns)))
     if not results:
-        print("nothing fits these filters: leave one out", file=sys.stderr)
+        _say("nothing fits these filters: leave one out")
     return 0
 
 
 def run_remove(flags: argparse.Namespace) -> int:
     """Takes rows out of an index, and prints their keys and how many they were."""
     blocklist = read_blocklist(flags.blocklist)
-    told = _Told()
-    keys, unmatched = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=told.say)
+    keys, unmatched = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=_say)
     for key in keys:
         print(printable(key))
     if blocklist.others:
-        print(
+        _say(
             f"passed over {counted(blocklist.others, 'line')} of what an index does not hold "
-            "(phash, pdq, text): name what is found by them as key: or sha256:",
-            file=sys.stderr,
+            "(phash, pdq, text): name what is found by them as key: or sha256:"
         )
     if unmatched:
         few = ", ".join(printable(line)[:200] for line in unmatched[:_FEW])
         more = ", …" if len(unmatched) > _FEW else ""
-        print(f"{counted(len(unmatched), 'line')} matched nothing: {few}{more}", file=sys.stderr)
+        _say(f"{counted(len(unmatched), 'line')} matched nothing: {few}{more}")
     done = "would be taken out" if flags.dry_run else "taken out"
     follows = "; a server that runs follows by itself" if keys and not flags.dry_run else ""
-    print(f"{done} of {flags.index}: {counted(len(keys), 'row')}{follows}", file=sys.stderr)
+    _say(f"{done} of {flags.index}: {counted(len(keys), 'row')}{follows}")
     return 0
 
 
-def open_model(given: str | None, document: IndexDocument, folder: Path) -> Embedder:
-    """The model of an index, from where it is said to lie, or lay.
+def open_model(given: str | None, index: OpenedIndex) -> Embedder:
+    """The model of an index, from the given place or from where the index was made with it.
 
     Raises:
       SettingsError: it is not there, or it is another.
     """
     try:
-        model = open_embedder(given or document.model)
+        model = open_embedder(given or index.document.model)
     except SettingsError as error:
         if given:
             raise
         raise SettingsError(
             f"{error}; or say where the index's model lies now by --model"
         ) from error
-    check_model(document, model, folder)
+    check_model(index.document, model, index.folder)
     return model
 
 
 def _image_bytes(where: str) -> bytes:
     """Of a picture's file or URL."""
     if where.startswith(("http://", "https://")):
-        return fetched_image(where)
+        return _fetched_bytes(where)
     try:
         if Path(where).stat().st_size > LONGEST_IMAGE:
             raise SettingsError(f"{where} has more than {LONGEST_IMAGE >> 20} MiB: make it smaller")
@@ -158,7 +150,19 @@ def _image_bytes(where: str) -> bytes:
         raise SettingsError(f"the picture {where!r} cannot be read ({error.strerror})") from error
 
 
-def _with_vector(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
+def _fetched_bytes(url: str) -> bytes:
+    try:
+        command = [*FETCH_COMMAND, "--", url]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_FETCH_S)
+    except subprocess.TimeoutExpired as error:
+        raise SettingsError(f"{url[:200]} did not come within {_FETCH_S} s") from error
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        raise SettingsError(lines[-1].removeprefix("error: "))
+    return done.stdout
+
+
+def _embedded(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
     if term.kind != "picture":
         return term
     try:
@@ -166,39 +170,56 @@ def _with_vector(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
     except Exception as error:  # Pillow raises many kinds
         # Pillow names the bytes' place in memory.
         unknown = isinstance(error, UnidentifiedImageError)
-        why = "it is of no known format" if unknown else str(error)[:100]
+        reason = "it is of no known format" if unknown else str(error)[:100]
         raise SettingsError(
-            f"{term.value!r} cannot be opened as a picture ({why}): give a JPEG, PNG, "
+            f"{term.value!r} cannot be opened as a picture ({reason}): give a JPEG, PNG, "
             "WebP, GIF, AVIF, TIFF or BMP"
         ) from error
     vector: np.ndarray = model.embed_images([image])[0]
     return Term(term.kind, term.value, term.weight, vector)
 
 
-class _Told:
-    """The progress: on a terminal a line that is drawn anew, elsewhere a line each 10 s."""
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
 
-    def __init__(self) -> None:
-        self._samples, self._start, self._drawn = 0, time.monotonic(), False
-        self._told_at = self._start
 
-    def samples(self, count: int) -> None:
-        self._samples += count
-        now = time.monotonic()
-        rate = self._samples / max(0.001, now - self._start)
-        line = f"{self._samples:,} samples, {rate:.3g}/s"
-        if sys.stderr.isatty():
-            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
-            self._drawn = True
-        elif now - self._told_at >= TELL_S:
-            print(line, file=sys.stderr, flush=True)
-            self._told_at = now
+def table(results: Sequence[Result], columns: int) -> list[str]:
+    """A head, and a line a result: rank, cosine, key, size, caption and URL, cut to the columns."""
+    lines = [f"{'':>4} {'score':>6}  {'key':<16}  {'px':<11} caption"]
+    for rank, result in enumerate(results, 1):
+        size = f"{result['width']}x{result['height']}"
+        more = f" (and {result['folded']} like it)" if result["folded"] else ""
+        url = f" <{result['url']}>" if result["url"] else ""
+        text = printable(f"{result['caption']}{more}{url}")
+        key = printable(result["key"])
+        lines.append(
+            _cut(f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}", columns)
+        )
+    return lines
 
-    def say(self, line: str) -> None:
-        self.end()
-        print(line, file=sys.stderr, flush=True)
 
-    def end(self) -> None:
-        if self._drawn:
-            print(file=sys.stderr)
-            self._drawn = False
+def json_lines(results: Sequence[Result]) -> str:
+    """A line of JSON a result."""
+    return "\n".join(
+        json.dumps({"rank": rank, **result}, ensure_ascii=False)
+        for rank, result in enumerate(results, 1)
+    )
+
+
+def printable(text: str) -> str:
+    """One line without control characters, which a caption could move the cursor with, or turn the
+    direction of a line."""
+    return "".join(
+        " " if character.isspace() else character
+        for character in text
+        if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
+
+
+def _cut(line: str, columns: int) -> str:
+    width = 0
+    for at, character in enumerate(line):
+        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width > columns:
+            return line[: max(0, at - 1)] + "…"
+    return line

@@ -4,53 +4,51 @@ command that is killed leaves the index that was there before."""
 import dataclasses
 import fcntl
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
+
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.model.embedder import Embedder
-from alignset.train.search.blocklist import Blocklist, keep_blocklist, kept_blocklist
+from alignset.train.search.blocklist import (
+    DIGESTS,
+    Blocklist,
+    datasets_of,
+    store_blocklist,
+    stored_blocklist,
+    taken_down_keys,
+)
+from alignset.train.search.build_parts import REASONS, Making, PartBuilder
 from alignset.train.search.index_files import (
+    DOCUMENT,
     FORMAT,
     IndexDocument,
-    part_rows,
-    part_vectors,
+    part_path,
     read_index,
     read_part,
-    write_document,
+    vector_pieces,
+    write_index,
+    write_part,
 )
-from alignset.train.search.index_neighbours import with_neighbours
-from alignset.train.search.neighbours import kind_for
-from alignset.train.search.part_builder import REASONS, PartBuilder
-from alignset.train.search.pictures import Source
-from alignset.train.search.taken_down import sets_of, taken_keys
-from alignset.train.search.thinned_parts import thinned_part
+from alignset.train.search.neighbours import (
+    Vectors,
+    factory_for,
+    make_faiss_index,
+    measured_recall,
+    write_faiss_index,
+)
+from alignset.train.search.pictures import PictureSource, ShardSource
 
 Say = Callable[[str], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Making:
-    """How an index is made.
-
-    Attributes:
-      tell: is told how many samples more were read.
-      say: is told what begins.
-    """
-
-    batch_size: int
-    thumbnail_px: int
-    threads: int
-    tell: Callable[[int], None]
-    say: Say
-
-
-@dataclasses.dataclass(frozen=True)
-class Added:
+class Added(NamedTuple):
     """What a command has done: the index, how many rows are new, what it left out, and how many
-    rows it took out because their pairs were taken down from their sets."""
+    rows it took out because their pairs were taken down from their datasets."""
 
     document: IndexDocument
     rows: int
@@ -75,33 +73,49 @@ def check_model(document: IndexDocument, model: Embedder, folder: Path) -> None:
         )
 
 
-def add_sources(folder: Path, sources: list[Source], model: Embedder, making: Making) -> Added:
+def add_sources(
+    folder: Path, sources: list[PictureSource], model: Embedder, making: Making, say: Say
+) -> Added:
     """Makes an index of these sources, or adds what it lacks of them to the one that is there.
+
+    Args:
+      say: gets a line when rows are sorted into cells.
 
     Raises:
       SettingsError: the index is of another model, or nothing could be taken in.
       TrainingError: a source cannot be read, or another command works on the index.
     """
     with _only_one(folder):
-        old = read_index(folder) if (folder / "index.json").exists() else None
+        old = read_index(folder) if (folder / DOCUMENT).exists() else None
         if old is not None:
             check_model(old, model, folder)
-        sets = sorted({*sets_of(sources), *(old.sets if old else ())})
-        taken = Blocklist.of_keys(taken_keys(sets))
-        blocklist = kept_blocklist(folder).joined(taken)
-        names, left_out = _built_parts(folder, sources, model, making, (old, blocklist))
-        if len(taken):  # rows that are there already, and those of a command that was killed
-            names = [thinned_part(folder, name, taken, write=True).name for name in names]
-        rows = [_rows(folder, name) for name in names]
+        shards = [source.where for source in sources if isinstance(source, ShardSource)]
+        sets = sorted({*datasets_of(shards), *(old.sets if old else ())})
+        gone = Blocklist.of_keys(taken_down_keys(sets))
+        names = list(old.parts) if old else []
+        builder = PartBuilder(folder, model, stored_blocklist(folder).joined(gone), making, names)
+        left_out = dict.fromkeys(REASONS, 0)
+        for source in sources:
+            for name, progress in builder.build(source):
+                if name not in names:
+                    names.append(name)
+                    for reason, count in progress.left_out.items():
+                        left_out[reason] += count
+        if len(gone):  # rows that are there already, and those of a command that was killed
+            names = [_without(folder, name, gone, write=True)[0] for name in names]
+        rows = [len(read_part(folder, name)[0]) for name in names]
         if not sum(rows) and old is None:
+            counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
             raise SettingsError(
-                f"nothing could be taken into the index ({_told(left_out)}): name shards or a "
-                "folder of pictures that can be opened"
+                f"nothing could be taken into the index ({counts or 'no samples'}): name shards or "
+                "a folder of pictures that can be opened"
             )
-        document = _finish(folder, old, (names, rows, sets), model, making.say)
-        kept = sum(rows[: len(old.parts)]) if old else 0
-        before = old.total if old else 0
-        return Added(document, document.total - kept, left_out, before - kept)
+        document = IndexDocument(
+            FORMAT, model.name, model.digest, model.width, names, sum(rows), "", "", 1.0, sets
+        )
+        document = _finish(folder, old, document, say)
+        same = sum(rows[: len(old.parts)]) if old else 0
+        return Added(document, sum(rows) - same, left_out, (old.rows if old else 0) - same)
 
 
 def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) -> Removed:
@@ -110,126 +124,71 @@ def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) 
     """
     read_index(folder)  # before a folder is made for its lock
     with _only_one(folder):
-        document = read_index(folder)
-        keys: list[str] = []
-        names: list[str] = []
-        matched: set[str] = set()
-        for name in document.parts:
-            thinned = thinned_part(folder, name, blocklist, write=not dry_run)
-            names.append(thinned.name)
-            keys += thinned.keys
-            matched |= thinned.lines
-        removed = Removed(keys, [line for line in blocklist.lines() if line not in matched])
-        if dry_run:
-            return removed
-        keep_blocklist(folder, kept_blocklist(folder).joined(blocklist))
-        if keys:
-            rows = [_rows(folder, name) for name in names]
-            _finish(folder, document, (names, rows, document.sets), None, say)
-        else:  # what a killed command has left may hold such rows too
-            _clear(folder, document)
-        return removed
+        old = read_index(folder)
+        if not dry_run:
+            store_blocklist(folder, stored_blocklist(folder).joined(blocklist))
+        names, keys, matches = [], list[str](), set[str]()
+        for name in old.parts:
+            name, blocked, lines = _without(folder, name, blocklist, write=not dry_run)
+            names.append(name)
+            keys += blocked
+            matches |= lines
+        if not dry_run:  # with no key too: a killed command may have left such rows
+            document = dataclasses.replace(old, parts=names, rows=old.rows - len(keys))
+            _finish(folder, old, document, say)
+        return Removed(keys, [line for line in blocklist.lines() if line not in matches])
 
 
-def _built_parts(
-    folder: Path,
-    sources: Iterable[Source],
-    model: Embedder,
-    making: Making,
-    before: tuple[IndexDocument | None, Blocklist],
-) -> tuple[list[str], dict[str, int]]:
-    """The names of all parts, and what was left out of these sources by reason.
+def _without(
+    folder: Path, name: str, blocklist: Blocklist, *, write: bool
+) -> tuple[str, list[str], set[str]]:
+    """A part under another name, without the rows that are on a list, or as it is where it has none
+    of them; their keys, and the lines of the list that name them.
 
     Args:
-      before: the index that is there, and what must not come in.
+      write: otherwise nothing is written, and the part keeps its name.
     """
-    old, blocklist = before
-    names = [*old.parts] if old else []
-    builder = PartBuilder(
-        folder,
-        model.digest,
-        model.embed_images,
-        blocklist,
-        {re.sub(r"\.\d+$", "", name): name for name in names},
-        {hash_ for name in names for hash_ in _key_hashes(folder, name)},
-        making.batch_size,
-        making.thumbnail_px,
-        making.threads,
-        making.tell,
-    )
-    left_out = dict.fromkeys(REASONS, 0)
-    there = set(names)
-    for source in sources:
-        for name in builder.build(source):
-            if name in there:
-                continue
-            there.add(name)
-            names.append(name)
-            part = read_part(folder, name)
-            for reason, count in (part.left_out if part else {}).items():
-                left_out[reason] = left_out.get(reason, 0) + count
-    return names, left_out
-
-
-def _key_hashes(folder: Path, name: str) -> list[int]:
-    hashes: list[int] = part_rows(folder, name, ["key_hash"])["key_hash"].to_pylist()
-    return hashes
-
-
-def _rows(folder: Path, name: str) -> int:
-    part = read_part(folder, name)
-    if part is None:
-        raise TrainingError(f"{folder}/parts/{name}.json is gone: make the index anew")
-    return part.rows
+    rows, progress = read_part(folder, name)
+    lines = [
+        blocklist.lines_of(row) for row in rows.select(["key", "url", "host", *DIGESTS]).to_pylist()
+    ]
+    blocked = np.array([bool(of_row) for of_row in lines], bool)
+    keys: list[str] = rows["key"].filter(pa.array(blocked)).to_pylist()
+    if keys and write:
+        stem, number = re.fullmatch(r"(.*?)(?:\.(\d+))?", name).groups()  # type: ignore[union-attr]
+        name = f"{stem}.{int(number or 0) + 1}"
+        left_out = progress.left_out | {"blocked": progress.left_out["blocked"] + len(keys)}
+        rows = rows.filter(pa.array(~blocked))
+        write_part(folder, name, rows, dataclasses.replace(progress, left_out=left_out))
+    return name, keys, set().union(*lines)
 
 
 def _finish(
-    folder: Path,
-    old: IndexDocument | None,
-    content: tuple[list[str], list[int], list[str]],
-    model: Embedder | None,
-    say: Say,
+    folder: Path, old: IndexDocument | None, document: IndexDocument, say: Say
 ) -> IndexDocument:
-    """Makes what finds the nearest of these parts' rows, writes `index.json`, and clears away what
-    no longer belongs to the index.
-
-    Args:
-      content: names and rows of the parts, and the sets that they are of.
-      model: None where rows were taken out: the cells and the settings stay.
-    """
-    assert old or model
-    names, rows, sets = content
-    if model is not None:
-        full = (name for name, n in zip(names, rows, strict=True) if n)
-        dimensions = old.dimensions if old else part_vectors(folder, next(full)).shape[1]
-        named = (model.name, model.digest, dimensions)
-    else:
-        assert old
-        named = (old.model, old.digest, old.dimensions)
-    document = IndexDocument(FORMAT, *named, names, rows, "exact", "", 0, {}, 1.0, sets)
-    if kind_for(document.total) != "exact":
-        say(f"sorting {document.total:,} rows into cells")
-        document = with_neighbours(folder, old, document, model)
-    write_document(folder / "index.json", document)
-    _clear(folder, document)
-    return document
-
-
-def _clear(folder: Path, document: IndexDocument) -> None:
-    """Deletes the files that an index does not lead to."""
-    for path in folder.glob("neighbours-*.faiss*"):
-        if path.name != document.neighbours:
+    """Has faiss sort the rows where there are many, writes `index.json`, and deletes what no longer
+    belongs to the index."""
+    factory = factory_for(document.rows)
+    document = dataclasses.replace(document, factory=factory, cells="", recall=1.0)
+    if old and (old.parts, old.factory) == (document.parts, factory):
+        document = dataclasses.replace(document, cells=old.cells, recall=old.recall)
+    elif factory_for(document.rows) != factory_for(0):
+        say(f"sorting {document.rows:,} rows into cells")
+        parts = [read_part(folder, name)[0]["vector"] for name in document.parts]
+        pieces = [piece for column in parts for piece in vector_pieces(column)]
+        vectors = Vectors(pieces, document.dimensions)
+        index = make_faiss_index(vectors, factory)
+        number = int(re.sub(r"\D", "", old.cells) or 0) if old else 0
+        cells = f"cells-{number + 1}.faiss"
+        write_faiss_index(folder / cells, index)
+        recall = round(measured_recall(vectors, index), 4)
+        document = dataclasses.replace(document, cells=cells, recall=recall)
+    write_index(folder, document)
+    files = {part_path(folder, name) for name in document.parts} | {folder / document.cells}
+    for path in [*(folder / "parts").iterdir(), *folder.glob("cells-*")]:
+        if path not in files:
             path.unlink()
-    ours = set(document.parts)
-    for path in (folder / "parts").iterdir():
-        name = re.sub(r"(\.thumbnails)?\.(json|npy|parquet)(\.tmp)?$", "", path.name)
-        if name not in ours or path.suffix == ".tmp":
-            path.unlink(missing_ok=True)
-
-
-def _told(left_out: dict[str, int]) -> str:
-    counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-    return counts or "no samples"
+    return document
 
 
 @contextmanager

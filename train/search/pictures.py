@@ -37,7 +37,7 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureSource:
     """Pictures in an order that is always the same.
 
     Attributes:
@@ -57,18 +57,18 @@ class Source:
         raise NotImplementedError
 
 
-class ShardSource(Source):
+class ShardSource(PictureSource):
     """A tar of samples, with what its sidecar beside it says of them."""
 
     def pictures(self, first: int = 0) -> Iterator[Picture]:
-        known = _sidecar(self.where)
+        rows = _sidecar(self.where)
         for sample in shard_samples(self.where, first):
-            url, score = known.get(sample.key.rpartition("/")[2], ("", None))
+            url, score = rows.get(sample.key.rpartition("/")[2], ("", None))
             yield Picture(sample.key, sample.image, sample.text or "", url, score)
 
 
 @dataclass(frozen=True)
-class FolderSource(Source):
+class FolderSource(PictureSource):
     """The image files of a folder and those below it.
 
     A picture's caption is the row of its path in `captions.csv` (columns `file` and `caption`), or
@@ -96,7 +96,7 @@ class FolderSource(Source):
             yield Picture(file, data, caption)
 
 
-def find_sources(where: str) -> list[Source]:
+def find_sources(where: str) -> list[PictureSource]:
     """The sources that `where` names: a folder without shards is one, else each shard is one.
 
     Raises:
@@ -129,7 +129,7 @@ def _folder_source(folder: Path) -> FolderSource:
         for kinds in (SUFFIXES, _OTHERS)
     )
     if not files:
-        but = f" that are read ({told_of_others(others)})" if others else ""
+        but = f" that are read ({format_counts(others)})" if others else ""
         raise SettingsError(
             f"{str(folder)!r} holds neither shards (.tar) nor pictures{but}: name a folder that "
             "does, such as OUT/shards"
@@ -148,7 +148,7 @@ def _folder_source(folder: Path) -> FolderSource:
     return FolderSource(str(folder), identity, tuple(files), tuple(others))
 
 
-def told_of_others(files: Sequence[str]) -> str:
+def format_counts(files: Sequence[str]) -> str:
     """How many files of other formats there are, as "2 .svg, 1 .heic; the first is 'a.svg'"."""
     counts = Counter(Path(file).suffix.lower() for file in files)
     named = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from alignset.transforms.columns.records import LONGEST_URL, Example, Joint, Record
-from alignset.transforms.columns.thresholds import AXES
+from alignset.transforms.columns.earlier_records import EarlierRecord, Joint, with_examples
+from alignset.transforms.columns.records import (
+    LONGEST_URL,
+    MOST_SAMPLED,
+    VERSION,
+    Axis,
+    Example,
+    Record,
+    Sample,
+)
 
 MOST_BYTES = 1 << 23  # of a record; usual ones have 60 KB, with --thumbnails=256 some 3 MB
 _MOST_COUNT = 1 << 53  # of pairs, bytes or pixels
-_MOST_EDGES, _MOST_CELLS = 256, 1 << 20
+_MOST_AXES, _MOST_EDGES, _MOST_CELLS = 64, 250, 1 << 20
 # How many there may be of outcomes, of the details of one, of the bins of a histogram, of the names
 # of a top, and of the examples.
 _MOST_OUTCOMES, _MOST_DETAILS, _MOST_BINS, _MOST_NAMES = 64, 1024, 256, 1024
@@ -20,6 +28,10 @@ _MOST_EXAMPLES = 8192
 _HISTOGRAMS = {"words": 100, "bytes": 64, "formats": 0}  # with their bins, where these are numbers
 _TOPS = ("hosts", "texts", "frequent_texts")
 _HEX = set("0123456789abcdef")
+
+
+class _Version(msgspec.Struct):
+    version: int = 1
 
 
 class RecordError(ValueError):
@@ -40,22 +52,37 @@ def decode_record(encoded: bytes, path: str) -> Record:
     if len(encoded) > MOST_BYTES:
         raise RecordError(f"{path} has more than {MOST_BYTES:,} bytes, which no record has")
     try:
-        record = msgspec.json.decode(encoded, type=Record)
+        version = msgspec.json.decode(encoded, type=_Version).version
+        if version > VERSION:
+            raise RecordError(f"{path} is of a newer version of alignset: read it with that")
+        record = msgspec.json.decode(encoded, type=EarlierRecord if version == 1 else Record)
         _check(record)
+        if isinstance(record, EarlierRecord):
+            _check_joint(record.joint)
+            record = with_examples(record)
+    except RecordError:
+        raise
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not as it was written: {str(error)[:200]}") from error
     return record
 
 
 def _check(record: Record) -> None:
-    _check_joint(record.joint)
+    _check_axes(record.axes)
+    axes = {axis.name: axis for axis in record.axes}
+    _check_names(record.alone)
+    _check_bins(record.alone.values(), _MOST_EDGES + 2)
+    for counts in record.alone.values():
+        _check_counts(counts.values())
+    _check_sample(record.sample, axes)
     _check_counts([record.pairs, record.bytes])
     _check_outcomes(record.outcomes, _MOST_OUTCOMES)
     for name, by_outcome in record.histograms.items():
-        if name not in _HISTOGRAMS:
+        if name not in _HISTOGRAMS and name not in axes:
             raise ValueError(f"there is no histogram {name[:40]!r}")
         _check_outcomes(by_outcome, _MOST_OUTCOMES)
-        _check_bins(by_outcome.values(), _HISTOGRAMS[name])
+        bins = axes[name].bins if name in axes else _HISTOGRAMS[name]
+        _check_bins(by_outcome.values(), bins)
     for name, top in record.tops.items():
         if name not in _TOPS:
             raise ValueError(f"there are no most frequent {name[:40]!r}")
@@ -97,16 +124,32 @@ def _check_bins(by_outcome: Iterable[Mapping[str, int]], bins: int) -> None:
                 raise ValueError(f"{place[:20]!r} is no bin of a histogram")
 
 
-def _check_joint(joint: Joint) -> None:
-    names = tuple(axis.name for axis in joint.axes)
-    if names and names not in AXES.values():
-        raise ValueError("the axes of its joint histogram are those of no rules")
-    if len(joint.cells) != len(joint.counts):
-        raise ValueError("its joint histogram has other cells than counts")
-    for axis in joint.axes:
+def _check_axes(axes: Sequence[Axis]) -> None:
+    _check_names(axis.name for axis in axes)
+    if len(axes) > _MOST_AXES or len({axis.name for axis in axes}) < len(axes):
+        raise ValueError("it has too many axes, or one of them twice")
+    for axis in axes:
         ascend = axis.edges == sorted(set(axis.edges)) and all(map(math.isfinite, axis.edges))
         if not 1 <= len(axis.edges) <= _MOST_EDGES or not ascend:
             raise ValueError(f"the edges of {axis.name!r} do not ascend, or are none, or too many")
+
+
+def _check_sample(sample: Sample, axes: Mapping[str, Axis]) -> None:
+    _check_counts([sample.rows])
+    size, rest = divmod(len(sample.hashes), 8)
+    if rest or size > min(MOST_SAMPLED, sample.rows) or sample.weights:
+        raise ValueError("its sample has another number of rows than it says")
+    for name, bins in sample.bins.items():
+        if name not in axes or len(bins) != size or max(bins, default=0) >= axes[name].bins:
+            raise ValueError(f"the bins of {name[:40]!r} in its sample are not those of its axis")
+    if size and sample.bins.keys() != axes.keys():
+        raise ValueError("its sample lacks an axis")
+
+
+def _check_joint(joint: Joint) -> None:
+    _check_axes(joint.axes)
+    if len(joint.cells) != len(joint.counts):
+        raise ValueError("its joint histogram has other cells than counts")
     size = math.prod(axis.bins for axis in joint.axes)
     if size > _MOST_CELLS or not all(0 <= cell < size for cell in joint.cells):
         raise ValueError("a cell of its joint histogram is on none of its axes")
@@ -120,8 +163,6 @@ def _check_example(example: Example) -> None:
         raise ValueError(f"{example.key[:20]!r} is no key")
     _check_names([*example.lists, example.reason])
     _check_counts([example.width, example.height, example.bytes, *(example.picture or ())])
-    scores = (example.score, example.unsafe, example.distance)
-    if not -1 <= example.words <= _MOST_COUNT or not all(
-        score is None or math.isfinite(score) for score in scores
-    ):
+    _check_names(example.values)
+    if len(example.values) > _MOST_AXES or not all(map(math.isfinite, example.values.values())):
         raise ValueError("a measure of an example is none")

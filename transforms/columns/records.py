@@ -18,6 +18,8 @@ THUMBNAIL_PX = 96  # the longer side, at most
 LONGEST_TEXT, LONGEST_URL, LONGEST_WORD = 300, 500, 120  # characters that are recorded
 MOST_HOSTS, MOST_TEXTS = 64, 32  # that a record names
 MOST_WORDS = 99  # texts of more words are in one bin with those of so many
+MOST_SAMPLED = 4096
+VERSION = 2  # of the form of a record
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: a shard's keys share their top bits
 
 Ints = npt.NDArray[np.int64]
@@ -26,7 +28,7 @@ Outcomes = dict[str, int]
 
 
 class Axis(msgspec.Struct, frozen=True):
-    """One measure of a joint histogram.
+    """The bins of one measure.
 
     Attributes:
       edges: ascending. A value's bin is how many edges it passes, in the sense of its rule; the bin
@@ -45,26 +47,43 @@ class Axis(msgspec.Struct, frozen=True):
         """The bin of what has no value."""
         return len(self.edges) + 1
 
+    def passes(self, bins: Ints, edge: float, *, beyond: bool) -> npt.NDArray[np.bool_]:
+        """Which bins are kept by a rule whose threshold is an edge, all where it is none; so is
+        what has no value.
 
-class Joint(msgspec.Struct, frozen=True):
-    """How many pairs there are in each cell of several axes; cells without any are left out.
+        Args:
+          beyond: whether the rule keeps what passes the edge.
+        """
+        if edge not in self.edges:
+            return np.ones(len(bins), np.bool_)
+        place = self.edges.index(edge)
+        kept = bins > place if beyond else bins <= place
+        return kept | (bins == self.no_value)
+
+
+class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Rows with all their measures, by which several thresholds are tried at once.
 
     Attributes:
-      cells: ascending; the bins of a cell are its digits, the first axis the most significant.
-      counts: of each cell.
+      rows: of how many rows these are a sample: of all that nothing is against but limits.
+      hashes: uint64[n], big-endian, ascending: the n smallest hashes of their keys.
+      bins: uint8[n] by the name of an axis.
+      weights: of each, where the n stand for all rows and not for a sample; of earlier records.
     """
 
-    axes: list[Axis] = []
-    cells: list[int] = []
-    counts: list[int] = []
+    rows: int = 0
+    hashes: bytes = b""
+    bins: dict[str, bytes] = {}
+    weights: list[int] = []
 
-    def bins(self) -> list[Ints]:
-        """int64[cells] bins, by axis."""
-        left, digits = np.array(self.cells, np.int64), []
-        for axis in reversed(self.axes):
-            left, digit = np.divmod(left, axis.bins)
-            digits.append(digit)
-        return digits[::-1]
+    @property
+    def size(self) -> int:
+        return len(next(iter(self.bins.values()), b""))
+
+    @property
+    def is_all(self) -> bool:
+        """Whether these are all rows."""
+        return bool(self.weights) or self.rows == self.size
 
 
 class Top(msgspec.Struct, frozen=True):
@@ -83,9 +102,8 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
       lists: what it is an example of: `kept`, a reason, or `near:` and the name of a rule.
-      reason: empty where it was kept. score: of its language.
-      words: unigrams of its text; -1 where they were not counted.
-      near: the nearest evaluation image, as set/name; distance: to it.
+      reason: empty where it was kept.
+      values: its measures, by axis. near: the nearest evaluation image, as set/name.
       picture: where its thumbnail is in the shard's file: offset, bytes.
       shard: whose it is, as in `images-00000`; filled in by whoever reads the record.
     """
@@ -98,10 +116,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     width: int = 0
     height: int = 0
-    words: int = -1
-    score: float | None = None
-    unsafe: float | None = None
-    distance: float | None = None
+    values: dict[str, float] = {}
     near: str = ""
     format: str = ""
     bytes: int = 0
@@ -121,18 +136,22 @@ class Record:
     Attributes:
       pairs: how many there are. outcomes: how many of them were `kept`, or dropped for a reason, by
         detail, which may be empty.
-      joint: of those that the rules on its axes judge. bytes: of all images that were fetched.
-      histograms: by name, outcome, and bin.
-      tops: by name.
+      bytes: of all images that were fetched.
+      histograms: by name, outcome, and bin. tops: by name.
+      axes: of the measures, which have a histogram each, of the pairs that the rules judged.
+      alone: by rule, the pairs that all other rules keep, by bin.
     """
 
     pairs: int = 0
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
-    joint: Joint = field(default_factory=Joint)
     histograms: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     tops: dict[str, Top] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     bytes: int = 0
+    axes: list[Axis] = field(default_factory=list)
+    alone: dict[str, dict[str, int]] = field(default_factory=dict)
+    sample: Sample = field(default_factory=Sample)
+    version: int = VERSION
 
     @property
     def kept(self) -> int:
@@ -144,29 +163,45 @@ def key_hashes(keys: UInt64s) -> UInt64s:
     return keys * _MIX
 
 
-def joint_of(axes: Sequence[Axis], bins: Sequence[Ints]) -> Joint:
-    """Counts of pairs by the bins that they are in.
+def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, rows: Ints) -> Sample:
+    """A sample of some rows.
 
     Args:
-      bins: of each axis, int64[n].
+      bins: by axis, int64[n]. hashes: uint64[n], of their keys. rows: int64[m].
     """
-    cells = np.zeros(len(bins[0]), np.int64)
-    for axis, of_axis in zip(axes, bins, strict=True):
-        cells = cells * axis.bins + of_axis
-    filled, counts = np.unique(cells, return_counts=True)
-    return Joint(list(axes), filled.tolist(), counts.tolist())
+    if not len(rows):
+        return Sample()
+    chosen = least_rows(hashes, _small(hashes, rows), MOST_SAMPLED)
+    of_chosen = {name: of_axis[chosen].astype(np.uint8).tobytes() for name, of_axis in bins.items()}
+    return Sample(len(rows), hashes[chosen].astype(">u8").tobytes(), of_chosen)
 
 
-def add_joints(joints: Iterable[Joint]) -> Joint:
-    """Adds up those that have the axes of the first; the others are left out."""
-    axes: list[Axis] = []
-    total: Counter[int] = Counter()
-    for joint in joints:
-        axes = axes or joint.axes
-        if joint.axes == axes:
-            total.update(dict(zip(joint.cells, joint.counts, strict=True)))
-    cells = sorted(total)
-    return Joint(axes, cells, [total[cell] for cell in cells])
+def _small(hashes: UInt64s, rows: Ints) -> Ints:
+    """Rows among which those with the smallest hashes are: hashes are uniform."""
+    if len(rows) < 8 * MOST_SAMPLED:
+        return rows
+    bound = np.uint64(((1 << 64) - 1) // len(rows) * 2 * MOST_SAMPLED)
+    small = rows[hashes[rows] <= bound]
+    return small if len(small) >= MOST_SAMPLED else rows
+
+
+def add_samples(samples: Iterable[Sample]) -> Sample:
+    """The sample of all rows that some samples are of, which have the same axes."""
+    parts = [sample for sample in samples if sample.rows]
+    if len(parts) < 2:
+        return parts[0] if parts else Sample()
+    hashes = np.concatenate([np.frombuffer(part.hashes, ">u8") for part in parts])
+    chosen = np.argsort(hashes, kind="stable")[:MOST_SAMPLED]
+    return Sample(
+        sum(part.rows for part in parts),
+        hashes[chosen].astype(">u8").tobytes(),  # numpy joins them in the machine's order
+        {
+            name: np.frombuffer(b"".join(part.bins[name] for part in parts), np.uint8)[
+                chosen
+            ].tobytes()
+            for name in parts[0].bins
+        },
+    )
 
 
 def add_nested(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:

@@ -1,5 +1,3 @@
-"""Counts over all pairs, the sets made of them, and the verdicts that need them.
-
-The verdicts on texts are all here, those by their number of words too. What a pair has by itself is
-measured in `pairs`.
+"""Counts over all pairs, the sets made of them, and the reading that asks the rules of texts. What
+a pair has by itself is measured in `pairs`, and what is dropped for it is in `rules`.
 """

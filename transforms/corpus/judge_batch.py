@@ -11,27 +11,26 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.columns.pair_columns import PAGE_URL
-from alignset.transforms.columns.rejects import rejected_rows, without_contents
-from alignset.transforms.columns.thresholds import MARKS
+from alignset.transforms.columns.rejects import (
+    REJECTED,
+    rejected_rows,
+    with_columns,
+    without_contents,
+)
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.rare_tokens import has_rare_token
 from alignset.transforms.corpus.remembered import Remembered, recalled
-from alignset.transforms.corpus.text_record import Judged, TextPart, TextRecorder, text_axes
-from alignset.transforms.pairs.measure_pairs import Pairs, first_of, measure
-
-
-@dataclass(frozen=True)
-class TextRules:
-    """The numbers by which texts are judged; both are inclusive."""
-
-    min_words: int
-    max_words: int
-    min_language_score: float = 0.5
-
+from alignset.transforms.corpus.text_record import Judged, TextPart, TextRecorder
+from alignset.transforms.pairs.measure_pairs import Pairs, measure
+from alignset.transforms.rules import given
+from alignset.transforms.rules.custom import computed, of_stage
+from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
+from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.run_rules import RunRules, step_of
+from alignset.transforms.rules.verdicts import faults, first_of, numbers_of
 
 # Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
 # keys (uint64[n]) and how many words each text has (int32[n]).
@@ -56,57 +55,43 @@ class Corpus(NamedTuple):
     vocabulary: HashSet | None  # None where every n-gram is in it
 
 
-def text_reasons(
+def text_rows(
     pairs: Pairs,
+    corpus: Corpus,
     repeated: Bools,
     foreign: Bools,
-    corpus: Corpus,
-    rules: TextRules,
+    blocked: Bools,
     distinct: Sequence[UInt64s] | None = None,
-    blocked: Bools | None = None,
-) -> pa.StringArray:
-    """Why each pair is dropped by its URL and alt-text, or null: string[n]; as `text_faults`."""
-    return first_of(text_faults(pairs, repeated, foreign, corpus, rules, distinct, blocked))
-
-
-def text_faults(
-    pairs: Pairs,
-    repeated: Bools,
-    foreign: Bools,
-    corpus: Corpus,
-    rules: TextRules,
-    distinct: Sequence[UInt64s] | None = None,
-    blocked: Bools | None = None,
-) -> dict[str, Bools]:
-    """What is against each pair by its URL and alt-text: bool[n] by reason, in their order.
+) -> Rows:
+    """What the rules of texts ask of n pairs.
 
     Args:
-      pairs: n pairs, measured.
+      corpus: what is frequent and what is rare over the whole corpus.
       repeated: bool[n], whether another row is the one that stands for this pair.
       foreign: bool[n], whether the text is in a language that is not wanted.
-      corpus: what is frequent and what is rare over the whole corpus.
+      blocked: bool[n], whether the pair is on a blocklist.
       distinct: the pairs' n-grams, where they are known, as in `Remembered`.
-      blocked: bool[n], whether the pair is on a blocklist; None where there is none.
-
-    Source: ALIGN (Jia et al., 2021), section 3.
     """
-    faults = {
-        r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
-        r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
-        r.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
-        r.MALFORMED_PAIR: ~pairs.usable(),
-        r.BLOCKED: np.zeros_like(repeated) if blocked is None else blocked,
-        r.DUPLICATE_PAIR: repeated,
-        r.WRONG_LANGUAGE: foreign,
-        r.TOO_FEW_WORDS: pairs.word_count < rules.min_words,
-        r.TOO_MANY_WORDS: pairs.word_count > rules.max_words,
-        r.TEXT_ON_TOO_MANY_IMAGES: corpus.frequent_texts.contains(pairs.text_hash),
-        r.IMAGE_WITH_TOO_MANY_TEXTS: corpus.crowded_images.contains(pairs.url_hash),
-    }
-    if corpus.vocabulary is not None:
-        alive = ~np.logical_or.reduce(list(faults.values()))
-        faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary, distinct)
-    return faults
+
+    def has_ngram_outside(vocabulary: HashSet, alive: Bools) -> Bools:
+        return has_rare_token(pairs, alive, vocabulary, distinct)
+
+    return Rows(
+        {
+            given.BROKEN_INPUT: _is_one_of(pairs.malformed, given.INPUT_FAULTS),
+            given.BROKEN_PAGE: _is_one_of(pairs.malformed, given.PAGE_FAULTS),
+            given.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
+            given.MALFORMED_PAIR: ~pairs.usable(),
+            given.BLOCKED: blocked,
+            given.DUPLICATE_PAIR: repeated,
+        },
+        foreign=foreign,
+        word_count=pairs.word_count,
+        text_hash=pairs.text_hash,
+        url_hash=pairs.url_hash,
+        corpus=corpus._asdict(),
+        has_ngram_outside=has_ngram_outside,
+    )
 
 
 def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
@@ -122,7 +107,7 @@ class JudgeBatch:
 
     def __init__(
         self,
-        rules: TextRules,
+        rules: RunRules,
         corpus: Corpus,
         repeated: npt.NDArray[np.uint32],
         foreign: pa.RecordBatch,
@@ -130,8 +115,10 @@ class JudgeBatch:
     ) -> None:
         self.rules, self.corpus, self.blocking = rules, corpus, blocking
         self.repeated, self.foreign = repeated, foreign
-        axes = text_axes(rules.min_words, rules.max_words, rules.min_language_score)
-        self.recorder = TextRecorder(axes, rules.min_language_score)
+        self.recorder = TextRecorder(rules)
+        self.schema = with_columns(REJECTED, rules.columns)
+        own = of_stage(rules.custom, Stage.TEXT)
+        self._columns = [*dict.fromkeys(limit.column for limit in own)]
 
     def __call__(
         self, numbered: tuple[int, pa.RecordBatch | Remembered]
@@ -150,11 +137,16 @@ class JudgeBatch:
         foreign, of_language = self._foreign(first, len(batch))
         blocked = self._blocked(pairs)
         on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
-        faults = text_faults(pairs, repeated, foreign, self.corpus, self.rules, distinct, on_list)
-        why = first_of(faults)
-        detail, score = pc.coalesce(pairs.malformed, blocked), None
+        rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct)
+        rows["own_language_score"] = self.rules.numbers[MIN_LANGUAGE_SCORE.name]
+        rows["language_score"] = np.full(len(batch), np.nan)
+        failed = self._ask_custom(rows, pairs)
+        found = faults(self.rules.texts, rows, self.rules.numbers)
+        why = first_of(found)
+        detail, score = pc.coalesce(pairs.malformed, blocked, failed), None
         if len(of_language):
-            is_language = pc.equal(why, r.WRONG_LANGUAGE)
+            rows["language_score"] = numbers_of(of_language["score"])
+            is_language = pc.equal(why, MIN_LANGUAGE_SCORE.reason)
             detail = pc.if_else(is_language, of_language["language"], detail)
             score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
         kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
@@ -164,23 +156,32 @@ class JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        dropped = rejected_rows(shown, why, detail, r.STEP_OF_TEXTS, {"language_score": score})
-        if self.blocking is not None and self.blocking.forget:
-            dropped = without_contents(dropped, pc.equal(dropped["reason"], r.BLOCKED))
-        none = np.zeros(len(batch), np.bool_)
-        part = self.recorder.measure(
-            Judged(
-                shown,
-                why,
-                detail,
-                pairs.word_count,
-                pairs.usable() & ~repeated & ~on_list,
-                foreign,
-                _numbers(of_language["score"]) if len(of_language) else None,
-                [faults.get(reason, none) for reason in MARKS],
-            )
+        own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
+        measured = {"language_score": score} | own
+        dropped = rejected_rows(
+            shown, why, detail, step_of(self.rules.texts), measured, self.schema
         )
+        for name in self._columns:
+            shown = shown.append_column(name, own[name])
+        if self.blocking is not None and self.blocking.forget:
+            dropped = without_contents(dropped, pc.equal(dropped["reason"], given.BLOCKED))
+        judged = pairs.usable() & ~repeated & ~on_list
+        part = self.recorder.measure(Judged(shown, why, detail, judged, rows, found))
         return len(batch), shown.filter(why.is_null()), dropped, part
+
+    def _ask_custom(self, rows: Rows, pairs: Pairs) -> pa.StringArray:
+        """Adds what rules of users measure of the texts; which of them failed, or null."""
+        failed = np.full(len(pairs.key), None)
+        rows[given.RULE_FAILED] = np.zeros(len(pairs.key), np.bool_)
+        for limit in of_stage(self.rules.custom, Stage.TEXT):
+            usable = np.flatnonzero(pairs.usable())
+            texts = pairs.text.take(pa.array(usable)).to_pylist()
+            values, broken = computed(limit, Rows(text=texts), len(texts))
+            rows[limit.column] = np.full(len(failed), np.nan)
+            rows[limit.column][usable] = values
+            failed[usable[broken]] = limit.name
+            rows[given.RULE_FAILED][usable[broken]] = True
+        return pa.array(failed, pa.string())
 
     def _blocked(self, pairs: Pairs) -> pa.StringArray:
         """Which blocklist each pair is on, or null: string[n]."""
@@ -200,10 +201,6 @@ class JudgeBatch:
         here = rows[low:high].astype(np.int64) - first
         foreign[here], place[here] = True, np.arange(low, high)
         return foreign, self.foreign.take(pa.array(place, mask=~foreign))
-
-
-def _numbers(column: pa.DoubleArray) -> npt.NDArray[np.float64]:
-    return np.asarray(pc.fill_null(column, np.nan), np.float64)
 
 
 def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:

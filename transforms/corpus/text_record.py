@@ -4,25 +4,20 @@ few examples of each reason. Batches of a split add up to the same record howeve
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
     LONGEST_URL,
     LONGEST_WORD,
-    Axis,
     Example,
-    Ints,
-    Joint,
     Record,
     Top,
     cut,
@@ -31,29 +26,19 @@ from alignset.transforms.columns.records import (
     nearest_rows,
     top_of,
 )
-from alignset.transforms.columns.thresholds import MARKS, RULE_OF
+from alignset.transforms.rules import trials
+from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.given import BLOCKED
+from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
+from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.trials import Trials, add_trials, trials_of
+from alignset.transforms.rules.verdicts import Floats, axes_of, known_of, values_by_axis
 
-WORDS = range(1, 41)
-SCORES = tuple(round(0.05 * part, 2) for part in range(1, 20))
 EXAMPLES = 8  # of a kind
 MOST_TEXTS = 32
 # Distinct texts of a split that are counted; of 128 MiB of pairs there are some 30,000 frequent.
 _COUNTED_TEXTS = 1 << 16
-_LONGEST_TABLE = 1 << 12
-
-
-def text_axes(min_words: int, max_words: int, min_language_score: float) -> list[Axis]:
-    """The axes of a split's joint histogram; each has the run's own thresholds among its edges.
-
-    `words`: how many edges are at or below the number of words. `language`: of a text in the
-    wanted language all edges, of another how many are at or below its score. The others are 1 where
-    the corpus's counts are against a pair; a rare token is looked for in those alone that passed
-    all else.
-    """
-    flags = [Axis(name, [1.0]) for name in MARKS]
-    edges = sorted({float(edge) for edge in (*WORDS, min_words, max_words + 1) if edge > 0})
-    scores = sorted({*SCORES, float(min_language_score)})
-    return [Axis("words", edges), Axis("language", scores), *flags]
 
 
 class Judged(NamedTuple):
@@ -61,45 +46,33 @@ class Judged(NamedTuple):
 
     Fields:
       shown: columns key (uint64), url, caption. reasons, details: string[n], null where there is
-        none. word_count: int32[n]. judged: bool[n], those that count: neither malformed nor a
-        repeated pair.
-      foreign: bool[n]. scores: float64[n] of these, NaN where there is none; None where no row is
-        foreign.
-      marks: bool[n], of the last axes of `text_axes`.
+        none. judged: bool[n], those that count: neither malformed nor a repeated pair.
+      rows: what the rules asked. faults: bool[n] by reason, what they answered.
     """
 
     shown: pa.RecordBatch
     reasons: pa.StringArray
     details: pa.StringArray
-    word_count: npt.NDArray[np.int32]
     judged: Bools
-    foreign: Bools
-    scores: npt.NDArray[np.float64] | None
-    marks: Sequence[Bools]
+    rows: Rows
+    faults: Mapping[str, Bools]
 
 
 class TextPart(NamedTuple):
     """What one batch adds to the record of its split."""
 
-    cells: Ints
+    trials: Trials
     outcomes: list[tuple[str, str, int]]
     texts: list[tuple[str, int]]
     examples: dict[str, list[tuple[float, Example]]]  # by list, with their ranks
 
 
 class TextRecorder:
-    """Measures batches, in any thread, and adds up what they are, in their order.
+    """Measures batches, in any thread, and adds up what they are, in their order."""
 
-    Args:
-      axes: as of `text_axes`. own_score: the run's own least score of a language.
-    """
-
-    def __init__(self, axes: list[Axis], own_score: float) -> None:
-        self.axes, self._own_score = axes, own_score
-        words = np.array(axes[0].edges)
-        longest = int(words[words < _LONGEST_TABLE][-1])
-        self._bin_of_words = np.searchsorted(words, np.arange(longest + 1), "right")
-        self._cells = np.zeros(np.prod([axis.bins for axis in axes]), np.int64)
+    def __init__(self, rules: RunRules) -> None:
+        self._rules, self.axes = rules, axes_of(rules.texts, rules.numbers)
+        self._trials = Trials()
         self._pairs = 0
         self._outcomes: dict[str, Counter[str]] = {}
         self._texts: dict[str, int] = {}
@@ -108,16 +81,17 @@ class TextRecorder:
 
     def measure(self, batch: Judged) -> TextPart:
         """What a batch adds; for all threads."""
+        names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
         return TextPart(
-            self._joint(batch),
+            self._measured(batch, names),
             list(_outcomes(batch)),
             list(_frequent_texts(batch)),
-            _examples(batch),
+            _examples(batch, names, self._rules),
         )
 
     def add(self, part: TextPart) -> None:
         """Adds what the next batch of the split is."""
-        self._cells[: len(part.cells)] += part.cells
+        self._trials = add_trials([self._trials, part.trials])
         for outcome, detail, count in part.outcomes:
             self._pairs += count
             self._outcomes.setdefault(outcome, Counter())[detail] += count
@@ -135,15 +109,17 @@ class TextRecorder:
 
     def record(self) -> Record:
         """What is recorded of the batches so far."""
-        cells = np.flatnonzero(self._cells)
-        reason = r.TEXT_ON_TOO_MANY_IMAGES
+        reason = MAX_IMAGES_PER_TEXT.reason
         frequent = top_of({text: {reason: n} for text, n in self._texts.items()}, MOST_TEXTS)
         return Record(
             pairs=self._pairs,
             outcomes={name: dict(sorted(n.items())) for name, n in sorted(self._outcomes.items())},
-            joint=Joint(self.axes, cells.tolist(), self._cells[cells].tolist()),
+            histograms=self._trials.histograms,
             tops={"frequent_texts": Top(frequent.counts, frequent.others + self._uncounted)},
             examples=self._chosen(),
+            axes=self.axes,
+            alone=self._trials.alone,
+            sample=self._trials.sample,
         )
 
     def _chosen(self) -> list[Example]:
@@ -153,23 +129,22 @@ class TextRecorder:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _joint(self, batch: Judged) -> Ints:
-        language, *flags = self.axes[1:]
-        words_bins = self._bin_of_words[np.minimum(batch.word_count, len(self._bin_of_words) - 1)]
-        cells = words_bins * language.bins + len(language.edges)
-        if batch.scores is not None:
-            rows = np.flatnonzero(batch.foreign)
-            scores = batch.scores[rows]
-            bins = np.searchsorted(language.edges, scores, "right")
-            # By more than its score it was found to be in another language, or by no score.
-            bins[np.isnan(scores) | (scores >= self._own_score)] = language.no_value
-            cells[rows] += bins - len(language.edges)
-        for axis, mark in zip(flags, batch.marks, strict=True):
-            cells = cells * axis.bins + mark
-        # A rare token was looked for where nothing else was against the pair.
-        kept_or_rare = batch.reasons.is_null().to_numpy(zero_copy_only=False) | batch.marks[-1]
-        cells[~kept_or_rare] += flags[-1].no_value
-        return np.bincount(cells[batch.judged])
+    def _measured(self, batch: Judged, names: pa.DictionaryArray) -> Trials:
+        own = limits(self._rules.texts)
+        reasons = {limit.reason for limit in own}
+        others = np.zeros(len(batch.judged), np.bool_)
+        for reason, fault in batch.faults.items():
+            if reason not in reasons:
+                others |= fault
+        judged = trials.Judged(
+            names.dictionary.to_pylist(),
+            names.indices.to_numpy().astype(np.int64),
+            key_hashes(batch.shown["key"].to_numpy()),
+            batch.rows,
+            {limit.name: batch.faults[limit.reason] for limit in own},
+            others,
+        )
+        return trials_of(own, self.axes, judged, batch.judged)
 
 
 def _outcomes(batch: Judged) -> Iterator[tuple[str, str, int]]:
@@ -185,43 +160,39 @@ def _outcomes(batch: Judged) -> Iterator[tuple[str, str, int]]:
 
 
 def _frequent_texts(batch: Judged) -> Iterator[tuple[str, int]]:
-    dropped = pc.fill_null(pc.equal(batch.reasons, r.TEXT_ON_TOO_MANY_IMAGES), False)
+    dropped = pc.fill_null(pc.equal(batch.reasons, MAX_IMAGES_PER_TEXT.reason), False)
     for count in pc.value_counts(batch.shown["caption"].filter(dropped)).to_pylist():
         yield cut(count["values"], LONGEST_TEXT), count["counts"]
 
 
-def _examples(batch: Judged) -> dict[str, list[tuple[float, Example]]]:
+def _examples(
+    batch: Judged, names: pa.DictionaryArray, rules: RunRules
+) -> dict[str, list[tuple[float, Example]]]:
     """Of each outcome those with the smallest hashes, and those nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
-    names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
     places = names.indices.to_numpy()
-    words = batch.word_count.astype(np.float64)
+    values = values_by_axis(rules.texts, batch.rows)
     lists: dict[str, list[tuple[float, Example]]] = {}
     for place, outcome in enumerate(names.dictionary.to_pylist()):
-        if outcome == r.BLOCKED:
+        if outcome == BLOCKED:
             continue  # neither its URL nor its text is for the report
         rows = np.flatnonzero(places == place)
         chosen = least_rows(hashes, rows, EXAMPLES).tolist()
-        lists[outcome] = [(0.0, _example(batch, row)) for row in chosen]
-        if outcome not in RULE_OF:
-            continue
-        ranks = {
-            r.TOO_FEW_WORDS: -words,
-            r.TOO_MANY_WORDS: words,
-            r.WRONG_LANGUAGE: None if batch.scores is None else -batch.scores,
-        }[outcome]
-        if ranks is not None:
-            rule = RULE_OF[outcome]
-            near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
-            lists[f"near:{rule}"] = [(float(ranks[row]), _example(batch, row)) for row in near]
+        lists[outcome] = [(0.0, _example(batch, row, values)) for row in chosen]
+        for limit in limits(rules.texts):
+            if limit.reason == outcome:
+                of_limit = values[limit.measure.axis]
+                ranks = -of_limit if limit.beyond else of_limit
+                near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
+                ranked = [(float(ranks[row]), _example(batch, row, values)) for row in near]
+                lists[f"near:{limit.name}"] = ranked
     return lists
 
 
-def _example(batch: Judged, row: int) -> Example:
+def _example(batch: Judged, row: int, values: Mapping[str, Floats]) -> Example:
     def text(column: Any, longest: int) -> str:
         return cut(column[row].as_py(), longest)
 
-    score = None if batch.scores is None else float(batch.scores[row])
     return Example(
         key=format(batch.shown["key"][row].as_py(), "016x"),
         url=text(batch.shown["url"], LONGEST_URL),
@@ -229,6 +200,5 @@ def _example(batch: Judged, row: int) -> Example:
         lists=[],
         reason=batch.reasons[row].as_py() or "",
         detail="" if not batch.reasons[row].is_valid else text(batch.details, LONGEST_WORD),
-        words=int(batch.word_count[row]),
-        score=None if score is None or np.isnan(score) or not batch.foreign[row] else score,
+        values=known_of(values, row),
     )

@@ -1,6 +1,6 @@
 """The copy descriptor: 64 numbers of a small grey plane, near those of its altered copies.
 
-`python -m benchmarks.overlap.train_descriptor` makes the file; docs/overlap.md says from what.
+docs/overlap_descriptor.md says how and from what the file was made.
 """
 
 from __future__ import annotations

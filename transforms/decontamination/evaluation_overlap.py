@@ -1,4 +1,4 @@
-"""Which images come too close to an evaluation image."""
+"""What is written of the evaluation image that is nearest to an image."""
 
 from __future__ import annotations
 
@@ -6,25 +6,9 @@ import json
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.decontamination.overlap_measure import Nearest
-
-
-def evaluation_reasons(distances: pa.Array, *, min_distance: float) -> pa.StringArray:
-    """Why each image may not be trained on, or null.
-
-    Args:
-      distances: float64[n], to the nearest evaluation image, in the unit of the measure; null where
-        unknown.
-      min_distance: in the same unit; an image nearer than this goes.
-
-    Source: ALIGN (Jia et al., 2021), section 3 removes near-duplicates of test images.
-    """
-    near = pc.less(distances, min_distance)
-    return pc.if_else(pc.fill_null(near, False), r.EVALUATION_OVERLAP, pa.scalar(None, pa.string()))
 
 
 def overlap_columns(

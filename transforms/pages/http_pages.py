@@ -46,7 +46,7 @@ class Page(NamedTuple):
 
     url: str
     body: bytes | memoryview
-    charset: str
+    charset: str = ""
     header: tuple[bytes, ...] = ()
 
 

@@ -21,7 +21,6 @@ from msgspec import UNSET
 
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
-from alignset.transforms.columns.reasons import PAGE_FAULTS
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
 from alignset.transforms.pages.archives import Record, read_records
 from alignset.transforms.pages.html_tags import PIECE
@@ -40,6 +39,7 @@ from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.page_words import HONOURED, SILENT
 from alignset.transforms.pages.wat import read_wat
 from alignset.transforms.pages.wat_links import Images
+from alignset.transforms.rules.given import PAGE_FAULTS
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import exists, is_local, open_to_read
 from alignset.transforms.storage.parquet_files import parquet_file
@@ -70,6 +70,13 @@ def pairs_of(part: PageFiles, tally: PageTally, how: WishSettings = HONOURED) ->
             yield from _while_readable(path, _wat_pairs(path, tally, how))
         return
     pages = _html_pages(part) if part.format == "html" else _warc_pages(part, tally)
+    yield from pairs_in(pages, tally, how)
+
+
+def pairs_in(
+    pages: Iterable[Page | Broken | BrokenFile], tally: PageTally, how: WishSettings = HONOURED
+) -> Iterator[Pairs]:
+    """The pairs of HTML pages; what is broken passes through."""
     waiting: list[Tags] = []
     size = 0
     for page in pages:

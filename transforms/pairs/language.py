@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from string import ascii_lowercase
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -40,7 +41,10 @@ MOST_UP_AGAINST_FREQUENT = 0.04
 FREQUENT = frozenset(("de", "es", "fr", "it", "nl", "pt"))
 # Of every script, with its marks: not the ranges of punctuation, signs and emoji.
 _LETTERS = "[a-z\u00c0-\u1fff\u2c00-\ud7ff]+"
-_WORD = re.compile(f"{_LETTERS}(?:['’]{_LETTERS})*")
+WORD = re.compile(f"{_LETTERS}(?:['’]{_LETTERS})*")
+# Most texts are ASCII without an apostrophe: splitting their bytes takes an eighth of the pattern's
+# time, which was twice the time of eldc itself.
+_LETTERS_ONLY = bytes(code if chr(code) in ascii_lowercase else ord(" ") for code in range(256))
 # "de", "la", "an" and "me" are in the list too, and in the texts of every language.
 _MIN_LETTERS = 3
 _ENOUGH_WORDS = 3  # fewer say less: "mani unite", "il y a minutes"
@@ -109,25 +113,33 @@ def english_lean(identity: str) -> float:
 
     Words are runs of at least three letters, with apostrophes within: no numbers, no "GT218M".
     """
-    words = [word for word in _WORD.findall(_judged(identity)) if len(word) >= _MIN_LETTERS]
+    words = long_words(_judged(identity))
     if not words:
         return 0.0
-    english = _english_words()
-    share = sum(word.replace("’", "'") in english for word in words) / len(words)
+    share = sum(map(_english_words().__contains__, words)) / len(words)
     lean = 2 * share - 1
     return lean * min(len(words), _ENOUGH_WORDS) / _ENOUGH_WORDS if lean > 0 else lean
 
 
-def _english_words() -> frozenset[str]:
+def long_words(text: str) -> list[bytes]:
+    """The words of a text with at least three letters, in UTF-8."""
+    if text.isascii() and "'" not in text:
+        words = text.encode().translate(_LETTERS_ONLY).split()
+        return [word for word in words if len(word) >= _MIN_LETTERS]
+    found = [word for word in WORD.findall(text) if len(word) >= _MIN_LETTERS]
+    return [word.replace("’", "'").encode() for word in found]
+
+
+def _english_words() -> frozenset[bytes]:
     with _LOADING:
         return _load_english_words()
 
 
 @lru_cache(maxsize=1)  # 160,000 words, in 0.17 s and 17 MB: only where English is wanted
-def _load_english_words() -> frozenset[str]:
+def _load_english_words() -> frozenset[bytes]:
     from spellchecker import SpellChecker
 
-    return frozenset(SpellChecker(language=ENGLISH).word_frequency.words())
+    return frozenset(map(str.encode, SpellChecker(language=ENGLISH).word_frequency.words()))
 
 
 @lru_cache(maxsize=10_000)  # 3.5 ms each, and the same menus and buttons come again in every batch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from alignset.transforms.columns.hashing import (
 from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.pairs.urls import has_blank_edges, url_hashes
+from alignset.transforms.rules.verdicts import first_of
 
 NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8 = "no_url", "not_http", "no_text", "not_utf8"
 
@@ -111,14 +111,6 @@ def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
 
 def _is_empty(strings: pa.StringArray) -> Bools:
     return np.diff(string_buffers(strings)[1]) == 0
-
-
-def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
-    """The name of the first mark that each row has, or null: string[n]."""
-    first = np.zeros(len(next(iter(marks.values()))), np.int8)
-    for place, mark in reversed(list(enumerate(marks.values(), 1))):
-        first[mark] = place
-    return pa.array([None, *marks], pa.string()).take(pa.array(first))
 
 
 def _pages(batch: pa.RecordBatch) -> pa.StringArray | None:

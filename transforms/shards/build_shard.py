@@ -14,21 +14,23 @@ import pyarrow.compute as pc
 from msgspec import UNSET
 
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.rejects import (
     REJECTED,
     key_column,
     rejected_rows,
+    with_columns,
     without_contents,
 )
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules import given
+from alignset.transforms.rules.run_rules import RunRules, step_of
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from alignset.transforms.shards.judge_custom import judge_custom
 from alignset.transforms.shards.measure_images import (
-    ImageRules,
     Judged,
     Measured,
     judge_images,
@@ -72,7 +74,7 @@ class ShardSettings:
         be decoded; None for shards that are not suspect.
     """
 
-    rules: ImageRules
+    rules: RunRules
     fetch: FetchSettings
     resize: ResizeSettings
     unsafe_model: UnsafeModel | None = None
@@ -114,13 +116,14 @@ def build_shard(
     told = DonePairs(count, len(pairs), len(asked))
     measured, judged = _look_at(asked, settings, evaluation, spool, told, nearly_taken)
     verdicts = _of_pairs(images, blocked, measured, judged)
+    verdicts = judge_custom(verdicts, texts, images, measured, spool, rules)
     shown = pairs.set_column(0, "key", key_column(keys))
     encoder = SafeEncoder(settings.resize)
     with PieceFile(folder / TAR, "wb") as sink:
         tar = TarWriter(sink)
         samples = add_samples(tar, shown, images, measured, verdicts, spool, encoder)
         sha256_of_tar = tar.finish()
-    write_sidecar(samples, folder / SIDECAR)
+    write_sidecar(samples, folder / SIDECAR, rules.columns)
     write_sample_answers(samples, shown, verdicts, folder / ANSWERS_FILE)
     reasons, details = _ends(verdicts, samples.unwritable)
     of_rows = _spread(images, measured)
@@ -140,7 +143,7 @@ def _ends(
     """Reasons and details of all pairs; some turned out not to be writable."""
     reasons, details = verdicts.reasons.to_pylist(), verdicts.details.to_pylist()
     for row in unwritable:
-        reasons[row], details[row] = r.UNDECODABLE, "unwritable"
+        reasons[row], details[row] = given.UNDECODABLE, "unwritable"
     return reasons, details
 
 
@@ -154,15 +157,16 @@ def _look_at(
 ) -> tuple[Measured, Judged]:
     """Fetches, measures, scores, compares and judges the image of each of some pairs."""
     asked, rules = len(pairs), settings.rules
-    search = EvaluationSearch(evaluation, asked, **rules.size_rule)
+    search = EvaluationSearch(evaluation, asked, rules)
     wishes = StatedWishes(settings.fetch, asked)
     bodies = _bodies(pairs, settings, nearly_taken)
     if settings.screen:
         bodies = settings.screen(bodies, pairs["url"].to_pylist())
-    with ImageScores(settings.unsafe_model, spool, **rules.size_rule) as scores:
+    with ImageScores(settings.unsafe_model, spool, rules) as scores:
         measured = measure_images(bodies, spool, count, scores, search, wishes, settings.blocklists)
         unsafe_scores = scores.finish(measured.columns, lambda waiting: count(asked - waiting))
-    judged = judge_images(measured, rules, search, spool, unsafe_scores)
+    custom = scores.custom_columns(asked) if rules.custom else {}
+    judged = judge_images(measured, rules, search, spool, unsafe_scores, custom)
     judged.measures.update(wishes.columns())
     return measured, judged
 
@@ -174,7 +178,7 @@ def _of_pairs(
     on_list = blocked.is_valid()
     details = images.spread(pa.array(measured.columns["detail"], pa.string()))
     return Verdicts(
-        pc.if_else(on_list, r.BLOCKED, images.spread(judged.reasons)),
+        pc.if_else(on_list, given.BLOCKED, images.spread(judged.reasons)),
         pc.coalesce(blocked, details),
         {name: images.spread(column) for name, column in judged.measures.items()},
     )
@@ -220,8 +224,9 @@ def _write_rejects(
 ) -> None:
     (whole,) = pairs.combine_chunks().to_batches()
     why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
-    with parquet_file(str(folder / REJECTS), REJECTED, str(folder)) as rejects:
-        rows = rejected_rows(whole, why, detail, r.STEP_OF_IMAGES, measures)
+    schema, steps = with_columns(REJECTED, settings.rules.columns), step_of(settings.rules.images)
+    with parquet_file(str(folder / REJECTS), schema, str(folder)) as rejects:
+        rows = rejected_rows(whole, why, detail, steps, measures, schema)
         if settings.forget_blocked:
-            rows = without_contents(rows, pc.equal(rows["reason"], r.BLOCKED))
+            rows = without_contents(rows, pc.equal(rows["reason"], given.BLOCKED))
         rejects.write(rows)

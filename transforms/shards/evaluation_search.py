@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,8 @@ import pyarrow as pa
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest
 from alignset.transforms.images.examine import Image, Unusable
-from alignset.transforms.images.image_size import size_reasons
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.verdicts import fit, size_rows
 
 # Searched for together, which costs half of what one at a time costs; their features are 6 MiB.
 _SEARCHED_AT_ONCE = 256
@@ -26,12 +27,12 @@ class EvaluationSearch:
     Args:
       index: None finds none.
       size: how many images the shard has.
-      size_rule: as of `ImageRules`.
+      rules: those of sizes are judged here.
     """
 
-    def __init__(self, index: EvaluationIndex | None, size: int, **size_rule: Any) -> None:
+    def __init__(self, index: EvaluationIndex | None, size: int, rules: RunRules) -> None:
         self.nearest: list[Nearest | None] = [None] * size
-        self.index, self._size_rule = index, size_rule
+        self.index, self._rules = index, rules
         self._lock = Lock()
         self._rows: list[int] = []
         self._features: list[Features] = []
@@ -57,12 +58,9 @@ class EvaluationSearch:
             for row, body, image in zip(rows, bodies, images, strict=True)
             if isinstance(image, Image)
         }
-        width, height = (
-            pa.array([getattr(look.image, side) for look in looks.values()], pa.int32())
-            for side in ("width", "height")
-        )
-        fits = size_reasons(width, height, **self._size_rule).is_null().to_pylist()
-        wanted = [row for row, fit in zip(looks, fits, strict=True) if fit]
+        seen = [look.image for look in looks.values()]
+        rows_of_sizes = size_rows([image.width for image in seen], [image.height for image in seen])
+        wanted = list(compress(looks, fit(self._rules, rows_of_sizes)))
         if wanted:
             self._put(wanted, self.index.measure.features([looks[row] for row in wanted]))
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_documents import FailingHost
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket
@@ -33,7 +33,7 @@ def _rejected(out: str, shard: int) -> pa.Table:
 
 
 def _has_failed(rejected: pa.Table) -> pa.ChunkedArray:
-    return pc.equal(rejected["reason"], r.FETCH_FAILED)
+    return pc.equal(rejected["reason"], given.FETCH_FAILED)
 
 
 def _failed_with(rejected: pa.Table, details: Sequence[str]) -> pa.ChunkedArray:

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists, word_of
 from alignset.transforms.columns.hashing import Bools, UInt64s, string_hashes
-from alignset.transforms.columns.reasons import TAKEN_DOWN
 from alignset.transforms.columns.records import LONGEST_TEXT, cut
 from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.storage.tar_members import tar_members

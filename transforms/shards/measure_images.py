@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Semaphore
 from typing import Any, NamedTuple
 
@@ -14,22 +14,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.decontamination.evaluation_overlap import (
-    evaluation_reasons,
-    overlap_columns,
-)
+from alignset.transforms.decontamination.evaluation_overlap import overlap_columns
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_look import FileLook
-from alignset.transforms.images.image_size import size_reasons
 from alignset.transforms.images.resize import plain_form
 from alignset.transforms.images.thumbnail import thumbnail
-from alignset.transforms.safety.unsafe_score import unsafe_reasons
+from alignset.transforms.rules import given
+from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.verdicts import faults, first_of, numbers_of, size_rows
 from alignset.transforms.shards.blocked_images import blocked_by
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from alignset.transforms.shards.score_images import FAILED_RULE as FAILED_RULE
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_files import Spool
 from alignset.transforms.shards.stated_wishes import StatedWishes
@@ -42,21 +43,6 @@ from alignset.transforms.workers.unexpected import tell_once
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
 # Of all shards that are under way: their threads, each THREADS, would hold as many pictures more.
 _TURNS = Semaphore(THREADS)
-
-
-@dataclass(frozen=True)
-class ImageRules:
-    """The numbers by which images are judged."""
-
-    min_side: int
-    max_aspect: float
-    min_evaluation_distance: float
-    max_unsafe_score: float = 1.0
-
-    @property
-    def size_rule(self) -> dict[str, Any]:
-        """What `size_reasons` judges by, also before an image is scored or compared."""
-        return {"min_side": self.min_side, "max_aspect": self.max_aspect}
 
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
@@ -92,6 +78,9 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
     finally:
         if source is not None:
             source.close()
+
+
+EMPTY: Mapping[str, pa.Array] = {}
 
 
 class Measured(NamedTuple):
@@ -175,7 +164,7 @@ class _Looks:
         """Whether nothing is known of an owner who does not want this image used."""
         opt_out = self._wishes.note(fetched, look)
         if opt_out:
-            self.columns["reason"][fetched.index] = r.OPTED_OUT
+            self.columns["reason"][fetched.index] = given.OPTED_OUT
             self.columns["detail"][fetched.index] = opt_out
         return not opt_out
 
@@ -183,7 +172,7 @@ class _Looks:
         """Examines an image, and puts it into its row and aside."""
         image: Image | Unusable
         if fetched.detail:
-            image = Unusable(r.UNDECODABLE, fetched.detail)
+            image = Unusable(given.UNDECODABLE, fetched.detail)
         else:
             keep_grey, keep_shown = self._search.index is not None, self._spool.only_plain
             image = examine(look, keep_grey=keep_grey, keep_shown=keep_shown)
@@ -201,7 +190,7 @@ class _Looks:
         columns["width"][row], columns["height"][row] = image.width, image.height
         columns["phash"][row] = image.phash
         if blocked := blocked_by(self._blocklists, look, sha256.digest(), image):
-            columns["reason"][row], columns["detail"][row] = r.BLOCKED, blocked
+            columns["reason"][row], columns["detail"][row] = given.BLOCKED, blocked
             return
         body, columns["image"][row] = plain_form(look.body, image)
         self.places[row] = self._spool.put(body)
@@ -250,8 +239,8 @@ def measure_images(
 
 def _why_missing(fetched: Fetched) -> str:
     if fetched.listed:
-        return r.BLOCKED
-    return r.OPTED_OUT if fetched.detail in OPT_OUTS else r.FETCH_FAILED
+        return given.BLOCKED
+    return given.OPTED_OUT if fetched.detail in OPT_OUTS else given.FETCH_FAILED
 
 
 class Judged(NamedTuple):
@@ -263,32 +252,42 @@ class Judged(NamedTuple):
 
 def judge_images(
     measured: Measured,
-    rules: ImageRules,
+    rules: RunRules,
     search: EvaluationSearch,
     spool: Spool,
     unsafe_scores: pa.DoubleArray,
+    custom: Mapping[str, pa.Array] = EMPTY,
 ) -> Judged:
     """Judges the images of one shard; what is near an evaluation image is judged by the whole
     picture.
 
     Args:
       search: which has ended. unsafe_scores: float64[n], null where there is none.
+      custom: what rules of users measured, by column.
     """
     columns = measured.columns
     _look_again(measured, rules, search, spool)
-    width = pa.array(columns["width"], pa.int32())
-    height = pa.array(columns["height"], pa.int32())
-    reasons = pc.coalesce(
-        pa.array(columns["reason"], pa.string()),
-        size_reasons(width, height, **rules.size_rule),
-        unsafe_reasons(unsafe_scores, max_score=rules.max_unsafe_score),
-        evaluation_reasons(search.distances, min_distance=rules.min_evaluation_distance),
-    )
     measures = {"unsafe_score": unsafe_scores} | overlap_columns(search.nearest, search.index)
-    copies = np.flatnonzero(pc.equal(reasons, r.EVALUATION_OVERLAP).fill_null(False))
+    measures |= custom
+    own = [limit for limit in limits(rules.images) if limit.stage < Stage.PAIR]
+    rows = image_rows(measured, measures, rules.columns)
+    found = faults(own, rows, rules.numbers)
+    reasons = pc.coalesce(pa.array(columns["reason"], pa.string()), first_of(found))
+    copies = np.flatnonzero(pc.equal(reasons, MIN_EVALUATION_DISTANCE.reason).fill_null(False))
     if len(copies):
         measures["thumbnail"] = _thumbnails(measured, copies.tolist(), spool)
     return Judged(reasons, measures)
+
+
+def image_rows(
+    measured: Measured, measures: Mapping[str, pa.Array], columns: Sequence[str] = ()
+) -> Rows:
+    """What the rules of images ask of the images of a shard; columns: of rules of users."""
+    rows = size_rows(measured.columns["width"], measured.columns["height"])
+    for name in ("unsafe_score", "evaluation_distance", *columns):
+        column = measures.get(name)
+        rows[name] = np.full(len(rows["shorter"]), np.nan) if column is None else numbers_of(column)
+    return rows
 
 
 def _thumbnails(measured: Measured, rows: list[int], spool: Spool) -> pa.BinaryArray:
@@ -303,13 +302,13 @@ def _thumbnails(measured: Measured, rows: list[int], spool: Spool) -> pa.BinaryA
 
 
 def _look_again(
-    measured: Measured, rules: ImageRules, search: EvaluationSearch, spool: Spool
+    measured: Measured, rules: RunRules, search: EvaluationSearch, spool: Spool
 ) -> None:
     """Searches once more for the JPEGs that are near, by their whole pictures. Their stored hash
     stays: a shard must not depend on evaluation images in that."""
     if search.index is None or not search.index.measure.quick_error:
         return
-    least = rules.min_evaluation_distance + search.index.measure.quick_error
+    least = rules.numbers[MIN_EVALUATION_DISTANCE.name] + search.index.measure.quick_error
     near = pc.less(search.distances, least)
     for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
         if measured.columns["image"][row].format == "jpeg":  # others were looked at whole

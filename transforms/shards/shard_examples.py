@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.record_files import encode_record
 from alignset.transforms.columns.records import (
     KEPT,
@@ -19,18 +18,20 @@ from alignset.transforms.columns.records import (
     LONGEST_WORD,
     THUMBNAIL_PX,
     Example,
-    Ints,
     cut,
     key_hashes,
     least_rows,
     nearest_rows,
 )
 from alignset.transforms.columns.rejects import key_column
-from alignset.transforms.columns.thresholds import JUDGED, OF_IMAGES
 from alignset.transforms.images.thumbnail import thumbnail
-from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.given import BLOCKED
+from alignset.transforms.rules.rule import IMAGES, Limit, Rows
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.verdicts import Floats, known_of, values_by_axis, values_of
 from alignset.transforms.shards.shard_files import Spool
-from alignset.transforms.shards.shard_record import Floats, ShardPairs, shard_record, word_counts
+from alignset.transforms.shards.shard_record import ShardPairs, shard_record, word_counts
 from alignset.transforms.workers.unexpected import tell_once
 
 QUALITY = 75
@@ -42,7 +43,7 @@ LEAST_EXAMPLES = 8
 
 def write_record(
     pairs: ShardPairs,
-    rules: ImageRules,
+    rules: RunRules,
     spool: Spool,
     thumbnails: int,
     record: Path,
@@ -53,13 +54,14 @@ def write_record(
     Args:
       thumbnails: examples of each kind with a picture; 0 makes none.
     """
-    words = word_counts(pairs.captions)
-    chosen = choose_rows(pairs, rules, words, thumbnails or LEAST_EXAMPLES)
-    examples = [_example(pairs, row, lists, words) for row, lists in chosen.items()]
-    counted = shard_record(pairs, rules, words)
+    rows = pairs.rows(word_counts(pairs.captions), rules.columns)
+    chosen = choose_rows(pairs, rules, rows, thumbnails or LEAST_EXAMPLES)
+    values = values_by_axis(known_here(rules), rows)
+    examples = [_example(pairs, row, lists, known_of(values, row)) for row, lists in chosen.items()]
+    counted = shard_record(pairs, rules, rows)
     with pictures.open("wb") as sink:
         if thumbnails:
-            shown = _with_pictures(pairs, examples, [*chosen], spool)
+            shown = _with_pictures(pairs, examples, [*chosen], spool, rules.judged)
             examples = []
             for example, body in shown:
                 if body:
@@ -69,9 +71,7 @@ def write_record(
     record.write_bytes(encode_record(dataclasses.replace(counted, examples=examples)))
 
 
-def choose_rows(
-    pairs: ShardPairs, rules: ImageRules, words: Ints, count: int
-) -> dict[int, list[str]]:
+def choose_rows(pairs: ShardPairs, rules: RunRules, rows: Rows, count: int) -> dict[int, list[str]]:
     """The rows that are shown, in their order, each with what it is an example of.
 
     Twice as many of the kept as `count`, and `count` of each reason, by the hashes of their keys;
@@ -80,42 +80,42 @@ def choose_rows(
     hashes = key_hashes(pairs.keys)
     rows_of: dict[str, list[int]] = {}
     for row, reason in enumerate(pairs.reasons):
-        if reason == r.BLOCKED:
+        if reason == BLOCKED:
             continue  # neither its URL nor its text is for the report
         rows_of.setdefault(reason or KEPT, []).append(row)
     lists: dict[int, list[str]] = {}
-    for outcome, rows in rows_of.items():
+    for outcome, of_outcome in rows_of.items():
         most = 2 * count if outcome == KEPT else count
-        for row in least_rows(hashes, np.array(rows), most).tolist():
+        for row in least_rows(hashes, np.array(of_outcome), most).tolist():
             lists.setdefault(row, []).append(outcome)
-    for rule, reason, ranks in _ranks(pairs, rules, words):
-        for outcome in (KEPT, reason):
-            of_outcome = np.array(rows_of.get(outcome, []), np.int64)
-            for row in nearest_rows(ranks, hashes, of_outcome, max(1, count // 2)).tolist():
-                lists.setdefault(row, []).append(f"near:{rule}")
+    for limit, ranks in _ranks(rules, rows):
+        for outcome in (KEPT, limit.reason):
+            own = np.array(rows_of.get(outcome, []), np.int64)
+            for row in nearest_rows(ranks, hashes, own, max(1, count // 2)).tolist():
+                lists.setdefault(row, []).append(f"near:{limit.name}")
     return dict(sorted(lists.items()))
 
 
-def _ranks(pairs: ShardPairs, rules: ImageRules, words: Ints) -> Iterator[tuple[str, str, Floats]]:
-    """Each rule with its reason, and float64[n]: how far each pair is from its threshold."""
-    shorter, longer = pairs.sides()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        aspect = longer / shorter
-    measures = {
-        "min_image_side": np.abs(shorter - rules.min_side),
-        "max_image_aspect": np.abs(aspect - rules.max_aspect),
-        "max_unsafe_score": np.abs(pairs.numbers("unsafe_score") - rules.max_unsafe_score),
-        "min_evaluation_distance": np.abs(
-            pairs.numbers("evaluation_distance") - rules.min_evaluation_distance
-        ),
-    }
-    for rule, of in OF_IMAGES.items():
-        yield rule, of.reason, measures[rule]
-    yield "min_words", "", words.astype(np.float64)
-    yield "max_words", "", -words.astype(np.float64)
+def _ranks(rules: RunRules, rows: Rows) -> Iterator[tuple[Limit, Floats]]:
+    """Each rule with float64[n]: how far each pair is from its threshold, on the side that is kept
+    for a rule of texts."""
+    for limit in known_here(rules):
+        values = values_of(limit, rows)
+        if limit.plane == IMAGES:
+            yield limit, np.abs(values - rules.numbers[limit.name])
+        else:
+            yield limit, values if limit.beyond else -values
 
 
-def _example(pairs: ShardPairs, row: int, lists: Sequence[str], words: Ints) -> Example:
+def known_here(rules: RunRules) -> list[Limit]:
+    """The rules whose measures are known of a shard's pairs: first those of images."""
+    of_texts = [limit for limit in limits(rules.texts) if not limit.measure.dropped_only]
+    return [*limits(rules.images), *of_texts]
+
+
+def _example(
+    pairs: ShardPairs, row: int, lists: Sequence[str], values: dict[str, float]
+) -> Example:
     columns = pairs.measured.columns
     image = columns["image"][row]
 
@@ -133,9 +133,7 @@ def _example(pairs: ShardPairs, row: int, lists: Sequence[str], words: Ints) -> 
         detail=cut(pairs.details[row], LONGEST_WORD),
         width=columns["width"][row] or 0,
         height=columns["height"][row] or 0,
-        words=int(words[row]),
-        unsafe=measure("unsafe_score"),
-        distance=measure("evaluation_distance"),
+        values=values,
         near=cut(f"{of_set}/{near}", LONGEST_URL) if near is not None else "",
         format=image.format if image else "",
         bytes=pairs.measured.places[row][1],
@@ -143,13 +141,17 @@ def _example(pairs: ShardPairs, row: int, lists: Sequence[str], words: Ints) -> 
 
 
 def _with_pictures(
-    pairs: ShardPairs, examples: Sequence[Example], rows: Sequence[int], spool: Spool
+    pairs: ShardPairs,
+    examples: Sequence[Example],
+    rows: Sequence[int],
+    spool: Spool,
+    judged: set[str | None],
 ) -> Iterator[tuple[Example, bytes]]:
     """Each with its thumbnail, empty where there is none to be shown."""
     for example, row in zip(examples, rows, strict=True):
         image, body = pairs.measured.columns["image"][row], b""
         # None of what its owner, or a list, keeps out of sets.
-        may = image is not None and pairs.reasons[row] in JUDGED
+        may = image is not None and pairs.reasons[row] in judged
         if may and (image.format == "jpeg" or image.width * image.height <= _MOST_PIXELS):
             try:
                 source = spool.get(pairs.measured.places[row])

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,10 +22,9 @@ from alignset.transforms.storage.object_stores import match_objects
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
-# Of an attempt's scratch folder, of the count in it, and of the images that it has put aside.
-PREFIX, NAME, SPOOL = "shard-", "done", "spool"
+PREFIX, NAME = "shard-", "done"  # of an attempt's scratch folder, and of the count in it
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
-_LONGEST = 150  # bytes of such a file: a token, a shard, a count, a process and its connections
+_LONGEST = 150  # bytes of such a file: a token, a shard and a count
 
 
 def finished_shards(out: str, planned: Collection[int]) -> set[int]:
@@ -92,7 +91,7 @@ class ShardCount:
         self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
         self._shard, self._pairs, self._load, self.most = shard, pairs, load, 0
         self._begun = self._counted = self._said = clock()
-        self._write(0, Load())  # that it is begun
+        self._write(0)  # that it is begun
 
     def __call__(self, done: int) -> None:
         """Says how many pairs are fetched, or have failed; at most twice a second it is written."""
@@ -101,66 +100,32 @@ class ShardCount:
             return
         self._counted, load = now, self._load()
         self.most = max(self.most, load.open)
-        self._write(done, load)
+        self._write(done)
         if now - self._said >= LINE_S:
             self._said, rate = now, done / (now - self._begun)
-            line = "shard %s: %d of %d images, %.0f a second"
-            LOG.info(line, shard_name(self._shard), done, self._pairs, rate)
+            line = "shard %s: %d of %d images, %.0f a second; %d connections (%s)"
+            LOG.info(line, shard_name(self._shard), done, self._pairs, rate, *load)
 
-    def _write(self, done: int, load: Load) -> None:
+    def _write(self, done: int) -> None:
         with suppress(OSError):  # a full disk: what is done there says so
-            self._path.write_text(
-                f"{self._head} {done} {os.getpid()} {load.open} {load.limited_by}\n"
-            )
+            self._path.write_text(f"{self._head} {done}\n")
 
 
-class UnderWay(NamedTuple):
-    """A shard that a worker of this machine is at.
-
-    Attributes:
-      pairs: that are done. process: the worker's number.
-      bytes: of the images that it has put aside. load: of the whole process.
-    """
-
-    pairs: int
-    process: str = ""
-    bytes: int = 0
-    load: Load = Load()
-
-
-def shards_under_way(plan: str, token: str) -> dict[int, UnderWay]:
-    """The shards that this machine's workers are at; of several attempts at a shard, the one that
-    is farthest.
+def shards_under_way(plan: str, token: str) -> dict[int, int]:
+    """How many pairs are done of the shards that this machine's workers are at; of several attempts
+    at a shard, the one that is farthest.
 
     Args:
       plan: the folder of the plan. token: of the start of the command.
     """
-    under_way: dict[int, UnderWay] = {}
+    under_way: dict[int, int] = {}
     for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
-        first, *words = _head_of(path).split() or [""]
+        words = _head_of(path).split()
         # One that is just being written is empty.
-        if first == token and len(words) >= 4 and all(map(str.isdecimal, words[:4])):
-            shard, pairs, process, connections, *limited_by = words
-            load = Load(int(connections), " ".join(limited_by))
-            attempt = UnderWay(int(pairs), process, _size_of(path.with_name(SPOOL)), load)
-            under_way[int(shard)] = max(attempt, under_way.get(int(shard), attempt))
+        if len(words) == 3 and words[0] == token and all(map(str.isdecimal, words[1:])):
+            shard, pairs = map(int, words[1:])
+            under_way[shard] = max(pairs, under_way.get(shard, 0))
     return under_way
-
-
-def load_of_workers(under_way: Iterable[UnderWay]) -> Load:
-    """The connections of workers together, and what limits the one that has most."""
-    loads: dict[str, Load] = {}
-    for attempt in under_way:
-        loads[attempt.process] = max(attempt.load, loads.get(attempt.process, Load()))
-    most = max(loads.values(), default=Load())
-    return Load(sum(load.open for load in loads.values()), most.limited_by)
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # not there yet, or gone by now
-        return 0
 
 
 def _head_of(path: Path) -> str:

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import (
     KEPT,
@@ -21,29 +18,22 @@ from alignset.transforms.columns.records import (
     MOST_WORDS,
     Axis,
     Ints,
-    Joint,
     Record,
     cut,
     histogram,
     host_of,
-    joint_of,
+    key_hashes,
     nested,
     top_of,
 )
-from alignset.transforms.columns.thresholds import AXES, IMAGES, JUDGED
 from alignset.transforms.pairs.texts import measure_texts
-from alignset.transforms.shards.measure_images import ImageRules, Measured
-
-Floats = npt.NDArray[np.float64]
-
-# Where bins end beside the run's own thresholds: px, ratios, scores, parts of the least distance.
-SIDES = (
-    *range(16, 208, 16),
-    *(208, 224, 240, 256, 288, 320, 352, 384, 448, 512, 640, 768, 1024, 1536, 2048),
-)
-ASPECTS = (1.1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10)
-SCORES = (0.01, 0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95)
-DISTANCES = (0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)
+from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.given import BLOCKED
+from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.trials import Judged, Trials, trials_of
+from alignset.transforms.rules.verdicts import axes_of
+from alignset.transforms.shards.measure_images import Measured, image_rows
 
 
 @dataclass(frozen=True)
@@ -64,81 +54,31 @@ class ShardPairs:
     measured: Measured
     measures: Mapping[str, pa.Array]
 
-    def numbers(self, name: str) -> Floats:
-        """float64[n] of a measure; NaN where there is none."""
-        column = self.measures.get(name)
-        if column is None:
-            return np.full(len(self.keys), np.nan)
-        return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan), np.float64)
-
-    def sides(self) -> tuple[Floats, Floats]:
-        """float64[n] shorter and longer sides, px; NaN where an image could not be looked at."""
-        width, height = (
-            np.array(self.measured.columns[name], np.float64)  # None becomes NaN
-            for name in ("width", "height")
-        )
-        return np.fmin(width, height), np.fmax(width, height)
+    def rows(self, words: Ints, columns: Sequence[str] = ()) -> Rows:
+        """What the rules ask of the pairs; words: int64[n], of each text; columns: of rules of
+        users."""
+        return Rows(image_rows(self.measured, self.measures, columns), word_count=words)
 
 
-def image_axes(rules: ImageRules) -> list[Axis]:
-    """The axes of a shard's joint histogram; each has the run's own threshold among its edges."""
-    least = rules.min_evaluation_distance
-    edges = (
-        _edges(SIDES, rules.min_side),
-        _edges(ASPECTS, rules.max_aspect),
-        _edges(SCORES, rules.max_unsafe_score),
-        _edges([round(part * least, 9) for part in DISTANCES], least),
-    )
-    return [Axis(name, of_axis) for name, of_axis in zip(AXES[IMAGES], edges, strict=True)]
-
-
-def _edges(fixed: Sequence[float], own: float) -> list[float]:
-    return sorted({float(edge) for edge in (*fixed, own)})
-
-
-def image_bins(
-    axes: Sequence[Axis], shorter: Floats, longer: Floats, unsafe: Floats, distance: Floats
-) -> list[Ints]:
-    """The bins of images: whether one passes a threshold that is an edge follows from its bin.
-
-    Args:
-      shorter, longer: float64[n], px, no NaN.
-      unsafe, distance: float64[n], NaN where there is none.
-
-    Returns:
-      int64[n] for each axis: how many edges are below the shorter side; at or below the ratio of
-      the sides; below the score; at or below the distance.
-    """
-    side, aspect, score, near = axes
-    elongated = longer[:, None] >= shorter[:, None] * np.array(aspect.edges)
-    return [
-        np.searchsorted(side.edges, shorter, "left").astype(np.int64),
-        elongated.sum(axis=1).astype(np.int64),
-        _with_no_value(score, unsafe, np.searchsorted(score.edges, unsafe, "left")),
-        _with_no_value(near, distance, np.searchsorted(near.edges, distance, "right")),
-    ]
-
-
-def _with_no_value(axis: Axis, values: Floats, bins: Ints) -> Ints:
-    return np.where(np.isnan(values), axis.no_value, bins).astype(np.int64)
-
-
-def shard_record(pairs: ShardPairs, rules: ImageRules, words: Ints) -> Record:
+def shard_record(pairs: ShardPairs, rules: RunRules, rows: Rows) -> Record:
     """What is counted of a shard; it has no examples yet.
 
     Args:
-      words: int64[n], of each text.
+      rows: what the rules asked of its pairs.
     """
+    words = rows["word_count"]
     outcomes = [reason or KEPT for reason in pairs.reasons]
     sizes = np.array([size for _, size in pairs.measured.places], np.int64)
     formats = [image and image.format for image in pairs.measured.columns["image"]]
     looked_at = np.flatnonzero([form is not None for form in formats])
     details = [cut(detail, LONGEST_WORD) for detail in pairs.details]
+    axes = axes_of(rules.images, rules.numbers)
+    measured = _trials(pairs, rules, rows, axes)
     return Record(
         len(outcomes),
         nested(zip(outcomes, details, strict=True)),
-        _joint(pairs, rules),
         {
+            **measured.histograms,
             "words": histogram(outcomes, np.minimum(words, MOST_WORDS), np.arange(len(words))),
             # By the number of their binary digits: 11 has files of 1024 to 2047 bytes.
             "bytes": histogram(outcomes, np.frexp(sizes)[1].astype(np.int64), looked_at),
@@ -153,15 +93,24 @@ def shard_record(pairs: ShardPairs, rules: ImageRules, words: Ints) -> Record:
             "texts": top_of(_kept_texts(pairs.captions, outcomes), MOST_TEXTS),
         },
         bytes=pairs.measured.bytes_fetched,
+        axes=axes,
+        alone=measured.alone,
+        sample=measured.sample,
     )
 
 
-def _joint(pairs: ShardPairs, rules: ImageRules) -> Joint:
+def _trials(pairs: ShardPairs, rules: RunRules, rows: Rows, axes: Sequence[Axis]) -> Trials:
     """Of the pairs that are kept, or were dropped by a rule on the axes."""
-    rows = np.flatnonzero([reason in JUDGED for reason in pairs.reasons])
-    axes = image_axes(rules)
-    measures = (*pairs.sides(), pairs.numbers("unsafe_score"), pairs.numbers("evaluation_distance"))
-    return joint_of(axes, image_bins(axes, *(measure[rows] for measure in measures)))
+    own = limits(rules.images)
+    codes = {name: code for code, name in enumerate([KEPT, *(limit.reason for limit in own)])}
+    found = [codes.get(reason or KEPT, -1) for reason in pairs.reasons]
+    counted = np.array(found, np.int64) >= 0
+    against = {limit.name: limit.dropped(rows, rules.numbers) for limit in own}
+    others = np.zeros(len(found), np.bool_)
+    judged = Judged(
+        [*codes], np.array(found, np.int64), key_hashes(pairs.keys), rows, against, others
+    )
+    return trials_of(own, axes, judged, counted)
 
 
 def _by_host(
@@ -180,7 +129,7 @@ def _by_host(
 
 
 def _is_blocked(end: str) -> bool:
-    return end.partition(":")[0] == r.BLOCKED
+    return end.partition(":")[0] == BLOCKED
 
 
 def _kept_texts(captions: pa.StringArray, outcomes: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from msgspec import UNSET, UnsetType
 
-from alignset.transforms.columns import reasons as r
+from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.storage.documents import encode_document
 from alignset.transforms.workers.counts import Counts
@@ -84,8 +84,8 @@ def shard_stats(
         holdout=True if shard >= HOLDOUT else UNSET,
         bytes_downloaded=size,
         count=len(reasons),
-        failed_to_download=counts[r.FETCH_FAILED],
-        failed_to_resize=counts[r.NOT_AN_IMAGE] + counts[r.UNDECODABLE],
+        failed_to_download=counts[given.FETCH_FAILED],
+        failed_to_resize=counts[given.NOT_AN_IMAGE] + counts[given.UNDECODABLE],
         reasons={reason: n for reason, n in sorted(counts.items()) if reason != "success"},
         sha256=sha256,
         shard=shard % HOLDOUT,

@@ -1,8 +1,9 @@
-"""The members of a tar, header by header, whatever its bytes are.
+"""The members of a tar, header by header, whatever its bytes are: for curation and for training.
 
 Python's own reader keeps some 700 bytes of each member (0.7 GB of a million), answers a chain of
 long names by recursion, reads as much as a header says, makes gigabytes of a sparse file's holes,
 takes time quadratic in a header of digits, and for ever for a size below zero (until 3.11.14).
+It takes 80 us for a sample of three members where this takes 24, and decoding its image 800.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import re
 import struct
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from alignset.transforms.storage.broken_files import CUT_SHORT, DAMAGED, WRONG_FORMAT, FileFault
 
 BLOCK = 512
 MAX_EXTRA = 1 << 20  # bytes of a long name, or of POSIX's header of further records
+COMPRESSED = "it is compressed by gzip"
 _MAX_SIZE = 1 << 60  # bytes of a member; no file has a place beyond
+_GZIP = b"\x1f\x8b"
 _FILES = b"0\x007"
 _BARE = b"123456"  # links, devices and folders: whatever their size says, nothing follows
 _NUMBER = re.compile(rb"(?:[\0 ]*+([0-7]++))?(?:[\0 ].*)?", re.DOTALL)
@@ -49,14 +52,48 @@ class Member(NamedTuple):
     """A member of a tar that is no folder.
 
     Attributes:
+      name: bytes that are no UTF-8 are surrogates in it.
       at, size: where its bytes are in the file.
       plain: whether it is a regular file: no link, and not sparse.
+      start: where its headers begin. tar: which of the tars behind each other it is in.
     """
 
     name: str
     at: int
     size: int
     plain: bool
+    start: int = 0
+    tar: int = 0
+
+
+class TarStream(Protocol):
+    """Bytes in order: the place of the next one, and of the end where that is known."""
+
+    at: int
+    size: int | None
+
+    def read(self, count: int) -> bytes:
+        """Returns the next bytes; fewer only at the end."""
+
+    def skip(self, count: int) -> None:
+        """Leaves bytes out."""
+
+
+class _File:
+    """A file as a TarStream; between two reads others may read it anywhere."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source, self.at = source, 0
+        self.size: int | None = source.seek(0, 2)
+
+    def read(self, count: int) -> bytes:
+        self._source.seek(self.at)
+        data = self._source.read(count)
+        self.at += len(data)
+        return data
+
+    def skip(self, count: int) -> None:
+        self.at += count
 
 
 def tar_members(source: BinaryIO) -> Iterator[Member]:
@@ -69,63 +106,95 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
       BrokenTar: a header is none, or the file ends within a header, a member's bytes or the zeros
         that fill its last block.
     """
-    total, at = _checked_total(source), 0
-    extra = shared = _Extra()
-    while at < total and (header := _block(source, at)):
-        kind, size = header[156:157], _checked_size(header, at)
-        at += BLOCK
-        if kind in (b"L", b"x", b"X"):
-            extra = _with(extra, kind, _extra_body(source, at, size), at)
-        elif kind == b"g":  # holds for all members behind it
-            has_own = extra is not shared
-            shared = _with(shared, kind, _extra_body(source, at, size), at)
-            extra = extra if has_own else shared
-        elif kind != b"K":  # where a link leads
-            if kind == b"S":
-                at = _behind_map(source, header, at)
-            name = extra.name or _name(header)
-            kind = b"5" if kind == b"\0" and name.endswith("/") else kind  # as before POSIX
-            size = size if extra.size is None else extra.size
-            if kind not in _BARE and at + size > total:
-                raise _cut(total, "a member", name)
-            if kind != b"5":
-                yield Member(name, at, size, kind in _FILES and not extra.sparse)
-            size, extra = 0 if kind in _BARE else size, shared
-        at += size + -size % BLOCK
-        if at > total:
-            raise _cut(total, "the zeros behind a member")
-    if at >= total and extra != shared:
-        raise _cut(total, "a header")
-
-
-def _checked_total(source: BinaryIO) -> int:
-    """The bytes of a file that begins as a tar does."""
-    total = source.seek(0, 2)
-    if not total:
+    stream = _File(source)
+    if not stream.size:
         raise BrokenTar(CUT_SHORT, "it is cut off: it has no bytes")
-    if total > tarfile.RECORDSIZE and not _block(source, 0):  # an empty tar is no longer
+    # An empty tar is no longer.
+    if stream.size > tarfile.RECORDSIZE and not stream.read(BLOCK).strip(b"\0"):
         raise _damaged("it begins with zeros")
-    return total
+    stream.at = 0
+    return members_of_stream(stream)
 
 
-def _block(source: BinaryIO, at: int) -> bytes:
-    """The block at a place; empty for the zeros that end a tar."""
-    source.seek(at)
-    block = source.read(BLOCK)
-    if not block.strip(b"\0"):
-        return b""
+def members_of_stream(stream: TarStream, *, joined: bool = False) -> Iterator[Member]:
+    """The same of a stream, which stands at the bytes of each member that is given; what is not
+    read of them is skipped.
+
+    Args:
+      joined: whether behind a tar's end another may follow, as `cat` puts them together.
+    """
+    shared, own = _Extra(), None
+    tar, start = 0, -1
+    while True:
+        header, zeros = _next_header(stream, joined)
+        if not header:
+            break
+        if zeros:
+            tar, shared, own = tar + 1, _Extra(), None
+        at = stream.at - BLOCK
+        start = at if start < 0 else start
+        kind, size = header[156:157], _checked_size(header, at)
+        behind = stream.at + size
+        if kind in (b"L", b"x", b"X"):
+            own = _with(own or shared, kind, _extra_body(stream, size), at + BLOCK)
+        elif kind == b"g":  # holds for all members behind it
+            shared = _with(shared, kind, _extra_body(stream, size), at + BLOCK)
+        elif kind != b"K":  # where a link leads
+            member, behind = _member(header, size, own or shared, stream)
+            if member:
+                yield member._replace(start=start, tar=tar)
+            own, start = None, -1
+        _go_behind(stream, behind)
+    if not zeros and own not in (None, shared):
+        raise _cut(stream.at, "a header")
+
+
+def _member(
+    header: bytes, size: int, extra: _Extra, stream: TarStream
+) -> tuple[Member | None, int]:
+    """What is said of it, unless it is a folder, and where its bytes end."""
+    kind, name = header[156:157], extra.name or _name(header)
+    if kind == b"S":
+        _skip_map(stream, header)
+    kind = b"5" if kind == b"\0" and name.endswith("/") else kind  # as before POSIX
+    size = size if extra.size is None else extra.size
+    end = stream.at + (0 if kind in _BARE else size)
+    if stream.size is not None and end > stream.size:
+        raise _cut(stream.size, "a member", name)
+    plain = kind in _FILES and not extra.sparse
+    return None if kind == b"5" else Member(name, stream.at, size, plain), end
+
+
+def _next_header(stream: TarStream, joined: bool) -> tuple[bytes, int]:
+    """The next header and how many blocks of zeros were before it; empty at the end."""
+    zeros = 0
+    while not (block := stream.read(BLOCK)).strip(b"\0"):
+        if not block or not joined:
+            return b"", zeros + len(block)
+        zeros += 1
+    if zeros == 1:  # other readers end at a lone block of zeros too
+        return b"", zeros
     if len(block) < BLOCK:
-        raise _cut(at + len(block), "a header")
-    return block
+        raise _cut(stream.at, "a header")
+    return block, zeros
 
 
-def _extra_body(source: BinaryIO, at: int, size: int) -> bytes:
+def _go_behind(stream: TarStream, end: int) -> None:
+    """Goes on behind the bytes of a member, and the zeros that fill its last block."""
+    filled = end + -end % BLOCK
+    if stream.size is None or filled <= stream.size:
+        stream.skip(filled - stream.at)
+    if stream.at < filled:
+        place = stream.at if stream.size is None else stream.size
+        raise _cut(place, "a member" if place < end else "the zeros behind a member")
+
+
+def _extra_body(stream: TarStream, size: int) -> bytes:
     if size > MAX_EXTRA:
-        raise _damaged(f"at byte {at} is a name or header of {size:,} bytes")
-    source.seek(at)
-    body = source.read(size)
+        raise _damaged(f"at byte {stream.at} is a name or header of {size:,} bytes")
+    body = stream.read(size)
     if len(body) < size:
-        raise _cut(at + len(body), "a header")
+        raise _cut(stream.at, "a header")
     return body
 
 
@@ -164,6 +233,8 @@ def _checked_size(header: bytes, at: int) -> int:
     total = sum(header) - sum(header[148:156]) + 8 * 32  # the sum itself counts as spaces
     # To old writers, bytes beyond ASCII are negative.
     if checksum != total and checksum != sum(_SIGNED.unpack(header)) + 8 * 32:
+        if at == 0 and header.startswith(_GZIP):
+            raise BrokenTar(WRONG_FORMAT, COMPRESSED)
         raise BrokenTar(DAMAGED if at else WRONG_FORMAT, f"no tar header at byte {at}")
     if header[124] == 0x80:  # GNU's, of a size that octal digits do not hold
         return _possible(int.from_bytes(header[125:136], "big"), at)
@@ -197,11 +268,11 @@ def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _behind_map(source: BinaryIO, header: bytes, at: int) -> int:
-    """Where the bytes of GNU's sparse file begin: behind the blocks that tell its holes."""
+def _skip_map(stream: TarStream, header: bytes) -> None:
+    """Goes on behind the blocks that tell the holes of GNU's sparse file."""
     follows = header[482] != 0
     while follows:
-        block = _block(source, at)
-        follows = block[504:505] > b"\0"
-        at += BLOCK
-    return at
+        block = stream.read(BLOCK)
+        if len(block) < BLOCK:
+            raise _cut(stream.at, "a header")
+        follows = block[504] != 0

@@ -26,33 +26,19 @@ function isolated(text) {
 
 // ---- One pair -----------------------------------------------------------------------------
 
-const isUnsafe = (pair) => pair.reason === "unsafe" || (pair.unsafe || 0) > 0.5;
-
 function whyOf(pair) {
   if (!pair.reason) return "";
   return pair.detail ? `${pair.reason}: ${pair.detail}` : pair.reason;
 }
 
-const sideOf = (pair) => Math.min(pair.width, pair.height);
-const aspectOf = (pair) => Math.max(pair.width, pair.height) / Math.max(1, sideOf(pair));
-
-/** What is measured of a pair, by axis; undefined where it was not. */
-const VALUES = {
-  side: (pair) => pair.width && sideOf(pair),
-  aspect: (pair) => pair.width && aspectOf(pair),
-  words: (pair) => pair.words,
-  bytes: (pair) => pair.bytes,
-  unsafe: (pair) => pair.unsafe,
-  distance: (pair) => pair.distance,
-  language: (pair) => pair.score,
-};
-const UNITS = { side: " px", words: " words" };
+/** What is measured of a pair on an axis; undefined where it was not. */
+const valueOn = (pair, axis) => (axis === "bytes" ? pair.bytes : (pair.values || {})[axis]);
 
 /** The value that a rule judges, in a few words. */
 function measureOf(pair, rule) {
   const axis = rule && data.thresholds[rule].axis;
-  const value = axis && VALUES[axis](pair);
-  return value === undefined ? "" : `${Number(value.toFixed(axis === "aspect" ? 2 : 4))}${UNITS[axis] || ""}`;
+  const value = axis && valueOn(pair, axis);
+  return value === undefined ? "" : `${value}${data.measures[axis][1]}`;
 }
 
 const RULE_OF = Object.fromEntries(Object.values(data.thresholds).map(({ rule, reason }) => [reason, rule]));
@@ -76,7 +62,7 @@ function cardOf(pair, rule) {
   if (why || value) body.append(make("span", "why", isolated([why, value].filter(Boolean).join(" · "))));
   body.append(make("span", "text", isolated(pair.text || "(no text)")));
   body.append(make("span", "meta", isolated([size, pair.host].filter(Boolean).join(" · "))));
-  const card = make("button", isUnsafe(pair) ? "card unsafe" : "card", frame, body);
+  const card = make("button", pair.blurred ? "card unsafe" : "card", frame, body);
   card.type = "button";
   card.addEventListener("click", () => openPair(pair));
   return card;
@@ -86,11 +72,12 @@ function rowsOf(pair) {
   const bytes = pair.bytes && `${number(pair.bytes)} bytes${pair.format ? `, ${pair.format}` : ""}`;
   return [
     ["text", pair.text], ["dropped for", whyOf(pair)], ["URL", pair.url], ["key", pair.key],
-    ["words", pair.words], ["size", pair.width && `${pair.width}×${pair.height} px`],
-    ["shorter side", pair.width && `${sideOf(pair)} px`],
-    ["aspect", pair.width && aspectOf(pair).toFixed(3)], ["file", bytes],
-    ["language score", pair.score], ["unsafe score", pair.unsafe],
-    ["evaluation image", pair.near], ["distance to it", pair.distance], ["recorded in", pair.shard],
+    ["size", pair.width && `${pair.width}×${pair.height} px`], ["file", bytes],
+    ...Object.entries(pair.values || {}).map(([axis, value]) => {
+      const [name, unit] = data.measures[axis] || [axis, ""];
+      return [name, `${value}${unit}`];
+    }),
+    ["evaluation image", pair.near], ["recorded in", pair.shard],
   ].filter(([, value]) => value !== undefined && value !== "" && value !== false);
 }
 
@@ -261,7 +248,8 @@ function filter() {
   const words = byId("words").value.toLowerCase();
   const host = byId("host").value.toLowerCase();
   const [from, to] = ["from", "to"].map((id) => byId(id).value);
-  const value = VALUES[byId("axis").value];
+  const axis = byId("axis").value;
+  const value = axis && ((pair) => valueOn(pair, axis));
   const within = (pair) => value(pair) !== undefined &&
     (from === "" || value(pair) >= Number(from)) && (to === "" || value(pair) <= Number(to));
   const pairs = (why ? listed(why) : data.examples).filter((pair) =>
@@ -292,28 +280,12 @@ function showBar(event) {
 
 // ---- Other thresholds ---------------------------------------------------------------------
 
-/** The bins of each cell of a joint histogram, axis by axis. */
-function binsOf(joint) {
-  const sizes = joint.axes.map((axis) => axis.edges.length + 2);
-  return joint.cells.map((cell) => {
-    const bins = new Array(sizes.length);
-    let left = cell;
-    for (let axis = sizes.length - 1; axis >= 0; axis -= 1) {
-      bins[axis] = left % sizes[axis];
-      left = Math.floor(left / sizes[axis]);
-    }
-    return bins;
-  });
-}
-
 function planeOf(element) {
-  const joint = data[element.dataset.plane];
-  const plane = { element, joint, isTexts: element.dataset.plane === "texts", bins: binsOf(joint) };
-  plane.place = Object.fromEntries(joint.axes.map((axis, place) => [axis.name, place]));
+  const plane = { element, ...data[element.dataset.plane], isTexts: element.dataset.plane === "texts" };
   plane.sliders = [...element.querySelectorAll("input")].map((input) => ({
     input,
     rule: input.dataset.rule,
-    axis: plane.place[input.dataset.axis],
+    axis: input.dataset.axis,
     edges: input.dataset.edges.split(" ").map(Number),
     first: Number(input.dataset.first),
     own: Number(input.getAttribute("value")),
@@ -321,44 +293,48 @@ function planeOf(element) {
   return plane;
 }
 
-/** Whether a bin passes a rule whose threshold is at this place of its slider. */
+/** Whether a bin passes a rule whose threshold is at this place of its slider; so does no value. */
 function passes(plane, slider, bin, at) {
   const place = at + slider.first;
-  const last = plane.joint.axes[slider.axis].edges.length;
-  const { plane: of, beyond } = data.thresholds[slider.rule];
-  // An image that was not scored, or has nothing near it, passes; a text in no known language does not.
-  if (bin > last) return of === "images";
-  return beyond ? bin > place : bin <= place;
+  if (bin > plane.axes[slider.axis].length) return true;
+  return data.thresholds[slider.rule].beyond ? bin > place : bin <= place;
 }
 
-/** Counts the pairs that pass at these places of the sliders; `unsure` were not judged further. */
+const isMoved = (slider, at) => at !== slider.own;
+const isLooser = (slider, at) => isMoved(slider, at) && data.thresholds[slider.rule].beyond === at < slider.own;
+
+/** Counts the pairs that pass at these places of the sliders; `unsure` were not judged further. By
+ * one threshold alone they are counted, by several they are those of a sample. */
 function countAt(plane, places) {
-  const total = { kept: 0, unsure: 0 };
-  const { counts } = plane.joint;
-  const unscored = data.scored && plane.place.unsafe;
-  plane.bins.forEach((bins, cell) => {
-    if (!plane.sliders.every((s, n) => passes(plane, s, bins[s.axis], places[n]))) return;
-    if (plane.isTexts && !passesCorpus(plane, bins)) return;
-    total.kept += counts[cell];
-    const passed = plane.sliders.every((s) => passes(plane, s, bins[s.axis], s.own));
-    const open = plane.isTexts
-      ? bins[plane.place.rare_token] > 1
-      : !passed && (unscored === false || unscored === undefined || bins[unscored] > plane.joint.axes[unscored].edges.length);
-    if (open) total.unsure += counts[cell];
+  const moved = plane.sliders.filter((slider, n) => isMoved(slider, places[n]));
+  const open = plane.sliders.some((s, n) => isLooser(s, places[n]) && data.thresholds[s.rule].open);
+  const total = { kept: 0, unsure: 0, about: moved.length > 1 && !plane.exact };
+  const add = (count, now, before) => {
+    if (now) total.kept += count;
+    if (now && open && !before) total.unsure += count;
+  };
+  if (moved.length < 2) {
+    const slider = moved[0] || plane.sliders[0];
+    const at = places[plane.sliders.indexOf(slider)];
+    for (const [bin, count] of Object.entries(plane.alone[slider.rule] || {})) {
+      add(count, passes(plane, slider, Number(bin), at), passes(plane, slider, Number(bin), slider.own));
+    }
+    return total;
+  }
+  const bins = plane.sliders.map((slider) => plane.bins[slider.axis] || []);
+  plane.weights.forEach((weight, row) => {
+    const passed = (at) => plane.sliders.every((s, n) => passes(plane, s, bins[n][row], at(s, n)));
+    add(weight, passed((s, n) => places[n]), passed((s) => s.own));
   });
-  return total;
+  return { ...total, kept: Math.round(total.kept), unsure: Math.round(total.unsure) };
 }
-
-const passesCorpus = (plane, bins) =>
-  bins[plane.place.text_on_too_many_images] === 0 &&
-  bins[plane.place.image_with_too_many_texts] === 0 && bins[plane.place.rare_token] !== 1;
 
 function commandOf(moved) {
   const names = moved.map(({ rule }) => rule);
   const inShell = /^[\w@%+=:,.\/-]+$/.test(OUT) ? OUT : `'${OUT.replace(/'/g, `'"'"'`)}'`;
   const words = data.command.map((word) => word.replace(/^(--input|--vocabulary)=OUT$/, (_, flag) => `${flag}=${inShell}`));
   const kept = words.filter((word) => !names.some((name) => word.startsWith(`--${name}=`)));
-  const loosened = moved.filter(({ rule, input, own }) => data.thresholds[rule].beyond === input.value < own);
+  const loosened = moved.filter((slider) => isLooser(slider, Number(slider.input.value)));
   const again = loosened.map(({ rule }) => data.thresholds[rule].reason);
   const flags = moved.map(({ rule, edges, input }) => `--${rule}=${edges[input.value]}`);
   if (again.length) flags.unshift(`--also_rejected=${again.join(",")}`);
@@ -379,13 +355,14 @@ function update(plane) {
   const moved = plane.sliders.filter(({ input, own: place }) => Number(input.value) !== place);
   const [big, soft] = plane.element.querySelectorAll(".outcome p");
   const goesOn = plane.isTexts && !data.textOnly; // to the rules of images
-  const most = now.unsure && moved.length ? "up to " : "";
+  const most = `${now.about ? "about " : ""}${now.unsure && moved.length ? "up to " : ""}`;
   const what = goesOn ? ["pass all rules of texts", "would pass all rules of texts"] : ["are kept", "would be kept"];
   big.textContent = `${most}${number(now.kept)} pairs ${what[moved.length ? 1 : 0]}`;
-  soft.textContent = moved.length ? toldOf(plane, change, before.kept, now.unsure) : "These are the run's own thresholds.";
-  const valueOf = (name) => plane.sliders.filter(({ rule }) => rule === name).map((s) => s.edges[s.input.value])[0];
-  const crossed = valueOf("min_words") > valueOf("max_words");
-  if (crossed) soft.textContent = "No text has so many words and so few: no run takes these thresholds.";
+  soft.textContent = moved.length ? toldOf(plane, change, before.kept, now) : "These are the run's own thresholds.";
+  const isCrossed = (low, high) => low.axis === high.axis && data.thresholds[low.rule].beyond &&
+    !data.thresholds[high.rule].beyond && low.edges[low.input.value] > high.edges[high.input.value];
+  const crossed = plane.sliders.some((low) => plane.sliders.some((high) => isCrossed(low, high)));
+  if (crossed) soft.textContent = "Nothing is above the one and below the other: no run takes these thresholds.";
   const { line, loosened } = commandOf(moved);
   const pre = plane.element.querySelector("pre");
   pre.textContent = moved.length ? line : "";
@@ -395,15 +372,15 @@ function update(plane) {
   soft.textContent += loosened ? " What comes back is fetched again; what is stored is read from the shards." : " Nothing is fetched: the images are read from the shards.";
 }
 
-function toldOf(plane, change, before, unsure) {
+function toldOf(plane, change, before, { unsure, about }) {
   const share = before ? ` (${(100 * change / before).toFixed(1)} %)` : "";
   const sign = change > 0 ? "+" : "";
   let told = `${sign}${number(change)}${share} against the run.`;
   if (unsure) {
-    told += plane.isTexts
-      ? ` Rare tokens were not looked for in ${number(unsure)} of them.`
-      : ` ${number(unsure)} of them were not scored or compared yet, so some may still go.`;
-  } else told += " The count is exact.";
+    told += ` ${number(unsure)} of them were not judged by the rules that come after, so some may still go.`;
+  }
+  if (about) told += " Several thresholds at once are counted in a sample.";
+  else if (!unsure) told += " The count is exact.";
   if (plane.isTexts && !data.textOnly) told += " The rules of images come after.";
   return told;
 }

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from alignset.pipeline.datasets.set_files import find_set
 from alignset.pipeline.look.sample import ENOUGH_FILES, Pair, take_sample
-from alignset.pipeline.look.set_files import find_set
 from tests.support.small_sets import keys, put_rejected, put_shard, put_table
 
 

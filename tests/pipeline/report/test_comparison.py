@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.datasets.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
+from alignset.pipeline.datasets.set_files import find_set
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.set_files import find_set
 from alignset.pipeline.report.comparison import rule_differences, write_comparison
-from alignset.pipeline.report.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.small_sets import image, keys, put, put_rejected, put_shard, put_table

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.charts import Chart, draw, size_of
-from alignset.pipeline.report.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.runs.documents import FetchReport, Funnel
-from alignset.transforms.columns.thresholds import THRESHOLDS
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
+from alignset.transforms.rules.catalogue import LIMITS
 from tests.support.made_records import put_made_set
 
 
@@ -48,14 +48,14 @@ def test_spans_of_bars_are_the_bins_of_the_record(tmp_path: Path):
     put_made_set(tmp_path / "set", 1, np.random.default_rng(2), pairs=500, compared=True)
     facts = find_facts(str(tmp_path / "set"))
     charts = {chart.axis: chart for chart in charts_of(facts) if chart.axis}
-    assert charts.keys() == {*(of.axis for of in THRESHOLDS.values()), "bytes"}
+    assert charts.keys() == {*(limit.measure.axis for limit in LIMITS.values()), "bytes"}
     for chart in charts.values():
         assert len(chart.spans) == len(chart.labels)
         lows, highs = zip(*chart.spans, strict=True)
         assert list(lows) == sorted(lows)
         assert all(low <= high for low, high in chart.spans)
         assert all(high <= low for high, low in zip(highs, lows[1:], strict=False))
-    axis = next(a for a in facts.records.images.whole.joint.axes if a.name == "side")
+    axis = facts.records.images.axis("side")
     for side in (1, 16, 17, 199, 200, 201, 2048, 2049):
         (bar,) = [n for n, (low, high) in enumerate(charts["side"].spans) if low <= side <= high]
         assert bar == int(np.searchsorted(axis.edges, side, "left"))

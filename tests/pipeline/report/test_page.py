@@ -19,10 +19,9 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as PillowImage
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.options import Command, parse
 from alignset.pipeline.report.comparison import write_comparison
-from alignset.pipeline.report.facts import Facts, find_facts
-from alignset.pipeline.report.histograms import image_verdicts
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.report.page_data import LONGEST_TEXT
 from alignset.pipeline.rules import Rules
@@ -31,6 +30,8 @@ from alignset.transforms.columns.record_files import decode_record, encode_recor
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.rules.catalogue import LIMITS
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.golden_run import Golden
@@ -63,7 +64,7 @@ OWN_MODEL = ModelInput(
 # What a run may have been told besides its rules.
 TOLD: dict[str, Any] = {
     "job": {"text_only": False, "holdout": 0.05, "input_format": "csv", "url_column": "a b"},
-    "rules": asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance)),
+    "rules": asdict(Rules(min_evaluation_distance=RULES.numbers["min_evaluation_distance"])),
     "resize": {"resize_mode": "keep_ratio", "image_size": 300},
     "fetch": {"user_agent": 'a "b" $HOME', "max_redirects": 2},
     "evaluation": [EvaluationFile("coco", "/home/me/val/1.jpg")],
@@ -250,9 +251,7 @@ def side_px(page: Page, side: int) -> list[int]:
 def test_a_slider_counts_what_another_threshold_would_keep(shown: Shown, side: int):
     page, facts = shown.page, shown.facts
     slide(page, "min_image_side", side)
-    joint = facts.records.images.whole.joint
-    verdicts = image_verdicts(joint, facts.rules | {"min_image_side": float(side)})
-    expected = int(np.array(joint.counts)[verdicts].sum())
+    expected = kept_alone(facts, "min_image_side", float(side))
     outcome = page.locator("[data-plane=images] .outcome")
     told = outcome.inner_text()
     assert f"{expected:,} pairs would be kept" in told
@@ -265,15 +264,37 @@ def test_a_slider_counts_what_another_threshold_would_keep(shown: Shown, side: i
     assert f"{kept:,} pairs are kept" in outcome.inner_text()
 
 
+def kept_alone(facts: Facts, rule: str, threshold: float) -> int:
+    """How many pairs are kept where a rule has another threshold."""
+    records, limit = facts.records.of(LIMITS[rule].plane), LIMITS[rule]
+    axis = records.axis(limit.measure.axis)
+    counts = {int(place): n for place, n in records.whole.alone[rule].items()}
+    passed = axis.passes(np.array([*counts]), limit.edge(threshold), beyond=limit.beyond)
+    return int(np.array([*counts.values()])[passed].sum())
+
+
+def kept_of_sample(facts: Facts, plane: str, **thresholds: float) -> int:
+    """About how many pairs are kept where several rules have other thresholds."""
+    records = facts.records.of(plane)
+    sample, passed = records.whole.sample, np.True_
+    for name, limit in LIMITS.items():
+        if limit.plane == plane and (axis := records.axis(limit.measure.axis)):
+            bins = np.frombuffer(sample.bins[axis.name], np.uint8)
+            edge = limit.edge((facts.rules | thresholds)[name])
+            passed = passed & axis.passes(bins, edge, beyond=limit.beyond)
+    return round(float(passed.sum() * round(sample.rows / sample.size, 6)))
+
+
 def test_two_thresholds_count_together(shown: Shown):
     page, facts = shown.page, shown.facts
     slide(page, "min_image_side", 256)
     slide(page, "max_unsafe_score", 0.1)
-    joint = facts.records.images.whole.joint
-    rules = facts.rules | {"min_image_side": 256.0, "max_unsafe_score": 0.1}
-    expected = int(np.array(joint.counts)[image_verdicts(joint, rules)].sum())
+    expected = kept_of_sample(facts, IMAGES, min_image_side=256.0, max_unsafe_score=0.1)
+    told = page.locator("[data-plane=images] .outcome").inner_text()
+    is_all = facts.records.images.whole.sample.is_all
+    assert f"{'' if is_all else 'about '}{expected:,} pairs would be kept" in told
+    assert ("counted in a sample" in told) != is_all
     outcome = page.locator("[data-plane=images] .outcome")
-    assert f"{expected:,} pairs would be kept" in outcome.inner_text()
     outcome.get_by_role("button", name="As in the run").click()
 
 
@@ -288,7 +309,7 @@ def test_a_slider_of_texts(shown: Shown):
     told = page.locator("[data-plane=texts] .outcome").inner_text()
     assert "up to" in told
     assert "--also_rejected=too_few_words" in told
-    assert "Rare tokens were not looked for" in told
+    assert "were not judged by the rules that come after" in told
 
 
 def slide(page: Page, rule: str, value: float) -> None:
@@ -370,7 +391,7 @@ def test_the_command_of_each_slider_is_one_that_the_command_takes(shown: Shown):
     ]
     for rule in rules:
         edges = page.locator(f"#rule-{rule}").get_attribute("data-edges").split()  # type: ignore[union-attr]
-        own = asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance))[rule]
+        own = asdict(Rules(min_evaluation_distance=RULES.numbers["min_evaluation_distance"]))[rule]
         for edge in {edges[0], edges[-1]} - {f"{own:g}", str(float(own))}:
             slide(page, rule, float(edge))
             command = parsed(page, rule)
@@ -396,14 +417,7 @@ def test_sliders_of_words_count_what_the_record_does(shown: Shown, low: int, hig
     page = shown.page
     slide(page, "min_words", low)
     slide(page, "max_words", high)
-    joint = shown.facts.records.texts.whole.joint
-    bins = dict(zip((axis.name for axis in joint.axes), joint.bins(), strict=True))
-    edges = {axis.name: axis.edges for axis in joint.axes}
-    words = np.array([0.0, *edges["words"]])[bins["words"]]
-    passed = (words >= low) & (words <= high) & (bins["language"] == len(edges["language"]))
-    for mark in ("text_on_too_many_images", "image_with_too_many_texts"):
-        passed &= bins[mark] == 0
-    expected = int(np.array(joint.counts)[passed & (bins["rare_token"] != 1)].sum())
+    expected = kept_of_sample(shown.facts, TEXTS, min_words=float(low), max_words=float(high))
     told = page.locator("[data-plane=texts] .big").inner_text()
     assert f"{expected:,} pairs" in told
 
@@ -547,7 +561,9 @@ def test_a_bar_shows_its_examples(shown: Shown):
     shown_sides = sizes(page)
     assert shown_sides
     assert all(low <= side <= high for side in shown_sides)
-    all_sides = page.evaluate("data.examples.map(VALUES.side).filter(side => side)")
+    all_sides = page.evaluate(
+        "data.examples.map(pair => valueOn(pair, 'side')).filter(side => side)"
+    )
     expected = [side for side in all_sides if low <= side <= high]
     assert page.locator("#matched").inner_text().startswith(f"{len(expected)} of ")
     for name in ("axis", "why"):

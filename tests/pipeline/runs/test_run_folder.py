@@ -181,6 +181,7 @@ def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, 
     assert not (out / "_temporary").exists()
 
 
+@pytest.mark.slow
 def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: Path, monkeypatch):
     out = tmp_path / "set"
     shutil.copytree(finished.output, out)

@@ -75,6 +75,7 @@ def test_the_model_and_the_random_numbers_are_as_they_were(validation: Validatio
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_the_others_wait_for_the_first_however_long_it_takes(holdout: Path, tmp_path: Path):
     # gloo gives up after 30 minutes; here, after 10 s.
     arguments = (free_port(), str(tmp_path), str(holdout))

@@ -19,15 +19,15 @@ pytestmark = pytest.mark.numeric
 
 
 @pytest.mark.parametrize("micro_batch_size", [6, 3])
-def test_activations_that_are_computed_twice_change_nothing(machine, micro_batch_size: int):
+def test_activations_that_are_computed_twice_change_nothing(device, micro_batch_size: int):
     tokenizer = small_tokenizer()
     settings = replace(SETTINGS, micro_batch_size=micro_batch_size, text_dropout=0.3, drop_path=0.4)
     twice = replace(settings, checkpoint_activations=True)
     after = []
     with in_float64():
         for numbers in (settings, twice):
-            model = small_model(numbers, vocabulary_size=len(tokenizer), kernels=machine.kernels)
-            model.double().to(machine.device).train()
+            model = small_model(numbers, vocabulary_size=len(tokenizer))
+            model.double().to(device).train()
             texts = small_inputs(tokenizer).captions
             parts = [
                 small_inputs(tokenizer, texts[i : i + micro_batch_size], numbers)

@@ -5,14 +5,13 @@ import torch
 from torch import nn
 
 from alignset.train.model.batch_norm import frozen_statistics, use_ghost_groups
-from alignset.train.model.kernels import use_kernels
 from tests.support.closeness import close
 
 pytestmark = pytest.mark.numeric
 
 
 @pytest.fixture
-def norm_of_groups(machine):
+def norm_of_groups(device):
     def make(group_size: int, *, batch_size: int = 12, momentum: float = 0.1) -> nn.Module:
         model = nn.Sequential(nn.BatchNorm2d(3))
         nn.init.uniform_(model[0].weight)
@@ -20,9 +19,8 @@ def norm_of_groups(machine):
         names = list(model.state_dict())
         sizes = {"group_size": group_size, "batch_size": batch_size}
         use_ghost_groups(model, **sizes, momentum=momentum)
-        use_kernels(model, machine.kernels)
         assert list(model.state_dict()) == names
-        return model.to(machine.device)
+        return model.to(device)
 
     return make
 
@@ -31,8 +29,8 @@ TERMS = 2 * 12 * 5 * 4  # the mean and the variance of at most all pixels of a c
 
 
 @pytest.fixture
-def images(machine):
-    return lambda seed=0: pictures(seed).to(machine.device)
+def images(device):
+    return lambda seed=0: pictures(seed).to(device)
 
 
 def pictures(seed: int) -> torch.Tensor:

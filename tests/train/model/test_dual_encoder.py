@@ -21,7 +21,6 @@ from alignset.train.model.dual_encoder import (
     text_config,
     vision_config,
 )
-from alignset.train.model.kernels import GPU
 from alignset.train.optim.optimizer import make_optimizer
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
@@ -49,9 +48,9 @@ def model(tokenizer):
 
 
 @pytest.fixture
-def model_there(machine, tokenizer):
-    model = small_model(vocabulary_size=len(tokenizer), kernels=machine.kernels)
-    return model.to(machine.device)
+def model_there(device, tokenizer):
+    model = small_model(vocabulary_size=len(tokenizer))
+    return model.to(device)
 
 
 def test_overfits_one_batch(model_there, tokenizer):
@@ -183,12 +182,10 @@ def test_configs_say_what_transformers_takes_otherwise_than_named():
     assert image_processor(Settings()).crop_size["height"] == 289
 
 
-def test_bf16_computes_in_bf16_and_scores_in_fp32(machine, tokenizer):
+def test_bf16_computes_in_bf16_and_scores_in_fp32(device, tokenizer):
     inputs = small_inputs(tokenizer)
     full, half = (
-        small_model(numbers, vocabulary_size=len(tokenizer), kernels=machine.kernels).to(
-            machine.device
-        )
+        small_model(numbers, vocabulary_size=len(tokenizer)).to(device)
         for numbers in (SETTINGS, replace(SETTINGS, precision="bf16"))
     )
     with torch.no_grad():
@@ -199,13 +196,14 @@ def test_bf16_computes_in_bf16_and_scores_in_fp32(machine, tokenizer):
         assert (exact * rounded).sum(dim=1).min() > 0.99  # cosine
 
 
+@pytest.mark.slow
 def test_compiled_towers_give_the_same_for_texts_of_any_length(tokenizer, monkeypatch):
     # "eager": what is traced is run by Python; to compile it takes minutes.
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     settings = replace(SETTINGS, batch_norm_group_size=3)  # two groups
-    model = small_model(settings, vocabulary_size=len(tokenizer), kernels=GPU).train()
+    model = small_model(settings, vocabulary_size=len(tokenizer)).train()
     several = [[f"{text} {'red ' * n}" for text in TEXTS] for n in (0, 3, 5, 9)]
     inputs = [small_inputs(tokenizer, texts) for texts in several]
     expected = [model(batch) for batch in inputs]

@@ -94,6 +94,7 @@ def test_a_folder_is_gone_on_with_and_no_hub_is_asked(
     assert tokenizers[0]["model"]["vocab"] == tokenizers[1]["model"]["vocab"]
 
 
+@pytest.mark.slow
 def test_a_published_model_comes_by_its_name(saved, shards, tmp_path):
     with small_hub("someone/align-tiny", saved) as hub:
         name = ["--preset", "flickr30k", "--start_from", "someone/align-tiny"]

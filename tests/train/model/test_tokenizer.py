@@ -6,6 +6,8 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from alignset.train.model.tokenizer import SPECIAL, learn_tokenizer, load_tokenizer, save_tokenizer
 from tests.support.root import ROOT
 
@@ -46,6 +48,7 @@ def test_rare_letters_do_not_eat_the_vocabulary():
     assert tokenizer.tokenize("星 star") == ["[UNK]", "star"]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_different_words(monkeypatch):
     """Of a word that stands in every text a million times, as of words that stand there once."""
 
@@ -77,6 +80,7 @@ def test_saved_tokenizer_is_the_same_and_cuts_at_max_tokens(tmp_path: Path):
     assert len(loaded("a star " * 20, truncation=True).input_ids) == 8
 
 
+@pytest.mark.slow
 def test_every_process_learns_the_same_pieces_in_any_order_of_texts():
     # tokenizers seeds its hash tables anew in each process.
     script = (

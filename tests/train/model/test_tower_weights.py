@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import (
     BertConfig,
     BertModel,
@@ -80,34 +79,6 @@ def test_an_efficientnet_of_transformers(efficientnet: Path):
         expected = theirs(pixels).last_hidden_state
         found = align.vision_model.eval()(pixels).last_hidden_state
     assert close(found, expected, terms=summed_terms(align.vision_model))
-
-
-def test_an_efficientnet_of_timm(tmp_path: Path):
-    torch.manual_seed(6)
-    theirs = timm.create_model("tf_efficientnet_b0", pretrained=False, num_classes=3)
-    config = {"architecture": "tf_efficientnet_b0", "num_classes": 3}
-    config |= {"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}  # as ours
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
-    settings = replace(SETTINGS, image_tower="b0", image_weights=str(tmp_path))
-    align = new_align(settings, 100)
-    load_towers(align, settings)
-    pixels = torch.rand(2, 3, 64, 64)
-    theirs.eval()
-    with torch.no_grad():
-        expected = theirs.blocks(theirs.bn1(theirs.conv_stem(pixels)))
-        found = align.vision_model.eval()(pixels).last_hidden_state
-    assert close(found, expected, terms=summed_terms(align.vision_model))
-
-
-def test_a_model_of_timm_that_computes_otherwise_is_refused(tmp_path: Path):
-    theirs = timm.create_model("efficientnet_b0", pretrained=False, num_classes=3)
-    config = {"architecture": "efficientnet_b0", "num_classes": 3, "pretrained_cfg": {}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
-    settings = replace(SETTINGS, image_tower="b0", image_weights=str(tmp_path))
-    with pytest.raises(SettingsError, match="begins with tf_"):
-        load_towers(new_align(settings, 100), settings)
 
 
 def test_a_bert_brings_its_tokenizer_and_a_frozen_tower_stays_put(
@@ -192,7 +163,7 @@ def test_a_bert_takes_its_tokenizer_from_elsewhere(bert: Path, shards: Path, tmp
         (["--text_weights={bert}", "--vocabulary_size=9"], "is what --text_weights brings"),
         (["--freeze=both"], "freeze must be"),
         (["--tokenizer=/nowhere/x"], "--tokenizer=/nowhere/x: it cannot be loaded (there is no"),
-        (["--image_weights=effb0"], "no such folder here, and it is no EfficientNet of timm"),
+        (["--image_weights=/nowhere/x"], "--image_weights=/nowhere/x: it cannot be loaded"),
         (["--image_weights={efficientnet}", "--image_tower=b0"], "give --image_tower=tiny"),
         (["--text_weights={bert}", "--text_tower=mini"], "give --text_tower=tiny"),
         (["--text_weights={empty}"], "has no config.json: name a BERT"),
@@ -258,49 +229,28 @@ def test_weights_that_compute_otherwise_are_refused(
         load_towers(align, settings)
 
 
-@pytest.mark.parametrize("library", ["transformers", "timm"])
 @pytest.mark.parametrize("mean", [0.5, 0.3])
 def test_a_tower_makes_of_our_pixels_what_it_made_of_its_own(
-    library: str, mean: float, efficientnet: Path, tmp_path: Path
+    mean: float, efficientnet: Path, tmp_path: Path
 ):
     """With other means and deviations by colour, but at two edges of the picture; a frozen one."""
-    pixels = {"mean": [mean, 0.5, 0.6], "std": [0.5, 0.229, 0.25]}
+    pixels = {"image_mean": [mean, 0.5, 0.6], "image_std": [0.5, 0.229, 0.25]}
     if mean == 0.5:
-        pixels = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    at, tower = tmp_path / "other", "tiny"
-    if library == "transformers":
-        shutil.copytree(efficientnet, at)
-        sizes = {"size": {"height": 40, "width": 40}, "do_center_crop": False}
-        processor = EfficientNetImageProcessor(
-            image_mean=pixels["mean"], image_std=pixels["std"], include_top=mean != 0.5, **sizes
-        )
-        processor.save_pretrained(at)
-        theirs = EfficientNetModel.from_pretrained(efficientnet).eval().embeddings
-    else:
-        at.mkdir()
-        tower = "b0"
-        torch.manual_seed(7)
-        model = timm.create_model("tf_efficientnet_b0", pretrained=False, num_classes=3).eval()
-        model.bn1.running_mean.uniform_(-0.1, 0.1)
-        save_file(model.state_dict(), at / "model.safetensors")
-        config = {"architecture": "tf_efficientnet_b0", "num_classes": 3, "pretrained_cfg": pixels}
-        (at / "config.json").write_text(json.dumps(config))
-        theirs = torch.nn.Sequential(model.conv_stem, model.bn1)
-        with pytest.raises(SettingsError, match=r"weights of b0, and .*: give --image_tower=b0"):
-            check_tower_weights(replace(SETTINGS, image_tower="tiny", image_weights=str(at)))
-    settings = replace(SETTINGS, image_tower=tower, image_weights=str(at), freeze="image")
+        pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    at = shutil.copytree(efficientnet, tmp_path / "other")
+    sizes = {"size": {"height": 40, "width": 40}, "do_center_crop": False}
+    processor = EfficientNetImageProcessor(include_top=mean != 0.5, **pixels, **sizes)
+    processor.save_pretrained(at)
+    settings = replace(SETTINGS, image_weights=str(at), freeze="image")
     check_tower_weights(settings)
     align = new_align(settings, 100)
     load_towers(align, settings)
     picture = np.random.default_rng(8).integers(0, 256, (40, 40, 3)).astype(np.uint8)
-    if library == "transformers":
-        own = processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"]
-    else:
-        means, stds = (torch.tensor(pixels[name])[:, None, None] for name in ("mean", "std"))
-        own = ((torch.from_numpy(picture).permute(2, 0, 1) / 255 - means) / stds)[None]
+    own = processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"]
     ours = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
-        expected, outcome = theirs(own), align.vision_model.eval().embeddings(ours)
+        expected = EfficientNetModel.from_pretrained(efficientnet).eval().embeddings(own)
+        outcome = align.vision_model.eval().embeddings(ours)
     assert expected.shape[-2:] == (20, 20)
     terms = 3 * 3 * 3 + 2  # a convolution and a BatchNorm
     assert close(outcome[..., :-1, :-1], expected[..., :-1, :-1], terms=terms)

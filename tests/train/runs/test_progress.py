@@ -199,6 +199,7 @@ def test_a_diverging_run_stops_with_a_line_and_keeps_no_checkpoint_of_it(shards,
     assert not (run / "model").exists()
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_diverge_one_says_so(shards, tmp_path):
     flags = ["--shards", shards, "--run", tmp_path / "run", *SMALL, "--learning_rate=1000"]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}

@@ -8,17 +8,21 @@ import pytest
 
 from alignset.train.errors import SettingsError
 from alignset.train.search.blocklist import (
-    keep_blocklist,
-    kept_blocklist,
     parse_blocklist,
     read_blocklist,
+    store_blocklist,
+    stored_blocklist,
 )
-from alignset.train.search.pictures import Picture
 
 SHA256 = hashlib.sha256(b"a").hexdigest()
 MD5 = hashlib.md5(b"a").hexdigest()
 SHA1 = hashlib.sha1(b"a").hexdigest()
 URL = "https://img.a.example/x/1.jpg"
+
+
+def row(**fields: object) -> dict[str, object]:
+    digests = {kind: hashlib.new(kind, b"a").digest() for kind in ("md5", "sha1", "sha256")}
+    return {"key": "k1", "url": URL, "host": "img.a.example", **digests} | fields
 
 
 @pytest.mark.parametrize(
@@ -47,10 +51,7 @@ URL = "https://img.a.example/x/1.jpg"
 )
 def test_each_kind_blocks_what_it_says(line: str, blocked: bool) -> None:
     blocklist = parse_blocklist([f"  {line}\n", "\n", "# a note\n"], "list")
-    assert blocklist.blocks(Picture("k1", b"a", "", URL), "img.a.example") is blocked
-    digests = {"md5": MD5, "sha1": SHA1, "sha256": SHA256}
-    lines = blocklist.lines_of_row("k1", URL, "img.a.example", digests)
-    assert sorted(lines) == (blocklist.lines() if blocked else [])
+    assert sorted(blocklist.lines_of(row())) == (blocklist.lines() if blocked else [])
 
 
 @pytest.mark.parametrize(
@@ -62,10 +63,10 @@ def test_a_line_that_is_none_is_told_with_its_number(line: str) -> None:
 
 
 def test_a_list_is_kept_with_the_index(tmp_path: Path) -> None:
-    assert len(kept_blocklist(tmp_path)) == 0
+    assert len(stored_blocklist(tmp_path)) == 0
     first, second = (parse_blocklist([line], "list") for line in ("key:k", "host:a.example"))
-    keep_blocklist(tmp_path, first.joined(second))
-    assert kept_blocklist(tmp_path).lines() == ["host:a.example", "key:k"]
+    store_blocklist(tmp_path, first.joined(second))
+    assert stored_blocklist(tmp_path).lines() == ["host:a.example", "key:k"]
 
 
 def test_prefixes_are_looked_up_as_startswith_has_them() -> None:
@@ -77,7 +78,7 @@ def test_prefixes_are_looked_up_as_startswith_has_them() -> None:
         blocklist = parse_blocklist([f"prefix: {prefix}" for prefix in prefixes], "list")
         for _ in range(20):
             url = "".join(random.choices("ab/", k=random.randint(0, 6)))
-            blocked = blocklist.blocks_row("", url, "", {})
+            blocked = bool(blocklist.lines_of(row(url=url)))
             assert blocked is url.startswith(tuple(prefixes)), (prefixes, url)
 
 

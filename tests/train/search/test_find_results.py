@@ -6,11 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignset.train.search.filters import Filters
-from alignset.train.search.find_results import Query, find_results
-from alignset.train.search.neighbours import Neighbours, add_rows, train_cells
-from alignset.train.search.query_terms import Term
-from alignset.train.search.vectors import Vectors
+from alignset.train.search.find_results import find_results
+from alignset.train.search.neighbours import Neighbours, Vectors, make_faiss_index
+from alignset.train.search.query import Filters, SearchQuery, Term
 
 pytestmark = pytest.mark.numeric
 
@@ -25,7 +23,7 @@ class MadeIndex:
 
     def __post_init__(self) -> None:
         n = len(self.phashes)
-        self.neighbours = Neighbours(self.vectors, None)
+        self.neighbours = Neighbours(self.vectors, make_faiss_index(self.vectors, "SQfp16"))
         texts = [str(row) for row in range(n)]
         self.rows = pa.table(
             dict.fromkeys(("key", "caption", "url", "host"), texts)
@@ -37,37 +35,30 @@ class MadeIndex:
         return None
 
 
-def test_the_first_of_more_are_the_first_of_fewer_though_more_cells_are_looked_into() -> None:
+def test_the_first_of_more_are_the_first_of_fewer() -> None:
     rng = np.random.default_rng(5)
     rows = rng.normal(size=(8000, 16))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     vectors = Vectors([rows.astype(np.float16)], 16)
     index = MadeIndex(vectors, rng.integers(0, 1 << 63, 8000).astype(np.uint64))
-    cells = train_cells(vectors)
-    add_rows(cells, vectors)
-    index.neighbours = Neighbours(vectors, cells, probes=8)
-    query = Query((Term("text", "a"),))
-    of_few = 0
+    index.neighbours = Neighbours(vectors, make_faiss_index(vectors, "IVF64,SQ8"), cell_share=0.5)
+    query = SearchQuery((Term("text", "a"),))
     for vector in rows[:20].astype(np.float32):
-        few, more, most = (
-            find_results(vector, query, index, count)  # type: ignore[arg-type]
-            for count in (48, 200, 1000)
+        few, most = (
+            [result["key"] for result in find_results(vector, query, index, count)]  # type: ignore[arg-type]
+            for count in (100, 1000)
         )
-        assert [len(few), len(more), len(most)] == [48, 200, 1000]
-        assert [of.row for of in more[:48]] == [of.row for of in few]
-        assert [of.row for of in most[:200]] == [of.row for of in more]
-        assert len({of.row for of in most}) == 1000
-        of_few += max(of.score for of in most[48:]) > few[-1].score
-    assert of_few  # some of these were found only later
+        assert [len(few), len(most), len(set(most))] == [100, 1000, 1000]
+        assert most[:100] == few
 
 
 def folded(angles: list[float], hashes: list[int], count: int = 10) -> list[tuple[int, int]]:
     """(row, copies) of the results of a query at the angle 0."""
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float16)
     index = MadeIndex(Vectors([vectors], 2), np.array(hashes, np.uint64))
-    query = Query((Term("text", "a"),))
+    query = SearchQuery((Term("text", "a"),))
     results = find_results(np.array([1, 0], np.float32), query, index, count)  # type: ignore[arg-type]
-    return [(result.row, result.folded) for result in results]
+    return [(int(result["key"]), result["folded"]) for result in results]
 
 
 def test_both_the_hash_and_the_embedding_have_to_be_near() -> None:
@@ -91,14 +82,19 @@ def test_a_copy_of_a_copy_is_one_of_the_first() -> None:
     ]
 
 
+def test_few_results_are_as_many_as_are_wanted_beside_many_duplicates() -> None:
+    angles = [0.0] * 50 + [0.5, 1.0, 1.5]
+    assert folded(angles, [7] * 53, count=3) == [(0, 49), (50, 0), (51, 0)]
+
+
 def test_pages_of_equal_hashes_are_told_apart_by_their_embeddings() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(2000, 64))
     vectors[1000:] = vectors[:1000]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     index = MadeIndex(Vectors([vectors.astype(np.float16)], 64), np.zeros(2000, np.uint64))
-    query = Query((Term("text", "a"),))
+    query = SearchQuery((Term("text", "a"),))
     results = find_results(vectors[7].astype(np.float32), query, index, 1000)  # type: ignore[arg-type]
-    assert results[0].row == 7
-    assert sorted(result.row for result in results) == [*range(1000)]
-    assert {result.folded for result in results} == {1}
+    assert results[0]["key"] == "7"
+    assert sorted(int(result["key"]) for result in results) == [*range(1000)]
+    assert {result["folded"] for result in results} == {1}

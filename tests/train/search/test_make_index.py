@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,14 @@ import pytest
 from PIL import Image
 
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search import neighbours, part_builder
+from alignset.train.search import build_parts, neighbours
 from alignset.train.search.blocklist import parse_blocklist
-from alignset.train.search.find_results import Query, find_results, query_vector
-from alignset.train.search.index_files import read_index, write_document
+from alignset.train.search.find_results import find_results, query_vector
+from alignset.train.search.index_files import part_path, read_index, read_part, write_part
 from alignset.train.search.make_index import add_sources, remove_rows
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources
-from alignset.train.search.query_terms import Term
+from alignset.train.search.query import SearchQuery, Term
 from tests.support.colour_search import ColourModel, index_of, making, picture_folder
 from tests.support.train_shards import colour_files, colour_shards, write_tar
 
@@ -32,31 +31,13 @@ pytestmark = pytest.mark.numeric
 
 def captions_for(folder: Path, text: str, count: int = 5) -> list[str]:
     index = OpenedIndex(folder)
-    query = Query((Term("text", text),))
+    query = SearchQuery((Term("text", text),))
     vector = query_vector(query, index, ColourModel().embed_texts)
-    return [result.caption for result in find_results(vector, query, index, count)]
+    return [result["caption"] for result in find_results(vector, query, index, count)]
 
 
 def files_of(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def test_large_pictures_are_never_decoded_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = picture_folder(tmp_path / "data", each=2)  # 120 x 90 and 80 x 130 px by turns
-    monkeypatch.setattr(part_builder, "HELD_PIXELS", 3 * 120 * 90)
-    at_once: list[int] = []
-
-    class Counted(ColourModel):
-        def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-            at_once.append(sum(image.width * image.height for image in images))
-            return super().embed_images(images)
-
-    index_of(data, tmp_path / "index", Counted())
-    assert sum(at_once) == 8 * (120 * 90 + 80 * 130)
-    assert max(at_once) <= part_builder.HELD_PIXELS
-    assert len(at_once) < 16
 
 
 def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
@@ -96,7 +77,7 @@ def test_what_is_there_already_is_not_read_again(tmp_path: Path) -> None:
     model = ColourModel()
     model.embed_images = None  # type: ignore[assignment, method-assign]
     again = add_sources(
-        tmp_path / "index", find_sources(str(shards)), model, making(tell=told.append)
+        tmp_path / "index", find_sources(str(shards)), model, making(tell=told.append), print
     )
     assert again.rows == 0
     assert sum(told) == 24
@@ -104,13 +85,13 @@ def test_what_is_there_already_is_not_read_again(tmp_path: Path) -> None:
     more = index_of(shards, tmp_path / "index")
     assert more.rows == 5  # a key that is there is no new row
     assert more.left_out["repeated_key"] == 1
-    assert more.document.total == 29
+    assert more.document.rows == 29
 
 
 def test_a_killed_command_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(part_builder, "PART_SAMPLES", 8)
+    monkeypatch.setattr(build_parts, "PART_SAMPLES", 8)
     shards = colour_shards(tmp_path / "shards", shards=1, each=20)
     whole = index_of(shards, tmp_path / "whole").document
 
@@ -134,43 +115,12 @@ def test_a_killed_command_goes_on_where_it_was(
         assert same, name
 
 
-def test_what_is_begun_is_kept_from_time_to_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shards = colour_shards(tmp_path / "shards", shards=1, each=20)
-    write_tar(tmp_path / "shards" / "00000.tar", {"a.txt": b"no image"} | colour_files(0, 19))
-    whole = index_of(shards, tmp_path / "whole")
-    monkeypatch.setattr(part_builder, "KEEP_S", 0.0)
-
-    class Dies(ColourModel):
-        def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-            self.calls.append(len(images))
-            if len(self.calls) == 3:
-                raise KeyboardInterrupt
-            return super().embed_images(images)
-
-    with pytest.raises(KeyboardInterrupt):
-        index_of(shards, tmp_path / "index", Dies())
-    rest, told = Dies(), list[int]()
-    rest.calls = [0, 0, 0]
-    sources = find_sources(str(shards))
-    added = add_sources(tmp_path / "index", sources, rest, making(tell=told.append))
-    assert rest.calls[3:] == [4]  # two batches of 8 samples were kept
-    assert told == [16, 4]
-    assert added == whole
-    assert added.left_out["no_image"] == 1
-    assert files_of(tmp_path / "index") == files_of(tmp_path / "whole")
-    for name in files_of(tmp_path / "whole"):
-        same = (tmp_path / "whole" / name).read_bytes() == (tmp_path / "index" / name).read_bytes()
-        assert same, name
-
-
 def test_what_a_kill_left_of_another_model_is_not_taken_up(tmp_path: Path) -> None:
     shards = colour_shards(tmp_path / "shards")
     index_of(shards, tmp_path / "index", ColourModel(seed=1))
     (tmp_path / "index" / "index.json").unlink()
     document = index_of(shards, tmp_path / "index").document
-    vectors = OpenedIndex(tmp_path / "index").vectors.take(np.arange(document.total))
+    vectors = OpenedIndex(tmp_path / "index").vectors.take(np.arange(document.rows))
     other = index_of(shards, tmp_path / "other").document
     assert other.parts == document.parts
     assert np.array_equal(vectors, OpenedIndex(tmp_path / "other").vectors.take(np.arange(24)))
@@ -207,39 +157,35 @@ def test_what_cannot_be_taken_in_is_counted(tmp_path: Path) -> None:
         index_of(tmp_path / "bad", tmp_path / "none")
 
 
-def npy(rows: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, rows)
-    return file.getvalue()
-
-
 def test_a_damaged_index_says_so(tmp_path: Path) -> None:
     index_of(colour_shards(tmp_path / "shards", shards=1), tmp_path / "index")
     (name,) = read_index(tmp_path / "index").parts
-    whole = {
-        suffix: (tmp_path / "index" / "parts" / f"{name}{suffix}").read_bytes()
-        for suffix in (".npy", ".parquet")
-    }
-    rows = np.load(io.BytesIO(whole[".npy"]))
-    for number, (suffix, body, text) in enumerate(
+    rows, progress = read_part(tmp_path / "index", name)
+    whole = part_path(tmp_path / "index", name).read_bytes()
+    for number, (damage, text) in enumerate(
         (
-            (".npy", npy(np.zeros((3, 32), np.float16)), "holds float16"),
-            (".npy", npy(np.asfortranarray(rows)), "by columns"),
-            (".npy", b"", "cannot be read"),
-            (".parquet", whole[".parquet"][:-50], "cannot be read"),
+            (lambda path: path.write_bytes(whole[:-50]), "cannot be read"),
+            (lambda path: path.write_bytes(b""), "cannot be read"),
+            (lambda path: path.unlink(), "cannot be read"),
+            (lambda path: write_part(path.parents[1], name, rows[1:], progress), "hold 11 rows"),
+            (
+                lambda path: write_part(path.parents[1], name, rows.drop(["md5"]), progress),
+                "other columns",
+            ),
         )
     ):
         broken = tmp_path / f"broken-{number}"
         shutil.copytree(tmp_path / "index", broken)
-        (broken / "parts" / f"{name}{suffix}").write_bytes(body)
+        damage(part_path(broken, name))
         with pytest.raises(TrainingError, match=text):
             OpenedIndex(broken)
     with pytest.raises(SettingsError, match="holds no index: make one"):
         OpenedIndex(tmp_path / "shards")
     document = json.loads((tmp_path / "index" / "index.json").read_text())
-    (tmp_path / "index" / "index.json").write_text(json.dumps(document | {"format": 99}))
-    with pytest.raises(SettingsError, match="another version"):
-        OpenedIndex(tmp_path / "index")
+    for changed, text in ((document | {"format": 2}, "another version"), ({}, "cannot be read")):
+        (tmp_path / "index" / "index.json").write_text(json.dumps(changed))
+        with pytest.raises(SettingsError, match=text):
+            OpenedIndex(tmp_path / "index")
 
 
 def test_removed_rows_are_gone_from_every_file_for_good(tmp_path: Path) -> None:
@@ -256,7 +202,7 @@ def test_removed_rows_are_gone_from_every_file_for_good(tmp_path: Path) -> None:
         name for name in before if name.startswith("parts/")
     )
     index = OpenedIndex(tmp_path / "index")
-    assert len(index) == 15
+    assert len(index.rows) == 15
     assert index.row_of("red/0.jpg") is None
     assert b"red picture, number 0" not in b"".join(
         path.read_bytes() for path in (tmp_path / "index" / "parts").iterdir()
@@ -283,27 +229,19 @@ def test_a_large_index_has_cells_and_finds_as_the_exact_search_does(
 ) -> None:
     monkeypatch.setattr(neighbours, "EXACT_ROWS", 100)
     data = picture_folder(tmp_path / "data", each=40)
-    added = index_of(data, tmp_path / "index")
-    document = added.document
-    assert document.kind == "cells"
-    assert document.recall >= 0.95
-    assert (tmp_path / "index" / document.neighbours).exists()
-    assert all("green" in caption for caption in captions_for(tmp_path / "index", "green", 10))
-    # Rows that are taken out and rows that come in leave the cells as they are.
+    document = index_of(data, tmp_path / "index").document
+    assert (document.kind, document.factory, document.cells) == (
+        "cells",
+        "IVF8,SQ8",
+        "cells-1.faiss",
+    )
+    assert 0.5 < document.recall <= 1
+    assert all("green" in caption for caption in captions_for(tmp_path / "index", "green", 5))
+    assert index_of(data, tmp_path / "index").document == document  # nothing came in
     blocklist = parse_blocklist([f"key:green/{number}.jpg" for number in range(39)], "list")
     assert len(remove_rows(tmp_path / "index", blocklist, dry_run=False, say=print).keys) == 39
     assert captions_for(tmp_path / "index", "green", 1) == ["a green picture, number 39"]
-    shards = colour_shards(tmp_path / "shards")
-    more = index_of(shards, tmp_path / "index").document
-    assert more.trained_rows == document.trained_rows
-    assert more.total == 320 - 39 + 24
+    more = index_of(colour_shards(tmp_path / "shards"), tmp_path / "index").document
+    assert (more.rows, more.cells) == (320 - 39 + 24, "cells-3.faiss")
     assert captions_for(tmp_path / "index", "yellow picture", 100).count("a yellow picture") >= 1
-    assert len([*(tmp_path / "index").glob("neighbours*")]) == 1
-    # Cells of an earlier version are told of where they are read, and made anew by `index`.
-    path = tmp_path / "index" / "index.json"
-    write_document(path, replace(more, format=1, kind="bytes"))
-    with pytest.raises(SettingsError, match="given again, makes them anew"):
-        OpenedIndex(tmp_path / "index")
-    anew = index_of(shards, tmp_path / "index").document
-    assert (anew.format, anew.kind, anew.trained_rows) == (2, "cells", more.total)
-    assert all("red" in caption for caption in captions_for(tmp_path / "index", "red", 10))
+    assert len([*(tmp_path / "index").glob("cells-*")]) == 1

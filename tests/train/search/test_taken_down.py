@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search.blocklist import parse_blocklist, read_blocklist
-from alignset.train.search.filters import Filters
-from alignset.train.search.find_results import sample_of
+from alignset.train.search.blocklist import datasets_of, parse_blocklist, read_blocklist
+from alignset.train.search.find_results import sample_results
 from alignset.train.search.make_index import remove_rows
-from alignset.train.search.opened_index import OpenedIndex, changed
-from alignset.train.search.pictures import find_sources
-from alignset.train.search.taken_down import sets_of
+from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.query import Filters
 from tests.support.colour_search import index_of
 from tests.support.train_shards import colour_shards
 
@@ -30,12 +28,16 @@ def take(finished: Path, *keys: int) -> None:
     (finished / "new").rename(finished / "taken_down.u64")
 
 
-def test_a_set_is_told_from_a_folder_of_shards(finished: Path, tmp_path: Path) -> None:
-    assert sets_of(find_sources(str(finished / "shards"))) == [str(finished)]
+def test_a_dataset_is_told_from_a_folder_of_shards(finished: Path, tmp_path: Path) -> None:
+    def found(shards: Path) -> list[str]:
+        return datasets_of(map(str, shards.iterdir()))
+
+    assert found(finished / "shards") == [str(finished)]
     (tmp_path / "link").symlink_to(finished / "shards")
-    assert sets_of(find_sources(str(tmp_path / "link"))) == [str(finished)]
+    assert found(tmp_path / "link") == [str(finished)]
+    assert datasets_of(["http://a.example/0.tar", "pipe:cat 0.tar"]) == []
     (finished / "manifest.json").unlink()
-    assert sets_of(find_sources(str(finished / "shards"))) == []
+    assert found(finished / "shards") == []
 
 
 def test_an_opened_index_gives_out_nothing_of_what_is_taken_down(
@@ -43,11 +45,11 @@ def test_an_opened_index_gives_out_nothing_of_what_is_taken_down(
 ) -> None:
     index_of(finished / "shards", tmp_path / "index")
     index = OpenedIndex(tmp_path / "index")
-    assert not changed(index)
+    assert not index.changed()
     take(finished, 3, 99)
-    assert changed(index)
+    assert index.changed()
     index = OpenedIndex(tmp_path / "index")
-    assert not changed(index)
+    assert not index.changed()
     assert (len(index.rows), index.pictures) == (24, 23)
     assert index.row_of(f"{3:016x}") is None
     with pytest.raises(SettingsError, match="the index has no picture"):
@@ -56,9 +58,10 @@ def test_an_opened_index_gives_out_nothing_of_what_is_taken_down(
         wanted = index.wanted(filters)
         assert wanted is not None
         assert np.flatnonzero(~wanted).tolist() == [3]
-    assert [result.row for result in sample_of(index, 24)] == [0, 1, 2, *range(4, 24)]
+    shown = [int(result["key"], 16) for result in sample_results(index, 24)]
+    assert shown == [0, 1, 2, *range(4, 24)]
     take(finished, *range(24))
-    assert sample_of(OpenedIndex(tmp_path / "index"), 24) == []
+    assert sample_results(OpenedIndex(tmp_path / "index"), 24) == []
     finished.rename(tmp_path / "moved")  # then nothing can be told
     assert OpenedIndex(tmp_path / "index").pictures == 24
 
@@ -69,7 +72,7 @@ def test_made_again_it_holds_them_no_more_and_keeps_its_sets(
     index_of(finished / "shards", tmp_path / "index")
     take(finished, 3)
     again = index_of(finished / "shards", tmp_path / "index")
-    assert (again.document.total, again.rows, again.taken_out) == (23, 0, 1)
+    assert (again.document.rows, again.rows, again.taken_out) == (23, 0, 1)
     blocklist = parse_blocklist([f"key:{4:016x}"], "list")
     remove_rows(tmp_path / "index", blocklist, dry_run=False, say=print)
     assert OpenedIndex(tmp_path / "index").document.sets == [str(finished)]
@@ -77,18 +80,18 @@ def test_made_again_it_holds_them_no_more_and_keeps_its_sets(
     assert (fresh.rows, fresh.left_out["blocked"]) == (23, 1)
     take(finished, *range(24))
     emptied = index_of(finished / "shards", tmp_path / "index")
-    assert (emptied.document.total, emptied.taken_out) == (0, 22)
-    assert len(OpenedIndex(tmp_path / "index")) == 0
+    assert (emptied.document.rows, emptied.taken_out) == (0, 22)
+    assert len(OpenedIndex(tmp_path / "index").rows) == 0
 
 
 def test_rows_of_a_killed_command_do_not_come_in(finished: Path, tmp_path: Path) -> None:
     index_of(finished / "shards", tmp_path / "index")
     (tmp_path / "index" / "index.json").unlink()
     take(finished, 3)
-    assert index_of(finished / "shards", tmp_path / "index").document.total == 23
+    assert index_of(finished / "shards", tmp_path / "index").document.rows == 23
     index = OpenedIndex(tmp_path / "index")
     assert index.rows["key"].to_pylist() == [f"{n:016x}" for n in range(24) if n != 3]
-    assert len([*(tmp_path / "index" / "parts").glob("*.json")]) == 2
+    assert len([*(tmp_path / "index" / "parts").glob("*.arrow")]) == 2
 
 
 def test_a_file_that_holds_no_keys_is_told(finished: Path, tmp_path: Path) -> None:

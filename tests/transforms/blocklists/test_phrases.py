@@ -8,7 +8,7 @@ import pyarrow as pa
 from alignset.transforms.blocklists.phrases import has_any_phrase, phrase_hashes
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.pairs.texts import measure_texts
-from tests.support import reference
+from demo import text_rules
 
 
 def marked(texts: list[str], phrases: list[str]) -> list[bool]:
@@ -43,10 +43,10 @@ def test_phrases_are_found_wherever_they_stand() -> None:
     words = ["a", "b", "c", "Ö", "d,"]
     lines = [" ".join(draw.choices(words, k=draw.randrange(1, 9))) for _ in range(600)]
     phrases = [" ".join(draw.choices(words, k=draw.randrange(2, 5))) for _ in range(25)]
-    sought = [reference.words(phrase) for phrase in phrases]
+    sought = [text_rules.words(phrase) for phrase in phrases]
     expected = []
     for line in lines:
-        of_line = reference.words(line)
+        of_line = text_rules.words(line)
         expected.append(
             any(
                 of_line[at : at + len(phrase)] == phrase

@@ -6,13 +6,14 @@ import json
 import numpy as np
 import pytest
 
+from alignset.transforms.columns.earlier_records import EarlierRecord
 from alignset.transforms.columns.record_files import (
     MOST_BYTES,
     RecordError,
     decode_record,
     encode_record,
 )
-from alignset.transforms.columns.records import Axis, Example, Joint, Record, Top, joint_of
+from alignset.transforms.columns.records import Axis, Example, Record, Sample, Top, sample_of
 
 AXES = [
     Axis("side", [1.0, 5.0, 9.0]),
@@ -25,8 +26,34 @@ KEY = "0123456789abcdef"
 
 def record() -> Record:
     example = Example(KEY, "http://a/", "text", ["kept"], width=3, picture=(0, 9))
-    joint = joint_of(AXES, [np.array([bin_]) for bin_ in (1, 2, 0, 3)])
-    return Record(1, {"kept": {"": 1}}, joint, {"words": {"kept": {"3": 1}}}, {}, [example], 9)
+    bins = {axis.name: np.array([bin_]) for axis, bin_ in zip(AXES, (1, 2, 0, 3), strict=True)}
+    sample = sample_of(bins, np.array([7], np.uint64), np.array([0]))
+    histograms = {"words": {"kept": {"3": 1}}, "side": {"kept": {"1": 1}}}
+    alone = {"min_image_side": {"1": 1}}
+    outcomes = {"kept": {"": 1}}
+    return Record(1, outcomes, histograms, {}, [example], 9, AXES, alone, sample)
+
+
+def earlier(joint: object) -> bytes:
+    return json.dumps({"pairs": 1, "joint": joint}).encode()
+
+
+EARLIER_AXES = [{"name": axis.name, "edges": axis.edges} for axis in AXES]
+
+
+def test_an_earlier_record_is_read_in_the_form_of_today():
+    example = {"key": KEY, "url": "", "caption": "", "lists": [], "width": 4, "height": 2}
+    example |= {"words": 3, "unsafe": 0.25}
+    joint = {"axes": EARLIER_AXES, "cells": [7], "counts": [2]}
+    encoded = json.dumps({"pairs": 2, "joint": joint, "examples": [example]}).encode()
+    decoded = decode_record(encoded, "x.json")
+    assert decoded.examples[0].values == {"side": 2, "aspect": 2, "words": 3, "unsafe": 0.25}
+    assert isinstance(decoded, EarlierRecord)
+    bins = {name: places.tolist() for name, places in decoded.joint.bins().items()}
+    assert bins == {"side": [0], "aspect": [0], "unsafe": [1], "distance": [3]}
+    newer = encoded.replace(b'"pairs"', b'"version": 99, "pairs"', 1)
+    with pytest.raises(RecordError, match="newer version"):
+        decode_record(newer, "x.json")
 
 
 def test_a_record_is_read_as_it_was_written():
@@ -46,7 +73,7 @@ def with_example(**parts: object) -> bytes:
 
 
 def with_edges(*edges: float) -> bytes:
-    return changed(joint=Joint([Axis("side", list(edges)), *AXES[1:]], [0], [1]))
+    return changed(axes=[Axis("side", list(edges)), *AXES[1:]])
 
 
 @pytest.mark.parametrize(
@@ -60,12 +87,21 @@ def with_edges(*edges: float) -> bytes:
         b" " * (MOST_BYTES + 1),
         changed(pairs=-1),
         changed(bytes=1 << 54),
-        changed(joint=Joint(AXES, [9999], [1])),
-        changed(joint=Joint(AXES, [-1], [1])),
-        changed(joint=Joint(AXES, [1, 1], [1, 1])),
-        changed(joint=Joint(AXES, [1], [10**18])),
-        changed(joint=Joint(AXES[:3], [1], [1])),
-        changed(joint=Joint([*AXES[:3], Axis("elsewhere", [1.0])], [1], [1])),
+        earlier({"axes": EARLIER_AXES, "cells": [9999], "counts": [1]}),
+        earlier({"axes": EARLIER_AXES, "cells": [-1], "counts": [1]}),
+        earlier({"axes": EARLIER_AXES, "cells": [1, 1], "counts": [1, 1]}),
+        earlier({"axes": EARLIER_AXES, "cells": [1], "counts": [10**18]}),
+        changed(axes=[*AXES, AXES[0]]),
+        changed(axes=[*AXES, Axis("x" * 501, [1.0])]),
+        changed(axes=[Axis(f"axis {n}", [1.0]) for n in range(99)]),
+        changed(alone={"min_image_side": {"1": -1}}),
+        changed(alone={"min_image_side": {"x": 1}}),
+        changed(alone={"x" * 501: {}}),
+        changed(sample=Sample(1, b"12345678", {})),
+        changed(sample=Sample(0, b"12345678", {axis.name: b"\0" for axis in AXES})),
+        changed(sample=Sample(1, b"1234567", {axis.name: b"\0" for axis in AXES})),
+        changed(sample=Sample(1, b"12345678", {axis.name: b"\7" for axis in AXES})),
+        changed(sample=Sample(1, b"12345678", {axis.name: b"" for axis in AXES})),
         with_edges(),
         with_edges(2.0, 1.0),
         with_edges(1.0, 1.0),
@@ -90,12 +126,12 @@ def with_edges(*edges: float) -> bytes:
         with_example(key="0123456789ABCDEF"),
         with_example(width=1 << 60),
         with_example(height=-1),
-        with_example(words=-2),
+        with_example(values={"x" * 501: 1.0}),
         with_example(picture=(-1, 5)),
         with_example(picture=(1 << 62, 5)),
         with_example(lists=["x" * 1000]),
         encode_record(record()).replace(b'"width":3', b'"width":' + b"9" * 400),
-        encode_record(record()).replace(b'"width":3', b'"score":1e999'),
+        encode_record(record()).replace(b'"width":3', b'"values":{"words":1e999}'),
     ],
     ids=lambda encoded: encoded[:120].decode(),
 )

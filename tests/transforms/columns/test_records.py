@@ -1,26 +1,24 @@
 """What is recorded adds up however it is cut, and examples are chosen by their keys alone."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
 
 from alignset.transforms.columns.records import (
+    MOST_SAMPLED,
     Axis,
     Example,
-    Joint,
     Top,
-    add_joints,
     add_nested,
+    add_samples,
     add_tops,
     by_turns,
     cut,
     histogram,
-    joint_of,
     key_hashes,
     least_rows,
     nearest_rows,
     nested,
+    sample_of,
     top_of,
 )
 
@@ -32,24 +30,25 @@ def bins(random: np.random.Generator, count: int) -> list[np.ndarray]:
     return [random.integers(0, axis.no_value + 1, count) for axis in AXES]
 
 
-@pytest.mark.parametrize("count", [0, 1, 1000])
-def test_a_joint_histogram_is_that_of_its_parts(count: int):
+@pytest.mark.parametrize("count", [0, 1, 1000, 3 * MOST_SAMPLED])
+def test_a_sample_is_that_of_its_parts(count: int):
     random = np.random.default_rng(count)
-    of_all = bins(random, count)
-    whole = joint_of(AXES, of_all)
-    parts = [joint_of(AXES, [b[start::3] for b in of_all]) for start in range(3)]
-    assert add_joints(parts) == whole
-    assert whole.cells == sorted(set(whole.cells))
-    expected = Counter(zip(*(b.tolist() for b in of_all), strict=True))
-    told = zip(*(b.tolist() for b in whole.bins()), strict=True)
-    assert dict(zip(told, whole.counts, strict=True)) == expected
+    of_all = {axis.name: of for axis, of in zip(AXES, bins(random, count), strict=True)}
+    hashes = random.permutation(np.arange(count, dtype=np.uint64) << np.uint64(40))
+    rows = np.arange(count)
+    whole = sample_of(of_all, hashes, rows)
+    assert add_samples(sample_of(of_all, hashes, rows[start::3]) for start in range(3)) == whole
+    assert (whole.rows, whole.size) == (count, min(count, MOST_SAMPLED))
+    assert whole.is_all == (count <= MOST_SAMPLED)
+    least = np.argsort(hashes)[:MOST_SAMPLED]
+    assert [*whole.bins.get("side", b"")] == of_all["side"][least].tolist()
 
 
-def test_joint_histograms_of_other_axes_are_left_out():
-    other = joint_of([Axis("side", [2.0])], [np.array([1])])
-    whole = joint_of(AXES, [np.array([1]), np.array([0])])
-    assert add_joints([whole, other]) == whole
-    assert add_joints([]) == Joint()
+def test_a_bin_tells_whether_a_threshold_is_passed():
+    axis, places = AXES[0], np.arange(AXES[0].bins)
+    assert axis.passes(places, 5.0, beyond=True).tolist() == [False, False, True, True, True]
+    assert axis.passes(places, 5.0, beyond=False).tolist() == [True, True, False, False, True]
+    assert axis.passes(places, 4.0, beyond=True).all()
 
 
 @pytest.mark.parametrize(("size", "count"), [(0, 4), (3, 4), (100, 4), (5000, 16)])

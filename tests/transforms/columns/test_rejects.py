@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.columns.reasons import STEP_OF
 from alignset.transforms.columns.rejects import (
     REJECTED,
     key_column,
     rejected_rows,
     without_contents,
 )
+from tests.support.rules import STEP_OF
 
 PAIRS = pa.record_batch(
     {

@@ -10,10 +10,11 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
+from alignset.transforms.corpus.judge_batch import Corpus, text_rows
 from alignset.transforms.corpus.judge_pairs import BATCHES_PER_BLOCKS, JudgePairs
 from alignset.transforms.corpus.remembered import remembered
 from alignset.transforms.pairs.measure_pairs import measure
+from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.storage.blocks import Blocks, is_there, remove
 from alignset.transforms.workers.counts import Counts
 from tests.support.made_batches import (
@@ -25,6 +26,7 @@ from tests.support.made_batches import (
     xxh,
     xxh_pair,
 )
+from tests.support.rules import run_rules
 
 URL = "http://a.example/b.jpg"
 
@@ -41,8 +43,10 @@ def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | No
     of_corpus = Corpus(hash_set(), hash_set(), None)._replace(**corpus)
     pairs = measure(pair_batch(rows))
     at = np.arange(len(rows))
-    marks = np.isin(at, repeated), np.isin(at, foreign)
-    return text_reasons(pairs, *marks, of_corpus, TextRules(2, 3)).to_pylist()
+    marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(rows), np.bool_)
+    rules = run_rules(min_words=2, max_words=3)
+    asked = text_rows(pairs, of_corpus, *marks)
+    return first_of(faults(rules.texts, asked, rules.numbers)).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +182,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
             "foreign": pipeline | "Foreign" >> beam.Create(foreign),
             "measured": pipeline | "Measured" >> beam.Create(measured),
         } | beam.CoGroupByKey()
-        rules = TextRules(2, 2)
+        rules = run_rules(min_words=2, max_words=2)
 
         def read(split: list) -> Iterator[pa.RecordBatch]:  # but not what is known
             return iter(()) if by_reference and split != lost else read_batches(split)
@@ -246,8 +250,9 @@ def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
             "foreign": pipeline | "Foreign" >> beam.Create([]),
             "measured": pipeline | "Measured" >> beam.Create([]),
         } | beam.CoGroupByKey()
+        rules = run_rules(min_words=1, max_words=9)
         outputs = joined | JudgePairs(
-            read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), str(tmp_path), plan=True
+            read_batches, Blocks(), rules, sets, str(tmp_path), str(tmp_path), plan=True
         )
         expect_rows(outputs["kept"], {7: expected}, "kept")
         counts = Counts(2 * size, 2 * size - 5, {"duplicate_pair": 5})

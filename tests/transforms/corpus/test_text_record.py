@@ -6,28 +6,28 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.records import KEPT, Record, key_hashes
-from alignset.transforms.corpus.text_record import EXAMPLES, Judged, TextRecorder, text_axes
+from alignset.transforms.corpus.text_record import EXAMPLES, Judged, TextRecorder
+from alignset.transforms.rules.rule import Rows
 from tests.support.made_records import TEXT_REASONS, made_judged
-
-AXES = text_axes(3, 20, 0.5)
+from tests.support.rules import run_rules
 
 
 def part(batch: Judged, start: int, stop: int) -> Judged:
-    scores = batch.scores
+    def cut(columns: dict) -> dict:
+        arrays = {n: c for n, c in columns.items() if isinstance(c, np.ndarray)}
+        return dict(columns) | {name: column[start:stop] for name, column in arrays.items()}
+
     return Judged(
         *(column.slice(start, stop - start) for column in batch[:3]),
-        batch.word_count[start:stop],
         batch.judged[start:stop],
-        batch.foreign[start:stop],
-        None if scores is None else scores[start:stop],
-        tuple(mark[start:stop] for mark in batch.marks),
+        Rows(cut(batch.rows)),
+        cut(batch.faults),
     )
 
 
 def record(batches: list[Judged]) -> Record:
-    recorder = TextRecorder(AXES, 0.5)
+    recorder = TextRecorder(run_rules())
     for batch in batches:
         recorder.add(recorder.measure(batch))
     return recorder.record()
@@ -56,46 +56,54 @@ def test_it_counts_what_is_there():
     languages = Counter(
         detail
         for why, detail in zip(reasons, batch.details.to_pylist(), strict=True)
-        if why == r.WRONG_LANGUAGE
+        if why == "wrong_language"
     )
-    assert told.outcomes[r.WRONG_LANGUAGE] == languages
+    assert told.outcomes["wrong_language"] == languages
     frequent = Counter(
         text
         for why, text in zip(reasons, batch.shown["caption"].to_pylist(), strict=True)
-        if why == r.TEXT_ON_TOO_MANY_IMAGES
+        if why == "text_on_too_many_images"
     )
     top = told.tops["frequent_texts"]
-    assert {text: n[r.TEXT_ON_TOO_MANY_IMAGES] for text, n in top.counts.items()} == dict(
+    assert {text: n["text_on_too_many_images"] for text, n in top.counts.items()} == dict(
         sorted(frequent.items(), key=lambda item: (-item[1], item[0]))[: len(top.counts)]
     )
     assert top.others == frequent.total() - sum(n for c in top.counts.values() for n in c.values())
 
 
-@pytest.mark.parametrize(("least", "most", "score"), [(3, 20, 0.5), (5, 12, 0.5), (1, 39, 0.2)])
+@pytest.mark.parametrize("score", [0.2, 0.5])
+@pytest.mark.parametrize(("least", "most"), [(3, 20), (5, 12), (1, 39)])
 def test_other_thresholds_count_as_if_they_had_been_the_runs(least: int, most: int, score: float):
     batch = made_judged(3000, seed=2)
-    joint = record([batch]).joint
-    words, language, frequent, crowded, _ = joint.bins()
-    edges, scores = AXES[0].edges, AXES[1].edges
-    passed = (words > edges.index(least)) & (words <= edges.index(most + 1))
-    passed &= (language > scores.index(score)) & (language <= len(scores))
-    passed &= (frequent == 0) & (crowded == 0)
-    counted = int(np.array(joint.counts)[passed].sum())
+    told = record([batch])
+    axes = {axis.name: axis for axis in told.axes}
+    bins = {name: np.frombuffer(of, np.uint8) for name, of in told.sample.bins.items()}
+    passed = axes["words"].passes(bins["words"], float(least), beyond=True)
+    passed &= axes["words"].passes(bins["words"], most + 1.0, beyond=False)
+    passed &= axes["language"].passes(bins["language"], score, beyond=True)
+    assert told.sample.is_all
+    assert passed.sum() == kept_by(batch, least, most, score).sum()
+
+
+@pytest.mark.parametrize("least", [1, 2, 3, 7, 20])
+def test_one_threshold_alone_counts_as_if_it_had_been_the_runs(least: int):
+    batch = made_judged(6000, seed=2)
+    told = record([batch])
+    (axis,) = (axis for axis in told.axes if axis.name == "words")
+    alone = told.alone["min_words"]
+    places = np.array([*map(int, alone)])
+    passed = axis.passes(places, float(least), beyond=True)
+    counted = np.array([*alone.values()])[passed].sum()
+    assert counted == kept_by(batch, least, 20, 0.5).sum()
+
+
+def kept_by(batch: Judged, least: int, most: int, score: float) -> np.ndarray:
+    """Which pairs would be kept, row by row; what a rare token is against is not looked at."""
+    words, scores = batch.rows["word_count"], batch.rows["language_score"]
     with np.errstate(invalid="ignore"):
-        in_language = ~batch.foreign | ((batch.scores >= score) & (batch.scores < 0.5))
-    expected = (batch.word_count >= least) & (batch.word_count <= most) & in_language
-    expected &= ~batch.marks[0] & ~batch.marks[1]
-    assert counted == expected.sum()
-
-
-def test_rare_tokens_are_unknown_of_what_was_dropped_before():
-    batch = made_judged(500, seed=3)
-    joint = record([batch]).joint
-    rare, counts = joint.bins()[-1], np.array(joint.counts)
-    reasons = batch.reasons.to_pylist()
-    assert counts[rare == 1].sum() == reasons.count(r.RARE_TOKEN)
-    assert counts[rare == 0].sum() == reasons.count(None)
-    assert counts[rare == 2].sum() == 500 - reasons.count(r.RARE_TOKEN) - reasons.count(None)
+        in_language = ~batch.rows["foreign"] | ((scores >= score) & (scores < 0.5))
+    others = batch.faults["text_on_too_many_images"] | batch.faults["rare_token"]
+    return (words >= least) & (words <= most) & in_language & ~others
 
 
 def test_examples_are_those_with_the_smallest_hashes_and_those_nearest_to_a_threshold():
@@ -110,18 +118,19 @@ def test_examples_are_those_with_the_smallest_hashes_and_those_nearest_to_a_thre
         assert listed == {format(keys[row], "016x") for row in chosen}
     near = [e for e in told.examples if "near:min_language_score" in e.lists]
     scores = sorted(
-        batch.scores[row]
+        batch.rows["language_score"][row]
         for row in range(1500)
-        if reasons[row] == r.WRONG_LANGUAGE and not np.isnan(batch.scores[row])
+        if reasons[row] == "wrong_language" and not np.isnan(batch.rows["language_score"][row])
     )
-    assert sorted(e.score for e in near) == scores[-EXAMPLES:]
-    assert all(e.words == 2 for e in told.examples if "near:min_words" in e.lists)
+    assert sorted(e.values["language"] for e in near) == scores[-EXAMPLES:]
+    assert all(e.values["words"] == 2 for e in told.examples if "near:min_words" in e.lists)
 
 
 def test_thresholds_beyond_the_usual_ones_are_edges_too():
-    axes = text_axes(0, 10**9, 0.33)
+    rules = run_rules(min_words=0, max_words=10**9, min_language_score=0.33)
+    recorder = TextRecorder(rules)
+    axes = recorder.axes
     assert axes[0].edges[-1] == 10**9 + 1
     assert 0.33 in axes[1].edges
-    recorder = TextRecorder(axes, 0.33)
     recorder.add(recorder.measure(made_judged(100)))
-    assert sum(recorder.record().joint.counts) == 100
+    assert sum(sum(n.values()) for n in recorder.record().histograms["words"].values()) == 100

@@ -13,7 +13,7 @@ from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySu
 from alignset.transforms.corpus.hash_counts import frequent_ngrams, vocabulary_cut
 from alignset.transforms.corpus.vocabulary import BuildVocabulary, describe_vocabulary
 from alignset.transforms.storage.blocks import Blocks, unpack
-from tests.support import reference
+from demo import text_rules
 from tests.support.made_batches import run_in_beam
 from tests.support.ngram_hashes import count_ngrams, ngram_hash
 
@@ -36,7 +36,7 @@ def often(counts: Counter[str], times: int) -> Counter[str]:
 
 
 def kept_by_reference(counts: Counter[str], size: int) -> list[int]:
-    return sorted(map(ngram_hash, reference.vocabulary(counts, size, ngram_hash)))
+    return sorted(map(ngram_hash, text_rules.vocabulary(counts, size, ngram_hash)))
 
 
 def blocks_of(part: Counter[str], buckets: int, blocks: Blocks) -> list:
@@ -84,7 +84,7 @@ def test_exact_at_every_size(texts: list[str], buckets: int) -> None:
             kept += frequent_ngrams(hashes, sums, cut, quotas[bucket]).tolist()
         assert kept == kept_by_reference(counts, size)
         said = describe_vocabulary(histograms, size)
-        kept_ngrams = reference.vocabulary(counts, size, ngram_hash)
+        kept_ngrams = text_rules.vocabulary(counts, size, ngram_hash)
         assert (said.ngrams, said.vocabulary) == (len(counts), len(kept_ngrams))
         assert said.occurrences == counts.total()
         assert said.occurrences_in_vocabulary == sum(counts[ngram] for ngram in kept_ngrams)

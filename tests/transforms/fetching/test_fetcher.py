@@ -130,6 +130,7 @@ def test_how_many_are_open_is_told(web: BadWeb):
     fetching.close()
 
 
+@pytest.mark.slow
 def test_hosts_that_accept_and_never_answer_hold_up_no_other(
     web: BadWeb, monkeypatch: pytest.MonkeyPatch
 ):

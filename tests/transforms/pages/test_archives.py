@@ -13,9 +13,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.columns.reasons import PAGE_FAULTS
 from alignset.transforms.pages import archive_members
 from alignset.transforms.pages.archives import Broken, Record, check_archive, read_records
+from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import packed, page_record, record
 

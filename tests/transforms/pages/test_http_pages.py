@@ -11,10 +11,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.columns.reasons import PAGE_FAULTS
 from alignset.transforms.pages import http_pages
 from alignset.transforms.pages.archives import Broken, Record, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
+from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import record, response
 
@@ -170,6 +170,7 @@ def page_of_url(url: str) -> bytes | str:
     return bytes(answered.body) if isinstance(answered, Page) else answered.detail
 
 
+@pytest.mark.slow
 def test_many_chunks_take_little_more_than_their_bytes():
     many = b"1\r\na\r\n" * (1 << 17)
     tracemalloc.start()

@@ -95,6 +95,7 @@ def peak_mib(path: Path) -> tuple[int, float]:
     return rows, kib / 1024
 
 
+@pytest.mark.slow
 def test_pages_of_many_short_tags_are_parsed_in_pieces(tmp_path: Path):
     """One of 32 MiB took 2 GB, and 256 pages were held together."""
     (tmp_path / "small.warc").write_bytes(page_record(url(0), b"<img src=a alt=b>"))

@@ -108,6 +108,13 @@ def test_the_verdict_on_a_text(text: str, language: str | None) -> None:
     assert found([text]) == ({} if language is None else {0: language})
 
 
+@given(st.text("abz AZ'’éñç中я09.,-_\0\n"))
+def test_words_are_split_alike_with_and_without_the_pattern(text: str):
+    plain = text.casefold()
+    found = [word.replace("’", "'") for word in module.WORD.findall(plain) if len(word) >= 3]
+    assert module.long_words(plain) == [word.encode() for word in found]
+
+
 @pytest.mark.parametrize(
     ("text", "lean"),
     [

@@ -7,7 +7,7 @@ from alignset.transforms.columns.pair_columns import UNREADABLE
 from alignset.transforms.corpus.remembered import recalled, remembered
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
 from alignset.transforms.pairs.texts import measure_texts
-from tests.support import reference
+from demo import text_rules
 from tests.support.made_batches import (
     in_the_middle,
     ngram_hashes,
@@ -105,18 +105,18 @@ def test_every_column_is_what_the_rules_say_row_by_row(rows: list[tuple]) -> Non
     keys = pairs.key.tolist()
     ngrams, counts = ngrams_by_row(pairs), pairs.word_count.tolist()
     for at, row in enumerate(rows):
-        identity = reference.pair_identity(row)
+        identity = text_rules.pair_identity(row)
         assert pairs.usable()[at] == (identity is not None)
         if identity is None:  # one without a text has no words anyway
             assert (counts[at], ngrams[at]) == (0, [])
             continue
         url, text = (raw(value).decode() for value in row)
         assert pairs.url[at].as_py().strip() == url.strip()
-        assert pairs.text[at].as_py() == reference.kept_text(text)
+        assert pairs.text[at].as_py() == text_rules.kept_text(text)
         assert (pairs.url_hash[at], pairs.text_hash[at]) == tuple(map(xxh, identity))
         assert keys[at] == xxh_pair(*identity)
         assert ngrams[at] == ngram_hashes(identity[1])
-        assert counts[at] == len(reference.words(identity[1]))
+        assert counts[at] == len(text_rules.words(identity[1]))
 
 
 @given(rows_of_pairs, rows_of_pairs)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alignset.transforms.pairs.text_kernels import ROWS_AT_ONCE
 from alignset.transforms.pairs.texts import Texts, kept_text, measure_texts
-from tests.support import reference
+from demo import text_rules
 from tests.support.made_batches import in_the_middle, ngram_hash, ngram_hashes, ngrams_by_row, xxh
 from tests.support.nasty_texts import ascii_captions, captions
 from tests.support.root import ROOT
@@ -36,10 +36,10 @@ def told(texts: Texts) -> list[tuple]:
 
 
 def by_the_rules(texts: list[str]) -> list[tuple]:
-    kept = [reference.kept_text(text) for text in texts]
-    identities = [reference.text_identity(text) for text in kept]
+    kept = [text_rules.kept_text(text) for text in texts]
+    identities = [text_rules.text_identity(text) for text in kept]
     return [
-        (text, xxh(identity), len(reference.words(identity)), ngram_hashes(identity))
+        (text, xxh(identity), len(text_rules.words(identity)), ngram_hashes(identity))
         for text, identity in zip(kept, identities, strict=True)
     ]
 
@@ -79,7 +79,7 @@ def by_the_rules(texts: list[str]) -> list[tuple]:
     ],
 )
 def test_the_kept_text(caption: str, kept: str) -> None:
-    assert kept_text(caption) == reference.kept_text(caption) == kept
+    assert kept_text(caption) == text_rules.kept_text(caption) == kept
     assert measured(["x", caption, "y  z"]).kept.to_pylist() == ["x", kept, "y z"]
 
 
@@ -227,6 +227,7 @@ def test_a_blank_ends_a_run_of_marks() -> None:
     assert measured([text]).kept.to_pylist() == [kept_text(text)] == [text]
 
 
+@pytest.mark.slow
 def test_ten_megabytes_of_marks_take_seconds() -> None:
     """In one run NFC would sort them for hours; in a process of its own, since none stops it."""
     code = """if True:
@@ -277,8 +278,8 @@ def test_more_rows_than_are_lowered_at_once(rows: int) -> None:
 
 
 def ngram_counts(texts: list[str]) -> list[int]:
-    identities = [reference.text_identity(reference.kept_text(text)) for text in texts]
-    return [len(reference.ngrams(identity)) for identity in identities]
+    identities = [text_rules.text_identity(text_rules.kept_text(text)) for text in texts]
+    return [len(text_rules.ngrams(identity)) for identity in identities]
 
 
 @given(st.lists(captions))

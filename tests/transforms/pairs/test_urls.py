@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.pairs.urls import url_hashes, url_identity
-from tests.support import reference
+from demo import text_rules
 from tests.support.made_batches import in_the_middle, xxh
 from tests.support.nasty_texts import urls
 
@@ -121,7 +121,7 @@ def test_the_identity(url: str, identity: str | None) -> None:
 
 @given(some_urls)
 def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
-    identities = [reference.url_identity(text) for text in texts]
+    identities = [text_rules.url_identity(text) for text in texts]
     column = pa.array(texts, pa.string())
     for placed in (column, in_the_middle(column)):
         hashes, usable, _ = url_hashes(placed)
@@ -142,7 +142,7 @@ def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
 )
 def test_what_stands_in_the_next_row_is_no_part_of_a_url(url: str, behind: str) -> None:
     hashes, usable, _ = url_hashes(pa.array([url, behind, url]))
-    identity = reference.url_identity(url)
+    identity = text_rules.url_identity(url)
     assert usable.tolist() == [identity is not None, False, identity is not None]
     assert hashes.tolist() == [xxh(identity or ""), xxh(""), xxh(identity or "")]
 

@@ -1,10 +1,9 @@
-"""Scores of files, and the verdict by them."""
+"""Scores of files."""
 
 import math
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
@@ -13,7 +12,7 @@ from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.safety import unsafe_score
 from alignset.transforms.safety.model_files import UnsafeModel, describe_model
-from alignset.transforms.safety.unsafe_score import unsafe_reasons, unsafe_scores
+from alignset.transforms.safety.unsafe_score import unsafe_scores
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, good_files
 
@@ -33,26 +32,8 @@ def plain(colour: str) -> bytes:
     return encoded(PillowImage.new("RGB", (30, 20), colour), "PNG")
 
 
-@pytest.mark.parametrize(
-    ("score", "max_score", "reason"),
-    [
-        (0.5, 0.5, None),
-        (0.5001, 0.5, "unsafe"),
-        (0.0, 0.0, None),
-        (0.0001, 0.0, "unsafe"),
-        (1.0, 0.9999, "unsafe"),
-        (1.0, 1.0, None),
-        (None, 0.0, None),
-    ],
-)
-def test_above_the_threshold(score: float | None, max_score: float, reason: str | None) -> None:
-    scores = pa.array([score], pa.float64())
-    assert unsafe_reasons(scores, max_score=max_score).to_pylist() == [reason]
-
-
 def test_no_images_at_all(model: UnsafeModel) -> None:
     assert unsafe_scores([], model) == []
-    assert unsafe_reasons(pa.array([], pa.float64()), max_score=0.5).to_pylist() == []
 
 
 def test_a_file_that_cannot_be_decoded_costs_its_own_score_alone(model: UnsafeModel) -> None:

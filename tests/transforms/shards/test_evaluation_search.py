@@ -8,9 +8,10 @@ from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.decontamination.overlap_measure import Features, Nearest
 from alignset.transforms.images.examine import Image, Unusable
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from tests.support.rules import run_rules
 from tests.transforms.decontamination.test_evaluation_index import MEASURE, made
 
-SIZE = {"min_side": 10, "max_aspect": 3.0}
+RULES = run_rules(min_image_side=10)
 
 
 def image(phash: int, width: int = 150) -> Image:
@@ -32,7 +33,7 @@ class _Counting(EvaluationIndex):
 def test_images_are_searched_for_together_whatever_thread_brings_them(tmp_path: Path) -> None:
     index = _Counting(Path(made(tmp_path)))
     hashes = np.fromfile(tmp_path / "index" / "phashes.u64", "<u8")
-    search = EvaluationSearch(index, 2000, **SIZE)
+    search = EvaluationSearch(index, 2000, RULES)
     groups = [range(first, first + 8) for first in range(0, 1600, 8)]
     with ThreadPoolExecutor(4) as pool:
         images = [image(int(hash_)) for hash_ in hashes]
@@ -49,7 +50,7 @@ def test_images_are_searched_for_together_whatever_thread_brings_them(tmp_path: 
 
 
 def test_without_an_index_nothing_is_near() -> None:
-    search = EvaluationSearch(None, 2, **SIZE)
+    search = EvaluationSearch(None, 2, RULES)
     search.add([0], [b""], [image(1)])
     search.finish()
     assert search.nearest == [None, None]
@@ -57,14 +58,14 @@ def test_without_an_index_nothing_is_near() -> None:
 
 
 def test_nothing_to_search_for(tmp_path: Path) -> None:
-    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 0, **SIZE)
+    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 0, RULES)
     search.add([], [], [])
     search.finish()
     assert len(search.distances) == 0
 
 
 def test_what_is_no_picture_or_breaks_the_size_rule_is_not_searched_for(tmp_path: Path) -> None:
-    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 3, **SIZE)
+    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 3, RULES)
     images = [Unusable("not_an_image", "html"), image(1, 400), image(1)]
     search.add([0, 1, 2], [b""] * 3, images)
     search.finish()

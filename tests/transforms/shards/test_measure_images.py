@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import imagehash
@@ -25,10 +24,10 @@ from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.shards import measure_images as measure_images_module
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from alignset.transforms.shards.measure_images import (
-    ImageRules,
     judge_images,
     measure_images,
     stored_bodies,
@@ -40,9 +39,10 @@ from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.bad_web import BODY, bad_web
 from tests.support.grey_pictures import diagram
 from tests.support.picture_files import encoded
+from tests.support.rules import run_rules
 
 MEASURE = PerceptualMeasure()
-RULES = ImageRules(min_side=200, max_aspect=3.0, min_evaluation_distance=1)
+RULES = run_rules(max_unsafe_score=1.0)
 
 
 def scene(seed: int, size: tuple[int, int] = (250, 240)) -> bytes:
@@ -73,14 +73,13 @@ def judged(
     evaluation: list[int] | EvaluationIndex,
     folder: Path,
     size: int | None = None,
-    rules: ImageRules = RULES,
+    rules: RunRules = RULES,
 ):
     spool = Spool(folder / "spool")
     index = evaluation if isinstance(evaluation, EvaluationIndex) else index_of(evaluation, folder)
     count = len(list(bodies)) if size is None else size
-    rule = RULES.size_rule
-    search = EvaluationSearch(index, count, **rule)
-    with ImageScores(None, spool, **rule) as scores:
+    search = EvaluationSearch(index, count, rules)
+    with ImageScores(None, spool, rules) as scores:
         wishes = StatedWishes(WishSettings(), count)
         measured = measure_images(bodies, spool, lambda done: None, scores, search, wishes)
         unsafe = scores.finish(measured.columns, lambda waiting: None)
@@ -113,7 +112,7 @@ def test_a_diagram_with_other_words_is_no_copy(tmp_path: Path, kind: str):
         [Fetched(row, body, None) for row, body in enumerate(bodies)],
         EvaluationIndex(copies, tmp_path),
         tmp_path,
-        rules=replace(RULES, min_evaluation_distance=copies.min_distance),
+        rules=run_rules(min_evaluation_distance=copies.min_distance),
     )
     assert result.reasons.to_pylist() == ["evaluation_overlap", None]
 

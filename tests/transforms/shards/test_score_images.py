@@ -19,8 +19,9 @@ from alignset.transforms.shards.shard_files import Spool
 from alignset.transforms.workers.threads import Results
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, good_files
+from tests.support.rules import run_rules
 
-RULE = {"min_side": 100, "max_aspect": 3.0}
+RULES = run_rules(min_image_side=100)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def scores_of(
         "detail": [None] * len(bodies),
     }
     places = [spool.put(body) for body in bodies]
-    with ImageScores(model, spool, **RULE) as scores:
+    with ImageScores(model, spool, RULES) as scores:
         for first in range(0, len(bodies), at_once):
             scores.add(range(first, min(first + at_once, len(bodies))), columns, places)
         found = scores.finish(columns, told.append)

@@ -8,17 +8,17 @@ import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.record_files import decode_record
 from alignset.transforms.columns.records import KEPT, Record, key_hashes
 from alignset.transforms.images.examine import examine
-from alignset.transforms.shards.measure_images import ImageRules, Measured
+from alignset.transforms.shards.measure_images import Measured
 from alignset.transforms.shards.shard_examples import LEAST_EXAMPLES, choose_rows, write_record
 from alignset.transforms.shards.shard_files import Spool
 from alignset.transforms.shards.shard_record import ShardPairs, word_counts
 from tests.support.picture_files import encoded, photograph
+from tests.support.rules import run_rules
 
-RULES = ImageRules(min_side=50, max_aspect=3.0, min_evaluation_distance=1.0, max_unsafe_score=0.5)
+RULES = run_rules(min_image_side=50, max_unsafe_score=1.0)
 ROWS = 60
 
 
@@ -50,7 +50,7 @@ def made(spool: Spool, reason_of=lambda row: None, bodies=None) -> ShardPairs:
 
 
 def by_size(row: int) -> str | None:
-    return r.TOO_SMALL if 41 + row <= 50 else None
+    return "too_small" if 41 + row <= 50 else None
 
 
 def write(pairs: ShardPairs, spool: Spool, folder: Path, thumbnails: int) -> tuple[Record, bytes]:
@@ -61,16 +61,16 @@ def write(pairs: ShardPairs, spool: Spool, folder: Path, thumbnails: int) -> tup
 
 def test_the_kept_and_each_reason_by_their_hashes(spool: Spool):
     pairs = made(spool, by_size)
-    lists = choose_rows(pairs, RULES, word_counts(pairs.captions), 4)
+    lists = choose_rows(pairs, RULES, pairs.rows(word_counts(pairs.captions)), 4)
     hashes = key_hashes(pairs.keys)
-    for outcome, rows, count in ((KEPT, range(10, ROWS), 8), (r.TOO_SMALL, range(10), 4)):
+    for outcome, rows, count in ((KEPT, range(10, ROWS), 8), ("too_small", range(10), 4)):
         chosen = {row for row, names in lists.items() if outcome in names}
         assert chosen == set(sorted(rows, key=lambda row: hashes[row])[:count])
 
 
 def test_the_nearest_on_either_side_of_a_threshold(spool: Spool):
     pairs = made(spool, by_size)
-    lists = choose_rows(pairs, RULES, word_counts(pairs.captions), 4)
+    lists = choose_rows(pairs, RULES, pairs.rows(word_counts(pairs.captions)), 4)
     near = {row for row, names in lists.items() if "near:min_image_side" in names}
     assert near == {8, 9, 10, 11}  # 49 and 50 px were dropped, 51 and 52 are kept
 
@@ -80,7 +80,7 @@ def test_thumbnails_are_small_jpegs_behind_one_another(spool: Spool, tmp_path: P
     assert record.pairs == ROWS
     assert {name: sum(n.values()) for name, n in record.outcomes.items()} == {
         KEPT: 50,
-        r.TOO_SMALL: 10,
+        "too_small": 10,
     }
     end = 0
     for example in record.examples:
@@ -98,7 +98,7 @@ def test_none_are_made_where_none_are_wanted(spool: Spool, tmp_path: Path):
     record, pictures = write(made(spool, by_size), spool, tmp_path, 0)
     assert pictures == b""
     assert all(example.picture is None for example in record.examples)
-    assert sum(r.TOO_SMALL in example.lists for example in record.examples) == LEAST_EXAMPLES
+    assert sum("too_small" in example.lists for example in record.examples) == LEAST_EXAMPLES
 
 
 def test_what_is_kept_out_of_sets_has_no_picture(spool: Spool, tmp_path: Path):
@@ -107,12 +107,12 @@ def test_what_is_kept_out_of_sets_has_no_picture(spool: Spool, tmp_path: Path):
     assert pictures == b""
 
 
-def test_the_joint_histogram_keeps_what_the_run_kept(spool: Spool, tmp_path: Path):
+def test_by_each_rule_alone_the_record_keeps_what_the_run_kept(spool: Spool, tmp_path: Path):
     record, _ = write(made(spool, by_size), spool, tmp_path, 0)
-    side, bins = record.joint.axes[0], record.joint.bins()[0]
-    passing = bins > side.edges.index(RULES.min_side)
-    assert int(np.array(record.joint.counts)[passing].sum()) == 50
-    assert sum(record.joint.counts) == ROWS
+    own = record.axes[0].edges.index(50)
+    kept = sum(n for place, n in record.alone["min_image_side"].items() if int(place) > own)
+    assert kept == 50
+    assert sum(record.alone["min_image_side"].values()) == record.sample.rows == ROWS
 
 
 def test_one_that_cannot_be_decoded_after_all_is_shown_without_a_picture(
@@ -139,5 +139,5 @@ def test_texts_and_urls_are_cut(spool: Spool, tmp_path: Path):
     )
     record, _ = write(long, spool, tmp_path, 4)
     (example,) = record.examples
-    assert (len(example.url), len(example.caption), example.words) == (500, 300, 500_000)
+    assert (len(example.url), len(example.caption), example.values["words"]) == (500, 300, 500_000)
     assert len((tmp_path / "record.json").read_bytes()) < 4_000

@@ -10,7 +10,6 @@ from alignset.transforms.images import resize
 from alignset.transforms.images.resize import ResizeSettings
 from alignset.transforms.shards import measure_images, shard_examples
 from alignset.transforms.shards.build_shard import ShardSettings
-from alignset.transforms.shards.measure_images import ImageRules
 from alignset.transforms.shards.suspect_images import (
     BYTES_AT_ONCE,
     IMAGES_AT_ONCE,
@@ -18,6 +17,7 @@ from alignset.transforms.shards.suspect_images import (
     tried,
 )
 from tests.support.picture_files import encoded, photograph
+from tests.support.rules import run_rules
 
 
 class Trial:
@@ -70,7 +70,7 @@ def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tm
     spy(resize, "_resizer")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    rules = ImageRules(min_side=90, max_aspect=3.0, min_evaluation_distance=1.0)
+    rules = run_rules(min_image_side=90, max_unsafe_score=1.0)
     how = FetchSettings(), ResizeSettings(resize_mode="border")
     settings = ShardSettings(rules, *how, thumbnails=8)
     bodies = [encoded(photograph(1), "JPEG"), encoded(photograph(2), "GIF"), b"<html>", b""]

@@ -258,6 +258,7 @@ def test_an_upload_that_is_cut_off_is_never_seen(faulty: tuple[FaultyProxy, Stor
     assert read(path) == BIG
 
 
+@pytest.mark.slow
 def test_a_read_that_is_cut_off_goes_on(faulty: tuple[FaultyProxy, Store]):
     proxy, store = faulty
     path = f"{store.root}/read"

@@ -21,12 +21,12 @@ def members(tar: bytes) -> list[Member]:
     return list(tar_members(io.BytesIO(tar)))
 
 
-def by_tarfile(tar: bytes) -> Iterator[Member]:
+def by_tarfile(tar: bytes) -> Iterator[tuple[str, int, int, bool]]:
     with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as opened:
         for member in opened:
             if not member.isdir():
                 plain = member.isfile() and not member.issparse()
-                yield Member(member.name, member.offset_data, member.size, plain)
+                yield member.name, member.offset_data, member.size, plain
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_same_members_as_pythons(tar_format: int, seed: int):
             if member.isreg() and member.name != "d/":
                 member.size = random.choice([0, 1, 511, 512, 513, 5000])
             tar.addfile(member, io.BytesIO(bytes(member.size)))
-    assert members(made.getvalue()) == list(by_tarfile(made.getvalue()))
+    assert [m[:4] for m in members(made.getvalue())] == list(by_tarfile(made.getvalue()))
 
 
 @pytest.mark.parametrize("name", HOSTILE)

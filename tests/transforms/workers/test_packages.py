@@ -56,6 +56,7 @@ def test_another_worker_ends_with_one_line():
     assert "requirements/base.txt" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_other_sources_are_another_project(tmp_path: Path):
     for room in ("alignset", "pipeline", "transforms"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))

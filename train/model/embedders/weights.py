@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 
 from alignset.train.model.embedder import Embeddings
@@ -37,11 +36,3 @@ def tokenizer_text(tokenizer: Any) -> str:
     if backend is not None:
         return str(backend.to_str())
     return json.dumps([type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())])
-
-
-def in_parts(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    return (items[first : first + size] for first in range(0, len(items), size))
-
-
-def stacked(parts: list[Embeddings], width: int) -> Embeddings:
-    return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)

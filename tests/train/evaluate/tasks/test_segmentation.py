@@ -1,4 +1,4 @@
-"""The task as a user runs it, on coloured halves; test_stand_in.py has real cut-outs."""
+"""The task as a user runs it, on coloured halves."""
 
 from pathlib import Path
 

@@ -1,0 +1,131 @@
+"""`curate`: the command `alignset curate` as a function."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from alignset.pipeline.command_line import plain_reason, was_interrupted
+from alignset.pipeline.errors import FailedRunError, TooLittleKeptError, UsageError
+from alignset.pipeline.options import GROUPS, make_command, read_flags
+from alignset.pipeline.runs.worker_environment import worker_environment
+
+if TYPE_CHECKING:
+    from alignset.dataset import Dataset
+
+Path = str | os.PathLike[str]
+Value = Path | float | bool | Iterable[Path] | Mapping[str, Path] | None
+
+_SETTINGS = {field.name: field for kind in GROUPS.values() for field in dataclasses.fields(kind)}
+# A run sets Beam's options of file systems and patches for its whole process.
+_ONE_AT_A_TIME = Lock()
+
+
+def curate(**flags: Value) -> Dataset:
+    """Makes a dataset, or resumes a call that was interrupted: the same arguments, the same bytes.
+
+    Each flag of `alignset curate` is an argument, Beam's too. A list or a dict stands for the text
+    with commas: input=["a.parquet", "b.parquet"], eval_images={"imagenet": "val/"}. An argument
+    that is None is as good as not given. Progress goes to standard error, or in a notebook below
+    the cell; quiet=True leaves it out. Calls in several threads run one after another.
+
+    Raises:
+      UsageError: an argument is unknown, missing or wrong; says what to do.
+      TooLittleKeptError: the dataset is there, and holds almost nothing; says why.
+      FailedRunError: the run failed; the same call resumes it.
+      KeyboardInterrupt: it was interrupted; the same call resumes it.
+    """
+    words = command_words(flags)
+    with _ONE_AT_A_TIME, worker_environment(words):
+        output = _run(words)
+    from alignset.dataset import Dataset  # with Arrow
+
+    return Dataset(output)
+
+
+def _run(words: list[str]) -> str:
+    """Runs the command; returns the folder that it wrote."""
+    command = make_command(read_flags(words, "alignset.curate"))
+    _check_ends_here(command.beam.get_all_options())
+    from alignset.pipeline.run import run  # with Beam, which takes a second
+    from alignset.pipeline.runs.worker_logs import plain_logs
+
+    try:
+        with plain_logs():
+            run(command, show=lambda text: None)  # what is returned has it
+    except (UsageError, TooLittleKeptError):
+        raise
+    except Exception as error:
+        if was_interrupted(error):
+            raise KeyboardInterrupt("stopped; the same call resumes it") from error
+        raise FailedRunError(f"{plain_reason(error)} (the same call tries again)") from error
+    return command.job.output
+
+
+def _check_ends_here(options: Mapping[str, Any]) -> None:
+    for name in ("dry_run", "template_location"):
+        if options.get(name):
+            raise UsageError(f"{name} makes no dataset: give --{name} to `alignset curate`")
+
+
+def command_words(flags: Mapping[str, Value]) -> list[str]:
+    """The command line that arguments stand for.
+
+    Raises:
+      UsageError: a value cannot be a flag's.
+    """
+    if "help" in flags:
+        raise UsageError("unknown flag 'help'; help(alignset.curate) lists all")
+    return [word for name, value in flags.items() for word in _words(name, value)]
+
+
+def _words(name: str, value: Value) -> list[str]:
+    """The words of one flag; none where it is as good as not given."""
+    setting = _SETTINGS.get(name)
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        if setting is None or setting.type is not bool:  # such as retry_failed, or one of Beam's
+            return [f"--{name}"] if value else []
+        return [f"--{name}={str(value).lower()}"]
+    if isinstance(value, Mapping):
+        items = [f"{key}={_text(name, item)}" for key, item in value.items()]
+    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        items = [_text(name, item) for item in value]
+    else:
+        return [f"--{name}={_text(name, value)}"]
+    if setting is None:  # Beam takes a word for each
+        return [f"--{name}={item}" for item in items]
+    for item in items:
+        if "," in item:
+            raise UsageError(f"{name}: {item!r} has a comma, which separates items")
+    return [f"--{name}={','.join(items)}"]
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str | Real):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    raise UsageError(f"{name}: expected a text, a path or a number; got {value!r}")
+
+
+def _describe() -> None:
+    """Gives `curate` the signature and the docstring that name each flag, for notebooks."""
+    named = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter(name, named, default=setting.default, annotation=setting.type)
+        for name, setting in _SETTINGS.items()
+    ]
+    beam = inspect.Parameter("beam_options", inspect.Parameter.VAR_KEYWORD)
+    curate.__signature__ = inspect.Signature([*parameters, beam])  # type: ignore[attr-defined]
+    lines = [f"  {name}: {setting.metadata['help']}" for name, setting in _SETTINGS.items()]
+    curate.__doc__ = "\n".join([inspect.cleandoc(curate.__doc__ or ""), "", "Args:", *lines])
+
+
+_describe()

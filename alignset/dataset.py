@@ -1,0 +1,171 @@
+"""A dataset as `curate` leaves it, for Python: its files, counts, tables and samples."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignset.pipeline.datasets.set_files import find_set
+from alignset.pipeline.datasets.shortfalls import summary_lines
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.documents import Funnel, Step
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.tar_members import tar_members
+
+
+class Paths(NamedTuple):
+    """Where the files of a dataset are, each list in the order of their names.
+
+    Fields:
+      shards: the tars to train on. tables: the Parquet file beside each, or without images those
+        of `pairs/`.
+      holdout_shards, holdout_tables: the same of what is held out.
+      rejected: the Parquet files of dropped pairs.
+      report: the page, written at a run's end.
+    """
+
+    shards: list[str]
+    tables: list[str]
+    holdout_shards: list[str]
+    holdout_tables: list[str]
+    rejected: list[str]
+    report: str
+
+
+class Sample(NamedTuple):
+    """A kept pair with its image.
+
+    Fields:
+      image: the bytes of its file. record: what the shard's JSON has of it, such as `url`.
+    """
+
+    key: str
+    image: bytes
+    caption: str
+    record: dict[str, Any]
+
+
+class Dataset:
+    """A dataset, in a folder of this machine or of an object store.
+
+    Args:
+      path: the `output` that it was made with. Of a run that is under way, the finished shards are
+        here.
+
+    Raises:
+      UsageError: there is no dataset.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        files = find_set(os.fspath(path))
+        self.path = files.out
+        self._funnel = files.funnel
+        finished = {path.removesuffix(".parquet") for path in files.kept}
+        shards = [f"{stem}.tar" for stem in files.tars.keys() & finished]
+        self.paths = Paths(
+            _of_side(shards),
+            _of_side(files.kept),
+            _of_side(shards, holdout=True),
+            _of_side(files.kept, holdout=True),
+            sorted(files.rejected),
+            f"{self.path}/report.html",
+        )
+
+    @property
+    def funnel(self) -> Funnel:
+        """`funnel.json`: the counts of the run, docs/shard_format.md has its fields.
+
+        Raises:
+          UsageError: the run has not ended, or another version of alignset made the dataset.
+        """
+        if self._funnel is None:
+            raise UsageError(f"{self.path} has no funnel.json of this version of alignset")
+        return self._funnel
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps in order: the pairs that each has seen, kept, and dropped for each reason."""
+        return self.funnel.steps
+
+    @cached_property
+    def dropped(self) -> dict[str, int]:
+        """How many pairs were dropped for each reason that dropped some."""
+        return {reason: n for step in self.steps for reason, n in step.dropped.items() if n}
+
+    def __len__(self) -> int:
+        """How many pairs are kept, with those that are held out."""
+        return self.funnel.pairs
+
+    def kept(self, columns: Sequence[str] | None = None, *, holdout: bool = False) -> pa.Table:
+        """The kept pairs, a row each.
+
+        Args:
+          columns: those to read; all of them where none are named.
+          holdout: read the pairs that are held out, and not those to train on.
+        """
+        return _read(self.paths.holdout_tables if holdout else self.paths.tables, columns)
+
+    def rejected(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The dropped pairs, a row each, with `step`, `reason` and `detail`.
+
+        Args:
+          columns: those to read; all of them where none are named.
+        """
+        return _read(self.paths.rejected, columns)
+
+    def samples(self, *, holdout: bool = False) -> Iterator[Sample]:
+        """The kept pairs with their images, shard by shard in the order of their keys."""
+        for path in self.paths.holdout_shards if holdout else self.paths.shards:
+            yield from _samples(path)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.path!r})"
+
+    def __str__(self) -> str:
+        if self._funnel is None:
+            return f"{self.path}: {counted(len(self.paths.tables), 'finished shard')}"
+        return "\n".join(
+            [f"{self.path}: {counted(len(self), 'pair')}", *summary_lines(self.funnel)]
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _of_side(paths: Iterable[str], *, holdout: bool = False) -> list[str]:
+    """The files of what is held out, or those to train on."""
+    return sorted(path for path in paths if (Path(path).parent.name == "holdout") == holdout)
+
+
+def _read(paths: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
+    tables = []
+    for path in paths:
+        with open_to_read(path) as source:
+            tables.append(pq.ParquetFile(source).read(columns=columns and [*columns]))
+    return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+
+
+def _samples(path: str) -> Iterator[Sample]:
+    with open_to_read(path) as source:
+        for key, members in groupby(tar_members(source), lambda member: _key_of(member.name)):
+            files = {}
+            for member in members:
+                source.seek(member.at)
+                files[member.name.removeprefix(f"{key}.")] = source.read(member.size)
+            caption, record = files.pop("txt").decode(), json.loads(files.pop("json"))
+            (image,) = files.values()
+            yield Sample(key, image, caption, record)
+
+
+def _key_of(name: str) -> str:
+    return name.partition(".")[0]

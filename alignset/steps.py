@@ -1,0 +1,267 @@
+"""The steps of the recipe for pipelines of others: each takes and gives a PCollection."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import shutil
+import uuid
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path as LocalPath
+
+import apache_beam as beam
+import pyarrow as pa
+
+from alignset.curation import Path, Value, command_words
+from alignset.pipeline.curate import Places, judge_texts, plan_shards
+from alignset.pipeline.curate_images import evaluation_index, write_shards
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_blocklists import find_blocklists
+from alignset.pipeline.inputs.find_evaluation import find_evaluation
+from alignset.pipeline.inputs.find_inputs import find_vocabulary
+from alignset.pipeline.inputs.unsafe_model import find_unsafe_model
+from alignset.pipeline.needless_flags import is_of_images
+from alignset.pipeline.options import Command, make_command, read_flags
+from alignset.pipeline.rules import Rules
+from alignset.pipeline.runs.engine import everywhere
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.transforms.columns.batches import BatchCoder
+from alignset.transforms.decontamination.compare_images import CompareImages
+from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.storage.blocks import BUCKET, Blocks, unpack
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.object_stores import remove_objects
+from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.fencing import Fence
+
+
+def _names(settings: type) -> set[str]:
+    return {setting.name for setting in dataclasses.fields(settings)}
+
+
+_BLOCKING = {"blocklist", "forget_blocked"}
+_OF_TEXTS = {n for n in _names(Rules) if not is_of_images(n)} | {"vocabulary", *_BLOCKING}
+_OF_COPIES = {"overlap_measure", "overlap_model", "overlap_search", "min_evaluation_distance"}
+_OF_IMAGES = (
+    {name for name in _names(Rules) if is_of_images(name)}
+    | {"unsafe_model", "thumbnails", "samples_per_shard", "holdout", "eval_images", *_BLOCKING}
+    | (_names(OverlapSettings) - {"decontaminate_only"})
+    | _names(FetchSettings)
+    | _names(ResizeSettings)
+)
+
+
+class FilterTexts(beam.PTransform):
+    """Judges pairs by their texts and by counts over the whole collection; drops what the rules
+    drop, and writes it down with its reason to OUTPUT/rejected/text-*.parquet.
+
+    Input: batches with `url` and `caption`, of a size that a worker holds; and where it is known
+    `malformed` (why a pair cannot be used), `page_url`, `source_license`, `source_opted_out`.
+    Outputs: `kept`, batches with `key` (uint64), `url`, `caption` and these; `counts`, a `Counts`
+    of each batch. Equal batches in any order give the same files.
+
+    Args:
+      output: a folder, of a store where workers share no disk; its `rejected/` must be empty.
+      buckets: a power of two; one for every 2 million pairs.
+      flags: those of `alignset curate` that concern texts.
+
+    Raises:
+      UsageError: a flag is wrong, or the folder is not empty.
+    """
+
+    def __init__(self, output: Path, *, buckets: int = 64, **flags: Value) -> None:
+        super().__init__()
+        self._command = _command("FilterTexts", _OF_TEXTS, flags, output, text_only=True)
+        self._buckets = buckets
+        self._vocabulary = find_vocabulary(self._command.job.vocabulary)
+        self._places = _places(self._command, "rejected")
+
+    def expand(self, pairs: beam.PCollection) -> dict[str, beam.PCollection]:
+        job = dataclasses.replace(self._command.job, text_only=False)
+        command = dataclasses.replace(self._command, job=job)
+        places = _begun(self._places)
+        numbered = _numbered(pairs)
+        spread = numbered | "SpreadBatches" >> beam.Reshuffle()
+        judged, _, _ = judge_texts(
+            numbered, spread, _only, command, places, self._buckets, self._vocabulary
+        )
+        judged["counts"] | "Ended" >> _RemoveWork(places.work.path)
+        unpack_each = beam.MapTuple(_unpacked).with_output_types(pa.RecordBatch)
+        return {"kept": judged["kept"] | "Unpack" >> unpack_each, "counts": judged["counts"]}
+
+
+class FetchImages(beam.PTransform):
+    """Fetches images, judges them, and writes shards to OUTPUT/shards, as `alignset curate` does;
+    what is dropped goes to OUTPUT/rejected.
+
+    Input: batches as `FilterTexts` gives them.
+    Output: the `ShardStats` of each shard.
+
+    Args:
+      output: a folder, of a store where workers share no disk; its `shards/` must be empty.
+      flags: those of `alignset curate` that concern images.
+
+    Raises:
+      UsageError: a flag is wrong, or the folder is not empty.
+    """
+
+    def __init__(self, output: Path, **flags: Value) -> None:
+        super().__init__()
+        self._command = _command("FetchImages", _OF_IMAGES, flags, output)
+        job, rules = self._command.job, self._command.rules
+        self._evaluation = find_evaluation(job.eval_images, self._command.overlap)
+        self._unsafe_model = find_unsafe_model(job, rules)
+        self._places = _places(self._command, "shards")
+
+    def expand(self, kept: beam.PCollection) -> beam.PCollection:
+        pipeline = kept.pipeline
+        command = dataclasses.replace(self._command, beam=pipeline.options)
+        places = _begun(self._places)
+        batches = kept | "Checked" >> beam.FlatMap(_bucket).with_output_types(BUCKET)
+        counts = batches | "Count" >> beam.MapTuple(lambda _, rows: Counts(kept=len(rows)))
+        judged = {"kept": batches, "counts": counts}
+        planned = plan_shards(pipeline, judged, command.job, places)
+        numbers = planned | "Numbers" >> beam.FlatMap(sorted)
+        evaluation = self._evaluation.on_workers(everywhere)
+        stats, _ = write_shards(numbers, evaluation, command, places, self._unsafe_model)
+        stats | "Ended" >> _RemoveWork(places.work.path)
+        return stats
+
+
+class FindCopies(beam.PTransform):
+    """Finds the evaluation image that each image is nearest to, and whether it is a copy of it.
+
+    Input: (key, bytes of an image file). Output: (key, `NearestImage`).
+
+    Args:
+      eval_images: {NAME: PATH}, folders, shards or Parquet files. eval_index: a folder in which
+        the index of these images is kept for later pipelines.
+      flags: `overlap_measure`, `overlap_model`, `overlap_search`, `min_evaluation_distance`.
+
+    Raises:
+      UsageError: a flag is wrong, or there are no such images.
+    """
+
+    def __init__(self, eval_images: Mapping[str, Path], eval_index: Path, **flags: Value) -> None:
+        super().__init__()
+        fixed = {"eval_images": eval_images, "eval_index": eval_index}
+        self._command = _command("FindCopies", _OF_COPIES, flags, eval_index, **fixed)
+        self._evaluation = find_evaluation(self._command.job.eval_images, self._command.overlap)
+
+    def expand(self, images: beam.PCollection) -> beam.PCollection:
+        places = _begun(_places(self._command))
+        evaluation = self._evaluation.on_workers(everywhere)
+        index = evaluation_index(images.pipeline, evaluation, self._command, places)
+        index["sets"] | "Ended" >> _RemoveWork(places.work.path)
+        measure, rules = measure_of(self._command.overlap), self._command.rules
+        return images | CompareImages(measure, index["place"], rules.min_evaluation_distance)
+
+
+def _command(
+    step: str,
+    allowed: Collection[str],
+    flags: Mapping[str, Value],
+    output: Path,
+    **fixed: Value,
+) -> Command:
+    """The command that a step is a part of, checked."""
+    for name in flags.keys() - allowed:
+        near = difflib.get_close_matches(name, allowed, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(allowed))}"
+        raise UsageError(f"{step} takes no {name!r}; {hint}")
+    words = command_words({"input": "a PCollection", "output": output, **fixed, **flags})
+    return make_command(read_flags(words, step))
+
+
+def _places(command: Command, folder: str = "") -> Places:
+    out = everywhere(command.job.output.rstrip("/"))
+    if folder and match(f"{out}/{folder}"):
+        raise UsageError(f"{out}/{folder} is not empty; give another output")
+    token = uuid.uuid4().hex[:12]
+    work = WorkFolder(f"{out}/_temporary/{token}")
+    rules = command.rules
+    blocklists = find_blocklists(
+        command.job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
+    )
+    return Places(out, work, Blocks(), Fence(work.start, token), blocklists)
+
+
+def _begun(places: Places) -> Places:
+    """Makes the work folder, and lets workers write there."""
+    if is_local(places.work.path):
+        LocalPath(places.work.path).mkdir(parents=True, exist_ok=True)
+    places.fence.take()
+    moved = places.blocklists.moved(places.work.blocklists)
+    return dataclasses.replace(places, blocklists=moved)
+
+
+def _numbered(batches: beam.PCollection) -> beam.PCollection:
+    """(number, batch), by the order of the digests of their contents, and so the same for the same
+    batches in any order."""
+    by_digest = batches | "Digest" >> beam.Map(_digest).with_output_types(
+        beam.typehints.Tuple[str, pa.RecordBatch]
+    )
+    named = by_digest | "Equal" >> beam.GroupByKey() | "Name" >> beam.FlatMapTuple(_named)
+    named.element_type = beam.typehints.Tuple[str, pa.RecordBatch]
+    names = named | "Names" >> beam.Keys() | "AllNames" >> beam.combiners.ToList()
+    order = beam.pvalue.AsSingleton(names | "Order" >> beam.Map(sorted))
+    return named | "Number" >> beam.Map(_number, order).with_output_types(BUCKET)
+
+
+def _digest(batch: pa.RecordBatch) -> tuple[str, pa.RecordBatch]:
+    return hashlib.sha256(BatchCoder().encode(batch)).hexdigest(), batch
+
+
+def _named(digest: str, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    for place, batch in enumerate(batches):
+        yield f"{digest}-{place:09d}", batch
+
+
+def _number(named: tuple[str, pa.RecordBatch], order: list[str]) -> tuple[int, pa.RecordBatch]:
+    return bisect_left(order, named[0]), named[1]
+
+
+def _only(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    yield batch
+
+
+def _unpacked(_: int, block: pa.RecordBatch) -> pa.RecordBatch:
+    return unpack(block)
+
+
+def _bucket(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    for name in ("key", "url", "caption"):
+        if name not in batch.schema.names:
+            raise ValueError(f"FetchImages takes batches of FilterTexts; one has no column {name}")
+    if len(batch):
+        yield 0, batch
+
+
+class _RemoveWork(beam.PTransform):
+    """Takes a work folder away once all of a collection is there."""
+
+    def __init__(self, work: str) -> None:
+        super().__init__()
+        self._work = work
+
+    def expand(self, done: beam.PCollection) -> beam.PCollection:
+        work = self._work
+        return (
+            done | beam.combiners.Count.Globally() | "Remove" >> beam.Map(lambda _: _remove(work))
+        )
+
+
+def _remove(work: str) -> None:
+    if not is_local(work):
+        remove_objects([path for path, _ in match(f"{work}/")])
+        return
+    shutil.rmtree(work, ignore_errors=True)
+    with suppress(OSError):  # another step's is there
+        LocalPath(work).parent.rmdir()

@@ -1,0 +1,168 @@
+"""The commands that make a set again, from its manifest."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from msgspec import UnsetType
+
+from alignset.pipeline.job import Job
+from alignset.pipeline.rules import REPORTED, Rules
+from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
+from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.catalogue import OPEN
+
+_NAMED_FILES = 3  # of the input
+_LINE = 90  # characters
+# Flags of what a set was made of, which are not those of the set.
+_OF_ANOTHER_INPUT = ("input_format", "url_column", "text_column", "base_url", "also_rejected")
+_USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
+
+
+def commands(manifest: Manifest) -> list[str]:
+    """The command that made a set, those that fetched again, and takedowns, for a shell.
+
+    Each flag that decides what is kept is there if it was not the default. Files are named without
+    the machine's folders. How fast was fetched, and with how many attempts, no manifest tells.
+    """
+    made, retries = ["alignset curate", *_flags(manifest)], manifest.retries or []
+    again = [
+        [*_with_lists(made, retry.blocklists), f"--retry_failed={','.join(retry.details)}"]
+        for retry in retries
+    ]
+    takedowns = [
+        ["alignset takedown OUT", *_with_lists([], taken.lists)]
+        + ["--forget_blocked"] * taken.forgotten
+        for taken in manifest.takedowns or []
+    ]
+    return [_on_lines(words) for words in (made, *again, *takedowns)]
+
+
+def _with_lists(words: Sequence[str], lists: list[NamedList] | UnsetType) -> list[str]:
+    """A command with these blocklists in place of others."""
+    others = [word for word in words if not word.startswith("--blocklist=")]
+    return [*others, _flag("blocklist", ",".join(of.name for of in lists))] if lists else others
+
+
+def _on_lines(words: Sequence[str]) -> str:
+    """A command on as many lines as it needs."""
+    lines, line = [], ""
+    for word in words:
+        if line and len(line) + len(word) > _LINE:
+            lines.append(f"{line} \\")
+            line = f"  {word}"
+        else:
+            line = f"{line} {word}" if line else word
+    return "\n".join([*lines, line])
+
+
+def _flags(manifest: Manifest) -> Iterator[str]:
+    names = sorted({Path(file.path).name for file in manifest.input})
+    more = [f"AND_{len(names) - _NAMED_FILES}_MORE"] if len(names) > _NAMED_FILES else []
+    yield _flag("input", ",".join([*names[:_NAMED_FILES], *more]))
+    yield "--output=OUT"
+    opened = _is_open(manifest)
+    rules = _rules(manifest)
+    if opened:
+        rules = {name: value for name, value in rules.items() if name not in OPEN}
+    yield from _settings(manifest, manifest.job, rules)
+    yield from _files_of_rules(manifest, opened)
+
+
+def flags_on_set(run: RunDescription) -> list[str]:
+    """The flags that give a set's own rules to a run that has the set as its input; all but that,
+    the output, and the vocabulary, which is the set's own.
+
+    Files are named without the machine's folders: whoever runs it gives their paths.
+    """
+    job = {name: value for name, value in run.job.items() if name not in _OF_ANOTHER_INPUT}
+    rules = {name: value for name, value in _rules(run).items() if name != "vocabulary_size"}
+    return [*_settings(run, job, rules), *_files_of_rules(run, False)]
+
+
+def _settings(run: RunDescription, *changed: Mapping[str, Any]) -> Iterator[str]:
+    job, rules = changed
+    for kind, values in (
+        (Job, job),
+        (Rules, rules),
+        (ResizeSettings, run.resize),
+        (FetchSettings, run.fetch),
+    ):
+        yield from _changed(kind, values)
+
+
+def _rules(manifest: RunDescription) -> dict[str, Any]:
+    """The rules that a flag gave: not a distance that is the measure's own."""
+    rules, overlap = dict(manifest.rules), manifest.overlap
+    own = MIN_DISTANCES.get(str(overlap.get("measure"))) if overlap else None
+    if not overlap or rules.get("min_evaluation_distance") == own:
+        rules.pop("min_evaluation_distance", None)
+    return rules
+
+
+def _is_open(manifest: RunDescription) -> bool:
+    rules, fetch = manifest.rules, manifest.fetch
+    opened = all(rules.get(name, value) == value for name, value in OPEN.items())
+    opened = opened and bool(manifest.overlap)
+    return opened and all(fetch.get(name) == value for name, value in REPORTED.items())
+
+
+def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
+    """The flags whose values are not the defaults."""
+    for setting in fields(kind):
+        value = values.get(setting.name, setting.default)
+        if value != setting.default:
+            yield f"--{setting.name}" if value is True else _flag(setting.name, str(value))
+
+
+def _custom(manifest: RunDescription) -> Iterator[str]:
+    """The files with rules of users, and their flags."""
+    files = manifest.rule_files or []
+    if files:
+        yield _flag("rules", ",".join(file.name for file in files))
+    for rule in (rule for file in files for rule in file.rules):
+        value = manifest.rules.get(str(rule["name"]), rule["default"])
+        if value != rule["default"]:
+            yield _flag(str(rule["name"]), str(value))
+
+
+def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
+    """What the manifest tells in its own way: a vocabulary, evaluation images, a classifier."""
+    yield from _custom(manifest)
+    if manifest.blocklists:
+        yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
+    if manifest.given_vocabulary:
+        yield _flag("vocabulary", Path(manifest.given_vocabulary.path).name)
+    if manifest.overlap:
+        if opened:
+            yield "--decontaminate_only"
+        yield from _changed(OverlapSettings, _overlap(manifest.overlap))
+        sets = {file.name: file.path for file in manifest.evaluation}
+        if sets:
+            named = (f"{name}={Path(path).parent.name or name}" for name, path in sets.items())
+            yield _flag("eval_images", ",".join(named))
+        elif index := manifest.overlap.get("index"):
+            yield _flag("eval_index", str(index))
+    score = manifest.rules.get("max_unsafe_score", 0)
+    if manifest.job.get("text_only") or not isinstance(score, int | float) or score >= 1:
+        return
+    model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""
+    if model != _USUAL_MODEL:
+        yield _flag("unsafe_model", model)
+
+
+def _overlap(overlap: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a measure, as flags have them."""
+    search = {"overlap_search": overlap["search"]} if "search" in overlap else {}
+    return {"overlap_measure": overlap.get("measure", "")} | search
+
+
+def _flag(name: str, value: str) -> str:
+    plain = "".join(c if c.isprintable() else "?" for c in value)
+    return f"--{name}={shlex.quote(plain)}" if plain else f"--{name}="

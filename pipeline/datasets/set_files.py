@@ -1,0 +1,102 @@
+"""What a set's folder holds, of a run that is under way too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.documents import Funnel, Manifest
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, TEXT_STEPS
+from alignset.transforms.storage.documents import readable_document
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.matching import match
+
+
+@dataclass(frozen=True)
+class SetFiles:
+    """The files of a set's finished shards, or of its kept texts, and of its dropped pairs.
+
+    Attributes:
+      kept: paths of the sidecars, or of `pairs/`.
+      rejected: paths of `rejected/`.
+      tars: the bytes of each tar, by its path without `.tar`.
+      funnel: None where the run has not ended, or another version wrote it.
+      evaluation: the files of evaluation images; none where the run has not ended.
+    """
+
+    out: str
+    kept: list[str]
+    rejected: list[str]
+    tars: dict[str, int]
+    funnel: Funnel | None
+    evaluation: list[EvaluationFile]
+
+    @property
+    def is_of_shards(self) -> bool:
+        return bool(self.kept) and Path(self.kept[0]).parent.name != "pairs"
+
+    def rejected_for(self, reason: str) -> list[str]:
+        """Those of `rejected/` that may hold a reason: of texts, of images, or any."""
+        planes = {"text-": TEXT_STEPS, "images-": IMAGE_STEPS, "holdout-": IMAGE_STEPS}
+        starts = tuple(
+            start
+            for start, steps in planes.items()
+            if any(reason in reasons for reasons in steps.values())
+        )
+        if not starts:
+            return self.rejected
+        others = tuple(planes.keys() - set(starts))
+        return [path for path in self.rejected if not Path(path).name.startswith(others)]
+
+
+def find_set(out: str) -> SetFiles:
+    """What is in a set's folder. Shards count where their `_stats.json` is there, which comes last.
+
+    Raises:
+      UsageError: there is no such folder, or it is none of a set.
+    """
+    out = out.rstrip("/") or out
+    if is_local(out) and not Path(out).is_dir():
+        raise UsageError(f"there is no folder {out!r}: give the --output of a run")
+    shards, pairs, rejected = (match(f"{out}/{name}") for name in ("shards", "pairs", "rejected"))
+    shards = [*shards, *match(f"{out}/holdout")]
+    if not shards and not pairs and not rejected:
+        raise UsageError(
+            f"{out!r} is no set, or its run has written nothing yet: it has no files in shards/, "
+            "pairs/ or rejected/; give the --output of a run"
+        )
+    finished = {
+        path.removesuffix("_stats.json") for path, _ in shards if path.endswith("_stats.json")
+    }
+    tables = [path for path, _ in shards if path.endswith(".parquet")]
+    kept = [path for path in tables if path.removesuffix(".parquet") in finished]
+    kept = kept or [path for path, _ in pairs if path.endswith(".parquet")]
+    manifest = readable_document(f"{out}/manifest.json", Manifest)
+    return SetFiles(
+        out,
+        in_order(kept),
+        in_order(
+            path
+            for path, _ in rejected
+            if path.endswith(".parquet") and _shard_of(out, path) in finished | {""}
+        ),
+        {path.removesuffix(".tar"): size for path, size in shards if path.endswith(".tar")},
+        readable_document(f"{out}/funnel.json", Funnel),
+        manifest.evaluation if manifest else [],
+    )
+
+
+def in_order(paths: Iterable[str]) -> list[str]:
+    """Files in the order of the hashes of their names, which is the same wherever the set lies."""
+    return sorted(paths, key=lambda path: hashlib.sha256(Path(path).name.encode()).digest())
+
+
+def _shard_of(out: str, rejected: str) -> str:
+    """The path, without its ending, of the shard whose rejects a file has; empty for texts'."""
+    kind, _, number = Path(rejected).stem.partition("-")
+    folder = {"images": "shards", "holdout": "holdout"}.get(kind, "")
+    return f"{out}/{folder}/{number}" if folder else ""

@@ -1,0 +1,282 @@
+"""What the shards of a set and the splits of its text plane recorded, added up: of a run that is
+under way too. No shard is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from alignset.pipeline.datasets.earlier_trials import trials_of_joint
+from alignset.transforms.columns.earlier_records import EarlierRecord, Joint, add_joints
+from alignset.transforms.columns.record_files import MOST_BYTES, RecordError, decode_record
+from alignset.transforms.columns.records import (
+    KEPT,
+    LONGEST_TEXT,
+    LONGEST_URL,
+    LONGEST_WORD,
+    RECORDS,
+    Axis,
+    Example,
+    Record,
+    Sample,
+    Top,
+    add_nested,
+    add_samples,
+    add_tops,
+    cut,
+)
+from alignset.transforms.rules.catalogue import LIMITS, OF_IMAGES, OF_TEXTS, limits
+from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
+from alignset.transforms.rules.trials import Trials, add_trials
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.matching import match
+
+MOST_KEPT, MOST_OF_A_REASON, MOST_NEAR = 96, 36, 12
+MOST_NAMES = 2_000  # of hosts and texts that are remembered, however many shards have others
+_AT_ONCE, _BYTES_AT_ONCE = 64, MOST_BYTES  # records that are in memory, or one
+_THREADS = 16  # since a store answers slowly
+_MOST_LISTS = 200  # a set has some 40; whoever wrote other records may have named more
+# So many outcomes, details of one, and ends of a host are told apart; the others count as OTHERS.
+_MOST_OUTCOMES, _MOST_DETAILS, _MOST_ENDS = 64, 1024, 128
+OTHERS = "(others)"
+NEAR = "near:"
+
+
+class Sum:
+    """Records added up, one after the other, in a bounded memory."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.whole = Record()
+        self._joint = Joint()
+        self._examples: dict[str, dict[str, Example]] = {}
+
+    def add(self, records: Sequence[Record], thresholds: dict[str, float]) -> None:
+        """Adds some."""
+        self.records += len(records)
+        parts = [self.whole, *records]
+        names = {name for part in parts for name in part.histograms}
+        axes = next((part.axes for part in parts if part.axes), [])
+        alike = [part for part in parts if part.axes in ([], axes)]  # what has others is left out
+        of_axes = {axis.name for part in parts for axis in part.axes}
+        self.whole = Record(
+            sum(part.pairs for part in parts),
+            _bounded(add_nested(part.outcomes for part in parts)),
+            {
+                name: _bounded(
+                    add_nested(
+                        part.histograms.get(name, {})
+                        for part in (alike if name in of_axes else parts)
+                    )
+                )
+                for name in sorted(names)
+            },
+            {
+                name: _added([part.tops.get(name, Top()) for part in parts])
+                for name in sorted({name for part in parts for name in part.tops})
+            },
+            bytes=sum(part.bytes for part in parts),
+            axes=axes,
+            alone=add_nested(part.alone for part in alike),
+            sample=add_samples(part.sample for part in alike),
+        )
+        joints = (part.joint for part in records if isinstance(part, EarlierRecord))
+        self._joint = add_joints([self._joint, *joints])
+        for record in records:
+            self._put(record.examples)
+        for name in self._examples:
+            self._trim(name, thresholds)
+
+    def end(self, limits: Sequence[Limit], rules: Mapping[str, float]) -> None:
+        """Adds what earlier records had in another form, by the thresholds of the run."""
+        if not self._joint.axes:
+            return
+        found, earlier = self._joint, trials_of_joint(self._joint, limits, rules)
+        if self.whole.axes in ([], found.axes):
+            whole = self.whole
+            own = Trials(whole.histograms, whole.alone, Sample())
+            total = add_trials([own, earlier])
+            sample = Sample() if whole.sample.rows else earlier.sample
+            self.whole = dataclasses.replace(
+                whole,
+                axes=found.axes,
+                histograms=total.histograms,
+                alone=total.alone,
+                sample=sample,
+            )
+
+    def _put(self, examples: Iterable[Example]) -> None:
+        for example in examples:
+            for name in example.lists:
+                if name.startswith(NEAR):
+                    name = f"{name} {example.reason or KEPT}"
+                if name in self._examples or len(self._examples) < _MOST_LISTS:
+                    own = self._examples.setdefault(name, {})
+                    own.setdefault(example.key, example)
+
+    def _trim(self, name: str, thresholds: dict[str, float]) -> None:
+        most = MOST_KEPT if name == KEPT else MOST_OF_A_REASON
+        examples = self._examples[name].values()
+        if name.startswith(NEAR):
+            rule, most = name.removeprefix(NEAR).partition(" ")[0], MOST_NEAR
+            threshold = thresholds.get(rule)
+            ordered = sorted(examples, key=lambda e: (distance_to(e, rule, threshold), e.hash))
+        else:
+            ordered = sorted(examples, key=lambda e: e.hash)
+        self._examples[name] = {example.key: example for example in ordered[:most]}
+
+    def axis(self, name: str) -> Axis | None:
+        """The bins of a measure; None where it was not recorded."""
+        return next((axis for axis in self.whole.axes if axis.name == name), None)
+
+    def examples(self) -> dict[str, list[Example]]:
+        """By list: an outcome, or `near:` with a rule, a space and an outcome."""
+        return {name: list(own.values()) for name, own in sorted(self._examples.items())}
+
+
+def _added(tops: Sequence[Top]) -> Top:
+    whole = add_tops(tops, MOST_NAMES)
+    counts = {name: _largest(ends, _MOST_ENDS) for name, ends in whole.counts.items()}
+    return Top(counts, whole.others)
+
+
+def _bounded(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Counts by two names, of both the most frequent alone where there are very many."""
+    kept = _largest({name: sum(of.values()) for name, of in counts.items()}, _MOST_OUTCOMES)
+    bounded = {name: _largest(of, _MOST_DETAILS) for name, of in counts.items() if name in kept}
+    if len(bounded) < len(counts):
+        bounded[OTHERS] = {"": kept[OTHERS]}
+    return bounded
+
+
+def _largest(counts: Mapping[str, int], most: int) -> dict[str, int]:
+    if len(counts) <= most:
+        return dict(counts)
+    names = sorted(counts, key=lambda name: (name == OTHERS, -counts[name], name))
+    listed = {name: counts[name] for name in sorted(names[: most - 1])}
+    return listed | {OTHERS: sum(counts[name] for name in names[most - 1 :])}
+
+
+def distance_to(example: Example, rule: str, threshold: float | None) -> float:
+    """How far a pair is from a rule's threshold, in the rule's unit; infinite where it is not
+    known."""
+    value = measured(example, rule)
+    if value is None or threshold is None:
+        return float("inf")
+    return abs(value - threshold)
+
+
+def measured(example: Example, rule: str) -> float | None:
+    """What a rule judges of a pair; None where that is not known."""
+    return example.values.get(LIMITS[rule].measure.axis) if rule in LIMITS else None
+
+
+@dataclass
+class SetRecords:
+    """What a set recorded.
+
+    Attributes:
+      texts, images: sums over the splits and the shards, of held out ones too.
+      broken: why records that cannot be read cannot.
+      fetched: pairs, and failed fetches, by the name of their shard's record.
+    """
+
+    texts: Sum = field(default_factory=Sum)
+    images: Sum = field(default_factory=Sum)
+    broken: list[str] = field(default_factory=list)
+    fetched: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def of(self, plane: str) -> Sum:
+        """Of the texts or the images."""
+        return self.texts if plane == TEXTS else self.images
+
+
+def read_records(out: str, thresholds: dict[str, float]) -> SetRecords:
+    """Reads all records of a set.
+
+    Args:
+      thresholds: by the names of their rules, to find the examples that are nearest.
+    """
+    files = [(path, size) for path, size in match(f"{out}/{RECORDS}") if path.endswith(".json")]
+    records = SetRecords()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for plane, kinds, entries in (
+            (TEXTS, ("text",), OF_TEXTS),
+            (IMAGES, ("images", "holdout"), OF_IMAGES),
+        ):
+            own = [(path, size) for path, size in files if Path(path).name.split("-")[0] in kinds]
+            for paths in in_parts(own):
+                read = zip(paths, pool.map(_read, paths), strict=True)
+                part = dict(_decoded(read, plane, records.broken))
+                total = records.of(plane)
+                total.add(list(part.values()), thresholds)
+                if plane == IMAGES:
+                    records.fetched |= {shard: _fetched(record) for shard, record in part.items()}
+            records.of(plane).end(limits(entries), thresholds)
+    return records
+
+
+def _fetched(record: Record) -> tuple[int, int]:
+    return record.pairs, sum(record.outcomes.get(FETCH_FAILED, {}).values())
+
+
+def _decoded(
+    read: Iterable[tuple[str, bytes | OSError]], plane: str, broken: list[str]
+) -> Iterator[tuple[str, Record]]:
+    """The records by their shards; of what is none, `broken` tells why."""
+    for path, encoded in read:
+        name, shard = Path(path).name, Path(path).stem
+        if isinstance(encoded, OSError):
+            broken.append(f"{name} cannot be opened: {encoded.strerror or type(encoded).__name__}")
+            continue
+        try:
+            record = decode_record(encoded, name)
+        except RecordError as error:
+            broken.append(str(error))
+            continue
+        yield shard, _named(record, shard)
+
+
+def _read(path: str) -> bytes | OSError:
+    """A record's bytes, or why there are none: a run removes some while it ends."""
+    try:
+        with open_to_read(path) as source:
+            return source.read(MOST_BYTES + 1)
+    except OSError as error:
+        return error
+
+
+def _named(record: Record, shard: str) -> Record:
+    """A record whose examples know their shard, and have no longer texts than are recorded."""
+    examples = [
+        msgspec.structs.replace(
+            example,
+            shard=shard,
+            caption=cut(example.caption, LONGEST_TEXT),
+            url=cut(example.url, LONGEST_URL),
+            near=cut(example.near, LONGEST_URL),
+            detail=cut(example.detail, LONGEST_WORD),
+            format=cut(example.format, LONGEST_WORD),
+        )
+        for example in record.examples
+    ]
+    return dataclasses.replace(record, examples=examples)
+
+
+def in_parts(files: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Files that are read together: a few dozen, or one that is large."""
+    part, total = list[str](), 0
+    for path, size in files:
+        if part and (len(part) >= _AT_ONCE or total + size > _BYTES_AT_ONCE):
+            yield part
+            part, total = [], 0
+        part.append(path)
+        total += min(size, MOST_BYTES)
+    if part:
+        yield part

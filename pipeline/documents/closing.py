@@ -1,0 +1,228 @@
+"""The closing documents of an output: funnel.json, the card and what goes with it, and last of all
+manifest.json."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from msgspec import UNSET, UnsetType
+
+from alignset.pipeline.datasets.fetch_report import failed_fetches, opt_outs
+from alignset.pipeline.datasets.funnel import check_funnel, funnel, whole_funnel
+from alignset.pipeline.datasets.history import carry_history, earlier_manifests
+from alignset.pipeline.datasets.sizes_and_days import fetch_days, look_into
+from alignset.pipeline.documents.card import dataset_card
+from alignset.pipeline.documents.croissant import croissant
+from alignset.pipeline.documents.datasheet import datasheet
+from alignset.pipeline.documents.funnel_svg import funnel_svg
+from alignset.pipeline.inputs.earlier_sets import EarlierSet
+from alignset.pipeline.report.page import write_report
+from alignset.pipeline.runs.documents import (
+    BrokenInput,
+    Connections,
+    Funnel,
+    Manifest,
+    RunDescription,
+    ShardEntry,
+    Step,
+)
+from alignset.pipeline.runs.run_folder import RunFolder
+from alignset.pipeline.runs.work_folder import (
+    ImageSummary,
+    PageSummary,
+    TextSummary,
+    WrittenShard,
+)
+from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
+from alignset.transforms.corpus.vocabulary_file import HASHING, NAME
+from alignset.transforms.rules.catalogue import TEXT_STEPS
+from alignset.transforms.shards.renumber_shards import renumber_shards
+from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
+from alignset.transforms.storage.broken_files import BrokenFiles
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.storage.files import move, write_atomically
+from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.packages import deciding, installed
+from alignset.transforms.workers.unexpected import tell_once
+
+LOG = logging.getLogger("alignset")
+
+
+def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
+    """Writes the closing documents, the manifest last; returns the funnel.
+
+    Args:
+      sets: the sets of ours that this one was made of.
+
+    Raises:
+      RuntimeError: the counts do not add up.
+    """
+    folder.check_lock()
+    text = folder.work.find_text()
+    assert text is not None, "the text plane has ended"
+    images = folder.work.find_images() or ImageSummary([], Counts(), {}, [], {})
+    text_only = bool(folder.description.job["text_only"])
+    steps = _checked_steps(text, None if text_only else images.counts)
+    pages = folder.work.find_pages()
+    manifest = _manifest(folder, text, images, steps[-1].kept)
+    closing = Funnel(
+        history=carry_history(folder.out, sets) or UNSET,
+        broken_input=_broken_input(text, folder.description),
+        pages=pages.counts if pages else UNSET,
+        fetch=replace(
+            failed_fetches(images.counts.seen, images.statuses, images.hosts),
+            connections=connections(images),
+        ),
+        opted_out=opt_outs(folder.description.fetch, images, *_of_pages(pages)),
+        pairs=steps[-1].kept,
+        steps=steps,
+        vocabulary=text.vocabulary,
+        near_duplicates=UNSET if text_only else images.near_duplicates,
+        images_per_text=text.images_per_text,
+        texts_per_image=text.texts_per_image,
+    )
+    return close(folder, manifest, closing)
+
+
+def _checked_steps(text: TextSummary, images: Counts | None) -> list[Step]:
+    """The steps of the funnel, which add up.
+
+    Args:
+      images: the counts of the image plane; None where there was none.
+    """
+    steps, kept = funnel(text.counts, TEXT_STEPS), text.counts.kept
+    check_funnel(steps, kept)
+    if text.rows_read != text.counts.seen:
+        raise RuntimeError(
+            f"the first reading found {text.rows_read} rows and the second {text.counts.seen}: "
+            "did the input change? Delete the output folder and start again"
+        )
+    if images is None:
+        return steps
+    if images.seen != kept:
+        raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
+    steps = whole_funnel(text.counts, images)
+    check_funnel(steps, images.kept)
+    return steps
+
+
+def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: int) -> Manifest:
+    """What the manifest says; brings the shards and the vocabulary where they stay."""
+    shards = renumbered(folder.out, folder.work.path, images.shards)
+    packages = deciding(bool(folder.description.resize["exact_resize"]))
+    return Manifest(
+        **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
+        versions={name: installed(packages)[name] for name in packages},
+        pairs=kept,
+        vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
+        evaluation_images=images.evaluation_images,
+        evaluation_index=Path(images.evaluation_index).name or UNSET,
+        shards=entries(shards),
+        holdout=held_out(folder, shards),
+        fetched=fetch_days(folder.out, shards, folder.description),
+    )
+
+
+def _of_pages(pages: PageSummary | None) -> list[dict[str, int]]:
+    """How many pairs were dropped for the wishes of their pages, by detail; of none, nothing."""
+    counted = pages.counts.opted_out if pages else UNSET
+    return [] if isinstance(counted, UnsetType) else [counted]
+
+
+def connections(images: ImageSummary) -> Connections | UnsetType:
+    return Connections(images.connections, images.limits) if images.connections else UNSET
+
+
+def _broken_input(text: TextSummary, description: RunDescription) -> BrokenInput | UnsetType:
+    if not text.broken.broken:
+        return UNSET
+    broken = {f.name: getattr(text.broken, f.name) for f in fields(BrokenFiles)}
+    return BrokenInput(**broken, files=len(description.input))
+
+
+def close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
+    closing = write_closing(folder.out, manifest, closing)
+    folder.clean()
+    return closing
+
+
+def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
+    """Writes all that tells of a set, the manifest last; returns the funnel as it is written."""
+    if not isinstance(manifest.holdout, UnsetType):
+        pairs = sum(shard.pairs for shard in manifest.held_out.values())
+        closing = replace(closing, holdout=pairs)
+    written = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
+    write_document(f"{out}/funnel.json", written)
+    contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
+    files = {
+        "funnel.svg": funnel_svg(closing.steps).encode(),
+        "croissant.json": croissant(manifest, closing, earlier),
+        "datasheet.md": datasheet(manifest, closing, earlier).encode(),
+        "README.md": dataset_card(manifest, closing, contents, earlier).encode(),
+    }
+    for name, body in files.items():
+        write_atomically(f"{out}/{name}", partial(_write, body))
+    write_document(f"{out}/manifest.json", manifest)
+    _report(out)
+    return closing
+
+
+def _report(out: str) -> None:
+    """Writes the report. The set is finished by now: no fault of a page may make it fail."""
+    try:
+        write_report(out)
+    except Exception as error:
+        tell_once("writing report.html", error)
+        LOG.warning("%s has no report: alignset report %s writes it", out, out)
+
+
+def _write(body: bytes, sink: BinaryIO) -> None:
+    sink.write(body)
+
+
+def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
+    """Brings the vocabulary beside the output; returns what the manifest says of its file."""
+    path = file.path
+    if folder.description.given_vocabulary is None:  # it is the run's own
+        # By its name alone: the run may go on with its folder given in another way.
+        move(f"{folder.work.path}/{Path(path).name}", f"{folder.out}/{NAME}")
+        path = NAME
+    return VocabularyFile(file.bytes, path, file.sha256, HASHING)
+
+
+def written_of(manifest: Manifest) -> list[WrittenShard]:
+    """The shards that an earlier run closed with."""
+    return [
+        WrittenShard(first + int(name), entry.pairs, entry.sha256)
+        for first, entries in ((0, manifest.shards), (HOLDOUT, manifest.held_out))
+        for name, entry in entries.items()
+    ]
+
+
+def renumbered(out: str, work: str, shards: list[WrittenShard]) -> list[WrittenShard]:
+    """The shards with the numbers that they have in the end.
+
+    Args:
+      out: the output folder. work: its work folder.
+    """
+    kept = {shard.number: shard.kept for shard in shards}
+    numbers = renumber_shards(out, work, kept)
+    return [replace(shard, number=numbers.get(shard.number, shard.number)) for shard in shards]
+
+
+def entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, ShardEntry]:
+    return {
+        shard_name(shard.number): ShardEntry(shard.kept, shard.sha256)
+        for shard in sorted(shards)
+        if (shard.number >= HOLDOUT) == held_out
+    }
+
+
+def held_out(folder: RunFolder, shards: list[WrittenShard]) -> dict[str, ShardEntry] | UnsetType:
+    wanted = folder.description.job.get("holdout")
+    return entries(shards, held_out=True) if wanted else UNSET

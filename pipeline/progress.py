@@ -1,0 +1,252 @@
+"""How far the image plane is: a line that is drawn again on a terminal and in a notebook, or
+written now and then."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack, suppress
+from threading import Event, Thread
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from alignset.pipeline.datasets.fetch_report import details_of
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_progress import finished_shards, shards_under_way
+from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.workers.fencing import Fence
+
+REDRAWN_S = 1.0  # between two looks
+LINE_S = 30.0  # between two lines where standard error is no terminal, as a log
+LISTED_S = 30.0  # at least, between two listings of a store
+LISTING_SHARE = 0.005  # of the time, at most, that goes into listing and reading stats
+READING_S = 0.05  # of a look, at most, that goes into reading stats
+LAST_READING_S = 2.0  # at the end
+_MOST_FAILURES = 3  # kinds of them that are named
+
+_QUIET = Event()
+
+
+class Amount:
+    """How much of the planned shards is done: those that are whole, and what workers of this
+    machine have counted of the others. Never less than before, though an attempt may be lost.
+
+    Args:
+      out: the output folder. plan: the folder of the plan. token: of this start of the command.
+      sizes: how many pairs each planned shard has, by its number.
+
+    Attributes:
+      shards, pairs: that are done. earlier: pairs of shards that earlier starts have finished.
+    """
+
+    def __init__(self, out: str, plan: str, token: str, sizes: Mapping[int, int]) -> None:
+        self._out, self._plan, self._token, self.sizes = out, plan, token, sizes
+        self.total = sum(sizes.values())
+        self.pairs = self.earlier = 0
+        self._whole: set[int] = set()
+        self._pairs_of_whole = 0
+        self._under_way: dict[int, int] = {}
+        self._listed, self._listed_again = False, 0.0
+        self._unread: deque[int] = deque()
+        self._judged = self._kept = 0  # pairs of shards whose stats were read
+        self._failures: Counter[str] = Counter()
+
+    @property
+    def shards(self) -> int:
+        """How many are whole."""
+        return len(self._whole)
+
+    def look(self, now: float, *, listing: bool = False, reading_s: float = READING_S) -> None:
+        """Finds what is done by now.
+
+        Args:
+          listing: whether shards are listed, even if that was done just before.
+          reading_s: that reading the stats of whole shards may take.
+        """
+        # Before they are listed: attempts go when a shard is whole.
+        attempts = shards_under_way(self._plan, self._token)
+        if listing or now >= self._listed_again:
+            self._list(now, reading_s)
+        for shard in attempts.keys() & self.sizes.keys() - self._whole:
+            pairs = min(attempts[shard], self.sizes[shard])
+            self._under_way[shard] = max(pairs, self._under_way.get(shard, 0))
+        self.pairs = self._pairs_of_whole + sum(self._under_way.values())
+
+    def _list(self, now: float, reading_s: float) -> None:
+        begun = time.monotonic()
+        with suppress(Exception):  # a store that does not answer: those who write there tell
+            new = finished_shards(self._out, self.sizes.keys()) - self._whole
+            self._whole |= new
+            for shard in new:
+                self._pairs_of_whole += self.sizes[shard]
+                self._under_way.pop(shard, None)
+            if not self._listed:  # what earlier starts have done is no speed of this one
+                self._listed, self.earlier = True, self._pairs_of_whole
+            self._unread.extend(sorted(new))
+            self._read_stats(begun + reading_s)
+        took_s = time.monotonic() - begun
+        least_s = 0.0 if is_local(self._out) else LISTED_S
+        self._listed_again = now + max(least_s, took_s / LISTING_SHARE)
+
+    def _read_stats(self, until: float) -> None:
+        """Adds up what whole shards say of their pairs; what cannot be read is left out."""
+        while self._unread and time.monotonic() < until:
+            path = ShardPlaces(self._out).stats(self._unread.popleft())
+            with suppress(OSError, DocumentError):  # a store; another version's
+                stats = read_document(path, ShardStats)
+                self._judged += stats.count
+                self._kept += stats.successes
+                self._failures += details_of(FETCH_FAILED, stats.status_dict)
+
+    def __str__(self) -> str:
+        """As "4 of 8 shards, 240 of 400 pairs"."""
+        shards = f"{self.shards:,} of {counted(len(self.sizes), 'shard')}"
+        return f"{shards}, {self.pairs:,} of {counted(self.total, 'pair')}"
+
+    @property
+    def outcome(self) -> str:
+        """As ", 88.8% kept, 11.2% failed (http_404 11.2%)", of shards whose stats were read."""
+        parts = [f", {self._kept / self._judged:.1%} kept"] if self._judged else []
+        if failed := self._failures.total():
+            kinds = self._failures.most_common(_MOST_FAILURES)
+            named = ", ".join(f"{name} {n / self._judged:.1%}" for name, n in kinds)
+            parts.append(f", {failed / self._judged:.1%} failed ({named})")
+        return "".join(parts)
+
+
+def verb_of(formats: Collection[str]) -> str:
+    """What the image plane does with pairs of such input formats: those of shards are stored."""
+    stored = {name == "webdataset" for name in formats}
+    return {(True,): "read", (False, True): "read or fetch"}.get(tuple(sorted(stored)), "fetch")
+
+
+def what_is_left(amount: Amount, verb: str) -> str:
+    """What there is to do, as "40 shards, 4,000 pairs to fetch"; after a resume, of how much."""
+    shards, pairs = len(amount.sizes) - amount.shards, amount.total - amount.pairs
+    if not amount.sizes:
+        return f"no pair is left to {verb}"
+    if not shards:
+        return f"{counted(amount.shards, 'shard')}, each of them whole: what is left is to add up"
+    if not amount.shards:
+        return f"{counted(shards, 'shard')}, {counted(pairs, 'pair')} to {verb}"
+    left = (
+        f"{shards:,} of {counted(len(amount.sizes), 'shard')} {'is' if shards == 1 else 'are'} left"
+    )
+    return f"{left}, {pairs:,} of {counted(amount.total, 'pair')} to {verb}"
+
+
+class ImageProgress:
+    """Shows how far the image plane is while its block runs: on a terminal and in a notebook a line
+    that is drawn again and again, else a line now and then, and one at the end.
+
+    Args:
+      out: the output folder. plan: the folder of the plan. fence: of this start of the command.
+      sizes: how many pairs each planned shard has, by its number.
+      verb: what becomes of the pairs, as in "40 shards, 4,000 pairs to fetch".
+      line_s: between two lines.
+    """
+
+    def __init__(
+        self,
+        out: str,
+        plan: str,
+        fence: Fence,
+        sizes: Mapping[int, int],
+        verb: str = "fetch",
+        line_s: float = LINE_S,
+    ) -> None:
+        self._amount = Amount(out, plan, fence.token, sizes)
+        self._verb, self._line_s = verb, line_s
+        self._over = Event()
+
+    def __enter__(self) -> None:
+        if _QUIET.is_set():
+            return
+        self._begun = self._written = time.monotonic()
+        self._amount.look(self._begun, listing=True)
+        say(what_is_left(self._amount, self._verb))
+        self._stack = ExitStack()
+        self._bar: tqdm | None = None
+        if is_redrawn():
+            how = {"unit": " pairs", "leave": False, "dynamic_ncols": True}
+            bar_format = self._format(" |{bar:20}| ")
+            self._bar = tqdm(total=self._amount.total, bar_format=bar_format, **how)
+            self._stack.enter_context(self._bar)
+            self._stack.enter_context(logging_redirect_tqdm())  # warnings stand above the line
+        self._thread = Thread(target=self._watch, name="progress", daemon=True)
+        self._thread.start()
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if _QUIET.is_set():
+            return
+        self._over.set()
+        self._thread.join()
+        self._stack.close()
+        if error is not None:
+            return
+        now = time.monotonic()
+        self._amount.look(now, listing=True, reading_s=LAST_READING_S)
+        if self._amount.shards == len(self._amount.sizes):  # else a job was only handed over
+            end = f"{self._amount.outcome}, {now - self._begun:.1f} s"
+            self._say(now, f"{self._amount}, {{rate_noinv_fmt}}{end}")
+
+    def _watch(self) -> None:
+        while not self._over.wait(REDRAWN_S):
+            now = time.monotonic()
+            self._amount.look(now)
+            if self._bar is not None:
+                self._bar.n, self._bar.initial = self._amount.pairs, self._amount.earlier
+                self._bar.bar_format = self._format(" |{bar:20}| ")
+                self._bar.refresh()
+            elif now - self._written >= self._line_s:
+                self._written = now
+                self._say(now, self._format(", "))
+
+    def _format(self, behind: str) -> str:
+        """The line as a format of tqdm, with the mean speed of this start; what comes last is cut
+        first by a narrow terminal.
+
+        Args:
+          behind: what stands behind the number of pairs.
+        """
+        amount = self._amount
+        is_begun = amount.pairs > amount.earlier
+        speed = "{rate_noinv_fmt}, {remaining} left" if is_begun else "starting"
+        return f"{amount}{behind}{speed}{amount.outcome}"
+
+    def _say(self, now: float, line_format: str) -> None:
+        amount = self._amount
+        how = {"initial": amount.earlier, "unit": " pairs", "bar_format": line_format}
+        text = tqdm.format_meter(amount.pairs, amount.total, now - self._begun, **how)
+        say(f"image plane: {text}".replace("  ", " "))  # where the rate has a digit less
+
+
+def is_redrawn() -> bool:
+    """Whether a line on standard error can be drawn again: on a terminal, or below a notebook's
+    cell."""
+    ipython = sys.modules.get("IPython")  # a kernel has it; elsewhere it need not be installed
+    if ipython and hasattr(ipython.get_ipython(), "kernel"):
+        return True
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def be_quiet(quiet: bool) -> None:
+    """Has nothing be said from here on but warnings and errors, or undoes that."""
+    (_QUIET.set if quiet else _QUIET.clear)()
+    if quiet and not os.environ.get("ALIGNSET_LOG_LEVEL"):
+        logging.getLogger("alignset").setLevel("WARNING")
+
+
+def say(line: str) -> None:
+    """Writes a line on standard error, unless all is quiet."""
+    if not _QUIET.is_set():
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,321 @@
+"""What is known of a set whose documents or records are not as they should be."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from alignset.pipeline.datasets import set_records
+from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.report.answers import answers
+from alignset.pipeline.report.histograms import charts_of
+from alignset.pipeline.report.page import render_page
+from alignset.pipeline.report.page_data import all_lists, page_data
+from alignset.pipeline.report.tables import blocked_rows, failing_host_rows, funnel_table, wish_rows
+from alignset.pipeline.runs.documents import FetchReport, Funnel, Step
+from alignset.transforms.columns.record_files import decode_record, encode_record
+from alignset.transforms.columns.records import Record
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.rules.rule import IMAGES, TEXTS
+from alignset.transforms.shards.shard_documents import FailingHost
+from alignset.transforms.storage import matching
+from tests.support.made_records import made_record, put_largest_set, put_made_set
+
+
+@pytest.fixture
+def made_set(tmp_path: Path) -> Path:
+    folder = tmp_path / "set"
+    put_made_set(folder, 2, np.random.default_rng(3), pairs=300)
+    return folder
+
+
+def changed(path: Path, **parts: object) -> None:
+    record = decode_record(path.read_bytes(), "")
+    path.write_bytes(encode_record(replace(record, **parts)))  # type: ignore[arg-type]
+
+
+# ---- A reason that both planes give -------------------------------------------------------
+
+
+def test_a_reason_of_both_planes_adds_up_and_keeps_its_details_and_examples_apart(made_set: Path):
+    texts, images = made_set / "report/text-00000.json", made_set / "report/images-00000.json"
+    for path, count, detail in ((texts, 1000, "tdm_reservation"), (images, 5, "noai_header")):
+        record = decode_record(path.read_bytes(), "")
+        example = msgspec.structs.replace(
+            record.examples[0],
+            key=f"{count:016x}",
+            lists=["opted_out"],
+            reason="opted_out",
+            detail=detail,
+        )
+        outcomes = record.outcomes | {"opted_out": {detail: count}, "blocked": {"a.txt:host": 2}}
+        changed(path, outcomes=outcomes, examples=[*record.examples, example])
+    facts = find_facts(str(made_set))
+    assert facts.dropped["opted_out"] == 1005
+    assert facts.dropped["blocked"] == 4
+    assert facts.details[TEXTS, "opted_out"] == {"tdm_reservation": 1000}
+    assert facts.details[IMAGES, "opted_out"] == {"noai_header": 5}
+    lists = all_lists(facts)
+    keys = {name: [e.key for e in of] for name, of in lists.items() if "opted_out" in name}
+    assert keys == {
+        "opted_out (texts)": [f"{1000:016x}"],
+        "opted_out (images)": [f"{5:016x}"],
+    }
+    rows = {
+        (step.name, row.name): row
+        for step in funnel_table(facts, lists)
+        for row in step.reasons
+        if row.name == "opted_out"
+    }
+    assert rows["pairs", "opted_out"].key == "opted_out (texts)"
+    assert rows["pairs", "opted_out"].more == "tdm_reservation 1,000"
+    assert rows["wishes", "opted_out"].key == "opted_out (images)"
+    assert rows["wishes", "opted_out"].more == "noai_header 5"
+    assert {row.name: row.count for row in wish_rows(facts)} == {
+        "tdm_reservation": 1000,
+        "noai_header": 5,
+    }
+    assert [(row.name, row.count) for row in blocked_rows(facts)] == [("a.txt:host", 4)]
+
+
+def test_what_cost_most_is_the_sum_of_both_planes():
+    steps = [
+        Step("blocklist", 3000, 2000, {"blocked": 1000}),
+        Step("words", 2000, 1100, {"too_few_words": 900}),
+        Step("blocked_images", 1100, 1095, {"blocked": 5}),
+    ]
+    (told,) = answers(Facts("", steps=steps), [], {"too_few_words": [1]})
+    assert told.title == "What cost most"
+    assert told.said.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
+    assert told.key == ""  # of which no example is shown
+
+
+def test_what_cost_most_leads_to_its_examples(made_set: Path):
+    facts = find_facts(str(made_set))
+    reason = next(iter(facts.dropped))
+    lists = page_data(facts)["lists"]
+    told = answers(facts, [], lists)[0]
+    assert told.key.startswith(reason)
+    assert lists[told.key]
+    assert f'data-list="{told.key}">Show examples</button>' in render_page(facts)
+
+
+def test_of_a_hosts_details_three_are_shown_and_the_others_counted():
+    details = {"dns": 9, "timeout": 5, "http_404": 3, "http_403": 2, "reset": 1}
+    fetch = FetchReport(30, 20, details, [FailingHost(details, 20, "a.example")])
+    funnel = Funnel(fetch=fetch, pairs=0, steps=[], vocabulary=VocabularySummary())
+    (row,) = failing_host_rows(Facts("", funnel=funnel))
+    assert row.more.startswith("dns 9, timeout 5, http_404 3 and 2 more")
+
+
+# ---- A run that is under way --------------------------------------------------------------
+
+
+def test_pairs_that_wait_are_not_dropped(made_set: Path):
+    facts = find_facts(str(made_set))
+    passed, judged = facts.records.texts.whole.kept, facts.records.images.whole.pairs
+    assert facts.waiting == passed - judged > 0
+    (words,) = (chart for chart in charts_of(facts) if chart.name == "Words of the text")
+    assert sum(words.kept) == facts.records.images.whole.kept
+    # Words of made images are not those of made texts: what waits is counted bin by bin.
+    assert 0 < sum(words.waiting) <= passed
+    page = render_page(facts)
+    assert "waiting for a shard" in page
+    assert "of those judged" in page
+    fetch = next(step for step in funnel_table(facts, {}) if step.name == "fetch")
+    assert '<rect class="w"' in fetch.bar
+
+
+def test_with_nothing_to_wait_for_the_page_speaks_of_none(made_set: Path):
+    facts = find_facts(str(made_set))
+    facts.waiting = 0
+    assert all(not sum(chart.waiting) for chart in charts_of(facts))
+    assert "waiting for a shard" not in render_page(facts)
+
+
+# ---- Documents and records that cannot be read --------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "funnel.json"])
+def test_an_ended_run_stays_ended_whatever_its_documents_are(made_set: Path, name: str):
+    (made_set / "manifest.json").write_text("{")
+    (made_set / "funnel.json").write_text('{"pairs": "many"}')
+    facts = find_facts(str(made_set))
+    assert (facts.state, facts.waiting) == ("finished", 0)
+    (note,) = (note for note in facts.notes if note.startswith(name))
+    assert "cannot be read" in note
+    assert str(made_set) not in " ".join(facts.notes)
+    assert any("its funnel.json tells nothing" in note for note in facts.notes)
+    assert facts.kept == facts.records.images.whole.kept > 0
+    page = render_page(facts)
+    assert "under way" not in page
+    assert str(made_set) not in page
+
+
+def test_a_cut_record_is_no_record_of_an_older_version(made_set: Path):
+    (made_set / "manifest.json").write_text("{")
+    path = made_set / "report/images-00001.json"
+    path.write_bytes(path.read_bytes()[:500])
+    notes = " ".join(find_facts(str(made_set)).notes)
+    assert "A record cannot be read and is left out: images-00001.json" in notes
+    assert "older versions" not in notes
+    path.unlink()
+    notes = " ".join(find_facts(str(made_set)).notes)
+    assert "1 of 2 shards recorded nothing for a report, as older versions do not" in notes
+
+
+def test_many_broken_records_are_counted(made_set: Path):
+    for number in range(9):
+        (made_set / f"report/images-9000{number}.json").write_text("{")
+    notes = find_facts(str(made_set)).notes
+    assert sum(note.startswith("A record cannot be read") for note in notes) == 5
+    assert "4 more records cannot be read." in notes
+
+
+def test_a_record_that_is_gone_once_it_is_read_is_told_of(made_set: Path, monkeypatch):
+    match = set_records.match
+
+    def then_gone(folder: str) -> list[tuple[str, int]]:
+        files = match(folder)
+        (made_set / "report/images-00001.json").unlink(missing_ok=True)
+        return files
+
+    monkeypatch.setattr(set_records, "match", then_gone)
+    facts = find_facts(str(made_set))
+    assert facts.records.images.records == 1
+    (broken,) = facts.records.broken
+    assert broken == "images-00001.json cannot be opened: No such file or directory"
+
+
+def test_a_file_that_is_gone_before_its_size_is_known_is_no_file(tmp_path: Path, monkeypatch):
+    (tmp_path / "there").write_bytes(b"abc")
+    listed = [f"{tmp_path}/gone", f"{tmp_path}/there"]
+    monkeypatch.setattr(matching.glob, "glob", lambda *_, **__: listed)
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    assert matching.match(str(tmp_path)) == [(f"{tmp_path}/there", 3)]
+
+
+def test_records_of_anybody_take_bounded_memory():
+    total = set_records.Sum()
+    for part in range(40):
+        outcomes = {f"reason_{part}_{n}": {f"detail_{n}": 1} for n in range(50)}
+        details = {"kept": {f"detail_{part}_{n}": 2 for n in range(1000)}}
+        total.add([Record(2050, outcomes | details)], {})
+    counted = total.whole.outcomes
+    assert len(counted) == 64
+    assert all(len(of) <= 1024 for of in counted.values())
+    assert sum(sum(of.values()) for of in counted.values()) == total.whole.pairs == 40 * 2050 - 0
+
+
+def test_large_records_are_read_one_by_one():
+    files = [("a", 100), ("b", 8 << 20), ("c", 9 << 30), *((f"d{n}", 1) for n in range(71))]
+    parts = list(set_records.in_parts(files))
+    assert [len(part) for part in parts] == [1, 1, 1, 64, 7]
+    assert [path for part in parts for path in part] == [path for path, _ in files]
+
+
+def test_rules_that_are_no_numbers_of_this_world_are_none(made_set: Path):
+    path = made_set / "_temporary/run.json"
+    told = path.read_text().replace('"min_image_side": 200', f'"min_image_side": {10**400}')
+    path.write_text(told)
+    assert "min_image_side" not in find_facts(str(made_set)).rules
+
+
+# ---- A folder that is no set --------------------------------------------------------------
+
+
+def test_a_wrong_folder_is_not_walked(tmp_path: Path, monkeypatch):
+    (tmp_path / "deep/shards").mkdir(parents=True)
+    (tmp_path / "deep/00000_stats.json").write_text("{}")
+    asked = []
+
+    def match(spec: str) -> list[tuple[str, int]]:
+        asked.append(spec)
+        return matching.match(spec)
+
+    monkeypatch.setattr("alignset.pipeline.datasets.foreign_sets.match", match)
+    with pytest.raises(UsageError, match="is no set"):
+        find_facts(str(tmp_path))
+    assert asked == [f"{tmp_path}/*_stats.json"]
+
+
+def test_a_folder_of_a_set_is_no_set_of_its_own(made_set: Path, monkeypatch: pytest.MonkeyPatch):
+    (made_set / "manifest.json").write_text("{}")
+    with pytest.raises(UsageError, match=f"is a folder of the set '{made_set}': give that one"):
+        find_facts(f"{made_set}/shards/")
+    monkeypatch.chdir(made_set)
+    with pytest.raises(UsageError, match=r"is a folder of the set '\.': give that one"):
+        find_facts("shards")
+
+
+# ---- What the page is given ---------------------------------------------------------------
+
+
+def test_marks_that_turn_writing_reach_the_page_from_nowhere(made_set: Path):
+    path = made_set / "report/images-00000.json"
+    record = decode_record(path.read_bytes(), "")
+    evil = "a\u202eb\x1b[31m"
+    examples = [
+        msgspec.structs.replace(e, detail=evil, near=evil, format=evil, caption=evil, lists=[evil])
+        for e in record.examples
+    ]
+    outcomes = record.outcomes | {"blocked": {f"{evil}.txt:host": 7}, "fetch_failed": {evil: 9}}
+    hosts = msgspec.structs.replace(
+        record.tops["hosts"], counts={evil: {f"fetch_failed: dns{evil}": 5}}
+    )
+    changed(
+        path,
+        examples=examples,
+        outcomes=outcomes,
+        tops={"hosts": hosts},
+        histograms=record.histograms | {"formats": {"kept": {evil: 3}}},
+    )
+    path.rename(made_set / f"report/images-{evil}.json")
+    page = render_page(find_facts(str(made_set)), f"/tmp/{evil}")
+    assert "\u202e" not in page
+    assert "\x1b" not in page
+
+
+def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatch):
+    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_TEXT_BYTES", 20_000)
+    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_PICTURE_BYTES", 30_000)
+    facts = find_facts(str(made_set))
+    data = page_data(facts)
+    examples, pictures = data["left_out"]
+    assert examples > 0
+    assert pictures > 0
+    assert 0 < sum(len(e.get("picture", "")) for e in data["examples"]) <= 40_000
+    page = render_page(facts)
+    assert f"{examples:,} more examples are left out" in page
+    assert f"{pictures:,} pictures are left out" in page
+    assert len(page) < 200_000 + 20_000 + 40_000
+    monkeypatch.undo()
+    assert "left out, so that" not in render_page(facts)
+
+
+def test_a_table_that_ends_says_of_how_many(made_set: Path):
+    path = made_set / "report/images-00000.json"
+    record = decode_record(path.read_bytes(), "")
+    details = {f"detail_{n:02d}": 100 - n for n in range(40)}
+    changed(path, outcomes=record.outcomes | {"fetch_failed": details})
+    page = render_page(find_facts(str(made_set)))
+    assert "(25 more)" in page or "(30 more)" in page
+    assert "The first 15 of" in page
+
+
+def test_the_made_record_is_one_that_is_read(made_set: Path):
+    record = made_record(np.random.default_rng(0), 100, 0)
+    assert decode_record(encode_record(record), "") == record
+
+
+def test_the_largest_page_has_12_megabytes_at_most(tmp_path: Path):
+    put_largest_set(tmp_path / "set", np.random.default_rng(0))
+    facts = find_facts(str(tmp_path / "set"))
+    assert facts.records.broken == []
+    page = render_page(facts).encode()
+    assert 10_000_000 < len(page) <= 12_000_000
+    assert b"more examples are left out" in page
+    assert b"pictures are left out" in page

@@ -1,0 +1,151 @@
+"""The funnel: steps that add up, on made counts and on the golden run."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from alignset.pipeline.datasets.funnel import (
+    check_funnel,
+    counts_of,
+    funnel,
+    render_funnel,
+    render_vocabulary,
+    whole_funnel,
+)
+from alignset.pipeline.runs.documents import Funnel, Step
+from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.storage.documents import read_document
+from alignset.transforms.workers.counts import Counts
+from tests.support.command import manifest
+from tests.support.golden_run import Golden
+from tests.support.rules import STEPS
+
+TWO_STEPS = {"first": ("bad", "worse"), "second": ("ugly",)}
+TABLE = [
+    Step("first", 10, 7, {"bad": 2, "worse": 1}),
+    Step("second", 7, 3, {"ugly": 4}),
+]
+
+
+def test_a_step_sees_what_the_one_before_kept():
+    assert funnel(Counts(10, 3, {"bad": 2, "worse": 1, "ugly": 4}), TWO_STEPS) == TABLE
+    check_funnel(TABLE, 3)
+
+
+def test_no_pairs_at_all():
+    table = whole_funnel(Counts(), Counts())
+    check_funnel(table, 0)
+    assert [step.step for step in table] == list(STEPS)
+    assert "0.0%" in render_funnel(table)
+
+
+def test_a_reason_of_both_planes_counts_in_each_and_what_is_taken_down_comes_last():
+    texts = Counts(10, 6, {"blocked": 3, "rare_token": 1})
+    images = Counts(6, 3, {"blocked": 2, "fetch_failed": 1})
+    table = whole_funnel(texts, images, taken_down=2)
+    check_funnel(table, 1)
+    dropped = {
+        step.step: sum(step.dropped.values()) for step in table if any(step.dropped.values())
+    }
+    assert dropped == {
+        **{"blocklist": 3, "rare_tokens": 1, "fetch": 1},
+        **{"blocked_images": 2, "takedown": 2},
+    }
+    assert [
+        counts_of(table, steps).dropped.get("blocked") for steps in (TEXT_STEPS, IMAGE_STEPS)
+    ] == [3, 2]
+    assert counts_of(table, TEXT_STEPS).kept == 6
+    assert counts_of(table[:-1], TAKEDOWN_STEPS) == Counts()
+
+
+@pytest.mark.parametrize(
+    ("step", "field", "value"),
+    [(0, "seen", 11), (0, "kept", 8), (1, "seen", 8), (1, "kept", 2), (1, "dropped", {"ugly": 3})],
+)
+def test_a_wrong_number_anywhere_is_found(step: int, field: str, value: object):
+    table = [*TABLE]
+    table[step] = replace(table[step], **{field: value})
+    with pytest.raises(RuntimeError, match=r"add up|came"):
+        check_funnel(table, 3)
+
+
+def test_another_number_of_written_pairs_is_found():
+    with pytest.raises(RuntimeError, match="keeps 3 pairs, but 4 were written"):
+        check_funnel(TABLE, 4)
+
+
+def test_more_dropped_than_seen_is_found():
+    with pytest.raises(RuntimeError, match="second do not add up"):
+        check_funnel(funnel(Counts(3, 0, {"ugly": 4}), TWO_STEPS), -1)
+
+
+def test_rendered_with_each_reason_that_dropped_something():
+    lines = [line.split() for line in render_funnel(TABLE).splitlines()]
+    assert lines[1:] == [
+        ["first", "10", "3", "7", "70.0%"],
+        ["bad", "2"],
+        ["worse", "1"],
+        ["second", "7", "4", "3", "30.0%"],
+        ["ugly", "4"],
+    ]
+
+
+SUMMARY = VocabularySummary(
+    ngrams=5750,
+    vocabulary=1200,
+    cut_off_count=3,
+    occurrences=20_000,
+    share_of_occurrences=0.87654,
+    by_count=[CountClass(min_count=1, max_count=1, ngrams=2048, occurrences=2048)],
+)
+
+
+@pytest.mark.parametrize(
+    ("summary", "line"),
+    [
+        (
+            SUMMARY,
+            "vocabulary: 1,200 of 5,750 n-grams; 87.7% of 20,000 occurrences; "
+            "cut within those that occur 3 times; 2,048 occur once",
+        ),
+        (
+            replace(SUMMARY, vocabulary=5750, cut_off_count=0, share_of_occurrences=1.0),
+            "vocabulary: 5,750 of 5,750 n-grams; 100.0% of 20,000 occurrences; "
+            "nothing cut; 2,048 occur once",
+        ),
+        (
+            replace(SUMMARY, ngrams=0, vocabulary=0, cut_off_count=0, by_count=[]),
+            "vocabulary: 0 of 0 n-grams; 87.7% of 20,000 occurrences; nothing cut; 0 occur once",
+        ),
+        (VocabularySummary(vocabulary=1200), "vocabulary: 1,200 n-grams, of the given file"),
+    ],
+)
+def test_one_line_on_the_vocabulary(summary: VocabularySummary, line: str):
+    assert render_vocabulary(summary) == line
+
+
+def test_the_golden_run_counts_every_fate(golden: Golden):
+    written = read_document(f"{golden.output}/funnel.json", Funnel)
+    expected = Counter(fate.reason for fate in golden.fates)
+    dropped = dict[str, int]()
+    for step in written.steps:
+        dropped |= step.dropped
+    assert dropped == {reason: expected[reason] for reasons in STEPS.values() for reason in reasons}
+    assert dropped.pop("broken_page") == 0  # of pages alone
+    assert dropped.pop("blocked") == 0  # tests/runs/test_blocklist.py has such pairs
+    assert dropped.pop("broken_input") == 0  # of files
+    assert dropped.pop("opted_out") == 0  # tests/runs/test_opt_outs.py has such pairs
+    assert dropped.pop("unsafe") == 0  # not scored: tests/runs/test_unsafe.py has such pairs
+    assert all(dropped.values()), "the golden set has a pair for each reason"
+    assert written.steps[0].seen == len(golden.fates)
+    assert written.steps[-1].kept == written.pairs == expected[None]
+    assert manifest(golden.output)["pairs"] == expected[None]
+    check_funnel(written.steps, written.pairs)
+
+
+def test_the_funnel_is_printed_when_a_run_ends(golden: Golden):
+    written = read_document(f"{golden.output}/funnel.json", Funnel)
+    assert render_funnel(written.steps) in golden.said
+    assert render_vocabulary(written.vocabulary) in golden.said.splitlines()

@@ -1,0 +1,135 @@
+"""The command on the card: parsed, it has the settings that the manifest has."""
+
+import dataclasses
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from alignset.pipeline.datasets.reproduce import commands
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.options import Command, parse
+from alignset.pipeline.rules import REPORTED, Rules
+from alignset.pipeline.runs.documents import Manifest, Retry
+from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.rules.catalogue import OPEN
+from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, usual_model
+from alignset.transforms.storage.documents import read_document
+from tests.support.golden_run import Golden
+
+MODEL = ModelInput(
+    input="in",
+    layout="NHWC",
+    size=8,
+    channels="RGB",
+    mean=(0, 0, 0),
+    scale=(1, 1, 1),
+    output="out",
+    unsafe_classes=(1,),
+)
+
+
+@pytest.fixture
+def described(golden: Golden) -> Manifest:
+    return read_document(f"{golden.output}/manifest.json", Manifest)
+
+
+def parsed(command: str) -> Command:
+    program, name, *flags = shlex.split(command.replace("\\\n", " "))
+    assert (program, name) == ("alignset", "curate")
+    return parse(flags)
+
+
+def settings_of(command: Command) -> tuple[dict, ...]:
+    job = dataclasses.asdict(command.job)
+    return (
+        {name: value for name, value in job.items() if name not in NOT_DECIDING},
+        dataclasses.asdict(command.rules),
+        dataclasses.asdict(command.resize),
+        {name: getattr(command.fetch, name) for name in FETCH_RULES},
+    )
+
+
+def settings_in(manifest: Manifest) -> tuple[dict, ...]:
+    fetch = {name: manifest.fetch[name] for name in FETCH_RULES}
+    return manifest.job, manifest.rules, manifest.resize, fetch
+
+
+def test_the_golden_command_has_the_golden_settings(described: Manifest):
+    (command,) = commands(described)
+    assert settings_of(parsed(command)) == settings_in(described)
+    assert "--input=pairs.parquet" in command
+    assert "--eval_images=exam=exam" in command.replace("\\\n", " ")
+    assert "/tmp" not in command
+    assert max(map(len, command.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("part", "changed"),
+    [
+        ("rules", {"language": "", "max_image_aspect": 2.5, "min_evaluation_distance": 0.4}),
+        ("rules", {"max_unsafe_score": 0.5}),
+        ("job", {"holdout": 0.01, "also_rejected": "too_small,rare_token", "url_column": "a b's"}),
+        ("resize", {"resize_mode": "keep_ratio", "resize_only_if_bigger": True}),
+        ("fetch", {"robots_txt": True, "user_agent": 'a "b" $HOME `c`'}),
+    ],
+)
+def test_each_setting_comes_back(described: Manifest, part: str, changed: dict):
+    changed_manifest = replace(described, **{part: getattr(described, part) | changed})
+    (command,) = commands(changed_manifest)
+    assert settings_of(parsed(command)) == settings_in(changed_manifest)
+
+
+def test_decontamination_alone_is_one_flag(described: Manifest):
+    rules = dataclasses.asdict(Rules(**OPEN)) | {"min_evaluation_distance": 6.0}
+    overlap = {"measure": "phash", "hash": "imagehash.phash, 8 x 8"}
+    fetch = described.fetch | REPORTED
+    opened = replace(described, rules=rules, overlap=overlap, fetch=fetch)
+    (command,) = commands(opened)
+    assert "--decontaminate_only" in command
+    assert "--overlap_measure=phash" in command
+    assert "--max_words" not in command
+    assert settings_of(parsed(command)) == settings_in(opened)
+
+
+def test_vocabulary_classifier_and_evaluation_sets_are_named(described: Manifest):
+    rules = {name: value for name, value in described.rules.items() if name != "vocabulary_size"}
+    sets = [EvaluationFile("a", "/x/val/1.jpg"), EvaluationFile("a", "/x/val/2.jpg")]
+    given = replace(
+        described,
+        rules=rules | {"max_unsafe_score": 0.3},
+        given_vocabulary=HashFile("/old/vocabulary.u64", 8, "ab"),
+        unsafe_model=UnsafeModel("/m/own.onnx", "ab", MODEL),
+        evaluation=[*sets, EvaluationFile("b", "s3://c/flickr/test.tar")],
+    )
+    words = shlex.split(commands(given)[0].replace("\\\n", " "))
+    assert "--vocabulary=vocabulary.u64" in words
+    assert "--unsafe_model=own.onnx" in words
+    assert "--eval_images=a=val,b=flickr" in words
+
+
+def test_the_usual_classifier_needs_no_flag(described: Manifest):
+    model = replace(usual_model(0.5), path="open-nsfw.onnx")
+    scored = replace(
+        described, unsafe_model=model, rules=described.rules | {"max_unsafe_score": 0.5}
+    )
+    assert "--unsafe_model" not in commands(scored)[0]
+
+
+def test_retries_are_commands_of_their_own(described: Manifest):
+    first, again = commands(
+        replace(described, retries=[Retry(9, 4, None, described.fetch, ["dns", "timeout"])])
+    )
+    assert again.replace("\\\n ", "").endswith(" --retry_failed=dns,timeout")
+    assert again.startswith(first.split("\\")[0])
+
+
+def test_names_of_files_cannot_end_the_block_or_the_word(described: Manifest):
+    files = [
+        InputFile(f"/h/{name}", 1, "csv") for name in ("a\n```\n$(rm -rf).csv", "b c", "d", "e")
+    ]
+    (command,) = commands(replace(described, input=files))
+    assert "\n```" not in command
+    assert "--input='a?```?$(rm -rf).csv,b c,d,AND_1_MORE'" in command

@@ -1,0 +1,94 @@
+"""Images found in tars without reading these."""
+
+import io
+import random
+
+import pytest
+
+from alignset.pipeline.datasets.stored_images import CHUNK, read_image, stored_picture
+from alignset.transforms.shards.shard_files import TarWriter
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_sets import image, put, put_shard
+
+
+class Counted(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        body = super().read(size)
+        self.count += len(body)
+        return body
+
+
+def test_every_image_of_a_shard_is_found(folder: str):
+    own = put_shard(folder, 3, 40)
+    path = f"{folder}/shards/00003.tar"
+    from tests.support.memory_files import read
+
+    body = read(path)
+    for place, key in enumerate(own):
+        assert read_image(io.BytesIO(body), len(body), key) == image(3, place)
+        picture = stored_picture(path, len(body), key, (20, 20))
+        assert max(picture.size) == 20
+    for key in ("0" * 16, "f" * 16, own[7][:-1] + "~", ""):
+        assert read_image(io.BytesIO(body), len(body), key) is None
+
+
+def made_tar(bodies: dict[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    tar = TarWriter(sink)
+    for key, body in sorted(bodies.items()):
+        tar.add((f"{key}.jpg", body), (f"{key}.json", b"{}"), (f"{key}.txt", b"text"))
+    tar.finish()
+    return sink.getvalue()
+
+
+def test_whatever_the_sizes_it_is_found():
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    sizes = [0, 1, 511, 512, 513, CHUNK - 1, CHUNK, 3 * CHUNK + 7, 2_000_000]
+    bodies = {f"{rng.getrandbits(64):016x}": rng.randbytes(rng.choice(sizes)) for _ in range(60)}
+    body = made_tar(bodies)
+    for key, expected in bodies.items():
+        assert read_image(io.BytesIO(body), len(body), key) == expected
+
+
+def test_of_a_large_tar_little_is_read():
+    bodies = {f"{n:016x}": bytes([n % 256]) * 30_000 for n in range(1000)}
+    body = made_tar(bodies)
+    for key in (min(bodies), f"{500:016x}", max(bodies)):
+        source = Counted(body)
+        assert read_image(source, len(body), key) == bodies[key]
+        assert source.count < len(body) / 10
+
+
+def test_images_that_pretend_to_be_tars_cost_a_picture_at_most():
+    inner = made_tar({"0" * 16: b"x" * 600, "f" * 16: b"y" * 600})
+    bodies = {f"{n:016x}": inner for n in range(1, 40)}
+    body = made_tar(bodies)
+    answers = {read_image(io.BytesIO(body), len(body), key) for key in bodies}
+    assert answers <= {inner, None}
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 1000, 10_240, 100_000])
+def test_cut_and_empty_tars_have_no_image(size: int):
+    body = made_tar({"a" * 16: b"x" * 90_000})[:size]
+    whole = read_image(io.BytesIO(body), len(body), "b" * 16)
+    assert whole is None
+    noise = random.Random(size).randbytes(size)
+    assert read_image(io.BytesIO(noise), size, "a" * 16) is None
+    assert read_image(io.BytesIO(b"ustar" * size), 5 * size, "a" * 16) is None
+
+
+def test_what_is_no_picture_says_why(folder: str):
+    bodies = {"1" * 16: b"<html>", "2" * 16: encoded(photograph(1), "JPEG")[:900]}
+    body = made_tar(bodies)
+    put(f"{folder}/a.tar", body)
+    said = [stored_picture(f"{folder}/a.tar", len(body), key, (9, 9)) for key in sorted(bodies)]
+    assert said == ["not_an_image: html", "undecodable: truncated"]
+    assert (
+        stored_picture(f"{folder}/a.tar", len(body), "3" * 16, (9, 9)) == "not found in its shard"
+    )

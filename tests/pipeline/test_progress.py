@@ -1,0 +1,280 @@
+"""The live view: that its numbers are right whatever was done before, on a terminal, in a log, with
+a store that does not answer; and that it costs next to nothing."""
+
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alignset.pipeline.progress import (
+    Amount,
+    ImageProgress,
+    be_quiet,
+    is_redrawn,
+    verb_of,
+    what_is_left,
+)
+from alignset.transforms.shards.shard_stats import shard_stats
+from alignset.transforms.workers.fencing import Fence
+from tests.support.memory_files import FILES
+
+SIZES = {0: 100, 1: 90, 5: 110}
+
+
+def finish(out: Path, shard: int) -> None:
+    (out / "shards").mkdir(parents=True, exist_ok=True)
+    (out / "shards" / f"{shard:05d}_stats.json").write_text("{}")
+
+
+def count(out: Path, attempt: str, shard: int, done: int, token: str = "now") -> None:
+    folder = out / "_temporary" / f"shard-{attempt}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "done").write_text(f"{token} {shard} {done}\n")
+
+
+def amount_of(out: Path) -> Amount:
+    return Amount(str(out), f"{out}/_temporary/plan", "now", SIZES)
+
+
+def done(amount: Amount, now: float, *, listing: bool = True) -> tuple[int, int]:
+    """Shards and pairs that are done."""
+    amount.look(now, listing=listing)
+    return amount.shards, amount.pairs
+
+
+def test_whole_shards_and_counted_pairs_are_done(tmp_path: Path):
+    amount = amount_of(tmp_path)
+    assert done(amount, 1.0) == (0, 0)
+    finish(tmp_path, 1)
+    finish(tmp_path, 9)  # of the run that a retry goes on from
+    count(tmp_path, "a", 0, 60)
+    count(tmp_path, "b", 9, 50)
+    count(tmp_path, "c", 5, 30, token="before")
+    assert done(amount, 2.0) == (1, 150)
+
+
+def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
+    amount = amount_of(tmp_path)
+    count(tmp_path, "a", 0, 60)
+    assert done(amount, 1.0) == (0, 60)
+    count(tmp_path, "a", 0, 20)  # another attempt at it begins
+    assert done(amount, 2.0) == (0, 60)
+    count(tmp_path, "a", 0, 500)
+    assert done(amount, 3.0) == (0, 100)
+    finish(tmp_path, 0)  # whole, and its attempt still there
+    assert done(amount, 4.0) == (1, 100)
+    (tmp_path / "_temporary" / "shard-a" / "done").unlink()
+    finish(tmp_path, 1)
+    assert done(amount, 5.0) == (2, 190)
+
+
+def test_a_shard_that_is_whole_before_a_store_is_listed_stays_counted(tmp_path: Path):
+    FILES.clear()
+    amount = Amount("mem://bucket/set", f"{tmp_path}/_temporary/plan", "now", SIZES)
+    assert done(amount, 0.0, listing=False) == (0, 0)  # listed, and not again for a while
+    count(tmp_path, "a", 5, 110)
+    assert done(amount, 1.0, listing=False) == (0, 110)
+    (tmp_path / "_temporary" / "shard-a" / "done").unlink()
+    assert done(amount, 2.0, listing=False) == (0, 110)
+    for path in ("shards/00005_stats.json", "shards/00000_stats.json"):
+        FILES[f"mem://bucket/set/{path}"] = b"{}"
+    assert done(amount, 3.0, listing=False) == (0, 110)
+    assert done(amount, 31.0, listing=False) == (2, 210)
+
+
+def test_a_store_that_does_not_answer_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def unavailable(*_: object) -> set[int]:
+        raise OSError("503")
+
+    monkeypatch.setattr("alignset.pipeline.progress.finished_shards", unavailable)
+    with progress_of(tmp_path):
+        pass
+    assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n"
+
+
+def progress_of(out: Path, **how: float) -> ImageProgress:
+    fence = Fence(f"{out}/_temporary/start", "now")
+    return ImageProgress(str(out), f"{out}/_temporary/plan", fence, SIZES, **how)
+
+
+def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture):
+    finish(tmp_path, 1)
+    progress = progress_of(tmp_path, line_s=0.0)
+    said = ""
+    with progress:
+        count(tmp_path, "a", 0, 60)
+        until = time.monotonic() + 120
+        while "pairs/s" not in said:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+            said += capsys.readouterr().err
+        for shard in SIZES:
+            finish(tmp_path, shard)
+    first, *lines = (said + capsys.readouterr().err).splitlines()
+    assert first == "2 of 3 shards are left, 210 of 300 pairs to fetch"
+    line = r"image plane: 1 of 3 shards, 150 of 300 pairs, [\d.]+ pairs/s, \d\d:\d\d left"
+    assert any(re.fullmatch(line, told) for told in lines), lines
+    end = r"image plane: 3 of 3 shards, 300 of 300 pairs, [\d.]+ pairs/s, \d+\.\d s"
+    assert re.fullmatch(end, lines[-1]), lines
+
+
+def write_stats(folder: Path, shard: int, ends: list[tuple[str | None, str | None]]) -> None:
+    stats = shard_stats(shard, *zip(*ends, strict=True), size=90_000, sha256="ab")
+    (folder / "shards").mkdir(exist_ok=True)
+    (folder / "shards" / f"{shard:05d}_stats.json").write_bytes(stats.encode())
+
+
+def test_the_line_has_what_was_kept_and_what_failed(tmp_path: Path):
+    amount = amount_of(tmp_path)
+    assert f"{amount}{amount.outcome}" == "0 of 3 shards, 0 of 300 pairs"
+    write_stats(tmp_path, 0, [(None, None)] * 60 + [("fetch_failed", "dns")] * 40)
+    write_stats(tmp_path, 1, [(None, None)] * 45 + [("image_too_small", None)] * 45)
+    finish(tmp_path, 5)  # of another version: what it kept is not known
+    amount.look(1.0, listing=True)
+    assert str(amount) == "3 of 3 shards, 300 of 300 pairs"
+    assert amount.outcome == ", 55.3% kept, 21.1% failed (dns 21.1%)"
+
+
+@pytest.mark.parametrize(
+    ("whole", "under_way", "expected"),
+    [
+        ([], {}, "3 shards, 300 pairs to fetch"),
+        ([], {0: 60}, "3 shards, 240 pairs to fetch"),
+        ([1], {}, "2 of 3 shards are left, 210 of 300 pairs to fetch"),
+        ([1, 5], {0: 60}, "1 of 3 shards is left, 40 of 300 pairs to fetch"),
+        ([0, 1, 5], {}, "3 shards, each of them whole: what is left is to add up"),
+    ],
+)
+def test_what_is_left_is_told_before_it_is_done(
+    tmp_path: Path, whole: list[int], under_way: dict[int, int], expected: str
+):
+    for shard in whole:
+        finish(tmp_path, shard)
+    for shard, pairs in under_way.items():
+        count(tmp_path, str(shard), shard, pairs)
+    amount = amount_of(tmp_path)
+    amount.look(0.0, listing=True)
+    assert what_is_left(amount, "fetch") == expected
+
+
+def test_a_plan_of_no_pair_says_so():
+    assert what_is_left(Amount("set", "plan", "now", {}), "read") == "no pair is left to read"
+
+
+@pytest.mark.parametrize(
+    ("formats", "verb"),
+    [
+        ({"webdataset"}, "read"),
+        ({"parquet", "warc"}, "fetch"),
+        ({"webdataset", "csv"}, "read or fetch"),
+    ],
+)
+def test_images_of_shards_are_read(formats: set[str], verb: str):
+    assert verb_of(formats) == verb
+
+
+def test_nothing_is_said_at_the_end_of_what_failed_or_is_still_to_be_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    with pytest.raises(KeyboardInterrupt), progress_of(tmp_path):
+        raise KeyboardInterrupt
+    with progress_of(tmp_path):
+        pass
+    assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n" * 2
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    be_quiet(True)
+    yield
+    be_quiet(False)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_nothing_is_said_where_all_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture):
+    progress = progress_of(tmp_path, line_s=0.0)
+    with progress:
+        for shard in SIZES:
+            finish(tmp_path, shard)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_earlier_starts_have_done_is_no_speed_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also where a store tells of it only later."""
+    amount, listed = amount_of(tmp_path), [OSError("503"), {0, 1}, {0, 1, 5}]
+
+    def answer(*_: object) -> set[int]:
+        if isinstance(listed[0], OSError):
+            raise listed.pop(0)
+        return listed.pop(0)
+
+    monkeypatch.setattr("alignset.pipeline.progress.finished_shards", answer)
+    assert (done(amount, 1.0), amount.earlier) == ((0, 0), 0)
+    assert (done(amount, 31.0), amount.earlier) == ((2, 190), 190)
+    assert (done(amount, 61.0), amount.earlier) == ((3, 300), 190)
+
+
+@given(st.lists(st.tuples(st.sampled_from([*SIZES, 9]), st.integers(-1, 150)), max_size=12))
+def test_what_is_done_never_falls_and_is_never_more_than_all(events: list[tuple[int, int]]):
+    """Events: a shard is whole (-1), or an attempt at it has counted so many pairs."""
+    with tempfile.TemporaryDirectory() as folder:
+        amount, before = amount_of(Path(folder)), (0, 0)
+        for now, (shard, pairs) in enumerate(events):
+            if pairs < 0:
+                finish(Path(folder), shard)
+            else:
+                count(Path(folder), "a", shard, pairs)
+            now_done = done(amount, float(now))
+            assert before <= now_done
+            assert now_done[1] >= before[1]
+            assert now_done[1] <= sum(SIZES.values())
+            before = now_done
+
+
+def test_looking_costs_less_than_a_hundredth_of_the_time(tmp_path: Path):
+    """A look a second at 3,000 shards, of which 30 a second are whole, in CPU time."""
+    ends = [(None, None)] * 60 + [("fetch_failed", "dns")] * 40
+    body = shard_stats(0, *zip(*ends, strict=True), size=90_000, sha256="ab").encode()
+    sizes, spent_s = dict.fromkeys(range(3000), 10_000), 0.0
+    amount = Amount(str(tmp_path), f"{tmp_path}/_temporary/plan", "now", sizes)
+    (tmp_path / "shards").mkdir()
+    for now in range(100):
+        for shard in range(30 * now, 30 * now + 30):
+            (tmp_path / "shards" / f"{shard:05d}_stats.json").write_bytes(body)
+            (tmp_path / "shards" / f"{shard:05d}.tar").touch()
+        begun = time.process_time()
+        amount.look(float(now))
+        spent_s += time.process_time() - begun
+    print(f"{spent_s:.3f} s of CPU in 100 s")
+    assert spent_s < 1.0
+    assert done(amount, 200.0) == (3000, 30_000_000)
+
+
+@pytest.mark.parametrize(
+    ("shell", "is_terminal", "expected"),
+    [
+        (SimpleNamespace(kernel=object()), False, True),  # of a notebook
+        (SimpleNamespace(), False, False),  # of IPython on a terminal
+        (None, False, False),
+        (None, True, True),
+    ],
+)
+def test_a_line_is_drawn_again_on_terminals_and_in_notebooks(
+    shell: object, is_terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+):
+    ipython = SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    assert is_redrawn() is expected

@@ -1,0 +1,52 @@
+"""Rows that have given values of a rule's measure, and the numbers of the usual run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from alignset.transforms.rules.catalogue import (
+    IMAGE_STEPS,
+    OF_IMAGES,
+    OF_TEXTS,
+    RULES,
+    TEXT_STEPS,
+)
+from alignset.transforms.rules.rule import Limit, Rows
+from alignset.transforms.rules.run_rules import RunRules
+
+_DIVISOR = 1 << 20  # a power of two, so that a quotient is exact
+
+
+class _Asked(Rows):
+    """Notes which column is asked for."""
+
+    def __missing__(self, name: str) -> np.ndarray:
+        self.name = name
+        return np.ones(1)
+
+
+def _column(question: Any) -> str:
+    asked = _Asked()
+    question(asked)
+    return asked.name
+
+
+def rows_of(limit: Limit, values: Sequence[float]) -> Rows:
+    """Rows whose measure has these values, whatever column it is of."""
+    measure, column = limit.measure, np.array(values, np.float64)
+    if measure.over is not None:
+        divisor = np.full(len(column), float(_DIVISOR))
+        return Rows({_column(measure.of): column * divisor, _column(measure.over): divisor})
+    return Rows({_column(measure.of): column})
+
+
+def run_rules(**numbers: float) -> RunRules:
+    """The rules with these thresholds, and else their usual ones; a distance of 1."""
+    usual = {rule.name: 1.0 if rule.default == rule.auto else rule.default for rule in RULES}
+    return RunRules(usual | numbers)
+
+
+STEPS = TEXT_STEPS | IMAGE_STEPS
+# The first, of a reason that both planes give.
+STEP_OF = {entry.reason: entry.step for entry in (*OF_IMAGES, *OF_TEXTS)}

@@ -1,0 +1,85 @@
+"""Both sides of each limit, and the rules of sizes row by row."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alignset.transforms.rules.catalogue import LIMITS, OF_IMAGES, limits
+from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.verdicts import faults, first_of, size_rows
+from tests.support.rules import rows_of
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("flag", "threshold", "kept", "dropped"),
+    [
+        ("min_image_side", 200, [201, 9000], [200, 1]),
+        ("max_image_aspect", 3.0, [2.9999, 1], [3, 3.0001]),
+        ("max_image_aspect", 1.5, [1.4999], [1.5]),
+        ("max_unsafe_score", 0.5, [0.5, 0], [0.5001, 1]),
+        ("max_unsafe_score", 0.0, [0], [0.0001]),
+        ("max_unsafe_score", 1.0, [0, 1], []),
+        ("min_evaluation_distance", 6, [6, 64], [5, 0]),
+        ("min_evaluation_distance", 0.25, [0.25, 2], [0.2499]),
+        ("min_evaluation_distance", 0, [0], []),
+        ("min_words", 3, [3, 9], [2, 0]),
+        ("max_words", 20, [20, 0], [21, 9000]),
+    ],
+)
+def test_each_side_of_each_limit(
+    flag: str, threshold: float, kept: list[float], dropped: list[float]
+) -> None:
+    rows = rows_of(LIMITS[flag], [*kept, *dropped])
+    verdicts = LIMITS[flag].dropped(rows, {flag: threshold})
+    assert verdicts.tolist() == [False] * len(kept) + [True] * len(dropped)
+
+
+def size_reasons(sizes: list[tuple], min_side: int, max_aspect: float) -> list[str | None]:
+    rows = size_rows([width for width, _ in sizes], [height for _, height in sizes])
+    numbers = {"min_image_side": min_side, "max_image_aspect": max_aspect}
+    return first_of(faults(limits(OF_IMAGES, Stage.HEADER), rows, numbers)).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (200, 201, "too_small"),
+        (201, 200, "too_small"),
+        (201, 602, None),
+        (201, 603, "too_elongated"),
+        (603, 201, "too_elongated"),
+        (600, 200, "too_small"),  # both: the first
+        (None, 1, None),
+        (None, None, None),
+    ],
+)
+def test_sizes(width: int | None, height: int | None, reason: str | None) -> None:
+    assert size_reasons([(400, 400), (width, height)], 200, 3.0) == [None, reason]
+
+
+sides = st.one_of(st.none(), st.integers(1, 700), st.just(2**31 - 1))
+
+
+@given(st.lists(st.tuples(sides, sides)), st.integers(0, 300), st.sampled_from([1.5, 2.0, 3.0]))
+def test_sizes_equal_the_rule_row_by_row(sizes: list, min_side: int, max_aspect: float) -> None:
+    def rule(width: int | None, height: int | None) -> str | None:
+        if width is None or height is None:
+            return None
+        shorter, longer = sorted((width, height))
+        if shorter <= min_side:
+            return "too_small"
+        return "too_elongated" if longer >= shorter * max_aspect else None
+
+    assert size_reasons(sizes, min_side, max_aspect) == [rule(*size) for size in sizes]
+
+
+def test_without_rows_there_is_no_verdict() -> None:
+    assert len(first_of(faults(limits(OF_IMAGES, Stage.HEADER), size_rows([], []), _USUAL))) == 0
+    assert isinstance(size_rows([], []), Rows)
+
+
+_USUAL = {"min_image_side": 200, "max_image_aspect": 3.0}

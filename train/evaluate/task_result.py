@@ -1,0 +1,86 @@
+"""What a task gives: numbers for the line of JSON, and pictures for the page."""
+
+import importlib.metadata
+import platform
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from alignset.train.evaluate import bootstrap
+from alignset.train.evaluate.embedding import Embedding
+
+NO_MATTER = ("model", "page", "cache", "batch_size")  # flags without which a result is the same
+_PACKAGES = ("torch", "transformers", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A picture and what is said of it.
+
+    Attributes:
+      place: of the picture in the set that the task went through; -1: there is none.
+      lines: the first is its title.
+      right: whether the model was right; None: that is not what it is about.
+    """
+
+    place: int
+    lines: tuple[str, ...]
+    right: bool | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    cards: list[Card]
+
+
+@dataclass
+class TaskResult:
+    """Of one task.
+
+    Attributes:
+      result: what is printed, besides what every task says.
+      sections: the page's.
+      files: goes through the files of the set's pictures again, for the page.
+    """
+
+    result: dict[str, Any]
+    sections: list[Section] = field(default_factory=list)
+    files: Callable[[], Iterable[bytes]] = tuple
+
+
+def whole_result(
+    task: str, embedding: Embedding, flags: Namespace, outcome: TaskResult
+) -> dict[str, Any]:
+    """The object that is printed: the task's numbers, and what they are of.
+
+    Args:
+      flags: the task's. Those that say what is measured are in it; no path of the cache is.
+    """
+    model = embedding.embedder
+    return {
+        "task": task,
+        "unit": "percent",
+        **outcome.result,
+        "bootstrap": bootstrap.settings(),
+        "model": {"name": model.name, "kind": model.kind, "sha256": model.digest},
+        "data": {
+            name: value
+            for name, value in vars(flags).items()
+            if name not in NO_MATTER and value not in ("", None)
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+    }
+
+
+def percent(share: float) -> float:
+    return round(100 * share, 3)
+
+
+def percents(interval: bootstrap.Interval) -> list[float]:
+    """An interval, in percent, as JSON has it."""
+    return [percent(end) for end in interval]

@@ -1,0 +1,134 @@
+"""Reasons without a number: what could not be read, is not wanted, or is there already."""
+
+from alignset.transforms.rules.rule import Given, Stage
+
+BROKEN_INPUT = "broken_input"  # a file, or row group of Parquet; the detail is one of INPUT_FAULTS
+INPUT_FAULTS = (
+    *("cut_short", "damaged", "wrong_format"),  # its bytes are not those of a whole file
+    *("no_access", "gone"),
+    "unfinished",  # its writer has not ended
+)
+BROKEN_PAGE = "broken_page"  # a page, or a record of an archive; the detail is one of PAGE_FAULTS
+PAGE_FAULTS = (
+    *("bad_compression", "cut_off", "bad_head", "wrong_length"),  # of the archive
+    *("bad_http", "bad_encoding", "too_large", "long_url", "bad_json"),  # of the page in it
+    "unreadable",  # of either: what nobody foresaw
+)
+OPTED_OUT = "opted_out"  # its owner does not want this use; the detail is one of OPT_OUTS
+MALFORMED_PAIR = "malformed_pair"
+BLOCKED = "blocked"  # the detail is a list and the kind of its entry, "takedowns.txt:host"
+DUPLICATE_PAIR = "duplicate_pair"
+FETCH_FAILED = "fetch_failed"
+NOT_AN_IMAGE = "not_an_image"
+UNDECODABLE = "undecodable"
+RULE_FAILED = "rule_failed"  # a rule of a user raised; the detail is its flag
+TAKEN_DOWN = "taken_down"  # out of a finished set; the detail is as that of `blocked`
+
+_WISHES = "[opt-outs](opt_outs.md#what-is-honoured)"
+_LISTS = "[blocklist](manners.md#blocklists)"
+
+OF_ROWS = (
+    Given(
+        reason=BROKEN_INPUT,
+        step="pairs",
+        stage=Stage.TEXT,
+        means="a file, or a row group of Parquet, cannot be read to its end; `url` is its path and "
+        "`caption` its fault",
+        detail="[bad input](bad_input.md#broken-files)",
+    ),
+    Given(
+        reason=BROKEN_PAGE,
+        step="pairs",
+        stage=Stage.TEXT,
+        means="a page, or a record of an archive, cannot be read",
+        detail="[pages](pages.md#broken-pages)",
+    ),
+    Given(
+        reason=OPTED_OUT,
+        step="pairs",
+        stage=Stage.TEXT,
+        means="the page does not want it",
+        detail=_WISHES,
+    ),
+    Given(
+        reason=MALFORMED_PAIR,
+        step="pairs",
+        stage=Stage.TEXT,
+        means="the URL or the alt-text is missing or unusable",
+        detail="[bad input](bad_input.md)",
+    ),
+    Given(
+        reason=BLOCKED,
+        step="blocklist",
+        stage=Stage.TEXT,
+        means=f"its host, URL, text or key is on a {_LISTS}",
+        detail="the list and the kind of entry, `takedowns.txt:host`",
+    ),
+    Given(
+        reason=DUPLICATE_PAIR,
+        step="duplicates",
+        stage=Stage.TEXT,
+        means="another row with the same URL and alt-text is judged in its place",
+    ),
+)
+OF_FILES = (
+    Given(
+        reason=FETCH_FAILED,
+        step="fetch",
+        stage=Stage.FETCH,
+        means="the image could not be fetched",
+        detail="[fetching](fetching.md#what-failed)",
+    ),
+    Given(
+        reason=OPTED_OUT,
+        step="wishes",
+        stage=Stage.FETCH,
+        means="the host or the image's owner does not want it",
+        detail=_WISHES,
+    ),
+    Given(
+        reason=NOT_AN_IMAGE,
+        step="decode",
+        stage=Stage.FETCH,
+        means="the file is not an image",
+        detail="[bad input](bad_input.md#pictures)",
+    ),
+    Given(
+        reason=UNDECODABLE,
+        step="decode",
+        stage=Stage.FETCH,
+        means="the picture cannot be decoded; `crashed_decoder` where that ends the process",
+        detail="[bad input](bad_input.md#pictures)",
+    ),
+    Given(
+        reason=BLOCKED,
+        step="blocked_images",
+        stage=Stage.FETCH,
+        means=f"its file or its picture is on a {_LISTS}",
+        detail="the list and the kind of entry",
+    ),
+)
+AFTER_RUN = (
+    Given(
+        reason=TAKEN_DOWN,
+        step="takedown",
+        stage=Stage.FETCH,
+        means="it was [taken out](#a-set-from-which-pairs-were-taken-down) of the finished set",
+        detail="the list and the kind of entry",
+    ),
+)
+# Behind the rules of users, where there are some.
+OF_FAILED_TEXT_RULES = Given(
+    reason=RULE_FAILED,
+    step="failed_text_rules",
+    stage=Stage.TEXT,
+    means="a [rule of your own](rules.md) raised an error on it",
+    detail="the rule's flag",
+)
+OF_FAILED_IMAGE_RULES = Given(
+    reason=RULE_FAILED,
+    step="failed_image_rules",
+    stage=Stage.PAIR,
+    means="a [rule of your own](rules.md) raised an error on it",
+    detail="the rule's flag",
+)

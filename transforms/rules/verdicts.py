@@ -1,0 +1,97 @@
+"""Verdicts and histograms of rows, by the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.columns.records import Axis
+from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.rule import Limit, Numbers, OfCorpus, Reason, Rows, Stage
+from alignset.transforms.rules.run_rules import RunRules
+
+Floats = npt.NDArray[np.float64]
+
+
+def faults(
+    entries: Sequence[Reason], rows: Rows, numbers: Numbers, until: Stage | None = None
+) -> dict[str, Bools]:
+    """What is against each row: bool[n] by reason, in their order.
+
+    Args:
+      until: the stage of the last rules that are judged.
+    """
+    found: dict[str, Bools] = {}
+    for entry in entries:
+        if until is not None and entry.stage > until:
+            break
+        if isinstance(entry, OfCorpus) and entry.costly:
+            rows.alive = ~np.logical_or.reduce(list(found.values()))
+        found[entry.reason] = entry.dropped(rows, numbers)
+    return found
+
+
+def axes_of(entries: Sequence[Reason], numbers: Numbers) -> list[Axis]:
+    """One axis a measure; each has the run's own thresholds among its edges."""
+    edges: dict[str, set[float]] = {}
+    for limit in limits(entries):
+        of_axis = edges.setdefault(limit.measure.axis, set())
+        own = numbers[limit.name]
+        of_measure = limit.measure.edges
+        if limit.measure.scaled:
+            of_measure = [round(edge * own, 9) for edge in of_measure]
+        of_axis.update(map(float, of_measure))
+        of_axis.add(limit.edge(own))
+        if limit.measure.whole and not limit.strict:
+            of_axis.discard(0.0)  # which all counts reach
+    return [Axis(name, sorted(of_axis)) for name, of_axis in edges.items()]
+
+
+def values_by_axis(entries: Sequence[Reason], rows: Rows) -> dict[str, Floats]:
+    """float64[n] of each measure, by axis; NaN where there is no value."""
+    return {limit.measure.axis: values_of(limit, rows) for limit in limits(entries)}
+
+
+def known_of(values: Mapping[str, Floats], row: int) -> dict[str, float]:
+    """The measures that a row has a value of, as an example shows them."""
+    of_row = {name: round(float(of_axis[row]), 6) for name, of_axis in values.items()}
+    return {name: value for name, value in of_row.items() if value == value}
+
+
+def values_of(limit: Limit, rows: Rows) -> Floats:
+    """float64[n], what a rule judges; NaN where there is no value."""
+    values = np.asarray(limit.measure.of(rows), np.float64)
+    if limit.measure.over is None:
+        return values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return values / limit.measure.over(rows)
+
+
+def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
+    """The name of the first mark that each row has, or null: string[n]."""
+    first = np.zeros(len(next(iter(marks.values()))), np.int8)
+    for place, mark in reversed(list(enumerate(marks.values(), 1))):
+        first[mark] = place
+    return pa.array([None, *marks], pa.string()).take(pa.array(first))
+
+
+def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows:
+    """What the rules of sizes ask of n images, of which some could not be looked at."""
+    sides = np.array(width, np.float64), np.array(height, np.float64)  # None becomes NaN
+    return Rows(shorter=np.minimum(*sides), longer=np.maximum(*sides))
+
+
+def fit(rules: RunRules, rows: Rows) -> list[bool]:
+    """Which of n images are not dropped by their size, before more of them is measured."""
+    found = faults(limits(rules.images, Stage.HEADER), rows, rules.numbers)
+    return first_of(found).is_null().to_pylist()
+
+
+def numbers_of(column: pa.Array) -> Floats:
+    """float64[n], NaN where it is null."""
+    return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan), np.float64)
