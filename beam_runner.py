@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
@@ -27,6 +28,7 @@ STOPPED = "stopped; the same command goes on from the last finished shard"
 
 # What stays until the process ends: threads of Beam may still fail when a run is over.
 _LASTING = ExitStack()
+atexit.register(_LASTING.close)
 # glibc's numbers of what `mallopt` sets (malloc.h), and how its environment variables name it.
 _ALLOCATOR = {
     "MALLOC_ARENA_MAX": (-8, 1),

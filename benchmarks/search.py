@@ -40,7 +40,7 @@ from alignset.train.search.neighbours import (
     write_faiss_index,
 )
 from alignset.train.search.opened_index import OpenedIndex, index_rows
-from alignset.train.search.query import Filters, Query, Term
+from alignset.train.search.query import Filters, SearchQuery, Term
 
 DIMENSIONS, DIRECTIONS, CENTRES = 640, 128, 20_000
 QUERIES = 200
@@ -149,7 +149,7 @@ def main() -> None:
         recall = np.mean([np.isin(*pair).mean() for pair in zip(right, near, strict=True)])
         tell(kind, {"recall@10": float(recall)})
         for what, (count, filters) in REQUESTS.items():
-            request = Query((Term("text", kind),), filters)
+            request = SearchQuery((Term("text", kind),), filters)
             find_results(queries[0], request, index, count)
             times = []
             for query in queries:

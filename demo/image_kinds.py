@@ -35,15 +35,22 @@ _SIZES = (
 
 def add_photos(site: Site) -> None:
     """Each photograph in half of the encodings; its two texts share two of those images."""
-    for index, photo in enumerate(PHOTOS[: site.plan.photos]):
-        picture = photo.open()
+    photos = PHOTOS[: site.plan.photos]
+    kinds = [(index, name) for index in range(len(photos)) for name in variants(index)]
+    files = dict(zip(kinds, site.pool.map(_variant, kinds, chunksize=4), strict=True))
+    for index, photo in enumerate(photos):
         names = variants(index)
         for i, name in enumerate(names):
-            path = site.write(f"photos/{photo.name}/{name}", VARIANTS[name](picture))
+            path = site.write(f"photos/{photo.name}/{name}", files[index, name])
             if i < len(names) // 2 + 1:
                 site.add(path, photo.texts[0])
             if i >= len(names) // 2 - 1:
                 site.add(path, photo.texts[1])
+
+
+def _variant(kind: tuple[int, str]) -> bytes:
+    index, name = kind
+    return VARIANTS[name](PHOTOS[index].open())
 
 
 def add_failing_fetches(site: Site) -> None:
@@ -107,14 +114,23 @@ def add_broken_files(site: Site) -> None:
 
 
 def add_odd_sizes(site: Site) -> None:
+    sized = [
+        ((number + i) % site.plan.photos, size[:2], ("JPEG", "PNG", "GIF")[number % 3])
+        for number in range(site.plan.odd)
+        for i, size in enumerate(_SIZES)
+    ]
+    files = iter(zip(sized, site.pool.map(_sized, sized, chunksize=4), strict=True))
     for number in range(site.plan.odd):
-        for i, (width, height, reason) in enumerate(_SIZES):
-            index = (number + i) % site.plan.photos
-            kind = ("JPEG", "PNG", "GIF")[number % 3]
-            data = encode(fitted(index, (width, height)), kind)
+        for width, height, reason in _SIZES:
+            (index, _, kind), data = next(files)
             path = site.write(f"sizes/{number}/{width}x{height}.{kind.lower()}", data)
             text = site.next_text() if reason else PHOTOS[index].texts[number % 2]
             site.add(path, text, reason)
+
+
+def _sized(sized: tuple[int, tuple[int, int], str]) -> bytes:
+    index, size, kind = sized
+    return encode(fitted(index, size), kind)
 
 
 def _copies(data: bytes) -> Iterator[tuple[str, bytes]]:

@@ -1,8 +1,7 @@
 """Which language a text is in, and how sure `langdetect` is: 900 short texts a second a core."""
 
-import os
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from itertools import islice
 
 from langdetect import DetectorFactory, LangDetectException, detect_langs
@@ -20,20 +19,23 @@ def _detect(text: str) -> tuple[str, float]:
 
 
 class Languages:
-    """Remembers the language of each text it was asked for."""
+    """Remembers the language of each text it was asked for.
 
-    def __init__(self) -> None:
+    Args:
+      pool: processes that detect.
+    """
+
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
         self._known: dict[str, tuple[str, float]] = {}
 
     def detect(self, texts: Iterable[str]) -> None:
-        """Detects those of the texts that are new, on all cores."""
+        """Detects those of the texts that are new, in the pool where they are many."""
         new = sorted(set(texts) - self._known.keys())
         if len(new) < 500:  # in less time than processes take to start
             self._known.update((text, _detect(text)) for text in new)
             return
-        _detect("")  # reads the profiles of all languages, once for all processes
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
-            self._known.update(zip(new, pool.map(_detect, new, chunksize=50), strict=True))
+        self._known.update(zip(new, self._pool.map(_detect, new, chunksize=50), strict=True))
 
     def language_of(self, text: str) -> str:
         """ISO 639-1; empty where there are no letters."""

@@ -1,10 +1,8 @@
 """The rendered part of the web: which scenes there are, their files, and the evaluation set."""
 
 import io
-import os
 import random
 import tarfile
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import count
 
@@ -67,19 +65,16 @@ def add_scenes(site: Site) -> None:
     """Renders both sets; the rows of the one and `eval/00000.tar` of the other."""
     trained, evaluation = choose_scenes(site)
     draws = [scene for _ in range(site.plan.images_per_text) for scene in trained]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        draw = partial(
-            _render_file, seed=site.seed, kind=_EVALUATED, away_from=np.zeros(0, np.uint64)
-        )
-        files = list(pool.map(draw, enumerate(evaluation), chunksize=10))
-        site.evaluation = list(zip(evaluation, files, strict=True))
-        hashes = [perceptual_hash(Image.open(io.BytesIO(data))) for data in files]
-        site.evaluation_hashes = np.array(hashes, np.uint64)
-        draw = partial(draw, kind=_TRAINED, away_from=site.evaluation_hashes)
-        for number, data in enumerate(pool.map(draw, enumerate(draws), chunksize=50)):
-            ending = str(_options(number).get("picture_format", "JPG")).lower()
-            path = site.write(f"scenes/{number // 100:02d}/{number:05d}.{ending}", data)
-            site.scenes.append((path, draws[number].text))
+    draw = partial(_render_file, seed=site.seed, kind=_EVALUATED, away_from=np.zeros(0, np.uint64))
+    files = list(site.pool.map(draw, enumerate(evaluation), chunksize=10))
+    site.evaluation = list(zip(evaluation, files, strict=True))
+    hashes = [perceptual_hash(Image.open(io.BytesIO(data))) for data in files]
+    site.evaluation_hashes = np.array(hashes, np.uint64)
+    draw = partial(draw, kind=_TRAINED, away_from=site.evaluation_hashes)
+    for number, data in enumerate(site.pool.map(draw, enumerate(draws), chunksize=50)):
+        ending = str(_options(number).get("picture_format", "JPG")).lower()
+        path = site.write(f"scenes/{number // 100:02d}/{number:05d}.{ending}", data)
+        site.scenes.append((path, draws[number].text))
     for path, text in site.scenes:
         site.add(path, text)
     _write_evaluation(site)

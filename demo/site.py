@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -54,19 +55,21 @@ class Row:
 
 @dataclass
 class Site:
-    """Collects files and rows. `scenes` are the rendered images: path below the site, and text."""
+    """Collects files and rows. `scenes` are the rendered images: path below the site, and text.
+    `pool` are processes that draw and encode."""
 
     root: Path
     port: int
     plan: Plan
     seed: int
+    pool: Executor
     rows: list[Row] = field(default_factory=list)
     scenes: list[tuple[str, str]] = field(default_factory=list)
     evaluation: list[tuple[Scene, bytes]] = field(default_factory=list)
     evaluation_hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
-    languages: Languages = field(default_factory=Languages)
 
     def __post_init__(self) -> None:
+        self.languages = Languages(self.pool)
         self.rng = random.Random(self.seed)
         self.new_words = iter(nonsense(self.rng))  # each is used once in the whole web
         self._scene_turn: Iterator[int] | None = None

@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,10 +56,11 @@ def build(
     for name in ("site", "eval"):
         shutil.rmtree(directory / name, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
-    site = Site(directory, port, SMALL if small else FULL, seed)
-    for add_kind in KINDS:
-        add_kind(site)
-    vocabulary_size = check_against_rules(site)
+    with ProcessPoolExecutor() as pool:
+        site = Site(directory, port, SMALL if small else FULL, seed, pool)
+        for add_kind in KINDS:
+            add_kind(site)
+        vocabulary_size = check_against_rules(site)
     site.rng.shuffle(site.rows)
     _write_tables(directory, site.rows)
     flags = {

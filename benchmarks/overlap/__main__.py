@@ -1,15 +1,13 @@
 """How many altered copies of evaluation images are found, and how many other pictures with them.
 
-  python -m benchmarks.overlap --packages=FOLDER [--cache=FOLDER] [--write] [--sheet=FILE.png]
+  python -m benchmarks.overlap --packages=FOLDER [--cache=FOLDER] [--write]
 
 Alters held-out pictures as full pictures, writes each as a file and reads it as a run does. They
 are looked for beside 100,000 indexed pictures, and so are held-out pictures that are different from
 all of these; those of packages that are held out whole are also looked for where nothing of these
 packages is indexed. Prints recall by change and strength, what each threshold would accept, and the
-cost; --write puts these into docs/overlap.md and draws docs/overlap.svg, --sheet shows the pictures
-of the second kind that are taken for copies, each beside what it is taken for. Names of pairs that
-a person found to show one picture stand in repeats.txt beside this file: they are no false
-positives.
+cost; --write puts these into docs/overlap.md and draws docs/overlap.svg. Names of pairs that a
+person found to show one picture stand in repeats.txt beside this file: they are no false positives.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
 
 from alignset.transforms.decontamination.copy_index import CopyIndex, CopyMatch
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
@@ -44,7 +41,6 @@ class Different(NamedTuple):
     pictures: Pictures
     matches: list[CopyMatch]
     bits: npt.NDArray[np.int32]
-    names_of_near: list[str]
     is_repeat: npt.NDArray[np.bool_]  # of a pair that a person found to show one picture
 
     @property
@@ -88,8 +84,6 @@ def main() -> None:
     if flags.write:
         write_blocks(PAGE, blocks)
         draw(copies, found.distances, COPY_DISTANCE, PLOT)
-    if flags.sheet:
-        draw_sheet([found for found, _ in unrelated.values()], planes, flags.sheet)
 
 
 def read_flags() -> argparse.Namespace:
@@ -99,7 +93,6 @@ def read_flags() -> argparse.Namespace:
     parser.add_argument("--indexed", type=int, default=100_000, help="pictures in the index")
     parser.add_argument("--altered", type=int, default=200, help="pictures that are altered")
     parser.add_argument("--write", action="store_true", help="write docs/overlap.md")
-    parser.add_argument("--sheet", type=Path, help="where the accepted pairs are drawn")
     return parser.parse_args()
 
 
@@ -131,7 +124,7 @@ def measure_different(
     near = [named(evaluation, match.row) for match in matches]
     repeats = are_repeats(different.names.tolist(), near)
     bits = hash_distances(different, phashes[first_row:])
-    return Different(different, matches, bits, near, repeats), cpu_us
+    return Different(different, matches, bits, repeats), cpu_us
 
 
 def measure_unrelated(
@@ -226,28 +219,6 @@ def cost_table(
         ["others that are checked", f"{checked[~found.pictures.is_jpeg].mean():.1%}"],
     ]
     return table(["what", "figure"], rows)
-
-
-def draw_sheet(kinds: list[Different], planes: npt.NDArray[np.uint8], path: Path) -> None:
-    """The pictures that are taken for copies, without repeats, nearest first."""
-    pairs = sorted(
-        (distance, number, row)
-        for number, found in enumerate(kinds)
-        for row, distance in enumerate(found.distances)
-        if distance < COPY_DISTANCE
-    )
-    across, width, height = 8, 210, 126
-    sheet = Image.new("L", (across * width, max(1, -(-len(pairs) // across)) * height))
-    drawing = ImageDraw.Draw(sheet)
-    for place, (distance, number, row) in enumerate(pairs):
-        found = kinds[number]
-        match = found.matches[row]
-        pair = np.hstack([found.pictures.planes[row, 1], planes[match.row, 1]])
-        x, y = place % across * width, place // across * height
-        sheet.paste(Image.fromarray(pair).resize((204, 102)), (x, y))
-        drawing.text((x, y + 104), f"{place} {distance} {match.variant}", fill=255)
-        print(f"{place}\t{found.pictures.names[row]}\t{found.names_of_near[row]}")
-    sheet.save(path)
 
 
 if __name__ == "__main__":

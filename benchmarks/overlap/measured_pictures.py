@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image as PillowImage
 
 from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, plane_row
-from alignset.transforms.images.displayed_picture import displayed_picture
-from alignset.transforms.images.perceptual_hash import plane_hash
+from alignset.transforms.images.displayed_picture import displayed_picture, small_grey
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.open_picture import open_picture
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
-from benchmarks.overlap.grey_planes import grey_of_file, whole_grey_of_file
 from benchmarks.overlap.packages import HELD_OUT_PACKAGES
 from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.tiles import distractor_planes, training_tiles
@@ -143,18 +143,19 @@ def _kept(
         return Pictures(**kept)
 
 
-def _row(name: str, body: bytes, grey: npt.NDArray[np.uint8], is_jpeg: bool, side_px: int) -> Row:
-    planes = plane_row(whole_grey_of_file(body), fine=True)
-    return name, planes, plane_hash(grey), is_jpeg, side_px
+def _row(name: str, body: bytes, image: Image, is_jpeg: bool, side_px: int) -> Row:
+    """Decoded whole, as where a copy is decided."""
+    grey = small_grey(displayed_picture(open_picture(body, image.format)))
+    return name, plane_row(grey, fine=True), image.phash, is_jpeg, side_px
 
 
 def _rows_of_file(item: tuple[str, bytes]) -> list[Row]:
     name, body = item
-    grey = grey_of_file(body)
-    if grey is None:
+    image = examine(body)
+    if not isinstance(image, Image):
         return []
-    with Image.open(io.BytesIO(body)) as picture:
-        return [_row(name, body, grey, body.startswith(b"\xff\xd8"), min(picture.size))]
+    side_px = min(image.width, image.height)
+    return [_row(name, body, image, image.format == "jpeg", side_px)]
 
 
 def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
@@ -163,14 +164,15 @@ def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
     rows = []
     for alteration in ALTERATIONS:
         file = alteration.file_of(picture, name)
-        grey = grey_of_file(file)
-        assert grey is not None  # Pillow wrote it just now
-        rows.append(_row(f"{name}: {alteration.name}", file, grey, body.startswith(b"\xff\xd8"), 0))
+        image = examine(file)
+        assert isinstance(image, Image)  # Pillow wrote it just now
+        is_jpeg = body.startswith(b"\xff\xd8")
+        rows.append(_row(f"{name}: {alteration.name}", file, image, is_jpeg, 0))
     return rows
 
 
 def opened(body: bytes) -> Picture:
     """The picture in a file as it is altered: as displayed, and no larger than LONGEST_PX."""
-    picture = displayed_picture(Image.open(io.BytesIO(body))).convert("RGB")
+    picture = displayed_picture(PillowImage.open(io.BytesIO(body))).convert("RGB")
     picture.thumbnail((LONGEST_PX, LONGEST_PX))
     return picture

@@ -121,8 +121,20 @@ def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{setting.name}" if value is True else _flag(setting.name, str(value))
 
 
+def _custom(manifest: RunDescription) -> Iterator[str]:
+    """The files with rules of users, and their flags."""
+    files = manifest.rule_files or []
+    if files:
+        yield _flag("rules", ",".join(file.name for file in files))
+    for rule in (rule for file in files for rule in file.rules):
+        value = manifest.rules.get(str(rule["name"]), rule["default"])
+        if value != rule["default"]:
+            yield _flag(str(rule["name"]), str(value))
+
+
 def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
     """What the manifest tells in its own way: a vocabulary, evaluation images, a classifier."""
+    yield from _custom(manifest)
     if manifest.blocklists:
         yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
     if manifest.given_vocabulary:

@@ -1,4 +1,4 @@
-"""What is changed in Beam while we use it, each change for the time that it saves at the start.
+"""What is changed in Beam while we use it, mostly for the time that it saves at the start.
 
 Nothing here changes what a pipeline does. `ALIGNSET_WITHOUT_PATCHES` leaves some out, by the names
 of PATCHES with commas between, or all of them: `all`. The times are of one pipeline, `--text_only`
@@ -145,11 +145,29 @@ def quick_workers() -> Iterator[None]:
         Environment.from_command_string = make
 
 
+@contextmanager
+def no_notebook() -> Iterator[None]:
+    """In a notebook Beam tracks pipelines to show their data, for which it imports further packages
+    and has the page load scripts from other hosts. Nobody looks at data of ours so."""
+    from apache_beam import pipeline
+
+    names = ("is_in_ipython", "alter_label_if_ipython")
+    before = {name: getattr(pipeline, name) for name in names}
+    for name in names:
+        setattr(pipeline, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(pipeline, name, function)
+
+
 # Those that last as long as a pipeline is built and run.
 PATCHES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "signatures": remembered_signatures,
     "samples": short_samples,
     "workers": quick_workers,
+    "notebook": no_notebook,
 }
 
 

@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from alignset.train.__main__ import main
-from alignset.train.data.inputs import Inputs, Texts
+from alignset.train.data.inputs import Inputs, TextBuckets
 from alignset.train.data.position import Position
 from alignset.train.errors import SettingsError
 from alignset.train.memory import StepMemory, check_memory, step_memory
@@ -32,7 +32,7 @@ def kept(model: DualEncoder, settings: Settings, pairs: int) -> int:
     """Bytes that torch keeps of so many pairs for the way back, of tensors without memory."""
     shape = pairs, settings.crop_px, settings.crop_px, 3
     ids = torch.zeros(pairs, settings.max_tokens, dtype=torch.int64, device="cuda")
-    texts = Texts([(ids, torch.ones_like(ids))], torch.arange(pairs, device="cuda"))
+    texts = TextBuckets([(ids, torch.ones_like(ids))], torch.arange(pairs, device="cuda"))
     pixels = torch.zeros(shape, dtype=torch.uint8, device="cuda")
     own = {StorageWeakRef(parameter.untyped_storage()) for parameter in model.parameters()}
     memory: dict[StorageWeakRef, torch.UntypedStorage] = {}

@@ -27,7 +27,7 @@ from alignset.train.runs.flags import (
 )
 
 if TYPE_CHECKING:
-    from alignset.train.classify.loop import Job
+    from alignset.train.classify.loop import ClassifyJob
 
 NAME = "python -m alignset.train.classify"
 # What the short help says, a line a flag.
@@ -83,10 +83,10 @@ def _run(arguments: list[str], name: str) -> int:
     settings, run = parse_flags(arguments, name)
     # Only now: torch and transformers take seconds, and a wrong flag should not.
     from alignset.train.classify.labelled_images import find_images
-    from alignset.train.classify.loop import Job
+    from alignset.train.classify.loop import ClassifyJob
 
     images = find_images(settings.images)
-    job = Job(settings, images, find_images(settings.validation, images.classes), run)
+    job = ClassifyJob(settings, images, find_images(settings.validation, images.classes), run)
     _check_batch(settings.batch_size, len(images.paths), int(os.environ.get("WORLD_SIZE", "1")))
     first = os.environ.get("RANK", "0") == "0"
     if not (run / "model").exists():
@@ -99,7 +99,7 @@ def _run(arguments: list[str], name: str) -> int:
     return 0
 
 
-def _open(job: "Job") -> None:
+def _open(job: "ClassifyJob") -> None:
     from alignset.train.model.pretrained import check_pretrained
     from alignset.train.runs.run_folder import open_run
 
@@ -107,7 +107,7 @@ def _open(job: "Job") -> None:
     open_run(job.run, job.settings, [], (job.settings.model,))
 
 
-def _train(job: "Job") -> None:
+def _train(job: "ClassifyJob") -> None:
     from alignset.train.classify.loop import classify
     from alignset.train.runs import processes
     from alignset.train.runs.device import find_device

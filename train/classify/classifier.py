@@ -17,7 +17,7 @@ from alignset.train.model.saved_folders import save_folder
 _HEAD = "head.safetensors"
 
 
-class Classifier(nn.Module):
+class ImageClassifier(nn.Module):
     """The head starts at zero: all classes are equally likely."""
 
     def __init__(self, tower: AlignVisionModel, classes: list[str]):
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
         self.frozen = frozen
         self.tower.requires_grad_(not frozen)
 
-    def train(self, mode: bool = True) -> "Classifier":
+    def train(self, mode: bool = True) -> "ImageClassifier":
         super().train(mode)
         self.tower.train(mode and not self.frozen)
         if not self.train_statistics:
@@ -66,7 +66,7 @@ def to_pixels(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def save_classifier(model: Classifier, eval_px: int, folder: Path) -> None:
+def save_classifier(model: ImageClassifier, eval_px: int, folder: Path) -> None:
     """Writes `folder`, whole or not at all: an AlignVisionModel, its processor, and the head."""
     model.tower.config.id2label = dict(enumerate(model.classes))
     model.tower.config.label2id = {name: i for i, name in enumerate(model.classes)}
@@ -79,12 +79,12 @@ def save_classifier(model: Classifier, eval_px: int, folder: Path) -> None:
     )
 
 
-def load_classifier(folder: Path) -> Classifier:
+def load_classifier(folder: Path) -> ImageClassifier:
     """The reverse of `save_classifier`, ready to classify."""
     tower = AlignVisionModel.from_pretrained(folder, local_files_only=True)
     # Its type is that of any config; one that was loaded has numbers for keys.
     names: dict[int, str] = tower.config.id2label  # type: ignore[assignment]
-    model = Classifier(tower, [names[i] for i in range(len(names))])
+    model = ImageClassifier(tower, [names[i] for i in range(len(names))])
     model.head.load_state_dict(load_file(folder / _HEAD))
     return model.eval()
 

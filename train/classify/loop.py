@@ -11,13 +11,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from alignset.train.classify.classifier import Classifier, save_classifier, to_pixels
+from alignset.train.classify.classifier import ImageClassifier, save_classifier, to_pixels
 from alignset.train.classify.labelled_images import (
     LabelledImages,
     TrainingBatches,
     evaluation_batches,
 )
-from alignset.train.classify.settings import ClassifySettings, Stage
+from alignset.train.classify.settings import ClassifySettings, ClassifyStage
 from alignset.train.model.pretrained import load_pretrained
 from alignset.train.runs import processes
 from alignset.train.runs.checkpoints import load_last_checkpoint, save_checkpoint
@@ -28,7 +28,7 @@ from alignset.train.runs.run_folder import cut_metrics, write_whole
 Scores = dict[str, float]  # what `evaluate` says
 
 
-class Checkpoint(TypedDict):
+class ClassifyCheckpoint(TypedDict):
     """All that the next step depends on; before the first there is no state of the latter two."""
 
     step: int
@@ -38,7 +38,7 @@ class Checkpoint(TypedDict):
 
 
 @dataclass(frozen=True)
-class Job:
+class ClassifyJob:
     settings: ClassifySettings
     images: LabelledImages
     validation: LabelledImages
@@ -53,17 +53,17 @@ class Job:
         return self.settings.steps or self.settings.epochs * self.an_epoch
 
 
-def classify(job: Job) -> None:
+def classify(job: ClassifyJob) -> None:
     """Trains from the last checkpoint, or from the start, and writes what `evaluate` says after
     each stage to `job.run / "results.json"`, and then `job.run / "model"`."""
     rank, stages = processes.rank(), job.settings.stage_list()
     align, _ = load_pretrained(job.settings.model)
-    model = Classifier(align.vision_model, job.images.classes)
+    model = ImageClassifier(align.vision_model, job.images.classes)
     device = find_device(job.settings.device)
     prepare_device(device, "fp32")
     model.prepare(job.settings, processes=processes.count())
-    last_checkpoint: Checkpoint | None = load_last_checkpoint(job.run / "checkpoints")
-    checkpoint: Checkpoint = last_checkpoint or {"step": 0, "results": {}}
+    last_checkpoint: ClassifyCheckpoint | None = load_last_checkpoint(job.run / "checkpoints")
+    checkpoint: ClassifyCheckpoint = last_checkpoint or {"step": 0, "results": {}}
     start, results = checkpoint["step"], checkpoint["results"]
     if start:
         model.load_state_dict(checkpoint.pop("model"))  # or it would stay in memory to the end
@@ -90,7 +90,11 @@ def classify(job: Job) -> None:
 
 
 def _train_stage(
-    job: Job, stage: Stage, model: Classifier, progress: Progress, checkpoint: Checkpoint
+    job: ClassifyJob,
+    stage: ClassifyStage,
+    model: ImageClassifier,
+    progress: Progress,
+    checkpoint: ClassifyCheckpoint,
 ) -> torch.optim.Optimizer:
     """The stage's steps that are behind `checkpoint`; gives the optimiser."""
     settings, rank = job.settings, processes.rank()
@@ -152,7 +156,7 @@ def _add_gradients(
 
 
 def measure_step(
-    step: int, loss: torch.Tensor, right: torch.Tensor, model: Classifier
+    step: int, loss: torch.Tensor, right: torch.Tensor, model: ImageClassifier
 ) -> dict[str, float]:
     measured = {
         "loss": processes.mean(loss),
@@ -166,7 +170,7 @@ def measure_step(
 
 @torch.inference_mode()
 def evaluate(
-    model: Classifier, images: LabelledImages, px: int, settings: ClassifySettings
+    model: ImageClassifier, images: LabelledImages, px: int, settings: ClassifySettings
 ) -> Scores:
     """n, and in percent how many have their class first, or among the first five.
 
@@ -186,7 +190,7 @@ def evaluate(
     return {"n": n, "top_1": round(100 * first / n, 3), "top_5": round(100 * among_five / n, 3)}
 
 
-def _make_optimizer(model: Classifier, settings: ClassifySettings) -> torch.optim.Optimizer:
+def _make_optimizer(model: ImageClassifier, settings: ClassifySettings) -> torch.optim.Optimizer:
     """SGD; the tower's learning rate is a share of the classification layer's."""
     groups: list[dict[str, Any]] = [{"params": model.head.parameters(), "share": 1.0}]
     if not model.frozen:
@@ -201,14 +205,14 @@ def _make_optimizer(model: Classifier, settings: ClassifySettings) -> torch.opti
 
 
 def _save(
-    job: Job,
+    job: ClassifyJob,
     step: int,
-    model: Classifier,
+    model: ImageClassifier,
     optimizer: torch.optim.Optimizer,
     results: dict[str, Scores],
 ) -> None:
     if processes.rank() == 0:
-        state: Checkpoint = {
+        state: ClassifyCheckpoint = {
             "step": step,
             "results": results,
             "model": model.state_dict(),

@@ -16,7 +16,7 @@ from alignset.train.ranges import (
 
 
 @dataclass(frozen=True)
-class Stage:
+class ClassifyStage:
     name: str
     train_px: int
     eval_px: int
@@ -80,12 +80,14 @@ class ClassifySettings:
     def __post_init__(self) -> None:
         check_fields(self, _RANGES, _NAMES)
 
-    def stage_list(self) -> list[Stage]:
+    def stage_list(self) -> list[ClassifyStage]:
         """The stages, in order."""
         frozen = self.frozen_train_px, self.frozen_eval_px, self.frozen_learning_rate
         both = [
-            Stage("frozen", *frozen, frozen=True),
-            Stage("fine_tuned", self.train_px, self.eval_px, self.learning_rate, frozen=False),
+            ClassifyStage("frozen", *frozen, frozen=True),
+            ClassifyStage(
+                "fine_tuned", self.train_px, self.eval_px, self.learning_rate, frozen=False
+            ),
         ]
         return both[: self.stages]
 

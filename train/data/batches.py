@@ -18,7 +18,7 @@ from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.images import decode_square, random_crop
 from alignset.train.data.plan import Cursor, plans_of
 from alignset.train.data.position import Position, check_skipped
-from alignset.train.data.samples import Sample
+from alignset.train.data.samples import ShardSample
 from alignset.train.data.shard_index import ShardIndex, read_index
 from alignset.train.data.shuffled_streams import ShuffledStream
 from alignset.train.settings import Settings
@@ -40,7 +40,7 @@ class _Pending(NamedTuple):
 
     of_set: int
     cursor: Cursor  # behind it
-    sample: Sample
+    sample: ShardSample
     crop: Future[np.ndarray | str]
 
 
@@ -116,7 +116,7 @@ class TrainingData:
 
     def _streams(
         self, shares: list[float], cursors: list[Cursor], position: Position
-    ) -> list[Iterator[tuple[Cursor, Sample]]]:
+    ) -> list[Iterator[tuple[Cursor, ShardSample]]]:
         """This process's samples of each set, from its cursor on."""
         if self.indexes is None:
             self.indexes = [read_index(shard_set.shards)[0] for shard_set in self.sets]
@@ -127,7 +127,7 @@ class TrainingData:
             for plan, cursor in zip(plans, cursors, strict=True)
         ]
 
-    def _crop(self, cursor: Cursor, sample: Sample) -> np.ndarray | str:
+    def _crop(self, cursor: Cursor, sample: ShardSample) -> np.ndarray | str:
         """uint8[crop_px, crop_px, 3], or why there is none."""
         settings = self.settings
         if sample.scattered:
@@ -150,7 +150,7 @@ class TrainingData:
         rng = random.Random(zlib.crc32(f"{settings.seed} {cursor.epoch} {sample.key}".encode()))
         return random_crop(pixels, settings.crop_px, rng, flip=settings.horizontal_flip)
 
-    def _caption(self, cursor: Cursor, sample: Sample) -> str:
+    def _caption(self, cursor: Cursor, sample: ShardSample) -> str:
         """The text or, where its lines are captions, one of them: in the next epoch the next."""
         assert sample.text is not None  # `_crop` gives no image of one without
         if not (self.settings.caption_lines or self.settings.caption_field):

@@ -1,5 +1,6 @@
 """What the model is fed: pixels as they were decoded, and texts in buckets of like length."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,22 +13,22 @@ from alignset.train.data.position import Position
 from alignset.train.settings import Settings
 
 
-class Texts(NamedTuple):
+class TextBuckets(NamedTuple):
     """A batch's texts, sorted by length and cut into buckets, each padded to its own longest."""
 
     buckets: list[tuple[torch.Tensor, torch.Tensor]]  # of (ids, mask), both int64[b_i, t_i]
     place: torch.Tensor  # int64[b]: where in the buckets, put one behind the other, text i is
 
-    def mapped(self, change: "Callable[[torch.Tensor], torch.Tensor]") -> "Texts":
+    def mapped(self, change: "Callable[[torch.Tensor], torch.Tensor]") -> "TextBuckets":
         buckets = [(change(ids), change(mask)) for ids, mask in self.buckets]
-        return Texts(buckets, change(self.place))
+        return TextBuckets(buckets, change(self.place))
 
 
 class Inputs(NamedTuple):
     """A micro-batch, on the CPU; the model takes it to its device."""
 
     pixels: torch.Tensor  # uint8[b, h, w, 3]: a quarter of the memory that floats take
-    texts: Texts
+    texts: TextBuckets
     captions: list[str]  # the texts as they are
     position: Position  # behind the last sample
 
@@ -52,7 +53,9 @@ def to_inputs(
         return inputs.mapped(torch.Tensor.pin_memory)
 
 
-def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast, settings: Settings) -> Texts:
+def encode_texts(
+    texts: list[str], tokenizer: PreTrainedTokenizerFast, settings: Settings
+) -> TextBuckets:
     """Wordpieces, at most max_tokens of each text."""
     pieces = tokenizer(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
     lengths = np.array([len(ids) for ids in pieces])
@@ -63,4 +66,26 @@ def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast, settings:
         mask = np.arange(ids.shape[1]) < lengths[rows, None]  # bool[b_i, t_i]
         ids[mask] = np.concatenate([pieces[i] for i in rows])
         buckets.append((torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))))
-    return Texts(buckets, torch.from_numpy(np.argsort(order)))
+    return TextBuckets(buckets, torch.from_numpy(np.argsort(order)))
+
+
+def on_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """Copies of its tensors; on a GPU they are made while it computes what it was asked for
+    before, where the tensors are pinned."""
+    if device.type != "cuda" or inputs.pixels.is_cuda:
+        return inputs.mapped(lambda tensor: tensor.to(device))
+    copying, computing = _copy_stream(device), torch.cuda.current_stream(device)
+    with torch.cuda.stream(copying):
+        copies = inputs.mapped(lambda tensor: tensor.to(device, non_blocking=True))
+    computing.wait_stream(copying)
+
+    def used(tensor: torch.Tensor) -> torch.Tensor:
+        tensor.record_stream(computing)  # its memory is not given away while it is computed with
+        return tensor
+
+    return copies.mapped(used)
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # it has no types

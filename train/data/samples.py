@@ -21,7 +21,7 @@ _LONGEST_NAME = 1 << 12  # bytes: as long as a path can be
 _MOST_PARTS = 1 << 20  # keys that are remembered, 70 bytes each
 
 
-class Sample(NamedTuple):
+class ShardSample(NamedTuple):
     key: str
     image: bytes | None  # None: it has none
     text: str | None
@@ -45,7 +45,7 @@ def shard_samples(
     scan: Scan | None = None,
     caption_field: str = "",
     text_file: str = "txt",
-) -> Iterator[Sample]:
+) -> Iterator[ShardSample]:
     """The samples of one shard, from a byte on where a sample begins.
 
     Members that follow each other and are named alike up to the first dot of the last part of the
@@ -135,7 +135,7 @@ def _sample(
     parts: set[int],
     text_file: str,
     caption_field: str,
-) -> Sample:
+) -> ShardSample:
     images = [fields[extension] for extension in IMAGE_EXTENSIONS if extension in fields]
     if caption_field:
         text = json_captions(fields.get("json"), caption_field)
@@ -145,4 +145,6 @@ def _sample(
     scattered = not whole and hash(key) in parts
     if not whole and len(parts) < _MOST_PARTS:
         parts.add(hash(key))
-    return Sample(key, images[0] if images else None, text or None, scattered, images[:1] == [None])
+    return ShardSample(
+        key, images[0] if images else None, text or None, scattered, images[:1] == [None]
+    )

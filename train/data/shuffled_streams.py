@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alignset.train.data.plan import Cursor, Plan, Window
-from alignset.train.data.samples import Sample, shard_samples
+from alignset.train.data.samples import ShardSample, shard_samples
 from alignset.train.errors import TrainingError
 
 _Unread = deque[tuple[int, int, int]]  # runs: of a block so many samples from one on
@@ -15,7 +15,7 @@ _Unread = deque[tuple[int, int, int]]  # runs: of a block so many samples from o
 class _Block:
     number: int
     next: int  # the sample that is read next
-    samples: Iterator[Sample]
+    samples: Iterator[ShardSample]
 
 
 @dataclass(eq=False)
@@ -31,7 +31,7 @@ class ShuffledStream:
     caption_field: str = ""
     _open: _Block | None = None
 
-    def samples(self, cursor: Cursor) -> Iterator[tuple[Cursor, Sample]]:
+    def samples(self, cursor: Cursor) -> Iterator[tuple[Cursor, ShardSample]]:
         """What comes after `cursor`, each sample with the cursor behind it, for ever.
 
         For each sample given one of the next window is read: no more than about one window is held,
@@ -39,13 +39,13 @@ class ShuffledStream:
         """
         windows = self.plan.windows(cursor, self.rank, self.processes)
         window = next(windows)
-        held: list[Sample | None] = []
+        held: list[ShardSample | None] = []
         self._read_all(_unread(window), held)
         self._check(window, held)
         taken = cursor.taken if cursor.epoch == window.epoch else 0
         while True:
             following = next(windows)
-            unread, read = _unread(following), list[Sample | None]()
+            unread, read = _unread(following), list[ShardSample | None]()
             for place in window.order[taken - window.begins :].tolist():
                 self._read_one(unread, read)
                 sample, held[place] = held[place], None  # what was given is let go
@@ -56,11 +56,11 @@ class ShuffledStream:
             self._check(following, read)
             window, held, taken = following, read, following.begins
 
-    def _read_all(self, unread: _Unread, read: list[Sample | None]) -> None:
+    def _read_all(self, unread: _Unread, read: list[ShardSample | None]) -> None:
         while unread:
             self._read_one(unread, read)
 
-    def _read_one(self, unread: _Unread, read: list[Sample | None]) -> None:
+    def _read_one(self, unread: _Unread, read: list[ShardSample | None]) -> None:
         """Puts the next sample to those that are read, if there is one."""
         if not unread:
             return
@@ -73,7 +73,7 @@ class ShuffledStream:
         if left > 1:
             unread.appendleft((block, number + 1, left - 1))
 
-    def _sample(self, block: int, number: int) -> Sample | None:
+    def _sample(self, block: int, number: int) -> ShardSample | None:
         """One sample of a block. One shard is open at a time, and stays so where the next sample
         lies behind this one."""
         if self._open is None or self._open.number != block or self._open.next > number:
@@ -89,7 +89,7 @@ class ShuffledStream:
         opened.next += 1
         return next(opened.samples, None)
 
-    def _check(self, window: Window, read: list[Sample | None]) -> None:
+    def _check(self, window: Window, read: list[ShardSample | None]) -> None:
         if len(read) != window.runs.total:
             index = self.plan.index
             names = sorted({index.shards[i] for i in index.shard[window.runs.block].tolist()})

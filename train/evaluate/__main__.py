@@ -50,8 +50,8 @@ def evaluate(task: str, flags: Namespace) -> dict[str, Any]:
     """
     # Only now: torch takes seconds, and a wrong flag should not.
     from alignset.train.evaluate.embedding import Embedding
-    from alignset.train.evaluate.outcome import whole_result
     from alignset.train.evaluate.page import check_page, write_page
+    from alignset.train.evaluate.task_result import whole_result
     from alignset.train.evaluate.task_runs import check_flags, run_task
     from alignset.train.model.embed import open_embedder
 

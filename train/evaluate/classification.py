@@ -1,4 +1,4 @@
-"""Images told among classes: scores in, top-1, top-5 and the mean of the classes' accuracies out.
+"""Images classified: scores in, top-1, top-5 and the mean of the classes' accuracies out.
 
 As clip_benchmark computes them, ties too: of classes that tie, torch.topk takes for top-1 and top-5
 what it takes, and the mean over the classes takes the first.
@@ -14,8 +14,8 @@ import torch
 
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.outcome import percent, percents
 from alignset.train.evaluate.retrieval import Rows
+from alignset.train.evaluate.task_result import percent, percents
 
 TOP = 5
 _AT_ONCE, _ROWS_AT_ONCE = 1 << 22, 1 << 14  # scores; images, 42 MB of 640 dimensions
@@ -23,16 +23,16 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a model told of n images.
+class ClassAnswers:
+    """The classes that a model gives n images.
 
     Attributes:
       labels: int64[n], the classes that are right.
       best: int64[n, k]: the classes that score best, the best one first, -1 where there are no
-        more; k is 5, or 1 where fewer can be told.
+        more; k is 5, or 1 where there are fewer classes.
       chosen: int64[n]: the first of the classes that score best.
       margins: float32[n]: how much better the best class scores than the right one; of an image
-        that was told right, how much better than the next one, and below zero.
+        that is classified right, how much better than the next one, and below zero.
     """
 
     labels: Ints
@@ -45,9 +45,9 @@ class Told:
         return right
 
 
-def told(
+def class_answers(
     features: Rows, labels: Ints, score: Callable[[torch.Tensor], torch.Tensor], classes: int
-) -> Told:
+) -> ClassAnswers:
     """Goes through features in parts.
 
     Args:
@@ -60,7 +60,9 @@ def told(
         best.append(scores.topk(TOP if classes >= TOP else 1, dim=1)[1].numpy())
         chosen.append(scores.argmax(dim=1).numpy())
         margins.append(_margins(scores, of_part).numpy())
-    return Told(labels, np.concatenate(best), np.concatenate(chosen), np.concatenate(margins))
+    return ClassAnswers(
+        labels, np.concatenate(best), np.concatenate(chosen), np.concatenate(margins)
+    )
 
 
 def parts(features: Rows, size: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -77,17 +79,17 @@ def _margins(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (others - right).float()
 
 
-def class_scores(told_: Told, classes: int) -> dict[str, Any]:
+def class_scores(answers: ClassAnswers, classes: int) -> dict[str, Any]:
     """Of these images, in percent and with intervals over them."""
-    ks = (1, TOP) if told_.best.shape[1] >= TOP else (1,)
-    right = told_.chosen == told_.labels
-    result: dict[str, Any] = {"n": len(told_.labels), "classes": classes}
-    result |= {f"top{k}": percent(float(told_.hits(k).mean())) for k in ks}
-    result["mean_per_class"] = percent(float(_class_accuracies(told_.labels, right).mean()))
+    ks = (1, TOP) if answers.best.shape[1] >= TOP else (1,)
+    right = answers.chosen == answers.labels
+    result: dict[str, Any] = {"n": len(answers.labels), "classes": classes}
+    result |= {f"top{k}": percent(float(answers.hits(k).mean())) for k in ks}
+    result["mean_per_class"] = percent(float(_class_accuracies(answers.labels, right).mean()))
     result["chance"] = {f"top{k}": percent(k / classes) for k in ks}
     result["intervals"] = {
-        **{f"top{k}": percents(bootstrap.mean_interval(told_.hits(k).astype(float))) for k in ks},
-        "mean_per_class": percents(bootstrap.class_mean_interval(told_.labels, right)),
+        **{f"top{k}": percents(bootstrap.mean_interval(answers.hits(k).astype(float))) for k in ks},
+        "mean_per_class": percents(bootstrap.class_mean_interval(answers.labels, right)),
     }
     return result
 
@@ -101,11 +103,11 @@ def _class_accuracies(labels: Ints, right: npt.NDArray[np.bool_]) -> npt.NDArray
     return accuracies
 
 
-def confused(told_: Told, most: int) -> list[tuple[int, int, int]]:
-    """(right class, class that was told, how often), the most frequent first."""
-    wrong = told_.chosen != told_.labels
+def confused(answers: ClassAnswers, most: int) -> list[tuple[int, int, int]]:
+    """(right class, answered class, how often), the most frequent first."""
+    wrong = answers.chosen != answers.labels
     pairs, counts = np.unique(
-        np.stack([told_.labels[wrong], told_.chosen[wrong]], axis=1), axis=0, return_counts=True
+        np.stack([answers.labels[wrong], answers.chosen[wrong]], axis=1), axis=0, return_counts=True
     )
     order = np.argsort(-counts, kind="stable")[:most]
     return [(*map(int, pairs[i]), int(counts[i])) for i in order]  # type: ignore[misc]

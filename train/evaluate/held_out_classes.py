@@ -15,11 +15,11 @@ from transformers import PreTrainedTokenizerFast
 from alignset.train.data.inputs import encode_texts
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.classes import find_classes
-from alignset.train.evaluate.classification import TOP, told
-from alignset.train.evaluate.outcome import percent
+from alignset.train.evaluate.classification import TOP, class_answers
 from alignset.train.evaluate.prompts import find_prompts
 from alignset.train.evaluate.sets.labelled import LabelledFiles, find_labelled
 from alignset.train.evaluate.sets.tables import image_file
+from alignset.train.evaluate.task_result import percent
 from alignset.train.evaluate.zero_shot import logits, mean_weights, usual_prompts
 from alignset.train.model.dual_encoder import DualEncoder
 from alignset.train.settings import Settings
@@ -118,7 +118,9 @@ def zero_shot_scores(
 
     weights = mean_weights(embedded(len(texts), of_texts), len(classes.prompts))
     images = embedded(len(classes.pixels), of_images)
-    answers = told(images, classes.labels, lambda part: logits(part, weights), len(classes.names))
+    answers = class_answers(
+        images, classes.labels, lambda part: logits(part, weights), len(classes.names)
+    )
     scores = {"zero_shot_n": float(len(images)), "zero_shot_top1": percent(answers.hits(1).mean())}
     if len(classes.names) >= TOP:
         scores["zero_shot_top5"] = percent(answers.hits(TOP).mean())

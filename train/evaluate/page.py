@@ -12,7 +12,7 @@ from PIL import Image
 
 from alignset.train.data.images import decode_image
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.outcome import Outcome
+from alignset.train.evaluate.task_result import TaskResult
 
 _THUMBNAIL = 192  # px
 _LONGEST_LINE = 300  # characters of a text
@@ -77,7 +77,7 @@ def check_page(page: str) -> None:
         )
 
 
-def write_page(page: str, result: dict[str, Any], outcome: Outcome) -> None:
+def write_page(page: str, result: dict[str, Any], outcome: TaskResult) -> None:
     """Writes the file, whole or not at all."""
     wanted = {card.place for section in outcome.sections for card in section.cards}
     pictures = _pictures(outcome.files(), wanted - {-1})

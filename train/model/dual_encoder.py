@@ -19,11 +19,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from alignset.train.data.inputs import Inputs, Texts
+from alignset.train.data.inputs import Inputs, TextBuckets, on_device
 from alignset.train.model.activations import checkpoint_activations
 from alignset.train.model.batch_norm import use_ghost_groups
 from alignset.train.model.image_tower import draw_first_weights, tower_blocks
-from alignset.train.model.on_device import on_device
 from alignset.train.model.saved_folders import save_folder
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -104,7 +103,7 @@ class DualEncoder(nn.Module):
         scaled = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # [b, 3, h, w] in [-1, 1]
         return self.align.get_image_features(scaled).pooler_output
 
-    def embed_texts(self, texts: Texts) -> torch.Tensor:  # -> [b, d]
+    def embed_texts(self, texts: TextBuckets) -> torch.Tensor:  # -> [b, d]
         # All words of all buckets at once: the gradient of this embedding has a row for each piece
         # of the vocabulary, 100 MB of zeros for each time that it is looked up.
         ids = torch.cat([ids.flatten() for ids, _ in texts.buckets])  # [tokens]

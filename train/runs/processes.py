@@ -89,7 +89,7 @@ def failing_together() -> Iterator[None]:
             raise SharedError("another process of the run failed, and says why")
 
 
-class Answer:
+class SharedAnswer:
     """Of `ask_any`, once all processes have asked."""
 
     def __init__(self, flag: torch.Tensor, work: dist.Work):
@@ -100,12 +100,12 @@ class Answer:
         return bool(self._flag.item())
 
 
-def ask_any(yes: bool) -> Answer:
+def ask_any(yes: bool) -> SharedAnswer:
     """Whether any process says yes; each has to ask, and none waits for it yet."""
     flag = torch.tensor(int(yes))  # on the CPU, of whose group the others are asked
     work = dist.all_reduce(flag, dist.ReduceOp.MAX, group=_waiting, async_op=True)
     assert work is not None  # since it is asynchronous
-    return Answer(flag, work)
+    return SharedAnswer(flag, work)
 
 
 def gather(value: T) -> list[T]:

@@ -16,7 +16,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._asked = False
-        self._answer: processes.Answer | None = None
+        self._answer: processes.SharedAnswer | None = None
 
     def __enter__(self) -> "StopRequest":
         self._is_main = threading.current_thread() is threading.main_thread()

@@ -28,7 +28,7 @@ from alignset.train.search.index_files import (
     vector_column,
     write_part,
 )
-from alignset.train.search.pictures import Picture, Source
+from alignset.train.search.pictures import Picture, PictureSource
 
 PART_SAMPLES = 1024  # a kill costs the work of so many
 REASONS = ("no_image", "undecodable", "repeated_key", "blocked")
@@ -70,7 +70,7 @@ class PartBuilder:
         self._names = {re.sub(r"\.\d+$", "", name): name for name in names}
         self._keys = {key for name in names for key in self._keys_of(name)}
 
-    def build(self, source: Source) -> Iterator[tuple[str, PartProgress]]:
+    def build(self, source: PictureSource) -> Iterator[tuple[str, PartProgress]]:
         """The parts of a source, each as soon as it is there. Those of an earlier command that was
         killed are used as they are.
 
@@ -102,7 +102,7 @@ class PartBuilder:
         return keys
 
     def _build_part(
-        self, name: str, pictures: Iterator[Picture], source: Source, before: int
+        self, name: str, pictures: Iterator[Picture], source: PictureSource, before: int
     ) -> PartProgress:
         rows: list[Row] = []
         vectors = [np.empty((0, self._model.width), np.float16)]
@@ -184,7 +184,7 @@ def _described(picture: Picture, data: bytes) -> Row:
     }
 
 
-def _unit(vectors: np.ndarray, source: Source) -> np.ndarray:
+def _unit(vectors: np.ndarray, source: PictureSource) -> np.ndarray:
     """float16[n, d], unit length."""
     vectors = np.asarray(vectors, np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

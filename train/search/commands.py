@@ -5,6 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +21,11 @@ from alignset.train.model.embed import open_embedder
 from alignset.train.model.embedder import Embedder
 from alignset.train.search.blocklist import read_blocklist
 from alignset.train.search.build_parts import Making
-from alignset.train.search.find_results import MAX_RESULTS, find_results, query_vector
+from alignset.train.search.find_results import MAX_RESULTS, Result, find_results, query_vector
 from alignset.train.search.make_index import add_sources, check_model, remove_rows
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import FolderSource, find_sources, format_counts
-from alignset.train.search.query import Filters, Query, Term
-from alignset.train.search.terminal import json_lines, printable, table
+from alignset.train.search.query import Filters, SearchQuery, Term
 
 # A command of its own, since this package does not import the pipeline: its fetcher connects to no
 # private address.
@@ -79,11 +80,13 @@ def run_query(flags: argparse.Namespace) -> int:
         raise SettingsError(f"n must be at most {MAX_RESULTS}; got {flags.n}")
     kinds = {"image": "picture"}
     terms = [Term(kinds.get(kind, kind), value, w) for kind, value, w in flags.terms or []]
-    query = Query(tuple(terms), filters, fold=not flags.all)
+    query = SearchQuery(tuple(terms), filters, fold=not flags.all)
     images = {term.value: _image_bytes(term.value) for term in terms if term.kind == "picture"}
     index = OpenedIndex(flags.index)
     model = open_model(flags.model, index)
-    query = Query(tuple(_embedded(term, images, model) for term in terms), filters, query.fold)
+    query = SearchQuery(
+        tuple(_embedded(term, images, model) for term in terms), filters, query.fold
+    )
     results = find_results(query_vector(query, index, model.embed_texts), query, index, flags.n)
     to_terminal = sys.stdout.isatty()
     if flags.format == "json" or (flags.format == "auto" and not to_terminal):
@@ -178,3 +181,45 @@ def _embedded(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
 
 def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
+
+
+def table(results: Sequence[Result], columns: int) -> list[str]:
+    """A head, and a line a result: rank, cosine, key, size, caption and URL, cut to the columns."""
+    lines = [f"{'':>4} {'score':>6}  {'key':<16}  {'px':<11} caption"]
+    for rank, result in enumerate(results, 1):
+        size = f"{result['width']}x{result['height']}"
+        more = f" (and {result['folded']} like it)" if result["folded"] else ""
+        url = f" <{result['url']}>" if result["url"] else ""
+        text = printable(f"{result['caption']}{more}{url}")
+        key = printable(result["key"])
+        lines.append(
+            _cut(f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}", columns)
+        )
+    return lines
+
+
+def json_lines(results: Sequence[Result]) -> str:
+    """A line of JSON a result."""
+    return "\n".join(
+        json.dumps({"rank": rank, **result}, ensure_ascii=False)
+        for rank, result in enumerate(results, 1)
+    )
+
+
+def printable(text: str) -> str:
+    """One line without control characters, which a caption could move the cursor with, or turn the
+    direction of a line."""
+    return "".join(
+        " " if character.isspace() else character
+        for character in text
+        if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
+
+
+def _cut(line: str, columns: int) -> str:
+    width = 0
+    for at, character in enumerate(line):
+        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if width > columns:
+            return line[: max(0, at - 1)] + "…"
+    return line

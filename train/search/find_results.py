@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from alignset.train.search.opened_index import OpenedIndex
-from alignset.train.search.query import UNSAFE_SCORE, Filters, Query, weighted_sum
+from alignset.train.search.query import UNSAFE_SCORE, Filters, SearchQuery, weighted_sum
 
 MAX_RESULTS = 1000
 # Two pictures are one where their perceptual hashes differ by as few bits and their embeddings are
 # as near: plain pictures have the same bits, and two cats nearly the same embedding.
 _MAX_BITS, _MIN_COSINE = 6, 0.95
+_MIN_COMPARED = 100  # of which the duplicates of few results are folded
 _COLUMNS = ("key", "caption", "url", "host", "width", "height", "unsafe_score")
 EmbedTexts = Callable[[list[str]], np.ndarray]
 # A row that was found: the columns above but the last; `score`, its cosine with the query;
@@ -20,7 +21,7 @@ EmbedTexts = Callable[[list[str]], np.ndarray]
 Result = dict[str, Any]
 
 
-def query_vector(query: Query, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
+def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
     """float32[d], unit length.
 
     Raises:
@@ -39,13 +40,15 @@ def query_vector(query: Query, index: OpenedIndex, embed_texts: EmbedTexts) -> n
     return weighted_sum([term.weight for term in query.terms], np.stack(vectors))
 
 
-def find_results(vector: np.ndarray, query: Query, index: OpenedIndex, count: int) -> list[Result]:
+def find_results(
+    vector: np.ndarray, query: SearchQuery, index: OpenedIndex, count: int
+) -> list[Result]:
     """Up to `count` results, the nearest first. The first of more are the first of fewer."""
     wanted = index.wanted(query.filters)
     if not query.fold:
         scores, rows = index.neighbours.nearest(vector, count, wanted)
         return _results(index, scores, rows, np.zeros(len(rows), int))
-    scores, rows = index.neighbours.nearest(vector, 2 * count, wanted)
+    scores, rows = index.neighbours.nearest(vector, max(2 * count, _MIN_COMPARED), wanted)
     first_of = _folded(index, rows)  # int[m]
     heads = np.flatnonzero(first_of == np.arange(len(rows)))[:count]
     copies = np.bincount(first_of, minlength=len(rows)) - 1

@@ -41,7 +41,7 @@ from alignset.train.search.neighbours import (
     measured_recall,
     write_faiss_index,
 )
-from alignset.train.search.pictures import ShardSource, Source
+from alignset.train.search.pictures import PictureSource, ShardSource
 
 Say = Callable[[str], None]
 
@@ -74,7 +74,7 @@ def check_model(document: IndexDocument, model: Embedder, folder: Path) -> None:
 
 
 def add_sources(
-    folder: Path, sources: list[Source], model: Embedder, making: Making, say: Say
+    folder: Path, sources: list[PictureSource], model: Embedder, making: Making, say: Say
 ) -> Added:
     """Makes an index of these sources, or adds what it lacks of them to the one that is there.
 

@@ -37,7 +37,7 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureSource:
     """Pictures in an order that is always the same.
 
     Attributes:
@@ -57,7 +57,7 @@ class Source:
         raise NotImplementedError
 
 
-class ShardSource(Source):
+class ShardSource(PictureSource):
     """A tar of samples, with what its sidecar beside it says of them."""
 
     def pictures(self, first: int = 0) -> Iterator[Picture]:
@@ -68,7 +68,7 @@ class ShardSource(Source):
 
 
 @dataclass(frozen=True)
-class FolderSource(Source):
+class FolderSource(PictureSource):
     """The image files of a folder and those below it.
 
     A picture's caption is the row of its path in `captions.csv` (columns `file` and `caption`), or
@@ -96,7 +96,7 @@ class FolderSource(Source):
             yield Picture(file, data, caption)
 
 
-def find_sources(where: str) -> list[Source]:
+def find_sources(where: str) -> list[PictureSource]:
     """The sources that `where` names: a folder without shards is one, else each shard is one.
 
     Raises:

@@ -104,7 +104,7 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Query:
+class SearchQuery:
     """What is looked for.
 
     Attributes:

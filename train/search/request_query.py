@@ -8,7 +8,7 @@ from starlette.datastructures import QueryParams
 
 from alignset.train.errors import SettingsError
 from alignset.train.search.find_results import MAX_RESULTS
-from alignset.train.search.query import Filters, Query, Term
+from alignset.train.search.query import Filters, SearchQuery, Term
 
 KINDS = ("text", "key", "picture")
 _PARAMETERS = {*KINDS, *(f"{kind}_weight" for kind in KINDS)} | {
@@ -22,7 +22,7 @@ _MAX_SIDE = (1 << 31) - 1
 class PageRequest(NamedTuple):
     """A query, and which of its results are wanted."""
 
-    query: Query
+    query: SearchQuery
     offset: int
     limit: int
 
@@ -79,7 +79,7 @@ def parse_query(parameters: QueryParams, digest: str, dimensions: int) -> PageRe
     if fold not in ("true", "false"):
         raise SettingsError(f"fold must be true or false; got {fold[:20]!r}")
     return PageRequest(
-        Query(tuple(terms), filters, fold == "true"),
+        SearchQuery(tuple(terms), filters, fold == "true"),
         _number(parameters, "offset", 0, range(MAX_RESULTS + 1)),
         _number(parameters, "limit", 24, range(1, 101)),
     )

@@ -9,9 +9,11 @@ import logging
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from types import SimpleNamespace
 
 import apache_beam as beam
+import apache_beam.pipeline
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -99,6 +101,7 @@ def what_is_replaced() -> dict[str, object]:
         "workers": vars(SubprocessSDKEnvironment)["from_command_string"],
         "signatures": core.get_function_args_defaults,
         "samples": StateSampler.__init__,
+        "notebook": apache_beam.pipeline.alter_label_if_ipython,
     }
 
 
@@ -109,6 +112,16 @@ def test_beam_is_as_it_was_after_a_pipeline_that_failed():
         assert all(now is not before[name] for name, now in what_is_replaced().items())
         raise OSError("the disk")
     assert what_is_replaced() == before
+
+
+def test_in_a_notebook_beam_tracks_no_pipeline_of_ours(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    shell = SimpleNamespace(get_ipython=lambda: asked.append("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    for patch in (beam_patches, nullcontext):
+        with patch(), beam.Pipeline(FnApiRunner()) as pipeline:
+            pipeline | beam.Create([1])
+        assert bool(asked) is (patch is nullcontext)
 
 
 @pytest.mark.parametrize("name", [*PATCHES, "all"])

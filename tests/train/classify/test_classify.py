@@ -21,7 +21,7 @@ from transformers import AlignVisionModel, AutoImageProcessor
 import alignset.train.classify.loop
 from alignset.train.classify.__main__ import main
 from alignset.train.classify.classifier import (
-    Classifier,
+    ImageClassifier,
     evaluation_processor,
     load_classifier,
     save_classifier,
@@ -132,7 +132,7 @@ def test_the_processor_crops_as_the_evaluation_did(tmp_path: Path):
 def stage_changes(settings, frozen: bool) -> set[str]:
     """Which parts of a classifier a step of training changes."""
     torch.manual_seed(2)
-    model = Classifier(small_model().align.vision_model, ["a", "b"])
+    model = ImageClassifier(small_model().align.vision_model, ["a", "b"])
     take_statistics(model.tower, torch.randn(4, 3, 32, 32))
     model.prepare(settings)
     model.freeze(frozen)
@@ -154,7 +154,7 @@ def stage_changes(settings, frozen: bool) -> set[str]:
 
 @pytest.mark.parametrize(("processes", "groups"), [(1, 16), (4, 4), (16, 1), (10, 2)])
 def test_the_momentum_of_statistics_is_a_steps_on_any_number_of_processes(processes, groups):
-    model = Classifier(small_model().align.vision_model, ["a", "b"])
+    model = ImageClassifier(small_model().align.vision_model, ["a", "b"])
     model.prepare(IMAGENET, processes=processes)
     norm = next(m for m in model.tower.modules() if isinstance(m, nn.BatchNorm2d))
     assert 1 - (1 - norm.momentum) ** groups == pytest.approx(0.01)

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from alignset.train.classify.labelled_images import evaluation_pixels
-from alignset.train.data.images import decode_image, decode_square
-from alignset.train.data.rgb import as_seen
+from alignset.train.data.images import as_seen, decode_image, decode_square
 from tests.support.train_shards import encoded
 
 

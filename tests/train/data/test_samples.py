@@ -14,8 +14,8 @@ from alignset.train.data.pairs import read_pairs
 from alignset.train.data.samples import (
     LONGEST_IMAGE,
     LONGEST_JSON,
-    Sample,
     Scan,
+    ShardSample,
     shard_samples,
 )
 from alignset.train.data.shard_streams import ShardStream
@@ -45,12 +45,14 @@ def test_the_same_samples_as_webdataset(tmp_path: Path, tar_format: int):
     shard = str(written(tmp_path / "0.tar", names, tar_format))
     pipeline = wds.DataPipeline(wds.SimpleShardList([shard]), wds.tarfile_to_samples())
     expected = [
-        Sample(s["__key__"], s.get("jpg", s.get("webp")), s["txt"].decode() if "txt" in s else None)
+        ShardSample(
+            s["__key__"], s.get("jpg", s.get("webp")), s["txt"].decode() if "txt" in s else None
+        )
         for s in pipeline
     ]
     assert len(expected) == 4
     assert list(shard_samples(shard)) == expected
-    assert expected[3] == Sample("end", b"ebp", None)
+    assert expected[3] == ShardSample("end", b"ebp", None)
 
 
 @pytest.mark.parametrize("first", [0, 1, 7, 11, 12, 13])
@@ -67,7 +69,7 @@ def test_what_is_not_wanted_is_not_read(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(
         ShardStream, "read", lambda self, size: sizes.append(size) or read(self, size)
     )
-    assert list(shard_samples(shard, 9)) == [Sample("9", None, "t")]
+    assert list(shard_samples(shard, 9)) == [ShardSample("9", None, "t")]
     path = Path(shard)
     # 11 headers, the text, and what follows the last member.
     assert sum(sizes) < 11 * 512 + 1 + tarfile.RECORDSIZE
@@ -141,7 +143,10 @@ def test_equal_keys_where_two_tars_meet_are_two_samples(tmp_path: Path):
     ]
     both = tmp_path / "both.tar"
     both.write_bytes(b"".join(parts))
-    assert list(shard_samples(str(both))) == [Sample("a", b"x", "x"), Sample("a", b"y", "y")]
+    assert list(shard_samples(str(both))) == [
+        ShardSample("a", b"x", "x"),
+        ShardSample("a", b"y", "y"),
+    ]
 
 
 def test_a_compressed_shard_says_how_to_read_it(tmp_path: Path):
@@ -197,8 +202,8 @@ def test_a_large_image_is_not_read_and_said_to_be(tmp_path: Path):
     shard = str(write_tar(tmp_path / "0.tar", files | {"b.txt": b"y", "c.png": b"z"}))
     a, b, c = shard_samples(shard)
     assert (len(a.image), a.text, a.too_large) == (LONGEST_IMAGE, "x", False)
-    assert b == Sample("b", None, "y", too_large=True)
-    assert c == Sample("c", b"z", None)
+    assert b == ShardSample("b", None, "y", too_large=True)
+    assert c == ShardSample("c", b"z", None)
     assert [key for key, _, _ in read_pairs([shard])] == ["a"]
 
 
@@ -243,7 +248,7 @@ def test_texts_of_json_in_place_of_txt(tmp_path: Path):
     }
     shard = str(write_tar(tmp_path / "0.tar", files))
     a, b, c = shard_samples(shard, caption_field="c")
-    assert a == Sample("a", b"x", "one\ntwo")
+    assert a == ShardSample("a", b"x", "one\ntwo")
     assert (b.text, c.text) == (None, None)
     assert list(read_pairs([shard], "c")) == [("a", b"x", "one\ntwo")]
     scan = Scan()

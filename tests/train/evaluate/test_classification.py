@@ -7,7 +7,7 @@ import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification
 
-from alignset.train.evaluate.classification import class_scores, confused, told
+from alignset.train.evaluate.classification import class_answers, class_scores, confused
 from alignset.train.evaluate.zero_shot import logits, mean_weights
 
 pytestmark = pytest.mark.numeric
@@ -82,7 +82,7 @@ def test_they_are_clip_benchmarks_own(ties: bool, classes: int):
     images, labels, of_prompts = made(ties, classes)
     expected = by_clip_benchmark(images, labels, of_prompts)
     weights = mean_weights(of_prompts.reshape(-1, 16), PROMPTS)
-    answers = told(images, labels, partial(logits, weights=weights), classes)
+    answers = class_answers(images, labels, partial(logits, weights=weights), classes)
     ours = class_scores(answers, classes)
     assert ours["top1"] == pytest.approx(100 * expected["acc1"], abs=1e-3)
     assert float(answers.hits(1).mean()) == pytest.approx(expected["acc1"], abs=1e-6)
@@ -99,7 +99,7 @@ def test_they_are_clip_benchmarks_own(ties: bool, classes: int):
 def test_which_are_confused():
     images, labels, of_prompts = made(False)
     weights = mean_weights(of_prompts.reshape(-1, 16), PROMPTS)
-    answers = told(images, labels, partial(logits, weights=weights), CLASSES)
+    answers = class_answers(images, labels, partial(logits, weights=weights), CLASSES)
     counts = np.zeros((CLASSES, CLASSES), int)
     np.add.at(counts, (labels, answers.chosen), 1)
     np.fill_diagonal(counts, 0)
@@ -117,5 +117,5 @@ def test_a_part_is_of_bounded_size_however_few_classes_there_are():
         return part
 
     features = np.zeros((40_000, 2), np.float32)
-    assert len(told(features, np.zeros(40_000, np.int64), score, 2).chosen) == 40_000
+    assert len(class_answers(features, np.zeros(40_000, np.int64), score, 2).chosen) == 40_000
     assert max(heights) <= 1 << 14

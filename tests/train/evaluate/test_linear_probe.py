@@ -7,7 +7,7 @@ from clip_benchmark.metrics import linear_probe as peer
 from clip_benchmark.metrics import zeroshot_classification
 from sklearn.linear_model import LogisticRegression
 
-from alignset.train.evaluate.classification import class_scores, told
+from alignset.train.evaluate.classification import class_answers, class_scores
 from alignset.train.evaluate.linear_probe import STRENGTHS, accuracy, choose_strength, fit
 from tests.support.word_embedder import kept, unit
 
@@ -70,7 +70,7 @@ def test_it_is_what_clip_benchmarks_own_training_comes_to(made):
     torch.testing.assert_close(
         scores.softmax(dim=1), logits.double().softmax(dim=1), atol=1e-3, rtol=0
     )
-    answers = told(others, truth, probe.scores, CLASSES)
+    answers = class_answers(others, truth, probe.scores, CLASSES)
     (top1,) = peer.accuracy(logits, target, topk=(1,))
     assert float(answers.hits(1).mean()) == pytest.approx(top1, abs=1e-6)
 
@@ -78,7 +78,7 @@ def test_it_is_what_clip_benchmarks_own_training_comes_to(made):
 def test_its_scores_are_counted_as_clip_benchmarks_probe_counts_them(made):
     train, _, (features, labels) = made
     probe = fit(*train, CLASSES, 1e-3)
-    answers = told(features, labels, probe.scores, CLASSES)
+    answers = class_answers(features, labels, probe.scores, CLASSES)
     scores = probe.scores(torch.from_numpy(features[:]))
     (theirs,) = peer.accuracy(scores, torch.from_numpy(labels), topk=(1,))
     assert float(answers.hits(1).mean()) == pytest.approx(theirs, abs=1e-6)

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.outcome import Card, Outcome, Section
 from alignset.train.evaluate.page import check_page, numbers, write_page
+from alignset.train.evaluate.task_result import Card, Section, TaskResult
 from tests.support.train_shards import encoded
 
 RESULT = {
@@ -24,7 +24,7 @@ RESULT = {
 def test_hostile_captions_are_text(tmp_path: Path):
     image = encoded(Image.new("RGB", (900, 300), "red"))
     lines = ("<script>alert(1)</script>", "x" * 5000, "\ud800")
-    outcome = Outcome(
+    outcome = TaskResult(
         {},
         [Section("<b>", [Card(1, lines, False), Card(-1, ("a",))])],
         lambda: [

@@ -8,7 +8,7 @@ import pytest
 
 from alignset.train.search.find_results import find_results
 from alignset.train.search.neighbours import Neighbours, Vectors, make_faiss_index
-from alignset.train.search.query import Filters, Query, Term
+from alignset.train.search.query import Filters, SearchQuery, Term
 
 pytestmark = pytest.mark.numeric
 
@@ -42,7 +42,7 @@ def test_the_first_of_more_are_the_first_of_fewer() -> None:
     vectors = Vectors([rows.astype(np.float16)], 16)
     index = MadeIndex(vectors, rng.integers(0, 1 << 63, 8000).astype(np.uint64))
     index.neighbours = Neighbours(vectors, make_faiss_index(vectors, "IVF64,SQ8"), cell_share=0.5)
-    query = Query((Term("text", "a"),))
+    query = SearchQuery((Term("text", "a"),))
     for vector in rows[:20].astype(np.float32):
         few, most = (
             [result["key"] for result in find_results(vector, query, index, count)]  # type: ignore[arg-type]
@@ -56,7 +56,7 @@ def folded(angles: list[float], hashes: list[int], count: int = 10) -> list[tupl
     """(row, copies) of the results of a query at the angle 0."""
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float16)
     index = MadeIndex(Vectors([vectors], 2), np.array(hashes, np.uint64))
-    query = Query((Term("text", "a"),))
+    query = SearchQuery((Term("text", "a"),))
     results = find_results(np.array([1, 0], np.float32), query, index, count)  # type: ignore[arg-type]
     return [(int(result["key"]), result["folded"]) for result in results]
 
@@ -82,13 +82,18 @@ def test_a_copy_of_a_copy_is_one_of_the_first() -> None:
     ]
 
 
+def test_few_results_are_as_many_as_are_wanted_beside_many_duplicates() -> None:
+    angles = [0.0] * 50 + [0.5, 1.0, 1.5]
+    assert folded(angles, [7] * 53, count=3) == [(0, 49), (50, 0), (51, 0)]
+
+
 def test_pages_of_equal_hashes_are_told_apart_by_their_embeddings() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(2000, 64))
     vectors[1000:] = vectors[:1000]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     index = MadeIndex(Vectors([vectors.astype(np.float16)], 64), np.zeros(2000, np.uint64))
-    query = Query((Term("text", "a"),))
+    query = SearchQuery((Term("text", "a"),))
     results = find_results(vectors[7].astype(np.float32), query, index, 1000)  # type: ignore[arg-type]
     assert results[0]["key"] == "7"
     assert sorted(int(result["key"]) for result in results) == [*range(1000)]

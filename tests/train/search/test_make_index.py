@@ -22,7 +22,7 @@ from alignset.train.search.index_files import part_path, read_index, read_part, 
 from alignset.train.search.make_index import add_sources, remove_rows
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources
-from alignset.train.search.query import Query, Term
+from alignset.train.search.query import SearchQuery, Term
 from tests.support.colour_search import ColourModel, index_of, making, picture_folder
 from tests.support.train_shards import colour_files, colour_shards, write_tar
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.numeric
 
 def captions_for(folder: Path, text: str, count: int = 5) -> list[str]:
     index = OpenedIndex(folder)
-    query = Query((Term("text", text),))
+    query = SearchQuery((Term("text", text),))
     vector = query_vector(query, index, ColourModel().embed_texts)
     return [result["caption"] for result in find_results(vector, query, index, count)]
 

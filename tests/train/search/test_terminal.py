@@ -1,6 +1,6 @@
 """What a terminal is given: nothing that a caption could steer it by."""
 
-from alignset.train.search.terminal import printable, table
+from alignset.train.search.commands import printable, table
 
 RESULT = {
     "key": "0123456789abcdef",

@@ -22,10 +22,10 @@ from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.correlation import bootstrap_correlation
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.outcome import Outcome, percent, percents
 from alignset.train.evaluate.retrieval import KS, Right, chance, ranks, recalls
 from alignset.train.evaluate.sets.captioned import find_captioned
 from alignset.train.evaluate.sets.tables import read_table
+from alignset.train.evaluate.task_result import TaskResult, percent, percents
 from alignset.train.evaluate.tasks.retrieval import EmbeddedCaptions, embed_captioned
 
 # By file: its two columns, and from which score on a pair is right, 0 to 5.
@@ -38,7 +38,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPairs:
     """Pairs that people judged; int64[n] rows of both sides, float64[n] scores."""
 
     first: Ints
@@ -50,7 +50,7 @@ class Judged:
         return self.first[chosen], self.second[chosen]
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -79,10 +79,10 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         kind: {way: of.pop("intervals") for way, of in result[kind].items()}
         for kind in ("retrieval", "correlation")
     }
-    return Outcome({**result, "intervals": intervals})
+    return TaskResult({**result, "intervals": intervals})
 
 
-def _read(path: Path, kind: str, embedded: EmbeddedCaptions) -> Judged:
+def _read(path: Path, kind: str, embedded: EmbeddedCaptions) -> JudgedPairs:
     rows_of = _rows_of_images(embedded) | _rows_of_captions(embedded)
     first, second, scores = [], [], []
     columns = FILES[kind][0]
@@ -101,7 +101,7 @@ def _read(path: Path, kind: str, embedded: EmbeddedCaptions) -> Judged:
         second.append(rows[1])
     if len(scores) < 2:
         raise SettingsError(f"{path} has {counted(len(scores), 'pair')}: there must be two")
-    return Judged(np.array(first), np.array(second), np.array(scores))
+    return JudgedPairs(np.array(first), np.array(second), np.array(scores))
 
 
 def _rows_of_images(embedded: EmbeddedCaptions) -> dict[str, int]:
@@ -118,7 +118,7 @@ def _rows_of_captions(embedded: EmbeddedCaptions) -> dict[str, int]:
     return {name: row for row, name in enumerate(names)}
 
 
-def _retrieval(embedded: EmbeddedCaptions, judged: dict[str, Judged]) -> dict[str, Any]:
+def _retrieval(embedded: EmbeddedCaptions, judged: dict[str, JudgedPairs]) -> dict[str, Any]:
     """Right are an image's own captions and the pairs that people judged near. An image and a text
     are not among their own candidates."""
     images, texts = embedded.images.features, embedded.texts
@@ -175,7 +175,7 @@ def _recalls(
     }
 
 
-def _correlations(embedded: EmbeddedCaptions, judged: dict[str, Judged]) -> dict[str, Any]:
+def _correlations(embedded: EmbeddedCaptions, judged: dict[str, JudgedPairs]) -> dict[str, Any]:
     images, texts = embedded.images.features, embedded.texts
     sides = {"sits": (texts, images), "sts": (texts, texts), "sis": (images, images)}
     result = {}
@@ -192,7 +192,7 @@ def _correlations(embedded: EmbeddedCaptions, judged: dict[str, Judged]) -> dict
     return result
 
 
-def _cosines(first: Features, second: Features, pairs: Judged) -> npt.NDArray[np.float32]:
+def _cosines(first: Features, second: Features, pairs: JudgedPairs) -> npt.NDArray[np.float32]:
     result = np.empty(len(pairs.scores), np.float32)
     for start in range(0, len(result), size := 1 << 14):
         rows = slice(start, start + size)

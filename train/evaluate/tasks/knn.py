@@ -8,17 +8,17 @@ import numpy as np
 from alignset.train.counts import counted
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.classes import Classes, find_classes
-from alignset.train.evaluate.classification import TOP, Told, class_scores
+from alignset.train.evaluate.classification import TOP, ClassAnswers, class_scores
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.neighbours import neighbours, votes
-from alignset.train.evaluate.outcome import Card, Outcome, Section
 from alignset.train.evaluate.sets.labelled import LabelledSet, find_labelled
+from alignset.train.evaluate.task_result import Card, Section, TaskResult
 from alignset.train.evaluate.tasks.zero_shot import EmbeddedLabels, embed_labelled
 
 _SHOWN = 12  # pictures of a section
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -41,10 +41,12 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     near, cosines = neighbours(test.images.features, train.images.features, flags.k)
     ranked = votes(near, cosines, train.labels, len(classes.names), flags.temperature)
     most = TOP if min(flags.k, len(classes.names)) >= TOP else 1  # fewer than five can't vote for 5
-    answers = Told(test.labels, ranked[:, :most], ranked[:, 0], np.zeros(len(ranked), np.float32))
+    answers = ClassAnswers(
+        test.labels, ranked[:, :most], ranked[:, 0], np.zeros(len(ranked), np.float32)
+    )
     result = class_scores(answers, len(classes.names))
     skipped = train.images.skipped + test.images.skipped
-    return Outcome(
+    return TaskResult(
         result
         | {
             "k": flags.k,
@@ -78,18 +80,18 @@ def shared_images(train: EmbeddedLabels, test: EmbeddedLabels) -> int:
 
 
 def sections(chosen: np.ndarray, test: EmbeddedLabels, classes: Classes) -> list[Section]:
-    """Some images that were told wrong, and some that were told right, spread over the set."""
+    """Some images that were classified wrong, and some right, spread over the set."""
 
     def card(row: int) -> Card:
-        right, told = int(test.labels[row]), int(chosen[row])
+        right, answer = int(test.labels[row]), int(chosen[row])
         lines = [classes.names[right]]
-        lines += [f"taken for {classes.names[told]}"] if told != right else []
-        return Card(int(test.images.places[row]), (*lines, test.names[row]), told == right)
+        lines += [f"taken for {classes.names[answer]}"] if answer != right else []
+        return Card(int(test.images.places[row]), (*lines, test.names[row]), answer == right)
 
     shown = []
     for title, rows in (
-        ("Told wrong", np.flatnonzero(chosen != test.labels)),
-        ("Told right", np.flatnonzero(chosen == test.labels)),
+        ("Classified wrong", np.flatnonzero(chosen != test.labels)),
+        ("Classified right", np.flatnonzero(chosen == test.labels)),
     ):
         spread = rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)]
         shown.append(Section(title, [card(row) for row in spread.tolist()]))

@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from alignset.train.counts import counted
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.classification import class_scores, told
+from alignset.train.evaluate.classification import class_answers, class_scores
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
 from alignset.train.evaluate.linear_probe import choose_strength, fit
-from alignset.train.evaluate.outcome import Outcome, percent
 from alignset.train.evaluate.sets.labelled import find_labelled
+from alignset.train.evaluate.task_result import TaskResult, percent
 from alignset.train.evaluate.tasks.knn import both_classes, shared_images
 from alignset.train.evaluate.tasks.zero_shot import (
     EmbeddedLabels,
@@ -27,7 +27,7 @@ _VALIDATION_SHARE = 5  # a fifth of each class
 Labelled = tuple[Features, npt.NDArray[np.int64]]
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -53,7 +53,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     count = len(classes.names)
     strength, accuracies = choose_strength(learned, validation, count)
     probe = fit(*both, count, strength)
-    answers = told(test.images.features, test.labels, probe.scores, count)
+    answers = class_answers(test.images.features, test.labels, probe.scores, count)
     result = class_scores(answers, count) | {
         "strength": strength,
         "validation": {f"{key:g}": percent(value) for key, value in accuracies.items()},
@@ -63,7 +63,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         "confused": confused_names(answers, classes),
         "skipped": train.images.skipped + test.images.skipped,
     }
-    return Outcome(
+    return TaskResult(
         result,
         sections(answers, classes, test) if flags.page else [],
         lambda: (image.data for image in test_set),

@@ -14,10 +14,10 @@ from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classification import parts
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
 from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.outcome import Card, Outcome, Section, percent, percents
 from alignset.train.evaluate.peer_recalls import peer_recalls
 from alignset.train.evaluate.retrieval import KS, Captioned, both_ranks, captioned, chance, recalls
 from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
+from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 
 _SHOWN = 12  # pictures of a section
 _TEXTS_AT_ONCE = 1 << 14
@@ -71,7 +71,7 @@ def embed_captioned(
     )
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -98,7 +98,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         if languages != [""]:
             result["language"] = languages[0]
         sections = _sections(pairs, ranked[0], embedded) if flags.page else []
-    return Outcome(
+    return TaskResult(
         result | {"skipped": embedded.images.skipped},
         sections,
         lambda: (image.data for image in captioned_set if image.captions),

@@ -1,4 +1,4 @@
-"""Pixels told by the classes' names alone, as the paper's table on ADE20K.
+"""Pixels classified by the classes' names alone, as the paper's table on ADE20K.
 
 An image is squeezed to the model's square. Each place of EfficientNet's last map, before it is
 pooled, is L2-normalised and scored against the classes' text embeddings; the scores are upsampled
@@ -19,10 +19,10 @@ from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classes import Classes, find_classes
 from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.outcome import Card, Outcome, Section, percent, percents
 from alignset.train.evaluate.prompts import PLAIN, find_prompts
 from alignset.train.evaluate.segmentation import mean_iou, overlap, tell_pixels
 from alignset.train.evaluate.sets.masked import MaskedImage, MaskedSet, find_masked
+from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 from alignset.train.evaluate.zero_shot import class_weights
 from alignset.train.model.embedder import DenseEmbedder
 
@@ -31,7 +31,7 @@ _SHOWN = 12  # pictures of a section
 Overlaps = npt.NDArray[np.float64]
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -47,18 +47,21 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
             "segmentation is of an AlignModel"
         )
     weights = class_weights(embedding, classes.names, prompts)
-    told = _Told(masked, len(classes.names), flags.first_value)
-    told.go_through(embedding.embedder, weights)
-    result = _scores(told.overlaps(), classes) | {"prompts": len(prompts), "skipped": told.skipped}
-    return Outcome(
+    answers = _Answers(masked, len(classes.names), flags.first_value)
+    answers.go_through(embedding.embedder, weights)
+    result = _scores(answers.overlaps(), classes) | {
+        "prompts": len(prompts),
+        "skipped": answers.skipped,
+    }
+    return TaskResult(
         result,
-        _sections(told, classes) if flags.page else [],
+        _sections(answers, classes) if flags.page else [],
         lambda: (image.data for image in masked),
     )
 
 
-class _Told:
-    """What was told of a set's pixels."""
+class _Answers:
+    """The classes that a set's pixels got."""
 
     def __init__(self, masked: MaskedSet, classes: int, first_value: int):
         self._masked, self._classes, self._first = masked, classes, first_value
@@ -133,17 +136,17 @@ def _scores(overlaps: Overlaps, classes: Classes) -> dict[str, Any]:
     }
 
 
-def _sections(told: _Told, classes: Classes) -> list[Section]:
-    overlaps = told.overlaps()
+def _sections(answers: _Answers, classes: Classes) -> list[Section]:
+    overlaps = answers.overlaps()
     of_image = mean_iou(overlaps)  # nan of an image without a class
     order = [row for row in np.argsort(-of_image, kind="stable").tolist() if overlaps[row].any()]
 
     def card(row: int) -> Card:
         name = classes.names[int(overlaps[row, 0].argmax())]
         lines = f"mean IoU {percent(float(of_image[row])):g}", f"most of it: {name}"
-        return Card(told.places[row], (*lines, told.names[row]))
+        return Card(answers.places[row], (*lines, answers.names[row]))
 
     return [
-        Section("Told best", [card(row) for row in order[:_SHOWN]]),
-        Section("Told worst", [card(row) for row in order[::-1][:_SHOWN]]),
+        Section("Best", [card(row) for row in order[:_SHOWN]]),
+        Section("Worst", [card(row) for row in order[::-1][:_SHOWN]]),
     ]

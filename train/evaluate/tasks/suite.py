@@ -18,10 +18,10 @@ import yaml
 
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.outcome import NO_MATTER, Outcome, whole_result
 from alignset.train.evaluate.page import check_page, write_page
 from alignset.train.evaluate.published import MODELS, PUBLISHED
 from alignset.train.evaluate.task_flags import TASKS, suite_flags
+from alignset.train.evaluate.task_result import NO_MATTER, TaskResult, whole_result
 from alignset.train.evaluate.task_runs import check_flags, run_task
 from alignset.train.evaluate.written_json import as_json
 
@@ -110,7 +110,7 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """Runs what has no result yet in the folder --out; one that fails is told, and the others run.
 
     Raises:
@@ -141,7 +141,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
             f"{len(failed)} of {len(suite)} sets failed ({', '.join(failed)}): the same command "
             f"runs these again; the others are in {folder}"
         )
-    return Outcome({"sets": results})
+    return TaskResult({"sets": results})
 
 
 def _why(error: Exception) -> str:

@@ -12,8 +12,8 @@ from alignset.train.counts import counted
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.correlation import ranks, spearman, spearman_interval
 from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.outcome import Card, Outcome, Section, percent, percents
 from alignset.train.evaluate.sets.tables import read_table
+from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 
 FIRST, SECOND = ("word1", "word 1", "first"), ("word2", "word 2", "second")
 SCORES = ("simlex999", "score", "similarity", "human (mean)", "mean", "rating")
@@ -46,7 +46,7 @@ def read_words(path: Path) -> tuple[list[tuple[str, str]], np.ndarray, list[str]
     return pairs, np.array(scores), kinds
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -71,7 +71,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
             for kind, rows in parts.items()
             if rows.sum() > 2 and _differ(scores[rows]) and _differ(cosines[rows])
         }
-    return Outcome(result, _sections(pairs, scores, cosines) if flags.page else [])
+    return TaskResult(result, _sections(pairs, scores, cosines) if flags.page else [])
 
 
 def _differ(values: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""Classes told by their names alone, as the paper's table 4."""
+"""Images classified by the classes' names alone, as the paper's table 4."""
 
 import re
 import sys
@@ -12,11 +12,16 @@ import numpy.typing as npt
 
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.classes import Classes, find_classes
-from alignset.train.evaluate.classification import Told, class_scores, confused, told
+from alignset.train.evaluate.classification import (
+    ClassAnswers,
+    class_answers,
+    class_scores,
+    confused,
+)
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
-from alignset.train.evaluate.outcome import Card, Outcome, Section
 from alignset.train.evaluate.prompts import find_prompts
 from alignset.train.evaluate.sets.labelled import LabelledSet, find_labelled
+from alignset.train.evaluate.task_result import Card, Section, TaskResult
 from alignset.train.evaluate.zero_shot import class_weights, logits, usual_prompts
 
 _SHOWN = 12  # pictures of a section
@@ -67,7 +72,7 @@ def embed_labelled(
     return EmbeddedLabels(images, labels, [heard.names[place] for place in images.places])
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -81,10 +86,10 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     weights = class_weights(embedding, classes.names, prompts)
     embedded = embed_labelled(labelled, classes, embedding, flags.data)
     score = partial(logits, weights=weights)
-    answers = told(embedded.images.features, embedded.labels, score, len(classes.names))
+    answers = class_answers(embedded.images.features, embedded.labels, score, len(classes.names))
     result = class_scores(answers, len(classes.names))
     result |= {"prompts": len(prompts), "confused": confused_names(answers, classes)}
-    return Outcome(
+    return TaskResult(
         result | {"skipped": embedded.images.skipped},
         sections(answers, classes, embedded) if flags.page else [],
         lambda: (image.data for image in labelled),
@@ -103,7 +108,7 @@ def _warn_of_names(classes: Classes) -> None:
         )
 
 
-def confused_names(answers: Told, classes: Classes) -> list[dict[str, object]]:
+def confused_names(answers: ClassAnswers, classes: Classes) -> list[dict[str, object]]:
     """The pairs of classes that are most often taken for each other."""
     return [
         {"class": classes.names[right], "taken_for": classes.names[chosen], "images": count}
@@ -111,8 +116,8 @@ def confused_names(answers: Told, classes: Classes) -> list[dict[str, object]]:
     ]
 
 
-def sections(answers: Told, classes: Classes, embedded: EmbeddedLabels) -> list[Section]:
-    """Images that were told surest, those that are furthest off, and the classes most confused."""
+def sections(answers: ClassAnswers, classes: Classes, embedded: EmbeddedLabels) -> list[Section]:
+    """Images classified surest, those that are furthest off, and the classes most confused."""
     order = np.argsort(answers.margins, kind="stable")
 
     def card(row: int) -> Card:
@@ -123,7 +128,7 @@ def sections(answers: Told, classes: Classes, embedded: EmbeddedLabels) -> list[
         return Card(int(embedded.images.places[row]), tuple(lines), chosen == right)
 
     shown = [
-        Section("Told surest", [card(row) for row in order[:_SHOWN].tolist()]),
+        Section("Surest", [card(row) for row in order[:_SHOWN].tolist()]),
         Section("Furthest off", [card(row) for row in order[::-1][:_SHOWN].tolist()]),
     ]
     for right, chosen, count in confused(answers, 3):

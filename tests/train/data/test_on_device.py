@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from alignset.train.data.batches import Batch
-from alignset.train.data.inputs import to_inputs
+from alignset.train.data.inputs import on_device, to_inputs
 from alignset.train.data.position import Position
-from alignset.train.model.on_device import on_device
 from tests.support.small_training import SETTINGS, TEXTS, small_tokenizer
 
 

@@ -36,7 +36,7 @@ class Section:
 
 
 @dataclass
-class Outcome:
+class TaskResult:
     """Of one task.
 
     Attributes:
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def whole_result(
-    task: str, embedding: Embedding, flags: Namespace, outcome: Outcome
+    task: str, embedding: Embedding, flags: Namespace, outcome: TaskResult
 ) -> dict[str, Any]:
     """The object that is printed: the task's numbers, and what they are of.
 
