@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.pipeline.datasets.set_files import find_set
 from alignset.pipeline.datasets.shortfalls import summary_lines
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.set_files import find_set
 from alignset.pipeline.runs.documents import Funnel, Step
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.storage.files import open_to_read

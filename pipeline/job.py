@@ -13,16 +13,16 @@ FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS
 
 MOST_THUMBNAILS = 256  # of a kind, of a shard: 8 MB of each
 OPENNSFW = "opennsfw"  # the classifier that comes with a package
-OPENNSFW_QUICK = "opennsfw-quick"  # the same after a quick look, which settles most images
 
-# Reasons that another rule, or another fetch, may undo. What was taken down stays so.
 _FINAL = {
     *(given.BROKEN_PAGE, given.BROKEN_INPUT, given.MALFORMED_PAIR, given.DUPLICATE_PAIR),
     given.TAKEN_DOWN,
 }
-RULED = tuple(reason for reason in REASONS if reason not in _FINAL)
-# What `all` of them is: what was blocked is read again only where that is asked for by its name.
-USUAL = tuple(reason for reason in RULED if reason != given.BLOCKED)
+
+
+def ruled() -> tuple[str, ...]:
+    """The reasons that another rule, or another fetch, may undo. What was taken down stays so."""
+    return tuple(reason for reason in REASONS if reason not in _FINAL)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Job:
     input_format: str = field(default="auto", metadata={"help": ", ".join(FORMATS)})
     url_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
     text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
+    rules: str = field(
+        default="",
+        metadata={"help": "files with rules of your own, comma-separated (docs/rules.md)"},
+    )
     base_url: str = field(
         default="",
         metadata={"help": "of html: where the folder is served, such as https://docs.example/"},
@@ -68,8 +72,8 @@ class Job:
     unsafe_model: str = field(
         default=OPENNSFW,
         metadata={
-            "help": "classifier of unsafe images: opennsfw, opennsfw-quick (which settles most "
-            "images by a quick look), or FILE.onnx with FILE.json beside it; empty scores none"
+            "help": "classifier of unsafe images: opennsfw, or FILE.onnx with FILE.json beside it; "
+            "empty scores none"
         },
     )
     vocabulary: str = field(
@@ -127,9 +131,10 @@ class Job:
             )
         self._check_numbers()
         for reason in self.also_rejected.split(",") if self.also_rejected else ():
-            if reason not in (*RULED, "all"):
+            if reason not in (*ruled(), "all"):
+                all_of_them = ", ".join(ruled())
                 raise ValueError(
-                    f"also_rejected must be all, or reasons, comma-separated: {', '.join(RULED)}; "
+                    f"also_rejected must be all, or reasons, comma-separated: {all_of_them}; "
                     f"got {reason!r}"
                 )
         for detail in self.retry_failed.split(",") if self.retry_failed else ():
@@ -143,7 +148,10 @@ class Job:
     def rejected_reasons(self) -> tuple[str, ...]:
         """The reasons for which dropped pairs are read again."""
         named = self.also_rejected.split(",") if self.also_rejected else []
-        return (*USUAL, *({given.BLOCKED} & {*named})) if "all" in named else tuple(named)
+        if "all" not in named:
+            return tuple(named)
+        # What was blocked is read again only where that is asked for by its name.
+        return tuple(r for r in ruled() if r != given.BLOCKED or r in named)
 
     def _check_numbers(self) -> None:
         for name in ("samples_per_shard", "batch_rows"):

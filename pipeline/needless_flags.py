@@ -38,7 +38,6 @@ _OF_IMAGES = (
     # The card names the contact, and pages have wishes too.
     *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
-    *(limit.name for limit in limits(OF_IMAGES)),
     *("eval_images", "samples_per_shard", "holdout", "unsafe_model"),
     *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
@@ -63,7 +62,10 @@ class Chosen(NamedTuple):
 
 def _needless(chosen: Chosen) -> Iterator[_Needless]:
     if chosen.job.text_only:
-        yield _Needless(_OF_IMAGES, "--text_only fetches no image", "leave --text_only out")
+        of_images = tuple(limit.name for limit in limits(OF_IMAGES))
+        yield _Needless(
+            (*_OF_IMAGES, *of_images), "--text_only fetches no image", "leave --text_only out"
+        )
     yield from _needless_to_resize(chosen.resize.resize_mode)
     yield from _needless_to_compare(chosen)
     yield from _needless_to_score(chosen)

@@ -11,6 +11,7 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from alignset.command_help import add_help
@@ -18,11 +19,21 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
 from alignset.pipeline.needless_flags import Chosen, needless_flag
 from alignset.pipeline.peer_flags import instead_of
-from alignset.pipeline.rules import REPORTED, Rules
+from alignset.pipeline.rules import REPORTED, Rules, with_files
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import OPEN, RULES
+from alignset.transforms.rules.catalogue import (
+    OF_IMAGES,
+    OF_TEXTS,
+    OPEN,
+    REASONS,
+    RULES,
+    limits,
+    use,
+)
+from alignset.transforms.rules.custom import RuleFile, RuleFileError, check_names, limits_in
+from alignset.transforms.rules.given import RULE_FAILED
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -42,7 +53,7 @@ class Command:
     beam: PipelineOptions
 
 
-GROUPS = {
+GROUPS: dict[str, type] = {
     "input and output": Job,
     "rules": Rules,
     "evaluation images": OverlapSettings,
@@ -143,8 +154,52 @@ def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
     Raises:
       UsageError: a value of a wrong type.
     """
+    use_rules(_rules_in(argv))
     parsed, others = parser(prog).parse_known_args(list(argv))
     return GivenFlags(vars(parsed), others)
+
+
+def _rules_in(argv: Sequence[str]) -> str:
+    """The value of --rules, whose files bring flags of their own."""
+    found = [word.partition("=")[2] for word in argv if word.startswith("--rules=")]
+    found += [value for word, value in pairwise(argv) if word == "--rules"]
+    return found[-1] if found else ""
+
+
+def use_rules(paths: str) -> None:
+    """Makes the rules of users in some files part of the catalogue and of the flags.
+
+    Raises:
+      UsageError: a file cannot be imported, or a name in it is taken.
+    """
+    GROUPS["rules"] = Rules
+    use(())
+    if not paths:
+        return
+    try:
+        files = tuple(RuleFile.read(path) for path in paths.split(","))
+        own = limits_in(files)
+        check_names(own, _taken())
+    except RuleFileError as error:
+        raise UsageError(f"--rules: {error}") from error
+    use(own)
+    GROUPS["rules"] = with_files(files, own)
+
+
+def _taken() -> dict[str, set[str]]:
+    """The names that no rule of a user can have."""
+    from alignset.transforms.columns.rejects import REJECTED
+    from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+
+    entries = (*OF_TEXTS, *OF_IMAGES)
+    return {
+        "flag": {*_defaults(), "help"},
+        "reason": {*REASONS, RULE_FAILED},
+        "step": {entry.step for entry in entries},
+        "axis": {*(limit.measure.axis for limit in limits(entries)), "bytes", "formats"},
+        "column": {*REJECTED.names, *SHARD_SCHEMA.names}
+        | {limit.measure.column for limit in limits(entries)},
+    }
 
 
 def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
@@ -174,7 +229,7 @@ def make_command(given: GivenFlags) -> Command:
         overlap = _settings(OverlapSettings, flags)
         command = Command(
             _settings(Job, flags),
-            _settings(Rules, OPEN | flags if overlap.decontaminate_only else flags),
+            _settings(GROUPS["rules"], OPEN | flags if overlap.decontaminate_only else flags),
             overlap,
             _settings(FetchSettings, REPORTED | flags if overlap.decontaminate_only else flags),
             _settings(ResizeSettings, flags),

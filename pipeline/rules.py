@@ -4,15 +4,16 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 """
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import field, make_dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignset.transforms.pairs.languages import ENGLISH, LANGUAGES, LanguageRule
 from alignset.transforms.rules.catalogue import LIMITS, RULES
+from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
-from alignset.transforms.rules.rule import IMAGES
+from alignset.transforms.rules.rule import IMAGES, Limit
 from alignset.transforms.rules.run_rules import RunRules
 
 REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside OPEN
@@ -20,6 +21,8 @@ REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside OPEN
 
 class _Checked:
     """Which pairs are kept. `min_x` and `max_x` name the kept range."""
+
+    files: ClassVar[tuple[RuleFile, ...]] = ()  # with the rules of users
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -68,7 +71,7 @@ class _Checked:
     @property
     def run_rules(self) -> RunRules:
         """What workers judge by."""
-        return RunRules({rule.name: getattr(self, rule.name) for rule in RULES})
+        return RunRules({rule.name: getattr(self, rule.name) for rule in RULES}, self.files)
 
     @property
     def language_rule(self) -> LanguageRule:
@@ -115,3 +118,10 @@ if TYPE_CHECKING:
 else:
     Rules = make_dataclass("Rules", _flags(), bases=(_Checked,), frozen=True)
     Rules.__module__, Rules.__doc__ = __name__, _Checked.__doc__
+
+
+def with_files(files: tuple[RuleFile, ...], limits: Sequence[Limit]) -> type[Rules]:
+    """The flags with those of rules of users behind them."""
+    own = [_flag(limit.name, limit.default, limit.help) for limit in limits]
+    kind = make_dataclass("Rules", own, bases=(Rules,), frozen=True, namespace={"files": files})
+    return kind

@@ -19,7 +19,6 @@ from alignset import beam_runner
 from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.pairs.language import language_score
-from alignset.transforms.rules.catalogue import STEP_OF_IMAGES, STEP_OF_TEXTS
 from tests.support.command import (
     DOCUMENTS,
     ROOT,
@@ -32,8 +31,7 @@ from tests.support.command import (
 )
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
-
-STEP_OF = STEP_OF_IMAGES | STEP_OF_TEXTS
+from tests.support.rules import STEP_OF
 
 
 def test_every_pair_meets_its_fate(golden: Golden):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alignset.transforms.columns.earlier_records import Joint
-from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import KEPT, Ints, Sample
 from alignset.transforms.rules.rule import Limit
 from alignset.transforms.rules.trials import Trials
+
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import Bools
 
 # The axes that were marks: 1 where a count of the corpus was against a text; the last of them also
 # had a bin of those that it was not asked of.

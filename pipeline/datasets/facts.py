@@ -19,7 +19,8 @@ from alignset.pipeline.runs.documents import Funnel, Manifest, RunDescription, S
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.records import KEPT
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES, TEXT_STEPS, use
+from alignset.transforms.rules.custom import from_description
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.documents import DocumentError, find_document
@@ -29,7 +30,6 @@ from alignset.transforms.workers.counts import Counts
 
 Document = TypeVar("Document")
 Numbers = dict[str, float]
-RULES = tuple(Rules.__dataclass_fields__)
 _MOST_TOLD = 5  # of records that cannot be read
 
 
@@ -126,12 +126,15 @@ def find_facts(out: str) -> Facts:
 
 
 def _tell_rules(facts: Facts, run: RunDescription | None) -> None:
+    own = run.rule_files if run is not None and run.rule_files else []
+    use([from_description(said) for of_file in own for said in of_file.rules])
     if run is None:
         return
+    known = {rule.name for rule in RULES} | Rules.__dataclass_fields__.keys()
     facts.run, facts.language = run, str(run.rules.get("language", ""))
     facts.text_only = bool(run.job.get("text_only"))
     for name, value in run.rules.items():
-        if name in RULES and isinstance(value, int | float) and abs(value) <= 1e15:
+        if name in known and isinstance(value, int | float) and abs(value) <= 1e15:
             facts.rules[name] = float(value)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UnsetType
 
-from alignset.pipeline.job import OPENNSFW_QUICK, Job
+from alignset.pipeline.job import Job
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
@@ -121,8 +121,20 @@ def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{setting.name}" if value is True else _flag(setting.name, str(value))
 
 
+def _custom(manifest: RunDescription) -> Iterator[str]:
+    """The files with rules of users, and their flags."""
+    files = manifest.rule_files or []
+    if files:
+        yield _flag("rules", ",".join(file.name for file in files))
+    for rule in (rule for file in files for rule in file.rules):
+        value = manifest.rules.get(str(rule["name"]), rule["default"])
+        if value != rule["default"]:
+            yield _flag(str(rule["name"]), str(value))
+
+
 def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
     """What the manifest tells in its own way: a vocabulary, evaluation images, a classifier."""
+    yield from _custom(manifest)
     if manifest.blocklists:
         yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
     if manifest.given_vocabulary:
@@ -141,9 +153,7 @@ def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
     if manifest.job.get("text_only") or not isinstance(score, int | float) or score >= 1:
         return
     model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""
-    if manifest.unsafe_model and manifest.unsafe_model.quick_look:
-        yield _flag("unsafe_model", OPENNSFW_QUICK)
-    elif model != _USUAL_MODEL:
+    if model != _USUAL_MODEL:
         yield _flag("unsafe_model", model)
 
 

@@ -30,8 +30,10 @@ LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
 MOST_BROKEN = 0.5  # of the input files
 _MOST_TOLD = 20  # broken files that are named
 
-# Which flag another threshold is given by, for each reason of a rule.
-FLAGS = {rule.reason: rule.instead or f"--{rule.name}" for rule in RULES}
+
+def flags() -> dict[str, str]:
+    """Which flag another threshold is given by, for each reason of a rule."""
+    return {rule.reason: rule.instead or f"--{rule.name}" for rule in RULES}
 
 
 def summary_lines(funnel: Funnel) -> Iterator[str]:
@@ -77,7 +79,7 @@ def too_little(funnel: Funnel) -> str:
     held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
     if reason == FETCH_FAILED:
         return f"{held}: {_why_not_fetched(funnel)}"
-    flag = f"; the rule's flag is {FLAGS[reason]}" if reason in FLAGS else ""
+    flag = f"; the rule's flag is {flags()[reason]}" if reason in flags() else ""
     return f"{held}: {count:,} were dropped as {reason}{flag}, and rejected/ has each of them"
 
 

@@ -30,6 +30,7 @@ from alignset.pipeline.documents.wording import (
     unfiltered,
 )
 from alignset.pipeline.runs.documents import Funnel, Manifest, Stage
+from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
 
@@ -75,6 +76,11 @@ def dataset_card(
         evaluated=[] if text_only else earlier_evaluation(before),
         blocked_before=earlier_blocklists(before),
         vocabularies=earlier_vocabularies(before),
+        keeps={
+            name: f"{limit.words} {manifest.rules[name]}"
+            for name, limit in LIMITS.items()
+            if name in manifest.rules
+        },
         also_before={"vocabulary_size": _sizes(before)},
         commands=commands(manifest),
         tars=tar_pattern(sorted(numbers)),

@@ -146,8 +146,8 @@ def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
             "**Unsafe images**: pornographic, violent and otherwise shocking images are not "
             f"filtered. {none_looked}"
         )
-    quick = model.quick_look
-    lower = f" (those below {quick.settles_below} are of a quick look)" if quick else ""
+    first = model.integer_model
+    lower = f" (those below {first.settles_below} are by its network in integers)" if first else ""
     return (
         f"**Unsafe images that a classifier misses** ({as_code(model.path)}): images with a score "
         f"above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the others "

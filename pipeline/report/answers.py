@@ -9,7 +9,7 @@ import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.plain_text import printable
-from alignset.pipeline.datasets.shortfalls import FLAGS
+from alignset.pipeline.datasets.shortfalls import flags
 from alignset.pipeline.report.sliders import is_left_out
 from alignset.pipeline.report.tables import Row, percent
 from alignset.pipeline.shown_texts import counted
@@ -37,7 +37,7 @@ def answers(
     dropped = facts.dropped
     if dropped:
         reason, count = next(iter(dropped.items()))
-        flag = FLAGS.get(reason, "").partition(",")[0]
+        flag = flags().get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
         share = percent(count, facts.seen)
         said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."

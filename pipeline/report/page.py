@@ -32,11 +32,6 @@ from alignset.transforms.storage.files import write_atomically
 REPORT = "report.html"
 _BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
 _FOLDER = Path(__file__).parent / "page"
-# The measures that examples may be filtered by.
-EXAMPLE_AXES = {
-    **{limit.measure.axis: limit.measure.short for limit in LIMITS.values()},
-    "bytes": "bytes of the file",
-}
 
 
 class Drawn(NamedTuple):
@@ -103,7 +98,8 @@ def render_page(facts: Facts, place: str = "") -> str:
         near_duplicates=tables.near_duplicates(facts.funnel),
         times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
         near=near_lists(facts, data["lists"]),
-        axes=EXAMPLE_AXES,
+        axes={limit.measure.axis: limit.measure.short for limit in LIMITS.values()}
+        | {"bytes": "bytes of the file"},
         data=Markup(encode_for_page(data)),
     )
 

@@ -11,7 +11,10 @@ from alignset.transforms.rules.catalogue import LIMITS, OF_COUNTS, OPEN
 from alignset.transforms.rules.rule import Limit
 
 # Flags that name files, of which no report tells the folder.
-_FILES = ("vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model", "unsafe_model")
+_FILES = (
+    *("rules", "vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model"),
+    "unsafe_model",
+)
 
 
 class Slider(NamedTuple):

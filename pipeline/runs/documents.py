@@ -6,6 +6,7 @@ docs/shard_format.md says what their fields are.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 
@@ -33,12 +34,22 @@ class NamedList:
 
 
 @dataclass(frozen=True)
+class NamedRules:
+    """A file with rules of users: its name, and what each of them declares."""
+
+    name: str
+    sha256: str
+    rules: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class RunDescription:
     """All that decides what the output is: `run.json`, and the beginning of the manifest.
 
     Attributes:
       overlap: the measure of overlap and its settings, where there are evaluation images.
       unsafe_model: where images are scored. blocklists: where there are some.
+      rule_files: where there are rules of users.
     """
 
     job: Settings
@@ -51,6 +62,7 @@ class RunDescription:
     overlap: Settings | UnsetType = field(default=UNSET, kw_only=True)
     unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
     blocklists: list[NamedList] | UnsetType = field(default=UNSET, kw_only=True)
+    rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
 
 
 @dataclass(frozen=True)

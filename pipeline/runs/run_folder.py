@@ -20,7 +20,14 @@ from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
 from alignset.pipeline.options import Command
 from alignset.pipeline.runs.clean import clean_work
-from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList, RunDescription, Settings
+from alignset.pipeline.runs.documents import (
+    Funnel,
+    Manifest,
+    NamedList,
+    NamedRules,
+    RunDescription,
+    Settings,
+)
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder
@@ -28,6 +35,7 @@ from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.rules.catalogue import OPEN
+from alignset.transforms.rules.custom import RuleFile, described, limits_in
 from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
@@ -46,7 +54,7 @@ FETCH_RULES = (
 # What of the job the description has elsewhere, or what changes nothing of the output.
 NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
-    *("unsafe_model", "blocklist", "quiet"),
+    *("unsafe_model", "blocklist", "rules", "quiet"),
 )
 # Of rules that an older version had not, what it did: it dropped nothing by them.
 OLDER_RULES = OPEN | {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
@@ -84,7 +92,16 @@ def describe_run(
         overlap=_overlap(command, evaluation),
         unsafe_model=_named(unsafe_model) if unsafe_model else UNSET,
         blocklists=named_lists(blocklists),
+        rule_files=_named_rules(command.rules.files),
     )
+
+
+def _named_rules(files: Sequence[RuleFile]) -> list[NamedRules] | UnsetType:
+    named = [
+        NamedRules(file.name, file.sha256, [described(limit) for limit in limits_in([file])])
+        for file in files
+    ]
+    return named or UNSET
 
 
 def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:

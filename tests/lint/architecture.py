@@ -239,8 +239,8 @@ WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/columns/earlier_records transforms/corpus/remembered transforms/corpus/judge_batch
-    transforms/blocklists/kinds
+    transforms/columns/earlier_records transforms/shards/judge_custom
+    transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
     transforms/decontamination/overlap_measure

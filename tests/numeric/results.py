@@ -28,7 +28,7 @@ from alignset.transforms.images.resize import Encoder, ResizeSettings
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.pairs.language import english_lean, language_score
 from alignset.transforms.safety.classifier import open_classifier
-from alignset.transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY
+from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
 from alignset.transforms.safety.model_pixels import model_pixels
 from tests.support.colour_search import ColourModel
 from tests.support.grey_pictures import grey_photograph
@@ -82,7 +82,7 @@ def of_images() -> Results:
     thumbnails = b"".join(thumbnail(*file) for file in files)
     yield "thumbnails", np.frombuffer(thumbnails, np.uint8)
     yield "perceptual hashes", np.array([image.phash for _, image in files], np.uint64)
-    for model in (OPEN_NSFW, OPEN_NSFW_QUICKLY):
+    for model in (OPEN_NSFW, usual_model(0.5)):
         shown = [model_pixels(*file, model.wanted) for file in files]
         yield "pixels of NSFW", np.stack(shown)
         classifier = open_classifier(model)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.histograms import charts_of
-from alignset.transforms.safety.model_files import OPEN_NSFW
+from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
 from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.onnx_files import mean_colour, write_model
@@ -156,37 +157,21 @@ def test_the_usual_model_without_a_flag(web: SmallWeb, tmp_path: Path) -> None:
     assert scores(tmp_path / "set", "rejected")[TEXTS[0]] > 0.6
     assert len(kept(tmp_path / "set")) == 3
     assert manifest(tmp_path / "set")["unsafe_model"]["sha256"] == OPEN_NSFW.sha256
-    # A set of before there were quick looks is still read.
+    integer_model = usual_model(0.5).integer_model
+    assert manifest(tmp_path / "set")["unsafe_model"]["integer_model"] == asdict(integer_model)
+    assert (
+        "those below 0.03 are by its network in integers"
+        in (tmp_path / "set" / "README.md").read_text()
+    )
+    assert "is finished: nothing to do" in succeed(source, tmp_path / "set", *SCORING).err
+    # A set that was scored in float alone is another one.
     path = tmp_path / "set" / "manifest.json"
     said = json.loads(path.read_text())
-    del said["unsafe_model"]["quick_look"]
+    del said["unsafe_model"]["integer_model"]
     path.write_text(json.dumps(said))
-    assert "is finished: nothing to do" in succeed(source, tmp_path / "set", *SCORING).err
-
-
-def test_the_usual_model_after_a_quick_look(web: SmallWeb, tmp_path: Path) -> None:
-    own = [encoded(photograph(n), "PNG") for n in (199, 0, 1, 2)]
-    source = put(web, tmp_path, own, "quick")
-    flag = "--unsafe_model=opennsfw-quick"
-    assert (
-        "unsafe images are scored: about" in succeed(source, tmp_path / "set", *SCORING, flag).err
-    )
-    succeed(source, tmp_path / "whole", *SCORING)
-    assert scores(tmp_path / "set", "rejected") == scores(tmp_path / "whole", "rejected")
-    quick, whole = (scores(tmp_path / name, "shards") for name in ("set", "whole"))
-    settled = {text for text, score in quick.items() if score < 0.01}
-    assert settled
-    assert all((quick[text] == score) == (text not in settled) for text, score in whole.items())
-    assert manifest(tmp_path / "set")["unsafe_model"]["quick_look"] == {
-        "size": 160,
-        "settles_below": 0.01,
-    }
-    assert manifest(tmp_path / "whole")["unsafe_model"]["quick_look"] is None
-    assert "those below 0.01 are of a quick look" in (tmp_path / "set" / "README.md").read_text()
-    assert "quick look" not in (tmp_path / "whole" / "README.md").read_text()
     other = run(source, tmp_path / "set", *SCORING)
     assert other.status == 2
-    assert "other quick look" in other.err
+    assert "integer_model" in other.err.replace(" ", "_")
 
 
 @pytest.mark.parametrize("flag", ["--max_unsafe_score=1", "--unsafe_model="])
@@ -251,10 +236,7 @@ def test_models_that_cannot_be_used_end_the_command_before_a_fetch(
         (("--max_unsafe_score=0.3", "--unsafe_model="), "--max_unsafe_score has no effect"),
         (("--max_unsafe_score=1", "--unsafe_model=a.onnx"), "--unsafe_model has no effect"),
         (("--text_only", "--max_unsafe_score=0.3"), "--max_unsafe_score has no effect"),
-        (
-            ("--unsafe_model=opennsfw-quick", "--max_unsafe_score=0.29"),
-            "needs a max_unsafe_score of 0.3 or more",
-        ),
+        (("--unsafe_model=opennsfw-quick",), "must be opennsfw or a file FILE.onnx"),
     ],
 )
 def test_flags_that_cannot_be(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:

@@ -30,6 +30,7 @@ from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.corpus.text_record import Judged, TextRecorder
 from alignset.transforms.rules import trials
 from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, limits
+from alignset.transforms.rules.custom import CustomLimit
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.verdicts import axes_of, known_of
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -72,6 +73,11 @@ def made_judged(size: int, seed: int = 0) -> Judged:
             foreign=why == 2,
             language_score=scores,
             own_language_score=0.5,
+            **{
+                limit.column: np.full(size, float(limit.default))
+                for limit in limits(OF_TEXTS)
+                if isinstance(limit, CustomLimit)
+            },
         ),
         {entry.reason: np.array(TEXT_REASONS)[why] == entry.reason for entry in OF_TEXTS},
     )
@@ -95,6 +101,11 @@ def made_record(
     if compared:
         distance[::5] = 2 * random.random(len(distance[::5]))
     rows = Rows(shorter=shorter, longer=longer, unsafe_score=unsafe, evaluation_distance=distance)
+    for limit in limits(OF_IMAGES):
+        if isinstance(limit, CustomLimit):
+            rows[limit.column] = random.uniform(
+                limit.measure.edges[0], limit.measure.edges[-1], pairs
+            )
     for limit in reversed(limits(OF_IMAGES)):
         reasons[limit.dropped(rows, RULES.numbers)] = limit.reason
     reasons[failed] = "fetch_failed"

@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, RULES
+from alignset.transforms.rules.catalogue import (
+    IMAGE_STEPS,
+    OF_IMAGES,
+    OF_TEXTS,
+    RULES,
+    TEXT_STEPS,
+)
 from alignset.transforms.rules.rule import Limit, Rows
 from alignset.transforms.rules.run_rules import RunRules
 
@@ -41,7 +47,6 @@ def run_rules(**numbers: float) -> RunRules:
     return RunRules(usual | numbers)
 
 
-REASONS_BY_PLANE = {
-    "texts": [entry.reason for entry in OF_TEXTS],
-    "images": [entry.reason for entry in OF_IMAGES],
-}
+STEPS = TEXT_STEPS | IMAGE_STEPS
+# The first, of a reason that both planes give.
+STEP_OF = {entry.reason: entry.step for entry in (*OF_IMAGES, *OF_TEXTS)}

@@ -171,9 +171,18 @@ def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, rows: Ints) -> Sample:
     """
     if not len(rows):
         return Sample()
-    chosen = least_rows(hashes, rows, MOST_SAMPLED)
+    chosen = least_rows(hashes, _small(hashes, rows), MOST_SAMPLED)
     of_chosen = {name: of_axis[chosen].astype(np.uint8).tobytes() for name, of_axis in bins.items()}
     return Sample(len(rows), hashes[chosen].astype(">u8").tobytes(), of_chosen)
+
+
+def _small(hashes: UInt64s, rows: Ints) -> Ints:
+    """Rows among which those with the smallest hashes are: hashes are uniform."""
+    if len(rows) < 8 * MOST_SAMPLED:
+        return rows
+    bound = np.uint64(((1 << 64) - 1) // len(rows) * 2 * MOST_SAMPLED)
+    small = rows[hashes[rows] <= bound]
+    return small if len(small) >= MOST_SAMPLED else rows
 
 
 def add_samples(samples: Iterable[Sample]) -> Sample:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +34,7 @@ REJECTED = pa.schema(
         ("thumbnail", pa.binary()),  # JPEG, of a copy of an evaluation image
     ]
 )
-_MEASURED = [
-    REJECTED.field(at) for at in range(REJECTED.get_field_index(PAGE_URL) + 1, len(REJECTED))
-]
+_FIRST_MEASURED = REJECTED.get_field_index(PAGE_URL) + 1
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -57,6 +55,13 @@ def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
+def with_columns(schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
+    """A schema with further columns of numbers behind its own."""
+    for name in names:
+        schema = schema.append(pa.field(name, pa.float64()))
+    return schema
+
+
 def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
     """The column `page_url`, string[n]; null where the source knows no page."""
     if PAGE_URL in rows.schema.names:
@@ -75,6 +80,7 @@ def rejected_rows(
     details: pa.StringArray,
     steps: Mapping[str, str],
     measured: Mapping[str, pa.Array] | None = None,
+    schema: pa.Schema = REJECTED,
 ) -> pa.RecordBatch:
     """The dropped pairs of a batch in the form in which they are written.
 
@@ -83,7 +89,8 @@ def rejected_rows(
         (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
       steps: by reason, those of the plane.
-      measured: further columns of REJECTED by name, n rows each; those that are not here are null.
+      measured: further columns by name, n rows each; those that are not here are null.
+      schema: REJECTED, or that `with_columns` of rules of users.
     """
     dropped = reasons.is_valid()
     rows = pairs.filter(dropped)
@@ -99,9 +106,12 @@ def rejected_rows(
             why,
             details.filter(dropped),
             pages_of(rows),
-            *(_column(measured or {}, field, len(pairs)).filter(dropped) for field in _MEASURED),
+            *(
+                _column(measured or {}, schema.field(at), len(pairs)).filter(dropped)
+                for at in range(_FIRST_MEASURED, len(schema))
+            ),
         ],
-        schema=REJECTED,
+        schema=schema,
     )
 
 

@@ -14,17 +14,22 @@ import pyarrow.compute as pc
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.columns.pair_columns import PAGE_URL
-from alignset.transforms.columns.rejects import rejected_rows, without_contents
+from alignset.transforms.columns.rejects import (
+    REJECTED,
+    rejected_rows,
+    with_columns,
+    without_contents,
+)
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.rare_tokens import has_rare_token
 from alignset.transforms.corpus.remembered import Remembered, recalled
 from alignset.transforms.corpus.text_record import Judged, TextPart, TextRecorder
 from alignset.transforms.pairs.measure_pairs import Pairs, measure
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import STEP_OF_TEXTS
+from alignset.transforms.rules.custom import computed, of_stage
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
-from alignset.transforms.rules.rule import Rows
-from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.run_rules import RunRules, step_of
 from alignset.transforms.rules.verdicts import faults, first_of, numbers_of
 
 # Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
@@ -111,6 +116,9 @@ class JudgeBatch:
         self.rules, self.corpus, self.blocking = rules, corpus, blocking
         self.repeated, self.foreign = repeated, foreign
         self.recorder = TextRecorder(rules)
+        self.schema = with_columns(REJECTED, rules.columns)
+        own = of_stage(rules.custom, Stage.TEXT)
+        self._columns = [*dict.fromkeys(limit.column for limit in own)]
 
     def __call__(
         self, numbered: tuple[int, pa.RecordBatch | Remembered]
@@ -132,9 +140,10 @@ class JudgeBatch:
         rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct)
         rows["own_language_score"] = self.rules.numbers[MIN_LANGUAGE_SCORE.name]
         rows["language_score"] = np.full(len(batch), np.nan)
+        failed = self._ask_custom(rows, pairs)
         found = faults(self.rules.texts, rows, self.rules.numbers)
         why = first_of(found)
-        detail, score = pc.coalesce(pairs.malformed, blocked), None
+        detail, score = pc.coalesce(pairs.malformed, blocked, failed), None
         if len(of_language):
             rows["language_score"] = numbers_of(of_language["score"])
             is_language = pc.equal(why, MIN_LANGUAGE_SCORE.reason)
@@ -147,12 +156,32 @@ class JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        dropped = rejected_rows(shown, why, detail, STEP_OF_TEXTS, {"language_score": score})
+        own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
+        measured = {"language_score": score} | own
+        dropped = rejected_rows(
+            shown, why, detail, step_of(self.rules.texts), measured, self.schema
+        )
+        for name in self._columns:
+            shown = shown.append_column(name, own[name])
         if self.blocking is not None and self.blocking.forget:
             dropped = without_contents(dropped, pc.equal(dropped["reason"], given.BLOCKED))
         judged = pairs.usable() & ~repeated & ~on_list
         part = self.recorder.measure(Judged(shown, why, detail, judged, rows, found))
         return len(batch), shown.filter(why.is_null()), dropped, part
+
+    def _ask_custom(self, rows: Rows, pairs: Pairs) -> pa.StringArray:
+        """Adds what rules of users measure of the texts; which of them failed, or null."""
+        failed = np.full(len(pairs.key), None)
+        rows[given.RULE_FAILED] = np.zeros(len(pairs.key), np.bool_)
+        for limit in of_stage(self.rules.custom, Stage.TEXT):
+            usable = np.flatnonzero(pairs.usable())
+            texts = pairs.text.take(pa.array(usable)).to_pylist()
+            values, broken = computed(limit, Rows(text=texts), len(texts))
+            rows[limit.column] = np.full(len(failed), np.nan)
+            rows[limit.column][usable] = values
+            failed[usable[broken]] = limit.name
+            rows[given.RULE_FAILED][usable[broken]] = True
+        return pa.array(failed, pa.string())
 
     def _blocked(self, pairs: Pairs) -> pa.StringArray:
         """Which blocklist each pair is on, or null: string[n]."""

@@ -21,15 +21,17 @@ from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.columns.record_files import encode_record
 from alignset.transforms.columns.records import RECORDS
 from alignset.transforms.columns.rejects import (
-    REJECTED,
     key_column,
     pages_of,
+    with_columns,
 )
 from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch
 from alignset.transforms.corpus.remembered import Remembered, recalled_each
+from alignset.transforms.rules.custom import of_stage
 from alignset.transforms.rules.given import BROKEN_INPUT
+from alignset.transforms.rules.rule import Stage
 from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
 from alignset.transforms.storage.broken_files import BrokenFile
@@ -69,7 +71,7 @@ class _Judge(ThreadedDoFn):
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
-            with parquet_file(path, REJECTED, self.scratch) as rejected:
+            with parquet_file(path, judge.schema, self.scratch) as rejected:
                 kept = self._judged(batches, judge, rejected, counts)
                 yield from self._keep(split_id, kept)
             record = encode_record(judge.recorder.record())
@@ -100,15 +102,21 @@ class _Judge(ThreadedDoFn):
     def _keep(self, split_id: int, kept: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
         if self.plan:
             while group := list(islice(kept, BATCHES_PER_BLOCKS)):
-                for block in self.blocks.pack([batch for batch in group if len(batch)]):
+                names = [n for n in group[0].schema.names if n not in self.rules.columns]
+                group = [batch.select(names) for batch in group if len(batch)]
+                for block in self.blocks.pack(group):
                     yield split_id, block
             return
         path = f"{self.out}/pairs/{split_id:05d}.parquet"
-        with parquet_file(path, PAIRS, self.scratch) as file:
+        own = of_stage(self.rules.custom, Stage.TEXT)
+        names = [*dict.fromkeys(limit.column for limit in own)]
+        schema = with_columns(PAIRS, names)
+        with parquet_file(path, schema, self.scratch) as file:
             for rows in kept:
                 key = key_column(rows["key"].to_numpy())
                 columns = [key, rows["url"], rows["caption"], pages_of(rows)]
-                file.write(pa.record_batch(columns, schema=PAIRS))
+                columns += [rows[name] for name in names]
+                file.write(pa.record_batch(columns, schema=schema))
 
 
 class _Counting:

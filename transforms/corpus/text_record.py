@@ -81,11 +81,12 @@ class TextRecorder:
 
     def measure(self, batch: Judged) -> TextPart:
         """What a batch adds; for all threads."""
+        names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
         return TextPart(
-            self._measured(batch),
+            self._measured(batch, names),
             list(_outcomes(batch)),
             list(_frequent_texts(batch)),
-            _examples(batch, self._rules),
+            _examples(batch, names, self._rules),
         )
 
     def add(self, part: TextPart) -> None:
@@ -128,10 +129,9 @@ class TextRecorder:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _measured(self, batch: Judged) -> Trials:
+    def _measured(self, batch: Judged, names: pa.DictionaryArray) -> Trials:
         own = limits(self._rules.texts)
         reasons = {limit.reason for limit in own}
-        names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
         others = np.zeros(len(batch.judged), np.bool_)
         for reason, fault in batch.faults.items():
             if reason not in reasons:
@@ -165,10 +165,11 @@ def _frequent_texts(batch: Judged) -> Iterator[tuple[str, int]]:
         yield cut(count["values"], LONGEST_TEXT), count["counts"]
 
 
-def _examples(batch: Judged, rules: RunRules) -> dict[str, list[tuple[float, Example]]]:
+def _examples(
+    batch: Judged, names: pa.DictionaryArray, rules: RunRules
+) -> dict[str, list[tuple[float, Example]]]:
     """Of each outcome those with the smallest hashes, and those nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
-    names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
     places = names.indices.to_numpy()
     values = values_by_axis(rules.texts, batch.rows)
     lists: dict[str, list[tuple[float, Example]]] = {}

@@ -17,6 +17,20 @@ _BILINEAR = PillowImage.Resampling.BILINEAR
 _MOST_PX = 1 << 16
 
 
+RULE_PX = 224  # of the shorter side of what rules of users are shown, at least, if it has as many
+
+
+def shown_pixels(body: bytes, image: Image) -> Pixels:
+    """The picture as displayed, for rules of users: uint8[height, width, 3], RGB; of a JPEG a half,
+    a quarter or an eighth, whose shorter side has `RULE_PX` or more.
+
+    Raises:
+      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+    """
+    with turn_of(image.width * image.height):
+        return _decoded(body, image, RULE_PX)
+
+
 def small_pixels(body: bytes, image: Image, resize: int, size: int) -> Pixels:
     """The picture as displayed, squashed to a square, and the middle of that.
 

@@ -7,6 +7,7 @@ URL and text, the other at the image. What else is known of the rules is derived
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from alignset.transforms.rules import (
     given,
@@ -18,6 +19,7 @@ from alignset.transforms.rules import (
     unsafe,
     words,
 )
+from alignset.transforms.rules.custom import CustomLimit
 from alignset.transforms.rules.rule import (
     IMAGES,
     TEXTS,
@@ -29,7 +31,7 @@ from alignset.transforms.rules.rule import (
     Stage,
 )
 
-OF_TEXTS: tuple[Reason, ...] = (
+_TEXTS: tuple[Reason, ...] = (
     *given.OF_ROWS,
     language.MIN_LANGUAGE_SCORE,
     words.MIN_WORDS,
@@ -38,14 +40,17 @@ OF_TEXTS: tuple[Reason, ...] = (
     popularity.MAX_TEXTS_PER_IMAGE,
     rare_ngrams.VOCABULARY_SIZE,
 )
-OF_IMAGES: tuple[Reason, ...] = (
+_IMAGES: tuple[Reason, ...] = (
     *given.OF_FILES,
     sizes.MIN_SIDE,
     sizes.MAX_ASPECT,
     unsafe.MAX_UNSAFE_SCORE,
     overlap.MIN_EVALUATION_DISTANCE,
 )
-RULES = [entry for entry in (*OF_TEXTS, *OF_IMAGES) if isinstance(entry, Rule)]
+# With the rules of users that this process goes by: see `use`.
+OF_TEXTS: list[Reason] = []
+OF_IMAGES: list[Reason] = []
+RULES: list[Rule] = []
 
 
 def limits(entries: Iterable[Reason], until: Stage | None = None) -> list[Limit]:
@@ -54,12 +59,6 @@ def limits(entries: Iterable[Reason], until: Stage | None = None) -> list[Limit]
     found = [entry for entry in entries if isinstance(entry, Limit)]
     found = [limit for limit in found if until is None or limit.stage <= until]
     return sorted(found, key=lambda limit: limit.measure.dropped_only)
-
-
-# What a text is dropped for by counts of the whole corpus.
-OF_COUNTS = [entry for entry in OF_TEXTS if isinstance(entry, OfCorpus)]
-# In the order of the report: images first.
-LIMITS = {limit.name: limit for limit in (*limits(OF_IMAGES), *limits(OF_TEXTS))}
 
 
 def steps(entries: Iterable[Reason]) -> dict[str, tuple[str, ...]]:
@@ -74,19 +73,53 @@ def measures(entries: Sequence[Reason]) -> list[Measure]:
     return list({limit.measure.axis: limit.measure for limit in limits(entries)}.values())
 
 
-TEXT_STEPS, IMAGE_STEPS = steps(OF_TEXTS), steps(OF_IMAGES)
-STEPS = TEXT_STEPS | IMAGE_STEPS
+def with_custom(plane: str, custom: Sequence[Limit]) -> list[Reason]:
+    """The reasons of a plane, the rules of users behind those of their stage."""
+    entries = [*(_TEXTS if plane == TEXTS else _IMAGES)]
+    entries += [limit for limit in custom if limit.plane == plane]
+    if any(isinstance(entry, CustomLimit) or entry in custom for entry in entries):
+        failed = given.OF_FAILED_TEXT_RULES if plane == TEXTS else given.OF_FAILED_IMAGE_RULES
+        entries.append(failed)
+    return sorted(entries, key=lambda entry: entry.stage)
+
+
+# Rules of the product that compute their own measure, as those of users do.
+COMPUTING = tuple(entry for entry in (*_TEXTS, *_IMAGES) if isinstance(entry, CustomLimit))
+
+
+LIMITS: dict[str, Limit] = {}  # in the order of the report: images first
+TEXT_STEPS: dict[str, tuple[str, ...]] = {}
+IMAGE_STEPS: dict[str, tuple[str, ...]] = {}
 # What was done to a set after its run; in the funnel of such a set alone.
 TAKEDOWN_STEPS = steps(given.AFTER_RUN)
 STEP_OF_TAKEDOWNS = {entry.reason: entry.step for entry in given.AFTER_RUN}
-STEP_OF_TEXTS = {entry.reason: entry.step for entry in OF_TEXTS}
-STEP_OF_IMAGES = {entry.reason: entry.step for entry in OF_IMAGES}
-REASONS = tuple(dict.fromkeys([*STEP_OF_TEXTS, *STEP_OF_IMAGES, *STEP_OF_TAKEDOWNS]))
-# The reasons by which an image was looked at and judged; None is of what was kept.
-JUDGED = (None, *(limit.reason for limit in limits(OF_IMAGES)))
+REASONS: list[str] = []
 # With --decontaminate_only: what drops nothing.
-OPEN = {"language": ""} | {rule.name: rule.opened for rule in RULES if rule.opened is not None}
-_BOTH_PLANES = STEP_OF_TEXTS.keys() & STEP_OF_IMAGES.keys()
+OPEN: dict[str, object] = {}
+# What a text is dropped for by counts of the whole corpus.
+OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
+
+
+def use(custom: Sequence[Limit]) -> None:
+    """Makes rules of users part of the catalogue of this process, in place of others."""
+    OF_TEXTS[:], OF_IMAGES[:] = with_custom(TEXTS, custom), with_custom(IMAGES, custom)
+    entries = [*OF_TEXTS, *OF_IMAGES]
+    RULES[:] = [entry for entry in entries if isinstance(entry, Rule)]
+    reasons = [entry.reason for entry in (*entries, *given.AFTER_RUN)]
+    REASONS[:] = dict.fromkeys(reasons)
+    opened = {rule.name: rule.opened for rule in RULES if rule.opened is not None}
+    tables: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        (LIMITS, {limit.name: limit for limit in (*limits(OF_IMAGES), *limits(OF_TEXTS))}),
+        (TEXT_STEPS, steps(OF_TEXTS)),
+        (IMAGE_STEPS, steps(OF_IMAGES)),
+        (OPEN, {"language": ""} | opened),
+    )
+    for table, now in tables:
+        table.clear()
+        table.update(now)
+
+
+use(())
 
 
 def plane_of(step: str) -> str:
@@ -97,4 +130,5 @@ def plane_of(step: str) -> str:
 def list_name(plane: str, reason: str) -> str:
     """What the pairs are called that a plane dropped for a reason: the reason, and the plane where
     both give it."""
-    return f"{reason} ({plane})" if reason in _BOTH_PLANES else reason
+    both = all(reason in (e.reason for e in entries) for entries in (OF_TEXTS, OF_IMAGES))
+    return f"{reason} ({plane})" if both else reason

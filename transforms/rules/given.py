@@ -21,6 +21,7 @@ DUPLICATE_PAIR = "duplicate_pair"
 FETCH_FAILED = "fetch_failed"
 NOT_AN_IMAGE = "not_an_image"
 UNDECODABLE = "undecodable"
+RULE_FAILED = "rule_failed"  # a rule of a user raised; the detail is its flag
 TAKEN_DOWN = "taken_down"  # out of a finished set; the detail is as that of `blocked`
 
 _WISHES = "[opt-outs](opt_outs.md#what-is-honoured)"
@@ -115,4 +116,19 @@ AFTER_RUN = (
         means="it was [taken out](#a-set-from-which-pairs-were-taken-down) of the finished set",
         detail="the list and the kind of entry",
     ),
+)
+# Behind the rules of users, where there are some.
+OF_FAILED_TEXT_RULES = Given(
+    reason=RULE_FAILED,
+    step="failed_text_rules",
+    stage=Stage.TEXT,
+    means="a [rule of your own](rules.md) raised an error on it",
+    detail="the rule's flag",
+)
+OF_FAILED_IMAGE_RULES = Given(
+    reason=RULE_FAILED,
+    step="failed_image_rules",
+    stage=Stage.PAIR,
+    means="a [rule of your own](rules.md) raised an error on it",
+    detail="the rule's flag",
 )

@@ -26,11 +26,14 @@ class _Language(Limit):
         """All edges of a text in the wanted language; no value where no score would keep it."""
         import numpy as np
 
-        scores, own = self.measure.of(rows), rows["own_language_score"]
-        bins = np.searchsorted(axis.edges, scores, "right")
+        bins = np.full(len(rows["foreign"]), len(axis.edges), np.int64)
+        foreign = np.flatnonzero(rows["foreign"])
+        scores = self.measure.of(rows)[foreign]
+        bins[foreign] = np.searchsorted(axis.edges, scores, "right")
         # By more than its score it was found to be in another language, or by no score.
-        bins[np.isnan(scores) | (scores >= own)] = axis.no_value
-        return np.where(rows["foreign"], bins, len(axis.edges)).astype(np.int64)
+        unknown = np.isnan(scores) | (scores >= rows["own_language_score"])
+        bins[foreign[unknown]] = axis.no_value
+        return bins
 
 
 MIN_LANGUAGE_SCORE = _Language(

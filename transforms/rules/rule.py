@@ -30,7 +30,7 @@ _KEEPS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.
 class Stage(IntEnum):
     """When a rule is judged. Its measure is taken of what no rule of an earlier stage drops."""
 
-    TEXT, CORPUS, FETCH, HEADER, PIXELS = range(5)
+    TEXT, CORPUS, FETCH, HEADER, PIXELS, PAIR = range(6)
 
 
 class Rows(dict[str, Any]):

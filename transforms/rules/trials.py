@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import (
     Axis,
     Ints,
@@ -23,6 +22,11 @@ from alignset.transforms.columns.records import (
     sample_of,
 )
 from alignset.transforms.rules.rule import Limit, Rows
+
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import Bools
+
+_BINS = 256  # of an axis, at most
 
 
 class Judged(NamedTuple):
@@ -66,31 +70,31 @@ def trials_of(
     for limit in limits:
         if limit.measure.dropped_only:  # no threshold would keep what has no value
             others |= bins[limit.measure.axis] == by_axis[limit.measure.axis].no_value
-    against = np.zeros(len(others), np.int64)
+    against = np.zeros(len(others), np.int8)
     for fault in judged.against.values():
         against += fault
-    alone = {
-        limit.name: _counts(
-            bins[limit.measure.axis][~others & (against == judged.against[limit.name])]
-        )
-        for limit in limits
+    kept, by_one = ~others & (against == 0), ~others & (against == 1)
+    of_kept = {name: np.bincount(of[kept], minlength=_BINS) for name, of in bins.items()}
+    alone = {}
+    for limit in limits:
+        only = bins[limit.measure.axis][by_one & judged.against[limit.name]]
+        total = of_kept[limit.measure.axis] + np.bincount(only, minlength=_BINS)
+        alone[limit.name] = _counts(total)
+    rows = np.flatnonzero(counted)
+    codes = judged.codes[rows] * _BINS
+    histograms = {
+        name: _by_outcome(judged.names, codes + of_axis[rows]) for name, of_axis in bins.items()
     }
-    histograms = {name: _by_outcome(judged, of_axis, counted) for name, of_axis in bins.items()}
     return Trials(histograms, alone, sample_of(bins, judged.hashes, np.flatnonzero(~others)))
 
 
-def _counts(bins: Ints) -> dict[str, int]:
-    return {str(place): int(n) for place, n in enumerate(np.bincount(bins)) if n}
+def _counts(totals: Ints) -> dict[str, int]:
+    return {str(place): int(totals[place]) for place in np.flatnonzero(totals).tolist()}
 
 
-def _by_outcome(judged: Judged, bins: Ints, counted: Bools) -> dict[str, dict[str, int]]:
-    size = int(bins.max(initial=0)) + 1
-    codes = (judged.codes * size + bins)[counted]
-    found = np.bincount(codes, minlength=size * len(judged.names)).reshape(-1, size)
-    counts = {
-        name: {str(place): int(n) for place, n in enumerate(row) if n}
-        for name, row in zip(judged.names, found, strict=True)
-    }
+def _by_outcome(names: Sequence[str], codes: Ints) -> dict[str, dict[str, int]]:
+    found = np.bincount(codes, minlength=_BINS * len(names)).reshape(-1, _BINS)
+    counts = {name: _counts(row) for name, row in zip(names, found, strict=True)}
     return {name: of_name for name, of_name in sorted(counts.items()) if of_name}
 
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from alignset.transforms.images.displayed_picture import Pixels
+from alignset.transforms.safety.integer_network import IntegerNetwork
 from alignset.transforms.safety.model_files import (
-    OPEN_NSFW,
+    INTEGER_FILE,
     USUALLY_LEFT,
     ModelError,
-    ModelInput,
-    QuickLook,
     UnsafeModel,
     model_bytes,
 )
-from alignset.transforms.safety.model_pixels import smaller
 from alignset.transforms.safety.network import Network
-from alignset.transforms.safety.usual_graph import for_size, without_unread_sums
 
 # Images that go through the model at once. On a CPU the score of an image is the same bits in any
 # batch, 4 cost 0.95 of what single ones do each, and 16 no less than that in 4 times the memory.
@@ -39,7 +36,8 @@ class Classifier:
     Attributes:
       batch: images that are best given at once.
       on_gpu: whether it runs on one.
-      whole, quick: the networks; `quick` with its look, None where there is none.
+      whole: the network in float.
+      integer: its equal in integers, None where there is none. A GPU runs `whole` for less.
 
     Raises:
       ModelError: the file is no such model.
@@ -48,27 +46,22 @@ class Classifier:
     def __init__(self, model: UnsafeModel) -> None:
         self._name, self._wanted = model.path or "open-nsfw.onnx", model.wanted
         encoded = model_bytes(model.path)
-        if (there := hashlib.sha256(encoded).hexdigest()) != model.sha256:
-            raise ModelError(
-                f"unsafe_model: {self._name} has the SHA-256 {there}, and the run was started "
-                f"with {model.sha256}; give each worker the same file"
-            )
-        if model.sha256 == OPEN_NSFW.sha256:
-            encoded = without_unread_sums(encoded)
-        self.whole = self._opened(encoded, model.wanted)
+        _check_sha256(self._name, encoded, model.sha256)
+        self.whole = self._opened(encoded)
         self.on_gpu = self.whole.on_gpu
         self.batch = GPU_BATCH if self.on_gpu else BATCH
         if self._check_input() == 1:
             self.batch = 1
         self._check_output()
-        self.quick: tuple[Network, QuickLook] | None = None
-        if look := model.quick_look:
-            wanted = replace(model.wanted, size=look.size, resize=look.size)
-            self.quick = self._opened(for_size(encoded, look.size), wanted), look
+        self.integer, self._settles_below = None, 0.0
+        if (integer := model.integer_model) and not self.on_gpu:
+            encoded = INTEGER_FILE.read_bytes()
+            _check_sha256(INTEGER_FILE.name, encoded, integer.sha256)
+            self.integer, self._settles_below = IntegerNetwork(encoded), integer.settles_below
 
-    def _opened(self, encoded: bytes, wanted: ModelInput) -> Network:
+    def _opened(self, encoded: bytes) -> Network:
         try:
-            return Network(encoded, wanted)
+            return Network(encoded, self._wanted)
         except Exception as error:  # onnxruntime has a class of its own for each kind of fault
             from onnxruntime import __version__ as version
 
@@ -143,34 +136,40 @@ class Classifier:
         Args:
           pictures: uint8[size, size, 3], as `model_pixels` gives them.
         """
-        if self.quick is None:
+        if self.integer is None:
             return self.whole.scores(pictures)
-        network, look = self.quick
-        found = network.scores([smaller(picture, look.size) for picture in pictures])
-        # What is no number is not below the threshold either.
-        left = [n for n, score in enumerate(found) if not score < look.settles_below]
-        whole = self.whole.scores([pictures[n] for n in left])
-        for n, score in zip(left, whole, strict=True):
-            found[n] = score
-        return found
+        scores = self.integer.scores(pictures)
+        for n, score in enumerate(scores):
+            if score >= self._settles_below:
+                # Alone, since on some CPUs a batch changes the last bit of a float score.
+                (scores[n],) = self.whole.scores([pictures[n]])
+        return scores
 
     def cpu_s_an_image(self) -> float:
         """What a score costs here, CPU-seconds, without the decode."""
-        whole_s = least_cpu_s(self.whole, self._wanted.size, self.batch)
-        if self.quick is None:
+        pictures = [np.zeros((self._wanted.size, self._wanted.size, 3), np.uint8)] * self.batch
+        whole_s = least_cpu_s(self.whole.scores, pictures)
+        if self.integer is None:
             return whole_s
-        network, look = self.quick
-        return least_cpu_s(network, look.size, self.batch) + USUALLY_LEFT * whole_s
+        return least_cpu_s(self.integer.scores, pictures) + USUALLY_LEFT * whole_s
 
 
-def least_cpu_s(network: Network, size: int, batch: int) -> float:
-    """CPU-seconds a picture, of the better of two runs: the first also takes its memory."""
-    pictures, taken = [np.zeros((size, size, 3), np.uint8)] * batch, []
+def least_cpu_s(scores: Callable[[list[Pixels]], list[float]], pictures: list[Pixels]) -> float:
+    """CPU-seconds a picture, of the better of two runs: the first also allocates memory."""
+    runs_s = []
     for _ in range(2):
         begun = time.process_time()
-        network.scores(pictures)
-        taken.append((time.process_time() - begun) / len(pictures))
-    return min(taken)
+        scores(pictures)
+        runs_s.append((time.process_time() - begun) / len(pictures))
+    return min(runs_s)
+
+
+def _check_sha256(name: str, encoded: bytes, sha256: str) -> None:
+    if (there := hashlib.sha256(encoded).hexdigest()) != sha256:
+        raise ModelError(
+            f"unsafe_model: {name} has the SHA-256 {there}, and the run was started with "
+            f"{sha256}; give each worker the same file"
+        )
 
 
 def _fixed(side: object) -> bool:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
 import simplejpeg
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.images.small_pixels import small_pixels
+from alignset.transforms.images.small_pixels import RULE_PX, small_pixels, squashed
 from alignset.transforms.safety.model_files import ModelInput
 
 
-def model_pixels(body: bytes, image: Image, wanted: ModelInput) -> Pixels:
+def model_pixels(
+    body: bytes, image: Image, wanted: ModelInput, shown: Pixels | None = None
+) -> Pixels:
     """The picture as displayed, squashed, cropped and coded as the model's reference does it.
 
     Args:
       body: the file. image: what `examine` said of it.
+      shown: what `shown_pixels` made of it, where that was asked for.
 
     Returns:
       uint8[size, size, 3], in the model's order of channels.
@@ -26,21 +28,13 @@ def model_pixels(body: bytes, image: Image, wanted: ModelInput) -> Pixels:
     Raises:
       Exception: the picture cannot be decoded after all; Pillow raises many kinds.
     """
-    cropped = small_pixels(body, image, wanted.resize, wanted.size)
+    if shown is not None and wanted.size == RULE_PX:
+        cropped = squashed(shown, wanted.resize, wanted.size)
+    else:
+        cropped = small_pixels(body, image, wanted.resize, wanted.size)
     if wanted.jpeg_quality:
         return _recoded(cropped, wanted.jpeg_quality, wanted.channels)
     return cropped if wanted.channels == "RGB" else cropped[:, :, ::-1]
-
-
-def smaller(pixels: Pixels, size: int) -> Pixels:
-    """What a quick look is shown, uint8[size, size, 3].
-
-    By a bicubic filter: through a bilinear one the quick scores are less like the whole model's.
-    """
-    shape = (size, size)
-    return np.asarray(
-        PillowImage.fromarray(pixels).resize(shape, PillowImage.Resampling.BICUBIC), np.uint8
-    )
 
 
 def _recoded(pixels: Pixels, quality: int, channels: str) -> Pixels:

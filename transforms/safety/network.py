@@ -28,16 +28,7 @@ class Network:
     """
 
     def __init__(self, encoded: bytes, wanted: ModelInput) -> None:
-        import onnxruntime  # 0.1 s, which a run without scores has no use for
-
-        options = onnxruntime.SessionOptions()
-        # Threads of the caller: one picture after the other on each core takes the least time.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what is wrong is raised
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if _GPU in onnxruntime.get_available_providers():
-            providers.insert(0, (_GPU, {"use_tf32": "0"}))  # whose products have 10 bits
-        self.session: Any = onnxruntime.InferenceSession(encoded, options, providers=providers)
+        self.session = open_session(encoded, may_use_gpu=True)
         self.on_gpu = _GPU in self.session.get_providers()
         self._wanted = wanted
         row = [np.tile(np.array(of, np.float32), wanted.size) for of in (wanted.mean, wanted.scale)]
@@ -76,3 +67,17 @@ def _probabilities(output: npt.NDArray[np.float32], activation: str) -> npt.NDAr
         powers = np.exp(output - output.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
     return output
+
+
+def open_session(encoded: bytes, *, may_use_gpu: bool) -> Any:
+    """A model's file in onnxruntime, which runs it on the thread that asks."""
+    import onnxruntime  # 0.1 s, which a run without scores has no use for
+
+    options = onnxruntime.SessionOptions()
+    # Threads of the caller: one picture after the other on each core takes the least time.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is raised
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if may_use_gpu and _GPU in onnxruntime.get_available_providers():
+        providers.insert(0, (_GPU, {"use_tf32": "0"}))  # whose products have 10 bits
+    return onnxruntime.InferenceSession(encoded, options, providers=providers)

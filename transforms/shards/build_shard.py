@@ -18,6 +18,7 @@ from alignset.transforms.columns.rejects import (
     REJECTED,
     key_column,
     rejected_rows,
+    with_columns,
     without_contents,
 )
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
@@ -25,10 +26,10 @@ from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import STEP_OF_IMAGES
-from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.run_rules import RunRules, step_of
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from alignset.transforms.shards.judge_custom import judge_custom
 from alignset.transforms.shards.measure_images import (
     Judged,
     Measured,
@@ -115,13 +116,14 @@ def build_shard(
     told = DonePairs(count, len(pairs), len(asked))
     measured, judged = _look_at(asked, settings, evaluation, spool, told, nearly_taken)
     verdicts = _of_pairs(images, blocked, measured, judged)
+    verdicts = judge_custom(verdicts, texts, images, measured, spool, rules)
     shown = pairs.set_column(0, "key", key_column(keys))
     encoder = SafeEncoder(settings.resize)
     with PieceFile(folder / TAR, "wb") as sink:
         tar = TarWriter(sink)
         samples = add_samples(tar, shown, images, measured, verdicts, spool, encoder)
         sha256_of_tar = tar.finish()
-    write_sidecar(samples, folder / SIDECAR)
+    write_sidecar(samples, folder / SIDECAR, rules.columns)
     write_sample_answers(samples, shown, verdicts, folder / ANSWERS_FILE)
     reasons, details = _ends(verdicts, samples.unwritable)
     of_rows = _spread(images, measured)
@@ -163,7 +165,8 @@ def _look_at(
     with ImageScores(settings.unsafe_model, spool, rules) as scores:
         measured = measure_images(bodies, spool, count, scores, search, wishes, settings.blocklists)
         unsafe_scores = scores.finish(measured.columns, lambda waiting: count(asked - waiting))
-    judged = judge_images(measured, rules, search, spool, unsafe_scores)
+    custom = scores.custom_columns(asked) if rules.custom else {}
+    judged = judge_images(measured, rules, search, spool, unsafe_scores, custom)
     judged.measures.update(wishes.columns())
     return measured, judged
 
@@ -221,8 +224,9 @@ def _write_rejects(
 ) -> None:
     (whole,) = pairs.combine_chunks().to_batches()
     why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
-    with parquet_file(str(folder / REJECTS), REJECTED, str(folder)) as rejects:
-        rows = rejected_rows(whole, why, detail, STEP_OF_IMAGES, measures)
+    schema, steps = with_columns(REJECTED, settings.rules.columns), step_of(settings.rules.images)
+    with parquet_file(str(folder / REJECTS), schema, str(folder)) as rejects:
+        rows = rejected_rows(whole, why, detail, steps, measures, schema)
         if settings.forget_blocked:
             rows = without_contents(rows, pc.equal(rows["reason"], given.BLOCKED))
         rejects.write(rows)

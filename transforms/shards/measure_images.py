@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Semaphore
@@ -25,11 +25,12 @@ from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
-from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.rule import Rows, Stage
 from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.verdicts import faults, first_of, numbers_of, size_rows
 from alignset.transforms.shards.blocked_images import blocked_by
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from alignset.transforms.shards.score_images import FAILED_RULE as FAILED_RULE
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_files import Spool
 from alignset.transforms.shards.stated_wishes import StatedWishes
@@ -77,6 +78,9 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
     finally:
         if source is not None:
             source.close()
+
+
+EMPTY: Mapping[str, pa.Array] = {}
 
 
 class Measured(NamedTuple):
@@ -252,17 +256,22 @@ def judge_images(
     search: EvaluationSearch,
     spool: Spool,
     unsafe_scores: pa.DoubleArray,
+    custom: Mapping[str, pa.Array] = EMPTY,
 ) -> Judged:
     """Judges the images of one shard; what is near an evaluation image is judged by the whole
     picture.
 
     Args:
       search: which has ended. unsafe_scores: float64[n], null where there is none.
+      custom: what rules of users measured, by column.
     """
     columns = measured.columns
     _look_again(measured, rules, search, spool)
     measures = {"unsafe_score": unsafe_scores} | overlap_columns(search.nearest, search.index)
-    found = faults(limits(rules.images), image_rows(measured, measures), rules.numbers)
+    measures |= custom
+    own = [limit for limit in limits(rules.images) if limit.stage < Stage.PAIR]
+    rows = image_rows(measured, measures, rules.columns)
+    found = faults(own, rows, rules.numbers)
     reasons = pc.coalesce(pa.array(columns["reason"], pa.string()), first_of(found))
     copies = np.flatnonzero(pc.equal(reasons, MIN_EVALUATION_DISTANCE.reason).fill_null(False))
     if len(copies):
@@ -270,10 +279,12 @@ def judge_images(
     return Judged(reasons, measures)
 
 
-def image_rows(measured: Measured, measures: Mapping[str, pa.Array]) -> Rows:
-    """What the rules of images ask of the images of a shard."""
+def image_rows(
+    measured: Measured, measures: Mapping[str, pa.Array], columns: Sequence[str] = ()
+) -> Rows:
+    """What the rules of images ask of the images of a shard; columns: of rules of users."""
     rows = size_rows(measured.columns["width"], measured.columns["height"])
-    for name in ("unsafe_score", "evaluation_distance"):
+    for name in ("unsafe_score", "evaluation_distance", *columns):
         column = measures.get(name)
         rows[name] = np.full(len(rows["shorter"]), np.nan) if column is None else numbers_of(column)
     return rows

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from alignset.transforms.columns.rejects import REJECTED, rejected_rows, without_contents
+from alignset.transforms.columns.rejects import rejected_rows, without_contents
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
 from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.listed_pairs import Taken, keys_of
@@ -32,6 +32,8 @@ from alignset.transforms.shards.stored_rows import (
     as_rejected,
     batches_of,
     rejected_batches,
+    rejected_schema,
+    with_further,
 )
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import (
@@ -117,7 +119,7 @@ class Rewriting:
             dropped = pq.read_table(source)
         kept = self._sidecar(places, shard)
         rows = self._with_taken(dropped, kept)
-        with parquet_file(str(folder / "rejected"), REJECTED, str(folder)) as file:
+        with parquet_file(str(folder / "rejected"), rows.schema, str(folder)) as file:
             for batch in rows.to_batches(ROWS_AT_ONCE):
                 file.write(batch)
         return rows
@@ -131,10 +133,12 @@ class Rewriting:
     def _with_taken(self, dropped: pa.Table, kept: pa.Table) -> pa.Table:
         """The rows of `rejected/` with those of the pairs that are taken out of a file behind them,
         where they are not there yet."""
-        batches = as_rejected(dropped).to_batches(ROWS_AT_ONCE)
+        whole = as_rejected(dropped)
+        batches = whole.to_batches(ROWS_AT_ONCE)
         before = _keys_of_taken(batches)
         marked = map(self.marked, batches)
-        return pa.Table.from_batches([*marked, *self._new_rows(kept, before)], REJECTED)
+        new = (_with_schema(rows, whole.schema) for rows in self._new_rows(kept, before))
+        return pa.Table.from_batches([*marked, *new], whole.schema)
 
     def _new_rows(self, kept: pa.Table, before: pa.Array) -> Iterator[pa.RecordBatch]:
         """The rows of `rejected/` of those of some kept pairs that are taken out.
@@ -179,7 +183,7 @@ class Rewriting:
         """Writes sidecar and tar; gives the rows that are left, and the tar's SHA-256."""
         kept = self._sidecar(places, shard)
         rows = kept.filter(self.taken.details_of(keys_of(kept["key"])).is_null())
-        rows = as_columns(rows, SHARD_SCHEMA)
+        rows = as_columns(rows, with_further(SHARD_SCHEMA, rows.schema))
         if not len(rows):
             return rows, None
         pq.write_table(rows, folder / "sidecar", compression="zstd")
@@ -196,24 +200,30 @@ class Rewriting:
 
     def dropped_file(self, path: str) -> None:
         """Marks the rows of a file of `rejected/`."""
-        with parquet_file(path, REJECTED, self.scratch) as file:
+        with parquet_file(path, rejected_schema(path), self.scratch) as file:
             for batch in rejected_batches(path):
                 file.write(self.marked(batch))
 
     def texts(self, pairs: str, rejected: str) -> None:
         """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
         before = _keys_of_taken(rejected_batches(rejected))
-        with parquet_file(rejected, REJECTED, self.scratch) as file:
+        schema = rejected_schema(rejected)
+        with parquet_file(rejected, schema, self.scratch) as file:
             for batch in rejected_batches(rejected):
                 file.write(self.marked(batch))
             for batch in batches_of(pairs):
                 for rows in self._new_rows(pa.Table.from_batches([batch]), before):
-                    file.write(rows)
+                    file.write(_with_schema(rows, schema))
         with open_to_read(pairs) as source:
             schema = pq.read_schema(source)
         with parquet_file(pairs, schema, self.scratch) as file:
             for batch in batches_of(pairs):
                 file.write(batch.filter(self.taken.details_of(keys_of(batch["key"])).is_null()))
+
+
+def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    (whole,) = as_columns(pa.Table.from_batches([rows]), schema).to_batches()
+    return whole
 
 
 def _keys_of_taken(rejected: Iterable[pa.RecordBatch]) -> pa.Array:

@@ -11,7 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from alignset.transforms.images.displayed_picture import Pixels
+from alignset.transforms.images.examine import Image
+from alignset.transforms.images.small_pixels import shown_pixels
+from alignset.transforms.rules.custom import computed, of_stage
 from alignset.transforms.rules.given import UNDECODABLE
+from alignset.transforms.rules.rule import Rows, Stage
 from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.verdicts import fit, size_rows
 from alignset.transforms.safety.classifier import open_classifier
@@ -19,11 +24,14 @@ from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.safety.unsafe_score import unsafe_scores
 from alignset.transforms.shards.shard_files import Spool
 from alignset.transforms.workers.threads import THREADS, check_stopped
+from alignset.transforms.workers.unexpected import tell_once
 
 # Scores of files that a process has met, over its shards: a file of many URLs is scored once.
 KNOWN: dict[tuple[UnsafeModel, str], float | None] = {}
 _MOST_KNOWN = 1 << 17  # 40 MB
 _LOOK_S = 0.5  # between two looks whether the work is to end
+FAILED_RULE = "failed_rule"  # a column of shards under way, of no file
+_BATCH = 16  # images that rules of users are asked of at once, where none is scored
 _TURNS = Semaphore(THREADS)  # of all shards under way, whose threads would hold as many batches
 
 
@@ -48,6 +56,9 @@ class ImageScores:
         self._rows: dict[str, list[int]] = {}  # by SHA-256
         self._batch: list[tuple[str, Any, tuple[int, int]]] = []
         self._scores: dict[str, float | None] = {}
+        self._own = [*of_stage(rules.custom, Stage.PIXELS)]
+        self._measured: dict[str, dict[str, float]] = {}  # by SHA-256, then by column
+        self._failed: dict[str, str] = {}  # by SHA-256, which of the rules of users
         self._errors: list[BaseException] = []
         self._count: Callable[[int], None] = lambda waiting: None
 
@@ -74,7 +85,7 @@ class ImageScores:
           columns: width, height, sha256 and image (what `examine` said), None where there is none.
           places: in the spool.
         """
-        if self._model is None:
+        if self._model is None and not self._own:
             return
         rows = [row for row in rows if columns["image"][row] is not None]
         width, height = ([columns[name][row] for row in rows] for name in ("width", "height"))
@@ -89,12 +100,13 @@ class ImageScores:
                     self._begin(sha256, columns["image"][row], places[row])
 
     def _begin(self, sha256: str, image: Any, place: tuple[int, int]) -> None:
-        assert self._model is not None
-        with suppress(KeyError):
-            self._scores[sha256] = KNOWN[self._model, sha256]
-            return
+        if self._model is not None and not self._own:
+            with suppress(KeyError):
+                self._scores[sha256] = KNOWN[self._model, sha256]
+                return
         self._batch.append((sha256, image, place))
-        if len(self._batch) >= open_classifier(self._model).batch:
+        most = _BATCH if self._model is None else open_classifier(self._model).batch
+        if len(self._batch) >= most:
             self._send()
 
     def _send(self) -> None:
@@ -102,23 +114,63 @@ class ImageScores:
         self._futures.append(self._pool.submit(self._score, batch))
 
     def _score(self, batch: list[tuple[str, Any, tuple[int, int]]]) -> None:
-        assert self._model is not None
         if self._errors:
             return
         try:
             with _TURNS:
-                known = self._known(batch)
+                known = {} if self._own or self._model is None else self._known(batch)
                 batch = [entry for entry in batch if entry[0] not in known]
                 images = [(self._spool.get(place), image) for _, image, place in batch]
-                scores = unsafe_scores(images, self._model) if images else []
+                shown = self._ask_custom([sha for sha, _, _ in batch], images)
+                scores: list[float | None] = [None] * len(batch)
+                if self._model is not None and images:
+                    scores = unsafe_scores(images, self._model, shown)
             known |= {sha: score for (sha, _, _), score in zip(batch, scores, strict=True)}
             if len(KNOWN) > _MOST_KNOWN:
                 KNOWN.clear()
-            KNOWN.update({(self._model, sha): score for sha, score in known.items()})
+            if self._model is not None:
+                KNOWN.update({(self._model, sha): score for sha, score in known.items()})
             self._scores |= known
             self._count(self.waiting)
         except BaseException as error:  # a full disk, no memory; raised again where it is seen
             self._errors.append(error)
+
+    def _ask_custom(
+        self, names: Sequence[str], images: Sequence[tuple[bytes, Image]]
+    ) -> list[Pixels | None] | None:
+        """Notes what rules of users measure of some pictures, which it returns."""
+        if not self._own:
+            return None
+        shown: list[Pixels | None] = []
+        for body, image in images:
+            try:
+                shown.append(shown_pixels(body, image))
+            except Exception as error:  # it was decoded once: whatever this is, is new
+                tell_once("decoding an image for a rule", error)
+                shown.append(None)
+        seen = [at for at, pixels in enumerate(shown) if pixels is not None]
+        asked = Rows(pixels=[shown[at] for at in seen])
+        for limit in self._own:
+            values, broken = computed(limit, asked, len(seen))
+            for at, value, is_broken in zip(seen, values.tolist(), broken.tolist(), strict=True):
+                self._measured.setdefault(names[at], {})[limit.column] = value
+                if is_broken:
+                    self._failed.setdefault(names[at], limit.name)
+            for at in set(range(len(names))) - set(seen):
+                self._failed.setdefault(names[at], limit.name)
+        return shown
+
+    def custom_columns(self, size: int) -> dict[str, pa.Array]:
+        """What rules of users measured of the n images, by column; and which of them failed."""
+        names = dict.fromkeys(limit.column for limit in self._own)
+        columns: dict[str, list[Any]] = {name: [None] * size for name in (*names, FAILED_RULE)}
+        for sha256, rows in self._rows.items():
+            for row in rows:
+                for name, value in self._measured.get(sha256, {}).items():
+                    columns[name][row] = value if value == value else None
+                columns[FAILED_RULE][row] = self._failed.get(sha256)
+        kinds = {FAILED_RULE: pa.string()}
+        return {n: pa.array(of, kinds.get(n, pa.float64())) for n, of in columns.items()}
 
     def _known(self, batch: list[tuple[str, Any, tuple[int, int]]]) -> dict[str, float | None]:
         """Those that another shard has scored by now."""
@@ -154,6 +206,6 @@ class ImageScores:
         for sha256, rows in self._rows.items():
             for row in rows:
                 found[row] = self._scores[sha256]
-                if found[row] is None:
+                if found[row] is None and self._model is not None:
                     columns["reason"][row], columns["detail"][row] = UNDECODABLE, "unexpected"
         return pa.array(found, pa.float64())

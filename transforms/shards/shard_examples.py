@@ -25,7 +25,7 @@ from alignset.transforms.columns.records import (
 )
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.images.thumbnail import thumbnail
-from alignset.transforms.rules.catalogue import JUDGED, limits
+from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.rule import IMAGES, Limit, Rows
 from alignset.transforms.rules.run_rules import RunRules
@@ -54,14 +54,14 @@ def write_record(
     Args:
       thumbnails: examples of each kind with a picture; 0 makes none.
     """
-    rows = pairs.rows(word_counts(pairs.captions))
+    rows = pairs.rows(word_counts(pairs.captions), rules.columns)
     chosen = choose_rows(pairs, rules, rows, thumbnails or LEAST_EXAMPLES)
     values = values_by_axis(known_here(rules), rows)
     examples = [_example(pairs, row, lists, known_of(values, row)) for row, lists in chosen.items()]
     counted = shard_record(pairs, rules, rows)
     with pictures.open("wb") as sink:
         if thumbnails:
-            shown = _with_pictures(pairs, examples, [*chosen], spool)
+            shown = _with_pictures(pairs, examples, [*chosen], spool, rules.judged)
             examples = []
             for example, body in shown:
                 if body:
@@ -141,13 +141,17 @@ def _example(
 
 
 def _with_pictures(
-    pairs: ShardPairs, examples: Sequence[Example], rows: Sequence[int], spool: Spool
+    pairs: ShardPairs,
+    examples: Sequence[Example],
+    rows: Sequence[int],
+    spool: Spool,
+    judged: set[str | None],
 ) -> Iterator[tuple[Example, bytes]]:
     """Each with its thumbnail, empty where there is none to be shown."""
     for example, row in zip(examples, rows, strict=True):
         image, body = pairs.measured.columns["image"][row], b""
         # None of what its owner, or a list, keeps out of sets.
-        may = image is not None and pairs.reasons[row] in JUDGED
+        may = image is not None and pairs.reasons[row] in judged
         if may and (image.format == "jpeg" or image.width * image.height <= _MOST_PIXELS):
             try:
                 source = spool.get(pairs.measured.places[row])

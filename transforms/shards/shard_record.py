@@ -54,9 +54,10 @@ class ShardPairs:
     measured: Measured
     measures: Mapping[str, pa.Array]
 
-    def rows(self, words: Ints) -> Rows:
-        """What the rules ask of the pairs; words: int64[n], of each text."""
-        return Rows(image_rows(self.measured, self.measures), word_count=words)
+    def rows(self, words: Ints, columns: Sequence[str] = ()) -> Rows:
+        """What the rules ask of the pairs; words: int64[n], of each text; columns: of rules of
+        users."""
+        return Rows(image_rows(self.measured, self.measures, columns), word_count=words)
 
 
 def shard_record(pairs: ShardPairs, rules: RunRules, rows: Rows) -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
+from alignset.transforms.columns.rejects import with_columns
 from alignset.transforms.images.resize_settings import Encoded
 from alignset.transforms.shards.measure_images import Measured
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
@@ -23,11 +24,13 @@ _OF_IMAGE = ("width", "height", "sha256", "phash")
 
 
 class Verdicts(NamedTuple):
-    """What became of each pair, and what was measured of its image, by column."""
+    """What became of each pair, and what was measured of it, by column; `own`: the columns that
+    hold what rules of users measured."""
 
     reasons: pa.StringArray
     details: pa.StringArray
     measures: dict[str, pa.Array]
+    own: Sequence[str] = ()
 
 
 class Samples(NamedTuple):
@@ -90,7 +93,8 @@ def _stated(
     """What the sample of each kept pair has of its source, and of what was measured and stated."""
     taken = pa.array(kept)
     columns = {name: pairs[name] for name in _OF_SOURCE if name in pairs.column_names}
-    columns |= {name: of for name, of in verdicts.measures.items() if name in SHARD_SCHEMA.names}
+    wanted = {*SHARD_SCHEMA.names, *verdicts.own}
+    columns |= {name: of for name, of in verdicts.measures.items() if name in wanted}
     names = dict.fromkeys([*_OF_SOURCE, *columns])
     values = (
         columns[name].take(taken).to_pylist() if name in columns else [None] * len(kept)
@@ -106,8 +110,10 @@ def _stated(
         yield sample
 
 
-def write_sidecar(samples: Samples, path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist(samples.rows, SHARD_SCHEMA), path, compression="zstd")
+def write_sidecar(samples: Samples, path: Path, columns: Sequence[str] = ()) -> None:
+    """Writes the rows of the kept pairs; columns: of what rules of users measured."""
+    schema = with_columns(SHARD_SCHEMA, columns)
+    pq.write_table(pa.Table.from_pylist(samples.rows, schema), path, compression="zstd")
 
 
 def write_sample_answers(samples: Samples, pairs: pa.Table, verdicts: Verdicts, path: Path) -> None:

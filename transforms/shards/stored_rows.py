@@ -7,15 +7,21 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.columns.rejects import REJECTED, with_columns
 from alignset.transforms.storage.files import open_to_read
 
 ROWS_AT_ONCE = 1 << 15
 
 
 def as_rejected(rows: pa.Table) -> pa.Table:
-    """Rows of `rejected/` with all columns that this version has."""
-    return as_columns(rows, REJECTED)
+    """Rows of `rejected/` with all columns that this version has, and those of rules of users."""
+    return as_columns(rows, with_further(REJECTED, rows.schema))
+
+
+def with_further(schema: pa.Schema, there: pa.Schema) -> pa.Schema:
+    """A schema with the further columns of a file: those of rules of users."""
+    further = (name for name in there.names if name not in schema.names)
+    return with_columns(schema, (n for n in further if pa.types.is_float64(there.field(n).type)))
 
 
 def as_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -39,3 +45,9 @@ def rejected_batches(path: str) -> Iterator[pa.RecordBatch]:
     """The rows of a file of `rejected/`, as `as_rejected` has them."""
     for batch in batches_of(path):
         yield from as_rejected(pa.Table.from_batches([batch])).combine_chunks().to_batches()
+
+
+def rejected_schema(path: str) -> pa.Schema:
+    """The columns of a file of `rejected/`, as `as_rejected` has them."""
+    with open_to_read(path) as source:
+        return with_further(REJECTED, pq.read_schema(source))

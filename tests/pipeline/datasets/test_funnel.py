@@ -15,11 +15,12 @@ from alignset.pipeline.datasets.funnel import (
 )
 from alignset.pipeline.runs.documents import Funnel, Step
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, STEPS, TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.workers.counts import Counts
 from tests.support.command import manifest
 from tests.support.golden_run import Golden
+from tests.support.rules import STEPS
 
 TWO_STEPS = {"first": ("bad", "worse"), "second": ("ugly",)}
 TABLE = [

@@ -15,7 +15,7 @@ from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from alignset.transforms.rules.catalogue import OPEN
-from alignset.transforms.safety.model_files import OPEN_NSFW_QUICKLY, ModelInput, UnsafeModel
+from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, usual_model
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
 
@@ -110,14 +110,12 @@ def test_vocabulary_classifier_and_evaluation_sets_are_named(described: Manifest
     assert "--eval_images=a=val,b=flickr" in words
 
 
-def test_a_quick_look_is_asked_for_again(described: Manifest):
-    model = replace(OPEN_NSFW_QUICKLY, path="open-nsfw.onnx")
-    quick = replace(
+def test_the_usual_classifier_needs_no_flag(described: Manifest):
+    model = replace(usual_model(0.5), path="open-nsfw.onnx")
+    scored = replace(
         described, unsafe_model=model, rules=described.rules | {"max_unsafe_score": 0.5}
     )
-    assert "--unsafe_model=opennsfw-quick" in commands(quick)[0]
-    whole = replace(quick, unsafe_model=replace(model, quick_look=None))
-    assert "--unsafe_model" not in commands(whole)[0]
+    assert "--unsafe_model" not in commands(scored)[0]
 
 
 def test_retries_are_commands_of_their_own(described: Manifest):

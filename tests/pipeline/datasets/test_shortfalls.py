@@ -5,19 +5,12 @@ from msgspec import UNSET
 
 from alignset.pipeline.datasets.fetch_report import failed_fetches
 from alignset.pipeline.datasets.funnel import funnel, whole_funnel
-from alignset.pipeline.datasets.shortfalls import FLAGS, too_little
+from alignset.pipeline.datasets.shortfalls import flags, too_little
 from alignset.pipeline.runs.documents import BrokenInput, Funnel
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.rules.catalogue import (
-    IMAGE_STEPS,
-    REASONS,
-    STEP_OF_IMAGES,
-    STEP_OF_TEXTS,
-    TEXT_STEPS,
-)
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, REASONS, TEXT_STEPS
 from alignset.transforms.workers.counts import Counts
-
-STEP_OF = STEP_OF_IMAGES | STEP_OF_TEXTS
+from tests.support.rules import STEP_OF
 
 
 def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **fields) -> Funnel:
@@ -86,4 +79,4 @@ def test_nothing_is_left_to_train_on():
 
 
 def test_each_flag_is_of_a_reason():
-    assert set(FLAGS) <= set(REASONS)
+    assert set(flags()) <= set(REASONS)

@@ -7,8 +7,8 @@ import pytest
 from alignset.pipeline.datasets.funnel import funnel
 from alignset.pipeline.documents.funnel_svg import WIDTH, funnel_svg
 from alignset.pipeline.runs.documents import Step
-from alignset.transforms.rules.catalogue import STEPS
 from alignset.transforms.workers.counts import Counts
+from tests.support.rules import STEPS
 
 SVG = "{http://www.w3.org/2000/svg}"
 COUNTS = Counts(10_000, 0, {"malformed_pair": 1, "too_few_words": 2500, "fetch_failed": 5000})

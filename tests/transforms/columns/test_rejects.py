@@ -10,9 +10,7 @@ from alignset.transforms.columns.rejects import (
     rejected_rows,
     without_contents,
 )
-from alignset.transforms.rules.catalogue import STEP_OF_IMAGES, STEP_OF_TEXTS
-
-STEP_OF = STEP_OF_IMAGES | STEP_OF_TEXTS
+from tests.support.rules import STEP_OF
 
 PAIRS = pa.record_batch(
     {

@@ -18,7 +18,6 @@ from alignset.transforms.rules.catalogue import (
     OPEN,
     REASONS,
     RULES,
-    STEPS,
     list_name,
     plane_of,
     steps,
@@ -29,7 +28,7 @@ from tests.support import golden
 from tests.support.bad_web import bad_web
 from tests.support.made_records import put_made_set
 from tests.support.root import ROOT
-from tests.support.rules import rows_of, run_rules
+from tests.support.rules import STEPS, rows_of, run_rules
 from tests.support.small_web import small_web
 
 # The contract's order.
@@ -173,6 +172,7 @@ def test_the_docs_have_its_reason(entry: Reason) -> None:
 ELSEWHERE = {
     **dict.fromkeys(("broken_input", "broken_page", "opted_out", "blocked"), "tests/runs/"),
     "unsafe": "tests/runs/test_determinism.py",  # to score costs 10 ms an image
+    "rule_failed": "tests/runs/test_rules.py",
 }
 
 

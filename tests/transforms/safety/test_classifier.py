@@ -14,14 +14,14 @@ from alignset.transforms.safety import classifier as module
 from alignset.transforms.safety.classifier import Classifier, open_classifier
 from alignset.transforms.safety.model_files import (
     OPEN_NSFW,
-    OPEN_NSFW_QUICKLY,
     ModelError,
-    QuickLook,
     UnsafeModel,
     describe_model,
     model_bytes,
+    usual_model,
 )
-from alignset.transforms.safety.model_pixels import model_pixels, smaller
+from alignset.transforms.safety.model_pixels import model_pixels
+from alignset.transforms.safety.network import Network
 from alignset.transforms.safety.unsafe_score import unsafe_scores
 from tests.support.onnx_files import mean_colour, write_model
 from tests.support.picture_files import encoded, good_files, photograph
@@ -140,13 +140,14 @@ def test_what_a_score_costs(tmp_path: Path) -> None:
     assert 0 <= made(tmp_path).cpu_s_an_image() < 1
 
 
-LOOK = OPEN_NSFW_QUICKLY.quick_look
-# What the whole model gives 0.8 and more, 0.02 and less, and something between.
+USUAL = usual_model(0.5)
+BELOW = USUAL.integer_model.settles_below
+# What the network in float gives 0.8 and more, 0.02 and less, and something between.
 NUMBERS = (0, 1, 2, 17, 37, 120, 199, 287)
 
 
 def settling(below: float) -> UnsafeModel:
-    return replace(OPEN_NSFW, quick_look=QuickLook(size=LOOK.size, settles_below=below))
+    return replace(USUAL, integer_model=replace(USUAL.integer_model, settles_below=below))
 
 
 @pytest.fixture(scope="module")
@@ -156,64 +157,53 @@ def images() -> list[tuple[bytes, Image]]:
 
 
 @pytest.fixture(scope="module")
-def whole(images: list) -> list[float]:
+def in_float(images: list) -> list[float]:
     return unsafe_scores(images, OPEN_NSFW)
 
 
 @pytest.fixture(scope="module")
-def quick(images: list) -> list[float]:
-    """The quick scores: all are settled."""
+def in_integers(images: list) -> list[float]:
+    """All are settled."""
     return unsafe_scores(images, settling(2.0))
 
 
-@pytest.fixture
-def seen_whole(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures the whole model is given, each time."""
-    given: list[int] = []
-    network = open_classifier(OPEN_NSFW_QUICKLY).whole
-    inner = network.probabilities
-
-    def noted(pictures: list) -> np.ndarray:
-        given.append(len(pictures))
-        return inner(pictures)
-
-    monkeypatch.setattr(network, "probabilities", noted)
-    return given
-
-
-def test_both_scores_are_apart(whole: list[float], quick: list[float]) -> None:
+def test_both_scores_are_apart(in_float: list[float], in_integers: list[float]) -> None:
     """Or the tests below would show nothing."""
-    assert all(one != other for one, other in zip(whole, quick, strict=True))
-    assert min(quick) < LOOK.settles_below < max(quick)
+    assert in_float != in_integers
+    assert min(in_integers) < BELOW < max(in_integers)
 
 
-def test_what_is_below_is_settled_and_all_else_is_not(
-    images: list, whole: list[float], quick: list[float], seen_whole: list[int]
+def test_what_is_below_is_settled_and_all_else_has_the_bits_of_float(
+    images: list, in_float: list[float], in_integers: list[float]
 ) -> None:
-    expected = [
-        fast if fast < LOOK.settles_below else slow for fast, slow in zip(quick, whole, strict=True)
+    assert unsafe_scores(images, USUAL) == [
+        settled if settled < BELOW else score
+        for settled, score in zip(in_integers, in_float, strict=True)
     ]
-    assert unsafe_scores(images, OPEN_NSFW_QUICKLY) == expected
-    assert sum(seen_whole) == sum(fast >= LOOK.settles_below for fast in quick)
 
 
 def test_a_score_at_the_threshold_is_not_settled(
-    images: list, whole: list[float], quick: list[float]
+    images: list, in_float: list[float], in_integers: list[float]
 ) -> None:
-    for n in range(3):
-        at, above = settling(quick[n]), settling(quick[n] + 1e-4)
-        assert unsafe_scores(images[n : n + 1], at) == [whole[n]]
-        assert unsafe_scores(images[n : n + 1], above) == [quick[n]]
+    n = next(n for n in range(len(images)) if in_float[n] != in_integers[n])
+    at, above = settling(in_integers[n]), settling(in_integers[n] + 1e-4)
+    assert unsafe_scores(images[n : n + 1], at) == [in_float[n]]
+    assert unsafe_scores(images[n : n + 1], above) == [in_integers[n]]
 
 
-def test_the_threshold_is_what_was_measured() -> None:
-    """docs/safety.md has its loss: another needs other figures there."""
-    assert QuickLook(size=160, settles_below=0.01) == LOOK
+@pytest.mark.parametrize(
+    ("max_score", "below"),
+    [(0.0, None), (0.19, None), (0.2, 0.03), (0.5, 0.03), (0.99, 0.03)],
+)
+def test_the_thresholds_are_those_that_were_measured(max_score: float, below: float | None) -> None:
+    """docs/safety.md has what is lost: others need other figures there."""
+    model = usual_model(max_score).integer_model
+    assert (model.settles_below if model else None) == below
 
 
 def test_no_batch_and_no_thread_changes_a_bit(images: list) -> None:
     pictures = [model_pixels(body, image, OPEN_NSFW.wanted) for body, image in images]
-    classifier = open_classifier(OPEN_NSFW_QUICKLY)
+    classifier = open_classifier(USUAL)
     together = classifier.scores(pictures)
     assert classifier.scores(pictures[::-1])[::-1] == together
     assert classifier.scores(pictures[:3]) + classifier.scores(pictures[3:]) == together
@@ -223,38 +213,39 @@ def test_no_batch_and_no_thread_changes_a_bit(images: list) -> None:
     assert classifier.scores([]) == []
 
 
-def test_what_is_no_number_is_left_to_the_whole_model(
-    images: list, whole: list[float], monkeypatch: pytest.MonkeyPatch
+def test_on_a_gpu_all_scores_are_those_in_float(
+    images: list, in_float: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classifier = Classifier(OPEN_NSFW_QUICKLY)
-    network, _ = classifier.quick
-    monkeypatch.setattr(network, "scores", lambda pictures: [float("nan")] * len(pictures))
-    monkeypatch.setattr(
-        "alignset.transforms.safety.unsafe_score.open_classifier", lambda _: classifier
-    )
-    assert unsafe_scores(images, OPEN_NSFW_QUICKLY) == whole
+    class OnGpu(Network):
+        on_gpu = property(lambda self: True, lambda self, _: None)
+
+    monkeypatch.setattr(module, "Network", OnGpu)
+    classifier = Classifier(settling(2.0))
+    pictures = [model_pixels(body, image, OPEN_NSFW.wanted) for body, image in images]
+    assert classifier.batch == module.GPU_BATCH
+    assert classifier.scores(pictures) == in_float
 
 
-def test_after_a_quick_look_a_file_that_cannot_be_decoded_costs_its_own_score_alone(
-    images: list, quick: list[float]
+def test_a_worker_with_another_file_of_integers() -> None:
+    other = replace(USUAL, integer_model=replace(USUAL.integer_model, sha256="ab"))
+    with pytest.raises(ModelError, match="give each worker the same file"):
+        Classifier(other)
+
+
+def test_a_file_that_cannot_be_decoded_costs_its_own_score_alone(
+    images: list, in_integers: list[float]
 ) -> None:
     cut = (good_files()["png"][:200], images[0][1])
-    assert unsafe_scores([images[0], cut, images[1]], settling(2.0)) == [quick[0], None, quick[1]]
+    scores = unsafe_scores([images[0], cut, images[1]], settling(2.0))
+    assert scores == [in_integers[0], None, in_integers[1]]
 
 
-def test_a_smaller_picture_is_the_same_picture() -> None:
-    pixels = np.asarray(photograph(3, 224, 224).convert("RGB"))
-    small = smaller(pixels, 160)
-    assert (small.shape, small.dtype) == ((160, 160, 3), np.uint8)
-    assert small.mean(axis=(0, 1)) == pytest.approx(pixels.mean(axis=(0, 1)), abs=1)
-
-
-def test_the_cost_is_that_of_the_quick_look_and_of_what_it_leaves(
+def test_the_cost_is_that_of_integers_and_of_what_they_leave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def cost_s(network: object, size: int, batch: int) -> float:
-        return {LOOK.size: 2.0, 224: 8.0}[size]
+    def cost_s(scores: object, pictures: list) -> float:
+        return 8.0 if isinstance(scores.__self__, Network) else 2.0
 
     monkeypatch.setattr(module, "least_cpu_s", cost_s)
     assert open_classifier(OPEN_NSFW).cpu_s_an_image() == 8
-    assert open_classifier(OPEN_NSFW_QUICKLY).cpu_s_an_image() == 4
+    assert open_classifier(USUAL).cpu_s_an_image() == 2 + 0.1 * 8

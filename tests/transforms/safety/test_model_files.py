@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from alignset.transforms.safety.model_files import (
+    INTEGER_FILE,
     OPEN_NSFW,
     ModelError,
     describe_model,
     model_bytes,
     open_nsfw_path,
+    usual_model,
 )
 from tests.support.onnx_files import RED_IS_UNSAFE, mean_colour, write_model
 
@@ -19,6 +21,12 @@ from tests.support.onnx_files import RED_IS_UNSAFE, mean_colour, write_model
 def test_the_models_own_package_has_the_file_that_is_known() -> None:
     assert hashlib.sha256(model_bytes("")).hexdigest() == OPEN_NSFW.sha256
     assert open_nsfw_path().endswith(".onnx")
+
+
+def test_the_file_in_integers_is_the_one_that_is_known() -> None:
+    known = usual_model(0.5).integer_model
+    assert known
+    assert hashlib.sha256(INTEGER_FILE.read_bytes()).hexdigest() == known.sha256
 
 
 def test_a_model_is_described(tmp_path: Path) -> None:

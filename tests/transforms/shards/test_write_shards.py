@@ -14,16 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.transforms.rules.catalogue import STEP_OF_IMAGES, STEP_OF_TEXTS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import TEXT_STEPS
 from alignset.transforms.shards import write_shards
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, good_files, photograph, turned
+from tests.support.rules import STEP_OF
 from tests.support.small_web import SmallWeb
-
-STEP_OF = STEP_OF_IMAGES | STEP_OF_TEXTS
 
 UNFETCHED = {*TEXT_STEPS, "fetch"}
 

@@ -1,0 +1,202 @@
+"""Rules of a user: those of docs/rules.md through the whole command, and files that are refused."""
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.report.histograms import charts_of
+from alignset.pipeline.report.sliders import sliders
+from tests.support import golden as made
+from tests.support.command import digests, funnel, manifest, run, succeed
+from tests.support.picture_files import encoded, photograph
+from tests.support.root import ROOT
+from tests.support.small_embedders import saved_clip
+from tests.support.small_web import SmallWeb
+
+DIGITS, SATURATION, SIMILARITY = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL
+)
+FLAGS = (
+    *("--allow_private_addresses", "--min_image_side=100", "--language=", "--retries=0"),
+    *("--max_unsafe_score=1", "--samples_per_shard=5"),
+)
+
+
+# Added to a file of one rule: the same rule, which raises on one pair.
+FAILING = """
+from dataclasses import replace
+
+RULE = next(value for value in list(vars().values()) if isinstance(value, Limit))
+
+
+def failing(rows):
+    for text in rows.get("text", []):
+        if "street" in text:
+            raise ValueError("no streets")
+    for pixels in rows.get("pixels", []) if "text" not in rows else []:
+        if (pixels.max(axis=2) == pixels.min(axis=2)).all():
+            raise ValueError("no grey ones")
+    return [RULE.default] * len(next(iter(rows.values())))
+
+
+for name in [name for name, value in list(vars().items()) if isinstance(value, Limit)]:
+    rule = vars().pop(name)
+RULE = replace(rule, measure=replace(rule.measure, of=failing))
+del rule
+"""
+
+
+class Made:
+    """Pairs of photographs, one of them grey, one with a text of digits; and files of rules."""
+
+    def __init__(self, web: SmallWeb, folder: Path) -> None:
+        self.folder, self.web = folder, web
+        fates = []
+        for n in range(8):
+            picture = photograph(900 + n, 300, 240)
+            picture = picture.convert("L").convert("RGB") if n == 3 else picture
+            web.files[f"/rules/{n}"] = encoded(picture, "JPEG")
+            text = "the picture 12345678901234567890" if n == 5 else f"{made.TEXTS[n]} in the sun"
+            fates.append(made.Fate(f"{web.url}/rules/{n}", text))
+        pq.write_table(made.columns(fates), folder / "pairs.parquet")
+        model = saved_clip(folder / "clip")
+        (folder / "digits.py").write_text(DIGITS)
+        (folder / "saturation.py").write_text(SATURATION)
+        (folder / "similarity.py").write_text(SIMILARITY.replace("path/to/model", str(model)))
+        names = ("digits", "saturation", "similarity")
+        self.rules = f"--rules={','.join(f'{folder}/{name}.py' for name in names)}"
+
+    def run(self, output: Path, *flags: str) -> None:
+        succeed(self.folder / "pairs.parquet", output, *FLAGS, self.rules, *flags)
+
+
+@pytest.fixture(scope="module")
+def rules(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    found = Made(web, tmp_path_factory.mktemp("rules"))
+    found.run(found.folder / "set")
+    return found
+
+
+def rows_of(output: Path, kind: str) -> list[dict]:
+    tables = [pq.read_table(path) for path in sorted(output.glob(f"{kind}/*.parquet"))]
+    return pa.concat_tables(tables).to_pylist()
+
+
+def test_each_has_a_reason_a_step_and_a_column(rules: Made) -> None:
+    out = rules.folder / "set"
+    dropped = {row["reason"]: row for row in rows_of(out, "rejected")}
+    assert dropped.keys() == {"too_many_digits", "too_grey"}
+    assert dropped["too_many_digits"]["digit_share"] > 0.3
+    assert dropped["too_many_digits"]["step"] == "digits"
+    assert dropped["too_grey"]["mean_saturation"] < 0.05
+    kept = rows_of(out, "shards")
+    assert len(kept) == 6
+    for row in kept:
+        assert row["digit_share"] == 0
+        assert row["mean_saturation"] >= 0.05
+        assert -1 <= row["similarity"] <= 1
+    steps = {step["step"]: step["dropped"] for step in funnel(out)["steps"]}
+    assert steps["digits"] == {"too_many_digits": 1}
+    assert steps["saturation"] == {"too_grey": 1}
+    assert steps["similarity"] == {"dissimilar": 0}
+
+
+def test_the_manifest_names_the_files_and_the_documents_the_rules(rules: Made) -> None:
+    out = rules.folder / "set"
+    files = {file["name"]: file for file in manifest(out)["rule_files"]}
+    assert files.keys() == {"digits.py", "saturation.py", "similarity.py"}
+    assert len(files["digits.py"]["sha256"]) == 64
+    assert manifest(out)["rules"]["min_mean_saturation"] == 0.05
+    card = (out / "README.md").read_text()
+    assert "| `max_digit_share` | 0.3 | Share of digits, at most 0.3 |" in card
+    columns = json.dumps(json.loads((out / "croissant.json").read_text()))
+    assert "train/mean_saturation" in columns
+
+
+def test_each_has_a_slider_and_a_chart_without_its_file(rules: Made) -> None:
+    facts = find_facts(str(rules.folder / "set"))
+    moved = {slider.rule for slider in sliders(facts)}
+    assert moved >= {"max_digit_share", "min_mean_saturation", "min_similarity"}
+    assert {"digits", "saturation", "similarity"} <= {chart.axis for chart in charts_of(facts)}
+
+
+def test_another_threshold_needs_no_fetch(rules: Made, tmp_path: Path) -> None:
+    rules.web.requests.clear()
+    before = sorted(row["similarity"] for row in rows_of(rules.folder / "set", "shards"))
+    flags = (*FLAGS, rules.rules, f"--min_similarity={before[2]}")
+    succeed(rules.folder / "set", tmp_path / "set", *flags)
+    assert rules.web.requests == []
+    after = sorted(row["similarity"] for row in rows_of(tmp_path / "set", "shards"))
+    assert after == before[2:]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--direct_num_workers=2", "--direct_running_mode=multi_threading"),
+        pytest.param(
+            ("--direct_num_workers=2", "--direct_running_mode=multi_processing"),
+            marks=pytest.mark.slow,  # its workers import for 12 s of CPU
+        ),
+    ],
+    ids=" ".join,
+)
+def test_workers_get_the_files(rules: Made, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    rules.run(tmp_path / "set", *flags)
+    assert digests(tmp_path / "set") == digests(rules.folder / "set")
+
+
+@pytest.mark.parametrize("text", [DIGITS, SATURATION, SIMILARITY], ids=["text", "pixels", "pair"])
+def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
+    rules: Made, tmp_path: Path, text: str
+) -> None:
+    code, failing = text.replace("path/to/model", str(rules.folder / "clip")), tmp_path / "bad.py"
+    flag = re.search(r'name="(\w+)"', code)[1]
+    code += FAILING
+    failing.write_text(code)
+    succeed(rules.folder / "pairs.parquet", tmp_path / "set", *FLAGS, f"--rules={failing}")
+    dropped = rows_of(tmp_path / "set", "rejected")
+    failed = [row for row in dropped if row["reason"] == "rule_failed"]
+    assert {row["detail"] for row in failed} == {flag}
+    assert 0 < len(failed) < 3
+    assert len(dropped) + len(rows_of(tmp_path / "set", "shards")) == 8
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import nothing_there", "bad.py cannot be imported, line 1: ModuleNotFoundError"),
+        ("def (", "bad.py cannot be imported, line 1: SyntaxError"),
+        ("1 / 0", "bad.py cannot be imported, line 1: ZeroDivisionError"),
+        ("x = 1", "bad.py has no rule"),
+        (DIGITS.replace("max_digit_share", "min_words"), "the flag 'min_words' is taken"),
+        (DIGITS.replace("too_many_digits", "too_small"), "the reason 'too_small' is taken"),
+        (DIGITS.replace('step="digits"', 'step="size"'), "the step 'size' is taken"),
+        (DIGITS.replace('"digit_share"', '"width"'), "the column 'width' is taken"),
+        (DIGITS.replace('axis="digits"', 'axis="side"'), "the axis 'side' is taken"),
+        (DIGITS.replace("Stage.TEXT", "Stage.CORPUS"), "its stage must be TEXT, PIXELS or PAIR"),
+        (DIGITS.replace("default=0.3", "default=3.0"), "max_digit_share must be from 0 to 1"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(code: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(code)
+    ended = run(tmp_path / "pairs.parquet", tmp_path / "set", f"--rules={tmp_path}/bad.py")
+    assert ended.status == 2
+    (line,) = ended.err.strip().splitlines()
+    assert said in line
+    assert not (tmp_path / "set").exists()
+    gone = run(tmp_path / "pairs.parquet", tmp_path / "set", f"--rules={tmp_path}/gone.py")
+    assert "gone.py cannot be read" in gone.err
+
+
+def test_a_threshold_out_of_range_is_refused_by_name(rules: Made, tmp_path: Path) -> None:
+    ended = run(
+        rules.folder / "pairs.parquet", tmp_path / "set", rules.rules, "--max_digit_share=2"
+    )
+    assert ended.status == 2
+    assert "max_digit_share must be from 0 to 1" in ended.err

@@ -1,0 +1,223 @@
+"""Rules that a user wrote in files of her own, with the same classes: docs/rules.md.
+
+Their measures are computed here and stand in a column of their own from then on, so that all that
+reads rows finds them as it finds those of the product.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignset.transforms.rules.rule import Limit, Measure, Rows, Stage
+
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import Bools
+    from alignset.transforms.rules.rule import Floats
+
+LOG = logging.getLogger("alignset")
+STAGES = (Stage.TEXT, Stage.PIXELS, Stage.PAIR)
+_MOST_EDGES = 200
+_DESCRIBED = ("name", "default", "help", "words", "keeps", "reason", "step", "means", "allows")
+_OF_MEASURE = ("axis", "label", "short", "column", "whole", "least", "unit", "logarithmic")
+
+
+class RuleFileError(ValueError):
+    """A file of rules cannot be used; one line says why."""
+
+
+@dataclass(frozen=True)
+class RuleFile:
+    """A file of rules as workers have it: its bytes, not its path."""
+
+    name: str
+    source: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.source).hexdigest()
+
+    @classmethod
+    def read(cls, path: str) -> RuleFile:
+        try:
+            return cls(Path(path).name, Path(path).read_bytes())
+        except OSError as error:
+            raise RuleFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomLimit(Limit):
+    """A rule of a user.
+
+    Attributes:
+      compute: number[n] of rows: of `text`, and of `pixels` where its stage has them.
+    """
+
+    compute: Callable[[Rows], Any]
+
+    @property
+    def column(self) -> str:
+        return self.measure.column
+
+
+def limits_in(files: Sequence[RuleFile]) -> tuple[CustomLimit, ...]:
+    """The rules in some files, in their order.
+
+    Raises:
+      RuleFileError: a file cannot be imported, or a rule in it cannot be used.
+    """
+    return tuple(limit for file in files for limit in _of_file(file.name, file.source))
+
+
+@lru_cache(maxsize=64)
+def _of_file(name: str, source: bytes) -> tuple[CustomLimit, ...]:
+    module = types.ModuleType(f"alignset_rules_{hashlib.sha256(source).hexdigest()[:16]}")
+    sys.modules[module.__name__] = module  # where a rule looks for its own functions
+    try:
+        exec(compile(source, name, "exec"), vars(module))
+    except Exception as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == name]
+        line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+        where = f", line {line}" if line else ""
+        said = str(error).splitlines()[0] if str(error) else ""
+        raise RuleFileError(
+            f"{name} cannot be imported{where}: {type(error).__name__}: {said}"
+        ) from error
+    found = {id(value): value for value in vars(module).values() if isinstance(value, Limit)}
+    if not found:
+        raise RuleFileError(f"{name} has no rule: a rule is a Limit that stands in the file")
+    for limit in found.values():
+        _check(name, limit)
+    measures: dict[int, Measure] = {}
+    return tuple(computing(limit, measures) for limit in found.values())
+
+
+def computing(limit: Limit, measures: dict[int, Measure] | None = None) -> CustomLimit:
+    """The rule, whose measure is computed once and read from a column from then on.
+
+    Args:
+      measures: those that are prepared already, by the ids of the rules' own.
+    """
+    measures, measure = {} if measures is None else measures, limit.measure
+    column = measure.column or measure.axis
+    known = measures.setdefault(
+        id(measure), replace(measure, of=lambda rows: rows[column], column=column)
+    )
+    values = {of.name: getattr(limit, of.name) for of in fields(Limit)}
+    return CustomLimit(**values | {"measure": known, "compute": measure.of})
+
+
+def _check(file: str, limit: Limit) -> None:
+    measure = limit.measure
+    faults = {
+        "its stage must be TEXT, PIXELS or PAIR": limit.stage not in STAGES,
+        f"its measure must have 1 to {_MOST_EDGES} edges": not 1
+        <= len(measure.edges)
+        <= _MOST_EDGES,
+        "a measure with `over` is not for files of rules": measure.over is not None,
+        "its names must be words of letters, digits and _": not all(
+            word.isidentifier() and word.isascii()
+            for word in (limit.name, limit.reason, limit.step, measure.axis)
+        ),
+    }
+    for fault, is_so in faults.items():
+        if is_so:
+            raise RuleFileError(f"{file}: {limit.name}: {fault}")
+    try:
+        limit.check(limit.default)
+    except ValueError as error:
+        raise RuleFileError(f"{file}: its default: {error}") from error
+
+
+def check_names(limits: Sequence[CustomLimit], taken: Mapping[str, set[str]]) -> None:
+    """Refuses what is there already.
+
+    Args:
+      taken: the names of flags, reasons, steps, axes and columns.
+    """
+    seen = {kind: set(names) for kind, names in taken.items()}
+    axes: dict[str, Measure] = {}
+    for limit in limits:
+        own = {"flag": limit.name, "reason": limit.reason}
+        if limit.measure.axis not in axes or axes[limit.measure.axis] is not limit.measure:
+            own |= {"axis": limit.measure.axis, "column": limit.column}
+        axes[limit.measure.axis] = limit.measure
+        if limit.step in taken["step"]:
+            own["step"] = limit.step
+        for kind, name in own.items():
+            if name in seen[kind]:
+                raise RuleFileError(
+                    f"the rule {limit.name}: the {kind} {name!r} is taken; choose another"
+                )
+            seen[kind].add(name)
+
+
+def computed(limit: CustomLimit, rows: Rows, size: int) -> tuple[Floats, Bools]:
+    """The measure of n rows, NaN where there is none, and where it failed: float64[n], bool[n].
+
+    A rule that raises on one row is asked row by row, and costs that row alone.
+    """
+    import numpy as np
+
+    failed = np.zeros(size, np.bool_)
+    try:
+        return _numbers(limit.compute(rows), size), failed
+    except Exception as error:
+        LOG.warning("the rule %s failed: %s: %s", limit.name, type(error).__name__, error)
+    values = np.full(size, math.nan)
+    for row in range(size):
+        one = Rows({name: column[row : row + 1] for name, column in rows.items()})
+        try:
+            values[row] = _numbers(limit.compute(one), 1)[0]
+        except Exception:  # whatever a user's rule raises
+            failed[row] = True
+    return values, failed
+
+
+def _numbers(found: Any, size: int) -> Floats:
+    import numpy as np
+
+    values = np.asarray([math.nan if v is None else v for v in found], np.float64)
+    if values.shape != (size,):
+        raise ValueError(f"it gave {values.shape} numbers for {size} rows")
+    return values
+
+
+def described(limit: Limit) -> dict[str, Any]:
+    """A rule as the manifest has it: all but its function."""
+    own = {name: getattr(limit, name) for name in _DESCRIBED}
+    measure = {name: getattr(limit.measure, name) for name in _OF_MEASURE}
+    edges = [float(edge) for edge in limit.measure.edges]
+    low, high = (None if math.isinf(end) else end for end in limit.range)
+    more = {"stage": limit.stage.name, "opened": limit.opened, "range": [low, high]}
+    return own | more | {"measure": measure | {"edges": edges}}
+
+
+def from_description(said: Mapping[str, Any]) -> Limit:
+    """The rule that a manifest describes, for reports: nothing can be measured by it."""
+    low, high = said["range"]
+    return Limit(
+        **{name: said[name] for name in _DESCRIBED},
+        stage=Stage[said["stage"]],
+        opened=said["opened"],
+        range=(-math.inf if low is None else low, math.inf if high is None else high),
+        measure=Measure(**said["measure"], of=_unmeasured),
+    )
+
+
+def _unmeasured(rows: Rows) -> Floats:
+    raise RuntimeError("a rule that a manifest describes measures nothing")
+
+
+def of_stage(limits: Sequence[Limit], stage: Stage) -> Iterator[CustomLimit]:
+    """Those of users whose measure is taken at a stage."""
+    return (lim for lim in limits if isinstance(lim, CustomLimit) and lim.stage == stage)
