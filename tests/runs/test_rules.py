@@ -47,6 +47,7 @@ def failing(rows):
 for name in [name for name, value in list(vars().items()) if isinstance(value, Limit)]:
     rule = vars().pop(name)
 RULE = replace(rule, measure=replace(rule.measure, of=failing))
+del rule
 """
 
 
@@ -161,7 +162,8 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
     succeed(rules.folder / "pairs.parquet", tmp_path / "set", *FLAGS, f"--rules={failing}")
     dropped = rows_of(tmp_path / "set", "rejected")
     failed = [row for row in dropped if row["reason"] == "rule_failed"]
-    assert [row["detail"] for row in failed] == [flag]
+    assert {row["detail"] for row in failed} == {flag}
+    assert 0 < len(failed) < 3
     assert len(dropped) + len(rows_of(tmp_path / "set", "shards")) == 8
 
 
@@ -172,11 +174,11 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
         ("def (", "bad.py cannot be imported, line 1: SyntaxError"),
         ("1 / 0", "bad.py cannot be imported, line 1: ZeroDivisionError"),
         ("x = 1", "bad.py has no rule"),
-        (DIGITS.replace("max_digit_share", "min_words"), "there is a flag 'min_words' already"),
-        (DIGITS.replace("too_many_digits", "too_small"), "there is a reason 'too_small' already"),
-        (DIGITS.replace('step="digits"', 'step="size"'), "there is a step 'size' already"),
-        (DIGITS.replace('"digit_share"', '"width"'), "there is a column 'width' already"),
-        (DIGITS.replace('axis="digits"', 'axis="side"'), "there is a axis 'side' already"),
+        (DIGITS.replace("max_digit_share", "min_words"), "the flag 'min_words' is taken"),
+        (DIGITS.replace("too_many_digits", "too_small"), "the reason 'too_small' is taken"),
+        (DIGITS.replace('step="digits"', 'step="size"'), "the step 'size' is taken"),
+        (DIGITS.replace('"digit_share"', '"width"'), "the column 'width' is taken"),
+        (DIGITS.replace('axis="digits"', 'axis="side"'), "the axis 'side' is taken"),
         (DIGITS.replace("Stage.TEXT", "Stage.CORPUS"), "its stage must be TEXT, PIXELS or PAIR"),
         (DIGITS.replace("default=0.3", "default=3.0"), "max_digit_share must be from 0 to 1"),
     ],

@@ -156,7 +156,7 @@ def check_names(limits: Sequence[CustomLimit], taken: Mapping[str, set[str]]) ->
         for kind, name in own.items():
             if name in seen[kind]:
                 raise RuleFileError(
-                    f"the rule {limit.name}: there is a {kind} {name!r} already; take another name"
+                    f"the rule {limit.name}: the {kind} {name!r} is taken; choose another"
                 )
             seen[kind].add(name)
 

@@ -1,6 +1,7 @@
 """A WAT by the Internet Archive's code, against the WARC that it was made of."""
 
 import gzip
+import io
 import json
 import random
 import re
@@ -277,6 +278,55 @@ def test_damage_is_found_as_by_a_parser(flips: list[tuple[int, int]]):
     # Damage between the images, which only a parser of all of it sees, costs no pair.
     broken = [row for row in parsed if isinstance(row, Broken)]
     assert ours == (parsed, counts) or [row.detail for row in broken] == ["bad_json"]
+
+
+def in_a_file(blocks: list[bytes], kind: str) -> tuple[list[Found | Broken], Counter[str]]:
+    records = [record(f"http://r.example/{n}", b, kind="metadata") for n, b in enumerate(blocks)]
+    counts = PageTally()
+    return sorted(flat(wat.read_wat(io.BytesIO(packed(records, kind)), counts))), +counts
+
+
+BETWEEN = b'{"path":"A@/href","url":"x"},'
+DAMAGE = {
+    "an escape that there is not": BETWEEN.replace(b"x", b"\\x"),
+    "a string that does not end": BETWEEN.replace(b'x"', b"x"),
+    "a control character": BETWEEN.replace(b"x", b"\x01"),
+    "no comma": BETWEEN[:-1],
+    "two commas": BETWEEN + b",",
+    "no brace": BETWEEN.replace(b"}", b""),
+    "two braces": BETWEEN.replace(b"}", b"}}"),
+    "no colon": BETWEEN.replace(b":", b""),
+    "no number": BETWEEN.replace(b'"x"', b"NaN"),
+    "a word": BETWEEN.replace(b'"x"', b"tru"),
+    "no UTF-8": BETWEEN.replace(b"x", b"\xff"),
+    "a bad escape in a text": b'{"path":"IMG@/src","url":"a","alt":"\\x"},',
+    "no object": b"7,",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_the_same_damage_costs_the_same_in_each_container(name: str):
+    """A WAT that is not compressed was parsed as a whole, and lost what a WAT of gzip kept."""
+    first, last = (compact(page([link])) for link in (USUAL[0], USUAL[1]))
+    links = b'"Links":['
+    damaged = compact(page(USUAL[:2])).replace(links, links + DAMAGE[name])
+    found = in_a_file([first, damaged, last], "gz")
+    assert in_a_file([first, damaged, last], "plain") == found
+    assert in_a_file([first, damaged, last], "zst") == found
+    assert found[1]["records"] == 3
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 600), st.sampled_from(b'{}[]":,\\&\x00\x80 aI/.')), max_size=4
+    )
+)
+def test_any_damage_costs_the_same_in_each_container(flips: list[tuple[int, int]]):
+    damaged = bytearray(compact(page(USUAL)))
+    for at, byte in flips:
+        damaged[at] = byte
+    blocks = [compact(page(USUAL[:1])), bytes(damaged)]
+    assert in_a_file(blocks, "plain") == in_a_file(blocks, "gz")
 
 
 def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

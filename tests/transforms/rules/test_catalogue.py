@@ -172,6 +172,7 @@ def test_the_docs_have_its_reason(entry: Reason) -> None:
 ELSEWHERE = {
     **dict.fromkeys(("broken_input", "broken_page", "opted_out", "blocked"), "tests/runs/"),
     "unsafe": "tests/runs/test_determinism.py",  # to score costs 10 ms an image
+    "rule_failed": "tests/runs/test_rules.py",
 }
 
 
