@@ -37,11 +37,10 @@ def test_an_index_is_made_and_three_searches_are_printed(
     told = capsys.readouterr().out
     lines = told[: len(told) // 2].splitlines()
     assert told == 2 * told[: len(told) // 2]
-    # Each colour is there three times: of six rows that are compared two pictures are left.
-    by_text, by_picture, by_both = lines[:3], lines[3:6], lines[6:]
+    by_text, by_picture, by_both = lines[:4], lines[4:8], lines[8:]
     for table in (by_text, by_picture, by_both):
         assert "caption" in table[0]
-        assert [line.split()[0] for line in table[1:]] == ["1", "2"]
+        assert [line.split()[0] for line in table[1:]] == ["1", "2", "3"]
     assert "a red picture" in by_text[1]
     assert " 1.000 " in by_picture[1]
     assert "a blue picture" in by_both[1]
