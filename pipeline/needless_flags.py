@@ -62,10 +62,7 @@ class Chosen(NamedTuple):
 
 def _needless(chosen: Chosen) -> Iterator[_Needless]:
     if chosen.job.text_only:
-        of_images = tuple(limit.name for limit in limits(OF_IMAGES))
-        yield _Needless(
-            (*_OF_IMAGES, *of_images), "--text_only fetches no image", "leave --text_only out"
-        )
+        yield _Needless(of_images(), "--text_only fetches no image", "leave --text_only out")
     yield from _needless_to_resize(chosen.resize.resize_mode)
     yield from _needless_to_compare(chosen)
     yield from _needless_to_score(chosen)
@@ -110,9 +107,9 @@ def _needless_to_score(chosen: Chosen) -> Iterator[_Needless]:
         yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
 
 
-def is_of_images(flag: str) -> bool:
-    """Whether a flag concerns images alone."""
-    return flag in _OF_IMAGES
+def of_images() -> tuple[str, ...]:
+    """The flags that concern images alone."""
+    return (*_OF_IMAGES, *(limit.name for limit in limits(OF_IMAGES)))
 
 
 def needless_flag(named: Collection[str], chosen: Chosen) -> str | None:

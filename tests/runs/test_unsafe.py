@@ -160,7 +160,7 @@ def test_the_usual_model_without_a_flag(web: SmallWeb, tmp_path: Path) -> None:
     integer_model = usual_model(0.5).integer_model
     assert manifest(tmp_path / "set")["unsafe_model"]["integer_model"] == asdict(integer_model)
     assert (
-        "those below 0.05 are by its network in integers"
+        "those below 0.03 are by its network in integers"
         in (tmp_path / "set" / "README.md").read_text()
     )
     assert "is finished: nothing to do" in succeed(source, tmp_path / "set", *SCORING).err

@@ -11,7 +11,7 @@ from alignset.train.classify.labelled_images import CENTRAL_RATIO
 from alignset.train.classify.settings import ClassifySettings
 from alignset.train.model.batch_norm import use_ghost_groups
 from alignset.train.model.dual_encoder import use_stochastic_depth
-from alignset.train.model.image_tower import tower_blocks
+from alignset.train.model.image_tower import tower_blocks, use_sums
 from alignset.train.model.saved_folders import save_folder
 
 _HEAD = "head.safetensors"
@@ -34,6 +34,7 @@ class ImageClassifier(nn.Module):
         Its momentum is that of a step, of whose batch each of the processes has a part.
         """
         use_stochastic_depth(self.tower, settings.drop_path)
+        use_sums(self.tower)
         size = settings.micro_batch_size
         share = settings.batch_size // processes
         use_ghost_groups(

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from alignset.train.data.inputs import Inputs, TextBuckets, on_device
 from alignset.train.model.activations import checkpoint_activations
 from alignset.train.model.batch_norm import use_ghost_groups
-from alignset.train.model.image_tower import draw_first_weights, tower_blocks
+from alignset.train.model.image_tower import draw_first_weights, tower_blocks, use_sums
 from alignset.train.model.saved_folders import save_folder
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -62,6 +62,7 @@ class DualEncoder(nn.Module):
             momentum=settings.batch_norm_momentum,
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
+        use_sums(align.vision_model)
         if settings.checkpoint_activations:
             checkpoint_activations(align)
         if tower := self._frozen():

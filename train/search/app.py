@@ -39,7 +39,7 @@ _PAGE = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _MAX_UPLOAD = 16 << 20  # bytes
-_MAX_UPLOADS = 8  # at once
+MAX_UPLOADS = 8  # at once
 _DECODING = 2  # of them
 _UPLOAD_S = 30.0  # for the bytes of an upload to arrive
 _SAMPLE = 24  # pictures that are shown before there is a query
@@ -131,7 +131,7 @@ class SearchApp:
     async def _name_picture(self, request: Request) -> Response:
         if int(request.headers.get("content-length") or 0) > _MAX_UPLOAD:
             raise _refusal(413, f"the picture has more than {_MAX_UPLOAD >> 20} MiB")
-        if self._uploads >= _MAX_UPLOADS:
+        if self._uploads >= MAX_UPLOADS:
             raise _refusal(503, "too many pictures come at once: try again")
         self._uploads += 1
         try:

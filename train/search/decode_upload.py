@@ -16,7 +16,8 @@ from alignset.train.data.images import FORMATS, decode_image
 
 MAX_PIXELS = 1 << 26  # 67 million: more than what phones take
 MAX_SIDE = 1024  # px of the longer side of what is handed on: twice what the largest tower sees
-LIMIT_S = 10.0
+CPU_S = 10  # of the decode itself
+LIMIT_S = 60.0  # with the start of the process, which takes long on a busy machine
 _MEMORY = 2 << 30  # bytes that the process may take beside those that it begins with
 _COSTS = "the picture takes too much time or memory to open: give a smaller one"
 _REFUSED = 3  # exit status of the process, with the reason on standard error
@@ -68,8 +69,10 @@ def shrink(picture: Image.Image) -> None:
     picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
-def limit_memory() -> None:
-    """Of this process, for good."""
+def limit_process() -> None:
+    """Bounds the CPU time and the memory of this process, for good."""
+    begun_with_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S + round(begun_with_s), CPU_S + 60))
     with open("/proc/self/statm") as file:
         begun_with = int(file.read().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -77,7 +80,7 @@ def limit_memory() -> None:
 
 
 def main() -> int:
-    limit_memory()
+    limit_process()
     try:
         picture = decode_here(sys.stdin.buffer.read())
     except RefusedPicture as error:

@@ -1,4 +1,4 @@
-"""The image tower's first weights."""
+"""The image tower's first weights, and its means."""
 
 from dataclasses import replace
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from alignset.train.model.dual_encoder import new_align
-from alignset.train.model.image_tower import tower_blocks
+from alignset.train.model.image_tower import Mean2d, tower_blocks
+from tests.support.closeness import close
 from tests.support.small_training import SETTINGS
 
 
@@ -28,3 +29,12 @@ def test_first_weights_are_those_of_efficientnets_code():
         spread = 4 / (2 * kernel.weight.numel()) ** 0.5
         assert deviation == pytest.approx((2 / fan_out) ** 0.5, rel=spread)
     assert not block.squeeze_excite.reduce.bias.any()
+
+
+def test_means_and_their_gradients_are_poolings():
+    x = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    ways = Mean2d(), torch.nn.AdaptiveAvgPool2d(1)
+    outputs = [way(x) for way in ways]
+    gradients = [torch.autograd.grad((of * of).sum(), x)[0] for of in outputs]
+    for ours, expected in (outputs, gradients):
+        assert close(ours, expected, terms=5 * 4)
