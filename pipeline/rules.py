@@ -13,7 +13,7 @@ from alignset.transforms.pairs.languages import ENGLISH, LANGUAGES, LanguageRule
 from alignset.transforms.rules.catalogue import LIMITS, RULES
 from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
-from alignset.transforms.rules.rule import IMAGES, Limit
+from alignset.transforms.rules.rule import IMAGES, Limit, Rule
 from alignset.transforms.rules.run_rules import RunRules
 
 REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside OPEN
@@ -35,13 +35,18 @@ class _Checked:
             raise ValueError(
                 f"language must be one of {', '.join(LANGUAGES)}; got {self.language!r}"
             )
-        for rule in RULES:
+        for rule in self._own():
             rule.check(getattr(self, rule.name))
         self._check_language_scores()
         self._check_blocked_distances()
         for low, high in permutations(LIMITS.values(), 2):
-            if low.measure is high.measure and low.beyond and not high.beyond:
+            fit = low.measure is high.measure and low in self._own()
+            if fit and low.beyond and not high.beyond:
                 self._check_order(low.name, high.name, "image" if low.plane == IMAGES else "text")
+
+    def _own(self) -> list[Rule]:
+        """Those that have a flag here: the catalogue may have rules of users of another run."""
+        return [rule for rule in RULES if rule.name in self.__dataclass_fields__]
 
     def _check_order(self, low: str, high: str, thing: str) -> None:
         least, most = getattr(self, low), getattr(self, high)
@@ -71,7 +76,7 @@ class _Checked:
     @property
     def run_rules(self) -> RunRules:
         """What workers judge by."""
-        return RunRules({rule.name: getattr(self, rule.name) for rule in RULES}, self.files)
+        return RunRules({rule.name: getattr(self, rule.name) for rule in self._own()}, self.files)
 
     @property
     def language_rule(self) -> LanguageRule:

@@ -19,8 +19,7 @@ from alignset.pipeline.runs.documents import Funnel, Manifest, RunDescription, S
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.records import KEPT
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES, TEXT_STEPS, use
-from alignset.transforms.rules.custom import from_description
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES, TEXT_STEPS
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.documents import DocumentError, find_document
@@ -126,10 +125,9 @@ def find_facts(out: str) -> Facts:
 
 
 def _tell_rules(facts: Facts, run: RunDescription | None) -> None:
-    own = run.rule_files if run is not None and run.rule_files else []
-    use([from_description(said) for of_file in own for said in of_file.rules])
     if run is None:
         return
+    run.use_rules()
     known = {rule.name for rule in RULES} | Rules.__dataclass_fields__.keys()
     facts.run, facts.language = run, str(run.rules.get("language", ""))
     facts.text_only = bool(run.job.get("text_only"))

@@ -15,6 +15,8 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.rules.catalogue import use
+from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -63,6 +65,15 @@ class RunDescription:
     unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
     blocklists: list[NamedList] | UnsetType = field(default=UNSET, kw_only=True)
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
+
+    def use_rules(self) -> None:
+        """Makes what its rules of users declare part of the catalogue of this process."""
+        files = self.rule_files or []
+        try:
+            limits = [from_description(said) for of_file in files for said in of_file.rules]
+        except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
+            limits = []
+        use(limits)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ def close_takedown(
     Raises:
       RuntimeError: the counts do not add up.
     """
+    plan.manifest.use_rules()  # whose steps are in the funnel
     base, counted = plan.manifest, recount(out)
     earlier = [] if isinstance(base.takedowns, UnsetType) else base.takedowns
     of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
+from alignset.pipeline.takedown.__main__ import main as take_down
 from tests.support import golden as made
 from tests.support.command import digests, funnel, manifest, run, succeed
 from tests.support.picture_files import encoded, photograph
@@ -200,3 +202,22 @@ def test_a_threshold_out_of_range_is_refused_by_name(rules: Made, tmp_path: Path
     )
     assert ended.status == 2
     assert "max_digit_share must be from 0 to 1" in ended.err
+
+
+def test_a_set_of_texts_has_the_column_of_a_text_rule(rules: Made, tmp_path: Path) -> None:
+    flags = ("--text_only", "--language=", f"--rules={rules.folder}/digits.py")
+    succeed(rules.folder / "pairs.parquet", tmp_path / "set", *flags)
+    assert {row["digit_share"] for row in rows_of(tmp_path / "set", "pairs")} == {0.0}
+    (dropped,) = rows_of(tmp_path / "set", "rejected")
+    assert dropped["digit_share"] > 0.3
+
+
+def test_a_takedown_keeps_the_columns(rules: Made, tmp_path: Path) -> None:
+    out = shutil.copytree(rules.folder / "set", tmp_path / "set")
+    before = rows_of(out, "shards")
+    (tmp_path / "list.txt").write_text(f"url:{before[0]['url']}\n")
+    assert take_down([str(out), f"--blocklist={tmp_path}/list.txt"]) == 0
+    assert rows_of(out, "shards") == before[1:]
+    dropped = {row["reason"]: row for row in rows_of(out, "rejected")}
+    assert dropped["taken_down"]["key"] == before[0]["key"]
+    assert dropped["too_grey"]["mean_saturation"] < 0.05

@@ -124,10 +124,7 @@ def _check(file: str, limit: Limit) -> None:
         <= len(measure.edges)
         <= _MOST_EDGES,
         "a measure with `over` is not for files of rules": measure.over is not None,
-        "its names must be words of letters, digits and _": not all(
-            word.isidentifier() and word.isascii()
-            for word in (limit.name, limit.reason, limit.step, measure.axis)
-        ),
+        "its names must be words of letters, digits and _": not _has_plain_names(limit),
     }
     for fault, is_so in faults.items():
         if is_so:
@@ -136,6 +133,12 @@ def _check(file: str, limit: Limit) -> None:
         limit.check(limit.default)
     except ValueError as error:
         raise RuleFileError(f"{file}: its default: {error}") from error
+
+
+def _has_plain_names(limit: Limit) -> bool:
+    measure = limit.measure
+    words = (limit.name, limit.reason, limit.step, measure.axis, measure.column or measure.axis)
+    return all(word.isidentifier() and word.isascii() for word in words)
 
 
 def check_names(limits: Sequence[CustomLimit], taken: Mapping[str, set[str]]) -> None:
@@ -205,13 +208,16 @@ def described(limit: Limit) -> dict[str, Any]:
 def from_description(said: Mapping[str, Any]) -> Limit:
     """The rule that a manifest describes, for reports: nothing can be measured by it."""
     low, high = said["range"]
-    return Limit(
+    limit = Limit(
         **{name: said[name] for name in _DESCRIBED},
         stage=Stage[said["stage"]],
         opened=said["opened"],
         range=(-math.inf if low is None else low, math.inf if high is None else high),
         measure=Measure(**said["measure"], of=_unmeasured),
     )
+    if not _has_plain_names(limit):
+        raise ValueError(f"{limit.name!r} is no name of a rule")
+    return limit
 
 
 def _unmeasured(rows: Rows) -> Floats:

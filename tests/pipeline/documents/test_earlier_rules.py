@@ -54,7 +54,7 @@ def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):
         "by the measure `copy`: `exam` (12 images, and 3 that could not be decoded), "
         "`` <b>` `` (1 image)",
         "`history/00` dropped images with a score above `0.5` by `nsfw.onnx`. This run scored none",
-        "| `vocabulary_size` | 100000000; before, `history/00`: `919` |\n",
+        "| `vocabulary_size` | 100000000; before, `history/00`: `919` |  |\n",
         f"- `history/00`: {now.vocabulary.vocabulary:,}\n",
         "- `history/00`: `hosts.txt`\n",
         "| `history/00: opted_out` | 5 |\n| `history/00: blocked` | 7 |\n",
