@@ -36,7 +36,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     bodies: list[bytes] = []
     inner = score_images.unsafe_scores
 
-    def noted(images: list, model: UnsafeModel) -> list:
+    def noted(images: list, model: UnsafeModel, *more: object) -> list:
         bodies.extend(body for body, _ in images)
         return inner(images, model)
 
@@ -98,7 +98,7 @@ def test_what_another_shard_scores_meanwhile_is_not_scored_again(
     bodies = [red(0) + bytes(n) for n in range(40)]
     inner = score_images.unsafe_scores
 
-    def meanwhile(images: list, model: UnsafeModel) -> list:
+    def meanwhile(images: list, model: UnsafeModel, *more: object) -> list:
         for body in bodies:
             score_images.KNOWN.setdefault((model, hashlib.sha256(body).hexdigest()), 0.25)
         return inner(images, model)
@@ -153,7 +153,7 @@ def test_a_shard_that_is_stopped_waits_for_no_more_than_a_batch(
 ) -> None:
     batches: list[int] = []
 
-    def slow(images: list, model: UnsafeModel) -> list[float]:
+    def slow(images: list, model: UnsafeModel, *more: object) -> list[float]:
         batches.append(len(images))
         time.sleep(0.1)
         return [0.5] * len(images)
