@@ -261,7 +261,7 @@ def test_the_card_tells_of_the_filters_of_the_set_before(first: First, tmp_path:
     succeed(first.source, tmp_path / "a", *FLAGS, *STRICT, "--vocabulary_size=5000")
     succeed(tmp_path / "a", tmp_path / "b", "--min_image_side=90", "--language=")
     card = (tmp_path / "b/README.md").read_text()
-    assert "; before, `history/00`: `5000` |\n" in card
+    assert "; before, `history/00`: `5000` | " in card
     assert f"- `history/00`: {funnel(tmp_path / 'a')['vocabulary']['vocabulary']}\n" in card
     assert "They were fetched for `history/00` on `20" in card
     assert "Before that, images were fetched for" in (tmp_path / "b/datasheet.md").read_text()
