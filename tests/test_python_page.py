@@ -47,6 +47,7 @@ def _put(web: SmallWeb, number: int) -> str:
     return f"{web.url}/{number}"
 
 
+@pytest.mark.slow
 def test_the_examples_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs" / "python.md").read_text()
     for shown, here in HERE.items():

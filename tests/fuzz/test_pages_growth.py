@@ -18,6 +18,7 @@ from tests.fuzz import archives, html, wat
 from tests.fuzz.growth import LARGE, superlinear
 from tests.support.page_archives import page_record, record, response
 
+pytestmark = pytest.mark.slow  # each pattern at three sizes
 URL = "http://a.example/b/"
 
 

@@ -139,6 +139,7 @@ def test_rows_may_be_left_without_what_they_tell(blocked: Blocked, tmp_path: Pat
     assert len(kept(again)) == len(kept(out))  # `all` does not bring them back
 
 
+@pytest.mark.slow
 def test_lists_in_a_store_and_other_workers_give_the_same_set(
     blocked: Blocked, tmp_path: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_another_list_is_another_run(blocked: Blocked, tmp_path: Path) -> None:
         assert "other blocklists" in ended.err
 
 
+@pytest.mark.slow
 def test_a_retry_asks_the_lists_that_it_is_given(blocked: Blocked, tmp_path: Path) -> None:
     out, web = tmp_path / "set", blocked.good
     lost = {path: web.files.pop(path) for path in ("/g/7", "/g/8", "/g/9")}

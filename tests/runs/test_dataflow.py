@@ -230,6 +230,7 @@ def page(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_nothing_that_workers_are_sent_is_in_main(tmp_path: Path):
     """Of the three jobs that pages need: workers have no `__main__` of ours."""
     graphs = graphs_of(page(tmp_path))

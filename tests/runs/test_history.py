@@ -109,6 +109,7 @@ def test_all_that_was_dropped_and_all_that_was_kept_are_the_first_set_again(
     assert card.index("`history/00/history/00`") < card.index("`history/00`\n")
 
 
+@pytest.mark.slow
 def test_a_retry_of_such_a_set_keeps_its_history(first: First, tmp_path: Path):
     out, lost = tmp_path / "set", first.web.files.pop(f"/y/{COUNT - 2}")
     flags = (*FLAGS, "--min_words=2", "--max_words=10", "--also_rejected=too_few_words")

@@ -90,6 +90,7 @@ def test_a_number_of_pairs(web: SmallWeb, source: Path, tmp_path: Path):
     assert urls_of(tmp_path / "set/holdout") == expected(web, 36 / (2 * COUNT))
 
 
+@pytest.mark.slow
 def test_what_could_not_be_fetched_joins_its_own_side(web: SmallWeb, source: Path, tmp_path: Path):
     out, lost = tmp_path / "set", {}
     for n in range(0, COUNT, 3):

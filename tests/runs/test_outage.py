@@ -160,6 +160,7 @@ def test_an_outage_in_the_midst_of_a_run(
     }
 
 
+@pytest.mark.slow
 def test_tiny_shards_have_no_gap_either(web: SmallWeb, source: Path, tmp_path: Path):
     """Some of as many shards as pairs are given none."""
     out = tmp_path / "set"
@@ -169,6 +170,7 @@ def test_tiny_shards_have_no_gap_either(web: SmallWeb, source: Path, tmp_path: P
     assert [name.removesuffix(".tar") for name in tars(out)] == sorted(manifest(out)["shards"])
 
 
+@pytest.mark.slow
 def test_only_what_is_worth_it_is_tried_again(web: SmallWeb, source: Path, tmp_path: Path):
     out = tmp_path / "set"
     gone = web.files.pop("/o/3")

@@ -171,6 +171,7 @@ def test_a_process_of_256_files_loses_nothing():
     assert "may open 256 files" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_descriptor_is_left_behind(web: BadWeb):
     def files() -> int:
         return len(os.listdir("/proc/self/fd"))

@@ -390,6 +390,7 @@ def peak_of(members: list[bytearray]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["x", "&amp;", "\\/"])  # by the walk, by a parser of it, or of all
 def test_a_member_of_many_short_links_is_read_in_steps(text: str):
     """12 KB of gzip, which are 4 MiB, took 856 MB: each row had the page's long URL, twice."""
