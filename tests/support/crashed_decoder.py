@@ -66,7 +66,7 @@ def crashing_pairs(web: SmallWeb, folder: Path) -> Crashing:
     examined = examine.examined
     crashed = examine.Unusable("undecodable", "crashed_decoder")
     with pytest.MonkeyPatch.context() as patch:
-        look = lambda body, *rest: crashed if MARK in body else examined(body, *rest)  # noqa: E731
+        look = lambda file, *rest: crashed if MARK in file.body else examined(file, *rest)  # noqa: E731
         patch.setattr(examine, "examined", look)
         ended = run_args(*flags, f"--output={folder}/expected")
     assert ended.status == 0, ended.err
