@@ -113,7 +113,7 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
     if stream.size > tarfile.RECORDSIZE and not stream.read(BLOCK).strip(b"\0"):
         raise _damaged("it begins with zeros")
     stream.at = 0
-    return members_of_stream(stream)
+    yield from members_of_stream(stream)
 
 
 def members_of_stream(stream: TarStream, *, joined: bool = False) -> Iterator[Member]:
