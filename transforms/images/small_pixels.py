@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from PIL import Image as PillowImage
 
@@ -10,6 +12,7 @@ from alignset.transforms.images.examine import Image, turn_of
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.scaled_jpeg import scaled_jpeg
+from alignset.transforms.workers.unexpected import tell_once
 
 _BILINEAR = PillowImage.Resampling.BILINEAR
 # Of either side of what is squashed, below: a strip of 1 x 1,000,000 px is a file of 2 KB, and its
@@ -17,6 +20,8 @@ _BILINEAR = PillowImage.Resampling.BILINEAR
 _MOST_PX = 1 << 16
 
 
+MOST_SHOWN = 1 << 26  # bytes of a group of pictures; the largest picture alone has three times that
+_SHOWN_AT_ONCE = 32
 RULE_PX = 224  # of the shorter side of what rules of users are shown, at least, if it has as many
 
 
@@ -29,6 +34,30 @@ def shown_pixels(body: bytes, image: Image) -> Pixels:
     """
     with turn_of(image.width * image.height):
         return _decoded(body, image, RULE_PX)
+
+
+def shown_in_groups(images: Iterable[tuple[bytes, Image]]) -> Iterator[list[Pixels | None]]:
+    """The `shown_pixels` of each file in turn, None where it cannot be decoded after all.
+
+    A group ends at 32 pictures, or with the picture that brings it to `MOST_SHOWN` bytes: so memory
+    depends on the largest picture, and not on their number.
+    """
+    group: list[Pixels | None] = []
+    held = 0
+    for body, image in images:
+        try:
+            pixels = shown_pixels(body, image)
+        except Exception as error:  # it was decoded once: whatever this is, is new
+            tell_once("decoding an image for a rule", error)
+            group.append(None)
+        else:
+            group.append(pixels)
+            held += pixels.nbytes
+        if held >= MOST_SHOWN or len(group) == _SHOWN_AT_ONCE:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
 
 
 def small_pixels(body: bytes, image: Image, resize: int, size: int) -> Pixels:

@@ -175,7 +175,7 @@ def computed(limit: CustomLimit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     try:
         return _numbers(limit.compute(rows), size), failed
     except Exception as error:
-        LOG.warning("the rule %s failed: %s: %s", limit.name, type(error).__name__, error)
+        LOG.warning("the rule %s failed: %r", limit.name, error)  # on one line
     values = np.full(size, math.nan)
     for row in range(size):
         one = Rows({name: column[row : row + 1] for name, column in rows.items()})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.images.displayed_picture import Pixels
-from alignset.transforms.images.small_pixels import shown_pixels
+from alignset.transforms.images.small_pixels import shown_in_groups
 from alignset.transforms.rules import given
 from alignset.transforms.rules.custom import CustomLimit, computed, of_stage
 from alignset.transforms.rules.rule import Rows, Stage
@@ -19,9 +19,6 @@ from alignset.transforms.shards.measure_images import FAILED_RULE, Measured
 from alignset.transforms.shards.shard_files import Spool
 from alignset.transforms.shards.shard_samples import Verdicts
 from alignset.transforms.shards.shared_images import SharedImages
-from alignset.transforms.workers.unexpected import tell_once
-
-_AT_ONCE = 32  # pictures that are in memory
 
 
 def judge_custom(
@@ -45,10 +42,13 @@ def judge_custom(
     for limit in own:
         rows[limit.column] = np.full(len(texts), np.nan)
     if own:
-        for start in range(0, len(alive), _AT_ONCE):
-            part = alive[start : start + _AT_ONCE].tolist()
-            pictures = _pictures(part, images, measured, spool)
+        places = images.of_pairs[alive].tolist()
+        files = ((spool.get(measured.places[i]), measured.columns["image"][i]) for i in places)
+        asked = 0
+        for pictures in shown_in_groups(files):
+            part = alive[asked : asked + len(pictures)].tolist()
             _ask(own, part, pictures, texts, rows, failed)
+            asked += len(pictures)
     rows[given.RULE_FAILED] = np.array([name is not None for name in failed], np.bool_)
     found = faults([*own, given.OF_FAILED_IMAGE_RULES], rows, rules.numbers)
     reasons = pc.coalesce(verdicts.reasons, first_of(found))
@@ -64,26 +64,10 @@ def judge_custom(
     )
 
 
-def _pictures(
-    rows: Iterable[int], images: SharedImages, measured: Measured, spool: Spool
-) -> list[Pixels | None]:
-    """uint8[height, width, 3] of each pair, None where it cannot be decoded after all."""
-    found: list[Pixels | None] = []
-    for row in rows:
-        image = int(images.of_pairs[row])
-        try:
-            body = spool.get(measured.places[image])
-            found.append(shown_pixels(body, measured.columns["image"][image]))
-        except Exception as error:  # it was decoded once: whatever this is, is new
-            tell_once("decoding an image for a rule", error)
-            found.append(None)
-    return found
-
-
 def _ask(
     own: list[CustomLimit],
     part: list[int],
-    pictures: list[Pixels | None],
+    pictures: Sequence[Pixels | None],
     texts: pa.StringArray,
     rows: Rows,
     failed: np.ndarray,

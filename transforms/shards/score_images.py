@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.images.small_pixels import shown_pixels
+from alignset.transforms.images.small_pixels import MOST_SHOWN, shown_in_groups
 from alignset.transforms.rules.custom import computed, of_stage
 from alignset.transforms.rules.given import UNDECODABLE
 from alignset.transforms.rules.rule import Rows, Stage
@@ -24,7 +24,6 @@ from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.safety.unsafe_score import unsafe_scores
 from alignset.transforms.shards.shard_files import Spool
 from alignset.transforms.workers.threads import THREADS, check_stopped
-from alignset.transforms.workers.unexpected import tell_once
 
 # Scores of files that a process has met, over its shards: a file of many URLs is scored once.
 KNOWN: dict[tuple[UnsafeModel, str], float | None] = {}
@@ -138,16 +137,18 @@ class ImageScores:
     def _ask_custom(
         self, names: Sequence[str], images: Sequence[tuple[bytes, Image]]
     ) -> list[Pixels | None] | None:
-        """Notes what rules of users measure of some pictures, which it returns."""
+        """Notes what rules of users measure of some pictures. Returns the small ones for the score;
+        None stands for those that it decodes again."""
         if not self._own:
             return None
         shown: list[Pixels | None] = []
-        for body, image in images:
-            try:
-                shown.append(shown_pixels(body, image))
-            except Exception as error:  # it was decoded once: whatever this is, is new
-                tell_once("decoding an image for a rule", error)
-                shown.append(None)
+        for group in shown_in_groups(images):
+            self._note(names[len(shown) : len(shown) + len(group)], group)
+            size = sum(pixels.nbytes for pixels in group if pixels is not None)
+            shown += group if size < MOST_SHOWN else [None] * len(group)
+        return shown
+
+    def _note(self, names: Sequence[str], shown: Sequence[Pixels | None]) -> None:
         seen = [at for at, pixels in enumerate(shown) if pixels is not None]
         asked = Rows(pixels=[shown[at] for at in seen])
         for limit in self._own:
@@ -158,7 +159,6 @@ class ImageScores:
                     self._failed.setdefault(names[at], limit.name)
             for at in set(range(len(names))) - set(seen):
                 self._failed.setdefault(names[at], limit.name)
-        return shown
 
     def custom_columns(self, size: int) -> dict[str, pa.Array]:
         """What rules of users measured of the n images, by column; and which of them failed."""

@@ -2,6 +2,7 @@
 
 import io
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+from alignset.transforms.images import small_pixels as module
 from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.images.small_pixels import small_pixels, squashed
+from alignset.transforms.images.small_pixels import shown_in_groups, small_pixels, squashed
 from tests.support.picture_files import encoded, good_files, photograph, turned
 
 BILINEAR = PillowImage.Resampling.BILINEAR
@@ -72,3 +74,34 @@ def test_a_strip_of_a_small_file_takes_little_memory(size: tuple[int, int]) -> N
     tracemalloc.stop()
     assert pixels.min() == 255
     assert peak < 200_000_000
+
+
+def test_rules_are_shown_each_picture_once_in_order_and_what_is_broken_as_none() -> None:
+    bodies = [encoded(photograph(n), "PNG") for n in range(70)]
+    images = [examine(body) for body in bodies]
+    bodies[3] = b"broken"
+    groups = [*shown_in_groups(zip(bodies, images, strict=True))]
+    assert [len(group) for group in groups] == [32, 32, 6]
+    pictures = [pixels for group in groups for pixels in group]
+    assert [n for n, pixels in enumerate(pictures) if pixels is None] == [3]
+    assert np.array_equal(pictures[69], np.asarray(photograph(69)))
+
+
+def test_memory_of_what_rules_are_shown_is_that_of_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = encoded(PillowImage.new("RGB", (1000, 1000)), "PNG")  # 3 MB in memory
+    image = examine(body)
+    assert isinstance(image, Image)
+    monkeypatch.setattr(module, "MOST_SHOWN", 6_000_000)
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        try:
+            for group in shown_in_groups((body, replace(image)) for _ in range(count)):
+                assert len(group) <= 2
+                del group
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2)
+    assert peak(20) < peak(10) + 1_000_000
