@@ -169,6 +169,18 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
     assert len(dropped) + len(rows_of(tmp_path / "set", "shards")) == 8
 
 
+def test_the_detail_of_another_reason_names_no_rule_that_failed(
+    rules: Made, tmp_path: Path
+) -> None:
+    """The text on which the rule fails has too many words, which is judged first."""
+    (tmp_path / "bad.py").write_text(DIGITS + FAILING)
+    flags = (*FLAGS, f"--rules={tmp_path}/bad.py", "--max_words=3")
+    succeed(rules.folder / "pairs.parquet", tmp_path / "set", *flags)
+    dropped = rows_of(tmp_path / "set", "rejected")
+    assert any("street" in row["caption"] for row in dropped)
+    assert {row["detail"] for row in dropped if row["reason"] == "too_many_words"} == {None}
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [

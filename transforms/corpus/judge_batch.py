@@ -143,6 +143,7 @@ class JudgeBatch:
         failed = self._ask_custom(rows, pairs)
         found = faults(self.rules.texts, rows, self.rules.numbers)
         why = first_of(found)
+        failed = pc.if_else(pc.equal(why, given.RULE_FAILED), failed, None)
         detail, score = pc.coalesce(pairs.malformed, blocked, failed), None
         if len(of_language):
             rows["language_score"] = numbers_of(of_language["score"])
@@ -171,11 +172,14 @@ class JudgeBatch:
 
     def _ask_custom(self, rows: Rows, pairs: Pairs) -> pa.StringArray:
         """Adds what rules of users measure of the texts; which of them failed, or null."""
-        failed = np.full(len(pairs.key), None)
         rows[given.RULE_FAILED] = np.zeros(len(pairs.key), np.bool_)
-        for limit in of_stage(self.rules.custom, Stage.TEXT):
-            usable = np.flatnonzero(pairs.usable())
-            texts = pairs.text.take(pa.array(usable)).to_pylist()
+        limits = [*of_stage(self.rules.custom, Stage.TEXT)]
+        if not limits:
+            return pa.nulls(len(pairs.key), pa.string())
+        failed = np.full(len(pairs.key), None)
+        usable = np.flatnonzero(pairs.usable())
+        texts = pairs.text.take(pa.array(usable)).to_pylist()
+        for limit in limits:
             values, broken = computed(limit, Rows(text=texts), len(texts))
             rows[limit.column] = np.full(len(failed), np.nan)
             rows[limit.column][usable] = values
