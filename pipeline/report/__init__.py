@@ -1,2 +1,3 @@
-"""One set, or two side by side, as a page for a browser: `alignset report OUT`. What it tells is
-found in `datasets`."""
+"""One set, or two side by side, as a page for a browser: `alignset report OUT`. `datasets`
+finds its facts.
+"""

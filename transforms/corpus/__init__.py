@@ -1,3 +1,3 @@
-"""Counts over all pairs, the sets made of them, and the reading that asks the rules of texts. What
-a pair has by itself is measured in `pairs`, and what is dropped for it is in `rules`.
+"""Counts over all pairs, the sets made from the counts, and the pass that applies the text rules.
+`pairs` measures a single pair, and `rules` holds the thresholds.
 """
