@@ -24,10 +24,14 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
 from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX
 from alignset.transforms.decontamination.copy_variants import variants_of
-from alignset.transforms.decontamination.copy_vectors import WIDTH, as_unit, vectors_of
+from alignset.transforms.decontamination.copy_vectors import (
+    DESCRIPTOR_SHA256,
+    WIDTH,
+    as_unit,
+    vectors_of,
+)
 from alignset.transforms.storage.documents import write_document
 
 # Another number where files of the same names mean something else, or the check finds other copies.
