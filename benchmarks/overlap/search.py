@@ -42,13 +42,13 @@ def built(planes: npt.NDArray[np.uint8], folder: Path) -> Built:
         begin = time.process_time()
         build_copy_index(_parts(planes), str(folder))
         ms = (time.process_time() - begin) / len(planes) * 1e3
-        index = CopyIndex.open(str(folder))
+        index = CopyIndex(folder)
     return Built(index, ms, {path.name: path.stat().st_size / 1e6 for path in folder.iterdir()})
 
 
 def _opened(folder: Path) -> CopyIndex | None:
     try:
-        return CopyIndex.open(str(folder))
+        return CopyIndex(folder)
     except ValueError:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,16 @@ import numpy.typing as npt
 
 from alignset.transforms.decontamination.copy_check import LEAST_CORNERS, PairCheck, Query
 from alignset.transforms.decontamination.copy_index_files import (
-    DOCUMENT,
     ENTRIES,
     FINE,
-    FORMAT,
     PLANES,
     ROWS,
     SEARCH,
     VECTORS,
-    CopyIndexDocument,
 )
 from alignset.transforms.decontamination.copy_planes import FINE_PX, SIDE_PX, Plane, fine_planes
 from alignset.transforms.decontamination.copy_variants import VARIANTS, Variant
 from alignset.transforms.decontamination.copy_vectors import (
-    DESCRIPTOR_SHA256,
     WIDTH,
     Vectors,
     as_unit,
@@ -38,7 +35,6 @@ from alignset.transforms.decontamination.overlap_measure import Nearest
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
 from alignset.transforms.decontamination.plane_placement import Placement, placement_of
 from alignset.transforms.images.perceptual_hash import plane_hash
-from alignset.transforms.storage.documents import read_document
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
@@ -67,41 +63,31 @@ _FARTHEST_CHECKED = 0.999
 class CopyIndex:
     """An index of evaluation images, mapped. Several threads may search it at once."""
 
-    def __init__(self, place: Path, document: CopyIndexDocument) -> None:
-        n, m, e = document.images, document.planes, document.entries
-        self._vectors: Vectors = _mapped(place / VECTORS, np.dtype(np.int8), (e, WIDTH))
-        self._entries = _mapped(place / ENTRIES, np.dtype("<i4"), (e, 2))
-        self._rows = _mapped(place / ROWS, np.dtype("<i4"), (n, 2))
-        self._planes: npt.NDArray[np.uint8] = _mapped(
-            place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)
-        )
-        self._fine: npt.NDArray[np.uint8] = _mapped(
-            place / FINE, np.dtype(np.uint8), (n, FINE_PX, FINE_PX)
-        )
-        _check_range(ENTRIES, self._entries[:, 0], n)
-        _check_range(ENTRIES, self._entries[:, 1], len(VARIANTS))
-        _check_range(ROWS, self._rows, m)
-        self._search: Any = _opened_search(place / SEARCH, e) if e else None
-
-    @classmethod
-    def open(cls, folder: str) -> CopyIndex:
-        """The index that `build_copy_index` made in a folder.
+    def __init__(self, place: Path) -> None:
+        """Opens the index that `build_copy_index` made in a folder.
 
         Raises:
-          ValueError: it was made by another descriptor, or files of it are missing or cut.
+          ValueError: files of it are missing, cut or damaged.
         """
-        place = Path(folder)
         try:
-            document = read_document(str(place / DOCUMENT), CopyIndexDocument)
-            if (document.format, document.descriptor_sha256) == (FORMAT, DESCRIPTOR_SHA256):
-                return cls(place, document)
-            fault = "it was made by another version"
+            self._vectors: Vectors = _mapped(place / VECTORS, "i1", WIDTH)
+            self._entries = _mapped(place / ENTRIES, "<i4", 2)
+            self._rows = _mapped(place / ROWS, "<i4", 2)
+            self._planes = _mapped(place / PLANES, "u1", SIDE_PX, SIDE_PX)
+            self._fine = _mapped(place / FINE, "u1", FINE_PX, FINE_PX)
+            if (len(self._vectors), len(self._fine)) != (len(self._entries), len(self._rows)):
+                raise OSError("files of it have not the same length")
+            _check_range(ENTRIES, self._entries[:, 0], len(self._rows))
+            _check_range(ENTRIES, self._entries[:, 1], len(VARIANTS))
+            _check_range(ROWS, self._rows, len(self._planes))
+            entries = len(self._entries)
+            self._search: Any = _opened_search(place / SEARCH, entries) if entries else None
         except (OSError, RuntimeError, ValueError) as error:  # faiss raises RuntimeError
             fault = str(error).partition("\n")[0]
-        raise ValueError(
-            f"the index of evaluation images in {folder} cannot be read: {fault}; remove the "
-            "folder, and it is made anew"
-        )
+            raise ValueError(
+                f"the index of evaluation images in {place} cannot be read: {fault}; remove the "
+                "folder, and it is made anew"
+            ) from error
 
     def __len__(self) -> int:
         """How many evaluation images it has."""
@@ -263,10 +249,10 @@ def _opened_search(path: Path, entries: int) -> Any:
     return search
 
 
-def _mapped(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    size = int(np.prod(shape)) * kind.itemsize
-    if os.path.getsize(path) != size:
-        raise OSError(f"{path.name} has not the {size} bytes that {DOCUMENT} tells of")
-    if not size:
-        return np.zeros(shape, kind)  # nothing cannot be mapped
-    return np.memmap(path, kind, "r", shape=shape).view(np.ndarray)
+def _mapped(path: Path, kind: str, *shape: int) -> npt.NDArray[Any]:
+    rows, rest = divmod(os.path.getsize(path), math.prod(shape) * np.dtype(kind).itemsize)
+    if rest:
+        raise OSError(f"{path.name} is cut")
+    if not rows:
+        return np.zeros((0, *shape), kind)  # nothing cannot be mapped
+    return np.memmap(path, kind, "r", shape=(rows, *shape)).view(np.ndarray)

@@ -14,7 +14,6 @@ import numpy as np
 
 from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex
 from alignset.transforms.decontamination.copy_index_files import (
-    DOCUMENT,
     ENTRIES,
     FINE,
     FORMAT,
@@ -37,7 +36,7 @@ class CopyMeasure:
     name: str = "copy"
     min_distance: float = COPY_DISTANCE
     quick_error: float = QUICK_ERROR
-    files: tuple[str, ...] = (DOCUMENT, PLANES, FINE, ROWS, ENTRIES, VECTORS, SEARCH)
+    files: tuple[str, ...] = (PLANES, FINE, ROWS, ENTRIES, VECTORS, SEARCH)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -60,4 +59,4 @@ class CopyMeasure:
         build_copy_index(features, str(folder))
 
     def open(self, folder: Path) -> CopyIndex:
-        return CopyIndex.open(str(folder))
+        return CopyIndex(folder)

@@ -140,7 +140,7 @@ class EmbeddingIndex:
 
     def _nearest(self, embedding: Features) -> Nearest | None:
         """The first of equally near ones."""
-        rows = self.sharing_a_bucket(embedding) if self._search else slice(None)
+        rows: Any = self.sharing_a_bucket(embedding) if self._search else slice(None)
         distances = 1 - np.round(self._embeddings[rows] @ embedding, 4).astype(np.float64)
         if not len(distances):
             return None
@@ -185,7 +185,7 @@ def write_clusters(measure: EmbeddingMeasure, pictures: Iterable[Shown]) -> None
     count = min(MOST_CLUSTERS, len(embeddings))
     clusters = faiss.Kmeans(measure.width, count, spherical=True, min_points_per_centroid=1)
     clusters.train(embeddings)
-    np.save(measure.path + CLUSTERS, clusters.centroids)
+    np.save(measure.path + CLUSTERS, np.asarray(clusters.centroids))
 
 
 @lru_cache(maxsize=2)
@@ -197,4 +197,4 @@ def _opened(path: str, sha256: str, form: EmbeddingInput) -> Network:
 def _embedding(network: Network, pixels: npt.NDArray[np.uint8]) -> Features:
     """float32[width], of length 1."""
     output = network.outputs([pixels]).ravel().astype(np.float64)
-    return (output / max(np.linalg.norm(output), 1e-12)).astype(np.float32)
+    return (output / max(float(np.linalg.norm(output)), 1e-12)).astype(np.float32)

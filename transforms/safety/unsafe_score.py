@@ -34,7 +34,7 @@ def unsafe_scores(
     pictures: dict[int, Pixels] = {}
     for at, (body, image) in enumerate(images):
         try:
-            pictures[at] = model_pixels(body, image, model.wanted, shown and shown[at])
+            pictures[at] = model_pixels(body, image, model.wanted, shown[at] if shown else None)
         except (
             Exception
         ) as error:  # it was decoded once, in grey or whole: whatever this is, is new

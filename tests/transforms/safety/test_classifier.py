@@ -103,7 +103,7 @@ def test_a_worker_with_another_file_than_the_launchers(tmp_path: Path) -> None:
 
 
 def test_the_usual_score_is_its_own_packages() -> None:
-    bodies = [encoded(photograph(n, 210 + n, 230), "PNG") for n in (1, 17, 287)]
+    bodies = [encoded(photograph(n, 210 + n, 230), "PNG") for n in (1, 17, 37, 120, 199, 287)]
     reference = [prediction.nsfw for prediction in NSFWClassifier().classify_batch(bodies)]
     pictures = [model_pixels(body, examine(body), OPEN_NSFW.wanted) for body in bodies]
     scores = open_classifier(OPEN_NSFW).scores(pictures)
