@@ -2,7 +2,9 @@
 
 import io
 import random
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -15,10 +17,20 @@ assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's default, which nothing her
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejpeg knows no limit
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
+IMAGE_SUFFIXES = frozenset(
+    {*(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")}
+)
 _ORIENTATION = 0x0112
 # An image of more pixels waits until no other such is being decoded: they take 16 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
+
+
+def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
+    """The paths in a folder of its files, and those of folders below it, that have one of these
+    suffixes, in order."""
+    paths = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    return sorted(str(path.relative_to(folder)) for path in paths)
 
 
 def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:

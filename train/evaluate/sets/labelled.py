@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.samples import shard_samples
-from alignset.train.errors import SettingsError
-from alignset.train.evaluate.sets.tables import (
+from alignset.train.data.tables import (
     IMAGE_COLUMNS,
     TABLES,
     check_images,
@@ -16,6 +15,7 @@ from alignset.train.evaluate.sets.tables import (
     image_file,
     read_table,
 )
+from alignset.train.errors import SettingsError
 
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "wnid")
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")

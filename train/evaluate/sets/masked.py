@@ -12,9 +12,9 @@ from PIL import Image, UnidentifiedImageError
 
 from alignset.train.counts import counted
 from alignset.train.data.image_limits import check_decodable
+from alignset.train.data.tables import image_file
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.sets.labelled import IMAGES
-from alignset.train.evaluate.sets.tables import image_file
 
 _MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _GREY = ("L", "P", "I", "I;16", "I;16B", "1")

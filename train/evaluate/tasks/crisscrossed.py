@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.train.counts import counted
+from alignset.train.data.tables import read_table
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.correlation import bootstrap_correlation
@@ -24,7 +25,6 @@ from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
 from alignset.train.evaluate.retrieval import KS, Right, chance, ranks, recalls
 from alignset.train.evaluate.sets.captioned import find_captioned
-from alignset.train.evaluate.sets.tables import read_table
 from alignset.train.evaluate.task_result import TaskResult, percent, percents
 from alignset.train.evaluate.tasks.retrieval import EmbeddedCaptions, embed_captioned
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from alignset.train.counts import counted
+from alignset.train.data.tables import read_table
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.correlation import ranks, spearman, spearman_interval
 from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.sets.tables import read_table
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 
 FIRST, SECOND = ("word1", "word 1", "first"), ("word2", "word 2", "second")

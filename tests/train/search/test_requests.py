@@ -1,10 +1,8 @@
 """What the page's server answers, and the server attacked."""
 
 import contextlib
-import logging
 import socket
 import struct
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -74,11 +72,11 @@ QUERIES = {
 }
 
 
-@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query[:40])
-def test_wrong_queries_are_told(site: str, query: str) -> None:
-    status, told = answer(f"{site}/api/search?{query}")
-    assert status == 400
-    assert QUERIES[query] in told["error"]
+def test_wrong_queries_are_told(site: str) -> None:
+    for query, text in QUERIES.items():
+        status, told = answer(f"{site}/api/search?{query}")
+        assert status == 400, query
+        assert text in told["error"]
 
 
 def test_no_path_of_a_request_is_opened(site: str) -> None:
@@ -96,19 +94,6 @@ def test_no_path_of_a_request_is_opened(site: str) -> None:
             reply = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         assert b" 404 " in reply.partition(b"\r\n")[0], path
         assert b"root:" not in reply
-
-
-def test_a_request_with_two_lengths_is_the_last_of_its_connection(site: str) -> None:
-    host, port = site.removeprefix("http://").split(":")
-    head = f"POST /api/pictures HTTP/1.1\r\nHost: {host}\r\n"
-    body = "0\r\n\r\nGET /api/index HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
-        request = f"{head}Content-Length: {len(body)}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
-        connection.sendall(request.encode())
-        reply = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-    assert reply.startswith(b"HTTP/1.1 400 ")
-    assert b"and not both" in reply
-    assert reply.count(b"HTTP/1.1 ") == 1
 
 
 def test_another_hosts_name_is_refused_on_loopback(site: str, index: OpenedIndex) -> None:
@@ -154,15 +139,6 @@ def test_what_is_removed_is_gone_from_a_server_that_runs(tmp_path: Path) -> None
         status, told = answer(query)
         assert status == 503
         assert str(tmp_path) not in told["error"]
-
-
-def test_a_server_leaves_the_log_of_its_process_as_it_is(index: OpenedIndex) -> None:
-    """absl's handler closes standard error, where a test has another in its place."""
-    closed: list[str] = []
-    handler = logging.Handler()
-    handler.close = lambda: closed.append("by the server")  # type: ignore[method-assign]
-    with serving(index):
-        assert closed == []
 
 
 def test_pages_of_results_follow_each_other(site: str) -> None:
@@ -217,36 +193,20 @@ def bomb(side: int) -> bytes:
 
 
 # Bytes, or the side of a bomb; the status, and what is said.
-UPLOADS = {
-    "nothing": (b"", 400, "is empty"),
-    "text": (b"no picture at all", 415, "no picture that can be opened"),
-    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 415, "no picture"),
-    "bomb": (9_000, 415, "too much time or memory"),
-    "bomb Pillow knows": (40_000, 415, "too much time or memory"),
-    "cut JPEG": (picture_bytes(drawn(COLOURS["red"], 5))[:900], 415, "no picture"),
-    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415, "no picture"),
-}
+UPLOADS = [
+    (b"", 400, "is empty"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 415, "no picture"),
+    (9_000, 415, "too much time or memory"),
+    (picture_bytes(drawn(COLOURS["red"], 5))[:900], 415, "no picture that can be opened"),
+]
 
 
-@pytest.mark.parametrize("name", UPLOADS)
-def test_hostile_uploads_are_refused(site: str, name: str) -> None:
-    upload, status, text = UPLOADS[name]
-    data = bomb(upload) if isinstance(upload, int) else upload
-    got, told = answer(f"{site}/api/pictures", data=data, method="POST")
-    assert got == status
-    assert text in told["error"]
-
-
-def test_an_upload_that_says_that_it_has_1_gb_is_refused_before_it_comes(site: str) -> None:
-    host, port = site.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
-        connection.sendall(
-            f"POST /api/pictures HTTP/1.1\r\nHost: {host}:{port}\r\n"
-            f"Content-Length: {1 << 30}\r\n\r\n".encode()
-        )
-        reply = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-    assert b" 413 " in reply.partition(b"\r\n")[0]
-    assert b"more than 16 MiB" in reply
+def test_hostile_uploads_are_refused(site: str) -> None:
+    for upload, status, text in UPLOADS:
+        data = bomb(upload) if isinstance(upload, int) else upload
+        got, told = answer(f"{site}/api/pictures", data=data, method="POST")
+        assert got == status
+        assert text in told["error"]
 
 
 def test_an_upload_without_an_end_is_cut_off(site: str) -> None:
@@ -268,24 +228,3 @@ def test_an_upload_without_an_end_is_cut_off(site: str) -> None:
             head = connection.recv(1 << 16)
             assert not head or b" 413 " in head.partition(b"\r\n")[0]
     assert answer(f"{site}/api/search?text=red")[0] == 200
-
-
-def test_more_uploads_than_are_held_at_once_are_told_to_come_again(
-    site: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    picture = picture_bytes(drawn(COLOURS["red"], 5))
-    host, port = site.removeprefix("http://").split(":")
-    head = f"POST /api/pictures HTTP/1.1\r\nHost: {host}:{port}\r\n".encode()
-    monkeypatch.setattr("alignset.train.search.app.MAX_UPLOADS", 1)
-    with socket.create_connection((host, int(port)), timeout=60) as connection:
-        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % (len(picture) + 1) + picture)
-        for _ in range(600):  # until the server has begun with the first, which lacks its last byte
-            got, told = answer(f"{site}/api/pictures", data=picture, method="POST")
-            if got == 503:
-                break
-            time.sleep(0.1)
-        assert got == 503
-        assert "too many pictures" in told["error"]
-        connection.sendall(b"\0")
-        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
-    assert answer(f"{site}/api/pictures", data=picture, method="POST")[0] == 200
