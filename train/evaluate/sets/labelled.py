@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignset.train.data.find_shards import find_shards
+from alignset.train.data.images import image_files
 from alignset.train.data.samples import shard_samples
 from alignset.train.data.tables import (
     IMAGE_COLUMNS,
@@ -18,7 +19,6 @@ from alignset.train.data.tables import (
 from alignset.train.errors import SettingsError
 
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "wnid")
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
 _FORM = (
     "name a folder that has one of images for each class, a table with the columns image and label "
     f"({', '.join(TABLES)}), or .tar shards with KEY.jpg and KEY.cls, the number of its class"
@@ -121,10 +121,10 @@ def _labelled_folders(root: Path) -> LabelledFiles:
         raise SettingsError(f"no images with classes in {str(root)!r}: {_FORM}")
     labels: dict[str, str] = {}
     for folder in folders:
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+        files = image_files(folder)
         if not files:
             raise SettingsError(
                 f"the class folder {str(folder)!r} has no image: put some in, or take it out"
             )
-        labels |= {str(file.relative_to(root)): folder.name for file in files}
+        labels |= {f"{folder.name}/{file}": folder.name for file in files}
     return LabelledFiles(root, labels)
