@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from alignset.train.data.images import decode_image, header_pixels
 from alignset.train.evaluate.feature_store import Features, FeatureStore
-from alignset.train.model.embedder import Embedder
+from alignset.train.model.embed import DualEmbedder
 
 _TEXTS_AT_ONCE = 256
 MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
@@ -59,7 +59,7 @@ class Embedding:
       batch_size: images of one forward pass.
     """
 
-    embedder: Embedder
+    embedder: DualEmbedder
     cache: Path
     batch_size: int = 64
     computed: int = field(default=0, init=False)  # images and texts that went through the model

@@ -16,8 +16,7 @@ from alignset.train.counts import counted
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError
-from alignset.train.model.embed import open_embedder
-from alignset.train.model.embedder import Embedder
+from alignset.train.model.embed import DualEmbedder, open_embedder
 from alignset.train.search.blocklist import read_blocklist
 from alignset.train.search.find_results import MAX_RESULTS, Result, find_results, query_vector
 from alignset.train.search.make_index import add_sources, check_model, remove_rows
@@ -120,7 +119,7 @@ def run_remove(flags: argparse.Namespace) -> int:
     return 0
 
 
-def open_model(given: str | None, index: OpenedIndex) -> Embedder:
+def open_model(given: str | None, index: OpenedIndex) -> DualEmbedder:
     """The model of an index, from the given place or from where the index was made with it.
 
     Raises:
@@ -162,7 +161,7 @@ def _fetched_bytes(url: str) -> bytes:
     return done.stdout
 
 
-def _embedded(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
+def _embedded(term: Term, images: dict[str, bytes], model: DualEmbedder) -> Term:
     if term.kind != "picture":
         return term
     try:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model.embedder import Embedder
+from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.blocklist import (
     DIGESTS,
     Blocklist,
@@ -63,7 +63,7 @@ class Removed(NamedTuple):
     unmatched: list[str]
 
 
-def check_model(document: IndexDocument, model: Embedder, folder: Path) -> None:
+def check_model(document: IndexDocument, model: DualEmbedder, folder: Path) -> None:
     """Raises SettingsError where an index is of another model."""
     if document.digest != model.digest:
         raise SettingsError(
@@ -74,7 +74,7 @@ def check_model(document: IndexDocument, model: Embedder, folder: Path) -> None:
 
 
 def add_sources(
-    folder: Path, sources: list[PictureSource], model: Embedder, making: Making, say: Say
+    folder: Path, sources: list[PictureSource], model: DualEmbedder, making: Making, say: Say
 ) -> Added:
     """Makes an index of these sources, or adds what it lacks of them to the one that is there.
 
@@ -161,7 +161,7 @@ def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) 
         return Removed(keys, [line for line in blocklist.lines() if line not in matches])
 
 
-def _stem(source: PictureSource, model: Embedder) -> str:
+def _stem(source: PictureSource, model: DualEmbedder) -> str:
     """The name of a source's part, up to the dot that a generation follows."""
     origin = f"{source.identity}\0{model.digest}"
     return hashlib.sha256(origin.encode(errors="replace")).hexdigest()[:16]

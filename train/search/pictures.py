@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.train.counts import counted
-from alignset.train.data.captions import LONGEST_TEXT
 from alignset.train.data.find_shards import find_shards
-from alignset.train.data.fingerprint import fingerprint
 from alignset.train.data.images import image_files
-from alignset.train.data.samples import LONGEST_IMAGE, shard_samples
+from alignset.train.data.samples import LONGEST_IMAGE, LONGEST_TEXT, shard_samples
+from alignset.train.data.shard_streams import fingerprint
 from alignset.train.data.tables import read_table
 from alignset.train.errors import SettingsError, TrainingError
 

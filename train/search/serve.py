@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alignset.train.counts import counted
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model.embedder import Embedder
+from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.commands import open_model
 from alignset.train.search.decode_upload import RefusedPicture, decode_upload
 from alignset.train.search.find_results import (
@@ -68,7 +68,7 @@ class SearchApp:
       asgi: the application.
     """
 
-    def __init__(self, index: OpenedIndex, model: Embedder):
+    def __init__(self, index: OpenedIndex, model: DualEmbedder):
         self._index, self._model = index, model
         self._reopening, self._embedding = threading.Lock(), threading.Lock()
         self._decoding = threading.Lock()
@@ -237,7 +237,7 @@ class Server:
       url: of the page.
     """
 
-    def __init__(self, index: OpenedIndex, model: Embedder, address: tuple[str, int]):
+    def __init__(self, index: OpenedIndex, model: DualEmbedder, address: tuple[str, int]):
         """Raises SettingsError where nothing can listen at the address."""
         host, port = address
         shown = f"[{host}]" if ":" in host else host

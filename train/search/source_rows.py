@@ -16,7 +16,7 @@ from PIL import Image
 
 from alignset.train.data.images import decode_image
 from alignset.train.errors import TrainingError
-from alignset.train.model.embedder import Embedder
+from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.blocklist import Blocklist
 from alignset.train.search.decode_upload import shrink
 from alignset.train.search.index_files import row_schema, vector_column
@@ -53,7 +53,7 @@ class SourceRows:
     def __init__(
         self,
         source: PictureSource,
-        model: Embedder,
+        model: DualEmbedder,
         blocklist: Blocklist,
         making: Making,
         keys: set[str],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from alignset.train.model.batch_norm import frozen_statistics, use_ghost_groups
+from alignset.train.model.tower_layers import frozen_statistics, use_ghost_groups
 from tests.support.closeness import close
 
 pytestmark = pytest.mark.numeric

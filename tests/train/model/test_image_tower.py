@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alignset.train.model.dual_encoder import new_align
-from alignset.train.model.image_tower import Mean2d, tower_blocks
+from alignset.train.model.tower_layers import Mean2d, tower_blocks
 from tests.support.closeness import close
 from tests.support.small_training import SETTINGS
 

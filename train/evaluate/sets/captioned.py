@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignset.train.data.captions import caption_lines
 from alignset.train.data.find_shards import find_shards
-from alignset.train.data.pairs import read_pairs
+from alignset.train.data.samples import caption_lines, read_pairs
 from alignset.train.data.tables import (
     IMAGE_COLUMNS,
     TABLES,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignset.train.data.find_shards import find_shards
-from alignset.train.data.images import image_files
+from alignset.train.data.images import class_folders
 from alignset.train.data.samples import shard_samples
 from alignset.train.data.tables import (
     IMAGE_COLUMNS,
@@ -89,7 +89,8 @@ def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSe
     if split:
         raise SettingsError(f"--split goes with a table of classes; {data!r} is none")
     if path.is_dir() and not any(path.glob("*.tar")):
-        return _labelled_folders(path)
+        folders = class_folders(path)
+        return LabelledFiles(path, {file: name for name, own in folders.items() for file in own})
     try:
         return LabelledShards(tuple(find_shards(data)))
     except SettingsError as error:
@@ -113,18 +114,3 @@ def _labelled_table(path: Path, images: str, split: str) -> LabelledFiles:
     folder = Path(images) if images else path.parent
     check_images(folder, [*labels], path)
     return LabelledFiles(folder, labels)
-
-
-def _labelled_folders(root: Path) -> LabelledFiles:
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not folders:
-        raise SettingsError(f"no images with classes in {str(root)!r}: {_FORM}")
-    labels: dict[str, str] = {}
-    for folder in folders:
-        files = image_files(folder)
-        if not files:
-            raise SettingsError(
-                f"the class folder {str(folder)!r} has no image: put some in, or take it out"
-            )
-        labels |= {f"{folder.name}/{file}": folder.name for file in files}
-    return LabelledFiles(root, labels)

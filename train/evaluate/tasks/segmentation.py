@@ -24,7 +24,7 @@ from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.sets.masked import MaskedImage, MaskedSet, find_masked
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 from alignset.train.evaluate.zero_shot import PLAIN, class_weights, find_prompts
-from alignset.train.model.embedder import DenseEmbedder
+from alignset.train.model.embed import DenseEmbedder
 
 _AT_ONCE = 8  # images
 AT_ONCE = 1 << 24  # scores
