@@ -45,9 +45,9 @@ def interval(
     return central(np.concatenate(values))
 
 
-def central(values: npt.ArrayLike) -> Interval:
+def central(values: Floats | list[float]) -> Interval:
     """The central 95 % of values, but of those that are nan."""
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    low, high = np.nanpercentile(np.asarray(values), [2.5, 97.5])
     return float(low), float(high)
 
 

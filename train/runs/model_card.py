@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
-from alignset.train.counts import counted
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_sources import PIPE
+from alignset.train.errors import counted
 from alignset.train.runs.curve import CURVE, Points, draw_curve, read_last, read_points
 from alignset.train.settings import Settings
 

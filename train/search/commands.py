@@ -12,10 +12,9 @@ import numpy as np
 from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from alignset.train.counts import counted
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 from alignset.train.model.embed import DualEmbedder, open_embedder
 from alignset.train.search.blocklist import read_blocklist
 from alignset.train.search.find_results import MAX_RESULTS, Result, find_results, query_vector

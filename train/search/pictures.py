@@ -11,13 +11,12 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.train.counts import counted
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.images import image_files
 from alignset.train.data.samples import LONGEST_IMAGE, LONGEST_TEXT, shard_samples
 from alignset.train.data.shard_streams import fingerprint
 from alignset.train.data.tables import read_table
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.errors import SettingsError, TrainingError, counted
 
 # Of pictures that nobody reads here, so that they are not passed over in silence.
 _UNREAD = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico"})

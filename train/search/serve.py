@@ -25,8 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.commands import open_model
 from alignset.train.search.decode_upload import RefusedPicture, decode_upload

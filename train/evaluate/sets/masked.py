@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from alignset.train.counts import counted
 from alignset.train.data.image_limits import check_decodable
 from alignset.train.data.images import image_files
 from alignset.train.data.tables import image_file
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 
 _MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _GREY = ("L", "P", "I", "I;16", "I;16B", "1")

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alignset.train.counts import counted
 from alignset.train.data.tables import read_table
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.correlation import bootstrap_correlation
 from alignset.train.evaluate.embedding import Embedding

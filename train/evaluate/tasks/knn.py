@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.classes import Classes, find_classes
 from alignset.train.evaluate.classification import TOP, ClassAnswers, class_scores
 from alignset.train.evaluate.embedding import Embedding

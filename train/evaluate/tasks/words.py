@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from alignset.train.counts import counted
 from alignset.train.data.tables import read_table
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.correlation import spearman, spearman_interval
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
