@@ -249,7 +249,7 @@ WITHOUT_A_TEST = """
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
     transforms/shards/shard_documents transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets
-    transforms/decontamination/evaluation_documents transforms/decontamination/measures
+    transforms/images/onnx_networks
     transforms/images/resize_settings transforms/pages/page_counts transforms/pages/page_files
     transforms/workers/counts transforms/workers/threaded_dofn
 """

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
-from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest
+from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown
 from alignset.transforms.images.examine import Image, Unusable
 from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.verdicts import fit, size_rows
@@ -54,7 +54,7 @@ class EvaluationSearch:
         if self.index is None:
             return
         looks = {
-            row: Look(body, image, in_full)
+            row: Shown(body, image, in_full)
             for row, body, image in zip(rows, bodies, images, strict=True)
             if isinstance(image, Image)
         }

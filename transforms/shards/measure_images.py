@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.decontamination.evaluation_overlap import overlap_columns
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.examine import Image, Unusable, examine
@@ -267,7 +266,9 @@ def judge_images(
     """
     columns = measured.columns
     _look_again(measured, rules, search, spool)
-    measures = {"unsafe_score": unsafe_scores} | overlap_columns(search.nearest, search.index)
+    measures: dict[str, pa.Array] = {"unsafe_score": unsafe_scores}
+    if search.index is not None:
+        measures |= search.index.columns(search.nearest)
     measures |= custom
     own = [limit for limit in limits(rules.images) if limit.stage < Stage.PAIR]
     rows = image_rows(measured, measures, rules.columns)
