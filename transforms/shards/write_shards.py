@@ -24,7 +24,6 @@ from alignset.transforms.shards.build_shard import (
     SIDECAR,
     TAR,
     THUMBNAILS,
-    ShardSettings,
     build_shard,
 )
 from alignset.transforms.shards.plan_shards import claim_path, plan_path
@@ -35,6 +34,7 @@ from alignset.transforms.shards.shard_progress import (
     attempt_folder,
     finished_shards,
 )
+from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
 from alignset.transforms.shards.suspect_images import suspecting
