@@ -22,8 +22,8 @@ from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
 from alignset.transforms.shards.listed_pairs import Taken
 from alignset.transforms.shards.near_duplicates import count_near_duplicates, images_of
-from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
 from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
 from alignset.transforms.shards.stored_rows import batches_of
 from alignset.transforms.storage.matching import match
 from alignset.transforms.workers.counts import Counts, add_by_name

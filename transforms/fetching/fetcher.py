@@ -12,12 +12,11 @@ from collections import OrderedDict
 from threading import Lock, Thread
 
 from alignset.transforms.fetching.body_memory import BodyMemory, TakenBytes, memory_for_bodies
-from alignset.transforms.fetching.connection_limit import ConnectionLimit, Interval
+from alignset.transforms.fetching.connection_limit import ConnectionLimit, Interval, socket_limit
 from alignset.transforms.fetching.curl_handle import Ended
 from alignset.transforms.fetching.curl_multi import Transfers
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.fetching.host_queue import Job
-from alignset.transforms.fetching.open_files import socket_limit
 from alignset.transforms.fetching.orders import Fetched, Order
 from alignset.transforms.fetching.routes import Routes
 from alignset.transforms.workers.usable_machine import usable_cores

@@ -197,11 +197,6 @@ class HostQueue:
             host.given_up, host.until = silent, time.monotonic() + GIVEN_UP_S
             self._refuse(host, silent)
         self._offer(host)
-        plain = host.interval_s == self._interval_s and not host.given_up and not host.silences
-        if plain and not (
-            host.jobs or host.busy or host.offered or host.free_at > time.monotonic()
-        ):
-            del self._hosts[name]
 
     def _sweep(self) -> None:
         """Forgets hosts that nothing is known of any more, or nothing that still holds."""

@@ -11,6 +11,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,7 +44,7 @@ from alignset.transforms.storage.files import (
     remove,
     write_atomically,
 )
-from alignset.transforms.storage.parquet_files import parquet_file
+from alignset.transforms.storage.parquet_files import read_rows, write_batches
 from alignset.transforms.storage.tar_members import Member, tar_members
 
 
@@ -105,8 +106,7 @@ class Rewriting:
         """Takes out where the images of the pairs are from."""
         if not exists(path):
             return
-        with open_to_read(path) as source:
-            answers = pq.read_table(source)
+        answers = read_rows(path)
         left = answers.filter(self.taken.details_of(keys_of(answers["key"])).is_null())
         if not len(left):
             remove(path)
@@ -115,20 +115,15 @@ class Rewriting:
             publish(aside, path)
 
     def _rejected_aside(self, places: ShardPlaces, shard: int, folder: Path) -> pa.Table:
-        with open_to_read(places.rejected(shard)) as source:
-            dropped = pq.read_table(source)
-        kept = self._sidecar(places, shard)
-        rows = self._with_taken(dropped, kept)
-        with parquet_file(str(folder / "rejected"), rows.schema, str(folder)) as file:
-            for batch in rows.to_batches(ROWS_AT_ONCE):
-                file.write(batch)
+        rows = self._with_taken(read_rows(places.rejected(shard)), self._sidecar(places, shard))
+        batches = rows.to_batches(ROWS_AT_ONCE)
+        write_batches(str(folder / "rejected"), rows.schema, batches, str(folder))
         return rows
 
     def _sidecar(self, places: ShardPlaces, shard: int) -> pa.Table:
         if not exists(places.sidecar(shard)):  # by an attempt that was killed
             return SHARD_SCHEMA.empty_table()
-        with open_to_read(places.sidecar(shard)) as source:
-            return pq.read_table(source)
+        return read_rows(places.sidecar(shard))
 
     def _with_taken(self, dropped: pa.Table, kept: pa.Table) -> pa.Table:
         """The rows of `rejected/` with those of the pairs that are taken out of a file behind them,
@@ -200,25 +195,27 @@ class Rewriting:
 
     def dropped_file(self, path: str) -> None:
         """Marks the rows of a file of `rejected/`."""
-        with parquet_file(path, rejected_schema(path), self.scratch) as file:
-            for batch in rejected_batches(path):
-                file.write(self.marked(batch))
+        marked = map(self.marked, rejected_batches(path))
+        write_batches(path, rejected_schema(path), marked, self.scratch)
 
     def texts(self, pairs: str, rejected: str) -> None:
         """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
         before = _keys_of_taken(rejected_batches(rejected))
         schema = rejected_schema(rejected)
-        with parquet_file(rejected, schema, self.scratch) as file:
-            for batch in rejected_batches(rejected):
-                file.write(self.marked(batch))
-            for batch in batches_of(pairs):
-                for rows in self._new_rows(pa.Table.from_batches([batch]), before):
-                    file.write(_with_schema(rows, schema))
+        new = (
+            _with_schema(rows, schema)
+            for batch in batches_of(pairs)
+            for rows in self._new_rows(pa.Table.from_batches([batch]), before)
+        )
+        marked = map(self.marked, rejected_batches(rejected))
+        write_batches(rejected, schema, chain(marked, new), self.scratch)
         with open_to_read(pairs) as source:
             schema = pq.read_schema(source)
-        with parquet_file(pairs, schema, self.scratch) as file:
-            for batch in batches_of(pairs):
-                file.write(batch.filter(self.taken.details_of(keys_of(batch["key"])).is_null()))
+        left = (
+            batch.filter(self.taken.details_of(keys_of(batch["key"])).is_null())
+            for batch in batches_of(pairs)
+        )
+        write_batches(pairs, schema, left, self.scratch)
 
 
 def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

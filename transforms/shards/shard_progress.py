@@ -130,13 +130,8 @@ def shards_under_way(plan: str, token: str) -> dict[int, int]:
 
 def _head_of(path: Path) -> str:
     """The beginning of a file; of what is none, or gone by now, nothing."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # in /tmp it may be anything of anybody's
-    except OSError:
+    if not path.is_file():  # in /tmp it may be anything of anybody's
         return ""
-    try:
-        return os.read(file, _LONGEST).decode("ascii", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(file)
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(_LONGEST).decode("ascii", "replace")
+    return ""

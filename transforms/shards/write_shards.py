@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -42,10 +41,10 @@ from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import (
     exists,
     is_local,
-    open_to_read,
     remove,
     write_atomically,
 )
+from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.take_over import take_over
@@ -128,8 +127,7 @@ class ShardWriter:
         return set(shards) - finished_shards(self.out, shards)
 
     def _write(self, shard: int, plan: str, claim: Claim, beginning: Beginning) -> ShardStats:
-        with open_to_read(plan) as source:
-            pairs = pq.read_table(source)
+        pairs = read_rows(plan)
         beginning.pairs = len(pairs)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(attempt_folder(self.plan)))

@@ -55,13 +55,6 @@ def test_a_full_disk_is_told_where_the_tar_is_written():
         writer.add(("a.jpg", bytes(2 * PIECE)))
 
 
-def test_a_tar_without_samples_is_a_tar():
-    body, digest = tar_of()
-    assert hashlib.sha256(body).hexdigest() == digest
-    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as tar:
-        assert tar.getmembers() == []
-
-
 def test_these_very_bytes():
     """The format is a contract: shards of other versions must not differ."""
     assert tar_of(*FILES)[1] == GOLDEN_SHA256

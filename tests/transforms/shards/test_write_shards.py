@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import imagehash
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -79,16 +78,6 @@ def test_originals_are_kept_byte_for_byte_or_become_png(golden: Golden, web: Sma
     }
 
 
-def test_perceptual_hashes_are_near_imagehashs_of_the_whole_picture(golden: Golden):
-    files = samples(golden.output)
-    for row in rows(golden.output):
-        (body,) = (body for name, body in files[row["key"]].items() if name not in ("json", "txt"))
-        whole = PillowImage.open(io.BytesIO(body))
-        if whole.mode in ("RGB", "L"):
-            expected = imagehash.phash(whole)
-            assert expected - imagehash.hex_to_hash(row["phash"]) <= 6, row["url"]
-
-
 def test_distances_to_evaluation_images(golden: Golden):
     kept = rows(golden.output)
     least = manifest(golden.output)["rules"]["min_evaluation_distance"]
@@ -120,15 +109,6 @@ def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):
     assert total["too_small"] == fates["too_small"]
 
 
-RESIZED = {
-    "border": [(64, 64)] * 4,
-    "center_crop": [(64, 64)] * 4,
-    "no": [(150, 110), (300, 240), (110, 150), (150, 110)],
-    "keep_ratio": [(87, 64), (80, 64), (64, 87), (87, 64)],  # the shorter side becomes 64
-    "keep_ratio_largest": [(64, 47), (64, 51), (47, 64), (64, 47)],
-}
-
-
 @pytest.fixture(scope="module")
 def pictures(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Landscape, larger, portrait, and one that EXIF turns; each URL ends in its number."""
@@ -146,26 +126,24 @@ def pictures(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("mode", RESIZED)
-def test_resize_modes(pictures: Path, tmp_path: Path, mode: str):
-    suffix = {"border": "webp", "no": "png"}.get(mode, "jpg")
-    quality = "--encode_quality=6" if suffix == "png" else "--encode_quality=90"
-    flags = ("--allow_private_addresses", "--min_image_side=90", quality)
-    of_mode = (f"--resize_mode={mode}", f"--encode_format={suffix}")
-    of_mode += () if mode == "no" else ("--image_size=64",)
+def test_images_are_resized(pictures: Path, tmp_path: Path):
+    """Each mode and format: tests/transforms/images/test_resize.py."""
+    flags = ("--allow_private_addresses", "--min_image_side=90", "--encode_quality=90")
+    of_mode = ("--resize_mode=keep_ratio", "--encode_format=webp", "--image_size=64")
     succeed(pictures, tmp_path / "set", *flags, *of_mode)
     assert rejected(tmp_path / "set") == []
     files, sizes = samples(tmp_path / "set"), {}
     for row in rows(tmp_path / "set"):
-        picture = PillowImage.open(io.BytesIO(files[row["key"]][suffix]))
-        assert picture.size == (row["width"], row["height"])
-        assert picture.format == {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[suffix]
-        number = int(row["url"][-1])
-        sizes[number] = picture.size
-        assert (row["original_width"], row["original_height"]) == [
-            *[(150, 110), (300, 240), (110, 150), (110, 150)]
-        ][number]
-    assert [sizes[number] for number in range(4)] == RESIZED[mode]
+        picture = PillowImage.open(io.BytesIO(files[row["key"]]["webp"]))
+        assert (picture.format, picture.size) == ("WEBP", (row["width"], row["height"]))
+        original = row["original_width"], row["original_height"]
+        sizes[int(row["url"][-1])] = original, picture.size
+    assert [sizes[number] for number in range(4)] == [
+        ((150, 110), (87, 64)),  # the shorter side becomes 64
+        ((300, 240), (80, 64)),
+        ((110, 150), (64, 87)),
+        ((110, 150), (87, 64)),  # is turned by EXIF
+    ]
 
 
 def test_the_stats_are_the_last_file_of_a_shard(
@@ -190,16 +168,6 @@ def test_the_stats_are_the_last_file_of_a_shard(
     of_images = {name for name in files() if "/text-" not in name}
     assert len(of_images - {stats}) == 6  # rejects, record, thumbnails, sidecar, tar, answers
     assert [of_images - before for before in there] == [{stats}]
-
-
-def test_no_pair_at_all_is_a_set_without_shards(web: SmallWeb, tmp_path: Path):
-    pairs = {"url": [f"{web.url}/resize/1"], "caption": ["the garden"]}
-    pq.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
-    last = keep_too_little(tmp_path / "pairs.parquet", tmp_path / "set")
-    assert "0 of 1 pairs were kept: 1 were dropped as too_few_words" in last
-    assert "the rule's flag is --min_words" in last
-    assert manifest(tmp_path / "set")["shards"] == {}
-    assert [fate.reason for fate in rejected(tmp_path / "set")] == ["too_few_words"]
 
 
 def test_without_the_flag_no_private_address_is_fetched(

@@ -64,10 +64,6 @@ def test_a_worker_of_an_earlier_start_does_not_wait_on():
     assert world.now_s == 5.0
 
 
-def test_nothing_is_left():
-    World({}).run(0)
-
-
 def test_what_nobody_has_begun_comes_first_and_what_others_write_is_waited_for():
     world = World({0: Attempt("a", 5.0), 1: Attempt("b", 7.0)})
     world.run(5)
