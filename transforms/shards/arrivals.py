@@ -86,7 +86,8 @@ class Arrivals:
             if len(group) == IMAGES_AT_ONCE or size > BYTES_AT_ONCE:
                 self._begin(group, size)
                 group, size = [], 0
-        self._begin(group, size)
+        if group:
+            self._begin(group, size)
         self._jobs.finish()
         self._search.finish()
         self._scores.finish()

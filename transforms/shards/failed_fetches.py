@@ -114,9 +114,9 @@ def forget_failed(
     """Takes the pairs whose fetch failed with one of these details out of a shard's `rejected/`:
     they are in another shard's books now. Done again it does nothing. Returns the shard."""
     rejected = _rejected(out, shard)
-    left = rejected.filter(pc.invert(_failed_with(rejected, details)))
+    others = rejected.filter(pc.invert(_failed_with(rejected, details)))
     path = ShardPlaces(out).rejected(shard)
-    if len(left) < len(rejected):
+    if len(others) < len(rejected):
         with fence.publishing(path):
-            write_batches(path, rejected.schema, left.combine_chunks().to_batches(), scratch)
+            write_batches(path, rejected.schema, others.combine_chunks().to_batches(), scratch)
     return shard

@@ -22,7 +22,7 @@ from msgspec import UNSET
 from alignset.transforms.columns.rejects import rejected_rows, without_contents
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
 from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.listed_pairs import Taken, keys_of
+from alignset.transforms.shards.listed_pairs import Removal, keys_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
@@ -59,7 +59,7 @@ class Rewriting:
     """
 
     out: str
-    taken: Taken
+    removal: Removal
     scratch: str | None
     forget: bool
 
@@ -80,19 +80,19 @@ class Rewriting:
         with tempfile.TemporaryDirectory(prefix="shard-", dir=self.scratch) as name:
             folder = Path(name)
             rejected = self._rejected_aside(places, shard, folder)
-            left, sha256 = self._files_aside(places, shard, folder)
-            opted_out = reported_opt_outs(left.select(["opted_out"]).to_pylist())
+            rest, sha256 = self._files_aside(places, shard, folder)
+            opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
             reasons, details = (rejected[name].to_pylist() for name in ("reason", "detail"))
             stats = shard_stats(
                 shard,
-                [*reasons, *[None] * len(left)],
-                [*details, *[None] * len(left)],
+                [*reasons, *[None] * len(rest)],
+                [*details, *[None] * len(rest)],
                 size=old.bytes_downloaded,
                 sha256=sha256,
             )
             stats = replace(stats, opted_out=opted_out or UNSET)
             publish(folder / "rejected", places.rejected(shard))
-            if len(left):
+            if len(rest):
                 publish(folder / "sidecar", places.sidecar(shard))
                 publish(folder / "tar", places.tar(shard))
             else:
@@ -107,11 +107,11 @@ class Rewriting:
         if not exists(path):
             return
         answers = read_rows(path)
-        left = answers.filter(self.taken.details_of(keys_of(answers["key"])).is_null())
-        if not len(left):
+        rest = self.removal.rest_of(answers)
+        if not len(rest):
             remove(path)
-        elif len(left) < len(answers):
-            pq.write_table(left, aside, compression="zstd")
+        elif len(rest) < len(answers):
+            pq.write_table(rest, aside, compression="zstd")
             publish(aside, path)
 
     def _rejected_aside(self, places: ShardPlaces, shard: int, folder: Path) -> pa.Table:
@@ -141,14 +141,14 @@ class Rewriting:
         Args:
           before: string[m], the keys of those that are there already.
         """
-        details = self.taken.details_of(keys_of(kept["key"]))
+        details = self.removal.details_of(keys_of(kept["key"]))
         there = pc.is_in(kept["key"], value_set=before)
         new = kept.filter(pc.and_(details.is_valid(), pc.invert(there)))
         for batch in new.combine_chunks().to_batches():
             keys = keys_of(batch["key"])
             reasons = pa.array([TAKEN_DOWN] * len(batch), pa.string())
             rows = batch.set_column(0, "key", pa.array(keys))
-            made = rejected_rows(rows, reasons, self.taken.details_of(keys), STEP_OF_TAKEDOWNS)
+            made = rejected_rows(rows, reasons, self.removal.details_of(keys), STEP_OF_TAKEDOWNS)
             yield self._forgotten(made, pa.array([True] * len(made)))
 
     def _forgotten(self, rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
@@ -156,7 +156,7 @@ class Rewriting:
 
     def marked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows of `rejected/`, of which those that may not be read again say so."""
-        details = self.taken.details_of_dropped(rows)
+        details = self.removal.details_of_dropped(rows)
         which = details.is_valid()
         if not pc.any(which).as_py():
             return rows
@@ -177,7 +177,7 @@ class Rewriting:
     ) -> tuple[pa.Table, str | None]:
         """Writes sidecar and tar; gives the rows that are left, and the tar's SHA-256."""
         kept = self._sidecar(places, shard)
-        rows = kept.filter(self.taken.details_of(keys_of(kept["key"])).is_null())
+        rows = self.removal.rest_of(kept)
         rows = as_columns(rows, with_further(SHARD_SCHEMA, rows.schema))
         if not len(rows):
             return rows, None
@@ -211,11 +211,7 @@ class Rewriting:
         write_batches(rejected, schema, chain(marked, new), self.scratch)
         with open_to_read(pairs) as source:
             schema = pq.read_schema(source)
-        left = (
-            batch.filter(self.taken.details_of(keys_of(batch["key"])).is_null())
-            for batch in batches_of(pairs)
-        )
-        write_batches(pairs, schema, left, self.scratch)
+        write_batches(pairs, schema, map(self.removal.rest_of, batches_of(pairs)), self.scratch)
 
 
 def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
 from alignset.transforms.storage.files import is_local
@@ -60,13 +59,6 @@ def _scratch(plan: str) -> str:
     return str(Path(plan).parent) if is_local(plan) else tempfile.gettempdir()
 
 
-class Load(NamedTuple):
-    """How many connections are open, and what limits them, as the fetcher has it."""
-
-    open: int = 0
-    limited_by: str = ""
-
-
 class ShardCount:
     """What one attempt has done of a shard, for whoever looks: called with each pair.
 
@@ -86,7 +78,7 @@ class ShardCount:
         shard: int,
         pairs: int,
         clock: Callable[[], float] = time.monotonic,
-        load: Callable[[], Load] = Load,
+        load: Callable[[], tuple[int, str]] = lambda: (0, ""),
     ) -> None:
         self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
         self._shard, self._pairs, self._load, self.most = shard, pairs, load, 0
@@ -99,7 +91,7 @@ class ShardCount:
         if now - self._counted < COUNT_S:
             return
         self._counted, load = now, self._load()
-        self.most = max(self.most, load.open)
+        self.most = max(self.most, load[0])
         self._write(done)
         if now - self._said >= LINE_S:
             self._said, rate = now, done / (now - self._begun)

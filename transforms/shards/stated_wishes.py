@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.fetching.orders import Fetched, ImageResponse
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.wishes.file_wishes import file_wishes
 from alignset.transforms.wishes.wish_settings import WishSettings
@@ -40,7 +40,7 @@ class StatedWishes:
         self._opted_out: list[str | None] = [None] * size
         self._web_statements: list[str | None] = [None] * size
         self._usage_terms: list[str | None] = [None] * size
-        self._answers: list[Answer | None] = [None] * size
+        self._answers: list[ImageResponse | None] = [None] * size
 
     def note(self, fetched: Fetched, look: FileLook) -> str | None:
         """Notes what is stated of an image that came; returns the detail by which it is dropped,
@@ -65,7 +65,7 @@ class StatedWishes:
         }
 
 
-def _answer_row(answer: Answer) -> dict[str, Any]:
+def _answer_row(answer: ImageResponse) -> dict[str, Any]:
     row = answer._asdict()
     return row | {"final_url": row.pop("url"), "date": int(1000 * row.pop("came_at"))}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,12 +28,7 @@ from alignset.transforms.shards.build_shard import (
 )
 from alignset.transforms.shards.plan_shards import claim_path, plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
-from alignset.transforms.shards.shard_progress import (
-    Load,
-    ShardCount,
-    attempt_folder,
-    finished_shards,
-)
+from alignset.transforms.shards.shard_progress import ShardCount, attempt_folder, finished_shards
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
@@ -47,13 +43,14 @@ from alignset.transforms.storage.files import (
 from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
 from alignset.transforms.workers.fencing import Fence
-from alignset.transforms.workers.take_over import take_over
 
 LOG = logging.getLogger("alignset.shards")
+POLL_S = 1.0
+PATIENCE_S = 30.0  # a shard with one silent host takes no less
 
 
 class ShardWriter:
-    """Builds shards and publishes them, each once over all workers. For `take_over`.
+    """Builds shards and publishes them, each once over all workers.
 
     Args:
       plan: the folder in which `PlanShards` listed the pairs of each shard.
@@ -134,15 +131,10 @@ class ShardWriter:
             settings = self.settings
             if claim.mark.suspect:
                 settings = stack.enter_context(suspecting(settings, self.index, self.measure))
-            count = ShardCount(folder, self.fence.token, shard, len(pairs), load=_load)
+            token, nearly_taken = self.fence.token, beginning.nearly_taken
+            count = ShardCount(folder, token, shard, len(pairs), load=connections_open)
             stats = build_shard(
-                shard,
-                pairs,
-                settings,
-                self.evaluation,
-                folder,
-                count,
-                beginning.nearly_taken,
+                shard, pairs, settings, self.evaluation, folder, count, nearly_taken
             )
             # Another attempt may have been as far; the web may have given it other images, so the
             # files of two must not be mixed.
@@ -150,7 +142,7 @@ class ShardWriter:
                 if self.finished(shard):
                     return self.written(shard)
                 self._publish(stats, folder, claim)
-        return replace(stats, connections=count.most, limited_by=_load().limited_by)
+        return replace(stats, connections=count.most, limited_by=connections_open()[1])
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
@@ -172,8 +164,37 @@ class ShardWriter:
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
 
 
-def _load() -> Load:
-    return Load(*connections_open())
+def take_over(
+    shards: Iterable[int],
+    writer: ShardWriter,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Returns when all are written: by this worker what nobody has begun, in any order, and then
+    what an attempt elsewhere has taken half as long again for as this worker ever took.
+
+    Flink gives all shards out at the start, so a worker that is slow would hold its part to the end
+    (docs/scale.md). Each further attempt is given twice the time of the one before. In an object
+    store the one that began last is to publish, so workers who know no better would else stop each
+    other without end.
+
+    Source: backup tasks, Dean and Ghemawat (2004), section 3.6.
+    """
+    waiting = set(shards)
+    first_seen: dict[tuple[int, Mark | None], float] = {}
+    while waiting:
+        writer.check()
+        for shard in random.sample(sorted(waiting), len(waiting)):
+            if writer.finished(shard):
+                waiting.discard(shard)
+                continue
+            mark, now = writer.begun(shard), clock()
+            waited = now - first_seen.setdefault((shard, mark), now)
+            patience_s = max(PATIENCE_S, 1.5 * writer.slowest_s)
+            if not mark or waited >= patience_s * 2 ** (mark.attempt - 1):
+                writer.attempt(shard)
+        if waiting:
+            sleep(POLL_S)
 
 
 class ShardDoFn(beam.DoFn):

@@ -1,7 +1,6 @@
 """The fetcher of a process: several calls at once, what they share, and that each ends."""
 
 import dataclasses
-import os
 import re
 import signal
 import socket
@@ -165,19 +164,6 @@ def test_a_process_of_256_files_loses_nothing():
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[(None, 600)]", "True"]
     assert "may open 256 files" in done.stderr
-
-
-@pytest.mark.slow
-def test_no_descriptor_is_left_behind(web: BadWeb):
-    def files() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
-    urls = [f"{web.url}{path}" for path in ("/ok", "/no", "/reset/9", "/cut") * 60]
-    list(fetch_all(urls, HOW))
-    before = files()
-    for _ in range(5):
-        list(fetch_all(urls, HOW))
-    assert files() <= before + HOW.connections_per_host
 
 
 def test_no_clock_that_may_jump_is_asked_but_for_the_date_of_an_answer():

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from alignset.transforms.fetching import routes
-from alignset.transforms.fetching.curl_handle import Ended
+from alignset.transforms.fetching.curl_handle import EndedTransfer
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.fetching.orders import Order
@@ -117,7 +117,7 @@ def test_where_a_redirect_leads_goes_before_what_waits() -> None:
         ways.take(order, number, f"http://a.example/{number}")
     job = ways.next_job()
     assert job is not None
-    ways.ended(Ended(job, redirect="http://a.example/new"))
+    ways.ended(EndedTransfer(job, redirect="http://a.example/new"))
     assert ways.next_job() is job
     assert job.url == "http://a.example/new"
 
@@ -133,7 +133,7 @@ def test_a_host_that_was_asked_and_took_too_long_is_not_asked_again(
     ways.take(order, 0, "http://a.example/0")
     job = ways.next_job()
     assert job is not None
-    ways.ended(Ended(job, detail="timeout", silent=True, was_asked=was_asked))
+    ways.ended(EndedTransfer(job, detail="timeout", silent=True, was_asked=was_asked))
     ways.settle(try_again=line_has_trouble)
     order.end()
     assert [result.detail for result in order.results()] == ["timeout"] * (not is_tried_again)
@@ -146,7 +146,7 @@ def test_what_is_late_goes_with_its_order_and_a_file_of_wishes_is_asked_for_agai
     ways.take(order, 0, "http://a.example/0")
     job = ways.next_job()
     assert job is not None
-    ways.ended(Ended(job, detail="timeout", was_asked=True))
+    ways.ended(EndedTransfer(job, detail="timeout", was_asked=True))
     assert ways.remove(order) == [job]
     ways.settle(try_again=True)
     assert len(ways) == 0
@@ -155,7 +155,7 @@ def test_what_is_late_goes_with_its_order_and_a_file_of_wishes_is_asked_for_agai
     job = ways.next_job()
     assert job is not None
     assert job.url.endswith(routes.ROBOTS_PATH)
-    ways.ended(Ended(job, detail="timeout", silent=True, was_asked=True))
+    ways.ended(EndedTransfer(job, detail="timeout", silent=True, was_asked=True))
     assert ways.queue.due_s() > 0
     assert job.attempts == 2
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_progress import (
     COUNT_S,
-    Load,
     ShardCount,
     attempt_folder,
     finished_shards,
@@ -54,7 +53,7 @@ def test_a_count_is_there_while_the_attempt_is(tmp_path: Path):
 
 def test_a_count_knows_the_most_connections(tmp_path: Path):
     plan, clock = str(tmp_path / "plan"), Clock()
-    loads = iter([Load(12, "hosts"), Load(7, "name server")])
+    loads = iter([(12, "hosts"), (7, "name server")])
     with attempt_folder(plan) as name:
         count = ShardCount(Path(name), "start", 3, 100, clock, lambda: next(loads))
         for clock.now in (1.0, 2.0):

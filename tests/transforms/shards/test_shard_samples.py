@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.fetching.orders import Fetched, ImageResponse
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
@@ -39,7 +39,9 @@ def test_samples_have_what_was_measured_and_stated_of_the_kept(tmp_path: Path):
     images.drop(1, "too_small")
     wishes = StatedWishes(WishSettings(unwished="report"), 4)
     for row, body in enumerate(BODIES):
-        answer = Answer(f"http://b.test/{row}.jpg", 200, 1.5, "image/jpeg") if row < 2 else None
+        answer = (
+            ImageResponse(f"http://b.test/{row}.jpg", 200, 1.5, "image/jpeg") if row < 2 else None
+        )
         fetched = Fetched(row, body, None, None, ("x_robots_tag",) * (row == 2), answer)
         wishes.note(fetched, FileLook(body))
     measures = {"unsafe_score": pa.array([0.25, None, None, None], pa.float64())}

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +16,9 @@ from PIL import Image as PillowImage
 from alignset.transforms.rules.catalogue import TEXT_STEPS
 from alignset.transforms.shards import write_shards
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+from alignset.transforms.shards.write_shards import PATIENCE_S, POLL_S, take_over
+from alignset.transforms.workers.claims import Mark
+from alignset.transforms.workers.fencing import SupersededError
 from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
@@ -204,3 +207,93 @@ def test_what_is_stored_is_not_fetched_again(plain: Golden, web: SmallWeb, tmp_p
     }
     for name, sha256 in digest.items():
         assert hashlib.sha256((tmp_path / "both/shards" / name).read_bytes()).hexdigest() == sha256
+
+
+class Attempt(NamedTuple):
+    """Of another worker: the mark it left, and when it will have written the shard, s."""
+
+    name: str
+    done_s: float
+    number: int = 1
+
+    @property
+    def mark(self) -> Mark:
+        return Mark("start", self.number, self.name)
+
+
+class World:
+    """Shards, some of which others write, on a clock that goes on where somebody sleeps."""
+
+    slowest_s, superseded_s = 0.0, float("inf")
+
+    def __init__(self, others: dict[int, Attempt], took_s: float = 1.0) -> None:
+        self.others, self.took_s = others, took_s
+        self.now_s = 0.0
+        self.written: dict[int, float] = {}
+
+    def finished(self, shard: int) -> bool:
+        ends = self.others[shard].done_s if shard in self.others else float("inf")
+        return shard in self.written or ends <= self.now_s
+
+    def check(self) -> None:
+        if self.now_s >= self.superseded_s:
+            raise SupersededError
+
+    def begun(self, shard: int) -> Mark | None:
+        return self.others[shard].mark if shard in self.others else None
+
+    def attempt(self, shard: int) -> None:
+        assert not self.finished(shard)
+        self.now_s += self.took_s
+        self.slowest_s = max(self.slowest_s, self.took_s)
+        self.written[shard] = self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def run(self, shards: int, slept: Callable[[float], None] | None = None) -> None:
+        take_over(range(shards), self, clock=lambda: self.now_s, sleep=slept or self.sleep)
+
+
+def test_a_worker_of_an_earlier_start_does_not_wait_on():
+    world = World({0: Attempt("slow", 1000.0)})
+    world.superseded_s = 5.0
+    with pytest.raises(SupersededError):
+        world.run(1)
+    assert world.now_s == 5.0
+
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("others", "took_s", "shards", "written", "least_s", "most_s"),
+    [
+        # What nobody has begun comes first, and what others write is waited for.
+        ({0: Attempt("a", 5.0), 1: Attempt("b", 7.0)}, 1.0, 5, {2, 3, 4}, 7.0, 7.0),
+        # A dead worker is not waited for long; each further attempt is given twice the time.
+        ({0: Attempt("dead", INF)}, 1.0, 1, {0}, PATIENCE_S + 1, PATIENCE_S + 1),
+        ({0: Attempt("third", INF, 3)}, 1.0, 1, {0}, 4 * PATIENCE_S + 1, 4 * PATIENCE_S + 1),
+        # What takes long here may take half as long again elsewhere. The slow one is seen for the
+        # first time at 0 or, behind this worker's own, at 200.
+        ({0: Attempt("a", 1000.0), 1: Attempt("b", 290.0)}, 200.0, 3, {0, 2}, 500.0, 700.0),
+    ],
+)
+def test_what_is_taken_over(others, took_s, shards, written, least_s, most_s):
+    world = World(others, took_s)
+    world.run(shards)
+    assert world.written.keys() == written
+    assert least_s <= world.now_s <= most_s + POLL_S
+
+
+def test_an_attempt_that_begins_meanwhile_gets_its_time():
+    """Two idle workers do not both take over the same shard."""
+    world = World({0: Attempt("dead", INF)})
+
+    def slept(seconds: float) -> None:
+        world.now_s += seconds
+        if world.now_s == PATIENCE_S - POLL_S:
+            world.others[0] = Attempt("another", world.now_s + PATIENCE_S - POLL_S)
+
+    world.run(1, slept)
+    assert not world.written

@@ -109,10 +109,18 @@ def in_a_bundle(do_fn: ThreadedDoFn, elements: list, *sides: Any) -> Iterator[An
 class _Slower(ThreadedDoFn):
     """Each element's numbers; the first elements take longest."""
 
+    def take(self, element: int) -> int:
+        assert threading.get_ident() == RUNNER
+        return element
+
     def work(self, element: int, side: str = "") -> Iterator[Any]:
+        assert threading.get_ident() != RUNNER
         for value in range(3):
             time.sleep(0.02 / (element + 1))
             yield element, value, side
+
+
+RUNNER = threading.get_ident()
 
 
 def test_elements_keep_their_order_in_each_bundle() -> None:
@@ -120,25 +128,6 @@ def test_elements_keep_their_order_in_each_bundle() -> None:
     for size in (0, 1, THREADS, THREADS + 1, 20):
         results = list(in_a_bundle(do_fn, list(range(size)), "side"))
         assert results == [(element, n, "side") for element in range(size) for n in range(3)]
-
-
-class _Taken(ThreadedDoFn):
-    def take(self, element: Iterator[int]) -> tuple[list[int], int]:
-        return list(element), threading.get_ident()
-
-    def work(self, element: tuple[list[int], int]) -> Iterator[tuple[list[int], bool, bool]]:
-        taken, thread = element
-        here = threading.get_ident()
-        BOTH.wait()
-        yield taken, thread == RUNNER, here == RUNNER
-
-
-RUNNER, BOTH = threading.get_ident(), threading.Barrier(2, timeout=10)
-
-
-def test_elements_are_taken_on_the_runners_thread_and_worked_on_in_others_at_once() -> None:
-    results = list(in_a_bundle(_Taken(), [iter([1, 2]), iter([3])]))
-    assert results == [([1, 2], True, False), ([3], True, False)]
 
 
 class _Endless(ThreadedDoFn):
