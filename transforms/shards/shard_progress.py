@@ -8,7 +8,6 @@ with the attempt, and whoever can read that folder may look. Nothing but a displ
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Collection
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
 from alignset.transforms.storage.files import is_local
-from alignset.transforms.storage.object_stores import match_objects
+from alignset.transforms.storage.matching import match
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
@@ -32,18 +31,10 @@ def finished_shards(out: str, planned: Collection[int]) -> set[int]:
     for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
         if first and max(planned, default=0) < first:
             continue
-        numbers = [name.removesuffix(STATS) for name in _names(folder) if name.endswith(STATS)]
+        names = [path.rpartition("/")[2] for path, _ in match(folder) if path.endswith(STATS)]
+        numbers = [name.removesuffix(STATS) for name in names]
         whole.update(first + int(number) for number in numbers if number.isdecimal())
     return whole.intersection(planned)
-
-
-def _names(folder: str) -> list[str]:
-    """Of the files in a folder; none where there is no such folder, as before the first shard."""
-    if is_local(folder):
-        with suppress(FileNotFoundError):
-            return os.listdir(folder)
-        return []
-    return [file.path.rpartition("/")[2] for file in match_objects(f"{folder}/*{STATS}")]
 
 
 def attempt_folder(plan: str) -> tempfile.TemporaryDirectory[str]:
