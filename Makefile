@@ -82,19 +82,13 @@ docs: .venv/ready
 	@echo "install, 2 of 3: $$(cat requirements/train.txt requirements/search.txt requirements/img2dataset.txt requirements/dev.txt | grep -oE '^[^ =]+==' | sort -u | wc -l) packages into .venv, 8 GB on disk: about 90 s, and longer on a slow line"
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/train.txt -r requirements/search.txt -r requirements/img2dataset.txt -r requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --no-index --editable .
-	@echo "install, 3 of 3: kernels compiled for this machine: about 30 s"
+	@echo "install, 3 of 3: kernels compiled for this machine: about a minute"
 	@$(MAKE) --no-print-directory kernels
 	@touch $@
 
-# Compiles the kernels of texts and pages now, or the first commands would wait for them.
+# Compiles the kernels now, or the first commands would wait for them.
 kernels:
-	@printf 'url,caption\nhttp://a.example/b.jpg,Caf\303\251  &amp; &eacute; dog\nhttp://a.example/c.jpg,dog dog dog\nhttp://a.example/d.jpg,a brown dog in the garden\n' > .venv/pairs.csv
-	@printf '<img src=a.jpg alt="a dog">' > .venv/page.html
-	@printf 'WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: 2\r\n\r\n{}\r\n\r\n' | gzip > .venv/page.wat.gz
-	@rm -rf .venv/set
-	@$(BIN)/python beam_runner.py --input=.venv/pairs.csv,.venv/page.html,.venv/page.wat.gz --output=.venv/set \
-		--text_only --vocabulary_size=2 >.venv/kernels.log 2>&1 || { cat .venv/kernels.log >&2; exit 1; }
-	@rm -rf .venv/set .venv/pairs.csv .venv/page.html .venv/page.wat.gz .venv/kernels.log
+	@$(BIN)/python -m alignset.compile_kernels
 
 flink: .venv/ready .flink/ready
 	@$(BIN)/python -m flink start

@@ -18,8 +18,8 @@ from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import use
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
 from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFiles
 
 Setting = str | int | float | bool

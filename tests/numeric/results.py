@@ -9,7 +9,7 @@ import torch
 from PIL import Image as PillowImage
 
 from alignset.train.loss import contrastive_loss
-from alignset.train.search.neighbours import Neighbours, Vectors, make_faiss_index
+from alignset.train.search.neighbours import Neighbours, make_faiss_index
 from alignset.transforms.decontamination.copy_check import correlated_cells
 from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 from alignset.transforms.decontamination.copy_planes import copy_planes
@@ -126,9 +126,9 @@ def of_search_and_texts() -> Results:
     yield "numpy sums", values.sum(axis=1)
     yield "numpy products", values[:200] @ values.T
     yield "numpy product of one", values @ values[0]
-    halves = Vectors([values.astype(np.float16)], 64)
-    for name, factory in (("exact", "SQfp16"), ("cells", "IVF16,SQ8")):
-        searched = Neighbours(halves, make_faiss_index(halves, factory), cell_share=0.25)
+    for name, factory in (("exact", "SQfp16"), ("cells", "IVF16,SQfp16")):
+        index = make_faiss_index([values.astype(np.float16)], 64, factory)
+        searched = Neighbours(index, cell_share=0.25)
         near = [searched.nearest(query, 20) for query in values[:20]]
         yield f"cosines of search, {name}", np.stack([scores for scores, _ in near])
         yield f"rows of search, {name}", np.stack([rows for _, rows in near])
