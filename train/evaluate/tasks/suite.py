@@ -91,16 +91,16 @@ def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
                 f"{path}: {reprlib.repr(key):.80} must be a text and have one value: write the "
                 "flags of a task as its command has them"
             )
-    given = dict(entry)
-    name, task = str(given.pop("name")), str(given.pop("task"))
-    published = str(given.pop("published", name))
+    fields = dict(entry)
+    name, task = str(fields.pop("name")), str(fields.pop("task"))
+    published = str(fields.pop("published", name))
     if task not in TASKS or task == "suite":
         raise SettingsError(f"{path}: {name} has the task {task!r}; there are {', '.join(TASKS)}")
     if "/" in name or name in ("", ".", ".."):
         raise SettingsError(f"{path}: {name!r} can't be the name of a file: give it another name")
-    if clash := sorted(given.keys() & shared.keys()):
+    if clash := sorted(fields.keys() & shared.keys()):
         raise SettingsError(f"{path}: {name}: {clash[0]} is a flag of the suite: give it there")
-    words = [f"--{key}={_word(value)}" for key, value in (given | shared).items()]
+    words = [f"--{key}={_word(value)}" for key, value in (fields | shared).items()]
     try:
         flags = suite_flags(task, words)
         check_flags(flags)
