@@ -23,8 +23,8 @@ from alignset.train.data.shard_streams import ShardStream
 from alignset.train.errors import TrainingError
 from alignset.train.model.tokenizer import learn_tokenizer
 from alignset.train.presets import TINY
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from alignset.transforms.decontamination.measured_parts import measure_part
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
 from alignset.transforms.rules.given import INPUT_FAULTS

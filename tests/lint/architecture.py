@@ -244,12 +244,12 @@ WITHOUT_A_TEST = """
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
     transforms/decontamination/overlap_measure
-    transforms/images/open_picture transforms/images/exact_resize transforms/shards/build_shard
+    transforms/images/open_picture transforms/images/exact_resize
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
-    transforms/shards/shard_documents transforms/shards/stored_rows
+    transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets
-    transforms/decontamination/evaluation_documents transforms/decontamination/measures
+    transforms/images/onnx_networks
     transforms/images/resize_settings transforms/pages/page_counts transforms/pages/page_files
     transforms/workers/counts transforms/workers/threaded_dofn
 """
