@@ -13,6 +13,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.blocklist import (
@@ -30,7 +31,6 @@ from alignset.train.search.index_files import (
     column_vectors,
     index_rows,
     part_path,
-    publish,
     read_index,
     read_part,
     write_index,
@@ -104,7 +104,7 @@ def add_sources(
             # One of a command that was killed is used as it is.
             if not part_path(folder, name).exists():
                 rows = SourceRows(source, model, blocklist, making, keys)
-                publish(part_path(folder, name), rows.write)
+                write_whole(part_path(folder, name), rows.write)
             keys.update(_keys_of(folder, name))
             names.append(name)
             stems.add(stem)
@@ -193,7 +193,7 @@ def _without(
         remaining = rows.filter(pa.array(~is_blocked))
         # A part of this command has no index that is open, and keeps its name.
         name = f"{name.partition('.')[0]}.{generation}"
-        publish(part_path(folder, name), partial(write_table, remaining))
+        write_whole(part_path(folder, name), partial(write_table, remaining))
     return name, keys, set().union(*lines)
 
 

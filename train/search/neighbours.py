@@ -11,8 +11,9 @@ from typing import Any
 import faiss as typed_faiss
 import numpy as np
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import TrainingError
-from alignset.train.search.index_files import IndexDocument, publish
+from alignset.train.search.index_files import IndexDocument
 
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 EXACT_ROWS = 50_000  # 7 CPU-ms of 640 dimensions
@@ -105,7 +106,7 @@ def measured_recall(index: Any) -> float:
 
 
 def write_faiss_index(path: Path, index: Any) -> None:
-    publish(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
+    write_whole(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
 
 
 def read_faiss_index(path: Path, document: IndexDocument) -> Any:
