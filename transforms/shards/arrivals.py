@@ -14,7 +14,6 @@ from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists, word_of
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
-from alignset.transforms.decontamination.evaluation_overlap import overlap_columns
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.examine import Image, Unusable, examine
@@ -135,7 +134,9 @@ class Arrivals:
         by the whole picture. Returns what was measured of each, by column."""
         self._look_again()
         search, rules = self._search, self._settings.rules
-        measures = self._scores.columns() | overlap_columns(search.nearest, search.index)
+        measures = self._scores.columns()
+        if search.index is not None:
+            measures |= search.index.columns(search.nearest)
         own = [limit for limit in limits(rules.images) if limit.stage < Stage.PAIR]
         found = faults(own, rule_rows(self._images.sizes, measures, rules.columns), rules.numbers)
         for row, reason in enumerate(first_of(found).to_pylist()):

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
-from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest
+from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown
 from alignset.transforms.images.examine import Image
 from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.verdicts import fit, size_rows
@@ -46,7 +46,7 @@ class EvaluationSearch:
         """
         if self.index is None:
             return
-        looks = {row: Look(body, image, in_full) for row, (body, image) in images.items()}
+        looks = {row: Shown(body, image, in_full) for row, (body, image) in images.items()}
         seen = [image for _, image in images.values()]
         of_sizes = size_rows([image.width for image in seen], [image.height for image in seen])
         fitting = list(compress(looks, fit(self._rules, of_sizes)))

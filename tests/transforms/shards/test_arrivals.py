@@ -22,7 +22,7 @@ from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.blocklists.compiled_list import compile_list
 from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
-from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.decontamination.overlap_measure import Shown
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching import fetcher
 from alignset.transforms.fetching.body_memory import TakenBytes
@@ -100,7 +100,7 @@ def test_a_diagram_with_other_words_is_no_copy(tmp_path: Path, kind: str):
     bodies = [encoded(PillowImage.fromarray(diagram(words)), kind) for words in (1, 2)]
     image = examine(bodies[0], in_full=True, keep_grey=True)
     assert isinstance(image, Image)
-    copies.build([copies.features([Look(bodies[0], image, in_full=True)])], 1, tmp_path)
+    copies.build([copies.features([Shown(bodies[0], image, in_full=True)])], 1, tmp_path)
     pq.write_table(pa.table([["exam"], ["0"], [""]], schema=IMAGE_ROWS), tmp_path / IMAGES)
     images, _ = judged(
         [Fetched(row, body, None) for row, body in enumerate(bodies)],

@@ -241,9 +241,9 @@ def test_which_errors_may_pass():
 
 def test_a_store_of_shards_is_trained_on(folder: str, tmp_path: Path, request, monkeypatch):
     from alignset.train.data.find_shards import find_shards
-    from alignset.train.data.fingerprint import fingerprint
     from alignset.train.data.samples import shard_samples
     from alignset.train.data.shard_sources import open_store
+    from alignset.train.data.shard_streams import fingerprint
     from alignset.train.errors import SettingsError, TrainingError
     from tests.support.stores import KEYS
     from tests.support.train_shards import colour_shards

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from alignset.train.data.tables import check_images, image_file, read_table
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.sets.tables import check_images, image_file, read_table
 
 
 def table(folder: Path, text: str, name: str = "a.csv") -> Path:

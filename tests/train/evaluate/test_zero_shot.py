@@ -8,7 +8,7 @@ import open_clip
 import pytest
 
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.prompts import PLAIN, find_prompts, published_prompts
+from alignset.train.evaluate.zero_shot import PLAIN, find_prompts, published_prompts
 
 OTHER_NAMES = {
     "imagenet": "imagenet1k",

@@ -5,9 +5,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from alignset.train.counts import counted
 from alignset.train.data.samples import LONGEST_IMAGE
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 
 _LONGEST_FIELD = 1 << 20  # characters
 TABLES = (".csv", ".tsv", ".txt")
