@@ -250,6 +250,7 @@ WITHOUT_A_TEST = """
     transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets
     transforms/decontamination/overlap_settings transforms/images/onnx_networks
+    transforms/images/network_files
     transforms/images/resize_settings transforms/pages/page_counts transforms/pages/page_files
     transforms/workers/counts transforms/workers/threaded_dofn
 """
