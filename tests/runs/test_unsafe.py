@@ -113,7 +113,7 @@ def test_the_same_bytes_by_one_thread_in_other_batches(
     source, output, threshold = red
     flags = (f"--unsafe_model={write_model(tmp_path)}", f"--max_unsafe_score={threshold}")
     monkeypatch.setattr("alignset.transforms.workers.threads.THREADS", 1)
-    monkeypatch.setattr("alignset.transforms.shards.score_images._SCORING", SharedThreads())
+    monkeypatch.setattr("alignset.transforms.shards.score_images.SCORING", SharedThreads())
     monkeypatch.setattr("alignset.transforms.safety.classifier.BATCH", 3)
     succeed(source, tmp_path / "set", *SCORING, *flags)
     assert digests(tmp_path / "set") == digests(output)
