@@ -22,7 +22,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_evaluation import find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_vocabulary
-from alignset.pipeline.inputs.unsafe_model import find_unsafe_model
+from alignset.pipeline.inputs.whole_input import find_unsafe_model
 from alignset.pipeline.needless_flags import of_images
 from alignset.pipeline.options import Command, make_command, read_flags
 from alignset.pipeline.rules import Rules

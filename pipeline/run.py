@@ -14,8 +14,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
-from alignset.pipeline.curate_images import curate_images, run_images
-from alignset.pipeline.datasets.shortfalls import refuse_if_all_broken, summary_lines, too_little
+from alignset.pipeline.curate_images import curate_images, run_images, scoring_cost
+from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
@@ -29,7 +29,6 @@ from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
 from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
-from alignset.pipeline.scoring_cost import scoring_cost
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE

@@ -10,10 +10,8 @@ from dataclasses import replace
 
 from msgspec import UnsetType
 
-from alignset.pipeline.datasets.funnel import render_funnel
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.runs.documents import Funnel, Manifest, Stage, Step
-from alignset.pipeline.shown_texts import counted
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import carry_file, exists
 from alignset.transforms.storage.matching import match
@@ -86,18 +84,6 @@ def all_stages(funnel: Funnel) -> list[Stage]:
 
 def _in_order(stage: Stage) -> list[Stage]:
     return [*(step for earlier in stage.history for step in _in_order(earlier)), stage]
-
-
-def render_stages(funnel: Funnel) -> str:
-    """The funnels of all stages, the last one's at the end."""
-    parts = [
-        f"{stage.folder}: {counted(stage.pairs, 'pair')}, of which this set was made\n"
-        + render_funnel(stage.steps)
-        if stage.steps
-        else f"{stage.folder}: a set of another version of alignset, of which this set was made"
-        for stage in all_stages(funnel)
-    ]
-    return "\n\n".join([*parts, render_funnel(funnel.steps)])
 
 
 def earlier_manifests(out: str, funnel: Funnel) -> dict[str, Manifest]:

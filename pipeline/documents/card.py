@@ -2,91 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
 
-from alignset.pipeline.datasets.funnel import render_funnel
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.reproduce import commands
-from alignset.pipeline.datasets.sizes_and_days import QUANTILES, Contents, as_code
-from alignset.pipeline.documents.earlier_rules import (
-    Earlier,
-    earlier_blocklists,
-    earlier_evaluation,
-    earlier_vocabularies,
-)
-from alignset.pipeline.documents.templates import template
+from alignset.pipeline.datasets.sizes_and_days import QUANTILES, Contents
+from alignset.pipeline.datasets.summary import render_funnel
 from alignset.pipeline.documents.wording import (
-    contact,
-    crawl_days,
-    earlier_fetch_span,
-    fetch_span,
-    heeded,
-    opt_outs,
+    Earlier,
+    common_facts,
+    earlier_blocklists,
+    earlier_vocabularies,
     sources,
-    unfiltered,
+    template,
 )
 from alignset.pipeline.runs.documents import Funnel, Manifest, Stage
+from alignset.pipeline.shown_texts import as_code
 from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
 
-def dataset_card(
-    manifest: Manifest,
-    funnel: Funnel,
-    contents: Contents,
-    earlier: Mapping[str, Manifest] | None = None,
-) -> str:
+def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
     """The text of the card.
 
     Args:
-      manifest, funnel: as they are written.
-      contents: what was seen of the pairs.
-      earlier: the manifests of the sets that it was made of, by where they are.
+      contents: what was seen of the pairs. others: as of `common_facts`.
     """
-    before = earlier or {}
-    original = manifest.resize["resize_mode"] == "original"
-    extension = "jpg" if original else str(manifest.resize["encode_format"])
-    text_only = bool(manifest.job["text_only"])
-    numbers = [int(number) for number, shard in manifest.shards.items() if shard.pairs]
-    held_out = sum(shard.pairs for shard in manifest.held_out.values())
+    facts = common_facts(manifest, funnel, earlier)
+    extension = manifest.extension
+    numbers = sorted(int(number) for number, shard in manifest.shards.items() if shard.pairs)
     return template("card.j2").render(
-        manifest=manifest,
+        facts,
         contents=contents,
-        text_only=text_only,
-        held_out=held_out,
-        trained=manifest.pairs - held_out,
+        trained=manifest.pairs - facts["held_out"],
         filled=len(numbers),
         extension=extension,
-        features=_features(extension, text_only),
+        features=_features(extension, facts["text_only"]),
         pairs=f"{manifest.pairs:,}",
         size=size_category(manifest.pairs),
         quantiles=[f"{share:.0%}" for share in QUANTILES],
-        sources=sources(manifest),
         broken=funnel.broken_input or None,
-        days=crawl_days(funnel),
-        fetched=fetch_span(manifest),
-        contact=contact(manifest),
-        opt_outs=opt_outs(funnel),
-        heeded=heeded(manifest, earlier),
-        fetched_before=earlier_fetch_span(before),
-        evaluated=[] if text_only else earlier_evaluation(before),
-        blocked_before=earlier_blocklists(before),
-        vocabularies=earlier_vocabularies(before),
+        blocked_before=earlier_blocklists(earlier),
+        vocabularies=earlier_vocabularies(earlier),
         keeps={
             name: f"{limit.words} {manifest.rules[name]}"
             for name, limit in LIMITS.items()
             if name in manifest.rules
         },
-        also_before={"vocabulary_size": _sizes(before)},
+        also_before={"vocabulary_size": _sizes(earlier)},
         commands=commands(manifest),
-        tars=tar_pattern(sorted(numbers)),
-        unfiltered=unfiltered(manifest, text_only, earlier),
+        tars=tar_pattern(numbers),
         table=render_funnel(funnel.steps),
-        stages=[_stage(stage, manifest, before) for stage in all_stages(funnel)],
+        stages=[_stage(stage, manifest, earlier) for stage in all_stages(funnel)],
     )
 
 
@@ -99,7 +69,7 @@ def _sizes(earlier: Earlier) -> str:
     )
 
 
-def _stage(stage: Stage, manifest: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, Any]:
+def _stage(stage: Stage, manifest: Manifest, earlier: Earlier) -> dict[str, Any]:
     """What the card tells of an earlier set: its sources, its funnel and its other rules."""
     before = earlier.get(stage.folder)
     rules = before.rules.items() if before else ()

@@ -12,8 +12,13 @@ from typing import BinaryIO
 
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.datasets.fetch_report import failed_fetches, opt_outs
-from alignset.pipeline.datasets.funnel import check_funnel, funnel, whole_funnel
+from alignset.pipeline.datasets.funnel import (
+    check_funnel,
+    failed_fetches,
+    funnel,
+    opt_outs,
+    whole_funnel,
+)
 from alignset.pipeline.datasets.history import carry_history, earlier_manifests
 from alignset.pipeline.datasets.sizes_and_days import fetch_days, look_into
 from alignset.pipeline.documents.card import dataset_card

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
-from alignset.pipeline.documents.earlier_rules import Earlier, earlier_evaluation
-from alignset.pipeline.documents.templates import template
-from alignset.pipeline.documents.wording import (
-    contact,
-    crawl_days,
-    earlier_fetch_span,
-    fetch_span,
-    heeded,
-    opt_outs,
-    sources,
-    unfiltered,
-)
+from alignset.pipeline.documents.wording import Earlier, common_facts, template
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_documents import NearDuplicates
@@ -48,44 +36,26 @@ class _Questions:
         return "\n\n".join([f"**{asked}**", *filter(None, [answer]), *marks])
 
 
-def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None) -> str:
+def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
     """The text of the datasheet, in Markdown.
 
     Args:
-      earlier: the manifests of the sets that it was made of, by where they are.
+      manifest, funnel, earlier: as of `common_facts`.
     """
-    facts = _facts(manifest, funnel, earlier or {})
-    counts = _Questions()
-    sheet = template("datasheet.j2")
-    sheet.render(facts, question=counts, counts=counts)  # the head of the sheet tells how many
-    return f"{sheet.render(facts, question=_Questions(), counts=counts)}\n"
-
-
-def _facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, Any]:
-    """What the answers are made of."""
-    text_only = bool(manifest.job["text_only"])
     near, broken = funnel.near_duplicates, funnel.broken_input
-    return {
-        "manifest": manifest,
+    facts = common_facts(manifest, funnel, earlier) | {
         "mark": TO_BE_FILLED,
-        "text_only": text_only,
         "original": manifest.resize["resize_mode"] == "original",
         "columns": ", ".join(f"`{name}`" for name in SHARD_SCHEMA.names if name != "caption"),
-        "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
         "steps": funnel.steps,
         "seen": funnel.steps[0].seen if funnel.steps else 0,
         "failed": sum(step.dropped.get(FETCH_FAILED, 0) for step in funnel.steps),
         "broken": broken.broken if isinstance(broken, BrokenInput) else 0,
         "near": near if isinstance(near, NearDuplicates) else None,
-        "sources": sources(manifest),
-        "unfiltered": unfiltered(manifest, text_only, earlier),
-        "days": crawl_days(funnel),
-        "fetched": fetch_span(manifest),
-        "heeded": heeded(manifest, earlier),
-        "evaluated": [] if text_only else earlier_evaluation(earlier),
-        "fetched_before": "" if text_only else earlier_fetch_span(earlier),
-        "opt_outs": opt_outs(funnel),
-        "contact": contact(manifest),
         "private": bool(manifest.fetch["allow_private_addresses"]),
         "retries": len(manifest.retries or []),
     }
+    counts = _Questions()
+    sheet = template("datasheet.j2")
+    sheet.render(facts, question=counts, counts=counts)  # the head of the sheet tells how many
+    return f"{sheet.render(facts, question=_Questions(), counts=counts)}\n"

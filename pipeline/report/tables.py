@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.fetch_report import hint_of
-from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.summary import hint_of
 from alignset.pipeline.report.charts import share_bar
 from alignset.pipeline.runs.documents import Funnel, OptOuts
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, Top
 from alignset.transforms.rules.catalogue import list_name, plane_of
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT

@@ -66,6 +66,12 @@ class RunDescription:
     blocklists: list[NamedList] | UnsetType = field(default=UNSET, kw_only=True)
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
 
+    @property
+    def extension(self) -> str:
+        """The ending of its images' names."""
+        is_original = self.resize["resize_mode"] == "original"
+        return "jpg" if is_original else str(self.resize["encode_format"])
+
     def use_rules(self) -> None:
         """Makes what its rules of users declare part of the catalogue of this process."""
         files = self.rule_files or []

@@ -19,7 +19,6 @@ from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
 from alignset.pipeline.options import Command
-from alignset.pipeline.runs.clean import clean_work
 from alignset.pipeline.runs.documents import (
     Funnel,
     Manifest,
@@ -30,7 +29,7 @@ from alignset.pipeline.runs.documents import (
 )
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
-from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder
+from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder, clean_work
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.measures import measure_of

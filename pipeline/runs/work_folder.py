@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
+from alignset.pipeline.runs.run_lock import LOCK
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
@@ -12,6 +16,9 @@ from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, read_document
+from alignset.transforms.storage.files import is_local, remove, remove_leftovers
+from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
 
 
@@ -226,3 +233,30 @@ class WorkFolder:
     def read_retry_base(self) -> RetryBase:
         """The closing documents that a retry begins from."""
         return read_document(self.retry_base, RetryBase)
+
+
+# What the next command would go on from.
+_FIRST = ("base.json", "takedown.json")
+
+
+def clean_work(out: str, work: str) -> None:
+    """Takes the work folder of an output away: first what a command would go on from, and the lock
+    last, on which other commands wait."""
+    if is_local(work):
+        for path in sorted(Path(work).glob("*"), key=_when_to_go):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or another run's by now
+            Path(work).rmdir()
+        remove_leftovers(out)
+        return
+    for name in _FIRST:
+        remove(f"{work}/{name}")
+    # A folder's own list leaves out what begins in _, as the lock does.
+    remove_objects([path for path, _ in match(f"{work}/")])
+
+
+def _when_to_go(path: Path) -> tuple[bool, bool]:
+    return path.name == LOCK, path.name not in _FIRST

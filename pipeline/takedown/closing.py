@@ -11,8 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.datasets.fetch_report import failed_fetches
-from alignset.pipeline.datasets.funnel import check_funnel, counts_of, funnel, whole_funnel
+from alignset.pipeline.datasets.funnel import (
+    check_funnel,
+    counts_of,
+    failed_fetches,
+    funnel,
+    whole_funnel,
+)
 from alignset.pipeline.documents.closing import entries, renumbered, write_closing
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard

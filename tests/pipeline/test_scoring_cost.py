@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alignset.pipeline import scoring_cost as module
-from alignset.pipeline.scoring_cost import DECODE_S, scoring_cost
+from alignset.pipeline.curate_images import DECODE_S, scoring_cost
 from alignset.transforms.safety.classifier import Classifier
 from alignset.transforms.safety.model_files import describe_model
 from tests.support.onnx_files import write_model

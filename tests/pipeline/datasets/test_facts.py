@@ -10,10 +10,10 @@ import pytest
 from alignset.pipeline.datasets import set_records
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.report.answers import answers
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.report.page_data import all_lists, page_data
+from alignset.pipeline.report.sliders import answers
 from alignset.pipeline.report.tables import blocked_rows, failing_host_rows, funnel_table, wish_rows
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Step
 from alignset.transforms.columns.record_files import decode_record, encode_record

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.testing.util import assert_that, equal_to
 
-from alignset.pipeline.datasets.fetch_report import HINTS, failed_fetches, hint_of, render_failed
+from alignset.pipeline.datasets.funnel import failed_fetches
+from alignset.pipeline.datasets.summary import HINTS, hint_of, render_failed
 from alignset.pipeline.runs.documents import FetchReport
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, failures_by_host

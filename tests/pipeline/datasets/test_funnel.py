@@ -5,14 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from alignset.pipeline.datasets.funnel import (
-    check_funnel,
-    counts_of,
-    funnel,
-    render_funnel,
-    render_vocabulary,
-    whole_funnel,
-)
+from alignset.pipeline.datasets.funnel import check_funnel, counts_of, funnel, whole_funnel
+from alignset.pipeline.datasets.summary import render_funnel, render_vocabulary
 from alignset.pipeline.runs.documents import Funnel, Step
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS

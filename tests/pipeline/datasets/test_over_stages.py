@@ -4,8 +4,7 @@ import pytest
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.over_stages import has_other_input, steps_over_stages
-from alignset.pipeline.report.comparison import step_deltas
+from alignset.pipeline.report.comparison import has_other_input, step_deltas, steps_over_stages
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Stage, Step
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 

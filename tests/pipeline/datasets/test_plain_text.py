@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.pipeline.datasets.plain_text import LONGEST, cells, fitted, printable, text_table
+from alignset.pipeline.shown_texts import LONGEST, cells, fitted, printable, text_table
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 import pytest
 from msgspec import UNSET
 
-from alignset.pipeline.datasets.fetch_report import failed_fetches
-from alignset.pipeline.datasets.funnel import funnel, whole_funnel
-from alignset.pipeline.datasets.shortfalls import flags, too_little
+from alignset.pipeline.datasets.funnel import failed_fetches, funnel, whole_funnel
+from alignset.pipeline.datasets.summary import flags, too_little
 from alignset.pipeline.runs.documents import BrokenInput, Funnel
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.rules.catalogue import IMAGE_STEPS, REASONS, TEXT_STEPS

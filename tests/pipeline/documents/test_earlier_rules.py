@@ -9,7 +9,7 @@ from alignset.pipeline.datasets.sizes_and_days import Contents
 from alignset.pipeline.documents.card import dataset_card
 from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.datasheet import datasheet
-from alignset.pipeline.documents.earlier_rules import with_images
+from alignset.pipeline.documents.wording import with_images
 from alignset.pipeline.runs.documents import Days, Funnel, Manifest, NamedList, Stage, Step
 from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
 from alignset.transforms.safety.model_files import OPEN_NSFW

@@ -5,8 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from alignset.pipeline.runs.beam_patches import words_of_command
-from alignset.pipeline.runs.worker_environment import worker_environment
+from alignset.pipeline.runs.beam_patches import words_of_command, worker_environment
 from tests.support.root import ROOT
 
 
