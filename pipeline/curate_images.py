@@ -8,9 +8,10 @@ from typing import Any
 
 import apache_beam as beam
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.curate import Places
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
-from alignset.pipeline.options import Command
+from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
 from alignset.pipeline.runs.stores import is_dataflow
 from alignset.pipeline.runs.work_folder import ImageSummary, WrittenShard
@@ -105,34 +106,41 @@ def run_images(
     engine: Engine,
     places: Places,
     planned: Mapping[int, int],
+    unsafe_model: UnsafeModel | None,
     build: Callable[[beam.Pipeline], None],
     *,
+    verb: str,
     resumed: bool,
 ) -> None:
-    """Runs the image plane; again where a worker process died, as long as each attempt leaves fewer
-    shards.
+    """Runs the image plane and shows its progress; again where a worker process died, as long as
+    each attempt leaves fewer shards.
 
     Args:
       planned: how many pairs each shard has, by its number.
       build: gives a pipeline its steps.
+      verb: what becomes of the pairs, such as fetch.
       resumed: whether an earlier start may have died of an image.
 
     Raises:
       WorkerDiedError: no shard was written before one died again.
     """
-    left = len(planned) + 1
-    while True:
-        if resumed:
-            _name_suspects(places, planned)
-        try:
-            with engine.pipeline("images") as pipeline:
-                return build(pipeline)
-        except WorkerDiedError:
-            before, left = left, len(planned) - len(finished_shards(places.out, planned))
-            if left >= before:
-                raise
-            LOG.warning("a worker process died: the %d shards that are left are begun again", left)
-            resumed = True
+    if unsafe_model and (pairs := sum(planned.values())):
+        say(scoring_cost(unsafe_model, pairs))
+    missing = len(planned) + 1
+    with ImageProgress(places.out, places.work.plan, places.fence, planned, verb):
+        while True:
+            if resumed:
+                _name_suspects(places, planned)
+            try:
+                with engine.pipeline("images") as pipeline:
+                    return build(pipeline)
+            except WorkerDiedError:
+                before, missing = missing, len(planned) - len(finished_shards(places.out, planned))
+                if missing >= before:
+                    raise
+                message = "a worker process died: the %d shards that are left are begun again"
+                LOG.warning(message, missing)
+                resumed = True
 
 
 def _name_suspects(places: Places, planned: Mapping[int, int]) -> None:

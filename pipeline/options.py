@@ -10,14 +10,14 @@ import importlib.util
 import io
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from alignset.command_help import add_help
+from alignset.pipeline.command import Command, needless_flag
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
-from alignset.pipeline.needless_flags import Chosen, needless_flag
 from alignset.pipeline.peer_flags import instead_of
 from alignset.pipeline.rules import REPORTED, Rules, with_files
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
@@ -39,18 +39,6 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 S = TypeVar("S")
-
-
-@dataclass(frozen=True)
-class Command:
-    """A whole command, checked."""
-
-    job: Job
-    rules: Rules
-    overlap: OverlapSettings
-    fetch: FetchSettings
-    resize: ResizeSettings
-    beam: PipelineOptions
 
 
 GROUPS: dict[str, type] = {
@@ -238,9 +226,7 @@ def make_command(given: GivenFlags) -> Command:
         command = replace(command, rules=_resolved(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    chosen = Chosen(command.job, command.rules, command.overlap, command.fetch, command.resize)
-    needless = needless_flag(flags, chosen)
-    if needless:
+    if needless := needless_flag(flags, command):
         raise UsageError(needless)
     if command.resize.exact_resize:
         _check_img2dataset()

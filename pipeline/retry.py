@@ -17,8 +17,9 @@ import apache_beam as beam
 import pyarrow as pa
 from msgspec import UnsetType
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.curate import Places
-from alignset.pipeline.curate_images import curate_images, run_images, scoring_cost
+from alignset.pipeline.curate_images import curate_images, run_images
 from alignset.pipeline.datasets.funnel import (
     check_funnel,
     counts_of,
@@ -37,8 +38,6 @@ from alignset.pipeline.documents.closing import (
 )
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
-from alignset.pipeline.options import Command
-from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, Retry, Step
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
@@ -101,19 +100,17 @@ def retry_failed(
         )
     if plan.pairs:
         if not folder.work.find_images():
-            if unsafe_model:
-                say(scoring_cost(unsafe_model, plan.pairs))
-            shown = (places.out, places.work.plan, places.fence, plan.shards, "fetch again")
             what = (sorted(plan.shards), evaluation, command, places)
             more = (base.manifest.holding, unsafe_model)
-            with ImageProgress(*shown):
-                run_images(
-                    engine,
-                    places,
-                    plan.shards,
-                    lambda pipeline: curate_images(pipeline, *what, *more),
-                    resumed=bool(folder.earlier),
-                )
+            run_images(
+                engine,
+                places,
+                plan.shards,
+                unsafe_model,
+                lambda pipeline: curate_images(pipeline, *what, *more),
+                verb="fetch again",
+                resumed=bool(folder.earlier),
+            )
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
             with engine.pipeline("rejected") as pipeline:
@@ -245,7 +242,7 @@ def _manifest(
         details=plan.details,
         blocklists=folder.description.blocklists,
     )
-    earlier = [] if isinstance(before.retries, UnsetType) else before.retries
+    earlier = before.retries or []
     return replace(
         before,
         pairs=before.pairs + images.counts.kept,

@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
-from msgspec import UnsetType
-
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.runs.documents import Funnel, Manifest, Stage, Step
 from alignset.transforms.storage.documents import DocumentError, read_document
@@ -46,7 +44,7 @@ def _stage(out: str, folder: str) -> Stage:
     """What is told of an earlier set; of one of another version nothing but where it is."""
     with suppress(DocumentError, FileNotFoundError):
         funnel = read_document(f"{out}/{folder}/funnel.json", Funnel)
-        before = [] if isinstance(funnel.history, UnsetType) else funnel.history
+        before = funnel.history or []
         return Stage(folder, funnel.pairs, _plain(funnel.steps), _within(folder, before))
     return Stage(folder)
 
@@ -78,7 +76,7 @@ def _name(word: str) -> str:
 
 def all_stages(funnel: Funnel) -> list[Stage]:
     """The earlier sets that a funnel tells of, those first that others were made of."""
-    stages = [] if isinstance(funnel.history, UnsetType) else funnel.history
+    stages = funnel.history or []
     return [stage for first in stages for stage in _in_order(first)]
 
 

@@ -204,7 +204,7 @@ def earlier_evaluation(earlier: Earlier) -> list[str]:
     lines = []
     for folder, manifest in with_images(earlier).items():
         if manifest.evaluation_images:
-            overlap: Settings = {} if isinstance(manifest.overlap, UnsetType) else manifest.overlap
+            overlap: Settings = manifest.overlap or {}
             sets = ", ".join(_counted(*item) for item in manifest.evaluation_images.items())
             lines.append(
                 f"{as_code(folder)}, at a distance below "

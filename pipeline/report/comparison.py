@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise, permutations
 
 import numpy as np
-from msgspec import UnsetType
 from PIL import Image as PillowImage
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
@@ -230,7 +229,7 @@ def has_other_input(facts: Facts) -> bool:
 
 def _chain(funnel: Funnel) -> list[Sequence[Step]]:
     """The funnels of the earlier sets, the first of them first; empty where these are no chain."""
-    history = [] if isinstance(funnel.history, UnsetType) else funnel.history
+    history = funnel.history or []
     steps: Sequence[Step] = funnel.steps
     chain: list[Sequence[Step]] = []
     while history:

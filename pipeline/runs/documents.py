@@ -248,7 +248,7 @@ class Manifest(RunDescription):
     @property
     def held_out(self) -> dict[str, ShardEntry]:
         """The shards of what is held out; none where nothing is."""
-        return {} if isinstance(self.holdout, UnsetType) else self.holdout
+        return self.holdout or {}
 
     @property
     def holding(self) -> list[int]:

@@ -86,7 +86,7 @@ def close_takedown(
     """
     plan.manifest.use_rules()  # whose steps are in the funnel
     base, counted = plan.manifest, recount(out)
-    earlier = [] if isinstance(base.takedowns, UnsetType) else base.takedowns
+    earlier = base.takedowns or []
     of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)
     dropped = counted.taken_down - of_before - plan.pairs
     entry = Takedown(plan.day, plan.lists, plan.pairs, dropped, plan.forget)

@@ -79,7 +79,7 @@ BASE = {
         "command_line",
         "errors",
         "shown_texts",
-        "needless_flags",
+        "command",
         "peer_flags",
     },
     "train": {"settings", "ranges", "errors", "presets", "towers", "counts"},
@@ -239,7 +239,7 @@ WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/columns/earlier_records transforms/shards/judge_custom
+    transforms/shards/judge_custom
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi

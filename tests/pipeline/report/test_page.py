@@ -19,8 +19,9 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as PillowImage
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.options import Command, parse
+from alignset.pipeline.options import parse
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.report.page_data import LONGEST_TEXT
