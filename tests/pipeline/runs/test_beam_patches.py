@@ -6,6 +6,7 @@ Where Beam itself no longer does what a patch is for, a test here fails, and the
 import importlib
 import inspect
 import logging
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -28,6 +29,7 @@ from alignset.pipeline.runs.beam_patches import (
     beam_patches,
     quick_imports,
     words_of_command,
+    worker_environment,
 )
 from alignset.pipeline.runs.engine import Engine
 from tests.support.root import ROOT
@@ -149,3 +151,19 @@ def test_beam_still_does_what_the_patches_are_for(monkeypatch: pytest.MonkeyPatc
     assert max(looks.values()) > 20, "Beam keeps signatures: `remembered_signatures` can go"
     period = inspect.signature(StateSampler.__init__).parameters["sampling_period_ms"].default
     assert period > 10 * SAMPLING_MS, "Beam samples as often: `short_samples` can go"
+
+
+@pytest.mark.parametrize("before", [None, "/a:/b"])
+def test_workers_find_the_sources_and_what_flags_need(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.delenv("ALIGNSET_WORDS", raising=False)
+    if before:
+        monkeypatch.setenv("PYTHONPATH", before)
+    environment = dict(os.environ)
+    with suppress(OSError), worker_environment(["--input=s3://a/b"]):
+        assert os.environ["PYTHONPATH"] == (f"{ROOT}:{before}" if before else str(ROOT))
+        assert words_of_command() == ["s3://"]
+        raise OSError
+    assert dict(os.environ) == environment
