@@ -33,7 +33,7 @@ class StepError(Exception):
     """A step did not work; the message is all that the user needs."""
 
 
-class Progress:
+class StepLines:
     """A line when a step begins, with what it takes, and one when it ends, with its seconds."""
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
       StepError: at the first that does not work.
     """
     web, curated, training = output / "web", output / "set", output / "run"
-    progress = Progress()
+    progress = StepLines()
     check_disk(output)
     with progress.step(
         "Building a small web: photographs, scenes, and what goes wrong on the web",

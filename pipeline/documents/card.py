@@ -19,7 +19,7 @@ from alignset.pipeline.documents.wording import (
     sources,
     template,
 )
-from alignset.pipeline.runs.documents import Funnel, Manifest, Stage
+from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet
 from alignset.pipeline.shown_texts import as_code
 from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
@@ -69,7 +69,7 @@ def _sizes(earlier: Earlier) -> str:
     )
 
 
-def _stage(stage: Stage, manifest: Manifest, earlier: Earlier) -> dict[str, Any]:
+def _stage(stage: SourceSet, manifest: Manifest, earlier: Earlier) -> dict[str, Any]:
     """What the card tells of an earlier set: its sources, its funnel and its other rules."""
     before = earlier.get(stage.folder)
     rules = before.rules.items() if before else ()

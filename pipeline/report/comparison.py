@@ -24,7 +24,7 @@ from alignset.pipeline.report.charts import Overlay, draw_overlay
 from alignset.pipeline.report.page import render
 from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, is_blurred, shown
 from alignset.pipeline.report.tables import percent
-from alignset.pipeline.runs.documents import Funnel, Manifest, Stage, Step
+from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet, Step
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Example
 from alignset.transforms.rules.catalogue import OF_IMAGES, OPEN, measures
@@ -240,7 +240,7 @@ def _chain(funnel: Funnel) -> list[Sequence[Step]]:
     return chain[::-1]
 
 
-def _follows(steps: Sequence[Step], stage: Stage) -> bool:
+def _follows(steps: Sequence[Step], stage: SourceSet) -> bool:
     return bool(steps) and bool(stage.steps) and steps[0].seen == stage.pairs
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.reproduce import flags_on_set
 from alignset.pipeline.datasets.summary import flags
-from alignset.pipeline.report.tables import Row, percent
+from alignset.pipeline.report.tables import TableRow, percent
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.rules.catalogue import LIMITS, OF_COUNTS, OPEN, list_name
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
@@ -134,7 +134,7 @@ def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str
     return [(rule, sides[rule].get("kept", ""), sides[rule].get("dropped", "")) for rule in order]
 
 
-class Answer(NamedTuple):
+class FirstAnswer(NamedTuple):
     """What a reader asks first, with its answer; `key`: the list of examples of it, or ""."""
 
     title: str
@@ -143,8 +143,8 @@ class Answer(NamedTuple):
 
 
 def answers(
-    facts: Facts, failing: Sequence[Row], listed: Mapping[str, Sequence[object]]
-) -> list[Answer]:
+    facts: Facts, failing: Sequence[TableRow], listed: Mapping[str, Sequence[object]]
+) -> list[FirstAnswer]:
     """What a reader asks first, each with its answer.
 
     Args:
@@ -158,15 +158,15 @@ def answers(
         by = f" The rule's flag is {flag}." if flag else ""
         share = percent(count, facts.seen)
         said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
-        told.append(Answer("What cost most", f"{said}{by}", _examples_of(reason, listed)))
+        told.append(FirstAnswer("What cost most", f"{said}{by}", _examples_of(reason, listed)))
     for limit in LIMITS.values():
         if limit.looser and (said := _with_looser(facts, limit, limit.looser[1])):
-            told.append(Answer(limit.looser[0], said))
+            told.append(FirstAnswer(limit.looser[0], said))
     if failing:
         worst = failing[0]
         rate = f", {worst.share}" if worst.share else ""
         told.append(
-            Answer(
+            FirstAnswer(
                 "Where fetching failed most",
                 f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}.",
             )

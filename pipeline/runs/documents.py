@@ -93,7 +93,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SourceSet:
     """An earlier set that a set was made of.
 
     Attributes:
@@ -105,7 +105,7 @@ class Stage:
     folder: str
     pairs: int = 0
     steps: list[Step] = field(default_factory=list)
-    history: list[Stage] = field(default_factory=list)
+    history: list[SourceSet] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Funnel:
         the distinct pairs in the wanted language.
     """
 
-    history: list[Stage] | UnsetType = UNSET
+    history: list[SourceSet] | UnsetType = UNSET
     broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport

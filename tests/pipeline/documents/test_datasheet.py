@@ -30,7 +30,7 @@ def answers(sheet: str) -> dict[str, str]:
 
 
 def test_every_question_is_answered_or_marked(made):
-    sheet = answers(datasheet(*made))
+    sheet = answers(datasheet(*made, {}))
     assert [*sheet] == ASKED
     assert len(ASKED) == 50
     assert all(sheet.values())
@@ -39,13 +39,13 @@ def test_every_question_is_answered_or_marked(made):
     partly = len(ASKED) - len(marked) - len(told)
     assert "Who paid for its creation?" in marked
     assert "How many instances are there?" in told
-    text = datasheet(*made)
+    text = datasheet(*made, {})
     assert f"has answered {len(told) + partly} of {len(ASKED)} questions, {partly} of them" in text
 
 
 def test_answers_have_the_runs_numbers(made):
     manifest, funnel = made
-    sheet = answers(datasheet(*made))
+    sheet = answers(datasheet(*made, {}))
     assert sheet["How many instances are there?"] == f"{manifest.pairs} pairs."
     fetch = next(step for step in funnel.steps if step.step == "fetch")
     failed = fetch.dropped["fetch_failed"]
@@ -68,20 +68,20 @@ def test_what_differs_between_runs_is_told(made):
         retries=[Retry(1, 1, (3, 3), manifest.fetch)],
         evaluation_images={},
     )
-    sheet = answers(datasheet(other, funnel))
+    sheet = answers(datasheet(other, funnel, {}))
     assert sheet["How can they be reached?"] == "`me@x.example`"
     assert "from 2026-11-25 to 2026-11-26 (UTC)" in sheet["When was it collected?"]
     assert "resized to `border` of 256 px as jpg" in sheet["What does each instance consist of?"]
     assert "1 times images were fetched again" in sheet["Will it be updated?"]
     assert "No evaluation images" in sheet["Could its composition affect later uses?"]
-    assert TO_BE_FILLED in answers(datasheet(*made))["How can they be reached?"]
+    assert TO_BE_FILLED in answers(datasheet(*made, {}))["How can they be reached?"]
     texts = replace(manifest, job=manifest.job | {"text_only": True}, shards={})
-    sheet = answers(datasheet(texts, funnel))
+    sheet = answers(datasheet(texts, funnel, {}))
     assert sheet["Is the set self-contained?"].startswith("No: the images are links")
 
 
 def test_names_of_somebody_else_are_code(made):
     manifest, funnel = made
     file = replace(manifest.input[0], path="/h/<script>`\n## a.csv", format="csv")
-    sheet = datasheet(replace(manifest, input=[file]), funnel)
+    sheet = datasheet(replace(manifest, input=[file]), funnel, {})
     assert "``<script>`?## a.csv``" in sheet

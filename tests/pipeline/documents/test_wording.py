@@ -17,7 +17,7 @@ from alignset.pipeline.runs.documents import (
     Manifest,
     NamedList,
     OptOuts,
-    Stage,
+    SourceSet,
     Step,
 )
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
@@ -75,7 +75,7 @@ def made(golden: Golden) -> Made:
         overlap=UNSET,
         unsafe_model=UNSET,
     )
-    return now, replace(funnel, history=[Stage("history/00", 8, steps)]), {"history/00": before}
+    return now, replace(funnel, history=[SourceSet("history/00", 8, steps)]), {"history/00": before}
 
 
 def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):

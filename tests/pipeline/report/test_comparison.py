@@ -20,7 +20,7 @@ from alignset.pipeline.report.comparison import (
     steps_over_stages,
     write_comparison,
 )
-from alignset.pipeline.runs.documents import FetchReport, Funnel, Stage, Step
+from alignset.pipeline.runs.documents import FetchReport, Funnel, SourceSet, Step
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
@@ -143,7 +143,7 @@ A = [Step("words", 100, 90, {"few": 10}), Step("sizes", 90, 80, {"small": 4, "lo
 B = [Step("words", 80, 79, {"few": 1}), Step("sizes", 79, 60, {"small": 19})]
 
 
-def facts(steps: list[Step], *history: Stage) -> Facts:
+def facts(steps: list[Step], *history: SourceSet) -> Facts:
     funnel = Funnel(
         history=[*history] or UNSET,
         fetch=FetchReport(0, 0, {}, []),
@@ -155,7 +155,7 @@ def facts(steps: list[Step], *history: Stage) -> Facts:
 
 
 def test_a_chain_of_sets_is_one_funnel():
-    first, second = facts(A), facts(B, Stage("history/00", 80, A))
+    first, second = facts(A), facts(B, SourceSet("history/00", 80, A))
     assert steps_over_stages(first) == A
     assert steps_over_stages(second) == [
         Step("words", 100, 89, {"few": 11}),
@@ -167,17 +167,23 @@ def test_a_chain_of_sets_is_one_funnel():
     assert deltas["small"] == (4, 23)
     assert not has_other_input(second)
     third = [Step("words", 60, 50, {"few": 10})]
-    whole = facts(third, Stage("history/00", 60, B, [Stage("history/00/history/00", 80, A)]))
+    whole = facts(
+        third, SourceSet("history/00", 60, B, [SourceSet("history/00/history/00", 80, A)])
+    )
     assert steps_over_stages(whole)[-1].kept == 50
     assert steps_over_stages(whole)[0] == Step("words", 100, 79, {"few": 21})
 
 
 @pytest.mark.parametrize(
     "history",
-    [[Stage("history/00", 70, A)], [Stage("history/00")], [Stage("history/00", 80, A)] * 2],
+    [
+        [SourceSet("history/00", 70, A)],
+        [SourceSet("history/00")],
+        [SourceSet("history/00", 80, A)] * 2,
+    ],
     ids=["rejects were read too", "of another version", "two sets"],
 )
-def test_what_is_no_chain_has_its_own_funnel(history: list[Stage]):
+def test_what_is_no_chain_has_its_own_funnel(history: list[SourceSet]):
     second = facts(B, *history)
     assert steps_over_stages(second) == B
     assert has_other_input(second)
