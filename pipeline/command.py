@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import Rules
-from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.pairs.languages import ENGLISH
@@ -129,3 +129,16 @@ def needless_flag(named: Collection[str], command: Command) -> str | None:
             if flag in named:
                 return f"--{flag} has no effect, since {needless.because}: {needless.needed}"
     return None
+
+
+def resolved_rules(rules: Rules, overlap: OverlapSettings) -> Rules:
+    """The rules with the measure's own distance where none is given."""
+    if rules.min_evaluation_distance >= 0:
+        return rules
+    if overlap.overlap_measure == "embedding":
+        # Opens the model: one that cannot be used is refused here. --help needs no measure.
+        from alignset.transforms.decontamination.measures import measure_of
+
+        measure_of(overlap)
+    own = MIN_DISTANCES[overlap.overlap_measure]
+    return replace(rules, min_evaluation_distance=own)

@@ -15,12 +15,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from alignset.command_help import add_help
-from alignset.pipeline.command import Command, needless_flag
+from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
 from alignset.pipeline.peer_flags import instead_of
 from alignset.pipeline.rules import REPORTED, Rules, with_files
-from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import (
@@ -223,7 +223,7 @@ def make_command(given: GivenFlags) -> Command:
             _settings(ResizeSettings, flags),
             beam_options,
         )
-        command = replace(command, rules=_resolved(command.rules, command.overlap))
+        command = replace(command, rules=resolved_rules(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
     if needless := needless_flag(flags, command):
@@ -239,19 +239,6 @@ def _check_img2dataset() -> None:
             "--exact_resize needs img2dataset: pip install '.[img2dataset]' in a clone, or leave "
             "the flag out"
         )
-
-
-def _resolved(rules: Rules, overlap: OverlapSettings) -> Rules:
-    """The rules with the measure's own distance where none is given."""
-    if rules.min_evaluation_distance >= 0:
-        return rules
-    if overlap.overlap_measure == "embedding":
-        # Opens the model: one that cannot be used is refused here. --help needs no measure.
-        from alignset.transforms.decontamination.measures import measure_of
-
-        measure_of(overlap)
-    own = MIN_DISTANCES[overlap.overlap_measure]
-    return replace(rules, min_evaluation_distance=own)
 
 
 def _settings(kind: type[S], flags: dict[str, Any]) -> S:

@@ -21,9 +21,8 @@ from alignset.pipeline.datasets.funnel import (
 )
 from alignset.pipeline.datasets.history import carry_history, earlier_manifests
 from alignset.pipeline.datasets.sizes_and_days import fetch_days, look_into
-from alignset.pipeline.documents.card import dataset_card
+from alignset.pipeline.documents.card import dataset_card, datasheet
 from alignset.pipeline.documents.croissant import croissant
-from alignset.pipeline.documents.datasheet import datasheet
 from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.report.page import write_report

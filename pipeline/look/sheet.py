@@ -32,9 +32,8 @@ Picture = Image.Image | str  # or why there is none
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 PILLOWS_OWN = ""  # Latin alone
-_NO_CHARACTER = "\U0010fffe"
-_MOST_ASKED = 4  # alphabets of a text that the system is asked for
-_CHECK_PX = 16
+_BEYOND_LATIN = 0x250  # characters from here on need another font
+_MOST_BLOCKS = 4  # alphabets of a text that the system is asked for
 
 # Copies of evaluation images, each beside the evaluation image.
 _GAP_PX = 4
@@ -197,40 +196,18 @@ def font(path: str, size_px: int) -> Font:
 
 
 def font_for(text: str, size_px: int) -> Font:
-    """The font that can draw most of a text. What it lacks is drawn as a box."""
-    missing = [c for c in text if not _draws(PILLOWS_OWN, c)]
-    blocks = dict.fromkeys(_block(c) for c in missing)
-    paths = dict.fromkeys(_system_font(block) for block in list(blocks)[:_MOST_ASKED])
-    best = max((PILLOWS_OWN, *paths), key=lambda path: sum(_draws(path, c) for c in set(text)))
-    return font(best, size_px)
-
-
-def _block(character: str) -> int:
-    return ord(character) >> 7 << 7
+    """A font for the letters of a text. What it lacks is drawn as a box."""
+    blocks = sorted({ord(c) >> 7 for c in text if ord(c) >= _BEYOND_LATIN and c.isalpha()})
+    return font(_system_font(tuple(blocks[:_MOST_BLOCKS])) if blocks else PILLOWS_OWN, size_px)
 
 
 @cache
-def _draws(path: str, character: str) -> bool:
-    if character.isspace():
-        return True
-    one, lacking = (_glyph(path, c) for c in (character, _NO_CHARACTER))
-    return one != lacking
-
-
-@cache
-def _glyph(path: str, character: str) -> bytes | None:
-    try:
-        mask = font(path, _CHECK_PX).getmask(character)
-    except (OSError, UnicodeError):  # Pillow's own, where it was built without FreeType
-        return None
-    return bytes([min(255, n) for n in mask.size]) + bytes(mask)
-
-
-@cache
-def _system_font(block: int) -> str:
-    """The path of a font for some 128 characters, by fontconfig or by a usual name."""
-    usual = next((c for c in map(chr, range(block, block + 128)) if c.isalpha()), chr(block))
-    command = ["fc-match", "--format=%{file}", f":charset={ord(usual):x}"]
+def _system_font(blocks: tuple[int, ...]) -> str:
+    """The path of a font for Latin and some blocks of 128 characters, by fontconfig or by a usual
+    name."""
+    first = (next(filter(str.isalpha, map(chr, range(128 * n, 128 * n + 128)))) for n in blocks)
+    charset = " ".join(f"{ord(letter):x}" for letter in ("a", *first))
+    command = ["fc-match", "--format=%{file}", f":charset={charset}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
         best = done.stdout
@@ -238,7 +215,7 @@ def _system_font(block: int) -> str:
         best = ""
     for name in filter(None, (best, "DejaVuSans.ttf")):
         try:
-            font(name, _CHECK_PX)
+            font(name, SMALL_PX)
         except OSError:
             continue
         return name

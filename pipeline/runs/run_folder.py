@@ -171,8 +171,8 @@ class RunFolder:
         started, ended = self.work.description, f"{self.out}/manifest.json"
         finished = exists(ended)
         if finished or exists(started):
-            there = _builtins(_read_description(ended if finished else started))
-            here = _builtins(self.description)
+            there = msgspec.to_builtins(_read_description(ended if finished else started))
+            here = msgspec.to_builtins(self.description)
             for said in (there, here):
                 said["job"] = JOB_DEFAULTS | said["job"]  # an older version had fewer flags
                 said["rules"] = OLDER_RULES | said["rules"]
@@ -295,7 +295,3 @@ def _read_description(path: str) -> RunDescription:
         raise UsageError(
             f"{path} is no file of ours, or of another version of alignset; give another --output"
         ) from error
-
-
-def _builtins(description: RunDescription) -> dict[str, Any]:
-    return msgspec.to_builtins(description)

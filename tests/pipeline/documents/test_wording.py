@@ -6,9 +6,8 @@ import pytest
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.sizes_and_days import Contents
-from alignset.pipeline.documents.card import dataset_card
+from alignset.pipeline.documents.card import dataset_card, datasheet
 from alignset.pipeline.documents.croissant import croissant
-from alignset.pipeline.documents.datasheet import datasheet
 from alignset.pipeline.documents.wording import opt_outs, span, with_images
 from alignset.pipeline.runs.documents import (
     Days,
