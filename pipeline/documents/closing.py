@@ -71,7 +71,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     assert text is not None, "the text plane has ended"
     images = folder.work.find_images() or ImageSummary([], Counts(), {}, [], {})
     text_only = bool(folder.description.job["text_only"])
-    steps = _checked_steps(text, None if text_only else images.counts)
+    steps = checked_steps(text, None if text_only else images.counts)
     pages = folder.work.find_pages()
     manifest = _manifest(folder, text, images, steps[-1].kept)
     closing = Funnel(
@@ -93,7 +93,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     return close(folder, manifest, closing)
 
 
-def _checked_steps(text: TextSummary, images: Counts | None) -> list[Step]:
+def checked_steps(text: TextSummary, images: Counts | None) -> list[Step]:
     """The steps of the funnel, which add up.
 
     Args:

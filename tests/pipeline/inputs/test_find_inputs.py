@@ -4,12 +4,14 @@ import gzip
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
 from alignset.pipeline.inputs.splits import Split
@@ -24,7 +26,7 @@ def write(path: Path, columns: dict[str, list] = ROWS) -> Path:
     return path
 
 
-def job(source: object, **settings: str) -> Job:
+def job(source: object, **settings: Any) -> Job:
     return Job(input=str(source), output="o", **settings)
 
 
@@ -210,3 +212,11 @@ def test_an_input_within_the_output_is_told_as_such(tmp_path: Path):
     there = write(tmp_path / "set" / "a.parquet")
     with pytest.raises(UsageError, match=f"the input '{there}' lies within --output="):
         find_files(Job(input=str(there), output=f"{tmp_path}/set"))
+
+
+def test_what_a_set_holds_out_is_read_only_by_a_run_that_holds_out() -> None:
+    held = EarlierSet("set", text_only=False, holdout=0.1)
+    assert held.pair_folders(job("set")) == ["set/shards"]
+    assert held.pair_folders(job("set", holdout=0.2)) == ["set/shards", "set/holdout"]
+    with pytest.raises(UsageError, match=r"give --holdout=0\.1 too"):
+        held.rejected(job("set", also_rejected="too_small"))
