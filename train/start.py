@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from transformers import AlignModel, PreTrainedTokenizerFast
 
-from alignset.train.counts import counted
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_index import ShardIndex, load_indexes, read_index, save_indexes
+from alignset.train.errors import counted
 from alignset.train.model.dual_encoder import new_align
 from alignset.train.model.pretrained import load_pretrained
 from alignset.train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer

@@ -13,7 +13,7 @@ from alignset.pipeline.runs.documents import FetchReport, OptOuts, Settings, Ste
 from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS
 from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
-from alignset.transforms.shards.shard_documents import FailingHost
+from alignset.transforms.shards.shard_stats import FailingHost
 from alignset.transforms.workers.counts import Counts, add_counts
 
 

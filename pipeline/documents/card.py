@@ -26,8 +26,8 @@ from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest, Sour
 from alignset.pipeline.shown_texts import as_code
 from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.shards.shard_documents import NearDuplicates
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
+from alignset.transforms.shards.shard_stats import NearDuplicates
 
 
 def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:

@@ -15,7 +15,7 @@ from msgspec import UnsetType
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.runs.documents import Funnel, Manifest, Settings
 from alignset.pipeline.shown_texts import as_code, counted
-from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.given import OPTED_OUT
 

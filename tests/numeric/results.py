@@ -9,27 +9,21 @@ import torch
 from PIL import Image as PillowImage
 
 from alignset.train.loss import contrastive_loss
-from alignset.train.search.neighbours import Neighbours, Vectors, make_faiss_index
-from alignset.transforms.decontamination.copy_descriptor import describe
+from alignset.train.search.neighbours import Neighbours, make_faiss_index
+from alignset.transforms.decontamination.copy_check import correlated_cells
 from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 from alignset.transforms.decontamination.copy_planes import copy_planes
-from alignset.transforms.decontamination.copy_vectors import vectors_of
-from alignset.transforms.decontamination.embedding_model import (
-    PACKAGED,
-    describe_embedding_model,
-    embed_each,
-)
-from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.decontamination.copy_vectors import describe, vectors_of
+from alignset.transforms.decontamination.overlap_measure import Shown
 from alignset.transforms.decontamination.plane_alignment import Aligner, normalised_detail
-from alignset.transforms.decontamination.plane_correlation import agreement_of, correlated_cells
-from alignset.transforms.decontamination.plane_placement import place, placement_of
+from alignset.transforms.decontamination.plane_placement import agreement_of, place, placement_of
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.resize import Encoder, ResizeSettings
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.pairs.language import english_lean, language_score
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
-from alignset.transforms.safety.model_pixels import model_pixels
+from alignset.transforms.safety.unsafe_score import model_pixels
 from tests.support.colour_search import ColourModel
 from tests.support.grey_pictures import grey_photograph
 from tests.support.picture_files import encoded
@@ -88,9 +82,6 @@ def of_images() -> Results:
         classifier = open_classifier(model)
         yield f"NSFW probabilities, {model is OPEN_NSFW}", classifier.whole.probabilities(shown)
         yield f"NSFW scores, {model is OPEN_NSFW}", np.array(classifier.scores(shown))
-    embedder = describe_embedding_model(PACKAGED)
-    shown = [np.asarray(PillowImage.fromarray(s[:, :, :3]).resize((224, 224))) for s in shown]
-    yield "overlap embeddings", embed_each(shown, embedder)
 
 
 def of_copies(folder: Path) -> Results:
@@ -113,7 +104,7 @@ def of_copies(folder: Path) -> Results:
     yield "correlated cells", np.stack(cells)
     yield "copy descriptors", describe(planes)
     yield "copy vectors", vectors_of(planes)
-    looks = [Look(*file) for file in pictures(6)]
+    looks = [Shown(*file) for file in pictures(6)]
     features = measure.features(looks)
     yield "copy features", features
     measure.build([features], len(features), folder)
@@ -135,9 +126,9 @@ def of_search_and_texts() -> Results:
     yield "numpy sums", values.sum(axis=1)
     yield "numpy products", values[:200] @ values.T
     yield "numpy product of one", values @ values[0]
-    halves = Vectors([values.astype(np.float16)], 64)
-    for name, factory in (("exact", "SQfp16"), ("cells", "IVF16,SQ8")):
-        searched = Neighbours(halves, make_faiss_index(halves, factory), cell_share=0.25)
+    for name, factory in (("exact", "SQfp16"), ("cells", "IVF16,SQfp16")):
+        index = make_faiss_index([values.astype(np.float16)], 64, factory)
+        searched = Neighbours(index, cell_share=0.25)
         near = [searched.nearest(query, 20) for query in values[:20]]
         yield f"cosines of search, {name}", np.stack([scores for scores, _ in near])
         yield f"rows of search, {name}", np.stack([rows for _, rows in near])

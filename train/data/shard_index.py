@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignset.train.counts import counted
 from alignset.train.data.samples import Scan, shard_samples
 from alignset.train.data.shard_streams import ShardStream
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.errors import SettingsError, TrainingError, counted
 
 # Samples that are read at one go. A window of 10,000 is made of 157 or 20 such places. Of a store
 # or a web server each takes a request, of 25 MB where the images have 50 KB.

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 
 # By the name of the set: which of ImageNet's classes it has, as a file of timm's. Those of A and R
 # are the ones in the code that these sets were published with (hendrycks/natural-adv-examples and

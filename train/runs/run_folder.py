@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignset.train.data.find_shards import ShardSet
-from alignset.train.data.fingerprint import fingerprint
 from alignset.train.data.shard_sources import PIPE
+from alignset.train.data.shard_streams import fingerprint
 from alignset.train.errors import SettingsError
 from alignset.train.runs.flags import AnySettings
 
@@ -111,7 +111,7 @@ def has_ended(run: Path, steps: int) -> bool:
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
+def hold_run(run: Path) -> Iterator[None]:
     """Within, no other start trains this run. The system lets go of it when the process ends.
 
     Raises:

@@ -74,7 +74,7 @@ def _folded(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
     if not len(alike):
         return first_of
     shown, places = np.unique(alike, return_inverse=True)
-    vectors = index.vectors.take(rows[shown])  # float32[s, d]
+    vectors = index.neighbours.vectors_of(rows[shown])  # float32[s, d]
     # Of all at once: of 2,000 equal hashes the pairs' rows take 10 GB.
     cosines = vectors @ vectors.T
     later, earlier = places.reshape(alike.shape).T

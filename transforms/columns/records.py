@@ -68,11 +68,13 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
       rows: of how many rows these are a sample: of all that nothing is against but limits.
       hashes: uint64[n], big-endian, ascending: the n smallest hashes of their keys.
       bins: uint8[n] by the name of an axis.
+      weights: of each, where the n stand for all rows and not for a sample; of earlier records.
     """
 
     rows: int = 0
     hashes: bytes = b""
     bins: dict[str, bytes] = {}
+    weights: list[int] = []
 
     @property
     def size(self) -> int:
@@ -81,7 +83,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def is_all(self) -> bool:
         """Whether these are all rows."""
-        return self.rows == self.size
+        return bool(self.weights) or self.rows == self.size
 
 
 class Top(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.rules.catalogue import IMAGE_STEPS, REASONS, TEXT_STEPS
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, failures_by_host
-from alignset.transforms.shards.shard_documents import FailingHost
+from alignset.transforms.shards.shard_stats import FailingHost
 from alignset.transforms.workers.counts import Counts
 from tests.support.made_batches import run_in_beam
 from tests.support.rules import STEP_OF

@@ -28,7 +28,7 @@ from alignset.transforms.corpus.corpus_documents import (
     VocabularySummary,
 )
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates
 from alignset.transforms.storage.documents import read_document
 from tests.support.command import DOCUMENTS, funnel, manifest
 from tests.support.golden_run import Golden

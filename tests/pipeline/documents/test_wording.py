@@ -20,7 +20,7 @@ from alignset.pipeline.runs.documents import (
     Step,
 )
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.safety.model_files import OPEN_NSFW
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden

@@ -26,7 +26,7 @@ from alignset.pipeline.look.sheet import (
     lines,
     overlap_pictures,
 )
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from tests.support.picture_files import encoded
 
 TEXTS = [

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
+from alignset.train.data.tables import read_table
+from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.correlation import bootstrap_correlation
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
 from alignset.train.evaluate.retrieval import KS, Right, chance, ranks, recalls
 from alignset.train.evaluate.sets.captioned import find_captioned
-from alignset.train.evaluate.sets.tables import read_table
 from alignset.train.evaluate.task_result import TaskResult, percent, percents
 from alignset.train.evaluate.tasks.retrieval import EmbeddedCaptions, embed_captioned
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.classification import class_answers, class_scores
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
