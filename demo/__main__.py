@@ -27,6 +27,8 @@ from demo.web import build
 
 NEEDED_BYTES = 1 << 30  # the web, the set and the run take 300 MB; the rest is for temporary files
 STEPS = 7
+# Half of the preset's steps: R@1 is 65.5 and 63.5 %, where all of them give 76.0 and 72.5 %.
+TRAINING = ("--preset", "tiny", "--steps=200", "--learning_rate=3e-3", "--warmup_steps=20")
 
 
 class StepError(Exception):
@@ -197,9 +199,9 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         print("\n".join(funnel_lines(json.loads((curated / "funnel.json").read_text()))))
         tell_agreement(web, curated)
         draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
-    with progress.step("Training a tiny ALIGN on the shards", "2 minutes"):
+    with progress.step("Training a tiny ALIGN on the shards", "1 minute"):
         data = ("--shards", curated / "shards", "--validate", curated / "holdout")
-        run(command_line("-m", "alignset.train", *data, "--run", training, "--preset", "tiny"))
+        run(command_line("-m", "alignset.train", *data, "--run", training, *TRAINING))
     evaluate = (
         "-m",
         "alignset.train.evaluate",
