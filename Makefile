@@ -35,7 +35,7 @@ test-slow: .venv/ready .flink/ready
 test-faults: .venv/ready
 	@$(BIN)/python -m tests.seeded_faults
 
-# What changes bits, by `python -m tests.numeric`: torch has oneDNN, its own loops and MKL, numpy has
+# What changes bits (docs/reproducibility.md): torch has oneDNN, its own loops and MKL, numpy has
 # OpenBLAS and its own loops. numba keeps the kernels of each CPU apart.
 OLD_CPU = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE \
 	OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES=X86_V3 \

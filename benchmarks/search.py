@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.search.find_results import find_results
 from alignset.train.search.index_files import (
     FORMAT,
@@ -28,7 +29,6 @@ from alignset.train.search.index_files import (
     column_vectors,
     index_rows,
     part_path,
-    publish,
     row_schema,
     vector_column,
     write_index,
@@ -101,7 +101,7 @@ def build(folder: Path, rows: int) -> None:
     for name, first in zip(names, firsts, strict=True):
         if not part_path(folder, name).exists():
             rows_of_part = part_rows(np.arange(first, min(rows, first + PART_ROWS)))
-            publish(part_path(folder, name), partial(write_table, rows_of_part))
+            write_whole(part_path(folder, name), partial(write_table, rows_of_part))
     if (folder / "index.json").exists():
         return
     factory = factory_for(rows)

@@ -235,7 +235,7 @@ def test_tests_are_in_tests_alone() -> None:
 
 # Modules that are tested through those that use them.
 WITHOUT_A_TEST = """
-    transforms/columns/opt_outs transforms/wishes/embedded
+    transforms/columns/opt_outs
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
@@ -249,7 +249,7 @@ WITHOUT_A_TEST = """
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
     transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets
-    transforms/images/onnx_networks
+    transforms/decontamination/overlap_settings transforms/images/onnx_networks
     transforms/images/resize_settings transforms/pages/page_counts transforms/pages/page_files
     transforms/workers/counts transforms/workers/threaded_dofn
 """

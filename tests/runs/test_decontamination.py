@@ -181,6 +181,7 @@ def test_other_measures(source: Path, tmp_path: Path, name: str) -> None:
     assert found["astronaut"]["evaluation_image"] == "astronaut.png"
     assert found["astronaut"]["evaluation_measure"] == name
     assert manifest(out)["overlap"]["measure"] == name
+    assert ("SHA-256 begins with" in (out / "README.md").read_text()) == (name == "embedding")
     assert manifest(out)["rules"]["min_evaluation_distance"] == (6 if name == "phash" else 0.001)
 
 

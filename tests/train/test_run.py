@@ -17,7 +17,7 @@ from alignset.train.runs.run_folder import hold_run, open_run
 from tests.support.forks import start
 from tests.support.killed_runs import end
 from tests.support.killed_runs import start as fork_run
-from tests.support.train_shards import COLOURS, colour_files, colour_shards, write_tar
+from tests.support.train_shards import colour_shards
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=12", "--warmup_steps=2"),
@@ -200,29 +200,6 @@ def test_wrong_flags_exit_2_with_one_line(shards, tmp_path, capsys):
         assert not run.exists()
     assert main(["--run", str(run)]) == 2
     assert "--shards" in capsys.readouterr().err
-
-
-def test_evaluate_prints_one_object(finished: Path, shards: Path, capfd):
-    model = str(finished / "model")
-    assert evaluate(["retrieval", "--model", model, "--data", str(shards)]) == 0
-    result = json.loads(capfd.readouterr().out)
-    assert set(result) >= {"n", "image_to_text", "text_to_image", "chance"}
-    assert result["n"] == 24
-    assert set(result["text_to_image"]) == {"R@1", "R@5", "R@10"}
-    by_chance = pytest.approx(100 / len(COLOURS))  # 24 pairs, 8 texts
-    assert [result["chance"][way]["R@1"] for way in result["chance"]] == [by_chance, by_chance]
-
-
-def test_each_line_may_be_a_caption(finished: Path, tmp_path: Path, capfd):
-    files = colour_files(0, 4)
-    files["0000000000000000.txt"] = b"a red picture\n\n  nothing but red\n"
-    data = str(write_tar(tmp_path / "captions.tar", files))
-    ways = {"true": 5, "false": None}
-    for lines, captions in ways.items():
-        flags = ["--model", str(finished / "model"), "--data", data, "--caption_lines", lines]
-        assert evaluate(["retrieval", *flags]) == 0
-        result = json.loads(capfd.readouterr().out)
-        assert (result["n"], result.get("captions")) == (4, captions)
 
 
 def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):

@@ -64,8 +64,8 @@ def find_classes(where: str, labels: Sequence[str] | None) -> Classes:
     """
     classes = _named(where, labels)
     if len(classes.names) < 2:
-        told = counted(len(classes.names), "class", "classes")
-        raise SettingsError(f"{classes.of} has {told}; there must be two")
+        count = counted(len(classes.names), "class", "classes")
+        raise SettingsError(f"{classes.of} has {count}; there must be two")
     for label in labels or ():
         classes.number(label)
     return classes

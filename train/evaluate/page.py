@@ -11,6 +11,7 @@ import jinja2
 from PIL import Image
 
 from alignset.train.data.images import decode_image
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.task_result import TaskResult
 
@@ -53,9 +54,7 @@ def write_page(page: str, result: dict[str, Any], outcome: TaskResult) -> None:
     html = environment.from_string(template).render(
         result=result, numbers=numbers(result), sections=sections
     )
-    aside = Path(f"{page}.tmp")
-    aside.write_text(html, encoding="utf-8", errors="replace")
-    os.replace(aside, page)
+    write_whole(Path(page), html)
 
 
 def numbers(result: dict[str, Any]) -> list[tuple[str, str, str]]:

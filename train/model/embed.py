@@ -234,7 +234,7 @@ class OpenClipEmbedder:
             raise SettingsError(f"no open_clip model {name!r}: there is no file {weights}")
         try:
             torch.manual_seed(0)  # where there are no weights, at least the same
-            made: Any = open_clip.create_model_and_transforms(
+            loaded_model: Any = open_clip.create_model_and_transforms(
                 architecture, pretrained=weights or None
             )
             self._tokenize: Any = open_clip.get_tokenizer(architecture)
@@ -244,7 +244,7 @@ class OpenClipEmbedder:
                 f"no open_clip model {name!r} ({reason:.200}): open_clip.list_pretrained() has "
                 "their names and weights"
             ) from error
-        model, _, self._transform = made
+        model, _, self._transform = loaded_model
         self.digest = _model_digest(
             model.state_dict().items(),
             str(self._transform),

@@ -11,15 +11,14 @@ that was killed: the same command uses or deletes it.
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 
 FORMAT = 4
@@ -83,24 +82,9 @@ class IndexDocument:
         return folder / f"vectors-{self.generation}.faiss"
 
 
-def publish(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Has `write` fill a file beside `path`, which then gets its name, whole."""
-    aside = path.with_name(f"{path.name}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(aside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
 def write_index(folder: Path, document: IndexDocument) -> None:
     text = json.dumps(dataclasses.asdict(document), indent=1) + "\n"
-    publish(folder / DOCUMENT, lambda file: file.write(text.encode()))
+    write_whole(folder / DOCUMENT, text)
 
 
 def read_index(folder: Path) -> IndexDocument:

@@ -13,6 +13,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.blocklist import (
@@ -30,7 +31,6 @@ from alignset.train.search.index_files import (
     column_vectors,
     index_rows,
     part_path,
-    publish,
     read_index,
     read_part,
     write_index,
@@ -104,7 +104,7 @@ def add_sources(
             # One of a command that was killed is used as it is.
             if not part_path(folder, name).exists():
                 rows = SourceRows(source, model, blocklist, making, keys)
-                publish(part_path(folder, name), rows.write)
+                write_whole(part_path(folder, name), rows.write)
             keys.update(_keys_of(folder, name))
             names.append(name)
             stems.add(stem)
@@ -148,9 +148,11 @@ def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) 
         generation = old.generation + 1
         names, keys, matches = [], list[str](), set[str]()
         for part in old.parts:
-            name, blocked, lines = _without(folder, part, blocklist, generation, write=not dry_run)
+            name, removed_keys, lines = _without(
+                folder, part, blocklist, generation, write=not dry_run
+            )
             names.append(name)
-            keys += blocked
+            keys += removed_keys
             matches |= lines
         if not dry_run:  # with no key too: a killed command may have left such rows
             rows = old.rows - len(keys)
@@ -185,13 +187,13 @@ def _without(
     lines = [
         blocklist.lines_of(row) for row in rows.select(["key", "url", "host", *DIGESTS]).to_pylist()
     ]
-    blocked = np.array([bool(of_row) for of_row in lines], bool)
-    keys: list[str] = rows["key"].filter(pa.array(blocked)).to_pylist()
+    is_blocked = np.array([bool(of_row) for of_row in lines], bool)
+    keys: list[str] = rows["key"].filter(pa.array(is_blocked)).to_pylist()
     if keys and write:
-        remaining = rows.filter(pa.array(~blocked))
+        remaining = rows.filter(pa.array(~is_blocked))
         # A part of this command has no index that is open, and keeps its name.
         name = f"{name.partition('.')[0]}.{generation}"
-        publish(part_path(folder, name), partial(write_table, remaining))
+        write_whole(part_path(folder, name), partial(write_table, remaining))
     return name, keys, set().union(*lines)
 
 
@@ -217,9 +219,11 @@ def _finish(
         if document.kind == "cells":
             document = dataclasses.replace(document, recall=round(measured_recall(index), 4))
     write_index(folder, document)
-    named = {part_path(folder, name) for name in document.parts} | {document.vectors_path(folder)}
+    own_paths = {part_path(folder, name) for name in document.parts} | {
+        document.vectors_path(folder)
+    }
     for path in [*(folder / "parts").iterdir(), *folder.glob("vectors-*")]:
-        if path not in named:
+        if path not in own_paths:
             path.unlink()
     return document
 

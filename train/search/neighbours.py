@@ -11,8 +11,9 @@ from typing import Any
 import faiss as typed_faiss
 import numpy as np
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import TrainingError
-from alignset.train.search.index_files import IndexDocument, publish
+from alignset.train.search.index_files import IndexDocument
 
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 EXACT_ROWS = 50_000  # 7 CPU-ms of 640 dimensions
@@ -63,26 +64,26 @@ class Neighbours:
         return vectors
 
     def nearest(
-        self, query: np.ndarray, k: int, wanted: np.ndarray | None = None
+        self, query: np.ndarray, k: int, mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest rows, the nearest first; fewer where fewer may be found.
 
         Args:
           query: float32[d], unit length.
-          wanted: bool[n], the rows that may be found; None: all.
+          mask: bool[n], the rows that may be found; None: all.
 
         Returns:
           float32[m] of cosines and int64[m] of rows.
         """
         total = fitting = len(self)
         options: dict[str, Any] = {}
-        if wanted is not None:
-            fitting = int(np.count_nonzero(wanted))
-            options["sel"] = faiss.IDSelectorBitmap(np.packbits(wanted, bitorder="little"))
+        if mask is not None:
+            fitting = int(np.count_nonzero(mask))
+            options["sel"] = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
         k = min(k, fitting)
         if not k:
             return np.empty(0, np.float32), np.empty(0, np.int64)
-        # Fewer rows of each cell are wanted: more cells are searched.
+        # Fewer rows of each cell may be found: more cells are searched.
         probes = min(self._cells, math.ceil(self._cells * self._cell_share * total / fitting))
         for nprobe in (probes, self._cells):
             parameters = faiss.SearchParameters(**options)
@@ -105,7 +106,7 @@ def measured_recall(index: Any) -> float:
 
 
 def write_faiss_index(path: Path, index: Any) -> None:
-    publish(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
+    write_whole(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
 
 
 def read_faiss_index(path: Path, document: IndexDocument) -> Any:

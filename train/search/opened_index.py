@@ -41,7 +41,7 @@ class OpenedIndex:
         self.phashes: np.ndarray = self.rows["phash"].to_numpy()
         self._present = _not_among(self.rows["key"], taken_down_keys(self.document.sets))
         self.pictures = len(self.rows) if self._present is None else int(self._present.sum())
-        self.wanted = functools.lru_cache(_MASKS)(self._wanted)
+        self.row_mask = functools.lru_cache(_MASKS)(self._row_mask)
 
     def changed(self) -> bool:
         """Whether the folder holds another index now, or more was taken down from its datasets;
@@ -49,9 +49,9 @@ class OpenedIndex:
         marks = taken_down_marks(self.document.sets)
         return (file_mark(self.folder / DOCUMENT), marks) != self._mark
 
-    def _wanted(self, filters: Filters) -> np.ndarray | None:
+    def _row_mask(self, filters: Filters) -> np.ndarray | None:
         """bool[n] of the rows that may be shown and pass the filters; None: all."""
-        mask = filters.wanted(self.rows)
+        mask = filters.row_mask(self.rows)
         if mask is None or self._present is None:
             return self._present if mask is None else mask
         return mask & self._present

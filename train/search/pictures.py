@@ -118,12 +118,12 @@ def _folder_sources(folder: Path) -> Iterator[FolderSource]:
             f"{str(folder)!r} holds neither shards (.tar) nor pictures{but}: name a folder that "
             "does, such as OUT/shards"
         )
-    odd = [file for file in files if file != file.encode(errors="replace").decode()]
-    if odd:
+    bad_names = [file for file in files if file != file.encode(errors="replace").decode()]
+    if bad_names:
         raise SettingsError(
-            f"{str(folder)!r} has {counted(len(odd), 'picture')} by a name that is no UTF-8, the "
-            f"first {os.fsencode(odd[0])!r}: rename them, since an index tells pictures by "
-            "their names"
+            f"{str(folder)!r} has {counted(len(bad_names), 'picture')} by a name that is no UTF-8, "
+            f"the first {os.fsencode(bad_names[0])!r}: rename them, since an index tells pictures "
+            "by their names"
         )
     captions = _captions(folder, set(files))
     for first in range(0, len(files), _FOLDER_PART):

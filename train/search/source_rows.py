@@ -70,17 +70,19 @@ class SourceRows:
         schema = row_schema(self._model.width)
         batches = self._batches()
         with pa.ipc.new_file(file, schema) as writer:
-            while held := list(islice(batches, _BATCHES_HELD)):
-                writer.write_table(pa.concat_tables(held).combine_chunks())
+            while tables := list(islice(batches, _BATCHES_HELD)):
+                writer.write_table(pa.concat_tables(tables).combine_chunks())
 
     def _batches(self) -> Iterator[pa.Table]:
         schema = row_schema(self._model.width)
         pictures = self._source.pictures()
         with ThreadPoolExecutor(self._making.threads) as pool:
             while batch := list(islice(pictures, self._making.batch_size)):
-                allowed = list(self._allowed(batch))
-                decoded = pool.map(self._decode, [data for _, data in allowed])
-                rows, images = self._decoded(zip((row for row, _ in allowed), decoded, strict=True))
+                candidates = list(self._allowed(batch))
+                results = pool.map(self._decode, [data for _, data in candidates])
+                rows, images = self._decoded(
+                    zip((row for row, _ in candidates), results, strict=True)
+                )
                 if rows:
                     vectors = self._unit(self._model.embed_images(images))
                     fields = pa.Table.from_pylist(rows, schema.remove(len(schema) - 1))

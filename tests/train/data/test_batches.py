@@ -142,16 +142,6 @@ def test_hostile_samples_are_skipped_and_counted(tmp_path: Path):
     assert 4 <= counts["undecodable"] <= 8
 
 
-def test_texts_of_any_bytes_are_learned_from(tmp_path: Path):
-    files = colour_files(0, 4)
-    texts = [b"a" * (20 << 20), b"\xff\xfe\0 x", "\u202e\U0010ffff".encode() * 9000, b"\0\0"]
-    for name, text in zip([name for name in files if name.endswith("txt")], texts, strict=True):
-        files[name] = text
-    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
-    (batch,) = batches(sets, 1)
-    assert sorted(map(len, batch.texts)) == [2, 5, 4682, 1 << 14]
-
-
 def test_as_few_samples_are_read_ahead_as_their_bytes_allow(tmp_path: Path, monkeypatch):
     """All of a batch of large ones would be held until they are decoded."""
     files = colour_files(0, 40)

@@ -64,6 +64,7 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, capsy
     ):
         older, newest = saved(tmp_path / str(number), 3, 6)
         damage(newest)
+        capsys.readouterr()
         assert load_last_checkpoint(older.parent)["step"] == 3
         printed = capsys.readouterr().err
         assert f"passed over the damaged checkpoint {newest}: " in printed

@@ -116,9 +116,9 @@ def test_an_opened_index_gives_out_nothing_of_what_is_taken_down(
     with pytest.raises(SettingsError, match="the index has no picture"):
         index.vector_of(f"{3:016x}")
     for filters in (Filters(), Filters(caption="picture")):
-        wanted = index.wanted(filters)
-        assert wanted is not None
-        assert np.flatnonzero(~wanted).tolist() == [3]
+        row_mask = index.row_mask(filters)
+        assert row_mask is not None
+        assert np.flatnonzero(~row_mask).tolist() == [3]
     shown = [int(result["key"], 16) for result in sample_results(index, 24)]
     assert shown == [0, 1, 2, *range(4, 24)]
     take(finished, *range(24))

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.search import neighbours
 from alignset.train.search.blocklist import parse_blocklist
 from alignset.train.search.find_results import find_results, query_vector
-from alignset.train.search.index_files import part_path, publish, read_index
+from alignset.train.search.index_files import part_path, read_index
 from alignset.train.search.make_index import Removed, add_sources, remove_rows, write_table
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources
@@ -126,8 +127,11 @@ def test_a_damaged_index_says_so(tmp_path: Path) -> None:
         (lambda: path.write_bytes(whole[:-50]), "cannot be read"),
         (lambda: path.write_bytes(b""), "cannot be read"),
         (path.unlink, "cannot be read"),
-        (lambda: publish(path, lambda file: write_table(rows[1:], file)), "hold 11 rows"),
-        (lambda: publish(path, lambda file: write_table(rows.drop(["md5"]), file)), "other col"),
+        (lambda: write_whole(path, lambda file: write_table(rows[1:], file)), "hold 11 rows"),
+        (
+            lambda: write_whole(path, lambda file: write_table(rows.drop(["md5"]), file)),
+            "other col",
+        ),
     ):
         damage()
         with pytest.raises(TrainingError, match=text):

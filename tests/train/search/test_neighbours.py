@@ -61,14 +61,14 @@ def test_the_nearest_rows_are_numpys(
     every = Neighbours(make_faiss_index([rows[:1500], rows[1500:]], WIDTH, factory), share)
     assert np.array_equal(every.vectors_of(np.array([3999, 0])), rows[[3999, 0]].astype(np.float32))
     scores = queries @ rows.astype(np.float32).T
-    wanted = np.arange(4000) % 7 == 3
+    row_mask = np.arange(4000) % 7 == 3
     for query, line in zip(queries, scores, strict=True):
         near = every.nearest(query, 10)
         # Neighbours are 6e-6 apart with this seed, more than the rounding of 32 terms.
         assert np.array_equal(near[1], np.argsort(-line, kind="stable")[:10])
         assert close(near[0], line[near[1]], terms=WIDTH)
-        filtered = every.nearest(query, 10, wanted)[1]
-        assert set(filtered) == set(np.argsort(-np.where(wanted, line, -2))[:10])
+        filtered = every.nearest(query, 10, row_mask)[1]
+        assert set(filtered) == set(np.argsort(-np.where(row_mask, line, -2))[:10])
     assert len(every.nearest(queries[0], 5000)[1]) == 4000
     assert len(every.nearest(queries[0], 10, np.zeros(4000, bool))[1]) == 0
 
@@ -87,10 +87,10 @@ def test_few_cells_find_what_all_find(
     found = stored.nearest(queries[0], 100)[1]
     assert len(set(found.tolist())) == 100
     # Those that pass may lie far from what is looked for, all of them.
-    wanted = np.isin(np.arange(4000), np.argsort(rows.astype(np.float32) @ queries[0])[:400])
-    found = stored.nearest(queries[0], 100, wanted)[1]
+    row_mask = np.isin(np.arange(4000), np.argsort(rows.astype(np.float32) @ queries[0])[:400])
+    found = stored.nearest(queries[0], 100, row_mask)[1]
     assert len(found) == 100
-    assert wanted[found].all()
+    assert row_mask[found].all()
     other = IndexDocument(FORMAT, 1, "m", "d", WIDTH, [], 7, CELLS, 1.0, [])
     with pytest.raises(TrainingError, match="does not hold the 7 rows"):
         read_faiss_index(path, other)
@@ -120,7 +120,7 @@ class MadeIndex:
             | {"unsafe_score": pa.nulls(n, pa.float32())}
         )
 
-    def wanted(self, filters: Filters) -> None:
+    def row_mask(self, filters: Filters) -> None:
         return None
 
 

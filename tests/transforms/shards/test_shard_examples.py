@@ -112,7 +112,7 @@ def test_what_is_kept_out_of_sets_or_cannot_be_decoded_has_no_picture(
 
 def test_texts_and_urls_are_cut(tmp_path: Path):
     body = encoded(photograph(1, 60, 60), "JPEG")
-    record, _ = write(made(tmp_path, bodies=[body], text="w " * 500_000), tmp_path)
+    record, _ = write(made(tmp_path, bodies=[body], text="w " * 20_000), tmp_path)
     (example,) = record.examples
-    assert (len(example.url), len(example.caption), example.values["words"]) == (500, 300, 500_001)
+    assert (len(example.url), len(example.caption), example.values["words"]) == (500, 300, 20_001)
     assert len((tmp_path / "record.json").read_bytes()) < 4_000

@@ -93,14 +93,14 @@ def sections(chosen: np.ndarray, test: EmbeddedLabels, classes: Classes) -> list
         lines += [f"taken for {classes.names[answer]}"] if answer != right else []
         return Card(int(test.images.places[row]), (*lines, test.names[row]), answer == right)
 
-    shown = []
+    result_sections = []
     for title, rows in (
         ("Classified wrong", np.flatnonzero(chosen != test.labels)),
         ("Classified right", np.flatnonzero(chosen == test.labels)),
     ):
         spread = rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)]
-        shown.append(Section(title, [card(row) for row in spread.tolist()]))
-    return shown
+        result_sections.append(Section(title, [card(row) for row in spread.tolist()]))
+    return result_sections
 
 
 def neighbours(queries: Features, labelled: Features, k: int) -> tuple[Ints, Cosines]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.page import check_page, write_page
@@ -91,16 +92,16 @@ def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
                 f"{path}: {reprlib.repr(key):.80} must be a text and have one value: write the "
                 "flags of a task as its command has them"
             )
-    given = dict(entry)
-    name, task = str(given.pop("name")), str(given.pop("task"))
-    published = str(given.pop("published", name))
+    fields = dict(entry)
+    name, task = str(fields.pop("name")), str(fields.pop("task"))
+    published = str(fields.pop("published", name))
     if task not in TASKS or task == "suite":
         raise SettingsError(f"{path}: {name} has the task {task!r}; there are {', '.join(TASKS)}")
     if "/" in name or name in ("", ".", ".."):
         raise SettingsError(f"{path}: {name!r} can't be the name of a file: give it another name")
-    if clash := sorted(given.keys() & shared.keys()):
+    if clash := sorted(fields.keys() & shared.keys()):
         raise SettingsError(f"{path}: {name}: {clash[0]} is a flag of the suite: give it there")
-    words = [f"--{key}={_word(value)}" for key, value in (given | shared).items()]
+    words = [f"--{key}={_word(value)}" for key, value in (fields | shared).items()]
     try:
         flags = suite_flags(task, words)
         check_flags(flags)
@@ -138,7 +139,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
             failed[entry.name] = told = _why(error)
             print(f"{entry.name}: {told}", file=sys.stderr)
     table = markdown(suite, results, failed)
-    _write(folder / "table.md", table)
+    write_whole(folder / "table.md", table)
     print(table, end="", file=sys.stderr)
     if failed:
         raise TrainingError(
@@ -168,14 +169,8 @@ def _result(entry: Entry, folder: Path, embedding: Embedding) -> dict[str, Any]:
     result = whole_result(entry.task, embedding, entry.flags, outcome)
     if page:
         write_page(page, result, outcome)
-    _write(path, as_json({"digest": digest, "result": result}, indent=1) + "\n")
+    write_whole(path, as_json({"digest": digest, "result": result}, indent=1) + "\n")
     return result
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 # Results that were published, in percent. Sources: Jia et al., 2021, tables 1, 4 and section 5

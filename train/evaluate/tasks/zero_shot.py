@@ -110,12 +110,12 @@ def sections(answers: ClassAnswers, classes: Classes, embedded: EmbeddedLabels) 
         lines += [embedded.names[row]]
         return Card(int(embedded.images.places[row]), tuple(lines), chosen == right)
 
-    shown = [
+    result_sections = [
         Section("Surest", [card(row) for row in order[:_SHOWN].tolist()]),
         Section("Furthest off", [card(row) for row in order[::-1][:_SHOWN].tolist()]),
     ]
     for right, chosen, count in confused(answers, 3):
         rows = np.flatnonzero((answers.labels == right) & (answers.chosen == chosen))
         title = f"{classes.names[right]}, taken for {classes.names[chosen]} ({count})"
-        shown.append(Section(title, [card(row) for row in rows[: _SHOWN // 2].tolist()]))
-    return shown
+        result_sections.append(Section(title, [card(row) for row in rows[: _SHOWN // 2].tolist()]))
+    return result_sections
