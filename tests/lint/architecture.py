@@ -79,7 +79,7 @@ BASE = {
         "command_line",
         "errors",
         "shown_texts",
-        "needless_flags",
+        "command",
         "peer_flags",
     },
     "train": {"settings", "errors", "presets", "towers"},

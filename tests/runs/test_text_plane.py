@@ -261,7 +261,6 @@ def curate(folder: Path, rows: Rows, numbers: Numbers, way: Way) -> list[Found]:
     ("seed", "numbers"),
     [
         (1, Numbers("", 2, 5, 6, 30, 60)),
-        (2, Numbers("", 1, 5, 10, 25, 100_000_000)),
         (3, Numbers("en", 1, 8, 6, 10, 60)),
     ],
 )
