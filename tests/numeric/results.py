@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image as PillowImage
 
@@ -26,7 +27,7 @@ from alignset.transforms.decontamination.plane_placement import place, placement
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.resize import Encoder, ResizeSettings
 from alignset.transforms.images.thumbnail import thumbnail
-from alignset.transforms.pairs.language import english_lean, language_score
+from alignset.transforms.pairs.language import language_scores
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
 from alignset.transforms.safety.model_pixels import model_pixels
@@ -143,8 +144,7 @@ def of_search_and_texts() -> Results:
         yield f"rows of search, {name}", np.stack([rows for _, rows in near])
     yield "torch products", (torch.from_numpy(values[:200]) @ torch.from_numpy(values).T).numpy()
     texts = ["the brown dog in a garden", "der braune Hund im Garten", "un chien", "dog", "hotel"]
-    yield "language scores", np.array([language_score(text, "en")[0] for text in texts])
-    yield "English lean", np.array([english_lean(text) for text in texts])
+    yield "language scores", language_scores(pa.array(texts), "en").scores
 
 
 def main(path: Path) -> None:
