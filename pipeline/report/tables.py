@@ -19,7 +19,7 @@ from alignset.transforms.rules.catalogue import list_name, plane_of
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates
 
 MOST_ROWS = 15
 NO_BAR = Markup("")

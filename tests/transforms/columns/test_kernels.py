@@ -34,13 +34,18 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_change_in_any_room_leads_to_other_kernels(copied: Path):
+def test_a_change_of_a_kernel_or_of_what_it_imports_leads_to_other_kernels(copied: Path):
+    def after_change(name: str) -> Path:
+        with (copied / "transforms" / name).open("a") as source:
+            source.write("# another line\n")
+        return told(copied)
+
     first = told(copied)
     assert first.parent == copied / "transforms" / "__pycache__"
-    assert told(copied) == first
-    with (copied / "transforms" / "images" / "examine.py").open("a") as source:
-        source.write("# another line\n")
-    assert told(copied) != first
+    assert after_change("images/examine.py") == first  # has no kernel, and no kernel needs it
+    of_kernel = after_change("pairs/text_kernels.py")
+    of_import = after_change("pairs/unicode_tables.py")
+    assert len({first, of_kernel, of_import}) == 3
     assert first.is_dir()  # an import takes nothing away
 
 
