@@ -2,14 +2,20 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from alignset.train.evaluate.bootstrap import RESAMPLES, SEED, Floats, Interval, central
 
 
+def ranks(values: Floats) -> npt.NDArray[np.float64]:
+    """float64[n]: 1 for the smallest; equal ones have their mean rank."""
+    _, kinds, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means: npt.NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2
+    return means[kinds]
+
+
 def spearman(a: Floats, b: Floats) -> float:
     """Of float[n] each, ties by their mean rank; nan where all of one are equal."""
-    x, y = (of - of.mean() for of in (rankdata(a), rankdata(b)))
+    x, y = (of - of.mean() for of in (ranks(a), ranks(b)))
     spread = np.sqrt((x * x).sum() * (y * y).sum())
     return float((x * y).sum() / spread) if spread else float("nan")
 

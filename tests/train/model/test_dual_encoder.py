@@ -58,14 +58,14 @@ def test_overfits_one_batch(model_there, tokenizer):
     inputs = small_inputs(tokenizer)
     optimizer = make_optimizer(model.train(), replace(SETTINGS, learning_rate=2e-3))
     first = None
-    for _ in range(40):
+    for _ in range(25):
         loss = contrastive_loss(*model(inputs), label_smoothing=0.0)
         first = first or loss.item()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert first > 1.5  # log 6 = 1.79 is not knowing anything
-    assert loss.item() < 0.05
+    assert loss.item() < 0.2
 
 
 def test_every_trained_parameter_gets_a_gradient(model_there, tokenizer):

@@ -1,4 +1,4 @@
-"""1 and 4 processes: the same loss, the same gradients, the same statistics."""
+"""1 and 2 processes: the same loss, the same gradients, the same statistics."""
 
 import os
 import select
@@ -38,13 +38,13 @@ pytestmark = pytest.mark.numeric
 TEXTS = [f"{a} {b}" for a in ("two stars", "a", "no", "one red") for b in ("x", "yz", "o", "")]
 # Each of the 16 pairs goes through both towers (5,900 terms) and back.
 TERMS = 2 * 5900 * len(TEXTS)
-COUNT = 4
+COUNT = 2
 STEP = replace(SETTINGS, batch_size=16, micro_batch_size=2, batch_norm_group_size=2)
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> tuple[dict, list[dict]]:
-    """What one process found, and what each of four."""
+    """What one process found, and what each of two."""
     folder = tmp_path_factory.mktemp("outcomes")
     process = start(f"{__name__}:training", folder)
     printed = process.communicate()[1]
@@ -53,7 +53,7 @@ def outcomes(tmp_path_factory) -> tuple[dict, list[dict]]:
 
 
 def training(arguments: list[str]) -> int:
-    """Writes the outcomes of four processes into a folder. They are forks, since new ones would
+    """Writes the outcomes of two processes into a folder. They are forks, since new ones would
     import torch for 4 s each, and not of the tests' process: what another test has begun of
     autograd's threads there does not outlive a fork."""
     rest = (free_port(), arguments[0])

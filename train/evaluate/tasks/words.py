@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 
 from alignset.train.data.tables import read_table
 from alignset.train.errors import SettingsError, counted
-from alignset.train.evaluate.correlation import spearman, spearman_interval
+from alignset.train.evaluate.correlation import ranks, spearman, spearman_interval
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 
@@ -90,7 +89,7 @@ def _sections(
     pairs: list[tuple[str, str]], scores: np.ndarray, cosines: np.ndarray
 ) -> list[Section]:
     """Pairs that the model holds for much nearer, and for much further, than people do."""
-    off = rankdata(cosines) - rankdata(scores)
+    off = ranks(cosines) - ranks(scores)
 
     def card(row: int) -> Card:
         words = " and ".join(pairs[row])
