@@ -212,7 +212,7 @@ def test_models_that_cannot_be_used_end_the_command_before_a_fetch(
     described = json.loads(whole.with_suffix(".json").read_text())
     for name, model, changed, said in (
         ("cut", mean_colour()[:-20], {}, "no whole ONNX model"),
-        ("wide", mean_colour(), {"size": 9}, "NHWC of 9 px"),
+        ("wide", mean_colour(), {"size": 9}, "Got: 9 Expected: 8"),
         ("bare", mean_colour(), None, "there is no"),
         ("wrong", mean_colour(), {"layout": "CHWN"}, "CHWN"),
     ):
