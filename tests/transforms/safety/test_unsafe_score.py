@@ -52,14 +52,6 @@ def test_what_is_no_number_is_no_score(model: UnsafeModel, monkeypatch: pytest.M
     assert unsafe_scores(looked_at(plain("red"), plain("blue")), model) == [None, 0.25]
 
 
-@pytest.mark.parametrize("name", good_files())
-def test_each_kind_of_file_has_a_score(name: str, model: UnsafeModel) -> None:
-    ((body, image),) = looked_at(good_files()[name])
-    picture = displayed_picture(open_picture(body, image.format)).convert("RGB")
-    share_of_red = np.asarray(picture)[:, :, 0].mean() / 255
-    assert unsafe_scores([(body, image)], model) == [pytest.approx(share_of_red, abs=0.02)]
-
-
 WANTED = OPEN_NSFW.wanted
 
 
