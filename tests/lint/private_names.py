@@ -17,7 +17,6 @@ OF_OTHERS = {
     "_repr_html_": "of IPython, and documented: what a notebook shows of a value",
     "_shutdown": "of threading: waits for threads, as multiprocessing does at a process's end",
     "_run_exitfuncs": "of atexit, which os._exit passes by",
-    "_current_frames": "of sys, and documented",
     "_dynamo": "of torch: how many graphs were compiled",
     "_subclasses": "of torch: tensors of a GPU that is not there, documented as FakeTensorMode",
     "_safe_read": "of Pillow: how much it reads of a file",
