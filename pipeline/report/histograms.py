@@ -8,10 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.datasets.set_records import Sum
 from alignset.pipeline.report.charts import Chart, short, size_of
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread

@@ -66,6 +66,12 @@ class RunDescription:
     blocklists: list[NamedList] | UnsetType = field(default=UNSET, kw_only=True)
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
 
+    @property
+    def extension(self) -> str:
+        """The ending of its images' names."""
+        is_original = self.resize["resize_mode"] == "original"
+        return "jpg" if is_original else str(self.resize["encode_format"])
+
     def use_rules(self) -> None:
         """Makes what its rules of users declare part of the catalogue of this process."""
         files = self.rule_files or []
@@ -87,7 +93,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SourceSet:
     """An earlier set that a set was made of.
 
     Attributes:
@@ -99,7 +105,7 @@ class Stage:
     folder: str
     pairs: int = 0
     steps: list[Step] = field(default_factory=list)
-    history: list[Stage] = field(default_factory=list)
+    history: list[SourceSet] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ class Funnel:
         the distinct pairs in the wanted language.
     """
 
-    history: list[Stage] | UnsetType = UNSET
+    history: list[SourceSet] | UnsetType = UNSET
     broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
@@ -242,7 +248,7 @@ class Manifest(RunDescription):
     @property
     def held_out(self) -> dict[str, ShardEntry]:
         """The shards of what is held out; none where nothing is."""
-        return {} if isinstance(self.holdout, UnsetType) else self.holdout
+        return self.holdout or {}
 
     @property
     def holding(self) -> list[int]:
