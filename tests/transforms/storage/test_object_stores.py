@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystems import FileSystems
+from botocore.exceptions import ClientError
 from google.cloud.storage import Blob
 
 from alignset.transforms.storage.files import (
@@ -235,6 +236,9 @@ def test_what_is_forbidden_is_not_tried_again(faulty: tuple[FaultyProxy, Store])
 def test_which_errors_may_pass():
     assert may_pass(ConnectionResetError("reset"))
     assert may_pass(TimeoutError())
+    for status, passes in ((500, True), (503, True), (429, True), (408, True), (403, False)):
+        refused = {"ResponseMetadata": {"HTTPStatusCode": status}}
+        assert may_pass(ClientError(refused, "GetObject")) == passes
     for error in (OSError(28, "No space left on device"), FileNotFoundError("a"), ValueError("a")):
         assert not may_pass(error)
 
