@@ -12,7 +12,7 @@ from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.pairs.languages import ENGLISH
-from alignset.transforms.rules.catalogue import OF_IMAGES, limits
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, limits
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
@@ -62,7 +62,11 @@ class Chosen(NamedTuple):
 
 def _needless(chosen: Chosen) -> Iterator[_Needless]:
     if chosen.job.text_only:
-        yield _Needless(of_images(), "--text_only fetches no image", "leave --text_only out")
+        yield _Needless(
+            of_images(chosen.rules.catalogue),
+            "--text_only fetches no image",
+            "leave --text_only out",
+        )
     yield from _needless_to_resize(chosen.resize.resize_mode)
     yield from _needless_to_compare(chosen)
     yield from _needless_to_score(chosen)
@@ -107,9 +111,9 @@ def _needless_to_score(chosen: Chosen) -> Iterator[_Needless]:
         yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
 
 
-def of_images() -> tuple[str, ...]:
+def of_images(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     """The flags that concern images alone."""
-    return (*_OF_IMAGES, *(limit.name for limit in limits(OF_IMAGES)))
+    return (*_OF_IMAGES, *(limit.name for limit in limits(catalogue.images)))
 
 
 def needless_flag(named: Collection[str], chosen: Chosen) -> str | None:

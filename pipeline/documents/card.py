@@ -30,7 +30,6 @@ from alignset.pipeline.documents.wording import (
     unfiltered,
 )
 from alignset.pipeline.runs.documents import Funnel, Manifest, Stage
-from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
 
@@ -78,7 +77,7 @@ def dataset_card(
         vocabularies=earlier_vocabularies(before),
         keeps={
             name: f"{limit.words} {manifest.rules[name]}"
-            for name, limit in LIMITS.items()
+            for name, limit in manifest.catalogue.limits.items()
             if name in manifest.rules
         },
         also_before={"vocabulary_size": _sizes(before)},

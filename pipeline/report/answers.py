@@ -13,7 +13,6 @@ from alignset.pipeline.datasets.shortfalls import flags
 from alignset.pipeline.report.sliders import is_left_out
 from alignset.pipeline.report.tables import Row, percent
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.rules.catalogue import LIMITS, list_name
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
 
 
@@ -37,12 +36,12 @@ def answers(
     dropped = facts.dropped
     if dropped:
         reason, count = next(iter(dropped.items()))
-        flag = flags().get(reason, "").partition(",")[0]
+        flag = flags(facts.catalogue).get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
         share = percent(count, facts.seen)
         said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
-        told.append(Answer("What cost most", f"{said}{by}", _examples_of(reason, listed)))
-    for limit in LIMITS.values():
+        told.append(Answer("What cost most", f"{said}{by}", _examples_of(facts, reason, listed)))
+    for limit in facts.catalogue.limits.values():
         if limit.looser and (said := _with_looser(facts, limit, limit.looser[1])):
             told.append(Answer(limit.looser[0], said))
     if failing:
@@ -57,8 +56,9 @@ def answers(
     return told
 
 
-def _examples_of(reason: str, listed: Mapping[str, Sequence[object]]) -> str:
+def _examples_of(facts: Facts, reason: str, listed: Mapping[str, Sequence[object]]) -> str:
     """The longest of the lists of a reason, which both planes may have."""
+    list_name = facts.catalogue.list_name
     names = [printable(list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
     having = [name for name in names if listed.get(name)]
     return max(having, key=lambda name: len(listed[name]), default="")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.report.comparison import write_comparison
-from alignset.transforms.rules.catalogue import REASONS
+from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -234,7 +234,7 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
 def test_the_reasons_that_another_run_may_undo():
     from alignset.pipeline.job import ruled
 
-    assert set(REASONS) - set(ruled()) == {
+    assert set(PRODUCT.reasons) - set(ruled()) == {
         "broken_input",
         "broken_page",
         "malformed_pair",

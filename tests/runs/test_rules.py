@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.report.comparison import rule_differences, write_comparison
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.takedown.__main__ import main as take_down
@@ -233,3 +235,40 @@ def test_a_takedown_keeps_the_columns(rules: Made, tmp_path: Path) -> None:
     dropped = {row["reason"]: row for row in rows_of(out, "rejected")}
     assert dropped["taken_down"]["key"] == before[0]["key"]
     assert dropped["too_grey"]["mean_saturation"] < 0.05
+
+
+def test_what_is_fetched_again_is_judged_by_them(rules: Made, tmp_path: Path) -> None:
+    body = rules.web.files.pop("/rules/3")  # the grey one
+    lost = rules.web.files.pop("/rules/1")
+    rules.run(tmp_path / "set")
+    rules.web.files |= {"/rules/3": body, "/rules/1": lost}
+    rules.run(tmp_path / "set", "--retry_failed=all")
+    whole = rules.folder / "set"
+    for kind in ("shards", "rejected"):
+        both = [
+            sorted(rows_of(out, kind), key=itemgetter("key")) for out in (tmp_path / "set", whole)
+        ]
+        assert both[0] == both[1]
+    assert funnel(tmp_path / "set")["steps"] == funnel(whole)["steps"]
+    assert manifest(tmp_path / "set")["retries"][0]["kept"] == 1
+
+
+def test_a_comparison_knows_the_rules_of_either_set(rules: Made, tmp_path: Path) -> None:
+    """Both measure something else as `share`; reports of both, one after the other, too."""
+    (tmp_path / "other.py").write_text(
+        DIGITS.replace("digit", "vowel").replace("isvowel", "isalpha")
+    )
+    flags = (*FLAGS, f"--rules={tmp_path}/other.py", "--max_vowel_share=0.5")
+    succeed(rules.folder / "pairs.parquet", tmp_path / "set", *flags)
+    first, second = (find_facts(str(out)) for out in (rules.folder / "set", tmp_path / "set"))
+    assert {"digits", "saturation", "similarity"} <= {chart.axis for chart in charts_of(first)}
+    assert "vowels" in {chart.axis for chart in charts_of(second)}
+    assert "digits" not in {chart.axis for chart in charts_of(second)}
+    path = write_comparison(str(first.out), str(second.out), str(tmp_path / "compare.html"))
+    page = Path(path).read_text()
+    for reason in ("too_many_digits", "too_many_vowels"):
+        assert reason in page
+    assert "max_vowel_share" in page
+    assert [name for name, *_ in rule_differences(first, second)] == [
+        *("max_digit_share", "max_vowel_share", "min_mean_saturation", "min_similarity")
+    ]

@@ -29,8 +29,7 @@ from alignset.transforms.columns.records import (
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.corpus.text_record import Judged, TextRecorder
 from alignset.transforms.rules import trials
-from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, limits
-from alignset.transforms.rules.custom import CustomLimit
+from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.verdicts import axes_of, known_of
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -74,12 +73,12 @@ def made_judged(size: int, seed: int = 0) -> Judged:
             language_score=scores,
             own_language_score=0.5,
             **{
-                limit.column: np.full(size, float(limit.default))
-                for limit in limits(OF_TEXTS)
-                if isinstance(limit, CustomLimit)
+                limit.measure.column: np.full(size, float(limit.default))
+                for limit in limits(PRODUCT.texts)
+                if limit.measure.compute
             },
         ),
-        {entry.reason: np.array(TEXT_REASONS)[why] == entry.reason for entry in OF_TEXTS},
+        {entry.reason: np.array(TEXT_REASONS)[why] == entry.reason for entry in PRODUCT.texts},
     )
 
 
@@ -101,20 +100,20 @@ def made_record(
     if compared:
         distance[::5] = 2 * random.random(len(distance[::5]))
     rows = Rows(shorter=shorter, longer=longer, unsafe_score=unsafe, evaluation_distance=distance)
-    for limit in limits(OF_IMAGES):
-        if isinstance(limit, CustomLimit):
-            rows[limit.column] = random.uniform(
+    for limit in limits(PRODUCT.images):
+        if limit.measure.compute:
+            rows[limit.measure.column] = random.uniform(
                 limit.measure.edges[0], limit.measure.edges[-1], pairs
             )
-    for limit in reversed(limits(OF_IMAGES)):
+    for limit in reversed(limits(PRODUCT.images)):
         reasons[limit.dropped(rows, RULES.numbers)] = limit.reason
     reasons[failed] = "fetch_failed"
     unsafe[np.isin(reasons, ("too_small", "too_elongated"))] = np.nan
     distance[~np.isin(reasons, (KEPT, "evaluation_overlap"))] = np.nan
-    axes = axes_of(OF_IMAGES, RULES.numbers)
+    axes = axes_of(PRODUCT.images, RULES.numbers)
     outcomes = reasons.tolist()
     names, codes = np.unique(outcomes, return_inverse=True)
-    own = limits(OF_IMAGES)
+    own = limits(PRODUCT.images)
     judged = trials.Judged(
         names.tolist(),
         codes,
@@ -246,7 +245,7 @@ def put_largest_set(folder: Path, random: np.random.Generator) -> None:
     """
     put_made_set(folder, 2, random, pairs=2_000)
     body, thumbnail = made_thumbnail(random, 4_000), 4_000
-    axes = axes_of(OF_IMAGES, RULES.numbers)
+    axes = axes_of(PRODUCT.images, RULES.numbers)
     bins = {axis.name: random.integers(0, axis.bins, MOST_SAMPLED, np.uint8) for axis in axes}
     hashes = np.sort(random.integers(0, 1 << 64, MOST_SAMPLED, np.uint64)).astype(">u8")
     rows = {name: of_axis.tobytes() for name, of_axis in bins.items()}

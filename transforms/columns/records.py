@@ -163,26 +163,28 @@ def key_hashes(keys: UInt64s) -> UInt64s:
     return keys * _MIX
 
 
-def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, rows: Ints) -> Sample:
+def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, among: npt.NDArray[np.bool_]) -> Sample:
     """A sample of some rows.
 
     Args:
-      bins: by axis, int64[n]. hashes: uint64[n], of their keys. rows: int64[m].
+      bins: by axis, int64[n]. hashes: uint64[n], of their keys. among: bool[n].
     """
-    if not len(rows):
+    size = int(np.count_nonzero(among))
+    if not size:
         return Sample()
-    chosen = least_rows(hashes, _small(hashes, rows), MOST_SAMPLED)
+    chosen = least_rows(hashes, _small(hashes, among, size), MOST_SAMPLED)
     of_chosen = {name: of_axis[chosen].astype(np.uint8).tobytes() for name, of_axis in bins.items()}
-    return Sample(len(rows), hashes[chosen].astype(">u8").tobytes(), of_chosen)
+    return Sample(size, hashes[chosen].astype(">u8").tobytes(), of_chosen)
 
 
-def _small(hashes: UInt64s, rows: Ints) -> Ints:
+def _small(hashes: UInt64s, among: npt.NDArray[np.bool_], size: int) -> Ints:
     """Rows among which those with the smallest hashes are: hashes are uniform."""
-    if len(rows) < 8 * MOST_SAMPLED:
-        return rows
-    bound = np.uint64(((1 << 64) - 1) // len(rows) * 2 * MOST_SAMPLED)
-    small = rows[hashes[rows] <= bound]
-    return small if len(small) >= MOST_SAMPLED else rows
+    if size >= 8 * MOST_SAMPLED:
+        bound = np.uint64(((1 << 64) - 1) // size * 2 * MOST_SAMPLED)
+        small = np.flatnonzero(among & (hashes <= bound))
+        if len(small) >= MOST_SAMPLED:
+            return small
+    return np.flatnonzero(among)
 
 
 def add_samples(samples: Iterable[Sample]) -> Sample:

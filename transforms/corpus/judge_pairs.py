@@ -29,10 +29,9 @@ from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch
 from alignset.transforms.corpus.remembered import Remembered, recalled_each
-from alignset.transforms.rules.custom import of_stage
+from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.given import BROKEN_INPUT
 from alignset.transforms.rules.rule import Stage
-from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
 from alignset.transforms.storage.broken_files import BrokenFile
 from alignset.transforms.storage.files import is_local, local_copy, write_atomically
@@ -108,8 +107,8 @@ class _Judge(ThreadedDoFn):
                     yield split_id, block
             return
         path = f"{self.out}/pairs/{split_id:05d}.parquet"
-        own = of_stage(self.rules.custom, Stage.TEXT)
-        names = [*dict.fromkeys(limit.column for limit in own)]
+        own = self.rules.computing(Stage.TEXT)
+        names = [*dict.fromkeys(limit.measure.column for limit in own)]
         schema = with_columns(PAIRS, names)
         with parquet_file(path, schema, self.scratch) as file:
             for rows in kept:

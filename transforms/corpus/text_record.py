@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,13 +28,18 @@ from alignset.transforms.columns.records import (
     top_of,
 )
 from alignset.transforms.rules import trials
-from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import Rows
-from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.trials import Trials, add_trials, trials_of
-from alignset.transforms.rules.verdicts import Floats, axes_of, known_of, values_by_axis
+from alignset.transforms.rules.verdicts import (
+    Floats,
+    axes_of,
+    known_of,
+    places_of_first,
+    values_by_axis,
+)
 
 EXAMPLES = 8  # of a kind
 MOST_TEXTS = 32
@@ -81,12 +87,12 @@ class TextRecorder:
 
     def measure(self, batch: Judged) -> TextPart:
         """What a batch adds; for all threads."""
-        names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
+        places = places_of_first(batch.faults)
         return TextPart(
-            self._measured(batch, names),
+            self._measured(batch, places),
             list(_outcomes(batch)),
             list(_frequent_texts(batch)),
-            _examples(batch, names, self._rules),
+            _examples(batch, places, self._rules),
         )
 
     def add(self, part: TextPart) -> None:
@@ -129,7 +135,7 @@ class TextRecorder:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _measured(self, batch: Judged, names: pa.DictionaryArray) -> Trials:
+    def _measured(self, batch: Judged, places: npt.NDArray[np.int8]) -> Trials:
         own = limits(self._rules.texts)
         reasons = {limit.reason for limit in own}
         others = np.zeros(len(batch.judged), np.bool_)
@@ -137,8 +143,8 @@ class TextRecorder:
             if reason not in reasons:
                 others |= fault
         judged = trials.Judged(
-            names.dictionary.to_pylist(),
-            names.indices.to_numpy().astype(np.int64),
+            [KEPT, *batch.faults],
+            places.astype(np.int64),
             key_hashes(batch.shown["key"].to_numpy()),
             batch.rows,
             {limit.name: batch.faults[limit.reason] for limit in own},
@@ -166,17 +172,16 @@ def _frequent_texts(batch: Judged) -> Iterator[tuple[str, int]]:
 
 
 def _examples(
-    batch: Judged, names: pa.DictionaryArray, rules: RunRules
+    batch: Judged, places: npt.NDArray[np.int8], rules: RunRules
 ) -> dict[str, list[tuple[float, Example]]]:
     """Of each outcome those with the smallest hashes, and those nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
-    places = names.indices.to_numpy()
     values = values_by_axis(rules.texts, batch.rows)
     lists: dict[str, list[tuple[float, Example]]] = {}
-    for place, outcome in enumerate(names.dictionary.to_pylist()):
-        if outcome == BLOCKED:
-            continue  # neither its URL nor its text is for the report
+    for place, outcome in enumerate([KEPT, *batch.faults]):
         rows = np.flatnonzero(places == place)
+        if outcome == BLOCKED or not len(rows):
+            continue  # neither the URL nor the text of a blocked pair is for the report
         chosen = least_rows(hashes, rows, EXAMPLES).tolist()
         lists[outcome] = [(0.0, _example(batch, row, values)) for row in chosen]
         for limit in limits(rules.texts):

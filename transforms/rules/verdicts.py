@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import Axis
-from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.rule import Limit, Numbers, OfCorpus, Reason, Rows, Stage
-from alignset.transforms.rules.run_rules import RunRules
 
 Floats = npt.NDArray[np.float64]
 
@@ -74,10 +73,15 @@ def values_of(limit: Limit, rows: Rows) -> Floats:
 
 def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
     """The name of the first mark that each row has, or null: string[n]."""
+    return pa.array([None, *marks], pa.string()).take(pa.array(places_of_first(marks)))
+
+
+def places_of_first(marks: Mapping[str, Bools]) -> npt.NDArray[np.int8]:
+    """int8[n]: 1 where the first mark of a row is the first of all, 0 where it has none."""
     first = np.zeros(len(next(iter(marks.values()))), np.int8)
     for place, mark in reversed(list(enumerate(marks.values(), 1))):
         first[mark] = place
-    return pa.array([None, *marks], pa.string()).take(pa.array(first))
+    return first
 
 
 def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows:

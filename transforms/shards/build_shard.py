@@ -26,7 +26,7 @@ from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules import given
-from alignset.transforms.rules.run_rules import RunRules, step_of
+from alignset.transforms.rules.catalogue import RunRules, step_of
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from alignset.transforms.shards.judge_custom import judge_custom
@@ -165,7 +165,7 @@ def _look_at(
     with ImageScores(settings.unsafe_model, spool, rules) as scores:
         measured = measure_images(bodies, spool, count, scores, search, wishes, settings.blocklists)
         unsafe_scores = scores.finish(measured.columns, lambda waiting: count(asked - waiting))
-    custom = scores.custom_columns(asked) if rules.custom else {}
+    custom = scores.custom_columns(asked) if rules.columns else {}
     judged = judge_images(measured, rules, search, spool, unsafe_scores, custom)
     judged.measures.update(wishes.columns())
     return measured, judged

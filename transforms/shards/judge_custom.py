@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.small_pixels import shown_in_groups
 from alignset.transforms.rules import given
-from alignset.transforms.rules.custom import CustomLimit, computed, of_stage
-from alignset.transforms.rules.rule import Rows, Stage
-from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.custom import computed
+from alignset.transforms.rules.rule import Limit, Rows, Stage
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.shards.measure_images import FAILED_RULE, Measured
 from alignset.transforms.shards.shard_files import Spool
@@ -30,17 +30,17 @@ def judge_custom(
     rules: RunRules,
 ) -> Verdicts:
     """The verdicts with those of rules of users on pairs, and with what they measured."""
-    if not rules.custom:
+    if not rules.columns:
         return verdicts
     rows = Rows()
     failed = np.array(verdicts.measures[FAILED_RULE].to_pylist(), object)
-    for limit in of_stage(rules.custom, Stage.TEXT):  # a text that was kept has passed them
-        rows[limit.column] = computed(limit, Rows(text=texts.to_pylist()), len(texts))[0]
-    own = [*of_stage(rules.custom, Stage.PAIR)]
+    for limit in rules.computing(Stage.TEXT):  # a text that was kept has passed them
+        rows[limit.measure.column] = computed(limit, Rows(text=texts.to_pylist()), len(texts))[0]
+    own = rules.computing(Stage.PAIR)
     alive = np.flatnonzero(verdicts.reasons.is_null().to_numpy(zero_copy_only=False))
     alive = alive[[failed[row] is None for row in alive.tolist()]]
     for limit in own:
-        rows[limit.column] = np.full(len(texts), np.nan)
+        rows[limit.measure.column] = np.full(len(texts), np.nan)
     if own:
         places = images.of_pairs[alive].tolist()
         files = ((spool.get(measured.places[i]), measured.columns["image"][i]) for i in places)
@@ -65,7 +65,7 @@ def judge_custom(
 
 
 def _ask(
-    own: list[CustomLimit],
+    own: list[Limit],
     part: list[int],
     pictures: Sequence[Pixels | None],
     texts: pa.StringArray,
@@ -79,7 +79,7 @@ def _ask(
     places = np.array([part[at] for at in seen], np.int64)
     for limit in own:
         values, broken = computed(limit, asked, len(seen))
-        rows[limit.column][places] = values
+        rows[limit.measure.column][places] = values
         failed[places[broken]] = limit.name
         unseen = [row for row, picture in zip(part, pictures, strict=True) if picture is None]
         failed[unseen] = limit.name

@@ -23,10 +23,9 @@ from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.resize import plain_form
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.rule import Rows, Stage
-from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.verdicts import faults, first_of, numbers_of, size_rows
 from alignset.transforms.shards.blocked_images import blocked_by
 from alignset.transforms.shards.evaluation_search import EvaluationSearch

@@ -14,10 +14,10 @@ import pyarrow as pa
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.small_pixels import MOST_SHOWN, shown_in_groups
-from alignset.transforms.rules.custom import computed, of_stage
+from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.given import UNDECODABLE
 from alignset.transforms.rules.rule import Rows, Stage
-from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.verdicts import fit, size_rows
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
@@ -55,7 +55,7 @@ class ImageScores:
         self._rows: dict[str, list[int]] = {}  # by SHA-256
         self._batch: list[tuple[str, Any, tuple[int, int]]] = []
         self._scores: dict[str, float | None] = {}
-        self._own = [*of_stage(rules.custom, Stage.PIXELS)]
+        self._own = rules.computing(Stage.PIXELS)
         self._measured: dict[str, dict[str, float]] = {}  # by SHA-256, then by column
         self._failed: dict[str, str] = {}  # by SHA-256, which of the rules of users
         self._errors: list[BaseException] = []
@@ -154,7 +154,7 @@ class ImageScores:
         for limit in self._own:
             values, broken = computed(limit, asked, len(seen))
             for at, value, is_broken in zip(seen, values.tolist(), broken.tolist(), strict=True):
-                self._measured.setdefault(names[at], {})[limit.column] = value
+                self._measured.setdefault(names[at], {})[limit.measure.column] = value
                 if is_broken:
                     self._failed.setdefault(names[at], limit.name)
             for at in set(range(len(names))) - set(seen):
@@ -162,7 +162,7 @@ class ImageScores:
 
     def custom_columns(self, size: int) -> dict[str, pa.Array]:
         """What rules of users measured of the n images, by column; and which of them failed."""
-        names = dict.fromkeys(limit.column for limit in self._own)
+        names = dict.fromkeys(limit.measure.column for limit in self._own)
         columns: dict[str, list[Any]] = {name: [None] * size for name in (*names, FAILED_RULE)}
         for sha256, rows in self._rows.items():
             for row in rows:

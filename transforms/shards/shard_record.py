@@ -27,10 +27,9 @@ from alignset.transforms.columns.records import (
     top_of,
 )
 from alignset.transforms.pairs.texts import measure_texts
-from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.rule import Rows
-from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.trials import Judged, Trials, trials_of
 from alignset.transforms.rules.verdicts import axes_of
 from alignset.transforms.shards.measure_images import Measured, image_rows

@@ -8,7 +8,7 @@ from alignset.pipeline.datasets.funnel import funnel, whole_funnel
 from alignset.pipeline.datasets.shortfalls import flags, too_little
 from alignset.pipeline.runs.documents import BrokenInput, Funnel
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, REASONS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.workers.counts import Counts
 from tests.support.rules import STEP_OF
 
@@ -17,10 +17,10 @@ def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **field
     counts = Counts(seen, seen - sum(dropped.values()), dropped)
     texts, images = (
         {reason: n for reason, n in dropped.items() if STEP_OF[reason] in steps}
-        for steps in (TEXT_STEPS, IMAGE_STEPS)
+        for steps in (PRODUCT.text_steps, PRODUCT.image_steps)
     )
     of_both = Counts(seen, 0, texts), Counts(0, 0, images)
-    steps = funnel(counts, TEXT_STEPS) if text_only else whole_funnel(*of_both)
+    steps = funnel(counts, PRODUCT.text_steps) if text_only else whole_funnel(*of_both)
     failed = {"fetch_failed: dns": dropped.get("fetch_failed", 0)}
     return Funnel(
         fetch=failed_fetches(seen, failed, []),
@@ -79,4 +79,4 @@ def test_nothing_is_left_to_train_on():
 
 
 def test_each_flag_is_of_a_reason():
-    assert set(flags()) <= set(REASONS)
+    assert set(flags()) <= set(PRODUCT.reasons)

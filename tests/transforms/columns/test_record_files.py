@@ -27,7 +27,7 @@ KEY = "0123456789abcdef"
 def record() -> Record:
     example = Example(KEY, "http://a/", "text", ["kept"], width=3, picture=(0, 9))
     bins = {axis.name: np.array([bin_]) for axis, bin_ in zip(AXES, (1, 2, 0, 3), strict=True)}
-    sample = sample_of(bins, np.array([7], np.uint64), np.array([0]))
+    sample = sample_of(bins, np.array([7], np.uint64), np.array([True]))
     histograms = {"words": {"kept": {"3": 1}}, "side": {"kept": {"1": 1}}}
     alone = {"min_image_side": {"1": 1}}
     outcomes = {"kept": {"": 1}}
