@@ -25,9 +25,8 @@ from tests.support.small_web import small_web
 CONTRACT = (
     *("broken_input", "broken_page", "opted_out", "malformed_pair", "blocked", "duplicate_pair"),
     *("wrong_language", "too_few_words", "too_many_words", "text_on_too_many_images"),
-    *("image_with_too_many_texts", "rare_token"),
-    *("fetch_failed", "not_an_image", "undecodable", "too_small", "too_elongated"),
-    *("unsafe", "evaluation_overlap", "taken_down"),
+    *("image_with_too_many_texts", "rare_token", "fetch_failed", "not_an_image", "undecodable"),
+    *("too_small", "too_elongated", "unsafe", "evaluation_overlap", "taken_down"),
 )
 NUMBERS = run_rules().numbers
 EVERY = pytest.mark.parametrize("rule", PRODUCT.rules, ids=lambda rule: rule.name)
