@@ -23,7 +23,7 @@ from alignset.transforms.columns.records import (
     Axis,
     Example,
     Record,
-    Sample,
+    RowSample,
     Top,
     add_nested,
     add_samples,
@@ -101,9 +101,9 @@ class Sum:
         found, earlier = self._joint, trials_of_joint(self._joint, limits, rules)
         if self.whole.axes in ([], found.axes):
             whole = self.whole
-            own = Trials(whole.histograms, whole.alone, Sample())
+            own = Trials(whole.histograms, whole.alone, RowSample())
             total = add_trials([own, earlier])
-            sample = Sample() if whole.sample.rows else earlier.sample
+            sample = RowSample() if whole.sample.rows else earlier.sample
             self.whole = dataclasses.replace(
                 whole,
                 axes=found.axes,

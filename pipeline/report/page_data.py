@@ -23,7 +23,7 @@ from alignset.transforms.columns.records import (
     RECORDS,
     THUMBNAIL_PX,
     Example,
-    Sample,
+    RowSample,
     by_turns,
     host_of,
 )
@@ -219,7 +219,7 @@ def is_thumbnail(body: bytes) -> bool:
 def _plane(facts: Facts, plane: str) -> dict[str, Any]:
     """What other thresholds keep: by each alone, and by several at once of a sample."""
     whole = facts.records.of(plane).whole
-    sample = whole.sample if whole.sample.size <= MOST_ROWS else Sample()
+    sample = whole.sample if whole.sample.size <= MOST_ROWS else RowSample()
     weight = sample.rows / max(1, sample.size)
     return {
         "axes": {axis.name: axis.edges for axis in whole.axes},

@@ -11,10 +11,10 @@ from typing import Any
 
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.archives import records_of
-from alignset.transforms.pages.page_images import Found, FoundImage
+from alignset.transforms.pages.page_images import FoundImage
 from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.wat import images_of_members, images_of_wat
-from alignset.transforms.pages.wat_links import Images, look
+from alignset.transforms.pages.wat_links import look
 from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.page_archives import record
 
@@ -126,19 +126,10 @@ def _letter(letter: str, random: Random, odd: float) -> str:
     return json.dumps(letter, ensure_ascii=ascii)[1:-1]
 
 
-def flat(items: Iterable[FoundImage | Images | Broken]) -> Iterator[FoundImage | Broken]:
-    """One by one."""
-    for item in items:
-        if isinstance(item, Images):
-            yield from map(Found, *(column.to_pylist() for column in item))
-        else:
-            yield item
-
-
 def found_in(members: list[bytearray]) -> tuple[list[FoundImage | Broken], Counter[str]]:
     """What is in members, in any order, and what is counted."""
     counts = PageTally()
-    return sorted(flat(images_of_members(members, counts))), +counts
+    return sorted(images_of_members(members, counts)), +counts
 
 
 def parsed_of(members: Iterable[bytearray]) -> tuple[list[FoundImage | Broken], Counter[str]]:

@@ -27,7 +27,7 @@ from alignset.transforms.corpus.hash_counts import (
     vocabulary_cut,
 )
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Corpus, text_rows
+from alignset.transforms.corpus.judge_batch import CorpusSets, text_rows
 from alignset.transforms.corpus.remembered import recalled, remembered
 from alignset.transforms.pairs.language import mistaken_for
 from alignset.transforms.pairs.measure_pairs import measure
@@ -143,7 +143,7 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
         *([part.ngrams[name].to_numpy() for part in parts] for name in ("ngram", "count"))
     )
     cut, quotas = vocabulary_cut({0: runs(np.sort(sums))}, numbers.vocabulary_size)
-    corpus = Corpus(
+    corpus = CorpusSets(
         _more_than(votes["text"], numbers.max_images_per_text),
         _more_than(votes["url"], numbers.max_texts_per_image),
         HashSet(frequent_ngrams(ngrams, sums, cut, quotas[0])),

@@ -21,16 +21,16 @@ from alignset.transforms.columns.records import (
     MOST_SAMPLED,
     Example,
     Record,
-    Sample,
+    RowSample,
     histogram,
     nested,
     top_of,
 )
 from alignset.transforms.columns.rejects import key_column
-from alignset.transforms.corpus.text_record import Judged, TextRecorder
-from alignset.transforms.rules import trials
+from alignset.transforms.corpus.text_record import JudgedTexts, TextRecorder
 from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.trials import JudgedRows, trials_of
 from alignset.transforms.rules.verdicts import axes_of, known_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import shard_stats
@@ -50,7 +50,7 @@ TEXT_REASONS = (
 )
 
 
-def made_judged(size: int, seed: int = 0) -> Judged:
+def made_judged(size: int, seed: int = 0) -> JudgedTexts:
     """A batch of texts, judged for any of TEXT_REASONS."""
     random = np.random.default_rng(seed)
     keys = random.integers(0, 1 << 64, size, np.uint64)
@@ -60,7 +60,7 @@ def made_judged(size: int, seed: int = 0) -> Judged:
     scores = np.where(why == 2, np.round(random.random(size), 3), np.nan)
     scores[random.random(size) < 0.05] = np.nan
     shown = {"key": keys, "url": [f"http://h/{key}" for key in keys], "caption": captions}
-    return Judged(
+    return JudgedTexts(
         pa.record_batch(shown),
         pa.array([TEXT_REASONS[n] for n in why], pa.string()),
         pa.array(
@@ -114,7 +114,7 @@ def made_record(
     outcomes = reasons.tolist()
     names, codes = np.unique(outcomes, return_inverse=True)
     own = limits(PRODUCT.images)
-    judged = trials.Judged(
+    judged = JudgedRows(
         names.tolist(),
         codes,
         random.integers(0, 1 << 64, pairs, np.uint64),
@@ -122,7 +122,7 @@ def made_record(
         {limit.name: limit.dropped(rows, RULES.numbers) for limit in own},
         np.zeros(pairs, np.bool_),
     )
-    measured = trials.trials_of(own, axes, judged, ~failed)
+    measured = trials_of(own, axes, judged, ~failed)
     details = [str(random.choice(_DETAILS)) if failed[row] else "" for row in range(pairs)]
     hosts = [f"host{int(n)}.example" for n in random.zipf(1.3, pairs) % 100_000]
     ends = [f"{o}: {d}" if d else o for o, d in zip(outcomes, details, strict=True)]
@@ -249,7 +249,7 @@ def put_largest_set(folder: Path, random: np.random.Generator) -> None:
     bins = {axis.name: random.integers(0, axis.bins, MOST_SAMPLED, np.uint8) for axis in axes}
     hashes = np.sort(random.integers(0, 1 << 64, MOST_SAMPLED, np.uint64)).astype(">u8")
     rows = {name: of_axis.tobytes() for name, of_axis in bins.items()}
-    sample = Sample(1 << 50, hashes.tobytes(), rows)
+    sample = RowSample(1 << 50, hashes.tobytes(), rows)
     for shard in range(40):
         keys = key_column(random.integers(0, 1 << 64, 120, np.uint64)).to_pylist()
         examples = [

@@ -61,7 +61,7 @@ class Axis(msgspec.Struct, frozen=True):
         return kept | (bins == self.no_value)
 
 
-class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+class RowSample(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rows with all their measures, by which several thresholds are tried at once.
 
     Attributes:
@@ -150,7 +150,7 @@ class Record:
     bytes: int = 0
     axes: list[Axis] = field(default_factory=list)
     alone: dict[str, dict[str, int]] = field(default_factory=dict)
-    sample: Sample = field(default_factory=Sample)
+    sample: RowSample = field(default_factory=RowSample)
     version: int = VERSION
 
     @property
@@ -163,7 +163,7 @@ def key_hashes(keys: UInt64s) -> UInt64s:
     return keys * _MIX
 
 
-def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, among: npt.NDArray[np.bool_]) -> Sample:
+def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, among: npt.NDArray[np.bool_]) -> RowSample:
     """A sample of some rows.
 
     Args:
@@ -171,10 +171,10 @@ def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, among: npt.NDArray[np.b
     """
     size = int(np.count_nonzero(among))
     if not size:
-        return Sample()
+        return RowSample()
     chosen = least_rows(hashes, _small(hashes, among, size), MOST_SAMPLED)
     of_chosen = {name: of_axis[chosen].astype(np.uint8).tobytes() for name, of_axis in bins.items()}
-    return Sample(size, hashes[chosen].astype(">u8").tobytes(), of_chosen)
+    return RowSample(size, hashes[chosen].astype(">u8").tobytes(), of_chosen)
 
 
 def _small(hashes: UInt64s, among: npt.NDArray[np.bool_], size: int) -> Ints:
@@ -187,14 +187,14 @@ def _small(hashes: UInt64s, among: npt.NDArray[np.bool_], size: int) -> Ints:
     return np.flatnonzero(among)
 
 
-def add_samples(samples: Iterable[Sample]) -> Sample:
+def add_samples(samples: Iterable[RowSample]) -> RowSample:
     """The sample of all rows that some samples are of, which have the same axes."""
     parts = [sample for sample in samples if sample.rows]
     if len(parts) < 2:
-        return parts[0] if parts else Sample()
+        return parts[0] if parts else RowSample()
     hashes = np.concatenate([np.frombuffer(part.hashes, ">u8") for part in parts])
     chosen = np.argsort(hashes, kind="stable")[:MOST_SAMPLED]
-    return Sample(
+    return RowSample(
         sum(part.rows for part in parts),
         hashes[chosen].astype(">u8").tobytes(),  # numpy joins them in the machine's order
         {

@@ -23,7 +23,7 @@ from alignset.transforms.columns.rejects import (
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.rare_tokens import has_rare_token
 from alignset.transforms.corpus.remembered import Remembered, recalled
-from alignset.transforms.corpus.text_record import Judged, TextPart, TextRecorder
+from alignset.transforms.corpus.text_record import JudgedTexts, TextPart, TextRecorder
 from alignset.transforms.pairs.measure_pairs import Pairs, measure
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import RunRules, step_of
@@ -47,7 +47,7 @@ class Blocking:
     forget: bool = False
 
 
-class Corpus(NamedTuple):
+class CorpusSets(NamedTuple):
     """What the counts over the whole corpus found."""
 
     frequent_texts: HashSet
@@ -57,7 +57,7 @@ class Corpus(NamedTuple):
 
 def text_rows(
     pairs: Pairs,
-    corpus: Corpus,
+    corpus: CorpusSets,
     repeated: Bools,
     foreign: Bools,
     blocked: Bools,
@@ -108,7 +108,7 @@ class JudgeBatch:
     def __init__(
         self,
         rules: RunRules,
-        corpus: Corpus,
+        corpus: CorpusSets,
         repeated: npt.NDArray[np.uint32],
         foreign: pa.RecordBatch,
         blocking: Blocking | None = None,
@@ -167,7 +167,7 @@ class JudgeBatch:
         if self.blocking is not None and self.blocking.forget:
             dropped = without_contents(dropped, pc.equal(dropped["reason"], given.BLOCKED))
         judged = pairs.usable() & ~repeated & ~on_list
-        part = self.recorder.measure(Judged(shown, why, detail, judged, rows, found))
+        part = self.recorder.measure(JudgedTexts(shown, why, detail, judged, rows, found))
         return len(batch), shown.filter(why.is_null()), dropped, part
 
     def _ask_custom(self, rows: Rows, pairs: Pairs) -> pa.StringArray:

@@ -27,7 +27,7 @@ from alignset.transforms.columns.rejects import (
 )
 from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch
+from alignset.transforms.corpus.judge_batch import Blocking, CorpusSets, JudgeBatch
 from alignset.transforms.corpus.remembered import Remembered, recalled_each
 from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.given import BROKEN_INPUT
@@ -61,7 +61,7 @@ class _Judge(ThreadedDoFn):
     ) -> Iterator[Any]:
         split_id, joined = element
         for split in joined["split"]:  # a repeated row's split is always there, exactly once
-            corpus = Corpus(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
+            corpus = CorpusSets(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
             repeated = _marked(joined["repeated"])
             foreign = _by_row(joined["foreign"])
             # By the first reading, where all share a disk; gone where this work is done again.
@@ -175,7 +175,7 @@ class JudgePairs(beam.PTransform):
     (`Counts` of each split), `broken` (`BrokenFile`s).
 
     Args:
-      sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one
+      sets: a singleton, the path of the file of hashes of each field of `CorpusSets`; an empty one
         where every n-gram is in the vocabulary.
       out: the output folder.
       work: a folder in it for files that are being written, where it is local.

@@ -27,12 +27,11 @@ from alignset.transforms.columns.records import (
     nearest_rows,
     top_of,
 )
-from alignset.transforms.rules import trials
 from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import Rows
-from alignset.transforms.rules.trials import Trials, add_trials, trials_of
+from alignset.transforms.rules.trials import JudgedRows, Trials, add_trials, trials_of
 from alignset.transforms.rules.verdicts import (
     Floats,
     axes_of,
@@ -47,7 +46,7 @@ MOST_TEXTS = 32
 _COUNTED_TEXTS = 1 << 16
 
 
-class Judged(NamedTuple):
+class JudgedTexts(NamedTuple):
     """A batch of pairs, as they were judged by their texts.
 
     Fields:
@@ -85,7 +84,7 @@ class TextRecorder:
         self._uncounted = 0
         self._examples: dict[str, list[tuple[float, int, Example]]] = {}
 
-    def measure(self, batch: Judged) -> TextPart:
+    def measure(self, batch: JudgedTexts) -> TextPart:
         """What a batch adds; for all threads."""
         places = places_of_first(batch.faults)
         return TextPart(
@@ -135,14 +134,14 @@ class TextRecorder:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _measured(self, batch: Judged, places: npt.NDArray[np.int8]) -> Trials:
+    def _measured(self, batch: JudgedTexts, places: npt.NDArray[np.int8]) -> Trials:
         own = limits(self._rules.texts)
         reasons = {limit.reason for limit in own}
         others = np.zeros(len(batch.judged), np.bool_)
         for reason, fault in batch.faults.items():
             if reason not in reasons:
                 others |= fault
-        judged = trials.Judged(
+        judged = JudgedRows(
             [KEPT, *batch.faults],
             places.astype(np.int64),
             key_hashes(batch.shown["key"].to_numpy()),
@@ -153,7 +152,7 @@ class TextRecorder:
         return trials_of(own, self.axes, judged, batch.judged)
 
 
-def _outcomes(batch: Judged) -> Iterator[tuple[str, str, int]]:
+def _outcomes(batch: JudgedTexts) -> Iterator[tuple[str, str, int]]:
     columns = pa.table({"reason": batch.reasons, "detail": batch.details})
     if batch.details.null_count == len(batch.details):
         for count in pc.value_counts(batch.reasons).to_pylist():
@@ -165,14 +164,14 @@ def _outcomes(batch: Judged) -> Iterator[tuple[str, str, int]]:
         yield row["reason"] or KEPT, detail, row["count_all"]
 
 
-def _frequent_texts(batch: Judged) -> Iterator[tuple[str, int]]:
+def _frequent_texts(batch: JudgedTexts) -> Iterator[tuple[str, int]]:
     dropped = pc.fill_null(pc.equal(batch.reasons, MAX_IMAGES_PER_TEXT.reason), False)
     for count in pc.value_counts(batch.shown["caption"].filter(dropped)).to_pylist():
         yield cut(count["values"], LONGEST_TEXT), count["counts"]
 
 
 def _examples(
-    batch: Judged, places: npt.NDArray[np.int8], rules: RunRules
+    batch: JudgedTexts, places: npt.NDArray[np.int8], rules: RunRules
 ) -> dict[str, list[tuple[float, Example]]]:
     """Of each outcome those with the smallest hashes, and those nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
@@ -194,7 +193,7 @@ def _examples(
     return lists
 
 
-def _example(batch: Judged, row: int, values: Mapping[str, Floats]) -> Example:
+def _example(batch: JudgedTexts, row: int, values: Mapping[str, Floats]) -> Example:
     def text(column: Any, longest: int) -> str:
         return cut(column[row].as_py(), longest)
 

@@ -15,7 +15,7 @@ import numpy as np
 from alignset.transforms.columns.records import (
     Axis,
     Ints,
-    Sample,
+    RowSample,
     UInt64s,
     add_nested,
     add_samples,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _BINS = 256  # of an axis, at most
 
 
-class Judged(NamedTuple):
+class JudgedRows(NamedTuple):
     """What became of n rows.
 
     Fields:
@@ -52,11 +52,11 @@ class Trials:
 
     histograms: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     alone: dict[str, dict[str, int]] = field(default_factory=dict)
-    sample: Sample = field(default_factory=Sample)
+    sample: RowSample = field(default_factory=RowSample)
 
 
 def trials_of(
-    limits: Sequence[Limit], axes: Sequence[Axis], judged: Judged, counted: Bools
+    limits: Sequence[Limit], axes: Sequence[Axis], judged: JudgedRows, counted: Bools
 ) -> Trials:
     """What is recorded of some rows.
 
@@ -86,7 +86,7 @@ def trials_of(
     )
 
 
-def _classes(limits: Sequence[Limit], judged: Judged, free: Bools, counted: Bools) -> Ints:
+def _classes(limits: Sequence[Limit], judged: JudgedRows, free: Bools, counted: Bools) -> Ints:
     """int64[n]: 0 of what nothing is against, the place of a limit that alone is against a row,
     one more of all else that counts, and one more again of what does not."""
     against = np.zeros(len(free), np.int8)

@@ -13,7 +13,7 @@ from alignset.transforms.columns.record_files import (
     decode_record,
     encode_record,
 )
-from alignset.transforms.columns.records import Axis, Example, Record, Sample, Top, sample_of
+from alignset.transforms.columns.records import Axis, Example, Record, RowSample, Top, sample_of
 
 AXES = [
     Axis("side", [1.0, 5.0, 9.0]),
@@ -97,11 +97,11 @@ def with_edges(*edges: float) -> bytes:
         changed(alone={"min_image_side": {"1": -1}}),
         changed(alone={"min_image_side": {"x": 1}}),
         changed(alone={"x" * 501: {}}),
-        changed(sample=Sample(1, b"12345678", {})),
-        changed(sample=Sample(0, b"12345678", {axis.name: b"\0" for axis in AXES})),
-        changed(sample=Sample(1, b"1234567", {axis.name: b"\0" for axis in AXES})),
-        changed(sample=Sample(1, b"12345678", {axis.name: b"\7" for axis in AXES})),
-        changed(sample=Sample(1, b"12345678", {axis.name: b"" for axis in AXES})),
+        changed(sample=RowSample(1, b"12345678", {})),
+        changed(sample=RowSample(0, b"12345678", {axis.name: b"\0" for axis in AXES})),
+        changed(sample=RowSample(1, b"1234567", {axis.name: b"\0" for axis in AXES})),
+        changed(sample=RowSample(1, b"12345678", {axis.name: b"\7" for axis in AXES})),
+        changed(sample=RowSample(1, b"12345678", {axis.name: b"" for axis in AXES})),
         with_edges(),
         with_edges(2.0, 1.0),
         with_edges(1.0, 1.0),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.pages import archive_members
-from alignset.transforms.pages.archives import Broken, Record, check_archive, read_records
+from alignset.transforms.pages.archives import ArchiveRecord, Broken, check_archive, read_records
 from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import packed, page_record, record
@@ -43,7 +43,7 @@ def test_every_record_is_read_whole(kind: str):
     records = list(read_records(io.BytesIO(packed(GOOD, kind))))
     assert read(packed(GOOD, kind)) == list("01234")
     for read_back, raw in zip(records, GOOD, strict=True):
-        assert isinstance(read_back, Record)
+        assert isinstance(read_back, ArchiveRecord)
         assert bytes(read_back.block) == raw.partition(b"\r\n\r\n")[2][:-4]
 
 
@@ -221,16 +221,14 @@ def seconds(data: bytes) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fields", [1, 10_000])
-def test_a_large_record_in_small_pieces(kind: str, fields: int):
+def test_a_large_record_in_small_pieces(kind: str):
     """Each piece was put behind a copy of all before it, and the head read again for it."""
-    large = page_record("http://a.example/large", random.Random(0).randbytes(48 << 20))
-    large = large.replace(b"WARC-Date", b"a:b\r\n" * fields + b"WARC-Date", 1)
+    large = page_record("http://a.example/large", random.Random(0).randbytes(24 << 20))
+    large = large.replace(b"WARC-Date", b"a:b\r\n" * 10_000 + b"WARC-Date", 1)
     data = packed([large], kind)
-    assert [len(read_back.block) > 48 << 20 for read_back in read_records(io.BytesIO(data))] == [
-        True
-    ]
-    assert seconds(data) < 24 * max(seconds(packed([large[: 4 << 20]], kind)), 0.05)
+    (whole,) = read_records(io.BytesIO(data))
+    assert len(whole.block) > 24 << 20
+    assert seconds(data) < 24 * max(seconds(packed([large[: 2 << 20]], kind)), 0.05)
 
 
 @pytest.mark.parametrize("piece", [b"a", b"a ", b"a:", b": ", b"a:a\r"])

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.pages import wat, wat_links
+from alignset.transforms.pages import wat
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_images import Found
 from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.parse_pages import pairs_of, rows_of
 from alignset.transforms.pages.wat import images_of_members
-from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
+from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look
 from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.fuzz import wat as wat_cases
-from tests.fuzz.wat import flat, found_in, member, parsed_of
+from tests.fuzz.wat import found_in, member, parsed_of
 from tests.support.page_archives import packed, record
 from tests.support.root import ROOT
 
@@ -34,7 +34,7 @@ PAGE_URL = "http://dogs.example/a/b.html"
 
 def read(path: Path, kind: str) -> tuple[set, Counter[str]]:
     counts = PageTally()
-    return set(flat(pairs_of(PageFiles(kind, ((str(path), ""),)), counts))), counts
+    return set(pairs_of(PageFiles(kind, ((str(path), ""),)), counts)), counts
 
 
 def test_the_pairs_of_a_wat_are_those_of_its_warc_but_for_what_it_does_not_tell():
@@ -191,7 +191,7 @@ def test_what_is_no_wat_is_broken(text: str):
 def in_a_file(blocks: list[bytes], kind: str) -> tuple[list[Found | Broken], Counter[str]]:
     records = [record(f"http://r.example/{n}", b, kind="metadata") for n, b in enumerate(blocks)]
     counts = PageTally()
-    return sorted(flat(wat.read_wat(io.BytesIO(packed(records, kind)), counts))), +counts
+    return sorted(wat.read_wat(io.BytesIO(packed(records, kind)), counts)), +counts
 
 
 BETWEEN = b'{"path":"A@/href","url":"x"},'
@@ -255,18 +255,14 @@ def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.
             (tmp_path / "a.wat").write_bytes(packed([bytes(raw) for raw in members], kind))
             counts = PageTally()
             with (tmp_path / "a.wat").open("rb") as source:
-                together = sorted(flat(wat.read_wat(source, counts)))
+                together = sorted(wat.read_wat(source, counts))
             assert (together, +counts) == alone
 
 
-def test_a_page_with_a_long_url_and_more_rows_than_a_batch(monkeypatch: pytest.MonkeyPatch):
+def test_a_page_with_a_long_url():
     long = page(USUAL)
     long["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 5000}/"
     assert len(told(member(compact(long)))) == 10
-    monkeypatch.setattr(wat_links, "ROWS_AT_ONCE", 3)
-    batches = [batch for batch in images_of_members([member(compact(page(USUAL)))], PageTally())]
-    assert [len(batch.url) for batch in batches if isinstance(batch, Images)] == [3, 2]
-    assert found_in([member(compact(page(USUAL)))]) == parsed_of([member(compact(page(USUAL)))])
 
 
 def peak_of(members: list[bytearray]) -> int:
