@@ -10,15 +10,15 @@ from pathlib import Path
 
 from numba import config, njit
 
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 
 
 @lru_cache
 def sources_digest(*packages: str) -> str:
     """SHA-256, in hex, of the sources of some of our packages, with their names."""
     digest = hashlib.sha256()
-    for source in sorted(path for name in packages for path in (_ROOT / name).rglob("*.py")):
-        digest.update(source.relative_to(_ROOT).as_posix().encode() + source.read_bytes())
+    for source in sorted(path for name in packages for path in (ROOT / name).rglob("*.py")):
+        digest.update(source.relative_to(ROOT).as_posix().encode() + source.read_bytes())
     return digest.hexdigest()
 
 
@@ -30,7 +30,7 @@ def cache_folder() -> Path:
     file. The folder is therefore named by the sources of them all.
     """
     name = f"kernels-{sources_digest('transforms')[:16]}"
-    places = [_ROOT / "transforms" / "__pycache__"]
+    places = [ROOT / "transforms" / "__pycache__"]
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not caches.startswith("~"):  # the user has a home
         places.append(Path(caches, "alignset"))

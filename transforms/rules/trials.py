@@ -33,7 +33,7 @@ class JudgedRows(NamedTuple):
     """What became of n rows.
 
     Fields:
-      names: of their outcomes. codes: int64[n] of these.
+      names: of their outcomes. codes: int64[n] of these, of rows that count.
       hashes: uint64[n], of their keys. rows: what the rules asked.
       against: bool[n] by limit. others: bool[n], whether anything but limits is against a row.
     """
@@ -71,7 +71,8 @@ def trials_of(
             free &= bins[axis.name] != axis.no_value
     # One count by class, outcome and bin: 12 ms of a batch of 131,072 texts became 8.
     classes, shape = _classes(limits, judged, free, counted), (len(limits) + 3, len(judged.names))
-    codes, size = (classes * shape[1] + judged.codes) * _BINS, shape[0] * shape[1] * _BINS
+    outcomes = np.where(counted, judged.codes, 0)  # what does not count may have no outcome
+    codes, size = (classes * shape[1] + outcomes) * _BINS, shape[0] * shape[1] * _BINS
     by_class = {
         name: np.bincount(codes + of_axis, minlength=size).reshape(*shape, _BINS)
         for name, of_axis in bins.items()

@@ -17,7 +17,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Sources of which kernels are compiled, in place of ours."""
     (tmp_path / "transforms" / "images").mkdir(parents=True)
     (tmp_path / "transforms" / "images" / "examine.py").write_text("# a line\n")
-    monkeypatch.setattr(kernels, "_ROOT", tmp_path)
+    monkeypatch.setattr(kernels, "ROOT", tmp_path)
     return tmp_path
 
 
