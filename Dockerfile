@@ -10,10 +10,8 @@ COPY pipeline pipeline
 COPY transforms transforms
 COPY train train
 RUN pip install --no-cache-dir --no-deps . && pip check
-# Compiles the text kernels now, or each worker would wait 12 s for them.
-RUN printf 'url,caption\nhttp://a.example/b.jpg,Caf\303\251  &amp; &eacute; dog\n' > /tmp/pairs.csv \
-    && cd /tmp && alignset curate --input=pairs.csv --output=set --text_only --vocabulary_size=1 \
-    && rm -r pairs.csv set
+# Compiles the kernels now, or each worker would wait for them.
+RUN python -m alignset.compile_kernels
 # Beam's own entry point starts the workers; it is that of the image we began with.
 
 FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:latest AS launcher

@@ -35,7 +35,7 @@ test-slow: .venv/ready .flink/ready
 test-faults: .venv/ready
 	@$(BIN)/python -m tests.seeded_faults
 
-# What changes bits, by `python -m tests.numeric`: torch has oneDNN, its own loops and MKL, numpy has
+# What changes bits (docs/reproducibility.md): torch has oneDNN, its own loops and MKL, numpy has
 # OpenBLAS and its own loops. numba keeps the kernels of each CPU apart.
 OLD_CPU = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE \
 	OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES=X86_V3 \
@@ -71,7 +71,7 @@ docs: .venv/ready
 	$(BIN)/python docs/write_flags.py
 
 # uv inside the environment: a minute where pip takes ten.
-.venv/ready: requirements/uv.txt requirements/train.txt requirements/embeddings.txt requirements/search.txt requirements/img2dataset.txt requirements/dev.txt
+.venv/ready: requirements/uv.txt requirements/train.txt requirements/search.txt requirements/img2dataset.txt requirements/dev.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH: install one, or make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit(f"Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12")'
 	@$(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free >> 30; free >= $(DISK_GIB) or sys.exit(f"$(DISK_GIB) GiB of free disk are needed here, and {free} are free: make room, or clone elsewhere")'
@@ -79,22 +79,16 @@ docs: .venv/ready
 	@echo "install, 1 of 3: an environment in .venv, and uv in it: about 10 s"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
-	@echo "install, 2 of 3: $$(cat requirements/train.txt requirements/embeddings.txt requirements/search.txt requirements/img2dataset.txt requirements/dev.txt | grep -oE '^[^ =]+==' | sort -u | wc -l) packages into .venv, 8 GB on disk: about 90 s, and longer on a slow line"
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/train.txt -r requirements/embeddings.txt -r requirements/search.txt -r requirements/img2dataset.txt -r requirements/dev.txt
+	@echo "install, 2 of 3: $$(cat requirements/train.txt requirements/search.txt requirements/img2dataset.txt requirements/dev.txt | grep -oE '^[^ =]+==' | sort -u | wc -l) packages into .venv, 8 GB on disk: about 90 s, and longer on a slow line"
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/train.txt -r requirements/search.txt -r requirements/img2dataset.txt -r requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --no-index --editable .
-	@echo "install, 3 of 3: kernels compiled for this machine: about 30 s"
+	@echo "install, 3 of 3: kernels compiled for this machine: about a minute"
 	@$(MAKE) --no-print-directory kernels
 	@touch $@
 
-# Compiles the kernels of texts and pages now, or the first commands would wait for them.
+# Compiles the kernels now, or the first commands would wait for them.
 kernels:
-	@printf 'url,caption\nhttp://a.example/b.jpg,Caf\303\251  &amp; &eacute; dog\nhttp://a.example/c.jpg,dog dog dog\nhttp://a.example/d.jpg,a brown dog in the garden\n' > .venv/pairs.csv
-	@printf '<img src=a.jpg alt="a dog">' > .venv/page.html
-	@printf 'WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: 2\r\n\r\n{}\r\n\r\n' | gzip > .venv/page.wat.gz
-	@rm -rf .venv/set
-	@$(BIN)/python beam_runner.py --input=.venv/pairs.csv,.venv/page.html,.venv/page.wat.gz --output=.venv/set \
-		--text_only --vocabulary_size=2 >.venv/kernels.log 2>&1 || { cat .venv/kernels.log >&2; exit 1; }
-	@rm -rf .venv/set .venv/pairs.csv .venv/page.html .venv/page.wat.gz .venv/kernels.log
+	@$(BIN)/python -m alignset.compile_kernels
 
 flink: .venv/ready .flink/ready
 	@$(BIN)/python -m flink start
@@ -120,7 +114,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: .venv/ready
 	$(COMPILE) pyproject.toml --all-extras -o .venv/all.txt
 	$(COMPILE) pyproject.toml -c .venv/all.txt -o requirements/base.txt
-	for extra in train embeddings search img2dataset aws gcp dev; do \
+	for extra in train search img2dataset aws gcp dev; do \
 		$(COMPILE) pyproject.toml --extra $$extra -c .venv/all.txt -o requirements/$$extra.txt || exit 1; done
 
 clean:

@@ -48,7 +48,7 @@ def _names(settings: type) -> set[str]:
 
 _BLOCKING = {"blocklist", "forget_blocked"}
 _OF_TEXTS = (_names(Rules) - {*of_images()}) | {"vocabulary", *_BLOCKING}
-_OF_COPIES = {"overlap_measure", "overlap_model", "overlap_search", "min_evaluation_distance"}
+_OF_COPIES = {"overlap_measure", "overlap_model", "min_evaluation_distance"}
 _OF_IMAGES = (
     (_names(Rules) & {*of_images()})
     | {"unsafe_model", "thumbnails", "samples_per_shard", "holdout", "eval_images", *_BLOCKING}
@@ -143,7 +143,7 @@ class FindCopies(beam.PTransform):
     Args:
       eval_images: {NAME: PATH}, folders, shards or Parquet files. eval_index: a folder in which
         the index of these images is kept for later pipelines.
-      flags: `overlap_measure`, `overlap_model`, `overlap_search`, `min_evaluation_distance`.
+      flags: `overlap_measure`, `overlap_model`, `min_evaluation_distance`.
 
     Raises:
       UsageError: a flag is wrong, or there are no such images.

@@ -23,9 +23,8 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper, version_converter
 
-from alignset.transforms.safety.integer_network import space_to_depth
 from alignset.transforms.safety.model_files import OPEN_NSFW, open_nsfw_path
-from alignset.transforms.safety.network import Network
+from alignset.transforms.safety.networks import FloatNetwork, space_to_depth
 from benchmarks.nsfw_packages import CALIBRATION_PACKAGES, MEASURED_PACKAGES, some_pictures
 
 SCORED, HIGHEST, OTHERS = 100, 8, 7  # pictures of a package: the first by their SHA-256
@@ -153,7 +152,7 @@ def end_in_integers(graph: Any, last: Any) -> None:
 
 def calibration_pictures(folder: Path) -> npt.NDArray[np.uint8]:
     """uint8[n, 224, 224, 3] as `model_pixels` gives them, half with a package's highest scores."""
-    network = Network(Path(open_nsfw_path()).read_bytes(), OPEN_NSFW.wanted)
+    network = FloatNetwork(Path(open_nsfw_path()).read_bytes(), OPEN_NSFW.wanted)
     chosen = []
     for package in MEASURED_PACKAGES:
         if package.name not in CALIBRATION_PACKAGES:

@@ -8,7 +8,7 @@ from pathlib import Path
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.safety.model_files import OPEN_NSFW
-from alignset.transforms.safety.model_pixels import model_pixels
+from alignset.transforms.safety.unsafe_score import model_pixels
 from benchmarks.overlap.packages import HELD_OUT_PACKAGES, TRAINING_PACKAGES, Package
 from benchmarks.overlap.pictures import pictures_of
 

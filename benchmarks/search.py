@@ -15,31 +15,32 @@ import argparse
 import json
 import resource
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.search.find_results import find_results
 from alignset.train.search.index_files import (
     FORMAT,
     IndexDocument,
-    PartProgress,
+    column_vectors,
+    index_rows,
     part_path,
     row_schema,
     vector_column,
-    vector_pieces,
     write_index,
-    write_part,
 )
+from alignset.train.search.make_index import write_table
 from alignset.train.search.neighbours import (
-    Vectors,
     factory_for,
     make_faiss_index,
     measured_recall,
     write_faiss_index,
 )
-from alignset.train.search.opened_index import OpenedIndex, index_rows
+from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.query import Filters, SearchQuery, Term
 
 DIMENSIONS, DIRECTIONS, CENTRES = 640, 128, 20_000
@@ -99,30 +100,31 @@ def build(folder: Path, rows: int) -> None:
     names = [f"made-{first:09d}" for first in firsts]
     for name, first in zip(names, firsts, strict=True):
         if not part_path(folder, name).exists():
-            numbers = np.arange(first, min(rows, first + PART_ROWS))
-            write_part(folder, name, part_rows(numbers), PartProgress(len(numbers), True, {}))
+            rows_of_part = part_rows(np.arange(first, min(rows, first + PART_ROWS)))
+            write_whole(part_path(folder, name), partial(write_table, rows_of_part))
     if (folder / "index.json").exists():
         return
-    factory, cells = factory_for(rows), "cells-1.faiss"
-    named = ("made", "00" * 32, DIMENSIONS, names, rows)
-    document = IndexDocument(FORMAT, *named, factory, cells, 1.0, [])
-    table = index_rows(folder, document)
-    vectors = Vectors(vector_pieces(table["vector"]), DIMENSIONS)
+    factory = factory_for(rows)
+    named = (1, "made", "00" * 32, DIMENSIONS, names, rows)
+    document = IndexDocument(FORMAT, *named, factory, 1.0, [])
+    pieces = column_vectors(index_rows(folder, document)["vector"])
     start, cpu = time.perf_counter(), time.process_time()
-    index = make_faiss_index(vectors, factory)
-    write_faiss_index(folder / cells, index)
+    index = make_faiss_index(pieces, DIMENSIONS, factory)
+    write_faiss_index(document.vectors_path(folder), index)
     took = {"s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
-    tell("build", {"factory": factory, **took, "measured_recall": measured_recall(vectors, index)})
+    tell("build", {"factory": factory, **took, "measured_recall": measured_recall(index)})
     write_index(folder, document)
 
 
-def exact_rows(folder: Path, vectors: Vectors, kind: str, queries: np.ndarray) -> np.ndarray:
+def exact_rows(
+    folder: Path, pieces: list[np.ndarray], kind: str, queries: np.ndarray
+) -> np.ndarray:
     """int64[q, 10] by comparing all rows, kept in a file, since they take a minute."""
     path = folder / f"exact-{kind}.npy"
     if not path.exists():
         scores, first = [], 0
-        for block in vectors.blocks():
-            own = queries @ block.T  # float32[q, m]
+        for block in pieces:
+            own = queries @ block.astype(np.float32).T  # float32[q, m]
             best = np.argpartition(-own, 10, axis=1)[:, :10]
             scores.append((np.take_along_axis(own, best, axis=1), first + best))
             first += len(block)
@@ -140,11 +142,12 @@ def main() -> None:
     start = time.perf_counter()
     index = OpenedIndex(flags.folder)
     tell("open", {"s": time.perf_counter() - start, "rows": len(index.rows)})
+    pieces = column_vectors(index_rows(flags.folder, index.document)["vector"])
     for kind, queries in {
         "pictures": made_vectors(QUERIES, 2),
         "texts": made_vectors(QUERIES, 3, gap=1.0, spread=1.3),
     }.items():
-        right = exact_rows(flags.folder, index.vectors, kind, queries)
+        right = exact_rows(flags.folder, pieces, kind, queries)
         near = [index.neighbours.nearest(query, 10)[1] for query in queries]
         recall = np.mean([np.isin(*pair).mean() for pair in zip(right, near, strict=True)])
         tell(kind, {"recall@10": float(recall)})

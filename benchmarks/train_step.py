@@ -54,8 +54,7 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     from alignset.train.model.dual_encoder import DualEncoder, compile_towers, new_align
     from alignset.train.optim.guarded_step import GuardedStep
     from alignset.train.optim.optimizer import make_optimizer, set_learning_rate
-    from alignset.train.runs.allocator import keep_freed_memory
-    from alignset.train.runs.device import prepare_device
+    from alignset.train.runs.device import keep_freed_memory, prepare_device
     from alignset.train.step import step_gradients
 
     keep_freed_memory()

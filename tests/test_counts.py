@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 
 import alignset.pipeline.shown_texts
-import alignset.train.counts
+import alignset.train.errors
 
 
 @pytest.mark.parametrize(
-    "counted", [alignset.pipeline.shown_texts.counted, alignset.train.counts.counted]
+    "counted", [alignset.pipeline.shown_texts.counted, alignset.train.errors.counted]
 )
 def test_counted(counted: Callable[..., str]) -> None:
     told = [counted(number, "pair") for number in (0, 1, 1000)]

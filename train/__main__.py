@@ -7,7 +7,7 @@ Several processes: torchrun --nproc_per_node=2 -m -- alignset.train --shards ...
 import dataclasses
 import os
 import sys
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,24 +191,13 @@ def _check_validate(where: str) -> None:
 
 def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
     from alignset.train.loop import train
-    from alignset.train.runs import processes
-    from alignset.train.runs.allocator import keep_freed_memory
-    from alignset.train.runs.device import find_device
-    from alignset.train.runs.run_folder import held
+    from alignset.train.runs.device import find_device, keep_freed_memory
+    from alignset.train.runs.processes import begun_together
 
     keep_freed_memory()
-    # First of all: who waits here for one that reads or fetches gives up after half an hour.
-    processes.start_processes(find_device(settings.device).type)
-    held_out = None
-    try:
-        with ExitStack() as stack:
-            with processes.failing_together():
-                if processes.rank() == 0:
-                    held_out = _begin(settings, sets, run)
-                    stack.enter_context(held(run))
-            train(settings, sets, run, held_out)
-    finally:
-        processes.stop_processes()
+    device = find_device(settings.device).type
+    with begun_together(run, device, partial(_begin, settings, sets, run)) as held_out:
+        train(settings, sets, run, held_out)
 
 
 if __name__ == "__main__":

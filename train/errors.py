@@ -1,4 +1,4 @@
-"""What ends a command with one line instead of a traceback."""
+"""What ends a command with one line instead of a traceback, and how counts are told in it."""
 
 
 class SettingsError(Exception):
@@ -15,3 +15,8 @@ class SharedError(TrainingError):
 
 class Diverged(SharedError):
     """What is learned has become useless."""
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """As "1 shard", "4,000 shards" and "2 classes"."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"

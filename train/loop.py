@@ -20,18 +20,18 @@ from alignset.train.model.dual_encoder import DualEncoder, compile_towers, expor
 from alignset.train.optim.guarded_step import GuardedStep
 from alignset.train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
 from alignset.train.runs import processes
-from alignset.train.runs.checkpoint_writer import CheckpointWriter
 from alignset.train.runs.checkpoints import (
     Checkpoint,
+    CheckpointWriter,
     capture,
     load_last_checkpoint,
     restore,
 )
 from alignset.train.runs.device import find_device, prepare_device
 from alignset.train.runs.model_card import write_card
+from alignset.train.runs.processes import StopRequest
 from alignset.train.runs.progress import Progress, StepOutput, measure
 from alignset.train.runs.run_folder import cut_metrics
-from alignset.train.runs.stopping import StopRequest
 from alignset.train.settings import Settings
 from alignset.train.start import read_shards, start_model
 from alignset.train.step import step_gradients

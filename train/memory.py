@@ -10,7 +10,7 @@ from transformers import AlignTextModel, AlignVisionModel
 from alignset.train.errors import SettingsError
 from alignset.train.loss import ROWS_AT_ONCE
 from alignset.train.model.dual_encoder import pooled_width, text_config, vision_config
-from alignset.train.model.image_tower import tower_blocks
+from alignset.train.model.tower_layers import tower_blocks
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from transformers import AlignModel, PreTrainedTokenizerFast
 
-from alignset.train.counts import counted
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_index import ShardIndex, load_indexes, read_index, save_indexes
+from alignset.train.errors import counted
 from alignset.train.model.dual_encoder import new_align
 from alignset.train.model.pretrained import load_pretrained
 from alignset.train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
@@ -79,16 +79,16 @@ def _kept(run: Path, of_set: int, texts: int) -> Path:
 def tell_of_reads(total: int) -> Callable[[], None]:
     """Says that so many shards are read, and then, at times, for how much longer."""
     print(f"reading {counted(total, 'shard')} once, for where their samples begin", file=sys.stderr)
-    begun = said = time.monotonic()
+    start_s = report_s = time.monotonic()
     read = 0
 
     def done() -> None:
-        nonlocal read, said
+        nonlocal read, report_s
         read, now = read + 1, time.monotonic()
-        if now - said > _SAID_EVERY_S and read < total:
-            said = now
-            left = timedelta(seconds=round((now - begun) / read * (total - read)))
-            print(f"{read} of {total} shards are read, {left} left", file=sys.stderr)
+        if now - report_s > _SAID_EVERY_S and read < total:
+            report_s = now
+            remaining = timedelta(seconds=round((now - start_s) / read * (total - read)))
+            print(f"{read} of {total} shards are read, {remaining} left", file=sys.stderr)
 
     return done
 

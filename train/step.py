@@ -8,15 +8,16 @@ and send that gradient back through it. The sum over all is the gradient of the 
 
 import functools
 import os
+import tempfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 
 from alignset.train.data.inputs import Inputs
-from alignset.train.kept_inputs import KeptInputs
 from alignset.train.loss import contrastive_loss
-from alignset.train.model.batch_norm import frozen_statistics
+from alignset.train.model.tower_layers import frozen_statistics
 from alignset.train.runs import processes
 from alignset.train.runs.device import free_host_memory, full_precision
 from alignset.train.runs.progress import StepOutput
@@ -114,3 +115,40 @@ def seed_micro_batch(settings: Settings, step: int, micro_batch: int) -> None:
     """Another one for each process; of the CPU's generator and of every GPU's."""
     which = f"{settings.seed} {step} {processes.rank()} {micro_batch}"
     torch.manual_seed(zlib.crc32(which.encode()))
+
+
+class KeptInputs:
+    """Micro-batches, to be gone through again. Their pixels wait in memory as long as there is
+    `memory` for them, and the others in a temporary file, or memory would grow with the batch
+    (16,384 crops of 289 px are 4.1 GB).
+
+    Args:
+      memory: bytes. Pixels take the next power of two of them, as pinned memory does.
+    """
+
+    def __init__(self, memory: int = 0):
+        self._left = memory
+
+    def __enter__(self) -> "KeptInputs":
+        self._file = tempfile.TemporaryFile()
+        self._kept: list[Inputs] = []  # with pixels, or with none that stand for those in the file
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._kept.clear()
+
+    def append(self, inputs: Inputs) -> None:
+        self._left -= 1 << (inputs.pixels.nbytes - 1).bit_length()
+        if self._left < 0:
+            np.save(self._file, inputs.pixels.numpy())
+            inputs = inputs._replace(pixels=torch.empty(0))
+        self._kept.append(inputs)
+
+    def __iter__(self) -> Iterator[Inputs]:
+        self._file.seek(0)
+        for inputs in self._kept:
+            if inputs.pixels.numel():
+                yield inputs
+            else:
+                yield inputs._replace(pixels=torch.from_numpy(np.load(self._file)))

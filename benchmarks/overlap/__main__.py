@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_index import CopyIndex, CopyMatch
+from alignset.transforms.decontamination.copy_index import CopyIndex
+from alignset.transforms.decontamination.overlap_measure import Nearest
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
 from benchmarks.overlap import measured_pictures as measured
 from benchmarks.overlap.alterations import ALTERATIONS
@@ -39,7 +40,7 @@ class Different(NamedTuple):
     """Held-out pictures that are not indexed, and what they are nearest to."""
 
     pictures: Pictures
-    matches: list[CopyMatch]
+    matches: list[Nearest]
     bits: npt.NDArray[np.int32]
     is_repeat: npt.NDArray[np.bool_]  # of a pair that a person found to show one picture
 
@@ -61,7 +62,8 @@ def main() -> None:
     phashes = np.concatenate([evaluation.phashes, hashes_of(planes[len(evaluation) :])])
     different = held_out.chosen(~measured.is_evaluation(held_out))
     found, different_us = measure_different(index.index, different, evaluation, phashes)
-    unrelated = measure_unrelated(index.index, held_out, evaluation, phashes)
+    parts = built(planes[len(evaluation) :], flags.cache / "index-parts")
+    unrelated = measure_unrelated(parts.index, held_out, phashes[len(evaluation) :])
     copies, altered_us = measure_copies(flags, held_out, evaluation, index.index)
     false = {
         f"accepted, {name}": found.distances[rows]
@@ -117,30 +119,25 @@ def measure_different(
     different: Pictures,
     evaluation: Pictures,
     phashes: npt.NDArray[np.uint64],
-    first_row: int = 0,
 ) -> tuple[Different, float]:
-    """What each picture is nearest to from a row of the index on, and the CPU time of one in us."""
-    matches, cpu_us = matches_of(index, different, first_row)
+    """What each picture is nearest to, and the CPU time of one in us."""
+    matches, cpu_us = matches_of(index, different)
     near = [named(evaluation, match.row) for match in matches]
     repeats = are_repeats(different.names.tolist(), near)
-    bits = hash_distances(different, phashes[first_row:])
+    bits = hash_distances(different, phashes)
     return Different(different, matches, bits, repeats), cpu_us
 
 
 def measure_unrelated(
-    index: CopyIndex,
-    held_out: Pictures,
-    evaluation: Pictures,
-    phashes: npt.NDArray[np.uint64],
+    parts: CopyIndex, held_out: Pictures, phashes: npt.NDArray[np.uint64]
 ) -> dict[str, tuple[Different, float]]:
-    """The same of the packages that are held out whole, by kind, where no held-out picture is
-    indexed: the evaluation images are the first in the index."""
+    """The same of the packages that are held out whole, by kind, by an index without
+    held-out pictures."""
     unrelated = held_out.chosen(measured.is_of_held_out_package(held_out))
     kinds = {"JPEGs": unrelated.is_jpeg, "others": ~unrelated.is_jpeg}
+    nobody = held_out.chosen(np.zeros(len(held_out), np.bool_))
     return {
-        name: measure_different(
-            index, unrelated.chosen(rows), evaluation, phashes, first_row=len(evaluation)
-        )
+        name: measure_different(parts, unrelated.chosen(rows), nobody, phashes)
         for name, rows in kinds.items()
     }
 

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_index import CopyIndex, CopyMatch
+from alignset.transforms.decontamination.copy_index import CopyIndex
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
-from alignset.transforms.decontamination.copy_planes import fine_planes
+from alignset.transforms.decontamination.overlap_measure import Nearest
 from alignset.transforms.images.perceptual_hash import plane_hash
 from benchmarks.overlap.measured_pictures import Pictures
 
 _AT_ONCE = 64
+NOTHING_NEAR = Nearest(-1, 2.0, {})
 
 
 class Built(NamedTuple):
@@ -41,13 +42,13 @@ def built(planes: npt.NDArray[np.uint8], folder: Path) -> Built:
         begin = time.process_time()
         build_copy_index(_parts(planes), str(folder))
         ms = (time.process_time() - begin) / len(planes) * 1e3
-        index = CopyIndex.open(str(folder))
+        index = CopyIndex(folder)
     return Built(index, ms, {path.name: path.stat().st_size / 1e6 for path in folder.iterdir()})
 
 
 def _opened(folder: Path) -> CopyIndex | None:
     try:
-        return CopyIndex.open(str(folder))
+        return CopyIndex(folder)
     except ValueError:
         return None
 
@@ -57,16 +58,13 @@ def _parts(planes: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
         yield planes[first : first + 1024]
 
 
-def matches_of(
-    index: CopyIndex, pictures: Pictures, first_row: int = 0
-) -> tuple[list[CopyMatch], float]:
-    """The match of each picture among the indexed ones from a row on, and the CPU time a picture in
-    us."""
-    found: list[CopyMatch] = []
+def matches_of(index: CopyIndex, pictures: Pictures) -> tuple[list[Nearest], float]:
+    """The match of each picture among the indexed ones, and the CPU time a picture in us."""
+    found: list[Nearest] = []
     begin = time.process_time()
     for first in range(0, len(pictures), _AT_ONCE):
         some = pictures.planes[first : first + _AT_ONCE]
-        found += index.nearest(some[:, 1], first_row, fine_planes(some))
+        found += [near or NOTHING_NEAR for near in index.nearest(some)]
     return found, (time.process_time() - begin) / max(1, len(pictures)) * 1e6
 
 

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from alignset.pipeline.runs.documents import Connections, FetchReport, OptOuts, Settings
 from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT
-from alignset.transforms.shards.shard_documents import FailingHost
+from alignset.transforms.shards.shard_stats import FailingHost
 
 _LEAST_SHARE = 0.02  # of all that was tried: a detail that is rarer gets no hint
 # By the beginning of the detail; the first that fits.

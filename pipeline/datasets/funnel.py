@@ -13,7 +13,7 @@ from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates
 from alignset.transforms.workers.counts import Counts, add_counts
 
 

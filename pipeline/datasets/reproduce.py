@@ -146,7 +146,10 @@ def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
     if manifest.overlap:
         if opened:
             yield "--decontaminate_only"
-        yield from _changed(OverlapSettings, _overlap(manifest.overlap))
+        measure = {"overlap_measure": manifest.overlap.get("measure", "")}
+        yield from _changed(OverlapSettings, measure)
+        if measure["overlap_measure"] == "embedding":
+            yield _flag("overlap_model", "FILE.onnx")
         sets = {file.name: file.path for file in manifest.evaluation}
         if sets:
             named = (f"{name}={Path(path).parent.name or name}" for name, path in sets.items())
@@ -159,12 +162,6 @@ def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
     model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""
     if model != _USUAL_MODEL:
         yield _flag("unsafe_model", model)
-
-
-def _overlap(overlap: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a measure, as flags have them."""
-    search = {"overlap_search": overlap["search"]} if "search" in overlap else {}
-    return {"overlap_measure": overlap.get("measure", "")} | search
 
 
 def _flag(name: str, value: str) -> str:

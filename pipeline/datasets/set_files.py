@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import readable_document
 from alignset.transforms.storage.files import is_local

@@ -23,7 +23,7 @@ from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
 
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched

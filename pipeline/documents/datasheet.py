@@ -20,8 +20,8 @@ from alignset.pipeline.documents.wording import (
 )
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest
 from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.shards.shard_documents import NearDuplicates
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+from alignset.transforms.shards.shard_stats import NearDuplicates
 
 TO_BE_FILLED = "**To be filled by a person**"
 

@@ -12,7 +12,7 @@ from msgspec import UnsetType
 from alignset.pipeline.datasets.sizes_and_days import as_code
 from alignset.pipeline.runs.documents import Manifest, Settings
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 
 Earlier = Mapping[str, Manifest]  # by the folder that they are in
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from alignset.pipeline.errors import UsageError
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from alignset.transforms.decontamination.evaluation_files import EVALUATION_SUFFIXES, check_images
 from alignset.transforms.decontamination.evaluation_index import IndexDescription, find_index
 from alignset.transforms.decontamination.measures import measure_of
-from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile, OverlapSettings
 from alignset.transforms.storage.files import is_local
 from alignset.transforms.storage.matching import match
 

@@ -13,9 +13,9 @@ from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.look.fonts import PILLOWS_OWN, font
 from alignset.pipeline.look.sample import Overlap, Pair
 from alignset.pipeline.look.sheet import EMPTY, FAINT, PICTURE_BOX, SMALL_PX, Picture
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from alignset.transforms.decontamination.evaluation_files import find_images
 from alignset.transforms.decontamination.evaluation_index import set_folders
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 
 _GAP_PX = 4
 _LINE = 24  # characters that go into a half

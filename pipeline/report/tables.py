@@ -18,7 +18,7 @@ from alignset.transforms.columns.records import KEPT, Top
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates
 
 MOST_ROWS = 15
 NO_BAR = Markup("")

@@ -13,13 +13,13 @@ from msgspec import UNSET, UnsetType
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
 from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFiles
 
 Setting = str | int | float | bool

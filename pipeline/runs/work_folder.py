@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
-from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, read_document
 from alignset.transforms.workers.counts import Counts

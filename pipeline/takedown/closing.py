@@ -20,10 +20,10 @@ from alignset.pipeline.takedown.find_listed import in_order
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
-from alignset.transforms.shards.listed_pairs import Taken
+from alignset.transforms.shards.listed_pairs import Removal
 from alignset.transforms.shards.near_duplicates import count_near_duplicates, images_of
-from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
 from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
 from alignset.transforms.shards.stored_rows import batches_of
 from alignset.transforms.storage.matching import match
 from alignset.transforms.workers.counts import Counts, add_by_name
@@ -68,7 +68,7 @@ def recount(out: str) -> Recount:
 
 
 def close_takedown(
-    out: str, work: str, plan: TakedownPlan, taken: Taken, shards: list[WrittenShard]
+    out: str, work: str, plan: TakedownPlan, removal: Removal, shards: list[WrittenShard]
 ) -> int:
     """Writes the closing documents, the manifest last; returns how many pairs that were dropped
     before may not be read again since.
@@ -100,7 +100,7 @@ def close_takedown(
         pairs=pairs,
         steps=steps,
         fetch=plan.funnel.fetch,
-        near_duplicates=_near_duplicates(out, plan.funnel, manifest, taken),
+        near_duplicates=_near_duplicates(out, plan.funnel, manifest, removal),
     )
     if counted.failures.total() != plan.funnel.fetch.failed:
         failed = {f"{FETCH_FAILED}: {detail}": n for detail, n in counted.failures.items()}
@@ -118,17 +118,17 @@ def _steps(before: Funnel, counted: Recount, catalogue: Catalogue) -> list[Step]
         images = Counts(dropped=dict(counted.images))
         return whole_funnel(texts, images, counted.taken_down, catalogue)
     table = funnel(texts, of_texts)
-    taken = Counts(table[-1].kept, 0, {TAKEN_DOWN: counted.taken_down})
-    return table + funnel(taken, TAKEDOWN_STEPS)
+    removal = Counts(table[-1].kept, 0, {TAKEN_DOWN: counted.taken_down})
+    return table + funnel(removal, TAKEDOWN_STEPS)
 
 
 def _near_duplicates(
-    out: str, before: Funnel, manifest: Manifest, taken: Taken
+    out: str, before: Funnel, manifest: Manifest, removal: Removal
 ) -> NearDuplicates | UnsetType:
     """The count without the images that are gone: only theirs and those like them are looked at."""
     if isinstance(before.near_duplicates, UnsetType):
         return UNSET
-    gone, places = taken.rows, ShardPlaces(out)
+    gone, places = removal.rows, ShardPlaces(out)
     like = pa.array(gone["phash"].unique())
 
     def left_in(shard: int) -> pa.Table:

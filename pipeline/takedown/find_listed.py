@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.shards.listed_pairs import LISTED, Taken, listed_in_shard, listed_texts
+from alignset.transforms.shards.listed_pairs import LISTED, Removal, listed_in_shard, listed_texts
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.stored_rows import batches_of, rejected_batches
 from alignset.transforms.storage.matching import match
@@ -67,7 +67,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, history: boo
     listed = Listed(pa.concat_tables([LISTED.empty_table(), *tables]).combine_chunks())
     listed.shards = {shard: len(rows) for shard, rows in of_shards.items() if len(rows)}
     listed.texts = {path: len(rows) for path, rows in of_files.items() if len(rows)}
-    listed.dropped = _dropped(_rejected_files(out, history=history), Taken(listed.rows, lists))
+    listed.dropped = _dropped(_rejected_files(out, history=history), Removal(listed.rows, lists))
     return listed
 
 
@@ -81,9 +81,9 @@ def _rejected_files(out: str, *, history: bool) -> list[str]:
     return [path for path, _ in match(f"{out}/rejected")] + of_history
 
 
-def _dropped(paths: list[str], taken: Taken) -> dict[str, int]:
+def _dropped(paths: list[str], removal: Removal) -> dict[str, int]:
     def count(path: str) -> int:
-        rows = (taken.details_of_dropped(batch) for batch in rejected_batches(path))
+        rows = (removal.details_of_dropped(batch) for batch in rejected_batches(path))
         return sum(len(details) - details.null_count for details in rows)
 
     counts = zip(paths, in_order(count, paths), strict=True)

@@ -37,7 +37,7 @@ from alignset.pipeline.takedown.find_listed import Listed, find_listed, in_order
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.shards.forget_examples import forget_examples
-from alignset.transforms.shards.listed_pairs import Taken
+from alignset.transforms.shards.listed_pairs import Removal
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.shards.rewrite_shards import Rewriting
 from alignset.transforms.storage.documents import (
@@ -94,18 +94,18 @@ class _Takedown:
                 return outcome_of(listed, manifest, [])
         self._check_same(plan, forget=forget)
         with open_to_read(self.work.takedown_pairs) as source:
-            taken = Taken(pq.read_table(source), self.lists)
+            removal = Removal(pq.read_table(source), self.lists)
         rewritten = find_document(self.work.takedown_shards, RewrittenShards)
         if rewritten is None:
-            rewritten = self._rewrite(plan, Rewriting(self.out, taken, self._scratch, forget))
+            rewritten = self._rewrite(plan, Rewriting(self.out, removal, self._scratch, forget))
         self.lock.check()
-        self._tell_indexes(taken)
-        forget_examples(self.out, taken.details_of_dropped, taken.details_of_texts)
-        dropped = close_takedown(self.out, self.work.path, plan, taken, rewritten.shards)
+        self._tell_indexes(removal)
+        forget_examples(self.out, removal.details_of_dropped, removal.details_of_texts)
+        dropped = close_takedown(self.out, self.work.path, plan, removal, rewritten.shards)
         clean_work(self.out, self.work.path)
         before, of = plan.manifest.pairs_of_shards, len(plan.manifest.holding)
         held = sum(shard.kept < before.get(shard.number, 0) for shard in rewritten.shards)
-        details = Listed(taken.rows).details
+        details = Listed(removal.rows).details
         return Outcome(details, plan.pairs, dropped, held, of, len(plan.files))
 
     @property
@@ -160,11 +160,11 @@ class _Takedown:
         write_document(self.work.takedown_shards, rewritten)
         return rewritten
 
-    def _tell_indexes(self, taken: Taken) -> None:
+    def _tell_indexes(self, removal: Removal) -> None:
         """Adds the keys to those that an index of the set must leave out: ascending, uint64."""
         path = f"{self.out}/{TAKEN}"
         before = _keys(path) if exists(path) else np.zeros(0, np.uint64)
-        keys = np.union1d(before, taken.rows["key"].to_numpy()).astype("<u8")
+        keys = np.union1d(before, removal.rows["key"].to_numpy()).astype("<u8")
         write_atomically(path, lambda sink: sink.write(keys.tobytes()))
 
 

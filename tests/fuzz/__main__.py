@@ -18,7 +18,7 @@ import time
 import traceback
 from random import Random
 
-from alignset.transforms.columns.kernels import sources_digest
+from alignset.transforms.columns.kernels import kernels_digest
 from tests.support.root import ROOT
 
 TARGETS = (
@@ -31,7 +31,7 @@ def with_bounds_checks() -> None:
     """Starts this process anew with checked kernels, which are compiled once for these sources."""
     if os.environ.get("NUMBA_BOUNDSCHECK") == "1":
         return
-    cache = ROOT / ".pytest_cache" / f"checked-kernels-{sources_digest('transforms')[:16]}"
+    cache = ROOT / ".pytest_cache" / f"checked-kernels-{kernels_digest()[:16]}"
     environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]]
     os.execve(sys.executable, command, environment)

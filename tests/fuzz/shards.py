@@ -16,16 +16,15 @@ from PIL import Image, ImageFilter
 
 from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.inputs.splits import Split
-from alignset.train.data.captions import LONGEST_TEXT
 from alignset.train.data.images import decode_square
 from alignset.train.data.inputs import encode_texts
-from alignset.train.data.samples import shard_files, shard_samples
+from alignset.train.data.samples import LONGEST_TEXT, shard_files, shard_samples
 from alignset.train.data.shard_streams import ShardStream
 from alignset.train.errors import TrainingError
 from alignset.train.model.tokenizer import learn_tokenizer
 from alignset.train.presets import TINY
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from alignset.transforms.decontamination.measured_parts import measure_part
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
 from alignset.transforms.rules.given import INPUT_FAULTS

@@ -82,7 +82,7 @@ BASE = {
         "needless_flags",
         "peer_flags",
     },
-    "train": {"settings", "ranges", "errors", "presets", "towers", "counts"},
+    "train": {"settings", "errors", "presets", "towers"},
 }
 COMMAND = "alignset.__main__"
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
@@ -235,7 +235,7 @@ def test_tests_are_in_tests_alone() -> None:
 
 # Modules that are tested through those that use them.
 WITHOUT_A_TEST = """
-    transforms/columns/opt_outs transforms/wishes/embedded
+    transforms/columns/opt_outs
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
@@ -244,12 +244,12 @@ WITHOUT_A_TEST = """
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
     transforms/decontamination/overlap_measure
-    transforms/images/open_picture transforms/images/exact_resize transforms/shards/build_shard
+    transforms/images/open_picture transforms/images/exact_resize
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
-    transforms/shards/shard_documents transforms/shards/stored_rows
+    transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets
-    transforms/decontamination/evaluation_documents transforms/decontamination/measures
+    transforms/decontamination/overlap_settings transforms/images/onnx_networks
     transforms/images/resize_settings transforms/pages/page_counts transforms/pages/page_files
     transforms/workers/counts transforms/workers/threaded_dofn
 """
@@ -266,8 +266,11 @@ def test_each_module_of_transforms_has_its_test_or_is_part_of_another() -> None:
     assert without == set(WITHOUT_A_TEST.split())
 
 
-# Tests of `__main__.py`.
-OF_COMMANDS = {"test_run.py", "test_classify.py", "test_validated_run.py", "test_resumed_run.py"}
+# Tests of `__main__.py`, and of a page in a browser.
+OF_COMMANDS = {
+    *("test_run.py", "test_classify.py", "test_validated_run.py", "test_resumed_run.py"),
+    "test_page.py",
+}
 
 
 @pytest.mark.parametrize("package", ROOMS)

@@ -23,7 +23,7 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.runs.work_folder import WorkFolder
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from tests.support.command import run, run_args
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT

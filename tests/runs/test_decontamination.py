@@ -15,7 +15,7 @@ from alignset.pipeline.look.__main__ import main as look
 from tests.support.command import funnel, kept, manifest, run, succeed
 from tests.support.picture_files import encoded
 from tests.support.tar_files import tar_of
-from tests.transforms.decontamination.test_embedding_model import onnx_model
+from tests.transforms.decontamination.test_embedding_overlap import onnx_model
 
 ALL = ("--language=", "--min_words=1", "--max_unsafe_score=1")
 EXAM = ("astronaut", "chelsea", "coffee", "camera")
@@ -168,20 +168,19 @@ def test_nothing_but_copies_is_dropped(source: Path, tmp_path: Path) -> None:
     assert 'data-rule="min_image_side"' in (stricter / "report.html").read_text()
 
 
-@pytest.mark.parametrize("measure", ["phash", "embedding exact", "embedding buckets"])
-def test_other_measures(source: Path, tmp_path: Path, measure: str) -> None:
-    name, _, search = measure.partition(" ")
+@pytest.mark.parametrize("name", ["phash", "embedding"])
+def test_other_measures(source: Path, tmp_path: Path, name: str) -> None:
     flags = [f"--overlap_measure={name}"]
-    if search:
-        flags += [f"--overlap_model={onnx_model(tmp_path)}", f"--overlap_search={search}"]
-        flags += ["--min_evaluation_distance=0.001"]
+    if name == "embedding":
+        flags += [f"--overlap_model={onnx_model(tmp_path)}", "--min_evaluation_distance=0.001"]
     out = tmp_path / "clean"
     succeed(source / "00000.tar", out, *ALL, exam(source), *flags)
     found = overlaps(out)
     assert found["astronaut"]["evaluation_image"] == "astronaut.png"
     assert found["astronaut"]["evaluation_measure"] == name
     assert manifest(out)["overlap"]["measure"] == name
-    assert manifest(out)["rules"]["min_evaluation_distance"] == (0.001 if search else 6)
+    assert ("SHA-256 begins with" in (out / "README.md").read_text()) == (name == "embedding")
+    assert manifest(out)["rules"]["min_evaluation_distance"] == (6 if name == "phash" else 0.001)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +188,9 @@ def test_other_measures(source: Path, tmp_path: Path, measure: str) -> None:
     [
         (("--overlap_measure=md5",), "overlap_measure must be one of"),
         (("--overlap_model=a.onnx",), "--overlap_model has no effect"),
-        (("--overlap_measure=embedding", "--overlap_model=a.onnx"), "there is no file"),
+        (("--overlap_measure=embedding",), "needs a model: give overlap_model=FILE.onnx"),
+        (("--overlap_measure=embedding", "--overlap_model=a.onnx"), "a.onnx cannot be used"),
+        (("--overlap_measure=embedding", "--overlap_model=timm:a"), "by torch.onnx.export"),
         (("--min_evaluation_distance=-2",), "min_evaluation_distance must be"),
     ],
 )

@@ -42,7 +42,7 @@ def started() -> Iterator[Callable[..., Forked]]:
         ("alignset.pipeline.curate:read_split", "in_a_kernel", signal.SIGTERM),  # in a thread
         ("alignset.pipeline.run:curate_images", "in_a_kernel", signal.SIGINT),  # in the main one
         ("alignset.transforms.shards.build_shard:fetch_all", "in_c_with_the_lock", signal.SIGTERM),
-        ("alignset.transforms.shards.measure_images:examine", "in_a_kernel", signal.SIGTERM),
+        ("alignset.transforms.shards.arrivals:examine", "in_a_kernel", signal.SIGTERM),
     ],
 )
 def test_a_run_that_hangs_is_ended_and_goes_on(

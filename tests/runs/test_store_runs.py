@@ -19,8 +19,8 @@ from alignset.pipeline.takedown.__main__ import main as take_down
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.shards.build_shard import ShardSettings
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
+from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.write_shards import ShardDoFn, ShardWriter
 from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.workers.fencing import Fence

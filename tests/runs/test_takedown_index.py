@@ -27,10 +27,10 @@ def listed(folder: Path, line: str) -> str:
     return f"--blocklist={folder}/take.txt"
 
 
-def held(index: Path) -> list[str]:
+def stored_keys(index: Path) -> list[str]:
     """The keys of all rows in the files of an index."""
     names = [path.stem for path in (index / "parts").glob("*.arrow")]
-    return sorted(key for name in names for key in read_part(index, name)[0]["key"].to_pylist())
+    return sorted(key for name in names for key in read_part(index, name)["key"].to_pylist())
 
 
 def test_a_takedown_reaches_an_index_and_its_server(
@@ -68,10 +68,10 @@ def test_a_takedown_reaches_an_index_and_its_server(
     assert sorted(results) == kept
     assert search(["query", str(index), "--key", key]) == 2
     # Made again, the index holds these rows no more.
-    assert key in held(index)
+    assert key in stored_keys(index)
     made = index_of(out / "shards", index)
-    assert (made.document.rows, made.rows, made.taken_out) == (len(kept), 0, 1)
-    assert held(index) == kept
+    assert (made.document.rows, made.rows, made.removed_rows) == (len(kept), 0, 1)
+    assert stored_keys(index) == kept
     # An index of another place, to which only the file comes.
     other = json.loads((index / "index.json").read_text()) | {"sets": []}
     (index / "index.json").write_text(json.dumps(other))

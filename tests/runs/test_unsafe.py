@@ -14,6 +14,7 @@ import pytest
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
+from alignset.transforms.workers.threads import SharedThreads
 from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.onnx_files import mean_colour, write_model
@@ -111,7 +112,8 @@ def test_the_same_bytes_by_one_thread_in_other_batches(
 ) -> None:
     source, output, threshold = red
     flags = (f"--unsafe_model={write_model(tmp_path)}", f"--max_unsafe_score={threshold}")
-    monkeypatch.setattr("alignset.transforms.shards.score_images.THREADS", 1)
+    monkeypatch.setattr("alignset.transforms.workers.threads.THREADS", 1)
+    monkeypatch.setattr("alignset.transforms.shards.score_images._SCORING", SharedThreads())
     monkeypatch.setattr("alignset.transforms.safety.classifier.BATCH", 3)
     succeed(source, tmp_path / "set", *SCORING, *flags)
     assert digests(tmp_path / "set") == digests(output)

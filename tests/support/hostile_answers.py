@@ -83,9 +83,8 @@ def chunked(body: bytes, random: Random) -> bytes:
 @kind(KEPT)
 def honest(random: Random) -> Iterator[Part]:
     body = picture(random)
-    lie = random.choice(
-        ["image/jpeg", "text/html", "application/x-sh", "", "image/svg+xml", "a" * 999]
-    )
+    lies = ["image/jpeg", "text/html", "application/x-sh", "", "image/svg+xml", "a" * 999]
+    lie = random.choice(lies)
     way = random.randrange(6)
     if way == 0:
         yield head("Transfer-Encoding: chunked", f"Content-Type: {lie}") + chunked(body, random)
@@ -126,9 +125,8 @@ def gzip_without_output(random: Random) -> Iterator[Part]:
 
 @kind("bad_encoding", "empty", "unknown", "truncated", KEPT)
 def bad_encoding(random: Random) -> Iterator[Part]:
-    name = random.choice(
-        ["gzip", "deflate", "br", "x-unknown", "zstd", "compress", ",,", "gzip, br"]
-    )
+    names = ["gzip", "deflate", "br", "x-unknown", "zstd", "compress", ",,", "gzip, br"]
+    name = random.choice(names)
     body = random.choice([b"", b"nothing of that kind", gzip.compress(picture(random))[:-9]])
     yield whole(body, f"Content-Encoding: {name}")
 
@@ -202,22 +200,18 @@ def exif_bomb(random: Random) -> Iterator[Part]:
 
 @kind("too_large", "timeout", "reset", "bad_answer")
 def endless(random: Random) -> Iterator[Part]:
-    way = random.randrange(5)
-    yield [
-        head(),
-        head("Transfer-Encoding: chunked"),
-        b"HTTP/1.1 200 OK\r\nA: ",
-        b"HTTP/1.1 200 OK\r\n",
-        b"",
-    ][way]
-    block = [
-        b"x" * 9000,
-        b"2000\r\n" + bytes(8192) + b"\r\n",
-        b"y" * 9000,
-        b"Header: value\r\n" * 500,
-    ]
+    begin, block = random.choice(
+        [
+            (head(), b"x" * 9000),
+            (head("Transfer-Encoding: chunked"), b"2000\r\n" + bytes(8192) + b"\r\n"),
+            (b"HTTP/1.1 200 OK\r\nA: ", b"y" * 9000),
+            (b"HTTP/1.1 200 OK\r\n", b"Header: value\r\n" * 500),
+            (b"", bytes(9000)),
+        ]
+    )
+    yield begin
     while True:
-        yield block[way] if way < 4 else bytes(9000)
+        yield block
 
 
 @kind("timeout")
@@ -242,20 +236,8 @@ def reset(random: Random) -> Iterator[Part]:
 @kind(LOST, "too_large", "truncated", "broken", NO_PICTURE, KEPT)
 def lying_length(random: Random) -> Iterator[Part]:
     body = picture(random)
-    lies = [
-        len(body) + 1,
-        10**6,
-        10**18,
-        2**64,
-        0,
-        1,
-        len(body) // 2,
-        len(body) - 1,
-        -1,
-        "abc",
-        "",
-        "5, 6",
-    ]
+    size = len(body)
+    lies = [size + 1, *(10**6, 10**18, 2**64, 0, 1), size // 2, size - 1, *(-1, "abc", "", "5, 6")]
     headers = [f"Content-Length: {random.choice(lies)}"]
     headers += random.choice([[], [f"Content-Length: {len(body)}"], ["Transfer-Encoding: chunked"]])
     yield head(*headers) + body
@@ -263,9 +245,8 @@ def lying_length(random: Random) -> Iterator[Part]:
 
 @kind(LOST, "too_large", "truncated", "broken", "empty", NO_PICTURE)
 def bad_chunks(random: Random) -> Iterator[Part]:
-    size = random.choice(
-        ["zz", "-5", "ffffffffffffffff", "1" * 30, "", "5;" + "x" * 99_999, " 5", "5\n5"]
-    )
+    sizes = ["zz", "-5", "ffffffffffffffff", "1" * 30, "", "5;" + "x" * 99_999, " 5", "5\n5"]
+    size = random.choice(sizes)
     yield head("Transfer-Encoding: chunked") + f"{size}\r\n".encode() + picture(random)[:5000]
     yield b"\r\n" + random.choice([b"", b"0", b"0\r\n", b"0\r\nX: y\r\n\r\n", b"0\r\n\r\n"])
 
@@ -318,20 +299,10 @@ def damaged_picture(random: Random) -> Iterator[Part]:
 
 @kind(NO_PICTURE, KEPT, BAD_PICTURE)
 def polyglot(random: Random) -> Iterator[Part]:
-    second = random.choice(
-        [
-            b"<script>alert(1)</script>",
-            b"PK\x03\x04",
-            b"%PDF-1.7",
-            b"#!/bin/sh\n",
-            b"GIF89a/*",
-            b"\xff\xd8\xff",
-        ]
-    )
-    body = picture(random)
-    yield whole(
-        random.choice([second + body, body + second, body[:20] + second + body[20:], body + body])
-    )
+    seconds = [b"<script>alert(1)</script>", b"PK\x03\x04", b"%PDF-1.7", b"#!/bin/sh\n"]
+    second, body = random.choice([*seconds, b"GIF89a/*", b"\xff\xd8\xff"]), picture(random)
+    joined = [second + body, body + second, body[:20] + second + body[20:], body + body]
+    yield whole(random.choice(joined))
 
 
 @kind(NO_PICTURE)
@@ -356,32 +327,22 @@ def no_picture(random: Random) -> Iterator[Part]:
 
 @kind(ANY_STATUS, frozenset(f"http_{n}" for n in (401, 403, 404, 429, 451, 500, 502, 503)))
 def statuses(random: Random) -> Iterator[Part]:
-    status = random.choice(
-        [201, 204, 206, 304, 305, 401, 403, 404, 418, 429, 451, 500, 502, 503, 599]
-    )
+    several = (201, 204, 206, 304, 305, 401, 403, 404, 418, 429, 451, 500, 502, 503, 599)
+    status = random.choice(several)
     after = random.choice(["0", "1", "99999999", "-1", "soon", "Fri, 31 Dec 2100 23:59:59 GMT"])
-    yield whole(
-        picture(random) if status != 204 else b"", f"Retry-After: {after}", status=f"{status} X"
-    )
+    body = picture(random) if status != 204 else b""
+    yield whole(body, f"Retry-After: {after}", status=f"{status} X")
 
 
 @kind("x_robots_tag")
 def not_for_this_use(random: Random) -> Iterator[Part]:
-    tag = random.choice(
-        ["noai", "NoImageAI", "all, noindex", "alignset: noai", "a: b, alignset: noindex"]
-    )
-    yield whole(picture(random), f"X-Robots-Tag: {tag}")
+    tags = ["noai", "NoImageAI", "all, noindex", "alignset: noai", "a: b, alignset: noindex"]
+    yield whole(picture(random), f"X-Robots-Tag: {random.choice(tags)}")
 
 
 PRIVATE = (
-    *(
-        "127.0.0.1",
-        "10.0.0.1",
-        "169.254.169.254",
-        "192.168.1.1",
-        "100.100.100.200",
-        "168.63.129.16",
-    ),
+    *("127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "100.100.100.200"),
+    "168.63.129.16",
     *("[::1]", "[::ffff:10.0.0.1]", "[fd00:ec2::254]", "[64:ff9b::a00:1]", "[2002:a00:1::1]"),
     *("0x0a000001", "167772161", "012.0.0.1", "10.1", "0", "localhost", "private-1.hostile.test"),
     *("mapped-1.hostile.test", "１０.0.0.1", "user:pass@10.0.0.1", "10.0.0.1."),
@@ -397,24 +358,11 @@ def redirect_inside(random: Random) -> Iterator[Part]:
 @kind("bad_redirect", "too_many_redirects", "http_3xx", "bad_answer", "http_404")
 def redirect_astray(random: Random) -> Iterator[Part]:
     places = [
-        "file:///etc/passwd",
-        "gopher://10.0.0.1/",
-        "ftp://10.0.0.1/",
-        "data:image/gif;base64,R0",
-        "javascript:1",
+        *("file:///etc/passwd", "gopher://10.0.0.1/", "ftp://10.0.0.1/", "javascript:1"),
+        *("data:image/gif;base64,R0", "dict://10.0.0.1:80/", "ws://a/", "http://", "//", ""),
+        *("http:///x", "http://a b/", "http://[::1", "x" * 9000),
+        *[f"/redirect_astray/{random.randrange(10**9)}"] * 4,
     ]
-    places += [
-        "dict://10.0.0.1:80/",
-        "http://",
-        "//",
-        "http:///x",
-        "http://a b/",
-        "",
-        "x" * 9000,
-        "http://[::1",
-        "ws://a/",
-    ]
-    places += [f"/redirect_astray/{random.randrange(10**9)}"] * 4
     status = random.choice([301, 302, 303, 307, 308])
     yield whole(b"", f"Location: {random.choice(places)}", status=f"{status} Moved")
 
@@ -427,8 +375,7 @@ def rebinding(random: Random) -> Iterator[Part]:
 
 @kind(KEPT)
 def redirect_home(random: Random) -> Iterator[Part]:
-    where = random.choice(
-        ["/honest/{seed}", "//{host}/honest/{seed}", "http://{host}/honest/{seed}#top"]
-    )
-    yield whole(b"", f"Location: {where}", status=f"{random.choice([301, 302, 307, 308])} Moved")
+    places = ["/honest/{seed}", "//{host}/honest/{seed}", "http://{host}/honest/{seed}#top"]
+    status = random.choice([301, 302, 307, 308])
+    yield whole(b"", f"Location: {random.choice(places)}", status=f"{status} Moved")
     yield "keep"

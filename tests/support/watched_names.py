@@ -3,7 +3,7 @@
 import select
 
 from alignset.transforms.fetching.host_names import HostNames
-from alignset.transforms.fetching.host_queue import Job
+from alignset.transforms.fetching.host_queue import FetchJob
 
 
 class Watched:
@@ -24,12 +24,14 @@ class Watched:
             self.poll.unregister(fd)
             self.watched.discard(fd)
 
-    def ended(self) -> list[tuple[Job, float, str | None]]:
+    def ended(self) -> list[tuple[FetchJob, float, str | None]]:
         for fd, events in self.poll.poll(min(0.5, self.names.due_s())):
             self.names.process(fd, events)
         return list(self.names.ended())
 
-    def look_up(self, jobs: list[Job], at_once: int = 1_000) -> list[tuple[Job, str | None]]:
+    def look_up(
+        self, jobs: list[FetchJob], at_once: int = 1_000
+    ) -> list[tuple[FetchJob, str | None]]:
         """What becomes of all of them, so many at once."""
         waiting, found = list(reversed(jobs)), []
         while len(found) < len(jobs):
@@ -39,5 +41,5 @@ class Watched:
         return found
 
 
-def job(name: str, left_s: float = 30.0) -> Job:
-    return Job(0, "", f"http://{name}/", left_s=left_s)
+def job(name: str, left_s: float = 30.0) -> FetchJob:
+    return FetchJob(0, "", f"http://{name}/", left_s=left_s)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -31,66 +32,68 @@ def train(shards: Path, run: Path, *flags: str) -> int:
     return main(["--shards", str(shards), "--run", str(run), *FLAGS, *flags])
 
 
-def test_more_steps_and_other_micro_batches_are_told_in_a_line(shards, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert train(shards, run, "--steps=4") == 0
-    before = (run / "model" / "model.safetensors").read_bytes()
+@pytest.fixture(scope="module")
+def two_steps(shards, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    assert train(shards, run, "--steps=2") == 0
+    return run
+
+
+@pytest.fixture
+def run(two_steps: Path, tmp_path: Path, capsys) -> Path:
+    """A run of two steps that goes on."""
     capsys.readouterr()
-    assert train(shards, run, "--steps=7", "--micro_batch_size=6") == 0
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == (
-        f"{run} goes on with other settings: steps was 4, is 7; micro_batch_size was 128, is 6"
+    return shutil.copytree(two_steps, tmp_path / "run")
+
+
+def test_more_steps_and_other_micro_batches_are_told_in_a_line(
+    run: Path, shards, two_steps, capsys
+):
+    assert train(shards, run, "--steps=4", "--micro_batch_size=6") == 0
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0] == (
+        f"{run} goes on with other settings: steps was 2, is 4; micro_batch_size was 128, is 6"
     )
-    assert "going on after step 4 of 7" in said
-    assert (run / "model" / "model.safetensors").read_bytes() != before
-    assert json.loads((run / "config.json").read_text())["settings"]["steps"] == 7
-    assert train(shards, run, "--steps=7", "--micro_batch_size=6") == 0
-    assert "is finished" in capsys.readouterr().err
+    assert "going on after step 2 of 4" in printed
+    model = "model/model.safetensors"
+    assert (run / model).read_bytes() != (two_steps / model).read_bytes()
     config = (run / "config.json").read_bytes()
+    assert json.loads(config)["settings"]["steps"] == 4
     assert train(shards, run, "--steps=3", "--micro_batch_size=12") == 0  # it has had as many
     assert capsys.readouterr().err.startswith(f"{run} is finished")
     assert (run / "config.json").read_bytes() == config  # it was made with this
 
 
-def test_other_versions_are_told_in_a_line(shards, tmp_path, capsys, monkeypatch):
-    run = tmp_path / "run"
-    assert train(shards, run, "--steps=1") == 0
+def test_other_versions_are_told_in_a_line(run: Path, shards, capsys, monkeypatch):
     monkeypatch.setattr("alignset.train.runs.run_folder.version", lambda package: f"{package} 0")
-    assert train(shards, run, "--steps=1") == 0
-    assert "other versions" not in capsys.readouterr().err  # nothing is trained by them
     assert train(shards, run, "--steps=2") == 0
-    said = capsys.readouterr().err.splitlines()
-    assert said[1].startswith(f"{run} goes on with other versions: numpy was '")
-    assert "torch was" in said[1]
-    assert "is 'torch 0'" in said[1]
+    assert "other versions" not in capsys.readouterr().err  # nothing is trained by them
+    assert train(shards, run, "--steps=3") == 0
+    line = capsys.readouterr().err.splitlines()[1]
+    assert line.startswith(f"{run} goes on with other versions: numpy was '")
+    assert "is 'torch 0'" in line
     assert json.loads((run / "config.json").read_text())["versions"]["torch"] == "torch 0"
 
 
-def test_a_setting_that_an_older_version_did_not_know_had_its_default(shards, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert train(shards, run, "--steps=1") == 0
+def test_a_setting_that_an_older_version_did_not_know_had_its_default(run: Path, shards, capsys):
     config = json.loads((run / "config.json").read_text())
     del config["settings"]["schedule"]
     (run / "config.json").write_text(json.dumps(config))
-    capsys.readouterr()
-    assert train(shards, run, "--steps=2", "--schedule=cosine") == 2
+    assert train(shards, run, "--steps=3", "--schedule=cosine") == 2
     assert "(schedule was 'linear', is 'cosine')" in capsys.readouterr().err
     assert train(shards, run, "--steps=2") == 0
     assert "schedule" not in capsys.readouterr().err
 
 
-def test_a_kill_between_more_steps_and_the_first_of_them_loses_none(shards, tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    assert train(shards, run, "--steps=2") == 0
-
+def test_a_kill_between_more_steps_and_the_first_of_them_loses_none(run: Path, shards, monkeypatch):
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("alignset.train.loop.read_shards", killed)
-        assert train(shards, run, "--steps=4") == 130
-    assert train(shards, run, "--steps=4") == 0
-    assert (run / "checkpoints" / "step_000000004.pt").exists()
+        assert train(shards, run, "--steps=3") == 130
+    assert train(shards, run, "--steps=3") == 0
+    assert (run / "checkpoints" / "step_000000003.pt").exists()
 
 
 @pytest.mark.slow
@@ -125,8 +128,7 @@ def test_sigterm_is_a_checkpoint_and_then_the_end(tmp_path):
         time.sleep(0.01)
     os.kill(process, signal.SIGTERM)
     assert end([process]) == [130]
-    said = log.read_text()
-    assert said.endswith("stopped; the same command goes on from the last checkpoint\n")
+    assert log.read_text().endswith("stopped; the same command goes on from the last checkpoint\n")
     (kept,) = (run / "checkpoints").glob("*.pt")
     assert int(kept.stem.removeprefix("step_")) >= 2
     assert not (run / "model").exists()

@@ -13,12 +13,18 @@ from alignset.train.data.inputs import to_inputs
 from alignset.train.data.position import Position
 from alignset.train.loss import contrastive_loss
 from alignset.train.runs import processes
-from alignset.train.step import memory_between_passes, seed_micro_batch, step_gradients
+from alignset.train.step import (
+    KeptInputs,
+    memory_between_passes,
+    seed_micro_batch,
+    step_gradients,
+)
 from tests.support.closeness import close, largest
 from tests.support.small_training import (
     SETTINGS,
     in_float64,
     pictures,
+    small_inputs,
     small_model,
     small_tokenizer,
 )
@@ -150,3 +156,24 @@ def test_host_memory_is_asked_for_once_a_run(monkeypatch):
     assert len(asked) == 1
     assert memory_between_passes(torch.device("cpu")) == 0
     memory_between_passes.cache_clear()
+
+
+@pytest.mark.parametrize("fitting", [0, 1, 2])  # of two micro-batches, by their pixels
+def test_kept_inputs_come_back_in_order_and_twice(tokenizer, fitting: int):
+    first, second = small_inputs(tokenizer), small_inputs(tokenizer, ["two stars", "a", "no cross"])
+    # Of each the next power of two: 18,432 and 9,216 bytes of pixels.
+    assert (first.pixels.nbytes, second.pixels.nbytes) == (18_432, 9_216)
+    memory = sum((32_768, 16_384)[:fitting])
+    with KeptInputs(memory) as kept:
+        kept.append(first)
+        kept.append(second)
+        for _ in range(2):
+            backs = list(kept)
+            for inputs, back in zip((first, second), backs, strict=True):
+                assert torch.equal(inputs.pixels, back.pixels)
+                assert back.texts is inputs.texts
+                assert back.position == inputs.position
+            in_memory = [
+                back.pixels is of.pixels for back, of in zip(backs, (first, second), strict=True)
+            ]
+            assert in_memory == [fitting > 0, fitting > 1]

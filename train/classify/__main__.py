@@ -10,7 +10,7 @@ classified. Prints one JSON object with the results.
 import dataclasses
 import os
 import sys
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,20 +109,12 @@ def _open(job: "ClassifyJob") -> None:
 
 def _train(job: "ClassifyJob") -> None:
     from alignset.train.classify.loop import classify
-    from alignset.train.runs import processes
     from alignset.train.runs.device import find_device
-    from alignset.train.runs.run_folder import held
+    from alignset.train.runs.processes import begun_together
 
-    processes.start_processes(find_device(job.settings.device).type)
-    try:
-        with ExitStack() as stack:
-            with processes.failing_together():
-                if processes.rank() == 0:
-                    _open(job)
-                    stack.enter_context(held(job.run))
-            classify(job)
-    finally:
-        processes.stop_processes()
+    device = find_device(job.settings.device).type
+    with begun_together(job.run, device, partial(_open, job)):
+        classify(job)
 
 
 def _check_batch(size: int, number: int, processes: int) -> None:

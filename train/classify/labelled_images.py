@@ -1,27 +1,27 @@
-"""Images in a folder for each class: read as torchvision's ImageFolder, cropped as ALIGN's paper.
+"""Images in a folder for each class, cropped as in ALIGN's paper.
 
 root/class_name/anything.jpg
 """
 
 import math
+import os
 import random
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from alignset.train.classify.settings import ClassifySettings
-from alignset.train.data.images import decode_image
+from alignset.train.data.images import class_folders, decode_image, not_longer
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError, TrainingError
 
-_MAX_ASPECT = 4 / 3  # of Inception's crop (Szegedy et al., 2015), which the paper takes (5.3)
-# Of an image's sides: resized whole, one of 1 x 65,500 px would take 20 GB.
-_MAX_LENGTH = 64
+_CROP_ASPECT = 4 / 3  # of Inception's crop (Szegedy et al., 2015), which the paper takes (5.3)
 # What is left of the shorter side for evaluation (section 5.3).
 CENTRAL_RATIO = 0.875
 
@@ -42,24 +42,16 @@ def find_images(root: str, classes: list[str] | None = None) -> LabelledImages:
     Raises:
       SettingsError: there is no folder of a class, one is empty, or one is not in `classes`.
     """
-    from torchvision.datasets.folder import ImageFolder  # here, because it takes 3 s to import
-
-    try:
-        folders = ImageFolder(root)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(
-            f"no images in {root!r} ({reason}): name a folder that has one of images for each class"
-        ) from error
-    classes = classes or folders.classes
-    unknown = sorted(set(folders.classes) - set(classes))
+    folders = class_folders(Path(root))
+    classes = classes or [*folders]
+    unknown = sorted(folders.keys() - set(classes))
     if unknown:
         raise SettingsError(
             f"{root!r} has {unknown[0]!r}, which is no class of the training images: take it out"
         )
-    paths, labels = zip(*folders.samples, strict=True)
-    numbers = [classes.index(name) for name in folders.classes]
-    return LabelledImages(list(paths), [numbers[label] for label in labels], classes)
+    paths = [os.path.join(root, file) for files in folders.values() for file in files]
+    labels = [classes.index(name) for name, files in folders.items() for _ in files]
+    return LabelledImages(paths, labels, classes)
 
 
 def random_box(
@@ -68,7 +60,7 @@ def random_box(
     """Left, top, right, bottom of min_area to all of the area, with sides of 3:4 to 4:3."""
     for _ in range(10):
         area = width * height * rng.uniform(min_area, 1)
-        aspect = math.exp(rng.uniform(-math.log(_MAX_ASPECT), math.log(_MAX_ASPECT)))
+        aspect = math.exp(rng.uniform(-math.log(_CROP_ASPECT), math.log(_CROP_ASPECT)))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             left, top = rng.randint(0, width - w), rng.randint(0, height - h)
@@ -90,20 +82,12 @@ def training_pixels(
 
 def evaluation_pixels(path: str, px: int) -> np.ndarray:
     """uint8[px, px, 3]: of an image whose shorter side is 8/7 of px, the central square."""
-    image = _not_longer(_open(path), _MAX_LENGTH)
+    image = not_longer(_open(path))
     side, shorter = round(px / CENTRAL_RATIO), min(image.size)
     width, height = (int(side * old / shorter) for old in image.size)
     left, top = round((width - px) / 2), round((height - px) / 2)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image.crop((left, top, left + px, top + px)))
-
-
-def _not_longer(image: Image.Image, aspect: float) -> Image.Image:
-    """The image or, where it is longer, so much of its middle."""
-    longest = round(min(image.size) * aspect)
-    width, height = (min(side, longest) for side in image.size)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
 
 
 def _open(path: str) -> Image.Image:

@@ -18,12 +18,13 @@ from alignset.train.classify.labelled_images import (
     evaluation_batches,
 )
 from alignset.train.classify.settings import ClassifySettings, ClassifyStage
+from alignset.train.data.whole_files import write_whole
 from alignset.train.model.pretrained import load_pretrained
 from alignset.train.runs import processes
 from alignset.train.runs.checkpoints import load_last_checkpoint, save_checkpoint
 from alignset.train.runs.device import find_device, prepare_device
 from alignset.train.runs.progress import Progress, check_finite, gradient_norm
-from alignset.train.runs.run_folder import cut_metrics, write_whole
+from alignset.train.runs.run_folder import cut_metrics
 
 Scores = dict[str, float]  # what `evaluate` says
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from alignset.train.ranges import (
+from alignset.train.settings import (
     COUNT,
     FRACTION,
     MOMENTUM,

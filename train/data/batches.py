@@ -13,12 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from alignset.train.data.captions import caption_lines
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.images import decode_square, random_crop
 from alignset.train.data.plan import Cursor, plans_of
 from alignset.train.data.position import Position, check_skipped
-from alignset.train.data.samples import ShardSample
+from alignset.train.data.samples import ShardSample, caption_lines
 from alignset.train.data.shard_index import ShardIndex, read_index
 from alignset.train.data.shuffled_streams import ShuffledStream
 from alignset.train.settings import Settings

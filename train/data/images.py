@@ -2,7 +2,9 @@
 
 import io
 import random
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -10,15 +12,51 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from alignset.train.data.image_limits import check_decodable
+from alignset.train.errors import SettingsError
 
 assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's default, which nothing here unsets
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejpeg knows no limit
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
+IMAGE_SUFFIXES = frozenset(
+    {*(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")}
+)
+# Of an image's sides, where it is resized by its shorter one, as CLIP does it: one of 1 x 65,500 px
+# would take 10 GB.
+MAX_ASPECT = 64
 _ORIENTATION = 0x0112
 # An image of more pixels waits until no other such is being decoded: they take 16 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
+
+
+def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
+    """The paths in a folder of its files, and those of folders below it, that have one of these
+    suffixes, in order."""
+    paths = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    return sorted(str(path.relative_to(folder)) for path in paths)
+
+
+def class_folders(root: Path) -> dict[str, list[str]]:
+    """The images of a folder that has one of images for each class: by class, their paths in the
+    folder; all in order.
+
+    Raises:
+      SettingsError: there is no folder of a class, or one has no image.
+    """
+    folders = sorted(p for p in root.glob("*") if p.is_dir() and not p.name.startswith("."))
+    if not folders:
+        raise SettingsError(
+            f"no images with classes in {str(root)!r}: name a folder that has one of images for "
+            "each class"
+        )
+    images = {path.name: [f"{path.name}/{file}" for file in image_files(path)] for path in folders}
+    empty = next((name for name, files in images.items() if not files), None)
+    if empty is not None:
+        raise SettingsError(
+            f"the class folder {str(root / empty)!r} has no image: put some in, or take it out"
+        )
+    return images
 
 
 def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
@@ -62,6 +100,16 @@ def decode_square(data: bytes, side: int) -> np.ndarray:
     image = _open(data, side)
     with _turn_of(image.width * image.height):
         return resize_square(np.array(_upright(image)), side)
+
+
+def not_longer(image: Image.Image, aspect: float = MAX_ASPECT) -> Image.Image:
+    """The image or, where a side is more than `aspect` times the other one, its middle."""
+    longest = round(min(image.size) * aspect)
+    if max(image.size) <= longest:
+        return image
+    width, height = (min(side, longest) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def resize_square(pixels: np.ndarray, side: int) -> np.ndarray:

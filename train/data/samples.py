@@ -1,10 +1,10 @@
 """Samples out of WebDataset shards: the files of a tar, grouped by key."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from alignset.train.data.captions import LONGEST_TEXT, json_captions
 from alignset.train.data.shard_streams import ShardStream
 from alignset.train.errors import TrainingError
 from alignset.transforms.storage.tar_members import (
@@ -13,6 +13,28 @@ from alignset.transforms.storage.tar_members import (
     Member,
     members_of_stream,
 )
+
+LONGEST_TEXT = 1 << 14  # bytes of a text that are read: its first 64 tokens are learned from
+
+
+def caption_lines(text: str) -> list[str]:
+    """The captions of an image whose text has one a line."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def json_captions(data: bytes | None, field: str) -> str | None:
+    """The captions in a field of an object, a text or a list of them, one a line; None: none."""
+    try:
+        value = json.loads(data or b"null")
+    except (ValueError, RecursionError):
+        return None
+    value = value.get(field) if isinstance(value, dict) else None
+    texts = value if isinstance(value, list) else [value]
+    lines = [" ".join(text.split()) for text in texts if isinstance(text, str)]
+    # JSON may name halves of characters, which are none.
+    whole = "\n".join(filter(None, lines)).encode("utf-8", "replace")
+    return whole[:LONGEST_TEXT].decode("utf-8", "ignore") or None
+
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LONGEST_IMAGE = 1 << 25  # bytes; a larger one is not read
@@ -148,3 +170,18 @@ def _sample(
     return ShardSample(
         key, images[0] if images else None, text or None, scattered, images[:1] == [None]
     )
+
+
+def read_pairs(shards: Iterable[str], caption_field: str = "") -> Iterator[tuple[str, bytes, str]]:
+    """(key, image bytes, text) of each sample that has both, in the order of the shards.
+
+    Args:
+      caption_field: as `shard_samples` has it.
+
+    Raises:
+      TrainingError: a shard cannot be read, is no tar file, or ends too early.
+    """
+    for shard in shards:
+        for sample in shard_samples(shard, caption_field=caption_field):
+            if sample.image is not None and sample.text is not None:
+                yield sample.key, sample.image, sample.text

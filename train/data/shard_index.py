@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignset.train.counts import counted
 from alignset.train.data.samples import Scan, shard_samples
 from alignset.train.data.shard_streams import ShardStream
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.data.whole_files import write_whole
+from alignset.train.errors import SettingsError, TrainingError, counted
 
 # Samples that are read at one go. A window of 10,000 is made of 157 or 20 such places. Of a store
 # or a web server each takes a request, of 25 MB where the images have 50 KB.
@@ -154,9 +154,9 @@ def _read_part(path: Path) -> _Scanned | None:
 
 
 def _write_part(path: Path, scanned: _Scanned) -> None:
-    path.parent.mkdir(exist_ok=True)
     texts = np.frombuffer(json.dumps(scanned.texts).encode(), np.uint8)
-    _write(path, {"blocks": scanned.blocks, "images": scanned.images, "texts": texts})
+    arrays = {"blocks": scanned.blocks, "images": scanned.images, "texts": texts}
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def save_indexes(indexes: list[ShardIndex], path: Path) -> None:
@@ -164,16 +164,7 @@ def save_indexes(indexes: list[ShardIndex], path: Path) -> None:
     arrays = []
     for index in indexes:
         arrays += [np.stack([index.shard, index.start, index.samples, index.size]), index.image]
-    _write(path, {f"arr_{number}": array for number, array in enumerate(arrays)})
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    aside = path.with_suffix(".tmp")
-    with open(aside, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut may leave the name on an empty file
-    os.replace(aside, path)
+    write_whole(path, lambda file: np.savez(file, *arrays, allow_pickle=False))
 
 
 def load_indexes(path: Path, shards: list[tuple[str, ...]]) -> list[ShardIndex]:

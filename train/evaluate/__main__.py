@@ -7,11 +7,9 @@ import difflib
 import sys
 from argparse import Namespace
 from functools import cache
-from typing import Any
 
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.task_flags import TASKS, overview, task_parser
-from alignset.train.evaluate.written_json import as_json
 from alignset.train.runs.flags import exit_status, stoppable
 
 NAME = "python -m alignset.train.evaluate"
@@ -37,13 +35,12 @@ def _run(arguments: list[str], name: str) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)}"
         raise SettingsError(f"there is no task {task!r}; {hint}")
     flags = task_parser(name, task).parse_args(rest)
-    result = evaluate(task, flags)
-    print(as_json(result))
+    print(evaluate(task, flags))
     return 0
 
 
-def evaluate(task: str, flags: Namespace) -> dict[str, Any]:
-    """What a task prints; writes its page where one is asked for.
+def evaluate(task: str, flags: Namespace) -> str:
+    """The line of JSON that a task prints; writes its page where one is asked for.
 
     Raises:
       SettingsError: a flag, a model or a set is wrong. TrainingError: a model or a shard is broken.
@@ -51,8 +48,7 @@ def evaluate(task: str, flags: Namespace) -> dict[str, Any]:
     # Only now: torch takes seconds, and a wrong flag should not.
     from alignset.train.evaluate.embedding import Embedding
     from alignset.train.evaluate.page import check_page, write_page
-    from alignset.train.evaluate.task_result import whole_result
-    from alignset.train.evaluate.task_runs import check_flags, run_task
+    from alignset.train.evaluate.task_result import as_json, check_flags, run_task, whole_result
     from alignset.train.model.embed import open_embedder
 
     check_flags(flags)
@@ -66,7 +62,7 @@ def evaluate(task: str, flags: Namespace) -> dict[str, Any]:
     result = whole_result(task, open_embedding(), flags, outcome)
     if flags.page:
         write_page(flags.page, result, outcome)
-    return result
+    return as_json(result)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 
 # By the name of the set: which of ImageNet's classes it has, as a file of timm's. Those of A and R
 # are the ones in the code that these sets were published with (hendrycks/natural-adv-examples and
@@ -65,8 +64,8 @@ def find_classes(where: str, labels: Sequence[str] | None) -> Classes:
     """
     classes = _named(where, labels)
     if len(classes.names) < 2:
-        told = counted(len(classes.names), "class", "classes")
-        raise SettingsError(f"{classes.of} has {told}; there must be two")
+        count = counted(len(classes.names), "class", "classes")
+        raise SettingsError(f"{classes.of} has {count}; there must be two")
     for label in labels or ():
         classes.number(label)
     return classes

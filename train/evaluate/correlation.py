@@ -1,55 +1,24 @@
 """Rank correlations between a model's similarities and people's judgements."""
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
-from alignset.train.evaluate.bootstrap import RESAMPLES, SEED, Interval
-
-Floats = npt.NDArray[np.floating]
-
-
-def ranks(values: Floats) -> npt.NDArray[np.float64]:
-    """float64[..., n]: 1 for the smallest along the last axis; equal ones have their mean rank."""
-    order = np.argsort(values, axis=-1, kind="stable")
-    in_order = np.take_along_axis(np.asarray(values), order, axis=-1)
-    n = values.shape[-1]
-    places = np.arange(n)
-    begins = np.ones(values.shape, bool)
-    begins[..., 1:] = in_order[..., 1:] != in_order[..., :-1]
-    first = np.maximum.accumulate(np.where(begins, places, 0), axis=-1)
-    ends = np.ones(values.shape, bool)
-    ends[..., :-1] = begins[..., 1:]
-    last = np.where(ends, places, n)[..., ::-1]
-    last = np.minimum.accumulate(last, axis=-1)[..., ::-1]
-    result = np.empty(values.shape)
-    np.put_along_axis(result, order, (first + last) / 2 + 1, axis=-1)
-    return result
+from alignset.train.evaluate.bootstrap import RESAMPLES, SEED, Floats, Interval, central
 
 
-def spearman(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
-    """float64[...] of float[..., n] each; nan where all of one are equal."""
-    x, y = (of - of.mean(axis=-1, keepdims=True) for of in (ranks(a), ranks(b)))
-    with np.errstate(invalid="ignore"):
-        spread = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
-        result: npt.NDArray[np.float64] = (x * y).sum(axis=-1) / spread
-    return result
+def spearman(a: Floats, b: Floats) -> float:
+    """Of float[n] each, ties by their mean rank; nan where all of one are equal."""
+    x, y = (of - of.mean() for of in (rankdata(a), rankdata(b)))
+    spread = np.sqrt((x * x).sum() * (y * y).sum())
+    return float((x * y).sum() / spread) if spread else float("nan")
 
 
 def spearman_interval(a: Floats, b: Floats) -> Interval:
     """95 % over resampled pairs, of float[n] each."""
     rng = np.random.default_rng(SEED)
-    return _central(lambda: rng.integers(0, len(a), len(a)), a, b)
-
-
-def _central(draw: Callable[[], npt.NDArray[np.int64]], a: Floats, b: Floats) -> Interval:
-    values = []
-    for _ in range(RESAMPLES):
-        rows = draw()
-        values.append(float(spearman(a[rows], b[rows])))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    resamples = (rng.integers(0, len(a), len(a)) for _ in range(RESAMPLES))
+    return central([spearman(a[rows], b[rows]) for rows in resamples])
 
 
 def bootstrap_correlation(
@@ -76,5 +45,4 @@ def bootstrap_correlation(
         half = rng.choice(asked, max(2, len(asked) // 2), replace=False)
         rows = order[starts[half] + (rng.random(len(half)) * counts[half]).astype(np.int64)]
         values[i] = spearman(judged[rows], similar[rows])
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(np.nanmean(values)), float(np.nanstd(values)), (float(low), float(high))
+    return float(np.nanmean(values)), float(np.nanstd(values)), central(values)

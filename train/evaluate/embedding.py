@@ -3,23 +3,36 @@
 import hashlib
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from tqdm import tqdm
 
 from alignset.train.data.images import decode_image, header_pixels
 from alignset.train.evaluate.feature_store import Features, FeatureStore
-from alignset.train.model.embedder import Embedder
+from alignset.train.model.embed import DualEmbedder
 
 _TEXTS_AT_ONCE = 256
 MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
+
+
+class SetItem(Protocol):
+    """A named tuple of what a set says of an image, its file among it."""
+
+    @property
+    def data(self) -> bytes: ...
+    def _replace(self, *, data: bytes) -> Self: ...
+
+
+Item = TypeVar("Item", bound=SetItem)
 
 
 @dataclass
@@ -46,7 +59,7 @@ class Embedding:
       batch_size: images of one forward pass.
     """
 
-    embedder: Embedder
+    embedder: DualEmbedder
     cache: Path
     batch_size: int = 64
     computed: int = field(default=0, init=False)  # images and texts that went through the model
@@ -60,13 +73,11 @@ class Embedding:
         store = self._store("images")
         rows: list[npt.NDArray[np.int64]] = []
         identities: list[bytes] = []
-        bar = _Progress("images")
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool, _bar("images") as bar:
             for part in _decoded_ahead(files, store, pool, self.batch_size):
                 identities += part.keys
                 rows.append(self._rows_of(store, part))
-                bar.show(len(identities))
-        bar.close()
+                bar.update(len(part.keys))
         numbers = np.concatenate([np.zeros(0, np.int64), *rows])
         places = np.flatnonzero(numbers >= 0)
         return EmbeddedImages(
@@ -79,21 +90,27 @@ class Embedding:
     def texts(self, texts: Sequence[str]) -> Features:
         """Embeds texts; equal ones once."""
         store = self._store("texts")
-        rows = []
-        bar = _Progress("texts")
-        for first in range(0, len(texts), _TEXTS_AT_ONCE):
-            part = texts[first : first + _TEXTS_AT_ONCE]
-            keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in part]
-            numbers = store.find(keys)
-            missing = {keys[i]: part[i] for i in np.flatnonzero(numbers < 0).tolist()}
-            if missing:
-                store.add([*missing], self.embedder.embed_texts([*missing.values()]))
-                self.computed += len(missing)
-                numbers = store.find(keys)
-            rows.append(numbers)
-            bar.show(sum(map(len, rows)))
-        bar.close()
-        return store.rows(np.concatenate([np.zeros(0, np.int64), *rows]))
+        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+        missing = {keys[i]: texts[i] for i in np.flatnonzero(store.find(keys) < 0).tolist()}
+        of_missing = iter(missing.items())
+        with _bar("texts") as bar:
+            while part := dict(islice(of_missing, _TEXTS_AT_ONCE)):
+                store.add([*part], self.embedder.embed_texts([*part.values()]))
+                self.computed += len(part)
+                bar.update(len(part))
+        return store.rows(store.find(keys))
+
+    def items(self, items: Iterable[Item]) -> tuple[EmbeddedImages, list[Item]]:
+        """Embeds the images of a set; gives those that can be decoded too, without their files."""
+        rest: list[Item] = []
+
+        def files() -> Iterator[bytes]:
+            for item in items:
+                rest.append(item._replace(data=b""))
+                yield item.data
+
+        images = self.images(files())
+        return images, [rest[place] for place in images.places]
 
     def _store(self, kind: str) -> FeatureStore:
         return FeatureStore(self.cache / self.embedder.digest[:32] / kind, self.embedder.width)
@@ -111,6 +128,11 @@ class Embedding:
         store.add([*pictures], self.embedder.embed_images([*pictures.values()]))
         self.computed += len(pictures)
         return store.find(part.keys)
+
+
+def _bar(unit: str) -> tqdm:
+    """On a terminal alone, and gone at its end."""
+    return tqdm(unit=f" {unit}", leave=False, disable=not sys.stderr.isatty())
 
 
 @dataclass
@@ -154,19 +176,3 @@ def _decode(data: bytes) -> Image.Image | None:
         return decode_image(data)
     except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
         return None
-
-
-class _Progress:
-    """A count on the terminal, if there is one, four times a second."""
-
-    def __init__(self, what: str):
-        self._what, self._shown = what, 0.0
-
-    def show(self, count: int) -> None:
-        if sys.stderr.isatty() and time.monotonic() > self._shown + 0.25:
-            self._shown = time.monotonic()
-            print(f"\r{count} {self._what}", end="", file=sys.stderr)
-
-    def close(self) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr)

@@ -18,7 +18,6 @@ from alignset.train.errors import SettingsError, TrainingError
 
 KEY_BYTES = 32
 _PARTS = 1 << 14  # rows that are read at once where all are gone through
-_MOST_ADDED = 1 << 16  # keys that are held one by one, at ten times the memory of the others
 
 
 class FeatureStore:
@@ -49,33 +48,14 @@ class FeatureStore:
             ) from error
         with self._locked():
             count = self._cut()
-        self._set_keys(self._read_keys(count), np.arange(count))
-        self._added: dict[bytes, int] = {}
-
-    def _set_keys(self, keys: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> None:
-        order = np.argsort(keys, kind="stable")
-        self._sorted, self._row_of = keys[order], rows[order]
-
-    def _read_keys(self, count: int) -> npt.NDArray[np.uint64]:
-        """The first 8 bytes of each key: of a million, two are equal once in 37 million stores."""
-        if count == 0:
-            return np.zeros(0, np.uint64)
-        whole = np.memmap(self._keys, np.uint64, "r", shape=(count, KEY_BYTES // 8))
-        return np.array(whole[:, 0])
+        # The first 8 bytes of each key: of a million, two are equal once in 37 million stores.
+        with self._keys.open("rb") as file:
+            keys = (file.read(KEY_BYTES)[:8] for _ in range(count))
+            self._row_of = {key: row for row, key in enumerate(keys)}
 
     def find(self, keys: Sequence[bytes]) -> npt.NDArray[np.int64]:
         """int64[n]: the row of each key, -1 where it is not there."""
-        first = np.frombuffer(b"".join(key[:8] for key in keys), np.uint64)
-        found_at = np.searchsorted(self._sorted, first)
-        rows = np.full(len(keys), -1, np.int64)
-        if len(self._sorted):
-            near = np.minimum(found_at, len(self._sorted) - 1)
-            hits = self._sorted[near] == first
-            rows[hits] = self._row_of[near[hits]]
-        for place, key in enumerate(keys):
-            if rows[place] < 0:
-                rows[place] = self._added.get(key[:8], -1)
-        return rows
+        return np.array([self._row_of.get(key[:8], -1) for key in keys], np.int64)
 
     def add(self, keys: Sequence[bytes], rows: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """int64[n]: the rows that these have from now on.
@@ -100,10 +80,7 @@ class FeatureStore:
                     file.flush()
                     os.fsync(file.fileno())
         numbers = np.arange(count, count + len(keys))
-        self._added |= {key[:8]: row for key, row in zip(keys, numbers.tolist(), strict=True)}
-        if len(self._added) > _MOST_ADDED:
-            self._set_keys(self._read_keys(count + len(keys)), np.arange(count + len(keys)))
-            self._added = {}
+        self._row_of |= {key[:8]: row for key, row in zip(keys, numbers.tolist(), strict=True)}
         return numbers
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> "Features":

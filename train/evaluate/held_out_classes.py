@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from transformers import PreTrainedTokenizerFast
 
 from alignset.train.data.inputs import encode_texts
+from alignset.train.data.tables import image_file
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.classes import find_classes
 from alignset.train.evaluate.classification import TOP, class_answers
-from alignset.train.evaluate.prompts import find_prompts
 from alignset.train.evaluate.sets.labelled import LabelledFiles, find_labelled
-from alignset.train.evaluate.sets.tables import image_file
 from alignset.train.evaluate.task_result import percent
-from alignset.train.evaluate.zero_shot import logits, mean_weights, usual_prompts
+from alignset.train.evaluate.zero_shot import find_prompts, logits, mean_weights, usual_prompts
 from alignset.train.model.dual_encoder import DualEncoder
 from alignset.train.settings import Settings
 

@@ -11,59 +11,12 @@ import jinja2
 from PIL import Image
 
 from alignset.train.data.images import decode_image
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.task_result import TaskResult
 
 _THUMBNAIL = 192  # px
 _LONGEST_LINE = 300  # characters of a text
-_TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{{ result.task }}: {{ result.model.name }}</title>
-<style>
-  :root { color-scheme: light dark; --ink: #1d2733; --soft: #5c6875; --line: #d9dee4;
-    --paper: #fbfbfa; --right: #1b7f4b; --wrong: #b3372b }
-  @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #a0abb6;
-    --line: #333c46; --paper: #14181d; --right: #5fc491; --wrong: #f08b80 } }
-  body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.25rem; color: var(--ink);
-    background: var(--paper); font: 1rem/1.5 system-ui, sans-serif }
-  h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.2rem 0 .8rem }
-  p { color: var(--soft); margin: .2rem 0 }
-  table { border-collapse: collapse; margin-top: 1.2rem; font-variant-numeric: tabular-nums }
-  th, td { text-align: left; padding: .3rem 1.6rem .3rem 0; border-top: 1px solid var(--line) }
-  th { font-weight: 500 }
-  ul { list-style: none; padding: 0; margin: 0; display: grid; gap: 1rem;
-    grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)) }
-  li { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem; min-width: 0;
-    overflow-wrap: anywhere; font-size: .875rem }
-  li img { display: block; width: 100%; height: 10rem; object-fit: contain; margin-bottom: .6rem }
-  li b { display: block; font-weight: 600 } .right { color: var(--right) }
-  .wrong { color: var(--wrong) }
-</style>
-<h1>{{ result.task }}</h1>
-<p>{{ result.model.name }} ({{ result.model.kind }}, {{ result.model.sha256[:12] }})
-{% if result.data.data %}on {{ result.data.data }}{% endif %}</p>
-<table>
-{% for name, value, interval in numbers %}
-<tr><th>{{ name }}</th><td>{{ value }}</td><td>{{ interval }}</td></tr>
-{% endfor %}
-</table>
-{% for section in sections %}
-<h2>{{ section.title }}</h2>
-<ul>
-{% for card in section.cards %}
-<li>{% if card.picture %}<img alt="{{ card.alt }}" src="{{ card.picture }}">{% endif %}
-{% for line in card.lines %}{% if loop.first %}<b class="{{ card.mark }}">{{ line }}</b>
-{% else %}<div>{{ line }}</div>{% endif %}{% endfor %}</li>
-{% endfor %}
-</ul>
-{% endfor %}
-</html>
-"""
 
 
 def check_page(page: str) -> None:
@@ -96,13 +49,12 @@ def write_page(page: str, result: dict[str, Any], outcome: TaskResult) -> None:
         }
         for section in outcome.sections
     ]
+    template = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    html = environment.from_string(_TEMPLATE).render(
+    html = environment.from_string(template).render(
         result=result, numbers=numbers(result), sections=sections
     )
-    aside = Path(f"{page}.tmp")
-    aside.write_text(html, encoding="utf-8", errors="replace")
-    os.replace(aside, page)
+    write_whole(Path(page), html)
 
 
 def numbers(result: dict[str, Any]) -> list[tuple[str, str, str]]:

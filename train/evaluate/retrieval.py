@@ -6,7 +6,7 @@ Nothing here is as large as all queries times all candidates, unless that is sma
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,25 +15,12 @@ from alignset.train.errors import TrainingError
 from alignset.train.evaluate.feature_store import Features
 
 KS = (1, 5, 10)
+WAYS = ("image_to_text", "text_to_image")
 AT_ONCE, WIDEST = 1 << 24, 1 << 17  # scores: of all queries, of one of them
 
 Recalls = dict[str, float]  # R@k, in percent
 Rows = npt.NDArray[np.floating] | Features
 Ints = npt.NDArray[np.int64]
-
-
-class _Counts(TypedDict):
-    n: int
-    captions: NotRequired[int]
-
-
-class _Directions(TypedDict):
-    image_to_text: Recalls
-    text_to_image: Recalls
-
-
-class RetrievalScores(_Counts, _Directions):
-    chance: _Directions
 
 
 @dataclass(frozen=True)
@@ -137,8 +124,8 @@ def retrieval_scores(
     captions: list[list[str]],
     *,
     identities: Sequence[Hashable] | None = None,
-) -> RetrievalScores:
-    """Recalls of n images and their m captions in both directions, in percent.
+) -> dict[str, Any]:
+    """`recall_scores` of n images and their m captions.
 
     Args:
       images: float[n, d], L2-normalised.
@@ -148,30 +135,28 @@ def retrieval_scores(
       identities: of the n images, such as hashes of their files. Equal ones are one image, whose
         texts are those of all of them. None: all are different.
 
-    Returns:
-      n and, where it is another, captions, their number; R@1, R@5, R@10 for image_to_text and
-      text_to_image; and for chance, which is what a random order would get.
-
     Raises:
       TrainingError: an embedding has a number that is not finite.
     """
-    return scores_of(captioned(images, texts, captions, identities=identities))
+    pairs = captioned(images, texts, captions, identities=identities)
+    return recall_scores(pairs, both_ranks(pairs))
 
 
-def scores_of(pairs: Captioned) -> RetrievalScores:
-    """`retrieval_scores` of what `captioned` made."""
-    of_images, of_texts = pairs.right()
-    ranks_of_images, ranks_of_texts = both_ranks(pairs)
+def recall_scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]:
+    """n and, where it is another, captions, their number; R@1, R@5, R@10 in percent for
+    image_to_text and text_to_image; and for chance, which is what a random order would get.
+
+    Args:
+      ranked: what `both_ranks` gives.
+    """
     n, m = len(pairs.images), len(pairs.texts)
-    counts: _Counts = {"n": n, "captions": m} if m > n else {"n": n}
+    counts = [right.counts() for right in pairs.right()]
+    chances = [chance(own, others) for own, others in zip(counts, (m, n), strict=True)]
     return {
-        **counts,
-        "image_to_text": recalls(ranks_of_images),
-        "text_to_image": recalls(ranks_of_texts),
-        "chance": {
-            "image_to_text": chance(of_images.counts(), m),
-            "text_to_image": chance(of_texts.counts(), n),
-        },
+        "n": n,
+        **({"captions": m} if m > n else {}),
+        **dict(zip(WAYS, map(recalls, ranked), strict=True)),
+        "chance": dict(zip(WAYS, chances, strict=True)),
     }
 
 

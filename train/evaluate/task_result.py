@@ -1,12 +1,15 @@
 """What a task gives: numbers for the line of JSON, and pictures for the page."""
 
+import importlib
 import importlib.metadata
+import json
 import platform
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.embedding import Embedding
 
@@ -50,6 +53,19 @@ class TaskResult:
     files: Callable[[], Iterable[bytes]] = tuple
 
 
+def check_flags(flags: Namespace) -> None:
+    """Raises SettingsError for what every task refuses."""
+    if flags.batch_size < 1:
+        raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
+
+
+def run_task(task: str, flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+    """What the module of a task's name gives. Raises what that raises."""
+    module = importlib.import_module(f"alignset.train.evaluate.tasks.{task}")
+    outcome: TaskResult = module.evaluate(flags, open_embedding)
+    return outcome
+
+
 def whole_result(
     task: str, embedding: Embedding, flags: Namespace, outcome: TaskResult
 ) -> dict[str, Any]:
@@ -75,6 +91,17 @@ def whole_result(
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     }
+
+
+def as_json(result: object, indent: int | None = None) -> str:
+    """A result as JSON, which has no NaN. Raises SettingsError where a number is not finite."""
+    try:
+        return json.dumps(result, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise SettingsError(
+            "a number of the result is not defined: --data has too few things, or all of them are "
+            "equal in what is measured"
+        ) from error
 
 
 def percent(share: float) -> float:

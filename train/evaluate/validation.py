@@ -17,15 +17,13 @@ import torch
 import torch.nn.functional as F
 from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
 
-from alignset.train.counts import counted
 from alignset.train.data.batches import Batch
-from alignset.train.data.captions import caption_lines
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.images import decode_image
 from alignset.train.data.inputs import to_inputs
-from alignset.train.data.pairs import read_pairs
 from alignset.train.data.position import Position
-from alignset.train.errors import SettingsError
+from alignset.train.data.samples import caption_lines, read_pairs
+from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.held_out_classes import HeldOutClasses, read_classes, zero_shot_scores
 from alignset.train.evaluate.retrieval import retrieval_scores
 from alignset.train.model.dual_encoder import DualEncoder, export_model, image_processor

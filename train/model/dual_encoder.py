@@ -20,10 +20,14 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from alignset.train.data.inputs import Inputs, TextBuckets, on_device
-from alignset.train.model.activations import checkpoint_activations
-from alignset.train.model.batch_norm import use_ghost_groups
-from alignset.train.model.image_tower import draw_first_weights, tower_blocks, use_sums
 from alignset.train.model.saved_folders import save_folder
+from alignset.train.model.tower_layers import (
+    checkpoint_activations,
+    draw_first_weights,
+    tower_blocks,
+    use_ghost_groups,
+    use_sums,
+)
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
 

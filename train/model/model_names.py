@@ -52,25 +52,18 @@ def _may_be_published(name: str) -> bool:
 def _ask(name: str) -> None:
     """Raises OSError where the Hub does not answer, or has no such model."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
         get_hf_file_metadata(hf_hub_url(name, _FILES[0]), timeout=_WAIT_S)
     except EntryNotFoundError:
         return  # a tokenizer may come without a config
-    except GatedRepoError as error:
-        raise OSError("the Hub gives it only to those who have asked for it there") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        none = f"the Hub answers with HTTP status {status}"
-        if status in (401, 404):  # which it answers with for what is private, too
-            none = "the Hub has no model of that name"
-        raise OSError(f"there is no such folder here, and {none}") from error
     except Exception as error:  # its library for HTTP has a class for each fault of a network
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise OSError(
-            f"there is no such folder here, and the Hub cannot be reached: {reason:.100}"
-        ) from error
+        text = str(error).partition("\n")[0] or type(error).__name__
+        reason = f"the Hub cannot be reached: {text:.100}"
+        if getattr(getattr(error, "response", None), "status_code", 0) in (401, 404):
+            reason = "the Hub has no model of that name"  # or it is private
+        raise OSError(f"there is no such folder here, and {reason}") from error
 
 
 def _check_run(name: str) -> None:

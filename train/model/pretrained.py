@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from alignset.train.errors import SettingsError
-from alignset.train.model.embedder import OPEN_CLIP
 from alignset.train.model.model_names import check_name
 
+OPEN_CLIP = "open_clip:"  # a name of a model of that package begins so
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
 _WANTED_OF = {"model": f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS"}  # by the kind
 

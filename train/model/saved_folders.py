@@ -10,8 +10,8 @@ def save_folder(folder: Path, *savers: Callable[[Path], object]) -> None:
     """Has each of `savers` write to a new folder, which then gets the name `folder`, in place of
     what has it. Where a kill comes between these two, `put_back` has to be called."""
     aside, replaced = folder.with_name(folder.name + ".tmp"), _replaced(folder)
-    for left in (aside, replaced):
-        shutil.rmtree(left, ignore_errors=True)
+    for path in (aside, replaced):
+        shutil.rmtree(path, ignore_errors=True)
     for save in savers:
         save(aside)
     if folder.exists():

@@ -2,8 +2,7 @@
 
 import torch
 
-from alignset.train.counts import counted
-from alignset.train.errors import Diverged
+from alignset.train.errors import Diverged, counted
 from alignset.train.settings import Settings
 
 ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"

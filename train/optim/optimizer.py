@@ -4,9 +4,93 @@ import math
 from typing import Any
 
 import torch
+from torch.optim.adamw import adamw
+from torch.optim.optimizer import ParamsT
 
-from alignset.train.optim.lamb import Lamb
 from alignset.train.settings import Settings
+
+
+class Lamb(torch.optim.Optimizer):
+    """LAMB (You et al., 2020, algorithm 2), over torch's fused Adam.
+
+    Each weight matrix is moved in Adam's direction, with decay added, by as much as it is long
+    itself, times the learning rate. Torch's fused Adam gets -decay * weights to move, at a learning
+    rate of 1, and so leaves there the whole move. This is then added to the weights, times the
+    learning rate and the ratio of both lengths, which is 1 where one of them is 0.
+
+    A group whose `trust_ratio` is false has no such ratio, which is AdamW.
+
+    A step holds a copy of the largest group.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ):
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        # fused: torch then loads the steps to the device of the weights, where its Adam wants them.
+        super().__init__(params, defaults | {"trust_ratio": True, "fused": True})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # it takes no closure
+        found_inf = getattr(self, "found_inf", None)  # float[]: 1 leaves the step out
+        for group in self.param_groups:
+            weights: list[torch.Tensor] = [p for p in group["params"] if p.grad is not None]
+            if not group["trust_ratio"]:
+                self._adam(weights, weights, group, lr=group["lr"], decay=group["weight_decay"])
+                continue
+            moves = list(torch._foreach_mul(weights, -group["weight_decay"]))
+            self._adam(moves, weights, group, lr=1.0, decay=0.0)
+            # float[parameters]: how many times as long as its move each of them is
+            ratios = _norms(weights) / _norms(moves)
+            ratios = torch.where((ratios > 0) & ratios.isfinite(), ratios, 1.0)  # 1 where one is 0
+            rates = group["lr"] * ratios
+            if found_inf is not None:
+                rates = torch.where(found_inf > 0, 0.0, rates)
+            torch._foreach_addcmul_(weights, moves, list(rates))
+
+    def _adam(
+        self,
+        moved: list[torch.Tensor],
+        weights: list[torch.Tensor],
+        group: dict[str, Any],
+        *,
+        lr: float,
+        decay: float,
+    ) -> None:
+        """Adam's step of `moved`, with the gradients and the averages of `weights`."""
+        for p in weights:
+            if not self.state[p]:
+                averages = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[p] = {"step": torch.zeros((), device=p.device), **averages}
+        states = [self.state[p] for p in weights]
+        beta1, beta2 = group["betas"]
+        adamw(
+            moved,
+            [gradient for p in weights if (gradient := p.grad) is not None],  # of all of them
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=group["fused"],
+            found_inf=getattr(self, "found_inf", None),
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=lr,
+            weight_decay=decay,
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def _norms(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(torch._foreach_norm(tensors))
 
 
 def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:

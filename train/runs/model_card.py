@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_sources import PIPE
+from alignset.train.errors import counted
 from alignset.train.runs.curve import CURVE, Points, draw_curve, read_last, read_points
 from alignset.train.settings import Settings
 
@@ -18,36 +21,6 @@ _Manifest = tuple[str, dict[str, Any]]  # its SHA-256, and what it says
 _MOST_EARLIER = 20  # sets that a set was made of
 _EVALUATION = "evaluation images that were kept out"
 _OF_EARLIER = ("pairs", _EVALUATION, "rule `vocabulary_size`", "rule `max_unsafe_score`")
-_BEGIN = """\
----
-library_name: transformers
-pipeline_tag: zero-shot-image-classification
-tags:
-- align
-- alignset
-- dual-encoder
----
-# {title}
-
-This is an ALIGN model (Jia et al., 2021): an image tower and a text tower whose embeddings lie near
-each other where an image and a text belong together. It was trained with alignset. Its license, and
-what it may be used for, are not stated here: whoever publishes it has to say.
-
-```python
-from transformers import AlignModel, AlignProcessor
-
-model = AlignModel.from_pretrained("{folder}").eval()
-processor = AlignProcessor.from_pretrained("{folder}")
-inputs = processor(images=image, text=texts, padding=True, truncation=True, return_tensors="pt")
-probabilities = model(**inputs).logits_per_image.softmax(dim=-1)
-```
-"""
-_LIMITS = """
-## Limits
-
-The model has what its pairs have, errors and the biases of where they come from among it. How it
-does on other data than was held out of these was not measured here.
-"""
 
 
 def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]) -> None:
@@ -62,33 +35,37 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
     title = f"ALIGN, EfficientNet {settings.image_tower} and BERT {settings.text_tower}"
     if settings.start_from:
         title = f"ALIGN, from {_cell(settings.start_from)}"
-    model = "model" if folder == run else "."
-    parts = [_BEGIN.format(title=title, folder=model), *_data(sets)]
-    parts += _course(loss, recall, read_last(run / "metrics.jsonl", "validation/n"))
-    parts += [*_settings(settings), _LIMITS]
     if loss or recall:
         draw_curve(loss, recall, folder / CURVE)
-    (folder / "README.md").write_text("".join(parts))
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["cell"] = _cell
+    template = Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")
+    text = environment.from_string(template).render(
+        title=title,
+        model="model" if folder == run else ".",
+        datasets=[data for shard_set in sets for data in _data(shard_set, len(sets) > 1)],
+        course=_course(loss, recall, read_last(run / "metrics.jsonl", "validation/n")),
+        curve=CURVE,
+        settings=_settings(settings),
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8", errors="replace")
 
 
-def _data(sets: list[ShardSet]) -> Iterator[str]:
-    yield "\n## Data\n"
-    for shard_set in sets:
-        weight = f", weight {shard_set.weight:g}" if len(sets) > 1 else ""
-        for of_folder, manifest in _by_manifest(shard_set.shards):
-            shards = "shard" if len(of_folder) == 1 else "shards"
-            first = _shard_name(of_folder[0])
-            yield f"\n{len(of_folder):,} {shards}, the first of which is {first}{weight}.\n"
-            if manifest is None:
-                yield "No manifest of these pairs is at hand.\n"
-                continue
+def _data(shard_set: ShardSet, weighted: bool) -> Iterator[dict[str, Any]]:
+    """What the card says of a set, for each folder of its shards."""
+    for shards, manifest in _by_manifest(shard_set.shards):
+        data: dict[str, Any] = {
+            "shards": counted(len(shards), "shard"),
+            "first": _shard_name(shards[0]),
+            "weight": f", weight {shard_set.weight:g}" if weighted else "",
+        }
+        if manifest is not None:
             digest, document = manifest
-            yield (
-                f"Their set's `manifest.json` has the SHA-256 `{digest}`; the set's own card has "
-                "more.\n"
-            )
-            yield from _table(_told(document))
-            yield from _before(Path(of_folder[0]).absolute().parent.parent)
+            earlier = _earlier_facts(Path(shards[0]).absolute().parent.parent)
+            data |= {"digest": digest, "facts": [*_facts(document)], "earlier": earlier}
+        yield data
 
 
 def _shard_name(shard: str) -> str:
@@ -137,7 +114,7 @@ def _manifest(shard: Path) -> _Manifest | None:
     return hashlib.sha256(data).hexdigest(), document
 
 
-def _before(folder: Path) -> Iterator[str]:
+def _earlier_facts(folder: Path) -> list[tuple[str, object]]:
     """What the sets that a set was made of had kept out before, as their manifests in it say."""
     rows = []
     for path in sorted(folder.glob("history/**/manifest.json"))[:_MOST_EARLIER]:
@@ -148,13 +125,11 @@ def _before(folder: Path) -> Iterator[str]:
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(document, dict):
-            rows += [row for row in _told(document) if row[0] in _OF_EARLIER]
-    if rows:
-        yield "\nThe sets that it was made of had, before that:\n"
-        yield from _table(iter(rows))
+            rows += [row for row in _facts(document) if row[0] in _OF_EARLIER]
+    return rows
 
 
-def _told(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
+def _facts(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
     """What a manifest says that a reader of the card asks first."""
     if "pairs" in document:
         yield "pairs", _pairs(document)
@@ -178,18 +153,14 @@ def _pairs(document: dict[str, Any]) -> object:
     pairs, holdout = document["pairs"], document.get("holdout")
     shards = holdout.values() if isinstance(holdout, dict) else ()
     counts = [shard.get("pairs") if isinstance(shard, dict) else None for shard in shards]
-    held = sum(count for count in counts if isinstance(count, int))
-    if not isinstance(pairs, int) or not held:
+    held_out = sum(count for count in counts if isinstance(count, int))
+    if not isinstance(pairs, int) or not held_out:
         return f"{pairs:,}" if isinstance(pairs, int) else pairs
-    return f"{pairs:,}, of which {held:,} are held out and {pairs - held:,} are to train on"
+    return f"{pairs:,}, of which {held_out:,} are held out and {pairs - held_out:,} are to train on"
 
 
-def _course(loss: Points, recall: Points, images: float | None) -> Iterator[str]:
-    yield "\n## How it went\n"
-    if not loss and not recall:
-        yield "\nNothing was measured on the way.\n"
-        return
-    yield f"\n![The loss and what validations gave, by step]({CURVE})\n"
+def _course(loss: Points, recall: Points, images: float | None) -> list[tuple[str, object]]:
+    """How the run went; empty where nothing was measured."""
     rows: list[tuple[str, object]] = []
     if loss:
         rows.append(("last loss", f"{loss[-1][1]:.4g}, at step {loss[-1][0]:,}"))
@@ -199,24 +170,17 @@ def _course(loss: Points, recall: Points, images: float | None) -> Iterator[str]
         at_end = f"{recall[-1][1]:.1f} %{of}"
         rows.append(("held-out R@1 at the end, mean of both directions", at_end))
         rows.append(("the best, which `model-best` is of", f"{best:.1f} %, at step {step:,}"))
-    else:
+    elif loss:
         rows.append(("held-out pairs", "none were validated on"))
-    yield from _table(iter(rows))
+    return rows
 
 
-def _settings(settings: Settings) -> Iterator[str]:
-    yield "\n## Settings\n"
+def _settings(settings: Settings) -> list[tuple[str, object]]:
     fields = dataclasses.fields(settings)
-    learned = [field.name for field in fields if not field.metadata.get("free")]
-    values = {name: getattr(settings, name) for name in learned}
+    names = [field.name for field in fields if not field.metadata.get("free")]
+    values = {name: getattr(settings, name) for name in names}
     values["beta2"] = settings.kept_of_squares
-    yield from _table((f"`{name}`", value) for name, value in values.items())
-
-
-def _table(rows: Iterator[tuple[str, object]]) -> Iterator[str]:
-    yield "\n| | |\n|---|---|\n"
-    for name, value in rows:
-        yield f"| {name} | {_cell(value)} |\n"
+    return [(f"`{name}`", value) for name, value in values.items()]
 
 
 def _cell(value: object) -> str:

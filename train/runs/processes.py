@@ -3,17 +3,23 @@
 import ctypes
 import os
 import signal
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from alignset import stoppable
 from alignset.train.errors import SharedError
+from alignset.train.runs import processes
+from alignset.train.runs.run_folder import hold_run
 
 T = TypeVar("T")
 # gloo gives up on a process after 30 minutes, nccl after 10; the first one reads all shards.
@@ -87,6 +93,28 @@ def failing_together() -> Iterator[None]:
     finally:
         if grouped() and ask_any(failed).wait() and not failed:
             raise SharedError("another process of the run failed, and says why")
+
+
+@contextmanager
+def begun_together(run: Path, device: str, begin: Callable[[], T]) -> Iterator[T | None]:
+    """Within, torchrun's processes train a run, whose folder the first of them holds.
+
+    Args:
+      device: what each computes on, "cpu" or "cuda".
+      begin: what the first does alone, while the others wait; they get None.
+    """
+    # First of all: who waits here for one that reads or fetches gives up after half an hour.
+    start_processes(device)
+    try:
+        with ExitStack() as stack:
+            begun = None
+            with failing_together():
+                if rank() == 0:
+                    begun = begin()
+                    stack.enter_context(hold_run(run))
+            yield begun
+    finally:
+        stop_processes()
 
 
 class SharedAnswer:
@@ -185,3 +213,39 @@ def unsynchronised(replica: torch.nn.Module, yes: bool = True) -> AbstractContex
     if yes and isinstance(replica, DistributedDataParallel):
         return replica.no_sync()
     return nullcontext()
+
+
+class StopRequest:
+    """Within, the first SIGTERM asks for a checkpoint; the second ends the process as before.
+
+    Where one of several processes is asked, all of them stop, at the same step.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._answer: processes.SharedAnswer | None = None
+
+    def __enter__(self) -> "StopRequest":
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:  # no other thread may set handlers
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        self._asked = True
+        signal.signal(signal.SIGTERM, self._before)
+        stoppable.ask_for_time()
+
+    def after_step(self) -> bool:
+        """Whether to stop behind this step; all processes call it once a step, and get the same.
+
+        They ask each other about the step before: nobody waits for one that is slow at this one.
+        """
+        if processes.count() == 1:
+            return self._asked
+        before, self._answer = self._answer, processes.ask_any(self._asked)
+        return before is not None and before.wait()

@@ -119,8 +119,8 @@ class Progress:
         )
         self.bar.set_postfix_str(self._shown + self._validated)
         if self.bar.disable:
-            left = timedelta(seconds=round((self.steps - step) * step_s))
-            self.say(f"step {step}/{self.steps} {self._shown} {left} left")
+            remaining = timedelta(seconds=round((self.steps - step) * step_s))
+            self.say(f"step {step}/{self.steps} {self._shown} {remaining} left")
         self._write(step, numbers)
 
     def _write(self, step: int, numbers: dict[str, float]) -> None:
@@ -147,11 +147,11 @@ class Progress:
         self.bar.set_postfix_str(self._shown + self._validated)
         if self.bar.disable:
             loss, n = numbers["validation/loss"], numbers["validation/n"]
-            told = (
+            text = (
                 f"{shown} (image to text / text to image, {n:,} images){zero_shot} loss {loss:.3f}"
             )
             praise = ", the best so far" if best else ""
-            self.say(f"step {step}/{self.steps} {told} in {seconds:.1f} s{praise}")
+            self.say(f"step {step}/{self.steps} {text} in {seconds:.1f} s{praise}")
         self._write(step, numbers | {"validation/seconds": round(seconds, 3)})
 
     def say(self, line: str) -> None:

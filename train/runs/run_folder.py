@@ -3,7 +3,6 @@
 import dataclasses
 import fcntl
 import json
-import os
 import platform
 import shutil
 import sys
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignset.train.data.find_shards import ShardSet
-from alignset.train.data.fingerprint import fingerprint
 from alignset.train.data.shard_sources import PIPE
+from alignset.train.data.shard_streams import fingerprint
+from alignset.train.data.whole_files import aside_of, write_whole
 from alignset.train.errors import SettingsError
 from alignset.train.runs.flags import AnySettings
 
@@ -44,7 +44,7 @@ def open_run(
         _check_same(run, settings, config)
         return
     # A kill, or a full disk, may have left the start of a config.
-    if run.exists() and (not run.is_dir() or {*run.iterdir()} - {_aside(path)}):
+    if run.exists() and (not run.is_dir() or {*run.iterdir()} - {aside_of(path)}):
         raise SettingsError(f"{run} holds something else than a run: name a new --run")
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def has_ended(run: Path, steps: int) -> bool:
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
+def hold_run(run: Path) -> Iterator[None]:
     """Within, no other start trains this run. The system lets go of it when the process ends.
 
     Raises:
@@ -134,17 +134,6 @@ def _lock(file: IO[str], run: Path) -> None:
                     f"{run} is being trained already: wait until that has ended, or end it"
                 ) from error
         time.sleep(0.02)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The file appears with all of `text` or keeps what it had."""
-    aside = _aside(path)
-    aside.write_text(text)
-    os.replace(aside, path)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".tmp")
 
 
 def cut_metrics(path: Path, last_step: int) -> None:

@@ -84,30 +84,27 @@ _MODEL = (
     "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or "
     "open_clip:NAME@WEIGHTS"
 )
+_TERMS = {
+    "text": "a text",
+    "image": "a picture: a path, or a URL, which is fetched as the pipeline fetches",
+    "key": "a picture of the index, by the key that a result has",
+}
 
 
 def _add_index(flags: Parser) -> None:
-    flags.add_argument("--model", required=True, help=_MODEL)
-    flags.add_argument(
-        "--data", required=True, help="shards, as train's --shards, or a folder of pictures"
-    )
-    flags.add_argument("--index", required=True, type=local_folder, metavar="FOLDER")
-    flags.add_argument("--batch_size", type=_positive, default=32, help="pictures at once (32)")
-    flags.add_argument(
-        "--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)"
-    )
-    flags.add_argument(
-        "--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)"
-    )
+    add = flags.add_argument
+    add("--model", required=True, help=_MODEL)
+    add("--data", required=True, help="shards, as train's --shards, or a folder of pictures")
+    add("--index", required=True, type=local_folder, metavar="FOLDER")
+    add("--batch_size", type=_positive, default=32, help="pictures at once (32)")
+    add("--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)")
+    add("--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)")
 
 
 def _add_query(flags: Parser) -> None:
-    for kind, meaning in {
-        "text": "a text",
-        "image": "a picture: a path, or a URL, which is fetched as the pipeline fetches",
-        "key": "a picture of the index, by the key that a result has",
-    }.items():
-        flags.add_argument(
+    add = flags.add_argument
+    for kind, meaning in _TERMS.items():
+        add(
             f"--{kind}",
             nargs="+",
             action=_Terms,
@@ -115,25 +112,16 @@ def _add_query(flags: Parser) -> None:
             metavar=(kind.upper(), "WEIGHT"),
             help=f"{meaning}, with a weight, which may be negative (1); may be given again",
         )
-    flags.add_argument("--n", type=_positive, default=10, help="results, at most 1000 (10)")
-    flags.add_argument("--host", type=whole_text, default="", help="of this host, or one below it")
-    flags.add_argument(
-        "--caption",
-        type=whole_text,
-        default="",
-        metavar="PART",
-        help="whose caption contains this",
-    )
-    flags.add_argument("--min_side", type=int, default=0, help="px of the shorter side, at least")
-    flags.add_argument("--max_side", type=int, default=0, help="px of the shorter side, at most")
-    flags.add_argument("--safe", action="store_true", help="without what was scored unsafe")
-    flags.add_argument("--all", action="store_true", help="do not fold duplicates into one result")
-    flags.add_argument(
-        "--format",
-        choices=("auto", "table", "json"),
-        default="auto",
-        help="auto: a table, or lines of JSON in a pipe",
-    )
+    add("--n", type=_positive, default=10, help="results, at most 1000 (10)")
+    add("--host", type=whole_text, default="", help="of this host, or one below it")
+    caption = "whose caption contains this"
+    add("--caption", type=whole_text, default="", metavar="PART", help=caption)
+    add("--min_side", type=int, default=0, help="px of the shorter side, at least")
+    add("--max_side", type=int, default=0, help="px of the shorter side, at most")
+    add("--safe", action="store_true", help="without what was scored unsafe")
+    add("--all", action="store_true", help="do not fold duplicates into one result")
+    formats = "auto: a table, or lines of JSON in a pipe"
+    add("--format", choices=("auto", "table", "json"), default="auto", help=formats)
 
 
 class _Terms(argparse.Action):
@@ -150,12 +138,12 @@ class _Terms(argparse.Action):
         kind = str(option_string).removeprefix("--")
         value, *weights = values
         try:
+            weight = float(*weights) if weights else 1.0
             if kind == "text":
                 whole_text(value)
-            (weight,) = map(float, weights or ["1"])
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, str(error)) from error
-        except ValueError:
+        except (TypeError, ValueError):
             raise SettingsError(
                 f"--{kind} takes a value and a weight, as in --{kind} {value!r} 0.5; got "
                 f"{' '.join(values)!r}: put a text of several words in quotes"

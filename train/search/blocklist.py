@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search.index_files import publish
 
 DIGESTS = {"md5": 32, "sha1": 40, "sha256": 64}  # hex digits
 KINDS = ("key", "url", "prefix", "host", "domain", *DIGESTS)
@@ -67,10 +67,7 @@ class Blocklist:
         names: dict[str, set[str]] = {kind: {str(row[kind])} for kind in ("key", "url", "host")}
         names["domain"] = {".".join(labels[at:]) for at in range(len(labels))}
         names["prefix"] = {url[:length] for length in self._prefix_lengths}
-        for kind in DIGESTS:
-            digest = row[kind]
-            assert isinstance(digest, bytes)
-            names[kind] = {digest.hex()}
+        names |= {kind: {bytes(row[kind]).hex()} for kind in DIGESTS}  # type: ignore[call-overload]
         return {f"{kind}:{name}" for kind in KINDS for name in names[kind] & self.values[kind]}
 
     @cached_property
@@ -151,8 +148,9 @@ def stored_blocklist(folder: Path) -> Blocklist:
 
 
 def store_blocklist(folder: Path, blocklist: Blocklist) -> None:
+    """Has an index keep the list."""
     text = "".join(f"{line}\n" for line in blocklist.lines())
-    publish(folder / _FILE, lambda file: file.write(text.encode()))
+    write_whole(folder / _FILE, text)
 
 
 def datasets_of(shards: Iterable[str]) -> list[str]:

@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,19 +12,17 @@ import numpy as np
 from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from alignset.train.counts import counted
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
-from alignset.train.errors import SettingsError
-from alignset.train.model.embed import open_embedder
-from alignset.train.model.embedder import Embedder
+from alignset.train.errors import SettingsError, counted
+from alignset.train.model.embed import DualEmbedder, open_embedder
 from alignset.train.search.blocklist import read_blocklist
-from alignset.train.search.build_parts import Making
 from alignset.train.search.find_results import MAX_RESULTS, Result, find_results, query_vector
 from alignset.train.search.make_index import add_sources, check_model, remove_rows
 from alignset.train.search.opened_index import OpenedIndex
-from alignset.train.search.pictures import FolderSource, find_sources, format_counts
+from alignset.train.search.pictures import find_sources, format_counts, unread_pictures
 from alignset.train.search.query import Filters, SearchQuery, Term
+from alignset.train.search.source_rows import Making
 
 # A command of its own, since this package does not import the pipeline: its fetcher connects to no
 # private address.
@@ -44,25 +41,25 @@ def run_index(flags: argparse.Namespace) -> int:
         making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update)
         added = add_sources(flags.index, sources, model, making, _say)
     document = added.document
-    if repeated := added.left_out.get("repeated_key"):
+    if repeated := making.left_out["repeated_key"]:
         _say(
             f"left out, since the index has a picture of the same key: {repeated:,} (of a folder a "
             "key is the path below --data)"
         )
-    others = [file for of in sources if isinstance(of, FolderSource) for file in of.others]
-    if others:
+    unread = unread_pictures(flags.data)
+    if unread:
         _say(
-            f"left out, since pictures of their formats are not read: {format_counts(others)}; "
+            f"left out, since pictures of their formats are not read: {format_counts(unread)}; "
             "convert them to PNG or JPEG"
         )
-    left_out = added.left_out | {"other_format": len(others)}
+    left_out = making.left_out | {"other_format": len(unread)}
     print(
         json.dumps(
             {
                 "index": str(flags.index),
                 "rows": document.rows,
                 "added": added.rows,
-                **({"taken_out": added.taken_out} if added.taken_out else {}),
+                **({"taken_out": added.removed_rows} if added.removed_rows else {}),
                 "left_out": {reason: n for reason, n in left_out.items() if n},
                 "search": document.kind,
                 "recall@10": document.recall,
@@ -90,7 +87,8 @@ def run_query(flags: argparse.Namespace) -> int:
     results = find_results(query_vector(query, index, model.embed_texts), query, index, flags.n)
     to_terminal = sys.stdout.isatty()
     if flags.format == "json" or (flags.format == "auto" and not to_terminal):
-        print(json_lines(results), end="\n" if results else "")
+        for rank, result in enumerate(results, 1):
+            print(json.dumps({"rank": rank, **result}, ensure_ascii=False))
         return 0
     columns = shutil.get_terminal_size((100, 24)).columns if to_terminal else 1000
     print("\n".join(table(results, columns)))
@@ -120,7 +118,7 @@ def run_remove(flags: argparse.Namespace) -> int:
     return 0
 
 
-def open_model(given: str | None, index: OpenedIndex) -> Embedder:
+def open_model(given: str | None, index: OpenedIndex) -> DualEmbedder:
     """The model of an index, from the given place or from where the index was made with it.
 
     Raises:
@@ -162,7 +160,7 @@ def _fetched_bytes(url: str) -> bytes:
     return done.stdout
 
 
-def _embedded(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
+def _embedded(term: Term, images: dict[str, bytes], model: DualEmbedder) -> Term:
     if term.kind != "picture":
         return term
     try:
@@ -192,34 +190,12 @@ def table(results: Sequence[Result], columns: int) -> list[str]:
         url = f" <{result['url']}>" if result["url"] else ""
         text = printable(f"{result['caption']}{more}{url}")
         key = printable(result["key"])
-        lines.append(
-            _cut(f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}", columns)
-        )
+        line = f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}"
+        lines.append(line if len(line) <= columns else line[: columns - 1] + "…")
     return lines
-
-
-def json_lines(results: Sequence[Result]) -> str:
-    """A line of JSON a result."""
-    return "\n".join(
-        json.dumps({"rank": rank, **result}, ensure_ascii=False)
-        for rank, result in enumerate(results, 1)
-    )
 
 
 def printable(text: str) -> str:
     """One line without control characters, which a caption could move the cursor with, or turn the
     direction of a line."""
-    return "".join(
-        " " if character.isspace() else character
-        for character in text
-        if character.isspace() or unicodedata.category(character)[0] != "C"
-    )
-
-
-def _cut(line: str, columns: int) -> str:
-    width = 0
-    for at, character in enumerate(line):
-        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if width > columns:
-            return line[: max(0, at - 1)] + "…"
-    return line
+    return "".join(" " if c.isspace() else c for c in text if c.isspace() or c.isprintable())

@@ -44,11 +44,11 @@ def find_results(
     vector: np.ndarray, query: SearchQuery, index: OpenedIndex, count: int
 ) -> list[Result]:
     """Up to `count` results, the nearest first. The first of more are the first of fewer."""
-    wanted = index.wanted(query.filters)
+    mask = index.row_mask(query.filters)
     if not query.fold:
-        scores, rows = index.neighbours.nearest(vector, count, wanted)
+        scores, rows = index.neighbours.nearest(vector, count, mask)
         return _results(index, scores, rows, np.zeros(len(rows), int))
-    scores, rows = index.neighbours.nearest(vector, max(2 * count, _MIN_COMPARED), wanted)
+    scores, rows = index.neighbours.nearest(vector, max(2 * count, _MIN_COMPARED), mask)
     first_of = _folded(index, rows)  # int[m]
     heads = np.flatnonzero(first_of == np.arange(len(rows)))[:count]
     copies = np.bincount(first_of, minlength=len(rows)) - 1
@@ -57,8 +57,8 @@ def find_results(
 
 def sample_results(index: OpenedIndex, count: int) -> list[Result]:
     """Up to `count` rows from all over the index, none of them scored unsafe; their score is 0."""
-    wanted = index.wanted(Filters(safe=True))
-    rows = np.arange(len(index.rows)) if wanted is None else np.flatnonzero(wanted)
+    mask = index.row_mask(Filters(safe=True))
+    rows = np.arange(len(index.rows)) if mask is None else np.flatnonzero(mask)
     if len(rows) > count:
         rows = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
     zeros = np.zeros(len(rows), int)
@@ -73,8 +73,8 @@ def _folded(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
     first_of = np.arange(len(rows))
     if not len(alike):
         return first_of
-    shown, places = np.unique(alike, return_inverse=True)
-    vectors = index.vectors.take(rows[shown])  # float32[s, d]
+    distinct, places = np.unique(alike, return_inverse=True)
+    vectors = index.neighbours.vectors_of(rows[distinct])  # float32[s, d]
     # Of all at once: of 2,000 equal hashes the pairs' rows take 10 GB.
     cosines = vectors @ vectors.T
     later, earlier = places.reshape(alike.shape).T

@@ -3,17 +3,19 @@ command that is killed leaves the index that was there before."""
 
 import dataclasses
 import fcntl
-import re
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model.embedder import Embedder
+from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.blocklist import (
     DIGESTS,
     Blocklist,
@@ -22,38 +24,36 @@ from alignset.train.search.blocklist import (
     stored_blocklist,
     taken_down_keys,
 )
-from alignset.train.search.build_parts import REASONS, Making, PartBuilder
 from alignset.train.search.index_files import (
     DOCUMENT,
     FORMAT,
     IndexDocument,
+    column_vectors,
+    index_rows,
     part_path,
     read_index,
     read_part,
-    vector_pieces,
     write_index,
-    write_part,
 )
 from alignset.train.search.neighbours import (
-    Vectors,
     factory_for,
     make_faiss_index,
     measured_recall,
     write_faiss_index,
 )
 from alignset.train.search.pictures import PictureSource, ShardSource
+from alignset.train.search.source_rows import Making, SourceRows
 
 Say = Callable[[str], None]
 
 
 class Added(NamedTuple):
-    """What a command has done: the index, how many rows are new, what it left out, and how many
-    rows it took out because their pairs were taken down from their datasets."""
+    """What a command has done: the index, how many rows are new, and how many rows it took out
+    because their pairs were taken down from their datasets."""
 
     document: IndexDocument
     rows: int
-    left_out: dict[str, int]
-    taken_out: int
+    removed_rows: int
 
 
 class Removed(NamedTuple):
@@ -63,7 +63,7 @@ class Removed(NamedTuple):
     unmatched: list[str]
 
 
-def check_model(document: IndexDocument, model: Embedder, folder: Path) -> None:
+def check_model(document: IndexDocument, model: DualEmbedder, folder: Path) -> None:
     """Raises SettingsError where an index is of another model."""
     if document.digest != model.digest:
         raise SettingsError(
@@ -74,7 +74,7 @@ def check_model(document: IndexDocument, model: Embedder, folder: Path) -> None:
 
 
 def add_sources(
-    folder: Path, sources: list[PictureSource], model: Embedder, making: Making, say: Say
+    folder: Path, sources: list[PictureSource], model: DualEmbedder, making: Making, say: Say
 ) -> Added:
     """Makes an index of these sources, or adds what it lacks of them to the one that is there.
 
@@ -87,35 +87,53 @@ def add_sources(
     """
     with _only_one(folder):
         old = read_index(folder) if (folder / DOCUMENT).exists() else None
+        generation, names = 1, list[str]()
         if old is not None:
             check_model(old, model, folder)
+            generation, names = old.generation + 1, list(old.parts)
         shards = [source.where for source in sources if isinstance(source, ShardSource)]
         sets = sorted({*datasets_of(shards), *(old.sets if old else ())})
-        gone = Blocklist.of_keys(taken_down_keys(sets))
-        names = list(old.parts) if old else []
-        builder = PartBuilder(folder, model, stored_blocklist(folder).joined(gone), making, names)
-        left_out = dict.fromkeys(REASONS, 0)
+        taken_down = Blocklist.of_keys(taken_down_keys(sets))
+        blocklist = stored_blocklist(folder).joined(taken_down)
+        stems = {name.partition(".")[0] for name in names}
+        keys = {key for name in names for key in _keys_of(folder, name)}
         for source in sources:
-            for name, progress in builder.build(source):
-                if name not in names:
-                    names.append(name)
-                    for reason, count in progress.left_out.items():
-                        left_out[reason] += count
-        if len(gone):  # rows that are there already, and those of a command that was killed
-            names = [_without(folder, name, gone, write=True)[0] for name in names]
-        rows = [len(read_part(folder, name)[0]) for name in names]
-        if not sum(rows) and old is None:
-            counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+            if (stem := _stem(source, model)) in stems:
+                continue
+            name = f"{stem}.{generation}"
+            # One of a command that was killed is used as it is.
+            if not part_path(folder, name).exists():
+                rows = SourceRows(source, model, blocklist, making, keys)
+                write_whole(part_path(folder, name), rows.write)
+            keys.update(_keys_of(folder, name))
+            names.append(name)
+            stems.add(stem)
+        if len(taken_down):  # rows that are there already, and those of a killed command
+            names = [
+                _without(folder, name, taken_down, generation, write=True)[0] for name in names
+            ]
+        counts = [len(read_part(folder, name)) for name in names]
+        if not sum(counts) and old is None:
+            reasons = ", ".join(f"{count} {why}" for why, count in making.left_out.items() if count)
             raise SettingsError(
-                f"nothing could be taken into the index ({counts or 'no samples'}): name shards or "
-                "a folder of pictures that can be opened"
+                f"nothing could be taken into the index ({reasons or 'no samples'}): name shards "
+                "or a folder of pictures that can be opened"
             )
         document = IndexDocument(
-            FORMAT, model.name, model.digest, model.width, names, sum(rows), "", "", 1.0, sets
+            FORMAT,
+            generation,
+            model.name,
+            model.digest,
+            model.width,
+            names,
+            sum(counts),
+            factory_for(sum(counts)),
+            1.0,
+            sets,
         )
         document = _finish(folder, old, document, say)
-        same = sum(rows[: len(old.parts)]) if old else 0
-        return Added(document, sum(rows) - same, left_out, (old.rows if old else 0) - same)
+        remaining = sum(counts[: len(old.parts)]) if old else 0
+        return Added(document, sum(counts) - remaining, (old.rows if old else 0) - remaining)
 
 
 def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) -> Removed:
@@ -127,20 +145,37 @@ def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) 
         old = read_index(folder)
         if not dry_run:
             store_blocklist(folder, stored_blocklist(folder).joined(blocklist))
+        generation = old.generation + 1
         names, keys, matches = [], list[str](), set[str]()
-        for name in old.parts:
-            name, blocked, lines = _without(folder, name, blocklist, write=not dry_run)
+        for part in old.parts:
+            name, removed_keys, lines = _without(
+                folder, part, blocklist, generation, write=not dry_run
+            )
             names.append(name)
-            keys += blocked
+            keys += removed_keys
             matches |= lines
         if not dry_run:  # with no key too: a killed command may have left such rows
-            document = dataclasses.replace(old, parts=names, rows=old.rows - len(keys))
+            rows = old.rows - len(keys)
+            document = dataclasses.replace(
+                old, generation=generation, parts=names, rows=rows, factory=factory_for(rows)
+            )
             _finish(folder, old, document, say)
         return Removed(keys, [line for line in blocklist.lines() if line not in matches])
 
 
+def _stem(source: PictureSource, model: DualEmbedder) -> str:
+    """The name of a source's part, up to the dot that a generation follows."""
+    origin = f"{source.identity}\0{model.digest}"
+    return hashlib.sha256(origin.encode(errors="replace")).hexdigest()[:16]
+
+
+def _keys_of(folder: Path, name: str) -> list[str]:
+    keys: list[str] = read_part(folder, name)["key"].to_pylist()
+    return keys
+
+
 def _without(
-    folder: Path, name: str, blocklist: Blocklist, *, write: bool
+    folder: Path, name: str, blocklist: Blocklist, generation: int, *, write: bool
 ) -> tuple[str, list[str], set[str]]:
     """A part under another name, without the rows that are on a list, or as it is where it has none
     of them; their keys, and the lines of the list that name them.
@@ -148,45 +183,47 @@ def _without(
     Args:
       write: otherwise nothing is written, and the part keeps its name.
     """
-    rows, progress = read_part(folder, name)
+    rows = read_part(folder, name)
     lines = [
         blocklist.lines_of(row) for row in rows.select(["key", "url", "host", *DIGESTS]).to_pylist()
     ]
-    blocked = np.array([bool(of_row) for of_row in lines], bool)
-    keys: list[str] = rows["key"].filter(pa.array(blocked)).to_pylist()
+    is_blocked = np.array([bool(of_row) for of_row in lines], bool)
+    keys: list[str] = rows["key"].filter(pa.array(is_blocked)).to_pylist()
     if keys and write:
-        stem, number = re.fullmatch(r"(.*?)(?:\.(\d+))?", name).groups()  # type: ignore[union-attr]
-        name = f"{stem}.{int(number or 0) + 1}"
-        left_out = progress.left_out | {"blocked": progress.left_out["blocked"] + len(keys)}
-        rows = rows.filter(pa.array(~blocked))
-        write_part(folder, name, rows, dataclasses.replace(progress, left_out=left_out))
+        remaining = rows.filter(pa.array(~is_blocked))
+        # A part of this command has no index that is open, and keeps its name.
+        name = f"{name.partition('.')[0]}.{generation}"
+        write_whole(part_path(folder, name), partial(write_table, remaining))
     return name, keys, set().union(*lines)
+
+
+def write_table(rows: pa.Table, file: IO[bytes]) -> None:
+    """Writes rows as an Arrow file."""
+    with pa.ipc.new_file(file, rows.schema) as writer:
+        writer.write_table(rows)
 
 
 def _finish(
     folder: Path, old: IndexDocument | None, document: IndexDocument, say: Say
 ) -> IndexDocument:
-    """Has faiss sort the rows where there are many, writes `index.json`, and deletes what no longer
-    belongs to the index."""
-    factory = factory_for(document.rows)
-    document = dataclasses.replace(document, factory=factory, cells="", recall=1.0)
-    if old and (old.parts, old.factory) == (document.parts, factory):
-        document = dataclasses.replace(document, cells=old.cells, recall=old.recall)
-    elif factory_for(document.rows) != factory_for(0):
-        say(f"sorting {document.rows:,} rows into cells")
-        parts = [read_part(folder, name)[0]["vector"] for name in document.parts]
-        pieces = [piece for column in parts for piece in vector_pieces(column)]
-        vectors = Vectors(pieces, document.dimensions)
-        index = make_faiss_index(vectors, factory)
-        number = int(re.sub(r"\D", "", old.cells) or 0) if old else 0
-        cells = f"cells-{number + 1}.faiss"
-        write_faiss_index(folder / cells, index)
-        recall = round(measured_recall(vectors, index), 4)
-        document = dataclasses.replace(document, cells=cells, recall=recall)
+    """Has faiss index the rows, writes `index.json`, and deletes what no longer belongs to the
+    index."""
+    if old and old.parts == document.parts:
+        document = dataclasses.replace(old, sets=document.sets)
+    else:
+        if document.kind == "cells":
+            say(f"sorting {document.rows:,} rows into cells")
+        pieces = column_vectors(index_rows(folder, document)["vector"])
+        index = make_faiss_index(pieces, document.dimensions, document.factory)
+        write_faiss_index(document.vectors_path(folder), index)
+        if document.kind == "cells":
+            document = dataclasses.replace(document, recall=round(measured_recall(index), 4))
     write_index(folder, document)
-    files = {part_path(folder, name) for name in document.parts} | {folder / document.cells}
-    for path in [*(folder / "parts").iterdir(), *folder.glob("cells-*")]:
-        if path not in files:
+    own_paths = {part_path(folder, name) for name in document.parts} | {
+        document.vectors_path(folder)
+    }
+    for path in [*(folder / "parts").iterdir(), *folder.glob("vectors-*")]:
+        if path not in own_paths:
             path.unlink()
     return document
 

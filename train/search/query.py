@@ -77,7 +77,7 @@ class Filters:
                 f"max_side must be at least min_side; got {self.max_side} and {self.min_side}"
             )
 
-    def wanted(self, rows: pa.Table) -> np.ndarray | None:
+    def row_mask(self, rows: pa.Table) -> np.ndarray | None:
         """bool[n]; None: all.
 
         Args:

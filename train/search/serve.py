@@ -1,22 +1,50 @@
-"""`alignset search serve INDEX`: the page and its paths on a port of this machine."""
+"""`alignset search serve INDEX`: the page, what its paths answer, and what is refused."""
 
 import argparse
+import functools
 import ipaddress
+import json
+import logging
+import os
 import socket
 import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib import resources
+from urllib.parse import quote
 
+import numpy as np
 import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
-from alignset.train.model.embedder import Embedder
-from alignset.train.search.app import SearchApp
+from alignset.train.errors import SettingsError, TrainingError, counted
+from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.commands import open_model
+from alignset.train.search.decode_upload import RefusedPicture, decode_upload
+from alignset.train.search.find_results import (
+    MAX_RESULTS,
+    Result,
+    find_results,
+    query_vector,
+    sample_results,
+)
 from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.request_query import parse_query, picture_name
 
+_PAGE = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/search.js": ("search.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -24,19 +52,156 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_MAX_CONNECTIONS = 512
+_MAX_UPLOAD = 16 << 20  # bytes
+_SAMPLE = 24  # pictures that are shown before there is a query
+_FEW_RESULTS = 100  # that are searched for at once: 1,000 take ten times as long
+
+
+class SearchApp:
+    """Answers from one index by one model.
+
+    Attributes:
+      asgi: the application.
+    """
+
+    def __init__(self, index: OpenedIndex, model: DualEmbedder):
+        self._index, self._model = index, model
+        self._reopening, self._embedding = threading.Lock(), threading.Lock()
+        self._decoding = threading.Lock()
+        # Each page of results asks for the same texts.
+        self._text_vector = functools.lru_cache(1024)(self._embed_text)
+        routes = [
+            *(Route(path, _page_file(*file)) for path, file in _PAGE.items()),
+            Route("/api/index", self._describe),
+            Route("/api/search", self._search),
+            Route("/api/pictures", self._name_picture, methods=["POST"]),
+            Route("/thumbnails/{key:path}", self._thumbnail),
+        ]
+        kinds = (SettingsError, RefusedPicture, TrainingError, ClientDisconnect, HTTPException)
+        handlers = dict.fromkeys((*kinds, Exception), _error_response)
+        self.asgi = Starlette(routes=routes, exception_handlers=handlers)
+
+    def _opened(self) -> OpenedIndex:
+        """The index as it is now: `remove` and `index` may have changed it.
+
+        Raises:
+          TrainingError: it is of another model now, is gone, or cannot be read.
+        """
+        with self._reopening:
+            if self._index.changed():
+                try:
+                    index = OpenedIndex(self._index.folder)
+                except SettingsError as error:
+                    raise TrainingError(str(error)) from error
+                if index.document.digest != self._index.document.digest:
+                    raise TrainingError("the index is of another model now: start the server again")
+                self._index = index
+            return self._index
+
+    def _embed_text(self, text: str) -> np.ndarray:
+        with self._embedding:
+            vector: np.ndarray = self._model.embed_texts([text])[0]
+        return vector
+
+    def _describe(self, request: Request) -> Response:
+        index = self._opened()
+        document = index.document
+        return JSONResponse(
+            {
+                "pictures": index.pictures,
+                "model": os.path.basename(document.model.rstrip("/")),
+                "search": document.kind,
+                "recall_at_10": document.recall,
+                "sample": [_shown(of) | {"score": None} for of in sample_results(index, _SAMPLE)],
+            }
+        )
+
+    def _search(self, request: Request) -> Response:
+        start = time.perf_counter()
+        index = self._opened()
+        digest, dimensions = index.document.digest, index.document.dimensions
+        query, offset, limit = parse_query(request.query_params, digest, dimensions)
+        needed = min(offset + limit + 1, MAX_RESULTS)  # one more: whether there is another page
+        vector = query_vector(
+            query, index, lambda texts: np.stack([*map(self._text_vector, texts)])
+        )
+        count = _FEW_RESULTS if needed <= _FEW_RESULTS else MAX_RESULTS
+        results = find_results(vector, query, index, count)
+        shown = results[offset : offset + limit]
+        end = offset + len(shown)
+        return JSONResponse(
+            {
+                "results": [_shown(result) for result in shown],
+                "next_offset": end if end < min(len(results), MAX_RESULTS) else None,
+                "took_ms": round(1000 * (time.perf_counter() - start), 1),
+            }
+        )
+
+    async def _name_picture(self, request: Request) -> Response:
+        data = bytearray()
+        async for part in request.stream():
+            data.extend(part)
+            if len(data) > _MAX_UPLOAD:
+                # The rest is not read, and so ends the connection.
+                reason = f"the picture has more than {_MAX_UPLOAD >> 20} MiB"
+                raise HTTPException(413, reason, {"Connection": "close"})
+        if not data:
+            raise SettingsError("the picture is empty: send its file as the body")
+        return await run_in_threadpool(self._name_of, bytes(data))
+
+    def _name_of(self, data: bytes) -> Response:
+        with self._decoding:
+            image = decode_upload(data)
+        with self._embedding:
+            vector = self._model.embed_images([image])[0]
+        return JSONResponse({"picture": picture_name(vector, self._opened().document.digest)})
+
+    def _thumbnail(self, request: Request) -> Response:
+        index = self._opened()
+        row = index.row_of(request.path_params["key"])
+        if row is None:
+            raise HTTPException(404, "the index has no such picture")
+        # An hour, since a picture may be taken out of the index.
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(index.thumbnail(row), media_type="image/webp", headers=headers)
+
+
+def _shown(result: Result) -> Result:
+    return result | {"thumbnail": f"/thumbnails/{quote(result['key'], safe='')}"}
+
+
+def _page_file(name: str, kind: str) -> Callable[[Request], Response]:
+    """A file of the page, read now, so that no path of a request is ever opened."""
+    data = resources.files("alignset.train.search").joinpath("page", name).read_bytes()
+    return lambda request: Response(data, media_type=kind)
+
+
+def _error_response(request: Request, error: Exception) -> Response:
+    headers: dict[str, str] = {}
+    match error:
+        case HTTPException():
+            status, reason, headers = error.status_code, error.detail, dict(error.headers or {})
+        case SettingsError():
+            status, reason = 400, str(error)
+        case RefusedPicture():
+            status, reason = 415, str(error)
+        case ClientDisconnect():
+            status, reason = 400, "the picture was cut off"
+        case TrainingError():
+            logging.getLogger(__name__).error("%s", error)
+            status, reason = 503, "the index is being changed, or is damaged: try again"
+        case _:
+            logging.getLogger(__name__).error("%s", json.dumps(request.url.path), exc_info=error)
+            status, reason = 500, "the server failed; its log says how"
+    return JSONResponse({"error": reason}, status, headers)
 
 
 class Guard:
-    """Refuses what an app should not see, and puts HEADERS on every answer.
-
-    Of a server that listens on loopback, requests for another host's name are refused: by a name
-    that leads to 127.0.0.1, any web page could read what is served here.
+    """Puts HEADERS on every answer of an app, and refuses requests for another host's name: by a
+    name that leads to 127.0.0.1, any web page could read what is served here.
 
     Args:
       names: to which the server answers; None: all.
@@ -53,20 +218,15 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
-        await (refusal or self._app)(scope, receive, send_with_headers)
-
-    def _refusal(self, headers: Headers) -> JSONResponse | None:
-        if "content-length" in headers and "transfer-encoding" in headers:
-            # A proxy before this server may take the other one for the body's end.
-            reason = "a request has a Content-Length or a Transfer-Encoding, and not both"
-            return JSONResponse({"error": reason}, 400, {"Connection": "close"})
-        host = headers.get("host", "").lower()
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if self._names is not None and name not in self._names:
+        app = self._app
+        if scope["type"] == "http" and not self._is_named(Headers(scope=scope).get("host", "")):
             reason = "this server is for its own machine: ask for http://127.0.0.1"
-            return JSONResponse({"error": reason}, 421)
-        return None
+            app = JSONResponse({"error": reason}, 421)
+        await app(scope, receive, send_with_headers)
+
+    def _is_named(self, host: str) -> bool:
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        return self._names is None or name.lower() in self._names
 
 
 class Server:
@@ -76,11 +236,18 @@ class Server:
       url: of the page.
     """
 
-    def __init__(self, index: OpenedIndex, model: Embedder, address: tuple[str, int]):
+    def __init__(self, index: OpenedIndex, model: DualEmbedder, address: tuple[str, int]):
         """Raises SettingsError where nothing can listen at the address."""
         host, port = address
         shown = f"[{host}]" if ":" in host else host
-        self._socket = _listening_socket(host, port)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server(address, family=family)
+        except OSError as error:
+            raise SettingsError(
+                f"nothing can listen at {host}:{port} ({error.strerror}): choose another --port, "
+                "or 0 for a free one"
+            ) from error
         names = _LOCAL_NAMES | {shown.lower()} if is_loopback(host) else None
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -92,10 +259,7 @@ class Server:
                 server_header=False,
                 lifespan="off",
                 proxy_headers=False,
-                limit_concurrency=_MAX_CONNECTIONS,
-                timeout_keep_alive=15,
                 timeout_graceful_shutdown=2,
-                h11_max_incomplete_event_size=64 << 10,
             )
         )
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
@@ -109,23 +273,6 @@ class Server:
 
     def stop(self) -> None:
         self._server.should_exit = True
-
-
-def _listening_socket(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(1024)
-    except OSError as error:
-        raise SettingsError(
-            f"nothing can listen at {host}:{port} ({error.strerror}): choose another --port, or "
-            "0 for a free one"
-        ) from error
-    return listening
 
 
 def is_loopback(host: str) -> bool:

@@ -49,7 +49,7 @@ def _mark_domains(spans, table, marks):  # type: ignore[no-untyped-def]
                 break
 
 
-class Pairs(NamedTuple):
+class AskedPairs(NamedTuple):
     """What a blocklist is asked of n pairs.
 
     Fields:
@@ -81,7 +81,7 @@ class _OpenList:
             kind: compiled.array(kind) for kind in k.OF_FILES if kind in compiled.entries
         }
 
-    def marks(self, pairs: Pairs) -> Iterator[tuple[str, Bools]]:
+    def marks(self, pairs: AskedPairs) -> Iterator[tuple[str, Bools]]:
         """For each kind of entries of pairs, which of them are on the list: bool[n]."""
         data, starts, host_ends, stops = pairs.targets
         for kind in k.OF_PAIRS:
@@ -184,7 +184,7 @@ class Blocklists:
                 # Of a malformed pair no words are known, and so there is no room for them.
                 wanted = np.ones(len(urls), np.bool_) if words is None else words > 0
                 texts = measure_texts(captions, wanted, words)
-            pairs = Pairs(targets(urls), texts, keys)
+            pairs = AskedPairs(targets(urls), texts, keys)
             for compiled in self.lists:
                 for kind, marks in _open(compiled).marks(pairs):
                     codes[marks & (codes == 0)] = len(names)
@@ -195,7 +195,7 @@ class Blocklists:
         """Which list a URL is on, such as one that a host redirects to. For all threads."""
         if not self.have(*k.OF_URLS):
             return None
-        pairs = Pairs(targets(pa.array([url], pa.string())), None, None)
+        pairs = AskedPairs(targets(pa.array([url], pa.string())), None, None)
         for compiled in self.lists:
             for kind, marks in _open(compiled).marks(pairs):
                 if marks[0]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +15,7 @@ from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.list_values import digests, hashed, phrases, prefix_values
 from alignset.transforms.blocklists.near_hashes import near_hashes
 from alignset.transforms.blocklists.prefixes import without_longer
-from alignset.transforms.blocklists.read_list import Entries, Faults, ListError, read_entries
+from alignset.transforms.blocklists.read_list import Entries, ListError, read_entries
 from alignset.transforms.storage.files import PIECE, local_copy, write_atomically
 
 _ALIGNED = 64  # bytes
@@ -23,7 +23,7 @@ _FORMAT = "1"  # of the arrays: a run that another version began has other files
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayPlace:
     """Where an array is in a file: its type, its offset in bytes, its shape."""
 
     dtype: str
@@ -46,7 +46,7 @@ class CompiledList:
     sha256: str
     entries: dict[str, int]
     path: str
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, ArrayPlace] = field(default_factory=dict)
     longest_phrase: int = 0
 
     def array(self, name: str) -> Any:
@@ -61,26 +61,22 @@ class CompiledList:
 class _Gathered:
     """The entries of a list as they are read."""
 
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
+    def __init__(self) -> None:
         self.parts: dict[str, list[Any]] = {}
         self.entries: Counter[str] = Counter()
         self.longest_phrase = 0
 
     def add(self, entries: Entries) -> None:
-        kind, before = entries.kind, self._faults.count
+        kind = entries.kind
         if kind == k.PREFIX:
-            part: Any = prefix_values(entries, self._faults)
+            part: Any = prefix_values(entries)
         elif kind == k.TEXT:
-            part, longest = phrases(entries, self._faults)
+            part, longest = phrases(entries)
             self.longest_phrase = max(self.longest_phrase, longest)
-        elif kind in k.DIGEST_BYTES:
-            part = digests(entries, self._faults)
         else:
-            part = hashed(entries, self._faults)
-        self.entries[kind] += len(entries.values) - (self._faults.count - before)
-        if not self._faults.count:  # else nothing comes of it
-            self.parts.setdefault(kind, []).append(part)
+            part = digests(entries) if kind in k.DIGEST_BYTES else hashed(entries)
+        self.entries[kind] += len(entries.values)
+        self.parts.setdefault(kind, []).append(part)
 
     def arrays(self) -> dict[str, np.ndarray]:
         made: dict[str, np.ndarray] = {}
@@ -116,17 +112,15 @@ def compile_list(path: str, folder: str) -> CompiledList:
     """
     local = local_copy(path)
     sha256 = _sha256(local)
-    faults = Faults(path)
-    gathered = _Gathered(faults)
-    for entries in read_entries(path, local, faults):
+    gathered = _Gathered()
+    for entries in read_entries(path, local):
         gathered.add(entries)
-    faults.check()
     if not gathered.entries:
         raise ListError(f"the blocklist {path} has no entry: leave it out, or write some")
     arrays = gathered.arrays()
     file = f"{folder}/{_FORMAT}-{sha256[:32]}.arrays"
     places = _places(arrays)
-    write_atomically(file, lambda sink: _write(arrays, places, sink))
+    write_atomically(file, lambda sink: _write(arrays, sink))
     entries_of = {kind: gathered.entries[kind] for kind in k.KINDS if gathered.entries[kind]}
     name = path.rstrip("/").rpartition("/")[2]
     return CompiledList(name, sha256, entries_of, file, places, gathered.longest_phrase)
@@ -137,22 +131,17 @@ def _sha256(local: str) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, Place]:
+def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, ArrayPlace]:
     places, at = {}, 0
     for name, array in arrays.items():
-        places[name] = Place(array.dtype.str, at, list(array.shape))
+        places[name] = ArrayPlace(array.dtype.str, at, list(array.shape))
         at += array.nbytes + -array.nbytes % _ALIGNED
     return places
 
 
-def _write(arrays: Mapping[str, np.ndarray], places: Mapping[str, Place], sink: BinaryIO) -> None:
+def _write(arrays: Mapping[str, np.ndarray], sink: BinaryIO) -> None:
     for array in arrays.values():
-        for piece in _pieces(array):
-            sink.write(piece)
+        whole = np.ascontiguousarray(array).ravel().view(np.uint8)
+        for at in range(0, len(whole), PIECE):
+            sink.write(whole[at : at + PIECE].data)
         sink.write(bytes(-array.nbytes % _ALIGNED))
-
-
-def _pieces(array: np.ndarray) -> Iterator[memoryview]:
-    whole = memoryview(np.ascontiguousarray(array).ravel().view(np.uint8).data)
-    for at in range(0, len(whole), PIECE):
-        yield whole[at : at + PIECE]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +13,7 @@ from publicsuffixlist import PublicSuffixList
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.phrases import LONGEST, phrase_hashes
-from alignset.transforms.blocklists.read_list import Entries, Faults
+from alignset.transforms.blocklists.read_list import Entries
 from alignset.transforms.blocklists.targets import target_of
 from alignset.transforms.columns.hashing import UInt64s, string_hashes
 
@@ -23,54 +21,47 @@ _PLAIN_HOST = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.[a-z_-][a-z0-9_-]*$"
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)
 # A host that has one of these is no other's: such an entry would block nothing.
 _WILD = re.compile(r"[*\x00-\x1f]")
-NO_HOST = "is no host: give a name or an address, without a scheme, a port, a path or an asterisk"
-NO_URL = "is no http(s) URL"
+_NO_HOST = (
+    "is not a host: give a name or an address, without a scheme, a port, a path or an asterisk"
+)
+_TOO_WIDE = "is what anybody may register names below, so it would block too much: name the domains"
 
 
-def hashed(entries: Entries, faults: Faults) -> UInt64s:
-    """The hashes of hosts, domains or URLs, of which those that are none are added to `faults`:
-    uint64[n]."""
-    if entries.kind == k.URL:
-        return string_hashes(_good(entries, faults, url_value, NO_URL))
-    hosts = _hosts(entries, faults)
-    return string_hashes(hosts)
+def hashed(entries: Entries) -> UInt64s:
+    """The hashes of hosts, domains or URLs: uint64[n].
+
+    Raises:
+      ListError: one is not what its kind says, as in all functions here.
+    """
+    return string_hashes(_targets(entries) if entries.kind == k.URL else _hosts(entries))
 
 
-def prefix_values(entries: Entries, faults: Faults) -> list[bytes]:
+def prefix_values(entries: Entries) -> list[bytes]:
     """The beginnings of targets that prefixes of URLs stand for."""
-    return [value.encode() for value in _good(entries, faults, url_value, NO_URL).to_pylist()]
+    return [value.encode() for value in _targets(entries).to_pylist()]
 
 
-def phrases(entries: Entries, faults: Faults) -> tuple[UInt64s, int]:
+def phrases(entries: Entries) -> tuple[UInt64s, int]:
     """The hashes of words and phrases, uint64[n], and how many words the longest has."""
     hashes, words = phrase_hashes(entries.values)
-    good = (words > 0) & (words <= LONGEST)
-    _refuse(entries, ~good, faults, f"must have 1 to {LONGEST} words")
-    return hashes[good], int(words[good].max(initial=0))
+    entries.refuse((words == 0) | (words > LONGEST), f"must have 1 to {LONGEST} words")
+    return hashes, int(words.max(initial=0))
 
 
-def digests(entries: Entries, faults: Faults) -> npt.NDArray[np.uint8]:
+def digests(entries: Entries) -> npt.NDArray[np.uint8]:
     """Values that are written as hex digits: uint8[n, b], of b bytes each."""
     size = k.DIGEST_BYTES[entries.kind]
     good = pc.match_substring_regex(entries.values, f"^[0-9a-fA-F]{{{2 * size}}}$")
-    marks = good.to_numpy(zero_copy_only=False)
     what = f"must have {2 * size} hex digits to be {entries.kind}"
-    _refuse(entries, ~marks, faults, what)
-    digits = "".join(entries.values.filter(good).to_pylist())
+    entries.refuse(~good.to_numpy(zero_copy_only=False), what)
+    digits = "".join(entries.values.to_pylist())
     return np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, size)
 
 
-def _refuse(entries: Entries, wrong: Any, faults: Faults, what: str) -> None:
-    rows = pa.array(wrong)
-    faults.add(entries.values.filter(rows), entries.places.filter(rows), what)
-
-
-def _good(
-    entries: Entries, faults: Faults, value_of: Callable[[str], str | None], what: str
-) -> pa.StringArray:
-    made = pa.array([value_of(value) for value in entries.values.to_pylist()], pa.string())
-    _refuse(entries, made.is_null().to_numpy(zero_copy_only=False), faults, what)
-    return made.drop_null()
+def _targets(entries: Entries) -> pa.StringArray:
+    made = [url_value(value) for value in entries.values.to_pylist()]
+    entries.refuse(np.array([value is None for value in made]), "is not an http(s) URL")
+    return pa.array(made, pa.string())
 
 
 def url_value(value: str) -> str | None:
@@ -96,23 +87,18 @@ def _suffixes() -> PublicSuffixList:
     return PublicSuffixList(only_icann=True)
 
 
-def _hosts(entries: Entries, faults: Faults) -> pa.StringArray:
+def _hosts(entries: Entries) -> pa.StringArray:
     values = entries.values
     if entries.kind == k.DOMAIN:
         values = pc.replace_substring_regex(values, r"^\*?\.", "")
-        entries = entries._replace(values=values)
     plain = pc.match_substring_regex(values, _PLAIN_HOST).to_numpy(zero_copy_only=False)
     hosts = values.to_pylist()
     for row in np.flatnonzero(~plain):
         hosts[row] = host_value(hosts[row])
-    made = pa.array(hosts, pa.string())
-    _refuse(entries, made.is_null().to_numpy(zero_copy_only=False), faults, NO_HOST)
-    if entries.kind == k.HOST:
-        return made.drop_null()
-    wide = np.array([host is not None and _is_wide(host) for host in hosts])
-    what = "is what anybody may register names below, so it would block too much: name the domains"
-    _refuse(entries, wide, faults, what)
-    return made.filter(pa.array(~wide)).drop_null()
+    entries.refuse(np.array([host is None for host in hosts]), _NO_HOST)
+    if entries.kind == k.DOMAIN:
+        entries.refuse(np.array([_is_wide(host) for host in hosts]), _TOO_WIDE)
+    return pa.array(hosts, pa.string())
 
 
 def _is_wide(host: str) -> bool:

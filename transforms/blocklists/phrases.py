@@ -24,15 +24,6 @@ def _chain(ngrams, first, words):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _hash_phrases(texts, hashes):  # type: ignore[no-untyped-def]
-    ngrams, first, word_count = texts
-    for row in range(len(hashes)):
-        hashes[row] = np.uint64(0)
-        if word_count[row]:
-            hashes[row] = _chain(ngrams, first[row], word_count[row])
-
-
-@kernel
 def _has_phrase(ngrams, first, words, table, longest):  # type: ignore[no-untyped-def]
     for begin in range(words):
         at = first + max(0, 2 * begin - 1)
@@ -60,9 +51,11 @@ def phrase_hashes(phrases: pa.StringArray) -> tuple[UInt64s, npt.NDArray[np.int3
       phrases: string[n], no nulls, valid UTF-8; read as alt-texts are.
     """
     texts = measure_texts(phrases, np.ones(len(phrases), np.bool_))
-    hashes = np.empty(len(phrases), np.uint64)
-    _hash_phrases((texts.ngrams, texts.first_ngram, texts.word_count), hashes)
-    return hashes, texts.word_count
+    hashes = [
+        _chain(texts.ngrams, first, words) if words else 0
+        for first, words in zip(texts.first_ngram, texts.word_count, strict=True)
+    ]
+    return np.array(hashes, np.uint64), texts.word_count
 
 
 def has_any_phrase(texts: Texts, phrases: HashSet, longest: int) -> Bools:

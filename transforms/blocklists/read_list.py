@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,6 +15,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from alignset.transforms.blocklists.kinds import KINDS
+from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.rejects import key_column
 
 _PIECE = 1 << 22  # bytes of a text file read at once
@@ -26,7 +26,7 @@ NAMED = ", ".join(f"{kind}:" for kind in KINDS)
 
 
 class ListError(ValueError):
-    """A file is no blocklist; says which, where, and what to do."""
+    """A file is not a blocklist; says which, where, and what to do."""
 
 
 class Entries(NamedTuple):
@@ -34,45 +34,31 @@ class Entries(NamedTuple):
 
     Fields:
       values: string[n], as they are written, trimmed; none is empty.
-      places: int64[n], the line or row that each stands in, from 1.
+      places: int64[n], the line or row that each stands in, from 1, ascending.
+      origin: the file, and whether it has lines or rows, as in "list.txt, line".
     """
 
     kind: str
     values: pa.StringArray
     places: pa.Int64Array
+    origin: str
 
+    def filter(self, rows: Bools) -> Entries:
+        """Only some of them: bool[n]."""
+        chosen = pa.array(rows)
+        values, places = self.values.filter(chosen), self.places.filter(chosen)
+        return self._replace(values=values, places=places)
 
-@dataclass
-class Faults:
-    """The entries of a file that are none: how many, and what is wrong with the first.
-
-    Attributes:
-      unit: what a place is, "line" or "row".
-    """
-
-    path: str
-    unit: str = "line"
-    count: int = 0
-    first: tuple[int, str, str] = field(default=(0, "", ""))
-
-    def add(self, values: pa.StringArray, places: pa.Int64Array, what: str) -> None:
-        """Adds entries, all with the same fault."""
-        if not len(values):
+    def refuse(self, rows: Bools, what: str) -> None:
+        """Raises ListError where an entry is wrong: bool[n]."""
+        count = int(rows.sum())
+        if not count:
             return
-        self.count += len(values)
-        place = int(pc.min(places).as_py())
-        if not self.first[0] or place < self.first[0]:
-            at = int(pc.index(places, place).as_py())
-            self.first = (place, values[at].as_py(), what)
-
-    def check(self) -> None:
-        """Raises ListError where there are some."""
-        if not self.count:
-            return
-        place, value, what = self.first
+        first = int(rows.argmax())
+        value, place = self.values[first].as_py(), self.places[first].as_py()
         shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
-        more = f" ({self.count - 1:,} more are wrong, too)" if self.count > 1 else ""
-        raise ListError(f"{self.path}, {self.unit} {place:,}: {shown!r} {what}{more}")
+        more = f" ({count - 1:,} more are wrong, too)" if count > 1 else ""
+        raise ListError(f"{self.origin} {place:,}: {shown!r} {what}{more}")
 
 
 def format_of_list(path: str) -> str:
@@ -84,26 +70,26 @@ def format_of_list(path: str) -> str:
     return suffix[1:] if suffix in (".parquet", ".csv", ".tsv") else "text"
 
 
-def read_entries(path: str, local: str, faults: Faults) -> Iterator[Entries]:
-    """The entries of a list, some thousands at a time. Lines that are none are added to `faults`.
+def read_entries(path: str, local: str) -> Iterator[Entries]:
+    """The entries of a list, some thousands at a time.
 
     Args:
-      path: as it was given, for what is said. local: where the file is on this machine.
+      path: as it was given, for messages. local: where the file is on this machine.
 
     Raises:
-      ListError: the file is not of its format, or none of its columns has a name that is known.
+      ListError: the file is not of its format, none of its columns has a name that is known, or a
+        line is not an entry.
     """
     kind = format_of_list(path)
-    faults.unit = "line" if kind == "text" else "row"
     try:
         if kind == "parquet":
-            yield from _of_batches(_parquet_batches(path, local), faults)
+            yield from _of_batches(_parquet_batches(path, local), path)
         elif kind == "text":
             with _opened(local) as source:
-                yield from _of_lines(source, faults)
+                yield from _of_lines(source, path)
         else:
             delimiter = "," if kind == "csv" else "\t"
-            yield from _of_batches(_csv_batches(path, local, delimiter), faults)
+            yield from _of_batches(_csv_batches(path, local, delimiter), path)
     except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         reason = str(error).splitlines()[0]
         raise ListError(f"the blocklist {path} cannot be read as {kind}: {reason}") from error
@@ -119,37 +105,22 @@ def _opened(local: str) -> Any:
     return open(local, "rb")
 
 
-def _of_lines(source: BinaryIO, faults: Faults) -> Iterator[Entries]:
-    left, done, first = b"", 0, True
+def _of_lines(source: BinaryIO, path: str) -> Iterator[Entries]:
+    rest, lines_before = source.read(3).removeprefix(b"\xef\xbb\xbf"), 0
     while piece := source.read(_PIECE):
-        if first:
-            piece, first = piece.removeprefix(b"\xef\xbb\xbf"), False
-        whole, newline, rest = piece.rpartition(b"\n")
-        if newline:
-            lines = (left + whole).split(b"\n")
-            yield from _of_kinds(lines, done, faults)
-            left, done = rest, done + len(lines)
-        else:
-            left += rest
-        if len(left) > _LONGEST_LINE:
-            _refuse_long(pa.array([left.decode("utf-8", "replace")]), pa.array([done + 1]), faults)
-    if left:
-        yield from _of_kinds([left], done, faults)
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from _of_kinds(lines, lines_before, path)
+        lines_before += len(lines)
+        if len(rest) > _LONGEST_LINE:
+            raise ListError(
+                f"{path}, line {lines_before + 1:,}: {rest[:_SHOWN].decode('utf-8', 'replace')!r} "
+                f"begins a line of more than {_LONGEST_LINE:,} bytes, which is not an entry"
+            )
+    yield from _of_kinds([rest], lines_before, path)
 
 
-def _refuse_long(values: pa.StringArray, places: pa.Int64Array, faults: Faults) -> None:
-    """Raises ListError where a value is longer than any entry, since what follows is none either.
-    One that has not ended yet is the last."""
-    if not len(values) or pc.max(pc.binary_length(values)).as_py() <= _LONGEST_LINE:
-        return
-    long = pc.greater(pc.binary_length(values), _LONGEST_LINE)
-    what = f"begins a {faults.unit} of more than {_LONGEST_LINE:,} bytes, which is no entry"
-    faults.add(values.filter(long), places.filter(long), what)
-    faults.check()
-
-
-def _of_kinds(lines: list[bytes], done: int, faults: Faults) -> Iterator[Entries]:
-    """The entries of some lines, of which `done` stand before them."""
+def _of_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entries]:
+    """The entries of some lines, of which so many stand before them."""
     try:
         text = pa.array(lines, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid:
@@ -157,46 +128,37 @@ def _of_kinds(lines: list[bytes], done: int, faults: Faults) -> Iterator[Entries
         broken = np.array(["\ufffd" in line for line in text.to_pylist()])
     else:
         broken = np.zeros(len(lines), np.bool_)
-    places = pa.array(np.arange(done + 1, done + 1 + len(lines)))
-    _refuse_long(text, places, faults)
-    text = pc.utf8_trim_whitespace(text)
-    passed = pc.or_(pc.equal(text, ""), pc.starts_with(text, "#")).to_numpy(zero_copy_only=False)
-    broken &= ~passed
-    faults.add(*_chosen(text, places, broken), "is no UTF-8; write it as UTF-8")
-    open_rows = ~(passed | broken)
+    places = pa.array(np.arange(len(lines)) + lines_before + 1)
+    every = Entries("", pc.utf8_trim_whitespace(text), places, f"{path}, line")
+    skipped = _marks(pc.or_(pc.equal(every.values, ""), pc.starts_with(every.values, "#")))
+    every.refuse(broken & ~skipped, "is not UTF-8; write it as UTF-8")
+    every = every.filter(~skipped)
     for kind in KINDS:
-        of_kind = pc.starts_with(text, f"{kind}:", ignore_case=True)
-        rows = open_rows & of_kind.to_numpy(zero_copy_only=False)
-        if not rows.any():
-            continue
-        open_rows &= ~rows
-        values, where = _chosen(text, places, rows)
-        values = pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(values, len(kind) + 1))
-        empty = pc.equal(values, "").to_numpy(zero_copy_only=False)
-        faults.add(*_chosen(values, where, empty), f"has nothing behind {kind}:")
-        values, where = _chosen(values, where, ~empty)
-        if len(values):
-            yield Entries(kind, values, where)
-    what = f"does not begin with any of {NAMED}"
-    faults.add(*_chosen(text, places, open_rows), what)
+        rows = _marks(pc.starts_with(every.values, f"{kind}:", ignore_case=True))
+        entries, every = every.filter(rows), every.filter(~rows)
+        values = pc.utf8_slice_codeunits(entries.values, len(kind) + 1)
+        entries = entries._replace(kind=kind, values=pc.utf8_trim_whitespace(values))
+        entries.refuse(_marks(pc.equal(entries.values, "")), f"has nothing behind {kind}:")
+        if len(entries.values):
+            yield entries
+    every.refuse(np.ones(len(every.values), np.bool_), f"does not begin with any of {NAMED}")
 
 
-def _chosen(values: pa.StringArray, places: pa.Int64Array, rows: np.ndarray) -> tuple[Any, Any]:
-    chosen = pa.array(rows)
-    return values.filter(chosen), places.filter(chosen)
+def _marks(marks: pa.BooleanArray) -> Bools:
+    return np.asarray(marks.to_numpy(zero_copy_only=False))
 
 
-def _of_batches(batches: Iterator[pa.RecordBatch], faults: Faults) -> Iterator[Entries]:
-    done = 0
+def _of_batches(batches: Iterator[pa.RecordBatch], path: str) -> Iterator[Entries]:
+    rows_before = 0
     for batch in batches:
-        places = pa.array(np.arange(done + 1, done + 1 + len(batch)))
-        done += len(batch)
+        places = pa.array(np.arange(len(batch)) + rows_before + 1)
+        rows_before += len(batch)
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             values = pc.utf8_trim_whitespace(pc.fill_null(_as_strings(column), ""))
-            holds = pc.not_equal(values, "").to_numpy(zero_copy_only=False)
-            values, where = _chosen(values, places, holds)
-            if len(values):
-                yield Entries(name.strip().lower(), values, where)
+            entries = Entries(name.strip().lower(), values, places, f"{path}, row")
+            entries = entries.filter(_marks(pc.not_equal(values, "")))
+            if len(entries.values):
+                yield entries
 
 
 def _as_strings(column: pa.Array) -> pa.StringArray:

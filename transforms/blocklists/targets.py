@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alignset.transforms.columns.hashing import string_buffers
+from alignset.transforms.columns.hashing import read_only, string_buffers
 from alignset.transforms.columns.kernels import kernel
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.fetching.fetch_target import request_url
@@ -152,4 +152,4 @@ def targets(urls: pa.StringArray) -> Targets:
     starts[others], stops[others] = ends[:-1], ends[1:]
     host_ends[others] = ends[:-1] + [len(host) for host, _ in parts]
     more = np.frombuffer(b"".join(host + rest for host, rest in parts), np.uint8)
-    return Targets(np.concatenate([data, more]), starts, host_ends, stops)
+    return Targets(read_only(np.concatenate([data, more])), starts, host_ends, stops)

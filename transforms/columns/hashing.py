@@ -6,6 +6,8 @@ interpreter's lock; tests hold it against the `xxhash` package.
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -14,6 +16,7 @@ from numba import njit
 from alignset.transforms.columns.kernels import kernel
 
 UInt64s = npt.NDArray[np.uint64]
+Values = TypeVar("Values", bound=npt.NDArray[Any])
 Bools = npt.NDArray[np.bool_]
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
@@ -175,14 +178,24 @@ def _pair_rows(first, second, mixed):  # type: ignore[no-untyped-def]
         mixed[row] = pair_hash(first[row], second[row])
 
 
+def read_only(values: Values) -> Values:
+    """The same array, not to be written to, as some buffers of Arrow are and others are not.
+
+    numba compiles a kernel once for each of the two, which takes seconds.
+    """
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
 def string_buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     """The bytes (uint8) and the row offsets (int32[n + 1]) behind a string column, not copied."""
     _, offsets, data = column.buffers()
     if offsets is None or len(column) == 0:
-        return np.zeros(0, np.uint8), np.zeros(1, np.int32)
+        return read_only(np.zeros(0, np.uint8)), read_only(np.zeros(1, np.int32))
     rows = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
     text = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    return text, rows
+    return read_only(text), read_only(rows)
 
 
 def string_hashes(column: pa.StringArray) -> UInt64s:
@@ -203,7 +216,7 @@ def pair_keys(url_hashes: UInt64s, text_hashes: UInt64s) -> UInt64s:
       uint64[n].
     """
     keys = np.empty(len(url_hashes), np.uint64)
-    _pair_rows(url_hashes, text_hashes, keys)
+    _pair_rows(read_only(url_hashes), read_only(text_hashes), keys)
     return keys
 
 

@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 from numba import config, njit
 
-ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[2]
+_IMPORT = re.compile(rb"^ *(?:from|import) alignset\.(transforms[\w.]*)", re.MULTILINE)
+_USES_NUMBA = re.compile(rb"^from (?:numba|alignset\.transforms\.columns\.kernels) import", re.M)
 
 
 @lru_cache
 def sources_digest(*packages: str) -> str:
     """SHA-256, in hex, of the sources of some of our packages, with their names."""
+    return _digest({path: path.read_bytes() for path in _sources(packages)})
+
+
+def kernels_digest() -> str:
+    """SHA-256, in hex, of the sources that have kernels, and of all that these import."""
+    texts = {path: path.read_bytes() for path in _sources(["transforms"])}
+    waiting = [path for path, text in texts.items() if _USES_NUMBA.search(text)]
+    found: dict[Path, bytes] = {}
+    while waiting:
+        path = waiting.pop()
+        if path not in found and path in texts:
+            found[path] = texts[path]
+            modules = (name.decode().replace(".", "/") for name in _IMPORT.findall(texts[path]))
+            waiting += [_ROOT / f"{module}.py" for module in modules]
+    return _digest(found)
+
+
+def _sources(packages: Iterable[str]) -> list[Path]:
+    return [path for name in packages for path in (_ROOT / name).rglob("*.py")]
+
+
+def _digest(sources: dict[Path, bytes]) -> str:
     digest = hashlib.sha256()
-    for source in sorted(path for name in packages for path in (ROOT / name).rglob("*.py")):
-        digest.update(source.relative_to(ROOT).as_posix().encode() + source.read_bytes())
+    for path in sorted(sources):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + sources[path])
     return digest.hexdigest()
 
 
@@ -29,8 +55,8 @@ def cache_folder() -> Path:
     numba compares a kernel with its own file alone, and what is inlined into it may be in another
     file. The folder is therefore named by the sources of them all.
     """
-    name = f"kernels-{sources_digest('transforms')[:16]}"
-    places = [ROOT / "transforms" / "__pycache__"]
+    name = f"kernels-{kernels_digest()[:16]}"
+    places = [_ROOT / "transforms" / "__pycache__"]
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not caches.startswith("~"):  # the user has a home
         places.append(Path(caches, "alignset"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.hashing import Bools, UInt64s, read_only
 from alignset.transforms.columns.kernels import kernel
 
 
@@ -96,5 +96,5 @@ class HashSet:
     def contains(self, hashes: UInt64s) -> Bools:
         """Whether each of uint64[n] is a member: bool[n]."""
         contained = np.empty(len(hashes), np.bool_)
-        _contains(self.table, hashes, contained)
+        _contains(self.table, read_only(hashes), contained)
         return contained

@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.transforms.window import GlobalWindows
-from apache_beam.utils.windowed_value import WindowedValue
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
-from alignset.transforms.decontamination.overlap_measure import Look, OverlapMeasure
+from alignset.transforms.decontamination.overlap_measure import OverlapMeasure, Shown
 from alignset.transforms.images.examine import Image, examine
 
 _IMAGES_AT_ONCE, _BYTES_AT_ONCE = 64, 1 << 25
@@ -45,7 +43,7 @@ def nearest_images(
     """
     images = [examine(body, in_full=True, keep_grey=True) for body in bodies]
     looks = [
-        Look(body, image, in_full=True)
+        Shown(body, image, in_full=True)
         for body, image in zip(bodies, images, strict=True)
         if isinstance(image, Image)
     ]
@@ -62,30 +60,16 @@ def nearest_images(
     ]
 
 
-class _Compare(beam.DoFn):
-    def __init__(self, measure: OverlapMeasure, min_distance: float) -> None:
-        self.measure, self.min_distance = measure, min_distance
+def _compared(
+    images: list[tuple[Any, bytes]], place: str, measure: OverlapMeasure, min_distance: float
+) -> Iterator[tuple[Any, NearestImage]]:
+    if index := open_index(place, measure):
+        keys, bodies = zip(*images, strict=True)
+        yield from zip(keys, nearest_images(bodies, index, min_distance), strict=True)
 
-    def start_bundle(self) -> None:
-        self.waiting: list[tuple[Any, bytes]] = []
-        self.bytes, self.place = 0, ""
 
-    def process(self, element: tuple[Any, bytes], place: str) -> Iterator[tuple[Any, NearestImage]]:
-        self.place = place
-        self.waiting.append(element)
-        self.bytes += len(element[1])
-        if len(self.waiting) == _IMAGES_AT_ONCE or self.bytes >= _BYTES_AT_ONCE:
-            yield from self._found()
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        yield from map(GlobalWindows.windowed_value, self._found())
-
-    def _found(self) -> Iterator[tuple[Any, NearestImage]]:
-        index = open_index(self.place, self.measure)
-        if self.waiting and index is not None:
-            keys, bodies = zip(*self.waiting, strict=True)
-            yield from zip(keys, nearest_images(bodies, index, self.min_distance), strict=True)
-        self.waiting, self.bytes = [], 0
+def _weight(image: tuple[Any, bytes]) -> int:
+    return max(len(image[1]), _BYTES_AT_ONCE // _IMAGES_AT_ONCE)
 
 
 @dataclass(eq=False)
@@ -102,7 +86,6 @@ class CompareImages(beam.PTransform):
     min_distance: float
 
     def expand(self, images: beam.PCollection) -> beam.PCollection:
-        find = beam.ParDo(
-            _Compare(self.measure, self.min_distance), beam.pvalue.AsSingleton(self.place)
-        )
-        return images | find
+        some = beam.BatchElements(_BYTES_AT_ONCE, _BYTES_AT_ONCE, element_size_fn=_weight)
+        place = beam.pvalue.AsSingleton(self.place)
+        return images | some | beam.FlatMap(_compared, place, self.measure, self.min_distance)

@@ -10,21 +10,17 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from alignset.transforms.columns.kernels import allocating_kernel
 from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
 from alignset.transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
-from alignset.transforms.decontamination.plane_correlation import (
-    CELLS,
-    LEAST_OVERLAP,
-    Cells,
-    agreement_of,
-    correlated_cells,
-)
-from alignset.transforms.decontamination.plane_matching import HALF_PX, Templates
 from alignset.transforms.decontamination.plane_placement import (
+    HALF_PX,
+    LEAST_OVERLAP,
     Placement,
     Samples,
+    agreement_of,
+    best_match,
     doubled,
     halved,
     is_plausible,
@@ -48,10 +44,13 @@ _COARSE_AGREES, _FINE_AGREES = 0.75, 0.6
 # Around each pixel, and from which on it is a corner's: cv2's eigenvalue of a plane in grey levels.
 _CORNER_PX, _LEAST_CORNER_STRENGTH = 5, 4.0
 LEAST_CORNERS = 0.1  # share of a plane; with less it cannot be aligned
-_LEAST_COARSE_PIXELS, _LEAST_FINE_PIXELS = 80, 40
+_LEAST_PIXELS = np.array([80, 40])  # that are textured, of both scales
 # A banner may lie over one side: all, and all but a quarter at each side.
 _REGIONS = ((0, 4, 0, 4), (0, 3, 0, 4), (1, 4, 0, 4), (0, 4, 0, 3), (0, 4, 1, 4))  # of cells
 _WINDOW = np.ones((7, 7), np.uint8)
+CELLS = 4  # of a plane, a side
+_LEAST_INSIDE = 0.6  # of a window's pixels
+_LEAST_SHARE = 1e-3
 
 
 class PairCheck(NamedTuple):
@@ -89,6 +88,7 @@ class PairCheck(NamedTuple):
 
 
 UNLIKE = PairCheck()
+Cells = npt.NDArray[np.float64]  # [3, 4, 4]
 
 
 def share_around_corners(grey: Samples) -> float:
@@ -163,8 +163,8 @@ class Query:
             agreement, near = unmoved, start
         if agreement < _LEAST_NEAR_AGREEMENT:
             return agreement, near
-        match = self._templates.best(half)
-        far = self._half_aligner.refined(smooth, match.placement, _HALF_STEPS)
+        _, found = best_match(self._half, half)
+        far = self._half_aligner.refined(smooth, found, _HALF_STEPS)
         far_agreement = agreement_of(self._half, half, far)
         if far_agreement > agreement:
             return far_agreement, far
@@ -177,10 +177,6 @@ class Query:
     @cached_property
     def _half_aligner(self) -> Aligner:
         return Aligner(self._half)
-
-    @cached_property
-    def _templates(self) -> Templates:
-        return Templates(self._half)
 
     @cached_property
     def _aligner(self) -> Aligner:
@@ -233,26 +229,60 @@ def _half_detail(plane: Plane) -> Samples:
     return normalised_detail(np.asarray(small, np.uint8), _LOCAL_PX / 2)
 
 
-@allocating_kernel
-def _best_region(coarse: Cells, fine: Cells) -> tuple[float, float, float, float, float, float]:
-    """Of the region of the cells that agrees best: the textured share, the mean correlation and
-    the agreeing share of the coarse detail, and the same of the fine."""
-    best, best_agreement = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), -3.0
+def correlated_cells(
+    query: Samples,
+    evaluation: Samples,
+    inside: Samples,
+    window_px: int,
+    least_contrast: float,
+    agrees: float,
+) -> Cells:
+    """The correlation of two planes around each pixel, over the pixels that are inside.
+
+    Windows reach beyond the planes' edges, where the outermost pixels go on. Where both planes are
+    flat the correlation is near zero.
+
+    Args:
+      query, evaluation: float32[64, 64], in grey levels, best around 0.
+      inside: float32[64, 64], 1 where there is a pixel of both, else 0.
+      window_px: odd. least_contrast: grey levels below which a window counts as flat.
+      agrees: the correlation from which on a pixel agrees.
+
+    Returns:
+      float64[3, 4, 4]: in each cell how many pixels are textured, the sum of their correlations,
+      and how many of them agree.
+    """
+    own, other = query * inside, evaluation * inside
+    maps = cv2.merge([inside, own, other, own * query, other * evaluation, own * evaluation])
+    window = (window_px, window_px)
+    means = cv2.split(cv2.boxFilter(maps, -1, window, borderType=cv2.BORDER_REPLICATE))
+    share, (mean, other_mean, square, other_square, product) = means[0], means[1:]
+    scale = 1 / np.maximum(share, np.float32(_LEAST_SHARE))
+    mean, other_mean = mean * scale, other_mean * scale
+    spread, other_spread = square * scale - mean**2, other_square * scale - other_mean**2
+    # So that what is hardly there does not correlate.
+    floor = np.float32(least_contrast**4 / 4)
+    spreads = np.maximum(spread, 0) * np.maximum(other_spread, 0)
+    correlation = (product * scale - mean * other_mean) / np.sqrt(spreads + floor)
+    textured = np.maximum(spread, other_spread) > least_contrast**2
+    textured &= share > _LEAST_INSIDE
+    pixels = np.stack([textured, textured * correlation, textured & (correlation > agrees)])
+    side = SIDE_PX // CELLS
+    cells: Cells = pixels.reshape(3, CELLS, side, CELLS, side).sum(axis=(2, 4), dtype=np.float64)
+    return cells
+
+
+def _best_region(coarse: Cells, fine: Cells) -> list[float]:
+    """The textured share, the mean correlation and the agreeing share of the coarse detail, and the
+    same of the fine, of the region of the cells that agrees best."""
+    best, best_agreement = [0.0] * 6, -3.0
+    cells = np.stack([coarse, fine])
     for top, bottom, left, right in _REGIONS:
-        sums = np.zeros((2, 3))
-        for y in range(top, bottom):
-            for x in range(left, right):
-                sums[0] += coarse[:, y, x]
-                sums[1] += fine[:, y, x]
+        textured, total, agreeing = cells[..., top:bottom, left:right].sum(axis=(2, 3)).T
         pixels = (bottom - top) * (right - left) * (SIDE_PX // CELLS) ** 2
-        means, shares = np.zeros(2), np.zeros(2)
-        for scale in range(2):
-            textured = sums[scale, 0]
-            if textured > (_LEAST_FINE_PIXELS if scale else _LEAST_COARSE_PIXELS):
-                means[scale] = sums[scale, 1] / textured
-                shares[scale] = sums[scale, 2] / textured
+        counts = np.where(textured > _LEAST_PIXELS, textured, np.inf)
+        means = total / counts
         if means.sum() > best_agreement:
             best_agreement = means.sum()
-            there, fine_there = sums[0, 0] / pixels, sums[1, 0] / pixels
-            best = (there, means[0], shares[0], fine_there, means[1], shares[1])
+            best = np.stack([textured / pixels, means, agreeing / counts], axis=1).ravel().tolist()
     return best

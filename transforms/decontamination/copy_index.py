@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
-from bisect import bisect_left
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_check import LEAST_CORNERS, UNLIKE, PairCheck, Query
-from alignset.transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
+from alignset.transforms.decontamination.copy_check import LEAST_CORNERS, PairCheck, Query
 from alignset.transforms.decontamination.copy_index_files import (
-    DOCUMENT,
     ENTRIES,
     FINE,
-    FORMAT,
     PLANES,
     ROWS,
     SEARCH,
     VECTORS,
-    CopyIndexDocument,
 )
-from alignset.transforms.decontamination.copy_planes import FINE_PX, SIDE_PX, Plane
+from alignset.transforms.decontamination.copy_planes import FINE_PX, SIDE_PX, Plane, fine_planes
 from alignset.transforms.decontamination.copy_variants import VARIANTS, Variant
 from alignset.transforms.decontamination.copy_vectors import (
     WIDTH,
@@ -35,10 +31,10 @@ from alignset.transforms.decontamination.copy_vectors import (
     vectors_of,
 )
 from alignset.transforms.decontamination.fine_check import FineQuery
+from alignset.transforms.decontamination.overlap_measure import Nearest
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
 from alignset.transforms.decontamination.plane_placement import Placement, placement_of
 from alignset.transforms.images.perceptual_hash import plane_hash
-from alignset.transforms.storage.documents import read_document
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
@@ -61,130 +57,85 @@ QUICK_ERROR = 0.15
 # What is farther is no copy by the fine plane either; nor is what is farther by a small plane.
 _LOOKED_AT_FINELY = COPY_DISTANCE + _MOST_NEARER
 _MAY_BE_NEAR = _LOOKED_AT_FINELY + QUICK_ERROR
-_FAR, _FARTHEST_CHECKED = 2.0, 0.999
-
-
-class CopyMatch(NamedTuple):
-    """The evaluation image that an image is nearest to a copy of.
-
-    Attributes:
-      row: of the evaluation image, from 0; -1 where none is near.
-      distance: 0 to 2, in thousandths. Below 1 the planes were compared place by place: 0 is
-        agreement everywhere. From 1 on they were not: it is 2 less the cosine.
-      cosine: of the descriptors, -1 to 1, of the nearest variant of that evaluation image.
-      variant: its name, as in "crop_75_top_left_mirrored"; "" where there is none.
-      check: the numbers behind a distance below 1.
-    """
-
-    row: int
-    distance: float
-    cosine: float
-    variant: str
-    check: PairCheck
-
-
-NOTHING_NEAR = CopyMatch(-1, _FAR, 0.0, "", UNLIKE)
+_FARTHEST_CHECKED = 0.999
 
 
 class CopyIndex:
     """An index of evaluation images, mapped. Several threads may search it at once."""
 
-    def __init__(self, place: Path, document: CopyIndexDocument) -> None:
-        n, m, e = document.images, document.planes, document.entries
-        self._vectors: Vectors = _mapped(place / VECTORS, np.dtype(np.int8), (e, WIDTH))
-        self._entries = _mapped(place / ENTRIES, np.dtype("<i4"), (e, 2))
-        self._rows = _mapped(place / ROWS, np.dtype("<i4"), (n, 2))
-        self._planes: npt.NDArray[np.uint8] = _mapped(
-            place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)
-        )
-        self._fine: npt.NDArray[np.uint8] = _mapped(
-            place / FINE, np.dtype(np.uint8), (n, FINE_PX, FINE_PX)
-        )
-        _check_range(ENTRIES, self._entries[:, 0], n)
-        _check_range(ENTRIES, self._entries[:, 1], len(VARIANTS))
-        _check_range(ROWS, self._rows, m)
-        self._search: Any = _opened_search(place / SEARCH, e) if e else None
-
-    @classmethod
-    def open(cls, folder: str) -> CopyIndex:
-        """The index that `build_copy_index` made in a folder.
+    def __init__(self, place: Path) -> None:
+        """Opens the index that `build_copy_index` made in a folder.
 
         Raises:
-          ValueError: it was made by another descriptor, or files of it are missing or cut.
+          ValueError: files of it are missing, cut or damaged.
         """
-        place = Path(folder)
         try:
-            document = read_document(str(place / DOCUMENT), CopyIndexDocument)
-            if (document.format, document.descriptor_sha256) == (FORMAT, DESCRIPTOR_SHA256):
-                return cls(place, document)
-            fault = "it was made by another version"
+            self._vectors: Vectors = _mapped(place / VECTORS, "i1", WIDTH)
+            self._entries = _mapped(place / ENTRIES, "<i4", 2)
+            self._rows = _mapped(place / ROWS, "<i4", 2)
+            self._planes = _mapped(place / PLANES, "u1", SIDE_PX, SIDE_PX)
+            self._fine = _mapped(place / FINE, "u1", FINE_PX, FINE_PX)
+            if (len(self._vectors), len(self._fine)) != (len(self._entries), len(self._rows)):
+                raise OSError("files of it have not the same length")
+            _check_range(ENTRIES, self._entries[:, 0], len(self._rows))
+            _check_range(ENTRIES, self._entries[:, 1], len(VARIANTS))
+            _check_range(ROWS, self._rows, len(self._planes))
+            entries = len(self._entries)
+            self._search: Any = _opened_search(place / SEARCH, entries) if entries else None
         except (OSError, RuntimeError, ValueError) as error:  # faiss raises RuntimeError
             fault = str(error).partition("\n")[0]
-        raise ValueError(
-            f"the index of evaluation images in {folder} cannot be read: {fault}; remove the "
-            "folder, and it is made anew"
-        )
+            raise ValueError(
+                f"the index of evaluation images in {place} cannot be read: {fault}; remove the "
+                "folder, and it is made anew"
+            ) from error
 
     def __len__(self) -> int:
         """How many evaluation images it has."""
         return len(self._rows)
 
-    def nearest(
-        self,
-        planes: npt.NDArray[np.uint8],
-        first_row: int = 0,
-        fine: npt.NDArray[np.uint8] | None = None,
-    ) -> list[CopyMatch]:
+    def nearest(self, features: npt.NDArray[np.uint8]) -> list[Nearest | None]:
         """For each image the evaluation image that it is nearest to a copy of.
+
+        A distance is 0 to 2, in thousandths. Below 1 the planes were compared place by place: 0 is
+        agreement everywhere, and the numbers are those of a `PairCheck`, too. From 1 on they were
+        not: it is 2 less the cosine of the descriptors.
 
         An image's match depends on that image alone, to the last bit: not on the others of the
         batch, nor on how many threads there are.
 
         Args:
-          planes: uint8[n, 64, 64], the trimmed planes of n images by `copy_planes`.
-          first_row: evaluation images before it are left out, as if they were not indexed.
-          fine: uint8[n, 128, 128], their fine planes, by which what is near is looked at once more.
-            Of an image whose fine plane is all 0 it is not known, and its distance is the smallest
-            that it may have. None looks at none.
+          features: uint8[n, 6, 64, 64], as `plane_row` makes them. An image whose fine plane is
+            all 0 gets the smallest distance that it may have.
         """
-        matches = [NOTHING_NEAR] * len(planes)
+        matches: list[Nearest | None] = [None] * len(features)
         if not len(self):
             return matches
         faiss.omp_set_num_threads(1)  # of this thread alone
-        among = self._beyond(first_row) if first_row else None
+        planes, fine = np.ascontiguousarray(features[:, 1]), fine_planes(features)
         # An eighth of the time of numpy's `std`: 1 us a plane.
         contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
-        told = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
-        vectors = vectors_of(planes[told])
-        for at, vector, unit in zip(told.tolist(), vectors, as_unit(vectors), strict=True):
-            query = _Query(planes[at], None if fine is None else fine[at])
-            matches[at] = self._match(query, vector, unit, among)
+        textured = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
+        vectors = vectors_of(planes[textured])
+        for at, vector, unit in zip(textured.tolist(), vectors, as_unit(vectors), strict=True):
+            matches[at] = self._match(_Query(planes[at], fine[at]), vector, unit)
         return matches
 
-    def _beyond(self, first_row: int) -> Any:
-        """How only the entries of later evaluation images are searched."""
-        first = bisect_left(self._entries, first_row, key=lambda entry: int(entry[0]))
-        untyped: Any = faiss  # whose types know no arguments of these
-        chosen = untyped.IDSelectorRange(first, len(self._entries))
-        if hasattr(self._search, "nprobe"):
-            return untyped.SearchParametersIVF(sel=chosen, nprobe=_LISTS_SEARCHED)
-        return untyped.SearchParameters(sel=chosen)
-
     def _match(
-        self, query: _Query, vector: Vectors, unit: npt.NDArray[np.float32], among: Any
-    ) -> CopyMatch:
+        self, query: _Query, vector: Vectors, unit: npt.NDArray[np.float32]
+    ) -> Nearest | None:
         # One query at a time: with several, faiss takes other ways, whose last bits differ.
-        _, found = self._search.search(unit[np.newaxis], _NEAREST, params=among)
+        _, found = self._search.search(unit[np.newaxis], _NEAREST)
         # A damaged file may tell of entries that are not there.
         entries = np.sort(found[0][(found[0] >= 0) & (found[0] < len(self._entries))])
         if not len(entries):
-            return NOTHING_NEAR
+            return None
         near = self._nearest_images(vector, entries)
         cosine, entry = near[0]
         checked = [pair for pair in near if pair[0] > _LEAST_COSINE][:_MOST_CHECKED]
         if not checked:
             row, variant = self._entries[entry].tolist()
-            return CopyMatch(row, _rounded(2 - cosine), cosine, VARIANTS[variant].name, UNLIKE)
+            numbers = {"cosine": round(cosine, 3), "variant": VARIANTS[variant].name}
+            return Nearest(row, _rounded(2 - cosine), numbers)
         matches = [self._checked(query, cosine, entry) for cosine, entry in checked]
         return min(matches, key=lambda match: match.distance)
 
@@ -200,7 +151,7 @@ class CopyIndex:
             best.setdefault(row, (pair[0], pair[1]))
         return [*best.values()]
 
-    def _checked(self, query: _Query, cosine: float, entry: int) -> CopyMatch:
+    def _checked(self, query: _Query, cosine: float, entry: int) -> Nearest:
         row, number = self._entries[entry].tolist()
         variant = VARIANTS[number]
         plane = _seen(self._planes[self._rows[row, int(variant.of_trimmed)]], variant)
@@ -213,27 +164,28 @@ class CopyIndex:
             if variant.of_trimmed or whole == trimmed:  # of the whole plane there is no fine one
                 fine = _seen(self._fine[row], variant)
                 check, distance = query.finely(fine, placement, check, distance)
-        return CopyMatch(row, distance, cosine, variant.name, check)
+        numbers: dict[str, float | str] = {"cosine": round(cosine, 3), "variant": variant.name}
+        numbers |= {name: round(float(n), 3) for name, n in check._asdict().items()}
+        return Nearest(row, distance, numbers)
 
 
 class _Query(Query):
-    """A plane to be checked, and its fine plane; None where none is looked at."""
+    """A plane to be checked, and its fine plane, which is all 0 where it is not known."""
 
-    def __init__(self, plane: Plane, fine: Plane | None) -> None:
+    def __init__(self, plane: Plane, fine: Plane) -> None:
         super().__init__(plane)
-        self._is_known = fine is not None and bool(fine.any())
-        self._finer = None if fine is None else FineQuery(fine)
+        self._is_known, self._finer = bool(fine.any()), FineQuery(fine)
 
     def least(self, distance: float, error: float) -> float:
         """The smallest distance that it may have, where this is by a small plane of a JPEG."""
-        is_sure = self._finer is None or self._is_known or distance >= _FARTHEST_CHECKED
+        is_sure = self._is_known or distance >= _FARTHEST_CHECKED
         return distance if is_sure else _rounded(max(distance - error, 0.0))
 
     def finely(
         self, evaluation: Plane, placement: Placement, check: PairCheck, distance: float
     ) -> tuple[PairCheck, float]:
         """The check and the distance after a look at the fine planes."""
-        if self._finer is None or not self._is_known:
+        if not self._is_known:
             return check, self.least(distance, _MOST_NEARER)
         is_far = distance >= _LOOKED_AT_FINELY
         agreeing = None if is_far else self._finer.agreeing(evaluation, placement)
@@ -297,10 +249,10 @@ def _opened_search(path: Path, entries: int) -> Any:
     return search
 
 
-def _mapped(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    size = int(np.prod(shape)) * kind.itemsize
-    if os.path.getsize(path) != size:
-        raise OSError(f"{path.name} has not the {size} bytes that {DOCUMENT} tells of")
-    if not size:
-        return np.zeros(shape, kind)  # nothing cannot be mapped
-    return np.memmap(path, kind, "r", shape=shape).view(np.ndarray)
+def _mapped(path: Path, kind: str, *shape: int) -> npt.NDArray[Any]:
+    rows, rest = divmod(os.path.getsize(path), math.prod(shape) * np.dtype(kind).itemsize)
+    if rest:
+        raise OSError(f"{path.name} is cut")
+    if not rows:
+        return np.zeros((0, *shape), kind)  # nothing cannot be mapped
+    return np.memmap(path, kind, "r", shape=(rows, *shape)).view(np.ndarray)

@@ -1,6 +1,5 @@
 """The files of an index of evaluation images, and how they are made out of their planes.
 
-    index.json     how many images, and by which descriptor
     planes.u8      uint8[m, 64, 64]: each image's whole plane, and its trimmed one where it differs
     fine.u8        uint8[n, 128, 128]: each image's trimmed plane at twice the side
     rows.i4        int32[n, 2]: which of these are the whole and the trimmed plane of an image
@@ -16,7 +15,6 @@ a machine share what is read of it: of fine planes only those of images that are
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,15 +22,17 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
 from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX
 from alignset.transforms.decontamination.copy_variants import variants_of
-from alignset.transforms.decontamination.copy_vectors import WIDTH, as_unit, vectors_of
-from alignset.transforms.storage.documents import write_document
+from alignset.transforms.decontamination.copy_vectors import (
+    WIDTH,
+    as_unit,
+    vectors_of,
+)
 
 # Another number where files of the same names mean something else, or the check finds other copies.
 FORMAT = 5
-DOCUMENT, PLANES, FINE, ROWS = "index.json", "planes.u8", "fine.u8", "rows.i4"
+PLANES, FINE, ROWS = "planes.u8", "fine.u8", "rows.i4"
 ENTRIES, VECTORS, SEARCH = "entries.i4", "vectors.i8", "search.faiss"
 
 # Up to as many entries each is compared with the query, in 0.1 ms: of 350 images.
@@ -44,25 +44,6 @@ _SAMPLES_A_LIST = 40  # what the centres are found from; faiss asks for 39
 _CODES = "PQ32x4fs"  # 32 numbers of 4 bits, 16 bytes an entry, compared by look-ups in registers
 _ADDED_AT_ONCE = 1 << 16
 _DESCRIBED_AT_ONCE = 8  # images, so that what is made of them is in the processor's cache
-
-
-@dataclass(frozen=True)
-class CopyIndexDocument:
-    """What `index.json` says.
-
-    Attributes:
-      format: of the files.
-      descriptor_sha256: of the network whose vectors these are.
-      images: n.
-      planes: m, of n to 2 n.
-      entries: e.
-    """
-
-    format: int
-    descriptor_sha256: str
-    images: int
-    planes: int
-    entries: int
 
 
 def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> int:
@@ -82,7 +63,7 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
       ValueError: an array has another shape or another type.
     """
     place = Path(folder)
-    images = planes_written = entries = 0
+    images = planes_written = 0
     with (
         open(place / PLANES, "wb") as plane_file,
         open(place / FINE, "wb") as fine_file,
@@ -96,7 +77,6 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
             planes_written += _write_planes(pairs, planes_written, plane_file, row_file)
             variants = [variants_of(pair) for pair in pairs]
             for row, (numbers, _) in enumerate(variants, images):
-                entries += len(numbers)
                 entry = np.stack([np.full_like(numbers, row), numbers], axis=1)
                 entry_file.write(entry.astype("<i4").tobytes())
             vectors = vectors_of(np.concatenate([made for _, made in variants]))
@@ -105,8 +85,6 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
     if images:
         vectors = np.memmap(place / VECTORS, np.int8, "r").reshape(-1, WIDTH)
         faiss.write_index(_search_of(vectors), str(place / SEARCH))
-    document = CopyIndexDocument(FORMAT, DESCRIPTOR_SHA256, images, planes_written, entries)
-    write_document(str(place / DOCUMENT), document)
     return images
 
 

@@ -1,42 +1,74 @@
-"""Descriptors of planes as vectors of bytes, and the cosine between two of them.
+"""The copy descriptor: 64 numbers of a small grey plane, near those of its altered copies.
 
-A descriptor's last bits depend on the machine, and bytes hardly do. Sums of their products are
-whole numbers, which no order of adding changes.
+docs/overlap_descriptor.md says how and from what the network's file was made. A descriptor's last
+bits depend on the machine, and its bytes hardly do. Sums of the bytes' products are whole numbers,
+which no order of adding changes.
 """
 
 from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.columns.kernels import allocating_kernel
-from alignset.transforms.decontamination.copy_descriptor import describe
 from alignset.transforms.decontamination.copy_planes import SIDE_PX
+from alignset.transforms.images.onnx_networks import open_session
 
 Vectors = npt.NDArray[np.int8]
 
 WIDTH = 64
+MODEL_PATH = Path(__file__).with_name("copy_descriptor.onnx")
+# Indexes are named by it, since the numbers of another file mean other things.
+DESCRIPTOR_SHA256 = "928782ff7bc9c61ce76e9a0fd41892d16360998e95e599b79fa830ea7e5ad98a"
 # Of unit vectors of 64 nearly even numbers, 1 in 15,000 is beyond 0.5. Cosines of bytes are mostly
-# within 0.004 of those of the descriptors, and at worst 0.01.
+# within 0.004 of the descriptors' cosines, and at worst 0.01.
 _SCALE = 254.0
 # As many planes are described at once whatever the batch, since how the network multiplies, and so
-# its last bits, may depend on how many there are.
+# its last bits, may depend on how many there are. With 128 they would leave the cache.
 _AT_ONCE = 16
 
 
-def vectors_of(planes: npt.NDArray[np.uint8]) -> Vectors:
-    """int8[n, 64] of planes uint8[n, 64, 64]; each depends on its own plane alone."""
-    vectors = np.empty((len(planes), WIDTH), np.int8)
+@lru_cache(maxsize=1)
+def _descriptor(path: Path) -> Any:
+    body = path.read_bytes()
+    if (sha256 := hashlib.sha256(body).hexdigest()) != DESCRIPTOR_SHA256:
+        raise ValueError(
+            f"{path} has the SHA-256 {sha256}, not {DESCRIPTOR_SHA256} as shipped, and an index "
+            "would mean other things: install alignset again"
+        )
+    return open_session(body)
+
+
+def describe(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Unit vectors, float32[n, 64], near each other by cosine for copies of one picture.
+
+    A plane's vector depends on its own plane alone. Any thread may call this; the file is opened
+    once a process, at the first call.
+
+    Args:
+      planes: uint8[n, 64, 64], pictures squashed to squares.
+
+    Raises:
+      ValueError: the file is not the one shipped.
+    """
+    described = np.empty((len(planes), WIDTH), np.float32)
     for first in range(0, len(planes), _AT_ONCE):
         some = planes[first : first + _AT_ONCE]
-        count = len(some)
-        if count < _AT_ONCE:
-            filled = np.zeros((_AT_ONCE, SIDE_PX, SIDE_PX), np.uint8)
-            filled[:count] = some
-            some = filled
-        rounded = np.rint(describe(some)[:count] * _SCALE)
-        vectors[first : first + count] = np.clip(rounded, -127, 127)
-    return vectors
+        batch = np.zeros((_AT_ONCE, SIDE_PX, SIDE_PX), np.uint8)
+        batch[: len(some)] = some
+        made = _descriptor(MODEL_PATH).run(None, {"planes": batch})[0]
+        described[first : first + _AT_ONCE] = made[: len(some)]
+    return described
+
+
+def vectors_of(planes: npt.NDArray[np.uint8]) -> Vectors:
+    """The same as bytes, int8[n, 64]."""
+    return np.clip(np.rint(describe(planes) * _SCALE), -127, 127).astype(np.int8)
 
 
 def as_unit(vectors: Vectors) -> npt.NDArray[np.float32]:

@@ -1,43 +1,58 @@
-"""Overlap by embeddings of an image model: the paper's own way, and the same by exact search.
+"""Overlap by embeddings of an image model, an ONNX file: the paper's way.
 
-The paper puts each image into the buckets that are made of three of its ten nearest clusters, and
-compares two images where they share one. It has 4000 clusters of its whole corpus; here they are of
-the evaluation images, and fewer where these are few.
+The paper has 4,000 clusters of all training images of its embedding model. An image is in the
+buckets that are made of three of its ten nearest clusters, and images that share a bucket are
+compared: those that share three of these clusters. `write_clusters` makes the clusters of a model;
+without them each image is compared with all.
 
 Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 """
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.embedding_model import (
-    EmbeddingModel,
-    Embeddings,
-    embed_each,
-)
-from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest, joined
+from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown, joined
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES
+from alignset.transforms.images.onnx_networks import Network, check_sides, file_of_run, file_sha256
 from alignset.transforms.images.small_pixels import small_pixels
+from alignset.transforms.storage.documents import find_document
+from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.workers.unexpected import tell_once
 
-VECTORS = "embeddings.f32"
-CENTRES, BUCKETS, MEMBERS = "centres.f32", "buckets.u64", "members.i4"
-CLUSTERS, NEAREST_CLUSTERS, CLUSTERS_OF_A_BUCKET = 4000, 10, 3
-_LEAST_OF_A_CLUSTER = 25  # images, on average; fewer images make fewer clusters
-_ROUNDS, _SAMPLES_A_CLUSTER, _SEED = 10, 64, 0
-_SEARCHED_EXACTLY = 8  # evaluation images whose cosines are computed anew, for the last bits
-_ROWS_AT_ONCE = 1 << 14
+VECTORS, CLUSTERS = "embeddings.f32", ".clusters.npy"  # of an index; behind a model's name
+MOST_CLUSTERS, NEAREST_CLUSTERS, CLUSTERS_OF_A_BUCKET = 4000, 10, 3
 
-UInt64s = npt.NDArray[np.uint64]
+
+@dataclass(frozen=True)
+class EmbeddingInput:
+    """What a model is shown: the JSON beside its file; without one, what models of ImageNet are.
+
+    A picture is squashed to `resize` px a side and its middle of `size` px a side is cut out; each
+    sample, 0 to 1, becomes (sample - mean) / std.
+    """
+
+    size: int = 224
+    resize: int = 0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resize", self.resize or self.size)
+        check_sides(self.size, self.resize)
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be above 0; got {self.std}")
 
 
 @dataclass(frozen=True)
@@ -45,178 +60,141 @@ class EmbeddingMeasure:
     """1 less the cosine of two embeddings.
 
     Args:
-      search: "buckets", as in the paper, or "exact".
+      path: of the model. width: of its embeddings.
+      settings: the model's input, and the SHA-256 of its file and of its clusters, or "none".
     """
 
-    model: EmbeddingModel
-    search: str = "exact"
+    path: str
+    form: EmbeddingInput
+    width: int
+    settings: dict[str, str] = field(hash=False)
     name: str = "embedding"
     min_distance: float = MIN_DISTANCES["embedding"]
-    quick_error: float = 0.0  # it looks at no quick plane
-
-    @property
-    def settings(self) -> dict[str, str]:
-        return {"model": self.model.sha256, "input": str(self.model.wanted), "search": self.search}
+    quick_error: float = 0.0  # it sees no quick plane
+    files: tuple[str, ...] = (VECTORS,)
 
     @property
     def row_type(self) -> np.dtype[Any]:
-        return np.dtype((np.float32, (self.model.width,)))
+        return np.dtype((np.float32, (self.width,)))
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (VECTORS,) if self.search == "exact" else (VECTORS, CENTRES, BUCKETS, MEMBERS)
-
-    def features(self, looks: Sequence[Look]) -> Features:
-        """float32[n, width]; zeros, which are near to nothing, where a picture fails or the
-        model has no number for it."""
-        made = np.zeros((len(looks), self.model.width), np.float32)
-        pixels = {row: self._pixels(look) for row, look in enumerate(looks)}
-        seen = {row: picture for row, picture in pixels.items() if picture is not None}
-        if seen:
-            made[[*seen]] = embed_each([*seen.values()], self.model)
-        made[~np.isfinite(made).all(axis=1)] = 0  # of half floats, say, that ran over
-        return made
-
-    def _pixels(self, look: Look) -> npt.NDArray[np.uint8] | None:
-        wanted = self.model.wanted
-        try:
-            return small_pixels(look.body, look.image, wanted.resize, wanted.size)
-        except (
-            Exception
-        ) as error:  # it was decoded once, in grey or whole: whatever this is, is new
-            tell_once("decoding an image for its embedding", error)
-            return None
+    def features(self, pictures: Sequence[Shown]) -> Features:
+        """float32[n, width], of length 1; zeros, which are near to nothing, where a picture fails
+        or the model has no number for it. No embedding depends on the others."""
+        embeddings = np.zeros((len(pictures), self.width), np.float32)
+        network = _opened(self.path, self.settings["model"], self.form)
+        for row, shown in enumerate(pictures):
+            try:
+                pixels = small_pixels(shown.body, shown.image, self.form.resize, self.form.size)
+            except Exception as error:  # it was decoded once: whatever this is, is new
+                tell_once("decoding an image for its embedding", error)
+                continue
+            embeddings[row] = _embedding(network, pixels)
+        embeddings[~np.isfinite(embeddings).all(axis=1)] = 0  # half floats may run over
+        return embeddings
 
     def build(self, features: Iterable[Features], count: int, folder: Path) -> None:
-        embeddings = joined(features, self.row_type)
-        embeddings.tofile(folder / VECTORS)
-        if self.search == "buckets":
-            _write_buckets(embeddings, folder)
+        joined(features, self.row_type).tofile(folder / VECTORS)
 
-    def open(self, folder: Path) -> ExactSearch | BucketSearch:
+    def open(self, folder: Path) -> EmbeddingIndex:
         embeddings = np.memmap(folder / VECTORS, np.float32, "r").view(np.ndarray)
-        embeddings = embeddings.reshape(-1, self.model.width)
-        if self.search == "exact":
-            return ExactSearch(embeddings)
-        centres = np.fromfile(folder / CENTRES, np.float32).reshape(-1, self.model.width)
-        buckets = np.memmap(folder / BUCKETS, "<u8", "r").view(np.ndarray)
-        members = np.memmap(folder / MEMBERS, "<i4", "r").view(np.ndarray)
-        return BucketSearch(embeddings, centres, buckets, members)
+        centres = None
+        if self.settings["clusters"] != "none":
+            file = file_of_run(self.path + CLUSTERS, self.settings["clusters"])
+            centres = np.load(io.BytesIO(file))
+        return EmbeddingIndex(embeddings.reshape(-1, self.width), centres)
 
 
-def _nearest(embedding: Embeddings, rows: Any, embeddings: Embeddings) -> Nearest:
-    """The nearest of some evaluation images, of equally near ones the first."""
-    rows = np.sort(rows)
-    cosines = embeddings[rows].astype(np.float64) @ embedding.astype(np.float64)
-    distances = np.round(1 - cosines, 4)
-    best = int(distances.argmin())
-    return Nearest(int(rows[best]), max(0.0, float(distances[best])), {})
-
-
-class ExactSearch:
-    """Compares each image with all evaluation images.
+class EmbeddingIndex:
+    """The embeddings of evaluation images.
 
     Args:
       embeddings: float32[m, width], one or more.
+      centres: float32[k, width], of clusters; None compares each image with all.
     """
 
-    def __init__(self, embeddings: Embeddings) -> None:
-        self._embeddings = embeddings
+    def __init__(self, embeddings: Features, centres: Features | None) -> None:
+        self._embeddings, self._search = embeddings, cast(Any, None)
+        if centres is not None:
+            self._search = faiss.IndexFlatIP(centres.shape[1])
+            self._search.add(centres)
+            clusters = np.concatenate([self._nearest_clusters(one) for one in embeddings])
+            order = np.argsort(clusters, kind="stable")
+            self._rows = order // (len(clusters) // len(embeddings))  # of the images, by cluster
+            self._ends = np.searchsorted(clusters[order], np.arange(len(centres) + 1))
 
-    def nearest(self, features: Embeddings) -> list[Nearest]:
-        """As `OverlapIndex` has it."""
-        faiss.omp_set_num_threads(1)
-        wanted = min(_SEARCHED_EXACTLY, len(self._embeddings))
-        # By products of matrices, whose last bits depend on the batch: a choice of candidates.
-        _, found = faiss.knn(features, self._embeddings, wanted, metric=faiss.METRIC_INNER_PRODUCT)
-        return [
-            _nearest(embedding, rows, self._embeddings)
-            for embedding, rows in zip(features, found, strict=True)
-        ]
-
-
-class BucketSearch:
-    """Compares each image with the evaluation images that are in one of its buckets.
-
-    Args:
-      embeddings: float32[m, width]. centres: float32[k, width], of clusters.
-      buckets: uint64[b], ascending. members: int32[b], the evaluation image that is in each.
-    """
-
-    def __init__(
-        self,
-        embeddings: Embeddings,
-        centres: Embeddings,
-        buckets: UInt64s,
-        members: npt.NDArray[np.int32],
-    ) -> None:
-        self._embeddings, self._centres = embeddings, centres
-        self._buckets, self._members = buckets, members
-
-    def nearest(self, features: Embeddings) -> list[Nearest | None]:
+    def nearest(self, features: Features) -> list[Nearest | None]:
         """As `OverlapIndex` has it; None where no evaluation image shares a bucket."""
         return [self._nearest(embedding) for embedding in features]
 
-    def candidates(self, embedding: Embeddings) -> npt.NDArray[np.int32]:
+    def sharing_a_bucket(self, embedding: Features) -> npt.NDArray[np.int64]:
         """The rows of the evaluation images that share a bucket with an image, ascending."""
-        buckets = buckets_of(embedding[np.newaxis], self._centres)[0]
-        first = np.searchsorted(self._buckets, buckets, "left")
-        last = np.searchsorted(self._buckets, buckets, "right")
-        pieces = [self._members[a:b] for a, b in zip(first, last, strict=True) if a < b]
-        return np.unique(np.concatenate(pieces)) if pieces else np.zeros(0, np.int32)
+        clusters = self._nearest_clusters(embedding)
+        rows = np.concatenate([self._rows[self._ends[c] : self._ends[c + 1]] for c in clusters])
+        rows, shared = np.unique(rows, return_counts=True)
+        return rows[shared >= min(CLUSTERS_OF_A_BUCKET, len(clusters))]
 
-    def _nearest(self, embedding: Embeddings) -> Nearest | None:
-        rows = self.candidates(embedding)
-        return _nearest(embedding, rows, self._embeddings) if len(rows) else None
+    def _nearest_clusters(self, embedding: Features) -> npt.NDArray[np.int64]:
+        # One image at a time: with several, faiss takes other ways, whose last bits differ.
+        count = min(NEAREST_CLUSTERS, self._search.ntotal)
+        return np.asarray(self._search.search(embedding[np.newaxis], count)[1][0])
+
+    def _nearest(self, embedding: Features) -> Nearest | None:
+        """The first of equally near ones."""
+        rows: Any = self.sharing_a_bucket(embedding) if self._search else slice(None)
+        distances = 1 - np.round(self._embeddings[rows] @ embedding, 4).astype(np.float64)
+        if not len(distances):
+            return None
+        best = int(distances.argmin())
+        row = int(rows[best]) if self._search else best
+        return Nearest(row, max(0.0, round(float(distances[best]), 4)), {})
 
 
-def buckets_of(embeddings: Embeddings, centres: Embeddings) -> UInt64s:
-    """The buckets of each image: every three of its ten nearest clusters, in their order.
+@lru_cache(maxsize=2)
+def embedding_measure(path: str) -> EmbeddingMeasure:
+    """Opens a model once, to see that it can be used and what it gives.
 
-    Args:
-      embeddings: float32[n, width]. centres: float32[k, width].
-
-    Returns:
-      uint64[n, 120], or fewer where there are fewer than ten clusters.
+    Raises:
+      ValueError: it is not there, or is not such a model; one line says what to do.
     """
-    faiss.omp_set_num_threads(1)
-    near = min(NEAREST_CLUSTERS, len(centres))
-    # One at a time: with several, faiss takes other ways, whose last bits differ.
-    found = [
-        faiss.knn(one[np.newaxis], centres, near, metric=faiss.METRIC_INNER_PRODUCT)[1][0]
-        for one in embeddings
-    ]
-    clusters = np.sort(np.array(found, np.uint64).reshape(len(embeddings), near), axis=1)
-    chosen = [*combinations(range(near), min(CLUSTERS_OF_A_BUCKET, near))]
-    buckets = np.zeros((len(embeddings), len(chosen)), np.uint64)
-    for at, places in enumerate(chosen):
-        for place in places:
-            buckets[:, at] = buckets[:, at] * np.uint64(1 << 20) + clusters[:, place]
-    return buckets
+    if not path.endswith(".onnx"):
+        raise ValueError(
+            f"overlap_model must be FILE.onnx; got {path!r}; a model of torch or timm becomes one "
+            "by torch.onnx.export(model.eval(), (torch.zeros(1, 3, 224, 224),), 'FILE.onnx')"
+        )
+    path = os.path.abspath(path) if is_local(path) else path  # workers may run in another folder
+    settings = {"clusters": "none"}
+    try:
+        settings["model"] = file_sha256(path)
+        if exists(path + CLUSTERS):
+            settings["clusters"] = file_sha256(path + CLUSTERS)
+        form = find_document(f"{path.removesuffix('.onnx')}.json", EmbeddingInput)
+        form = form or EmbeddingInput()
+        noise = np.random.default_rng(0).integers(0, 256, (form.size, form.size, 3), np.uint8)
+        embedding = _embedding(_opened(path, settings["model"], form), noise)
+        if not np.isfinite(embedding).all():
+            raise ValueError("its embeddings are no numbers")
+    except Exception as error:  # onnxruntime has a class for each kind of fault
+        reason = " ".join(str(error).split())
+        raise ValueError(f"overlap_model: {path} cannot be used: {reason}") from error
+    return EmbeddingMeasure(path, form, len(embedding), settings | {"input": str(form)})
 
 
-def _write_buckets(embeddings: Embeddings, folder: Path) -> None:
-    count = min(CLUSTERS, max(NEAREST_CLUSTERS, len(embeddings) // _LEAST_OF_A_CLUSTER))
-    count = min(count, len(embeddings))
-    faiss.omp_set_num_threads(1)  # sums of several threads differ in their last bits
-    clusters = faiss.Kmeans(
-        embeddings.shape[1],
-        count,
-        niter=_ROUNDS,
-        spherical=True,
-        seed=_SEED,
-        max_points_per_centroid=_SAMPLES_A_CLUSTER,
-        min_points_per_centroid=1,
-    )
+def write_clusters(measure: EmbeddingMeasure, pictures: Iterable[Shown]) -> None:
+    """Clusters pictures of a model's training set by k-means; some 100,000 are enough."""
+    embeddings = joined((measure.features([shown]) for shown in pictures), measure.row_type)
+    count = min(MOST_CLUSTERS, len(embeddings))
+    clusters = faiss.Kmeans(measure.width, count, spherical=True, min_points_per_centroid=1)
     clusters.train(embeddings)
-    centres = np.ascontiguousarray(clusters.centroids, np.float32)
-    centres.tofile(folder / CENTRES)
-    pieces = [
-        buckets_of(embeddings[first : first + _ROWS_AT_ONCE], centres)
-        for first in range(0, len(embeddings), _ROWS_AT_ONCE)
-    ]
-    buckets = np.concatenate(pieces)
-    members = np.repeat(np.arange(len(embeddings), dtype=np.int32), buckets.shape[1])
-    order = np.argsort(buckets, axis=None, kind="stable")
-    buckets.ravel()[order].astype("<u8").tofile(folder / BUCKETS)
-    members[order].astype("<i4").tofile(folder / MEMBERS)
+    np.save(measure.path + CLUSTERS, np.asarray(clusters.centroids))
+
+
+@lru_cache(maxsize=2)
+def _opened(path: str, sha256: str, form: EmbeddingInput) -> Network:
+    mean, scale = [255 * m for m in form.mean], [1 / (255 * s) for s in form.std]
+    return Network(file_of_run(path, sha256), form.size, form.layout, mean, scale)
+
+
+def _embedding(network: Network, pixels: npt.NDArray[np.uint8]) -> Features:
+    """float32[width], of length 1."""
+    output = network.outputs([pixels]).ravel().astype(np.float64)
+    return (output / max(float(np.linalg.norm(output)), 1e-12)).astype(np.float32)

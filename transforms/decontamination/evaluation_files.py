@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.images.file_formats import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.storage.tar_members import tar_members

@@ -7,6 +7,7 @@ at all: its description is written last.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,6 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
 from alignset.transforms.decontamination.evaluation_files import contents_digest
 from alignset.transforms.decontamination.overlap_measure import (
     Features,
@@ -26,6 +26,7 @@ from alignset.transforms.decontamination.overlap_measure import (
     OverlapIndex,
     OverlapMeasure,
 )
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read
 
@@ -107,18 +108,15 @@ def set_folders(files: Iterable[tuple[str, str]]) -> dict[str, str]:
     paths: dict[str, set[str]] = {}
     for name, path in files:
         paths.setdefault(name, set()).add(path)
-    return {name: _common_folder(min(of_set), max(of_set)) for name, of_set in paths.items()}
+    shared = {
+        name: os.path.commonprefix([_folder(path) for path in of])  # noqa: RUF071 (cut below)
+        for name, of in paths.items()
+    }
+    return {name: _folder(prefix) for name, prefix in shared.items()}
 
 
-def _common_folder(first: str, last: str) -> str:
-    """That of all paths between these two in their order."""
-    folders = [path.rpartition("/")[0].split("/") for path in (first, last)]
-    shared = 0
-    for one, other in zip(*folders, strict=False):
-        if one != other:
-            break
-        shared += 1
-    return "".join(f"{folder}/" for folder in folders[0][:shared])
+def _folder(path: str) -> str:
+    return path[: path.rfind("/") + 1]
 
 
 def sets_of(place: str) -> dict[str, EvaluationSet]:
@@ -141,6 +139,27 @@ class EvaluationIndex:
     def nearest(self, features: Features) -> Sequence[Nearest | None]:
         """As `OverlapIndex` has it."""
         return self._index.nearest(features)
+
+    def columns(self, nearest: Sequence[Nearest | None]) -> dict[str, pa.Array]:
+        """What is written of the evaluation image that is nearest to each of n images, by column.
+
+        Returns:
+          evaluation_set, evaluation_image, evaluation_measure, evaluation_numbers (JSON):
+          string[n]; evaluation_distance: float64[n]; null where there is none.
+        """
+        images = self.names([near and near.row for near in nearest])
+        numbers = [
+            json.dumps(dict(near.numbers)) if near and near.numbers else None for near in nearest
+        ]
+        measures = [near and self.measure.name for near in nearest]
+        distances = [near and near.distance for near in nearest]
+        return {
+            "evaluation_set": images["set"].combine_chunks(),
+            "evaluation_image": images["name"].combine_chunks(),
+            "evaluation_measure": pa.array(measures, pa.string()),
+            "evaluation_distance": pa.array(distances, pa.float64()),
+            "evaluation_numbers": pa.array(numbers, pa.string()),
+        }
 
     def names(self, rows: Sequence[int | None]) -> pa.Table:
         """The columns `set` and `name` of evaluation images; null where a row is None."""

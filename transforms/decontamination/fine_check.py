@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from alignset.transforms.decontamination.copy_planes import FINE_PX, Plane
 from alignset.transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
-from alignset.transforms.decontamination.plane_correlation import LEAST_OVERLAP
 from alignset.transforms.decontamination.plane_placement import (
+    LEAST_OVERLAP,
     Placement,
     Samples,
     doubled,

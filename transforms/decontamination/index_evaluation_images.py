@@ -47,14 +47,7 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
         a set can be decoded, so that the set would not be kept out.
     """
     if description := find_index(place):
-        if description.unreadable:
-            count = sum(one.unreadable for one in description.sets.values())
-            LOG.warning(
-                "%d of the evaluation images cannot be decoded, so copies are not found: %s%s",
-                count,
-                ", ".join(description.unreadable[:3]),
-                " …" if count > 3 else "",
-            )
+        _warn(description)
         return place
     ordered = sorted(parts, key=lambda part: (part.first.name, part.first.path))
     if not all(part.path for part in ordered):  # else it would lack these, in each later run
@@ -74,12 +67,22 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         for file in sizes:
             _bring(folder / file, f"{place}/{file}")
-    unreadable = [f"{of}: {shown}" for part in ordered for of, shown in part.unreadable]
-    write_document(
-        f"{place}/{DESCRIPTION}",
-        IndexDescription(measure.name, measure.settings, sets, unreadable[:_NAMED], sizes),
-    )
+    unreadable = [f"{of}: {shown}" for part in ordered for of, shown in part.unreadable][:_NAMED]
+    description = IndexDescription(measure.name, measure.settings, sets, unreadable, sizes)
+    _warn(description)
+    write_document(f"{place}/{DESCRIPTION}", description)
     return place
+
+
+def _warn(description: IndexDescription) -> None:
+    if description.unreadable:
+        count = sum(one.unreadable for one in description.sets.values())
+        LOG.warning(
+            "%d of the evaluation images cannot be decoded, so copies are not found: %s%s",
+            count,
+            ", ".join(description.unreadable[:3]),
+            " …" if count > 3 else "",
+        )
 
 
 def _bring(local: Path, path: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import BinaryIO, NamedTuple
@@ -12,10 +12,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
 from alignset.transforms.decontamination.evaluation_files import NamedImage, named_images
 from alignset.transforms.decontamination.evaluation_index import find_index
-from alignset.transforms.decontamination.overlap_measure import Features, Look, OverlapMeasure
+from alignset.transforms.decontamination.overlap_measure import Features, OverlapMeasure, Shown
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
 from alignset.transforms.storage.files import local_copy, remove, write_atomically
 from alignset.transforms.storage.tar_members import BrokenTar
@@ -24,7 +24,6 @@ from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.threads import in_threads
 from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 
-LOG = logging.getLogger("alignset")
 FEATURES = "evaluation-"  # how the names of what is measured begin
 _MEASURED_AT_ONCE, _READ_AT_ONCE = 64, 1024
 BYTES_AT_ONCE = 1 << 24  # of the files of images measured together, about
@@ -92,13 +91,12 @@ def _measured(
     file: EvaluationFile, measure: OverlapMeasure, part: MeasuredPart, trial: TrialProcess | None
 ) -> Iterator[Features]:
     """Features of a file's images; notes in the part what each of them is."""
-    looks: list[Look] = []
+    looks: list[Shown] = []
     bytes_held = 0
-    unreadable_before = len(part.unreadable)
     for named, image in _looked_at(file, trial):
         if isinstance(image, Image):
             part.rows.append((file.name, named.name, file.path))
-            looks.append(Look(named.body, image, in_full=True))
+            looks.append(Shown(named.body, image, in_full=True))
             bytes_held += len(named.body)
             if len(looks) == _MEASURED_AT_ONCE or bytes_held > BYTES_AT_ONCE:
                 yield measure.features(looks)
@@ -107,10 +105,6 @@ def _measured(
             part.unreadable.append((file.name, shown_name(file.path, named.name)))
     if looks:
         yield measure.features(looks)
-    if unreadable := part.unreadable[unreadable_before:]:
-        message = "%s: %d of the evaluation images cannot be decoded, so copies are not found: %s%s"
-        names = ", ".join(name for _, name in unreadable[:3])
-        LOG.warning(message, file.path, len(unreadable), names, " …" if unreadable[3:] else "")
 
 
 def _measure_alone(bodies: Sequence[bytes], measure: OverlapMeasure) -> None:
@@ -118,7 +112,7 @@ def _measure_alone(bodies: Sequence[bytes], measure: OverlapMeasure) -> None:
     for body in bodies:
         image = examine(body, in_full=True, keep_grey=True)
         if isinstance(image, Image):
-            measure.features([Look(body, image, in_full=True)])
+            measure.features([Shown(body, image, in_full=True)])
 
 
 def _looked_at(
@@ -151,15 +145,9 @@ def read_features(part: MeasuredPart, measure: OverlapMeasure) -> Iterator[Featu
         yield rows[first : first + _READ_AT_ONCE]
 
 
-def by_set(parts: Iterable[MeasuredPart]) -> dict[str, EvaluationSet]:
+def by_set(parts: Collection[MeasuredPart]) -> dict[str, EvaluationSet]:
     """How many images each evaluation set has, by its name."""
-    images: dict[str, int] = {}
-    unreadable: dict[str, int] = {}
-    for part in parts:
-        for counts, names in ((images, part.rows), (unreadable, part.unreadable)):
-            for row in names:
-                counts[row[0]] = counts.get(row[0], 0) + 1
-    return {
-        name: EvaluationSet(images.get(name, 0), unreadable.get(name, 0))
-        for name in sorted(images.keys() | unreadable.keys())
-    }
+    images = Counter(of for part in parts for of, _, _ in part.rows)
+    unreadable = Counter(of for part in parts for of, _ in part.unreadable)
+    names = sorted(images.keys() | unreadable.keys())
+    return {name: EvaluationSet(images[name], unreadable[name]) for name in names}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
-
 from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
-from alignset.transforms.storage.files import is_local
 
 
 def measure_of(settings: OverlapSettings) -> OverlapMeasure:
@@ -25,14 +21,6 @@ def measure_of(settings: OverlapSettings) -> OverlapMeasure:
         from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 
         return CopyMeasure()
-    return _embedding_measure(settings.overlap_model, settings.overlap_search)
+    from alignset.transforms.decontamination.embedding_overlap import embedding_measure
 
-
-@lru_cache(maxsize=1)
-def _embedding_measure(name: str, search: str) -> OverlapMeasure:
-    from alignset.transforms.decontamination.embedding_model import describe_embedding_model
-    from alignset.transforms.decontamination.embedding_overlap import EmbeddingMeasure
-
-    is_file = name.endswith((".onnx", ".pt")) and is_local(name)
-    model = describe_embedding_model(os.path.abspath(name) if is_file else name)
-    return EmbeddingMeasure(model, search)
+    return embedding_measure(settings.overlap_model)

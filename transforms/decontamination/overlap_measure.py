@@ -14,7 +14,7 @@ from alignset.transforms.images.examine import Image
 Features = npt.NDArray[Any]  # of n pictures, a row each
 
 
-class Look(NamedTuple):
+class Shown(NamedTuple):
     """A picture as a measure sees it: its file's bytes, what `examine` says of them, and whether
     that was asked to decode a JPEG in full."""
 
@@ -78,7 +78,7 @@ class OverlapMeasure(Hashable, Protocol):
         """The names of the files that `build` writes."""
         ...
 
-    def features(self, looks: Sequence[Look]) -> Features:
+    def features(self, looks: Sequence[Shown]) -> Features:
         """What pictures are compared by. What a row is does not depend on the others."""
         ...
 

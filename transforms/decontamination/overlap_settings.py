@@ -1,15 +1,30 @@
-"""How images are compared with evaluation images, and where the index of these is kept."""
+"""How images are compared with evaluation images, and what a run's documents say of these."""
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 from dataclasses import dataclass, field
 
-PACKAGED = "efficientnet-lite0"  # the model that comes in a package
 COPY_DISTANCE = 0.25  # docs/overlap.md
 # What is nearer than this to an evaluation image is a copy of it, where no flag says otherwise: by
 # the check of pairs, in bits of 64, and 1 less the cosine of the paper's 0.975.
 MIN_DISTANCES = {"copy": COPY_DISTANCE, "phash": 6.0, "embedding": 0.025}
 MEASURES = tuple(MIN_DISTANCES)
-SEARCHES = ("exact", "buckets")
+
+
+@dataclass(frozen=True)
+class EvaluationFile:
+    """A file of evaluation images: an image, a tar of them, or Parquet with a column of them."""
+
+    name: str  # of the evaluation set
+    path: str
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """How many images a set has, and how many more cannot be decoded."""
+
+    images: int = 0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,17 +46,8 @@ class OverlapSettings:
         },
     )
     overlap_model: str = field(
-        default=PACKAGED,
-        metadata={
-            "help": f"of the measure embedding: {PACKAGED}, FILE.onnx, FILE.pt (TorchScript) "
-            "or timm:NAME"
-        },
-    )
-    overlap_search: str = field(
-        default="exact",
-        metadata={
-            "help": "of the measure embedding: exact, or buckets of clusters as in the paper"
-        },
+        default="",
+        metadata={"help": "of the measure embedding: the image model, a file FILE.onnx"},
     )
     eval_index: str = field(
         default="",
@@ -57,7 +63,7 @@ class OverlapSettings:
                 f"overlap_measure must be one of {', '.join(MEASURES)}; "
                 f"got {self.overlap_measure!r}"
             )
-        if self.overlap_search not in SEARCHES:
+        if self.overlap_measure == "embedding" and not self.overlap_model:
             raise ValueError(
-                f"overlap_search must be one of {', '.join(SEARCHES)}; got {self.overlap_search!r}"
+                "overlap_measure=embedding needs a model: give overlap_model=FILE.onnx"
             )

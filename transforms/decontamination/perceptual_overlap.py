@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from alignset.transforms.columns.hashing import UInt64s
-from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest, joined
+from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown, joined
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES
 
 HASHES = "phashes.u64"
@@ -34,7 +34,7 @@ class PerceptualMeasure:
     def row_type(self) -> np.dtype[Any]:
         return np.dtype("<u8")
 
-    def features(self, looks: Sequence[Look]) -> Features:
+    def features(self, looks: Sequence[Shown]) -> Features:
         return np.array([look.image.phash for look in looks], "<u8")
 
     def build(self, features: Iterable[Features], count: int, folder: Path) -> None:

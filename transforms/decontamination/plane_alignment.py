@@ -29,7 +29,6 @@ _SUMS = 13  # of a column's pixels, in the normal equations of a step
 # How firmly a step is held back where the picture does not tell: the matrix has its mean diagonal
 # times this added, which lets shifts move ten times as easily as it lets scales.
 _SCALE_DAMPING, _SHIFT_DAMPING = 1e-5, 1e-6
-_LEAST_PIVOT = 1e-12
 
 
 def blurred(samples: Samples, sigma_px: float) -> Samples:
@@ -183,43 +182,16 @@ def _by_unknowns(sums: Row, side: int, curvature: Equations, descent: Equations)
             curvature[3 + i, j] = curvature[j, 3 + i]
 
 
-@kernel
+@allocating_kernel
 def _solve(matrix: Equations, right: Equations) -> bool:
-    """Solves the damped equations in place, the step instead of the right side, by Cholesky's
-    decomposition; whether they have a solution."""
-    size = len(right)
-    trace = 0.0
-    for i in range(size):
-        trace += matrix[i, i]
-    for i in range(size):
-        matrix[i, i] += trace / size * (_SHIFT_DAMPING if i % 3 == 2 else _SCALE_DAMPING)
-    if not _decompose(matrix, _LEAST_PIVOT * trace):
+    """Solves the damped equations, the step instead of the right side; whether they have a
+    solution. The damping makes them positive definite unless nothing has a slope."""
+    trace = np.trace(matrix)
+    if not 0 < trace < np.inf:
         return False
-    for i in range(size):
-        for k in range(i):
-            right[i] -= matrix[i, k] * right[k]
-        right[i] /= matrix[i, i]
-    for i in range(size - 1, -1, -1):
-        for k in range(i + 1, size):
-            right[i] -= matrix[k, i] * right[k]
-        right[i] /= matrix[i, i]
-    return True
-
-
-@kernel
-def _decompose(matrix: Equations, least_pivot: float) -> bool:
-    """Leaves Cholesky's factor in the lower half of a matrix; whether it has one."""
-    for i in range(len(matrix)):
-        for j in range(i + 1):
-            rest = matrix[i, j]
-            for k in range(j):
-                rest -= matrix[i, k] * matrix[j, k]
-            if i > j:
-                matrix[i, j] = rest / matrix[j, j]
-            elif rest > least_pivot:
-                matrix[i, i] = np.sqrt(rest)
-            else:
-                return False
+    for i in range(len(right)):
+        matrix[i, i] += trace / len(right) * (_SHIFT_DAMPING if i % 3 == 2 else _SCALE_DAMPING)
+    right[:] = np.linalg.solve(matrix, right)
     return True
 
 

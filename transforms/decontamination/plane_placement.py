@@ -7,6 +7,7 @@ of any side; a placement on planes of half the side is `halved`.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +18,15 @@ Row = npt.NDArray[np.float32]
 Placement = npt.NDArray[np.float64]  # [2, 3]
 Places = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
+LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 OUTSIDE = 1e3  # no sample has it: it marks pixels beyond the evaluation image's plane
+HALF_PX = 32  # at which sizes and shifts are tried: as near as Lucas-Kanade needs
+# Sides of the query in the evaluation image's plane that are tried: above 32 it has a border or
+# bars that were not trimmed, 22 is a crop to 70 %. Lucas-Kanade closes gaps of 10 %.
+_SIDES_PX = (38, 35, 32, 29, 27, 25, 22, 20)
+_MARGIN = 0.12  # of a side, not matched; rotation and banners change the margins most
+_ROOM_PX = 4  # for shifts of what is larger than the plane
+_LEAST_ENERGY = 1.0  # of a window's detail: less is flat
 
 
 def placement_of(size: float, x_px: float, y_px: float) -> Placement:
@@ -117,3 +126,64 @@ def is_plausible(placement: Placement) -> bool:
         if not (0.45 < placement[axis, axis] < 1.45 and turn < 0.25 and shift < 128):
             return False
     return True
+
+
+@allocating_kernel
+def agreement_of(query: Samples, evaluation: Samples, placement: Placement) -> float:
+    """The correlation of two planes' detail where one lies on the other; -1 where that is too
+    little of it."""
+    if not is_plausible(placement):
+        return -1.0
+    side = len(query)
+    there = np.empty((side, side), np.float32)
+    place(evaluation, placement, there)
+    count, shared, own, other = 0, 0.0, 1e-6, 1e-6
+    for y in range(side):
+        for x in range(side):
+            if there[y, x] < OUTSIDE:
+                count += 1
+                shared += query[y, x] * there[y, x]
+                own += query[y, x] * query[y, x]
+                other += there[y, x] * there[y, x]
+    if count < LEAST_OVERLAP * side * side:
+        return -1.0
+    return shared / np.sqrt(own * other)
+
+
+def best_match(query: Samples, evaluation: Samples) -> tuple[float, Placement]:
+    """Where the query is found best in an evaluation image: the score, -1 to 1, and the placement.
+
+    Args:
+      query, evaluation: `normalised_detail` of their planes, float32[32, 32].
+    """
+    sums, squares = (cv2.integral(values) for values in (evaluation, evaluation**2))
+    best = -2.0, placement_of(1.0, 0.0, 0.0)
+    for side in _SIDES_PX:
+        margin, template = template_of(query, side)
+        inner = len(template)
+        total, energy = (_windows(integral, inner) for integral in (sums, squares))
+        energy = np.maximum(energy - total * total / inner**2, _LEAST_ENERGY)
+        scores = cv2.matchTemplate(evaluation, template, cv2.TM_CCORR) / np.sqrt(energy)
+        y, x = divmod(int(scores.argmax()), scores.shape[1])
+        if scores[y, x] > best[0]:
+            placement = placement_of(side / HALF_PX, x - margin, y - margin)
+            best = float(scores[y, x]), placement
+    return best
+
+
+def template_of(query: Samples, side: int) -> tuple[int, Samples]:
+    """How wide the margin of the query is at this size, and what is within it, of mean 0 and
+    length 1, or 0."""
+    margin = round(side * _MARGIN)
+    if side > HALF_PX:
+        margin = max(margin, (side - HALF_PX + _ROOM_PX) // 2)
+    how = cv2.INTER_LINEAR if side > HALF_PX else cv2.INTER_AREA
+    middle = cv2.resize(query, (side, side), interpolation=how)[margin:-margin, margin:-margin]
+    middle = middle - middle.mean()
+    return margin, middle / np.float32(np.sqrt(max((middle * middle).sum(), _LEAST_ENERGY)))
+
+
+def _windows(integral: np.ndarray, side: int) -> np.ndarray:
+    """The sum over each window of so many px a side."""
+    lines = integral[side:] - integral[:-side]
+    return np.asarray(lines[:, side:] - lines[:, :-side])

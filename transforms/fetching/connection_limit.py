@@ -6,9 +6,13 @@ memory. Else the silent hosts of an old list would hold all places, each for as 
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import resource
 from dataclasses import dataclass
 
+LOG = logging.getLogger("alignset")
 FIRST = 128  # as many as a small line and a small name server bear; from here it rises
 _LEAST = 16
 _SHORTEST_S, _LONGEST_S = 0.5, 2.0  # between two reviews
@@ -19,14 +23,13 @@ _GROWN = 1.4  # times as many connections: then it is asked whether they brought
 _GAIN = 0.2  # of what as many more connections should have brought, at least
 _MIN_ANSWERS = 20  # in an interval, to conclude anything
 _BUSY = 0.9  # of the cores that this process may use
-# What may limit. "rising": nothing yet. "hosts": their own limits, or that so few are left.
-LIMITS = (
-    *("rising", "CPU", "memory", "open files", "--connections", "bandwidth", "time-outs"),
-    *("name server", "hosts"),
-)
 _SLOWLY = frozenset({"bandwidth", "time-outs", "name server", "memory"})  # risen from step by step
 # Shares that are the web's own, as old lists have them; beyond, it is the line or the name server.
 _USUAL_TROUBLES, _USUAL_UNNAMED = 0.05, 0.15
+# Files that a process asks for, where the system lets it; those that shards, logs, the engine and
+# name servers need; and sockets: fewer are told of.
+_WANTED, _SPARE, _FEW = 16_384, 64, 256
+_told = False
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ class ConnectionLimit:
     Attributes:
       now: the limit, of those that are not stalled.
       ceiling: of all.
-      limited_by: one of LIMITS.
+      limited_by: in words, as docs/fetching.md lists them; "rising" where nothing does yet.
 
     Source: Little (1961); Chiu and Jain (1989) for rising by addition and falling by a factor.
     """
@@ -174,3 +177,38 @@ class ConnectionLimit:
             self._rising, self.limited_by = True, "rising"
             if seen.stalled >= seen.most:  # no answer lets it rise, and good hosts wait behind them
                 self.now = min(self.ceiling, math.ceil(_RISE_OF_STALLED * self.now))
+
+
+def socket_limit(wanted: int) -> int:
+    """How many sockets may be open at once; at least one.
+
+    The soft limit is raised to the hard one, as far as that is of use. Where few are left, one line
+    says so, once.
+
+    Args:
+      wanted: what the user allows.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _WANTED:
+        raised = _WANTED if hard == resource.RLIM_INFINITY else min(hard, _WANTED)
+        if raised > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    most = wanted if soft == resource.RLIM_INFINITY else soft - _open_now() - _SPARE
+    _tell(min(_FEW, wanted), max(1, most), soft)
+    return max(1, min(most, 2 * wanted + _SPARE))
+
+
+def _open_now() -> int:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:  # no such folder, or no descriptor left to look into it
+        return _SPARE
+
+
+def _tell(few: int, most: int, files: int) -> None:
+    global _told
+    if most < few and not _told:
+        _told = True
+        line = "this process may open %d files, so at most %d connections at once: ulimit -n %d"
+        LOG.warning(line, files, most, _WANTED)

@@ -16,8 +16,8 @@ import pycurl
 from alignset.transforms.fetching.body_memory import BodyMemory
 from alignset.transforms.fetching.fetch_settings import NAMED_STATUSES, FetchSettings
 from alignset.transforms.fetching.fetch_target import is_public_address, request_url
-from alignset.transforms.fetching.host_queue import Job
-from alignset.transforms.fetching.orders import Answer
+from alignset.transforms.fetching.host_queue import FetchJob
+from alignset.transforms.fetching.orders import ImageResponse
 from alignset.transforms.fetching.robots import READ_BYTES
 from alignset.transforms.wishes.answer_headers import field_values, header_opt_outs
 
@@ -60,7 +60,7 @@ class _Socket(socket.SocketType):
         self.close()
 
 
-class Ended(NamedTuple):
+class EndedTransfer(NamedTuple):
     """What became of a job's transfer: a body, a detail, or a redirect to follow.
 
     Attributes:
@@ -73,7 +73,7 @@ class Ended(NamedTuple):
       named: nothing was asked for yet; the host's name is known now.
     """
 
-    job: Job
+    job: FetchJob
     body: bytes | None = None
     detail: str | None = None
     redirect: str | None = None
@@ -83,7 +83,7 @@ class Ended(NamedTuple):
     retry_after_s: float = 0.0
     named: bool = False
     opted_out: tuple[str, ...] = ()
-    answer: Answer | None = None
+    answer: ImageResponse | None = None
 
 
 class Slot:
@@ -94,7 +94,7 @@ class Slot:
     """
 
     def __init__(self, settings: FetchSettings, memory: BodyMemory) -> None:
-        self.job = Job(-1, "", "")
+        self.job = FetchJob(-1, "", "")
         self._settings, self._memory = settings, memory
         self._directives = settings.directives
         self._headers: list[bytes] = []
@@ -114,7 +114,7 @@ class Slot:
         self.curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self.open_socket)
 
-    def aim(self, job: Job, name: str) -> None:
+    def aim(self, job: FetchJob, name: str) -> None:
         """Takes a job; `name` tells where its host's name leads, or is empty."""
         self.job, self._parts, self.size = job, [], 0
         self._met_forbidden_address, self._opted_out, self._was_held = False, None, False
@@ -193,17 +193,17 @@ class Slot:
         except OSError:  # no file descriptors are left, or no IPv6: this address fails, not the run
             return pycurl.SOCKET_BAD
 
-    def ended(self, error: int) -> Ended:
+    def ended(self, error: int) -> EndedTransfer:
         """What became of the job, given curl's error."""
         took_s = time.monotonic() - self.begun
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and self._is_refused():
-            return Ended(self.job, detail=self._wishes()[0], took_s=took_s)
+            return EndedTransfer(self.job, detail=self._wishes()[0], took_s=took_s)
         if status in _REDIRECTS and (location := self.curl.getinfo_raw(pycurl.REDIRECT_URL)):
             return self._redirected(location.decode("utf-8", "replace"), took_s)
         if status >= 200 and status != 200:
             retry_after_s = self.curl.getinfo(pycurl.RETRY_AFTER) if status in (429, 503) else 0
-            return Ended(
+            return EndedTransfer(
                 self.job,
                 detail=_status_detail(status),
                 took_s=took_s,
@@ -215,7 +215,7 @@ class Slot:
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
         # On a kept connection too: curl takes none that nobody used for two minutes.
         was_begun = self.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
-        return Ended(
+        return EndedTransfer(
             self.job,
             detail=self._detail(error),
             took_s=took_s,
@@ -236,23 +236,23 @@ class Slot:
             return _DETAIL_OF_VERIFYING.get(code, "tls")
         return _DETAIL_OF_ERROR.get(error, "bad_answer")
 
-    def _redirected(self, location: str, took_s: float) -> Ended:
+    def _redirected(self, location: str, took_s: float) -> EndedTransfer:
         target = request_url(location)
         if target is None:
-            return Ended(self.job, detail="bad_redirect", took_s=took_s)
+            return EndedTransfer(self.job, detail="bad_redirect", took_s=took_s)
         most = self._settings.max_redirects
         if self.job.redirects >= (max(most, _REDIRECTS_OF_ROBOTS) if self.job.robots_of else most):
-            return Ended(self.job, detail="too_many_redirects", took_s=took_s)
-        return Ended(self.job, redirect=target, took_s=took_s, opted_out=self._wishes())
+            return EndedTransfer(self.job, detail="too_many_redirects", took_s=took_s)
+        return EndedTransfer(self.job, redirect=target, took_s=took_s, opted_out=self._wishes())
 
-    def _came(self, status: int, took_s: float) -> Ended:
+    def _came(self, status: int, took_s: float) -> EndedTransfer:
         body = b"".join(self._parts)
         if self.job.robots_of:
-            return Ended(self.job, body, took_s=took_s)
+            return EndedTransfer(self.job, body, took_s=took_s)
         wishes, answer = self._wishes(), self._answer(status)
-        return Ended(self.job, body, took_s=took_s, opted_out=wishes, answer=answer)
+        return EndedTransfer(self.job, body, took_s=took_s, opted_out=wishes, answer=answer)
 
-    def _answer(self, status: int) -> Answer:
+    def _answer(self, status: int) -> ImageResponse:
         """What the header of the last answer says, which others, 1xx, may have come before."""
         begins = [at for at, line in enumerate(self._headers) if line[:5] == b"HTTP/"]
         lines = self._headers[begins[-1] + 1 :] if begins else self._headers
@@ -260,7 +260,7 @@ class Slot:
         told = b"".join(lines).lower()
         values = (next(field_values(lines, kind), b"") if kind in told else b"" for kind in kinds)
         shown = (value[:_LONGEST_FIELD].decode("latin-1") or None for value in values)
-        return Answer(self.job.url, status, time.time(), *shown)
+        return ImageResponse(self.job.url, status, time.time(), *shown)
 
 
 def _status_detail(status: int) -> str:

@@ -11,10 +11,10 @@ from itertools import takewhile
 import pycurl
 
 from alignset.transforms.fetching.body_memory import BodyMemory
-from alignset.transforms.fetching.curl_handle import Ended, Slot
+from alignset.transforms.fetching.curl_handle import EndedTransfer, Slot
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.fetching.host_names import HostNames
-from alignset.transforms.fetching.host_queue import Job
+from alignset.transforms.fetching.host_queue import FetchJob
 from alignset.transforms.workers.unexpected import tell_once
 
 _EVENTS_OF_POLL = {
@@ -75,7 +75,7 @@ class Transfers:
         begun = takewhile(lambda slot: slot.begun < before, self._busy.values())  # in their order
         self.stalled = sum(not slot.size for slot in begun) + self.names.waiting_since(before)
 
-    def start(self, job: Job) -> bool:
+    def start(self, job: FetchJob) -> bool:
         """Begins a job, or lets it wait for its host's name: False. A proxy finds names itself."""
         name = "" if self._settings.proxies_from_environment else self.names.entry(job)
         if name is None:
@@ -84,7 +84,7 @@ class Transfers:
         self._begin(job, name)
         return True
 
-    def _begin(self, job: Job, name: str) -> None:
+    def _begin(self, job: FetchJob, name: str) -> None:
         slot = self._idle.pop() if self._idle else Slot(self._settings, self.memory)
         slot.aim(job, name)
         self._busy[slot.curl] = slot
@@ -94,7 +94,7 @@ class Transfers:
         """Ends a wait; on any thread."""
         os.eventfd_write(self._bell, 1)
 
-    def wait(self, at_most_s: float) -> list[Ended]:
+    def wait(self, at_most_s: float) -> list[EndedTransfer]:
         """Waits until something happens; gives what is done."""
         at_most_s = min(at_most_s, self.names.due_s())
         if self._curl_due is not None:
@@ -120,12 +120,12 @@ class Transfers:
             self.memory.resume()
         return [*self._unnamed(), *self._done()]
 
-    def _unnamed(self) -> Iterator[Ended]:
+    def _unnamed(self) -> Iterator[EndedTransfer]:
         for job, waited_s, detail in self.names.ended():
             named, silent = detail is None, detail is not None
-            yield Ended(job, None, detail, took_s=waited_s, silent=silent, named=named)
+            yield EndedTransfer(job, None, detail, took_s=waited_s, silent=silent, named=named)
 
-    def _done(self) -> Iterator[Ended]:
+    def _done(self) -> Iterator[EndedTransfer]:
         left = 1
         while left:
             left, worked, failed = self._multi.info_read()
@@ -133,7 +133,7 @@ class Transfers:
             for curl, error in all_ended + [(curl, error) for curl, error, _ in failed]:
                 yield self._end(curl, error)
 
-    def _end(self, curl: pycurl.Curl, error: int) -> Ended:
+    def _end(self, curl: pycurl.Curl, error: int) -> EndedTransfer:
         self._multi.remove_handle(curl)
         slot = self._busy.pop(curl)
         self._idle.append(slot)
@@ -143,7 +143,7 @@ class Transfers:
             return ended._replace(was_asked=False)
         return ended
 
-    def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
+    def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
         """Ends those of the jobs that are under way; gives them."""
         jobs = self.names.remove(is_meant)
         for curl, slot in list(self._busy.items()):
@@ -188,11 +188,11 @@ class Transfers:
         os.close(self._bell)
 
 
-def _outcome(slot: Slot, error: int) -> Ended:
+def _outcome(slot: Slot, error: int) -> EndedTransfer:
     try:
         return slot.ended(error)
     except Exception as raised:
         tell_once("reading an answer", raised)
-        return Ended(slot.job, None, "bad_answer")
+        return EndedTransfer(slot.job, None, "bad_answer")
     finally:
         slot.drop()

@@ -1,9 +1,9 @@
 """What a user may set about fetching, and the closed set of ways in which a fetch fails."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from alignset.transforms.wishes.wish_settings import TOKEN, WishSettings
+from alignset.transforms.wishes.wish_settings import TOKEN, WishSettings, setting
 
 NAMED_STATUSES = (400, 401, 403, 404, 405, 406, 410, 429, 451, 500, 502, 503, 504)
 FETCH_DETAILS = frozenset(
@@ -27,64 +27,41 @@ GONE = frozenset({"http_404", "http_410"})  # the host says that there is no suc
 class FetchSettings(WishSettings):
     """How to fetch, and what not to. The command's flags are derived from these fields."""
 
-    connections: int = field(
-        default=4096,
-        metadata={"help": "fetches under way at once, a worker, at most; fewer where more is vain"},
+    connections: int = setting(
+        4096, "fetches under way at once, a worker, at most; fewer where more is vain"
     )
-    connections_per_host: int = field(
-        default=8, metadata={"help": "fetches under way at once from one host, at most"}
+    connections_per_host: int = setting(8, "fetches under way at once from one host, at most")
+    requests_per_second_per_host: float = setting(
+        0.0, "requests to begin a second to one host, at most; 0: any"
     )
-    requests_per_second_per_host: float = field(
-        default=0.0, metadata={"help": "requests to begin a second to one host, at most; 0: any"}
+    timeout_s: float = setting(30.0, "seconds an attempt may take, with its redirects")
+    idle_timeout_s: float = setting(
+        10.0, "seconds an answer may stand still (under 100 bytes a second)"
     )
-    timeout_s: float = field(
-        default=30.0, metadata={"help": "seconds an attempt may take, with its redirects"}
+    connect_timeout_s: float = setting(5.0, "seconds to find a host, and as many to connect to it")
+    shard_timeout_s: float = setting(
+        3600.0, "seconds the fetches of a shard may take; the rest fails as deadline"
     )
-    idle_timeout_s: float = field(
-        default=10.0,
-        metadata={"help": "seconds an answer may stand still (under 100 bytes a second)"},
+    retries: int = setting(2, "further attempts after a 429, a 5xx or a lost connection")
+    max_retry_after_s: float = setting(
+        60.0, "seconds to wait at a host's Retry-After; a longer one ends the attempts"
     )
-    connect_timeout_s: float = field(
-        default=5.0, metadata={"help": "seconds to find a host, and as many to connect to it"}
+    max_host_failures: int = setting(
+        20, "attempts in a row without an answer that give a host up; 0: never"
     )
-    shard_timeout_s: float = field(
-        default=3600.0,
-        metadata={"help": "seconds the fetches of a shard may take; the rest fails as deadline"},
+    max_image_bytes: int = setting(20_000_000, "bytes of an image's file, at most")
+    max_redirects: int = setting(5, "redirects to follow, at most")
+    user_agent: str = setting(
+        "alignset/0.1 (collects images with alt-texts)", "who the fetcher says that it is"
     )
-    retries: int = field(
-        default=2, metadata={"help": "further attempts after a 429, a 5xx or a lost connection"}
+    contact: str = setting(
+        "", "where a host's owner reaches you, a page or an address; in user_agent"
     )
-    max_retry_after_s: float = field(
-        default=60.0,
-        metadata={
-            "help": "seconds to wait at a host's Retry-After; a longer one ends the attempts"
-        },
-    )
-    max_host_failures: int = field(
-        default=20,
-        metadata={"help": "attempts in a row without an answer that give a host up; 0: never"},
-    )
-    max_image_bytes: int = field(
-        default=20_000_000, metadata={"help": "bytes of an image's file, at most"}
-    )
-    max_redirects: int = field(default=5, metadata={"help": "redirects to follow, at most"})
-    user_agent: str = field(
-        default="alignset/0.1 (collects images with alt-texts)",
-        metadata={"help": "who the fetcher says that it is"},
-    )
-    contact: str = field(
-        default="",
-        metadata={"help": "where a host's owner reaches you, a page or an address; in user_agent"},
-    )
-    allow_private_addresses: bool = field(
-        default=False, metadata={"help": "fetch from loopback and private addresses too"}
-    )
-    proxies_from_environment: bool = field(
-        default=False,
-        metadata={
-            "help": "fetch through http_proxy and https_proxy; only the proxy then sees, and must "
-            "check, where a host's name leads"
-        },
+    allow_private_addresses: bool = setting(False, "fetch from loopback and private addresses too")
+    proxies_from_environment: bool = setting(
+        False,
+        "fetch through http_proxy and https_proxy; only the proxy then sees, and must "
+        "check, where a host's name leads",
     )
 
     def __post_init__(self) -> None:

@@ -12,12 +12,11 @@ from collections import OrderedDict
 from threading import Lock, Thread
 
 from alignset.transforms.fetching.body_memory import BodyMemory, TakenBytes, memory_for_bodies
-from alignset.transforms.fetching.connection_limit import ConnectionLimit, Interval
-from alignset.transforms.fetching.curl_handle import Ended
+from alignset.transforms.fetching.connection_limit import ConnectionLimit, Interval, socket_limit
+from alignset.transforms.fetching.curl_handle import EndedTransfer
 from alignset.transforms.fetching.curl_multi import Transfers
 from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.fetching.host_queue import Job
-from alignset.transforms.fetching.open_files import socket_limit
+from alignset.transforms.fetching.host_queue import FetchJob
 from alignset.transforms.fetching.orders import Fetched, Order
 from alignset.transforms.fetching.routes import Routes
 from alignset.transforms.workers.usable_machine import usable_cores
@@ -199,7 +198,7 @@ class Fetcher:
             wait_s = min(wait_s, _FULL_S)
         return min(wait_s, self._routes.queue.due_s())
 
-    def _count(self, ended: Ended) -> None:
+    def _count(self, ended: EndedTransfer) -> None:
         interval, host = self._interval, ended.job.host
         if ended.detail in _TROUBLES:
             interval.troubles += host in self._answered
@@ -252,7 +251,7 @@ class Fetcher:
         self._orders = [one for one in self._orders if one is not order]
         self._unseen = [one for one in self._unseen if one is not order]
 
-    def _remove(self, order: Order) -> list[Job]:
+    def _remove(self, order: Order) -> list[FetchJob]:
         under_way = self._transfers.remove(lambda job: job.order is order)
         for job in under_way:
             self._routes.queue.ended(job.host)

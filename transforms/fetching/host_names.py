@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from alignset.transforms.fetching.host_queue import Job
+from alignset.transforms.fetching.host_queue import FetchJob
 from alignset.transforms.fetching.name_questions import NameQuestions, Told
 
 MOST_KEPT = 100_000  # names with their addresses, 300 bytes each
@@ -30,7 +30,7 @@ class _Known(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    job: Job
+    job: FetchJob
     since: float
     least_s: float  # for which it waits, and longer where the name server is silent
     until: float
@@ -68,7 +68,7 @@ class HostNames:
     def __len__(self) -> int:
         return self._count
 
-    def entry(self, job: Job) -> str | None:
+    def entry(self, job: FetchJob) -> str | None:
         """What tells curl where a job's name leads; empty for an address; None where that is not
         known."""
         name, _, port = job.authority.partition(":")  # with its last dot, by which curl looks
@@ -79,7 +79,7 @@ class HostNames:
             return None
         return f"+{name}:{port or (443 if job.url.startswith('https') else 80)}:{known.addresses}"
 
-    def add(self, job: Job) -> None:
+    def add(self, job: FetchJob) -> None:
         """Lets a job wait for its name, which is looked up unless it is already."""
         # With its port: a name whose answers may not be kept is asked for anew on another.
         name, now = job.host, time.monotonic()
@@ -106,7 +106,7 @@ class HostNames:
             self._known.popitem(last=False)
         self._answered.append(name)
 
-    def ended(self) -> Iterator[tuple[Job, float, str | None]]:
+    def ended(self) -> Iterator[tuple[FetchJob, float, str | None]]:
         """The jobs that wait no longer: for how long they did, and the detail where their name was
         not found."""
         now = time.monotonic()
@@ -122,7 +122,7 @@ class HostNames:
         while self._untils and self._untils[0][0] <= now:
             yield from self._late(heapq.heappop(self._untils)[2], now)
 
-    def _late(self, name: str, now: float) -> Iterator[tuple[Job, float, str]]:
+    def _late(self, name: str, now: float) -> Iterator[tuple[FetchJob, float, str]]:
         """Those of a name's jobs that have waited long enough, while the name server spoke."""
         if name in self._waiting and self._questions.settle(name):
             return
@@ -154,9 +154,9 @@ class HostNames:
         dues = [self._questions.due(), *(due for due, *_ in self._untils[:1])]
         return max(0.001, min(dues) - time.monotonic())
 
-    def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
+    def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
         """Takes those of the jobs that wait."""
-        removed: list[Job] = []
+        removed: list[FetchJob] = []
         for name, jobs in list(self._waiting.items()):
             removed += [waiting.job for waiting in jobs if is_meant(waiting.job)]
             jobs[:] = [waiting for waiting in jobs if not is_meant(waiting.job)]

@@ -15,7 +15,7 @@ _SWEPT_HOSTS = 10_000  # with more, those of no more use are looked for now and 
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class FetchJob:
     """One URL on its way to its one `Fetched`.
 
     Attributes:
@@ -63,7 +63,7 @@ class Job:
 @dataclass(slots=True, eq=False)
 class _Host:
     interval_s: float
-    jobs: deque[Job] = field(default_factory=deque)
+    jobs: deque[FetchJob] = field(default_factory=deque)
     busy: int = 0
     free_at: float = 0.0  # no request begins before
     offered: bool = False  # whether it stands among the ready or the later ones
@@ -86,11 +86,11 @@ class HostQueue:
         self._hosts: dict[str, _Host] = {}
         self._ready: deque[_Host] = deque()
         # A heap of hosts that must be left alone, and of jobs to be tried again, by time.
-        self._later: list[tuple[float, int, _Host | Job]] = []
+        self._later: list[tuple[float, int, _Host | FetchJob]] = []
         self._count = itertools.count()
         self._waiting = 0
         self._sweep_at = _SWEPT_HOSTS
-        self.refused: deque[tuple[Job, str]] = deque()
+        self.refused: deque[tuple[FetchJob, str]] = deque()
 
     def __len__(self) -> int:
         return self._waiting
@@ -102,20 +102,20 @@ class HostQueue:
             self._hosts[name] = _Host(self._interval_s)
         return self._hosts[name]
 
-    def add(self, job: Job, *, first: bool = False) -> None:
+    def add(self, job: FetchJob, *, first: bool = False) -> None:
         """Adds a job, before or behind the others of its host."""
         self._waiting += 1
         self._join(job, first)
 
-    def add_later(self, job: Job, seconds: float) -> None:
+    def add_later(self, job: FetchJob, seconds: float) -> None:
         """Adds a job that is to be tried again."""
         self._waiting += 1
         self._push(time.monotonic() + seconds, job)
 
-    def _push(self, due: float, what: "_Host | Job") -> None:
+    def _push(self, due: float, what: "_Host | FetchJob") -> None:
         heapq.heappush(self._later, (due, next(self._count), what))
 
-    def _join(self, job: Job, first: bool = False) -> None:
+    def _join(self, job: FetchJob, first: bool = False) -> None:
         host = self._host(job.host)
         if host.given_up is not None:
             if time.monotonic() < host.until:
@@ -144,13 +144,13 @@ class HostQueue:
         self.refused.extend((job, detail) for job in host.jobs)
         host.jobs.clear()
 
-    def take(self) -> Job | None:
+    def take(self) -> FetchJob | None:
         """The next job that may begin now, which then counts as under way; or None. Where its
         request begins, `begun` is to be told, before another is taken."""
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             due = heapq.heappop(self._later)[2]
-            if isinstance(due, Job):
+            if isinstance(due, FetchJob):
                 self._join(due)
             else:
                 due.offered = False
@@ -175,7 +175,7 @@ class HostQueue:
         host = self._hosts[name]
         host.free_at = max(host.free_at, time.monotonic() + host.interval_s)
 
-    def put_back(self, job: Job) -> None:
+    def put_back(self, job: FetchJob) -> None:
         """A job was under way without a request, since its host's name was not known."""
         host = self._hosts[job.host]
         host.busy -= 1
@@ -197,11 +197,6 @@ class HostQueue:
             host.given_up, host.until = silent, time.monotonic() + GIVEN_UP_S
             self._refuse(host, silent)
         self._offer(host)
-        plain = host.interval_s == self._interval_s and not host.given_up and not host.silences
-        if plain and not (
-            host.jobs or host.busy or host.offered or host.free_at > time.monotonic()
-        ):
-            del self._hosts[name]
 
     def _sweep(self) -> None:
         """Forgets hosts that nothing is known of any more, or nothing that still holds."""
@@ -230,9 +225,11 @@ class HostQueue:
             return 1.0
         return min(1.0, max(0.0, self._later[0][0] - time.monotonic()))
 
-    def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
+    def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
         """Takes those of the jobs that wait."""
-        removed = [what for _, _, what in self._later if isinstance(what, Job) and is_meant(what)]
+        removed = [
+            what for _, _, what in self._later if isinstance(what, FetchJob) and is_meant(what)
+        ]
         gone = {id(job) for job in removed}
         self._later = [entry for entry in self._later if id(entry[2]) not in gone]
         heapq.heapify(self._later)

@@ -19,7 +19,7 @@ _LEAST_UNSEEN, _MOST_UNSEEN, _UNSEEN_BYTES = 256, 4_096, 1 << 26
 _LOOK_S = 0.5  # between two looks whether the caller is to stop
 
 
-class Answer(NamedTuple):
+class ImageResponse(NamedTuple):
     """What an answer's header says of where an image is from.
 
     Fields:
@@ -54,7 +54,7 @@ class Fetched:
     detail: str | None
     listed: str | None = None
     opted_out: tuple[str, ...] = ()
-    answer: Answer | None = field(default=None, compare=False)  # it has a clock
+    answer: ImageResponse | None = field(default=None, compare=False)  # it has a clock
 
 
 # Which blocklist a URL is on, or None.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.fetching.curl_handle import Ended
+from alignset.transforms.fetching.curl_handle import EndedTransfer
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
 from alignset.transforms.fetching.fetch_target import request_url
-from alignset.transforms.fetching.host_queue import HostQueue, Job
+from alignset.transforms.fetching.host_queue import FetchJob, HostQueue
 from alignset.transforms.fetching.orders import Fetched, Order
 from alignset.transforms.fetching.robots import PolicyCache, Robots, read_robots
 from alignset.transforms.wishes import tdm_reservation
@@ -42,9 +42,11 @@ class Routes:
         # By whom the caches are asked: to others a file may say other things, or not be had at all.
         private = settings.allow_private_addresses
         self._reader = f"{self._token} {settings.content_usage} {private}"
-        self._asking: dict[str, list[Job]] = {}  # jobs that wait for a file of wishes, by its URL
+        self._asking: dict[
+            str, list[FetchJob]
+        ] = {}  # jobs that wait for a file of wishes, by its URL
         self.asked = 0
-        self._late: list[Job] = []  # which `settle` decides on
+        self._late: list[FetchJob] = []  # which `settle` decides on
 
     def __len__(self) -> int:
         return len(self.queue) + self.asked
@@ -60,9 +62,9 @@ class Routes:
             order.give(Fetched(index, None, "bad_url"))
             return
         order.under_way += 1
-        self._add(self._ready(Job(index, target, target, order=order)))
+        self._add(self._ready(FetchJob(index, target, target, order=order)))
 
-    def next_job(self) -> Job | None:
+    def next_job(self) -> FetchJob | None:
         """The next job that may begin now, or None."""
         job = self.queue.take()
         while self.queue.refused:
@@ -70,7 +72,7 @@ class Routes:
             self._fail(refused, detail)
         return job
 
-    def _add(self, job: Job, *, first: bool = False) -> None:
+    def _add(self, job: FetchJob, *, first: bool = False) -> None:
         """Takes a job: to its host's queue, or to wait for what its host wishes."""
         if job.robots_of:
             self.queue.add(job, first=first)
@@ -87,7 +89,7 @@ class Routes:
         assert rules is not None
         self._admit(job, robots, rules, first)
 
-    def _ask(self, job: Job, path: str) -> None:
+    def _ask(self, job: FetchJob, path: str) -> None:
         """Lets a job wait for a file of its origin, which the first that needs it asks for."""
         self.asked += 1
         origin = job.origin
@@ -96,9 +98,11 @@ class Routes:
             self._asking[url].append(job)
             return
         self._asking[url] = [job]
-        self.queue.add(self._ready(Job(-1, url, url, robots_of=origin, policy=path)), first=True)
+        self.queue.add(
+            self._ready(FetchJob(-1, url, url, robots_of=origin, policy=path)), first=True
+        )
 
-    def _admit(self, job: Job, robots: Robots, rules: TdmRules, first: bool) -> None:
+    def _admit(self, job: FetchJob, robots: Robots, rules: TdmRules, first: bool) -> None:
         opt_outs = robots.opt_outs(job.url)
         refusal = robots.refusal or (self._settings.rejects and next(iter(opt_outs), None))
         if refusal:
@@ -112,13 +116,13 @@ class Routes:
             self.queue.slow_down(job.host, delay_s)
         self.queue.add(job, first=first)
 
-    def _ready(self, job: Job) -> Job:
+    def _ready(self, job: FetchJob) -> FetchJob:
         """A job before its next attempt."""
         job.url, job.redirects, job.attempts = job.first_url, 0, job.attempts + 1
         job.left_s, job.reserved = self._settings.timeout_s, job.first_reserved
         return job
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, ended: EndedTransfer) -> None:
         """Sends a job whose transfer has ended on its further way."""
         job, detail = ended.job, ended.detail
         if ended.named:
@@ -150,7 +154,7 @@ class Routes:
             came = Fetched(job.index, ended.body, None, None, opted_out, ended.answer)
             _give(job, came)
 
-    def _may_try_again(self, ended: Ended) -> bool:
+    def _may_try_again(self, ended: EndedTransfer) -> bool:
         in_time = ended.retry_after_s <= self._settings.max_retry_after_s
         return in_time and ended.job.attempts <= self._settings.retries
 
@@ -168,11 +172,11 @@ class Routes:
             else:
                 self._fail(job, "timeout")
 
-    def _add_later(self, job: Job, at_least_s: float = 0.0) -> None:
+    def _add_later(self, job: FetchJob, at_least_s: float = 0.0) -> None:
         backoff_s = FIRST_RETRY_AFTER_S * 2 ** (job.attempts - 1) * random.uniform(0.5, 1.0)
         self.queue.add_later(self._ready(job), max(backoff_s, at_least_s))
 
-    def _fail(self, job: Job, detail: str) -> None:
+    def _fail(self, job: FetchJob, detail: str) -> None:
         if job.robots_of:
             # Where it leads astray, that is no fault of the host's other files.
             astray = job.redirects and detail != "too_many_redirects"
@@ -180,7 +184,7 @@ class Routes:
         else:
             _give(job, Fetched(job.index, None, detail))
 
-    def _answer(self, asked: Job, body: bytes | None, detail: str | None = None) -> None:
+    def _answer(self, asked: FetchJob, body: bytes | None, detail: str | None = None) -> None:
         """Lets the jobs go on that wait for this file, of which a 200 answer has a body."""
         assert asked.robots_of is not None
         if asked.policy == ROBOTS_PATH:
@@ -194,7 +198,7 @@ class Routes:
         for job in waiting:
             self._add(job)
 
-    def remove(self, order: Order) -> list[Job]:
+    def remove(self, order: Order) -> list[FetchJob]:
         """Takes all that waits of an order."""
         jobs = self.queue.remove(lambda job: job.order is order)
         jobs += [job for job in self._late if job.order is order]
@@ -207,12 +211,12 @@ class Routes:
         return jobs
 
 
-def _listed(job: Job, url: str) -> str | None:
+def _listed(job: FetchJob, url: str) -> str | None:
     """The blocklist that the target of a redirect is on, or None."""
     return None if job.order is None else job.order.listed(url)
 
 
-def _give(job: Job, fetched: Fetched) -> None:
+def _give(job: FetchJob, fetched: Fetched) -> None:
     assert job.order is not None
     job.order.under_way -= 1
     job.order.give(fetched)

@@ -1,4 +1,3 @@
-"""One image: its format, size and hash, why it cannot be used, and how it is resized.
-
-Nothing here knows of pairs or thresholds.
+"""One image: its format, size and hash, why it cannot be used, how it is resized, and how a network
+is shown it. Nothing here knows of pairs or thresholds.
 """

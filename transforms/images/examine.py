@@ -20,7 +20,7 @@ from alignset.transforms.images.displayed_picture import (
     orientation,
     small_grey,
 )
-from alignset.transforms.images.file_formats import foreign_kind, png_lacks_pixels
+from alignset.transforms.images.file_formats import foreign_kind, png_lacks_pixels, webp_canvas
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
@@ -137,7 +137,7 @@ def examined(look: FileLook, wanted: _Wanted) -> Image | Unusable:
     if name == "jpeg" and (known := _known_jpeg(look, wanted)):
         return known
     # libwebp allocates the canvas when it opens a file.
-    size = look.size if name == "webp" else None
+    size = webp_canvas(look.body) if name == "webp" else None
     try:
         if size is None:
             picture = open_picture(look.body, name)

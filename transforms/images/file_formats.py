@@ -16,6 +16,7 @@ OTHER_IMAGE_SUFFIXES = (".jfif", ".jpe", ".tif", ".tiff", ".jp2", ".jxl", ".heic
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _GIFS = (b"GIF87a", b"GIF89a")
 _GIF_TRAILER, _GIF_EXTENSION, _GIF_IMAGE, _GIF_CONTROL = 0x3B, 0x21, 0x2C, b"\xf9"
+_GIF_APPLICATION, _MOST_APPLICATIONS = b"\x21\xff\x0b", 100
 _AVIF_BRANDS = (b"avif", b"avis")
 _BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 # TIFF, ICO, PSD, JPEG XL, JPEG 2000, Flash, Ogg, Matroska; HEIC and MP4 are told by their "ftyp".
@@ -112,42 +113,22 @@ def png_fault(body: bytes) -> str | None:
     return "truncated"
 
 
-class PngPass(NamedTuple):
-    """One of the smaller pictures that an interlaced PNG is made of: its first column and row, the
-    steps to the next ones, and how many there are."""
-
-    left: int
-    top: int
-    across: int
-    down: int
-    columns: int
-    rows: int
-
-
-# The first column and row of each of PNG's seven passes, and the steps to the next ones.
+# The first column and row of each of an interlaced PNG's seven passes, and the steps to the next.
 _ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 
 
-def png_passes(width: int, height: int, interlaced: bool) -> list[PngPass]:
-    """Those that have pixels; of a PNG that is not interlaced the whole is one."""
-    passes = []
-    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
-        if columns > 0 and rows > 0:
-            passes.append(PngPass(left, top, across, down, columns, rows))
-    return passes
-
-
 def png_lacks_pixels(body: bytes) -> bool:
     """Whether a PNG's data end before its header's last row. Takes as long as half a decode."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body[16:29])
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    passes = png_passes(width, height, bool(interlaced))
-    # A filter byte begins each row.
-    missing = sum(part.rows * (1 + (part.columns * bits + 7) // 8) for part in passes)
+    missing = 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:  # a filter byte begins each row
+            missing += rows * (1 + (columns * bits + 7) // 8)
     inflating = zlib.decompressobj()
     for kind, begin, end in png_chunks(body):
         data = body[begin:end] if kind == b"IDAT" else b""
@@ -157,8 +138,26 @@ def png_lacks_pixels(body: bytes) -> bool:
     return missing > 0
 
 
-def is_cut_gif(body: bytes) -> bool:
-    return not any(kind == _GIF_TRAILER for kind, _, _ in _gif_blocks(body))
+class GifBlocks(NamedTuple):
+    """What one walk through the blocks of a GIF finds.
+
+    Attributes:
+      ends: whether its trailer is there.
+      applications: where the first extensions of applications begin.
+    """
+
+    ends: bool
+    applications: list[int]
+
+
+def gif_blocks(body: bytes) -> GifBlocks:
+    """Walks through all blocks up to the trailer."""
+    ends, applications = False, list[int]()
+    for kind, begin, _ in _gif_blocks(body):
+        ends = kind == _GIF_TRAILER
+        if body.startswith(_GIF_APPLICATION, begin) and len(applications) < _MOST_APPLICATIONS:
+            applications.append(begin)
+    return GifBlocks(ends, applications)
 
 
 def _gif_blocks(body: bytes) -> Iterator[tuple[int, int, int]]:

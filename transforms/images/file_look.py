@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 
 from alignset.transforms.images.file_formats import (
+    GifBlocks,
+    gif_blocks,
     is_cut_avif,
     is_cut_bmp,
-    is_cut_gif,
     is_cut_webp,
     png_fault,
     signature_format,
-    webp_canvas,
 )
 from alignset.transforms.images.jpeg_header import (
     JpegHeader,
@@ -21,7 +21,7 @@ from alignset.transforms.images.jpeg_header import (
     jpeg_segments,
 )
 
-_IS_CUT = {"webp": is_cut_webp, "gif": is_cut_gif, "bmp": is_cut_bmp, "avif": is_cut_avif}
+_IS_CUT = {"webp": is_cut_webp, "bmp": is_cut_bmp, "avif": is_cut_avif}
 
 
 class FileLook:
@@ -47,12 +47,9 @@ class FileLook:
         return jpeg_header(self.body, self.segments) if self.format == "jpeg" else None
 
     @cached_property
-    def size(self) -> tuple[int, int] | None:
-        """(width, height) in px, of a JPEG or WebP; None of others, whose decoders take no memory
-        before they are asked for the pixels."""
-        if self.format == "webp":
-            return webp_canvas(self.body)
-        return (self.jpeg.width, self.jpeg.height) if self.jpeg else None
+    def gif(self) -> GifBlocks:
+        """Where the blocks of a GIF are."""
+        return gif_blocks(self.body)
 
     @cached_property
     def fault(self) -> str | None:
@@ -66,6 +63,8 @@ class FileLook:
             return png_fault(self.body)
         if self.format == "jpeg":
             return self._jpeg_fault()
+        if self.format == "gif":
+            return None if self.gif.ends else "truncated"
         return "truncated" if self.format and _IS_CUT[self.format](self.body) else None
 
     def _jpeg_fault(self) -> str | None:

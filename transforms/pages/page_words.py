@@ -12,8 +12,7 @@ from alignset.transforms.columns.opt_outs import META_ROBOTS, OPT_OUTS, TDM_RESE
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.pages.html_tags import PickedTags, pieces
 from alignset.transforms.pages.http_pages import MAX_URL
-from alignset.transforms.wishes.answer_headers import header_opt_outs
-from alignset.transforms.wishes.robots_tags import has_directive
+from alignset.transforms.wishes.answer_headers import has_directive, header_opt_outs
 from alignset.transforms.wishes.tdm_reservation import is_reserved
 from alignset.transforms.wishes.wish_settings import WishSettings
 

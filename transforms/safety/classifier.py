@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from alignset.transforms.images.displayed_picture import Pixels
-from alignset.transforms.safety.integer_network import IntegerNetwork
+from alignset.transforms.images.onnx_networks import file_of_run
 from alignset.transforms.safety.model_files import (
     INTEGER_FILE,
     USUALLY_LEFT,
     ModelError,
     UnsafeModel,
-    model_bytes,
+    open_nsfw_path,
 )
-from alignset.transforms.safety.network import Network
+from alignset.transforms.safety.networks import FloatNetwork, IntegerNetwork
 
 # Images that go through the model at once. On a CPU the score of an image is the same bits in any
 # batch, 4 cost 0.95 of what single ones do each, and 16 no less than that in 4 times the memory.
@@ -45,62 +43,25 @@ class Classifier:
 
     def __init__(self, model: UnsafeModel) -> None:
         self._name, self._wanted = model.path or "open-nsfw.onnx", model.wanted
-        encoded = model_bytes(model.path)
-        _check_sha256(self._name, encoded, model.sha256)
-        self.whole = self._opened(encoded)
+        encoded = file_of_run(model.path or open_nsfw_path(), model.sha256)
+        try:
+            self.whole = FloatNetwork(encoded, self._wanted)
+        except Exception as error:  # onnxruntime has a class of its own for each kind of fault
+            raise self._fault(f"is no whole ONNX model: {_one_line(error)}") from error
         self.on_gpu = self.whole.on_gpu
-        self.batch = GPU_BATCH if self.on_gpu else BATCH
-        if self._check_input() == 1:
-            self.batch = 1
+        inputs = self.whole.session.get_inputs()
+        self._must(
+            [wanted.name for wanted in inputs] == [self._wanted.input],
+            f"has the inputs {[wanted.name for wanted in inputs]}, and must have one, as its JSON "
+            f"says: {self._wanted.input!r}",
+        )
+        takes_one = inputs[0].shape[:1] == [1]
+        self.batch = 1 if takes_one else GPU_BATCH if self.on_gpu else BATCH
         self._check_output()
         self.integer, self._settles_below = None, 0.0
         if (integer := model.integer_model) and not self.on_gpu:
-            encoded = INTEGER_FILE.read_bytes()
-            _check_sha256(INTEGER_FILE.name, encoded, integer.sha256)
+            encoded = file_of_run(str(INTEGER_FILE), integer.sha256)
             self.integer, self._settles_below = IntegerNetwork(encoded), integer.settles_below
-
-    def _opened(self, encoded: bytes) -> Network:
-        try:
-            return Network(encoded, self._wanted)
-        except Exception as error:  # onnxruntime has a class of its own for each kind of fault
-            from onnxruntime import __version__ as version
-
-            raise ModelError(
-                f"unsafe_model: {self._name} is no whole ONNX model that onnxruntime "
-                f"{version} opens: {_first_line(error)}"
-            ) from error
-
-    def _check_input(self) -> int | None:
-        """The number of images that the model is fixed to, None where it takes any."""
-        wanted, inputs = self._wanted, {i.name: i for i in self.whole.session.get_inputs()}
-        outputs = {o.name for o in self.whole.session.get_outputs()}
-        self._must(wanted.input in inputs, f"no input {wanted.input!r}; it has {_names(inputs)}")
-        self._must(
-            wanted.output in outputs, f"no output {wanted.output!r}; it has {_names(outputs)}"
-        )
-        self._must(len(inputs) == 1, f"more inputs than {wanted.input!r}: {_names(inputs)}")
-        given = inputs[wanted.input]
-        self._must(
-            given.type == "tensor(float)",
-            f"an input of {given.type}, and float32 is what it is given",
-        )
-        shape = (wanted.size, wanted.size, 3)
-        if wanted.layout == "NCHW":
-            shape = (3, wanted.size, wanted.size)
-        fits = len(given.shape) == 4 and all(
-            has == want for has, want in zip(given.shape[1:], shape, strict=True) if _fixed(has)
-        )
-        self._must(
-            fits,
-            f"an input of shape {given.shape}, and its JSON says {wanted.layout} of "
-            f"{wanted.size} px: [n, {', '.join(map(str, shape))}]",
-        )
-        images = given.shape[0]
-        self._must(
-            not _fixed(images) or images == 1,
-            f"an input of just {images} images; export it with a batch of any size, or of 1",
-        )
-        return images if _fixed(images) else None
 
     def _check_output(self) -> None:
         """Runs the model once: what it gives must be probabilities, of as many classes."""
@@ -110,22 +71,23 @@ class Classifier:
         try:
             output = self.whole.probabilities(list(noise))
         except Exception as error:
-            raise self._fault(f"failed on two images: {_first_line(error)}") from error
+            pictures = f"{wanted.layout} of {shape[0]} pictures of {wanted.size} px"
+            raise self._fault(f"failed on {pictures}: {_one_line(error)}") from error
         classes = output[0].size
         self._must(
             max(wanted.unsafe_classes) < classes,
-            f"{classes} classes, of which {list(wanted.unsafe_classes)} are to be unsafe",
+            f"has {classes} classes, of which {list(wanted.unsafe_classes)} are to be unsafe",
         )
         least, most = float(output.min()), float(output.max())
         self._must(
             bool(np.isfinite(output).all()) and least >= -1e-4 and most <= 1 + 1e-4,
-            f"an output from {least:.3g} to {most:.3g}, which are no probabilities: give its JSON "
-            "an activation, softmax or sigmoid",
+            f"has an output from {least:.3g} to {most:.3g}, which are no probabilities: give its "
+            "JSON an activation, softmax or sigmoid",
         )
 
-    def _must(self, is_so: bool, fault: str) -> None:
-        if not is_so:
-            raise self._fault(f"has {fault}")
+    def _must(self, holds: bool, fault: str) -> None:
+        if not holds:
+            raise self._fault(fault)
 
     def _fault(self, fault: str) -> ModelError:
         return ModelError(f"unsafe_model: {self._name} {fault} (docs/safety.md)")
@@ -164,24 +126,8 @@ def least_cpu_s(scores: Callable[[list[Pixels]], list[float]], pictures: list[Pi
     return min(runs_s)
 
 
-def _check_sha256(name: str, encoded: bytes, sha256: str) -> None:
-    if (there := hashlib.sha256(encoded).hexdigest()) != sha256:
-        raise ModelError(
-            f"unsafe_model: {name} has the SHA-256 {there}, and the run was started with "
-            f"{sha256}; give each worker the same file"
-        )
-
-
-def _fixed(side: object) -> bool:
-    return isinstance(side, int) and side > 0
-
-
-def _names(names: Any) -> str:
-    return ", ".join(map(repr, sorted(names)))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @lru_cache(maxsize=2)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from alignset.transforms.images.onnx_networks import check_sides, file_sha256
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists, open_to_read
-
-# px: what a model may ask for. A batch of four at 1024 px takes 50 MB.
-MAX_SIZE = 1024
+from alignset.transforms.storage.files import exists
 
 
 class ModelError(ValueError):
@@ -47,13 +44,8 @@ class ModelInput:
     jpeg_quality: int = 0
 
     def __post_init__(self) -> None:
-        if not self.resize:
-            object.__setattr__(self, "resize", self.size)
-        if not 1 <= self.size <= self.resize <= MAX_SIZE:
-            raise ValueError(
-                f"size must be from 1 to resize, and resize at most {MAX_SIZE} px; "
-                f"got {self.size} and {self.resize}"
-            )
+        object.__setattr__(self, "resize", self.resize or self.size)
+        check_sides(self.size, self.resize)
         if not self.unsafe_classes or min(self.unsafe_classes) < 0:
             raise ValueError(
                 f"unsafe_classes must be places in the output, from 0; got {self.unsafe_classes}"
@@ -165,7 +157,7 @@ def describe_model(path: str) -> UnsafeModel:
             raise ModelError(f"unsafe_model: there is no {file}, {what} (docs/safety.md)")
     try:
         wanted = read_document(beside, ModelInput)
-        sha256 = hashlib.sha256(model_bytes(path)).hexdigest()
+        sha256 = file_sha256(path)
     except DocumentError as error:
         raise ModelError(
             f"unsafe_model: {_reason(error)} (docs/safety.md has an example)"
@@ -177,9 +169,3 @@ def describe_model(path: str) -> UnsafeModel:
 
 def _reason(error: DocumentError) -> str:
     return str(error).replace(" is not as it was written", "").partition("\n")[0]
-
-
-def model_bytes(path: str) -> bytes:
-    """A model's file."""
-    with open_to_read(path or open_nsfw_path()) as source:
-        return source.read()

@@ -1,15 +1,19 @@
-"""How likely images are unsafe."""
+"""How likely images are unsafe: what a classifier is shown of each, and its score."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 
+import simplejpeg
+from PIL import Image as PillowImage
+
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
+from alignset.transforms.images.small_pixels import RULE_PX, small_pixels, squashed
 from alignset.transforms.safety.classifier import open_classifier
-from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.safety.model_pixels import model_pixels
+from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
 from alignset.transforms.workers.unexpected import tell_once
 
 
@@ -27,17 +31,44 @@ def unsafe_scores(
       0 to 1, to 4 digits; None where an image cannot be decoded after all, or the model has no
       number for it. No score depends on the other images.
     """
-    pixels = shown or [None] * len(images)
-    pictures = [_pixels(*of, model, own) for of, own in zip(images, pixels, strict=True)]
-    seen = [picture for picture in pictures if picture is not None]
-    scores = iter(open_classifier(model).scores(seen) if seen else ())
-    found = [None if picture is None else next(scores) for picture in pictures]
-    return [score if score is not None and math.isfinite(score) else None for score in found]
+    pictures: dict[int, Pixels] = {}
+    for at, (body, image) in enumerate(images):
+        try:
+            pictures[at] = model_pixels(body, image, model.wanted, shown[at] if shown else None)
+        except (
+            Exception
+        ) as error:  # it was decoded once, in grey or whole: whatever this is, is new
+            tell_once("decoding an image to score it", error)
+    all_scores: list[float | None] = [None] * len(images)
+    scores = open_classifier(model).scores([*pictures.values()]) if pictures else []
+    for at, score in zip(pictures, scores, strict=True):
+        all_scores[at] = score if math.isfinite(score) else None
+    return all_scores
 
 
-def _pixels(body: bytes, image: Image, model: UnsafeModel, shown: Pixels | None) -> Pixels | None:
-    try:
-        return model_pixels(body, image, model.wanted, shown)
-    except Exception as error:  # it was decoded once, in grey or whole: whatever this is, is new
-        tell_once("decoding an image to score it", error)
-        return None
+def model_pixels(
+    body: bytes, image: Image, wanted: ModelInput, shown: Pixels | None = None
+) -> Pixels:
+    """The picture as displayed, squashed, cropped and coded as the model's reference does it.
+
+    Args:
+      body: the file. image: what `examine` said of it.
+      shown: what `shown_pixels` made of it, where that was asked for.
+
+    Returns:
+      uint8[size, size, 3], in the model's order of channels.
+
+    Raises:
+      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+    """
+    if shown is not None and wanted.size == RULE_PX:
+        cropped = squashed(shown, wanted.resize, wanted.size)
+    else:
+        cropped = small_pixels(body, image, wanted.resize, wanted.size)
+    if not wanted.jpeg_quality:
+        return cropped if wanted.channels == "RGB" else cropped[:, :, ::-1]
+    file = io.BytesIO()  # the reference of some models has a JPEG here, and their scores show it
+    PillowImage.fromarray(cropped).save(file, "JPEG", quality=wanted.jpeg_quality)
+    return simplejpeg.decode_jpeg(
+        file.getvalue(), wanted.channels, fastdct=False, fastupsample=False, strict=False
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import compress
 from threading import Lock
 
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
-from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest
-from alignset.transforms.images.examine import Image, Unusable
+from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown
+from alignset.transforms.images.examine import Image
 from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.verdicts import fit, size_rows
 
@@ -37,52 +37,40 @@ class EvaluationSearch:
         self._rows: list[int] = []
         self._features: list[Features] = []
 
-    def add(
-        self,
-        rows: Sequence[int],
-        bodies: Sequence[bytes],
-        images: Sequence[Image | Unusable],
-        *,
-        in_full: bool = False,
-    ) -> None:
+    def add(self, images: Mapping[int, tuple[bytes, Image]], *, in_full: bool = False) -> None:
         """Has images searched for, now or with others.
 
         Args:
-          rows: of the images in the shard. bodies, images: their files, and what `examine` said.
+          images: files, and what `examine` said of them, by their rows in the shard.
           in_full: whether that was asked to decode JPEGs in full.
         """
         if self.index is None:
             return
-        looks = {
-            row: Look(body, image, in_full)
-            for row, body, image in zip(rows, bodies, images, strict=True)
-            if isinstance(image, Image)
-        }
-        seen = [look.image for look in looks.values()]
-        rows_of_sizes = size_rows([image.width for image in seen], [image.height for image in seen])
-        wanted = list(compress(looks, fit(self._rules, rows_of_sizes)))
-        if wanted:
-            self._put(wanted, self.index.measure.features([looks[row] for row in wanted]))
-
-    def _put(self, rows: list[int], features: Features) -> None:
+        looks = {row: Shown(body, image, in_full) for row, (body, image) in images.items()}
+        seen = [image for _, image in images.values()]
+        of_sizes = size_rows([image.width for image in seen], [image.height for image in seen])
+        fitting = list(compress(looks, fit(self._rules, of_sizes)))
+        if not fitting:
+            return
+        features = self.index.measure.features([looks[row] for row in fitting])
         with self._lock:
-            self._rows.extend(rows)
+            self._rows.extend(fitting)
             self._features.append(features)
             if len(self._rows) < _SEARCHED_AT_ONCE:
                 return
-            taken, waiting = self._take()
-        self._search(taken, waiting)
+            batch = self._next_batch()
+        self._search(*batch)
 
     def finish(self) -> None:
         """Searches for those that wait; then `nearest` is whole."""
         with self._lock:
-            taken, waiting = self._take()
-        self._search(taken, waiting)
+            batch = self._next_batch()
+        self._search(*batch)
 
-    def _take(self) -> tuple[list[int], list[Features]]:
-        taken = self._rows, self._features
+    def _next_batch(self) -> tuple[list[int], list[Features]]:
+        batch = self._rows, self._features
         self._rows, self._features = [], []
-        return taken
+        return batch
 
     def _search(self, rows: list[int], features: list[Features]) -> None:
         if self.index is not None and rows:

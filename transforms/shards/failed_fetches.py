@@ -11,15 +11,13 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.rules import given
-from alignset.transforms.shards.shard_documents import FailingHost
 from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import FailingHost
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket
-from alignset.transforms.storage.files import open_to_read
-from alignset.transforms.storage.parquet_files import parquet_file
+from alignset.transforms.storage.parquet_files import read_rows, write_batches
 from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.fencing import Fence
 
@@ -28,8 +26,7 @@ OF_PAIRS = ("key", "url", "caption", PAGE_URL)  # the others say why a pair was 
 
 
 def _rejected(out: str, shard: int) -> pa.Table:
-    with open_to_read(ShardPlaces(out).rejected(shard)) as source:
-        return pq.read_table(source)
+    return read_rows(ShardPlaces(out).rejected(shard))
 
 
 def _has_failed(rejected: pa.Table) -> pa.ChunkedArray:
@@ -117,10 +114,9 @@ def forget_failed(
     """Takes the pairs whose fetch failed with one of these details out of a shard's `rejected/`:
     they are in another shard's books now. Done again it does nothing. Returns the shard."""
     rejected = _rejected(out, shard)
-    left = rejected.filter(pc.invert(_failed_with(rejected, details)))
+    others = rejected.filter(pc.invert(_failed_with(rejected, details)))
     path = ShardPlaces(out).rejected(shard)
-    if len(left) < len(rejected):
-        with fence.publishing(path), parquet_file(path, rejected.schema, scratch) as file:
-            for batch in left.combine_chunks().to_batches():
-                file.write(batch)
+    if len(others) < len(rejected):
+        with fence.publishing(path):
+            write_batches(path, rejected.schema, others.combine_chunks().to_batches(), scratch)
     return shard

@@ -17,14 +17,14 @@ from alignset.transforms.storage.files import exists, open_to_read, write_atomic
 from alignset.transforms.storage.matching import match
 
 # Why each of some rows, in the form of `rejected/`, may not be shown any more, or null: string[n].
-FindTaken = Callable[[pa.RecordBatch], pa.StringArray]
+FindRows = Callable[[pa.RecordBatch], pa.StringArray]
 # Why a pair of each of some texts may not, or null: string[n].
 FindTexts = Callable[[pa.StringArray], pa.StringArray]
 _ENDING = ".json"
 _THREADS = 16  # since a store answers slowly
 
 
-def forget_examples(out: str, find: FindTaken, find_texts: FindTexts) -> int:
+def forget_examples(out: str, find: FindRows, find_texts: FindTexts) -> int:
     """Takes the examples that are taken down, their thumbnails, and the names of hosts and texts
     that are, out of all records of a set; done again it does nothing. The counts stay those of the
     run.
@@ -43,31 +43,31 @@ def forget_examples(out: str, find: FindTaken, find_texts: FindTexts) -> int:
         return sum(pool.map(partial(_forget, find=find, find_texts=find_texts), paths))
 
 
-def _forget(path: str, find: FindTaken, find_texts: FindTexts) -> bool:
+def _forget(path: str, find: FindRows, find_texts: FindTexts) -> bool:
     with open_to_read(path) as source:
         record = decode_record(source.read(MOST_BYTES + 1), path)
     rows = [(e.key, e.url, e.caption, e.reason) for e in record.examples]
-    taken = [why is not None for why in find(_rows(rows)).to_pylist()]
-    tops = {name: _left(top, name, find, find_texts) for name, top in record.tops.items()}
-    if not any(taken) and tops == record.tops:
+    hidden = [why is not None for why in find(_rows(rows)).to_pylist()]
+    tops = {name: _shown(top, name, find, find_texts) for name, top in record.tops.items()}
+    if not any(hidden) and tops == record.tops:
         return False
     pictures = path.removesuffix(_ENDING) + ".thumbnails"
     if exists(pictures):
         with open_to_read(pictures) as source:
             bodies = bytearray(source.read())
-        for example, is_taken in zip(record.examples, taken, strict=True):
-            if is_taken and example.picture:
+        for example, is_hidden in zip(record.examples, hidden, strict=True):
+            if is_hidden and example.picture:
                 place = slice(example.picture[0], sum(example.picture))
                 size = len(bodies[place])  # never more than there is, whatever the record says
                 bodies[place] = bytes(size)  # the others stay where they are said to be
         write_atomically(pictures, lambda sink: sink.write(bodies))
-    left = [e for e, is_taken in zip(record.examples, taken, strict=True) if not is_taken]
-    encoded = encode_record(dataclasses.replace(record, examples=left, tops=tops))
+    shown = [e for e, is_hidden in zip(record.examples, hidden, strict=True) if not is_hidden]
+    encoded = encode_record(dataclasses.replace(record, examples=shown, tops=tops))
     write_atomically(path, lambda sink: sink.write(encoded))
     return True
 
 
-def _left(top: Top, name: str, find: FindTaken, find_texts: FindTexts) -> Top:
+def _shown(top: Top, name: str, find: FindRows, find_texts: FindTexts) -> Top:
     """The names that may be shown; what the others counted is of others then."""
     names = [*top.counts]
     hosts = name == "hosts"
@@ -75,10 +75,10 @@ def _left(top: Top, name: str, find: FindTaken, find_texts: FindTexts) -> Top:
     why = find(_rows(rows))
     if not hosts:  # also one that other pairs have: it may name somebody
         why = pc.coalesce(why, find_texts(pa.array(names, pa.string())))
-    taken = why.to_pylist()
-    left = {n: top.counts[n] for n, why in zip(names, taken, strict=True) if why is None}
-    gone = sum(sum(counts.values()) for n, counts in top.counts.items() if n not in left)
-    return Top(left, top.others + gone)
+    reasons = why.to_pylist()
+    shown = {n: top.counts[n] for n, why in zip(names, reasons, strict=True) if why is None}
+    gone = sum(sum(counts.values()) for n, counts in top.counts.items() if n not in shown)
+    return Top(shown, top.others + gone)
 
 
 def _rows(rows: Sequence[tuple[str, str, str, str]]) -> pa.RecordBatch:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists, word_of
-from alignset.transforms.columns.hashing import Bools, UInt64s, string_hashes
+from alignset.transforms.columns.hashing import UInt64s, string_hashes
 from alignset.transforms.columns.records import LONGEST_TEXT, cut
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.storage.tar_members import tar_members
 
 # Pairs that are on a list. `image` is the hash of the URL's identity, or 0 where the list tells of
@@ -33,6 +33,7 @@ LISTED = pa.schema(
         ("text", pa.uint64()),
     ]
 )
+Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 _COLUMNS = ("key", "url", "caption", "sha256", "phash")
 _OF_ONE_PAIR = (k.TEXT, k.KEY)
 
@@ -52,8 +53,7 @@ def listed_in_shard(
       original: whether its tar has the files as they were fetched; else their MD5 and SHA-1 are not
         known.
     """
-    with open_to_read(places.sidecar(shard)) as source:
-        rows = pq.ParquetFile(source).read(list(_COLUMNS)).combine_chunks()
+    rows = read_rows(places.sidecar(shard), _COLUMNS).combine_chunks()
     details = _of_pairs(rows, lists).to_pylist()
     _by_sidecar(rows, lists, details)
     unsure = _unsure(rows, lists, details, original=original)
@@ -91,16 +91,18 @@ def _unsure(
     rows: pa.Table, lists: Blocklists, details: list[str | None], *, original: bool
 ) -> dict[str, int]:
     """The rows, by their keys, whose images must be looked at."""
-    left = [row for row, detail in enumerate(details) if detail is None]
-    if not lists.have(k.PDQ) and not (original and lists.have(k.MD5, k.SHA1)):
-        phashes = keys_of(rows["phash"]) if lists.have(k.PHASH) else None
-        left = [
-            row
-            for row in left
-            if phashes is not None and lists.near(k.PHASH, phashes[row : row + 1], k.QUICK_ERROR)
-        ]
     keys = rows["key"].to_pylist()
-    return {keys[row]: row for row in left}
+    unlisted = {keys[row]: row for row, detail in enumerate(details) if detail is None}
+    if lists.have(k.PDQ) or (original and lists.have(k.MD5, k.SHA1)):
+        return unlisted
+    if not lists.have(k.PHASH):
+        return {}
+    phashes = keys_of(rows["phash"])
+    return {
+        key: row
+        for key, row in unlisted.items()
+        if lists.near(k.PHASH, phashes[row : row + 1], k.QUICK_ERROR)
+    }
 
 
 def _by_images(
@@ -157,7 +159,7 @@ def _listed(rows: pa.Table, details: list[str | None]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(one) for one in columns], schema=LISTED)
 
 
-class Taken(NamedTuple):
+class Removal(NamedTuple):
     """What is taken out of a set.
 
     Fields:
@@ -172,15 +174,19 @@ class Taken(NamedTuple):
         at = pc.index_in(pa.array(keys), self.rows["key"].combine_chunks())
         return self.rows["detail"].combine_chunks().take(at)
 
+    def rest_of(self, rows: Rows) -> Rows:
+        """Some kept pairs without those that are taken out."""
+        return rows.filter(self.details_of(keys_of(rows["key"])).is_null())
+
     def details_of_dropped(self, rows: pa.RecordBatch) -> pa.StringArray:
         """Why each of some rows of `rejected/` may never be read again, or null: string[n]. It is
         on a list itself, or is of a pair or of an image that is taken out."""
         keys = keys_of(rows["key"])
         table = pa.Table.from_batches([rows])
         own, of_pair = _of_pairs(table, self.lists), self.details_of(keys)
-        images, known = url_hashes(_filled(table["url"]))[0], self.rows["image"].combine_chunks()
-        at = pc.index_in(pa.array(images), known)
-        at = pc.if_else(pa.array(self._is_image(images)), at, pa.scalar(None, at.type))
+        images = url_hashes(_filled(table["url"]))[0]
+        at = pc.index_in(pa.array(images), self.rows["image"].combine_chunks())
+        at = pc.if_else(pa.array(images != 0), at, pa.scalar(None, at.type))
         of_image = self.rows["detail"].combine_chunks().take(at)
         details = pc.coalesce(own, of_pair, of_image)
         holds = pc.and_(rows["url"].is_valid(), pc.not_equal(rows["reason"], TAKEN_DOWN))
@@ -190,7 +196,3 @@ class Taken(NamedTuple):
         """Why a pair of each of some texts is taken out, or null: string[n]."""
         at = pc.index_in(pa.array(string_hashes(texts)), self.rows["text"].combine_chunks())
         return self.rows["detail"].combine_chunks().take(at)
-
-    @staticmethod
-    def _is_image(images: UInt64s) -> Bools:
-        return images != 0

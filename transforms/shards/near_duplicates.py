@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.columns.hashing import UInt64s, string_hashes
-from alignset.transforms.shards.shard_documents import NearDuplicates
 from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import NearDuplicates
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
-from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.parquet_files import read_rows
 
 BUCKETS = 64
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
@@ -47,8 +46,7 @@ def count_near_duplicates(phashes: UInt64s, urls: UInt64s) -> NearDuplicates:
 
 def images_of(sidecar: str) -> tuple[UInt64s, UInt64s]:
     """uint64[n] perceptual hashes, and uint64[n] hashes of URLs, of a shard's pairs."""
-    with open_to_read(sidecar) as source:
-        table = pq.read_table(source, columns=["phash", "url"])
+    table = read_rows(sidecar, ["phash", "url"])
     phashes = np.array([int(phash, 16) for phash in table["phash"].to_pylist()], np.uint64)
     urls = string_hashes(table["url"].combine_chunks()) if len(table) else phashes
     return phashes, urls

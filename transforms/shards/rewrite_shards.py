@@ -11,6 +11,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from msgspec import UNSET
 from alignset.transforms.columns.rejects import rejected_rows, without_contents
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
 from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.listed_pairs import Taken, keys_of
+from alignset.transforms.shards.listed_pairs import Removal, keys_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
@@ -43,7 +44,7 @@ from alignset.transforms.storage.files import (
     remove,
     write_atomically,
 )
-from alignset.transforms.storage.parquet_files import parquet_file
+from alignset.transforms.storage.parquet_files import read_rows, write_batches
 from alignset.transforms.storage.tar_members import Member, tar_members
 
 
@@ -58,7 +59,7 @@ class Rewriting:
     """
 
     out: str
-    taken: Taken
+    removal: Removal
     scratch: str | None
     forget: bool
 
@@ -79,19 +80,19 @@ class Rewriting:
         with tempfile.TemporaryDirectory(prefix="shard-", dir=self.scratch) as name:
             folder = Path(name)
             rejected = self._rejected_aside(places, shard, folder)
-            left, sha256 = self._files_aside(places, shard, folder)
-            opted_out = reported_opt_outs(left.select(["opted_out"]).to_pylist())
+            rest, sha256 = self._files_aside(places, shard, folder)
+            opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
             reasons, details = (rejected[name].to_pylist() for name in ("reason", "detail"))
             stats = shard_stats(
                 shard,
-                [*reasons, *[None] * len(left)],
-                [*details, *[None] * len(left)],
+                [*reasons, *[None] * len(rest)],
+                [*details, *[None] * len(rest)],
                 size=old.bytes_downloaded,
                 sha256=sha256,
             )
             stats = replace(stats, opted_out=opted_out or UNSET)
             publish(folder / "rejected", places.rejected(shard))
-            if len(left):
+            if len(rest):
                 publish(folder / "sidecar", places.sidecar(shard))
                 publish(folder / "tar", places.tar(shard))
             else:
@@ -105,30 +106,24 @@ class Rewriting:
         """Takes out where the images of the pairs are from."""
         if not exists(path):
             return
-        with open_to_read(path) as source:
-            answers = pq.read_table(source)
-        left = answers.filter(self.taken.details_of(keys_of(answers["key"])).is_null())
-        if not len(left):
+        answers = read_rows(path)
+        rest = self.removal.rest_of(answers)
+        if not len(rest):
             remove(path)
-        elif len(left) < len(answers):
-            pq.write_table(left, aside, compression="zstd")
+        elif len(rest) < len(answers):
+            pq.write_table(rest, aside, compression="zstd")
             publish(aside, path)
 
     def _rejected_aside(self, places: ShardPlaces, shard: int, folder: Path) -> pa.Table:
-        with open_to_read(places.rejected(shard)) as source:
-            dropped = pq.read_table(source)
-        kept = self._sidecar(places, shard)
-        rows = self._with_taken(dropped, kept)
-        with parquet_file(str(folder / "rejected"), rows.schema, str(folder)) as file:
-            for batch in rows.to_batches(ROWS_AT_ONCE):
-                file.write(batch)
+        rows = self._with_taken(read_rows(places.rejected(shard)), self._sidecar(places, shard))
+        batches = rows.to_batches(ROWS_AT_ONCE)
+        write_batches(str(folder / "rejected"), rows.schema, batches, str(folder))
         return rows
 
     def _sidecar(self, places: ShardPlaces, shard: int) -> pa.Table:
         if not exists(places.sidecar(shard)):  # by an attempt that was killed
             return SHARD_SCHEMA.empty_table()
-        with open_to_read(places.sidecar(shard)) as source:
-            return pq.read_table(source)
+        return read_rows(places.sidecar(shard))
 
     def _with_taken(self, dropped: pa.Table, kept: pa.Table) -> pa.Table:
         """The rows of `rejected/` with those of the pairs that are taken out of a file behind them,
@@ -146,14 +141,14 @@ class Rewriting:
         Args:
           before: string[m], the keys of those that are there already.
         """
-        details = self.taken.details_of(keys_of(kept["key"]))
+        details = self.removal.details_of(keys_of(kept["key"]))
         there = pc.is_in(kept["key"], value_set=before)
         new = kept.filter(pc.and_(details.is_valid(), pc.invert(there)))
         for batch in new.combine_chunks().to_batches():
             keys = keys_of(batch["key"])
             reasons = pa.array([TAKEN_DOWN] * len(batch), pa.string())
             rows = batch.set_column(0, "key", pa.array(keys))
-            made = rejected_rows(rows, reasons, self.taken.details_of(keys), STEP_OF_TAKEDOWNS)
+            made = rejected_rows(rows, reasons, self.removal.details_of(keys), STEP_OF_TAKEDOWNS)
             yield self._forgotten(made, pa.array([True] * len(made)))
 
     def _forgotten(self, rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
@@ -161,7 +156,7 @@ class Rewriting:
 
     def marked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows of `rejected/`, of which those that may not be read again say so."""
-        details = self.taken.details_of_dropped(rows)
+        details = self.removal.details_of_dropped(rows)
         which = details.is_valid()
         if not pc.any(which).as_py():
             return rows
@@ -182,7 +177,7 @@ class Rewriting:
     ) -> tuple[pa.Table, str | None]:
         """Writes sidecar and tar; gives the rows that are left, and the tar's SHA-256."""
         kept = self._sidecar(places, shard)
-        rows = kept.filter(self.taken.details_of(keys_of(kept["key"])).is_null())
+        rows = self.removal.rest_of(kept)
         rows = as_columns(rows, with_further(SHARD_SCHEMA, rows.schema))
         if not len(rows):
             return rows, None
@@ -200,25 +195,23 @@ class Rewriting:
 
     def dropped_file(self, path: str) -> None:
         """Marks the rows of a file of `rejected/`."""
-        with parquet_file(path, rejected_schema(path), self.scratch) as file:
-            for batch in rejected_batches(path):
-                file.write(self.marked(batch))
+        marked = map(self.marked, rejected_batches(path))
+        write_batches(path, rejected_schema(path), marked, self.scratch)
 
     def texts(self, pairs: str, rejected: str) -> None:
         """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
         before = _keys_of_taken(rejected_batches(rejected))
         schema = rejected_schema(rejected)
-        with parquet_file(rejected, schema, self.scratch) as file:
-            for batch in rejected_batches(rejected):
-                file.write(self.marked(batch))
-            for batch in batches_of(pairs):
-                for rows in self._new_rows(pa.Table.from_batches([batch]), before):
-                    file.write(_with_schema(rows, schema))
+        new = (
+            _with_schema(rows, schema)
+            for batch in batches_of(pairs)
+            for rows in self._new_rows(pa.Table.from_batches([batch]), before)
+        )
+        marked = map(self.marked, rejected_batches(rejected))
+        write_batches(rejected, schema, chain(marked, new), self.scratch)
         with open_to_read(pairs) as source:
             schema = pq.read_schema(source)
-        with parquet_file(pairs, schema, self.scratch) as file:
-            for batch in batches_of(pairs):
-                file.write(batch.filter(self.taken.details_of(keys_of(batch["key"])).is_null()))
+        write_batches(pairs, schema, map(self.removal.rest_of, batches_of(pairs)), self.scratch)
 
 
 def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -29,8 +29,8 @@ from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.rule import IMAGES, Limit, Rows
 from alignset.transforms.rules.verdicts import Floats, known_of, values_by_axis, values_of
-from alignset.transforms.shards.shard_files import Spool
-from alignset.transforms.shards.shard_record import ShardPairs, shard_record, word_counts
+from alignset.transforms.shards.shard_pairs import ShardPairs
+from alignset.transforms.shards.shard_record import shard_record, word_counts
 from alignset.transforms.workers.unexpected import tell_once
 
 QUALITY = 75
@@ -40,37 +40,24 @@ _MOST_BYTES = 1 << 13  # of a thumbnail, which has 2,500
 LEAST_EXAMPLES = 8
 
 
-def write_record(
-    pairs: ShardPairs,
-    rules: RunRules,
-    spool: Spool,
-    thumbnails: int,
-    record: Path,
-    pictures: Path,
-) -> None:
-    """Writes what a shard records: a line of JSON, and its thumbnails behind one another.
-
-    Args:
-      thumbnails: examples of each kind with a picture; 0 makes none.
-    """
-    rows = pairs.rows(word_counts(pairs.captions), rules.columns)
-    chosen = choose_rows(pairs, rules, rows, thumbnails or LEAST_EXAMPLES)
-    values = values_by_axis(known_here(rules), rows)
+def write_record(pairs: ShardPairs, record: Path, pictures: Path) -> None:
+    """Writes what a shard records: a line of JSON, and its thumbnails behind one another."""
+    thumbnails = pairs.images.settings.thumbnails
+    rows = pairs.rows(word_counts(pairs.captions))
+    chosen = choose_rows(pairs, rows, thumbnails or LEAST_EXAMPLES)
+    values = values_by_axis(known_here(pairs.rules), rows)
     examples = [_example(pairs, row, lists, known_of(values, row)) for row, lists in chosen.items()]
-    counted = shard_record(pairs, rules, rows)
+    counted = shard_record(pairs, rows)
     with pictures.open("wb") as sink:
         if thumbnails:
-            shown = _with_pictures(pairs, examples, [*chosen], spool, rules.judged)
-            examples = []
-            for example, body in shown:
-                if body:
-                    example = msgspec.structs.replace(example, picture=(sink.tell(), len(body)))
-                    sink.write(body)
-                examples.append(example)
+            for at, row in enumerate(chosen):
+                if body := _picture(pairs, row):
+                    place = sink.tell(), sink.write(body)
+                    examples[at] = msgspec.structs.replace(examples[at], picture=place)
     record.write_bytes(encode_record(dataclasses.replace(counted, examples=examples)))
 
 
-def choose_rows(pairs: ShardPairs, rules: RunRules, rows: Rows, count: int) -> dict[int, list[str]]:
+def choose_rows(pairs: ShardPairs, rows: Rows, count: int) -> dict[int, list[str]]:
     """The rows that are shown, in their order, each with what it is an example of.
 
     Twice as many of the kept as `count`, and `count` of each reason, by the hashes of their keys;
@@ -87,7 +74,7 @@ def choose_rows(pairs: ShardPairs, rules: RunRules, rows: Rows, count: int) -> d
         most = 2 * count if outcome == KEPT else count
         for row in least_rows(hashes, np.array(of_outcome), most).tolist():
             lists.setdefault(row, []).append(outcome)
-    for limit, ranks in _ranks(rules, rows):
+    for limit, ranks in _ranks(pairs.rules, rows):
         for outcome in (KEPT, limit.reason):
             own = np.array(rows_of.get(outcome, []), np.int64)
             for row in nearest_rows(ranks, hashes, own, max(1, count // 2)).tolist():
@@ -115,8 +102,7 @@ def known_here(rules: RunRules) -> list[Limit]:
 def _example(
     pairs: ShardPairs, row: int, lists: Sequence[str], values: dict[str, float]
 ) -> Example:
-    columns = pairs.measured.columns
-    image = columns["image"][row]
+    look, (width, height) = pairs.look(row), pairs.sizes[row] or (0, 0)
 
     def measure(name: str) -> Any:
         column = pairs.measures.get(name)
@@ -130,31 +116,26 @@ def _example(
         lists=list(lists),
         reason=pairs.reasons[row] or "",
         detail=cut(pairs.details[row], LONGEST_WORD),
-        width=columns["width"][row] or 0,
-        height=columns["height"][row] or 0,
+        width=width,
+        height=height,
         values=values,
         near=cut(f"{of_set}/{near}", LONGEST_URL) if near is not None else "",
-        format=image.format if image else "",
-        bytes=pairs.measured.places[row][1],
+        format=look.format if look else "",
+        bytes=int(pairs.file_sizes[row]),
     )
 
 
-def _with_pictures(
-    pairs: ShardPairs,
-    examples: Sequence[Example],
-    rows: Sequence[int],
-    spool: Spool,
-    judged: set[str | None],
-) -> Iterator[tuple[Example, bytes]]:
-    """Each with its thumbnail, empty where there is none to be shown."""
-    for example, row in zip(examples, rows, strict=True):
-        image, body = pairs.measured.columns["image"][row], b""
-        # None of what its owner, or a list, keeps out of sets.
-        may = image is not None and pairs.reasons[row] in judged
-        if may and (image.format == "jpeg" or image.width * image.height <= _MOST_PIXELS):
-            try:
-                source = spool.get(pairs.measured.places[row])
-                body = thumbnail(source, image, THUMBNAIL_PX, QUALITY)
-            except Exception as error:  # the pair is what it is all the same
-                tell_once("making a thumbnail", error)
-        yield example, body if len(body) <= _MOST_BYTES else b""
+def _picture(pairs: ShardPairs, row: int) -> bytes:
+    """The thumbnail of an example; empty where there is none to be shown."""
+    look = pairs.look(row)
+    # None of what its owner, or a list, keeps out of sets.
+    if look is None or pairs.reasons[row] not in pairs.rules.judged:
+        return b""
+    if look.format != "jpeg" and look.width * look.height > _MOST_PIXELS:
+        return b""
+    try:
+        body = thumbnail(*pairs.stored(row), THUMBNAIL_PX, QUALITY)
+    except Exception as error:  # the pair is what it is all the same
+        tell_once("making a thumbnail", error)
+        return b""
+    return body if len(body) <= _MOST_BYTES else b""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tarfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from threading import Lock
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -116,33 +113,3 @@ class TarWriter:
             self._hashed.result()
         self._hashed = self._hashing.submit(self._sha256.update, piece)
         self._sink.write(piece)
-
-
-class Spool:
-    """Bytes put aside on local disk, so that a shard's images never fill the memory.
-
-    Args:
-      only_plain: whether images that others may not read are put aside as PNGs, which is what
-        becomes of them.
-    """
-
-    def __init__(self, path: Path, *, only_plain: bool = False) -> None:
-        self.only_plain = only_plain
-        self._file = path.open("w+b", buffering=1 << 22)  # few calls into the kernel
-        self._size = 0
-        self._lock = Lock()
-
-    def put(self, body: bytes) -> tuple[int, int]:
-        """Appends bytes; returns their place, to be given to `get`. For all threads."""
-        with self._lock:
-            self._file.write(body)
-            self._size += len(body)
-            return self._size - len(body), len(body)
-
-    def get(self, place: tuple[int, int]) -> bytes:
-        """The bytes at a place."""
-        self._file.flush()
-        return os.pread(self._file.fileno(), place[1], place[0])  # `put` goes on where it was
-
-    def close(self) -> None:
-        self._file.close()

@@ -8,17 +8,15 @@ with the attempt, and whoever can read that folder may look. Nothing but a displ
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
 from alignset.transforms.storage.files import is_local
-from alignset.transforms.storage.object_stores import match_objects
+from alignset.transforms.storage.matching import match
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
@@ -33,18 +31,10 @@ def finished_shards(out: str, planned: Collection[int]) -> set[int]:
     for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
         if first and max(planned, default=0) < first:
             continue
-        numbers = [name.removesuffix(STATS) for name in _names(folder) if name.endswith(STATS)]
+        names = [path.rpartition("/")[2] for path, _ in match(folder) if path.endswith(STATS)]
+        numbers = [name.removesuffix(STATS) for name in names]
         whole.update(first + int(number) for number in numbers if number.isdecimal())
     return whole.intersection(planned)
-
-
-def _names(folder: str) -> list[str]:
-    """Of the files in a folder; none where there is no such folder, as before the first shard."""
-    if is_local(folder):
-        with suppress(FileNotFoundError):
-            return os.listdir(folder)
-        return []
-    return [file.path.rpartition("/")[2] for file in match_objects(f"{folder}/*{STATS}")]
 
 
 def attempt_folder(plan: str) -> tempfile.TemporaryDirectory[str]:
@@ -58,13 +48,6 @@ def attempt_folder(plan: str) -> tempfile.TemporaryDirectory[str]:
 
 def _scratch(plan: str) -> str:
     return str(Path(plan).parent) if is_local(plan) else tempfile.gettempdir()
-
-
-class Load(NamedTuple):
-    """How many connections are open, and what limits them, as the fetcher has it."""
-
-    open: int = 0
-    limited_by: str = ""
 
 
 class ShardCount:
@@ -86,7 +69,7 @@ class ShardCount:
         shard: int,
         pairs: int,
         clock: Callable[[], float] = time.monotonic,
-        load: Callable[[], Load] = Load,
+        load: Callable[[], tuple[int, str]] = lambda: (0, ""),
     ) -> None:
         self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
         self._shard, self._pairs, self._load, self.most = shard, pairs, load, 0
@@ -99,7 +82,7 @@ class ShardCount:
         if now - self._counted < COUNT_S:
             return
         self._counted, load = now, self._load()
-        self.most = max(self.most, load.open)
+        self.most = max(self.most, load[0])
         self._write(done)
         if now - self._said >= LINE_S:
             self._said, rate = now, done / (now - self._begun)
@@ -130,13 +113,8 @@ def shards_under_way(plan: str, token: str) -> dict[int, int]:
 
 def _head_of(path: Path) -> str:
     """The beginning of a file; of what is none, or gone by now, nothing."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # in /tmp it may be anything of anybody's
-    except OSError:
+    if not path.is_file():  # in /tmp it may be anything of anybody's
         return ""
-    try:
-        return os.read(file, _LONGEST).decode("ascii", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(file)
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(_LONGEST).decode("ascii", "replace")
+    return ""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
@@ -27,60 +25,36 @@ from alignset.transforms.columns.records import (
     top_of,
 )
 from alignset.transforms.pairs.texts import measure_texts
-from alignset.transforms.rules.catalogue import RunRules, limits
+from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.trials import JudgedRows, Trials, trials_of
 from alignset.transforms.rules.verdicts import axes_of
-from alignset.transforms.shards.measure_images import Measured, image_rows
+from alignset.transforms.shards.shard_pairs import ShardPairs
 
 
-@dataclass(frozen=True)
-class ShardPairs:
-    """The pairs of a shard and what became of them, as columns.
-
-    Attributes:
-      keys: uint64[n]. urls, captions: string[n].
-      reasons, details: of each, None where there is none.
-      measures: what was measured, as `Judged.measures`.
-    """
-
-    keys: UInt64s
-    urls: pa.StringArray
-    captions: pa.StringArray
-    reasons: Sequence[str | None]
-    details: Sequence[str | None]
-    measured: Measured
-    measures: Mapping[str, pa.Array]
-
-    def rows(self, words: Ints, columns: Sequence[str] = ()) -> Rows:
-        """What the rules ask of the pairs; words: int64[n], of each text; columns: of rules of
-        users."""
-        return Rows(image_rows(self.measured, self.measures, columns), word_count=words)
-
-
-def shard_record(pairs: ShardPairs, rules: RunRules, rows: Rows) -> Record:
+def shard_record(pairs: ShardPairs, rows: Rows) -> Record:
     """What is counted of a shard; it has no examples yet.
 
     Args:
       rows: what the rules asked of its pairs.
     """
-    words = rows["word_count"]
+    words, rules = rows["word_count"], pairs.rules
     outcomes = [reason or KEPT for reason in pairs.reasons]
-    sizes = np.array([size for _, size in pairs.measured.places], np.int64)
-    formats = [image and image.format for image in pairs.measured.columns["image"]]
+    looks = [pairs.look(pair) for pair in range(len(outcomes))]
+    formats = [look.format if look else None for look in looks]
     looked_at = np.flatnonzero([form is not None for form in formats])
     details = [cut(detail, LONGEST_WORD) for detail in pairs.details]
     axes = axes_of(rules.images, rules.numbers)
-    measured = _trials(pairs, rules, rows, axes)
+    trials = _trials(pairs, rows, axes)
     return Record(
         len(outcomes),
         nested(zip(outcomes, details, strict=True)),
         {
-            **measured.histograms,
+            **trials.histograms,
             "words": histogram(outcomes, np.minimum(words, MOST_WORDS), np.arange(len(words))),
             # By the number of their binary digits: 11 has files of 1024 to 2047 bytes.
-            "bytes": histogram(outcomes, np.frexp(sizes)[1].astype(np.int64), looked_at),
+            "bytes": histogram(outcomes, np.frexp(pairs.file_sizes)[1].astype(np.int64), looked_at),
             "formats": nested(
                 (outcome, form)
                 for outcome, form in zip(outcomes, formats, strict=True)
@@ -91,16 +65,16 @@ def shard_record(pairs: ShardPairs, rules: RunRules, rows: Rows) -> Record:
             "hosts": top_of(_by_host(pairs.urls, outcomes, details), MOST_HOSTS),
             "texts": top_of(_kept_texts(pairs.captions, outcomes), MOST_TEXTS),
         },
-        bytes=pairs.measured.bytes_fetched,
+        bytes=pairs.images.bytes_fetched,
         axes=axes,
-        alone=measured.alone,
-        sample=measured.sample,
+        alone=trials.alone,
+        sample=trials.sample,
     )
 
 
-def _trials(pairs: ShardPairs, rules: RunRules, rows: Rows, axes: Sequence[Axis]) -> Trials:
+def _trials(pairs: ShardPairs, rows: Rows, axes: Sequence[Axis]) -> Trials:
     """Of the pairs that are kept, or were dropped by a rule on the axes."""
-    own = limits(rules.images)
+    rules, own = pairs.rules, limits(pairs.rules.images)
     codes = {name: code for code, name in enumerate([KEPT, *(limit.reason for limit in own)])}
     found = [codes.get(reason or KEPT, -1) for reason in pairs.reasons]
     counted = np.array(found, np.int64) >= 0

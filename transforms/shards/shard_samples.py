@@ -2,102 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
-from alignset.transforms.columns.rejects import with_columns
-from alignset.transforms.images.resize_settings import Encoded
-from alignset.transforms.shards.measure_images import Measured
-from alignset.transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
-from alignset.transforms.shards.shared_images import SafeEncoder, SharedImages, encoded_once
-from alignset.transforms.shards.stated_wishes import ANSWER, joined_opt_outs, write_answers
+from alignset.transforms.columns.rejects import key_column, with_columns
+from alignset.transforms.images.examine import Image, turn_of
+from alignset.transforms.images.resize import Encoder
+from alignset.transforms.images.resize_settings import Encoded, EncodingError
+from alignset.transforms.rules import given
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
+from alignset.transforms.shards.shard_images import Place, Spool
+from alignset.transforms.shards.shard_pairs import ShardPairs
+from alignset.transforms.shards.stated_wishes import ANSWER, ANSWERS, joined_opt_outs
+from alignset.transforms.workers.threads import in_threads
+from alignset.transforms.workers.unexpected import tell_once
 
 # What a pair brings with it into its sample.
 _OF_SOURCE = ("key", "url", "caption", PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT)
-_OF_IMAGE = ("width", "height", "sha256", "phash")
 
 
-class Verdicts(NamedTuple):
-    """What became of each pair, and what was measured of it, by column; `own`: the columns that
-    hold what rules of users measured."""
+def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
+    """Adds the kept pairs to a tar in the order of their keys, and drops those whose images cannot
+    be encoded. Returns the rows of the sidecar."""
+    images, samples = pairs.images, []
+    encode = Encoder(images.settings.resize)
 
-    reasons: pa.StringArray
-    details: pa.StringArray
-    measures: dict[str, pa.Array]
-    own: Sequence[str] = ()
+    def encoded(item: tuple[bytes, Image]) -> Encoded | None:
+        body, image = item
+        try:
+            with turn_of(image.width * image.height):
+                return encode(body, image)
+        except EncodingError:
+            return None
+        except Exception as error:  # whatever an image makes an encoder raise costs it alone
+            tell_once("encoding an image", error)
+            return None
 
+    # Bytes that stay as they are need no second core.
+    in_order = map if images.settings.resize.resize_mode == "original" else in_threads
 
-class Samples(NamedTuple):
-    """The kept pairs of a shard.
+    def encode_all(rows: Iterable[int]) -> Iterable[Encoded | None]:
+        return in_order(encoded, map(images.stored, rows))
 
-    Fields:
-      rows: of the sidecar. pairs: the number of the pair of each.
-      unwritable: the numbers of the pairs whose images cannot be encoded.
-    """
-
-    rows: list[dict[str, Any]]
-    pairs: list[int]
-    unwritable: list[int]
-
-
-def add_samples(
-    tar: TarWriter,
-    pairs: pa.Table,
-    images: SharedImages,
-    measured: Measured,
-    verdicts: Verdicts,
-    spool: Spool,
-    encoder: SafeEncoder,
-) -> Samples:
-    """Adds the kept images to a tar in the order of their keys."""
-    kept = np.flatnonzero(verdicts.reasons.is_null().to_numpy(zero_copy_only=False))
-    of_kept = images.of_pairs[kept].tolist()
-
-    def encode(wanted: Iterable[int]) -> Iterable[Encoded | None]:
-        bodies = ((measured.columns["image"][at], spool.get(measured.places[at])) for at in wanted)
-        return encoder.map(encoder, bodies)
-
-    samples = Samples([], [], [])
-    stated = _stated(pairs, verdicts, kept)
-    encodings = encoded_once(of_kept, encode, spool)
-    for pair, image, known, encoded in zip(kept.tolist(), of_kept, stated, encodings, strict=True):
-        if encoded is None:
-            samples.unwritable.append(pair)
+    kept = pairs.kept.tolist()
+    rows = [pairs.image_rows[pair] or 0 for pair in kept]
+    encodings = encoded_once(rows, encode_all, images.spool)
+    for pair, row, stated, file in zip(kept, rows, _stated(pairs, kept), encodings, strict=True):
+        if file is None:
+            pairs.drop(pair, given.UNDECODABLE, "unwritable")
             continue
-        width, height, sha256, phash = (measured.columns[name][image] for name in _OF_IMAGE)
-        sample = known | {
+        look, size = images.looks[row], images.sizes[row]
+        assert look is not None
+        assert size is not None
+        sample = stated | {
             "status": "success",
             "error_message": None,
-            "width": encoded.width,
-            "height": encoded.height,
-            "original_width": width,
-            "original_height": height,
-            "sha256": sha256,
-            "phash": f"{phash:016x}",
+            "width": file.width,
+            "height": file.height,
+            "original_width": size[0],
+            "original_height": size[1],
+            "sha256": images.sha256[row],
+            "phash": f"{look.phash:016x}",
         }
-        tar.add_sample(sample, encoded.body, encoded.extension)
-        samples.rows.append(sample)
-        samples.pairs.append(pair)
+        tar.add_sample(sample, file.body, file.extension)
+        samples.append(sample)
     return samples
 
 
-def _stated(
-    pairs: pa.Table, verdicts: Verdicts, kept: np.ndarray[Any, Any]
-) -> Iterator[dict[str, Any]]:
+def encoded_once(
+    images: Sequence[int],
+    encode: Callable[[Iterable[int]], Iterable[Encoded | None]],
+    spool: Spool,
+) -> Iterator[Encoded | None]:
+    """What images are encoded to, one for each pair. The bytes of an image of several pairs are put
+    aside in between.
+
+    Args:
+      images: the image of each pair, in the order of the pairs.
+      encode: encodes images, each given once, in their order; None where one cannot be.
+    """
+    uses = Counter(images)
+    encodings = iter(encode(dict.fromkeys(images)))
+    aside: dict[int, tuple[Encoded, Place] | None] = {}
+    for image in images:
+        if image in aside:
+            shared = aside[image]
+            yield shared and shared[0]._replace(body=spool.get(shared[1]))
+            continue
+        encoded = next(encodings)
+        if uses[image] > 1:
+            aside[image] = encoded and (encoded._replace(body=b""), spool.put(encoded.body))
+        yield encoded
+
+
+def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
     """What the sample of each kept pair has of its source, and of what was measured and stated."""
-    taken = pa.array(kept)
-    columns = {name: pairs[name] for name in _OF_SOURCE if name in pairs.column_names}
-    wanted = {*SHARD_SCHEMA.names, *verdicts.own}
-    columns |= {name: of for name, of in verdicts.measures.items() if name in wanted}
+    columns = {name: pairs.table[name] for name in _OF_SOURCE if name in pairs.table.column_names}
+    columns["key"] = key_column(pairs.keys)
+    wanted = {*SHARD_SCHEMA.names, *pairs.rules.columns}
+    columns |= {name: of for name, of in pairs.measures.items() if name in wanted}
     names = dict.fromkeys([*_OF_SOURCE, *columns])
+    numbers = pa.array(kept, pa.int64())
     values = (
-        columns[name].take(taken).to_pylist() if name in columns else [None] * len(kept)
+        columns[name].take(numbers).to_pylist() if name in columns else [None] * len(kept)
         for name in names
     )
     for row in zip(*values, strict=True):
@@ -110,21 +123,19 @@ def _stated(
         yield sample
 
 
-def write_sidecar(samples: Samples, path: Path, columns: Sequence[str] = ()) -> None:
+def write_sidecar(samples: list[dict[str, Any]], path: Path, columns: Sequence[str] = ()) -> None:
     """Writes the rows of the kept pairs; columns: of what rules of users measured."""
     schema = with_columns(SHARD_SCHEMA, columns)
-    pq.write_table(pa.Table.from_pylist(samples.rows, schema), path, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(samples, schema), path, compression="zstd")
 
 
-def write_sample_answers(samples: Samples, pairs: pa.Table, verdicts: Verdicts, path: Path) -> None:
-    """Writes the answers by which the samples came, where any did.
-
-    Args:
-      pairs: columns key (string) and url.
-    """
-    written = pa.array(samples.pairs, pa.int64())
-    answers = verdicts.measures[ANSWER].take(written)
+def write_answers(pairs: ShardPairs, path: Path) -> None:
+    """Writes the answers by which kept images came, where any did."""
+    kept = pa.array(pairs.kept)
+    answers = pairs.measures[ANSWER].take(kept)
     came = answers.is_valid()
-    write_answers(
-        pairs.select(["key", "url"]).take(written).filter(came), answers.filter(came), path
-    )
+    answers = answers.filter(came)
+    if len(answers):
+        names = [column.take(kept).filter(came) for column in (key_column(pairs.keys), pairs.urls)]
+        table = pa.table([*names, *answers.flatten()], schema=ANSWERS)
+        pq.write_table(table, path, compression="zstd")

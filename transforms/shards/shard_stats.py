@@ -1,4 +1,4 @@
-"""What a shard's `_stats.json` says."""
+"""What a shard's `_stats.json` says, and what the documents of a run say of all shards."""
 
 from __future__ import annotations
 
@@ -59,6 +59,26 @@ class ShardStats:
         """The bytes of the file, which has no line break at its end."""
         kept = replace(self, connections=UNSET, limited_by=UNSET)
         return encode_document(kept).rstrip(b"\n")
+
+
+@dataclass(frozen=True)
+class FailingHost:
+    """A host, how many fetches of it failed, and with which details."""
+
+    details: dict[str, int]
+    failed: int
+    host: str
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """How many images have the perceptual hash of another, and how many such hashes there are.
+
+    An image is a URL: several alt-texts of one image are no duplicates.
+    """
+
+    images: int = 0
+    hashes: int = 0
 
 
 def shard_stats(

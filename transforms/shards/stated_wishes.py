@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.fetching.orders import Fetched, ImageResponse
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.wishes.file_wishes import file_wishes
 from alignset.transforms.wishes.wish_settings import WishSettings
@@ -35,18 +33,14 @@ ANSWER = "answer"  # the column of these
 
 
 class StatedWishes:
-    """What is stated of each image of a shard; noted by several threads, each in rows of its own.
-
-    Attributes:
-      size: how many images there are.
-    """
+    """What is stated of each image of a shard. Threads note it, each in rows of its own."""
 
     def __init__(self, settings: WishSettings, size: int) -> None:
-        self._settings, self.size = settings, size
+        self._settings = settings
         self._opted_out: list[str | None] = [None] * size
         self._web_statements: list[str | None] = [None] * size
         self._usage_terms: list[str | None] = [None] * size
-        self._answers: list[Answer | None] = [None] * size
+        self._answers: list[ImageResponse | None] = [None] * size
 
     def note(self, fetched: Fetched, look: FileLook) -> str | None:
         """Notes what is stated of an image that came; returns the detail by which it is dropped,
@@ -71,15 +65,15 @@ class StatedWishes:
         }
 
 
-def _answer_row(answer: Answer) -> dict[str, Any]:
+def _answer_row(answer: ImageResponse) -> dict[str, Any]:
     row = answer._asdict()
     return row | {"final_url": row.pop("url"), "date": int(1000 * row.pop("came_at"))}
 
 
 def joined_opt_outs(details: Iterable[str]) -> str | None:
     """Details in their order, each once, comma-separated; None where there are none."""
-    told = set(details)
-    return ",".join(detail for detail in OPT_OUTS if detail in told) or None
+    stated = set(details)
+    return ",".join(detail for detail in OPT_OUTS if detail in stated) or None
 
 
 def reported_opt_outs(samples: Iterable[dict[str, Any]]) -> dict[str, int]:
@@ -89,14 +83,3 @@ def reported_opt_outs(samples: Iterable[dict[str, Any]]) -> dict[str, int]:
         counts.update((sample["opted_out"] or "").split(","))
     del counts[""]
     return dict(sorted(counts.items()))
-
-
-def write_answers(pairs: pa.Table, answers: pa.StructArray, path: Path) -> None:
-    """Writes the answers by which kept images came, if there are any.
-
-    Args:
-      pairs: columns key (string, ascending) and url. answers: of each, no nulls.
-    """
-    if len(answers):
-        columns = [pairs["key"], pairs["url"], *answers.flatten()]
-        pq.write_table(pa.table(columns, schema=ANSWERS), path, compression="zstd")

@@ -19,7 +19,8 @@ from alignset.transforms.decontamination.evaluation_index import open_index
 from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.examine import CRASHED_DECODER
-from alignset.transforms.shards.build_shard import ShardSettings, build_shard
+from alignset.transforms.shards.build_shard import build_shard
+from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 
 LOG = logging.getLogger("alignset")

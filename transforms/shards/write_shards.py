@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -24,17 +24,12 @@ from alignset.transforms.shards.build_shard import (
     SIDECAR,
     TAR,
     THUMBNAILS,
-    ShardSettings,
     build_shard,
 )
 from alignset.transforms.shards.plan_shards import claim_path, plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
-from alignset.transforms.shards.shard_progress import (
-    Load,
-    ShardCount,
-    attempt_folder,
-    finished_shards,
-)
+from alignset.transforms.shards.shard_progress import ShardCount, attempt_folder, finished_shards
+from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
 from alignset.transforms.shards.suspect_images import suspecting
@@ -42,19 +37,20 @@ from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import (
     exists,
     is_local,
-    open_to_read,
     remove,
     write_atomically,
 )
+from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
 from alignset.transforms.workers.fencing import Fence
-from alignset.transforms.workers.take_over import take_over
 
 LOG = logging.getLogger("alignset.shards")
+POLL_S = 1.0
+PATIENCE_S = 30.0  # a shard with one silent host takes no less
 
 
 class ShardWriter:
-    """Builds shards and publishes them, each once over all workers. For `take_over`.
+    """Builds shards and publishes them, each once over all workers.
 
     Args:
       plan: the folder in which `PlanShards` listed the pairs of each shard.
@@ -128,23 +124,17 @@ class ShardWriter:
         return set(shards) - finished_shards(self.out, shards)
 
     def _write(self, shard: int, plan: str, claim: Claim, beginning: Beginning) -> ShardStats:
-        with open_to_read(plan) as source:
-            pairs = pq.read_table(source)
+        pairs = read_rows(plan)
         beginning.pairs = len(pairs)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(attempt_folder(self.plan)))
             settings = self.settings
             if claim.mark.suspect:
                 settings = stack.enter_context(suspecting(settings, self.index, self.measure))
-            count = ShardCount(folder, self.fence.token, shard, len(pairs), load=_load)
+            token, nearly_taken = self.fence.token, beginning.nearly_taken
+            count = ShardCount(folder, token, shard, len(pairs), load=connections_open)
             stats = build_shard(
-                shard,
-                pairs,
-                settings,
-                self.evaluation,
-                folder,
-                count,
-                beginning.nearly_taken,
+                shard, pairs, settings, self.evaluation, folder, count, nearly_taken
             )
             # Another attempt may have been as far; the web may have given it other images, so the
             # files of two must not be mixed.
@@ -152,7 +142,7 @@ class ShardWriter:
                 if self.finished(shard):
                     return self.written(shard)
                 self._publish(stats, folder, claim)
-        return replace(stats, connections=count.most, limited_by=_load().limited_by)
+        return replace(stats, connections=count.most, limited_by=connections_open()[1])
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
@@ -174,8 +164,37 @@ class ShardWriter:
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
 
 
-def _load() -> Load:
-    return Load(*connections_open())
+def take_over(
+    shards: Iterable[int],
+    writer: ShardWriter,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Returns when all are written: by this worker what nobody has begun, in any order, and then
+    what an attempt elsewhere has taken half as long again for as this worker ever took.
+
+    Flink gives all shards out at the start, so a worker that is slow would hold its part to the end
+    (docs/scale.md). Each further attempt is given twice the time of the one before. In an object
+    store the one that began last is to publish, so workers who know no better would else stop each
+    other without end.
+
+    Source: backup tasks, Dean and Ghemawat (2004), section 3.6.
+    """
+    waiting = set(shards)
+    first_seen: dict[tuple[int, Mark | None], float] = {}
+    while waiting:
+        writer.check()
+        for shard in random.sample(sorted(waiting), len(waiting)):
+            if writer.finished(shard):
+                waiting.discard(shard)
+                continue
+            mark, now = writer.begun(shard), clock()
+            waited = now - first_seen.setdefault((shard, mark), now)
+            patience_s = max(PATIENCE_S, 1.5 * writer.slowest_s)
+            if not mark or waited >= patience_s * 2 ** (mark.attempt - 1):
+                writer.attempt(shard)
+        if waiting:
+            sleep(POLL_S)
 
 
 class ShardDoFn(beam.DoFn):

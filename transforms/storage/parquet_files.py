@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.transforms.columns.hashing import string_buffers
-from alignset.transforms.storage.files import publish
+from alignset.transforms.storage.files import open_to_read, publish
 
 ROWS_PER_GROUP = 1 << 16
 BYTES_PER_GROUP = 1 << 26  # of strings; usual rows have a sixth of it
@@ -95,3 +95,18 @@ def parquet_file(path: str, schema: pa.Schema, scratch: str | None) -> Iterator[
             yield rows
             rows.finish()
         publish(aside, path)
+
+
+def write_batches(
+    path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], scratch: str | None
+) -> None:
+    """Writes batches to a Parquet file, as `parquet_file` has it."""
+    with parquet_file(path, schema, scratch) as file:
+        for batch in batches:
+            file.write(batch)
+
+
+def read_rows(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a Parquet file of any file system; all columns where none are named."""
+    with open_to_read(path) as source:
+        return pq.read_table(source, columns=columns)

@@ -1,12 +1,12 @@
-"""What the header of an answer wishes."""
+"""What the header of an answer wishes, and directives such as `noai` in it or in a page."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 
 from alignset.transforms.columns.opt_outs import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
 from alignset.transforms.wishes.content_usage import usage_allowed
-from alignset.transforms.wishes.robots_tags import has_directive
 from alignset.transforms.wishes.tdm_reservation import is_reserved
 from alignset.transforms.wishes.wish_settings import WishSettings
 
@@ -14,6 +14,10 @@ _X_ROBOTS_TAG = b"x-robots-tag"
 _TDM_RESERVATION = b"tdm-reservation"
 _CONTENT_USAGE = b"content-usage"
 _MOST_LINES = 1_000
+# Directives whose own value stands behind a colon, where else the name of a fetcher stands.
+_VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
+_SEPARATORS = re.compile(r"(?:[\s,;/]|[^\x00-\x7f])+")
+_SAYS_NONE = frozenset({"none", "noindex", "nofollow"})  # what `none` stands for
 
 
 def header_opt_outs(
@@ -30,21 +34,21 @@ def header_opt_outs(
       reserved_by_file: whether the host's tdmrep.json reserves the rights; what the header says of
         that comes before it.
     """
-    told = b"".join(lines).lower()
+    text = b"".join(lines).lower()
     opt_outs = []
-    if directives and _X_ROBOTS_TAG in told:
+    if directives and _X_ROBOTS_TAG in text:
         values = (value.decode("latin-1") for value in field_values(lines, _X_ROBOTS_TAG))
         if any(has_directive(value, settings.user_agent_token, directives) for value in values):
             opt_outs.append(X_ROBOTS_TAG)
     if settings.tdm_reservation:
         reserved = reserved_by_file
-        if _TDM_RESERVATION in told:
+        if _TDM_RESERVATION in text:
             fields = field_values(lines, _TDM_RESERVATION)
-            stated = {is_reserved(field.decode("latin-1")) for field in fields} - {None}
-            reserved = True in stated if stated else reserved
+            statements = {is_reserved(field.decode("latin-1")) for field in fields} - {None}
+            reserved = True in statements if statements else reserved
         if reserved:
             opt_outs.append(TDM_RESERVATION)
-    if settings.content_usage and _CONTENT_USAGE in told:
+    if settings.content_usage and _CONTENT_USAGE in text:
         statement = b", ".join(field_values(lines, _CONTENT_USAGE))
         if usage_allowed(statement, settings.usage_categories) is False:
             opt_outs.append(CONTENT_USAGE)
@@ -53,8 +57,8 @@ def header_opt_outs(
 
 def states_wish(header: bytes) -> bool:
     """Whether a header may state a wish: a quick look."""
-    told = header.lower()
-    return _X_ROBOTS_TAG in told or _TDM_RESERVATION in told or _CONTENT_USAGE in told
+    text = header.lower()
+    return _X_ROBOTS_TAG in text or _TDM_RESERVATION in text or _CONTENT_USAGE in text
 
 
 def field_values(lines: Sequence[bytes], name: bytes) -> Iterator[bytes]:
@@ -63,3 +67,28 @@ def field_values(lines: Sequence[bytes], name: bytes) -> Iterator[bytes]:
         of, _, value = line.partition(b":")
         if of.strip().lower() == name:
             yield value.strip()
+
+
+def has_directive(value: str, token: str, directives: Collection[str]) -> bool:
+    """Whether the value of one X-Robots-Tag, or of a meta element, has one of these directives for
+    everybody or for this token, as in "otherbot: noindex, alignset: noai".
+
+    White space, semicolons, slashes and whatever is not ASCII separate directives as commas do: no
+    opt-out is missed for its punctuation.
+    """
+    meant = True
+    value = ":".join(part.strip() for part in value.lower().split(":"))
+    for word in _SEPARATORS.split(value):
+        before, colon, directive = word.partition(":")
+        if colon and before in _VALUED:
+            continue
+        # "15:00:00" and "gmt+01:00" are of a date: no directive begins with a digit.
+        if colon and (before == token.lower() or not directive[:1].isdigit()):
+            meant, before = before == token.lower(), directive
+        if meant and (before in directives or (before == "none" and _is_none(directives))):
+            return True
+    return False
+
+
+def _is_none(directives: Collection[str]) -> bool:
+    return not _SAYS_NONE.isdisjoint(directives)

@@ -2,65 +2,55 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 TOKEN = "alignset"
 UNWISHED = ("reject", "report")
+
+
+def setting(default: Any, help: str) -> Any:
+    """A field whose flag has this default and help."""
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class WishSettings:
     """Which wishes are honoured. The command's flags are derived from these fields."""
 
-    user_agent_token: str = field(
-        default=TOKEN,
-        metadata={"help": "your name in robots.txt, X-Robots-Tag and the meta elements of pages"},
+    user_agent_token: str = setting(
+        TOKEN, "your name in robots.txt, X-Robots-Tag and the meta elements of pages"
     )
-    robots_txt: bool = field(
-        default=True, metadata={"help": "fetch only what each host's robots.txt allows"}
+    robots_txt: bool = setting(True, "fetch only what each host's robots.txt allows")
+    disallowed_header_directives: str = setting(
+        "noai,noimageai,noindex,noimageindex",
+        "an image with one of these in X-Robots-Tag is not used; empty: any is",
     )
-    disallowed_header_directives: str = field(
-        default="noai,noimageai,noindex,noimageindex",
-        metadata={"help": "an image with one of these in X-Robots-Tag is not used; empty: any is"},
+    disallowed_page_directives: str = setting(
+        "noai,noimageai,noimageindex",
+        "no pair is taken from a page with one of these in its meta element robots or "
+        "its X-Robots-Tag; empty: from any page",
     )
-    disallowed_page_directives: str = field(
-        default="noai,noimageai,noimageindex",
-        metadata={
-            "help": "no pair is taken from a page with one of these in its meta element robots or "
-            "its X-Robots-Tag; empty: from any page"
-        },
+    tdm_reservation: bool = setting(
+        True, "use nothing whose answer or page says tdm-reservation: 1"
     )
-    tdm_reservation: bool = field(
-        default=True,
-        metadata={"help": "use nothing whose answer or page says tdm-reservation: 1"},
+    tdmrep_json: bool = setting(
+        False,
+        "ask each host for /.well-known/tdmrep.json too, and use nothing that it "
+        "reserves; one more request a host",
     )
-    tdmrep_json: bool = field(
-        default=False,
-        metadata={
-            "help": "ask each host for /.well-known/tdmrep.json too, and use nothing that it "
-            "reserves; one more request a host"
-        },
+    content_usage: str = setting(
+        "train-ai,train-genai",
+        "categories of Content-Usage, in answers and in robots.txt; what says n to one "
+        "of these is not used; empty: any is",
     )
-    content_usage: str = field(
-        default="train-ai,train-genai",
-        metadata={
-            "help": "categories of Content-Usage, in answers and in robots.txt; what says n to one "
-            "of these is not used; empty: any is"
-        },
+    xmp_data_mining: bool = setting(
+        True, "use no image whose XMP has a prohibiting value of plus:DataMining"
     )
-    xmp_data_mining: bool = field(
-        default=True,
-        metadata={"help": "use no image whose XMP has a prohibiting value of plus:DataMining"},
-    )
-    c2pa: bool = field(
-        default=True,
-        metadata={"help": "use no image whose C2PA manifest does not allow training"},
-    )
-    unwished: str = field(
-        default="reject",
-        metadata={
-            "help": "reject what an owner does not want used, or report it: fetch and keep it, "
-            "with the wishes in the column opted_out"
-        },
+    c2pa: bool = setting(True, "use no image whose C2PA manifest does not allow training")
+    unwished: str = setting(
+        "reject",
+        "reject what an owner does not want used, or report it: fetch and keep it, "
+        "with the wishes in the column opted_out",
     )
 
     def __post_init__(self) -> None:

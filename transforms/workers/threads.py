@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext, suppress
 from itertools import islice
 from queue import Empty, Full, Queue
-from threading import Event, current_thread, local
+from threading import Event, Semaphore, current_thread, local
 from typing import Any, Generic, NoReturn, TypeVar
 from weakref import WeakSet
 
@@ -44,6 +44,72 @@ def in_threads(
             done = waiting.popleft()
             waiting.extend(pool.submit(work, some) for some in islice(chunks, 1))
             yield from done.result()
+
+
+class SharedThreads:
+    """A few threads for the work of all shards that are under way: each shard's own would hold as
+    many pictures more."""
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)  # the threads are the parent's
+
+    def _renew(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS)
+
+    def jobs(self, most_waiting: int | None = None) -> Jobs:
+        """For one caller, who waits in `begin` while so many are under way."""
+        return Jobs(self._pool, most_waiting)
+
+
+class Jobs:
+    """Work that several threads do for one caller, who waits for all of it or cancels it."""
+
+    def __init__(self, pool: ThreadPoolExecutor, most_waiting: int | None) -> None:
+        self._pool = pool
+        self._room = Semaphore(most_waiting) if most_waiting else nullcontext()
+        self._futures: list[Future[None]] = []
+        self._errors: list[BaseException] = []
+
+    def begin(self, work: Callable[..., None], *args: Any) -> None:
+        """Has a thread work, where nothing has raised by now; else raises that. On any thread."""
+        self._room.__enter__()
+        if self._errors:
+            raise self._errors[0]
+        self._futures.append(self._pool.submit(self._run, work, *args))
+
+    def _run(self, work: Callable[..., None], *args: Any) -> None:
+        try:
+            if not self._errors:
+                work(*args)
+        except BaseException as error:  # a full disk, no memory; raised again where it is seen
+            self._errors.append(error)
+        finally:
+            self._room.__exit__(None, None, None)
+
+    def until_done(self) -> Iterator[None]:
+        """Yields now and then until all is done.
+
+        Raises:
+          BaseException: what some of the work raised.
+          InterruptedError: the work of this thread was stopped.
+        """
+        while wait(self._futures, timeout=_LOOK_S).not_done:
+            check_stopped()
+            yield
+        if self._errors:
+            raise self._errors[0]
+
+    def finish(self) -> None:
+        """Waits until all is done, and raises what `until_done` does."""
+        for _ in self.until_done():
+            pass
+
+    def cancel(self) -> None:
+        """Leaves out what has not begun, and waits for the rest."""
+        for future in self._futures:
+            future.cancel()
+        wait(self._futures)
 
 
 def check_stopped() -> None:

@@ -20,7 +20,7 @@ from alignset.transforms.columns.record_files import decode_record, encode_recor
 from alignset.transforms.columns.records import Record
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.shard_documents import FailingHost
+from alignset.transforms.shards.shard_stats import FailingHost
 from alignset.transforms.storage import matching
 from tests.support.made_records import made_record, put_largest_set, put_made_set
 

@@ -11,7 +11,7 @@ from alignset.pipeline.datasets.fetch_report import HINTS, failed_fetches, hint_
 from alignset.pipeline.runs.documents import FetchReport
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, failures_by_host
-from alignset.transforms.shards.shard_documents import FailingHost
+from alignset.transforms.shards.shard_stats import FailingHost
 from tests.support.made_batches import run_in_beam
 
 STATUSES = {"success": 40, "fetch_failed: dns": 36, "too_small": 4, "fetch_failed: http_404": 20}

@@ -7,7 +7,7 @@ import pytest
 
 from alignset.pipeline.documents.datasheet import TO_BE_FILLED, datasheet
 from alignset.pipeline.runs.documents import Days, Funnel, Manifest, Retry
-from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT

@@ -11,7 +11,7 @@ from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.datasheet import datasheet
 from alignset.pipeline.documents.earlier_rules import with_images
 from alignset.pipeline.runs.documents import Days, Funnel, Manifest, NamedList, Stage, Step
-from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.safety.model_files import OPEN_NSFW
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden

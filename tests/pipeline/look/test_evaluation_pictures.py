@@ -9,7 +9,7 @@ from alignset.pipeline.look.evaluation_pictures import LABELS, NOT_THERE, overla
 from alignset.pipeline.look.fonts import PILLOWS_OWN, font
 from alignset.pipeline.look.sample import Overlap, Pair
 from alignset.pipeline.look.sheet import EMPTY, FAINT, PICTURE_BOX, SMALL_PX
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from tests.support.picture_files import encoded
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)

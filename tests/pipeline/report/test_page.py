@@ -29,7 +29,7 @@ from alignset.pipeline.runs.documents import NamedList
 from alignset.transforms.columns.record_files import decode_record, encode_record
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel

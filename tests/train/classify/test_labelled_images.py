@@ -41,10 +41,10 @@ def test_classes_are_the_folders_and_keep_their_numbers(tmp_path: Path):
 
 
 def test_what_is_no_such_folder_is_refused(tmp_path: Path):
-    with pytest.raises(SettingsError, match="no images in"):
+    with pytest.raises(SettingsError, match="no images with classes in"):
         find_images(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SettingsError, match="no images in"):
+    with pytest.raises(SettingsError, match="no images with classes in"):
         find_images(str(tmp_path / "empty"))
     folder(tmp_path / "val", {"cow": 1})
     with pytest.raises(SettingsError, match="'cow', which is no class of the training images"):
@@ -103,11 +103,3 @@ def test_a_long_thin_image_takes_little_memory(tmp_path: Path):
     Image.new("L", (65_500, 1), 50).save(images / "0.png")
     ((pixels, _),) = evaluation_batches(find_images(str(tmp_path / "val")), 289, 1, threads=1)
     assert (pixels == 50).all()
-
-
-def test_an_image_of_too_many_bytes_is_named(tmp_path: Path):
-    large = folder(tmp_path / "val", {"ant": 1}) / "ant" / "0.png"
-    with large.open("ab") as file:
-        file.truncate(1 << 40)
-    with pytest.raises(TrainingError, match=r"ant/0.png can't be decoded \(DecompressionBombErr"):
-        list(evaluation_batches(find_images(str(tmp_path / "val")), 8, 1, threads=1))

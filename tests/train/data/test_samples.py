@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import webdataset as wds
 
-from alignset.train.data.captions import LONGEST_TEXT
-from alignset.train.data.pairs import read_pairs
 from alignset.train.data.samples import (
     LONGEST_IMAGE,
     LONGEST_JSON,
+    LONGEST_TEXT,
     Scan,
     ShardSample,
+    json_captions,
+    read_pairs,
     shard_samples,
 )
 from alignset.train.data.shard_streams import ShardStream
@@ -55,10 +56,10 @@ def test_the_same_samples_as_webdataset(tmp_path: Path, tar_format: int):
     assert expected[3] == ShardSample("end", b"ebp", None)
 
 
-@pytest.mark.parametrize("first", [0, 1, 7, 11, 12, 13])
-def test_from_any_sample_on(tmp_path: Path, first: int):
+def test_from_any_sample_on(tmp_path: Path):
     shard = str(colour_shards(tmp_path, shards=1) / "00000.tar")
-    assert list(shard_samples(shard, first)) == list(shard_samples(shard))[first:]
+    for first in (1, 11, 12, 13):
+        assert list(shard_samples(shard, first)) == list(shard_samples(shard))[first:]
 
 
 def test_what_is_not_wanted_is_not_read(tmp_path: Path, monkeypatch):
@@ -83,14 +84,6 @@ def test_only_pairs_are_read(tmp_path: Path):
     assert [sample.key for sample in shard_samples(shard)] == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("left", [100, 3000, 5000])
-def test_a_cut_off_shard_is_named(tmp_path: Path, left: int):
-    path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
-    path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
-        list(read_pairs([str(path)]))
-
-
 @pytest.mark.parametrize("pipe", [False, True])
 def test_a_shard_without_the_zeros_behind_its_members_is_whole(tmp_path: Path, pipe: bool):
     """As it is to webdataset and to GNU's tar, where these zeros are those of the end."""
@@ -110,15 +103,6 @@ def test_a_shard_without_the_zeros_behind_its_members_is_whole(tmp_path: Path, p
             list(shard_samples(f"pipe:cat {path}" if pipe else str(path)))
 
 
-def test_a_flipped_header_is_told(tmp_path: Path):
-    path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
-    data = bytearray(path.read_bytes())
-    data[3] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(TrainingError, match=r"0\.tar is damaged \(no tar header at byte 0\)"):
-        list(read_pairs([str(path)]))
-
-
 def test_tars_behind_each_other_are_all_read(tmp_path: Path):
     parts = [write_tar(tmp_path / f"{i}.tar", colour_files(4 * i, 4)) for i in range(3)]
     expected = [sample for part in parts for sample in shard_samples(str(part))]
@@ -133,20 +117,10 @@ def test_tars_behind_each_other_are_all_read(tmp_path: Path):
         list(shard_samples(str(whole)))
     whole.write_bytes(parts[0].read_bytes() + bytes(700))  # filled up with half a block
     assert list(shard_samples(str(whole))) == expected[:4]
-
-
-def test_equal_keys_where_two_tars_meet_are_two_samples(tmp_path: Path):
-    names = ["a.jpg", "a.txt"]
-    parts = [
-        write_tar(tmp_path / "0.tar", dict.fromkeys(names, data)).read_bytes()
-        for data in (b"x", b"y")
-    ]
-    both = tmp_path / "both.tar"
-    both.write_bytes(b"".join(parts))
-    assert list(shard_samples(str(both))) == [
-        ShardSample("a", b"x", "x"),
-        ShardSample("a", b"y", "y"),
-    ]
+    # Equal keys where two tars meet are two samples.
+    files = [write_tar(tmp_path / f"{i}.tar", {"a.jpg": b"x", "a.txt": b"x"}) for i in range(2)]
+    whole.write_bytes(b"".join(path.read_bytes() for path in files))
+    assert [*shard_samples(str(whole))] == [ShardSample("a", b"x", "x")] * 2
 
 
 def test_a_compressed_shard_says_how_to_read_it(tmp_path: Path):
@@ -207,7 +181,7 @@ def test_a_large_image_is_not_read_and_said_to_be(tmp_path: Path):
     assert [key for key, _, _ in read_pairs([shard])] == ["a"]
 
 
-@pytest.mark.parametrize("body", [b"a" * (100 << 20), "é".encode() * LONGEST_TEXT, bytes(1 << 20)])
+@pytest.mark.parametrize("body", [b"a" * (9 << 20), "é".encode() * LONGEST_TEXT])
 def test_of_a_long_text_the_beginning_is_read(tmp_path: Path, body: bytes, monkeypatch):
     sizes = []
     read = ShardStream.read
@@ -223,13 +197,13 @@ def test_of_a_long_text_the_beginning_is_read(tmp_path: Path, body: bytes, monke
 
 def test_many_keys_of_one_file_each_take_little_memory(tmp_path: Path):
     path = tmp_path / "0.tar"
-    names = [f"{n:0100d}.jpg".encode()[-99:] for n in range(20_000)]
+    names = [f"{n:0100d}.jpg".encode()[-99:] for n in range(4_000)]
     path.write_bytes(b"".join(header(name, 0) for name in names) + bytes(1024))
     tracemalloc.start()
-    assert sum(1 for _ in shard_samples(str(path))) == 20_000
+    assert sum(1 for _ in shard_samples(str(path))) == 4_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20_000 * 100 + (3 << 20)
+    assert peak < 4_000 * 100 + (1 << 20)
 
 
 def test_names_longer_than_a_path_can_be_are_no_samples(tmp_path: Path):
@@ -255,3 +229,15 @@ def test_texts_of_json_in_place_of_txt(tmp_path: Path):
     texts = [s.text for s in shard_samples(shard, scan=scan, caption_field="c")]
     assert (texts, len(scan.starts)) == (["one\ntwo", None, None], 3)
     assert scan.image_bytes == [1, 1, 1]
+
+
+def test_captions_of_a_field():
+    for data, text in (
+        (b'{"c": "two  words\\n"}', "two words"),
+        (b'{"c": ["one", " two\\nlines ", "", 7, null, "three"]}', "one\ntwo lines\nthree"),
+        *((data, None) for data in (b'{"c": []}', b'{"c": 3}', b'["c"]', b"{", b"\xff\xfe", None)),
+        (b"[" * 500_000, None),
+        (b'{"c": "half a \\ud83d character"}', "half a ? character"),
+        (b'{"c": "' + b"x" * 900_000 + b'"}', "x" * LONGEST_TEXT),
+    ):
+        assert json_captions(data, "c") == text

@@ -7,9 +7,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from alignset.train.data.fingerprint import fingerprint
 from alignset.train.data.samples import shard_samples
-from alignset.train.data.shard_streams import ShardStream
+from alignset.train.data.shard_streams import ShardStream, fingerprint
 from alignset.train.errors import SettingsError, TrainingError
 from tests.support.shard_server import shard_server
 from tests.support.train_shards import colour_files, write_tar

@@ -1,6 +1,5 @@
 """Each process's share of real shards: read in blocks, no more than needed, gone on with."""
 
-from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -43,16 +42,6 @@ def keys_by_epoch(stream: ShuffledStream, epochs: int) -> list[list[str]]:
     raise AssertionError("it is endless")
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 5])
-@pytest.mark.parametrize("counts", [[7], [1], [3, 9], [1, 1, 40, 2, 0], [5, 5, 5, 5], [1, 0]])
-def test_an_epoch_has_each_sample_once_over_all_processes(tmp_path, counts, processes):
-    shards = made(tmp_path, counts)
-    every = sorted(f"{s}-{n:03d}" for s, count in enumerate(counts) for n in range(count))
-    parts = [keys_by_epoch(stream_of(shards, 4, rank, processes), 3) for rank in range(processes)]
-    for epoch in range(3):
-        assert sorted(key for part in parts for key in part[epoch]) == every
-
-
 @pytest.mark.parametrize("how", ["ranges", "no ranges", "command"])
 def test_shards_elsewhere_give_the_same_samples(tmp_path, how, monkeypatch):
     """Those that can't be read from their middle too, and none is read over for each window."""
@@ -73,23 +62,16 @@ def test_shards_elsewhere_give_the_same_samples(tmp_path, how, monkeypatch):
         assert len(opened) <= (15 if how == "ranges" else 7)
 
 
-def test_no_epoch_has_the_order_of_another_nor_of_the_shards(tmp_path):
-    shards = made(tmp_path, [12, 12, 12])
-    first, second = keys_by_epoch(stream_of(shards, 18), 2)
-    assert first != second
-    assert first == keys_by_epoch(stream_of(shards, 18), 1)[0]
-    assert first != keys_by_epoch(stream_of(shards, 18, seed=4), 1)[0]
-    assert len({key[0] for key in first[:18]}) > 1  # a window has samples of several shards
-    assert first[:18] != sorted(first[:18])
-
-
-@pytest.mark.parametrize("processes", [1, 2, 4])
-@pytest.mark.parametrize("window", [1, 5, 12, 100])
+@pytest.mark.parametrize(("window", "processes"), [(1, 1), (5, 2), (100, 4)])
 def test_goes_on_from_any_sample(tmp_path, window, processes):
-    shards = made(tmp_path, [12, 1, 8])
+    shards = made(tmp_path, [12, 1, 8, 0])
+    every = sorted(f"{s}-{n:03d}" for s, count in enumerate((12, 1, 8)) for n in range(count))
+    parts = [keys_by_epoch(stream_of(shards, window, r, processes), 2) for r in range(processes)]
+    for epoch in range(2):
+        assert sorted(key for part in parts for key in part[epoch]) == every
     stream = stream_of(shards, window, processes - 1, processes)
     whole = list(islice(stream.samples(Cursor()), 60))
-    for taken in range(0, 50, 3):
+    for taken in range(0, 50, 7):
         again = stream_of(shards, window, processes - 1, processes)
         assert list(islice(again.samples(whole[taken][0]), 8)) == whole[taken + 1 : taken + 9]
 
@@ -134,9 +116,3 @@ def test_a_shard_that_has_become_another_is_told(tmp_path):
     made(tmp_path, [20, 13])
     with pytest.raises(TrainingError, match=r"other samples than when the run began.*0\.tar"):
         list(islice(stream.samples(Cursor()), 200))
-
-
-def test_the_readings_are_few(tmp_path):
-    """A block is read once where all of it is wanted, however its samples are mixed."""
-    keys = keys_by_epoch(stream_of(made(tmp_path, [64] * 3), 50), 1)[0]
-    assert Counter(keys).most_common(1)[0][1] == 1

@@ -19,11 +19,11 @@ RNG = np.random.default_rng(7)
 
 
 def by_rows(statistic, *columns: np.ndarray) -> tuple[float, float]:
-    """The plain bootstrap: draw rows, compute, 4,000 times."""
+    """The plain bootstrap: draw rows, compute, 2,000 times."""
     rng = np.random.default_rng(1)
     n = len(columns[0])
     values = []
-    for _ in range(4000):
+    for _ in range(2000):
         rows = rng.integers(0, n, n)
         values.append(statistic(*(column[rows] for column in columns)))
     return tuple(np.nanpercentile(values, [2.5, 97.5]))

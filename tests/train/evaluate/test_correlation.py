@@ -6,7 +6,6 @@ import scipy.stats
 
 from alignset.train.evaluate.correlation import (
     bootstrap_correlation,
-    ranks,
     spearman,
     spearman_interval,
 )
@@ -17,14 +16,9 @@ RNG = np.random.default_rng(12)
 
 
 @pytest.mark.parametrize("kinds", [3, 40, 10_000])
-def test_ranks_and_spearman_are_scipys(kinds: int):
-    a, b = RNG.integers(0, kinds, (2, 5, 60)).astype(float)
-    np.testing.assert_allclose(ranks(a), scipy.stats.rankdata(a, axis=-1))
-    expected = [scipy.stats.spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)]
-    np.testing.assert_allclose(spearman(a, b), expected)
-
-
-def test_of_one_value_there_is_none():
+def test_it_is_scipys(kinds: int):
+    for a, b in RNG.integers(0, kinds, (5, 2, 60)).astype(float):
+        assert spearman(a, b) == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
     assert np.isnan(spearman(np.ones(5), np.arange(5.0)))
 
 

@@ -9,11 +9,11 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from transformers import AlignModel, AlignProcessor, AutoModel, AutoTokenizer, CLIPImageProcessor
+from transformers import AlignModel, AlignProcessor, AutoModel
 
+from alignset.train.data.images import not_longer
 from alignset.train.errors import SettingsError
-from alignset.train.model.embed import open_embedder
-from alignset.train.model.embedder import DenseEmbedder, not_longer
+from alignset.train.model.embed import DenseEmbedder, open_embedder
 from tests.support.closeness import close
 from tests.support.small_embedders import (
     OPEN_CLIP_NAME,
@@ -177,11 +177,3 @@ def test_an_image_that_is_too_long_is_its_middle():
     image.putpixel((5, 0), (255, 0, 0))
     assert not_longer(image, 10) is image
     assert [not_longer(image, 2).getpixel((x, 0)) for x in range(2)] == [(0, 0, 0), (255, 0, 0)]
-
-
-def test_names_are_read_by_the_tokenizer_that_is_saved(saved):
-    assert AutoTokenizer.from_pretrained(saved["CLIPModel"])("a red star").input_ids == [
-        *(1, 4, 5, 8),
-        2,
-    ]
-    assert CLIPImageProcessor.from_pretrained(saved["CLIPModel"]).crop_size["height"] == 32

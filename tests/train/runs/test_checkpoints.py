@@ -1,17 +1,29 @@
-"""Checkpoints: whole or not at all, kept so many, a damaged one refused by name."""
+"""Checkpoints: whole or not at all, kept so many, a damaged one refused by name; written beside the
+training."""
 
+import errno
 import random
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from alignset.train.__main__ import main
 from alignset.train.data.plan import Cursor
 from alignset.train.data.position import SKIPPED, Position
 from alignset.train.errors import TrainingError
-from alignset.train.runs.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
+from alignset.train.runs import checkpoints
+from alignset.train.runs.checkpoints import (
+    CheckpointWriter,
+    capture,
+    load_last_checkpoint,
+    restore,
+    save_checkpoint,
+)
+from tests.support.train_shards import colour_shards
 
 
 def saved(folder: Path, *steps: int, keep: int = 2) -> list[Path]:
@@ -40,27 +52,26 @@ def test_the_last_few_are_kept_with_sums_that_sha256sum_checks(tmp_path: Path):
     assert torch.equal(state["x"], torch.full((999,), 9))
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: flip(path, -300),
-        lambda path: flip(path, path.stat().st_size // 2),
-        lambda path: path.write_bytes(path.read_bytes()[:-500]),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.with_suffix(".pt.sha256").unlink(),
-        lambda path: path.with_suffix(".pt.sha256").write_text(""),
-    ],
-)
-def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, capsys, damage):
-    older, newest = saved(tmp_path, 3, 6)
-    damage(newest)
-    assert load_last_checkpoint(tmp_path)["step"] == 3
-    said = capsys.readouterr().err
-    assert f"passed over the damaged checkpoint {newest}: " in said
-    assert said.count("\n") == 1
-    damage(older)
-    with pytest.raises(TrainingError, match=r"no checkpoint in .* is whole \(step_000000006\.pt, "):
-        load_last_checkpoint(tmp_path)
+def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, capsys):
+    for number, damage in enumerate(
+        (
+            lambda path: flip(path, path.stat().st_size // 2),
+            lambda path: path.write_bytes(path.read_bytes()[:-500]),
+            lambda path: path.write_bytes(b""),
+            lambda path: path.with_suffix(".pt.sha256").unlink(),
+            lambda path: path.with_suffix(".pt.sha256").write_text(""),
+        )
+    ):
+        older, newest = saved(tmp_path / str(number), 3, 6)
+        damage(newest)
+        capsys.readouterr()
+        assert load_last_checkpoint(older.parent)["step"] == 3
+        printed = capsys.readouterr().err
+        assert f"passed over the damaged checkpoint {newest}: " in printed
+        assert printed.count("\n") == 1
+        damage(older)
+        with pytest.raises(TrainingError, match=r"no checkpoint in .* is whole \(step_000000006"):
+            load_last_checkpoint(older.parent)
 
 
 def test_what_is_left_of_a_kill_or_of_later_steps_goes(tmp_path: Path):
@@ -112,3 +123,67 @@ def test_with_other_processes_statistics_are_the_mean_of_those_that_stopped():
     state["processes"].append(other)
     restore(state, model, optimizer)
     assert model.running_mean.tolist() == [4.0] * 3
+
+
+def test_what_is_written_is_a_copy(tmp_path, monkeypatch):
+    going = threading.Event()
+
+    def slowly(folder, state, *, keep):
+        going.wait()
+        return save_checkpoint(folder, state, keep=keep)
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", slowly)
+    weights = torch.ones(3)
+    with CheckpointWriter(tmp_path, keep=1) as writer:
+        writer.save({"step": 1, "model": {"w": weights}, "processes": [weights, 2]})
+        weights += 1
+        writer.check()  # waits for nothing
+        going.set()
+        writer.wait()
+        assert load_last_checkpoint(tmp_path)["model"]["w"].tolist() == [1, 1, 1]
+        writer.save({"step": 2, "model": {"w": weights}})
+    state = load_last_checkpoint(tmp_path)  # leaving has waited
+    assert (state["step"], state["model"]["w"].tolist()) == (2, [2, 2, 2])
+    assert len(list(tmp_path.glob("*.pt"))) == 1
+
+
+@pytest.mark.parametrize("call", ["check", "wait", "save", "leaving"])
+def test_an_error_is_raised_once_by_the_next_call(tmp_path, call: str):
+    (tmp_path / "file").touch()
+    writer = CheckpointWriter(tmp_path / "file", keep=1)
+
+    def calls() -> None:
+        with writer:
+            writer.save({"step": 1})
+            while any(thread.name == "checkpoint" for thread in threading.enumerate()):
+                pass
+            if call == "save":
+                writer.save({"step": 2})
+            elif call != "leaving":
+                getattr(writer, call)()
+
+    with pytest.raises(OSError, match="file"):
+        calls()
+    writer.check()
+
+
+def test_a_failed_checkpoint_ends_a_run_before_the_next_is_due(tmp_path: Path, monkeypatch, capsys):
+    steps = []
+
+    def failing(folder, state, *, keep):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    def after_step(_: object) -> bool:
+        steps.append(1)
+        while len(steps) > 3 and any(t.name == "checkpoint" for t in threading.enumerate()):
+            pass
+        return False
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", failing)
+    monkeypatch.setattr("alignset.train.runs.processes.StopRequest.after_step", after_step)
+    flags = ["--crop_px=32", "--resize_px=36", "--batch_size=8", "--trackers=", "--steps=6"]
+    flags += ["--checkpoint_every=3", "--vocabulary_size=60", "--shuffle_samples=10"]
+    where = ["--shards", str(colour_shards(tmp_path / "shards")), "--run", str(tmp_path / "run")]
+    assert main([*where, *flags]) == 1
+    assert "no space left" in capsys.readouterr().err
+    assert len(steps) in (3, 4)

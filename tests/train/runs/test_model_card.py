@@ -109,20 +109,17 @@ def test_sets_with_weights_and_shards_elsewhere(tmp_path: Path):
     assert "# ALIGN, from a&#124;b" in card
 
 
-@pytest.mark.parametrize(
-    ("shard", "told"),
-    [
+def test_no_secret_of_a_shards_name_is_told(tmp_path: Path):
+    run, _ = made(tmp_path)
+    for shard, text in (
         ("pipe:curl -H 'Authorization: secret' https://a/0.tar -o -", "the output of a command"),
         ("https://host/b/00007.tar?signature=secret/x", "`00007.tar`"),
         ("gs://bucket/b/00007.tar", "`00007.tar`"),
-    ],
-)
-def test_no_secret_of_a_shards_name_is_told(tmp_path: Path, shard: str, told: str):
-    run, _ = made(tmp_path)
-    write_card(run, run, SETTINGS, [ShardSet((shard,))])
-    card = (run / "README.md").read_text()
-    assert f"1 shard, the first of which is {told}.\n" in card
-    assert "secret" not in card
+    ):
+        write_card(run, run, SETTINGS, [ShardSet((shard,))])
+        card = (run / "README.md").read_text()
+        assert f"1 shard, the first of which is {text}.\n" in card
+        assert "secret" not in card
 
 
 def test_each_folder_of_a_set_has_its_own_manifest(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""1, 2 and 4 processes: the same loss, the same gradients, the same statistics."""
+"""1 and 4 processes: the same loss, the same gradients, the same statistics."""
 
 import os
 import select
@@ -38,37 +38,34 @@ pytestmark = pytest.mark.numeric
 TEXTS = [f"{a} {b}" for a in ("two stars", "a", "no", "one red") for b in ("x", "yz", "o", "")]
 # Each of the 16 pairs goes through both towers (5,900 terms) and back.
 TERMS = 2 * 5900 * len(TEXTS)
+COUNT = 4
 STEP = replace(SETTINGS, batch_size=16, micro_batch_size=2, batch_norm_group_size=2)
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory) -> dict[int, list[dict]]:
-    """What each process found, by the number of processes."""
+def outcomes(tmp_path_factory) -> tuple[dict, list[dict]]:
+    """What one process found, and what each of four."""
     folder = tmp_path_factory.mktemp("outcomes")
     process = start(f"{__name__}:training", folder)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    by_count = {1: [outcome()]}
-    for count in (2, 4):
-        by_count[count] = [torch.load(folder / f"{count}_{rank}.pt") for rank in range(count)]
-    return by_count
+    printed = process.communicate()[1]
+    assert process.returncode == 0, printed
+    return outcome(), [torch.load(folder / f"{rank}.pt") for rank in range(COUNT)]
 
 
 def training(arguments: list[str]) -> int:
-    """Writes the outcomes of 2 and of 4 processes into a folder. They are forks, since new ones
-    would import torch for 4 s each, and not of the tests' process: what another test has begun of
+    """Writes the outcomes of four processes into a folder. They are forks, since new ones would
+    import torch for 4 s each, and not of the tests' process: what another test has begun of
     autograd's threads there does not outlive a fork."""
-    for count in (2, 4):
-        rest = (count, free_port(), arguments[0])
-        mp.start_processes(one_of, rest, nprocs=count, start_method="fork")
+    rest = (free_port(), arguments[0])
+    mp.start_processes(one_of, rest, nprocs=COUNT, start_method="fork")
     return 0
 
 
-def one_of(rank: int, count: int, port: int, folder: str) -> None:
+def one_of(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=count)
-    torch.save(outcome(), Path(folder) / f"{count}_{rank}.pt")
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=COUNT)
+    torch.save(outcome(), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -112,35 +109,27 @@ def outcome() -> dict:
     }
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_loss_and_its_gradients_are_those_of_one_process(outcomes, count: int):
-    (whole,), parts = outcomes[1], outcomes[count]
+def test_loss_and_its_gradients_are_those_of_one_process(outcomes):
+    whole, parts = outcomes
     mean = torch.stack([part["loss"] for part in parts]).mean()
     assert close(mean, whole["loss"], terms=TERMS)
     # A row's gradient is whole on its own process, but counts 1 / count there: DDP takes the mean,
     # as each process's loss is one over its own rows.
     for name in ("images", "texts"):
-        shared = torch.cat([part[name] for part in parts]) / count
+        shared = torch.cat([part[name] for part in parts]) / COUNT
         assert close(shared, whole[name], terms=TERMS)
     shared = torch.stack([part["temperature"] for part in parts]).mean()
     assert close(shared, whole["temperature"], terms=TERMS)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_a_cached_step_has_the_gradients_of_one_process_on_all(outcomes, count: int):
-    (whole,), parts = outcomes[1], outcomes[count]
+def test_a_cached_step_has_the_gradients_and_statistics_of_one_process_on_all(outcomes):
+    whole, parts = outcomes
     scale = largest(whole["gradients"].values())
+    assert scale > 0.01
     for part in parts:
         assert close(part["step_loss"], whole["step_loss"], terms=TERMS)
         for name, gradient in whole["gradients"].items():
             assert close(part["gradients"][name], gradient, terms=TERMS, scale=scale), name
-    assert scale > 0.01
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_running_statistics_are_the_mean_over_processes(outcomes, count: int):
-    (whole,), parts = outcomes[1], outcomes[count]
-    for part in parts:
         for name, buffer in whole["buffers"].items():
             assert torch.equal(part["buffers"][name], parts[0]["buffers"][name])
             # The last of a step's groups weighs a little more than its first.

@@ -15,7 +15,6 @@ from alignset.train.errors import Diverged
 from alignset.train.optim.guarded_step import GuardedStep
 from alignset.train.optim.optimizer import make_optimizer
 from alignset.train.runs.progress import StepOutput, in_batch_accuracy, measure
-from alignset.train.start import tell_of_reads
 from alignset.train.step import step_gradients
 from tests.support.forks import start
 from tests.support.small_training import SETTINGS
@@ -120,6 +119,7 @@ def test_bad_steps_do_not_end_a_run(shards, tmp_path, monkeypatch, capsys):
     spoil(monkeypatch, 3, 4)
     run = tmp_path / "run"
     assert train(shards, run, "--trackers=") == 0
+    assert not (run / "tensorboard").exists()
     rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row.get("skipped_steps") for row in rows] == [1, 2]
     state = torch.load(run / "checkpoints" / "step_000000006.pt")
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_a_bad_step_is_that_of_the_step_before(shards, tmp_path,
     stopped = tmp_path / "stopped"
     asked = iter([False] * 3 + [True])
     with monkeypatch.context() as patch:
-        patch.setattr("alignset.train.runs.stopping.StopRequest.after_step", lambda _: next(asked))
+        patch.setattr("alignset.train.runs.processes.StopRequest.after_step", lambda _: next(asked))
         assert train(shards, stopped, "--trackers=", "--checkpoint_every=100") == 130
     (path,) = (stopped / "checkpoints").glob("*.pt")
     assert path.name == "step_000000004.pt"
@@ -170,22 +170,11 @@ def test_a_run_is_seen_by_its_trackers(shards, tmp_path, capsys):
     shown = [t[1:] for t in TOLD if t[0] == "samples"]
     assert [(step, shape) for step, shape, _ in shown] == [(1, (8, 32, 32, 3)), (4, (8, 32, 32, 3))]
     assert all(len(texts) == 8 and "picture" in texts[0] for _, _, texts in shown)
+    assert train(shards, tmp_path / "other", "--trackers=nowhere:Thing") == 2
     assert TOLD[-1][:2] == ("scalars", 6)  # it failed there, and was left out: no close
     losses = {step: v.simple_value for step, v in values(tmp_path / "run", "loss").items()}
     assert losses == {row["step"]: pytest.approx(row["loss"]) for row in rows}
     assert shown[1][2][0] in text(values(tmp_path / "run", "samples/texts/text_summary")[4])
-
-
-@pytest.mark.parametrize(("total", "shards"), [(1, "1 shard"), (2, "2 shards")])
-def test_one_shard_is_read_and_two_shards(total: int, shards: str, capsys):
-    tell_of_reads(total)
-    assert capsys.readouterr().err.startswith(f"reading {shards} once, ")
-
-
-def test_no_trackers_no_files(shards, tmp_path):
-    assert train(shards, tmp_path / "run", "--trackers=") == 0
-    assert not (tmp_path / "run" / "tensorboard").exists()
-    assert train(shards, tmp_path / "other", "--trackers=nowhere:Thing") == 2
 
 
 def test_a_diverging_run_stops_with_a_line_and_keeps_no_checkpoint_of_it(shards, tmp_path, capsys):

@@ -59,10 +59,13 @@ def test_sidecars_that_cannot_be_read(tmp_path: Path, columns: dict[str, object]
 
 def test_captions_in_rows_that_are_too_short(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(colour_files(0, 1)[f"{KEY}.png"])
-    (tmp_path / "captions.csv").write_text("caption,file\nred\nblue,b.png\n")
-    (source,) = find_sources(str(tmp_path))
-    with pytest.raises(SettingsError, match="has 2 captions of what is not among the pictures"):
-        list(source.pictures())
+    for rows, text in (
+        ("red\n", "row 2 of .* has 1 field"),
+        ("red,b.png\n", "has 1 caption of what is not among the pictures"),
+    ):
+        (tmp_path / "captions.csv").write_text("caption,file\n" + rows)
+        with pytest.raises(SettingsError, match=text):
+            find_sources(str(tmp_path))
 
 
 def test_a_folder_of_other_formats_alone(tmp_path: Path) -> None:

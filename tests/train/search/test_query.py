@@ -16,7 +16,7 @@ ROWS = pa.table(
 
 
 def test_rows_have_to_pass_all_filters() -> None:
-    assert Filters().wanted(ROWS) is None
+    assert Filters().row_mask(ROWS) is None
     for filters, rows in (
         (Filters(host="A.example."), [0, 1]),
         (Filters(caption="DOG"), [0, 2]),
@@ -24,6 +24,6 @@ def test_rows_have_to_pass_all_filters() -> None:
         (Filters(safe=True), [1, 2, 3]),
         (Filters(safe=True, caption="dog"), [2]),
     ):
-        wanted = filters.wanted(ROWS)
-        assert wanted is not None
-        assert wanted.nonzero()[0].tolist() == rows
+        row_mask = filters.row_mask(ROWS)
+        assert row_mask is not None
+        assert row_mask.nonzero()[0].tolist() == rows

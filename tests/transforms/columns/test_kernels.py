@@ -1,6 +1,7 @@
 """Compiled kernels live as long as the sources of them all stay as they are."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -8,64 +9,79 @@ from pathlib import Path
 
 import pytest
 
-from alignset.transforms.columns import kernels
 from tests.support.root import ROOT
 
-
-@pytest.fixture
-def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sources of which kernels are compiled, in place of ours."""
-    (tmp_path / "transforms" / "images").mkdir(parents=True)
-    (tmp_path / "transforms" / "images" / "examine.py").write_text("# a line\n")
-    monkeypatch.setattr(kernels, "ROOT", tmp_path)
-    return tmp_path
+TELL = "from alignset.transforms.columns.kernels import cache_folder; print(cache_folder())"
 
 
-def folder_of_kernels() -> Path:
-    kernels.sources_digest.cache_clear()
-    try:
-        return kernels.cache_folder()
-    finally:
-        kernels.sources_digest.cache_clear()
-
-
-def test_a_change_in_any_room_leads_to_other_kernels(sources: Path):
-    first = folder_of_kernels()
-    assert first.parent == sources / "transforms" / "__pycache__"
-    assert folder_of_kernels() == first
-    with (sources / "transforms" / "images" / "examine.py").open("a") as source:
-        source.write("# another line\n")
-    assert folder_of_kernels() != first
-    assert first.is_dir()  # nothing is taken away
-
-
-def test_where_the_sources_cannot_be_written_to(sources: Path, monkeypatch: pytest.MonkeyPatch):
-    """Kernels are in the user's cache, or where there is none in a folder that nobody foresees."""
-    (sources / "transforms" / "__pycache__").write_bytes(b"no folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(sources / "cache"))
-    own = folder_of_kernels()
-    assert own.parent == sources / "cache" / "alignset"
-    assert own.name.startswith("kernels-")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    monkeypatch.setattr("tempfile.tempdir", str(sources))
-    first, second = folder_of_kernels(), folder_of_kernels()
-    assert first.parent == second.parent == sources
-    assert first != second
-    assert stat.S_IMODE(first.stat().st_mode) == stat.S_IRWXU
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_whether_kernels_were_compiled_before(tmp_path: Path, compiled: bool):
-    tell = "from alignset.transforms.columns.kernels import WERE_COMPILED; print(WERE_COMPILED)"
-    (tmp_path / "pairs_0").mkdir()  # numba makes it when it is asked to compile
-    if compiled:
-        (tmp_path / "pairs_0" / "walk.1.nbc").write_bytes(b"")
-    said = subprocess.run(
-        [sys.executable, "-c", tell],
-        cwd=ROOT,
+def told(folder: Path, **environment: str) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-c", TELL],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        env=environment,
     )
-    assert said.stdout == f"{compiled}\n"
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("alignset", "transforms"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    return tmp_path
+
+
+def test_a_change_of_a_kernel_or_of_what_it_imports_leads_to_other_kernels(copied: Path):
+    def after_change(name: str) -> Path:
+        with (copied / "transforms" / name).open("a") as source:
+            source.write("# another line\n")
+        return told(copied)
+
+    first = told(copied)
+    assert first.parent == copied / "transforms" / "__pycache__"
+    assert after_change("images/examine.py") == first  # has no kernel, and no kernel needs it
+    of_kernel = after_change("pairs/text_kernels.py")
+    of_import = after_change("pairs/unicode_tables.py")
+    assert len({first, of_kernel, of_import}) == 3
+    assert first.is_dir()  # an import takes nothing away
+
+
+def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(copied: Path):
+    (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
+    cache = copied / "cache"
+    folder = told(copied, XDG_CACHE_HOME=str(cache), PYTHONDONTWRITEBYTECODE="1")
+    assert folder.parent == cache / "alignset"
+    assert folder.name.startswith("kernels-")
+
+
+def test_a_user_without_a_place_to_write_shares_no_folder_with_others(copied: Path):
+    (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
+    shared = copied / "shared"
+    shared.mkdir()
+    there = {"HOME": "/dev/null", "TMPDIR": str(shared), "PYTHONDONTWRITEBYTECODE": "1"}
+    first, second = told(copied, **there), told(copied, **there)
+    assert first.parent == second.parent == shared
+    assert first != second  # no name that another user can foresee
+    assert stat.S_IMODE(first.stat().st_mode) == stat.S_IRWXU
+
+
+def test_whether_kernels_were_compiled_before(tmp_path: Path):
+    tell = "from alignset.transforms.columns.kernels import WERE_COMPILED; print(WERE_COMPILED)"
+
+    def said() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", tell],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        ).stdout.strip()
+
+    (tmp_path / "pairs_0").mkdir()  # numba makes it when it is asked to compile
+    assert said() == "False"
+    (tmp_path / "pairs_0" / "walk.1.nbc").write_bytes(b"")
+    assert said() == "True"

@@ -3,8 +3,8 @@
 import pytest
 
 from alignset.transforms.decontamination.compare_images import NearestImage, nearest_images
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from tests.support.picture_files import encoded, photograph
 from tests.transforms.decontamination.test_index_evaluation_images import MEASURE, indexed

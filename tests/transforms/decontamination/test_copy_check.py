@@ -10,6 +10,7 @@ from alignset.transforms.decontamination.copy_check import (
     UNLIKE,
     PairCheck,
     Query,
+    correlated_cells,
     share_of_one_tone,
 )
 from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
@@ -63,34 +64,16 @@ def test_other_pictures_are_far():
     assert min(distances) > 2 * COPY_DISTANCE
 
 
-def test_one_query_may_be_checked_against_several_in_any_order():
-    others = [copy_planes(grey_photograph(seed)).whole for seed in (11, 1, 2)]
-    query = Query(EVALUATION)
-    forth = [query.check(other, START) for other in others]
-    back = [query.check(other, START) for other in reversed(others)]
-    assert forth == back[::-1] == [Query(EVALUATION).check(other, START) for other in others]
-
-
-DEGENERATE = [*degenerate_planes(), ("photograph", EVALUATION)]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), [*itertools.product(DEGENERATE, repeat=2)], ids=lambda item: item[0]
-)
-def test_whatever_the_planes_are_the_numbers_are_finite(one, other):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check = Query(one[1]).check(other[1], START)
-    assert np.isfinite(check).all()
-    assert 0 <= distance_of(check) < 1
-    if one[0] != other[0]:
-        assert distance_of(check) > COPY_DISTANCE, check
-
-
-@pytest.mark.parametrize(("name", "plane"), [("black", 0), ("white", 255)])
-def test_what_is_flat_is_no_copy_even_of_itself(name, plane):
-    flat = np.full((64, 64), plane, np.uint8)
-    assert distance_of(Query(flat).check(flat, START)) > COPY_DISTANCE, name
+def test_whatever_the_planes_are_the_numbers_are_finite():
+    planes = [*degenerate_planes(), ("photograph", EVALUATION)]
+    for (one, plane), (other, evaluation) in itertools.product(planes, repeat=2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check = Query(plane).check(evaluation, START)
+        assert np.isfinite(check).all()
+        assert 0 <= distance_of(check) < 1
+        if one != other or one in ("black", "white"):
+            assert distance_of(check) > COPY_DISTANCE, (one, other, check)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +131,10 @@ def test_corners_are_those_of_the_plane_that_has_fewer():
     assert Query(drawn_over).check(line, START).corners < LEAST_CORNERS
 
 
-@pytest.mark.parametrize("start_px", [(12.0, 12.0), (10.0, 4.0), (10.0, 20.0), (14.0, 4.0)])
-def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle(start_px):
+def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle():
     cut = Query(copy_planes(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
-    check = cut.check(EVALUATION, placement_of(0.75, *start_px))
-    assert distance_of(check) < COPY_DISTANCE
+    for start_px in ((12.0, 12.0), (10.0, 4.0), (10.0, 20.0), (14.0, 4.0)):
+        assert distance_of(cut.check(EVALUATION, placement_of(0.75, *start_px))) < COPY_DISTANCE
 
 
 def test_shares_are_of_the_plane_that_has_more_of_one_tone():
@@ -164,10 +146,37 @@ def test_shares_are_of_the_plane_that_has_more_of_one_tone():
 def test_smooth_planes_are_compared_by_their_hashes():
     y, x = np.mgrid[:64, :64]
     hill = np.clip(250 - 3 * np.hypot(x - 30, y - 20), 0, 255).astype(np.uint8)
-    darker = (hill * 0.8).astype(np.uint8)
     assert distance_of(Query(hill).check(hill, START)) == 0.999
-    assert distance_of_smooth(hill, hill) == 0
-    assert distance_of_smooth(hill, darker) < COPY_DISTANCE
-    assert distance_of_smooth(hill, hill[:, ::-1].copy()) > COPY_DISTANCE
-    assert distance_of_smooth(hill, 255 - hill) == 0.999
-    assert distance_of_smooth(hill, np.zeros_like(hill)) == 0.999
+    for other, least, most in (
+        (hill, 0, 0),
+        ((hill * 0.8).astype(np.uint8), 0, COPY_DISTANCE),
+        (hill[:, ::-1].copy(), COPY_DISTANCE, 0.999),
+        (255 - hill, 0.999, 0.999),
+        (np.zeros_like(hill), 0.999, 0.999),
+    ):
+        assert least <= distance_of_smooth(hill, other) <= most
+
+
+ALL = np.ones((64, 64), np.float32)
+
+
+def grey(seed: int) -> np.ndarray:
+    small = cv2.resize(grey_photograph(seed), (64, 64), interpolation=cv2.INTER_AREA)
+    return small.astype(np.float32) - 128
+
+
+def test_cells_say_where_planes_agree():
+    for window in (11, 13):  # with itself, but brighter
+        made = correlated_cells(grey(1), grey(1) / 2 + 30, ALL, window, 2.0, 0.9)
+        assert (made[0] == 256).all()
+        assert (made[1] > 0.95 * made[0]).all()
+        assert (made[2] == made[0]).all()
+    textured, total, agreeing = correlated_cells(grey(1), grey(2), ALL, 13, 4.0, 0.75)
+    assert max(total.sum(), agreeing.sum()) < 0.3 * textured.sum()
+    flat = np.full((64, 64), 5, np.float32)
+    assert not correlated_cells(flat, flat, ALL, 13, 4.0, 0.75).any()
+    inside, other = ALL.copy(), grey(1)
+    inside[:, 32:] = other[:, 32:] = 0
+    textured, total, _ = correlated_cells(grey(1), other, inside, 11, 2.0, 0.6)
+    assert (textured[:, 3] == 0).all()
+    assert total[:, :2].sum() > 0.97 * textured[:, :2].sum() > 0

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -44,9 +44,8 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
         ((150, 150, 0, 0), False),  # less than a third would be left
     ],
 )
-@pytest.mark.parametrize("tone", [0, 128, 255])
-def test_borders_are_trimmed_where_opposite_sides_have_them(borders, trims, tone):
-    planes = copy_planes(framed(*borders, tone))
+def test_borders_are_trimmed_where_opposite_sides_have_them(borders, trims):
+    planes = copy_planes(framed(*borders, 128))
     assert planes.is_trimmed == trims
     if trims:
         assert difference(planes.trimmed, copy_planes(PICTURE).whole) < 11
@@ -72,9 +71,9 @@ def test_a_row_holds_the_planes_and_the_fine_one_without_borders(borders):
 
 def test_of_a_small_picture_nothing_finer_is_known():
     """Enlarged it is blurred, and its sharp copies would seem to be other pictures."""
-    small = grey_photograph(1, 63, 400)
-    assert set(plane_row(small, fine=True)[2:].ravel()) == {128}
-    assert len(set(plane_row(grey_photograph(1, 64, 400), fine=True)[2:].ravel())) > 9
+    for side, tones in ((63, {128}), (64, None)):
+        fine = plane_row(grey_photograph(1, side, 400), fine=True)[2:]
+        assert set(fine.ravel()) == tones if tones else len(set(fine.ravel())) > 9
 
 
 @pytest.mark.parametrize(("last", "trims"), [(200, True), (212, True), (213, False), (0, False)])
@@ -110,26 +109,17 @@ def test_planes_of_arrays_that_are_views_are_the_same():
         assert (mine.trimmed == copied.trimmed).all()
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1), (1, 100_000), (100_000, 1), (2, 3), (64, 64), (127, 65), (3, 4000)]
-)
-def test_any_size_has_planes(shape):
-    for grey in (np.zeros(shape, np.uint8), np.arange(np.prod(shape)).reshape(shape)):
-        planes = copy_planes(grey.astype(np.uint8))
-        assert planes.whole.shape == planes.trimmed.shape == (SIDE_PX, SIDE_PX)
-        assert planes.whole.dtype == planes.trimmed.dtype == np.uint8
-
-
+@example(np.zeros((1, 100_000), np.uint8))
+@example(np.arange(100_000, dtype=np.uint8).reshape(-1, 1))
+@example(np.full((90, 120), 7, np.uint8))
+@settings(max_examples=40)
 @given(st.tuples(st.integers(1, 200), st.integers(1, 200)).flatmap(lambda s: arrays(np.uint8, s)))
 def test_any_picture_has_planes_within_its_tones(grey):
     planes = copy_planes(grey)
     assert planes.whole.min() >= grey.min()
     assert planes.whole.max() <= grey.max()
-    assert planes.trimmed.shape == (SIDE_PX, SIDE_PX)
-
-
-def test_a_flat_picture_is_not_trimmed():
-    assert not copy_planes(np.full((90, 120), 7, np.uint8)).is_trimmed
+    assert planes.whole.shape == planes.trimmed.shape == (SIDE_PX, SIDE_PX)
+    assert not planes.is_trimmed or len(np.unique(grey)) > 1
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,45 @@
-from dataclasses import replace
+import json
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from alignset.transforms.decontamination.embedding_model import (
-    EmbeddingInput,
-    EmbeddingModel,
-    describe_embedding_model,
-)
 from alignset.transforms.decontamination.embedding_overlap import (
-    BucketSearch,
+    CLUSTERS,
+    EmbeddingIndex,
+    EmbeddingInput,
     EmbeddingMeasure,
-    buckets_of,
+    embedding_measure,
+    write_clusters,
 )
-from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.decontamination.overlap_measure import Shown
 from alignset.transforms.images.examine import Image, examine
+from tests.support.closeness import close
+from tests.support.onnx_files import mean_colour
 from tests.support.picture_files import encoded, photograph
-from tests.transforms.decontamination.test_embedding_model import onnx_model
 
 pytestmark = pytest.mark.numeric
 
 WIDTH = 16
-MADE = EmbeddingMeasure(EmbeddingModel("made.onnx", "0" * 64, EmbeddingInput(), WIDTH))
-SEARCHES = ["exact", "buckets"]
+MADE = EmbeddingMeasure("made.onnx", EmbeddingInput(), WIDTH, {"clusters": "none"})
+
+
+def onnx_model(folder: Path, model: bytes | None = None, **described: Any) -> str:
+    path = folder / "model.onnx"
+    path.write_bytes(mean_colour() if model is None else model)
+    given = {"size": 8, "layout": "NHWC", "mean": [0, 0, 0], "std": [1, 1, 1]} | described
+    path.with_suffix(".json").write_text(json.dumps(given))
+    embedding_measure.cache_clear()
+    return str(path)
+
+
+def shown(picture: Any, kind: str = "PNG") -> Shown:
+    body = encoded(picture, kind)
+    image = examine(body)
+    assert isinstance(image, Image)
+    return Shown(body, image)
 
 
 def units(count: int, seed: int = 1) -> np.ndarray:
@@ -33,9 +48,19 @@ def units(count: int, seed: int = 1) -> np.ndarray:
     return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
 
 
-def near(embeddings: np.ndarray, off: float) -> np.ndarray:
-    moved = embeddings + off * units(len(embeddings), 2)
-    return (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype(np.float32)
+def test_an_onnx_file_embeds_each_picture_by_itself(tmp_path: Path) -> None:
+    measure = embedding_measure(onnx_model(tmp_path))
+    assert (measure.width, measure.form.size, measure.form.resize) == (3, 8, 8)
+    pictures = [shown(photograph(seed, 8, 8)) for seed in range(5)]
+    made = measure.features(pictures)
+    means = np.array([np.asarray(photograph(n, 8, 8)).mean(axis=(0, 1)) for n in range(5)]) / 255
+    expected = means / np.linalg.norm(means, axis=1, keepdims=True)
+    assert close(made, expected, terms=8 * 8 + 3)  # the mean of 8x8 pixels, and a length
+    assert (np.concatenate([measure.features([one]) for one in pictures]) == made).all()
+    assert (made.dtype, made.shape[1:]) == (measure.row_type.base, measure.row_type.shape)
+    assert measure.features([]).shape == (0, 3)
+    broken = Shown(b"", Image("png", 300, 300, 0, True))
+    assert measure.features([broken, pictures[1]]).tolist() == [[0, 0, 0], made[1].tolist()]
 
 
 def by_hand(queries: np.ndarray, embeddings: np.ndarray) -> list[tuple[int, float]]:
@@ -43,83 +68,92 @@ def by_hand(queries: np.ndarray, embeddings: np.ndarray) -> list[tuple[int, floa
     return [(int(row.argmin()), float(row.min())) for row in distances]
 
 
-@pytest.mark.parametrize("count", [1, 3, 9, 700])
-@pytest.mark.parametrize("search", SEARCHES)
-def test_near_images_are_found(tmp_path: Path, count: int, search: str) -> None:
-    measure, embeddings = replace(MADE, search=search), units(count)
-    measure.build([embeddings[:2], embeddings[2:]], count, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set(measure.files)
-    queries = near(embeddings, 0.1)
-    found = measure.open(tmp_path).nearest(queries)
+@pytest.mark.parametrize("clusters", [0, 1, 2, 40])
+@pytest.mark.parametrize("count", [1, 9, 700])
+def test_near_images_are_found_in_any_batch(tmp_path: Path, count: int, clusters: int) -> None:
+    embeddings, queries = units(count), units(count) + 0.1 * units(count, 2)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    MADE.build([embeddings[:2], embeddings[2:]], count, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(MADE.files)
+    index = MADE.open(tmp_path)
+    if clusters:
+        index = EmbeddingIndex(embeddings, units(clusters, 5))
+    found = index.nearest(queries)
     for nearest, (row, distance) in zip(found, by_hand(queries, embeddings), strict=True):
         assert nearest is not None
         assert nearest.row == row
         assert nearest.distance == pytest.approx(distance, abs=0.51e-4)  # rounded to 4 decimals
+    assert [index.nearest(query[np.newaxis])[0] for query in queries] == found
 
 
-@pytest.mark.parametrize("search", SEARCHES)
-def test_no_image_depends_on_the_others_of_its_batch(tmp_path: Path, search: str) -> None:
-    measure, embeddings = replace(MADE, search=search), units(500)
-    measure.build([embeddings], 500, tmp_path)
-    index, queries = measure.open(tmp_path), units(64, 3)
-    together = list(index.nearest(queries))
-    assert [index.nearest(queries[row : row + 1])[0] for row in range(64)] == together
-    assert [*index.nearest(queries[:7]), *index.nearest(queries[7:])] == together
+@pytest.mark.parametrize("clusters", [40, 12, 10, 5, 2, 1])
+def test_images_are_compared_where_they_share_a_bucket(clusters: int) -> None:
+    """A bucket is made of three of an image's ten nearest clusters, as the paper has it."""
+    embeddings, centres, queries = units(50), units(clusters, 4), units(60, 6)
 
-
-def test_the_same_images_give_the_same_files(tmp_path: Path) -> None:
-    measure, embeddings = replace(MADE, search="buckets"), units(300)
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder, split in zip(folders, (10, 200), strict=True):
-        folder.mkdir()
-        measure.build([embeddings[:split], embeddings[split:]], 300, folder)
-    for name in measure.files:
-        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
-
-
-@pytest.mark.parametrize(("clusters", "buckets"), [(12, 120), (10, 120), (5, 10), (3, 1), (1, 1)])
-def test_the_buckets_of_an_image_by_hand(clusters: int, buckets: int) -> None:
-    embeddings, centres = units(20), units(clusters, 4)
-    made = buckets_of(embeddings, centres)
-    assert made.shape == (20, buckets)
-    for embedding, row in zip(embeddings, made, strict=True):
+    def buckets(embedding: np.ndarray) -> set[tuple[int, ...]]:
         nearest = np.argsort(-(centres @ embedding), kind="stable")[:10]
-        expected = set()
-        for chosen in combinations(sorted(nearest.tolist()), min(3, clusters)):
-            bucket = 0
-            for cluster in chosen:
-                bucket = bucket << 20 | cluster
-            expected.add(bucket)
-        assert set(row.tolist()) == expected
+        return {*combinations(sorted(nearest.tolist()), min(3, len(nearest)))}
+
+    index, compared = EmbeddingIndex(embeddings, centres), 0
+    for query, found in zip(queries, index.nearest(queries), strict=True):
+        rows = [row for row, of in enumerate(embeddings) if buckets(of) & buckets(query)]
+        assert index.sharing_a_bucket(query).tolist() == rows
+        assert (found is None) == (not rows)
+        compared += len(rows)
+    assert (0 < compared < 3000) == (clusters > 13)
 
 
-def test_images_without_a_bucket_in_common_are_not_compared() -> None:
-    embeddings, centres = units(4), units(40, 5)
-    buckets = buckets_of(embeddings[:1], centres)[0]
-    index = BucketSearch(embeddings, centres, np.sort(buckets), np.zeros(len(buckets), np.int32))
-    queries = units(200, 6)
-    shared = [
-        bool(set(row.tolist()) & set(buckets.tolist())) for row in buckets_of(queries, centres)
-    ]
-    assert [found is not None for found in index.nearest(queries)] == shared
-    assert 0 < sum(shared) < 200
-    assert index.candidates(embeddings[0]).tolist() == [0]
+def test_clusters_of_training_images_are_used_and_part_of_the_index(tmp_path: Path) -> None:
+    plain = embedding_measure(onnx_model(tmp_path))
+    pictures = [shown(photograph(seed)) for seed in range(30)]
+    write_clusters(plain, pictures)
+    assert np.load(plain.path + CLUSTERS).shape == (30, 3)
+    measure = embedding_measure(onnx_model(tmp_path))
+    assert measure.settings["clusters"] != plain.settings["clusters"] == "none"
+    features = measure.features(pictures[:3])
+    measure.build([features], 3, tmp_path)
+    index = measure.open(tmp_path)
+    assert [found and found.row for found in index.nearest(features)] == [0, 1, 2]
+    assert index.sharing_a_bucket(features[0])[0] == 0
+    Path(plain.path + CLUSTERS).write_bytes(b"others")
+    with pytest.raises(ValueError, match="give each worker the same file"):
+        measure.open(tmp_path)
 
 
-def test_features_of_pictures(tmp_path: Path) -> None:
-    measure = EmbeddingMeasure(describe_embedding_model(onnx_model(tmp_path)))
-    looks = []
-    for kind in ("JPEG", "PNG", "WEBP"):
-        body = encoded(photograph(4), kind)
-        image = examine(body)
-        assert isinstance(image, Image)
-        looks.append(Look(body, image))
-    made = measure.features(looks)
-    assert (made.dtype, made.shape) == (np.float32, (3, 3))
-    assert made.dtype == measure.row_type.base
-    assert made[1] @ made[0] > 0.999
-    assert measure.features([]).shape == (0, 3)
-    broken = Look(b"", Image("png", 300, 300, 0, True))
-    failed = measure.features([broken, looks[1]])
-    assert (failed[0] == 0).all()
-    assert (failed[1] == made[1]).all()
+@pytest.mark.parametrize(
+    ("model", "described", "says"),
+    [
+        (mean_colour(), {"size": 9, "resize": 8}, "size must be from 1"),
+        (mean_colour(), {"std": [1, 0, 1]}, "std must be above 0"),
+        (mean_colour(), {"layout": "CHWN"}, "layout"),
+        (mean_colour(), {"size": 16}, "Got: 16 Expected: 8"),
+        (mean_colour()[:-9], {}, "[Pp]rotobuf|[Ff]ail"),
+        (mean_colour(kind=11), {}, "tensor"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_one_line(
+    tmp_path: Path, model: bytes, described: dict[str, Any], says: str
+) -> None:
+    path = onnx_model(tmp_path, model, **described)
+    with pytest.raises(ValueError, match=rf"model\.onnx cannot be used: .*({says})") as error:
+        embedding_measure(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "timm:resnet50", "efficientnet-lite0"])
+def test_how_a_model_of_torch_becomes_one(name: str) -> None:
+    with pytest.raises(ValueError, match=r"must be FILE\.onnx; got .* by torch\.onnx\.export"):
+        embedding_measure(name)
+
+
+def test_a_worker_with_another_file_or_none_stops(tmp_path: Path) -> None:
+    measure = embedding_measure(onnx_model(tmp_path))
+    path = tmp_path / "other" / "model.onnx"
+    path.parent.mkdir()
+    elsewhere = EmbeddingMeasure(str(path), measure.form, 3, measure.settings)
+    with pytest.raises(FileNotFoundError):
+        elsewhere.features([])
+    path.write_bytes(mean_colour(("m", 8, 8, 3)))
+    with pytest.raises(ValueError, match="give each worker the same file"):
+        elsewhere.features([])

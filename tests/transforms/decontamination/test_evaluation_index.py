@@ -2,9 +2,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from alignset.transforms.decontamination.evaluation_index import (
     DigestedFile,
     EvaluationIndex,
@@ -17,6 +17,8 @@ from alignset.transforms.decontamination.evaluation_index import (
 )
 from alignset.transforms.decontamination.index_evaluation_images import write_index
 from alignset.transforms.decontamination.measured_parts import measure_part
+from alignset.transforms.decontamination.overlap_measure import Nearest
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.workers.fencing import Fence
 from tests.support.picture_files import encoded, photograph
@@ -65,10 +67,6 @@ def test_an_index_whose_files_are_not_whole_is_none(tmp_path: Path) -> None:
     assert find_index(place) is None
     os.remove(f"{place}/phashes.u64")
     assert find_index(place) is None
-    assert find_index(str(tmp_path)) is None
-
-
-def test_a_description_that_is_none_is_no_index(tmp_path: Path) -> None:
     for text in ("{}", "{", ""):
         (tmp_path / "description.json").write_text(text)
         assert find_index(str(tmp_path)) is None
@@ -125,3 +123,17 @@ def test_an_index_that_goes_away_while_parts_are_measured_is_not_made_without_th
     with pytest.raises(RuntimeError, match="went away while it was in use: start again"):
         write_index(place, MEASURE, [part])
     assert find_index(place) is None
+
+
+def test_columns_name_the_nearest_image(tmp_path: Path) -> None:
+    index = open_index(made(tmp_path), MEASURE)
+    assert index is not None
+    columns = index.columns([Nearest(2, 3.0, {}), None, Nearest(0, 0.0, {"cosine": 0.5})])
+    assert {name: column.to_pylist() for name, column in columns.items()} == {
+        "evaluation_set": ["some", None, "some"],
+        "evaluation_image": ["2.jpg", None, "0.jpg"],
+        "evaluation_measure": ["phash", None, "phash"],
+        "evaluation_distance": [3.0, None, 0.0],
+        "evaluation_numbers": [None, None, '{"cosine": 0.5}'],
+    }
+    assert index.columns([])["evaluation_distance"] == pa.array([], pa.float64())

@@ -62,11 +62,11 @@ def test_copies_agree(name):
     assert agreeing > 0.93
 
 
-@pytest.mark.parametrize("words", range(2, 8))
-def test_diagrams_with_other_words_do_not(words):
-    agreeing = FineQuery(fine(diagram(words))).agreeing(EVALUATION, WHOLE)
-    assert agreeing is not None
-    assert agreeing < 0.82
+def test_diagrams_with_other_words_do_not():
+    for words in range(2, 8):
+        agreeing = FineQuery(fine(diagram(words))).agreeing(EVALUATION, WHOLE)
+        assert agreeing is not None
+        assert agreeing < 0.82
 
 
 def test_a_placement_that_is_a_little_off_is_mended():
@@ -88,16 +88,8 @@ def test_planes_without_detail_tell_nothing():
     assert FineQuery(smooth).agreeing(EVALUATION, WHOLE) is None
 
 
-@pytest.mark.parametrize(
-    "placement",
-    [placement_of(1, 60, 0), placement_of(9, 0, 0), np.full((2, 3), np.nan)],
-)
-def test_placements_that_leave_too_little_tell_nothing(placement):
-    assert FineQuery(EVALUATION).agreeing(EVALUATION, placement) is None
-
-
-def test_a_query_says_the_same_again():
-    query, other = FineQuery(EVALUATION), fine(diagram(2))
-    first = query.agreeing(other, WHOLE)
+def test_placements_that_leave_too_little_tell_nothing():
+    query = FineQuery(EVALUATION)
+    for placement in (placement_of(1, 60, 0), placement_of(9, 0, 0), np.full((2, 3), np.nan)):
+        assert query.agreeing(EVALUATION, placement) is None
     assert query.agreeing(EVALUATION, WHOLE) == 1
-    assert query.agreeing(other, WHOLE) == first

@@ -5,10 +5,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import open_index
 from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.workers.fencing import Fence
 from tests.support.made_batches import run_in_beam
@@ -76,15 +76,6 @@ def test_an_index_is_made_once(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     (place / "phashes.u64").write_bytes(b"")  # as a killed run may have left it
     assert indexed(files, tmp_path) == (place, sets)
     assert (place / "phashes.u64").stat().st_size == 8
-
-
-def test_other_files_make_another_index(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(BODIES[1])
-    file = EvaluationFile("one", str(tmp_path / "a.png"))
-    first, _ = indexed([file], tmp_path)
-    (tmp_path / "a.png").write_bytes(BODIES[0])
-    second, _ = indexed([file], tmp_path)
-    assert first != second
 
 
 def test_a_set_of_which_nothing_can_be_decoded_ends_the_run(tmp_path: Path) -> None:

@@ -5,14 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
 from alignset.transforms.decontamination.measured_parts import (
     MeasuredPart,
     by_set,
     measure_part,
     read_features,
-    shown_name,
 )
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.workers.fencing import Fence
@@ -42,7 +41,7 @@ def hashes(part: MeasuredPart) -> list[int]:
     return [int(phash) for rows in read_features(part, MEASURE) for phash in rows]
 
 
-def test_a_part_of_several_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_part_of_several_files(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(BODIES[0])
     members = {"1.png": BODIES[1], "2.jpg": b"<html>", "d/3.webp": BODIES[2]}
     tar = tar_of(tmp_path / "b.tar", members)
@@ -56,8 +55,6 @@ def test_a_part_of_several_files(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     ]
     assert part.unreadable == [("two", f"{tar}/2.jpg")]
     assert hashes(part) == PHASHES
-    assert "1 of the evaluation images cannot be decoded" in caplog.text
-    assert "2.jpg" in caplog.text
     assert by_set([part]) == {"one": EvaluationSet(1, 0), "two": EvaluationSet(2, 1)}
 
 
@@ -90,7 +87,7 @@ def test_a_hostile_tar_is_counted_or_one_line(tmp_path: Path, name: str) -> None
         )
 
 
-@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 0.9, 1.0])
+@pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
 def test_a_damaged_table_is_one_line(tmp_path: Path, at: float) -> None:
     path = tmp_path / "a.parquet"
     checked = {"write_page_checksum": True, "use_dictionary": False}
@@ -103,22 +100,15 @@ def test_a_damaged_table_is_one_line(tmp_path: Path, at: float) -> None:
         measured(tmp_path, EvaluationFile("a", str(path)))
 
 
-def test_names_within_a_file_follow_the_file() -> None:
-    assert (shown_name("a.tar", "1.jpg"), shown_name("a.jpg", "")) == ("a.tar/1.jpg", "a.jpg")
-
-
-def test_features_are_read_some_at_a_time(tmp_path: Path) -> None:
+def test_large_images_are_measured_few_at_once_and_features_read_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alignset.transforms.decontamination.measured_parts.BYTES_AT_ONCE", 0)
+    tar = tar_of(tmp_path / "a.tar", {f"{n}.png": BODIES[n] for n in range(3)})
+    assert hashes(measured(tmp_path, EvaluationFile("a", tar))) == PHASHES
     path = tmp_path / "a.rows"
     path.write_bytes(np.arange(2500, dtype="<u8").tobytes())
     part = MeasuredPart(EvaluationFile("a", "a"), str(path), [("a", "", "a")] * 2500, [])
     read = list(read_features(part, MEASURE))
     assert [len(rows) for rows in read] == [1024, 1024, 452]
     assert np.concatenate(read).tolist() == list(range(2500))
-
-
-def test_large_images_are_measured_few_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("alignset.transforms.decontamination.measured_parts.BYTES_AT_ONCE", 0)
-    tar = tar_of(tmp_path / "a.tar", {f"{n}.png": BODIES[n] for n in range(3)})
-    assert hashes(measured(tmp_path, EvaluationFile("a", tar))) == PHASHES

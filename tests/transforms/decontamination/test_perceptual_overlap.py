@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.decontamination.overlap_measure import Shown
 from alignset.transforms.decontamination.perceptual_overlap import (
     PerceptualIndex,
     PerceptualMeasure,
@@ -27,7 +27,7 @@ def test_an_index_is_written_and_opened(tmp_path: Path) -> None:
     measure = PerceptualMeasure()
     image = examine(body := encoded(photograph(1), "PNG"))
     assert isinstance(image, Image)
-    features = measure.features([Look(body, image)])
+    features = measure.features([Shown(body, image)])
     assert features.dtype == measure.row_type
     measure.build([features, features ^ np.uint64(7)], 2, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(measure.files)

@@ -1,10 +1,18 @@
+import itertools
+import warnings
+
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from alignset.transforms.decontamination.copy_planes import copy_planes
 from alignset.transforms.decontamination.plane_alignment import normalised_detail
 from alignset.transforms.decontamination.plane_placement import (
+    HALF_PX,
     OUTSIDE,
+    agreement_of,
+    best_match,
     doubled,
     halved,
     is_plausible,
@@ -13,11 +21,12 @@ from alignset.transforms.decontamination.plane_placement import (
     placement_of,
 )
 from tests.support.closeness import close
-from tests.support.grey_pictures import grey_photograph
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
 pytestmark = pytest.mark.numeric
 
-EVALUATION = normalised_detail(copy_planes(grey_photograph(5, 512, 512)).whole, 5.0)
+LARGE = grey_photograph(5, 512, 512)
+EVALUATION = normalised_detail(copy_planes(LARGE).whole, 5.0)
 START = placement_of(1.0, 0.0, 0.0)
 
 
@@ -66,16 +75,56 @@ def test_placed_samples_are_those_between_pixels():
         (placement_of(0.44, 0, 0), False),
         (placement_of(1.46, 0, 0), False),
         (np.array([[1, 0.26, 0], [0, 1, 0]], np.float64), False),
-        (np.full((2, 3), np.nan, np.float64), False),
     ],
 )
 def test_a_placement_is_plausible_where_copies_are_seen(placement, plausible):
     assert is_plausible(placement) == plausible
+    for at, wrong in itertools.product(np.ndindex(2, 3), (np.nan, np.inf, -np.inf)):
+        broken = placement.copy()
+        broken[at] = wrong
+        assert not is_plausible(broken)
 
 
-@pytest.mark.parametrize("place", [*np.ndindex(2, 3)])
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_a_placement_with_what_is_no_number_is_not_plausible(place, wrong):
-    placement = START.copy()
-    placement[place] = wrong
-    assert not is_plausible(placement)
+def test_the_agreement_is_the_correlation_where_one_lies_on_the_other():
+    here = EVALUATION[:32, :32].copy()
+    moved = np.roll(here, 4, axis=1)
+    for other, expected, placement in (
+        (here, 1.0, START),
+        (-here, -1.0, START),
+        (moved, 1.0, placement_of(1.0, 4.0, 0.0)),
+    ):
+        agreement = agreement_of(here, other, placement)
+        assert close(agreement, expected, terms=32 * 32, precision=torch.float32)
+    assert agreement_of(here, moved, START) < 0.9
+    assert agreement_of(here, here, placement_of(1.0, 30.0, 0.0)) == -1  # hardly an overlap
+
+
+def half_detail(picture: np.ndarray) -> np.ndarray:
+    small = cv2.resize(picture, (HALF_PX, HALF_PX), interpolation=cv2.INTER_AREA)
+    return normalised_detail(small, 2.5)
+
+
+HALF = half_detail(LARGE)
+
+
+@pytest.mark.parametrize("size", [0.65, 0.72, 0.8, 0.9, 1.0])
+def test_a_crop_is_found_anywhere(size):
+    side = round(512 * size)
+    for left, top in ((0, 0), (512 - side, 0), (512 - side, 512 - side)):
+        query = half_detail(LARGE[top : top + side, left : left + side])
+        score, placement = best_match(query, HALF)
+        true = placement_of(size, left / 16, top / 16)
+        corners = np.array([[0, 0, 1], [31, 0, 1], [0, 31, 1], [31, 31, 1]])
+        assert np.abs(corners @ (placement - true).T).max() < 2.5  # of 32 px
+        assert score > 0.7
+
+
+@pytest.mark.parametrize(("name", "plane"), [*degenerate_planes()])
+def test_whatever_the_planes_are_a_match_is_plausible(name, plane):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detail = half_detail(plane)
+        for query, evaluation in ((detail, HALF), (HALF, detail), (detail, detail)):
+            score, placement = best_match(query, evaluation)
+            assert is_plausible(placement), name
+            assert -1.01 < score < 1.01

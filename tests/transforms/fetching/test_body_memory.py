@@ -51,21 +51,16 @@ def test_the_bound_holds_and_all_end(answers: list[list[int]], seed: int):
     assert not memory.holds_back
 
 
-def test_what_is_not_looked_at_yet_counts():
-    memory = BodyMemory(100)
-    memory.unseen = 24
-    assert (memory.has_room, memory.waits_for_callers) == (True, True)
-    memory.unseen = 25
-    assert (memory.has_room, memory.waits_for_callers) == (False, True)
-
-
-def test_what_is_under_way_has_twice_the_room():
+def test_what_is_not_looked_at_yet_counts_and_what_is_under_way_has_twice_the_room():
     memory = BodyMemory(100)
     transfer = Transfer(memory, [49, 1])
-    memory.admits(transfer, 49)
-    assert (memory.has_room, memory.waits_for_callers) == (True, False)
-    memory.admits(transfer, 1)
-    assert (memory.has_room, memory.waits_for_callers) == (False, False)
+    for unseen, admitted, has_room, waits_for_callers in (
+        *((24, 0, True, True), (25, 0, False, True)),
+        *((0, 49, True, False), (0, 1, False, False)),
+    ):
+        memory.unseen = unseen
+        memory.admits(transfer, admitted)
+        assert (memory.has_room, memory.waits_for_callers) == (has_room, waits_for_callers)
 
 
 def test_where_callers_are_behind_it_is_not_memory_that_is_short():
@@ -88,7 +83,4 @@ def test_what_callers_have_taken_counts_together_and_ends_with_each():
         one.add(-20)
         assert TakenBytes.of_all == before + 60
     assert TakenBytes.of_all == before
-
-
-def test_a_quarter_of_the_memory_at_most():
     assert 1 << 20 < memory_for_bodies() <= MOST_HELD

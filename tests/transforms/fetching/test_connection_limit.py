@@ -2,11 +2,14 @@
 
 import dataclasses
 import heapq
+import subprocess
+import sys
 from random import Random
 
 import pytest
 
-from alignset.transforms.fetching.connection_limit import FIRST, LIMITS, ConnectionLimit, Interval
+from alignset.transforms.fetching.connection_limit import FIRST, ConnectionLimit, Interval
+from tests.support.root import ROOT
 
 GOOD = Interval(
     seconds=1.0, most=64, answers=100, answer_s=50.0, names=100, wanted=True, cpu_share=0.3
@@ -21,14 +24,6 @@ def reviewed(cap: int = 4096, sockets: int = 9000, **changes: object) -> Connect
     limit.review(GOOD)
     limit.review(dataclasses.replace(GOOD, **changes))
     return limit
-
-
-def test_it_begins_with_few_and_rises_with_each_answer():
-    limit = ConnectionLimit(4096, 9000)
-    assert (limit.now, limit.limited_by) == (FIRST, "rising")
-    for _ in range(10_000):
-        limit.answered()
-    assert limit.now == 4096
 
 
 @pytest.mark.parametrize(
@@ -50,7 +45,6 @@ def test_it_begins_with_few_and_rises_with_each_answer():
 def test_what_limits(changes: dict, limited_by: str, falls: bool):
     limit = reviewed(**changes)
     assert limit.limited_by == limited_by
-    assert limit.limited_by in LIMITS
     assert (limit.now < FIRST + 500) == falls
 
 
@@ -63,6 +57,9 @@ def test_where_nothing_more_could_begin_it_stays_and_then_goes_on_rising():
     limit.review(GOOD)
     limit.answered()
     assert (limit.now, limit.limited_by) == (before + 1, "rising")
+    assert limit.stalled_s == 2.0
+    limit.review(dataclasses.replace(GOOD, answer_s=150.0))  # the quickest is what counts
+    assert limit.stalled_s == pytest.approx(2.0, abs=0.1)
 
 
 def test_at_the_cap_it_says_whose_it_is():
@@ -85,13 +82,6 @@ def test_silent_connections_are_no_reason_to_open_no_others():
     for _ in range(24):  # a slow line on which all bring something
         slow.review(Interval(seconds=0.5, most=slow.now, wanted=True))
     assert slow.now == FIRST
-
-
-def test_failures_that_a_web_always_has_are_got_used_to():
-    limit = ConnectionLimit(4096, 9000)
-    for share in (3, 6, 9, 12, 15, 15, 15, 15):
-        limit.review(dataclasses.replace(GOOD, troubles=share))
-    assert limit.limited_by == "rising"
 
 
 class Line:
@@ -125,12 +115,12 @@ class Line:
 
 def test_where_nothing_queues_it_rises_to_the_cap():
     limit = ConnectionLimit(4096, 9000)
-    line = Line(limit, rate=1e6, latency_s=0.5)
-    line.run(4)
+    assert (limit.now, limit.limited_by) == (FIRST, "rising")
+    Line(limit, rate=1e6, latency_s=0.5).run(4)
     assert (limit.now, limit.limited_by) == (4096, "--connections")
 
 
-@pytest.mark.parametrize("rate", [50, 200, 1000])
+@pytest.mark.parametrize("rate", [50, 400])
 def test_on_a_full_line_it_stays_near_what_the_line_needs(rate: int):
     """By Little's law the line needs rate * 0.5 s; the line stays full all the same."""
     limit = ConnectionLimit(4096, 9000)
@@ -145,9 +135,26 @@ def test_on_a_full_line_it_stays_near_what_the_line_needs(rate: int):
     assert max(most) < 4096
 
 
-@pytest.mark.parametrize(("answer_s", "stalled_s"), [(0.1, 2.0), (1.5, 6.0)])
-def test_what_is_stalled_follows_from_how_long_answers_take(answer_s: float, stalled_s: float):
-    limit = ConnectionLimit(4096, 9000)
-    assert limit.stalled_s == 2.0
-    limit.review(dataclasses.replace(GOOD, answer_s=GOOD.answers * answer_s))
-    assert limit.stalled_s == stalled_s
+ASK = """
+import logging, resource, sys
+logging.basicConfig(format="%(message)s")
+from alignset.transforms.fetching.connection_limit import socket_limit
+for soft, hard, wanted in ((40, 4000, 16), (256, 4000, 4096), (256, 256, 16), (100, 100, 4096)):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, min(hard, resource.getrlimit(7)[1])))
+    print(socket_limit(wanted), socket_limit(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+def test_open_files_limit_the_sockets_and_few_are_told_of_once():
+    command = [sys.executable, "-c", ASK]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+    assert all(first == again for first, again, _ in lines)
+    assert [soft for *_, soft in lines] == [4000, 4000, 256, 100]  # raised as far as may be
+    sockets = [first for first, *_ in lines]
+    assert sockets[0] == sockets[2] == 2 * 16 + 64
+    assert 3000 < sockets[1] <= 4000 - 64
+    assert 1 <= sockets[3] <= 100 - 64
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"this process may open 100 files, so at most {sockets[3]} connections")
+    assert "ulimit -n" in line

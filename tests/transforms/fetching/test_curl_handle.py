@@ -103,10 +103,3 @@ def test_a_connection_is_kept_across_calls_and_is_tls_1_3(authority: Authority, 
             assert details(server, how, 4) == [None] * 4
         assert server.handshakes == 1
         assert {*server.versions} == {"TLSv1.3"}
-
-
-def test_what_speaks_no_tls_is_another_failure(authority: Authority, tmp_path: Path):
-    plain = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hello)
-    with serving(plain):
-        url = f"https://127.0.0.1:{plain.server_port}/"
-        assert [end.detail for end in fetch_all([url], own(tmp_path))] == ["tls"]

@@ -1,6 +1,5 @@
 """Between two threads: what is taken of an order, and what its caller sees."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -57,9 +56,3 @@ def test_what_the_urls_raise_comes_to_the_caller():
     assert next(results).index == 0
     with pytest.raises(RuntimeError, match="ended badly"):
         next(results)
-
-
-def test_a_caller_waits_for_another_thread():
-    order = Order(["a"], 60)
-    threading.Timer(0.1, lambda: (order.give(Fetched(0, b"x", None)), order.end())).start()
-    assert [one.body for one in order.results()] == [b"x"]

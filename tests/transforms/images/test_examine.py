@@ -1,6 +1,5 @@
 import contextlib
 import io
-from concurrent.futures import ThreadPoolExecutor
 
 import imagehash
 import pytest
@@ -62,14 +61,6 @@ def test_the_same_picture_hashes_alike_in_each_format(name: str) -> None:
     assert distance(examine(GOOD[name]), imagehash.phash(photograph(1))) > 16
 
 
-def test_the_hash_reads_as_imagehash_prints_it() -> None:
-    for seed in range(20):
-        body = encoded(photograph(seed), "PNG")
-        image = examine(body)
-        assert isinstance(image, Image)
-        assert format(image.phash, "016x") == str(imagehash.phash(photograph(seed)))
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_turns_the_hash_and_not_the_size(kind: str, orientation: int) -> None:
@@ -101,7 +92,7 @@ def test_small_and_narrow_pictures(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_a_cut_file_is_never_a_picture(name: str) -> None:
     body = GOOD[name]
-    lengths = {*range(0, len(body), max(1, len(body) // 60)), *range(len(body) - 20, len(body))}
+    lengths = {*range(0, len(body), max(1, len(body) // 30)), *range(len(body) - 20, len(body))}
     if name.startswith("bmp"):  # with the padding of the last row no pixels are lost
         lengths -= set(range(len(body) - 4, len(body)))
     for length in sorted(lengths):
@@ -112,9 +103,8 @@ def test_a_cut_file_is_never_a_picture(name: str) -> None:
 
 def test_a_file_cut_in_its_pixels_says_so_and_keeps_its_size() -> None:
     for name in ("jpeg", "jpeg progressive", "png", "webp", "gif", "bmp"):
-        body = GOOD[name]
-        for part in (0.7, 0.9, 0.99):
-            verdict = examine(body[: int(len(body) * part)])
+        for part in (0.7, 0.99):
+            verdict = examine(GOOD[name][: int(len(GOOD[name]) * part)])
             assert verdict == Unusable("undecodable", "truncated", WIDTH, HEIGHT)
 
 
@@ -126,12 +116,6 @@ def test_what_follows_the_end_of_a_file_does_no_harm(name: str) -> None:
 def test_a_black_png_is_whole() -> None:
     """Pillow leaves rows that are missing black, so black rows have to be looked at twice."""
     assert isinstance(examine(encoded(PillowImage.new("RGB", (60, 50)), "PNG")), Image)
-
-
-def test_a_damaged_png_is_broken() -> None:
-    body = bytearray(GOOD["png"])
-    body[len(body) // 2] ^= 1
-    assert examine(bytes(body)) == Unusable("undecodable", "broken", WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("name", oversized())
@@ -161,21 +145,17 @@ def test_a_png_whose_header_promises_more_rows_is_truncated() -> None:
     assert verdict == Unusable("undecodable", "truncated", WIDTH, HEIGHT + 1)
 
 
-@pytest.mark.parametrize("signature", [GOOD[name][:24] for name in ("png", "webp", "gif", "avif")])
+@pytest.mark.parametrize(
+    "signature", [b"", *(GOOD[name][:24] for name in ("jpeg", "png", "webp", "gif", "avif"))]
+)
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_after_a_signature(signature: bytes, body: bytes) -> None:
     assert isinstance(examine(signature + body), Unusable)
 
 
-@given(st.binary(max_size=500))
-@settings(max_examples=200, deadline=None)
-def test_any_bytes(body: bytes) -> None:
-    assert isinstance(examine(body), Unusable)
-
-
 @given(st.sampled_from(sorted(GOOD)), st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_real_files_with_flipped_and_lost_bytes(name: str, data: st.DataObject) -> None:
     body = bytearray(GOOD[name])
     places = st.integers(0, min(len(body) - 1, data.draw(st.sampled_from([60, len(body)]))))
@@ -184,12 +164,6 @@ def test_real_files_with_flipped_and_lost_bytes(name: str, data: st.DataObject) 
     hole = data.draw(places)
     del body[hole : hole + data.draw(st.integers(0, 50))]
     assert isinstance(examine(bytes(body), max_pixels=10**7), Image | Unusable)
-
-
-def test_two_threads_find_what_one_finds() -> None:
-    files = [*GOOD.values(), *(body[:-30] for body in GOOD.values())] * 4
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(examine, files)) == [examine(body) for body in files]
 
 
 def test_whatever_our_code_raises_is_a_reason_of_the_image(

@@ -7,8 +7,6 @@ import struct
 
 import pytest
 import simplejpeg
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Image, Unusable, examine
@@ -56,11 +54,6 @@ def test_annotations_and_junk_between_segments() -> None:
 )
 def test_no_header(body: bytes) -> None:
     assert jpeg_header(body) is None
-
-
-@given(st.binary(max_size=300))
-def test_any_bytes(body: bytes) -> None:
-    assert isinstance(examine(b"\xff\xd8\xff" + body), Unusable)
 
 
 def test_an_endless_header_is_none_soon() -> None:
@@ -127,31 +120,26 @@ def altered(name: str) -> bytes:
             "junk": head + b"\0" + scan,
             "two frames": head + sof + scan,
             "second SOI": head + b"\xff\xd8" + scan,
-            "reserved marker": head + b"\xff\x02\0\2" + scan,
             "short DRI": head + b"\xff\xdd\0\3\0" + scan,
             "restarts": head + b"\xff\xdd\0\4\0\1" + scan,
             "table split over segments": head.replace(
                 dqt, dqt[:3] + b"\x20" + dqt[4:34] + b"\xff\xdb\0\x25" + dqt[34:]
             )
             + scan,
-            "table of number 4": head.replace(dqt, dqt[:4] + b"\4" + dqt[5:]) + dqt + scan,
             "precision 7": head.replace(dqt, dqt[:4] + b"\x70" + dqt[5:]) + scan,
-            "precision 15": head + dqt[:4] + b"\xf1" + dqt[5:] + scan,
             "twelve blocks a unit": head.replace(sof, sof[:11] + b"\x22\0\2\x22\1\3\x22\1") + scan,
             "extended": head.replace(b"\xff\xc0", b"\xff\xc1") + scan,
             "65 segments": b"\xff\xfe\0\2" * 61 + head + scan,
             "64 KiB": b"\xff\xfe\xff\xff" + bytes(0xFFFD) + head + scan,
-            "spectral selection": head + scan.replace(b"\0\x3f\0", b"\0\x3e\0", 1),
             "components swapped": head + scan[:5] + scan[7:9] + scan[5:7] + scan[9:],
         }[name]
     )
 
 
 ALTERED = (
-    *("RST0", "TEM", "fill bytes", "junk", "two frames", "second SOI"),
-    *("reserved marker", "short DRI", "restarts", "table split over segments"),
-    *("table of number 4", "precision 7", "precision 15", "twelve blocks a unit", "extended"),
-    *("65 segments", "64 KiB", "spectral selection", "components swapped"),
+    *("RST0", "TEM", "fill bytes", "junk", "two frames", "second SOI", "short DRI", "restarts"),
+    *("table split over segments", "precision 7", "twelve blocks a unit", "extended"),
+    *("65 segments", "64 KiB", "components swapped"),
 )
 
 
@@ -164,6 +152,7 @@ def test_a_header_that_decoders_may_read_differently(name: str) -> None:
         assert (verdict.width, verdict.height) == shown.size
         assert (verdict.phash ^ picture_hash(shown)).bit_count() <= 6
     else:
+        assert name not in ("64 KiB", "65 segments", "RST0", "fill bytes")
         assert libjpeg_warns(body) or not opens(body)
 
 
@@ -188,8 +177,3 @@ def test_a_decoy_is_not_hashed(marker: int) -> None:
     body = with_decoy(marker)
     verdict = examine(body)
     assert isinstance(verdict, Unusable) or verdict.phash == examine(USUAL).phash
-
-
-@pytest.mark.parametrize("name", ["64 KiB", "65 segments", "RST0", "fill bytes"])
-def test_odd_headers_that_decoders_read_are_pictures(name: str) -> None:
-    assert isinstance(examine(altered(name)), Image)

@@ -39,7 +39,7 @@ def both(how: ResizeSettings, body: bytes) -> tuple[np.ndarray, np.ndarray]:
     return pixels, shown(slow.body)
 
 
-@pytest.mark.parametrize("size", [40, 100, 256, 500])
+@pytest.mark.parametrize("size", [40, 256])
 @pytest.mark.parametrize("mode", MODES)
 def test_photographs_are_as_img2datasets_to_38_decibels(mode: str, size: int):
     large = photograph().resize((640, 469), PillowImage.Resampling.BICUBIC)
@@ -48,15 +48,17 @@ def test_photographs_are_as_img2datasets_to_38_decibels(mode: str, size: int):
     assert psnr(*both(ResizeSettings(mode, size), body)) >= 38
 
 
-@pytest.mark.parametrize("form", [("jpg", 95), ("png", 6), ("webp", 90)])
 @pytest.mark.parametrize("name", GOOD)
-def test_every_kind_of_file_is_as_img2datasets(name: str, form: tuple[str, int]):
-    encode_format, quality = form
-    how = ResizeSettings("keep_ratio", 64, encode_format, quality)
-    assert psnr(*both(how, GOOD[name])) >= (38 if encode_format == "png" else 34)
+def test_every_kind_of_file_is_as_img2datasets(name: str):
+    assert psnr(*both(ResizeSettings("keep_ratio", 64, "png", 6), GOOD[name])) >= 38
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("form", [("jpg", 95), ("webp", 90)])
+def test_every_form_is_as_img2datasets(form: tuple[str, int]):
+    assert psnr(*both(ResizeSettings("keep_ratio", 64, *form), GOOD["jpeg"])) >= 34
+
+
+@pytest.mark.parametrize("seed", range(20))
 def test_any_size_becomes_the_size_that_img2datasets_has(seed: int):
     random = Random(seed)
     width, height = (round(2 ** random.uniform(0, 9)) for _ in range(2))

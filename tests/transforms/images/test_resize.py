@@ -59,14 +59,12 @@ def test_originals_are_kept_or_become_a_png_that_shows_the_same(name: str) -> No
     image = sized(GOOD[name])
     body, extension, width, height = ORIGINAL(GOOD[name], image)
     assert (width, height) == (WIDTH, HEIGHT)
+    assert extension == "jpg"
     if image.plain:
         assert body == GOOD[name]
-        assert extension == "jpg"
     else:
-        assert extension == "jpg"
-        assert (
-            np.abs(shown(body) - expected(name)).mean() < 5
-        )  # a wrong picture is off by 30 or more
+        # A wrong picture is off by 30 or more.
+        assert np.abs(shown(body) - expected(name)).mean() < 5
         assert sized(body) == dataclasses.replace(image, format="png", plain=True)
         assert ORIGINAL(GOOD[name], image)[0] == body
 
@@ -118,16 +116,6 @@ def test_what_becomes_a_png_carries_its_colour_profile_and_no_other_metadata() -
     assert png.info == {"icc_profile": b"a colour profile"}
 
 
-def test_a_sideways_avif_is_stored_upright() -> None:
-    stored, exif = turned(6)
-    body = encoded(stored, "AVIF", exif=exif, quality=95)
-    png, _, width, height = ORIGINAL(body, sized(body))
-    assert (width, height) == (WIDTH, HEIGHT)
-    assert (
-        np.abs(shown(png) - shown(encoded(photograph(), "PNG"))).mean() < 5
-    )  # a wrong picture is off by 30 or more
-
-
 @pytest.mark.parametrize("name", GOOD)
 def test_img2dataset_gets_every_kind_of_file_as_a_viewer_shows_it(name: str) -> None:
     body, extension, width, height = Encoder(LOSSLESS)(GOOD[name], sized(GOOD[name]))
@@ -137,15 +125,14 @@ def test_img2dataset_gets_every_kind_of_file_as_a_viewer_shows_it(name: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
-@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
-def test_img2dataset_gets_upright_pictures(kind: str, orientation: int) -> None:
-    stored, exif = turned(orientation)
+def test_img2dataset_gets_upright_pictures(kind: str) -> None:
+    stored, exif = turned(6)
     body = encoded(stored, kind, exif=exif, quality=95)
-    upright, _, width, height = Encoder(LOSSLESS)(body, sized(body))
+    how = ORIGINAL if kind == "AVIF" else Encoder(LOSSLESS)  # which becomes a PNG
+    upright, _, width, height = how(body, sized(body))
     assert (width, height) == (WIDTH, HEIGHT)
-    assert (
-        np.abs(shown(upright) - shown(encoded(photograph(), "PNG"))).mean() < 5
-    )  # a wrong picture is off by 30 or more
+    # A wrong picture is off by 30 or more.
+    assert np.abs(shown(upright) - shown(encoded(photograph(), "PNG"))).mean() < 5
 
 
 @pytest.mark.parametrize("depth_16", ["RGB", "L"])
@@ -160,13 +147,10 @@ def test_sixteen_bit_pngs_are_stored_with_eight(depth_16: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("form", [("jpg", 90), ("png", 6), ("webp", 80)])
-def test_exactly_what_img2dataset_gives_where_that_is_asked_for(
-    mode: str, form: tuple[str, int]
-) -> None:
+def test_exactly_what_img2dataset_gives_where_that_is_asked_for(mode: str) -> None:
     from img2dataset.resizer import Resizer
 
-    encode_format, quality = form
+    encode_format, quality = {"border": ("png", 6), "no": ("webp", 80)}.get(mode, ("jpg", 90))
     how = ResizeSettings(mode, 64, encode_format, quality, exact_resize=True)
     resizer = Resizer(64, mode, False, encode_format=encode_format, encode_quality=quality)
     for name in ("jpeg", "jpeg progressive", "jpeg grey", "png", "webp lossless"):
@@ -190,14 +174,6 @@ def test_sizes(mode: str, only_if_bigger: bool, size: int, expected: tuple[int, 
     how = ResizeSettings(mode, size, resize_only_if_bigger=only_if_bigger)
     body, _, width, height = Encoder(how)(GOOD["jpeg"], sized(GOOD["jpeg"]))
     assert (width, height) == expected == PillowImage.open(io.BytesIO(body)).size
-
-
-def test_the_interpolations_are_used() -> None:
-    image = sized(GOOD["jpeg"])
-    for size, name in ((64, "downscale_interpolation"), (256, "upscale_interpolation")):
-        default = ResizeSettings("keep_ratio", size)
-        nearest = dataclasses.replace(default, **{name: "nearest"})
-        assert Encoder(default)(GOOD["jpeg"], image) != Encoder(nearest)(GOOD["jpeg"], image)
 
 
 EXACT = ResizeSettings("border", exact_resize=True)
@@ -253,9 +229,3 @@ def test_img2dataset_is_imported_only_for_what_is_exactly_its_own() -> None:
 def test_wrong_settings(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ResizeSettings(**wrong)
-
-
-def test_every_setting_can_become_a_flag() -> None:
-    for setting in dataclasses.fields(ResizeSettings):
-        assert isinstance(setting.default, setting.type)
-        assert setting.metadata["help"]

@@ -7,7 +7,6 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Unusable, examine
 from alignset.transforms.images.file_look import FileLook
@@ -31,8 +30,7 @@ def plane_of(body: bytes, smallest_px: int) -> tuple[np.ndarray | None, str | No
 
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize(
-    ("smallest_px", "shape"),
-    [(1, (60, 80)), (60, (60, 80)), (61, (120, 160)), (480, (480, 640)), (999, (480, 640))],
+    ("smallest_px", "shape"), [(60, (60, 80)), (61, (120, 160)), (999, (480, 640))]
 )
 def test_the_smallest_scale_that_is_large_enough(
     name: str, smallest_px: int, shape: tuple[int, int]
@@ -66,12 +64,7 @@ def test_a_lossless_frame_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> N
         scaled_jpeg(body, header, "GRAY", (9, 9))
 
 
-def test_junk_between_segments_is_left_to_another_decoder() -> None:
-    body = LARGE["quality 75"]
-    assert plane_of(body[:20] + b"junk" + body[20:], 60) == (None, None)
-
-
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_of_cut_and_holed_files_none_is_taken(seed: int) -> None:
     """Pillow takes the last two kinds. Holes of a few bytes can leave a file without a fault; of
     progressive ones libjpeg takes those closed just between two scans, and some with holes."""
@@ -114,14 +107,3 @@ def test_a_header_that_lies_of_its_size_is_no_harm() -> None:
         body[at : at + 4] = struct.pack(">HH", height, width)
         verdict = examine(bytes(body))
         assert isinstance(verdict, Unusable) or (verdict.width, verdict.height) == (width, height)
-
-
-def test_flat_and_noisy_pictures() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (480, 496, 3), np.uint8)
-    for picture in (PillowImage.fromarray(noise), PillowImage.new("L", (480, 490), 255)):
-        for quality in (5, 100):
-            plane, fault = plane_of(encoded(picture, "JPEG", quality=quality), 60)
-            assert fault is None
-            assert plane is not None
-            # Quality 5 has but 32 levels.
-            assert abs(plane.mean() - np.asarray(picture.convert("L")).mean()) <= 8

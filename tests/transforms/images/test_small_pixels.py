@@ -1,6 +1,5 @@
 """What an image model is shown: the pixels that Pillow would give, of whatever file."""
 
-import io
 import tracemalloc
 from dataclasses import replace
 
@@ -11,11 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from alignset.transforms.images import small_pixels as module
-from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.small_pixels import shown_in_groups, small_pixels, squashed
-from tests.support.picture_files import encoded, good_files, photograph, turned
+from tests.support.picture_files import encoded, photograph
 
 BILINEAR = PillowImage.Resampling.BILINEAR
 
@@ -27,7 +24,7 @@ def shown(body: bytes, resize: int = 256, size: int = 224) -> np.ndarray:
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 2**32 - 1))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_a_squashed_picture_is_pillows(width: int, height: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     whole = PillowImage.fromarray(pixels).resize((256, 256), BILINEAR)
@@ -37,31 +34,6 @@ def test_a_squashed_picture_is_pillows(width: int, height: int, seed: int) -> No
 def test_without_a_margin_the_whole_picture_is_seen() -> None:
     whole = photograph().resize((32, 32), BILINEAR)
     assert np.array_equal(squashed(np.asarray(photograph()), 32, 32), np.asarray(whole))
-
-
-@pytest.mark.parametrize("name", good_files())
-def test_each_kind_of_file_is_shown_as_it_is_displayed(name: str) -> None:
-    body = good_files()[name]
-    image = examine(body)
-    assert isinstance(image, Image)
-    picture = displayed_picture(open_picture(body, image.format)).convert("RGB")
-    expected = np.asarray(picture.resize((256, 256), BILINEAR))[16:240, 16:240]
-    # Two builds of libjpeg may differ by a level or so in a small JPEG's chroma.
-    assert np.abs(shown(body).astype(int) - expected).mean() < 0.5
-
-
-def test_a_photograph_is_decoded_at_half_its_size() -> None:
-    body = encoded(photograph(3, 640, 480), "JPEG", quality=90)
-    whole = PillowImage.open(io.BytesIO(body)).resize((256, 256), BILINEAR)
-    difference = np.abs(shown(body).astype(int) - np.asarray(whole)[16:240, 16:240])
-    assert 0 < difference.mean() < 4
-
-
-def test_a_picture_is_shown_upright() -> None:
-    stored, exif = turned(6)
-    body = encoded(stored, "JPEG", exif=exif, quality=95)
-    upright = encoded(photograph(), "JPEG", quality=95)
-    assert np.abs(shown(body).astype(int) - shown(upright)).mean() < 4
 
 
 @pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1)])

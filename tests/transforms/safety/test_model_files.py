@@ -11,19 +11,14 @@ from alignset.transforms.safety.model_files import (
     OPEN_NSFW,
     ModelError,
     describe_model,
-    model_bytes,
     open_nsfw_path,
     usual_model,
 )
 from tests.support.onnx_files import RED_IS_UNSAFE, mean_colour, write_model
 
 
-def test_the_models_own_package_has_the_file_that_is_known() -> None:
-    assert hashlib.sha256(model_bytes("")).hexdigest() == OPEN_NSFW.sha256
-    assert open_nsfw_path().endswith(".onnx")
-
-
-def test_the_file_in_integers_is_the_one_that_is_known() -> None:
+def test_the_files_are_those_that_are_known() -> None:
+    assert hashlib.sha256(Path(open_nsfw_path()).read_bytes()).hexdigest() == OPEN_NSFW.sha256
     known = usual_model(0.5).integer_model
     assert known
     assert hashlib.sha256(INTEGER_FILE.read_bytes()).hexdigest() == known.sha256
@@ -35,9 +30,6 @@ def test_a_model_is_described(tmp_path: Path) -> None:
     assert model.sha256 == hashlib.sha256(mean_colour()).hexdigest()
     assert (model.wanted.size, model.wanted.resize, model.wanted.jpeg_quality) == (8, 10, 90)
     assert model.wanted.scale == tuple(RED_IS_UNSAFE["scale"])
-
-
-def test_without_a_margin_the_whole_picture_is_given(tmp_path: Path) -> None:
     assert describe_model(str(write_model(tmp_path))).wanted.resize == 8
 
 
@@ -45,18 +37,13 @@ def test_without_a_margin_the_whole_picture_is_given(tmp_path: Path) -> None:
     ("changed", "said"),
     [
         ({"layout": "NWHC"}, "NWHC"),
-        ({"channels": "GRAY"}, "GRAY"),
-        ({"mean": [0, 0]}, "mean"),
-        ({"scale": "1"}, "scale"),
-        ({"size": 0}, "size must be from 1"),
+        ({"output": None}, "output"),
         ({"size": 8, "resize": 7}, "got 8 and 7"),
-        ({"size": 2000}, "at most 1024 px"),
+        ({"size": 1025}, "at most 1024 px"),
         ({"unsafe_classes": []}, "unsafe_classes must be places"),
-        ({"unsafe_classes": [-1]}, "unsafe_classes must be places"),
         ({"unsafe_classes": [0, 1, 0]}, "unsafe_classes has a place twice; got (0, 1, 0)"),
         ({"scale": [1, 0, 1]}, "scale must not be 0; got (1.0, 0.0, 1.0)"),
         ({"jpeg_quality": 101}, "jpeg_quality must be from 0 to 100; got 101"),
-        ({"activation": "tanh"}, "tanh"),
     ],
 )
 def test_a_wrong_description(tmp_path: Path, changed: dict, said: str) -> None:
@@ -65,15 +52,6 @@ def test_a_wrong_description(tmp_path: Path, changed: dict, said: str) -> None:
         describe_model(str(path))
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("field", ["input", "size", "unsafe_classes"])
-def test_a_field_is_missing(tmp_path: Path, field: str) -> None:
-    path = write_model(tmp_path)
-    described = {name: value for name, value in RED_IS_UNSAFE.items() if name != field}
-    path.with_suffix(".json").write_text(json.dumps(described))
-    with pytest.raises(ModelError, match=field):
-        describe_model(str(path))
 
 
 def test_a_file_is_missing(tmp_path: Path) -> None:

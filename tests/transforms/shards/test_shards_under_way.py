@@ -82,7 +82,7 @@ def test_the_bundles_of_a_process_share_what_may_be_under_way():
     assert all(bundle.has_room for bundle in bundles)
 
 
-def test_one_that_is_done_makes_room_and_is_given_once():
+def test_one_that_is_done_makes_room_and_one_that_another_worker_has_begun_is_named():
     writing = Writing()
     under_way = ShardsUnderWay(writing)
     begun(under_way, writing, 3)
@@ -90,8 +90,6 @@ def test_one_that_is_done_makes_room_and_is_given_once():
     assert [stats.number for stats in under_way.until_room()] == [3]
     assert list(under_way.finish()) == []
 
-
-def test_one_that_another_worker_has_begun_is_named():
     def lost(shard: int, beginning: Beginning) -> ShardStats:
         raise ClaimLostError("another worker has begun it")
 

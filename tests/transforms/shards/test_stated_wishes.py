@@ -1,4 +1,4 @@
-from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.fetching.orders import Fetched, ImageResponse
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.shards.stated_wishes import (
     StatedWishes,
@@ -10,7 +10,7 @@ from tests.support import stating_files as made
 
 PLAIN = made.picture("JPEG")
 STATING = made.jpeg_with(PLAIN, made.xmp(made.PROHIBITED, "https://l/", "terms"))
-ANSWER = Answer("http://a/", 200, 1.5, "image/jpeg")
+ANSWER = ImageResponse("http://a/", 200, 1.5, "image/jpeg")
 
 
 def test_what_is_stated_of_each_image() -> None:

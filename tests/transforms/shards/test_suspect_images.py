@@ -8,8 +8,8 @@ from alignset.transforms.decontamination.perceptual_overlap import PerceptualMea
 from alignset.transforms.fetching.fetch import Fetched, FetchSettings
 from alignset.transforms.images import resize
 from alignset.transforms.images.resize import ResizeSettings
-from alignset.transforms.shards import measure_images, shard_examples
-from alignset.transforms.shards.build_shard import ShardSettings
+from alignset.transforms.shards import arrivals, shard_examples
+from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.suspect_images import (
     BYTES_AT_ONCE,
     IMAGES_AT_ONCE,
@@ -65,7 +65,7 @@ def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tm
 
         monkeypatch.setattr(module, name, noted)
 
-    spy(measure_images, "examine")
+    spy(arrivals, "examine")
     spy(shard_examples, "thumbnail")
     spy(resize, "_resizer")
     monkeypatch.setenv("TMPDIR", str(tmp_path))

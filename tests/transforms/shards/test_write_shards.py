@@ -6,9 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-import imagehash
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +16,9 @@ from PIL import Image as PillowImage
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards import write_shards
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+from alignset.transforms.shards.write_shards import PATIENCE_S, POLL_S, take_over
+from alignset.transforms.workers.claims import Mark
+from alignset.transforms.workers.fencing import SupersededError
 from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
@@ -79,16 +81,6 @@ def test_originals_are_kept_byte_for_byte_or_become_png(golden: Golden, web: Sma
     }
 
 
-def test_perceptual_hashes_are_near_imagehashs_of_the_whole_picture(golden: Golden):
-    files = samples(golden.output)
-    for row in rows(golden.output):
-        (body,) = (body for name, body in files[row["key"]].items() if name not in ("json", "txt"))
-        whole = PillowImage.open(io.BytesIO(body))
-        if whole.mode in ("RGB", "L"):
-            expected = imagehash.phash(whole)
-            assert expected - imagehash.hex_to_hash(row["phash"]) <= 6, row["url"]
-
-
 def test_distances_to_evaluation_images(golden: Golden):
     kept = rows(golden.output)
     least = manifest(golden.output)["rules"]["min_evaluation_distance"]
@@ -120,15 +112,6 @@ def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):
     assert total["too_small"] == fates["too_small"]
 
 
-RESIZED = {
-    "border": [(64, 64)] * 4,
-    "center_crop": [(64, 64)] * 4,
-    "no": [(150, 110), (300, 240), (110, 150), (150, 110)],
-    "keep_ratio": [(87, 64), (80, 64), (64, 87), (87, 64)],  # the shorter side becomes 64
-    "keep_ratio_largest": [(64, 47), (64, 51), (47, 64), (64, 47)],
-}
-
-
 @pytest.fixture(scope="module")
 def pictures(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Landscape, larger, portrait, and one that EXIF turns; each URL ends in its number."""
@@ -146,26 +129,24 @@ def pictures(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("mode", RESIZED)
-def test_resize_modes(pictures: Path, tmp_path: Path, mode: str):
-    suffix = {"border": "webp", "no": "png"}.get(mode, "jpg")
-    quality = "--encode_quality=6" if suffix == "png" else "--encode_quality=90"
-    flags = ("--allow_private_addresses", "--min_image_side=90", quality)
-    of_mode = (f"--resize_mode={mode}", f"--encode_format={suffix}")
-    of_mode += () if mode == "no" else ("--image_size=64",)
+def test_images_are_resized(pictures: Path, tmp_path: Path):
+    """Each mode and format: tests/transforms/images/test_resize.py."""
+    flags = ("--allow_private_addresses", "--min_image_side=90", "--encode_quality=90")
+    of_mode = ("--resize_mode=keep_ratio", "--encode_format=webp", "--image_size=64")
     succeed(pictures, tmp_path / "set", *flags, *of_mode)
     assert rejected(tmp_path / "set") == []
     files, sizes = samples(tmp_path / "set"), {}
     for row in rows(tmp_path / "set"):
-        picture = PillowImage.open(io.BytesIO(files[row["key"]][suffix]))
-        assert picture.size == (row["width"], row["height"])
-        assert picture.format == {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[suffix]
-        number = int(row["url"][-1])
-        sizes[number] = picture.size
-        assert (row["original_width"], row["original_height"]) == [
-            *[(150, 110), (300, 240), (110, 150), (110, 150)]
-        ][number]
-    assert [sizes[number] for number in range(4)] == RESIZED[mode]
+        picture = PillowImage.open(io.BytesIO(files[row["key"]]["webp"]))
+        assert (picture.format, picture.size) == ("WEBP", (row["width"], row["height"]))
+        original = row["original_width"], row["original_height"]
+        sizes[int(row["url"][-1])] = original, picture.size
+    assert [sizes[number] for number in range(4)] == [
+        ((150, 110), (87, 64)),  # the shorter side becomes 64
+        ((300, 240), (80, 64)),
+        ((110, 150), (64, 87)),
+        ((110, 150), (87, 64)),  # is turned by EXIF
+    ]
 
 
 def test_the_stats_are_the_last_file_of_a_shard(
@@ -190,16 +171,6 @@ def test_the_stats_are_the_last_file_of_a_shard(
     of_images = {name for name in files() if "/text-" not in name}
     assert len(of_images - {stats}) == 6  # rejects, record, thumbnails, sidecar, tar, answers
     assert [of_images - before for before in there] == [{stats}]
-
-
-def test_no_pair_at_all_is_a_set_without_shards(web: SmallWeb, tmp_path: Path):
-    pairs = {"url": [f"{web.url}/resize/1"], "caption": ["the garden"]}
-    pq.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
-    last = keep_too_little(tmp_path / "pairs.parquet", tmp_path / "set")
-    assert "0 of 1 pairs were kept: 1 were dropped as too_few_words" in last
-    assert "the rule's flag is --min_words" in last
-    assert manifest(tmp_path / "set")["shards"] == {}
-    assert [fate.reason for fate in rejected(tmp_path / "set")] == ["too_few_words"]
 
 
 def test_without_the_flag_no_private_address_is_fetched(
@@ -236,3 +207,93 @@ def test_what_is_stored_is_not_fetched_again(plain: Golden, web: SmallWeb, tmp_p
     }
     for name, sha256 in digest.items():
         assert hashlib.sha256((tmp_path / "both/shards" / name).read_bytes()).hexdigest() == sha256
+
+
+class Attempt(NamedTuple):
+    """Of another worker: the mark it left, and when it will have written the shard, s."""
+
+    name: str
+    done_s: float
+    number: int = 1
+
+    @property
+    def mark(self) -> Mark:
+        return Mark("start", self.number, self.name)
+
+
+class World:
+    """Shards, some of which others write, on a clock that goes on where somebody sleeps."""
+
+    slowest_s, superseded_s = 0.0, float("inf")
+
+    def __init__(self, others: dict[int, Attempt], took_s: float = 1.0) -> None:
+        self.others, self.took_s = others, took_s
+        self.now_s = 0.0
+        self.written: dict[int, float] = {}
+
+    def finished(self, shard: int) -> bool:
+        ends = self.others[shard].done_s if shard in self.others else float("inf")
+        return shard in self.written or ends <= self.now_s
+
+    def check(self) -> None:
+        if self.now_s >= self.superseded_s:
+            raise SupersededError
+
+    def begun(self, shard: int) -> Mark | None:
+        return self.others[shard].mark if shard in self.others else None
+
+    def attempt(self, shard: int) -> None:
+        assert not self.finished(shard)
+        self.now_s += self.took_s
+        self.slowest_s = max(self.slowest_s, self.took_s)
+        self.written[shard] = self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    def run(self, shards: int, slept: Callable[[float], None] | None = None) -> None:
+        take_over(range(shards), self, clock=lambda: self.now_s, sleep=slept or self.sleep)
+
+
+def test_a_worker_of_an_earlier_start_does_not_wait_on():
+    world = World({0: Attempt("slow", 1000.0)})
+    world.superseded_s = 5.0
+    with pytest.raises(SupersededError):
+        world.run(1)
+    assert world.now_s == 5.0
+
+
+INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("others", "took_s", "shards", "written", "least_s", "most_s"),
+    [
+        # What nobody has begun comes first, and what others write is waited for.
+        ({0: Attempt("a", 5.0), 1: Attempt("b", 7.0)}, 1.0, 5, {2, 3, 4}, 7.0, 7.0),
+        # A dead worker is not waited for long; each further attempt is given twice the time.
+        ({0: Attempt("dead", INF)}, 1.0, 1, {0}, PATIENCE_S + 1, PATIENCE_S + 1),
+        ({0: Attempt("third", INF, 3)}, 1.0, 1, {0}, 4 * PATIENCE_S + 1, 4 * PATIENCE_S + 1),
+        # What takes long here may take half as long again elsewhere. The slow one is seen for the
+        # first time at 0 or, behind this worker's own, at 200.
+        ({0: Attempt("a", 1000.0), 1: Attempt("b", 290.0)}, 200.0, 3, {0, 2}, 500.0, 700.0),
+    ],
+)
+def test_what_is_taken_over(others, took_s, shards, written, least_s, most_s):
+    world = World(others, took_s)
+    world.run(shards)
+    assert world.written.keys() == written
+    assert least_s <= world.now_s <= most_s + POLL_S
+
+
+def test_an_attempt_that_begins_meanwhile_gets_its_time():
+    """Two idle workers do not both take over the same shard."""
+    world = World({0: Attempt("dead", INF)})
+
+    def slept(seconds: float) -> None:
+        world.now_s += seconds
+        if world.now_s == PATIENCE_S - POLL_S:
+            world.others[0] = Attempt("another", world.now_s + PATIENCE_S - POLL_S)
+
+    world.run(1, slept)
+    assert not world.written

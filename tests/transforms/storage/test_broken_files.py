@@ -1,7 +1,6 @@
 """What of an error is a file's own fault, and what is not."""
 
 import errno
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -60,15 +59,6 @@ def test_what_is_wrong_with_the_file_is_told(error: Exception, detail: str, faul
 )
 def test_what_is_no_fault_of_the_file_is_none(error: Exception):
     assert broken_file("a", error) is None
-
-
-def test_what_the_system_raises_of_a_file_that_is_not_there(tmp_path: Path):
-    for read in (Path.read_bytes, lambda path: pa.OSFile(str(path))):
-        with pytest.raises(OSError, match="No such file") as raised:
-            read(tmp_path / "a")
-        assert broken_file("a", raised.value) == BrokenFile(
-            "a", "gone", "No such file or directory"
-        )
 
 
 def test_each_file_counts_once_and_the_first_by_path_are_named():

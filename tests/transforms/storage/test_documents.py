@@ -52,22 +52,13 @@ def test_fields_stand_in_their_order_and_unset_ones_not_at_all():
     assert text.endswith("}\n")
 
 
-@pytest.mark.parametrize(
-    "encoded",
-    [
-        b"",
-        b"[]",
-        b"null",
-        b"{}",
-        b'{"second": 1}',
-        b'{"second": "1", "first": null}',
-        b'{"second": 1, "first": null, "parts": [{"size": 1}]}',
-        b'{"second": 1, "first": "\xff"}',
-        b"[" * 100_000,
-    ],
-)
-def test_what_is_no_such_document_is_told(encoded: bytes, tmp_path: Path):
+def test_what_is_no_such_document_is_an_error(tmp_path: Path):
     path = tmp_path / "whole.json"
-    path.write_bytes(encoded)
-    with pytest.raises(DocumentError, match=r"whole\.json is not as it was written"):
-        read_document(str(path), Whole)
+    for encoded in (
+        *(b"", b"[]", b"null", b"{}", b'{"second": 1}', b'{"second": "1", "first": null}'),
+        b'{"second": 1, "first": null, "parts": [{"size": 1}]}',
+        *(b'{"second": 1, "first": "\xff"}', b"[" * 100_000),
+    ):
+        path.write_bytes(encoded)
+        with pytest.raises(DocumentError, match=r"whole\.json is not as it was written"):
+            read_document(str(path), Whole)

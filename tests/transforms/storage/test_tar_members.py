@@ -32,7 +32,7 @@ def by_tarfile(tar: bytes) -> Iterator[tuple[str, int, int, bool]]:
 @pytest.mark.parametrize(
     "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 )
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_the_same_members_as_pythons(tar_format: int, seed: int):
     random, made = Random(seed), io.BytesIO()
     kinds = [tarfile.REGTYPE] * 6 + [tarfile.AREGTYPE, tarfile.CONTTYPE, tarfile.DIRTYPE]
@@ -88,7 +88,7 @@ def test_a_cut_tar_has_the_members_before_and_is_broken_within_one():
         assert as_far(whole[:size]) == (names, "" if is_whole else "cut_short it is cut off"), size
 
 
-@pytest.mark.parametrize("left", [0, 1, 511, 512, 1023])
+@pytest.mark.parametrize("left", [0, 511, 1023])
 def test_the_zeros_of_the_end_may_be_missing_as_to_tar_and_webdataset(tmp_path: Path, left: int):
     files = {f"{n}.{kind}": b"x" * 512 for n in range(3) for kind in ("jpg", "txt")}
     path = tmp_path / "a.tar"

@@ -1,6 +1,11 @@
 import pytest
 
-from alignset.transforms.wishes.answer_headers import field_values, header_opt_outs, states_wish
+from alignset.transforms.wishes.answer_headers import (
+    field_values,
+    has_directive,
+    header_opt_outs,
+    states_wish,
+)
 from alignset.transforms.wishes.wish_settings import WishSettings
 
 HOW = WishSettings()
@@ -14,17 +19,14 @@ OFF = WishSettings(tdm_reservation=False, content_usage="", disallowed_header_di
         (["X-Robots-Tag: noai"], False, ("x_robots_tag",)),
         (["x-robots-tag:nofollow", "X-ROBOTS-TAG: noindex"], False, ("x_robots_tag",)),
         (["X-Robots: noai", "X-Other: noai"], False, ()),
-        (["tdm-reservation: 1"], False, ("tdm_reservation",)),
         (["TDM-Reservation:1"], False, ("tdm_reservation",)),
         (["tdm-reservation: 0"], True, ()),  # comes before the host's file
         (["tdm-reservation: yes"], True, ("tdm_reservation",)),  # says nothing
-        (["tdm-policy: https://a.example/p"], False, ()),
         ([], True, ("tdm_reservation",)),
         (["tdm-reservation: 0", "tdm-reservation: 1"], False, ("tdm_reservation",)),
         (["Content-Usage: train-ai=n"], False, ("content_usage",)),
         (["Content-Usage: search=y", "content-usage: train-ai=n"], False, ("content_usage",)),
         (["Content-Usage: train-ai=n", "Content-Usage: train-ai=y"], False, ()),
-        (["Content-Usage: train-ai=n,"], False, ()),
         (["Content-Usage: search=n"], False, ()),
         (
             ["Content-Usage: train-genai=n", "tdm-reservation: 1", "X-Robots-Tag: noai"],
@@ -45,3 +47,48 @@ def test_values_of_a_field() -> None:
     lines = [b'ETag: "a:b"\r\n', b"etag:c", b"Other: d"]
     assert list(field_values(lines, b"etag")) == [b'"a:b"', b"c"]
     assert not states_wish(b"".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("noai", True),
+        ("NoImageAI", True),
+        ("nofollow, noindex", True),
+        ("AlignSet: nofollow, noai", True),
+        ("otherbot: noai, alignset: noindex", True),
+        ("alignset: all, otherbot: noai", False),
+        ("unavailable_after: 25 Jun 2026 15:00:00 GMT+01:00, noai", True),
+        ("index\u00a0noai", True),
+        ("index，noai", True),
+        ("otherbot:\u00a0noai", False),
+        ("unavailable_after: Fri, 25 Jun 2027 15:00:00 GMT, noai", True),
+        ("otherbot: unavailable_after: Fri, 25 Jun 2027 15:00:00 GMT, noai", False),
+        ("360spider: noai", False),
+        ("None", True),
+        ("nofollow noai", True),
+        ("otherbot: nofollow noai", False),
+        ("index max-snippet:-1, noai", True),
+        ("max-image-preview:large noai", True),
+        ("max-image-preview : none", False),
+        ("unavailable_after: 2027-06-25 15:00:00 noai", True),
+        ("noaix, xnoai, no-ai, noa i", False),
+        ("", False),
+    ],
+)
+def test_directives(value: str, said: bool) -> None:
+    assert has_directive(value, "alignset", WishSettings().directives) == said
+
+
+@pytest.mark.parametrize(
+    ("directives", "said"),
+    [
+        ({"noindex"}, True),
+        ({"nofollow"}, True),
+        ({"none"}, True),
+        ({"noai", "noimageindex"}, False),
+        (set(), False),
+    ],
+)
+def test_none_is_noindex_and_nofollow_and_no_more(directives: set[str], said: bool) -> None:
+    assert has_directive("none", "alignset", directives) == said

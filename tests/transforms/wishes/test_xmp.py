@@ -10,14 +10,10 @@ VALUES = "http://ns.useplus.org/ldf/vocab/DMI-"
 @pytest.mark.parametrize(
     ("value", "prohibited"),
     [
-        ("UNSPECIFIED", False),
         ("ALLOWED", False),
         ("PROHIBITED-AIMLTRAINING", True),
-        ("PROHIBITED-GENAIMLTRAINING", True),
         ("PROHIBITED-EXCEPTSEARCHENGINEINDEXING", True),
         ("PROHIBITED", True),
-        ("PROHIBITED-SEECONSTRAINT", True),
-        ("PROHIBITED-SEEEMBEDDEDRIGHTSEXPR", True),
         ("PROHIBITED-SEELINKEDRIGHTSEXPR", True),
         ("PROHIBITEDNOT", False),
     ],
@@ -31,8 +27,6 @@ def test_values_of_data_mining(value: str, prohibited: bool, as_elements: bool) 
     ("packet", "prohibited"),
     [
         (b'<plus:DataMining rdf:resource="http://x/DMI-PROHIBITED"/>', True),
-        (b"<p:DataMining>\n http://x/DMI-PROHIBITED </p:DataMining>", True),
-        (b"<dc:title>DMI-PROHIBITED DataMining</dc:title>", False),
         (b"<plus:DataMining>http://x/DMI-ALLOWED</plus:DataMining><a>DMI-PROHIBITED</a>", False),
         (b"<p:DataMining><rdf:value>http://x/DMI-PROHIBITED</rdf:value></p:DataMining>", True),
         (b"<p:DataMining><rdf:Bag><rdf:li>DMI-PROHIBITED</rdf:li></rdf:Bag>", True),
@@ -51,14 +45,12 @@ def test_where_the_value_stands(packet: bytes, prohibited: bool) -> None:
     ("packet", "statement", "terms"),
     [
         (b'<a xmpRights:WebStatement = "http://l/"', "http://l/", None),
-        (b"<a xmpRights:WebStatement='http://l/'", "http://l/", None),
         (b"<xmpRights:WebStatement>http://l/</xmpRights:WebStatement>", "http://l/", None),
         (b'<xmpRights:WebStatement rdf:resource="http://l/"/>', "http://l/", None),
         (b"<xmpRights:WebStatement></xmpRights:WebStatement>", None, None),
         (b'<a xmpRights:UsageTerms="none"', None, "none"),
         (b"<b:UsageTerms><rdf:Alt><rdf:li xml:lang='de'>nur so</rdf:li><rdf:li>x", None, "nur so"),
         (b"<b:UsageTerms>\xff\xfe", None, "\ufffd\ufffd"),
-        (b"a WebStatement of UsageTerms", None, None),
     ],
 )
 def test_licences(packet: bytes, statement: str | None, terms: str | None) -> None:

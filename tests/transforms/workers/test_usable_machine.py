@@ -14,34 +14,26 @@ BOUND = len(os.sched_getaffinity(0))
 @pytest.fixture
 def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(usable_machine, "CGROUPS", tmp_path)
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "memory").mkdir()
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({}, BOUND),
-        ({"cpu.max": "max 100000\n"}, BOUND),
-        ({"cpu.max": "50000 100000\n"}, 0.5),
-        ({"cpu.max": f"{(BOUND + 1) * 100_000} 100000\n"}, BOUND),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, BOUND),
-        ({"cpu/cpu.cfs_quota_us": "25000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.25),
-        ({"cpu/cpu.cfs_quota_us": "25000\n"}, BOUND),
-        ({"cpu.max": "nothing of the kind\n"}, BOUND),
-    ],
-)
-def test_cores(cgroups: Path, files: dict[str, str], cores: float):
-    for name, text in files.items():
-        (cgroups / name).parent.mkdir(exist_ok=True)
-        (cgroups / name).write_text(text)
-    assert usable_cores() == cores
-
-
-def test_memory(cgroups: Path):
-    whole = usable_memory()
-    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def test_what_a_container_may_use_is_the_least_of_what_is_said(cgroups: Path):
+    assert usable_cores() == BOUND
+    for quota, cores in (
+        *(("max 100000\n", BOUND), ("50000 100000\n", 0.5), ("nothing of the kind\n", BOUND)),
+        (f"{(BOUND + 1) * 100_000} 100000\n", BOUND),
+    ):
+        (cgroups / "cpu.max").write_text(quota)
+        assert usable_cores() == cores
+    for quota, cores in (("25000\n", BOUND), ("25000\n", 0.25), ("-1\n", BOUND)):
+        (cgroups / "cpu/cpu.cfs_quota_us").write_text(quota)
+        assert usable_cores() == cores
+        (cgroups / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert usable_memory() == whole
     (cgroups / "memory.max").write_text("max\n")
     assert usable_memory() == whole
-    (cgroups / "memory").mkdir()
     (cgroups / "memory/memory.limit_in_bytes").write_text(f"{1 << 20}\n")
     assert usable_memory() == 1 << 20

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alignset.train.data.captions import caption_lines
 from alignset.train.data.find_shards import find_shards
-from alignset.train.data.pairs import read_pairs
-from alignset.train.errors import SettingsError
-from alignset.train.evaluate.sets.tables import (
+from alignset.train.data.samples import caption_lines, read_pairs
+from alignset.train.data.tables import (
     IMAGE_COLUMNS,
     TABLES,
     check_images,
@@ -18,6 +16,7 @@ from alignset.train.evaluate.sets.tables import (
     image_file,
     read_table,
 )
+from alignset.train.errors import SettingsError
 
 CAPTION_COLUMNS = ("caption", "text", "title", "sentence", "raw", "comment")
 _LANGUAGES = ("language", "lang", "")

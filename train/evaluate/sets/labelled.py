@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alignset.train.data.find_shards import find_shards
+from alignset.train.data.images import class_folders
 from alignset.train.data.samples import shard_samples
-from alignset.train.errors import SettingsError
-from alignset.train.evaluate.sets.tables import (
+from alignset.train.data.tables import (
     IMAGE_COLUMNS,
     TABLES,
     check_images,
@@ -16,9 +16,9 @@ from alignset.train.evaluate.sets.tables import (
     image_file,
     read_table,
 )
+from alignset.train.errors import SettingsError
 
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "wnid")
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
 _FORM = (
     "name a folder that has one of images for each class, a table with the columns image and label "
     f"({', '.join(TABLES)}), or .tar shards with KEY.jpg and KEY.cls, the number of its class"
@@ -89,7 +89,8 @@ def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSe
     if split:
         raise SettingsError(f"--split goes with a table of classes; {data!r} is none")
     if path.is_dir() and not any(path.glob("*.tar")):
-        return _labelled_folders(path)
+        folders = class_folders(path)
+        return LabelledFiles(path, {file: name for name, own in folders.items() for file in own})
     try:
         return LabelledShards(tuple(find_shards(data)))
     except SettingsError as error:
@@ -113,18 +114,3 @@ def _labelled_table(path: Path, images: str, split: str) -> LabelledFiles:
     folder = Path(images) if images else path.parent
     check_images(folder, [*labels], path)
     return LabelledFiles(folder, labels)
-
-
-def _labelled_folders(root: Path) -> LabelledFiles:
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not folders:
-        raise SettingsError(f"no images with classes in {str(root)!r}: {_FORM}")
-    labels: dict[str, str] = {}
-    for folder in folders:
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
-        if not files:
-            raise SettingsError(
-                f"the class folder {str(folder)!r} has no image: put some in, or take it out"
-            )
-        labels |= {str(file.relative_to(root)): folder.name for file in files}
-    return LabelledFiles(root, labels)

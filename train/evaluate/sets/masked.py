@@ -1,6 +1,7 @@
 """Images and, for each, a mask that says of which class each pixel is."""
 
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from alignset.train.counts import counted
 from alignset.train.data.image_limits import check_decodable
-from alignset.train.errors import SettingsError
-from alignset.train.evaluate.sets.labelled import IMAGES
-from alignset.train.evaluate.sets.tables import image_file
+from alignset.train.data.images import image_files
+from alignset.train.data.tables import image_file
+from alignset.train.errors import SettingsError, counted
 
 _MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _GREY = ("L", "P", "I", "I;16", "I;16B", "1")
@@ -47,22 +47,19 @@ def find_masked(images: str, masks: str) -> MaskedSet:
     for folder, flag in zip(folders, ("--data", "--masks"), strict=True):
         if not folder.is_dir():
             raise SettingsError(f"there is no folder {str(folder)!r}: name one with {flag}")
-    files = sorted(p for p in folders[0].rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+    files = image_files(folders[0])
     if not files:
         raise SettingsError(f"the folder {images!r} has no image: name one that has some")
-    of_stem = {
-        str(path.relative_to(folders[1]).with_suffix("")): path
-        for path in folders[1].rglob("*")
-        if path.suffix.lower() in _MASKS
-    }
-    names = [str(file.relative_to(folders[0]).with_suffix("")) for file in files]
-    missing = [name for name in names if name not in of_stem]
+    of_stem = {os.path.splitext(name)[0]: name for name in image_files(folders[1], _MASKS)}
+    stems = [os.path.splitext(name)[0] for name in files]
+    missing = [name for name in stems if name not in of_stem]
     if missing:
         raise SettingsError(
             f"{masks!r} has no mask of {counted(len(missing), 'image')} of {images!r}, the first "
             f"{missing[0]!r}: put a .png of that name there, or take the images out"
         )
-    return MaskedSet(tuple(zip(files, (of_stem[name] for name in names), strict=True)))
+    pairs = zip(files, stems, strict=True)
+    return MaskedSet(tuple((folders[0] / name, folders[1] / of_stem[stem]) for name, stem in pairs))
 
 
 def read_mask(path: Path) -> npt.NDArray[np.generic]:

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
+from alignset.train.data.tables import read_table
+from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.correlation import bootstrap_correlation
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
 from alignset.train.evaluate.retrieval import KS, Right, chance, ranks, recalls
 from alignset.train.evaluate.sets.captioned import find_captioned
-from alignset.train.evaluate.sets.tables import read_table
 from alignset.train.evaluate.task_result import TaskResult, percent, percents
 from alignset.train.evaluate.tasks.retrieval import EmbeddedCaptions, embed_captioned
 
@@ -68,12 +67,12 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
             f"{counted(embedded.images.skipped, 'image')} of {flags.images or flags.captions} "
             "can't be decoded: the set's judgements need all of them"
         )
-    judged = {kind: _read(path, kind, embedded) for kind, path in paths.items()}
+    judgements = {kind: _read(path, kind, embedded) for kind, path in paths.items()}
     result: dict[str, Any] = {
         "n": len(embedded.captions),
         "captions": len(embedded.texts),
-        "retrieval": _retrieval(embedded, judged),
-        "correlation": _correlations(embedded, judged),
+        "retrieval": _retrieval(embedded, judgements),
+        "correlation": _correlations(embedded, judgements),
     }
     intervals = {
         kind: {way: of.pop("intervals") for way, of in result[kind].items()}
@@ -118,13 +117,13 @@ def _rows_of_captions(embedded: EmbeddedCaptions) -> dict[str, int]:
     return {name: row for row, name in enumerate(names)}
 
 
-def _retrieval(embedded: EmbeddedCaptions, judged: dict[str, JudgedPairs]) -> dict[str, Any]:
+def _retrieval(embedded: EmbeddedCaptions, judgements: dict[str, JudgedPairs]) -> dict[str, Any]:
     """Right are an image's own captions and the pairs that people judged near. An image and a text
     are not among their own candidates."""
     images, texts = embedded.images.features, embedded.texts
     image_of = np.repeat(np.arange(len(images)), [len(own) for own in embedded.captions])
     rows = np.arange(len(texts))
-    near = {kind: of.right(FILES[kind][1]) for kind, of in judged.items()}
+    near = {kind: of.right(FILES[kind][1]) for kind, of in judgements.items()}
     texts_near, images_near = near["sits"]
     pairs = np.concatenate([rows, texts_near]), np.concatenate([image_of, images_near])
     own = Right.of(image_of, rows, len(images))
@@ -159,14 +158,14 @@ def _recalls(
     of, right = np.unique(np.stack([of, right]), axis=1)
     if alike:
         of, right = of[of != right], right[of != right]
-    asked, numbers = np.unique(of, return_inverse=True)
-    if not len(asked):
+    query_rows, numbers = np.unique(of, return_inverse=True)
+    if not len(query_rows):
         raise SettingsError("no pair of a file is judged near: its scores are from 0 to 5")
-    pairs = Right.of(numbers, right, len(asked))
-    itself = Right.of(np.arange(len(asked)), asked, len(asked)) if alike else None
-    ranked = ranks(queries.take(asked), candidates, pairs, itself)
+    pairs = Right.of(numbers, right, len(query_rows))
+    itself = Right.of(np.arange(len(query_rows)), query_rows, len(query_rows)) if alike else None
+    ranked = ranks(queries.take(query_rows), candidates, pairs, itself)
     return {
-        "n": len(asked),
+        "n": len(query_rows),
         **recalls(ranked),
         "chance": chance(pairs.counts(), len(candidates) - alike),
         "intervals": {
@@ -175,12 +174,12 @@ def _recalls(
     }
 
 
-def _correlations(embedded: EmbeddedCaptions, judged: dict[str, JudgedPairs]) -> dict[str, Any]:
+def _correlations(embedded: EmbeddedCaptions, judgements: dict[str, JudgedPairs]) -> dict[str, Any]:
     images, texts = embedded.images.features, embedded.texts
     sides = {"sits": (texts, images), "sts": (texts, texts), "sis": (images, images)}
     result = {}
     for kind, (first, second) in sides.items():
-        pairs = judged[kind]
+        pairs = judgements[kind]
         cosines = _cosines(first, second, pairs)
         mean, deviation, interval = bootstrap_correlation(pairs.first, pairs.scores, cosines)
         result[kind] = {

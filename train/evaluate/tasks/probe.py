@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.classification import class_answers, class_scores
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
@@ -44,9 +43,9 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     both = train.images.features, train.labels
     validation: Labelled
     if validation_set is not None:
-        held = embed_labelled(validation_set, classes, embedding, flags.validation)
-        _check_apart(held, test)
-        learned, validation = both, (held.images.features, held.labels)
+        validation_images = embed_labelled(validation_set, classes, embedding, flags.validation)
+        _check_apart(validation_images, test)
+        learned, validation = both, (validation_images.images.features, validation_images.labels)
     else:
         learned, validation = _split(train, set(test.images.identities))
     shared = shared_images(train, test)
@@ -70,8 +69,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     )
 
 
-def _check_apart(held: EmbeddedLabels, test: EmbeddedLabels) -> None:
-    shared = set(held.images.identities) & set(test.images.identities)
+def _check_apart(validation_images: EmbeddedLabels, test: EmbeddedLabels) -> None:
+    shared = set(validation_images.images.identities) & set(test.images.identities)
     if shared:
         raise SettingsError(
             f"--validation shares {counted(len(shared), 'image')} with --test, on which the "
@@ -85,19 +84,21 @@ def _split(train: EmbeddedLabels, tested: set[bytes]) -> tuple[Labelled, Labelle
     validation."""
     identities = np.array([name.hex() for name in train.images.identities])
     numbers = np.unique(identities, return_inverse=True)[1]
-    held = np.zeros(len(numbers), bool)
+    validation_images = np.zeros(len(numbers), bool)
     for label in np.unique(train.labels).tolist():
         rows = np.flatnonzero(train.labels == label)
         kinds = np.unique(numbers[rows])
-        held[rows] = np.isin(numbers[rows], kinds[_VALIDATION_SHARE - 1 :: _VALIDATION_SHARE])
-    held &= [name not in tested for name in train.images.identities]
-    if not held.any():
+        validation_images[rows] = np.isin(
+            numbers[rows], kinds[_VALIDATION_SHARE - 1 :: _VALIDATION_SHARE]
+        )
+    validation_images &= [name not in tested for name in train.images.identities]
+    if not validation_images.any():
         raise SettingsError(
             f"--data has fewer than {_VALIDATION_SHARE} images of each class, or they are in "
             "--test, so that none can be set aside to choose the strength: name some with "
             "--validation"
         )
-    learned, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    learned, validation = np.flatnonzero(~validation_images), np.flatnonzero(validation_images)
     features = train.images.features
     return (
         (features.take(learned), train.labels[learned]),

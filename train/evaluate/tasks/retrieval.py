@@ -1,8 +1,8 @@
 """Texts by images and images by texts, as the paper's tables 2 to 4 have them."""
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,13 +15,19 @@ from alignset.train.evaluate.classification import parts
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
 from alignset.train.evaluate.feature_store import Features
 from alignset.train.evaluate.peer_recalls import peer_recalls
-from alignset.train.evaluate.retrieval import KS, Captioned, both_ranks, captioned, chance, recalls
+from alignset.train.evaluate.retrieval import (
+    KS,
+    WAYS,
+    Captioned,
+    both_ranks,
+    captioned,
+    recall_scores,
+)
 from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 
 _SHOWN = 12  # pictures of a section
 _TEXTS_AT_ONCE = 1 << 14
-WAYS = ("image_to_text", "text_to_image")
 Ints = npt.NDArray[np.int64]
 
 
@@ -40,35 +46,16 @@ class EmbeddedCaptions:
     names: list[str]
 
 
-@dataclass
-class _Heard:
-    """What a set says beside its images, which go through one at a time."""
-
-    captioned: CaptionedSet
-    captions: list[list[Caption]] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-
-    def files(self) -> Iterator[bytes]:
-        for image in self.captioned:
-            if image.captions:
-                self.captions.append(image.captions)
-                self.names.append(image.name)
-                yield image.data
-
-
 def embed_captioned(
     captioned_set: CaptionedSet, embedding: Embedding, where: str
 ) -> EmbeddedCaptions:
     """Raises SettingsError where no image with a caption can be decoded."""
-    heard = _Heard(captioned_set)
-    images = embedding.images(heard.files())
-    if not len(images.features):
+    images, items = embedding.items(image for image in captioned_set if image.captions)
+    if not items:
         raise SettingsError(f"no pair with a readable image in {where}: --data must name some")
-    captions = [heard.captions[place] for place in images.places]
+    captions = [item.captions for item in items]
     texts = embedding.texts([caption.text for own in captions for caption in own])
-    return EmbeddedCaptions(
-        images, texts, captions, [heard.names[place] for place in images.places]
-    )
+    return EmbeddedCaptions(images, texts, captions, [item.name for item in items])
 
 
 def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
@@ -181,19 +168,12 @@ def scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]:
     Args:
       ranked: what `both_ranks` gives.
     """
-    of_images, of_texts = pairs.right()
-    n, m = len(pairs.images), len(pairs.texts)
     hits = _hits_of_images(pairs, *ranked)
-    both = [recalls(each) for each in ranked]
-    result: dict[str, Any] = {"n": n} | ({"captions": m} if m > n else {})
-    result |= dict(zip(WAYS, both, strict=True))
+    result: dict[str, Any] = recall_scores(pairs, ranked)
+    both = [result[way] for way in WAYS]
     result["mean_recall"] = round(float(np.mean([r for way in both for r in way.values()])), 3)
     medians = [int(np.sort(each)[(len(each) - 1) // 2]) + 1 for each in ranked]
     result["median_rank"] = dict(zip(WAYS, medians, strict=True))
-    result["chance"] = {
-        "image_to_text": chance(of_images.counts(), m),
-        "text_to_image": chance(of_texts.counts(), n),
-    }
     result["intervals"] = {
         **{
             way: {f"R@{k}": percents(_recall_interval(hits, 2 * i + w)) for i, k in enumerate(KS)}

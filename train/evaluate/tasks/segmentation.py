@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from alignset.train.data.images import decode_image
@@ -19,16 +21,16 @@ from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classes import Classes, find_classes
 from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.prompts import PLAIN, find_prompts
-from alignset.train.evaluate.segmentation import mean_iou, overlap, tell_pixels
 from alignset.train.evaluate.sets.masked import MaskedImage, MaskedSet, find_masked
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
-from alignset.train.evaluate.zero_shot import class_weights
-from alignset.train.model.embedder import DenseEmbedder
+from alignset.train.evaluate.zero_shot import PLAIN, class_weights, find_prompts
+from alignset.train.model.embed import DenseEmbedder
 
 _AT_ONCE = 8  # images
+AT_ONCE = 1 << 24  # scores
 _SHOWN = 12  # pictures of a section
 Overlaps = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
@@ -65,7 +67,7 @@ class _Answers:
 
     def __init__(self, masked: MaskedSet, classes: int, first_value: int):
         self._masked, self._classes, self._first = masked, classes, first_value
-        self.rows: list[npt.NDArray[np.int64]] = []  # [2, classes] of each image
+        self.rows: list[Ints] = []  # [2, classes] of each image
         self.places: list[int] = []
         self.names: list[str] = []
         self.skipped = 0
@@ -93,8 +95,8 @@ class _Answers:
                 raise TrainingError("the model's embeddings are not all finite numbers")
             for scores, (place, image, _) in zip(maps, decoded, strict=True):
                 truth = image.mask.astype(np.int64) - self._first
-                both = overlap(tell_pixels(scores, *truth.shape), truth, self._classes)
-                self.rows.append(np.stack([both.intersection, both.union]))
+                answers = tell_pixels(scores, *truth.shape)
+                self.rows.append(overlap(answers, truth, self._classes))
                 self.places.append(place)
                 self.names.append(image.name)
 
@@ -150,3 +152,47 @@ def _sections(answers: _Answers, classes: Classes) -> list[Section]:
         Section("Best", [card(row) for row in order[:_SHOWN]]),
         Section("Worst", [card(row) for row in order[::-1][:_SHOWN]]),
     ]
+
+
+def tell_pixels(scores: npt.NDArray[np.float32], height: int, width: int) -> Ints:
+    """int64[height, width]: the class that scores best at each pixel.
+
+    Args:
+      scores: float32[h, w, classes] of the places of a map that covers the image. They are
+        interpolated bilinearly between the places' centres, as F.interpolate does it.
+    """
+    h, w, classes = scores.shape
+    down, across = _weights(h, height), _weights(w, width)  # [height, h], [width, w]
+    rows = torch.einsum("xw,hwc->hxc", across, torch.from_numpy(scores))  # [h, width, c]
+    answers = np.empty((height, width), np.int64)
+    size = max(1, AT_ONCE // (width * classes))
+    for top in range(0, height, size):  # all at once 150 classes of a photograph take 4 GB
+        part = torch.einsum("yh,hxc->yxc", down[top : top + size], rows)
+        answers[top : top + size] = part.argmax(dim=2).numpy()
+    return answers
+
+
+def _weights(places: int, pixels: int) -> torch.Tensor:
+    """float32[pixels, places]: how much of each place a pixel has."""
+    of_each = torch.eye(places)[None]  # [1, places, places]: a signal for each place
+    return F.interpolate(of_each, size=pixels, mode="linear", align_corners=False)[0].T
+
+
+def overlap(answers: Ints, truth: Ints, classes: int) -> Ints:
+    """int64[2, classes] of int64[h, w] each: pixels that are of a class and got it, and pixels that
+    are either. Those whose truth is no class from 0 on do not count."""
+    counts = (truth >= 0) & (truth < classes)
+    right, chosen = truth[counts], answers[counts]
+    both = np.bincount(right[right == chosen], minlength=classes)
+    either = np.bincount(right, minlength=classes) + np.bincount(chosen, minlength=classes) - both
+    return np.stack([both, either])
+
+
+def mean_iou(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """float64[...] of float64[..., 2, classes], sums of intersections and unions: the mean over the
+    classes that occur, in a mask or in an answer; nan where none does."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_class = sums[..., 0, :] / sums[..., 1, :]
+        occur = np.isfinite(of_class)
+        result: npt.NDArray[np.float64] = np.where(occur, of_class, 0).sum(-1) / occur.sum(-1)
+    return result

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
-from alignset.train.counts import counted
-from alignset.train.errors import SettingsError
-from alignset.train.evaluate.correlation import ranks, spearman, spearman_interval
+from alignset.train.data.tables import read_table
+from alignset.train.errors import SettingsError, counted
+from alignset.train.evaluate.correlation import spearman, spearman_interval
 from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.sets.tables import read_table
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 
 FIRST, SECOND = ("word1", "word 1", "first"), ("word2", "word 2", "second")
@@ -81,7 +81,7 @@ def _differ(values: np.ndarray) -> bool:
 def _scores(scores: np.ndarray, cosines: np.ndarray) -> dict[str, object]:
     return {
         "n": len(scores),
-        "spearman": percent(float(spearman(scores, cosines))),
+        "spearman": percent(spearman(scores, cosines)),
         "intervals": {"spearman": percents(spearman_interval(scores, cosines))},
     }
 
@@ -90,7 +90,7 @@ def _sections(
     pairs: list[tuple[str, str]], scores: np.ndarray, cosines: np.ndarray
 ) -> list[Section]:
     """Pairs that the model holds for much nearer, and for much further, than people do."""
-    off = ranks(cosines) - ranks(scores)
+    off = rankdata(cosines) - rankdata(scores)
 
     def card(row: int) -> Card:
         words = " and ".join(pairs[row])

@@ -3,8 +3,8 @@
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,10 +19,9 @@ from alignset.train.evaluate.classification import (
     confused,
 )
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
-from alignset.train.evaluate.prompts import find_prompts
 from alignset.train.evaluate.sets.labelled import LabelledSet, find_labelled
 from alignset.train.evaluate.task_result import Card, Section, TaskResult
-from alignset.train.evaluate.zero_shot import class_weights, logits, usual_prompts
+from alignset.train.evaluate.zero_shot import class_weights, find_prompts, logits, usual_prompts
 
 _SHOWN = 12  # pictures of a section
 _PAIRS = 10  # of classes that are confused
@@ -44,32 +43,16 @@ class EmbeddedLabels:
     names: list[str]
 
 
-@dataclass
-class _Heard:
-    """What a set says beside its images, which go through one at a time."""
-
-    labelled: LabelledSet
-    classes: Classes
-    labels: list[int] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-
-    def files(self) -> Iterator[bytes]:
-        for image in self.labelled:
-            self.labels.append(self.classes.number(image.label))
-            self.names.append(image.name)
-            yield image.data
-
-
 def embed_labelled(
     labelled: LabelledSet, classes: Classes, embedding: Embedding, where: str
 ) -> EmbeddedLabels:
     """Raises SettingsError where no image can be decoded, or one's class is none."""
-    heard = _Heard(labelled, classes)
-    images = embedding.images(heard.files())
-    if not len(images.features):
+    # Before it is embedded, each image's class is looked up.
+    images, items = embedding.items(i for i in labelled if classes.number(i.label) >= 0)
+    if not items:
         raise SettingsError(f"no image with a class in {where} can be decoded: name some that can")
-    labels = np.array(heard.labels, np.int64)[images.places]
-    return EmbeddedLabels(images, labels, [heard.names[place] for place in images.places])
+    labels = np.array([classes.number(item.label) for item in items], np.int64)
+    return EmbeddedLabels(images, labels, [item.name for item in items])
 
 
 def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
@@ -80,7 +63,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     """
     labelled = find_labelled(flags.data, images=flags.images, split=flags.split)
     classes = find_classes(flags.classes, labelled.names())
-    _warn_of_names(classes)
+    warn_of_names(classes)
     prompts = find_prompts(flags.prompts or usual_prompts(classes))
     embedding = open_embedding()
     weights = class_weights(embedding, classes.names, prompts)
@@ -96,7 +79,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     )
 
 
-def _warn_of_names(classes: Classes) -> None:
+def warn_of_names(classes: Classes) -> None:
     """A line on stderr where most classes are called by numbers, which tell a model nothing."""
     numbers = [name for name in classes.names if _NUMBER.fullmatch(name.strip())]
     if 2 * len(numbers) > len(classes.names):
@@ -127,12 +110,12 @@ def sections(answers: ClassAnswers, classes: Classes, embedded: EmbeddedLabels) 
         lines += [embedded.names[row]]
         return Card(int(embedded.images.places[row]), tuple(lines), chosen == right)
 
-    shown = [
+    result_sections = [
         Section("Surest", [card(row) for row in order[:_SHOWN].tolist()]),
         Section("Furthest off", [card(row) for row in order[::-1][:_SHOWN].tolist()]),
     ]
     for right, chosen, count in confused(answers, 3):
         rows = np.flatnonzero((answers.labels == right) & (answers.chosen == chosen))
         title = f"{classes.names[right]}, taken for {classes.names[chosen]} ({count})"
-        shown.append(Section(title, [card(row) for row in rows[: _SHOWN // 2].tolist()]))
-    return shown
+        result_sections.append(Section(title, [card(row) for row in rows[: _SHOWN // 2].tolist()]))
+    return result_sections

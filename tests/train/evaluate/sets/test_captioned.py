@@ -93,30 +93,25 @@ def test_what_has_no_effect_is_refused(tmp_path: Path, images: Path):
             find_captioned(str(data), **flags)
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("{}", "no file of captions"),
-        ("[1]", "no file of captions"),
-        ('{"images": [{"filename": "1.jpg"}]}', "no file of captions.*split"),
-        ('{"images": [{"filename": "1.jpg", "split": "test", "sentences": [{}]}]}', "raw"),
-        ('{"images": []}', "has no captions: give each image"),
-        (json.dumps({"images": [entry("1.jpg", "val", "a")]}), "'test': it has val; name one"),
-        ("[" * 100_000, "no file of captions .RecursionError"),
-        (json.dumps({"images": [entry("9" * 5000, "test", "a")]}), "1 of the images .*'999"),
-        (json.dumps({"images": [entry("\ud800", "test", "a")]}), r"1 of the images .*'\\ud800"),
-        ("no json", "no file of captions"),
-        (json.dumps({"images": [entry("9.jpg", "test", "a")]}), "1 of the images .*'9.jpg'"),
-    ],
-)
-def test_what_is_no_such_file_is_told_in_a_line(
-    tmp_path: Path, images: Path, content: str, says: str
-):
-    (tmp_path / "a.json").write_text(content)
-    with pytest.raises(SettingsError, match=says) as error:
-        find_captioned(str(tmp_path / "a.json"), images=str(images))
-    assert "\n" not in str(error.value)
-    assert len(str(error.value)) < 600
+CONTENTS = [
+    ("[1]", "no file of captions"),
+    ('{"images": [{"filename": "1.jpg"}]}', "no file of captions.*split"),
+    ('{"images": [{"filename": "1.jpg", "split": "test", "sentences": [{}]}]}', "raw"),
+    ('{"images": []}', "has no captions: give each image"),
+    (json.dumps({"images": [entry("1.jpg", "val", "a")]}), "'test': it has val; name one"),
+    ("[" * 100_000, "no file of captions .RecursionError"),
+    (json.dumps({"images": [entry("9" * 5000, "test", "a")]}), "1 of the images .*'999"),
+    (json.dumps({"images": [entry("\ud800", "test", "a")]}), r"1 of the images .*'\\ud800"),
+]
+
+
+def test_what_is_no_such_file_is_told_in_a_line(tmp_path: Path, images: Path):
+    for content, text in CONTENTS:
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(SettingsError, match=text) as error:
+            find_captioned(str(tmp_path / "a.json"), images=str(images))
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 600
 
 
 def test_a_table_without_the_split(tmp_path: Path, images: Path):

@@ -1,0 +1,254 @@
+"""Images of a shard: looked at as they come in any order, compared with lists, and judged."""
+
+import hashlib
+import io
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as PillowImage
+
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.blocklists.compiled_list import compile_list
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
+from alignset.transforms.decontamination.overlap_measure import Shown
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.fetching import fetcher
+from alignset.transforms.fetching.body_memory import TakenBytes
+from alignset.transforms.fetching.fetch import Fetched, fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.shards import arrivals as arrivals_module
+from alignset.transforms.shards.arrivals import Arrivals, blocked_by
+from alignset.transforms.shards.shard_images import ShardImages
+from tests.support.bad_web import BODY, bad_web
+from tests.support.grey_pictures import diagram
+from tests.support.made_images import empty_images
+from tests.support.picture_files import encoded, photograph
+from tests.support.rules import run_rules
+
+MEASURE = PerceptualMeasure()
+RULES = run_rules(max_unsafe_score=1.0)
+
+
+def scene(seed: int, size: tuple[int, int] = (250, 240)) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
+    picture = PillowImage.fromarray(noise).resize(size, PillowImage.Resampling.BICUBIC)
+    return encoded(picture, "JPEG", quality=80)
+
+
+def whole_hash(body: bytes) -> int:
+    return int(str(imagehash.phash(PillowImage.open(io.BytesIO(body)))), 16)
+
+
+def index_of(hashes: list[int], folder: Path) -> EvaluationIndex | None:
+    """An index of images with these perceptual hashes, named by their numbers."""
+    if not hashes:
+        return None
+    MEASURE.build([np.array(hashes, np.uint64)], len(hashes), folder)
+    rows = [["exam", str(number), ""] for number in range(len(hashes))]
+    images = pa.table(list(map(list, zip(*rows, strict=True))), schema=IMAGE_ROWS)
+    pq.write_table(images, folder / IMAGES)
+    return EvaluationIndex(MEASURE, folder)
+
+
+def judged(
+    bodies: Iterable[Fetched],
+    index: EvaluationIndex | None,
+    folder: Path,
+    size: int | None = None,
+    rules: RunRules = RULES,
+) -> tuple[ShardImages, dict[str, pa.Array]]:
+    images = empty_images(folder, len(list(bodies)) if size is None else size, rules)
+    with Arrivals(images, index, lambda done: None) as arrivals:
+        arrivals.take_in(bodies)
+        measures = arrivals.judged()
+    images.spool.close()
+    return images, measures
+
+
+def test_a_near_image_is_hashed_in_full_before_it_is_judged(tmp_path: Path):
+    differing = next(
+        body for body in map(scene, range(500)) if examine(body).phash != whole_hash(body)
+    )
+    index = index_of([whole_hash(differing)], tmp_path)
+    images, measures = judged([Fetched(0, differing, None)], index, tmp_path)
+    assert measures["evaluation_distance"].to_pylist() == [0]
+    assert measures["evaluation_image"].to_pylist() == ["0"]
+    assert images.reasons == ["evaluation_overlap"]
+    assert images.looks[0].phash == examine(differing).phash
+    picture = PillowImage.open(io.BytesIO(measures["thumbnail"][0].as_py()))
+    assert (picture.format, max(picture.size)) == ("JPEG", 192)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_diagram_with_other_words_is_no_copy(tmp_path: Path, kind: str):
+    copies = CopyMeasure()
+    bodies = [encoded(PillowImage.fromarray(diagram(words)), kind) for words in (1, 2)]
+    image = examine(bodies[0], in_full=True, keep_grey=True)
+    assert isinstance(image, Image)
+    copies.build([copies.features([Shown(bodies[0], image, in_full=True)])], 1, tmp_path)
+    pq.write_table(pa.table([["exam"], ["0"], [""]], schema=IMAGE_ROWS), tmp_path / IMAGES)
+    images, _ = judged(
+        [Fetched(row, body, None) for row, body in enumerate(bodies)],
+        EvaluationIndex(copies, tmp_path),
+        tmp_path,
+        rules=run_rules(min_evaluation_distance=copies.min_distance),
+    )
+    assert images.reasons == ["evaluation_overlap", None]
+
+
+def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
+    good, small = scene(1), scene(2, (240, 200))
+    bodies = [
+        Fetched(4, scene(3, (603, 201)), None),
+        Fetched(0, good, None),
+        Fetched(3, b"<html>", None),
+        Fetched(1, None, "http_404"),
+        Fetched(2, small, None),
+        Fetched(5, good[:-900], None),
+        Fetched(6, good, "crashed_decoder"),
+    ]
+    near = [whole_hash(small), whole_hash(good) ^ 0b111]
+    images, measures = judged(bodies, index_of(near, tmp_path), tmp_path)
+    assert list(zip(images.reasons, images.details, strict=True)) == [
+        (None, None),
+        ("fetch_failed", "http_404"),
+        ("too_small", None),
+        ("not_an_image", "html"),
+        ("too_elongated", None),
+        ("undecodable", "truncated"),
+        ("undecodable", "crashed_decoder"),
+    ]
+    assert measures["unsafe_score"].null_count == 7
+    # What is dropped for its size is not searched for.
+    assert measures["evaluation_distance"].to_pylist() == [3, *[None] * 6]
+    assert measures["evaluation_image"].to_pylist() == ["1", *[None] * 6]
+    assert images.sha256[0] == hashlib.sha256(good).hexdigest()
+    assert images.bytes_fetched == sum(len(body.body or b"") for body in bodies)
+
+
+def test_no_images_at_all(tmp_path: Path):
+    assert judged([], index_of([1], tmp_path), tmp_path)[0].reasons == []
+
+
+def test_a_failure_of_ours_ends_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(ShardImages, "put", full)
+    with pytest.raises(OSError, match="no space left"):
+        judged([Fetched(row, scene(1), None) for row in range(200)], None, tmp_path)
+
+
+def test_bodies_that_are_not_looked_at_count_over_all_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Six shards whose images nobody comes to look at: the fetcher asks for no more than it may
+    hold, whatever their number, and counts nothing once they are done."""
+    looked = threading.Event()
+
+    def examined(*_: object, **__: object) -> Unusable:
+        looked.wait()
+        return Unusable("not_an_image", "")
+
+    monkeypatch.setattr(arrivals_module, "examine", examined)
+    monkeypatch.setattr(arrivals_module, "BYTES_AT_ONCE", len(BODY))
+    most = 24 * len(BODY)
+    monkeypatch.setattr(fetcher, "memory_for_bodies", lambda: most)
+    how = FetchSettings(
+        robots_txt=False, allow_private_addresses=True, max_image_bytes=len(BODY), contact="six"
+    )
+
+    def measured(shard: int) -> int:
+        bodies = fetch_all([f"{web.url}/ok"] * 40, how)
+        (tmp_path / str(shard)).mkdir()
+        return judged(bodies, None, tmp_path / str(shard), 40)[0].bytes_fetched
+
+    before = TakenBytes.of_all
+    with bad_web() as web, ThreadPoolExecutor(6) as pool:
+        shards = [pool.submit(measured, shard) for shard in range(6)]
+        try:
+            while len(web.heads) * len(BODY) < most // 4:
+                time.sleep(0.01)
+            asked = 0
+            while asked < len(web.heads):  # until nothing more begins
+                asked = len(web.heads)
+                time.sleep(0.5)
+        finally:
+            looked.set()
+        assert [shard.result() for shard in shards] == [40 * len(BODY)] * 6
+    # Half of the memory, what was under way when that was full, and each shard's unfinished group.
+    assert asked * len(BODY) <= most // 2 + (how.connections_per_host + 6) * len(BODY)
+    assert TakenBytes.of_all == before
+
+
+def lists(folder: Path, *entries: str) -> Blocklists:
+    (folder / "l.txt").write_text("\n".join(entries))
+    return Blocklists((compile_list(str(folder / "l.txt"), str(folder)),))
+
+
+def list_of(found: Blocklists, body: bytes) -> str | None:
+    image = examine(body)
+    assert isinstance(image, Image)
+    return blocked_by(found, FileLook(body), hashlib.sha256(body).digest(), image)
+
+
+PHOTO = encoded(photograph(1, 600, 400), "JPEG")
+
+
+def test_a_list_knows_an_image_by_its_bytes(tmp_path: Path) -> None:
+    for kind in ("md5", "sha1", "sha256"):
+        found = lists(tmp_path, f"{kind}:{hashlib.new(kind, PHOTO).hexdigest()}")
+        assert list_of(found, PHOTO) == f"l.txt:{kind}"
+        assert list_of(found, PHOTO + b"\0") is None
+
+
+@pytest.mark.parametrize("size", [(600, 400), (60, 40)])
+def test_a_list_knows_an_image_by_its_look_as_others_hash_it(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """The hash of the plane that a JPEG is hashed from may be far from that of imagehash."""
+    seed = int(np.random.SeedSequence().entropy % 2**32)
+    print("seed", seed)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
+    body = encoded(PillowImage.fromarray(pixels), "JPEG")
+    whole = whole_hash(body)
+    found = lists(tmp_path, f"phash:{whole:016x}")
+    quick = examine(body)
+    assert isinstance(quick, Image)
+    off = (whole ^ int(quick.phash)).bit_count()  # of noise now and then 8 bits
+    for least in (found.min_phash_distance, 1):
+        lists_of = Blocklists(found.lists, min_phash_distance=least)
+        expected = "l.txt:phash" if off < least + k.QUICK_ERROR else None
+        assert list_of(lists_of, body) == expected
+    assert list_of(found, encoded(photograph(2, *size), "PNG")) is None
+
+
+def test_pdq_is_computed_where_a_list_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def compute(pixels: np.ndarray) -> tuple[list[int], int]:
+        calls.append(pixels)
+        return [1] * 31 + [0] * 225, 100
+
+    monkeypatch.setitem(sys.modules, "pdqhash", SimpleNamespace(compute=compute))
+    assert list_of(lists(tmp_path, f"pdq:{'0' * 64}"), PHOTO) == "l.txt:pdq"  # 31 bits
+    assert list_of(lists(tmp_path, f"pdq:{'0' * 63}1"), PHOTO) is None
+    assert list_of(lists(tmp_path, "host:a.example"), PHOTO) is None
+    assert len(calls) == 2

@@ -1,0 +1,73 @@
+"""Pairs that share an image: which they are, what becomes of each, and that it is encoded once."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from alignset.transforms.images.resize_settings import Encoded
+from alignset.transforms.shards.shard_images import Spool
+from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
+from alignset.transforms.shards.shard_samples import encoded_once
+from tests.support.made_images import empty_images
+from tests.support.rules import run_rules
+
+URLS = ["http://a/1", "http://a/2", "HTTP://A/1#x", "http://a/3", "http://a/2", "http://a/1?"]
+STORED = ["x.tar", None, "x.tar", None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("urls", "wanted", "stored", "rows", "of_pairs"),
+    [
+        (URLS, [True] * 6, None, [0, 1, 3, 5], [0, 1, 0, 2, 1, 3]),
+        (URLS, [False, True, True, False, True, False], None, [1, 2], [-1, 0, 1, -1, 0, -1]),
+        (URLS, [True] * 6, STORED, [0, 1, 2, 3, 5], [0, 1, 2, 3, 1, 4]),  # each its pair's own
+        ([], [], None, [], []),
+    ],
+)
+def test_pairs_of_one_identity_share_an_image(urls, wanted, stored, rows, of_pairs) -> None:
+    pairs = pa.table({"url": pa.array(urls, pa.string())})
+    if stored:
+        pairs = pairs.append_column("source_path", pa.array(stored))
+    images = shared_images(pairs, np.array(wanted, np.bool_))
+    assert (images.rows.tolist(), images.of_pairs.tolist()) == (rows, of_pairs)
+    column = pa.array(range(len(rows)), pa.int64())
+    assert images.spread(column).to_pylist() == [at if at >= 0 else None for at in of_pairs]
+
+
+def test_a_pair_has_the_end_of_its_image_or_its_own(tmp_path: Path) -> None:
+    table = pa.table({"key": np.arange(6, dtype=np.uint64), "url": URLS, "caption": ["a"] * 6})
+    blocked = pa.array([None, None, "l.txt:key", None, None, None], pa.string())
+    shared = shared_images(table, blocked.is_null().to_numpy(zero_copy_only=False))
+    images = empty_images(tmp_path, len(shared.rows), run_rules())
+    images.drop(1, "fetch_failed", "dns")
+    images.drop(1, "undecodable", "truncated")  # the first end stays
+    counts: list[int] = []
+    shared.counted(counts.append)(2)
+    assert counts == [3]
+    pairs = ShardPairs(table, shared, images, blocked, {"n": pa.array([0, 1, 2, 3])})
+    assert pairs.reasons == [None, "fetch_failed", "blocked", None, "fetch_failed", None]
+    assert pairs.details == [None, "dns", "l.txt:key", None, "dns", None]
+    assert pairs.measures["n"].to_pylist() == [0, 1, None, 2, 1, 3]
+    assert pairs.kept.tolist() == [0, 3, 5]
+    images.spool.close()
+
+
+@pytest.mark.parametrize("images", [[], [0, 1, 2], [3, 1, 3, 2, 1, 1], [0, 0]])
+def test_each_image_is_encoded_once_and_in_order(tmp_path: Path, images: list[int]) -> None:
+    asked = []
+
+    def encode(wanted):
+        for image in wanted:
+            asked.append(image)
+            yield None if image == 2 else Encoded(b"%d" % image, "jpg", image, image)
+
+    spool = Spool(tmp_path / "spool")
+    made = list(encoded_once(images, encode, spool))
+    assert asked == list(dict.fromkeys(images))
+    assert [one and one.body for one in made] == [None if i == 2 else b"%d" % i for i in images]
+    places = [spool.put(body) for body in (b"one", b"", b"three" * 100_000)]
+    assert [spool.get(place) for place in reversed(places)] == [b"three" * 100_000, b"", b"one"]
+    assert spool.get(spool.put(b"more, after a read")) == b"more, after a read"
+    spool.close()

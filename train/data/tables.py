@@ -1,0 +1,98 @@
+"""CSV and TSV files that others made: columns by their usual names, images in a folder."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from alignset.train.data.samples import LONGEST_IMAGE
+from alignset.train.errors import SettingsError, counted
+
+_LONGEST_FIELD = 1 << 20  # characters
+TABLES = (".csv", ".tsv", ".txt")
+IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "image_path", "path", "file")
+
+
+def read_table(path: Path, *columns: Sequence[str]) -> Iterator[list[str]]:
+    """Of each row the fields of these columns, each of which has one of several names.
+
+    A column whose names end with "" may be missing; its fields are empty.
+
+    Raises:
+      SettingsError: the file can't be read, lacks a column, or has a row that is too short.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from _rows(path, file, columns)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(f"{path} can't be read as a table in UTF-8 ({error!s:.120})") from error
+
+
+def _rows(path: Path, file: Iterator[str], columns: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    csv.field_size_limit(_LONGEST_FIELD)
+    first = next(file, "").rstrip("\r\n")
+    tabs = "\t" in first
+    header = [name.strip().lower() for name in next(csv.reader([first], _dialect(tabs)), [])]
+    places = [_place(path, header, names) for names in columns]
+    for number, row in enumerate(csv.reader(file, _dialect(tabs)), 2):
+        if not row:
+            continue
+        if len(row) <= max(places):
+            raise SettingsError(
+                f"row {number} of {path} has {counted(len(row), 'field')} where its header has "
+                f"{len(header)}: quote fields that have a comma or a line break in them"
+            )
+        yield [row[place].strip() if place >= 0 else "" for place in places]
+
+
+def _dialect(tabs: bool) -> type[csv.Dialect]:
+    return csv.excel_tab if tabs else csv.excel
+
+
+def _place(path: Path, header: list[str], names: Sequence[str]) -> int:
+    for name in names:
+        if name in header:
+            return header.index(name)
+        if not name:
+            return -1
+    raise SettingsError(
+        f"{path} has no column {names[0]!r}: its first line must name the columns, and this one "
+        f"may be called {', '.join(names)}; it has {', '.join(header) or 'none'}"
+    )
+
+
+def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
+    """Raises SettingsError where a name is outside of the folder, or no file of it."""
+    if not folder.is_dir():
+        raise SettingsError(f"there is no folder {folder}: name that of {said_by}'s images")
+    outside = next((n for n in names if os.path.isabs(n) or ".." in Path(n).parts), None)
+    if outside is not None:
+        raise SettingsError(
+            f"{said_by} names {outside!r:.200}, which is not in {folder}: give names within the "
+            "folder"
+        )
+    missing = [name for name in dict.fromkeys(names) if not os.path.isfile(folder / name)]
+    if missing:
+        raise SettingsError(
+            f"{len(missing)} of the images that {said_by} names are not in {folder}, the first "
+            f"{missing[0]!r:.200}: put them there, or take them out of the file"
+        )
+
+
+def check_split(path: Path, split: str, of_rows: Sequence[str]) -> None:
+    """Raises SettingsError where a split is asked for of a table that says of no row which it is
+    of."""
+    if split and not any(of_rows):
+        raise SettingsError(
+            f"{path} has no column split, or it is empty: leave --split={split} out"
+        )
+
+
+def image_file(path: Path) -> bytes:
+    """The bytes of an image; of one that is larger than is ever decoded, none."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LONGEST_IMAGE + 1)
+    except OSError as error:
+        raise SettingsError(f"{path} can't be read ({error.strerror})") from error
+    return data if len(data) <= LONGEST_IMAGE else b""

@@ -1,0 +1,217 @@
+"""The images of a shard as they arrive: looked at, put aside, scored, compared, and then judged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.blocklists import Blocklists, word_of
+from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
+from alignset.transforms.fetching.body_memory import TakenBytes
+from alignset.transforms.fetching.fetch import Fetched
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.pdq import pdq_words
+from alignset.transforms.images.thumbnail import thumbnail
+from alignset.transforms.rules import given
+from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.rule import Stage
+from alignset.transforms.rules.verdicts import faults, first_of
+from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from alignset.transforms.shards.score_images import ImageScores
+from alignset.transforms.shards.shard_images import ShardImages, rule_rows
+from alignset.transforms.shards.stated_wishes import StatedWishes
+from alignset.transforms.workers.threads import THREADS, SharedThreads
+from alignset.transforms.workers.unexpected import tell_once
+
+# Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
+IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
+_LOOKING = SharedThreads()
+
+
+class Arrivals:
+    """Looks at the images of a shard in a few threads, each put into its row. No order is kept: one
+    that takes a second must not hold up what else arrives.
+
+    Args:
+      images: their rows, which are filled here.
+      evaluation: the index of evaluation images, if there are any.
+      count: told how many images are done, or have failed.
+    """
+
+    def __init__(
+        self,
+        images: ShardImages,
+        evaluation: EvaluationIndex | None,
+        count: Callable[[int], None],
+    ) -> None:
+        self._images, self._settings, self._count = images, images.settings, count
+        self._scores = ImageScores(images, count)
+        self._search = EvaluationSearch(evaluation, len(images), self._settings.rules)
+        self._wishes = StatedWishes(self._settings.fetch, len(images))
+        # Others may not read some formats, so where files stay as they came these become PNGs.
+        self._keep_shown = self._settings.resize.resize_mode == "original"
+        self._jobs = _LOOKING.jobs(2 * THREADS)
+        self._bytes = TakenBytes()
+
+    def __enter__(self) -> Arrivals:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._jobs.cancel()
+        self._scores.cancel()
+        self._bytes.__exit__()
+
+    def take_in(self, bodies: Iterable[Fetched]) -> None:
+        """Looks at each image as it arrives, and puts its bytes aside."""
+        group: list[Fetched] = []
+        size = 0
+        for done, fetched in enumerate(bodies, 1):
+            self._count(done - self._scores.waiting)
+            if fetched.body is None:
+                detail = fetched.listed or fetched.detail
+                self._images.drop(fetched.index, _why_missing(fetched), detail)
+                continue
+            group.append(fetched)
+            size += len(fetched.body)
+            if len(group) == IMAGES_AT_ONCE or size > BYTES_AT_ONCE:
+                self._begin(group, size)
+                group, size = [], 0
+        if group:
+            self._begin(group, size)
+        self._jobs.finish()
+        self._search.finish()
+        self._scores.finish()
+
+    def _begin(self, group: list[Fetched], size: int) -> None:
+        """Has images looked at; waits where the threads are far behind."""
+        self._images.bytes_fetched += size
+        # Not before: an unfinished group must not keep the fetcher from what would finish it.
+        self._bytes.add(size)
+        self._jobs.begin(self._look_at, group, size)
+
+    def _look_at(self, group: list[Fetched], size: int) -> None:
+        images: dict[int, tuple[bytes, Image]] = {}
+        for fetched in group:
+            look = FileLook(fetched.body or b"")
+            if opt_out := self._wishes.note(fetched, look):
+                self._images.drop(fetched.index, given.OPTED_OUT, opt_out)
+            elif image := self._examined(fetched, look):
+                images[fetched.index] = look.body, image
+        self._scores.add(images)
+        self._search.add(images)
+        self._bytes.add(-size)
+
+    def _examined(self, fetched: Fetched, look: FileLook) -> Image | None:
+        """Examines an image, and puts it into its row and aside; None where it is dropped."""
+        row, digest = fetched.index, hashlib.sha256(look.body)
+        self._images.sha256[row] = digest.hexdigest()
+        if fetched.detail:
+            self._images.drop(row, given.UNDECODABLE, fetched.detail)
+            return None
+        keep_grey = self._search.index is not None
+        image = examine(look, keep_grey=keep_grey, keep_shown=self._keep_shown)
+        if isinstance(image, Unusable):
+            self._images.drop(row, image.reason, image.detail)
+            return None
+        self._images.sizes[row] = image.width, image.height
+        if blocked := blocked_by(self._settings.blocklists, look, digest.digest(), image):
+            self._images.drop(row, given.BLOCKED, blocked)
+            return None
+        self._images.put(row, look.body, image)
+        return replace(image, shown=None)  # before the next one is decoded
+
+    def judged(self) -> dict[str, pa.Array]:
+        """Judges the images, of which all have arrived; what is near an evaluation image is judged
+        by the whole picture. Returns what was measured of each, by column."""
+        self._look_again()
+        search, rules = self._search, self._settings.rules
+        measures = self._scores.columns()
+        if search.index is not None:
+            measures |= search.index.columns(search.nearest)
+        own = [limit for limit in limits(rules.images) if limit.stage < Stage.PAIR]
+        found = faults(own, rule_rows(self._images.sizes, measures, rules.columns), rules.numbers)
+        for row, reason in enumerate(first_of(found).to_pylist()):
+            if reason is not None:
+                self._images.drop(row, reason)
+        if any(reason == MIN_EVALUATION_DISTANCE.reason for reason in self._images.reasons):
+            measures["thumbnail"] = self._thumbnails()
+        return measures | self._wishes.columns()
+
+    def _thumbnails(self) -> pa.BinaryArray:
+        """binary[n], JPEGs of what is too near an evaluation image; null elsewhere."""
+        made: list[bytes | None] = [None] * len(self._images)
+        for row, reason in enumerate(self._images.reasons):
+            if reason == MIN_EVALUATION_DISTANCE.reason:
+                try:
+                    made[row] = thumbnail(*self._images.stored(row))
+                except Exception as error:  # it is dropped all the same
+                    tell_once("making a thumbnail", error)
+        return pa.array(made, pa.binary())
+
+    def _look_again(self) -> None:
+        """Searches once more for the JPEGs that are near, by their whole pictures. Their stored
+        hash stays: a shard must not depend on evaluation images in that."""
+        search = self._search
+        if search.index is None or not search.index.measure.quick_error:
+            return
+        least = self._settings.rules.numbers[MIN_EVALUATION_DISTANCE.name]
+        near = pc.less(search.distances, least + search.index.measure.quick_error)
+        for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
+            body, image = self._images.stored(int(row))
+            if image.format == "jpeg":  # others were looked at whole
+                whole = examine(body, in_full=True, keep_grey=True)
+                if isinstance(whole, Image):
+                    search.add({int(row): (body, whole)}, in_full=True)
+        search.finish()
+
+
+def _why_missing(fetched: Fetched) -> str:
+    if fetched.listed:
+        return given.BLOCKED
+    return given.OPTED_OUT if fetched.detail in OPT_OUTS else given.FETCH_FAILED
+
+
+def blocked_by(lists: Blocklists, look: FileLook, sha256: bytes, image: Image) -> str | None:
+    """Which list an image is on, such as "takedowns.txt:sha256", or None. For all threads.
+
+    Args:
+      sha256: of the file. image: what `examine` said of it.
+    """
+    if not lists.have(*k.OF_FILES, *k.OF_PICTURES):
+        return None
+    if detail := lists.of_file(sha256, look.body):
+        return detail
+    try:
+        return (_by_phash(lists, look, image) if lists.have(k.PHASH) else None) or (
+            _by_pdq(lists, look.body, image) if lists.have(k.PDQ) else None
+        )
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # a picture that was decoded before
+        tell_once("comparing an image with a blocklist", error)
+        return None
+
+
+def _by_phash(lists: Blocklists, look: FileLook, image: Image) -> str | None:
+    """By the hash of a JPEG's plane, and where that is not far off, of the whole picture."""
+    near = lists.near(k.PHASH, word_of(image.phash), k.QUICK_ERROR)
+    if near is None or near[1] < lists.min_phash_distance:
+        return near and near[0]
+    whole = examine(look, in_full=True) if image.format == "jpeg" else None
+    near = lists.near(k.PHASH, word_of(whole.phash)) if isinstance(whole, Image) else None
+    return near and near[0]
+
+
+def _by_pdq(lists: Blocklists, body: bytes, image: Image) -> str | None:
+    words = pdq_words(body, image)
+    near = None if words is None else lists.near(k.PDQ, words)
+    return near and near[0]

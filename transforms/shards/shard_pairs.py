@@ -1,0 +1,140 @@
+"""The pairs of a shard: which of them share an image, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.records import Ints
+from alignset.transforms.images.examine import Image
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.rules import given
+from alignset.transforms.rules.rule import Rows
+from alignset.transforms.shards.shard_images import ShardImages, Size, Verdicts, rule_rows
+
+
+class SharedImages(NamedTuple):
+    """The m images of n pairs.
+
+    Fields:
+      rows: int64[m], ascending: the pair by which each image is asked for, its first.
+      of_pairs: int64[n], the image of each pair; -1 where none is asked for.
+    """
+
+    rows: npt.NDArray[np.int64]
+    of_pairs: npt.NDArray[np.int64]
+
+    def spread(self, column: pa.Array) -> pa.Array:
+        """A column of images as one of pairs; null where no image was asked for."""
+        return column.take(pa.array(self.of_pairs, mask=self.of_pairs < 0))
+
+    def counted(self, count: Callable[[int], None]) -> Callable[[int], None]:
+        """Tells how many pairs are done, by how many of their images are."""
+        pairs, images = len(self.of_pairs), max(1, len(self.rows))
+        return lambda done: count(done * pairs // images)
+
+
+def shared_images(pairs: pa.Table, wanted: Bools) -> SharedImages:
+    """Which pairs share an image: those whose URLs have one identity. An image that is stored is
+    its pair's own, since sets of earlier versions fetched each.
+
+    Args:
+      pairs: columns url, and perhaps source_path: where a stored image is.
+      wanted: bool[n], the pairs whose images are asked for.
+    """
+    identities = url_hashes(pairs["url"].combine_chunks())[0] if len(pairs) else np.zeros(0)
+    of_pairs = np.full(len(pairs), -1, np.int64)
+    shareable = wanted.copy()
+    if "source_path" in pairs.column_names:
+        shareable &= pairs["source_path"].is_null().to_numpy()
+    own = np.flatnonzero(wanted & ~shareable)
+    shared = np.flatnonzero(shareable)
+    _, first, image = np.unique(identities[shared], return_index=True, return_inverse=True)
+    rows = np.concatenate([shared[first], own])
+    order = np.argsort(rows)
+    place = np.empty(len(rows), np.int64)
+    place[order] = np.arange(len(rows))
+    of_pairs[shared], of_pairs[own] = place[image], place[len(first) :]
+    return SharedImages(rows[order], of_pairs)
+
+
+class ShardPairs(Verdicts):
+    """The n pairs of a shard and what became of them, as columns.
+
+    Args:
+      table: columns key (uint64), url, caption, and perhaps more of the source.
+      blocked: string[n], the list that a pair is on by itself, or null.
+      measures: what was measured of the images, by column.
+
+    Attributes:
+      image_rows: of each pair, None where its image was not asked for.
+      measures: the same as columns of pairs.
+    """
+
+    def __init__(
+        self,
+        table: pa.Table,
+        shared: SharedImages,
+        images: ShardImages,
+        blocked: pa.StringArray,
+        measures: dict[str, pa.Array],
+    ) -> None:
+        super().__init__(len(table))
+        self.table, self.images, self.rules = table, images, images.settings.rules
+        self.image_rows = [row if row >= 0 else None for row in shared.of_pairs.tolist()]
+        self.measures = {name: shared.spread(column) for name, column in measures.items()}
+        on_lists = blocked.to_pylist()
+        for pair, (listed, row) in enumerate(zip(on_lists, self.image_rows, strict=True)):
+            if listed is not None:
+                self.drop(pair, given.BLOCKED, listed)
+            elif row is not None and (reason := images.reasons[row]):
+                self.drop(pair, reason, images.details[row])
+
+    @property
+    def keys(self) -> UInt64s:
+        return self.table["key"].to_numpy()
+
+    @property
+    def urls(self) -> pa.StringArray:
+        return self.table["url"].combine_chunks()
+
+    @property
+    def captions(self) -> pa.StringArray:
+        return self.table["caption"].combine_chunks()
+
+    @property
+    def kept(self) -> npt.NDArray[np.int64]:
+        """The numbers of the pairs that are not dropped."""
+        return np.flatnonzero([reason is None for reason in self.reasons])
+
+    def look(self, pair: int) -> Image | None:
+        """What is known of a pair's picture; None where its file was not put aside."""
+        row = self.image_rows[pair]
+        return None if row is None else self.images.looks[row]
+
+    def stored(self, pair: int) -> tuple[bytes, Image]:
+        """The file of a pair's picture, and what is known of it."""
+        row = self.image_rows[pair]
+        assert row is not None
+        return self.images.stored(row)
+
+    @property
+    def file_sizes(self) -> Ints:
+        """int64[n], bytes of each picture that was put aside; else 0."""
+        places = self.images.places
+        sizes = [0 if row is None else places[row][1] for row in self.image_rows]
+        return np.array(sizes, np.int64)
+
+    @property
+    def sizes(self) -> list[Size | None]:
+        return [None if row is None else self.images.sizes[row] for row in self.image_rows]
+
+    def rows(self, word_counts: Ints) -> Rows:
+        """What the rules ask of the pairs; word_counts: int64[n], of their texts."""
+        rows = rule_rows(self.sizes, self.measures, self.rules.columns)
+        return Rows(rows, word_count=word_counts)

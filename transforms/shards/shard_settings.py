@@ -1,0 +1,34 @@
+"""How the images of a shard are fetched, judged and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.fetching.fetch import Fetched
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.safety.model_files import UnsafeModel
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How images are fetched, judged and stored; scored where there is a model.
+
+    Attributes:
+      forget_blocked: whether the rows of what is on a blocklist hold neither URL nor text.
+      thumbnails: examples of each kind that have a picture in the report.
+      screen: gives the images that come, and their URLs, back with a detail for those that must not
+        be decoded; None for shards that are not suspect.
+    """
+
+    rules: RunRules
+    fetch: FetchSettings
+    resize: ResizeSettings
+    unsafe_model: UnsafeModel | None = None
+    blocklists: Blocklists = NO_LISTS
+    forget_blocked: bool = False
+    thumbnails: int = 0
+    screen: Callable[[Iterable[Fetched], Sequence[str]], Iterator[Fetched]] | None = None
