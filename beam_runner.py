@@ -19,8 +19,7 @@ from alignset.pipeline.command_line import (
     without_package,
 )
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
-from alignset.pipeline.runs.beam_patches import quick_imports
-from alignset.pipeline.runs.worker_environment import find_sources
+from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
 from alignset.pipeline.shown_texts import on_one_line
 
 NAME = "beam_runner.py"

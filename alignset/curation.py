@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from alignset.pipeline.command_line import plain_reason, was_interrupted
 from alignset.pipeline.errors import FailedRunError, TooLittleKeptError, UsageError
 from alignset.pipeline.options import GROUPS, make_command, read_flags
-from alignset.pipeline.runs.worker_environment import worker_environment
+from alignset.pipeline.runs.beam_patches import worker_environment
 from alignset.transforms.rules.custom import IMPORTING
 from alignset.transforms.rules.rule import Limit
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.pipeline.datasets.set_files import find_set
-from alignset.pipeline.datasets.shortfalls import summary_lines
+from alignset.pipeline.datasets.summary import summary_lines
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Step
 from alignset.pipeline.shown_texts import counted

@@ -16,15 +16,15 @@ import apache_beam as beam
 import pyarrow as pa
 
 from alignset.curation import Path, Value, command_words
+from alignset.pipeline.command import Command, of_images
 from alignset.pipeline.curate import Places, judge_texts, plan_shards
 from alignset.pipeline.curate_images import evaluation_index, write_shards
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_evaluation import find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_vocabulary
-from alignset.pipeline.inputs.unsafe_model import find_unsafe_model
-from alignset.pipeline.needless_flags import of_images
-from alignset.pipeline.options import Command, make_command, read_flags
+from alignset.pipeline.inputs.whole_input import find_unsafe_model
+from alignset.pipeline.options import make_command, read_flags
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import WorkFolder

@@ -27,13 +27,15 @@ from demo.web import build
 
 NEEDED_BYTES = 1 << 30  # the web, the set and the run take 300 MB; the rest is for temporary files
 STEPS = 7
+# Half of the preset's steps: R@1 is 65.5 and 63.5 %, where all of them give 76.0 and 72.5 %.
+TRAINING = ("--preset", "tiny", "--steps=200", "--learning_rate=3e-3", "--warmup_steps=20")
 
 
 class StepError(Exception):
     """A step did not work; the message is all that the user needs."""
 
 
-class Progress:
+class StepLines:
     """A line when a step begins, with what it takes, and one when it ends, with its seconds."""
 
     def __init__(self) -> None:
@@ -182,7 +184,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
       StepError: at the first that does not work.
     """
     web, curated, training = output / "web", output / "set", output / "run"
-    progress = Progress()
+    progress = StepLines()
     check_disk(output)
     with progress.step(
         "Building a small web: photographs, scenes, and what goes wrong on the web",
@@ -197,9 +199,9 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         print("\n".join(funnel_lines(json.loads((curated / "funnel.json").read_text()))))
         tell_agreement(web, curated)
         draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
-    with progress.step("Training a tiny ALIGN on the shards", "2 minutes"):
+    with progress.step("Training a tiny ALIGN on the shards", "1 minute"):
         data = ("--shards", curated / "shards", "--validate", curated / "holdout")
-        run(command_line("-m", "alignset.train", *data, "--run", training, "--preset", "tiny"))
+        run(command_line("-m", "alignset.train", *data, "--run", training, *TRAINING))
     evaluate = (
         "-m",
         "alignset.train.evaluate",

@@ -8,7 +8,7 @@ from PIL import Image
 from demo.hashes import BITS_OF_COPY, BITS_OF_OTHER, bits_to_nearest, perceptual_hash
 from demo.photos import PHOTOS, VARIANTS, fitted, variants, views
 from demo.scenes import encode
-from demo.site import Row, Site
+from demo.site import Site, WebPair
 
 _HTML = b"<!DOCTYPE html><html><title>Sign in</title><body><p>Please sign in.</p></body></html>"
 _SVG = (
@@ -76,7 +76,7 @@ def add_failing_fetches(site: Site) -> None:
             site.add(f"{route}/{path}", text, "fetch_failed", "timeout")
     for number in range(min(site.plan.odd, 4)):
         nobody = f"http://127.0.0.1:9/{number}.jpg"
-        site.rows.append(Row(nobody, site.next_text(), "fetch_failed", "refused"))
+        site.rows.append(WebPair(nobody, site.next_text(), "fetch_failed", "refused"))
 
 
 def add_detours(site: Site) -> None:
@@ -87,7 +87,7 @@ def add_detours(site: Site) -> None:
             site.add(f"{route}/{path}", text)
     for _ in range(site.plan.odd):
         path, text = site.next_scene()
-        site.rows.append(Row(site.url(path, host="localhost"), text))
+        site.rows.append(WebPair(site.url(path, host="localhost"), text))
 
 
 def _broken_files(site: Site, number: int) -> Iterator[tuple[str, bytes, str]]:

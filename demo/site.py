@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Plan:
+class WebPlan:
     """How much of everything. `odd` is the number of pairs of each rare kind."""
 
     texts: int = 700
@@ -30,8 +30,8 @@ class Plan:
     odd: int = 12
 
 
-FULL = Plan()
-SMALL = Plan(
+FULL = WebPlan()
+SMALL = WebPlan(
     texts=50,
     images_per_text=4,
     evaluation=30,
@@ -44,7 +44,7 @@ SMALL = Plan(
 
 
 @dataclass(frozen=True)
-class Row:
+class WebPair:
     """A pair, and why it falls or None where it is kept."""
 
     url: str | None
@@ -60,10 +60,10 @@ class Site:
 
     root: Path
     port: int
-    plan: Plan
+    plan: WebPlan
     seed: int
     pool: Executor
-    rows: list[Row] = field(default_factory=list)
+    rows: list[WebPair] = field(default_factory=list)
     scenes: list[tuple[str, str]] = field(default_factory=list)
     evaluation: list[tuple[Scene, bytes]] = field(default_factory=list)
     evaluation_hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
@@ -88,7 +88,7 @@ class Site:
         self, path: str, caption: str | None, reason: str | None = None, detail: str | None = None
     ) -> None:
         """Adds a pair whose image is on this site."""
-        self.rows.append(Row(self.url(path), caption, reason, detail))
+        self.rows.append(WebPair(self.url(path), caption, reason, detail))
 
     def next_scene(self) -> tuple[str, str]:
         """Another scene's path and text; texts take turns, so that none gets on too many images."""

@@ -6,7 +6,7 @@ from itertools import islice
 
 from demo import phrases
 from demo.photos import PHOTOS, VARIANTS
-from demo.site import Row, Site
+from demo.site import Site, WebPair
 from demo.text_rules import kept_text
 
 
@@ -100,10 +100,10 @@ def add_malformed(site: Site) -> None:
             "/pictures/relative.jpg", "//cdn.example.org/picture.jpg", "mailto:someone@example.org",
             "javascript:void(0)", "http://", "https:///", "picture.jpg")  # fmt: skip
     for url in urls:
-        site.rows.append(Row(url, text, "malformed_pair"))
+        site.rows.append(WebPair(url, text, "malformed_pair"))
     for number, nothing in enumerate((None, "", "  \n ", "&nbsp;")):
         site.add(f"{path}?nothing={number}", nothing, "malformed_pair")
-    site.rows.append(Row(None, None, "malformed_pair"))
+    site.rows.append(WebPair(None, None, "malformed_pair"))
 
 
 def _shouted(url: str) -> str:
@@ -147,17 +147,17 @@ def add_duplicates(site: Site) -> None:
         site.plan.odd
     ):  # the default port; nobody listens there, but the text falls first
         bare = f"http://127.0.0.1/{len(site.rows)}.jpg"
-        site.rows.append(Row(bare, "the house", "too_few_words"))
-        site.rows.append(Row(bare.replace(".1/", ".1:80/"), "the house", "duplicate_pair"))
+        site.rows.append(WebPair(bare, "the house", "too_few_words"))
+        site.rows.append(WebPair(bare.replace(".1/", ".1:80/"), "the house", "duplicate_pair"))
 
 
-def _repeated(row: Row) -> Row:
+def _repeated(row: WebPair) -> WebPair:
     return replace(row, reason="duplicate_pair", detail=None)
 
 
-def _add_repeat(site: Site, row: Row, repeat: Callable[[str, str], tuple[str, str]]) -> None:
+def _add_repeat(site: Site, row: WebPair, repeat: Callable[[str, str], tuple[str, str]]) -> None:
     if "&" in (row.caption or ""):  # another case would break the entity
         repeat = _REPEATS[0]
     url, caption = repeat(row.url or "", row.caption or "")
     if caption == row.caption or site.languages.sure_english([kept_text(caption)]):
-        site.rows.append(_repeated(Row(url, caption)))
+        site.rows.append(_repeated(WebPair(url, caption)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import can_ada
+from icu4py.breakers import WordBreaker
 
 Row = tuple[str | bytes | None, str | bytes | None]  # URL and alt-text, as they were read
 Identity = tuple[str, str]
@@ -121,13 +122,40 @@ def _is_host(host: str) -> bool:
 
 
 def words(identity: str) -> list[str]:
-    """Split at spaces, each stripped of what is neither letter nor digit, empties dropped."""
+    """Split at spaces, in scripts without spaces where ICU does; each stripped of what is neither
+    letter nor digit, nor a sign behind a letter; empties dropped."""
     stripped = []
-    for word in identity.split(" "):
-        inside = [i for i, c in enumerate(word) if unicodedata.category(c)[0] in "LN"]
-        if inside:
-            stripped.append(word[inside[0] : inside[-1] + 1])
+    for token in identity.split(" "):
+        for word in WordBreaker(token, "en") if any(map(is_without_spaces, token)) else [token]:
+            inside = [i for i, c in enumerate(word) if unicodedata.category(c)[0] in "LN"]
+            if inside:
+                end = inside[-1] + 1
+                while end < len(word) and is_sign(word[end]):
+                    end += 1
+                stripped.append(word[inside[0] : end])
     return stripped
+
+
+_SCRIPTS = (
+    *("THAI ", "LAO ", "TIBETAN ", "MYANMAR ", "KHMER ", "HIRAGANA ", "KATAKANA", "HENTAIGANA "),
+    *("HALFWIDTH KATAKANA", "CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH"),
+    *("IDEOGRAPHIC ITERATION", "IDEOGRAPHIC CLOSING", "IDEOGRAPHIC NUMBER"),
+)
+
+
+def is_without_spaces(character: str) -> bool:
+    """Whether it is a letter or digit of a script that is written without spaces."""
+    is_letter = unicodedata.category(character)[0] in "LN"
+    return is_letter and unicodedata.name(character, "").startswith(_SCRIPTS)
+
+
+def is_sign(character: str) -> bool:
+    """Whether it is a vowel sign or another mark of a script, and none that any letter may have."""
+    if unicodedata.category(character)[0] != "M" or not "\u0590" <= character < "\U000e0000":
+        return False
+    block = ord(character) >> 4
+    of_any_letter = (*range(0x1AB, 0x1B0), *range(0x1DC, 0x1E0), *range(0x20D, 0x210), 0xFE0, 0xFE2)
+    return block not in of_any_letter
 
 
 def ngrams(identity: str) -> list[str]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from demo import image_kinds, text_kinds
 from demo.scene_files import add_scenes
-from demo.site import FULL, SMALL, Row, Site
+from demo.site import FULL, SMALL, Site, WebPair
 from demo.text_rules import Numbers, corpus_of, judge, kept_text, pair_identity
 
 TEXT_REASONS = {
@@ -100,8 +100,8 @@ def check_against_rules(site: Site) -> int:
     return vocabulary_size
 
 
-def _write_tables(directory: Path, rows: list[Row]) -> None:
-    columns = {name: [getattr(row, name) for row in rows] for name in Row.__dataclass_fields__}
+def _write_tables(directory: Path, rows: list[WebPair]) -> None:
+    columns = {name: [getattr(row, name) for row in rows] for name in WebPair.__dataclass_fields__}
     truth = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
     pq.write_table(truth, directory / "truth.parquet")
     pq.write_table(truth.select(["url", "caption"]), directory / "pairs.parquet")

@@ -78,7 +78,7 @@ class Ports:
     workers: int = 50000
 
 
-class Job(TypedDict):
+class FlinkJob(TypedDict):
     """What is used of what Flink tells of a job."""
 
     name: str
@@ -231,7 +231,7 @@ class Cluster:
             return there == self.task_managers * self.slots
         return False
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[FlinkJob]:
         """Flink's jobs, as it tells of them."""
         with urlopen(f"{self.ui}/jobs/overview", timeout=10) as answer:
             return list(json.load(answer)["jobs"])

@@ -21,7 +21,7 @@ SETS = PARTS / "sets"
 
 
 @dataclass(frozen=True)
-class Corpus:
+class FlinkInput:
     """Pairs to run over.
 
     Args:
@@ -37,7 +37,7 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedCommand:
     """A command that ended: its exit status, its wall time, the last line that it said."""
 
     status: int
@@ -45,12 +45,12 @@ class Ended:
     last_line: str
 
 
-def run(command: Sequence[str], log: Path) -> Ended:
+def run(command: Sequence[str], log: Path) -> EndedCommand:
     """Runs a command to its end."""
     begun = time.monotonic()
     with log.open("w") as sink:
         status = subprocess.run(command, cwd=ROOT, stdout=sink, stderr=sink).returncode
-    return Ended(status, time.monotonic() - begun, last_line(log))
+    return EndedCommand(status, time.monotonic() - begun, last_line(log))
 
 
 def last_line(log: Path) -> str:
@@ -73,7 +73,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def demo_web(*, small: bool) -> Iterator[Corpus]:
+def demo_web(*, small: bool) -> Iterator[FlinkInput]:
     """The demo's web, built once, while it is served."""
     folder = PARTS / ("web-small" if small else "web")
     mark = folder / "port"
@@ -95,7 +95,7 @@ def demo_web(*, small: bool) -> Iterator[Corpus]:
             f"--samples_per_shard={60 if small else 500}",
             *(f"--{name}={value}" for name, value in rules.items()),
         )
-        yield Corpus(folder.name, flags)
+        yield FlinkInput(folder.name, flags)
     finally:
         served.terminate()
         served.wait()

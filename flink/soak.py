@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from flink.cluster import ROOT, Cluster
-from flink.runs import SETS, Corpus, cluster, demo_web, last_line, run, set_hash
+from flink.runs import SETS, FlinkInput, cluster, demo_web, last_line, run, set_hash
 
 VICTIMS = ("TaskManager", "Python worker", "command")
 PLANES: tuple[Literal["texts"], Literal["images"]] = ("texts", "images")
@@ -95,7 +95,7 @@ def strike(
         os.kill(flink.pids(f"taskmanager-{number}")[0], signal.SIGKILL)
 
 
-def disturbed(kill: Kill, corpus: Corpus, flink: Cluster, draw: random.Random) -> str:
+def disturbed(kill: Kill, corpus: FlinkInput, flink: Cluster, draw: random.Random) -> str:
     """A run with one kill, started again until it ends well; the hash of its output."""
     output, log = SETS / "soak", SETS / "soak.log"
     shutil.rmtree(output, ignore_errors=True)
@@ -121,7 +121,7 @@ def disturbed(kill: Kill, corpus: Corpus, flink: Cluster, draw: random.Random) -
     return set_hash(output) if not status else ""
 
 
-def undisturbed(corpus: Corpus, flink: Cluster) -> Undisturbed:
+def undisturbed(corpus: FlinkInput, flink: Cluster) -> Undisturbed:
     """What is to come out, and the seconds, which are found once."""
     durations = SETS / "undisturbed.json"
     made = {}

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.job import Job
-from alignset.pipeline.options import Command
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import (

@@ -8,9 +8,10 @@ from typing import Any
 
 import apache_beam as beam
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.curate import Places
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
-from alignset.pipeline.options import Command
+from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
 from alignset.pipeline.runs.stores import is_dataflow
 from alignset.pipeline.runs.work_folder import ImageSummary, WrittenShard
@@ -21,6 +22,7 @@ from alignset.transforms.decontamination.evaluation_index import sets_of
 from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from alignset.transforms.decontamination.measured_parts import FEATURES
 from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.failed_fetches import FindFailingHosts
 from alignset.transforms.shards.near_duplicates import CountNearDuplicates
@@ -104,34 +106,41 @@ def run_images(
     engine: Engine,
     places: Places,
     planned: Mapping[int, int],
+    unsafe_model: UnsafeModel | None,
     build: Callable[[beam.Pipeline], None],
     *,
+    verb: str,
     resumed: bool,
 ) -> None:
-    """Runs the image plane; again where a worker process died, as long as each attempt leaves fewer
-    shards.
+    """Runs the image plane and shows its progress; again where a worker process died, as long as
+    each attempt leaves fewer shards.
 
     Args:
       planned: how many pairs each shard has, by its number.
       build: gives a pipeline its steps.
+      verb: what becomes of the pairs, such as fetch.
       resumed: whether an earlier start may have died of an image.
 
     Raises:
       WorkerDiedError: no shard was written before one died again.
     """
-    left = len(planned) + 1
-    while True:
-        if resumed:
-            _name_suspects(places, planned)
-        try:
-            with engine.pipeline("images") as pipeline:
-                return build(pipeline)
-        except WorkerDiedError:
-            before, left = left, len(planned) - len(finished_shards(places.out, planned))
-            if left >= before:
-                raise
-            LOG.warning("a worker process died: the %d shards that are left are begun again", left)
-            resumed = True
+    if unsafe_model and (pairs := sum(planned.values())):
+        say(scoring_cost(unsafe_model, pairs))
+    missing = len(planned) + 1
+    with ImageProgress(places.out, places.work.plan, places.fence, planned, verb):
+        while True:
+            if resumed:
+                _name_suspects(places, planned)
+            try:
+                with engine.pipeline("images") as pipeline:
+                    return build(pipeline)
+            except WorkerDiedError:
+                before, missing = missing, len(planned) - len(finished_shards(places.out, planned))
+                if missing >= before:
+                    raise
+                message = "a worker process died: the %d shards that are left are begun again"
+                LOG.warning(message, missing)
+                resumed = True
 
 
 def _name_suspects(places: Places, planned: Mapping[int, int]) -> None:
@@ -214,3 +223,26 @@ def _most(counts: Iterable[int]) -> int:
 
 def _failing(stats: ShardStats) -> list[int]:
     return [stats.number] if stats.failed_to_download else []
+
+
+DECODE_S = 0.0015  # CPU-seconds of a photograph of 640x480 on its way to the model
+
+
+def scoring_cost(model: UnsafeModel, pairs: int) -> str:
+    """One line about the scoring of so many images, by what it costs on this machine."""
+    off = "--max_unsafe_score=1 turns it off"
+    classifier = open_classifier(model)
+    if classifier.on_gpu:
+        return f"unsafe images are scored on a GPU; {off}"
+    core_s = pairs * (classifier.cpu_s_an_image() + DECODE_S)
+    return f"unsafe images are scored: about {_core_time(core_s)}; {off}"
+
+
+def _core_time(core_s: float) -> str:
+    """As "12 core-seconds", "3 core-minutes", "1.4 core-hours", "35,200 core-hours"."""
+    for unit, unit_s in (("hour", 3600), ("minute", 60), ("second", 1)):
+        if core_s >= unit_s or unit == "second":
+            break
+    amount = core_s / unit_s
+    shown = f"{amount:.1f}" if unit == "hour" and amount < 10 else f"{max(1, round(amount)):,}"
+    return f"{shown} core-{unit}{'' if shown == '1' else 's'}"

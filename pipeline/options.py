@@ -10,17 +10,17 @@ import importlib.util
 import io
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from alignset.command_help import add_help
+from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
-from alignset.pipeline.needless_flags import Chosen, needless_flag
 from alignset.pipeline.peer_flags import instead_of
 from alignset.pipeline.rules import REPORTED, Rules, with_files
-from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 S = TypeVar("S")
-
-
-@dataclass(frozen=True)
-class Command:
-    """A whole command, checked."""
-
-    job: Job
-    rules: Rules
-    overlap: OverlapSettings
-    fetch: FetchSettings
-    resize: ResizeSettings
-    beam: PipelineOptions
 
 
 GROUPS: dict[str, type] = {
@@ -225,12 +213,10 @@ def make_command(given: GivenFlags) -> Command:
             beam_options,
         )
         command.job.rejected_reasons(command.rules.catalogue)  # which it checks
-        command = replace(command, rules=_resolved(command.rules, command.overlap))
+        command = replace(command, rules=resolved_rules(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    chosen = Chosen(command.job, command.rules, command.overlap, command.fetch, command.resize)
-    needless = needless_flag(flags, chosen)
-    if needless:
+    if needless := needless_flag(flags, command):
         raise UsageError(needless)
     if command.resize.exact_resize:
         _check_img2dataset()
@@ -243,19 +229,6 @@ def _check_img2dataset() -> None:
             "--exact_resize needs img2dataset: pip install '.[img2dataset]' in a clone, or leave "
             "the flag out"
         )
-
-
-def _resolved(rules: Rules, overlap: OverlapSettings) -> Rules:
-    """The rules with the measure's own distance where none is given."""
-    if rules.min_evaluation_distance >= 0:
-        return rules
-    if overlap.overlap_measure == "embedding":
-        # Opens the model: one that cannot be used is refused here. --help needs no measure.
-        from alignset.transforms.decontamination.measures import measure_of
-
-        measure_of(overlap)
-    own = MIN_DISTANCES[overlap.overlap_measure]
-    return replace(rules, min_evaluation_distance=own)
 
 
 def _settings(kind: type[S], flags: dict[str, Any]) -> S:

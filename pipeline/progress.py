@@ -15,7 +15,7 @@ from threading import Event, Thread
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from alignset.pipeline.datasets.fetch_report import details_of
+from alignset.pipeline.datasets.funnel import details_of
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_places import ShardPlaces

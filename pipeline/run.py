@@ -12,24 +12,23 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images
-from alignset.pipeline.datasets.shortfalls import refuse_if_all_broken, summary_lines, too_little
+from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
-from alignset.pipeline.options import Command
-from alignset.pipeline.progress import ImageProgress, be_quiet, say, verb_of
+from alignset.pipeline.progress import be_quiet, say, verb_of
 from alignset.pipeline.retry import retry_failed
 from alignset.pipeline.runs.documents import Funnel
 from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
 from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
-from alignset.pipeline.scoring_cost import scoring_cost
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
@@ -67,15 +66,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     if is_dry_run(command):
         _translate(command, source)
         return
-    description = describe_run(
-        command,
-        source.files,
-        source.evaluation,
-        source.vocabulary,
-        source.unsafe_model,
-        source.blocklists,
-    )
-    folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
+    folder = RunFolder(job.output, describe_run(command, source), retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
@@ -163,19 +154,15 @@ class Run:
         self.folder.check_lock()
         if self.command.job.text_only or self._images_done():
             return True
-        model = self.source.unsafe_model
-        if model and text.counts.kept:
-            say(scoring_cost(model, text.counts.kept))
-        places, verb = self.places, verb_of({split.format for split in self.source.splits})
-        progress = ImageProgress(places.out, places.work.plan, places.fence, text.shards, verb)
+        places, model = self.places, self.source.unsafe_model
 
         def build(pipeline: beam.Pipeline) -> None:
             shards, evaluation = sorted(text.shards), self.source.evaluation
             curate_images(pipeline, shards, evaluation, self.command, places, unsafe_model=model)
 
-        with progress:
-            resumed = bool(self.folder.earlier)
-            run_images(self.engine, places, text.shards, build, resumed=resumed)
+        verb = verb_of({split.format for split in self.source.splits})
+        resumed = bool(self.folder.earlier)
+        run_images(self.engine, places, text.shards, model, build, verb=verb, resumed=resumed)
         images = self.folder.work.find_images()
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]

@@ -1,4 +1,14 @@
-"""Texts of anybody's, as they can be shown on one line, and counts of things."""
+"""Texts of anybody's as they can be shown: whatever is in them, they give neither a terminal nor a
+page commands. And counts of things."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+LONGEST = 1000  # characters; what is behind is not looked at
+MOST_MARKS = 3  # accents on one letter; a terminal keeps a thousand in one place
+ELLIPSIS = "…"
 
 
 def on_one_line(text: str) -> str:
@@ -9,3 +19,69 @@ def on_one_line(text: str) -> str:
 def counted(number: int, thing: str, things: str = "") -> str:
     """As "1 shard", "4,000 shards" and "2 classes"."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def printable(text: str) -> str:
+    """A text on one line. Control characters, marks that turn the direction and the like are
+    escaped; a very long text is cut, and so are heaps of accents."""
+    cut = text if len(text) <= LONGEST else text[:LONGEST] + ELLIPSIS
+    shown, marks = [], 0
+    for character in cut:
+        marks = 0 if _cells(character) else marks + 1
+        if marks <= MOST_MARKS:
+            shown.append(character if character.isprintable() else ascii(character)[1:-1])
+    return "".join(shown)
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal a printable text takes."""
+    return sum(map(_cells, text))
+
+
+def _cells(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in so many columns: cut with an ellipsis, or filled up with spaces."""
+    text = printable(text)
+    used = cells(text)
+    if used > width:
+        kept, used = [], 0
+        for character in text:
+            if used + _cells(character) > width - 1:
+                break
+            kept.append(character)
+            used += _cells(character)
+        text, used = "".join(kept) + ELLIPSIS, used + 1
+    return text + " " * (width - used)
+
+
+def text_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """Rows below the names of their columns; the last column takes what the others leave.
+
+    Args:
+      width: columns of the terminal.
+    """
+    most = max(12, width // 4)
+    columns = list(zip(names, *rows, strict=True))[:-1]
+    widths = [min(most, max(cells(printable(text)) for text in column)) for column in columns]
+    widths[0] = max(widths[0], 16)  # a whole key
+    last = max(10, width - sum(widths) - 2 * len(widths))
+    lines = (
+        "  ".join(fitted(text, size) for text, size in zip(row, [*widths, last], strict=True))
+        for row in (names, *rows)
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def as_code(text: str) -> str:
+    """A text as code within a line of Markdown, whatever it is."""
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    fence = "`"
+    while fence in plain:
+        fence += "`"
+    pad = " " if plain[:1] in ("`", " ") or plain[-1:] in ("`", " ") else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"

@@ -18,7 +18,6 @@ import pytest
 from alignset import beam_runner
 from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.transforms.columns.rejects import REJECTED
-from alignset.transforms.pairs.language import language_score
 from tests.support.command import (
     DOCUMENTS,
     ROOT,
@@ -31,6 +30,7 @@ from tests.support.command import (
 )
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
+from tests.support.languages_by_eldc import language_score
 from tests.support.rules import STEP_OF
 
 

@@ -120,13 +120,14 @@ TINY = replace(
     checkpoint_every=200,
     validate_every=100,
 )
-"""For `make demo`: some thousand scenes of coloured shapes, about 90 s on 2 idle CPU cores.
+"""For the demo's thousands of scenes of coloured shapes, about 90 s on 2 idle CPU cores.
 
     alignset train --shards OUT/shards --run RUNS/tiny --preset tiny
 
-Seen with `make demo`: R@1 77.0 and 74.5 among 200 unseen combinations (chance 0.5). Where things
-lie is not learned: on an earlier web of the demo, a text beat its twin with the opposite relation
-("above" for "below") for 91 of 200 images.
+Seen on the demo's web: R@1 76.0 and 72.5 among 200 unseen combinations (chance 0.5). `make demo`
+takes half of the steps, and reaches 65.5 and 63.5. Where things lie is not learned: on an earlier
+web of the demo, a text beat its twin with the opposite relation ("above" for "below") for 91 of 200
+images.
 
 No flip: "left of" and "right of" would change places. BatchNorm's momentum is not the paper's 0.01,
 which needs thousands of steps: after 450 it gave R@1 0.5 (chance) where 0.1 gave 89, from the same

@@ -1,19 +1,19 @@
-"""The funnel: what each step saw, kept and dropped, checked to add up."""
+"""The funnel: what each step saw, kept and dropped, checked to add up; and what was counted of
+fetches and of wishes."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.runs.documents import Step
-from alignset.pipeline.shown_texts import counted
-from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.pages.page_counts import PageCounts
+from alignset.pipeline.runs.documents import FetchReport, OptOuts, Settings, Step
+from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS, Catalogue
-from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.shard_stats import NearDuplicates
+from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
+from alignset.transforms.shards.shard_stats import FailingHost
 from alignset.transforms.workers.counts import Counts, add_counts
 
 
@@ -80,49 +80,40 @@ def check_funnel(table: list[Step], kept: int) -> None:
         raise RuntimeError(f"the funnel keeps {seen} pairs, but {kept} were written")
 
 
-def render_near_duplicates(near: NearDuplicates) -> str:
-    """One line on the images that look like another."""
-    return (
-        f"near-duplicates: {near.images:,} images share their perceptual hash with another, in "
-        f"{counted(near.hashes, 'group')}; they are kept"
-    )
+def failed_fetches(
+    tried: int, statuses: Mapping[str, int], hosts: list[FailingHost]
+) -> FetchReport:
+    """What funnel.json says of fetching.
+
+    Args:
+      tried: how many there were. statuses: all shards' `status_dict`, added up.
+      hosts: those with the most failures.
+    """
+    details = details_of(FETCH_FAILED, statuses)
+    return FetchReport(tried, details.total(), most_first(details), hosts)
 
 
-def render_vocabulary(vocabulary: VocabularySummary) -> str:
-    """One line on the vocabulary, of this corpus or as one was given."""
-    size = f"vocabulary: {vocabulary.vocabulary:,}"
-    if isinstance(vocabulary.by_count, UnsetType):
-        return f"{size} n-grams, of the given file"
-    cut, once = vocabulary.cut_off_count, vocabulary.by_count[:1]
-    parts = [
-        f"{size} of {vocabulary.ngrams:,} n-grams",
-        f"{vocabulary.share_of_occurrences:.1%} of {vocabulary.occurrences:,} occurrences",
-        f"cut within those that occur {cut:,} times" if cut else "nothing cut",
-        f"{once[0].ngrams if once else 0:,} occur once",
-    ]
-    return "; ".join(parts)
+def opt_outs(
+    fetch: Settings, images: ImageSummary, *others: Mapping[str, int]
+) -> OptOuts | UnsetType:
+    """What funnel.json says of the wishes of owners; nothing where none was met.
+
+    Args:
+      fetch: the settings. images: what the image plane has counted.
+      others: counts by detail, of pages or of earlier runs.
+    """
+    details = details_of(OPTED_OUT, images.statuses)
+    for counts in (images.reported, *others):
+        details.update(counts)
+    return OptOuts(str(fetch["unwished"]), most_first(details)) if details else UNSET
 
 
-def render_pages(counts: PageCounts) -> str:
-    """One line on the pages, as `ParsePages` counted them."""
-    records = f" of {counted(counts.records, 'record')}" if counts.records else ""
-    others = (
-        (counts.not_ok, "not 2xx"),
-        (counts.not_html, "not HTML"),
-        (counts.no_response, "no answers"),
-    )
-    parts = [f"{count:,} {name}" for count, name in others if count]
-    pages, broken = f"pages: {counts.pages:,}{records}", f"{counts.broken:,} broken"
-    return "; ".join([pages, *parts, broken, counted(counts.pairs, "pair")])
+def details_of(reason: str, statuses: Mapping[str, int]) -> Counter[str]:
+    """How many pairs were dropped for a reason, by detail, as a `status_dict` tells."""
+    ends = ((status.partition(": "), count) for status, count in statuses.items())
+    return Counter({detail: count for (of, _, detail), count in ends if of == reason})
 
 
-def render_funnel(table: list[Step]) -> str:
-    """The funnel as text, a line a step and a line a reason."""
-    total = max(1, table[0].seen)
-    lines = [f"{'step':<28}{'seen':>13}{'dropped':>13}{'kept':>13}{'of all':>9}"]
-    for step in table:
-        dropped = step.seen - step.kept
-        share = f"{step.kept / total:.1%}"
-        lines.append(f"{step.step:<28}{step.seen:>13,}{dropped:>13,}{step.kept:>13,}{share:>9}")
-        lines += [f"  {why:<26}{'':>13}{n:>13,}" for why, n in step.dropped.items() if n]
-    return "\n".join(lines)
+def most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by name, the highest first; equal ones by their names."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -8,12 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
-from msgspec import UnsetType
-
-from alignset.pipeline.datasets.funnel import render_funnel
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
-from alignset.pipeline.runs.documents import Funnel, Manifest, Stage, Step
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet, Step
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import carry_file, exists
 from alignset.transforms.storage.matching import match
@@ -22,7 +18,7 @@ FOLDER = "history"
 _THREADS = 16  # since a store answers slowly
 
 
-def carry_history(out: str, sets: Sequence[EarlierSet]) -> list[Stage]:
+def carry_history(out: str, sets: Sequence[EarlierSet]) -> list[SourceSet]:
     """Brings the documents and the rejects of earlier sets to `history/`, each set's to a folder of
     its own with what that set carried along itself; returns the stages that they tell of."""
     stages = []
@@ -44,20 +40,20 @@ def _carried(folder: str) -> Iterator[tuple[str, str]]:
             yield path, path.removeprefix(f"{folder}/")
 
 
-def _stage(out: str, folder: str) -> Stage:
+def _stage(out: str, folder: str) -> SourceSet:
     """What is told of an earlier set; of one of another version nothing but where it is."""
     with suppress(DocumentError, FileNotFoundError):
         funnel = read_document(f"{out}/{folder}/funnel.json", Funnel)
-        before = [] if isinstance(funnel.history, UnsetType) else funnel.history
-        return Stage(folder, funnel.pairs, _plain(funnel.steps), _within(folder, before))
-    return Stage(folder)
+        before = funnel.history or []
+        return SourceSet(folder, funnel.pairs, _plain(funnel.steps), _within(folder, before))
+    return SourceSet(folder)
 
 
-def _within(folder: str, stages: Sequence[Stage]) -> list[Stage]:
+def _within(folder: str, stages: Sequence[SourceSet]) -> list[SourceSet]:
     """The stages of a set, in the folders of its history that they are in: not as they say."""
     names = [f"{folder}/{FOLDER}/{number:02d}" for number in range(len(stages))]
     return [
-        Stage(name, stage.pairs, _plain(stage.steps), _within(name, stage.history))
+        SourceSet(name, stage.pairs, _plain(stage.steps), _within(name, stage.history))
         for name, stage in zip(names, stages, strict=True)
     ]
 
@@ -78,26 +74,14 @@ def _name(word: str) -> str:
     return re.sub(r"[^a-z0-9_]", "?", word)[:60]
 
 
-def all_stages(funnel: Funnel) -> list[Stage]:
+def all_stages(funnel: Funnel) -> list[SourceSet]:
     """The earlier sets that a funnel tells of, those first that others were made of."""
-    stages = [] if isinstance(funnel.history, UnsetType) else funnel.history
+    stages = funnel.history or []
     return [stage for first in stages for stage in _in_order(first)]
 
 
-def _in_order(stage: Stage) -> list[Stage]:
+def _in_order(stage: SourceSet) -> list[SourceSet]:
     return [*(step for earlier in stage.history for step in _in_order(earlier)), stage]
-
-
-def render_stages(funnel: Funnel) -> str:
-    """The funnels of all stages, the last one's at the end."""
-    parts = [
-        f"{stage.folder}: {counted(stage.pairs, 'pair')}, of which this set was made\n"
-        + render_funnel(stage.steps)
-        if stage.steps
-        else f"{stage.folder}: a set of another version of alignset, of which this set was made"
-        for stage in all_stages(funnel)
-    ]
-    return "\n\n".join([*parts, render_funnel(funnel.steps)])
 
 
 def earlier_manifests(out: str, funnel: Funnel) -> dict[str, Manifest]:

@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.pipeline.datasets.set_files import SetFiles
-from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import (
     LONGEST_TEXT,
     LONGEST_URL,
     LONGEST_WORD,
     Example,
     Ints,
+    UInt64s,
     cut,
     key_hashes,
 )

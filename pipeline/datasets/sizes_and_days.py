@@ -131,16 +131,6 @@ def _escaped(character: str) -> str:
     return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
-def as_code(text: str) -> str:
-    """A text as code within a line of Markdown, whatever it is."""
-    plain = "".join(c if c.isprintable() else "?" for c in text)
-    fence = "`"
-    while fence in plain:
-        fence += "`"
-    pad = " " if plain[:1] in ("`", " ") or plain[-1:] in ("`", " ") else ""
-    return f"{fence}{pad}{plain}{pad}{fence}"
-
-
 def fetch_days(
     out: str,
     shards: Sequence[WrittenShard],

@@ -1,91 +1,66 @@
-"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a set is."""
+"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a set is. And its
+datasheet: what the run can answer is answered, the rest is marked for a person."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
 
-from alignset.pipeline.datasets.funnel import render_funnel
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.reproduce import commands
-from alignset.pipeline.datasets.sizes_and_days import QUANTILES, Contents, as_code
-from alignset.pipeline.documents.earlier_rules import (
-    Earlier,
-    earlier_blocklists,
-    earlier_evaluation,
-    earlier_vocabularies,
-)
-from alignset.pipeline.documents.templates import template
+from alignset.pipeline.datasets.sizes_and_days import QUANTILES, Contents
+from alignset.pipeline.datasets.summary import render_funnel
 from alignset.pipeline.documents.wording import (
-    contact,
-    crawl_days,
-    earlier_fetch_span,
-    fetch_span,
-    heeded,
-    opt_outs,
+    Earlier,
+    common_facts,
+    earlier_blocklists,
+    earlier_vocabularies,
     sources,
-    unfiltered,
+    template,
 )
-from alignset.pipeline.runs.documents import Funnel, Manifest, Stage
+from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest, SourceSet
+from alignset.pipeline.shown_texts import as_code
+from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
+from alignset.transforms.shards.shard_stats import NearDuplicates
 
 
-def dataset_card(
-    manifest: Manifest,
-    funnel: Funnel,
-    contents: Contents,
-    earlier: Mapping[str, Manifest] | None = None,
-) -> str:
+def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
     """The text of the card.
 
     Args:
-      manifest, funnel: as they are written.
-      contents: what was seen of the pairs.
-      earlier: the manifests of the sets that it was made of, by where they are.
+      contents: what was seen of the pairs. others: as of `common_facts`.
     """
-    before = earlier or {}
-    original = manifest.resize["resize_mode"] == "original"
-    extension = "jpg" if original else str(manifest.resize["encode_format"])
-    text_only = bool(manifest.job["text_only"])
-    numbers = [int(number) for number, shard in manifest.shards.items() if shard.pairs]
-    held_out = sum(shard.pairs for shard in manifest.held_out.values())
+    facts = common_facts(manifest, funnel, earlier)
+    extension = manifest.extension
+    numbers = sorted(int(number) for number, shard in manifest.shards.items() if shard.pairs)
     return template("card.j2").render(
-        manifest=manifest,
+        facts,
         contents=contents,
-        text_only=text_only,
-        held_out=held_out,
-        trained=manifest.pairs - held_out,
+        trained=manifest.pairs - facts["held_out"],
         filled=len(numbers),
         extension=extension,
-        features=_features(extension, text_only),
+        features=_features(extension, facts["text_only"]),
         pairs=f"{manifest.pairs:,}",
         size=size_category(manifest.pairs),
         quantiles=[f"{share:.0%}" for share in QUANTILES],
-        sources=sources(manifest),
         broken=funnel.broken_input or None,
-        days=crawl_days(funnel),
-        fetched=fetch_span(manifest),
-        contact=contact(manifest),
-        opt_outs=opt_outs(funnel),
-        heeded=heeded(manifest, earlier),
-        fetched_before=earlier_fetch_span(before),
-        evaluated=[] if text_only else earlier_evaluation(before),
-        blocked_before=earlier_blocklists(before),
-        vocabularies=earlier_vocabularies(before),
+        blocked_before=earlier_blocklists(earlier),
+        vocabularies=earlier_vocabularies(earlier),
         keeps={
             name: f"{limit.words} {manifest.rules[name]}"
             for name, limit in manifest.catalogue.limits.items()
             if name in manifest.rules
         },
-        also_before={"vocabulary_size": _sizes(before)},
+        also_before={"vocabulary_size": _sizes(earlier)},
         commands=commands(manifest),
-        tars=tar_pattern(sorted(numbers)),
-        unfiltered=unfiltered(manifest, text_only, earlier),
+        tars=tar_pattern(numbers),
         table=render_funnel(funnel.steps),
-        stages=[_stage(stage, manifest, before) for stage in all_stages(funnel)],
+        stages=[_stage(stage, manifest, earlier) for stage in all_stages(funnel)],
     )
 
 
@@ -98,7 +73,7 @@ def _sizes(earlier: Earlier) -> str:
     )
 
 
-def _stage(stage: Stage, manifest: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, Any]:
+def _stage(stage: SourceSet, manifest: Manifest, earlier: Earlier) -> dict[str, Any]:
     """What the card tells of an earlier set: its sources, its funnel and its other rules."""
     before = earlier.get(stage.folder)
     rules = before.rules.items() if before else ()
@@ -139,3 +114,53 @@ def _features(extension: str, text_only: bool) -> list[tuple[str, str | list[tup
     metadata = [(name, kinds[SHARD_SCHEMA.field(name).type]) for name in METADATA]
     own = [("__key__", "string"), ("__url__", "string")]
     return [(extension, "image"), ("json", metadata), ("txt", "string"), *own]
+
+
+TO_BE_FILLED = "**To be filled by a person**"
+
+
+class _Questions:
+    """Writes each question with its answer, and counts the answers."""
+
+    def __init__(self) -> None:
+        self.asked = self.answered = self.partly = 0
+
+    def __call__(self, asked: str, person: str = "", caller: Callable[[], str] = str) -> str:
+        """A question, its answer by the run, and what a person still has to say.
+
+        Args:
+          person: "" for nothing. caller: gives the answer, "" where only a person can.
+        """
+        # A line's end within an answer is a space, unless a list begins there.
+        answer = re.sub(r"(?<!\n)\n(?!\n|- )", " ", caller().strip())
+        self.asked += 1
+        self.answered += bool(answer)
+        self.partly += bool(answer and person)
+        mark = f"{TO_BE_FILLED}{f': {person}' if person else ''}."
+        marks = [mark] if person or not answer else []
+        return "\n\n".join([f"**{asked}**", *filter(None, [answer]), *marks])
+
+
+def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
+    """The text of the datasheet, in Markdown.
+
+    Args:
+      manifest, funnel, earlier: as of `common_facts`.
+    """
+    near, broken = funnel.near_duplicates, funnel.broken_input
+    facts = common_facts(manifest, funnel, earlier) | {
+        "mark": TO_BE_FILLED,
+        "original": manifest.resize["resize_mode"] == "original",
+        "columns": ", ".join(f"`{name}`" for name in SHARD_SCHEMA.names if name != "caption"),
+        "steps": funnel.steps,
+        "seen": funnel.steps[0].seen if funnel.steps else 0,
+        "failed": sum(step.dropped.get(FETCH_FAILED, 0) for step in funnel.steps),
+        "broken": broken.broken if isinstance(broken, BrokenInput) else 0,
+        "near": near if isinstance(near, NearDuplicates) else None,
+        "private": bool(manifest.fetch["allow_private_addresses"]),
+        "retries": len(manifest.retries or []),
+    }
+    counts = _Questions()
+    sheet = template("datasheet.j2")
+    sheet.render(facts, question=counts, counts=counts)  # the head of the sheet tells how many
+    return f"{sheet.render(facts, question=_Questions(), counts=counts)}\n"

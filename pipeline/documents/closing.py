@@ -12,13 +12,17 @@ from typing import BinaryIO
 
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.datasets.fetch_report import failed_fetches, opt_outs
-from alignset.pipeline.datasets.funnel import check_funnel, funnel, whole_funnel
+from alignset.pipeline.datasets.funnel import (
+    check_funnel,
+    failed_fetches,
+    funnel,
+    opt_outs,
+    whole_funnel,
+)
 from alignset.pipeline.datasets.history import carry_history, earlier_manifests
 from alignset.pipeline.datasets.sizes_and_days import fetch_days, look_into
-from alignset.pipeline.documents.card import dataset_card
+from alignset.pipeline.documents.card import dataset_card, datasheet
 from alignset.pipeline.documents.croissant import croissant
-from alignset.pipeline.documents.datasheet import datasheet
 from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.report.page import write_report
@@ -67,7 +71,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     assert text is not None, "the text plane has ended"
     images = folder.work.find_images() or ImageSummary([], Counts(), {}, [], {})
     text_only = bool(folder.description.job["text_only"])
-    steps = _checked_steps(text, None if text_only else images.counts, folder.description.catalogue)
+    steps = checked_steps(text, None if text_only else images.counts, folder.description.catalogue)
     pages = folder.work.find_pages()
     manifest = _manifest(folder, text, images, steps[-1].kept)
     closing = Funnel(
@@ -89,7 +93,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     return close(folder, manifest, closing)
 
 
-def _checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue) -> list[Step]:
+def checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue) -> list[Step]:
     """The steps of the funnel, which add up.
 
     Args:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignset.pipeline.documents.earlier_rules import Earlier
-from alignset.pipeline.documents.wording import crawl_days, fetch_span, heeded, unfiltered
+from alignset.pipeline.documents.wording import Earlier, crawl_days, fetch_span, heeded, unfiltered
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.transforms.columns.rejects import REJECTED, with_columns
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
@@ -66,7 +65,7 @@ _TOLD = {
 Node = dict[str, Any]
 
 
-def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None) -> bytes:
+def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
     """The file `croissant.json`.
 
     Records are `train`, `validation` where pairs are held out, `train_images` and
@@ -78,7 +77,7 @@ def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier | None) -> Node:
+def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
     text_only, language = bool(manifest.job["text_only"]), manifest.rules["language"]
     what = "URLs of images, with their alt-texts" if text_only else "images and their alt-texts"
     seen = funnel.steps[0].seen if funnel.steps else 0
@@ -106,7 +105,7 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier | None) -> Node:
         "rai:dataPreprocessingProtocol": [
             f"{step.step}: {step.kept:,} of {step.seen:,} pairs were kept" for step in funnel.steps
         ],
-        "rai:dataLimitations": [_plain(line) for line in unfiltered(manifest, text_only, earlier)],
+        "rai:dataLimitations": [_plain(line) for line in unfiltered(manifest, earlier)],
         "rai:personalSensitiveInformation": "Names, faces and addresses in texts and images stay.",
     }
 
@@ -151,8 +150,7 @@ def _side(
     if len(filled) > MOST_TARS:
         return [*files, _file_set(tars, f"{folder}/*.tar", "application/x-tar")], records
     named = [_tar(f"{folder}/{number}.tar", str(shard.sha256)) for number, shard in filled.items()]
-    resize = manifest.resize
-    extension = "jpg" if resize["resize_mode"] == "original" else str(resize["encode_format"])
+    extension = manifest.extension
     images = _file_set(f"{name}_image_files", f"*.{extension}", _MIME[extension])
     images |= {"containedIn": [{"@id": tar["@id"]} for tar in named], "description": _UNPACKED}
     return [*files, *named, images], [*records, _image_records(f"{name}_images", images, extension)]

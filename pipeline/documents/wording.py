@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
+from typing import Any
 
+import jinja2
 from msgspec import UnsetType
 
 from alignset.pipeline.datasets.history import all_stages
-from alignset.pipeline.datasets.sizes_and_days import as_code
-from alignset.pipeline.documents.earlier_rules import (
-    Earlier,
-    earlier_fetches,
-    earlier_scores,
-    with_images,
-)
-from alignset.pipeline.runs.documents import Funnel, Manifest
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.runs.documents import Funnel, Manifest, Settings
+from alignset.pipeline.shown_texts import as_code, counted
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.given import OPTED_OUT
 
@@ -71,8 +70,11 @@ def fetch_span(manifest: Manifest) -> str:
 
 def earlier_fetch_span(earlier: Earlier) -> str:
     """When the images of earlier sets were fetched; "" where nothing tells."""
-    spans = [f"{folder} {span(first, last)}" for folder, first, last in earlier_fetches(earlier)]
-    return ", ".join(spans)
+    return ", ".join(
+        f"{as_code(folder)} {span(as_code(days.first), as_code(days.last))}"
+        for folder, manifest in with_images(earlier).items()
+        if (days := manifest.fetched)
+    )
 
 
 def opt_outs(funnel: Funnel) -> dict[str, int]:
@@ -93,12 +95,11 @@ def opt_outs(funnel: Funnel) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def heeded(manifest: Manifest, earlier: Earlier | None = None) -> str:
+def heeded(manifest: Manifest, earlier: Earlier) -> str:
     """Which wishes about the use of images were asked for, in sentences in Markdown."""
-    before = with_images(earlier or {})
     fetched = [
         f" Earlier, of {as_code(folder)}: {_heeded(of_set)}"
-        for folder, of_set in before.items()
+        for folder, of_set in with_images(earlier).items()
         if of_set.fetched
     ]
     own = " by this run" if fetched and not manifest.fetched else ""
@@ -156,7 +157,7 @@ def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
     )
 
 
-def unfiltered(manifest: Manifest, text_only: bool, earlier: Earlier | None = None) -> list[str]:
+def unfiltered(manifest: Manifest, earlier: Earlier) -> list[str]:
     """What no rule of this run, or of those of earlier sets, looked at, in plain words."""
     rules, fetch = manifest.rules, manifest.fetch
     of_all = [
@@ -168,10 +169,10 @@ def unfiltered(manifest: Manifest, text_only: bool, earlier: Earlier | None = No
         judged = "**Language**: a program judged each text, and errs; some are in other languages."
     else:
         judged = "**Language**: there was no rule, and texts of all languages were kept."
-    if text_only:
+    if manifest.job["text_only"]:
         return [*of_all, judged, "**Images**: none was fetched, so no rule saw any."]
     lines = [
-        _of_unsafe_images(manifest, earlier or {}),
+        _of_unsafe_images(manifest, earlier),
         *of_all,
         "**Watermarks, logos, placeholders and pictures of text**: no rule looks for them.",
         "**Copies within the set**: an image that lies at two URLs is in the set twice, and images "
@@ -183,3 +184,105 @@ def unfiltered(manifest: Manifest, text_only: bool, earlier: Earlier | None = No
     if manifest.fetched and not fetch["disallowed_header_directives"]:
         lines.append("**`X-Robots-Tag`** of the answers was not heeded.")
     return lines
+
+
+Earlier = Mapping[str, Manifest]  # by the folder that they are in
+
+
+def with_images(earlier: Earlier) -> dict[str, Manifest]:
+    """Those whose own images came along: neither they nor a set between are of texts alone."""
+    texts = [folder for folder, manifest in earlier.items() if manifest.job.get("text_only")]
+    return {
+        folder: manifest
+        for folder, manifest in earlier.items()
+        if not any(f"{folder}/".startswith(f"{of_texts}/") for of_texts in texts)
+    }
+
+
+def earlier_evaluation(earlier: Earlier) -> list[str]:
+    """With which evaluation images each set was compared, in Markdown; without those with none."""
+    lines = []
+    for folder, manifest in with_images(earlier).items():
+        if manifest.evaluation_images:
+            overlap: Settings = manifest.overlap or {}
+            sets = ", ".join(_counted(*item) for item in manifest.evaluation_images.items())
+            lines.append(
+                f"{as_code(folder)}, at a distance below "
+                f"{_rule(manifest, 'min_evaluation_distance')} by the measure "
+                f"{as_code(str(overlap.get('measure', 'phash')))}: {sets}"
+            )
+    return lines
+
+
+def _counted(name: str, of_set: EvaluationSet) -> str:
+    unreadable = f", and {of_set.unreadable:,} that could not be decoded"
+    tail = unreadable if of_set.unreadable else ""
+    return f"{as_code(name)} ({counted(of_set.images, 'image')}{tail})"
+
+
+def earlier_scores(earlier: Earlier) -> str:
+    """As "`history/00` dropped images with a score above `0.5` by `nsfw.onnx`"; "" for none."""
+    return "; ".join(
+        f"{as_code(folder)} dropped images with a score above "
+        f"{_rule(manifest, 'max_unsafe_score')} by {as_code(manifest.unsafe_model.path)}"
+        for folder, manifest in with_images(earlier).items()
+        if not isinstance(manifest.unsafe_model, UnsetType)
+    )
+
+
+def earlier_blocklists(earlier: Earlier) -> list[str]:
+    """The blocklists of each set that had some, in Markdown."""
+    return [
+        f"{as_code(folder)}: {', '.join(as_code(of_list.name) for of_list in manifest.blocklists)}"
+        for folder, manifest in earlier.items()
+        if not isinstance(manifest.blocklists, UnsetType) and manifest.blocklists
+    ]
+
+
+def earlier_vocabularies(earlier: Earlier) -> list[str]:
+    """How many unigrams and bigrams each set's texts were kept by, in Markdown."""
+    return [
+        f"{as_code(folder)}: {manifest.vocabulary.vocabulary:,}"
+        + (" of an earlier run" if manifest.given_vocabulary else "")
+        for folder, manifest in earlier.items()
+    ]
+
+
+def _rule(manifest: Manifest, name: str) -> str:
+    return as_code(str(manifest.rules.get(name, "?")))
+
+
+@cache
+def template(name: str) -> jinja2.Template:
+    """The template in a file; it knows `n`, `counted` and `code`."""
+    documents = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=False,
+        undefined=jinja2.StrictUndefined,
+    )
+    documents.globals |= {"n": "{:,}".format, "counted": counted, "code": as_code}
+    return documents.get_template(name)
+
+
+def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, Any]:
+    """What the templates of the card and of the datasheet both say.
+
+    Args:
+      manifest, funnel: as they are written.
+      earlier: the manifests of the sets that it was made of, by where they are.
+    """
+    text_only = bool(manifest.job["text_only"])
+    return {
+        "manifest": manifest,
+        "text_only": text_only,
+        "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
+        "sources": sources(manifest),
+        "unfiltered": unfiltered(manifest, earlier),
+        "days": crawl_days(funnel),
+        "fetched": fetch_span(manifest),
+        "fetched_before": "" if text_only else earlier_fetch_span(earlier),
+        "heeded": heeded(manifest, earlier),
+        "evaluated": [] if text_only else earlier_evaluation(earlier),
+        "opt_outs": opt_outs(funnel),
+        "contact": contact(manifest),
+    }

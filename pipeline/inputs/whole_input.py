@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote, urljoin
 
+import pyarrow.parquet as pq
+
+from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import EarlierSet, earlier_sets
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_files, find_vocabulary
 from alignset.pipeline.inputs.find_splits import find_splits, with_faults
-from alignset.pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
-from alignset.pipeline.inputs.splits import InputFile, Split
-from alignset.pipeline.inputs.unsafe_model import find_unsafe_model
-from alignset.pipeline.job import Job
+from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
+from alignset.pipeline.job import OPENNSFW, Job
 from alignset.pipeline.rules import Rules
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
-from alignset.transforms.pages.page_files import PageFiles
-from alignset.transforms.safety.model_files import UnsafeModel
+from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles
+from alignset.transforms.pages.parse_pages import parsed_path
+from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
+from alignset.transforms.safety.classifier import open_classifier
+from alignset.transforms.safety.model_files import (
+    ModelError,
+    UnsafeModel,
+    describe_model,
+    open_nsfw_path,
+    usual_model,
+)
+from alignset.transforms.storage.files import open_to_read
 
 
 @dataclass(frozen=True)
@@ -84,3 +99,83 @@ class Input:
             splits=[*self.splits, *parsed_splits(folder, self.pages)],
             pages=(),
         )
+
+
+PAGES_PER_PART = 1 << 12
+BYTES_PER_PART = 1 << 28
+
+
+def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
+    """The parts in which pages are parsed: an archive each, or some thousand files of HTML."""
+    parts, pages, size = [], [], 0
+    for file in files:
+        if file.format not in PAGE_FORMATS or not file.bytes or file.fault:
+            continue
+        if file.format == "html":
+            pages.append((file.path, _page_url(job, file.path)))
+            size += file.bytes
+            if len(pages) == PAGES_PER_PART or size >= BYTES_PER_PART:
+                parts.append(PageFiles("html", tuple(pages)))
+                pages, size = [], 0
+            continue
+        parts.append(PageFiles(file.format, ((file.path, ""),)))
+    return [*parts, PageFiles("html", tuple(pages))] if pages else parts
+
+
+def _page_url(job: Job, path: str) -> str:
+    """Where a page is served: its place in the folder that was given, below the base URL."""
+    if not job.base_url:
+        return ""
+    for pattern in job.input.split(","):
+        folder = re.split(r"[*?\[]", pattern)[0]
+        folder = folder if folder == pattern else folder.rpartition("/")[0]
+        if path.startswith(f"{folder.rstrip('/')}/"):
+            return urljoin(job.base_url, _quoted(path[len(folder.rstrip("/")) + 1 :]))
+    return urljoin(job.base_url, _quoted(path.rpartition("/")[2]))
+
+
+def _quoted(path: str) -> str:
+    return quote(os.fsencode(path))  # a name may be no UTF-8
+
+
+def parsed_splits(folder: str, parts: Sequence[PageFiles]) -> list[Split]:
+    """The splits of what the pages were parsed to."""
+    splits = []
+    for number in range(len(parts)):
+        path = parsed_path(folder, number)
+        with open_to_read(path) as source:
+            footer = pq.read_metadata(source)
+        split = Split(path, "pages", "", "url", "caption", page_column=PAGE_URL)
+        splits.extend(row_group_splits(split, footer))
+    return splits
+
+
+def parsed_files(
+    folder: str, parts: Sequence[PageFiles], files: Iterable[InputFile]
+) -> list[InputFile]:
+    """The input, with what the pages were parsed to in place of the pages."""
+    parsed = [file for file in files if file.format not in PAGE_FORMATS]
+    for number in range(len(parts)):
+        path = parsed_path(folder, number)
+        with open_to_read(path) as source:
+            parsed.append(InputFile(path, source.seek(0, 2), "pages"))
+    return parsed
+
+
+def find_unsafe_model(job: Job, rules: Rules) -> UnsafeModel | None:
+    """The model to score images with, None where none is to be scored.
+
+    Raises:
+      UsageError: it is not there, or no model that can be used.
+    """
+    if job.text_only or not job.unsafe_model or MAX_UNSAFE_SCORE.is_off(rules.max_unsafe_score):
+        return None
+    try:
+        if job.unsafe_model == OPENNSFW:
+            open_nsfw_path()
+            return usual_model(rules.max_unsafe_score)
+        model = describe_model(job.unsafe_model)
+        open_classifier(model)
+        return model
+    except ModelError as error:
+        raise UsageError(str(error)) from error

@@ -21,7 +21,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 
 if TYPE_CHECKING:
-    from alignset.pipeline.look.described import Look
+    from alignset.pipeline.look.shown_pairs import ShownPairs
 
 NAME = "python -m alignset.pipeline.look"
 MOST_PAIRS = 200
@@ -68,9 +68,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = parser(name).parse_args(list(argv))
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
-        from alignset.pipeline.look.described import NothingToShow, find_look
+        from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
     try:
-        _show(find_look(flags.set, flags.reason, flags.n), flags.output)
+        _show(find_pairs(flags.set, flags.reason, flags.n), flags.output)
     except UsageError as error:
         return ended(name, error, 2)
     except NothingToShow as error:
@@ -80,16 +80,16 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     return 0
 
 
-def _show(look: Look, output: str) -> None:
+def _show(shown: ShownPairs, output: str) -> None:
     from alignset.pipeline.look.sheet import draw_sheet
     from alignset.transforms.storage.files import write_atomically
 
     png = io.BytesIO()
-    sheet = draw_sheet(look.title, look.subtitle, look.pairs, look.pictures())
+    sheet = draw_sheet(shown.title, shown.subtitle, shown.pairs, shown.pictures())
     sheet.save(png, "PNG", compress_level=4)  # as small as by 9, in a quarter of the time
     write_atomically(output, lambda sink: sink.write(png.getvalue()))
-    print(look.title, look.subtitle, "", sep="\n")
-    print(look.table(shutil.get_terminal_size((100, 24)).columns))
+    print(shown.title, shown.subtitle, "", sep="\n")
+    print(shown.table(shutil.get_terminal_size((100, 24)).columns))
     print(f"the picture is in {output}", file=sys.stderr)
 
 

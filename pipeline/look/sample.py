@@ -6,10 +6,11 @@ keys have the smallest hashes are shown.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.transforms.columns.hashing import string_hashes
+from alignset.pipeline.datasets.kept_keys import key_numbers
+from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.storage.files import open_to_read
 
@@ -81,21 +83,20 @@ class Pair:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
-@dataclass(frozen=True)
-class Sample:
+class PairSample(NamedTuple):
     """Some pairs of a set.
 
-    Attributes:
+    Fields:
       files_read: how many of the set's files they are of.
-      counted: rows of the files that were read, by reason and by `reason:detail`.
+      row_counts: of the files that were read, by reason and by `reason:detail`.
     """
 
     pairs: list[Pair]
     files_read: int
-    counted: Counter[str]
+    row_counts: Counter[str]
 
 
-def take_sample(files: Sequence[str], count: int, reason: str = "", detail: str = "") -> Sample:
+def take_sample(files: Sequence[str], count: int, reason: str = "", detail: str = "") -> PairSample:
     """The pairs with the smallest hashes of their keys.
 
     Args:
@@ -103,19 +104,19 @@ def take_sample(files: Sequence[str], count: int, reason: str = "", detail: str 
       count: how many pairs, at most; no two have the same key.
       reason, detail: what the pairs were dropped for; empty: whatever it is.
     """
-    least: dict[int, tuple[dict[str, Any], str]] = {}
-    counted: Counter[str] = Counter()
+    least: dict[int, Pair] = {}
+    row_counts: Counter[str] = Counter()
     files_read = 0
     for path in files[:MOST_FILES]:
         if files_read >= ENOUGH_FILES and len(least) == count:
             break
         files_read += 1
         for batch in _batches(path, reason):
-            rows = _wanted(batch, reason, detail, counted)
+            rows = _wanted_rows(batch, reason, detail, row_counts)
             for number, row in _least_rows(rows, count):
-                least.setdefault(number, (row, path))
+                least.setdefault(number, _pair(row, path))
             least = {number: least[number] for number in sorted(least)[:count]}
-    return Sample([_pair(*least[number]) for number in sorted(least)], files_read, counted)
+    return PairSample([*least.values()], files_read, row_counts)
 
 
 def _batches(path: str, reason: str) -> Iterator[pa.RecordBatch]:
@@ -141,26 +142,26 @@ def _may_hold(group: pq.RowGroupMetaData, reason: str) -> bool:
     return True
 
 
-def _wanted(batch: pa.RecordBatch, reason: str, detail: str, counted: Counter[str]) -> pa.Table:
+def _wanted_rows(
+    batch: pa.RecordBatch, reason: str, detail: str, row_counts: Counter[str]
+) -> pa.Table:
     """The rows with a reason and a detail; counts the rows by their reasons, and those of this
     reason by their details."""
     rows = pa.Table.from_batches([batch])
     if "reason" not in rows.column_names:
         return rows
-    for name, number in _value_counts(rows["reason"]):
-        counted[name] += number
+    row_counts.update(_value_counts(rows["reason"]))
     if not reason:
         return rows
     rows = rows.filter(pc.equal(rows["reason"], reason))
     details = rows["detail"] if "detail" in rows.column_names else pa.nulls(len(rows), pa.string())
-    for name, number in _value_counts(details):
-        counted[f"{reason}:{name}"] += number
+    row_counts.update({f"{reason}:{name}": n for name, n in _value_counts(details).items()})
     return rows.filter(pc.equal(details, detail)) if detail else rows
 
 
-def _value_counts(column: pa.ChunkedArray | pa.Array) -> list[tuple[str, int]]:
+def _value_counts(column: pa.ChunkedArray | pa.Array) -> dict[str, int]:
     counts = pc.value_counts(column).to_pylist()
-    return [(_text(count["values"]), count["counts"]) for count in counts]
+    return {_text(count["values"]): count["counts"] for count in counts}
 
 
 def _least_rows(rows: pa.Table, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -170,7 +171,12 @@ def _least_rows(rows: pa.Table, count: int) -> Iterator[tuple[int, dict[str, Any
         return
     texts = [pc.cast(rows[name], pa.string()) for name in names]
     whole = pc.coalesce(*texts, pa.scalar("")).combine_chunks()
-    hashes, places = np.unique(string_hashes(whole), return_index=True)
+    numbers = key_numbers(whole)
+    hashes = key_hashes(numbers)
+    for row in np.flatnonzero(numbers == 0).tolist():  # of another tool, or without a key
+        digest = hashlib.blake2b(whole[row].as_py().encode(), digest_size=8).digest()
+        hashes[row] = int.from_bytes(digest)
+    hashes, places = np.unique(hashes, return_index=True)
     rows = rows.take(pa.array(places[:count]))
     yield from zip(hashes[:count].tolist(), rows.to_pylist(), strict=True)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import PurePosixPath
+from textwrap import wrap
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from alignset.pipeline.datasets.plain_text import printable
-from alignset.pipeline.look.fonts import font_for, is_right_to_left, lines
-from alignset.pipeline.look.sample import Pair
+from alignset.pipeline.datasets.stored_images import shown_picture
+from alignset.pipeline.look.sample import Overlap, Pair
+from alignset.pipeline.shown_texts import printable
+from alignset.transforms.decontamination.evaluation_files import find_images
+from alignset.transforms.decontamination.evaluation_index import set_folders
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 
 COLUMNS = 5
 MARGIN, GAP, PADDING = 32, 16, 12  # px
@@ -21,6 +29,19 @@ CAPTION_LINES, LINES_WITHOUT_PICTURE = 3, 6
 MOST_DRAWN = 400  # characters of a text; no card holds more
 
 Picture = Image.Image | str  # or why there is none
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+PILLOWS_OWN = ""  # Latin alone
+_BEYOND_LATIN = 0x250  # characters from here on need another font
+_MOST_BLOCKS = 4  # alphabets of a text that the system is asked for
+
+# Copies of evaluation images, each beside the evaluation image.
+_GAP_PX = 4
+_LINE = 24  # characters that go into a half
+_LABEL_PX = 20  # of height, above each half
+_HALF = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
+LABELS = "dropped", "evaluation image"
+NOT_THERE = "its file is not there"
 
 
 def draw_sheet(
@@ -103,3 +124,134 @@ def _write(
             draw.text((x, y), line, colour, face)
         y += _line(size_px)
     return y
+
+
+def overlap_pictures(pairs: Sequence[Pair], files: Sequence[EvaluationFile]) -> list[Picture]:
+    """The dropped image at the left and the evaluation image at the right, of each pair, with
+    what they are above them.
+
+    Args:
+      pairs: with their overlap. files: of the evaluation images, as the manifest has them.
+    """
+    bodies = _evaluation_bodies(pairs, files)
+    return [_both_pictures(pair.overlap, bodies) for pair in pairs]
+
+
+def _both_pictures(overlap: Overlap | None, bodies: dict[tuple[str, str], bytes]) -> Picture:
+    if overlap is None or not overlap.thumbnail:
+        return "no image is stored"
+    dropped = shown_picture(overlap.thumbnail, _HALF)
+    body = bodies.get((overlap.of_set, overlap.name))
+    evaluation = shown_picture(body, _HALF) if body else NOT_THERE
+    both = Image.new("RGB", PICTURE_BOX, EMPTY)
+    draw, face = ImageDraw.Draw(both), font(PILLOWS_OWN, SMALL_PX)
+    for at, picture in enumerate((dropped, evaluation)):
+        left = at * (_HALF[0] + _GAP_PX)
+        middle = left + _HALF[0] // 2
+        draw.text((middle, 3), LABELS[at], FAINT, face, anchor="ma")
+        if isinstance(picture, Image.Image):
+            x, y = left + (_HALF[0] - picture.width) // 2, (_HALF[1] - picture.height) // 2
+            both.paste(picture, (x, _LABEL_PX + y))
+        else:
+            lines = "\n".join(wrap(picture, _LINE))
+            draw.text((middle, PICTURE_BOX[1] // 2), lines, FAINT, face, anchor="mm")
+    return both
+
+
+def _evaluation_bodies(
+    pairs: Sequence[Pair], files: Sequence[EvaluationFile]
+) -> dict[tuple[str, str], bytes]:
+    """The files of the evaluation images that are there, by set and name."""
+    folders = set_folders([(file.name, file.path) for file in files])
+    paths = {(file.name, file.path.removeprefix(folders[file.name])): file.path for file in files}
+    wanted: dict[tuple[str, str], list[str]] = {}  # names within a file, by the file
+    for overlap in {pair.overlap for pair in pairs if pair.overlap}:
+        for of_file, name in _ways_to_read(overlap.name):
+            if (overlap.of_set, of_file) in paths:
+                wanted.setdefault((overlap.of_set, of_file), []).append(name)
+                break
+    bodies: dict[tuple[str, str], bytes] = {}
+    for (of_set, of_file), names in wanted.items():
+        try:
+            found = find_images(paths[of_set, of_file], names)
+        except Exception:  # gone, or broken since: the other half of the picture is shown
+            continue
+        for name, body in found.items():
+            bodies[of_set, f"{of_file}/{name}" if name else of_file] = body
+    return bodies
+
+
+def _ways_to_read(name: str) -> list[tuple[str, str]]:
+    """A file and a name within it, for each way to divide an evaluation image's name."""
+    parents = [str(parent) for parent in PurePosixPath(name).parents][:-1]
+    return [(name, ""), *((parent, name[len(parent) + 1 :]) for parent in parents)]
+
+
+@cache
+def font(path: str, size_px: int) -> Font:
+    """A font by its path."""
+    if path == PILLOWS_OWN:
+        return ImageFont.load_default(size_px)
+    return ImageFont.truetype(path, size_px)
+
+
+def font_for(text: str, size_px: int) -> Font:
+    """A font for the letters of a text. What it lacks is drawn as a box."""
+    blocks = sorted({ord(c) >> 7 for c in text if ord(c) >= _BEYOND_LATIN and c.isalpha()})
+    return font(_system_font(tuple(blocks[:_MOST_BLOCKS])) if blocks else PILLOWS_OWN, size_px)
+
+
+@cache
+def _system_font(blocks: tuple[int, ...]) -> str:
+    """The path of a font for Latin and some blocks of 128 characters, by fontconfig or by a usual
+    name."""
+    first = (next(filter(str.isalpha, map(chr, range(128 * n, 128 * n + 128)))) for n in blocks)
+    charset = " ".join(f"{ord(letter):x}" for letter in ("a", *first))
+    command = ["fc-match", "--format=%{file}", f":charset={charset}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        best = done.stdout
+    except (OSError, subprocess.TimeoutExpired):
+        best = ""
+    for name in filter(None, (best, "DejaVuSans.ttf")):
+        try:
+            font(name, SMALL_PX)
+        except OSError:
+            continue
+        return name
+    return PILLOWS_OWN
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether a text's first letter with a direction is of a script that is written leftwards."""
+    kinds = (unicodedata.bidirectional(c) for c in text)
+    return next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L"
+
+
+def lines(text: str, face: Font, width_px: float, most: int) -> list[str]:
+    """A text in so many lines at most; where it is longer, the last one ends in an ellipsis."""
+    words = [part for word in text.split() for part in _parts(word, face, width_px)]
+    broken = [""]
+    for joined, word in words:
+        longer = f"{broken[-1]}{'' if joined or not broken[-1] else ' '}{word}"
+        if not broken[-1] or face.getlength(longer) <= width_px:
+            broken[-1] = longer
+        elif len(broken) == most:
+            return [*broken[:-1], _cut(broken[-1] + " " + word, face, width_px)]
+        else:
+            broken.append(word)
+    return broken
+
+
+def _parts(word: str, face: Font, width_px: float) -> Iterator[tuple[bool, str]]:
+    """A word, or what it is cut into where no line holds it; whether each goes on in its line."""
+    if face.getlength(word) <= width_px:
+        yield False, word
+        return
+    yield from ((place > 0, character) for place, character in enumerate(word))
+
+
+def _cut(text: str, face: Font, width_px: float) -> str:
+    while text and face.getlength(f"{text} …") > width_px:
+        text = text[:-1]
+    return f"{text} …"

@@ -8,10 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.datasets.set_records import Sum
 from alignset.pipeline.report.charts import Chart, short, size_of
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
@@ -251,7 +250,7 @@ def _file_charts(facts: Facts) -> Iterator[Chart]:
     formats = histograms.get("formats", {})
     names = sorted(
         {name for counts in formats.values() for name in counts},
-        key=lambda name: -sum(counts.get(name, 0) for counts in formats.values()),
+        key=lambda name: (-sum(counts.get(name, 0) for counts in formats.values()), name),
     )[:8]
     shown = [printable(name) for name in names]
     yield Chart(

@@ -15,14 +15,13 @@ from markupsafe import Markup
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.datasets.history import all_stages
-from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.datasets.sizes_and_days import files_in
 from alignset.pipeline.report import tables
-from alignset.pipeline.report.answers import answers
 from alignset.pipeline.report.charts import Chart, draw, size_of
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import encode_for_page, page_data
-from alignset.pipeline.report.sliders import command, command_note, near_lists, sliders
+from alignset.pipeline.report.sliders import answers, command, command_note, near_lists, sliders
+from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import KEPT, Top
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES

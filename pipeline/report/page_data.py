@@ -14,8 +14,8 @@ from typing import Any
 from PIL import JpegImagePlugin
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.report.sliders import is_open
+from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,

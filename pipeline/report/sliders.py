@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.reproduce import flags_on_set
+from alignset.pipeline.datasets.summary import flags
+from alignset.pipeline.report.tables import TableRow, percent
+from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.rules.catalogue import OF_COUNTS
-from alignset.transforms.rules.rule import Limit
+from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
 
 # Flags that name files, of which no report tells the folder.
 _FILES = (
@@ -130,3 +135,74 @@ def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str
     limits = facts.catalogue.limits
     order = [rule for rule in limits if rule in sides and not is_left_out(facts, rule)]
     return [(rule, sides[rule].get("kept", ""), sides[rule].get("dropped", "")) for rule in order]
+
+
+class FirstAnswer(NamedTuple):
+    """What a reader asks first, with its answer; `key`: the list of examples of it, or ""."""
+
+    title: str
+    said: str
+    key: str = ""
+
+
+def answers(
+    facts: Facts, failing: Sequence[TableRow], listed: Mapping[str, Sequence[object]]
+) -> list[FirstAnswer]:
+    """What a reader asks first, each with its answer.
+
+    Args:
+      listed: the lists of examples by name.
+    """
+    told = []
+    dropped = facts.dropped
+    if dropped:
+        reason, count = next(iter(dropped.items()))
+        flag = flags(facts.catalogue).get(reason, "").partition(",")[0]
+        by = f" The rule's flag is {flag}." if flag else ""
+        share = percent(count, facts.seen)
+        said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
+        told.append(
+            FirstAnswer("What cost most", f"{said}{by}", _examples_of(facts, reason, listed))
+        )
+    for limit in facts.catalogue.limits.values():
+        if limit.looser and (said := _with_looser(facts, limit, limit.looser[1])):
+            told.append(FirstAnswer(limit.looser[0], said))
+    if failing:
+        worst = failing[0]
+        rate = f", {worst.share}" if worst.share else ""
+        told.append(
+            FirstAnswer(
+                "Where fetching failed most",
+                f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}.",
+            )
+        )
+    return told
+
+
+def _examples_of(facts: Facts, reason: str, listed: Mapping[str, Sequence[object]]) -> str:
+    """The longest of the lists of a reason, which both planes may have."""
+    list_name = facts.catalogue.list_name
+    names = [printable(list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
+    having = [name for name in names if listed.get(name)]
+    return max(having, key=lambda name: len(listed[name]), default="")
+
+
+def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
+    """What a threshold of a part of the run's own, or less, would bring."""
+    records, own = facts.records.of(limit.plane), facts.rules.get(limit.name)
+    axis = records.axis(limit.measure.axis)
+    if axis is None or own not in axis.edges or is_left_out(facts, limit.name):
+        return ""
+    lower = [edge for edge in axis.edges if edge <= part * own]
+    if not lower:
+        return ""
+    bins = {int(place): n for place, n in records.whole.alone.get(limit.name, {}).items()}
+    places, counts = np.array([*bins], np.int64), np.array([*bins.values()], np.int64)
+    now, then = (
+        int(counts[axis.passes(places, edge, beyond=limit.beyond)].sum())
+        for edge in (own, lower[-1])
+    )
+    return (
+        f"--{limit.name}={lower[-1]:g} would bring up to {counted(then - now, 'pair')} more "
+        f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."
+    )

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.fetch_report import hint_of
-from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.summary import hint_of
 from alignset.pipeline.report.charts import share_bar
 from alignset.pipeline.runs.documents import Funnel, OptOuts
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, Top
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
@@ -26,7 +25,7 @@ _DETAILS_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row of a table: its name, counts, and a bar of shares.
 
     Attributes:
@@ -51,7 +50,7 @@ class FunnelStep:
     kept: int
     share: str
     bar: Markup
-    reasons: list[Row] = field(default_factory=list)
+    reasons: list[TableRow] = field(default_factory=list)
 
 
 def percent(part: float, whole: float) -> str:
@@ -97,9 +96,9 @@ def funnel_table(facts: Facts, listed: Mapping[str, object]) -> list[FunnelStep]
 
 def _reason_row(
     facts: Facts, plane: str, reason: str, count: int, listed: Mapping[str, object]
-) -> Row:
+) -> TableRow:
     name = printable(facts.catalogue.list_name(plane, reason))
-    return Row(
+    return TableRow(
         printable(reason),
         count,
         percent(count, max(1, facts.seen)),
@@ -117,12 +116,12 @@ def _first_details(details: Mapping[str, int]) -> str:
     return shown
 
 
-def detail_rows(details: Mapping[str, int]) -> list[Row]:
+def detail_rows(details: Mapping[str, int]) -> list[TableRow]:
     """Details of a reason, the most frequent first, with hints."""
     whole = sum(details.values())
     most = max(details.values(), default=1)
     rows = [
-        Row(
+        TableRow(
             printable(name) or "(no detail)",
             count,
             percent(count, whole),
@@ -132,11 +131,11 @@ def detail_rows(details: Mapping[str, int]) -> list[Row]:
         for name, count in list(details.items())[:MOST_ROWS]
     ]
     if others := list(details.values())[MOST_ROWS:]:
-        rows.append(Row(f"({len(others):,} more)", sum(others), percent(sum(others), whole)))
+        rows.append(TableRow(f"({len(others):,} more)", sum(others), percent(sum(others), whole)))
     return rows
 
 
-def host_rows(facts: Facts) -> tuple[list[Row], str]:
+def host_rows(facts: Facts) -> tuple[list[TableRow], str]:
     """The hosts with the most pairs, and how many were kept; and what is to be said of that."""
     top = facts.records.images.whole.tops.get("hosts", Top())
     totals = {host: sum(ends.values()) for host, ends in top.counts.items()}
@@ -147,7 +146,7 @@ def host_rows(facts: Facts) -> tuple[list[Row], str]:
         bar = share_bar(
             [("k", kept / total), ("d", 1 - kept / total)], f"{printable(host)}: {kept:,} kept"
         )
-        rows.append(Row(printable(host) or "(none)", total, percent(total, whole), bar))
+        rows.append(TableRow(printable(host) or "(none)", total, percent(total, whole), bar))
     return rows, sampled(top, "hosts")
 
 
@@ -164,7 +163,7 @@ def sampled(top: Top, things: str) -> str:
     )
 
 
-def failing_host_rows(facts: Facts) -> list[Row]:
+def failing_host_rows(facts: Facts) -> list[TableRow]:
     """The hosts with the most failed fetches, with why."""
     if facts.funnel is not None:
         hosts = [(host.host, host.details) for host in facts.funnel.fetch.hosts]
@@ -186,7 +185,7 @@ def failing_host_rows(facts: Facts) -> list[Row]:
         hint = hint_of(ordered[0][0])
         of = sum(tries.get(host, {}).values())
         rows.append(
-            Row(
+            TableRow(
                 printable(host)[:80] or "(none)",
                 failed,
                 f"{percent(failed, of)} of {of:,}" if of >= failed else "",
@@ -196,31 +195,31 @@ def failing_host_rows(facts: Facts) -> list[Row]:
     return rows
 
 
-def text_rows(top: Top, kind: str, least: int = 1) -> list[Row]:
+def text_rows(top: Top, kind: str, least: int = 1) -> list[TableRow]:
     """The most frequent texts; kind: of their bars, `k` where they were kept, else `d`."""
     totals = {text: sum(ends.values()) for text, ends in top.counts.items()}
     ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
     most = max(totals.values(), default=1)
     return [
-        Row(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
+        TableRow(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
         for text, n in ordered[:MOST_ROWS]
         if n >= least
     ]
 
 
-def language_rows(facts: Facts) -> list[Row]:
+def language_rows(facts: Facts) -> list[TableRow]:
     """The languages of the texts that were dropped for theirs."""
     return detail_rows(facts.details.get((TEXTS, MIN_LANGUAGE_SCORE.reason), {}))
 
 
-def wish_rows(facts: Facts) -> list[Row]:
+def wish_rows(facts: Facts) -> list[TableRow]:
     """What the owners of images state against their use, by kind; those of kept pairs too."""
     if facts.funnel is not None and isinstance(facts.funnel.opted_out, OptOuts):
         return detail_rows(facts.funnel.opted_out.details)
     return detail_rows(_of_both_planes(facts, OPTED_OUT))
 
 
-def blocked_rows(facts: Facts) -> list[Row]:
+def blocked_rows(facts: Facts) -> list[TableRow]:
     """The blocklists that kept pairs out, each with the kind of its entry."""
     return detail_rows(_of_both_planes(facts, BLOCKED))
 

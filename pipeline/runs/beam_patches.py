@@ -5,7 +5,6 @@ of PATCHES with commas between, or all of them: `all`. The times are of one pipe
 on 1,000 pairs, on 2 cores of an Intel Xeon; a run has two or three.
 """
 
-# Beam is imported within the functions: `quick_imports` must come before it.
 from __future__ import annotations
 
 import gc
@@ -13,13 +12,20 @@ import importlib
 import logging
 import os
 import shlex
+import site
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partialmethod
 from importlib.abc import MetaPathFinder
+from pathlib import Path
 from types import MethodType
 from typing import Any
+
+from alignset import stoppable
+
+# Beam is imported within the functions: `quick_imports` must come before it.
+
 
 SAMPLING_MS = 5
 WORDS = "ALIGNSET_WORDS"  # by which worker processes are told of the command's arguments
@@ -179,3 +185,30 @@ def beam_patches() -> Iterator[None]:
             if _is_wanted(name):
                 stack.enter_context(patch())
         yield
+
+
+def find_sources() -> None:
+    """Lets worker processes import alignset from any folder, as this process does."""
+    here = str(Path(stoppable.__file__).resolve().parents[1])
+    # On PYTHONPATH an installed package of the name of a standard module would hide that.
+    if here in map(os.path.realpath, [*site.getsitepackages(), site.getusersitepackages()]):
+        return
+    there = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([here, *filter(None, there)]))
+
+
+@contextmanager
+def worker_environment(argv: Sequence[str]) -> Iterator[None]:
+    """While the block runs, worker processes find alignset, and import what these flags need; the
+    variables of this process are set back."""
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", WORDS)}
+    find_sources()
+    os.environ[WORDS] = " ".join(sorted(uses_in(argv)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

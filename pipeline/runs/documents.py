@@ -72,6 +72,12 @@ class RunDescription:
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
 
     @property
+    def extension(self) -> str:
+        """The ending of its images' names."""
+        is_original = self.resize["resize_mode"] == "original"
+        return "jpg" if is_original else str(self.resize["encode_format"])
+
+    @property
     def catalogue(self) -> Catalogue:
         """The rules, with those of users as they are described here; these measure nothing."""
         files = self.rule_files or []
@@ -92,7 +98,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Stage:
+class SourceSet:
     """An earlier set that a set was made of.
 
     Attributes:
@@ -104,7 +110,7 @@ class Stage:
     folder: str
     pairs: int = 0
     steps: list[Step] = field(default_factory=list)
-    history: list[Stage] = field(default_factory=list)
+    history: list[SourceSet] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ class Funnel:
         the distinct pairs in the wanted language.
     """
 
-    history: list[Stage] | UnsetType = UNSET
+    history: list[SourceSet] | UnsetType = UNSET
     broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
@@ -247,7 +253,7 @@ class Manifest(RunDescription):
     @property
     def held_out(self) -> dict[str, ShardEntry]:
         """The shards of what is held out; none where nothing is."""
-        return {} if isinstance(self.holdout, UnsetType) else self.holdout
+        return self.holdout or {}
 
     @property
     def holding(self) -> list[int]:

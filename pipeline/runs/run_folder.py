@@ -14,12 +14,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
-from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.job import Job
-from alignset.pipeline.options import Command
-from alignset.pipeline.runs.clean import clean_work
 from alignset.pipeline.runs.documents import (
     Funnel,
     Manifest,
@@ -30,9 +29,8 @@ from alignset.pipeline.runs.documents import (
 )
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
-from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder
-from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder, clean_work
+from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.custom import RuleFile, described, limits_in
@@ -65,20 +63,13 @@ JOB_DEFAULTS = {
 }
 
 
-def describe_run(
-    command: Command,
-    files: Sequence[InputFile],
-    evaluation: Evaluation,
-    vocabulary: HashFile | None = None,
-    unsafe_model: UnsafeModel | None = None,
-    blocklists: Blocklists = NO_LISTS,
-) -> RunDescription:
+def describe_run(command: Command, source: Input) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
     for name in NOT_DECIDING:
         del job[name]
     rules = dataclasses.asdict(command.rules)
-    if vocabulary:
+    if source.vocabulary:
         del rules["vocabulary_size"]
     contact = {"contact": command.fetch.contact} if command.fetch.contact else {}
     return RunDescription(
@@ -86,12 +77,12 @@ def describe_run(
         rules=rules,
         resize=dataclasses.asdict(command.resize),
         fetch={name: getattr(command.fetch, name) for name in FETCH_RULES} | contact,
-        input=[file.shown() for file in files],
-        evaluation=list(evaluation.files),
-        given_vocabulary=vocabulary,
-        overlap=_overlap(command, evaluation),
-        unsafe_model=_named(unsafe_model) if unsafe_model else UNSET,
-        blocklists=named_lists(blocklists),
+        input=[file.shown() for file in source.files],
+        evaluation=list(source.evaluation.files),
+        given_vocabulary=source.vocabulary,
+        overlap=_overlap(command, source.evaluation),
+        unsafe_model=_by_name(source.unsafe_model) if source.unsafe_model else UNSET,
+        blocklists=named_lists(source.blocklists),
         rule_files=_named_rules(command.rules.files),
     )
 
@@ -124,7 +115,7 @@ def _overlap(command: Command, evaluation: Evaluation) -> Settings | UnsetType:
     return {"measure": measure.name, **measure.settings, **index}
 
 
-def _named(model: UnsafeModel) -> UnsafeModel:
+def _by_name(model: UnsafeModel) -> UnsafeModel:
     """A model by its file's name: where that lies decides nothing."""
     return dataclasses.replace(model, path=Path(model.path or open_nsfw_path()).name)
 
@@ -185,8 +176,8 @@ class RunFolder:
         started, ended = self.work.description, f"{self.out}/manifest.json"
         finished = exists(ended)
         if finished or exists(started):
-            there = _builtins(_read_description(ended if finished else started))
-            here = _builtins(self.description)
+            there = msgspec.to_builtins(_read_description(ended if finished else started))
+            here = msgspec.to_builtins(self.description)
             for said in (there, here):
                 said["job"] = JOB_DEFAULTS | said["job"]  # an older version had fewer flags
                 said["rules"] = OLDER_RULES | said["rules"]
@@ -213,10 +204,10 @@ class RunFolder:
         """The ways in which what failed was fetched again."""
         if not finished:
             return []
-        retries = read_document(f"{self.out}/manifest.json", Manifest).retries
+        retries = read_document(f"{self.out}/manifest.json", Manifest).retries or []
         return [
             {name: value for name, value in retry.fetch.items() if name != "contact"}
-            for retry in ([] if isinstance(retries, UnsetType) else retries)
+            for retry in retries
         ]
 
     def _check_retry(self, finished: bool) -> None:
@@ -309,7 +300,3 @@ def _read_description(path: str) -> RunDescription:
         raise UsageError(
             f"{path} is no file of ours, or of another version of alignset; give another --output"
         ) from error
-
-
-def _builtins(description: RunDescription) -> dict[str, Any]:
-    return msgspec.to_builtins(description)

@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.storage.files import is_local
@@ -31,8 +31,9 @@ ENDING_S = 3.0
 _LIVE: set[str] = set()  # leases of this process
 
 
-class Lock(Protocol):
-    """A lock that is held."""
+class Lock:
+    """A lock that is held; of itself it keeps nobody out, as in a store that has no conditional
+    writes which are known here."""
 
     def check(self) -> None:
         """Raises RuntimeError where another run has it now."""
@@ -52,20 +53,10 @@ def take_lock(work: str) -> Lock:
     if has_conditions(work):
         return Lease(f"{work}/{LOCK}")
     LOG.warning("%s cannot be locked: see to it that no other run writes there", work)
-    return NoLock()
+    return Lock()
 
 
-class NoLock:
-    """Where a store has no conditional writes that are known here."""
-
-    def check(self) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
-
-
-class FileLock:
+class FileLock(Lock):
     """The operating system lets go of it when the process ends."""
 
     def __init__(self, path: Path) -> None:
@@ -83,14 +74,11 @@ class FileLock:
                     raise UsageError(f"another run is writing to {out}; wait for it") from error
             time.sleep(0.02)
 
-    def check(self) -> None:
-        pass
-
     def release(self) -> None:
         self._file.close()
 
 
-class Lease:
+class Lease(Lock):
     """An object that is written anew again and again; one that stays the same is taken over.
 
     Every write has a condition, so of two runs one is refused; no clocks are compared.

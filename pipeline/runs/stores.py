@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from apache_beam.options.pipeline_options import S3Options
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
-from alignset.pipeline.options import Command
 from alignset.pipeline.runs.engine import runner_of
 from alignset.transforms.storage.object_stores import scheme
 

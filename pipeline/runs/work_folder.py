@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
+from alignset.pipeline.runs.run_lock import LOCK
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
@@ -12,6 +16,9 @@ from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, read_document
+from alignset.transforms.storage.files import is_local, remove, remove_leftovers
+from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
 
 
@@ -132,76 +139,30 @@ class RewrittenShards:
     shards: list[WrittenShard]
 
 
-@dataclass(frozen=True)
 class WorkFolder:
     """What lies in a run's work folder, `_temporary/`, which goes at its end.
 
-    Attributes:
+    Args:
       path: of the folder, as all workers find it.
+
+    Attributes:
+      plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
+        of what pages were parsed to.
+      start: what `Fence` keeps. takedown: the plan of a takedown that has not ended.
     """
 
-    path: str
-
-    @property
-    def description(self) -> str:
-        return f"{self.path}/run.json"
-
-    @property
-    def plan(self) -> str:
-        """The folder of the pairs of each shard."""
-        return f"{self.path}/plan"
-
-    @property
-    def blocklists(self) -> str:
-        """The folder of the compiled blocklists."""
-        return f"{self.path}/blocklists"
-
-    @property
-    def pages(self) -> str:
-        """The folder of what pages were parsed to."""
-        return f"{self.path}/pages"
-
-    @property
-    def start(self) -> str:
-        """What `Fence` keeps."""
-        return f"{self.path}/start"
-
-    @property
-    def page_summary(self) -> str:
-        return f"{self.path}/pages.json"
-
-    @property
-    def text_summary(self) -> str:
-        return f"{self.path}/text.json"
-
-    @property
-    def image_summary(self) -> str:
-        return f"{self.path}/images.json"
-
-    @property
-    def takedown(self) -> str:
-        """The plan of a takedown that has not ended."""
-        return f"{self.path}/takedown.json"
-
-    @property
-    def takedown_shards(self) -> str:
-        return f"{self.path}/takedown_shards.json"
-
-    @property
-    def takedown_pairs(self) -> str:
-        return f"{self.path}/takedown.parquet"
-
-    @property
-    def retry_plan(self) -> str:
-        return f"{self.path}/retry.json"
-
-    @property
-    def retry_hosts(self) -> str:
-        return f"{self.path}/hosts.json"
-
-    @property
-    def retry_base(self) -> str:
-        return f"{self.path}/base.json"
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.plan, self.blocklists, self.pages = (
+            f"{path}/{name}" for name in ("plan", "blocklists", "pages")
+        )
+        self.start, self.description = f"{path}/start", f"{path}/run.json"
+        self.page_summary = f"{path}/pages.json"
+        self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
+        self.retry_base, self.retry_plan = f"{path}/base.json", f"{path}/retry.json"
+        self.retry_hosts = f"{path}/hosts.json"
+        self.takedown, self.takedown_pairs = f"{path}/takedown.json", f"{path}/takedown.parquet"
+        self.takedown_shards = f"{path}/takedown_shards.json"
 
     def find_pages(self) -> PageSummary | None:
         """What was counted of pages; None where they are not parsed, or there were none."""
@@ -226,3 +187,30 @@ class WorkFolder:
     def read_retry_base(self) -> RetryBase:
         """The closing documents that a retry begins from."""
         return read_document(self.retry_base, RetryBase)
+
+
+# What the next command would go on from.
+_FIRST = ("base.json", "takedown.json")
+
+
+def clean_work(out: str, work: str) -> None:
+    """Takes the work folder of an output away: first what a command would go on from, and the lock
+    last, on which other commands wait."""
+    if is_local(work):
+        for path in sorted(Path(work).glob("*"), key=_when_to_go):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or another run's by now
+            Path(work).rmdir()
+        remove_leftovers(out)
+        return
+    for name in _FIRST:
+        remove(f"{work}/{name}")
+    # A folder's own list leaves out what begins in _, as the lock does.
+    remove_objects([path for path, _ in match(f"{work}/")])
+
+
+def _when_to_go(path: Path) -> tuple[bool, bool]:
+    return path.name == LOCK, path.name not in _FIRST

@@ -19,7 +19,7 @@ from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted
 
 if TYPE_CHECKING:
-    from alignset.pipeline.takedown.dry_run import Outcome
+    from alignset.pipeline.takedown.find_listed import Outcome
 
 NAME = "python -m alignset.pipeline.takedown"
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
 def _dry_run_or_takedown(dry: bool) -> Callable[..., Outcome]:
     if dry:
-        from alignset.pipeline.takedown.dry_run import dry_run
+        from alignset.pipeline.takedown.find_listed import dry_run
 
         return dry_run
     from alignset.pipeline.takedown.take_down import take_down  # which writes all that a run writes

@@ -11,8 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.datasets.fetch_report import failed_fetches
-from alignset.pipeline.datasets.funnel import check_funnel, counts_of, funnel, whole_funnel
+from alignset.pipeline.datasets.funnel import (
+    check_funnel,
+    counts_of,
+    failed_fetches,
+    funnel,
+    whole_funnel,
+)
 from alignset.pipeline.documents.closing import entries, renumbered, write_closing
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
@@ -80,7 +85,7 @@ def close_takedown(
       RuntimeError: the counts do not add up.
     """
     base, counted = plan.manifest, recount(out)
-    earlier = [] if isinstance(base.takedowns, UnsetType) else base.takedowns
+    earlier = base.takedowns or []
     of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)
     dropped = counted.taken_down - of_before - plan.pairs
     entry = Takedown(plan.day, plan.lists, plan.pairs, dropped, plan.forget)

@@ -16,7 +16,6 @@ from msgspec import UnsetType
 
 from alignset.pipeline.documents.closing import written_of
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.clean import clean_work
 from alignset.pipeline.runs.run_folder import named_lists
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import (
@@ -24,16 +23,19 @@ from alignset.pipeline.runs.work_folder import (
     TakedownPlan,
     WorkFolder,
     WrittenShard,
+    clean_work,
 )
 from alignset.pipeline.takedown.closing import close_takedown
-from alignset.pipeline.takedown.dry_run import (
+from alignset.pipeline.takedown.find_listed import (
+    Listed,
     Outcome,
+    find_listed,
+    in_order,
     outcome_of,
     plan_of,
     read_set,
     rejected_of_texts,
 )
-from alignset.pipeline.takedown.find_listed import Listed, find_listed, in_order
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.shards.forget_examples import forget_examples

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import demo.__main__ as story
-from alignset.train.search import commands
 from alignset.train.search.__main__ import main
 from tests.support.colour_search import ColourModel
 from tests.support.train_shards import colour_shards
@@ -29,7 +28,7 @@ def test_an_index_is_made_and_three_searches_are_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(story, "run", in_this_process)
-    monkeypatch.setattr(commands, "open_embedder", lambda name: ColourModel(name))
+    monkeypatch.setattr("alignset.train.model.embed.open_embedder", lambda name: ColourModel(name))
     shards = colour_shards(tmp_path / "shards")
     for _ in range(2):  # an index of an earlier run is made anew
         assert story.make_index(Path("colours"), shards, tmp_path / "index") == 24

@@ -3,13 +3,14 @@
 import html.entities
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from alignset.transforms.fetching.fetch_target import request_url
 from alignset.transforms.fetching.robots import read_robots
 from alignset.transforms.pairs.language import wrong_languages
-from alignset.transforms.pairs.texts import kept_text
+from alignset.transforms.pairs.texts import kept_text, measure_texts
 from alignset.transforms.pairs.urls import url_identity
 from alignset.transforms.wishes.answer_headers import header_opt_outs
 from alignset.transforms.wishes.wish_settings import WishSettings
@@ -32,6 +33,10 @@ def _languages(text: str) -> object:
     return wrong_languages(pa.array([text], pa.string()), RULE)
 
 
+def _words(text: str) -> object:
+    return measure_texts(pa.array([text], pa.string()), np.ones(1, np.bool_))
+
+
 def _behind_a_scheme(url: str) -> object:
     return request_url(f"http://{url}")
 
@@ -52,6 +57,7 @@ def _header(value: str) -> object:
 
 WHOLE: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "kept text": (kept_text, [*OTHER_TOKENS, *ENTITIES, *MARKS, *html.entities.html5][:80]),
+    "words": (_words, [*"ก่้ำのカ的犬ខ្កཀ་ ကာက\u200b\u200d-a1 ", *MARKS]),
     "language": (_languages, [*OTHER_TOKENS, *MARKS, "the dog "]),
     "identity of a URL": (url_identity, [*TOKENS_OF_URLS, *PIECES]),
     "URL that is sent": (request_url, [*TOKENS_OF_URLS, *PIECES]),

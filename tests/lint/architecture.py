@@ -79,7 +79,7 @@ BASE = {
         "command_line",
         "errors",
         "shown_texts",
-        "needless_flags",
+        "command",
         "peer_flags",
     },
     "train": {"settings", "errors", "presets", "towers"},
@@ -249,7 +249,9 @@ WITHOUT_A_TEST = """
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
     transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets
+    transforms/pairs/language_kernels transforms/pairs/language_tables
     transforms/decontamination/overlap_settings transforms/images/onnx_networks
+    transforms/images/network_files
     transforms/images/resize_settings transforms/pages/page_counts transforms/pages/page_files
     transforms/workers/counts transforms/workers/threaded_dofn
 """

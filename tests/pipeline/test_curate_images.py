@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from alignset.pipeline import curate_images as module
 from alignset.pipeline.curate import Places
-from alignset.pipeline.curate_images import run_images
+from alignset.pipeline.curate_images import DECODE_S, run_images, scoring_cost
 from alignset.pipeline.runs.engine import WorkerDiedError
 from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.transforms.safety.classifier import Classifier
+from alignset.transforms.safety.model_files import describe_model
 from alignset.transforms.shards.plan_shards import claim_path
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.claims import Claim
 from alignset.transforms.workers.fencing import Fence
+from tests.support.onnx_files import write_model
 
 PLANNED = {0: 10, 1: 10, 2: 10}
 
@@ -42,16 +46,17 @@ def run(folder: Path, *written: int, resumed: bool = False) -> int:
     Claim(claim_path(work.plan, 2), Fence(work.start, "first"))
     Claim(f"{work.path}/evaluation-ab.rows.claim", Fence(work.start, "first"))
     built: list[None] = []
-    run_images(Engine(folder, *written), places, PLANNED, built.append, resumed=resumed)
+    how = {"verb": "fetch", "resumed": resumed}
+    run_images(Engine(folder, *written), places, PLANNED, None, built.append, **how)
     return len(built)
 
 
-@pytest.mark.parametrize("written", [(3,), (0, 3), (1, 1, 1), (0, 1, 2)])
+@pytest.mark.parametrize("written", [(3,), (0, 1, 2)])
 def test_until_all_are_written(tmp_path: Path, written: tuple[int, ...]):
     assert run(tmp_path, *written) == len(written)
 
 
-@pytest.mark.parametrize("written", [(0, 0), (1, 0), (1, 1, 0)])
+@pytest.mark.parametrize("written", [(0, 0), (1, 1, 0)])
 def test_where_no_shard_more_is_written_it_ends(tmp_path: Path, written: tuple[int, ...]):
     with pytest.raises(WorkerDiedError):
         run(tmp_path, *written)
@@ -68,3 +73,34 @@ def test_what_an_earlier_start_may_have_died_of_is_named(
 def test_a_first_start_looks_for_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     run(tmp_path, 3)
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("pairs", "shown"),
+    [
+        (0, "about 1 core-second;"),
+        (59, "about 59 core-seconds;"),
+        (90, "about 2 core-minutes;"),
+        (3_600, "about 1.0 core-hours;"),
+        (5_040, "about 1.4 core-hours;"),
+        (126_720_000, "about 35,200 core-hours;"),
+    ],
+)
+def test_the_time_in_a_unit_of_its_size(
+    pairs: int, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classifier, "cpu_s_an_image", lambda self: 1.0 - DECODE_S)
+    model = describe_model(str(write_model(tmp_path)))
+    line = scoring_cost(model, pairs)
+    assert line.startswith("unsafe images are scored: ")
+    assert shown in line
+    assert line.endswith("; --max_unsafe_score=1 turns it off")
+
+
+def test_on_a_gpu_no_time_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnGpu:
+        on_gpu = True
+
+    monkeypatch.setattr(module, "open_classifier", lambda model: OnGpu())
+    model = describe_model(str(write_model(tmp_path)))
+    assert scoring_cost(model, 5).startswith("unsafe images are scored on a GPU; ")

@@ -120,14 +120,7 @@ def test_langdetect_is_asked_where_eldc_is_unsure():
     [
         ("--url_list=a", "--input"),
         ("--thread_count=9", "--connections"),
-        ("--processes_count=2", "--direct_num_workers"),
-        ("--caption_col=TEXT", "--text_column"),
-        ("--url_col=URL", "--url_column"),
-        ("--output_folder=o", "--output"),
         ("--output_format=webdataset", "WebDataset shards"),
-        ("--number_sample_per_shard=9", "--samples_per_shard"),
-        ("--min_image_size=9", "--min_image_side"),
-        ("--max_aspect_ratio=9", "--max_image_aspect"),
         ("--multipart=9", "nothing: a run is one set"),
     ],
 )
@@ -166,11 +159,6 @@ def test_input_and_output_are_required(missing: str):
         assert ended.status == 2
         assert ended.err.count("\n") == 1
         assert f"give {name}=PATH" in ended.err
-
-
-def test_no_abbreviation_is_taken_for_a_flag():
-    with pytest.raises(UsageError, match="text_only"):
-        parse([*GIVEN, "--text_onl"])
 
 
 def test_flags_reach_their_settings():

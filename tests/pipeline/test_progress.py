@@ -23,7 +23,6 @@ from alignset.pipeline.progress import (
 )
 from alignset.transforms.shards.shard_stats import shard_stats
 from alignset.transforms.workers.fencing import Fence
-from tests.support.memory_files import FILES
 
 SIZES = {0: 100, 1: 90, 5: 110}
 
@@ -73,20 +72,6 @@ def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
     (tmp_path / "_temporary" / "shard-a" / "done").unlink()
     finish(tmp_path, 1)
     assert done(amount, 5.0) == (2, 190)
-
-
-def test_a_shard_that_is_whole_before_a_store_is_listed_stays_counted(tmp_path: Path):
-    FILES.clear()
-    amount = Amount("mem://bucket/set", f"{tmp_path}/_temporary/plan", "now", SIZES)
-    assert done(amount, 0.0, listing=False) == (0, 0)  # listed, and not again for a while
-    count(tmp_path, "a", 5, 110)
-    assert done(amount, 1.0, listing=False) == (0, 110)
-    (tmp_path / "_temporary" / "shard-a" / "done").unlink()
-    assert done(amount, 2.0, listing=False) == (0, 110)
-    for path in ("shards/00005_stats.json", "shards/00000_stats.json"):
-        FILES[f"mem://bucket/set/{path}"] = b"{}"
-    assert done(amount, 3.0, listing=False) == (0, 110)
-    assert done(amount, 31.0, listing=False) == (2, 210)
 
 
 def test_a_store_that_does_not_answer_ends_no_run(
@@ -166,10 +151,6 @@ def test_what_is_left_is_told_before_it_is_done(
     assert what_is_left(amount, "fetch") == expected
 
 
-def test_a_plan_of_no_pair_says_so():
-    assert what_is_left(Amount("set", "plan", "now", {}), "read") == "no pair is left to read"
-
-
 @pytest.mark.parametrize(
     ("formats", "verb"),
     [
@@ -180,16 +161,6 @@ def test_a_plan_of_no_pair_says_so():
 )
 def test_images_of_shards_are_read(formats: set[str], verb: str):
     assert verb_of(formats) == verb
-
-
-def test_nothing_is_said_at_the_end_of_what_failed_or_is_still_to_be_done(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    with pytest.raises(KeyboardInterrupt), progress_of(tmp_path):
-        raise KeyboardInterrupt
-    with progress_of(tmp_path):
-        pass
-    assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n" * 2
 
 
 @pytest.fixture
@@ -240,25 +211,6 @@ def test_what_is_done_never_falls_and_is_never_more_than_all(events: list[tuple[
             assert now_done[1] >= before[1]
             assert now_done[1] <= sum(SIZES.values())
             before = now_done
-
-
-def test_looking_costs_less_than_a_hundredth_of_the_time(tmp_path: Path):
-    """A look a second at 3,000 shards, of which 30 a second are whole, in CPU time."""
-    ends = [(None, None)] * 60 + [("fetch_failed", "dns")] * 40
-    body = shard_stats(0, *zip(*ends, strict=True), size=90_000, sha256="ab").encode()
-    sizes, spent_s = dict.fromkeys(range(3000), 10_000), 0.0
-    amount = Amount(str(tmp_path), f"{tmp_path}/_temporary/plan", "now", sizes)
-    (tmp_path / "shards").mkdir()
-    for now in range(100):
-        for shard in range(30 * now, 30 * now + 30):
-            (tmp_path / "shards" / f"{shard:05d}_stats.json").write_bytes(body)
-            (tmp_path / "shards" / f"{shard:05d}.tar").touch()
-        begun = time.process_time()
-        amount.look(float(now))
-        spent_s += time.process_time() - begun
-    print(f"{spent_s:.3f} s of CPU in 100 s")
-    assert spent_s < 1.0
-    assert done(amount, 200.0) == (3000, 30_000_000)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from tests.support.bad_web import bad_web
-from tests.support.command import digests, funnel, kept, manifest, run, succeed
+from tests.support.command import funnel, kept, manifest, run, succeed
 from tests.support.golden import FLAGS, TEXTS
-from tests.support.memory_files import FILES
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
 
@@ -139,20 +138,6 @@ def test_rows_may_be_left_without_what_they_tell(blocked: Blocked, tmp_path: Pat
     assert len(kept(again)) == len(kept(out))  # `all` does not bring them back
 
 
-@pytest.mark.slow
-def test_lists_in_a_store_and_other_workers_give_the_same_set(
-    blocked: Blocked, tmp_path: Path
-) -> None:
-    FILES.clear()
-    stored = []
-    for name in ("hosts.csv", "others.txt"):
-        FILES[f"mem://lists/{name}"] = (blocked.folder / name).read_bytes()
-        stored.append(f"mem://lists/{name}")
-    succeed(blocked.source, tmp_path / "a", *FLAGS, blocked.lists, "--batch_rows=3")
-    succeed(blocked.source, tmp_path / "b", *FLAGS, f"--blocklist={','.join(stored)}")
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
-
-
 def test_another_list_is_another_run(blocked: Blocked, tmp_path: Path) -> None:
     out = tmp_path / "set"
     succeed(blocked.source, out, *FLAGS, blocked.lists)
@@ -188,23 +173,3 @@ def test_a_retry_asks_the_lists_that_it_is_given(blocked: Blocked, tmp_path: Pat
     stats = [json.loads(path.read_text()) for path in out.glob("shards/*_stats.json")]
     assert sum(of["reasons"].get("blocked", 0) for of in stats) == 3 + 2
     shutil.rmtree(out)
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (
-            ["--blocklist=nowhere.txt"],
-            "the blocklist nowhere.txt cannot be read: there is no such file",
-        ),
-        (["--forget_blocked"], "has no effect, since there is no blocklist"),
-        (["--min_blocked_phash_distance=3"], "has no effect, since there is no blocklist"),
-    ],
-)
-def test_flags_that_cannot_be_used(
-    blocked: Blocked, tmp_path: Path, flags: list[str], said: str
-) -> None:
-    ended = run(blocked.source, tmp_path / "set", *FLAGS, *flags)
-    assert ended.status == 2
-    assert said in ended.err
-    assert not (tmp_path / "set").exists()

@@ -5,27 +5,24 @@ import gzip
 import json
 import os
 import re
-import signal
-import time
-from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_inputs import find_files
+from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.job import Job
+from alignset.transforms.storage.broken_files import BrokenFile
 from tests.support.command import (
-    digests,
     fates,
     funnel,
-    kept,
-    manifest,
     rejected,
     run,
-    run_fork,
     succeed,
 )
-from tests.support.forks import start
 from tests.support.golden import Fate
 from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
@@ -80,68 +77,10 @@ def broken_fates(output: Path) -> list[Fate]:
     return [fate for fate in rejected(output) if fate.reason == "broken_input"]
 
 
-@pytest.mark.slow
-def test_three_cut_shards_of_some_hundreds_cost_their_own_pairs_alone(tmp_path: Path):
-    left = shards(tmp_path / "in", 300)
-    ended = run_fork(f"--input={tmp_path}/in", f"--output={tmp_path}/set", *ALL)
-    assert ended.status == 0, ended.err
-    pairs = 297 * SAMPLES + sum(left.values())
-    assert len(kept(tmp_path / "set")) == pairs
-    told = funnel(tmp_path / "set")
-    assert told["pairs"] == pairs
-    assert told["steps"][0]["seen"] == pairs + 3
-    assert told["steps"][0]["dropped"]["broken_input"] == 3
-    report = told["broken_input"]
-    assert (report["files"], report["broken"]) == (300, 3)
-    assert report["details"] == {"cut_short": 3}
-    assert {file["path"] for file in report["named"]} == left.keys()
-    assert {fate.url for fate in broken_fates(tmp_path / "set")} == left.keys()
-    assert "\n3 of 300 input files could not be read to their end" in ended.out
-    for path in left:
-        size = Path(path).stat().st_size
-        where = f"it is cut off at byte {size}, within a " if size else "it has no bytes"
-        (line,) = [line for line in ended.out.splitlines() if line.startswith(f"  {path} (")]
-        assert where in line
-    faults = {file["path"]: file.get("fault") for file in manifest(tmp_path / "set")["input"]}
-    assert Counter(faults.values()) == {None: 299, "cut_short": 1}  # known at the start
-
-
-@pytest.mark.parametrize(
-    "mode", ["multi_threading", pytest.param("multi_processing", marks=pytest.mark.slow)]
-)
-def test_the_same_rows_with_other_engines_and_batches(tmp_path: Path, mode: str):
-    left = shards(tmp_path / "in", 12)
-    other = (f"--direct_running_mode={mode}", "--direct_num_workers=2", "--batch_rows=1")
-    succeed(tmp_path / "in", tmp_path / "one", *TEXTS)
-    succeed(tmp_path / "in", tmp_path / "other", *TEXTS, *other)
-    assert digests(tmp_path / "other") == digests(tmp_path / "one")
-    assert len(kept(tmp_path / "one")) == 9 * SAMPLES + sum(left.values())
-
-
-@pytest.mark.slow
-def test_the_same_rows_after_a_kill(tmp_path: Path):
-    shards(tmp_path / "in", 12)
-    succeed(tmp_path / "in", tmp_path / "whole", *ALL)
-    flags = (f"--input={tmp_path}/in", f"--output={tmp_path}/killed", *ALL)
-    process = start("alignset.beam_runner:stoppable_main", *flags)
-    # On a slow machine it may have ended by then, and is not killed.
-    while process.poll() is None and not (tmp_path / "killed/_temporary/text.json").exists():
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    ended = run(tmp_path / "in", tmp_path / "killed", *ALL)
-    assert ended.status == 0, ended.err
-    assert "3 of 12 input files could not be read to their end" in ended.out
-    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
-
-
-@pytest.mark.parametrize(
-    "mode", ["in_memory", pytest.param("multi_processing", marks=pytest.mark.slow)]
-)
-def test_fail_ends_at_the_first_broken_one_in_one_line(tmp_path: Path, mode: str):
+def test_fail_ends_at_the_first_broken_one_in_one_line(tmp_path: Path):
     left = shards(tmp_path / "in", 12)
     (empty,) = [path for path, whole in left.items() if not whole]
-    flags = (*TEXTS, "--on_broken_input=fail", f"--direct_running_mode={mode}")
+    flags = (*TEXTS, "--on_broken_input=fail")
     ended = run(tmp_path / "in", tmp_path / "set", *flags)
     assert (ended.status, ended.err.count("\n")) == (2, 1)  # an empty one is seen at the start
     assert f"cannot read {empty} as webdataset: it is cut off" in ended.err
@@ -178,27 +117,25 @@ def test_where_all_are_broken_the_run_fails(tmp_path: Path):
     assert run(sources, tmp_path / "set", "--on_broken_input=no").status == 2
 
 
+def broken_of(source: str) -> list[BrokenFile | None]:
+    job = Job(input=source, output="o")
+    return [split.broken for split in find_splits(job, find_files(job))]
+
+
 def test_unfinished_shards_are_known_by_their_stats(tmp_path: Path):
-    (tmp_path / "in").mkdir()
     for number in range(4):
-        (tmp_path / f"in/{number:05d}.tar").write_bytes(shard(number))
-    (tmp_path / "in/extra.tar").write_bytes(shard(9))  # no number: nobody's shard
-    succeed(tmp_path / "in", tmp_path / "none", *TEXTS)
-    assert len(kept(tmp_path / "none")) == 5 * SAMPLES
+        (tmp_path / f"{number:05d}.tar").write_bytes(shard(number))
+    (tmp_path / "extra.tar").write_bytes(shard(9))  # no number: nobody's shard
+    assert broken_of(str(tmp_path)) == [None] * 5
     for number in (0, 1, 3, 7):  # of the last one nothing was kept, and there is no tar
-        (tmp_path / f"in/{number:05d}_stats.json").write_text("{}")
-    for source in (f"{tmp_path}/in", f"{tmp_path}/in/*.tar"):
-        ended = succeed(source, tmp_path / f"set{len(source)}", *TEXTS)
-        path = f"{tmp_path}/in/00002.tar"
-        fault = "its writer has not ended: there is no 00002_stats.json beside it"
-        assert broken_fates(tmp_path / f"set{len(source)}") == [
-            Fate(path, fault, "broken_input", "unfinished")
+        (tmp_path / f"{number:05d}_stats.json").write_text("{}")
+    fault = "its writer has not ended: there is no 00002_stats.json beside it"
+    for source in (f"{tmp_path}", f"{tmp_path}/*.tar"):
+        assert broken_of(source) == [
+            *(None, None, BrokenFile(f"{tmp_path}/00002.tar", "unfinished", fault), None, None),
         ]
-        assert f"\n  {path} (unfinished: {fault})\n" in ended.out
-        assert len(kept(tmp_path / f"set{len(source)}")) == 4 * SAMPLES
-    ended = run(f"{tmp_path}/in/00002.tar", tmp_path / "only", *TEXTS)
-    assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert "00002_stats.json" in ended.err
+    with pytest.raises(UsageError, match=r"00002_stats\.json"):
+        broken_of(f"{tmp_path}/00002.tar")
 
 
 def test_names_of_broken_files_are_printed_on_one_line_each(tmp_path: Path):

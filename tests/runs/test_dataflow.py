@@ -21,9 +21,7 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2 as api
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
-from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.runs.work_folder import WorkFolder
-from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from tests.support.command import run, run_args
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT
@@ -184,24 +182,6 @@ def test_a_worker_of_the_image_plane_is_given_memory(graphs: list[Graph]):
     step = images.steps["WriteShards/ParDo(ShardDoFn)"]
     hints = images.proto.components.environments[step.environment_id].resource_hints
     assert int(hints["beam:resources:min_ram_bytes:v1"]) == 4_000_000_000
-
-
-@pytest.mark.slow
-def test_a_graph_stays_small(graphs: list[Graph]):
-    """Dataflow refuses one of 10 MB; what is created is part of it, here as at 10 billion pairs."""
-    for graph in graphs:
-        assert len(graph.proto.SerializeToString()) < 300_000
-    path = "gs://a-bucket-of-usual-name/crawls/2026-10/part-{:05d}-of-05000.snappy.parquet"
-    splits = [
-        Split(path.format(n // 8), "parquet", "", "url", "caption", (n % 8,)) for n in range(38_147)
-    ]
-    exam = [
-        EvaluationFile("exam", f"gs://bucket/exam/{n:08d}.jpg", 50_000 + n) for n in range(10**5)
-    ]
-    for values in (list(enumerate(splits)), list(range(550_000)), exam):
-        pipeline = beam.Pipeline()
-        pipeline | beam.Create(values)
-        assert len(pipeline.to_runner_api().SerializeToString()) < 2_000_000
 
 
 def test_files_of_this_machine_are_refused(tmp_path: Path):

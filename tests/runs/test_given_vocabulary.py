@@ -1,6 +1,5 @@
 """A vocabulary from run to run: written beside one output, it filters another crawl."""
 
-import json
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -11,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_inputs import find_vocabulary
 from demo import text_rules
 from tests.support.command import (
     digests,
     fates,
     funnel,
-    keep_too_little,
     kept,
     manifest,
     run,
@@ -123,10 +123,9 @@ def test_where_nothing_is_cut_it_has_all(old: Old, tmp_path: Path):
     assert ended.out.splitlines()[-1].startswith(f"vocabulary: {len(counts):,} of {len(counts):,}")
 
 
-@pytest.mark.parametrize("way", ["the file", "an object"])
-def test_another_crawl_is_filtered_with_it(old: Old, new: Crawl, tmp_path: Path, way: str):
-    vocabulary = {"the file": old.file, "an object": "mem://bucket/old.u64"}[way]
-    FILES["mem://bucket/old.u64"] = old.file.read_bytes()
+def test_another_crawl_is_filtered_with_it(old: Old, new: Crawl, tmp_path: Path):
+    vocabulary = "mem://bucket/old.u64"
+    FILES[vocabulary] = old.file.read_bytes()
     ended = succeed(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={vocabulary}")
     survivors = expected(new.rows, old.known)
     assert kept_pairs(tmp_path / "set") == survivors
@@ -137,8 +136,7 @@ def test_another_crawl_is_filtered_with_it(old: Old, new: Crawl, tmp_path: Path,
     assert reasons["rare_token"] == len(new.rows) - len(survivors)
     assert not (tmp_path / "set" / "vocabulary.u64").exists()
     said = manifest(tmp_path / "set")
-    named = vocabulary if way == "an object" else old.file
-    file = {"path": str(named), "bytes": 8 * SIZE}
+    file = {"path": vocabulary, "bytes": 8 * SIZE}
     file["sha256"] = sha256(old.file.read_bytes()).hexdigest()
     assert said["given_vocabulary"] == file
     assert said["vocabulary"]["vocabulary"] == SIZE
@@ -146,11 +144,6 @@ def test_another_crawl_is_filtered_with_it(old: Old, new: Crawl, tmp_path: Path,
     assert "vocabulary_size" not in said["rules"]
     assert ended.out.splitlines()[-1] == f"vocabulary: {SIZE} n-grams, of the given file"
     assert file["sha256"] in (tmp_path / "set" / "README.md").read_text()
-
-
-def test_filtering_a_crawl_with_its_own_vocabulary_changes_nothing(old: Old, tmp_path: Path):
-    succeed(old.crawl.source, tmp_path / "set", *FLAGS, f"--vocabulary={old.output}")
-    assert fates(tmp_path / "set") == fates(old.output)
 
 
 def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_path: Path):
@@ -175,9 +168,7 @@ def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_pat
     ("moment", "has_vocabulary"),
     [
         ("run.close_run", False),
-        ("documents.closing.dataset_card", False),
         ("documents.closing.dataset_card", True),
-        ("runs.run_folder.RunFolder.clean", False),
     ],
 )
 def test_a_killed_run_goes_on(
@@ -212,22 +203,6 @@ def test_a_killed_run_goes_on(
     assert digests(tmp_path / "set") == digests(whole[flag])
 
 
-def test_on_an_object_store(old: Old, new: Crawl, tmp_path: Path):
-    """Both the vocabulary that is written and the folder whose vocabulary is given."""
-    FILES.clear()
-    size = f"--vocabulary_size={SIZE}"
-    succeed(old.crawl.source, "mem://bucket/old", *FLAGS, size)
-    assert FILES["mem://bucket/old/vocabulary.u64"] == old.file.read_bytes()
-    written = json.loads(FILES["mem://bucket/old/manifest.json"])
-    assert written["vocabulary"] == manifest(old.output)["vocabulary"]
-    assert not [path for path in FILES if "_temporary" in path or "-part-" in path]
-    succeed(new.source, tmp_path / "set", *FLAGS, "--vocabulary=mem://bucket/old")
-    assert kept_pairs(tmp_path / "set") == expected(new.rows, old.known)
-    assert (
-        manifest(tmp_path / "set")["given_vocabulary"]["path"] == "mem://bucket/old/vocabulary.u64"
-    )
-
-
 @pytest.mark.parametrize(
     ("path", "error"),
     [
@@ -240,8 +215,8 @@ def test_on_an_object_store(old: Old, new: Crawl, tmp_path: Path):
         ("empty.u64", "it is empty, and every text that has a word would be dropped"),
     ],
 )
-def test_what_is_no_vocabulary_is_one_line(
-    monkeypatch, old: Old, new: Crawl, tmp_path: Path, path: str, error: str
+def test_what_is_no_vocabulary_is_refused(
+    monkeypatch, old: Old, tmp_path: Path, path: str, error: str
 ):
     body = old.file.read_bytes()
     (tmp_path / "folder").mkdir()
@@ -249,32 +224,5 @@ def test_what_is_no_vocabulary_is_one_line(
     (tmp_path / "unsorted.u64").write_bytes(body[8:] + body[:8])
     (tmp_path / "empty.u64").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    ended = run(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={path}")
-    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
-    assert f"{path} is no vocabulary: " in ended.err
-    assert error in ended.err
-    assert not (tmp_path / "set").exists()
-
-
-@pytest.mark.parametrize("size", [SIZE, 100_000_000])
-def test_a_size_beside_a_given_vocabulary_is_refused(
-    old: Old, new: Crawl, tmp_path: Path, size: int
-):
-    flags = (f"--vocabulary={old.file}", f"--vocabulary_size={size}")
-    ended = run(new.source, tmp_path / "set", *FLAGS, *flags)
-    assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert "give only one of them" in ended.err
-    assert not (tmp_path / "set").exists()
-
-
-def test_with_images_the_vocabulary_stands_beside_the_shards(old: Old, tmp_path: Path):
-    rows = [(f"http://127.0.0.1/{n}", text) for n, (_, text) in enumerate(old.crawl.rows[:5])]
-    columns = {"url": [url for url, _ in rows], "caption": [text for _, text in rows]}
-    pq.write_table(pa.table(columns), tmp_path / "few.parquet")
-    few, given = tmp_path / "few.parquet", f"--vocabulary={old.file}"
-    keep_too_little(few, tmp_path / "set", "--language=", given)  # the addresses are private
-    keep_too_little(few, tmp_path / "own", "--language=")
-    counts = count_ngrams(text for _, text in rows)
-    assert (tmp_path / "own" / "vocabulary.u64").read_bytes() == file_of(counts)
-    rare = [fate for fate in fates(tmp_path / "set") if fate.reason == "rare_token"]
-    assert len(rare) == len(rows) - len(expected(rows, old.known))
+    with pytest.raises(UsageError, match=rf"{path} is no vocabulary: .*{error}"):
+        find_vocabulary(path)

@@ -1,7 +1,6 @@
 """A set made of a set: its history comes along, and a loosened rule fetches what is missing."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_inputs import find_files
+from alignset.pipeline.job import Job, ruled
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
@@ -109,30 +111,9 @@ def test_all_that_was_dropped_and_all_that_was_kept_are_the_first_set_again(
     assert card.index("`history/00/history/00`") < card.index("`history/00`\n")
 
 
-@pytest.mark.slow
-def test_a_retry_of_such_a_set_keeps_its_history(first: First, tmp_path: Path):
-    out, lost = tmp_path / "set", first.web.files.pop(f"/y/{COUNT - 2}")
-    flags = (*FLAGS, "--min_words=2", "--max_words=10", "--also_rejected=too_few_words")
-    try:
-        succeed(first.output, out, *flags)
-    finally:
-        first.web.files[f"/y/{COUNT - 2}"] = lost
-    assert len(kept(out)) == COUNT - 2
-    history = funnel(out)["history"]
-    succeed(first.output, out, *flags, "--retry_failed=http_404")
-    assert len(kept(out)) == COUNT - 1
-    assert funnel(out)["history"] == history
-    assert "### Before that: `history/00`" in (out / "README.md").read_text()
-    assert len(pages_of(out, ("shards",))) == COUNT - 1
-    assert None not in pages_of(out, ("shards",)).values()
-
-
-@pytest.mark.parametrize("folder", ["shards/*.tar", "shards", "rejected", "pairs"])
+@pytest.mark.parametrize("folder", ["shards/*.tar", "rejected"])
 def test_parts_of_a_set_bring_its_history_too(first: First, tmp_path: Path, folder: str):
     source = first.output
-    if folder == "pairs":
-        source = tmp_path / "texts"
-        succeed(first.source, source, "--text_only", "--language=")
     succeed(f"{source}/{folder}", tmp_path / "set", "--text_only", "--min_words=1", "--language=")
     [stage] = funnel(tmp_path / "set")["history"]
     assert stage["pairs"] == funnel(source)["pairs"]
@@ -151,26 +132,6 @@ def test_two_sets_and_a_table_beside(first: First, tmp_path: Path):
     assert [stage["folder"] for stage in stages] == ["history/00", "history/01"]
     succeed(first.source, tmp_path / "alone", "--text_only", "--language=")
     assert "history" not in funnel(tmp_path / "alone")
-
-
-def test_the_files_of_the_history_are_its_own(first: First, tmp_path: Path):
-    """A retry of the earlier set later changes nothing of it."""
-    succeed(first.output, tmp_path / "set", "--text_only", "--language=")
-    carried = tmp_path / "set/history/00"
-    before = {path.name: path.read_bytes() for path in carried.rglob("*") if path.is_file()}
-    succeed(first.source, first.output, *FLAGS, *STRICT, "--retry_failed=all")
-    assert before == {path.name: path.read_bytes() for path in carried.rglob("*") if path.is_file()}
-
-
-def test_a_set_of_symbolic_links(first: First, tmp_path: Path):
-    """As in the Hub's cache."""
-    for path in [path for path in first.output.rglob("*") if path.is_file()]:
-        link = tmp_path / "linked" / path.relative_to(first.output)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(os.path.relpath(path, link.parent))
-    succeed(tmp_path / "linked", tmp_path / "set", "--text_only", "--language=")
-    [stage] = funnel(tmp_path / "set")["history"]
-    assert stage["pairs"] == funnel(first.output)["pairs"]
 
 
 def test_what_an_earlier_set_says_gives_no_commands(first: First, tmp_path: Path):
@@ -203,19 +164,12 @@ def test_a_set_of_another_version_is_carried_and_not_told_of(first: First, tmp_p
     assert (tmp_path / "set/history/00/funnel.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize(
-    ("source", "reasons", "said"),
-    [
-        ("set", "too_few_wrods", "got 'too_few_wrods'"),
-        ("set", "duplicate_pair", "got 'duplicate_pair'"),
-        ("table", "too_few_words", "give the folder of one, with its manifest.json, as --input"),
-    ],
-)
-def test_what_cannot_be_read_again(first: First, tmp_path: Path, source, reasons, said):
-    given = first.output if source == "set" else first.source
-    ended = run(given, tmp_path / "out", *FLAGS, f"--also_rejected={reasons}")
-    assert ended.status == 2
-    assert said in ended.err
+def test_what_cannot_be_read_again(first: First):
+    for reason in ("too_few_wrods", "duplicate_pair"):
+        with pytest.raises(ValueError, match=f"got '{reason}'"):
+            Job(input="a", output="b", also_rejected=reason)
+    with pytest.raises(UsageError, match="give the folder of one, with its"):
+        find_files(Job(input=str(first.source), output="o", also_rejected="too_few_words"))
 
 
 def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
@@ -232,15 +186,8 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
 
 
 def test_the_reasons_that_another_run_may_undo():
-    from alignset.pipeline.job import ruled
-
-    assert set(PRODUCT.reasons) - set(ruled()) == {
-        "broken_input",
-        "broken_page",
-        "malformed_pair",
-        "duplicate_pair",
-        "taken_down",
-    }
+    final = {"broken_input", "broken_page", "malformed_pair", "duplicate_pair", "taken_down"}
+    assert set(PRODUCT.reasons) - set(ruled()) == final
     assert "blocked" in ruled()
 
 

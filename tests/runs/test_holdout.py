@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
+from alignset.pipeline.job import Job
 from alignset.transforms.pairs.hold_out import held_out
 from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
@@ -71,26 +72,6 @@ def test_images_are_on_one_side_with_all_their_texts(web: SmallWeb, source: Path
 
 
 @pytest.mark.slow
-def test_splits_of_datasets(source: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    import datasets
-
-    out = tmp_path / "set"
-    succeed(source, out, *FLAGS, HOLDOUT)
-    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
-    held = funnel(out)["holdout"]
-    assert {name: len(rows) for name, rows in loaded.items()} == {
-        "train": 2 * COUNT - held,
-        "validation": held,
-    }
-
-
-def test_a_number_of_pairs(web: SmallWeb, source: Path, tmp_path: Path):
-    succeed(source, tmp_path / "set", *FLAGS, "--holdout=36")
-    assert urls_of(tmp_path / "set/holdout") == expected(web, 36 / (2 * COUNT))
-
-
-@pytest.mark.slow
 def test_what_could_not_be_fetched_joins_its_own_side(web: SmallWeb, source: Path, tmp_path: Path):
     out, lost = tmp_path / "set", {}
     for n in range(0, COUNT, 3):
@@ -139,18 +120,7 @@ def test_what_a_set_holds_out_comes_back_only_where_it_is_held_out_again(
     assert urls_of(tmp_path / "named/shards") == urls_of(first / "holdout")
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (("--holdout=-0.1",), "holdout must be a share below 1"),
-        (("--holdout=1.5",), "holdout must be a share below 1"),
-        (("--holdout=nan",), "holdout must be a share below 1"),
-        (("--holdout=inf",), "holdout must be a share below 1"),
-        (("--holdout=0.1", "--text_only"), "--holdout has no effect"),
-    ],
-)
-def test_what_it_cannot_be(source: Path, tmp_path: Path, flags: tuple[str, ...], said: str):
-    ended = run(source, tmp_path / "set", *flags)
-    assert ended.status == 2
-    assert said in ended.err
-    assert not (tmp_path / "set").exists()
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan"), float("inf")])
+def test_what_it_cannot_be(share: float):
+    with pytest.raises(ValueError, match="holdout must be a share below 1"):
+        Job(input="a", output="b", holdout=share)

@@ -40,7 +40,7 @@ def write(path: Path, rows: list[dict]) -> None:
         path.write_text("".join(comma.join(line) + "\n" for line in lines))
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv", "tsv"])
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_every_table_may_have_it(tmp_path: Path, suffix: str):
     write(tmp_path / f"a.{suffix}", ROWS)
     succeed(tmp_path / f"a.{suffix}", tmp_path / "set", *ALL)
@@ -93,14 +93,3 @@ def test_shards_have_it_and_hand_it_on(web: SmallWeb, tmp_path: Path):
         for name, digest in digests(tmp_path / "set").items()
         if name.startswith("shards/") and not name.endswith("_stats.json")
     }
-
-
-def test_inputs_with_and_without_it_go_together(web: SmallWeb, tmp_path: Path):
-    web.files |= {f"/both/{n}": encoded(photograph(n), "JPEG") for n in range(2)}
-    with_page = {"url": f"{web.url}/both/0", "caption": "a dog", "page_url": "http://p/"}
-    (tmp_path / "in").mkdir()
-    write(tmp_path / "in" / "a.parquet", [with_page])
-    write(tmp_path / "in" / "b.parquet", [{"url": f"{web.url}/both/1", "caption": "a cat"}])
-    flags = ("--language=", "--min_words=1", "--min_image_side=1", "--allow_private_addresses")
-    succeed(tmp_path / "in", tmp_path / "set", *flags)
-    assert pages(tmp_path / "set", "shards") == {"a dog": "http://p/", "a cat": None}

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import duckdb
 import numpy as np
-import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +21,6 @@ from tests.support.command import (
     digests,
     fates,
     funnel,
-    keep_too_little,
     kept,
     manifest,
     samples,
@@ -149,15 +147,6 @@ def test_duckdb_sees_every_pair_once(golden: Golden):
     assert dict(database.sql(query).fetchall()) == dropped
 
 
-def test_pandas_sees_the_kept_pairs(golden: Golden):
-    frame = pandas.concat(
-        [pandas.read_parquet(path) for path in sorted(golden.output.glob("shards/*.parquet"))]
-    )
-    assert Counter(frame["caption"]) == captions(golden)
-    assert frame["key"].is_unique
-    assert (frame["width"] > 100).all()
-
-
 def test_our_own_set_filtered_again_keeps_everything_without_a_fetch(
     plain: Golden, web: SmallWeb, tmp_path: Path
 ):
@@ -178,17 +167,6 @@ def test_our_own_set_filtered_again_keeps_everything_without_a_fetch(
             stats = json.loads((out / name).read_text())
             files[name] = json.dumps(stats | {"bytes_downloaded": 0})
     assert of_shards[0] == of_shards[1]
-
-
-def test_our_own_set_filtered_by_stricter_rules(plain: Golden, tmp_path: Path):
-    stricter = ("--min_words=10", "--language=")
-    last = keep_too_little(f"{plain.output}/shards/*.tar", tmp_path / "set", *stricter)
-    assert "dropped as too_small; the rule's flag is --min_image_side" in last
-    assert {fate.reason for fate in fates(tmp_path / "set")} == {"too_few_words", "too_small"}
-    succeed(plain.output, tmp_path / "more", "--min_words=10", "--min_image_side=100")
-    assert {fate.caption for fate in kept(tmp_path / "more")} == {
-        fate.caption for fate in kept(plain.output) if len(fate.caption.split()) >= 10
-    }
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import digests, funnel, kept, manifest, run, run_args, run_fork
+from tests.support.command import digests, funnel, run_args, run_fork
 from tests.support.forks import start
 from tests.support.golden_run import Golden
 from tests.support.small_web import PATIENT, SmallWeb
@@ -94,48 +94,6 @@ def test_after_a_kill_the_line_counts_what_is_done_and_what_is_left(
     assert "pairs/s" not in ended.out
     assert not re.search(r"[\r\x1b]", ended.err)
     assert digests(output) == digests(plain.output)
-
-
-def test_a_quiet_run_says_nothing_but_its_funnel(plain: Golden, tmp_path: Path):
-    ended = run_args(*flags_of(plain, tmp_path / "set"), "--quiet")
-    assert (ended.status, ended.err) == (0, "")
-    assert ended.out.startswith("step ")
-    assert digests(tmp_path / "set") == digests(plain.output)
-    ended = run_args(*flags_of(plain, tmp_path / "set"), "--quiet", "--min_words=4")
-    assert ended.status == 2
-    assert ended.err.startswith("beam_runner.py: ")
-
-
-def test_where_nothing_is_fetched_it_says_read(plain: Golden, tmp_path: Path):
-    pairs = manifest(plain.output)["pairs"]
-    ended = run(plain.output, tmp_path / "set", *plain.flags)
-    first, *lines, _ = images_lines(ended.err)
-    assert first == f"{len(pairs_of_shards(tmp_path / 'set'))} shards, {pairs} pairs to read"
-    assert numbers(lines[-1])[2:] == [pairs, pairs]
-    assert not [line for line in ended.err.splitlines()[:-1] if "fetch" in line]
-    (tmp_path / "url.csv").write_text("url,caption\nhttp://127.0.0.1:1/,three words here\n")
-    both = f"{plain.output},{tmp_path / 'url.csv'}"
-    ended = run(both, tmp_path / "both", *plain.flags)
-    assert images_lines(ended.err)[0].endswith(" pairs to read or fetch")
-
-
-def test_a_retry_tells_of_what_it_tries_again(plain: Golden, web: SmallWeb, tmp_path: Path):
-    args = flags_of(plain, tmp_path / "set")
-    urls = [fate.url for fate in kept(plain.output)][::20]
-    lost = {path: web.files.pop(path) for path in {url.removeprefix(web.url) for url in urls}}
-    try:
-        assert run_args(*args).status == 0
-    finally:
-        web.files |= lost
-    failed = funnel(tmp_path / "set")["fetch"]["failed"]
-    assert failed > 3
-    ended = run_args(*args, "--retry_failed=all")
-    assert ended.status == 0, ended.err
-    first, *lines, retry, end = images_lines(ended.err)
-    assert first == f"1 shard, {failed} pairs to fetch again"
-    assert numbers(lines[-1]) == [1, 1, failed, failed]
-    assert re.fullmatch(r"retry: \d+\.\d s", retry)
-    assert end == f"done: {tmp_path / 'set'}"
 
 
 def test_a_terminal_shows_pairs_of_a_shard_that_is_not_whole(

@@ -5,6 +5,7 @@ import re
 import shutil
 import tarfile
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import duckdb
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.__main__ import main
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import all_lists, read_pictures
@@ -114,10 +115,13 @@ def test_a_set_in_a_store_gives_the_same_page(golden: Golden, tmp_path: Path, ca
     FILES.clear()
 
 
-@pytest.mark.parametrize("side", [0, 64, 128, 160, 208, 512])
-@pytest.mark.parametrize("aspect", [1.5, 2, 3])
-def test_other_thresholds_keep_what_duckdb_counts(golden: Golden, side: int, aspect: float):
+def test_other_thresholds_keep_what_duckdb_counts(golden: Golden):
     facts = find_facts(str(golden.output))
+    for side, aspect in product((0, 128, 208), (1.5, 3)):
+        check_thresholds(facts, golden.output, side, aspect)
+
+
+def check_thresholds(facts: Facts, out: Path, side: int, aspect: float) -> None:
     records = facts.records.images
     rules = facts.rules | {"min_image_side": float(side), "max_image_aspect": float(aspect)}
     if side == 0:
@@ -129,7 +133,6 @@ def test_other_thresholds_keep_what_duckdb_counts(golden: Golden, side: int, asp
         bins = np.frombuffer(sample.bins[axis.name], np.uint8)
         passed = passed & axis.passes(bins, limit.edge(rules[limit.name]), beyond=limit.beyond)
     counted = int(passed.sum())
-    out = golden.output
     least = int(rules["min_image_side"])
     passed = f"""least(width, height) > {least}
         and greatest(width, height) < least(width, height) * {aspect}"""
@@ -201,17 +204,6 @@ def test_a_set_of_an_older_version_says_what_is_missing(golden: Golden, tmp_path
     assert facts.steps == find_facts(str(golden.output)).steps
     assert "The text rules recorded nothing that can be read" in facts.notes[0]
     assert "recorded nothing for a report, as older versions do not" in facts.notes[1]
-    assert main([str(out)]) == 0
-
-
-def test_a_record_cut_in_the_middle_is_left_out_and_told_of(golden: Golden, tmp_path: Path):
-    out = tmp_path / "set"
-    shutil.copytree(golden.output, out)
-    path = out / "report/images-00001.json"
-    path.write_bytes(path.read_bytes()[:1000])
-    (out / "report/images-00000.thumbnails").write_bytes(b"")
-    facts = find_facts(str(out))
-    assert "images-00001.json" in facts.notes[0]
     assert main([str(out)]) == 0
 
 

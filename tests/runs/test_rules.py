@@ -140,18 +140,9 @@ def test_another_threshold_needs_no_fetch(rules: Made, tmp_path: Path) -> None:
     assert after == before[2:]
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ("--direct_num_workers=2", "--direct_running_mode=multi_threading"),
-        pytest.param(
-            ("--direct_num_workers=2", "--direct_running_mode=multi_processing"),
-            marks=pytest.mark.slow,  # its workers import for 12 s of CPU
-        ),
-    ],
-    ids=" ".join,
-)
-def test_workers_get_the_files(rules: Made, tmp_path: Path, flags: tuple[str, ...]) -> None:
+@pytest.mark.slow  # its workers import for 12 s of CPU
+def test_workers_get_the_files(rules: Made, tmp_path: Path) -> None:
+    flags = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     rules.run(tmp_path / "set", *flags)
     assert digests(tmp_path / "set") == digests(rules.folder / "set")
 
@@ -199,14 +190,6 @@ def test_a_file_that_cannot_be_used_is_one_line(code: str, said: str, tmp_path: 
     assert not (tmp_path / "set").exists()
     gone = run(tmp_path / "pairs.parquet", tmp_path / "set", f"--rules={tmp_path}/gone.py")
     assert "gone.py cannot be read" in gone.err
-
-
-def test_a_threshold_out_of_range_is_refused_by_name(rules: Made, tmp_path: Path) -> None:
-    ended = run(
-        rules.folder / "pairs.parquet", tmp_path / "set", rules.rules, "--max_digit_share=2"
-    )
-    assert ended.status == 2
-    assert "max_digit_share must be from 0 to 1" in ended.err
 
 
 def test_a_set_of_texts_has_the_column_of_a_text_rule(rules: Made, tmp_path: Path) -> None:

@@ -4,15 +4,13 @@ the same command goes on."""
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import ROOT, digests, run, run_args
+from tests.support.command import digests, run, run_args
 from tests.support.forks import Forked, start
 from tests.support.golden_run import Golden
 from tests.support.small_web import PATIENT, SmallWeb
@@ -58,25 +56,6 @@ def test_a_run_that_hangs_is_ended_and_goes_on(
     assert (process.returncode, err.endswith(SAID)) == (1, True), err
     assert run(plain.pairs, output, *plain.flags).status == 0
     assert digests(output) == digests(plain.output)
-
-
-def test_a_run_that_hangs_in_an_import_is_ended():
-    """It has done nothing yet that another could go on with."""
-    command = [sys.executable, "-m", "tests.support.hanging", "alignset.pipeline.options"]
-    process = subprocess.Popen(
-        [*command, "in_c_with_the_lock", "--input=a", "--output=b"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "hangs\n"
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=LONG_S)
-    finally:
-        process.kill()
-    assert (process.returncode, err) == (1, SAID)
 
 
 def workers(of: int) -> list[int]:

@@ -1,7 +1,6 @@
 """Whole runs on object stores: the same bytes as on this machine, killed, and where they fail."""
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.pipeline.takedown.__main__ import main as take_down
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching.fetch_settings import FetchSettings
@@ -254,48 +252,3 @@ def test_without_credentials_it_is_said_at_once(plain: Golden, monkeypatch: pyte
     ended = run(plain.pairs, "s3://bucket/set", "--text_only")
     assert (ended.status, ended.err.count("\n")) == (2, 1)
     assert "no credentials for s3://: set AWS_ACCESS_KEY_ID" in ended.err
-
-
-def test_credentials_and_endpoint_of_the_environment(
-    s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testtest")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
-    table = pa.table({"url": ["http://a.example/1.jpg"], "caption": ["a photo of a dog"]})
-    pq.write_table(table, tmp_path / "pairs.parquet")
-    s3.upload(tmp_path / "pairs.parquet", f"{s3.root}/by-environment/in/pairs.parquet")
-    succeed(f"{s3.root}/by-environment/in", f"{s3.root}/by-environment/set", "--text_only")
-    assert json.loads(
-        s3.client().get_object(Bucket="bucket", Key="by-environment/set/funnel.json")["Body"].read()
-    )["pairs"]
-    nowhere = run(f"{s3.root}/by-environment/no", f"{s3.root}/by-environment/set2", "--text_only")
-    assert (nowhere.status, nowhere.err.count("\n")) == (2, 1)
-    assert "no input at 's3://bucket/by-environment/no'" in nowhere.err
-    bucket = run("s3://", f"{s3.root}/by-environment/set2", "--text_only")
-    assert (bucket.status, bucket.err.count("\n")) == (2, 1)
-    assert "has no bucket" in bucket.err
-
-
-def test_a_launcher_that_only_hands_jobs_over(
-    s3: Store, local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """As that of a flex template: its jobs run when it has ended. Here they run at once, but it
-    does not see what they write."""
-    out = f"{s3.root}/template"
-    args = (f"--input={local.folder}/pairs.parquet", f"--output={out}", *local.flags, *s3.flags)
-    handing = (*args, "--template_location=gs://bucket/template")
-    for unseen, says in (("find_text", "the text plane's job"), ("find_images", "the image")):
-        original = getattr(WorkFolder, unseen)
-        monkeypatch.setattr(WorkFolder, unseen, lambda folder: None)
-        ended = run_args(*handing)
-        assert ended.status == 0, ended.err
-        assert says in ended.err.splitlines()[-1]
-        assert "start the same command again" in ended.err.splitlines()[-1]
-        monkeypatch.setattr(WorkFolder, unseen, original)
-        assert "manifest.json" not in s3.keys(out)
-    before = len(s3.keys(out))
-    assert run_args(*args).status == 0
-    assert len(s3.keys(out)) < before  # only what was worked with goes
-    assert "manifest.json" in s3.keys(out)

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.takedown.__main__ import main as takedown
-from alignset.train.search import commands
 from alignset.train.search.__main__ import main as search
 from alignset.train.search.index_files import read_part
 from alignset.train.search.opened_index import OpenedIndex
@@ -36,7 +35,7 @@ def stored_keys(index: Path) -> list[str]:
 def test_a_takedown_reaches_an_index_and_its_server(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "open_embedder", ColourModel)
+    monkeypatch.setattr("alignset.train.model.embed.open_embedder", ColourModel)
     out, index = tmp_path / "set", tmp_path / "index"
     with small_web() as web:
         web.files |= {f"/t/{n}": encoded(photograph(300 + n), "JPEG") for n in range(COUNT)}

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.whole_input import find_unsafe_model
+from alignset.pipeline.options import parse
 from alignset.pipeline.report.histograms import charts_of
 from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
-from alignset.transforms.workers.threads import SharedThreads
-from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
+from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.onnx_files import mean_colour, write_model
 from tests.support.picture_files import encoded, photograph
@@ -107,34 +109,6 @@ def test_the_report_counts_scores_as_the_files_do(red: tuple[Path, Path, float])
     assert f"--max_unsafe_score={threshold:g}" in [text for _, text in chart.marks]
 
 
-def test_the_same_bytes_by_one_thread_in_other_batches(
-    red: tuple[Path, Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, output, threshold = red
-    flags = (f"--unsafe_model={write_model(tmp_path)}", f"--max_unsafe_score={threshold}")
-    monkeypatch.setattr("alignset.transforms.workers.threads.THREADS", 1)
-    monkeypatch.setattr("alignset.transforms.shards.score_images._SCORING", SharedThreads())
-    monkeypatch.setattr("alignset.transforms.safety.classifier.BATCH", 3)
-    succeed(source, tmp_path / "set", *SCORING, *flags)
-    assert digests(tmp_path / "set") == digests(output)
-
-
-def test_a_set_is_scored_again_without_a_fetch(
-    red: tuple[Path, Path, float], web: SmallWeb, tmp_path: Path
-) -> None:
-    _, output, threshold = red
-    before = len(web.requests)
-    model = write_model(tmp_path)
-    flags = (f"--unsafe_model={model}", f"--max_unsafe_score={threshold - 0.02}")
-    succeed(output, tmp_path / "set", *SCORING, *flags)
-    assert len(web.requests) == before
-    left = {text: score for text, score in scores(output, "shards").items()}
-    assert scores(tmp_path / "set", "shards") == {
-        text: score for text, score in left.items() if score <= threshold - 0.02
-    }
-    assert Counter(row.reason for row in rejected(tmp_path / "set")).keys() == {"unsafe"}
-
-
 def test_what_is_fetched_again_is_scored(web: SmallWeb, tmp_path: Path) -> None:
     own = bodies()[:6]
     source, model = put(web, tmp_path, own, "later"), write_model(tmp_path)
@@ -204,10 +178,7 @@ def test_scoring_is_turned_off(
     assert "max_unsafe_score 1.0 there, 0.5 here" in ended.err
 
 
-def test_models_that_cannot_be_used_end_the_command_before_a_fetch(
-    web: SmallWeb, tmp_path: Path
-) -> None:
-    source, before = put(web, tmp_path, bodies()[:2], "bad"), len(web.requests)
+def test_models_that_cannot_be_used_end_the_command_before_a_fetch(tmp_path: Path) -> None:
     whole = write_model(tmp_path)
     described = json.loads(whole.with_suffix(".json").read_text())
     for name, model, changed, said in (
@@ -220,12 +191,13 @@ def test_models_that_cannot_be_used_end_the_command_before_a_fetch(
         if changed is not None:
             (tmp_path / f"{name}.json").write_text(json.dumps(described | changed))
         flag = f"--unsafe_model={tmp_path / name}.onnx"
-        ended = run(source, tmp_path / "set", *SCORING, flag)
-        assert (ended.status, ended.out) == (2, "")
-        assert said in ended.err
-        assert ended.err.count("\n") == 1
-    assert not (tmp_path / "set").exists()
-    assert len(web.requests) == before
+        command = parse(["--input=a.parquet", "--output=set", flag])
+        with pytest.raises(UsageError, match=said):
+            find_unsafe_model(command.job, command.rules)
+    for name in ("nsfw", "opennsfw-quick"):
+        command = parse(["--input=a.parquet", "--output=set", f"--unsafe_model={name}"])
+        with pytest.raises(UsageError, match="must be opennsfw or a file"):
+            find_unsafe_model(command.job, command.rules)
 
 
 @pytest.mark.parametrize(
@@ -234,15 +206,11 @@ def test_models_that_cannot_be_used_end_the_command_before_a_fetch(
         (("--max_unsafe_score=1.5",), "max_unsafe_score must be from 0 to 1"),
         (("--max_unsafe_score=-0.1",), "max_unsafe_score must be from 0 to 1"),
         (("--max_unsafe_score=nan",), "max_unsafe_score must be from 0 to 1"),
-        (("--unsafe_model=nsfw",), "FILE.onnx; got 'nsfw'"),
         (("--max_unsafe_score=0.3", "--unsafe_model="), "--max_unsafe_score has no effect"),
         (("--max_unsafe_score=1", "--unsafe_model=a.onnx"), "--unsafe_model has no effect"),
         (("--text_only", "--max_unsafe_score=0.3"), "--max_unsafe_score has no effect"),
-        (("--unsafe_model=opennsfw-quick",), "must be opennsfw or a file FILE.onnx"),
     ],
 )
-def test_flags_that_cannot_be(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
-    pq.write_table(pa.table({"url": ["http://a.org/"], "caption": ["a"]}), tmp_path / "a.parquet")
-    ended = run(tmp_path / "a.parquet", tmp_path / "set", *flags)
-    assert ended.status == 2
-    assert said in ended.err
+def test_flags_that_cannot_be(flags: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        parse(["--input=a.parquet", "--output=set", *flags])

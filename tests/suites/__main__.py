@@ -17,7 +17,7 @@ from tests.suites.case import Case
 from tests.suites.expected import EXPECTED
 
 SUITES = (
-    *("html", "encodings", "srcset", "urls", "robots", "structured_fields", "tars", "images"),
+    *("html", "encodings", "srcset", "urls", "robots", "tars", "images"),
     "opt_outs",
 )
 _LONGEST = 300  # characters of what is printed

@@ -86,9 +86,6 @@ EXPECTED = (
         "%2b and %2B are one letter (RFC 9309); Google's changes them in rules alone",
     ),
     Expected(
-        "structured_fields", r"@-?\d.*theirs None", 30, "structured-headers fails behind a date"
-    ),
-    Expected(
         "tars",
         r"gnu-incremental|invalid-go17",
         4,

@@ -1,5 +1,7 @@
 """What the commands do, but for serving."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import shutil
@@ -7,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import UnidentifiedImageError
@@ -15,7 +18,6 @@ from tqdm import tqdm
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError, counted
-from alignset.train.model.embed import DualEmbedder, open_embedder
 from alignset.train.search.blocklist import read_blocklist
 from alignset.train.search.find_results import MAX_RESULTS, Result, find_results, query_vector
 from alignset.train.search.make_index import add_sources, check_model, remove_rows
@@ -23,6 +25,9 @@ from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources, format_counts, unread_pictures
 from alignset.train.search.query import Filters, SearchQuery, Term
 from alignset.train.search.source_rows import Making
+
+if TYPE_CHECKING:
+    from alignset.train.model.embed import DualEmbedder
 
 # A command of its own, since this package does not import the pipeline: its fetcher connects to no
 # private address.
@@ -34,6 +39,8 @@ _FEW = 3  # lines that are named of more
 
 def run_index(flags: argparse.Namespace) -> int:
     """Makes an index or adds to it, and prints what it is as one line of JSON."""
+    from alignset.train.model.embed import open_embedder  # here: `remove` needs no model
+
     sources = find_sources(flags.data)
     model = open_embedder(flags.model)
     seconds = 0.5 if sys.stderr.isatty() else TELL_S
@@ -124,6 +131,8 @@ def open_model(given: str | None, index: OpenedIndex) -> DualEmbedder:
     Raises:
       SettingsError: it is not there, or it is another.
     """
+    from alignset.train.model.embed import open_embedder
+
     try:
         model = open_embedder(given or index.document.model)
     except SettingsError as error:

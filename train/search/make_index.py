@@ -1,6 +1,8 @@
 """An index made, added to, and taken from. `index.json` is written when all else is there, so a
 command that is killed leaves the index that was there before."""
 
+from __future__ import annotations
+
 import dataclasses
 import fcntl
 import hashlib
@@ -8,14 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.blocklist import (
     DIGESTS,
     Blocklist,
@@ -43,6 +44,9 @@ from alignset.train.search.neighbours import (
 )
 from alignset.train.search.pictures import PictureSource, ShardSource
 from alignset.train.search.source_rows import Making, SourceRows
+
+if TYPE_CHECKING:
+    from alignset.train.model.embed import DualEmbedder
 
 Say = Callable[[str], None]
 

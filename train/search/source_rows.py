@@ -1,12 +1,14 @@
 """The rows of a source's pictures: decoded, measured, embedded, and drawn small."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import imagehash
@@ -16,11 +18,13 @@ from PIL import Image
 
 from alignset.train.data.images import decode_image
 from alignset.train.errors import TrainingError
-from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.blocklist import Blocklist
 from alignset.train.search.decode_upload import shrink
 from alignset.train.search.index_files import row_schema, vector_column
 from alignset.train.search.pictures import Picture, PictureSource
+
+if TYPE_CHECKING:
+    from alignset.train.model.embed import DualEmbedder
 
 REASONS = ("no_image", "undecodable", "repeated_key", "blocked")
 _BATCHES_HELD = 32  # of rows that are in memory at once, with their thumbnails

@@ -69,9 +69,11 @@ def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
     return pa.nulls(len(rows), pa.string())
 
 
-def _column(measured: Mapping[str, pa.Array], field: pa.Field, size: int) -> pa.Array:
+def _column(
+    measured: Mapping[str, pa.Array], field: pa.Field, dropped: pa.BooleanArray, size: int
+) -> pa.Array:
     column = measured.get(field.name)
-    return pa.nulls(size, field.type) if column is None else column
+    return pa.nulls(size, field.type) if column is None else column.filter(dropped)
 
 
 def rejected_rows(
@@ -107,7 +109,7 @@ def rejected_rows(
             details.filter(dropped),
             pages_of(rows),
             *(
-                _column(measured or {}, schema.field(at), len(pairs)).filter(dropped)
+                _column(measured or {}, schema.field(at), dropped, len(rows))
                 for at in range(_FIRST_MEASURED, len(schema))
             ),
         ],

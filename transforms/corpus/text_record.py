@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from alignset.transforms.columns.records import (
     LONGEST_URL,
     LONGEST_WORD,
     Example,
+    Ints,
     Record,
     Top,
     cut,
@@ -35,8 +36,8 @@ from alignset.transforms.rules.trials import JudgedRows, Trials, add_trials, tri
 from alignset.transforms.rules.verdicts import (
     Floats,
     axes_of,
+    first_places,
     known_of,
-    places_of_first,
     values_by_axis,
 )
 
@@ -86,12 +87,14 @@ class TextRecorder:
 
     def measure(self, batch: JudgedTexts) -> TextPart:
         """What a batch adds; for all threads."""
-        places = places_of_first(batch.faults)
+        places, names = first_places(batch.faults), [KEPT, *batch.faults]
+        rows_of = {name: np.flatnonzero(places == place) for place, name in enumerate(names)}
+        rows_of = {name: rows for name, rows in rows_of.items() if len(rows)}
         return TextPart(
-            self._measured(batch, places),
-            list(_outcomes(batch)),
-            list(_frequent_texts(batch)),
-            _examples(batch, places, self._rules),
+            self._measured(batch, names, places),
+            list(_outcomes(batch.details, rows_of)),
+            list(_frequent_texts(batch.shown["caption"], rows_of)),
+            _examples(batch, rows_of, self._rules),
         )
 
     def add(self, part: TextPart) -> None:
@@ -134,7 +137,9 @@ class TextRecorder:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _measured(self, batch: JudgedTexts, places: npt.NDArray[np.int8]) -> Trials:
+    def _measured(
+        self, batch: JudgedTexts, names: list[str], places: npt.NDArray[np.int8]
+    ) -> Trials:
         own = limits(self._rules.texts)
         reasons = {limit.reason for limit in own}
         others = np.zeros(len(batch.judged), np.bool_)
@@ -142,7 +147,7 @@ class TextRecorder:
             if reason not in reasons:
                 others |= fault
         judged = JudgedRows(
-            [KEPT, *batch.faults],
+            names,
             places.astype(np.int64),
             key_hashes(batch.shown["key"].to_numpy()),
             batch.rows,
@@ -152,57 +157,64 @@ class TextRecorder:
         return trials_of(own, self.axes, judged, batch.judged)
 
 
-def _outcomes(batch: JudgedTexts) -> Iterator[tuple[str, str, int]]:
-    columns = pa.table({"reason": batch.reasons, "detail": batch.details})
-    if batch.details.null_count == len(batch.details):
-        for count in pc.value_counts(batch.reasons).to_pylist():
-            yield count["values"] or KEPT, "", count["counts"]
-        return
-    for row in columns.group_by(["reason", "detail"]).aggregate([([], "count_all")]).to_pylist():
-        kept = row["reason"] is None
-        detail = "" if kept else cut(row["detail"], LONGEST_WORD)
-        yield row["reason"] or KEPT, detail, row["count_all"]
+def _outcomes(
+    details: pa.StringArray, rows_of: Mapping[str, Ints]
+) -> Iterator[tuple[str, str, int]]:
+    for outcome, rows in rows_of.items():
+        if outcome == KEPT or details.null_count == len(details):
+            yield outcome, "", len(rows)
+            continue
+        for count in pc.value_counts(details.take(pa.array(rows))).to_pylist():
+            yield outcome, cut(count["values"], LONGEST_WORD), count["counts"]
 
 
-def _frequent_texts(batch: JudgedTexts) -> Iterator[tuple[str, int]]:
-    dropped = pc.fill_null(pc.equal(batch.reasons, MAX_IMAGES_PER_TEXT.reason), False)
-    for count in pc.value_counts(batch.shown["caption"].filter(dropped)).to_pylist():
+def _frequent_texts(
+    captions: pa.StringArray, rows_of: Mapping[str, Ints]
+) -> Iterator[tuple[str, int]]:
+    rows = rows_of.get(MAX_IMAGES_PER_TEXT.reason, np.zeros(0, np.int64))
+    for count in pc.value_counts(captions.take(pa.array(rows))).to_pylist():
         yield cut(count["values"], LONGEST_TEXT), count["counts"]
 
 
 def _examples(
-    batch: JudgedTexts, places: npt.NDArray[np.int8], rules: RunRules
+    batch: JudgedTexts, rows_of: Mapping[str, Ints], rules: RunRules
 ) -> dict[str, list[tuple[float, Example]]]:
     """Of each outcome those with the smallest hashes, and those nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
     values = values_by_axis(rules.texts, batch.rows)
-    lists: dict[str, list[tuple[float, Example]]] = {}
-    for place, outcome in enumerate([KEPT, *batch.faults]):
-        rows = np.flatnonzero(places == place)
-        if outcome == BLOCKED or not len(rows):
-            continue  # neither the URL nor the text of a blocked pair is for the report
-        chosen = least_rows(hashes, rows, EXAMPLES).tolist()
-        lists[outcome] = [(0.0, _example(batch, row, values)) for row in chosen]
+    ranked: dict[str, list[tuple[float, int]]] = {}
+    for outcome, rows in rows_of.items():
+        if outcome == BLOCKED:
+            continue  # neither its URL nor its text is for the report
+        ranked[outcome] = [(0.0, row) for row in least_rows(hashes, rows, EXAMPLES).tolist()]
         for limit in limits(rules.texts):
             if limit.reason == outcome:
                 of_limit = values[limit.measure.axis]
                 ranks = -of_limit if limit.beyond else of_limit
                 near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
-                ranked = [(float(ranks[row]), _example(batch, row, values)) for row in near]
-                lists[f"near:{limit.name}"] = ranked
-    return lists
-
-
-def _example(batch: JudgedTexts, row: int, values: Mapping[str, Floats]) -> Example:
-    def text(column: Any, longest: int) -> str:
-        return cut(column[row].as_py(), longest)
-
-    return Example(
-        key=format(batch.shown["key"][row].as_py(), "016x"),
-        url=text(batch.shown["url"], LONGEST_URL),
-        caption=text(batch.shown["caption"], LONGEST_TEXT),
-        lists=[],
-        reason=batch.reasons[row].as_py() or "",
-        detail="" if not batch.reasons[row].is_valid else text(batch.details, LONGEST_WORD),
-        values=known_of(values, row),
+                ranked[f"near:{limit.name}"] = [(float(ranks[row]), row) for row in near]
+    shown = _shown(
+        batch, sorted({row for of_list in ranked.values() for _, row in of_list}), values
     )
+    return {name: [(rank, shown[row]) for rank, row in of_list] for name, of_list in ranked.items()}
+
+
+def _shown(batch: JudgedTexts, rows: list[int], values: Mapping[str, Floats]) -> dict[int, Example]:
+    """Some rows as examples."""
+    columns = [batch.shown[name] for name in ("key", "url", "caption")]
+    columns += [batch.reasons, batch.details]
+    of_rows = zip(
+        *(column.take(pa.array(rows, pa.int64())).to_pylist() for column in columns), strict=True
+    )
+    return {
+        row: Example(
+            key=format(key, "016x"),
+            url=cut(url, LONGEST_URL),
+            caption=cut(caption, LONGEST_TEXT),
+            lists=[],
+            reason=reason or "",
+            detail=cut(detail, LONGEST_WORD) if reason else "",
+            values=known_of(values, row),
+        )
+        for row, (key, url, caption, reason, detail) in zip(rows, of_rows, strict=True)
+    }

@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown, joined
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES
-from alignset.transforms.images.onnx_networks import Network, check_sides, file_of_run, file_sha256
+from alignset.transforms.images.network_files import check_sides, file_of_run, file_sha256
+from alignset.transforms.images.onnx_networks import Network
 from alignset.transforms.images.small_pixels import small_pixels
 from alignset.transforms.storage.documents import find_document
 from alignset.transforms.storage.files import exists, is_local
@@ -139,12 +140,11 @@ class EmbeddingIndex:
         return np.asarray(self._search.search(embedding[np.newaxis], count)[1][0])
 
     def _nearest(self, embedding: Features) -> Nearest | None:
-        """The first of equally near ones."""
         rows: Any = self.sharing_a_bucket(embedding) if self._search else slice(None)
         distances = 1 - np.round(self._embeddings[rows] @ embedding, 4).astype(np.float64)
         if not len(distances):
             return None
-        best = int(distances.argmin())
+        best = int(distances.argmin())  # the first of equally near ones
         row = int(rows[best]) if self._search else best
         return Nearest(row, max(0.0, round(float(distances[best]), 4)), {})
 

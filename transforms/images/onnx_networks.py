@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.images.displayed_picture import Pixels
-from alignset.transforms.storage.files import open_to_read
 
-MAX_SIZE = 1024  # px that a network may ask for. A batch of four takes 50 MB.
 _GPU = "CUDAExecutionProvider"
 
 
@@ -82,34 +79,3 @@ class Network:
             shaped = np.ascontiguousarray(shaped.transpose(0, 3, 1, 2))
         name = self.session.get_inputs()[0].name
         return np.asarray(self.session.run(self._outputs, {name: shaped})[0], np.float32)
-
-
-def file_of_run(path: str, sha256: str) -> bytes:
-    """A file that each worker must have alike.
-
-    Raises:
-      ValueError: it is another one.
-    """
-    with open_to_read(path) as source:
-        encoded = source.read()
-    if (there := hashlib.sha256(encoded).hexdigest()) != sha256:
-        raise ValueError(
-            f"{path} has the SHA-256 {there}, and the run was started with {sha256}; give each "
-            "worker the same file"
-        )
-    return encoded
-
-
-def file_sha256(path: str) -> str:
-    """SHA-256 of a file, in hex, which `file_of_run` wants again."""
-    with open_to_read(path) as source:
-        return hashlib.sha256(source.read()).hexdigest()
-
-
-def check_sides(size: int, resize: int) -> None:
-    """Refuses a middle that is larger than what it is cut from, and what takes too much memory."""
-    if not 1 <= size <= resize <= MAX_SIZE:
-        raise ValueError(
-            f"size must be from 1 to resize, and resize at most {MAX_SIZE} px; "
-            f"got {size} and {resize}"
-        )

@@ -7,29 +7,26 @@ first 240 characters. `docs/language.md` has the measurements behind this and th
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
-from string import ascii_lowercase
 from threading import Lock
 from typing import Any, NamedTuple
 
-import eldc
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.transforms.columns.hashing import string_buffers
+from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS, score_languages
+from alignset.transforms.pairs.language_tables import eldc_model, english_words
 from alignset.transforms.pairs.languages import ENGLISH, OF_ELDC, OF_LANGDETECT, LanguageRule
+from alignset.transforms.pairs.unicode_tables import characters
 
 UNDETERMINED = "und"  # ISO 639-2: a text without letters, such as "1920 x 1080"
-JUDGED_CHARACTERS = 240  # at most 960 bytes of UTF-8; eldc reads 1000
 
 _CHINESE = {"zh-cn": "zh", "zh-tw": "zh"}  # langdetect's codes; eldc has one for both scripts
 
-eldc.init()
-_MODEL = eldc.instance()  # its settings are its own: nobody else's calls change them
-_MODEL.set_scores(3)  # 1 million texts a second; with all 20, half of that
-# What a language unknown to it may score, as if it were a rival: without, one English word among
+# What a language unknown to eldc may score, as if it were a rival: without, one English word among
 # Khmer made the text English. Of texts in other languages 7% fewer are kept so, and all English is.
 _UNKNOWN = 0.2
 
@@ -38,19 +35,10 @@ _UNKNOWN = 0.2
 MOST_DOWN = 0.1
 MOST_UP = 0.1
 MOST_UP_AGAINST_FREQUENT = 0.04
-FREQUENT = frozenset(("de", "es", "fr", "it", "nl", "pt"))
-# Of every script, with its marks: not the ranges of punctuation, signs and emoji.
-_LETTERS = "[a-z\u00c0-\u1fff\u2c00-\ud7ff]+"
-WORD = re.compile(f"{_LETTERS}(?:['’]{_LETTERS})*")
-# Most texts are ASCII without an apostrophe: splitting their bytes takes an eighth of the pattern's
-# time, which was twice the time of eldc itself.
-_LETTERS_ONLY = bytes(code if chr(code) in ascii_lowercase else ord(" ") for code in range(256))
-# "de", "la", "an" and "me" are in the list too, and in the texts of every language.
-_MIN_LETTERS = 3
-_ENOUGH_WORDS = 3  # fewer say less: "mani unite", "il y a minutes"
+FREQUENT = ("de", "es", "fr", "it", "nl", "pt")
 
 # A thread that comes while another loads the profiles would judge by those already there, and one
-# that comes while another loads the words would load them again.
+# that comes while another loads a table would load it again.
 _LOADING = Lock()
 
 
@@ -60,7 +48,8 @@ class WrongLanguages(NamedTuple):
     Fields:
       rows: int64[k], ascending.
       languages: string[k], what they are taken for (ISO 639-1 or "und"), never the wanted one.
-      scores: float64[k], their `language_score`; null where eldc does not know the wanted language.
+      scores: float64[k], their score (`language_scores`); null where eldc does not know the wanted
+        language.
     """
 
     rows: npt.NDArray[np.int64]
@@ -68,78 +57,52 @@ class WrongLanguages(NamedTuple):
     scores: pa.DoubleArray
 
 
-class Mistaken(NamedTuple):
-    """A text that is not in the wanted language: one row of `WrongLanguages`."""
+class LanguageScores(NamedTuple):
+    """How much each text of a column looks like a language.
 
-    language: str
-    score: float | None
-
-
-def eldc_score(identity: str, language: str) -> tuple[float, str]:
-    """a/(a + b), where a is the language's score and b that of the strongest other, and the other.
-
-    0 for all but the three likeliest, and "und" where there is no other.
+    Fields:
+      scores: float64[n], from 0 to 1, above 0.5 where no other language is as likely, 0 for all but
+        the three likeliest by eldc, and where eldc does not know the language.
+      rivals: int64[n], the strongest other, a place in `OF_ELDC`; its length where there is none.
     """
-    by_language = _MODEL.detect_details(_judged(identity)).scores
-    own = by_language.pop(language, 0.0)
-    rival = next(iter(by_language), UNDETERMINED)
-    return own / (own + max(by_language.get(rival, 0.0), _UNKNOWN)), rival
+
+    scores: npt.NDArray[np.float64]
+    rivals: npt.NDArray[np.int64]
 
 
-def language_score(identity: str, language: str) -> tuple[float, str]:
-    """How much a text looks like a language, by eldc, and for English by its words too.
+def language_scores(texts: pa.StringArray, language: str) -> LanguageScores:
+    """How much texts look like a language: a/(a + b), where a is the language's score by eldc and
+    b the strongest other's. For English, its words move it.
 
-    Returns:
-      from 0 to 1, above 0.5 where no other language is as likely, 0 for all but the three likeliest
-      by eldc; and the strongest other, "und" where there is none.
+    Args:
+      texts: string[n], alt-texts as kept, no nulls.
     """
-    score, rival = eldc_score(identity, language)
-    return _with_words(score, rival, identity, language), rival
-
-
-def _with_words(score: float, rival: str, identity: str, language: str) -> float:
-    if language != ENGLISH or not score:
-        return score
-    lean = english_lean(identity)
-    if lean < 0:
-        return max(score + lean * MOST_DOWN, 0.0)
-    most = MOST_UP_AGAINST_FREQUENT if rival in FREQUENT else MOST_UP
-    return min(score + lean * most, 1.0)
-
-
-def english_lean(identity: str) -> float:
-    """Whether a text's words are in the list of English words: from -1, where none is, to 1, where
-    all of at least three are; 0 where as many are as are not, and where there are none.
-
-    Words are runs of at least three letters, with apostrophes within: no numbers, no "GT218M".
-    """
-    words = long_words(_judged(identity))
-    if not words:
-        return 0.0
-    share = sum(map(_english_words().__contains__, words)) / len(words)
-    lean = 2 * share - 1
-    return lean * min(len(words), _ENOUGH_WORDS) / _ENOUGH_WORDS if lean > 0 else lean
-
-
-def long_words(text: str) -> list[bytes]:
-    """The words of a text with at least three letters, in UTF-8."""
-    if text.isascii() and "'" not in text:
-        words = text.encode().translate(_LETTERS_ONLY).split()
-        return [word for word in words if len(word) >= _MIN_LETTERS]
-    found = [word for word in WORD.findall(text) if len(word) >= _MIN_LETTERS]
-    return [word.replace("’", "'").encode() for word in found]
-
-
-def _english_words() -> frozenset[bytes]:
+    rows = len(texts)
     with _LOADING:
-        return _load_english_words()
-
-
-@lru_cache(maxsize=1)  # 160,000 words, in 0.17 s and 17 MB: only where English is wanted
-def _load_english_words() -> frozenset[bytes]:
-    from spellchecker import SpellChecker
-
-    return frozenset(map(str.encode, SpellChecker(language=ENGLISH).word_frequency.words()))
+        model = eldc_model()
+        listed = english_words() if language == ENGLISH else np.zeros(0, np.uint64)
+    out = (
+        np.empty(rows, np.float32),
+        np.empty(rows, np.int64),
+        np.empty(rows, np.float32),
+        np.empty(rows, np.float64),
+    )
+    room = (
+        np.empty(1024, np.uint8),
+        np.empty(1024, np.uint8),
+        np.empty(256, np.uint64),
+        np.empty(len(OF_ELDC), np.float32),
+    )
+    wanted = OF_ELDC.index(language) if language in OF_ELDC else -1
+    tables = tuple(characters())
+    score_languages(string_buffers(texts), tables, tuple(model), wanted, listed, room, out)
+    own, rivals, others, leans = out[0].astype(np.float64), *out[1:]
+    scores = own / (own + np.maximum(others.astype(np.float64), _UNKNOWN))
+    if language == ENGLISH:
+        frequent = np.isin(rivals, [OF_ELDC.index(name) for name in FREQUENT])
+        most = np.where(leans < 0, MOST_DOWN, np.where(frequent, MOST_UP_AGAINST_FREQUENT, MOST_UP))
+        scores = np.clip(scores + leans * most, 0.0, 1.0)
+    return LanguageScores(scores, rivals)
 
 
 @lru_cache(maxsize=10_000)  # 3.5 ms each, and the same menus and buttons come again in every batch
@@ -148,7 +111,7 @@ def langdetect_probability(identity: str, language: str) -> float:
     with _LOADING:
         langdetect = _load_langdetect()
     try:
-        guesses = langdetect.detect_langs(_judged(identity))
+        guesses = langdetect.detect_langs(identity)
     except langdetect.LangDetectException:
         return 0.0
     ours = (guess for guess in guesses if _CHINESE.get(guess.lang, guess.lang) == language)
@@ -165,46 +128,35 @@ def _load_langdetect() -> Any:
     return langdetect
 
 
-def _judged(identity: str) -> str:
-    return identity[:JUDGED_CHARACTERS].replace("\0", " ")  # eldc would end there
-
-
-def mistaken_for(identity: str, rule: LanguageRule) -> Mistaken | None:
-    """The language that a text is taken for if it is not the wanted one; None if it is.
-
-    English is told by its score alone. A language that eldc does not know is langdetect's alone to
-    judge, and one that langdetect does not know is eldc's alone.
-    """
-    by_eldc, rival = eldc_score(identity, rule.language)
-    score: float | None = None
-    if rule.language in OF_ELDC:
-        if by_eldc - MOST_DOWN >= rule.min_score:
-            return None  # whatever its words are
-        score = _with_words(by_eldc, rival, identity, rule.language)
-        if score >= rule.min_score:
-            return None
-        asked = rule.language in OF_LANGDETECT and rule.language != ENGLISH
-        if score < rule.min_unsure_score or not asked:
-            return Mistaken(rival, score)
-    probability = langdetect_probability(identity, rule.language)
-    return None if probability >= rule.min_langdetect_probability else Mistaken(rival, score)
+def _by_langdetect(texts: pa.StringArray, rule: LanguageRule) -> npt.NDArray[np.bool_]:
+    """bool[n]: which texts langdetect takes for the wanted language."""
+    # Case-folding changes each character by itself, so a long text can be cut before it.
+    heads = pc.utf8_slice_codeunits(texts, 0, JUDGED_CHARACTERS).to_pylist()
+    identities = [head.casefold()[:JUDGED_CHARACTERS].replace("\0", " ") for head in heads]
+    probabilities = [langdetect_probability(identity, rule.language) for identity in identities]
+    return np.array(probabilities, np.float64) >= rule.min_langdetect_probability
 
 
 def wrong_languages(texts: pa.StringArray, rule: LanguageRule) -> WrongLanguages:
     """The rows whose language is not the wanted one.
 
+    English is told by its score alone. A language that eldc does not know is langdetect's alone to
+    judge, and one that langdetect does not know is eldc's alone.
+
     Args:
-      texts: string[n], alt-texts as kept, no nulls. Each distinct identity is judged once.
+      texts: string[n], alt-texts as kept, no nulls.
     """
     if not rule.language:
         none = np.zeros(0, np.int64)
         return WrongLanguages(none, pa.array([], pa.string()), pa.array([], pa.float64()))
-    # Case-folding changes each character by itself, so a long text can be cut before it.
-    heads = pc.utf8_slice_codeunits(texts, 0, JUDGED_CHARACTERS).to_pylist()
-    identities = [head.casefold()[:JUDGED_CHARACTERS] for head in heads]
-    taken = {identity: mistaken_for(identity, rule) for identity in set(identities)}
-    verdicts = [taken[identity] for identity in identities]
-    rows = np.array([row for row, verdict in enumerate(verdicts) if verdict], np.int64)
-    wrong = [verdict for verdict in verdicts if verdict]
-    languages = pa.array([verdict.language for verdict in wrong], pa.string())
-    return WrongLanguages(rows, languages, pa.array([v.score for v in wrong], pa.float64()))
+    scores, rivals = language_scores(texts, rule.language)
+    by_eldc = rule.language in OF_ELDC
+    wrong = scores < rule.min_score if by_eldc else np.ones(len(texts), np.bool_)
+    if rule.language in OF_LANGDETECT and rule.language != ENGLISH:
+        asked = wrong & (scores >= rule.min_unsure_score) if by_eldc else wrong
+        unsure = np.flatnonzero(asked)
+        wrong[unsure] = ~_by_langdetect(texts.take(pa.array(unsure)), rule)
+    rows = np.flatnonzero(wrong)
+    languages = pa.array([*OF_ELDC, UNDETERMINED]).take(pa.array(rivals[rows]))
+    unknown = np.full(len(rows), not by_eldc)
+    return WrongLanguages(rows, languages, pa.array(scores[rows], pa.float64(), mask=unknown))

@@ -14,8 +14,8 @@ _OF_LANGDETECT = (
     "af ar bg bn ca cs cy da de el en es et fa fi fr gu he hi hr hu id it ja kn ko lt lv mk ml mr "
     "ne nl no pa pl pt ro ru sk sl so sq sv sw ta te th tl tr uk ur vi zh"
 )
-OF_ELDC, OF_LANGDETECT = frozenset(_OF_ELDC.split()), frozenset(_OF_LANGDETECT.split())
-LANGUAGES = tuple(sorted(OF_ELDC | OF_LANGDETECT))
+OF_ELDC, OF_LANGDETECT = tuple(_OF_ELDC.split()), frozenset(_OF_LANGDETECT.split())
+LANGUAGES = tuple(sorted({*OF_ELDC, *OF_LANGDETECT}))
 
 # The one language whose words are looked up. By the lists of other languages that the package has,
 # many texts were lost: in Russian, which is inflected, every fifth.

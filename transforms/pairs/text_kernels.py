@@ -8,7 +8,7 @@ from numba import njit
 from alignset.transforms.columns.byte_search import is_byte, lowest_byte
 from alignset.transforms.columns.hashing import pair_begin, pair_end, read8, word_hash, xxh64
 from alignset.transforms.columns.kernels import allocating_kernel, kernel
-from alignset.transforms.pairs.unicode_tables import ALNUM, COMBINES, END, FOLDS, ODD, SPACE
+from alignset.transforms.pairs.unicode_tables import ALNUM, COMBINES, END, FOLDS, MARK, ODD, SPACE
 
 LONGEST_RUN = 255  # marks on one letter; NFC orders them in quadratic time
 _BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")
@@ -216,15 +216,19 @@ def _add_folded(identity, end, code, flag, tables, word_start, word_end):  # typ
         if letter < END and flags[letter] & ALNUM:
             word_start = start if word_start < 0 else word_start
             word_end = end
+        elif letter < END and flags[letter] & MARK and word_end == start and word_start >= 0:
+            word_end = end  # a vowel sign belongs to the letter before it
     return end, word_start, word_end
 
 
 @njit(inline="always")
-def _walk_text(source, tables, trusted, room, filled):  # type: ignore[no-untyped-def]
+def _walk_text(source, tables, odd, room, filled):  # type: ignore[no-untyped-def]
     """Adds a text and its n-grams, up to where it is odd.
 
     Args:
       source: the bytes, and where in them the text begins and ends.
+      odd: flags of the characters that make a text odd. Without ODD it is trusted: its entities are
+        decoded, and it is NFC.
       room: for kept texts, an identity, and n-grams. filled: how much of the first and the last.
 
     Returns:
@@ -251,12 +255,12 @@ def _walk_text(source, tables, trusted, room, filled):  # type: ignore[no-untype
             word = identity, word_start, word_end
             used, words, begun = _add_ended_word(word, begun, words, ngrams, used)
             word_start = -1
-        skipped = width
-        if not trusted:
+        skipped, is_odd = width, bool(flag & odd)
+        if odd & ODD:
             class_here = combining[code] if flag & COMBINES else np.uint8(0)
             run = run + 1 if class_here else 0
             wrong_order = bool(0 < class_here < class_before)
-            is_odd = bool(flag & ODD) or wrong_order or run > LONGEST_RUN
+            is_odd = is_odd or wrong_order or run > LONGEST_RUN
             class_before = class_here
             if code == _AMPERSAND:
                 skipped = bare_ampersand(data, at, stop)
@@ -273,16 +277,23 @@ def _walk_text(source, tables, trusted, room, filled):  # type: ignore[no-untype
 
 
 @kernel
-def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore[no-untyped-def]
-    """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are."""
+def walk(data, offsets, wanted, tables, odd_flags, texts, out):  # type: ignore[no-untyped-def]
+    """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are.
+
+    Where texts are trusted, those that are not wanted are left out: the room is for the others.
+    """
     kept, ends, identity = texts
     hashes, word_count, ngrams, first_ngram, odd = out
     kept_end, used = 0, 0
     for row in range(len(hashes)):
         kept_start, first = kept_end, used
+        if not wanted[row] and not odd_flags & ODD:
+            ends[row + 1], hashes[row], word_count[row] = kept_end, 0, 0
+            first_ngram[row], odd[row] = used, False
+            continue
         source, filled = (data, offsets[row], offsets[row + 1]), (kept_end, used)
         kept_end, used, end, words, is_odd = _walk_text(
-            source, tables, trusted, (kept, identity, ngrams), filled
+            source, tables, odd_flags, (kept, identity, ngrams), filled
         )
         if is_odd:
             kept_end, end = kept_start, 0

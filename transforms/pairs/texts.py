@@ -1,8 +1,9 @@
 """Alt-texts: the form that is kept, the identity by which they are counted, and their n-grams.
 
 Three ways to one result. A plain row, ASCII that is kept as it is, is walked word by word; any
-other character by character over Python's own Unicode tables; and a row with an HTML entity, or
-with characters that Unicode might compose or reorder, goes through Python's own functions first.
+other character by character over Python's own Unicode tables; and an odd row goes through Python's
+own functions first: one with an HTML entity, with characters that Unicode might compose or reorder,
+or with a letter of a script without spaces, in whose words it is broken by ICU.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from alignset.transforms.pairs.text_kernels import (
     walk,
     walk_plain,
 )
-from alignset.transforms.pairs.unicode_tables import COMBINES, characters
+from alignset.transforms.pairs.unicode_tables import COMBINES, ODD, UNSPACED, characters
 
 Rows = npt.NDArray[np.intp]
 
@@ -98,18 +99,19 @@ def measure_texts(
     if words is not None:
         most = 2 * int(words[wanted].sum())
     else:
-        most = int(np.ptp(string_buffers(captions)[1]))  # two n-grams a word, two bytes a word
+        # Two n-grams a word, and a byte a word at least; what is not filled takes no memory.
+        most = 2 * int(np.ptp(string_buffers(captions)[1]))
     room = np.empty(most, np.uint64)
     texts, other = _walked_plain(captions, wanted, room, trusted=trusted)
     if len(other):
         behind = room[len(texts.ngrams) :]
         others = captions.take(pa.array(other))
-        rest, odd = _walked(others, wanted[other], behind, trusted=trusted)
+        rest, odd = _walked(others, wanted[other], behind, UNSPACED if trusted else ODD | UNSPACED)
         if len(odd):
             raw = captions.take(pa.array(other[odd])).to_pylist()
-            composed = pa.array([_composed(text) for text in raw], pa.string())
+            composed = raw if trusted else [_composed(text) for text in raw]
             behind_them = behind[len(rest.ngrams) :]
-            last, _ = _walked(composed, wanted[other[odd]], behind_them, trusted=True)
+            last = _measured_odd(composed, wanted[other[odd]], behind_them, trusted=trusted)
             rest = _filled(rest, odd, last, behind)._replace(
                 kept=_spliced(rest.kept, odd, last.kept)
             )
@@ -117,6 +119,50 @@ def measure_texts(
         if not trusted:
             texts = texts._replace(kept=_spliced(texts.kept, other, rest.kept))
     return texts
+
+
+def _measured_odd(texts: list[str], wanted: Bools, room: UInt64s, *, trusted: bool) -> Texts:
+    """Measures texts whose entities are decoded and that are NFC, in scripts without spaces too."""
+    asked = [text if has_words else "" for text, has_words in zip(texts, wanted, strict=True)]
+    all_rows, composed = np.ones(len(texts), np.bool_), pa.array(texts, pa.string())
+    # As they are kept first, since that leaves n-grams by spaces in the room.
+    whole = None if trusted else _walked(composed, all_rows, room, 0)[0]
+    words, _ = _walked(pa.array(with_words_apart(asked), pa.string()), wanted, room, 0)
+    return words._replace(kept=whole.kept, hash=whole.hash) if whole else words
+
+
+_AT_ONCE = 4096  # texts that ICU is given in one piece: a breaker for each takes twice as long
+
+
+@lru_cache(maxsize=1)
+def _letter_without_spaces() -> re.Pattern[str]:
+    """Any letter of the scripts without spaces, as ranges."""
+    codes = np.flatnonzero(characters().flags & UNSPACED)
+    runs = np.split(codes, np.flatnonzero(np.diff(codes) > 1) + 1)
+    return re.compile(f"[{''.join(f'{chr(run[0])}-{chr(run[-1])}' for run in runs)}]")
+
+
+def with_words_apart(texts: list[str]) -> list[str]:
+    """Case-folds texts and puts spaces around what ICU takes for words, in tokens with a letter of
+    a script without spaces. All other tokens stay as they are."""
+    has_letter = _letter_without_spaces().search
+    apart: list[str] = []
+    for first in range(0, len(texts), _AT_ONCE):
+        tokens = [text.casefold().split() for text in texts[first : first + _AT_ONCE]]
+        broken = [token for of_text in tokens for token in of_text if has_letter(token)]
+        # A line end is a piece by itself, and is in no token.
+        pieces = iter(_broken("\n".join(broken)).split(" \n "))
+        apart += [
+            " ".join(next(pieces) if has_letter(token) else token for token in of_text)
+            for of_text in tokens
+        ]
+    return apart
+
+
+def _broken(text: str) -> str:
+    from icu4py.breakers import WordBreaker  # its dictionaries take 31 MB
+
+    return " ".join(WordBreaker(text, "en"))
 
 
 def _filled(texts: Texts, rows: Rows, rest: Texts, room: UInt64s) -> Texts:
@@ -164,13 +210,14 @@ def _walked_plain(
 
 
 def _walked(
-    captions: pa.StringArray, wanted: Bools, room: UInt64s, *, trusted: bool = False
+    captions: pa.StringArray, wanted: Bools, room: UInt64s, odd_flags: int
 ) -> tuple[Texts, Rows]:
     """Measures all rows but the odd ones, and gives which those are.
 
     Args:
       room: for the n-grams.
-      trusted: no row is odd: their entities are decoded, and they are NFC.
+      odd_flags: of the characters that make a row odd; without ODD all rows are trusted to be NFC,
+        with their entities decoded.
     """
     data, offsets = string_buffers(captions)
     kept = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
@@ -178,7 +225,8 @@ def _walked(
     longest = int(np.diff(offsets).max(initial=0))
     identity = np.empty(3 * longest + 8, np.uint8)  # no character's folding is longer than that
     out = _columns(len(captions), room)
-    used = walk(data, offsets, wanted, tuple(characters()), trusted, (kept, ends, identity), out)
+    tables, texts = tuple(characters()), (kept, ends, identity)
+    used = walk(data, offsets, wanted, tables, np.uint8(odd_flags), texts, out)
     text = pa.StringArray.from_buffers(
         len(captions), pa.py_buffer(ends), pa.py_buffer(kept[: ends[-1]])
     )

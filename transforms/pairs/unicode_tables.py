@@ -14,7 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 END = 0x32400
-ALNUM, SPACE, ODD, FOLDS, COMBINES = 1, 2, 4, 8, 16
+ALNUM, SPACE, ODD, FOLDS, COMBINES, MARK, UNSPACED = 1, 2, 4, 8, 16, 32, 64
+# Marks from here on are signs of a script, for vowels mostly, but for these, which any letter may
+# have. Before are accents of Latin, Greek and Cyrillic.
+_SIGNS_FROM = 0x0590
+_OF_ANY_LETTER = (
+    *((0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF)),
+    *((0xFE00, 0xFE0F), (0xFE20, 0xFE2F)),
+)
+# Thai, Lao, Tibetan, Burmese, Khmer, kana and Han, which are written without spaces.
+_WITHOUT_SPACES = (
+    *((0x0E00, 0x109F), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3040, 0x30FF), (0x31F0, 0x31FF)),
+    *((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F), (0xF900, 0xFAFF)),
+    *((0xFF66, 0xFF9F), (0x1AFF0, 0x1B16F), (0x20000, 0x323AF)),
+)
 _JAMO = (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))  # join the Hangul syllable before them
 
 
@@ -23,9 +36,10 @@ class Characters(NamedTuple):
 
     Fields:
       flags: uint8[END], of ALNUM (`str.isalnum`), SPACE (`str.isspace`), FOLDS (has another case
-        folding), COMBINES (a combining mark, or decomposes to marks alone: three of class 0 do) and
-        ODD: a text with it might not be NFC (it changes, or joins the character before it), or
-        it is the ampersand.
+        folding), COMBINES (a combining mark, or decomposes to marks alone: three of class 0 do),
+        MARK (a vowel sign or another mark of a script that has such signs), UNSPACED (a letter of
+        a script without spaces) and ODD: a text with it might not be NFC (it changes, or joins the
+        character before it), or it is the ampersand.
       folded: uint32[END, 3], the case folding of each that FOLDS, 0 where it is shorter.
       combining: uint8[END], the canonical combining class.
     """
@@ -44,6 +58,13 @@ def characters() -> Characters:
     flags = np.where(np.strings.isalnum(wide), ALNUM, 0).astype(np.uint8)
     flags[np.strings.isspace(wide)] |= SPACE
     flags[combining > 0] |= COMBINES
+    marks = [code for code, one in enumerate(every) if unicodedata.category(one)[0] == "M"]
+    flags[[code for code in marks if code >= _SIGNS_FROM]] |= MARK
+    for first, last in _OF_ANY_LETTER:
+        flags[first : last + 1] &= ~np.uint8(MARK)
+    for first, last in _WITHOUT_SPACES:
+        of_script = flags[first : last + 1]
+        of_script[of_script & ALNUM > 0] |= UNSPACED
     folded = np.zeros((END, 3), np.uint32)
     cased = np.strings.islower(wide) | np.strings.isupper(wide) | np.strings.istitle(wide)
     for character in wide[cased].tolist():

@@ -71,17 +71,17 @@ def values_of(limit: Limit, rows: Rows) -> Floats:
         return values / limit.measure.over(rows)
 
 
-def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
-    """The name of the first mark that each row has, or null: string[n]."""
-    return pa.array([None, *marks], pa.string()).take(pa.array(places_of_first(marks)))
-
-
-def places_of_first(marks: Mapping[str, Bools]) -> npt.NDArray[np.int8]:
-    """int8[n]: 1 where the first mark of a row is the first of all, 0 where it has none."""
+def first_places(marks: Mapping[str, Bools]) -> npt.NDArray[np.int8]:
+    """The place from 1 on of the first mark that each row has, or 0: int8[n]."""
     first = np.zeros(len(next(iter(marks.values()))), np.int8)
     for place, mark in reversed(list(enumerate(marks.values(), 1))):
-        first[mark] = place
+        np.copyto(first, np.int8(place), where=mark)
     return first
+
+
+def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
+    """The name of the first mark that each row has, or null: string[n]."""
+    return pa.array([None, *marks], pa.string()).take(pa.array(first_places(marks)))
 
 
 def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows:

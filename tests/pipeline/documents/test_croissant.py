@@ -106,7 +106,7 @@ def test_a_set_of_texts_alone(golden: Golden, tmp_path: Path, records: Reader):
     (tmp_path / "pairs").mkdir()
     pq.write_table(pa.table(rows), tmp_path / "pairs" / "00000.parquet")
     texts = replace(described, job=described.job | {"text_only": True}, pairs=2, shards={})
-    (tmp_path / "croissant.json").write_bytes(croissant(texts, funnel))
+    (tmp_path / "croissant.json").write_bytes(croissant(texts, funnel, {}))
     loaded = records(tmp_path, "train")
     assert [row["page_url"] for row in loaded] == [None, b"p"]
     assert loaded[0].keys() == rows.keys()
@@ -123,7 +123,7 @@ def test_pairs_that_are_held_out_are_records_of_their_own(
         path.rename(tmp_path / "holdout" / path.name)
     trained = {name: described.shards[name] for name in others}
     held = replace(described, shards=trained, holdout={first: described.shards[first]})
-    (tmp_path / "croissant.json").write_bytes(croissant(held, funnel))
+    (tmp_path / "croissant.json").write_bytes(croissant(held, funnel, {}))
     held_out = described.shards[first].pairs
     assert len(records(tmp_path, "validation")) == held_out
     assert len(records(tmp_path, "validation_images")) == held_out
@@ -133,7 +133,7 @@ def test_pairs_that_are_held_out_are_records_of_their_own(
 def test_an_empty_set_has_no_records_but_what_was_dropped(golden: Golden):
     described, funnel = documents(golden.output)
     shards = dict.fromkeys(described.shards, ShardEntry(0, None))
-    document = json.loads(croissant(replace(described, pairs=0, shards=shards), funnel))
+    document = json.loads(croissant(replace(described, pairs=0, shards=shards), funnel, {}))
     assert [record["@id"] for record in document["recordSet"]] == ["rejected"]
 
 
@@ -141,7 +141,7 @@ def test_of_very_many_tars_none_is_named(golden: Golden):
     described, funnel = documents(golden.output)
     for tars, named in ((MOST_TARS, MOST_TARS), (MOST_TARS + 1, 0)):
         shards = {f"{number:05d}": ShardEntry(10, "ab" * 32) for number in range(tars)}
-        document = json.loads(croissant(replace(described, shards=shards), funnel))
+        document = json.loads(croissant(replace(described, shards=shards), funnel, {}))
         kinds = [node["@type"] for node in document["distribution"]]
         assert kinds.count("cr:FileObject") == named
 
@@ -149,6 +149,6 @@ def test_of_very_many_tars_none_is_named(golden: Golden):
 def test_a_retry_is_a_new_version_and_no_path_is_told(golden: Golden):
     described, funnel = documents(golden.output)
     retry = Retry(3, 1, (4, 4), described.fetch, ["dns"])
-    body = croissant(replace(described, retries=[retry]), funnel)
+    body = croissant(replace(described, retries=[retry]), funnel, {})
     assert json.loads(body)["version"] == "1.1.0"
     assert str(golden.output.parent).encode() not in body

@@ -2,9 +2,28 @@
 
 from dataclasses import replace
 
-from alignset.pipeline.documents.wording import opt_outs, span
-from alignset.pipeline.runs.documents import FetchReport, Funnel, OptOuts, Step
+import pytest
+from msgspec import UNSET
+
+from alignset.pipeline.datasets.sizes_and_days import Contents
+from alignset.pipeline.documents.card import dataset_card, datasheet
+from alignset.pipeline.documents.croissant import croissant
+from alignset.pipeline.documents.wording import opt_outs, span, with_images
+from alignset.pipeline.runs.documents import (
+    Days,
+    FetchReport,
+    Funnel,
+    Manifest,
+    NamedList,
+    OptOuts,
+    SourceSet,
+    Step,
+)
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
+from alignset.transforms.safety.model_files import OPEN_NSFW
+from alignset.transforms.storage.documents import read_document
+from tests.support.golden_run import Golden
 
 FETCH = FetchReport(10, 6, {"dns": 3}, [])
 FUNNEL = Funnel(fetch=FETCH, pairs=4, steps=[], vocabulary=VocabularySummary())
@@ -27,3 +46,84 @@ def test_opt_outs_are_the_wishes_that_were_honoured_and_reasons_of_any_step():
 def test_a_span_of_one_day_is_a_day():
     assert span("2024-05-18", "2024-05-18") == "on 2024-05-18"
     assert span("2024-05-18", "2024-05-30") == "from 2024-05-18 to 2024-05-30"
+
+
+MODEL = replace(OPEN_NSFW, path="nsfw.onnx")
+Made = tuple[Manifest, Funnel, dict[str, Manifest]]
+
+
+@pytest.fixture(scope="module")
+def made(golden: Golden) -> Made:
+    """A set without evaluation images, a classifier or a cut vocabulary, of one that had each."""
+    funnel = read_document(f"{golden.output}/funnel.json", Funnel)
+    manifest = read_document(f"{golden.output}/manifest.json", Manifest)
+    before = replace(
+        manifest,
+        rules=manifest.rules | {"vocabulary_size": 919, "max_unsafe_score": 0.5},
+        evaluation_images={"exam": EvaluationSet(12, 3), "<b>`": EvaluationSet(1, 0)},
+        unsafe_model=MODEL,
+        blocklists=[NamedList("hosts.txt", "ab12", {"host": 7})],
+        fetched=Days("2026-11-20", "2026-11-21"),
+    )
+    steps = [Step("decode", 20, 8, {"opted_out": 5, "blocked": 7})]
+    now = replace(
+        manifest,
+        rules=manifest.rules | {"vocabulary_size": 100_000_000, "max_unsafe_score": 1.0},
+        evaluation_images={},
+        fetched=UNSET,
+        overlap=UNSET,
+        unsafe_model=UNSET,
+    )
+    return now, replace(funnel, history=[SourceSet("history/00", 8, steps)]), {"history/00": before}
+
+
+def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):
+    now, funnel, earlier = made
+    card = dataset_card(now, funnel, Contents(), earlier)
+    assert "so copies of test sets may be in here" not in card
+    for told in (
+        "No evaluation images were given to this run.\n",
+        "by the measure `copy`: `exam` (12 images, and 3 that could not be decoded), "
+        "`` <b>` `` (1 image)",
+        "`history/00` dropped images with a score above `0.5` by `nsfw.onnx`. This run scored none",
+        "| `vocabulary_size` | 100000000; before, `history/00`: `919` |  |\n",
+        f"- `history/00`: {now.vocabulary.vocabulary:,}\n",
+        "- `history/00`: `hosts.txt`\n",
+        "| `history/00: opted_out` | 5 |\n| `history/00: blocked` | 7 |\n",
+        "No image was fetched by this run, so no host was asked. Earlier, of `history/00`: While ",
+        "fetched for `history/00` from `2026-11-20` to `2026-11-21` (UTC); of others nothing here",
+    ):
+        assert told in card
+    assert "shocking images are not filtered" not in card
+    assert "No pair was left out for such a wish" not in card
+
+
+def test_the_datasheet_and_croissant_tell_it_too(made: Made):
+    now, funnel, earlier = made
+    sheet = datasheet(now, funnel, earlier)
+    assert "No evaluation images were taken out" not in sheet
+    assert "Copies of any test set but those below may be in it." in sheet
+    assert "- `history/00`, at a distance below `0.25` by the measure `copy`: `exam` (12" in sheet
+    assert "No image was fetched by this run. Before that, images were fetched for" in sheet
+    for text in (sheet, croissant(now, funnel, earlier).decode().replace("`", "")):
+        assert "This run scored none" in text
+        assert "shocking images are not filtered" not in text
+
+
+def test_a_set_of_texts_between_loses_what_was_said_of_images(made: Made):
+    now, funnel, earlier = made
+    texts = replace(now, job=now.job | {"text_only": True})
+    before = {"history/00/history/00": earlier["history/00"], "history/00": texts}
+    assert with_images(before) == {}
+    assert with_images({"history/00": now, "history/000": texts}) == {"history/00": now}
+    card = dataset_card(now, funnel, Contents(), before)
+    assert "**No evaluation images were given, so copies of test sets may be in here.**" in card
+    assert "shocking images are not filtered" in card
+    assert "before, `history/00/history/00`: `919`" in card  # its texts came along
+
+
+def test_settings_of_another_make_are_not_asked_for(made: Made):
+    now, funnel, earlier = made
+    bare = replace(earlier["history/00"], rules={}, fetch={}, job={}, overlap={})
+    card = dataset_card(now, funnel, Contents(), {"history/00": bare})
+    assert "score above `?` by" in card

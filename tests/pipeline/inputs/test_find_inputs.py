@@ -1,18 +1,21 @@
 """Which files are read, of which format, in which columns; and inputs that no run can use."""
 
 import gzip
+import io
+import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.job import Job
-from tests.support.command import run
 
 ROWS = {"url": ["http://a.org/1", "http://a.org/2"], "caption": ["one text", "and another"]}
 
@@ -23,7 +26,7 @@ def write(path: Path, columns: dict[str, list] = ROWS) -> Path:
     return path
 
 
-def job(source: object, **settings: str) -> Job:
+def job(source: object, **settings: Any) -> Job:
     return Job(input=str(source), output="o", **settings)
 
 
@@ -46,11 +49,6 @@ def test_folders_globs_and_lists(tmp_path: Path):
     assert found(f"{tmp_path}/[b].par*") == ["b.parquet"]
     assert found(f"{tmp_path}/b.parquet,{tmp_path}/a.parquet") == ["a.parquet", "b.parquet"]
     assert found(f"{tmp_path}/a.parquet,{tmp_path}") == ["a.parquet", "b.parquet", "c.parquet"]
-
-
-def test_a_folder_is_the_same_with_and_without_a_slash(tmp_path: Path):
-    write(tmp_path / "a.parquet")
-    assert find_files(job(tmp_path)) == find_files(job(f"{tmp_path}/"))
 
 
 def test_the_output_is_no_input(tmp_path: Path):
@@ -143,108 +141,43 @@ def test_empty_files_among_others_are_passed_over(tmp_path: Path):
     assert [Path(split.path).name for split in splits] == ["a.parquet"]
 
 
-def _no_input(folder: Path) -> Path:
-    return folder / "nothing" / "*.parquet"
+def parquet(columns: list[tuple[str, list]]) -> bytes:
+    names, values = zip(*columns, strict=True)
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array(v, pa.string()) for v in values], names), sink)
+    return sink.getvalue()
 
 
-def _empty_folder(folder: Path) -> Path:
-    (folder / "empty").mkdir()
-    return folder / "empty"
-
-
-def _empty_file(folder: Path) -> Path:
-    (folder / "a.csv").write_bytes(b"")
-    return folder / "a.csv"
-
-
-def _no_rows_parquet(folder: Path) -> Path:
-    return write(folder / "a.parquet", {"url": [], "caption": []})
-
-
-def _no_rows_csv(folder: Path) -> Path:
-    (folder / "a.csv").write_bytes(b"url,caption\n\n")
-    return folder / "a.csv"
-
-
-def _no_rows_jsonl(folder: Path) -> Path:
-    (folder / "a.jsonl").write_bytes(b"\n \n")
-    return folder / "a.jsonl"
-
-
-def _no_text_column(folder: Path) -> Path:
-    return write(folder / "a.parquet", {"url": ["x"], "words": ["y"]})
-
-
-def _no_url_column(folder: Path) -> Path:
-    (folder / "a.tsv").write_bytes(b"where\tcaption\na\tb\n")
-    return folder / "a.tsv"
-
-
-def _twice(folder: Path) -> Path:
-    (folder / "a.csv").write_bytes(b"url,caption,caption\nhttp://a,b,c\n")
-    return folder / "a.csv"
-
-
-def _twice_parquet(folder: Path) -> Path:
-    table = pa.Table.from_arrays([pa.array(["x"])] * 3, names=["url", "url", "caption"])
-    pq.write_table(table, folder / "a.parquet")
-    return folder / "a.parquet"
-
-
-def _corrupt_parquet(folder: Path) -> Path:
-    path = write(folder / "a.parquet")
-    path.write_bytes(path.read_bytes()[:-20] + b"\0" * 20)
-    return path
-
-
-def _cut_gzip(folder: Path) -> Path:
-    """Before a row begins; where some are whole, they are read."""
-    (folder / "a.csv.gz").write_bytes(gzip.compress(b"url,caption\nhttp://a.org,b\n")[:14])
-    return folder / "a.csv.gz"
-
-
-def _no_gzip(folder: Path) -> Path:
-    (folder / "a.jsonl.gz").write_bytes(b'{"url": "http://a", "caption": "b"}\n')
-    return folder / "a.jsonl.gz"
-
-
-def _no_json(folder: Path) -> Path:
-    (folder / "a.jsonl").write_bytes(b"url,caption\nhttp://a,b\n")
-    return folder / "a.jsonl"
-
-
-def _no_objects(folder: Path) -> Path:
-    (folder / "a.jsonl").write_bytes(b"7\n8\n")
-    return folder / "a.jsonl"
+PAIR = [("url", ["http://a.org"]), ("caption", ["b"])]
+TABLE = b"url,caption\nhttp://a.org,b\n"
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("name", "body", "says"),
     [
-        (_no_input, "no input at"),
-        (_empty_folder, "no input at"),
-        (_empty_file, "is empty"),
-        (_no_rows_parquet, "is empty"),
-        (_no_rows_csv, "is empty"),
-        (_no_rows_jsonl, "is empty"),
-        (_no_text_column, "it has url, words: give --text_column"),
-        (_no_url_column, "it has where, caption: give --url_column"),
-        (_twice, "2 columns 'caption'; rename"),
-        (_twice_parquet, "2 columns 'url'; rename"),
-        (_corrupt_parquet, "a.parquet as parquet"),
-        (_cut_gzip, "a.csv.gz as csv"),
-        (_no_gzip, "a.jsonl.gz as jsonl"),
-        (_no_json, "a.jsonl as jsonl"),
-        (_no_objects, "a.jsonl as jsonl"),
+        ("a.csv", b"", "is empty"),
+        ("a.parquet", parquet([("url", []), ("caption", [])]), "is empty"),
+        ("a.csv", b"url,caption\n\n", "is empty"),
+        ("a.jsonl", b"\n \n", "is empty"),
+        (
+            "a.parquet",
+            parquet([("url", ["x"]), ("words", ["y"])]),
+            "url, words: give --text_column",
+        ),
+        ("a.tsv", b"where\tcaption\na\tb\n", "it has where, caption: give --url_column"),
+        ("a.csv", b"url,caption,caption\nhttp://a,b,c\n", "2 columns 'caption'; rename"),
+        ("a.parquet", parquet([PAIR[0], *PAIR]), "2 columns 'url'; rename"),
+        ("a.parquet", parquet(PAIR)[:-20] + bytes(20), "a.parquet as parquet"),
+        ("a.csv.gz", gzip.compress(TABLE)[:14], "a.csv.gz as csv"),  # before a row begins
+        ("a.jsonl.gz", b'{"url": "http://a", "caption": "b"}\n', "a.jsonl.gz as jsonl"),
+        ("a.jsonl", TABLE, "a.jsonl as jsonl"),
+        ("a.jsonl", b"7\n8\n", "a.jsonl as jsonl"),
     ],
 )
-def test_an_input_of_no_use_is_one_line_and_status_2(tmp_path: Path, make, says: str):
-    ended = run(make(tmp_path), tmp_path / "set")
-    assert (ended.status, ended.out) == (2, ""), ended.err
-    assert ended.err.count("\n") == 1
-    assert ended.err.startswith("beam_runner.py: ")
-    assert says in ended.err
-    assert not (tmp_path / "set").exists()
+def test_an_input_of_no_use_is_refused(tmp_path: Path, name: str, body: bytes, says: str):
+    (tmp_path / name).write_bytes(body)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        split_of(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -269,15 +202,21 @@ def test_an_output_beside_files_that_are_named_is_taken(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_there_is_told_also_beside_one_that_is(tmp_path: Path):
     there = write(tmp_path / "a.parquet")
-    for missing in ("b.csv", "*.jsonl", "folder/"):
-        ended = run(f"{there},{tmp_path}/{missing}", tmp_path / "set")
-        assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
-        assert f"no input at '{tmp_path}/{missing}'" in ended.err
+    (tmp_path / "empty").mkdir()
+    for missing in ("b.csv", "*.jsonl", "folder/", "empty"):
+        with pytest.raises(UsageError, match=re.escape(f"no input at '{tmp_path}/{missing}'")):
+            find_files(job(f"{there},{tmp_path}/{missing}"))
 
 
 def test_an_input_within_the_output_is_told_as_such(tmp_path: Path):
-    (tmp_path / "set").mkdir()
     there = write(tmp_path / "set" / "a.parquet")
-    ended = run(there, tmp_path / "set")
-    assert ended.status == 2
-    assert f"the input '{there}' lies within --output=" in ended.err
+    with pytest.raises(UsageError, match=f"the input '{there}' lies within --output="):
+        find_files(Job(input=str(there), output=f"{tmp_path}/set"))
+
+
+def test_what_a_set_holds_out_is_read_only_by_a_run_that_holds_out() -> None:
+    held = EarlierSet("set", text_only=False, holdout=0.1)
+    assert held.pair_folders(job("set")) == ["set/shards"]
+    assert held.pair_folders(job("set", holdout=0.2)) == ["set/shards", "set/holdout"]
+    with pytest.raises(UsageError, match=r"give --holdout=0\.1 too"):
+        held.rejected(job("set", also_rejected="too_small"))

@@ -48,7 +48,7 @@ def test_reasons_and_details_are_chosen_and_counted(folder: str):
     assert sorted(shown(files, 9, "fetch_failed")) == sorted(own[0:2] + own[3:5])
     assert sorted(shown(files, 9, "fetch_failed", "dns")) == [own[0], own[3]]
     assert shown(files, 9, "nothing") == []
-    counted = take_sample(files, 9, "fetch_failed", "nix").counted
+    counted = take_sample(files, 9, "fetch_failed", "nix").row_counts
     assert counted == Counter(
         {"fetch_failed": 4, "too_small": 2, "fetch_failed:dns": 2, "fetch_failed:timeout": 2}
     )

@@ -7,12 +7,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec import UNSET
 
+from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
 from alignset.pipeline.datasets.set_files import find_set
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.report.comparison import rule_differences, write_comparison
+from alignset.pipeline.report.comparison import (
+    has_other_input,
+    rule_differences,
+    step_deltas,
+    steps_over_stages,
+    write_comparison,
+)
+from alignset.pipeline.runs.documents import FetchReport, Funnel, SourceSet, Step
 from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.small_sets import image, keys, put, put_rejected, put_shard, put_table
@@ -128,3 +138,53 @@ def test_rejects_of_another_name_are_read_too(tmp_path: Path):
     """Of a set that holds nothing."""
     put_rejected(str(tmp_path), "text-00000", [("too_few_words", None)])
     assert len(kept_keys(find_set(str(tmp_path)))) == 0
+
+
+A = [Step("words", 100, 90, {"few": 10}), Step("sizes", 90, 80, {"small": 4, "long": 6})]
+B = [Step("words", 80, 79, {"few": 1}), Step("sizes", 79, 60, {"small": 19})]
+
+
+def facts(steps: list[Step], *history: SourceSet) -> Facts:
+    funnel = Funnel(
+        history=[*history] or UNSET,
+        fetch=FetchReport(0, 0, {}, []),
+        pairs=steps[-1].kept,
+        steps=steps,
+        vocabulary=VocabularySummary(),
+    )
+    return Facts("", steps=steps, funnel=funnel)
+
+
+def test_a_chain_of_sets_is_one_funnel():
+    first, second = facts(A), facts(B, SourceSet("history/00", 80, A))
+    assert steps_over_stages(first) == A
+    assert steps_over_stages(second) == [
+        Step("words", 100, 89, {"few": 11}),
+        Step("sizes", 89, 60, {"small": 23, "long": 6}),
+    ]
+    deltas = {delta.name: (delta.first, delta.second) for delta in step_deltas(first, second)}
+    assert deltas["pairs at the start"] == (100, 100)
+    assert deltas["sizes"] == (80, 60)
+    assert deltas["small"] == (4, 23)
+    assert not has_other_input(second)
+    third = [Step("words", 60, 50, {"few": 10})]
+    whole = facts(
+        third, SourceSet("history/00", 60, B, [SourceSet("history/00/history/00", 80, A)])
+    )
+    assert steps_over_stages(whole)[-1].kept == 50
+    assert steps_over_stages(whole)[0] == Step("words", 100, 79, {"few": 21})
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [SourceSet("history/00", 70, A)],
+        [SourceSet("history/00")],
+        [SourceSet("history/00", 80, A)] * 2,
+    ],
+    ids=["rejects were read too", "of another version", "two sets"],
+)
+def test_what_is_no_chain_has_its_own_funnel(history: list[SourceSet]):
+    second = facts(B, *history)
+    assert steps_over_stages(second) == B
+    assert has_other_input(second)

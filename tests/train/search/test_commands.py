@@ -44,7 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def by_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        commands, "open_embedder", lambda name: ColourModel(name, seed=int(name == "other"))
+        "alignset.train.model.embed.open_embedder",
+        lambda name: ColourModel(name, seed=int(name == "other")),
     )
 
 

@@ -15,8 +15,8 @@ from alignset.transforms.corpus.count_pairs import (
     distinct_pairs,
 )
 from alignset.transforms.corpus.remembered import Remembered, recalled_each
-from alignset.transforms.pairs.language import language_score
 from alignset.transforms.storage.blocks import Blocks
+from tests.support.languages_by_eldc import language_score
 from tests.support.made_batches import (
     expect_rows,
     language_rule,

@@ -26,20 +26,15 @@ def test_how_many_are_left_is_known_of_a_list():
     assert Order((url for url in "abc"), 60).left >= 1
 
 
-@pytest.mark.parametrize(
-    ("results", "size", "behind"),
-    [
+def test_of_small_results_more_wait_before_the_caller_is_waited_for():
+    for results, size, behind in (
         *((255, 1 << 20, False), (256, 1 << 18, True), (256, 1 << 17, False)),
         *((4_095, 0, False), (4_096, 0, True)),
-    ],
-)
-def test_of_small_results_more_wait_before_the_caller_is_waited_for(
-    results: int, size: int, behind: bool
-):
-    order, body = Order([], 60), bytes(size)
-    for index in range(results):
-        order.give(Fetched(index, body, None))
-    assert order.is_behind == behind
+    ):
+        order, body = Order([], 60), bytes(size)
+        for index in range(results):
+            order.give(Fetched(index, body, None))
+        assert order.is_behind == behind
 
 
 def test_what_the_urls_raise_comes_to_the_caller():

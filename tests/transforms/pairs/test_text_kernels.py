@@ -12,7 +12,9 @@ from alignset.transforms.pairs.text_kernels import (
     encode_letter,
     next_blank,
     ngram_count,
+    walk,
 )
+from alignset.transforms.pairs.unicode_tables import characters
 from tests.support.made_batches import ngram_hash, xxh
 
 BYTES = bytes([0x20, 0x21, 0x1F, 0x00, 0xA0, 0xFF, 0x61])  # a blank, and what may look like one
@@ -24,6 +26,20 @@ def buffer(text: bytes, behind: bytes = b" " * 8) -> np.ndarray:
 
 def blank_in(text: bytes, start: int, behind: bytes) -> int:
     return int(next_blank(buffer(text, behind), start, len(text)))
+
+
+def test_a_trusted_text_that_is_not_wanted_has_no_room() -> None:
+    text = "é à ü".encode()
+    ngrams = np.full(9, 7, np.uint64)
+    texts = np.empty(99, np.uint8), np.zeros(2, np.int32), np.empty(99, np.uint8)
+    out = (
+        *(np.zeros(1, np.uint64), np.zeros(1, np.int32), ngrams),
+        *(np.zeros(1, np.int64), np.zeros(1, np.bool_)),
+    )
+    column = buffer(text), np.array([0, len(text)], np.int32)
+    wanted, tables = np.zeros(1, np.bool_), tuple(characters())
+    assert walk(*column, wanted, tables, np.uint8(0), texts, out) == 0
+    assert set(ngrams.tolist()) == {7}
 
 
 @pytest.mark.parametrize("behind", [b" " * 8, b"!" * 8, b"\0" * 8, b"!! !  !!"])

@@ -45,6 +45,35 @@ def by_the_rules(texts: list[str]) -> list[tuple]:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("की का के क", "की|का|के|क"),  # vowel signs, without which all four would be one word
+        ("สวนที่สวยงาม", "สวน|ที่|สวยงาม"),
+        ("น้ำใส", "น้ำ|ใส"),
+        ("白い犬が走る", "白い|犬|が|走る"),
+        ("两只白色的狗", "两|只|白色|的|狗"),
+        (
+            "iPhone用ケース 3個 red-blue",
+            "iphone|用|ケース|3|個|red-blue",
+        ),
+        ("赤-青", "赤|青"),
+        ("ភាសា\u200bខ្មែរ", "ភាសា|ខ្មែរ"),
+        ("🐕🐕犬が好き🐕", "犬|が|好き"),  # ICU counts in UTF-16
+        ("བོད་སྐད", "བོད|སྐད"),  # by syllables
+        ("강아지가 뛴다", "강아지가|뛴다"),  # by spaces
+        ("e\u030b\u0301 dog", "e|dog"),  # an accent is no sign of a script
+        ("&#26085;&#26412; dog", "日本|dog"),
+    ],
+)
+def test_the_words_of_other_scripts(text: str, words: str) -> None:
+    ngrams = [*words.split("|"), *map(" ".join, pairwise(words.split("|")))]
+    texts = measured([text, text.upper()])
+    assert set(texts.word_count.tolist()) == {len(words.split("|"))}
+    for row in ngrams_by_row(texts):
+        assert sorted(row) == sorted(map(ngram_hash, ngrams))
+
+
+@pytest.mark.parametrize(
     ("caption", "kept"),
     [
         ("a dog", "a dog"),

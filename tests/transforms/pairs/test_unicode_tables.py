@@ -11,10 +11,13 @@ from alignset.transforms.pairs.unicode_tables import (
     COMBINES,
     END,
     FOLDS,
+    MARK,
     ODD,
     SPACE,
+    UNSPACED,
     characters,
 )
+from demo import text_rules
 
 CODES = range(END)
 
@@ -28,13 +31,15 @@ def test_the_tables_have_their_shapes() -> None:
     assert [table.dtype for table in characters()] == [np.uint8, np.uint32, np.uint8]
 
 
-@pytest.mark.parametrize("flag", [ALNUM, SPACE, FOLDS, COMBINES])
+@pytest.mark.parametrize("flag", [ALNUM, SPACE, FOLDS, COMBINES, MARK, UNSPACED])
 def test_each_flag_is_what_python_says(flag: int) -> None:
     says = {
         ALNUM: str.isalnum,
         SPACE: str.isspace,
         FOLDS: lambda c: c.casefold() != c,
         COMBINES: lambda c: unicodedata.combining(unicodedata.normalize("NFD", c)[0]) > 0,
+        MARK: text_rules.is_sign,
+        UNSPACED: text_rules.is_without_spaces,
     }[flag]
     assert marked(flag) == [code for code in CODES if says(chr(code))]
 

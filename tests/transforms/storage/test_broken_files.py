@@ -3,7 +3,6 @@
 import errno
 
 import pyarrow as pa
-import pytest
 from apache_beam.io.filesystem import BeamIOError
 
 from alignset.transforms.storage.broken_files import (
@@ -24,41 +23,30 @@ class StoreError(Exception):
         self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
 
 
-@pytest.mark.parametrize(
-    ("error", "detail", "fault"),
-    [
-        (FileFault("wrong_format", "no tar"), "wrong_format", "no tar"),
-        (OSError(errno.ENOENT, "No such file", "a"), "gone", "No such file or directory"),
-        (OSError(errno.EACCES, "Permission denied", "a"), "no_access", "Permission denied"),
-        (OSError(errno.EIO, "Input/output error", "a"), "damaged", "Input/output error"),
-        (OSError("zlib inflate failed\nmore"), "damaged", "zlib inflate failed"),
-        (EOFError(), "cut_short", "EOFError"),
-        (pa.ArrowInvalid("x" * 500), "damaged", "x" * 200),
-        (StoreError(404), "gone", "status 404"),
-    ],
+OF_THE_FILE = (
+    (FileFault("wrong_format", "no tar"), "wrong_format", "no tar"),
+    (OSError(errno.ENOENT, "No such file", "a"), "gone", "No such file or directory"),
+    (OSError(errno.EACCES, "Permission denied", "a"), "no_access", "Permission denied"),
+    (OSError(errno.EIO, "Input/output error", "a"), "damaged", "Input/output error"),
+    (OSError("zlib inflate failed\nmore"), "damaged", "zlib inflate failed"),
+    (EOFError(), "cut_short", "EOFError"),
+    (pa.ArrowInvalid("x" * 500), "damaged", "x" * 200),
+    (StoreError(404), "gone", "status 404"),
 )
-def test_what_is_wrong_with_the_file_is_told(error: Exception, detail: str, fault: str):
-    assert broken_file("a", error) == BrokenFile("a", detail, fault)
+OF_OTHERS = (
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EMFILE, "Too many open files"),
+    ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    *(TimeoutError(), StoreError(503), StoreError(400), BeamIOError("no credentials")),
+    StoreError(403),  # or a run whose credentials end would lose its input
+    *(ValueError("of our own code"), KeyError("url")),
+)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        OSError(errno.EMFILE, "Too many open files"),
-        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
-        TimeoutError(),
-        StoreError(503),
-        StoreError(400),
-        BeamIOError("no credentials"),
-        StoreError(403),  # or a run whose credentials end would lose its input
-        ValueError("of our own code"),
-        KeyError("url"),
-    ],
-    ids=repr,
-)
-def test_what_is_no_fault_of_the_file_is_none(error: Exception):
-    assert broken_file("a", error) is None
+def test_what_is_the_fault_of_a_file() -> None:
+    for error, detail, fault in OF_THE_FILE:
+        assert broken_file("a", error) == BrokenFile("a", detail, fault)
+    assert [error for error in OF_OTHERS if broken_file("a", error)] == []
 
 
 def test_each_file_counts_once_and_the_first_by_path_are_named():

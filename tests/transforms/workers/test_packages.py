@@ -29,7 +29,7 @@ def test_the_first_difference_is_named():
 
 def test_all_that_decides_is_compared_and_another_worker_ends_with_one_line():
     here = installed()
-    assert here.keys() == {"python", "alignset", *DECIDING}
+    assert here.keys() == {"python", "icu", "alignset", *DECIDING}
     assert here["numpy"] == importlib.metadata.version("numpy")
     assert installed(deciding(True)).keys() - here.keys() == {"img2dataset"}
     check = CheckWorker()

@@ -1,4 +1,3 @@
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -169,7 +168,6 @@ class _Fail(ThreadedDoFn):
 
 @pytest.mark.parametrize("at", [0, 9])
 def test_an_error_fails_the_bundle_at_its_place(at: int) -> None:
-    before = set(threading.enumerate())
     do_fn = _Fail(at)
     expected = [value for element in range(at) for value in (element, -element)] + [at]
     results = in_a_bundle(do_fn, list(range(10)))
@@ -177,7 +175,6 @@ def test_an_error_fails_the_bundle_at_its_place(at: int) -> None:
     with pytest.raises(ValueError, match=f"element {at}"):
         next(results)
     do_fn.teardown()
-    assert not still_at_work(before)
 
 
 class _Tagged(ThreadedDoFn):
@@ -199,24 +196,6 @@ def test_tagged_outputs_in_beam() -> None:
         assert_that(outputs["squares"], equal_to(squares), label="squares")
 
     run_in_beam(build)
-
-
-def still_at_work(before: set[threading.Thread]) -> list[threading.Thread]:
-    """The threads of pools begun since then that have work; those that end theirs within some
-    seconds have none. Without any a thread waits until its pool is collected."""
-    until = time.monotonic() + 20
-    while True:
-        frames = sys._current_frames()
-        begun = set(threading.enumerate()) - before
-        pools = [thread for thread in begun if thread.name.startswith("ThreadPool")]
-        at_work = [
-            thread
-            for thread in pools
-            if thread.ident in frames and frames[thread.ident].f_code.co_name != "_worker"
-        ]
-        if not at_work or time.monotonic() > until:
-            return at_work
-        time.sleep(0.05)
 
 
 def test_stopped_work_takes_no_further_batch() -> None:

@@ -1,14 +1,15 @@
-"""Flags that cannot have an effect in a run are refused, with the flag that they need."""
+"""A whole command, in which a flag that cannot have an effect is refused, with what it needs."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import Rules
-from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.pairs.languages import ENGLISH
@@ -16,6 +17,21 @@ from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, limits
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+
+@dataclass(frozen=True)
+class Command:
+    """A whole command, checked."""
+
+    job: Job
+    rules: Rules
+    overlap: OverlapSettings
+    fetch: FetchSettings
+    resize: ResizeSettings
+    beam: PipelineOptions
 
 
 class _Needless(NamedTuple):
@@ -50,35 +66,25 @@ _OF_LANGDETECT = ("min_unsure_language_score", "min_langdetect_probability")
 _OF_LANGUAGE = (MIN_LANGUAGE_SCORE.name, *_OF_LANGDETECT)
 
 
-class Chosen(NamedTuple):
-    """The settings of a command."""
-
-    job: Job
-    rules: Rules
-    overlap: OverlapSettings
-    fetch: FetchSettings
-    resize: ResizeSettings
-
-
-def _needless(chosen: Chosen) -> Iterator[_Needless]:
-    if chosen.job.text_only:
+def _needless(command: Command) -> Iterator[_Needless]:
+    if command.job.text_only:
         yield _Needless(
-            of_images(chosen.rules.catalogue),
+            of_images(command.rules.catalogue),
             "--text_only fetches no image",
             "leave --text_only out",
         )
-    yield from _needless_to_resize(chosen.resize.resize_mode)
-    yield from _needless_to_compare(chosen)
-    yield from _needless_to_score(chosen)
-    if not chosen.job.blocklist:
+    yield from _needless_to_resize(command.resize.resize_mode)
+    yield from _needless_to_compare(command)
+    yield from _needless_to_score(command)
+    if not command.job.blocklist:
         flags = ("forget_blocked", "min_blocked_phash_distance", "min_blocked_pdq_distance")
         yield _Needless(flags, "there is no blocklist", "give --blocklist=FILE")
-    if not chosen.rules.language:
+    if not command.rules.language:
         yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
-    if chosen.rules.language == ENGLISH:
+    if command.rules.language == ENGLISH:
         why = "English is judged by eldc and by its words alone"
         yield _Needless(_OF_LANGDETECT, why, "give --min_language_score, or another --language")
-    if not chosen.fetch.retries:
+    if not command.fetch.retries:
         yield _Needless(("max_retry_after_s",), "--retries=0 tries nothing again", "give --retries")
 
 
@@ -91,9 +97,9 @@ def _needless_to_resize(mode: str) -> Iterator[_Needless]:
         yield _Needless(_OF_SIZE, "--resize_mode=no keeps each image's size", f"give {modes}")
 
 
-def _needless_to_compare(chosen: Chosen) -> Iterator[_Needless]:
-    overlap = chosen.overlap
-    if not chosen.job.eval_images and not overlap.eval_index:  # which alone may be an index
+def _needless_to_compare(command: Command) -> Iterator[_Needless]:
+    overlap = command.overlap
+    if not command.job.eval_images and not overlap.eval_index:  # which alone may be an index
         flags = (MIN_EVALUATION_DISTANCE.name, *_names(OverlapSettings))
         yield _Needless(flags, "there are no evaluation images", "give --eval_images=NAME=PATH")
     elif overlap.overlap_measure != "embedding":
@@ -101,11 +107,11 @@ def _needless_to_compare(chosen: Chosen) -> Iterator[_Needless]:
         yield _Needless(("overlap_model",), why, "give --overlap_measure=embedding")
 
 
-def _needless_to_score(chosen: Chosen) -> Iterator[_Needless]:
-    if not chosen.job.unsafe_model:
+def _needless_to_score(command: Command) -> Iterator[_Needless]:
+    if not command.job.unsafe_model:
         why = "--unsafe_model= scores no image"
         yield _Needless((MAX_UNSAFE_SCORE.name,), why, "give an --unsafe_model")
-    if MAX_UNSAFE_SCORE.is_off(chosen.rules.max_unsafe_score):
+    if MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score):
         why = "--max_unsafe_score=1 scores no image"
         yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
 
@@ -115,14 +121,27 @@ def of_images(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     return (*_OF_IMAGES, *(limit.name for limit in limits(catalogue.images)))
 
 
-def needless_flag(named: Collection[str], chosen: Chosen) -> str | None:
+def needless_flag(named: Collection[str], command: Command) -> str | None:
     """What is wrong with the first flag that cannot have an effect, or None.
 
     Args:
-      named: the names of the flags of the command line.
+      named: the names of the flags of the command line. command: that they describe.
     """
-    for needless in _needless(chosen):
+    for needless in _needless(command):
         for flag in needless.flags:
             if flag in named:
                 return f"--{flag} has no effect, since {needless.because}: {needless.needed}"
     return None
+
+
+def resolved_rules(rules: Rules, overlap: OverlapSettings) -> Rules:
+    """The rules with the measure's own distance where none is given."""
+    if rules.min_evaluation_distance >= 0:
+        return rules
+    if overlap.overlap_measure == "embedding":
+        # Opens the model: one that cannot be used is refused here. --help needs no measure.
+        from alignset.transforms.decontamination.measures import measure_of
+
+        measure_of(overlap)
+    own = MIN_DISTANCES[overlap.overlap_measure]
+    return replace(rules, min_evaluation_distance=own)

@@ -7,14 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignset.pipeline.datasets.plain_text import printable, text_table
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.evaluation_pictures import overlap_pictures
-from alignset.pipeline.look.sample import Pair, Sample, take_sample
-from alignset.pipeline.look.sheet import PICTURE_BOX, Picture
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.look.sample import Pair, PairSample, take_sample
+from alignset.pipeline.look.sheet import PICTURE_BOX, Picture, overlap_pictures
+from alignset.pipeline.shown_texts import counted, printable, text_table
 from alignset.transforms.rules.given import FETCH_FAILED
 
 DROPPED = "dropped"  # as a reason: any
@@ -26,7 +24,7 @@ class NothingToShow(Exception):
 
 
 @dataclass(frozen=True)
-class Look:
+class ShownPairs:
     """Some pairs of a set, with what is said of them."""
 
     files: SetFiles
@@ -50,24 +48,21 @@ class Look:
 
     def table(self, width: int) -> str:
         """The pairs as text, in so many columns of a terminal."""
-        if overlaps := [(pair, pair.overlap) for pair in self.pairs if pair.overlap]:
-            of_copies = [
-                (pair.key, near.shown, f"{near.distance:.3g}", pair.host, pair.caption)
-                for pair, near in overlaps
-            ]
-            return text_table(("key", "copy of", "distance", "host", "caption"), of_copies, width)
-        if any(pair.why for pair in self.pairs):
-            rows = [(p.key, p.why, p.host, p.caption) for p in self.pairs]
-            return text_table(("key", "dropped for", "host", "caption"), rows, width)
-        if any(pair.size for pair in self.pairs):
-            rows = [(p.key, p.size, p.host, p.caption) for p in self.pairs]
-            return text_table(("key", "size", "host", "caption"), rows, width)
-        return text_table(
-            ("key", "host", "caption"), [(p.key, p.host, p.caption) for p in self.pairs], width
-        )
+        columns: dict[str, list[str]] = {"key": [pair.key for pair in self.pairs]}
+        overlaps = [pair.overlap for pair in self.pairs if pair.overlap]
+        if overlaps:
+            columns["copy of"] = [overlap.shown for overlap in overlaps]
+            columns["distance"] = [f"{overlap.distance:.3g}" for overlap in overlaps]
+        elif any(pair.why for pair in self.pairs):
+            columns["dropped for"] = [pair.why for pair in self.pairs]
+        elif any(pair.size for pair in self.pairs):
+            columns["size"] = [pair.size for pair in self.pairs]
+        columns["host"] = [pair.host for pair in self.pairs]
+        columns["caption"] = [pair.caption for pair in self.pairs]
+        return text_table([*columns], [*zip(*columns.values(), strict=True)], width)
 
 
-def find_look(out: str, asked: str, count: int) -> Look:
+def find_pairs(out: str, asked: str, count: int) -> ShownPairs:
     """The pairs to show.
 
     Args:
@@ -86,7 +81,7 @@ def find_look(out: str, asked: str, count: int) -> Look:
             raise NothingToShow(f"{files.out} has no kept pair yet{_but(files)}")
         total = None if files.funnel is None else files.funnel.pairs
         kinds = ("shard",) if files.is_of_shards else ("file of pairs", "files of pairs")
-        return _look(files, sample, "kept pairs", total, counted(len(files.kept), *kinds))
+        return _shown_pairs(files, sample, "kept pairs", total, counted(len(files.kept), *kinds))
     reason, _, detail = asked.partition(":")
     reason, detail = ("", "") if reason == DROPPED else (reason.strip(), detail.strip())
     paths = files.rejected_for(reason) if reason else files.rejected
@@ -98,15 +93,17 @@ def find_look(out: str, asked: str, count: int) -> Look:
     if detail:
         what, total = f"{what}: {detail}", _details(files, reason, sample).get(detail)
     where = counted(len(paths), "file of dropped pairs", "files of dropped pairs")
-    return _look(files, sample, what, total, where)
+    return _shown_pairs(files, sample, what, total, where)
 
 
-def _look(files: SetFiles, sample: Sample, what: str, total: int | None, where: str) -> Look:
+def _shown_pairs(
+    files: SetFiles, sample: PairSample, what: str, total: int | None, where: str
+) -> ShownPairs:
     of = "" if not total or files.funnel is None else f" of {total:,}"
     parts = [f"{len(sample.pairs):,}{of} {what}", f"from {sample.files_read:,} of {where}"]
     if files.funnel is None:
         parts.append("the run has not ended")
-    return Look(files, sample.pairs, printable(files.out), ", ".join(parts))
+    return ShownPairs(files, sample.pairs, printable(files.out), ", ".join(parts))
 
 
 def _dropped(files: SetFiles) -> dict[str, int]:
@@ -117,21 +114,21 @@ def _dropped(files: SetFiles) -> dict[str, int]:
     return {why: n for step in steps for why, n in step.dropped.items() if n}
 
 
-def _details(files: SetFiles, reason: str, sample: Sample) -> dict[str, int]:
+def _details(files: SetFiles, reason: str, sample: PairSample) -> dict[str, int]:
     """How many pairs were dropped for each detail of a reason, as far as that is known."""
     if reason == FETCH_FAILED and files.funnel is not None:
         return files.funnel.fetch.details
     if sample.files_read < len(files.rejected_for(reason)):
         return {}
     start = f"{reason}:"
-    return {n.removeprefix(start): c for n, c in sample.counted.items() if n.startswith(start)}
+    return {n.removeprefix(start): c for n, c in sample.row_counts.items() if n.startswith(start)}
 
 
-def _nothing_dropped(files: SetFiles, sample: Sample, reason: str, detail: str) -> Exception:
+def _nothing_dropped(files: SetFiles, sample: PairSample, reason: str, detail: str) -> Exception:
     if not reason:
         return NothingToShow(f"{files.out} has no dropped pair")
     start = f"{reason}:"
-    details = {n: c for n, c in sample.counted.items() if n.startswith(start) and n != start}
+    details = {n: c for n, c in sample.row_counts.items() if n.startswith(start) and n != start}
     if detail and details:
         return UsageError(f"no pair was dropped for {reason}:{detail}; there are {_list(details)}")
     reasons = _dropped(files)
@@ -141,7 +138,7 @@ def _nothing_dropped(files: SetFiles, sample: Sample, reason: str, detail: str) 
             f"{counted(sample.files_read, 'file that was read', 'files that were read')}"
         )
     if not reasons:
-        rows = take_sample(files.rejected, 1).counted
+        rows = take_sample(files.rejected, 1).row_counts
         reasons = {name: n for name, n in rows.items() if ":" not in name}
     if not reasons:
         return NothingToShow(f"{files.out} has no dropped pair")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.pipeline.datasets.plain_text import LONGEST, cells, fitted, printable, text_table
+from alignset.pipeline.shown_texts import LONGEST, as_code, cells, fitted, printable, text_table
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,17 @@ def test_a_table_keeps_to_the_width(width: int):
     assert len(table) == 3
     assert [cells(line) for line in table[1:]] == [width, width]
     assert table[1].startswith("0123456789abcdef  640x480  host.example  many words")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a.csv", "`a.csv`"),
+        ("a`b", "``a`b``"),
+        ("`", "`` ` ``"),
+        ("a\n# b", "`a?# b`"),
+        ("<script>", "`<script>`"),
+    ],
+)
+def test_code_within_a_line(text: str, code: str):
+    assert as_code(text) == code

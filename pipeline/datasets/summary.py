@@ -1,0 +1,248 @@
+"""A run's last words: its funnel, and what the dataset lacks: input that could not be read, and
+pairs where it holds next to none; why, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import UnsetType
+
+from alignset.pipeline.datasets.funnel import most_first
+from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.runs.documents import (
+    BrokenInput,
+    Connections,
+    FetchReport,
+    Funnel,
+    OptOuts,
+    Step,
+)
+from alignset.pipeline.shown_texts import counted, on_one_line
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
+from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.shards.shard_stats import NearDuplicates
+from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
+
+LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
+MOST_BROKEN = 0.5  # of the input files
+_MOST_TOLD = 20  # broken files that are named
+_LEAST_HINT_SHARE = 0.02  # of all that was tried: a detail that is rarer gets no hint
+# By the beginning of the detail; the first that fits.
+HINTS = {
+    "dns": "is the resolver rate limiting? A local caching one helps",
+    "refused": "hosts that are gone, or that refuse this machine",
+    "unreachable": "has this machine a route, IPv6 among them?",
+    "tls": "certificates that no browser would take, or an old CA bundle here",
+    "timeout": "fewer --connections, or a longer --timeout_s, for a slow line",
+    "reset": "hosts that hang up: fewer --connections_per_host",
+    "cut_off": "hosts that hang up: fewer --connections_per_host",
+    "too_large": "a larger --max_image_bytes, if such images are wanted",
+    "forbidden_address": "private addresses, left alone without --allow_private_addresses",
+    "no_robots_txt": "hosts whose robots.txt cannot be had just now: --retry_failed later",
+    "deadline": "shards took too long: a longer --shard_timeout_s",
+    "http_403": "hosts that refuse robots: give a --contact; do not press",
+    "http_404": "images that are gone",
+    "http_410": "images that are gone",
+    "http_429": "too fast: a lower --requests_per_second_per_host",
+    "http_5": "hosts in trouble: try again later",
+}
+
+
+def flags(catalogue: Catalogue = PRODUCT) -> dict[str, str]:
+    """Which flag another threshold is given by, for each reason of a rule."""
+    return {rule.reason: rule.instead or f"--{rule.name}" for rule in catalogue.rules}
+
+
+def summary_lines(funnel: Funnel) -> Iterator[str]:
+    """The funnel as text, and a line for each other thing that there is to say of a run."""
+    yield render_stages(funnel)
+    yield render_vocabulary(funnel.vocabulary)
+    if isinstance(funnel.near_duplicates, NearDuplicates):
+        yield render_near_duplicates(funnel.near_duplicates)
+    if isinstance(funnel.pages, PageCounts):
+        yield render_pages(funnel.pages)
+    if isinstance(funnel.broken_input, BrokenInput):
+        yield render_broken(funnel.broken_input)
+    if funnel.opted_out:
+        yield render_opt_outs(funnel.opted_out)
+    if failed := render_failed(funnel.fetch):
+        yield failed
+    if isinstance(funnel.fetch.connections, Connections):
+        yield render_connections(funnel.fetch.connections)
+
+
+def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
+    """What to say of a set that holds nothing, or almost nothing of what was to be fetched, or of
+    its input; "" where it holds more than that."""
+    images = [step for step in funnel.steps if step.step in catalogue.image_steps]
+    planned = images[0].seen if images else 0
+    if isinstance(funnel.broken_input, BrokenInput):
+        broken = funnel.broken_input
+        if broken.broken > MOST_BROKEN * broken.files:
+            return (
+                f"{broken.broken:,} of {broken.files:,} input files were broken, and the set is "
+                "made of the rest; mend them, and give another --output"
+            )
+    if not funnel.steps[0].seen:
+        return "the input holds no pair"
+    steps = images if planned else funnel.steps
+    reason, count = _most_dropped(steps)
+    least = LEAST_SHARE * planned if reason == FETCH_FAILED else 1
+    if funnel.pairs and funnel.holdout == funnel.pairs:
+        held = f"all {funnel.pairs:,} pairs are held out"
+        return f"{held}; give a smaller --holdout, and another --output"
+    if funnel.pairs >= max(1, least):
+        return ""
+    held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
+    if reason == FETCH_FAILED:
+        return f"{held}: {_why_not_fetched(funnel)}"
+    flag = flags(catalogue).get(reason, "")
+    said = f"; the rule's flag is {flag}" if flag else ""
+    return f"{held}: {count:,} were dropped as {reason}{said}, and rejected/ has each of them"
+
+
+def _most_dropped(steps: list[Step]) -> tuple[str, int]:
+    dropped = [item for step in steps for item in step.dropped.items()]
+    return max(dropped, key=lambda item: item[1])
+
+
+def _why_not_fetched(funnel: Funnel) -> str:
+    detail, count = next(iter(funnel.fetch.details.items()))
+    hint = f" ({hint_of(detail)})" if hint_of(detail) else ""
+    return (
+        f"{count:,} fetches failed with {detail}{hint}; once that is mended, the same command "
+        f"with --retry_failed{'=all' if detail in GONE else ''} tries them again"
+    )
+
+
+def render_broken(broken: BrokenInput) -> str:
+    """The broken files, some of them by name, whatever bytes these have."""
+    named, details = broken.named[:_MOST_TOLD], broken.details.items()
+    kinds = ", ".join(f"{count:,} {detail}" for detail, count in details)
+    lines = [
+        f"{broken.broken:,} of {broken.files:,} input files could not be read to their end, and "
+        f"what could not be read was left out: {kinds}"
+    ]
+    lines += [f"  {_told(file)}" for file in named]
+    if left := broken.broken - len(named):
+        lines.append(f"  and {left:,} more: rejected/*.parquet, reason broken_input")
+    return "\n".join(lines)
+
+
+def refuse_if_all_broken(broken: BrokenFiles, files: int) -> None:
+    """Raises BrokenInputError where none of so many files is whole: a set of remains is none."""
+    if broken.broken and broken.broken >= files:
+        others = f", nor any of the {broken.broken - 1:,} others" if broken.broken > 1 else ""
+        first = broken.named[0]
+        raise BrokenInputError(
+            f"cannot read {first.path} to its end{others}: {first.fault}; replace the file or give "
+            "other input, with another --output"
+        )
+
+
+def _told(file: BrokenFile) -> str:
+    return on_one_line(f"{file.path} ({file.detail}: {file.fault})")
+
+
+def render_near_duplicates(near: NearDuplicates) -> str:
+    """One line on the images that look like another."""
+    return (
+        f"near-duplicates: {near.images:,} images share their perceptual hash with another, in "
+        f"{counted(near.hashes, 'group')}; they are kept"
+    )
+
+
+def render_vocabulary(vocabulary: VocabularySummary) -> str:
+    """One line on the vocabulary, of this corpus or as one was given."""
+    size = f"vocabulary: {vocabulary.vocabulary:,}"
+    if isinstance(vocabulary.by_count, UnsetType):
+        return f"{size} n-grams, of the given file"
+    cut, once = vocabulary.cut_off_count, vocabulary.by_count[:1]
+    parts = [
+        f"{size} of {vocabulary.ngrams:,} n-grams",
+        f"{vocabulary.share_of_occurrences:.1%} of {vocabulary.occurrences:,} occurrences",
+        f"cut within those that occur {cut:,} times" if cut else "nothing cut",
+        f"{once[0].ngrams if once else 0:,} occur once",
+    ]
+    return "; ".join(parts)
+
+
+def render_pages(counts: PageCounts) -> str:
+    """One line on the pages, as `ParsePages` counted them."""
+    records = f" of {counted(counts.records, 'record')}" if counts.records else ""
+    others = (
+        (counts.not_ok, "not 2xx"),
+        (counts.not_html, "not HTML"),
+        (counts.no_response, "no answers"),
+    )
+    parts = [f"{count:,} {name}" for count, name in others if count]
+    pages, broken = f"pages: {counts.pages:,}{records}", f"{counts.broken:,} broken"
+    return "; ".join([pages, *parts, broken, counted(counts.pairs, "pair")])
+
+
+def render_funnel(table: list[Step]) -> str:
+    """The funnel as text, a line a step and a line a reason."""
+    total = max(1, table[0].seen)
+    lines = [f"{'step':<28}{'seen':>13}{'dropped':>13}{'kept':>13}{'of all':>9}"]
+    for step in table:
+        dropped = step.seen - step.kept
+        share = f"{step.kept / total:.1%}"
+        lines.append(f"{step.step:<28}{step.seen:>13,}{dropped:>13,}{step.kept:>13,}{share:>9}")
+        lines += [f"  {why:<26}{'':>13}{n:>13,}" for why, n in step.dropped.items() if n]
+    return "\n".join(lines)
+
+
+def render_stages(funnel: Funnel) -> str:
+    """The funnels of all stages, the last one's at the end."""
+    parts = [
+        f"{stage.folder}: {counted(stage.pairs, 'pair')}, of which this set was made\n"
+        + render_funnel(stage.steps)
+        if stage.steps
+        else f"{stage.folder}: a set of another version of alignset, of which this set was made"
+        for stage in all_stages(funnel)
+    ]
+    return "\n\n".join([*parts, render_funnel(funnel.steps)])
+
+
+def render_opt_outs(opted_out: OptOuts) -> str:
+    """One line on what owners do not want used."""
+    became = "dropped" if opted_out.unwished == "reject" else "kept, with it in `opted_out`"
+    told = ", ".join(f"{detail} {count:,}" for detail, count in opted_out.details.items())
+    return f"not wanted by its owner, {became}: {told}; see docs/opt_outs.md"
+
+
+def render_connections(connections: Connections) -> str:
+    """As "at most 1,024 connections at once in a worker; limited by CPU (9 shards), hosts (1)"."""
+    most = f"at most {connections.most:,} connections at once in a worker"
+    limits = most_first(connections.limits)
+    named = [(what, n) for what, n in limits.items() if what != "rising"]
+    if not named:
+        return f"{most}; nothing limited them"
+    (first, count), *others = named
+    shards = f"{first} ({count:,} shard{'' if count == 1 else 's'})"
+    return f"{most}; limited by " + ", ".join([shards, *(f"{what} ({n:,})" for what, n in others)])
+
+
+def hint_of(detail: str) -> str:
+    """What may be behind this detail, and what to do; "" where nobody can do anything."""
+    return next((hint for begin, hint in HINTS.items() if detail.startswith(begin)), "")
+
+
+def render_failed(fetch: FetchReport) -> str:
+    """The failures as a table; "" where nothing failed."""
+    tried, failed = fetch.tried, fetch.failed
+    if not failed:
+        return ""
+    lines = [f"{failed:,} of {tried:,} fetches failed ({failed / tried:.1%}); see docs/fetching.md"]
+    for detail, count in fetch.details.items():
+        hint = hint_of(detail) if count >= _LEAST_HINT_SHARE * tried else ""
+        lines.append(f"  {detail:<20}{count:>11,}{count / tried:>8.1%}  {hint}".rstrip())
+    lines.append("hosts with the most failures")
+    for host in fetch.hosts:
+        most = ", ".join(f"{name} {count:,}" for name, count in [*host.details.items()][:3])
+        shown = "".join(c if c.isprintable() else "?" for c in host.host)[:48]
+        lines.append(f"  {shown:<48}{host.failed:>11,}  {most}")
+    return "\n".join(lines)

@@ -1,0 +1,228 @@
+"""eldc's scores of a column of texts, and what their words say of English, without the
+interpreter's lock. The arithmetic is eldc's own (`eld_core.c` in its package), so its scores are
+the same to the last bit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from alignset.transforms.columns.hashing import read8, xxh64
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.pairs.language_tables import ALONE, JOINS, KINDS_END, LETTER
+from alignset.transforms.pairs.text_kernels import decode_letter, encode_letter
+from alignset.transforms.pairs.unicode_tables import END, FOLDS
+
+JUDGED_CHARACTERS = 240  # at most 960 bytes of UTF-8; eldc reads 1000
+LIKELIEST = 3  # a language that is not among as many has no score
+# "de", "la", "an" and "me" are in the list of English words too, and in texts of every language.
+_MIN_LETTERS = 3
+_ENOUGH_WORDS = 3  # fewer say less: "mani unite", "il y a minutes"
+_BLANK, _QUOTE, _RIGHT_QUOTE = ord(" "), ord("'"), ord("’")
+_NO_SCORE = np.float32(1)  # where eldc's sums begin
+
+
+@njit(inline="always")
+def _fold_head(source, tables, identity):  # type: ignore[no-untyped-def]
+    """Writes the first characters of a case-folded text; returns where they end."""
+    data, at, stop = source
+    flags, folded, _ = tables
+    end, written = 0, 0
+    while at < stop and written < JUDGED_CHARACTERS:
+        code, width = decode_letter(data, at)
+        at += width
+        flag = flags[code] if code < END else np.uint8(0)
+        for place in range(3 if flag & FOLDS else 1):
+            letter = folded[code, place] if flag & FOLDS else code
+            if written == JUDGED_CHARACTERS or (letter == 0 and place):
+                break
+            if letter == 0:
+                letter = np.uint32(_BLANK)  # eldc would end there
+            if letter == 0x1E9C:
+                letter = np.uint32(0x1E9D)  # the one folded letter that eldc makes another of
+            end = encode_letter(letter, identity, end)
+            written += 1
+    return end
+
+
+@njit(inline="always")
+def _kind(code, kinds):  # type: ignore[no-untyped-def]
+    return kinds[code] if code < KINDS_END else np.uint8(0)
+
+
+@njit(inline="always")
+def _word_end(identity, at, end, kinds):  # type: ignore[no-untyped-def]
+    """Where the word ends whose first letter is before this place."""
+    while at < end:
+        code, width = decode_letter(identity, at)
+        kind = _kind(code, kinds)
+        if kind == JOINS and at + width < end:
+            kind = _kind(decode_letter(identity, at + width)[0], kinds)
+        if kind != LETTER:
+            break
+        at += width
+    return at
+
+
+@njit(inline="always")
+def _part(identity, at, size):  # type: ignore[no-untyped-def]
+    """Up to six bytes, as a little-endian number behind a blank."""
+    bytes_ = read8(identity, at) & (~np.uint64(0) >> np.uint64(64 - 8 * size))
+    return bytes_ << np.uint64(8) | np.uint64(_BLANK)
+
+
+@njit(inline="always")
+def _add_ngram(ngram, ngrams, count):  # type: ignore[no-untyped-def]
+    for place in range(count):
+        if ngrams[place] == ngram:
+            return count
+    ngrams[count] = ngram
+    return count + 1
+
+
+@njit(inline="always")
+def _add_word(identity, start, stop, ngrams, count):  # type: ignore[no-untyped-def]
+    """Adds a word's n-grams, of six bytes, with a blank where the word begins and ends."""
+    size, blank = stop - start, np.uint64(_BLANK)
+    if size <= 6:
+        whole = _part(identity, start, size) | blank << np.uint64(8 * size + 8)
+        return _add_ngram(whole, ngrams, count)
+    count = _add_ngram(_part(identity, start, 6), ngrams, count)
+    at = start + 6
+    while at + 6 < stop:
+        count = _add_ngram(_part(identity, at, 6) >> np.uint64(8), ngrams, count)
+        at += 6
+    last = _part(identity, stop - 6, 6) >> np.uint64(8) | blank << np.uint64(48)
+    return _add_ngram(last, ngrams, count)
+
+
+@njit(inline="always")
+def _find_ngrams(identity, end, kinds, ngrams):  # type: ignore[no-untyped-def]
+    """Fills `ngrams` with those of a text, each once; returns how many there are."""
+    at, count = 0, 0
+    while at < end:
+        start = at
+        code, width = decode_letter(identity, at)
+        kind = _kind(code, kinds)
+        at += width
+        if kind == LETTER:
+            at = _word_end(identity, at, end, kinds)
+        if kind in (LETTER, ALONE):
+            count = _add_word(identity, start, at, ngrams, count)
+    return count
+
+
+@njit(inline="always")
+def _add_up(ngrams, count, model, sums):  # type: ignore[no-untyped-def]
+    """Fills `sums` with what the n-grams say for each language."""
+    _, slots, languages, scores = model
+    last_slot = np.uint64(len(slots) - 1)
+    sums[:] = _NO_SCORE
+    for place in range(count):
+        mixed = (ngrams[place] ^ ngrams[place] >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(27)
+        wanted = np.uint32(max(mixed >> np.uint64(32), np.uint64(1)))
+        at = mixed & last_slot
+        while slots[at, 0] != 0 and slots[at, 0] != wanted:
+            at = (at + np.uint64(1)) & last_slot
+        if slots[at, 0] == wanted:
+            first = np.uint64(slots[at, 1] & np.uint32(0xFFFFFF))
+            for entry in range(first, first + np.uint64(slots[at, 1] >> np.uint32(24))):
+                sums[languages[entry]] += scores[entry]
+
+
+@njit(inline="always")
+def _score(total, count):  # type: ignore[no-untyped-def]
+    of_each = np.float32(-0.0001) / np.float32(count)
+    return np.float32(1) - np.float32(math.exp(np.float32(of_each * total)))
+
+
+@njit(inline="always")
+def _is_of_word(code):  # type: ignore[no-untyped-def]
+    """Letters of every script, with their marks: no punctuation, no signs, no emoji."""
+    if code < 0xC0:
+        return 97 <= code <= 122  # a to z
+    return code <= 0x1FFF or 0x2C00 <= code <= 0xD7FF
+
+
+@njit(inline="always")
+def _is_listed(word, size, listed):  # type: ignore[no-untyped-def]
+    last = np.uint64(len(listed) - 1)
+    hashed = xxh64(word, 0, size)
+    at = hashed & last
+    while listed[at] != 0 and listed[at] != hashed:
+        at = (at + np.uint64(1)) & last
+    return listed[at] == hashed
+
+
+@njit(inline="always")
+def _english_lean(identity, end, word, listed):  # type: ignore[no-untyped-def]
+    """How far a text's words are in the list of English words: from -1, where none is, to 1, where
+    all of at least three are; 0 where as many are as are not, and where there are none.
+
+    Words are runs of at least three letters, with apostrophes within: no numbers, no "GT218M".
+    """
+    at, words, found = 0, 0, 0
+    while at < end:
+        size, letters = 0, 0
+        while at < end:
+            code, width = decode_letter(identity, at)
+            if letters and code in (_QUOTE, _RIGHT_QUOTE):
+                after = np.uint32(0)
+                if at + width < end:
+                    after = decode_letter(identity, at + width)[0]
+                if not _is_of_word(after):
+                    break
+                code = np.uint32(_QUOTE)
+            elif not _is_of_word(code):
+                break
+            size = encode_letter(code, word, size)
+            letters, at = letters + 1, at + width
+        if letters >= _MIN_LETTERS:
+            words += 1
+            found += _is_listed(word, size, listed)
+        if letters == 0:
+            at += width
+    if words == 0:
+        return 0.0
+    lean = 2 * (found / words) - 1
+    return lean * min(words, _ENOUGH_WORDS) / _ENOUGH_WORDS if lean > 0 else lean
+
+
+@kernel
+def score_languages(column, tables, model, wanted, listed, room, out):  # type: ignore
+    """Fills `out`: for each text the wanted language's score, 0 for all but the three likeliest;
+    the strongest other language, and its score, or none and 0; and the lean towards English.
+
+    Args:
+      column: the bytes and the row offsets of texts as they are kept.
+      tables: `characters()`. model: an `EldcModel`.
+      wanted: the language's place in the model, or -1.
+      listed: `english_words()`; empty where they are not asked.
+      room: uint8[1024] twice, for an identity and a word; uint64[256] for n-grams; float32[k] for
+        the sums of each language.
+      out: float32[n], int64[n], float32[n], float64[n].
+    """
+    data, offsets = column
+    identity, word, ngrams, sums = room
+    own_scores, rivals, rival_scores, leans = out
+    none = len(sums)
+    for row in range(len(own_scores)):
+        end = _fold_head((data, offsets[row], offsets[row + 1]), tables, identity)
+        count = _find_ngrams(identity, end, model[0], ngrams)
+        _add_up(ngrams, count, model, sums)
+        own = sums[wanted] if wanted >= 0 else _NO_SCORE
+        rival, most, ahead = none, _NO_SCORE, 0
+        for language in range(len(sums)):
+            if language != wanted:
+                ahead += sums[language] > own or (sums[language] == own and language < wanted)
+                if sums[language] > most:
+                    rival, most = language, sums[language]
+        rivals[row] = rival
+        rival_scores[row] = _score(most, count) if rival != none else 0
+        own_scores[row] = _score(own, count) if own > _NO_SCORE and ahead < LIKELIEST else 0
+        leans[row] = 0
+        if len(listed) and own_scores[row] > 0:
+            leans[row] = _english_lean(identity, end, word, listed)
