@@ -167,7 +167,7 @@ def test_a_set_of_another_version_is_carried_and_not_told_of(first: First, tmp_p
 def test_what_cannot_be_read_again(first: First):
     for reason in ("too_few_wrods", "duplicate_pair"):
         with pytest.raises(ValueError, match=f"got '{reason}'"):
-            Job(input="a", output="b", also_rejected=reason)
+            Job(input="a", output="b", also_rejected=reason).rejected_reasons()
     with pytest.raises(UsageError, match="give the folder of one, with its"):
         find_files(Job(input=str(first.source), output="o", also_rejected="too_few_words"))
 
