@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
-from alignset.transforms.rules.catalogue import Catalogue
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.matching import match
@@ -47,7 +47,7 @@ class EarlierSet:
         held_out = [f"{self.folder}/holdout"] if self.holdout and job.holdout else []
         return [f"{self.folder}/shards", *held_out]
 
-    def rejected(self, job: Job, catalogue: Catalogue) -> list[InputFile]:
+    def rejected(self, job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
         """The files of what was dropped from it, with the reasons for which pairs are read.
 
         Raises:
