@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from threading import Lock
@@ -14,12 +15,14 @@ from alignset.pipeline.command_line import plain_reason, was_interrupted
 from alignset.pipeline.errors import FailedRunError, TooLittleKeptError, UsageError
 from alignset.pipeline.options import GROUPS, make_command, read_flags
 from alignset.pipeline.runs.beam_patches import worker_environment
+from alignset.transforms.rules.custom import IMPORTING
+from alignset.transforms.rules.rule import Limit
 
 if TYPE_CHECKING:
     from alignset.dataset import Dataset
 
 Path = str | os.PathLike[str]
-Value = Path | float | bool | Iterable[Path] | Mapping[str, Path] | None
+Value = Path | float | bool | Limit | Iterable[Path | Limit] | Mapping[str, Path] | None
 
 _SETTINGS = {field.name: field for kind in GROUPS.values() for field in dataclasses.fields(kind)}
 # A run sets Beam's options of file systems and patches for its whole process.
@@ -30,8 +33,9 @@ def curate(**flags: Value) -> Dataset:
     """Makes a dataset, or resumes a call that was interrupted: the same arguments, the same bytes.
 
     Each flag of `alignset curate` is an argument, Beam's too. A list or a dict stands for the text
-    with commas: input=["a.parquet", "b.parquet"], eval_images={"imagenet": "val/"}. An argument
-    that is None is as good as not given. Progress goes to standard error, or in a notebook below
+    with commas: input=["a.parquet", "b.parquet"], eval_images={"imagenet": "val/"}. A rule of
+    rules=[...] may be the object itself, which stands for its file. An argument that is None is as
+    good as not given. Progress goes to standard error, or in a notebook below
     the cell; quiet=True leaves it out. Calls in several threads run one after another.
 
     Raises:
@@ -40,6 +44,8 @@ def curate(**flags: Value) -> Dataset:
       FailedRunError: the run failed; the same call resumes it.
       KeyboardInterrupt: it was interrupted; the same call resumes it.
     """
+    if IMPORTING.get():  # it would wait for itself
+        raise UsageError('a file of rules calls curate: put that below if __name__ == "__main__":')
     words = command_words(flags)
     with _ONE_AT_A_TIME, worker_environment(words):
         output = _run(words)
@@ -112,7 +118,27 @@ def _text(name: str, value: object) -> str:
         return str(value)
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
+    if isinstance(value, Limit):
+        return f"{_file_of(value)}:{value.name}"
     raise UsageError(f"{name}: expected a text, a path or a number; got {value!r}")
+
+
+def _file_of(rule: Limit) -> str:
+    """The file of Python that a rule stands in, which workers and the manifest get."""
+    own = getattr(rule.measure.of, "__module__", "")
+    files = {
+        name: module.__file__
+        for name, module in [*sys.modules.items()]
+        if (getattr(module, "__file__", None) or "").endswith(".py")
+        and any(value is rule for value in [*vars(module).values()])
+    }
+    if not files:
+        raise UsageError(
+            f"rules: {rule.name} stands in no file: write it to one (in a notebook begin its cell "
+            "with %%writefile my_rules.py), and give rules=['my_rules.py']"
+        )
+    # Others may have imported it.
+    return str(files[min(files, key=lambda name: (name != own, name == "__main__", name))])
 
 
 def _describe() -> None:

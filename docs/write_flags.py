@@ -18,7 +18,7 @@ from alignset.train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa
 from alignset.train.classify.settings import ClassifySettings  # noqa: E402
 from alignset.train.presets import PRESETS  # noqa: E402
 from alignset.train.settings import Settings  # noqa: E402
-from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS  # noqa: E402
+from alignset.transforms.rules.catalogue import PRODUCT  # noqa: E402
 from alignset.transforms.rules.given import (  # noqa: E402
     AFTER_RUN,
     OF_FAILED_IMAGE_RULES,
@@ -97,7 +97,7 @@ def reasons() -> str:
     before, head, rest = REASONS_PAGE.read_text().partition(HEAD_OF_REASONS)
     after = rest[rest.index("\n\n") :]
     failed = (OF_FAILED_TEXT_RULES, OF_FAILED_IMAGE_RULES)
-    entries = (*OF_TEXTS, *OF_IMAGES, *failed, *AFTER_RUN)
+    entries = (*PRODUCT.texts, *PRODUCT.images, *failed, *AFTER_RUN)
     lines = [f"| `{e.step}` | `{e.reason}` | {e.means} | {e.detail} |" for e in entries]
     return before + head + "\n".join(lines) + after
 

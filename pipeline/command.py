@@ -13,7 +13,7 @@ from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, 
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.pairs.languages import ENGLISH
-from alignset.transforms.rules.catalogue import OF_IMAGES, limits
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, limits
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
@@ -68,7 +68,11 @@ _OF_LANGUAGE = (MIN_LANGUAGE_SCORE.name, *_OF_LANGDETECT)
 
 def _needless(command: Command) -> Iterator[_Needless]:
     if command.job.text_only:
-        yield _Needless(of_images(), "--text_only fetches no image", "leave --text_only out")
+        yield _Needless(
+            of_images(command.rules.catalogue),
+            "--text_only fetches no image",
+            "leave --text_only out",
+        )
     yield from _needless_to_resize(command.resize.resize_mode)
     yield from _needless_to_compare(command)
     yield from _needless_to_score(command)
@@ -112,9 +116,9 @@ def _needless_to_score(command: Command) -> Iterator[_Needless]:
         yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
 
 
-def of_images() -> tuple[str, ...]:
+def of_images(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     """The flags that concern images alone."""
-    return (*_OF_IMAGES, *(limit.name for limit in limits(OF_IMAGES)))
+    return (*_OF_IMAGES, *(limit.name for limit in limits(catalogue.images)))
 
 
 def needless_flag(named: Collection[str], command: Command) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.pages.page_files import PAGE_FORMATS
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import REASONS
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 
@@ -20,9 +20,9 @@ _FINAL = {
 }
 
 
-def ruled() -> tuple[str, ...]:
+def ruled(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     """The reasons that another rule, or another fetch, may undo. What was taken down stays so."""
-    return tuple(reason for reason in REASONS if reason not in _FINAL)
+    return tuple(reason for reason in catalogue.reasons if reason not in _FINAL)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Job:
     text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
     rules: str = field(
         default="",
-        metadata={"help": "files with rules of your own, comma-separated (docs/rules.md)"},
+        metadata={"help": "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)"},
     )
     base_url: str = field(
         default="",
@@ -130,13 +130,6 @@ class Job:
                 f"got {self.base_url!r}"
             )
         self._check_numbers()
-        for reason in self.also_rejected.split(",") if self.also_rejected else ():
-            if reason not in (*ruled(), "all"):
-                all_of_them = ", ".join(ruled())
-                raise ValueError(
-                    f"also_rejected must be all, or reasons, comma-separated: {all_of_them}; "
-                    f"got {reason!r}"
-                )
         for detail in self.retry_failed.split(",") if self.retry_failed else ():
             if detail not in FETCH_DETAILS and self.retry_failed not in ("true", "all"):
                 raise ValueError(
@@ -144,14 +137,24 @@ class Job:
                     f"{', '.join(sorted(FETCH_DETAILS))}; got {detail!r}"
                 )
 
-    @property
-    def rejected_reasons(self) -> tuple[str, ...]:
-        """The reasons for which dropped pairs are read again."""
+    def rejected_reasons(self, catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
+        """The reasons for which dropped pairs are read again.
+
+        Raises:
+          ValueError: there is no such reason, or none that can be undone.
+        """
         named = self.also_rejected.split(",") if self.also_rejected else []
+        reasons = ruled(catalogue)
+        for reason in named:
+            if reason not in (*reasons, "all"):
+                raise ValueError(
+                    "also_rejected must be all, or reasons, comma-separated: "
+                    f"{', '.join(reasons)}; got {reason!r}"
+                )
         if "all" not in named:
             return tuple(named)
         # What was blocked is read again only where that is asked for by its name.
-        return tuple(r for r in ruled() if r != given.BLOCKED or r in named)
+        return tuple(r for r in reasons if r != given.BLOCKED or r in named)
 
     def _check_numbers(self) -> None:
         for name in ("samples_per_shard", "batch_rows"):

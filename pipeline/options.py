@@ -23,16 +23,8 @@ from alignset.pipeline.rules import REPORTED, Rules, with_files
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import (
-    OF_IMAGES,
-    OF_TEXTS,
-    OPEN,
-    REASONS,
-    RULES,
-    limits,
-    use,
-)
-from alignset.transforms.rules.custom import RuleFile, RuleFileError, check_names, limits_in
+from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.custom import RuleFileError, check_names, read_rule_files
 from alignset.transforms.rules.given import RULE_FAILED
 
 if TYPE_CHECKING:
@@ -61,7 +53,7 @@ FIRST = {
     },
     "rules": {
         "language": "of the alt-texts; empty keeps all",
-        **{rule.name: rule.brief for rule in RULES if rule.brief},
+        **{rule.name: rule.brief for rule in PRODUCT.rules if rule.brief},
     },
     "fetching": {
         "connections": "fetches under way at once",
@@ -85,8 +77,8 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-def parser(prog: str = "beam_runner.py") -> argparse.ArgumentParser:
-    """The parser of all flags but Beam's."""
+def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse.ArgumentParser:
+    """The parser of all flags but Beam's, and of the rules of these."""
     made = _Parser(
         prog=prog,
         usage="%(prog)s --input=PATHS --output=FOLDER [flags]",
@@ -96,7 +88,7 @@ def parser(prog: str = "beam_runner.py") -> argparse.ArgumentParser:
         add_help=False,
     )
     add_help(made, FIRST, _defaults())
-    for title, settings in GROUPS.items():
+    for title, settings in (GROUPS | {"rules": rules}).items():
         group = made.add_argument_group(title)
         for setting in dataclasses.fields(settings):
             kind: Callable[[str], Any] = _truth if setting.type is bool else setting.type  # type: ignore[assignment]
@@ -130,10 +122,12 @@ class GivenFlags(NamedTuple):
 
     Fields:
       ours: the values of the flags that are not Beam's, by name. others: all other words.
+      rules: those of the product, and of users.
     """
 
     ours: dict[str, Any]
     others: list[str]
+    rules: type[Rules] = Rules
 
 
 def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
@@ -142,9 +136,9 @@ def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
     Raises:
       UsageError: a value of a wrong type.
     """
-    use_rules(_rules_in(argv))
-    parsed, others = parser(prog).parse_known_args(list(argv))
-    return GivenFlags(vars(parsed), others)
+    rules = rules_with(_rules_in(argv))
+    parsed, others = parser(prog, rules).parse_known_args(list(argv))
+    return GivenFlags(vars(parsed), others, rules)
 
 
 def _rules_in(argv: Sequence[str]) -> str:
@@ -154,39 +148,34 @@ def _rules_in(argv: Sequence[str]) -> str:
     return found[-1] if found else ""
 
 
-def use_rules(paths: str) -> None:
-    """Makes the rules of users in some files part of the catalogue and of the flags.
+def rules_with(paths: str) -> type[Rules]:
+    """The rules, with those of users in some files.
 
     Raises:
       UsageError: a file cannot be imported, or a name in it is taken.
     """
-    GROUPS["rules"] = Rules
-    use(())
     if not paths:
-        return
+        return Rules
     try:
-        files = tuple(RuleFile.read(path) for path in paths.split(","))
-        own = limits_in(files)
-        check_names(own, _taken())
+        rules = with_files(read_rule_files(paths))
+        check_names(rules.catalogue.custom, _names_of_product())
     except RuleFileError as error:
         raise UsageError(f"--rules: {error}") from error
-    use(own)
-    GROUPS["rules"] = with_files(files, own)
+    return rules
 
 
-def _taken() -> dict[str, set[str]]:
+def _names_of_product() -> dict[str, set[str]]:
     """The names that no rule of a user can have."""
     from alignset.transforms.columns.rejects import REJECTED
     from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
-    entries = (*OF_TEXTS, *OF_IMAGES)
     return {
         "flag": {*_defaults(), "help"},
-        "reason": {*REASONS, RULE_FAILED},
-        "step": {entry.step for entry in entries},
-        "axis": {*(limit.measure.axis for limit in limits(entries)), "bytes", "formats"},
+        "reason": {*PRODUCT.reasons, RULE_FAILED},
+        "step": {*PRODUCT.text_steps, *PRODUCT.image_steps},
+        "axis": {*PRODUCT.measures, "bytes", "formats"},
         "column": {*REJECTED.names, *SHARD_SCHEMA.names}
-        | {limit.measure.column for limit in limits(entries)},
+        | {measure.column for measure in PRODUCT.measures.values()},
     }
 
 
@@ -214,15 +203,16 @@ def make_command(given: GivenFlags) -> Command:
             "give only one of them"
         )
     try:
-        overlap = _settings(OverlapSettings, flags)
+        overlap, opened = _settings(OverlapSettings, flags), given.rules.catalogue.opened
         command = Command(
             _settings(Job, flags),
-            _settings(GROUPS["rules"], OPEN | flags if overlap.decontaminate_only else flags),
+            _settings(given.rules, {**opened, **flags} if overlap.decontaminate_only else flags),
             overlap,
             _settings(FetchSettings, REPORTED | flags if overlap.decontaminate_only else flags),
             _settings(ResizeSettings, flags),
             beam_options,
         )
+        command.job.rejected_reasons(command.rules.catalogue)  # which it checks
         command = replace(command, rules=resolved_rules(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error

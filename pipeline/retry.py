@@ -43,7 +43,7 @@ from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import FailingHosts, ImageSummary, RetryBase, RetryPlan
 from alignset.transforms.fetching.fetch_settings import GONE
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
@@ -179,7 +179,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         return base.funnel
     images = folder.work.find_images()
     assert images is not None, "the image plane has ended"
-    steps = _steps(base.funnel, plan, images)
+    steps = _steps(base.funnel, plan, images, base.manifest.catalogue)
     kept = base.manifest.pairs + images.counts.kept
     check_funnel(steps, kept)
     manifest = _manifest(folder, base.manifest, plan, images)
@@ -199,10 +199,13 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     return close(folder, manifest, closing)
 
 
-def _steps(before: Funnel, plan: RetryPlan, images: ImageSummary) -> list[Step]:
+def _steps(
+    before: Funnel, plan: RetryPlan, images: ImageSummary, catalogue: Catalogue
+) -> list[Step]:
     """The funnel in which each pair that was tried again counts where that ended."""
     texts, of_images, taken_down = (
-        counts_of(before.steps, steps) for steps in (TEXT_STEPS, IMAGE_STEPS, TAKEDOWN_STEPS)
+        counts_of(before.steps, steps)
+        for steps in (catalogue.text_steps, catalogue.image_steps, TAKEDOWN_STEPS)
     )
     tried = sum(before.fetch.details[detail] for detail in plan.details)
     if not tried == plan.pairs == images.counts.seen:
@@ -214,7 +217,7 @@ def _steps(before: Funnel, plan: RetryPlan, images: ImageSummary) -> list[Step]:
     untouched = replace(of_images, dropped=of_images.dropped | {FETCH_FAILED: failed})
     # None where nothing was ever taken down: such a funnel has no step for it.
     taken = taken_down.dropped.get(TAKEN_DOWN)
-    return whole_funnel(texts, add_counts([untouched, images.counts]), taken)
+    return whole_funnel(texts, add_counts([untouched, images.counts]), taken, catalogue)
 
 
 def _fetch(

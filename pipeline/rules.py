@@ -4,25 +4,25 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 """
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import field, make_dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignset.transforms.pairs.languages import ENGLISH, LANGUAGES, LanguageRule
-from alignset.transforms.rules.catalogue import LIMITS, RULES
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, RunRules, catalogue_of
 from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
-from alignset.transforms.rules.rule import IMAGES, Limit, Rule
-from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.rule import IMAGES
 
-REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside OPEN
+REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
 
 
 class _Checked:
     """Which pairs are kept. `min_x` and `max_x` name the kept range."""
 
     files: ClassVar[tuple[RuleFile, ...]] = ()  # with the rules of users
+    catalogue: ClassVar[Catalogue] = PRODUCT
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -35,18 +35,13 @@ class _Checked:
             raise ValueError(
                 f"language must be one of {', '.join(LANGUAGES)}; got {self.language!r}"
             )
-        for rule in self._own():
+        for rule in self.catalogue.rules:
             rule.check(getattr(self, rule.name))
         self._check_language_scores()
         self._check_blocked_distances()
-        for low, high in permutations(LIMITS.values(), 2):
-            fit = low.measure is high.measure and low in self._own()
-            if fit and low.beyond and not high.beyond:
+        for low, high in permutations(self.catalogue.limits.values(), 2):
+            if low.measure is high.measure and low.beyond and not high.beyond:
                 self._check_order(low.name, high.name, "image" if low.plane == IMAGES else "text")
-
-    def _own(self) -> list[Rule]:
-        """Those that have a flag here: the catalogue may have rules of users of another run."""
-        return [rule for rule in RULES if rule.name in self.__dataclass_fields__]
 
     def _check_order(self, low: str, high: str, thing: str) -> None:
         least, most = getattr(self, low), getattr(self, high)
@@ -76,7 +71,8 @@ class _Checked:
     @property
     def run_rules(self) -> RunRules:
         """What workers judge by."""
-        return RunRules({rule.name: getattr(self, rule.name) for rule in self._own()}, self.files)
+        numbers = {rule.name: getattr(self, rule.name) for rule in self.catalogue.rules}
+        return RunRules(numbers, self.files)
 
     @property
     def language_rule(self) -> LanguageRule:
@@ -95,7 +91,7 @@ def _flag(name: str, default: Any, said: str) -> tuple[str, type, Any]:
 
 def _flags() -> Iterator[tuple[str, type, Any]]:
     yield _flag("language", "en", "language of the alt-text, ISO 639-1; empty keeps all")
-    for rule in RULES:
+    for rule in PRODUCT.rules:
         yield _flag(rule.name, rule.default, rule.help)
         if rule is MIN_LANGUAGE_SCORE:
             yield _flag(
@@ -125,8 +121,10 @@ else:
     Rules.__module__, Rules.__doc__ = __name__, _Checked.__doc__
 
 
-def with_files(files: tuple[RuleFile, ...], limits: Sequence[Limit]) -> type[Rules]:
+def with_files(files: tuple[RuleFile, ...]) -> type[Rules]:
     """The flags with those of rules of users behind them."""
-    own = [_flag(limit.name, limit.default, limit.help) for limit in limits]
-    kind = make_dataclass("Rules", own, bases=(Rules,), frozen=True, namespace={"files": files})
+    catalogue = catalogue_of(files)
+    own = [_flag(limit.name, limit.default, limit.help) for limit in catalogue.custom]
+    space = {"files": files, "catalogue": catalogue}
+    kind = make_dataclass("Rules", own, bases=(Rules,), frozen=True, namespace=space)
     return kind

@@ -89,7 +89,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
 
 def _judge(folder: RunFolder, funnel: Funnel) -> None:
     """Tells which fetches are worth to be tried again, or raises where too little is kept."""
-    if why := too_little(funnel):
+    if why := too_little(funnel, folder.description.catalogue):
         raise TooLittleKeptError(f"{folder.out}: {why}")
     again = sum(n for detail, n in funnel.fetch.details.items() if detail not in GONE)
     if again:

@@ -2,6 +2,7 @@
 was, in any thread and as often as it is called."""
 
 import asyncio
+import importlib
 import inspect
 import logging
 import os
@@ -19,9 +20,31 @@ from hypothesis import strategies as st
 import alignset
 from alignset.curation import command_words
 from alignset.pipeline.options import GROUPS, read_flags
+from alignset.transforms.rules.rule import Rows
 from tests.support.command import digests
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT
+
+OWN_RULES = """
+from alignset.rules import Limit, Measure, Stage
+
+class Reversed(Limit):
+    def dropped(self, rows, numbers):
+        return ~super().dropped(rows, numbers)
+
+def of(rows):
+    return [len(text) for text in rows["text"]]
+
+CHARACTERS = Measure(axis="characters", label="", short="", of=of, edges=range(1, 90), whole=True)
+LONG = Reversed(
+    name="max_characters", default=9, help="", words="", keeps="<=", measure=CHARACTERS,
+    reason="too_long", step="characters", stage=Stage.TEXT, means="",
+)
+SHORT = Limit(
+    name="min_characters", default=1, help="", words="", keeps=">=", measure=CHARACTERS,
+    reason="too_short", step="characters", stage=Stage.TEXT, means="",
+)
+"""
 
 
 @pytest.mark.parametrize(
@@ -51,7 +74,43 @@ def test_arguments_stand_for_flags(flags: dict[str, Any], words: list[str]) -> N
     assert command_words(flags) == words
 
 
-NUMBERS = st.integers() | st.floats(allow_nan=False)
+def test_a_rule_stands_for_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where others have imported it; a subclass of one's own keeps what it overrides."""
+    (tmp_path / "own_rules.py").write_text(OWN_RULES)
+    (tmp_path / "other.py").write_text("from own_rules import LONG, SHORT")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rules = importlib.import_module("other")
+    words = command_words({"rules": [rules.LONG, "b.py"], "max_characters": 3})
+    assert words == [f"--rules={tmp_path}/own_rules.py:max_characters,b.py", "--max_characters=3"]
+    (own,) = read_flags([words[0].partition(",")[0]]).rules.catalogue.custom
+    assert own.name == "max_characters"
+    assert own.dropped(Rows(characters=np.array([3.0, 5.0])), {own.name: 3}).tolist() == [
+        *(True, False)  # as `Reversed` has it
+    ]
+    both = command_words({"rules": [rules.LONG, rules.SHORT]})
+    assert {rule.name for rule in read_flags(both).rules.catalogue.custom} == {
+        *("max_characters", "min_characters")
+    }
+    unknown = f"--rules={tmp_path}/own_rules.py:max_words"
+    with pytest.raises(alignset.UsageError, match="has no rule 'max_words'"):
+        read_flags([unknown])
+
+
+def test_a_rule_of_no_file_is_refused(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(OWN_RULES, names)  # as the cells of a notebook
+    with pytest.raises(alignset.UsageError, match="max_characters stands in no file: write it to"):
+        alignset.curate(input="a.parquet", output=tmp_path / "set", rules=[names["LONG"]])
+
+
+def test_a_file_of_rules_that_calls_curate_is_refused(tmp_path: Path) -> None:
+    """It would wait for itself."""
+    (tmp_path / "script.py").write_text(f"{OWN_RULES}\nimport alignset\nalignset.curate(input='a')")
+    with pytest.raises(alignset.UsageError, match=r"line \d+: .* put that below if __name__"):
+        alignset.curate(input="a", output=tmp_path / "set", rules=tmp_path / "script.py")
+
+
+NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False)
 WORDS = st.text(st.characters(exclude_characters=",", exclude_categories=["Cs"]), min_size=1)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignset.transforms.columns.earlier_records import Joint
-from alignset.transforms.columns.records import KEPT, Ints, Sample
+from alignset.transforms.columns.records import KEPT, Ints, RowSample
 from alignset.transforms.rules.rule import Limit
 from alignset.transforms.rules.trials import Trials
 
@@ -57,7 +57,7 @@ def trials_of_joint(joint: Joint, limits: Sequence[Limit], rules: Mapping[str, f
         for name in axes
     }
     left = np.flatnonzero(~others)
-    sample = Sample(
+    sample = RowSample(
         int(counts[left].sum()),
         b"",
         {name: bins[name][left].astype(np.uint8).tobytes() for name in axes},

@@ -19,7 +19,7 @@ from alignset.pipeline.runs.documents import Funnel, Manifest, RunDescription, S
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.records import KEPT
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES, TEXT_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.documents import DocumentError, find_document
@@ -43,6 +43,7 @@ class Facts:
       rules: those that are numbers, by name. language: that is kept.
       details: of all pairs that were dropped, by plane and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
+      catalogue: the rules of the set, of users too.
     """
 
     out: str
@@ -60,6 +61,7 @@ class Facts:
     records: SetRecords = field(default_factory=SetRecords)
     funnel: Funnel | None = None
     run: RunDescription | None = None
+    catalogue: Catalogue = PRODUCT
 
     @property
     def seen(self) -> int:
@@ -112,7 +114,7 @@ def find_facts(out: str) -> Facts:
         )
     facts.shards = facts.planned = len(stats)
     _tell_rules(facts, run)
-    facts.records = read_records(out, facts.rules)
+    facts.records = read_records(out, facts.rules, facts.catalogue)
     finished = facts.state == "finished"
     facts.funnel = facts.find("funnel.json", Funnel) if finished else None
     if facts.funnel is not None:
@@ -127,8 +129,8 @@ def find_facts(out: str) -> Facts:
 def _tell_rules(facts: Facts, run: RunDescription | None) -> None:
     if run is None:
         return
-    run.use_rules()
-    known = {rule.name for rule in RULES} | Rules.__dataclass_fields__.keys()
+    facts.catalogue = run.catalogue
+    known = {rule.name for rule in facts.catalogue.rules} | Rules.__dataclass_fields__.keys()
     facts.run, facts.language = run, str(run.rules.get("language", ""))
     facts.text_only = bool(run.job.get("text_only"))
     for name, value in run.rules.items():
@@ -141,11 +143,11 @@ def _count_by_records(facts: Facts, text: TextSummary | None) -> None:
     texts, images = facts.records.texts.whole, facts.records.images.whole
     counts = text.counts if text else _counts(texts.pairs, texts.kept, texts.outcomes)
     of_images = _counts(images.pairs, images.kept, images.outcomes)
-    facts.steps = steps_of(counts, TEXT_STEPS)
+    facts.steps = steps_of(counts, facts.catalogue.text_steps)
     if facts.text_only:
         facts.kept = counts.kept
         return
-    facts.steps += steps_of(of_images, IMAGE_STEPS)
+    facts.steps += steps_of(of_images, facts.catalogue.image_steps)
     facts.kept = of_images.kept
     if facts.state == "under way":
         facts.waiting = max(0, counts.kept - of_images.seen)

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.runs.documents import FetchReport, OptOuts, Settings, Step
 from alignset.pipeline.runs.work_folder import ImageSummary
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.shard_stats import FailingHost
 from alignset.transforms.workers.counts import Counts, add_counts
@@ -33,14 +33,19 @@ def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]]) -> list[Step]:
     return table
 
 
-def whole_funnel(texts: Counts, images: Counts, taken_down: int | None = None) -> list[Step]:
+def whole_funnel(
+    texts: Counts,
+    images: Counts,
+    taken_down: int | None = None,
+    catalogue: Catalogue = PRODUCT,
+) -> list[Step]:
     """The steps of both planes, of which the second sees what the first has kept.
 
     Args:
       taken_down: how many pairs were taken out after the run; None where nothing was.
     """
-    table = funnel(texts, TEXT_STEPS)
-    table += funnel(replace(images, seen=table[-1].kept), IMAGE_STEPS)
+    table = funnel(texts, catalogue.text_steps)
+    table += funnel(replace(images, seen=table[-1].kept), catalogue.image_steps)
     if taken_down is not None:
         table += funnel(Counts(table[-1].kept, 0, {TAKEN_DOWN: taken_down}), TAKEDOWN_STEPS)
     return table

@@ -23,7 +23,6 @@ from alignset.transforms.columns.records import (
     cut,
     key_hashes,
 )
-from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.rules.given import DUPLICATE_PAIR
 from alignset.transforms.storage.files import open_to_read
 
@@ -124,9 +123,10 @@ def _dropped(files: SetFiles, wanted: UInt64s) -> Iterator[tuple[int, str, str]]
                 yield place, cut(row["reason"], LONGEST_WORD), cut(row["detail"], LONGEST_WORD)
 
 
-def _known(row: Mapping[str, Any]) -> dict[str, float]:
+def _known(files: SetFiles, row: Mapping[str, Any]) -> dict[str, float]:
     """The measures of a kept pair that its sidecar has."""
-    known = {limit.measure.axis: row.get(limit.measure.column) for limit in LIMITS.values()}
+    measures = files.catalogue.measures.items()
+    known = {axis: row.get(measure.column) for axis, measure in measures}
     return {axis: float(value) for axis, value in known.items() if value is not None}
 
 
@@ -134,7 +134,7 @@ def _find_examples(
     files: SetFiles, shown: set[int], reasons: dict[int, tuple[str, str]], told: OnlyOne
 ) -> None:
     wanted = np.array(sorted(shown), np.uint64)
-    own = (limit.measure.column for limit in LIMITS.values() if limit.measure.column)
+    own = (m.column for m in files.catalogue.measures.values() if m.column)
     columns = ("key", "url", "caption", "width", "height", *own)
     for path in files.kept:
         for row in _rows_of(path, columns, wanted):
@@ -150,7 +150,7 @@ def _find_examples(
                     detail=detail,
                     width=row.get("width") or 0,
                     height=row.get("height") or 0,
-                    values=_known(row),
+                    values=_known(files, row),
                 )
             )
         if len(told.examples) >= len(shown):

@@ -16,7 +16,6 @@ from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import OPEN
 
 _NAMED_FILES = 3  # of the input
 _LINE = 90  # characters
@@ -70,7 +69,9 @@ def _flags(manifest: Manifest) -> Iterator[str]:
     opened = _is_open(manifest)
     rules = _rules(manifest)
     if opened:
-        rules = {name: value for name, value in rules.items() if name not in OPEN}
+        rules = {
+            name: value for name, value in rules.items() if name not in manifest.catalogue.opened
+        }
     yield from _settings(manifest, manifest.job, rules)
     yield from _files_of_rules(manifest, opened)
 
@@ -108,7 +109,9 @@ def _rules(manifest: RunDescription) -> dict[str, Any]:
 
 def _is_open(manifest: RunDescription) -> bool:
     rules, fetch = manifest.rules, manifest.fetch
-    opened = all(rules.get(name, value) == value for name, value in OPEN.items())
+    opened = all(
+        rules.get(name, value) == value for name, value in manifest.catalogue.opened.items()
+    )
     opened = opened and bool(manifest.overlap)
     return opened and all(fetch.get(name) == value for name, value in REPORTED.items())
 
@@ -125,7 +128,8 @@ def _custom(manifest: RunDescription) -> Iterator[str]:
     """The files with rules of users, and their flags."""
     files = manifest.rule_files or []
     if files:
-        yield _flag("rules", ",".join(file.name for file in files))
+        words = ([f"{of.name}:{flag}" for flag in of.flags or []] or [of.name] for of in files)
+        yield _flag("rules", ",".join(word for of_file in words for word in of_file))
     for rule in (rule for file in files for rule in file.rules):
         value = manifest.rules.get(str(rule["name"]), rule["default"])
         if value != rule["default"]:

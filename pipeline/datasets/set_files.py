@@ -10,7 +10,7 @@ from pathlib import Path
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import readable_document
 from alignset.transforms.storage.files import is_local
 from alignset.transforms.storage.matching import match
@@ -34,6 +34,7 @@ class SetFiles:
     tars: dict[str, int]
     funnel: Funnel | None
     evaluation: list[EvaluationFile]
+    catalogue: Catalogue = PRODUCT
 
     @property
     def is_of_shards(self) -> bool:
@@ -41,7 +42,12 @@ class SetFiles:
 
     def rejected_for(self, reason: str) -> list[str]:
         """Those of `rejected/` that may hold a reason: of texts, of images, or any."""
-        planes = {"text-": TEXT_STEPS, "images-": IMAGE_STEPS, "holdout-": IMAGE_STEPS}
+        of_images = self.catalogue.image_steps
+        planes = {
+            "text-": self.catalogue.text_steps,
+            "images-": of_images,
+            "holdout-": of_images,
+        }
         starts = tuple(
             start
             for start, steps in planes.items()
@@ -87,6 +93,7 @@ def find_set(out: str) -> SetFiles:
         {path.removesuffix(".tar"): size for path, size in shards if path.endswith(".tar")},
         readable_document(f"{out}/funnel.json", Funnel),
         manifest.evaluation if manifest else [],
+        manifest.catalogue if manifest else PRODUCT,
     )
 
 

@@ -23,14 +23,14 @@ from alignset.transforms.columns.records import (
     Axis,
     Example,
     Record,
-    Sample,
+    RowSample,
     Top,
     add_nested,
     add_samples,
     add_tops,
     cut,
 )
-from alignset.transforms.rules.catalogue import LIMITS, OF_IMAGES, OF_TEXTS, limits
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, limits
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
 from alignset.transforms.rules.trials import Trials, add_trials
@@ -51,7 +51,8 @@ NEAR = "near:"
 class Sum:
     """Records added up, one after the other, in a bounded memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, catalogue: Catalogue = PRODUCT) -> None:
+        self._catalogue = catalogue
         self.records = 0
         self.whole = Record()
         self._joint = Joint()
@@ -100,9 +101,9 @@ class Sum:
         found, earlier = self._joint, trials_of_joint(self._joint, limits, rules)
         if self.whole.axes in ([], found.axes):
             whole = self.whole
-            own = Trials(whole.histograms, whole.alone, Sample())
+            own = Trials(whole.histograms, whole.alone, RowSample())
             total = add_trials([own, earlier])
-            sample = Sample() if whole.sample.rows else earlier.sample
+            sample = RowSample() if whole.sample.rows else earlier.sample
             self.whole = dataclasses.replace(
                 whole,
                 axes=found.axes,
@@ -125,8 +126,8 @@ class Sum:
         examples = self._examples[name].values()
         if name.startswith(NEAR):
             rule, most = name.removeprefix(NEAR).partition(" ")[0], MOST_NEAR
-            threshold = thresholds.get(rule)
-            ordered = sorted(examples, key=lambda e: (distance_to(e, rule, threshold), e.hash))
+            limit, threshold = self._catalogue.limits.get(rule), thresholds.get(rule)
+            ordered = sorted(examples, key=lambda e: (distance_to(e, limit, threshold), e.hash))
         else:
             ordered = sorted(examples, key=lambda e: e.hash)
         self._examples[name] = {example.key: example for example in ordered[:most]}
@@ -163,18 +164,13 @@ def _largest(counts: Mapping[str, int], most: int) -> dict[str, int]:
     return listed | {OTHERS: sum(counts[name] for name in names[most - 1 :])}
 
 
-def distance_to(example: Example, rule: str, threshold: float | None) -> float:
+def distance_to(example: Example, limit: Limit | None, threshold: float | None) -> float:
     """How far a pair is from a rule's threshold, in the rule's unit; infinite where it is not
     known."""
-    value = measured(example, rule)
+    value = example.values.get(limit.measure.axis) if limit else None
     if value is None or threshold is None:
         return float("inf")
     return abs(value - threshold)
-
-
-def measured(example: Example, rule: str) -> float | None:
-    """What a rule judges of a pair; None where that is not known."""
-    return example.values.get(LIMITS[rule].measure.axis) if rule in LIMITS else None
 
 
 @dataclass
@@ -197,18 +193,19 @@ class SetRecords:
         return self.texts if plane == TEXTS else self.images
 
 
-def read_records(out: str, thresholds: dict[str, float]) -> SetRecords:
+def read_records(out: str, thresholds: dict[str, float], catalogue: Catalogue) -> SetRecords:
     """Reads all records of a set.
 
     Args:
       thresholds: by the names of their rules, to find the examples that are nearest.
+      catalogue: the rules of the set.
     """
     files = [(path, size) for path, size in match(f"{out}/{RECORDS}") if path.endswith(".json")]
-    records = SetRecords()
+    records = SetRecords(Sum(catalogue), Sum(catalogue))
     with ThreadPoolExecutor(_THREADS) as pool:
         for plane, kinds, entries in (
-            (TEXTS, ("text",), OF_TEXTS),
-            (IMAGES, ("images", "holdout"), OF_IMAGES),
+            (TEXTS, ("text",), catalogue.texts),
+            (IMAGES, ("images", "holdout"), catalogue.images),
         ):
             own = [(path, size) for path, size in files if Path(path).name.split("-")[0] in kinds]
             for paths in in_parts(own):

@@ -21,7 +21,7 @@ from alignset.pipeline.shown_texts import counted, on_one_line
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_stats import NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
@@ -51,9 +51,9 @@ HINTS = {
 }
 
 
-def flags() -> dict[str, str]:
+def flags(catalogue: Catalogue = PRODUCT) -> dict[str, str]:
     """Which flag another threshold is given by, for each reason of a rule."""
-    return {rule.reason: rule.instead or f"--{rule.name}" for rule in RULES}
+    return {rule.reason: rule.instead or f"--{rule.name}" for rule in catalogue.rules}
 
 
 def summary_lines(funnel: Funnel) -> Iterator[str]:
@@ -74,10 +74,10 @@ def summary_lines(funnel: Funnel) -> Iterator[str]:
         yield render_connections(funnel.fetch.connections)
 
 
-def too_little(funnel: Funnel) -> str:
+def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
     """What to say of a set that holds nothing, or almost nothing of what was to be fetched, or of
     its input; "" where it holds more than that."""
-    images = [step for step in funnel.steps if step.step in IMAGE_STEPS]
+    images = [step for step in funnel.steps if step.step in catalogue.image_steps]
     planned = images[0].seen if images else 0
     if isinstance(funnel.broken_input, BrokenInput):
         broken = funnel.broken_input
@@ -99,8 +99,9 @@ def too_little(funnel: Funnel) -> str:
     held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
     if reason == FETCH_FAILED:
         return f"{held}: {_why_not_fetched(funnel)}"
-    flag = f"; the rule's flag is {flags()[reason]}" if reason in flags() else ""
-    return f"{held}: {count:,} were dropped as {reason}{flag}, and rejected/ has each of them"
+    flag = flags(catalogue).get(reason, "")
+    said = f"; the rule's flag is {flag}" if flag else ""
+    return f"{held}: {count:,} were dropped as {reason}{said}, and rejected/ has each of them"
 
 
 def _most_dropped(steps: list[Step]) -> tuple[str, int]:

@@ -24,7 +24,6 @@ from alignset.pipeline.documents.wording import (
 )
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest, SourceSet
 from alignset.pipeline.shown_texts import as_code
-from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 from alignset.transforms.shards.shard_stats import NearDuplicates
@@ -54,7 +53,7 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
         vocabularies=earlier_vocabularies(earlier),
         keeps={
             name: f"{limit.words} {manifest.rules[name]}"
-            for name, limit in LIMITS.items()
+            for name, limit in manifest.catalogue.limits.items()
             if name in manifest.rules
         },
         also_before={"vocabulary_size": _sizes(earlier)},

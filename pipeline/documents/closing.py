@@ -44,7 +44,7 @@ from alignset.pipeline.runs.work_folder import (
 )
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
 from alignset.transforms.corpus.vocabulary_file import HASHING, NAME
-from alignset.transforms.rules.catalogue import TEXT_STEPS
+from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.broken_files import BrokenFiles
@@ -71,7 +71,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     assert text is not None, "the text plane has ended"
     images = folder.work.find_images() or ImageSummary([], Counts(), {}, [], {})
     text_only = bool(folder.description.job["text_only"])
-    steps = checked_steps(text, None if text_only else images.counts)
+    steps = checked_steps(text, None if text_only else images.counts, folder.description.catalogue)
     pages = folder.work.find_pages()
     manifest = _manifest(folder, text, images, steps[-1].kept)
     closing = Funnel(
@@ -93,13 +93,13 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     return close(folder, manifest, closing)
 
 
-def checked_steps(text: TextSummary, images: Counts | None) -> list[Step]:
+def checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue) -> list[Step]:
     """The steps of the funnel, which add up.
 
     Args:
       images: the counts of the image plane; None where there was none.
     """
-    steps, kept = funnel(text.counts, TEXT_STEPS), text.counts.kept
+    steps, kept = funnel(text.counts, catalogue.text_steps), text.counts.kept
     check_funnel(steps, kept)
     if text.rows_read != text.counts.seen:
         raise RuntimeError(
@@ -110,7 +110,7 @@ def checked_steps(text: TextSummary, images: Counts | None) -> list[Step]:
         return steps
     if images.seen != kept:
         raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
-    steps = whole_funnel(text.counts, images)
+    steps = whole_funnel(text.counts, images, catalogue=catalogue)
     check_funnel(steps, images.kept)
     return steps
 

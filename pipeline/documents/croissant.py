@@ -14,7 +14,6 @@ import pyarrow as pa
 from alignset.pipeline.documents.wording import Earlier, crawl_days, fetch_span, heeded, unfiltered
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.transforms.columns.rejects import REJECTED, with_columns
-from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
 # What the specification has each such file begin with.
@@ -144,7 +143,7 @@ def _side(
         return [], []
     sidecars, tars = f"{name}_sidecars", f"{name}_tars"
     files = [_parquet(sidecars, f"{folder}/*.parquet")]
-    own = [limit.measure.column for limit in LIMITS.values() if limit.measure.column]
+    own = [m.column for m in manifest.catalogue.measures.values() if m.column]
     schema = with_columns(SHARD_SCHEMA, [n for n in dict.fromkeys(own) if n not in REJECTED.names])
     columns = {column.name: column.type for column in schema}
     records = [_record_set(name, sidecars, columns)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.matching import match
@@ -46,13 +47,13 @@ class EarlierSet:
         held_out = [f"{self.folder}/holdout"] if self.holdout and job.holdout else []
         return [f"{self.folder}/shards", *held_out]
 
-    def rejected(self, job: Job) -> list[InputFile]:
+    def rejected(self, job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
         """The files of what was dropped from it, with the reasons for which pairs are read.
 
         Raises:
           UsageError: pairs that it holds out would be trained on.
         """
-        reasons = list(job.rejected_reasons)
+        reasons = list(job.rejected_reasons(catalogue))
         if reasons and self.holdout and not job.holdout:
             raise UsageError(
                 f"{self.folder} holds out images, and --also_rejected would bring pairs of these "

@@ -13,6 +13,7 @@ from alignset.pipeline.job import Job
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from alignset.transforms.corpus.vocabulary_file import check_vocabulary
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.storage.matching import match
 
@@ -42,7 +43,7 @@ def format_of(path: str) -> tuple[str, str]:
     return SUFFIXES.get(Path(stem).suffix, ""), compression
 
 
-def find_files(job: Job) -> list[InputFile]:
+def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
     """The input files, sorted, each once.
 
     Raises:
@@ -60,7 +61,7 @@ def find_files(job: Job) -> list[InputFile]:
             files |= {file.path: file for file in named}
             continue
         sets.append(earlier)
-        pairs = earlier.rejected(job)
+        pairs = earlier.rejected(job, catalogue)
         for folder in earlier.pair_folders(job):
             pairs += _matching(job, folder, of_set=True)
         if not pairs:

@@ -62,7 +62,7 @@ class Input:
         Raises:
           UsageError: something is not there, or is not what it should be.
         """
-        files = find_files(job)
+        files = find_files(job, rules.catalogue)
         splits = find_splits(job, files)
         files = with_faults(files, splits)
         return cls(

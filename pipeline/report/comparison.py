@@ -6,7 +6,7 @@ import base64
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise, permutations
@@ -27,7 +27,6 @@ from alignset.pipeline.report.tables import percent
 from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet, Step
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Example
-from alignset.transforms.rules.catalogue import OF_IMAGES, OPEN, measures
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import write_atomically
 
@@ -108,8 +107,11 @@ class _Side:
         self.reasons = [(printable(name), n) for name, n in told.reasons.most_common(_MOST_REASONS)]
         self.examples = [
             {"picture": "", "detail": "", "text": "", "host": ""}
-            | shown(example)
-            | {"picture": self._picture(files, example), "unsafe": is_blurred(example)}
+            | shown(example, files.catalogue)
+            | {
+                "picture": self._picture(files, example),
+                "unsafe": is_blurred(example, files.catalogue),
+            }
             for example in told.examples
             if example.reason not in NEVER_SHOWN
         ]
@@ -138,12 +140,13 @@ def rule_differences(first: Facts, second: Facts) -> Iterator[tuple[str, str, st
     ours, theirs = (of_set.run.rules if of_set.run else {} for of_set in (first, second))
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
-            yield printable(name), _setting(ours, name), _setting(theirs, name)
+            yield printable(name), _setting(first, name), _setting(second, name)
 
 
-def _setting(rules: Mapping[str, object], name: str) -> str:
+def _setting(facts: Facts, name: str) -> str:
+    rules, opened = facts.run.rules if facts.run else {}, facts.catalogue.opened
     value = rules.get(name, "–")
-    if name in OPEN and value == OPEN[name]:
+    if name in opened and value == opened[name]:
         return "off"  # where a number that nothing reaches would be read as a choice
     return printable(str(value))
 
@@ -167,8 +170,10 @@ def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:
 def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
     """Histograms of what both keep, in the bins that both have."""
     images = [of_set.records.images for of_set in (first, second)]
-    for measure in measures(OF_IMAGES):
-        name = measure.axis
+    theirs = second.catalogue.measures
+    for name, measure in first.catalogue.measures.items():
+        if name not in theirs or theirs[name].label != measure.label:
+            continue  # rules of users may measure different things under one name
         axes = [records.axis(name) for records in images]
         edges = sorted(set.intersection(*(set(axis.edges if axis else ()) for axis in axes)))
         if edges:

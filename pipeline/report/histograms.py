@@ -14,7 +14,7 @@ from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
-from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, limits
+from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT, MAX_TEXTS_PER_IMAGE
 from alignset.transforms.rules.rule import IMAGES, Limit, Measure
 
@@ -44,7 +44,7 @@ def _heights(records: Sum, axis: Axis) -> tuple[Ints, Ints]:
 
 def _image_charts(facts: Facts) -> Iterator[Chart]:
     records = facts.records.images
-    for limit in limits(OF_IMAGES):
+    for limit in limits(facts.catalogue.images):
         axis = records.axis(limit.measure.axis)
         if axis is not None:
             yield _measure_chart(facts, limit, axis, *_heights(records, axis))
@@ -93,7 +93,7 @@ def _words(axis: Axis, heights: Ints) -> Ints:
 
 def _text_charts(facts: Facts) -> Iterator[Chart]:
     records = facts.records.texts
-    for limit in {limit.measure.axis: limit for limit in limits(OF_TEXTS)}.values():
+    for limit in {limit.measure.axis: limit for limit in limits(facts.catalogue.texts)}.values():
         axis = records.axis(limit.measure.axis)
         if axis is None:
             continue
@@ -116,7 +116,7 @@ def _whole_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
         if facts.waiting:
             waiting = np.maximum(0, passed - _shown_words(of_images))
     labels = [counted(n, "word") for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
-    own = [limit for limit in limits(OF_TEXTS) if limit.measure is measure]
+    own = [limit for limit in limits(facts.catalogue.texts) if limit.measure is measure]
     edges = [(limit, limit.edge(facts.rules.get(limit.name, 0))) for limit in own]
     return Chart(
         measure.label,
@@ -147,7 +147,7 @@ def _shown_words(by_outcome: Mapping[str, Mapping[str, int]]) -> Ints:
 
 def _dropped_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
     heights = np.add(*_heights(facts.records.texts, axis))[: len(axis.edges)].tolist()
-    (limit,) = (limit for limit in limits(OF_TEXTS) if limit.measure is measure)
+    (limit,) = (limit for limit in limits(facts.catalogue.texts) if limit.measure is measure)
     own = facts.rules.get(limit.name)
     end = axis.edges.index(own) if own in axis.edges else None
     return Chart(
@@ -250,7 +250,7 @@ def _file_charts(facts: Facts) -> Iterator[Chart]:
     formats = histograms.get("formats", {})
     names = sorted(
         {name for counts in formats.values() for name in counts},
-        key=lambda name: -sum(counts.get(name, 0) for counts in formats.values()),
+        key=lambda name: (-sum(counts.get(name, 0) for counts in formats.values()), name),
     )[:8]
     shown = [printable(name) for name in names]
     yield Chart(

@@ -23,7 +23,6 @@ from alignset.pipeline.report.page_data import encode_for_page, page_data
 from alignset.pipeline.report.sliders import answers, command, command_note, near_lists, sliders
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import KEPT, Top
-from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES
 from alignset.transforms.storage.files import write_atomically
@@ -97,7 +96,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         near_duplicates=tables.near_duplicates(facts.funnel),
         times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
         near=near_lists(facts, data["lists"]),
-        axes={limit.measure.axis: limit.measure.short for limit in LIMITS.values()}
+        axes={axis: measure.short for axis, measure in facts.catalogue.measures.items()}
         | {"bytes": "bytes of the file"},
         data=Markup(encode_for_page(data)),
     )

@@ -23,12 +23,12 @@ from alignset.transforms.columns.records import (
     RECORDS,
     THUMBNAIL_PX,
     Example,
-    Sample,
+    RowSample,
     by_turns,
     host_of,
 )
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import LIMITS, list_name
+from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.files import open_to_read
 
@@ -53,7 +53,9 @@ def all_lists(facts: Facts) -> Lists:
     if images:
         texts = {name: examples for name, examples in texts.items() if name.split()[-1] != KEPT}
     return {
-        printable(list_name(plane, name)): [e for e in examples if e.reason not in NEVER_SHOWN]
+        printable(facts.catalogue.list_name(plane, name)): [
+            e for e in examples if e.reason not in NEVER_SHOWN
+        ]
         for plane, lists in ((TEXTS, texts), (IMAGES, images))
         for name, examples in lists.items()
         if name not in NEVER_SHOWN
@@ -75,16 +77,16 @@ def page_data(facts: Facts) -> dict[str, Any]:
                 "beyond": limit.beyond,
                 "open": is_open(facts, limit),
             }
-            for name, limit in LIMITS.items()
+            for name, limit in facts.catalogue.limits.items()
         },
         "measures": {
-            limit.measure.axis: [limit.measure.short, limit.measure.unit]
-            for limit in LIMITS.values()
+            axis: [measure.short, measure.unit]
+            for axis, measure in facts.catalogue.measures.items()
         },
         "rules": facts.rules,
         "textOnly": facts.text_only,
     }
-    chosen, examples, size = _with_room(lists)
+    chosen, examples, size = _with_room(lists, facts.catalogue)
     size += len(encode_for_page(data).encode())
     bodies = read_pictures(facts.out, chosen)
     pictures = _encoded(bodies, min(MOST_PICTURE_BYTES, (MOST_BYTES - size) * 3 // 4))
@@ -106,7 +108,9 @@ def page_data(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _with_room(lists: Lists) -> tuple[list[Example], list[dict[str, Any]], int]:
+def _with_room(
+    lists: Lists, catalogue: Catalogue
+) -> tuple[list[Example], list[dict[str, Any]], int]:
     """The examples that the page has room for, of each list by turns, as they are and as they are
     shown; and the bytes of these."""
     chosen: dict[Which, Example] = {}
@@ -114,7 +118,7 @@ def _with_room(lists: Lists) -> tuple[list[Example], list[dict[str, Any]], int]:
     for example in by_turns(lists.values()):
         if _which(example) in chosen:
             continue
-        as_shown = shown(example)
+        as_shown = shown(example, catalogue)
         size += len(encode_for_page(as_shown).encode()) + 1
         if size > MOST_TEXT_BYTES or len(chosen) >= MOST_EXAMPLES:
             break
@@ -128,7 +132,7 @@ def _which(example: Example) -> Which:
     return example.key, example.reason, example.shard
 
 
-def shown(example: Example) -> dict[str, Any]:
+def shown(example: Example, catalogue: Catalogue) -> dict[str, Any]:
     """An example as the script shows it: no text in it gives a page, or a reader, commands."""
     values: dict[str, Any] = {
         "key": example.key,
@@ -146,18 +150,18 @@ def shown(example: Example) -> dict[str, Any]:
         "height": example.height or None,
         "bytes": example.bytes or None,
     }
-    numbers["blurred"] = is_blurred(example) or None
+    numbers["blurred"] = is_blurred(example, catalogue) or None
     known = {printable(name[:40]): round(value, 4) for name, value in example.values.items()}
     said = {name: value for name, value in (values | numbers).items() if value not in ("", None)}
     return said | ({"values": known} if known else {})
 
 
-def is_blurred(example: Example) -> bool:
+def is_blurred(example: Example, catalogue: Catalogue) -> bool:
     """Whether a picture is blurred until its pair is opened."""
     return any(
         example.reason == limit.reason
         or example.values.get(limit.measure.axis, 0) > limit.measure.blurs
-        for limit in LIMITS.values()
+        for limit in catalogue.limits.values()
         if math.isfinite(limit.measure.blurs)
     )
 
@@ -215,7 +219,7 @@ def is_thumbnail(body: bytes) -> bool:
 def _plane(facts: Facts, plane: str) -> dict[str, Any]:
     """What other thresholds keep: by each alone, and by several at once of a sample."""
     whole = facts.records.of(plane).whole
-    sample = whole.sample if whole.sample.size <= MOST_ROWS else Sample()
+    sample = whole.sample if whole.sample.size <= MOST_ROWS else RowSample()
     weight = sample.rows / max(1, sample.size)
     return {
         "axes": {axis.name: axis.edges for axis in whole.axes},

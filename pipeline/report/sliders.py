@@ -12,7 +12,7 @@ from alignset.pipeline.datasets.reproduce import flags_on_set
 from alignset.pipeline.datasets.summary import flags
 from alignset.pipeline.report.tables import TableRow, percent
 from alignset.pipeline.shown_texts import counted, printable
-from alignset.transforms.rules.catalogue import LIMITS, OF_COUNTS, OPEN, list_name
+from alignset.transforms.rules.catalogue import OF_COUNTS
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
 
 # Flags that name files, of which no report tells the folder.
@@ -41,12 +41,12 @@ class Slider(NamedTuple):
 
 def sliders(facts: Facts) -> Iterator[Slider]:
     """The rules that another threshold can be chosen for."""
-    for rule, limit in LIMITS.items():
+    for rule, limit in facts.catalogue.limits.items():
         axis = facts.records.of(limit.plane).axis(limit.measure.axis)
         own = facts.rules.get(rule)
         if axis is None or own is None or is_left_out(facts, rule):
             continue
-        edges = _edges(limit, axis.edges, facts.rules)
+        edges = _edges(facts, limit, axis.edges)
         if own not in edges or not _is_judged(facts, limit):
             continue
         first = axis.edges.index(limit.edge(edges[0]))
@@ -58,15 +58,17 @@ def is_left_out(facts: Facts, rule: str) -> bool:
     set to drop nothing among others, a reader may want to know what it would cost."""
     rules = facts.run.rules if facts.run else {}
     only_copies = all(counted.is_off(rules.get(counted.name)) for counted in OF_COUNTS)
-    return only_copies and rule in OPEN and rules.get(rule) == OPEN[rule]
+    opened = facts.catalogue.opened
+    return only_copies and rule in opened and rules.get(rule) == opened[rule]
 
 
-def _edges(limit: Limit, edges: list[float], rules: dict[str, float]) -> list[float]:
+def _edges(facts: Facts, limit: Limit, edges: list[float]) -> list[float]:
     """The thresholds of a rule that a run takes, and whose counts are recorded."""
+    rules = facts.rules
     least, most = limit.range
     if limit.measure.dropped_only:
         most = rules.get(limit.name, 0)
-    for other in LIMITS.values():  # no run takes a least number above the most
+    for other in facts.catalogue.limits.values():  # no run takes a least number above the most
         if other.measure is limit.measure and other.beyond != limit.beyond:
             bound = rules.get(other.name)
             if limit.beyond and bound is not None:
@@ -90,7 +92,7 @@ def _is_judged(facts: Facts, limit: Limit) -> bool:
 
 def is_open(facts: Facts, limit: Limit) -> bool:
     """Whether a looser threshold brings pairs back that a later rule has not judged."""
-    later = [other for other in LIMITS.values() if other.plane == limit.plane]
+    later = [other for other in facts.catalogue.limits.values() if other.plane == limit.plane]
     later = [other for other in later if other.stage > limit.stage]
     counted = [rule for rule in OF_COUNTS if rule.costly and rule.plane == limit.plane]
     return any(_is_judged(facts, other) for other in later) or any(
@@ -130,7 +132,8 @@ def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str
         if name.startswith("near:"):
             rule, _, outcome = name.removeprefix("near:").partition(" ")
             sides.setdefault(rule, {})["kept" if outcome == "kept" else "dropped"] = name
-    order = [rule for rule in LIMITS if rule in sides and not is_left_out(facts, rule)]
+    limits = facts.catalogue.limits
+    order = [rule for rule in limits if rule in sides and not is_left_out(facts, rule)]
     return [(rule, sides[rule].get("kept", ""), sides[rule].get("dropped", "")) for rule in order]
 
 
@@ -154,12 +157,14 @@ def answers(
     dropped = facts.dropped
     if dropped:
         reason, count = next(iter(dropped.items()))
-        flag = flags().get(reason, "").partition(",")[0]
+        flag = flags(facts.catalogue).get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
         share = percent(count, facts.seen)
         said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
-        told.append(FirstAnswer("What cost most", f"{said}{by}", _examples_of(reason, listed)))
-    for limit in LIMITS.values():
+        told.append(
+            FirstAnswer("What cost most", f"{said}{by}", _examples_of(facts, reason, listed))
+        )
+    for limit in facts.catalogue.limits.values():
         if limit.looser and (said := _with_looser(facts, limit, limit.looser[1])):
             told.append(FirstAnswer(limit.looser[0], said))
     if failing:
@@ -174,8 +179,9 @@ def answers(
     return told
 
 
-def _examples_of(reason: str, listed: Mapping[str, Sequence[object]]) -> str:
+def _examples_of(facts: Facts, reason: str, listed: Mapping[str, Sequence[object]]) -> str:
     """The longest of the lists of a reason, which both planes may have."""
+    list_name = facts.catalogue.list_name
     names = [printable(list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
     having = [name for name in names if listed.get(name)]
     return max(having, key=lambda name: len(listed[name]), default="")

@@ -14,7 +14,6 @@ from alignset.pipeline.report.charts import share_bar
 from alignset.pipeline.runs.documents import Funnel, OptOuts
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, Top
-from alignset.transforms.rules.catalogue import list_name, plane_of
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
@@ -74,13 +73,13 @@ def funnel_table(facts: Facts, listed: Mapping[str, object]) -> list[FunnelStep]
     total, steps = max(1, facts.seen), []
     for step in facts.steps:
         reasons = [
-            _reason_row(facts, plane_of(step.step), reason, count, listed)
+            _reason_row(facts, facts.catalogue.plane_of(step.step), reason, count, listed)
             for reason, count in step.dropped.items()
             if count
         ]
         before, now = step.seen / total, step.kept / total
         # Pairs of shards to come were dropped by no step.
-        waiting = facts.waiting / total if plane_of(step.step) == IMAGES else 0.0
+        waiting = facts.waiting / total if facts.catalogue.plane_of(step.step) == IMAGES else 0.0
         bar = share_bar(
             [
                 ("k", now),
@@ -98,7 +97,7 @@ def funnel_table(facts: Facts, listed: Mapping[str, object]) -> list[FunnelStep]
 def _reason_row(
     facts: Facts, plane: str, reason: str, count: int, listed: Mapping[str, object]
 ) -> TableRow:
-    name = printable(list_name(plane, reason))
+    name = printable(facts.catalogue.list_name(plane, reason))
     return TableRow(
         printable(reason),
         count,

@@ -15,7 +15,7 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import use
+from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -37,11 +37,16 @@ class NamedList:
 
 @dataclass(frozen=True)
 class NamedRules:
-    """A file with rules of users: its name, and what each of them declares."""
+    """A file with rules of users: its name, and what each of them declares.
+
+    Attributes:
+      flags: of the rules that were chosen among others in it.
+    """
 
     name: str
     sha256: str
     rules: list[dict[str, Any]]
+    flags: list[str] | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,14 @@ class RunDescription:
         is_original = self.resize["resize_mode"] == "original"
         return "jpg" if is_original else str(self.resize["encode_format"])
 
-    def use_rules(self) -> None:
-        """Makes what its rules of users declare part of the catalogue of this process."""
+    @property
+    def catalogue(self) -> Catalogue:
+        """The rules, with those of users as they are described here; these measure nothing."""
         files = self.rule_files or []
         try:
-            limits = [from_description(said) for of_file in files for said in of_file.rules]
+            return Catalogue(tuple(from_description(said) for of in files for said in of.rules))
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
-            limits = []
-        use(limits)
+            return Catalogue()
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder, clean_work
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.decontamination.measures import measure_of
-from alignset.transforms.rules.catalogue import OPEN
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.custom import RuleFile, described, limits_in
 from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from alignset.transforms.shards.renumber_shards import forget_renumbering
@@ -55,7 +55,7 @@ NOT_DECIDING = (
     *("unsafe_model", "blocklist", "rules", "quiet"),
 )
 # Of rules that an older version had not, what it did: it dropped nothing by them.
-OLDER_RULES = OPEN | {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
+OLDER_RULES = {**PRODUCT.opened} | {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
 JOB_DEFAULTS = {
     setting.name: setting.default
     for setting in dataclasses.fields(Job)
@@ -89,7 +89,12 @@ def describe_run(command: Command, source: Input) -> RunDescription:
 
 def _named_rules(files: Sequence[RuleFile]) -> list[NamedRules] | UnsetType:
     named = [
-        NamedRules(file.name, file.sha256, [described(limit) for limit in limits_in([file])])
+        NamedRules(
+            file.name,
+            file.sha256,
+            [described(limit) for limit in limits_in([file])],
+            sorted(file.flags) or UNSET,
+        )
         for file in files
     ]
     return named or UNSET

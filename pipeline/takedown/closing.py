@@ -22,7 +22,7 @@ from alignset.pipeline.documents.closing import entries, renumbered, write_closi
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from alignset.pipeline.takedown.find_listed import in_order
-from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
 from alignset.transforms.shards.listed_pairs import Removal
@@ -84,14 +84,13 @@ def close_takedown(
     Raises:
       RuntimeError: the counts do not add up.
     """
-    plan.manifest.use_rules()  # whose steps are in the funnel
     base, counted = plan.manifest, recount(out)
     earlier = base.takedowns or []
     of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)
     dropped = counted.taken_down - of_before - plan.pairs
     entry = Takedown(plan.day, plan.lists, plan.pairs, dropped, plan.forget)
     pairs = base.pairs - plan.pairs
-    steps = _steps(plan.funnel, counted)
+    steps = _steps(plan.funnel, counted, base.catalogue)
     check_funnel(steps, pairs)
     numbered = renumbered(out, work, shards)
     manifest = replace(
@@ -116,12 +115,14 @@ def close_takedown(
     return dropped
 
 
-def _steps(before: Funnel, counted: Recount) -> list[Step]:
+def _steps(before: Funnel, counted: Recount, catalogue: Catalogue) -> list[Step]:
     """The funnel with what was taken out as its last step."""
     texts = Counts(before.steps[0].seen, 0, dict(counted.texts))
-    if any(step.step not in (*TEXT_STEPS, *TAKEDOWN_STEPS) for step in before.steps):
-        return whole_funnel(texts, Counts(dropped=dict(counted.images)), counted.taken_down)
-    table = funnel(texts, TEXT_STEPS)
+    of_texts = catalogue.text_steps
+    if any(step.step not in (*of_texts, *TAKEDOWN_STEPS) for step in before.steps):
+        images = Counts(dropped=dict(counted.images))
+        return whole_funnel(texts, images, counted.taken_down, catalogue)
+    table = funnel(texts, of_texts)
     removal = Counts(table[-1].kept, 0, {TAKEN_DOWN: counted.taken_down})
     return table + funnel(removal, TAKEDOWN_STEPS)
 

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import brotli
 import zstandard
 
-from alignset.transforms.pages.archives import Broken, Record, read_records
+from alignset.transforms.pages.archives import ArchiveRecord, Broken, read_records
 from alignset.transforms.pages.http_pages import page_of
 from alignset.transforms.pages.page_images import images_of, tags_of
 from alignset.transforms.rules.given import PAGE_FAULTS
@@ -108,7 +108,7 @@ def texts(data: bytes) -> set[str]:
     alt_texts, rows = set(), 0
     for read in read_records(io.BytesIO(data)):
         rows += 1
-        page = page_of(read) if isinstance(read, Record) else read
+        page = page_of(read) if isinstance(read, ArchiveRecord) else read
         if isinstance(page, Broken):
             assert page.detail in PAGE_FAULTS
         elif not isinstance(page, str):

@@ -21,16 +21,7 @@ from alignset.transforms.pages.page_images import images_of, tags_of
 TOKENS = [
     *(b"<", b">", b"/", b"!", b"-", b"--", b"=", b"'", b'"', b" ", b"\n", b"a", b"\x00", b"\xff"),
     *(
-        b"<!--",
-        b"-->",
-        b"--!>",
-        b"<!-->",
-        b"<!",
-        b"<?",
-        b"</",
-        b"<![CDATA[",
-        b"]]>",
-        b"&#65",
+        *(b"<!--", b"-->", b"--!>", b"<!-->", b"<!", b"<?", b"</", b"<![CDATA[", b"]]>", b"&#65"),
         b"&lt;",
     ),
     *(b"<img ", b"<img src=a alt=b>", b"<IMG\nalt='c'", b"<img alt=d srcset='e 2x, f'>", b"</img>"),
@@ -39,13 +30,7 @@ TOKENS = [
     *(b"<script>", b"<script", b"</script>", b"</script", b"<style>", b"</style>", b"<title>"),
     *(b"</title>", b"<textarea>", b"</TEXTAREA\t", b"<noembed>", b"<iframe>", b"</iframe/"),
     *(
-        b"<svg>",
-        b"</svg>",
-        b"<svg/>",
-        b"<math>",
-        b"<plaintext>",
-        b"<abcdefghijk",
-        b"<xmp>",
+        *(b"<svg>", b"</svg>", b"<svg/>", b"<math>", b"<plaintext>", b"<abcdefghijk", b"<xmp>"),
         b"</p>",
     ),
     *(b"<g>", b"</g>", b"<b>", b"</b>", b"<foreignObject>", b"</foreignObject>", b"<desc>"),
@@ -53,13 +38,7 @@ TOKENS = [
     *(b"<font color=r>", b"<annotation-xml>", b"<annotation-xml encoding=text/html>", b"<div>"),
     *(b"</div>", b"<meta name=robots content=noai>", b"<a rel=license href=s>", b"</a>"),
     *(
-        b"srcset=",
-        b" alt=l",
-        b" src=m.png",
-        b" data-src=n",
-        b"1x,",
-        b"(o",
-        b",",
+        *(b"srcset=", b" alt=l", b" src=m.png", b" data-src=n", b"1x,", b"(o", b","),
         b"a text of words",
     ),
 ]
@@ -84,14 +63,7 @@ BREAKOUTS = frozenset(
 CHILDLESS = frozenset(b"img image source base link meta br".split())
 BOGUS = re.compile(rb"<(?:[!?]|/(?=[^a-zA-Z]))[^>]*>?", re.S)
 RAW = (
-    b"script",
-    b"style",
-    b"textarea",
-    b"title",
-    b"xmp",
-    b"iframe",
-    b"noembed",
-    b"noframes",
+    *(b"script", b"style", b"textarea", b"title", b"xmp", b"iframe", b"noembed", b"noframes"),
     b"plaintext",
 )
 SCRIPT = re.compile(rb"<!--|-->|<(/?)script(?=" + END + rb")", re.I)

@@ -90,16 +90,7 @@ def wat_of(before: bytes, after: bytes) -> Callable[[bytes], None]:
 
 
 ATTRIBUTES = [
-    b" a",
-    b"=",
-    b"'",
-    b'"',
-    b" alt=b",
-    b" src=",
-    b" srcset='a 1x,b 2x'",
-    b"/",
-    b"\n",
-    b"&lt;",
+    *(b" a", b"=", b"'", b'"', b" alt=b", b" src=", b" srcset='a 1x,b 2x'", b"/", b"\n", b"&lt;"),
 ]
 PICTURES = [
     b"<source srcset=a>",
@@ -110,34 +101,12 @@ PICTURES = [
 ]
 SRCSETS = [b",", b" ", b"a", b"1", b".", b"(", b")", b"1x", b"1w,", b"e+", b"\t", b"a b, ", b"\xa0"]
 URLS = [
-    b"a",
-    b"/",
-    b".",
-    b"..",
-    b"../",
-    b"%2e",
-    b"@",
-    b":",
-    b"?",
-    b"#",
-    b"\\",
-    b"[",
-    b"\t",
-    b"xn--",
+    *(b"a", b"/", b".", b"..", b"../", b"%2e", b"@", b":", b"?", b"#", b"\\", b"[", b"\t", b"xn--"),
 ]
 LETTERS = ["\u4e00", "\u0f73", "\u0301\u0315", "\u00df", "\u1100\u1161", "\ufdfa", "\u3002"]
 FIELDS = [b"a", b":", b" ", b"\r", b"\n", b"\r\n", b"a:b\r\n", b"a:b\r\n\t", b"gzip,"]
 BODIES = [
-    b"1\r\na\r\n",
-    b"1\r\na",
-    b"0",
-    b";",
-    b" ",
-    b"<!---->",
-    b"<!--",
-    b"-->",
-    b"<html>",
-    b"\xff",
+    *(b"1\r\na\r\n", b"1\r\na", b"0", b";", b" ", b"<!---->", b"<!--", b"-->", b"<html>", b"\xff"),
 ]
 
 

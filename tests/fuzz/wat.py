@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
 
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.archives import records_of
+from alignset.transforms.pages.page_images import FoundImage
 from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.wat import images_of_members, images_of_wat
-from alignset.transforms.pages.wat_links import Images, look
+from alignset.transforms.pages.wat_links import look
 from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.page_archives import record
 
@@ -23,28 +24,13 @@ DIRECTIVES = WishSettings().page_directives
 URLS = [
     *("a.png", "/b.png", "../c.png", "https://d.example/e?f=1", "", " g.png", "data:,h", "//i"),
     *(
-        "j k",
-        "l.png?m&amp;n",
-        "o/../p",
-        "http://[",
-        "q\u00e9",
-        "http://d.example",
-        "..",
+        *("j k", "l.png?m&amp;n", "o/../p", "http://[", "q\u00e9", "http://d.example", ".."),
         "IMG@/src",
     ),
 ]
 TEXTS = [
     *(
-        "a dog",
-        "\u72d7",
-        "e",
-        "</f>",
-        "",
-        " ",
-        "\u00a0",
-        "&eacute; &lt",
-        'says "b"',
-        "c\\",
+        *("a dog", "\u72d7", "e", "</f>", "", " ", "\u00a0", "&eacute; &lt", 'says "b"', "c\\"),
         "d\n\te",
     ),
     *(
@@ -140,35 +126,31 @@ def _letter(letter: str, random: Random, odd: float) -> str:
     return json.dumps(letter, ensure_ascii=ascii)[1:-1]
 
 
-def pairs(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
-    rows: Counter[Any] = Counter()
+def found_in(members: list[bytearray]) -> tuple[list[FoundImage | Broken], Counter[str]]:
+    """What is in members, in any order, and what is counted."""
     counts = PageTally()
-    for images in images_of_members(members, counts):
-        if isinstance(images, Images):
-            rows.update(zip(*(column.to_pylist() for column in images), strict=True))
-        else:
-            rows[tuple(images)] += 1
-    return rows, +counts
+    return sorted(images_of_members(members, counts)), +counts
 
 
-def parsed(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
-    rows: Counter[Any] = Counter()
+def parsed_of(members: Iterable[bytearray]) -> tuple[list[FoundImage | Broken], Counter[str]]:
+    """The same by a parser of all of it."""
     counts = PageTally()
+    rows: list[FoundImage | Broken] = []
     for read in (read for member in members for read in records_of(member)):
-        counts["records"] += 1
         images = images_of_wat(read)
+        counts["records"] += 1
         if isinstance(images, str):
             counts[images] += 1
         elif isinstance(images, Broken):
-            rows[tuple(images)] += 1
+            rows.append(images)
         else:
             counts["pages"] += 1
-            rows.update(tuple(image) for image in images)
-    return rows, +counts
+            rows.extend(images)
+    return sorted(rows), +counts
 
 
-def member(block: bytes) -> bytearray:
-    return bytearray(record("x", block, kind="metadata", content="application/json"))
+def member(block: bytes, target: str = "x") -> bytearray:
+    return bytearray(record(target, block, kind="metadata", content="application/json"))
 
 
 def damaged(whole: bytearray, random: Random) -> bytearray:
@@ -192,10 +174,11 @@ def check(random: Random) -> None:
         member("".join(written(page(random), random, odd)).encode())
         for _ in range(random.randint(1, 4))
     ]
-    assert pairs(members) == parsed(members), members
-    broken = [damaged(whole, random) for whole in members]
-    rows, counts = pairs([*members, *broken])
-    assert parsed(members)[0] <= rows, broken  # damage costs no other record
+    whole = found_in(members)
+    assert whole == parsed_of(members), members
+    broken = [damaged(record_, random) for record_ in members]
+    rows, counts = found_in([*members, *broken])
+    assert Counter(whole[0]) <= Counter(rows), broken  # damage costs no other record
     assert counts.total() <= 2 * 9 * len(members)
 
 
@@ -204,17 +187,7 @@ TOKENS = [
     *(LINK, LINK.replace(b'a"', b'&"'), b'{"path":"A@/href","url":"c"},', b'"', b"{", b"}", b'{"'),
     *(b'"path":"IMG@/src"', b'IMG@/src"', b'MG@/src"', b'Base"', b'":"', b'",', b'","', b"\\"),
     *(
-        b"\\/",
-        b"<\\/",
-        b"\\u0041",
-        b"\\u00e9",
-        b"a",
-        b"..",
-        b"/",
-        b"../",
-        b"&",
-        b"\xff",
-        b" ",
+        *(b"\\/", b"<\\/", b"\\u0041", b"\\u00e9", b"a", b"..", b"/", b"../", b"&", b"\xff", b" "),
         b"\n",
     ),
     *(

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from alignset.transforms.rules.catalogue import TEXT_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.given import BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT
 from demo import text_rules
 from tests.golden_texts.regenerate import GOLDEN, MADE, run
@@ -29,7 +29,7 @@ def test_the_frozen_rows_are_those_made_by_hand() -> None:
 
 
 def test_each_reason_of_the_text_plane_is_among_them() -> None:
-    reasons = {reason for its in TEXT_STEPS.values() for reason in its}
+    reasons = {reason for its in PRODUCT.text_steps.values() for reason in its}
     # The rows are pairs, without a page, a file that breaks or a list.
     others = {BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT}
     assert {row["reason"] for row in ROWS} == reasons - others | {None}

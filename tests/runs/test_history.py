@@ -13,7 +13,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.job import Job, ruled
 from alignset.pipeline.report.comparison import write_comparison
-from alignset.transforms.rules.catalogue import REASONS
+from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -167,7 +167,7 @@ def test_a_set_of_another_version_is_carried_and_not_told_of(first: First, tmp_p
 def test_what_cannot_be_read_again(first: First):
     for reason in ("too_few_wrods", "duplicate_pair"):
         with pytest.raises(ValueError, match=f"got '{reason}'"):
-            Job(input="a", output="b", also_rejected=reason)
+            Job(input="a", output="b", also_rejected=reason).rejected_reasons()
     with pytest.raises(UsageError, match="give the folder of one, with its"):
         find_files(Job(input=str(first.source), output="o", also_rejected="too_few_words"))
 
@@ -187,7 +187,7 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
 
 def test_the_reasons_that_another_run_may_undo():
     final = {"broken_input", "broken_page", "malformed_pair", "duplicate_pair", "taken_down"}
-    assert set(REASONS) - set(ruled()) == final
+    assert set(PRODUCT.reasons) - set(ruled()) == final
     assert "blocked" in ruled()
 
 

@@ -18,7 +18,7 @@ from alignset.pipeline.report.__main__ import main
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import all_lists, read_pictures
 from alignset.pipeline.report.tables import funnel_table
-from alignset.transforms.rules.catalogue import OF_IMAGES, limits
+from alignset.transforms.rules.catalogue import PRODUCT, limits
 from tests.support.command import funnel, manifest, succeed
 from tests.support.golden_run import Golden
 from tests.support.memory_files import FILES
@@ -128,7 +128,7 @@ def check_thresholds(facts: Facts, out: Path, side: int, aspect: float) -> None:
         rules["min_image_side"] = min(records.axis("side").edges)
     sample, passed = records.whole.sample, np.True_
     assert sample.is_all
-    for limit in limits(OF_IMAGES):
+    for limit in limits(PRODUCT.images):
         axis = records.axis(limit.measure.axis)
         bins = np.frombuffer(sample.bins[axis.name], np.uint8)
         passed = passed & axis.passes(bins, limit.edge(rules[limit.name]), beyond=limit.beyond)

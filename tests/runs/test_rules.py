@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.report.comparison import rule_differences, write_comparison
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.takedown.__main__ import main as take_down
@@ -64,6 +66,7 @@ class Made:
             picture = picture.convert("L").convert("RGB") if n == 3 else picture
             web.files[f"/rules/{n}"] = encoded(picture, "JPEG")
             text = "the picture 12345678901234567890" if n == 5 else f"{made.TEXTS[n]} in the sun"
+            text += " and in the rain" * (n == 6)
             fates.append(made.Fate(f"{web.url}/rules/{n}", text))
         pq.write_table(made.columns(fates), folder / "pairs.parquet")
         model = saved_clip(folder / "clip")
@@ -144,19 +147,21 @@ def test_workers_get_the_files(rules: Made, tmp_path: Path) -> None:
     assert digests(tmp_path / "set") == digests(rules.folder / "set")
 
 
-@pytest.mark.parametrize("text", [DIGITS, SATURATION], ids=["text", "pixels"])
-def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
-    rules: Made, tmp_path: Path, text: str
-) -> None:
-    code, failing = text.replace("path/to/model", str(rules.folder / "clip")), tmp_path / "bad.py"
-    flag = re.search(r'name="(\w+)"', code)[1]
-    code += FAILING
-    failing.write_text(code)
-    succeed(rules.folder / "pairs.parquet", tmp_path / "set", *FLAGS, f"--rules={failing}")
+def test_a_rule_that_fails_on_a_row_drops_that_row_alone(rules: Made, tmp_path: Path) -> None:
+    """The detail of another reason, which is judged first, names no rule that failed."""
+    texts = [DIGITS, SATURATION, SIMILARITY.replace("path/to/model", str(rules.folder / "clip"))]
+    for n, text in enumerate(texts):
+        failing = FAILING.replace("street", ("street", "no such", "park")[n])
+        (tmp_path / f"{n}.py").write_text(text + failing)
+    flags = (*FLAGS, f"--rules={','.join(f'{tmp_path}/{n}.py' for n in range(3))}")
+    succeed(rules.folder / "pairs.parquet", tmp_path / "set", *flags, "--max_words=12")
     dropped = rows_of(tmp_path / "set", "rejected")
-    failed = [row for row in dropped if row["reason"] == "rule_failed"]
-    assert {row["detail"] for row in failed} == {flag}
-    assert 0 < len(failed) < 3
+    assert Counter((row["reason"], row["detail"]) for row in dropped) == {
+        ("rule_failed", "max_digit_share"): 1,
+        ("rule_failed", "min_mean_saturation"): 1,
+        ("rule_failed", "min_similarity"): 2,
+        ("too_many_words", None): 1,  # in a street, too
+    }
     assert len(dropped) + len(rows_of(tmp_path / "set", "shards")) == 8
 
 
@@ -204,3 +209,42 @@ def test_a_takedown_keeps_the_columns(rules: Made, tmp_path: Path) -> None:
     dropped = {row["reason"]: row for row in rows_of(out, "rejected")}
     assert dropped["taken_down"]["key"] == before[0]["key"]
     assert dropped["too_grey"]["mean_saturation"] < 0.05
+
+
+def test_what_is_fetched_again_is_judged_by_them(rules: Made, tmp_path: Path) -> None:
+    flags = (*FLAGS, f"--rules={rules.folder}/digits.py,{rules.folder}/saturation.py")
+    source, out = rules.folder / "pairs.parquet", tmp_path / "set"
+    bodies = {path: rules.web.files.pop(path) for path in ("/rules/1", "/rules/3")}  # 3 is grey
+    succeed(source, out, *flags)
+    rules.web.files |= bodies
+    succeed(source, out, *flags, "--retry_failed=all")
+    whole = {row["key"]: row for row in rows_of(rules.folder / "set", "shards")}
+    for row in (kept := rows_of(out, "shards")):
+        assert row["mean_saturation"] == whole[row["key"]]["mean_saturation"]
+    assert len(kept) == len(whole)
+    dropped = {row["reason"]: row for row in rows_of(out, "rejected")}
+    assert dropped.keys() == {"too_many_digits", "too_grey"}
+    assert dropped["too_grey"]["mean_saturation"] < 0.05
+    assert manifest(out)["retries"][0]["kept"] == 1
+    assert {chart.axis for chart in charts_of(find_facts(str(out)))} >= {"digits", "saturation"}
+
+
+def test_a_comparison_knows_the_rules_of_either_set(rules: Made, tmp_path: Path) -> None:
+    """Both measure something else as `share`; reports of both, one after the other, too."""
+    (tmp_path / "other.py").write_text(
+        DIGITS.replace("digit", "vowel").replace("isvowel", "isalpha")
+    )
+    flags = (*FLAGS, f"--rules={tmp_path}/other.py", "--max_vowel_share=0.5")
+    succeed(rules.folder / "pairs.parquet", tmp_path / "set", *flags)
+    first, second = (find_facts(str(out)) for out in (rules.folder / "set", tmp_path / "set"))
+    assert {"digits", "saturation", "similarity"} <= {chart.axis for chart in charts_of(first)}
+    assert "vowels" in {chart.axis for chart in charts_of(second)}
+    assert "digits" not in {chart.axis for chart in charts_of(second)}
+    path = write_comparison(str(first.out), str(second.out), str(tmp_path / "compare.html"))
+    page = Path(path).read_text()
+    for reason in ("too_many_digits", "too_many_vowels"):
+        assert reason in page
+    assert "max_vowel_share" in page
+    assert [name for name, *_ in rule_differences(first, second)] == [
+        *("max_digit_share", "max_vowel_share", "min_mean_saturation", "min_similarity")
+    ]

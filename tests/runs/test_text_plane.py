@@ -27,10 +27,10 @@ from alignset.transforms.corpus.hash_counts import (
     vocabulary_cut,
 )
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Corpus, text_rows
+from alignset.transforms.corpus.judge_batch import CorpusSets, text_rows
 from alignset.transforms.corpus.remembered import recalled, remembered
 from alignset.transforms.pairs.measure_pairs import measure
-from alignset.transforms.rules.catalogue import OF_TEXTS
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.fencing import Fence
@@ -143,7 +143,7 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
         *([part.ngrams[name].to_numpy() for part in parts] for name in ("ngram", "count"))
     )
     cut, quotas = vocabulary_cut({0: runs(np.sort(sums))}, numbers.vocabulary_size)
-    corpus = Corpus(
+    corpus = CorpusSets(
         _more_than(votes["text"], numbers.max_images_per_text),
         _more_than(votes["url"], numbers.max_texts_per_image),
         HashSet(frequent_ngrams(ngrams, sums, cut, quotas[0])),
@@ -157,7 +157,7 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
         at = np.arange(start, start + len(batch))
         marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(batch), np.bool_)
         asked = text_rows(measured, corpus, *marks, distinct)
-        reasons = first_of(faults(OF_TEXTS, asked, asdict(numbers)))
+        reasons = first_of(faults(PRODUCT.texts, asked, asdict(numbers)))
         columns = (measured.url.to_pylist(), measured.text.to_pylist(), reasons.to_pylist())
         judged += map(Found, *columns)
     return judged

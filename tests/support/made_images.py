@@ -8,7 +8,7 @@ from typing import Any
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.shards.shard_images import ShardImages
 from alignset.transforms.shards.shard_settings import ShardSettings
 

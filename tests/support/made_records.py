@@ -21,17 +21,16 @@ from alignset.transforms.columns.records import (
     MOST_SAMPLED,
     Example,
     Record,
-    Sample,
+    RowSample,
     histogram,
     nested,
     top_of,
 )
 from alignset.transforms.columns.rejects import key_column
-from alignset.transforms.corpus.text_record import Judged, TextRecorder
-from alignset.transforms.rules import trials
-from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, limits
-from alignset.transforms.rules.custom import CustomLimit
+from alignset.transforms.corpus.text_record import JudgedTexts, TextRecorder
+from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.trials import JudgedRows, trials_of
 from alignset.transforms.rules.verdicts import axes_of, known_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import shard_stats
@@ -51,7 +50,7 @@ TEXT_REASONS = (
 )
 
 
-def made_judged(size: int, seed: int = 0) -> Judged:
+def made_judged(size: int, seed: int = 0) -> JudgedTexts:
     """A batch of texts, judged for any of TEXT_REASONS."""
     random = np.random.default_rng(seed)
     keys = random.integers(0, 1 << 64, size, np.uint64)
@@ -61,7 +60,7 @@ def made_judged(size: int, seed: int = 0) -> Judged:
     scores = np.where(why == 2, np.round(random.random(size), 3), np.nan)
     scores[random.random(size) < 0.05] = np.nan
     shown = {"key": keys, "url": [f"http://h/{key}" for key in keys], "caption": captions}
-    return Judged(
+    return JudgedTexts(
         pa.record_batch(shown),
         pa.array([TEXT_REASONS[n] for n in why], pa.string()),
         pa.array(
@@ -74,12 +73,12 @@ def made_judged(size: int, seed: int = 0) -> Judged:
             language_score=scores,
             own_language_score=0.5,
             **{
-                limit.column: np.full(size, float(limit.default))
-                for limit in limits(OF_TEXTS)
-                if isinstance(limit, CustomLimit)
+                limit.measure.column: np.full(size, float(limit.default))
+                for limit in limits(PRODUCT.texts)
+                if limit.measure.compute
             },
         ),
-        {entry.reason: np.array(TEXT_REASONS)[why] == entry.reason for entry in OF_TEXTS},
+        {entry.reason: np.array(TEXT_REASONS)[why] == entry.reason for entry in PRODUCT.texts},
     )
 
 
@@ -101,21 +100,21 @@ def made_record(
     if compared:
         distance[::5] = 2 * random.random(len(distance[::5]))
     rows = Rows(shorter=shorter, longer=longer, unsafe_score=unsafe, evaluation_distance=distance)
-    for limit in limits(OF_IMAGES):
-        if isinstance(limit, CustomLimit):
-            rows[limit.column] = random.uniform(
+    for limit in limits(PRODUCT.images):
+        if limit.measure.compute:
+            rows[limit.measure.column] = random.uniform(
                 limit.measure.edges[0], limit.measure.edges[-1], pairs
             )
-    for limit in reversed(limits(OF_IMAGES)):
+    for limit in reversed(limits(PRODUCT.images)):
         reasons[limit.dropped(rows, RULES.numbers)] = limit.reason
     reasons[failed] = "fetch_failed"
     unsafe[np.isin(reasons, ("too_small", "too_elongated"))] = np.nan
     distance[~np.isin(reasons, (KEPT, "evaluation_overlap"))] = np.nan
-    axes = axes_of(OF_IMAGES, RULES.numbers)
+    axes = axes_of(PRODUCT.images, RULES.numbers)
     outcomes = reasons.tolist()
     names, codes = np.unique(outcomes, return_inverse=True)
-    own = limits(OF_IMAGES)
-    judged = trials.Judged(
+    own = limits(PRODUCT.images)
+    judged = JudgedRows(
         names.tolist(),
         codes,
         random.integers(0, 1 << 64, pairs, np.uint64),
@@ -123,7 +122,7 @@ def made_record(
         {limit.name: limit.dropped(rows, RULES.numbers) for limit in own},
         np.zeros(pairs, np.bool_),
     )
-    measured = trials.trials_of(own, axes, judged, ~failed)
+    measured = trials_of(own, axes, judged, ~failed)
     details = [str(random.choice(_DETAILS)) if failed[row] else "" for row in range(pairs)]
     hosts = [f"host{int(n)}.example" for n in random.zipf(1.3, pairs) % 100_000]
     ends = [f"{o}: {d}" if d else o for o, d in zip(outcomes, details, strict=True)]
@@ -246,11 +245,11 @@ def put_largest_set(folder: Path, random: np.random.Generator) -> None:
     """
     put_made_set(folder, 2, random, pairs=2_000)
     body, thumbnail = made_thumbnail(random, 4_000), 4_000
-    axes = axes_of(OF_IMAGES, RULES.numbers)
+    axes = axes_of(PRODUCT.images, RULES.numbers)
     bins = {axis.name: random.integers(0, axis.bins, MOST_SAMPLED, np.uint8) for axis in axes}
     hashes = np.sort(random.integers(0, 1 << 64, MOST_SAMPLED, np.uint64)).astype(">u8")
     rows = {name: of_axis.tobytes() for name, of_axis in bins.items()}
-    sample = Sample(1 << 50, hashes.tobytes(), rows)
+    sample = RowSample(1 << 50, hashes.tobytes(), rows)
     for shard in range(40):
         keys = key_column(random.integers(0, 1 << 64, 120, np.uint64)).to_pylist()
         examples = [

@@ -5,15 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from alignset.transforms.rules.catalogue import (
-    IMAGE_STEPS,
-    OF_IMAGES,
-    OF_TEXTS,
-    RULES,
-    TEXT_STEPS,
-)
+from alignset.transforms.rules.catalogue import PRODUCT, RunRules
 from alignset.transforms.rules.rule import Limit, Rows
-from alignset.transforms.rules.run_rules import RunRules
 
 _DIVISOR = 1 << 20  # a power of two, so that a quotient is exact
 
@@ -43,10 +36,12 @@ def rows_of(limit: Limit, values: Sequence[float]) -> Rows:
 
 def run_rules(**numbers: float) -> RunRules:
     """The rules with these thresholds, and else their usual ones; a distance of 1."""
-    usual = {rule.name: 1.0 if rule.default == rule.auto else rule.default for rule in RULES}
+    usual = {
+        rule.name: 1.0 if rule.default == rule.auto else rule.default for rule in PRODUCT.rules
+    }
     return RunRules(usual | numbers)
 
 
-STEPS = TEXT_STEPS | IMAGE_STEPS
+STEPS = PRODUCT.text_steps | PRODUCT.image_steps
 # The first, of a reason that both planes give.
-STEP_OF = {entry.reason: entry.step for entry in (*OF_IMAGES, *OF_TEXTS)}
+STEP_OF = {entry.reason: entry.step for entry in (*PRODUCT.images, *PRODUCT.texts)}

@@ -15,7 +15,7 @@ from alignset.transforms.columns.records import (
     Axis,
     Example,
     Record,
-    Sample,
+    RowSample,
 )
 
 MOST_BYTES = 1 << 23  # of a record; usual ones have 60 KB, with --thumbnails=256 some 3 MB
@@ -134,7 +134,7 @@ def _check_axes(axes: Sequence[Axis]) -> None:
             raise ValueError(f"the edges of {axis.name!r} do not ascend, or are none, or too many")
 
 
-def _check_sample(sample: Sample, axes: Mapping[str, Axis]) -> None:
+def _check_sample(sample: RowSample, axes: Mapping[str, Axis]) -> None:
     _check_counts([sample.rows])
     size, rest = divmod(len(sample.hashes), 8)
     if rest or size > min(MOST_SAMPLED, sample.rows) or sample.weights:

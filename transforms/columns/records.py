@@ -61,7 +61,7 @@ class Axis(msgspec.Struct, frozen=True):
         return kept | (bins == self.no_value)
 
 
-class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+class RowSample(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rows with all their measures, by which several thresholds are tried at once.
 
     Attributes:
@@ -150,7 +150,7 @@ class Record:
     bytes: int = 0
     axes: list[Axis] = field(default_factory=list)
     alone: dict[str, dict[str, int]] = field(default_factory=dict)
-    sample: Sample = field(default_factory=Sample)
+    sample: RowSample = field(default_factory=RowSample)
     version: int = VERSION
 
     @property
@@ -163,36 +163,38 @@ def key_hashes(keys: UInt64s) -> UInt64s:
     return keys * _MIX
 
 
-def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, rows: Ints) -> Sample:
+def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, among: npt.NDArray[np.bool_]) -> RowSample:
     """A sample of some rows.
 
     Args:
-      bins: by axis, int64[n]. hashes: uint64[n], of their keys. rows: int64[m].
+      bins: by axis, int64[n]. hashes: uint64[n], of their keys. among: bool[n].
     """
-    if not len(rows):
-        return Sample()
-    chosen = least_rows(hashes, _small(hashes, rows), MOST_SAMPLED)
+    size = int(np.count_nonzero(among))
+    if not size:
+        return RowSample()
+    chosen = least_rows(hashes, _small(hashes, among, size), MOST_SAMPLED)
     of_chosen = {name: of_axis[chosen].astype(np.uint8).tobytes() for name, of_axis in bins.items()}
-    return Sample(len(rows), hashes[chosen].astype(">u8").tobytes(), of_chosen)
+    return RowSample(size, hashes[chosen].astype(">u8").tobytes(), of_chosen)
 
 
-def _small(hashes: UInt64s, rows: Ints) -> Ints:
+def _small(hashes: UInt64s, among: npt.NDArray[np.bool_], size: int) -> Ints:
     """Rows among which those with the smallest hashes are: hashes are uniform."""
-    if len(rows) < 8 * MOST_SAMPLED:
-        return rows
-    bound = np.uint64(((1 << 64) - 1) // len(rows) * 2 * MOST_SAMPLED)
-    small = rows[hashes[rows] <= bound]
-    return small if len(small) >= MOST_SAMPLED else rows
+    if size >= 8 * MOST_SAMPLED:
+        bound = np.uint64(((1 << 64) - 1) // size * 2 * MOST_SAMPLED)
+        small = np.flatnonzero(among & (hashes <= bound))
+        if len(small) >= MOST_SAMPLED:
+            return small
+    return np.flatnonzero(among)
 
 
-def add_samples(samples: Iterable[Sample]) -> Sample:
+def add_samples(samples: Iterable[RowSample]) -> RowSample:
     """The sample of all rows that some samples are of, which have the same axes."""
     parts = [sample for sample in samples if sample.rows]
     if len(parts) < 2:
-        return parts[0] if parts else Sample()
+        return parts[0] if parts else RowSample()
     hashes = np.concatenate([np.frombuffer(part.hashes, ">u8") for part in parts])
     chosen = np.argsort(hashes, kind="stable")[:MOST_SAMPLED]
-    return Sample(
+    return RowSample(
         sum(part.rows for part in parts),
         hashes[chosen].astype(">u8").tobytes(),  # numpy joins them in the machine's order
         {

@@ -23,13 +23,13 @@ from alignset.transforms.columns.rejects import (
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.rare_tokens import has_rare_token
 from alignset.transforms.corpus.remembered import Remembered, recalled
-from alignset.transforms.corpus.text_record import Judged, TextPart, TextRecorder
+from alignset.transforms.corpus.text_record import JudgedTexts, TextPart, TextRecorder
 from alignset.transforms.pairs.measure_pairs import Pairs, measure
 from alignset.transforms.rules import given
-from alignset.transforms.rules.custom import computed, of_stage
+from alignset.transforms.rules.catalogue import RunRules, step_of
+from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import Rows, Stage
-from alignset.transforms.rules.run_rules import RunRules, step_of
 from alignset.transforms.rules.verdicts import faults, first_of, numbers_of
 
 # Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
@@ -47,7 +47,7 @@ class Blocking:
     forget: bool = False
 
 
-class Corpus(NamedTuple):
+class CorpusSets(NamedTuple):
     """What the counts over the whole corpus found."""
 
     frequent_texts: HashSet
@@ -57,7 +57,7 @@ class Corpus(NamedTuple):
 
 def text_rows(
     pairs: Pairs,
-    corpus: Corpus,
+    corpus: CorpusSets,
     repeated: Bools,
     foreign: Bools,
     blocked: Bools,
@@ -108,7 +108,7 @@ class JudgeBatch:
     def __init__(
         self,
         rules: RunRules,
-        corpus: Corpus,
+        corpus: CorpusSets,
         repeated: npt.NDArray[np.uint32],
         foreign: pa.RecordBatch,
         blocking: Blocking | None = None,
@@ -117,8 +117,8 @@ class JudgeBatch:
         self.repeated, self.foreign = repeated, foreign
         self.recorder = TextRecorder(rules)
         self.schema = with_columns(REJECTED, rules.columns)
-        own = of_stage(rules.custom, Stage.TEXT)
-        self._columns = [*dict.fromkeys(limit.column for limit in own)]
+        own = rules.computing(Stage.TEXT)
+        self._columns = [*dict.fromkeys(limit.measure.column for limit in own)]
 
     def __call__(
         self, numbered: tuple[int, pa.RecordBatch | Remembered]
@@ -167,13 +167,13 @@ class JudgeBatch:
         if self.blocking is not None and self.blocking.forget:
             dropped = without_contents(dropped, pc.equal(dropped["reason"], given.BLOCKED))
         judged = pairs.usable() & ~repeated & ~on_list
-        part = self.recorder.measure(Judged(shown, why, detail, judged, rows, found))
+        part = self.recorder.measure(JudgedTexts(shown, why, detail, judged, rows, found))
         return len(batch), shown.filter(why.is_null()), dropped, part
 
     def _ask_custom(self, rows: Rows, pairs: Pairs) -> pa.StringArray:
         """Adds what rules of users measure of the texts; which of them failed, or null."""
         rows[given.RULE_FAILED] = np.zeros(len(pairs.key), np.bool_)
-        limits = [*of_stage(self.rules.custom, Stage.TEXT)]
+        limits = self.rules.computing(Stage.TEXT)
         if not limits:
             return pa.nulls(len(pairs.key), pa.string())
         failed = np.full(len(pairs.key), None)
@@ -181,8 +181,8 @@ class JudgeBatch:
         texts = pairs.text.take(pa.array(usable)).to_pylist()
         for limit in limits:
             values, broken = computed(limit, Rows(text=texts), len(texts))
-            rows[limit.column] = np.full(len(failed), np.nan)
-            rows[limit.column][usable] = values
+            rows[limit.measure.column] = np.full(len(failed), np.nan)
+            rows[limit.measure.column][usable] = values
             failed[usable[broken]] = limit.name
             rows[given.RULE_FAILED][usable[broken]] = True
         return pa.array(failed, pa.string())

@@ -27,12 +27,11 @@ from alignset.transforms.columns.rejects import (
 )
 from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch
+from alignset.transforms.corpus.judge_batch import Blocking, CorpusSets, JudgeBatch
 from alignset.transforms.corpus.remembered import Remembered, recalled_each
-from alignset.transforms.rules.custom import of_stage
+from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.given import BROKEN_INPUT
 from alignset.transforms.rules.rule import Stage
-from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
 from alignset.transforms.storage.broken_files import BrokenFile
 from alignset.transforms.storage.files import is_local, local_copy, write_atomically
@@ -62,7 +61,7 @@ class _Judge(ThreadedDoFn):
     ) -> Iterator[Any]:
         split_id, joined = element
         for split in joined["split"]:  # a repeated row's split is always there, exactly once
-            corpus = Corpus(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
+            corpus = CorpusSets(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
             repeated = _marked(joined["repeated"])
             foreign = _by_row(joined["foreign"])
             # By the first reading, where all share a disk; gone where this work is done again.
@@ -108,8 +107,8 @@ class _Judge(ThreadedDoFn):
                     yield split_id, block
             return
         path = f"{self.out}/pairs/{split_id:05d}.parquet"
-        own = of_stage(self.rules.custom, Stage.TEXT)
-        names = [*dict.fromkeys(limit.column for limit in own)]
+        own = self.rules.computing(Stage.TEXT)
+        names = [*dict.fromkeys(limit.measure.column for limit in own)]
         schema = with_columns(PAIRS, names)
         with parquet_file(path, schema, self.scratch) as file:
             for rows in kept:
@@ -176,7 +175,7 @@ class JudgePairs(beam.PTransform):
     (`Counts` of each split), `broken` (`BrokenFile`s).
 
     Args:
-      sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one
+      sets: a singleton, the path of the file of hashes of each field of `CorpusSets`; an empty one
         where every n-gram is in the vocabulary.
       out: the output folder.
       work: a folder in it for files that are being written, where it is local.

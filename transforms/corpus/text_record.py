@@ -28,13 +28,11 @@ from alignset.transforms.columns.records import (
     nearest_rows,
     top_of,
 )
-from alignset.transforms.rules import trials
-from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import Rows
-from alignset.transforms.rules.run_rules import RunRules
-from alignset.transforms.rules.trials import Trials, add_trials, trials_of
+from alignset.transforms.rules.trials import JudgedRows, Trials, add_trials, trials_of
 from alignset.transforms.rules.verdicts import (
     Floats,
     axes_of,
@@ -49,7 +47,7 @@ MOST_TEXTS = 32
 _COUNTED_TEXTS = 1 << 16
 
 
-class Judged(NamedTuple):
+class JudgedTexts(NamedTuple):
     """A batch of pairs, as they were judged by their texts.
 
     Fields:
@@ -87,7 +85,7 @@ class TextRecorder:
         self._uncounted = 0
         self._examples: dict[str, list[tuple[float, int, Example]]] = {}
 
-    def measure(self, batch: Judged) -> TextPart:
+    def measure(self, batch: JudgedTexts) -> TextPart:
         """What a batch adds; for all threads."""
         places, names = first_places(batch.faults), [KEPT, *batch.faults]
         rows_of = {name: np.flatnonzero(places == place) for place, name in enumerate(names)}
@@ -139,14 +137,16 @@ class TextRecorder:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _measured(self, batch: Judged, names: list[str], places: npt.NDArray[np.int8]) -> Trials:
+    def _measured(
+        self, batch: JudgedTexts, names: list[str], places: npt.NDArray[np.int8]
+    ) -> Trials:
         own = limits(self._rules.texts)
         reasons = {limit.reason for limit in own}
         others = np.zeros(len(batch.judged), np.bool_)
         for reason, fault in batch.faults.items():
             if reason not in reasons:
                 others |= fault
-        judged = trials.Judged(
+        judged = JudgedRows(
             names,
             places.astype(np.int64),
             key_hashes(batch.shown["key"].to_numpy()),
@@ -177,7 +177,7 @@ def _frequent_texts(
 
 
 def _examples(
-    batch: Judged, rows_of: Mapping[str, Ints], rules: RunRules
+    batch: JudgedTexts, rows_of: Mapping[str, Ints], rules: RunRules
 ) -> dict[str, list[tuple[float, Example]]]:
     """Of each outcome those with the smallest hashes, and those nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
@@ -199,7 +199,7 @@ def _examples(
     return {name: [(rank, shown[row]) for rank, row in of_list] for name, of_list in ranked.items()}
 
 
-def _shown(batch: Judged, rows: list[int], values: Mapping[str, Floats]) -> dict[int, Example]:
+def _shown(batch: JudgedTexts, rows: list[int], values: Mapping[str, Floats]) -> dict[int, Example]:
     """Some rows as examples."""
     columns = [batch.shown[name] for name in ("key", "url", "caption")]
     columns += [batch.reasons, batch.details]

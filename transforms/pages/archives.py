@@ -31,7 +31,7 @@ _BLANK = re.compile(rb"\n[\r\n]")  # behind the last line of a head
 _FIELD = re.compile(rb"(?<![^:\s])([^:\s]++)[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)\n")
 
 
-class Record(NamedTuple):
+class ArchiveRecord(NamedTuple):
     """A record whose frame holds; names of `fields` are lower-case."""
 
     fields: dict[bytes, bytes]
@@ -48,7 +48,7 @@ class Record(NamedTuple):
         return _target(self.fields)
 
 
-Found = Record | Broken
+Found = ArchiveRecord | Broken
 
 
 def _target(fields: dict[bytes, bytes]) -> str:
@@ -101,7 +101,7 @@ def check_archive(source: BinaryIO) -> None:
       FileFault: no record begins in this file.
     """
     for number, item in enumerate(read_records(source)):
-        if isinstance(item, Record):
+        if isinstance(item, ArchiveRecord):
             return
         if number == 100:
             break
@@ -223,7 +223,7 @@ class _Frame:
                 return None
             self.skip = stop - len(held)
             self.at = len(held)
-            return Record(fields, bytes(held[start : start + _MAX_HEAD]), whole=False)
+            return ArchiveRecord(fields, bytes(held[start : start + _MAX_HEAD]), whole=False)
         behind = bytes(held[stop : stop + 9])
         if len(behind) < 9 and not final:
             self.wanted = stop + 9
@@ -232,7 +232,8 @@ class _Frame:
             return self._broken(WRONG_LENGTH, start, fields)
         self.at = stop
         block = memoryview(held)[start:stop]
-        return Record(fields, block if final else bytes(block))  # what is held will grow: no view
+        # What is held will grow: no view.
+        return ArchiveRecord(fields, block if final else bytes(block))
 
     def _broken(self, detail: str, at: int, fields: dict[bytes, bytes]) -> Broken:
         self.at, self.lost = at, True

@@ -12,7 +12,7 @@ import zstandard
 from zlib_ng import zlib_ng
 
 from alignset.transforms.pages.archive_members import Broken
-from alignset.transforms.pages.archives import Record
+from alignset.transforms.pages.archives import ArchiveRecord
 from alignset.transforms.wishes.answer_headers import states_wish
 
 BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
@@ -50,7 +50,7 @@ class Page(NamedTuple):
     header: tuple[bytes, ...] = ()
 
 
-def page_of(record: Record) -> Page | Broken | str:
+def page_of(record: ArchiveRecord) -> Page | Broken | str:
     """The page that a record holds; or why that cannot be read; or one of the names above.
 
     Pages are HTML by their Content-Type, or by their first bytes where they have none, that were
@@ -78,7 +78,7 @@ def page_of(record: Record) -> Page | Broken | str:
 
 
 def _page(
-    record: Record, fields: dict[bytes, bytes], body: bytes | memoryview
+    record: ArchiveRecord, fields: dict[bytes, bytes], body: bytes | memoryview
 ) -> Page | Broken | str:
     declared = fields.get(b"content-type", b"")
     if declared and not _HTML.match(declared):

@@ -22,7 +22,7 @@ from msgspec import UNSET
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
-from alignset.transforms.pages.archives import Record, read_records
+from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.html_tags import PIECE
 from alignset.transforms.pages.http_pages import (
     LONG_URL,
@@ -38,7 +38,6 @@ from alignset.transforms.pages.page_images import FoundImage, Spoken, Tags, imag
 from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.page_words import HONOURED, SILENT
 from alignset.transforms.pages.wat import read_wat
-from alignset.transforms.pages.wat_links import Images
 from alignset.transforms.rules.given import PAGE_FAULTS
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import exists, is_local, open_to_read
@@ -53,7 +52,7 @@ PAGE_PAIRS = pa.schema(
 )
 PAGES_AT_ONCE = 256
 ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
-Pairs = FoundImage | Images | Broken | BrokenFile
+Pairs = FoundImage | Broken | BrokenFile
 T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
@@ -107,9 +106,7 @@ def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
         yield broken
 
 
-def _wat_pairs(
-    path: str, tally: PageTally, how: WishSettings
-) -> Iterator[FoundImage | Images | Broken]:
+def _wat_pairs(path: str, tally: PageTally, how: WishSettings) -> Iterator[FoundImage | Broken]:
     with open_to_read(path) as source:
         yield from to_the_end(read_wat(source, tally, how))
 
@@ -123,16 +120,16 @@ def _pages_of_archive(path: str, tally: PageTally) -> Iterator[Page | Broken]:
     with open_to_read(path) as source:
         for record in to_the_end(read_records(source)):
             tally["records"] += 1
-            item = _page_of(record) if isinstance(record, Record) else record
+            item = _page_of(record) if isinstance(record, ArchiveRecord) else record
             if isinstance(item, str):
                 tally[item] += 1
             else:
-                if isinstance(item, Page) and isinstance(record, Record):
+                if isinstance(item, Page) and isinstance(record, ArchiveRecord):
                     tally.note_day(record.fields.get(b"warc-date", b""))
                 yield item
 
 
-def _page_of(record: Record) -> Page | Broken | str:
+def _page_of(record: ArchiveRecord) -> Page | Broken | str:
     try:
         return page_of(record)
     except Exception as error:
@@ -161,12 +158,6 @@ def rows_of(pairs: Iterable[Pairs], how: WishSettings = HONOURED) -> Iterator[pa
     size = 0
     row: tuple[str | None, ...]
     for item in pairs:
-        if isinstance(item, Images):
-            none = pa.nulls(len(item.url), pa.string())
-            silent = [none] * len(SAID)
-            images = [item.url, item.text, none, item.page, *silent]
-            yield pa.record_batch(images, schema=PAGE_PAIRS)
-            continue
         if isinstance(item, BrokenFile):
             path = item.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             row = (path, item.fault, item.detail, "", None, None)

@@ -14,7 +14,7 @@ import orjson
 from selectolax.lexbor import LexborHTMLParser
 
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
-from alignset.transforms.pages.archives import Record, read_members_or_records, records_of
+from alignset.transforms.pages.archives import ArchiveRecord, read_members_or_records, records_of
 from alignset.transforms.pages.http_pages import (
     LONG_URL,
     MAX_URL,
@@ -26,7 +26,7 @@ from alignset.transforms.pages.http_pages import (
 from alignset.transforms.pages.page_images import Base, Found, FoundImage, usable_url
 from alignset.transforms.pages.page_tally import PageTally, date_in_wat
 from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
-from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Links, look
+from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look
 from alignset.transforms.wishes.wish_settings import WishSettings
 
 BAD_JSON = "bad_json"
@@ -42,13 +42,13 @@ Told = Iterable[FoundImage | Broken] | Broken | str
 
 def read_wat(
     source: BinaryIO, tally: PageTally, how: WishSettings = HONOURED
-) -> Iterator[Images | FoundImage | Broken]:
+) -> Iterator[FoundImage | Broken]:
     """The images with alt-texts of the pages that the records tell of, of many pages at once as far
     as they are usual; and what is broken. Counts the records, and which are of no page."""
     waiting: list[bytearray] = []
     size = 0
     for item in read_members_or_records(source):
-        member = _member(item) if isinstance(item, Record) else item
+        member = _member(item) if isinstance(item, ArchiveRecord) else item
         if isinstance(member, bytearray):
             waiting.append(member)
             size += len(member)
@@ -61,7 +61,7 @@ def read_wat(
     yield from images_of_members(waiting, tally, how)
 
 
-def _member(record: Record) -> bytearray | Record:
+def _member(record: ArchiveRecord) -> bytearray | ArchiveRecord:
     """A record as a gzip member holds it, so that what is no gzip is looked through in the same
     way, and the same damage costs the same; a record that is too long as it is."""
     if not record.whole or len(record.block) > _MOST_PARSED:
@@ -72,30 +72,18 @@ def _member(record: Record) -> bytearray | Record:
 
 def images_of_members(
     members: list[bytearray], tally: PageTally, how: WishSettings = HONOURED
-) -> Iterator[Images | FoundImage | Broken]:
+) -> Iterator[FoundImage | Broken]:
     """The same of whole members; parses only what is not as usual."""
     looked = look(members, how.page_directives)
     pages, none = (int(np.count_nonzero(looked.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
     tally.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
     for at in np.flatnonzero(looked.kinds == PAGE):
         tally.note_day(date_in_wat(members[at]))
-    odd = []
-    for links in looked.plain:
-        try:
-            yield links.columns()
-        except ValueError:  # a text is no UTF-8
-            odd.append(links)
-    for links in (*odd, *looked.odd):
-        yield from _odd_images(links)
-    odd_members = (members[at] for at in np.flatnonzero(looked.kinds == ODD))
-    yield from _parsed_images(odd_members, tally, how)
-
-
-def _odd_images(links: Links) -> Iterator[FoundImage | Broken]:
-    """By a parser of each link alone."""
-    for url, of_page in groupby(links.objects(), key=itemgetter(0)):
+    for url, of_page in groupby(looked.objects(), key=itemgetter(0)):
         base = Base(url.decode("utf-8", "replace").strip("<>"))
         yield from _images((link for _, link in of_page), base, _loads)
+    odd_members = (members[at] for at in np.flatnonzero(looked.kinds == ODD))
+    yield from _parsed_images(odd_members, tally, how)
 
 
 def _images(
@@ -126,7 +114,7 @@ def _parsed_images(
 
 
 def _counted(
-    read: Record | Broken, tally: PageTally, how: WishSettings
+    read: ArchiveRecord | Broken, tally: PageTally, how: WishSettings
 ) -> Iterator[FoundImage | Broken]:
     images = images_of_wat(read, how)
     tally["records"] += 1
@@ -136,12 +124,12 @@ def _counted(
         yield images
     else:
         tally["pages"] += 1
-        if isinstance(read, Record):
+        if isinstance(read, ArchiveRecord):
             tally.note_day(date_in_wat(read.block))
         yield from to_the_end(images, "" if isinstance(read, Broken) else read.target)
 
 
-def images_of_wat(record: Record | Broken, how: WishSettings = HONOURED) -> Told:
+def images_of_wat(record: ArchiveRecord | Broken, how: WishSettings = HONOURED) -> Told:
     """The same of one record, whose JSON is parsed."""
     if isinstance(record, Broken):
         return record

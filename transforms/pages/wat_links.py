@@ -1,6 +1,6 @@
-"""The usual records of a WAT, looked through by one compiled walk over their bytes.
+"""The images' links in usual records of a WAT, found by one compiled walk over their bytes.
 
-A record has a hundred links for each that is an image's, so that most of it is never parsed: what
+A record has twenty links for each that is an image's, so that most of it is never parsed: what
 matters is found by its key. A key has bare quotation marks, and within a string they would be
 escaped. Where anything is not as Common Crawl writes it, the record is `ODD`, for a real parser.
 """
@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from alignset.transforms.columns.byte_search import (
     ESCAPED,
@@ -27,7 +26,6 @@ from alignset.transforms.columns.byte_search import (
     word,
 )
 from alignset.transforms.columns.kernels import kernel
-from alignset.transforms.pages.plain_urls import AS_IT_STANDS, end_before, url_form
 from alignset.transforms.pages.wat_opt_outs import sought, states_opt_out
 
 # What a record is; of a page the images are among the links.
@@ -42,77 +40,32 @@ _KIND, _TARGET, _RESPONSE = map(word, (b"WARC-Type", b"WARC-Target-URI", b"respo
 # What is searched for: first and sixth byte are rare together.
 _HEADER, _STATUS, _TEXT = word(b'WARC-Header-Metadata":{'), word(b'"Status"'), word(b':"')
 _HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base"'))
-# Bytes that are no part of white space, in UTF-8.
-_LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0xE2, 0xE3])
-# Where the parts of a link are: the URL of its page, whose part before `base_end` is put before
-# the link's own; the link's URL and text; its JSON object; and whether a parser is needed.
+# Where a link's JSON object is, and the URL of its page.
 LINK = np.dtype(
     (
         np.record,  # so that its fields are attributes, without a compiler too
-        [
-            *(("page", np.int64), ("base_end", np.int64), ("page_end", np.int64)),
-            *(("url", np.int64), ("url_end", np.int64), ("text", np.int64), ("text_end", np.int64)),
-            *(("object", np.int64), ("object_end", np.int64), ("odd", np.int64)),
-        ],
+        [(name, np.int64) for name in ("page", "page_end", "object", "object_end")],
     )
 )
-ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 12, 1 << 12  # bytes of its URL, which each row has twice
-
-
-class Images(NamedTuple):
-    """Images with a text, as `Found` has them, in columns."""
-
-    url: pa.StringArray
-    text: pa.StringArray
-    page: pa.StringArray
-
-
-class Links(NamedTuple):
-    """Some links of images, of which more than their bytes is made only where it is asked for."""
-
-    data: npt.NDArray[np.uint8]
-    links: npt.NDArray[np.void]  # LINK[n]
-
-    def columns(self) -> Images:
-        """The images of links that need no parser.
-
-        Raises:
-          ValueError: a text is no UTF-8.
-        """
-        offsets = np.empty((3, len(self.links) + 1), np.int32)
-        _fill_offsets(self.links, offsets)
-        joined = [np.empty(size, np.uint8) for size in offsets[:, -1]]
-        _join(self.data, self.links, *joined)
-        images = Images(
-            *(
-                pa.StringArray.from_buffers(
-                    len(self.links), pa.py_buffer(ends), pa.py_buffer(strings)
-                )
-                for ends, strings in zip(offsets, joined, strict=True)
-            )
-        )
-        images.text.validate(full=True)
-        return images
-
-    def objects(self) -> Iterator[tuple[bytes, bytes]]:
-        """The URL of each link's page, and the link's JSON."""
-        parts = self.links[["page", "page_end", "object", "object_end"]].tolist()
-        for page, page_end, begin, end in parts:
-            yield self.data[page:page_end].tobytes(), self.data[begin:end].tobytes()
+ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 12, 1 << 12  # bytes of its URL
 
 
 class Seen(NamedTuple):
     """What is seen in members of an archive.
 
-    Attributes:
-      kinds: int8[members]: what each is.
-      plain: the links to images of the pages, some thousand at a time, but for
-      odd: those that need a parser.
+    Fields:
+      kinds: int8[members]: what each is. links: LINK[n], of the pages' images, into `data`.
     """
 
     kinds: npt.NDArray[np.int8]
-    plain: Iterator[Links]
-    odd: Iterator[Links]
+    data: npt.NDArray[np.uint8]
+    links: npt.NDArray[np.void]
+
+    def objects(self) -> Iterator[tuple[bytes, bytes]]:
+        """The URL of each link's page, and the link's JSON."""
+        for at in range(0, len(self.links), ROWS_AT_ONCE):
+            for page, page_end, begin, end in self.links[at : at + ROWS_AT_ONCE].tolist():
+                yield self.data[page:page_end].tobytes(), self.data[begin:end].tobytes()
 
 
 def look(members: Sequence[bytes | bytearray], directives: frozenset[str]) -> Seen:
@@ -126,46 +79,7 @@ def look(members: Sequence[bytes | bytearray], directives: frozenset[str]) -> Se
     kinds, fields = np.empty(len(members), np.int8), np.empty(7, np.int64)
     links = np.empty(len(data) // _SHORTEST, LINK)
     links = links[: _look(data, ends, kinds, links, fields, sought(directives))]
-    odd = links["odd"] > 0
-    return Seen(kinds, _steps(data, links, ~odd), _steps(data, links, odd))
-
-
-def _steps(
-    data: npt.NDArray[np.uint8], links: npt.NDArray[np.void], which: npt.NDArray[np.bool_]
-) -> Iterator[Links]:
-    rows = np.flatnonzero(which)
-    for at in range(0, len(rows), ROWS_AT_ONCE):
-        yield Links(data, links[rows[at : at + ROWS_AT_ONCE]])
-
-
-@kernel
-def _fill_offsets(links, offsets):  # type: ignore[no-untyped-def]
-    offsets[:, 0] = 0
-    for row in range(len(links)):
-        link = links[row]
-        url_size = link.base_end - link.page + link.url_end - link.url
-        offsets[0, row + 1] = offsets[0, row] + url_size
-        offsets[1, row + 1] = offsets[1, row] + link.text_end - link.text
-        offsets[2, row + 1] = offsets[2, row] + link.page_end - link.page
-
-
-@kernel
-def _join(data, links, urls, texts, pages):  # type: ignore[no-untyped-def]
-    url = text = page = 0
-    for row in range(len(links)):
-        link = links[row]
-        url = _copy(data, link.page, link.base_end, urls, url)
-        url = _copy(data, link.url, link.url_end, urls, url)
-        text = _copy(data, link.text, link.text_end, texts, text)
-        page = _copy(data, link.page, link.page_end, pages, page)
-
-
-@kernel
-def _copy(data, at, stop, joined, end):  # type: ignore[no-untyped-def]
-    """Appends a range of bytes; returns the new end."""
-    for place in range(stop - at):
-        joined[end + place] = data[at + place]
-    return end + stop - at
+    return Seen(kinds, data, links)
 
 
 @kernel
@@ -237,7 +151,6 @@ def _kind(data, at, stop, fields, sought_words):  # type: ignore[no-untyped-def]
 def _links(data, at, stop, links, fields):  # type: ignore[no-untyped-def]
     """Writes the images with a text; returns how many, or -1 where anything is not as usual."""
     used, low, page, page_end = 0, at, fields[2], fields[3]
-    stands = url_form(data, page, page_end)[0] == AS_IT_STANDS
     at = find(data, at, stop, _IMAGE, _BASE)
     while at < stop:
         if data[at] == _BASE[0] and (data[at + 5] == ord(",") or data[at + 5] == ord("}")):
@@ -251,27 +164,12 @@ def _links(data, at, stop, links, fields):  # type: ignore[no-untyped-def]
         low = _object(data, begin, stop, (_URL, _ALT, _KEY), fields)
         if low < at or fields[4] != at - 1:
             return -1
-        url, url_end, text, text_end = fields[0], fields[1], fields[2], fields[3]
-        if text_end > text:
-            form, kept = url_form(data, url, url_end)
+        if fields[3] > fields[2]:  # it has a text
             link = links[used]
             link.page, link.page_end, link.object, link.object_end = page, page_end, begin, low
-            link.url, link.url_end, link.text, link.text_end = kept, url_end, text, text_end
-            odd = not stands or form < 0 or fields[6] or not _has_letter(data, text, text_end)
-            link.odd = odd
-            if not odd:
-                link.base_end = end_before(data, page, page_end, form)
             used += 1
         at = find(data, low, stop, _IMAGE, _BASE)
     return used
-
-
-@kernel
-def _has_letter(data, at, stop):  # type: ignore[no-untyped-def]
-    """Whether a text has anything that is surely no white space."""
-    while at < stop and not _LETTER[data[at]]:
-        at += 1
-    return at < stop
 
 
 @kernel

@@ -6,8 +6,9 @@ URL and text, the other at the image. What else is known of the rules is derived
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from alignset.transforms.rules import (
     given,
@@ -19,12 +20,14 @@ from alignset.transforms.rules import (
     unsafe,
     words,
 )
-from alignset.transforms.rules.custom import CustomLimit
+from alignset.transforms.rules.custom import RuleFile, limits_in
 from alignset.transforms.rules.rule import (
     IMAGES,
     TEXTS,
+    Given,
     Limit,
     Measure,
+    Numbers,
     OfCorpus,
     Reason,
     Rule,
@@ -47,10 +50,8 @@ _IMAGES: tuple[Reason, ...] = (
     unsafe.MAX_UNSAFE_SCORE,
     overlap.MIN_EVALUATION_DISTANCE,
 )
-# With the rules of users that this process goes by: see `use`.
-OF_TEXTS: list[Reason] = []
-OF_IMAGES: list[Reason] = []
-RULES: list[Rule] = []
+# What a text is dropped for by counts of the whole corpus.
+OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
 
 
 def limits(entries: Iterable[Reason], until: Stage | None = None) -> list[Limit]:
@@ -69,66 +70,137 @@ def steps(entries: Iterable[Reason]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def measures(entries: Sequence[Reason]) -> list[Measure]:
-    return list({limit.measure.axis: limit.measure for limit in limits(entries)}.values())
-
-
-def with_custom(plane: str, custom: Sequence[Limit]) -> list[Reason]:
-    """The reasons of a plane, the rules of users behind those of their stage."""
-    entries = [*(_TEXTS if plane == TEXTS else _IMAGES)]
-    entries += [limit for limit in custom if limit.plane == plane]
-    if any(isinstance(entry, CustomLimit) or entry in custom for entry in entries):
-        failed = given.OF_FAILED_TEXT_RULES if plane == TEXTS else given.OF_FAILED_IMAGE_RULES
-        entries.append(failed)
-    return sorted(entries, key=lambda entry: entry.stage)
-
-
-# Rules of the product that compute their own measure, as those of users do.
-COMPUTING = tuple(entry for entry in (*_TEXTS, *_IMAGES) if isinstance(entry, CustomLimit))
-
-
-LIMITS: dict[str, Limit] = {}  # in the order of the report: images first
-TEXT_STEPS: dict[str, tuple[str, ...]] = {}
-IMAGE_STEPS: dict[str, tuple[str, ...]] = {}
 # What was done to a set after its run; in the funnel of such a set alone.
 TAKEDOWN_STEPS = steps(given.AFTER_RUN)
 STEP_OF_TAKEDOWNS = {entry.reason: entry.step for entry in given.AFTER_RUN}
-REASONS: list[str] = []
-# With --decontaminate_only: what drops nothing.
-OPEN: dict[str, object] = {}
-# What a text is dropped for by counts of the whole corpus.
-OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
 
 
-def use(custom: Sequence[Limit]) -> None:
-    """Makes rules of users part of the catalogue of this process, in place of others."""
-    OF_TEXTS[:], OF_IMAGES[:] = with_custom(TEXTS, custom), with_custom(IMAGES, custom)
-    entries = [*OF_TEXTS, *OF_IMAGES]
-    RULES[:] = [entry for entry in entries if isinstance(entry, Rule)]
-    reasons = [entry.reason for entry in (*entries, *given.AFTER_RUN)]
-    REASONS[:] = dict.fromkeys(reasons)
-    opened = {rule.name: rule.opened for rule in RULES if rule.opened is not None}
-    tables: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
-        (LIMITS, {limit.name: limit for limit in (*limits(OF_IMAGES), *limits(OF_TEXTS))}),
-        (TEXT_STEPS, steps(OF_TEXTS)),
-        (IMAGE_STEPS, steps(OF_IMAGES)),
-        (OPEN, {"language": ""} | opened),
-    )
-    for table, now in tables:
-        table.clear()
-        table.update(now)
+@dataclass(frozen=True)
+class Catalogue:
+    """The reasons of a run or of a dataset.
+
+    Attributes:
+      custom: the rules of users among them. Each is judged behind those of its stage.
+      texts, images: the reasons of each plane, in order.
+      limits: by flag, in the order of the report: images first.
+      opened: the thresholds that drop nothing, by flag, as with --decontaminate_only.
+    """
+
+    custom: tuple[Limit, ...] = ()
+
+    @cached_property
+    def texts(self) -> tuple[Reason, ...]:
+        return self._plane(_TEXTS, given.OF_FAILED_TEXT_RULES)
+
+    @cached_property
+    def images(self) -> tuple[Reason, ...]:
+        return self._plane(_IMAGES, given.OF_FAILED_IMAGE_RULES)
+
+    def _plane(self, own: Sequence[Reason], failure: Given) -> tuple[Reason, ...]:
+        entries = [*own, *(limit for limit in self.custom if limit.plane == failure.plane)]
+        if self.computing or self.custom:
+            entries.append(failure)
+        return tuple(sorted(entries, key=lambda entry: entry.stage))
+
+    @cached_property
+    def computing(self) -> tuple[Limit, ...]:
+        """Those that compute their own measure, as rules of users do, and perhaps the product's."""
+        entries = limits((*_TEXTS, *_IMAGES, *self.custom))
+        return tuple(limit for limit in entries if limit.measure.compute)
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        return tuple(e for e in (*self.texts, *self.images) if isinstance(e, Rule))
+
+    @cached_property
+    def limits(self) -> Mapping[str, Limit]:
+        return {limit.name: limit for limit in (*limits(self.images), *limits(self.texts))}
+
+    @cached_property
+    def measures(self) -> Mapping[str, Measure]:
+        """By axis, those of images first."""
+        return {limit.measure.axis: limit.measure for limit in self.limits.values()}
+
+    @cached_property
+    def opened(self) -> Mapping[str, object]:
+        opened = {rule.name: rule.opened for rule in self.rules if rule.opened is not None}
+        return {"language": ""} | opened
+
+    @cached_property
+    def reasons(self) -> tuple[str, ...]:
+        entries = (*self.texts, *self.images, *given.AFTER_RUN)
+        return tuple(dict.fromkeys(entry.reason for entry in entries))
+
+    @cached_property
+    def text_steps(self) -> Mapping[str, tuple[str, ...]]:
+        return steps(self.texts)
+
+    @cached_property
+    def image_steps(self) -> Mapping[str, tuple[str, ...]]:
+        return steps(self.images)
+
+    def plane_of(self, step: str) -> str:
+        """The plane of a step of the funnel."""
+        return TEXTS if step in self.text_steps else IMAGES
+
+    def list_name(self, plane: str, reason: str) -> str:
+        """What the pairs are called that a plane dropped for a reason: the reason, and the plane
+        where both give it."""
+        both = all(reason in (e.reason for e in of) for of in (self.texts, self.images))
+        return f"{reason} ({plane})" if both else reason
 
 
-use(())
+PRODUCT = Catalogue()  # without rules of users
 
 
-def plane_of(step: str) -> str:
-    """The plane of a step of the funnel."""
-    return TEXTS if step in TEXT_STEPS else IMAGES
+@lru_cache(maxsize=64)
+def catalogue_of(files: tuple[RuleFile, ...]) -> Catalogue:
+    """The catalogue with the rules of users in some files.
+
+    Raises:
+      RuleFileError: a file cannot be imported, or a rule in it cannot be used.
+    """
+    return Catalogue(limits_in(files)) if files else PRODUCT
 
 
-def list_name(plane: str, reason: str) -> str:
-    """What the pairs are called that a plane dropped for a reason: the reason, and the plane where
-    both give it."""
-    both = all(reason in (e.reason for e in entries) for entries in (OF_TEXTS, OF_IMAGES))
-    return f"{reason} ({plane})" if both else reason
+@dataclass(frozen=True)
+class RunRules:
+    """The reasons by which a run drops pairs, as its workers have them.
+
+    Attributes:
+      numbers: the thresholds, by flag. files: with the rules of users.
+    """
+
+    numbers: Numbers
+    files: tuple[RuleFile, ...] = ()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return catalogue_of(self.files)
+
+    @property
+    def texts(self) -> Sequence[Reason]:
+        return self.catalogue.texts
+
+    @property
+    def images(self) -> Sequence[Reason]:
+        return self.catalogue.images
+
+    def computing(self, stage: Stage) -> list[Limit]:
+        """Those of a stage that compute their own measure."""
+        return [limit for limit in self.catalogue.computing if limit.stage == stage]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that hold what such rules of all stages measured."""
+        return tuple(dict.fromkeys(limit.measure.column for limit in self.catalogue.computing))
+
+    @property
+    def judged(self) -> set[str | None]:
+        """The reasons by which an image was looked at and judged; None is of what was kept."""
+        return {None, *(limit.reason for limit in limits(self.images))}
+
+
+def step_of(entries: Sequence[Reason]) -> Mapping[str, str]:
+    """The step of each reason."""
+    return {entry.reason: entry.step for entry in entries}

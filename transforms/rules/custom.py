@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("alignset")
 STAGES = (Stage.TEXT, Stage.PIXELS, Stage.PAIR)
+IMPORTING: ContextVar[str] = ContextVar("IMPORTING", default="")  # the file that runs right now
+_WORD = re.compile(r"(.+\.py):(\w+)")
 _MOST_EDGES = 200
 _DESCRIBED = ("name", "default", "help", "words", "keeps", "reason", "step", "means", "allows")
 _OF_MEASURE = ("axis", "label", "short", "column", "whole", "least", "unit", "logarithmic")
@@ -37,51 +41,66 @@ class RuleFileError(ValueError):
 
 @dataclass(frozen=True)
 class RuleFile:
-    """A file of rules as workers have it: its bytes, not its path."""
+    """A file of rules as workers have it: its bytes, not its path.
+
+    Attributes:
+      flags: of the rules that are wanted; all where there are none.
+    """
 
     name: str
     source: bytes
+    flags: frozenset[str] = frozenset()
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.source).hexdigest()
 
-    @classmethod
-    def read(cls, path: str) -> RuleFile:
-        try:
-            return cls(Path(path).name, Path(path).read_bytes())
-        except OSError as error:
-            raise RuleFileError(f"{path} cannot be read: {error.strerror}") from error
 
+def read_rule_files(words: str) -> tuple[RuleFile, ...]:
+    """The files that `--rules` names: FILE.py, or FILE.py:FLAG for one of its rules, with commas.
 
-@dataclass(frozen=True, kw_only=True)
-class CustomLimit(Limit):
-    """A rule of a user.
-
-    Attributes:
-      compute: number[n] of rows: of `text`, and of `pixels` where its stage has them.
+    Raises:
+      RuleFileError: a file cannot be read.
     """
+    flags: dict[str, set[str]] = {}
+    for word in words.split(","):
+        one = _WORD.fullmatch(word)
+        path, flag = one.groups() if one else (word, "")
+        flags.setdefault(path, set()).add(flag)
+    return tuple(
+        RuleFile(Path(path).name, _bytes_of(path), frozenset() if "" in named else frozenset(named))
+        for path, named in flags.items()
+    )
 
-    compute: Callable[[Rows], Any]
 
-    @property
-    def column(self) -> str:
-        return self.measure.column
+def _bytes_of(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RuleFileError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def limits_in(files: Sequence[RuleFile]) -> tuple[CustomLimit, ...]:
+def limits_in(files: Sequence[RuleFile]) -> tuple[Limit, ...]:
     """The rules in some files, in their order.
 
     Raises:
-      RuleFileError: a file cannot be imported, or a rule in it cannot be used.
+      RuleFileError: a file cannot be imported, or a rule in it cannot be used, or is not there.
     """
-    return tuple(limit for file in files for limit in _of_file(file.name, file.source))
+    found = []
+    for file in files:
+        limits = _of_file(file.name, file.source)
+        names = {limit.name for limit in limits}
+        for flag in sorted(file.flags - names):
+            raise RuleFileError(f"{file.name} has no rule {flag!r}; it has {sorted(names)}")
+        found += [limit for limit in limits if not file.flags or limit.name in file.flags]
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)
-def _of_file(name: str, source: bytes) -> tuple[CustomLimit, ...]:
+def _of_file(name: str, source: bytes) -> tuple[Limit, ...]:
     module = types.ModuleType(f"alignset_rules_{hashlib.sha256(source).hexdigest()[:16]}")
     sys.modules[module.__name__] = module  # where a rule looks for its own functions
+    token = IMPORTING.set(name)
     try:
         exec(compile(source, name, "exec"), vars(module))
     except Exception as error:
@@ -92,6 +111,8 @@ def _of_file(name: str, source: bytes) -> tuple[CustomLimit, ...]:
         raise RuleFileError(
             f"{name} cannot be imported{where}: {type(error).__name__}: {said}"
         ) from error
+    finally:
+        IMPORTING.reset(token)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Limit)}
     if not found:
         raise RuleFileError(f"{name} has no rule: a rule is a Limit that stands in the file")
@@ -101,7 +122,7 @@ def _of_file(name: str, source: bytes) -> tuple[CustomLimit, ...]:
     return tuple(computing(limit, measures) for limit in found.values())
 
 
-def computing(limit: Limit, measures: dict[int, Measure] | None = None) -> CustomLimit:
+def computing(limit: Limit, measures: dict[int, Measure] | None = None) -> Limit:
     """The rule, whose measure is computed once and read from a column from then on.
 
     Args:
@@ -110,10 +131,10 @@ def computing(limit: Limit, measures: dict[int, Measure] | None = None) -> Custo
     measures, measure = {} if measures is None else measures, limit.measure
     column = measure.column or measure.axis
     known = measures.setdefault(
-        id(measure), replace(measure, of=lambda rows: rows[column], column=column)
+        id(measure),
+        replace(measure, of=lambda rows: rows[column], column=column, compute=measure.of),
     )
-    values = {of.name: getattr(limit, of.name) for of in fields(Limit)}
-    return CustomLimit(**values | {"measure": known, "compute": measure.of})
+    return replace(limit, measure=known)
 
 
 def _check(file: str, limit: Limit) -> None:
@@ -141,7 +162,7 @@ def _has_plain_names(limit: Limit) -> bool:
     return all(word.isidentifier() and word.isascii() for word in words)
 
 
-def check_names(limits: Sequence[CustomLimit], taken: Mapping[str, set[str]]) -> None:
+def check_names(limits: Sequence[Limit], taken: Mapping[str, set[str]]) -> None:
     """Refuses what is there already.
 
     Args:
@@ -152,7 +173,7 @@ def check_names(limits: Sequence[CustomLimit], taken: Mapping[str, set[str]]) ->
     for limit in limits:
         own = {"flag": limit.name, "reason": limit.reason}
         if limit.measure.axis not in axes or axes[limit.measure.axis] is not limit.measure:
-            own |= {"axis": limit.measure.axis, "column": limit.column}
+            own |= {"axis": limit.measure.axis, "column": limit.measure.column}
         axes[limit.measure.axis] = limit.measure
         if limit.step in taken["step"]:
             own["step"] = limit.step
@@ -164,23 +185,24 @@ def check_names(limits: Sequence[CustomLimit], taken: Mapping[str, set[str]]) ->
             seen[kind].add(name)
 
 
-def computed(limit: CustomLimit, rows: Rows, size: int) -> tuple[Floats, Bools]:
+def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     """The measure of n rows, NaN where there is none, and where it failed: float64[n], bool[n].
 
     A rule that raises on one row is asked row by row, and costs that row alone.
     """
     import numpy as np
 
-    failed = np.zeros(size, np.bool_)
+    compute, failed = limit.measure.compute, np.zeros(size, np.bool_)
+    assert compute is not None
     try:
-        return _numbers(limit.compute(rows), size), failed
+        return _numbers(compute(rows), size), failed
     except Exception as error:
         LOG.warning("the rule %s failed: %r", limit.name, error)  # on one line
     values = np.full(size, math.nan)
     for row in range(size):
         one = Rows({name: column[row : row + 1] for name, column in rows.items()})
         try:
-            values[row] = _numbers(limit.compute(one), 1)[0]
+            values[row] = _numbers(compute(one), 1)[0]
         except Exception:  # whatever a user's rule raises
             failed[row] = True
     return values, failed
@@ -222,8 +244,3 @@ def from_description(said: Mapping[str, Any]) -> Limit:
 
 def _unmeasured(rows: Rows) -> Floats:
     raise RuntimeError("a rule that a manifest describes measures nothing")
-
-
-def of_stage(limits: Sequence[Limit], stage: Stage) -> Iterator[CustomLimit]:
-    """Those of users whose measure is taken at a stage."""
-    return (lim for lim in limits if isinstance(lim, CustomLimit) and lim.stage == stage)

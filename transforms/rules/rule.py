@@ -113,6 +113,8 @@ class Measure:
     Attributes:
       axis: its name. label: above its histogram; short: in a list of measures.
       of: number[n] of rows; over: what it is divided by, where it is a quotient.
+      compute: number[n] of rows of `text` or `pixels`, where it is computed once, and `of` reads
+        its column.
       column: of the sidecar and of `rejected/`, "" where there is none.
       edges: where bins of a record end, beside the run's thresholds.
       scaled: whether the edges are parts of the threshold. whole: whether values are whole numbers.
@@ -127,6 +129,7 @@ class Measure:
     short: str
     of: Callable[[Rows], Floats]
     edges: Sequence[float]
+    compute: Callable[[Rows], Any] | None = None
     over: Callable[[Rows], Floats] | None = None
     column: str = ""
     scaled: bool = False
@@ -196,6 +199,8 @@ class Limit(Rule):
             values = values + bounds[:, 0]
         else:
             bins = _bins(axis.edges, values, "left" if self.strict else "right")
+            if values.dtype.kind == "i":
+                return bins
         return np.where(np.isnan(values), axis.no_value, bins).astype(np.int64)
 
 

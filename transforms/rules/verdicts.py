@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import Axis
-from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.rule import Limit, Numbers, OfCorpus, Reason, Rows, Stage
-from alignset.transforms.rules.run_rules import RunRules
 
 Floats = npt.NDArray[np.float64]
 

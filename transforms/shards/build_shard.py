@@ -21,7 +21,7 @@ from alignset.transforms.columns.rejects import (
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.rules import given
-from alignset.transforms.rules.run_rules import step_of
+from alignset.transforms.rules.catalogue import step_of
 from alignset.transforms.shards.arrivals import Arrivals
 from alignset.transforms.shards.judge_custom import judge_custom
 from alignset.transforms.shards.shard_examples import write_record

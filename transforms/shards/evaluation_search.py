@@ -12,7 +12,7 @@ import pyarrow as pa
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown
 from alignset.transforms.images.examine import Image
-from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.verdicts import fit, size_rows
 
 # Searched for together, which costs half of what one at a time costs; their features are 6 MiB.

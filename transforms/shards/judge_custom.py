@@ -12,8 +12,8 @@ import pyarrow as pa
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.small_pixels import shown_in_groups
 from alignset.transforms.rules import given
-from alignset.transforms.rules.custom import CustomLimit, computed, of_stage
-from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.custom import computed
+from alignset.transforms.rules.rule import Limit, Rows, Stage
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.shards.score_images import FAILED_RULE
 from alignset.transforms.shards.shard_pairs import ShardPairs
@@ -22,16 +22,16 @@ from alignset.transforms.shards.shard_pairs import ShardPairs
 def judge_custom(pairs: ShardPairs) -> None:
     """Drops the pairs that rules of users drop, and adds what these measured."""
     rules, texts = pairs.rules, pairs.captions
-    if not rules.custom:
+    if not rules.columns:
         return
     rows = Rows()
     failed_rule = np.array(pairs.measures[FAILED_RULE].to_pylist(), object)
-    for limit in of_stage(rules.custom, Stage.TEXT):  # a text that was kept has passed them
-        rows[limit.column] = computed(limit, Rows(text=texts.to_pylist()), len(texts))[0]
-    own = [*of_stage(rules.custom, Stage.PAIR)]
+    for limit in rules.computing(Stage.TEXT):  # a text that was kept has passed them
+        rows[limit.measure.column] = computed(limit, Rows(text=texts.to_pylist()), len(texts))[0]
+    own = rules.computing(Stage.PAIR)
     alive = [pair for pair in pairs.kept.tolist() if failed_rule[pair] is None]
     for limit in own:
-        rows[limit.column] = np.full(len(texts), np.nan)
+        rows[limit.measure.column] = np.full(len(texts), np.nan)
     if own:
         begin = 0
         for pictures in shown_in_groups(map(pairs.stored, alive)):
@@ -49,7 +49,7 @@ def judge_custom(pairs: ShardPairs) -> None:
 
 
 def _ask(
-    own: list[CustomLimit],
+    own: list[Limit],
     part: list[int],
     pictures: Sequence[Pixels | None],
     texts: pa.StringArray,
@@ -63,7 +63,7 @@ def _ask(
     places = np.array([part[at] for at in seen], np.int64)
     for limit in own:
         values, broken = computed(limit, asked, len(seen))
-        rows[limit.column][places] = values
+        rows[limit.measure.column][places] = values
         failed_rule[places[broken]] = limit.name
         unseen = [row for row, picture in zip(part, pictures, strict=True) if picture is None]
         failed_rule[unseen] = limit.name

@@ -12,7 +12,7 @@ import pyarrow as pa
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.small_pixels import MOST_SHOWN, shown_in_groups
-from alignset.transforms.rules.custom import computed, of_stage
+from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.given import UNDECODABLE
 from alignset.transforms.rules.rule import Rows, Stage
 from alignset.transforms.rules.verdicts import fit, size_rows
@@ -45,7 +45,7 @@ class ImageScores:
         self._rows: dict[str, list[int]] = {}  # by SHA-256
         self._batch: list[str] = []  # the SHA-256 of each
         self._scores: dict[str, float | None] = {}
-        self._own = [*of_stage(self._rules.custom, Stage.PIXELS)]
+        self._own = self._rules.computing(Stage.PIXELS)
         self._values: dict[str, dict[str, float]] = {}  # by SHA-256, then by column
         self._failed_rules: dict[str, str] = {}  # of users, by SHA-256
 
@@ -108,7 +108,7 @@ class ImageScores:
         for limit in self._own:
             values, broken = computed(limit, asked, len(seen))
             for at, value, is_broken in zip(seen, values.tolist(), broken.tolist(), strict=True):
-                self._values.setdefault(batch[at], {})[limit.column] = value
+                self._values.setdefault(batch[at], {})[limit.measure.column] = value
                 if is_broken:
                     self._failed_rules.setdefault(batch[at], limit.name)
             for at in set(range(len(batch))) - set(seen):
@@ -133,8 +133,8 @@ class ImageScores:
     def columns(self) -> dict[str, pa.Array]:
         """The score of each image of the shard, float64[n], null where there is none; and where
         there are rules of users, what they measured, by column, and which of them failed."""
-        size, own = len(self._images), self._rules.custom
-        names = ["unsafe_score", *dict.fromkeys(limit.column for limit in self._own)]
+        size, own = len(self._images), self._rules.columns
+        names = ["unsafe_score", *dict.fromkeys(limit.measure.column for limit in self._own)]
         columns: dict[str, list[Any]] = {name: [None] * size for name in (*names, FAILED_RULE)}
         for sha256, rows in self._rows.items():
             values = {"unsafe_score": self._scores[sha256], **self._values.get(sha256, {})}

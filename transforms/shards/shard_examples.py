@@ -25,10 +25,9 @@ from alignset.transforms.columns.records import (
 )
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.images.thumbnail import thumbnail
-from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.rule import IMAGES, Limit, Rows
-from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.rules.verdicts import Floats, known_of, values_by_axis, values_of
 from alignset.transforms.shards.shard_pairs import ShardPairs
 from alignset.transforms.shards.shard_record import shard_record, word_counts

@@ -28,7 +28,7 @@ from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.rule import Rows
-from alignset.transforms.rules.trials import Judged, Trials, trials_of
+from alignset.transforms.rules.trials import JudgedRows, Trials, trials_of
 from alignset.transforms.rules.verdicts import axes_of
 from alignset.transforms.shards.shard_pairs import ShardPairs
 
@@ -80,7 +80,7 @@ def _trials(pairs: ShardPairs, rows: Rows, axes: Sequence[Axis]) -> Trials:
     counted = np.array(found, np.int64) >= 0
     against = {limit.name: limit.dropped(rows, rules.numbers) for limit in own}
     others = np.zeros(len(found), np.bool_)
-    judged = Judged(
+    judged = JudgedRows(
         [*codes], np.array(found, np.int64), key_hashes(pairs.keys), rows, against, others
     )
     return trials_of(own, axes, judged, counted)

@@ -9,7 +9,7 @@ from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.safety.model_files import UnsafeModel
 
 

@@ -9,7 +9,7 @@ from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.report.sliders import sliders
-from alignset.transforms.rules.catalogue import LIMITS
+from alignset.transforms.rules.catalogue import PRODUCT
 
 EARLIER = Path(__file__).with_name("earlier_set")  # the golden set, as it was recorded then
 
@@ -36,7 +36,7 @@ def facts() -> Facts:
 def test_one_threshold_keeps_as_many_as_it_did(
     facts: Facts, rule: str, threshold: float, kept: int
 ) -> None:
-    limit = LIMITS[rule]
+    limit = PRODUCT.limits[rule]
     records = facts.records.of(limit.plane)
     axis = records.axis(limit.measure.axis)
     counts = {int(place): n for place, n in records.whole.alone[rule].items()}
@@ -49,7 +49,7 @@ def test_several_thresholds_keep_as_many_as_they_did(facts: Facts) -> None:
     sample, passed = records.whole.sample, np.True_
     assert sample.is_all
     rules = facts.rules | {"min_image_side": 48.0, "max_image_aspect": 10.0}
-    for limit in LIMITS.values():
+    for limit in PRODUCT.limits.values():
         if limit.measure.axis in sample.bins:
             bins = np.frombuffer(sample.bins[limit.measure.axis], np.uint8)
             edge = limit.edge(rules[limit.name])
@@ -60,10 +60,10 @@ def test_several_thresholds_keep_as_many_as_they_did(facts: Facts) -> None:
 
 def test_the_page_has_all_sliders_charts_and_examples(facts: Facts) -> None:
     assert facts.records.broken == []
-    assert [slider.rule for slider in sliders(facts)] == [*LIMITS]
+    assert [slider.rule for slider in sliders(facts)] == [*PRODUCT.limits]
     charts = {chart.axis: chart for chart in charts_of(facts)}
     assert sum(charts["side"].kept) == 158
-    assert {limit.measure.axis for limit in LIMITS.values()} <= charts.keys()
+    assert {limit.measure.axis for limit in PRODUCT.limits.values()} <= charts.keys()
     examples = [e for of_list in facts.records.images.examples().values() for e in of_list]
     assert {"side", "aspect", "words"} <= set().union(*(e.values for e in examples))
     assert "What another threshold would keep" in render_page(facts)

@@ -9,7 +9,7 @@ from alignset.pipeline.datasets.funnel import check_funnel, counts_of, funnel, w
 from alignset.pipeline.datasets.summary import render_funnel, render_vocabulary
 from alignset.pipeline.runs.documents import Funnel, Step
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.workers.counts import Counts
 from tests.support.command import manifest
@@ -48,9 +48,10 @@ def test_a_reason_of_both_planes_counts_in_each_and_what_is_taken_down_comes_las
         **{"blocked_images": 2, "takedown": 2},
     }
     assert [
-        counts_of(table, steps).dropped.get("blocked") for steps in (TEXT_STEPS, IMAGE_STEPS)
+        counts_of(table, steps).dropped.get("blocked")
+        for steps in (PRODUCT.text_steps, PRODUCT.image_steps)
     ] == [3, 2]
-    assert counts_of(table, TEXT_STEPS).kept == 6
+    assert counts_of(table, PRODUCT.text_steps).kept == 6
     assert counts_of(table[:-1], TAKEDOWN_STEPS) == Counts()
 
 

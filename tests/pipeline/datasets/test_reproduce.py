@@ -15,7 +15,7 @@ from alignset.pipeline.runs.documents import Manifest, Retry
 from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
-from alignset.transforms.rules.catalogue import OPEN
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, usual_model
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
@@ -84,7 +84,7 @@ def test_each_setting_comes_back(described: Manifest, part: str, changed: dict):
 
 
 def test_decontamination_alone_is_one_flag(described: Manifest):
-    rules = dataclasses.asdict(Rules(**OPEN)) | {"min_evaluation_distance": 6.0}
+    rules = dataclasses.asdict(Rules(**PRODUCT.opened)) | {"min_evaluation_distance": 6.0}
     overlap = {"measure": "phash", "hash": "imagehash.phash, 8 x 8"}
     fetch = described.fetch | REPORTED
     opened = replace(described, rules=rules, overlap=overlap, fetch=fetch)

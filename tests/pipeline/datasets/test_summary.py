@@ -14,7 +14,7 @@ from alignset.pipeline.datasets.summary import HINTS, flags, hint_of, render_fai
 from alignset.pipeline.runs.documents import BrokenInput, FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
-from alignset.transforms.rules.catalogue import IMAGE_STEPS, REASONS, TEXT_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, failures_by_host
 from alignset.transforms.shards.shard_stats import FailingHost
 from alignset.transforms.workers.counts import Counts
@@ -26,10 +26,10 @@ def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **field
     counts = Counts(seen, seen - sum(dropped.values()), dropped)
     texts, images = (
         {reason: n for reason, n in dropped.items() if STEP_OF[reason] in steps}
-        for steps in (TEXT_STEPS, IMAGE_STEPS)
+        for steps in (PRODUCT.text_steps, PRODUCT.image_steps)
     )
     of_both = Counts(seen, 0, texts), Counts(0, 0, images)
-    steps = funnel(counts, TEXT_STEPS) if text_only else whole_funnel(*of_both)
+    steps = funnel(counts, PRODUCT.text_steps) if text_only else whole_funnel(*of_both)
     failed = {"fetch_failed: dns": dropped.get("fetch_failed", 0)}
     return Funnel(
         fetch=failed_fetches(seen, failed, []),
@@ -88,7 +88,7 @@ def test_nothing_is_left_to_train_on():
 
 
 def test_each_flag_is_of_a_reason():
-    assert set(flags()) <= set(REASONS)
+    assert set(flags()) <= set(PRODUCT.reasons)
 
 
 STATUSES = {"success": 40, "fetch_failed: dns": 36, "too_small": 4, "fetch_failed: http_404": 20}

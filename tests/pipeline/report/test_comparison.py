@@ -23,6 +23,7 @@ from alignset.pipeline.report.comparison import (
 from alignset.pipeline.runs.documents import FetchReport, Funnel, SourceSet, Step
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.small_sets import image, keys, put, put_rejected, put_shard, put_table
 
@@ -56,7 +57,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str
 
 def test_rules_that_differ_and_those_that_are_off():
     first, second = (
-        SimpleNamespace(run=SimpleNamespace(rules=rules))
+        SimpleNamespace(run=SimpleNamespace(rules=rules), catalogue=PRODUCT)
         for rules in (
             {"min_words": 3, "max_words": 20, "language": "de", "min_image_side": 200},
             {"min_words": 0, "max_words": 10**9, "language": "", "min_image_side": 200, "new": 1},

@@ -10,7 +10,7 @@ from alignset.pipeline.report.charts import Chart, draw, size_of
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.runs.documents import FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
-from alignset.transforms.rules.catalogue import LIMITS
+from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.made_records import put_made_set
 
 
@@ -48,7 +48,7 @@ def test_spans_of_bars_are_the_bins_of_the_record(tmp_path: Path):
     put_made_set(tmp_path / "set", 1, np.random.default_rng(2), pairs=500, compared=True)
     facts = find_facts(str(tmp_path / "set"))
     charts = {chart.axis: chart for chart in charts_of(facts) if chart.axis}
-    assert charts.keys() == {*(limit.measure.axis for limit in LIMITS.values()), "bytes"}
+    assert charts.keys() == {*(limit.measure.axis for limit in PRODUCT.limits.values()), "bytes"}
     for chart in charts.values():
         assert len(chart.spans) == len(chart.labels)
         lows, highs = zip(*chart.spans, strict=True)

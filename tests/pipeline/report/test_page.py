@@ -31,7 +31,7 @@ from alignset.transforms.columns.record_files import decode_record, encode_recor
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
-from alignset.transforms.rules.catalogue import LIMITS
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.rule import IMAGES
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
@@ -248,7 +248,7 @@ def test_a_slider_counts_what_another_threshold_would_keep(shown: Shown, side: i
 
 def kept_alone(facts: Facts, rule: str, threshold: float) -> int:
     """How many pairs are kept where a rule has another threshold."""
-    records, limit = facts.records.of(LIMITS[rule].plane), LIMITS[rule]
+    records, limit = facts.records.of(PRODUCT.limits[rule].plane), PRODUCT.limits[rule]
     axis = records.axis(limit.measure.axis)
     counts = {int(place): n for place, n in records.whole.alone[rule].items()}
     passed = axis.passes(np.array([*counts]), limit.edge(threshold), beyond=limit.beyond)
@@ -259,7 +259,7 @@ def kept_of_sample(facts: Facts, plane: str, **thresholds: float) -> int:
     """About how many pairs are kept where several rules have other thresholds."""
     records = facts.records.of(plane)
     sample, passed = records.whole.sample, np.True_
-    for name, limit in LIMITS.items():
+    for name, limit in PRODUCT.limits.items():
         if limit.plane == plane and (axis := records.axis(limit.measure.axis)):
             bins = np.frombuffer(sample.bins[axis.name], np.uint8)
             edge = limit.edge((facts.rules | thresholds)[name])

@@ -76,12 +76,6 @@ def test_references_in_one_batch_keep_their_order(tmp_path) -> None:
     )
 
 
-def test_two_attempts_do_not_touch_each_other(tmp_path) -> None:
-    first, second = (Blocks(str(tmp_path)).pack([BATCH.slice(at, 1)])[0] for at in (0, 1))
-    assert unpack(first).equals(BATCH.slice(0, 1))
-    assert unpack(second).equals(BATCH.slice(1, 1))
-
-
 def test_a_column_of_several_blocks_comes_in_pieces() -> None:
     batches = [batch_of({"n": np.array(part, np.uint64)}) for part in ([1, 2], [], [3])]
     parts = pieces(unpacked(batches), "n")

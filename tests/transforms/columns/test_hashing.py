@@ -82,14 +82,6 @@ def test_sets_of_each_size_know_members_from_neighbours(size: int) -> None:
     assert member_set.contains(near).tolist() == np.isin(near, members).tolist()
 
 
-@pytest.mark.parametrize("size", [7, 8, 9, 10, 16, 1000])
-def test_sets_whose_members_share_their_top_bits(size: int) -> None:
-    members = {*range(2**62, 2**62 + 3 * size, 3), 2**63, TOP}
-    asked = [*members, *(hash_ + step for hash_ in members - {TOP} for step in (-1, 1)), 0]
-    answers = hash_set(members).contains(np.array(asked, np.uint64))
-    assert answers.tolist() == [hash_ in members for hash_ in asked]
-
-
 @pytest.mark.parametrize("members", [[2, 1], [1, 1], [1, 2, 2], [TOP, 0]])
 def test_unsorted_members_are_refused(members: list[int]) -> None:
     with pytest.raises(ValueError, match="ascending"):

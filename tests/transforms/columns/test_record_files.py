@@ -13,7 +13,7 @@ from alignset.transforms.columns.record_files import (
     decode_record,
     encode_record,
 )
-from alignset.transforms.columns.records import Axis, Example, Record, Sample, Top, sample_of
+from alignset.transforms.columns.records import Axis, Example, Record, RowSample, Top, sample_of
 
 AXES = [
     Axis("side", [1.0, 5.0, 9.0]),
@@ -27,7 +27,7 @@ KEY = "0123456789abcdef"
 def record() -> Record:
     example = Example(KEY, "http://a/", "text", ["kept"], width=3, picture=(0, 9))
     bins = {axis.name: np.array([bin_]) for axis, bin_ in zip(AXES, (1, 2, 0, 3), strict=True)}
-    sample = sample_of(bins, np.array([7], np.uint64), np.array([0]))
+    sample = sample_of(bins, np.array([7], np.uint64), np.array([True]))
     histograms = {"words": {"kept": {"3": 1}}, "side": {"kept": {"1": 1}}}
     alone = {"min_image_side": {"1": 1}}
     outcomes = {"kept": {"": 1}}
@@ -97,11 +97,11 @@ def with_edges(*edges: float) -> bytes:
         changed(alone={"min_image_side": {"1": -1}}),
         changed(alone={"min_image_side": {"x": 1}}),
         changed(alone={"x" * 501: {}}),
-        changed(sample=Sample(1, b"12345678", {})),
-        changed(sample=Sample(0, b"12345678", {axis.name: b"\0" for axis in AXES})),
-        changed(sample=Sample(1, b"1234567", {axis.name: b"\0" for axis in AXES})),
-        changed(sample=Sample(1, b"12345678", {axis.name: b"\7" for axis in AXES})),
-        changed(sample=Sample(1, b"12345678", {axis.name: b"" for axis in AXES})),
+        changed(sample=RowSample(1, b"12345678", {})),
+        changed(sample=RowSample(0, b"12345678", {axis.name: b"\0" for axis in AXES})),
+        changed(sample=RowSample(1, b"1234567", {axis.name: b"\0" for axis in AXES})),
+        changed(sample=RowSample(1, b"12345678", {axis.name: b"\7" for axis in AXES})),
+        changed(sample=RowSample(1, b"12345678", {axis.name: b"" for axis in AXES})),
         with_edges(),
         with_edges(2.0, 1.0),
         with_edges(1.0, 1.0),

@@ -235,7 +235,8 @@ def spread_by_bucket(rows: list[tuple]) -> dict[int, list[tuple]]:
 @pytest.mark.parametrize("by_reference", [False, True])
 def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -> None:
     blocks = Blocks(str(tmp_path) if by_reference else None)
-    low, high = 5, 2**64 - 5  # URLs, and so texts, of the first and the last bucket
+    # URLs, and so texts, of the first and the last bucket and of one between
+    low, high, middle = 5, 2**64 - 5, 2**63
     pairs = [  # url, text, exact, row, counted, split
         (low, 1, 30, 7, 1, 0),
         (low, 1, 20, 3, 1, 1),  # the first by its very strings
@@ -247,10 +248,12 @@ def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -
         (high, 2, 1, 9, 1, 0),
         (high, 3, 1, 10, 1, 0),
         (high, 3, 2, 2, 1, 0),
+        (middle, 1, 30, 1, 0, 2),  # a bucket without votes
+        (middle, 1, 20, 2, 0, 2),
     ]
     packed = in_blocks(pairs, PAIR_KINDS, blocks, lambda row: row[0])
-    assert len({number for number, _ in packed}) == 2
-    repeated = {0: [(7,), (2,)], 1: [(4,), (6,)]}
+    assert len({number for number, _ in packed}) == 3
+    repeated = {0: [(7,), (2,)], 1: [(4,), (6,)], 2: [(1,)]}
     # Of one bucket of pairs each: parts of a count, whose sum FindFrequent makes.
     partners = {0: [(1, 1), (2, 1), (1, 1), (2, 1), (3, 1)]}
     images = spread_by_bucket([(low, 2), (high, 3)])
@@ -264,44 +267,28 @@ def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -
     run_in_beam(build)
 
 
-@pytest.mark.parametrize("by_reference", [False, True])
-def test_a_bucket_without_votes_has_no_partners(tmp_path, by_reference: bool) -> None:
-    blocks = Blocks(str(tmp_path) if by_reference else None)
-    pairs = [(1, 1, 30, 7, 0, 0), (1, 1, 20, 3, 0, 1), (2, 1, 20, 4, 0, 1)]
-    packed = in_blocks(pairs, PAIR_KINDS, blocks, lambda row: row[0])
-
-    def build(pipeline: beam.Pipeline) -> None:
-        outputs = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
-        expect_rows(outputs["repeated"], {0: [(7,)]}, "repeated")
-        expect_rows(outputs["partners"], {}, "partners")
-
-    run_in_beam(build)
+LIMITS = [(2, [1, 2, 2**63]), (3, [1, 2**63]), (4, [2**63]), (2**32 - 1, [2**63]), (2**32, [])]
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
-@pytest.mark.parametrize(
-    ("limit", "frequent"),
-    [(2, [1, 2, 2**63]), (3, [1, 2**63]), (4, [2**63]), (2**32 - 1, [2**63]), (2**32, [])],
-)
-def test_frequent_is_more_than_the_limit(
-    tmp_path, by_reference: bool, limit: int, frequent: list[int]
-) -> None:
+def test_frequent_is_more_than_the_limit(tmp_path, by_reference: bool) -> None:
     blocks = Blocks(str(tmp_path) if by_reference else None)
     counts = [(1, 3), (2, 2), (1, 1), (3, 2), (2, 1), (2**63, 2**32 - 1), (2**63, 1)]
     kinds = {"hash": pa.uint64(), "count": pa.uint32()}
     packed = in_blocks(counts, kinds, blocks, lambda row: row[0])
     of_images = [(BUCKETS + number, block) for number, block in packed]
-    above = spread_by_bucket([(hash_,) for hash_ in frequent])
-    above_all = spread_by_bucket([(2**63,)])
+    above_four = spread_by_bucket([(2**63,)])
 
     def build(pipeline: beam.Pipeline) -> None:
         partners = pipeline | beam.Create(packed + of_images)
-        outputs = partners | "Texts" >> FindFrequent(BUCKETS, limit, 4)
-        expect_rows(outputs["texts"], above, "texts")
-        expect_rows(outputs["images"], above_all, "images")
-        outputs = partners | "Images" >> FindFrequent(BUCKETS, 4, limit)
-        expect_rows(outputs["texts"], above_all, "many texts")
-        expect_rows(outputs["images"], above, "many images")
+        for limit, frequent in LIMITS:
+            above = spread_by_bucket([(hash_,) for hash_ in frequent])
+            outputs = partners | f"Texts {limit}" >> FindFrequent(BUCKETS, limit, 4)
+            expect_rows(outputs["texts"], above, f"texts {limit}")
+            expect_rows(outputs["images"], above_four, f"images {limit}")
+        outputs = partners | "Images" >> FindFrequent(BUCKETS, 4, 3)
+        expect_rows(outputs["texts"], above_four, "many texts")
+        expect_rows(outputs["images"], spread_by_bucket([(1,), (2**63,)]), "many images")
 
     run_in_beam(build)
 

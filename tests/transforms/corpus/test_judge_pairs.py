@@ -10,7 +10,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Corpus, text_rows
+from alignset.transforms.corpus.judge_batch import CorpusSets, text_rows
 from alignset.transforms.corpus.judge_pairs import BATCHES_PER_BLOCKS, JudgePairs
 from alignset.transforms.corpus.remembered import remembered
 from alignset.transforms.pairs.measure_pairs import measure
@@ -40,7 +40,7 @@ def vocabulary(*ngrams: str) -> HashSet:
 
 
 def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | None) -> list:
-    of_corpus = Corpus(hash_set(), hash_set(), None)._replace(**corpus)
+    of_corpus = CorpusSets(hash_set(), hash_set(), None)._replace(**corpus)
     pairs = measure(pair_batch(rows))
     at = np.arange(len(rows))
     marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(rows), np.bool_)
@@ -111,15 +111,8 @@ def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
         crowded_images=hash_set(URL),
         vocabulary=vocabulary("a", "b", "a b"),
     ) == [
-        "malformed_pair",
-        "duplicate_pair",
-        "wrong_language",
-        "too_few_words",
-        "too_many_words",
-        "text_on_too_many_images",
-        "image_with_too_many_texts",
-        "rare_token",
-        None,
+        *("malformed_pair", "duplicate_pair", "wrong_language", "too_few_words", "too_many_words"),
+        *("text_on_too_many_images", "image_with_too_many_texts", "rare_token", None),
     ]
 
 
@@ -127,8 +120,7 @@ def test_no_rows() -> None:
     assert judged([], vocabulary=vocabulary("a")) == []
 
 
-@pytest.mark.parametrize("plan", [False, True])
-@pytest.mark.parametrize("by_reference", [False, True])
+@pytest.mark.parametrize(("by_reference", "plan"), [(False, False), (True, True)])
 def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> None:
     (tmp_path / "blocks").mkdir()
     blocks = Blocks(str(tmp_path / "blocks") if by_reference else None)

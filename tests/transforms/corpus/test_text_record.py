@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from alignset.transforms.columns.records import KEPT, Record, key_hashes
-from alignset.transforms.corpus.text_record import EXAMPLES, Judged, TextRecorder
+from alignset.transforms.corpus.text_record import EXAMPLES, JudgedTexts, TextRecorder
 from alignset.transforms.rules.rule import Rows
 from tests.support.made_records import TEXT_REASONS, made_judged
 from tests.support.rules import run_rules
 
 
-def part(batch: Judged, start: int, stop: int) -> Judged:
+def part(batch: JudgedTexts, start: int, stop: int) -> JudgedTexts:
     def cut(columns: dict) -> dict:
         arrays = {n: c for n, c in columns.items() if isinstance(c, np.ndarray)}
         return dict(columns) | {name: column[start:stop] for name, column in arrays.items()}
 
-    return Judged(
+    return JudgedTexts(
         *(column.slice(start, stop - start) for column in batch[:3]),
         batch.judged[start:stop],
         Rows(cut(batch.rows)),
@@ -26,7 +26,7 @@ def part(batch: Judged, start: int, stop: int) -> Judged:
     )
 
 
-def record(batches: list[Judged]) -> Record:
+def record(batches: list[JudgedTexts]) -> Record:
     recorder = TextRecorder(run_rules())
     for batch in batches:
         recorder.add(recorder.measure(batch))
@@ -97,7 +97,7 @@ def test_one_threshold_alone_counts_as_if_it_had_been_the_runs(least: int):
     assert counted == kept_by(batch, least, 20, 0.5).sum()
 
 
-def kept_by(batch: Judged, least: int, most: int, score: float) -> np.ndarray:
+def kept_by(batch: JudgedTexts, least: int, most: int, score: float) -> np.ndarray:
     """Which pairs would be kept, row by row; what a rare token is against is not looked at."""
     words, scores = batch.rows["word_count"], batch.rows["language_score"]
     with np.errstate(invalid="ignore"):

@@ -70,7 +70,7 @@ def histograms_of(counts: Counter[str], buckets: int) -> dict:
 
 
 @given(captions, st.sampled_from([1, 8, 256]))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_exact_at_every_size(texts: list[str], buckets: int) -> None:
     counts = count_ngrams(texts)
     histograms = histograms_of(counts, buckets)
@@ -96,7 +96,7 @@ def test_exact_at_every_size(texts: list[str], buckets: int) -> None:
 
 @pytest.mark.parametrize(
     ("buckets", "times", "by_reference"),
-    [(1, 1, False), (8, 1, True), (256, 1, False), (1, 90, True), (1, 30_000, False)],
+    [(8, 1, True), (256, 90, False), (1, 30_000, False)],
 )
 def test_the_transform_is_exact_at_each_size(
     tmp_path, buckets: int, times: int, by_reference: bool
@@ -109,7 +109,7 @@ def test_the_transform_is_exact_at_each_size(
         for block in blocks_of(often(count_ngrams(captions), times), buckets, blocks)
     ]
     counts = often(COUNTS, times)
-    sizes = [1, 2, 4, len(COUNTS) - 1, len(COUNTS), 100_000_000]
+    sizes = [1, 4, len(COUNTS) - 1, 100_000_000]
 
     def build(pipeline: beam.Pipeline) -> None:
         ngrams = pipeline | beam.Create(packed)

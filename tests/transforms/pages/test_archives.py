@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.pages import archive_members
-from alignset.transforms.pages.archives import Broken, Record, check_archive, read_records
+from alignset.transforms.pages.archives import ArchiveRecord, Broken, check_archive, read_records
 from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import packed, page_record, record
@@ -43,17 +43,16 @@ def test_every_record_is_read_whole(kind: str):
     records = list(read_records(io.BytesIO(packed(GOOD, kind))))
     assert read(packed(GOOD, kind)) == list("01234")
     for read_back, raw in zip(records, GOOD, strict=True):
-        assert isinstance(read_back, Record)
+        assert isinstance(read_back, ArchiveRecord)
         assert bytes(read_back.block) == raw.partition(b"\r\n\r\n")[2][:-4]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("length", ["-5", "x", "", "5", "99", "200", "1000000000000", "9" * 40])
-def test_a_wrong_length_costs_its_record_alone(kind: str, length: str):
-    records = [GOOD[0], lying(length), *GOOD[2:]]
-    broken = read(packed(records, kind))
-    assert (broken[0], broken[2:]) == ("0", list("234"))
-    assert broken[1] in ("wrong_length", "cut_off", "bad_head")
+def test_a_wrong_length_costs_its_record_alone(kind: str):
+    for length in ("-5", "x", "", "5", "99", "200", "1000000000000", "9" * 40):
+        broken = read(packed([GOOD[0], lying(length), *GOOD[2:]], kind))
+        assert (broken[0], broken[2:]) == ("0", list("234"))
+        assert broken[1] in ("wrong_length", "cut_off", "bad_head")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -133,9 +132,8 @@ BAD_ENTRIES = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_ENTRIES)
-def test_a_damaged_wacz_is_a_fault(what: str):
-    place, value = BAD_ENTRIES[what]
+@pytest.mark.parametrize(("place", "value"), BAD_ENTRIES.values(), ids=BAD_ENTRIES)
+def test_a_damaged_wacz_is_a_fault(place: int, value: bytes):
     parts = {"a.warc": packed(GOOD[:2], "plain"), "b.warc.gz": packed(GOOD[2:], "gz")}
     for way in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         data = zipped(parts, way)
@@ -223,16 +221,14 @@ def seconds(data: bytes) -> float:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("fields", [1, 10_000])
-def test_a_large_record_in_small_pieces(kind: str, fields: int):
+def test_a_large_record_in_small_pieces(kind: str):
     """Each piece was put behind a copy of all before it, and the head read again for it."""
-    large = page_record("http://a.example/large", random.Random(0).randbytes(48 << 20))
-    large = large.replace(b"WARC-Date", b"a:b\r\n" * fields + b"WARC-Date", 1)
+    large = page_record("http://a.example/large", random.Random(0).randbytes(24 << 20))
+    large = large.replace(b"WARC-Date", b"a:b\r\n" * 10_000 + b"WARC-Date", 1)
     data = packed([large], kind)
-    assert [len(read_back.block) > 48 << 20 for read_back in read_records(io.BytesIO(data))] == [
-        True
-    ]
-    assert seconds(data) < 24 * max(seconds(packed([large[: 4 << 20]], kind)), 0.05)
+    (whole,) = read_records(io.BytesIO(data))
+    assert len(whole.block) > 24 << 20
+    assert seconds(data) < 24 * max(seconds(packed([large[: 2 << 20]], kind)), 0.05)
 
 
 @pytest.mark.parametrize("piece", [b"a", b"a ", b"a:", b": ", b"a:a\r"])

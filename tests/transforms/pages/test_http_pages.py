@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.pages import http_pages
-from alignset.transforms.pages.archives import Broken, Record, read_records
+from alignset.transforms.pages.archives import ArchiveRecord, Broken, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
 from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.fuzz.growth import cpu_seconds
@@ -139,10 +139,10 @@ def test_a_long_head():
 
 @pytest.mark.parametrize("piece", [b"a", b"a ", b"a:", b": ", b"a:a\r"])
 def test_a_long_line_in_a_head(piece: bytes):
-    def answer(size: int) -> Record:
+    def answer(size: int) -> ArchiveRecord:
         block = b"HTTP/1.1 200 OK\r\n" + piece * (size // len(piece)) + b"\r\n\r\n" + HTML
         (read,) = read_records(io.BytesIO(record(URL, block)))
-        assert isinstance(read, Record)
+        assert isinstance(read, ArchiveRecord)
         return read
 
     short, long = (answer(size) for size in (7500, 60_000))

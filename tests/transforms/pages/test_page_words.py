@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignset.transforms.pages.archives import Record, read_records
+from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
 from alignset.transforms.pages.page_images import Spoken, images_of, tags_of
 from alignset.transforms.pages.page_tally import PageTally
@@ -103,7 +103,7 @@ def test_more_than_is_read_of_what_pages_say() -> None:
 def test_the_answer_of_a_page_in_a_warc() -> None:
     told = response(IMAGE.encode(), "X-Robots-Tag: otherbot: noai", "x-robots-tag: noai")
     (answer,) = read_records(io.BytesIO(record(URL, told)))
-    page = page_of(answer) if isinstance(answer, Record) else None
+    page = page_of(answer) if isinstance(answer, ArchiveRecord) else None
     assert isinstance(page, Page)
     (image,) = images_of(list(tags_of(page, HOW)))
     assert image == Spoken(image.image, PageWords(("x_robots_tag",)))

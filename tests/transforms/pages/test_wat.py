@@ -7,23 +7,23 @@ import random
 import re
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.pages import wat, wat_links
+from alignset.transforms.pages import wat
 from alignset.transforms.pages.archive_members import Broken
-from alignset.transforms.pages.archives import records_of
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_images import Found
 from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.parse_pages import pairs_of, rows_of
-from alignset.transforms.pages.wat import images_of_members, images_of_wat
-from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
+from alignset.transforms.pages.wat import images_of_members
+from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look
 from alignset.transforms.wishes.wish_settings import WishSettings
+from tests.fuzz import wat as wat_cases
+from tests.fuzz.wat import found_in, member, parsed_of
 from tests.support.page_archives import packed, record
 from tests.support.root import ROOT
 
@@ -34,39 +34,7 @@ PAGE_URL = "http://dogs.example/a/b.html"
 
 def read(path: Path, kind: str) -> tuple[set, Counter[str]]:
     counts = PageTally()
-    return set(flat(pairs_of(PageFiles(kind, ((str(path), ""),)), counts))), counts
-
-
-def flat(items: Iterable[Found | Images | Broken]) -> Iterator[Found | Broken]:
-    """One by one."""
-    for item in items:
-        if isinstance(item, Images):
-            yield from map(Found, *(column.to_pylist() for column in item))
-        else:
-            yield item
-
-
-def found_in(members: list[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
-    """What is in members, in any order, and what is counted."""
-    counts = PageTally()
-    return sorted(flat(images_of_members(members, counts))), +counts
-
-
-def parsed_of(members: Iterable[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
-    """The same by a parser of all of it."""
-    counts = PageTally()
-    rows: list[Found | Broken] = []
-    for record_ in (record_ for member in members for record_ in records_of(member)):
-        parsed = images_of_wat(record_)
-        counts["records"] += 1
-        if isinstance(parsed, str):
-            counts[parsed] += 1
-        elif isinstance(parsed, Broken):
-            rows.append(parsed)
-        else:
-            counts["pages"] += 1
-            rows.extend(parsed)
-    return sorted(rows), +counts
+    return set(pairs_of(PageFiles(kind, ((str(path), ""),)), counts)), counts
 
 
 def test_the_pairs_of_a_wat_are_those_of_its_warc_but_for_what_it_does_not_tell():
@@ -84,10 +52,6 @@ def test_the_pairs_of_a_wat_are_those_of_its_warc_but_for_what_it_does_not_tell(
     assert wat - warc == {bases}
     for name in ("pages", "not_ok", "not_html"):
         assert warc_counts[name] == wat_counts[name] > 0
-
-
-def member(block: bytes, target: str = "x") -> bytearray:
-    return bytearray(record(target, block, kind="metadata", content="application/json"))
 
 
 def told(block: bytearray) -> list[Found | Broken]:
@@ -156,42 +120,10 @@ def test_links_are_found_as_by_a_parser(ascii: bool):
         )
 
 
-def spelled(text: bytes, kind: str) -> bytes:
-    """The same JSON as a writer may put it."""
-    return {
-        "slash": text.replace(b"/", b"\\/"),
-        "letter": text.replace(b"IMG@", b"\\u0049MG@"),
-        "last letter": text.replace(b'@/src"', b'@/sr\\u0063"'),
-        "in capitals": text.replace(b"/src", b"\\u002Fsrc"),
-        "a key": text.replace(b'"path"', b'"p\\u0061th"'),
-        "base": text.replace(b'"Base"', b'"Bas\\u0065"'),
-        "before a colon": text.replace(b'":', b'" :'),
-        "behind a colon": text.replace(b'":"', b'": "'),
-        "before a base's colon": text.replace(b'"Base":', b'"Base"\n:'),
-        "before a status' colon": text.replace(b'"Status":', b'"Status"\t:'),
-        "around all": text.replace(b"{", b"{ ").replace(b"}", b"\n}").replace(b",", b" , "),
-        "the path last": text.replace(b'"path":"IMG@/src",', b"").replace(
-            b'"alt":"plain"', b'"alt":"plain","path":"IMG@/src"'
-        ),
-        "the path twice": text.replace(b'{"path"', b'{"path":"A@/href","path"'),
-        "the other path last": text.replace(b'"alt":"plain"', b'"alt":"plain","path":"A@/href"'),
-    }[kind]
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("slash", "letter", "last letter", "in capitals", "a key", "base", "before a colon"),
-        *("behind a colon", "before a base's colon", "before a status' colon", "around all"),
-        *("the path last", "the path twice"),
-    ],
-)
-def test_the_same_json_written_otherwise_has_the_same_pairs(kind: str):
-    """A page lost its images, silently, where a slash was written as `\\/`."""
-    for whole in (page(USUAL[:1]), page(USUAL[:1], Head={"Base": "/b/"})):
-        plain = compact(whole)
-        assert told(member(spelled(plain, kind))) == told(member(plain)) != []
-    assert told(member(spelled(compact(page(USUAL[:1])), "the other path last"))) == []
+def test_what_is_read_by_the_walk_is_what_a_parser_reads():
+    """However the JSON is written, and however it is damaged."""
+    for seed in range(150):
+        wat_cases.check(random.Random(seed))
 
 
 def test_the_escapes_of_common_crawl_are_not_parsed():
@@ -256,34 +188,10 @@ def test_what_is_no_wat_is_broken(text: str):
     assert told(member(text.encode())) == [Broken("bad_json", "x")]
 
 
-DAMAGED = member(compact(page(USUAL)))
-# All but the names of the objects around, whose damage would only be seen by a parser of all.
-PLACES = [
-    *range(DAMAGED.index(b'{"Container')),
-    *range(DAMAGED.index(b'{"WARC-Target'), DAMAGED.index(b',"Payload')),
-    *range(DAMAGED.index(b'[{"path'), len(DAMAGED)),
-]
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(PLACES), st.sampled_from(b'{}[]":,\\&\x00\x80 aI/.')), max_size=3
-    )
-)
-def test_damage_is_found_as_by_a_parser(flips: list[tuple[int, int]]):
-    damaged = bytearray(DAMAGED)
-    for at, byte in flips:
-        damaged[at] = byte
-    ours, (parsed, counts) = found_in([damaged]), parsed_of([damaged])
-    # Damage between the images, which only a parser of all of it sees, costs no pair.
-    broken = [row for row in parsed if isinstance(row, Broken)]
-    assert ours == (parsed, counts) or [row.detail for row in broken] == ["bad_json"]
-
-
 def in_a_file(blocks: list[bytes], kind: str) -> tuple[list[Found | Broken], Counter[str]]:
     records = [record(f"http://r.example/{n}", b, kind="metadata") for n, b in enumerate(blocks)]
     counts = PageTally()
-    return sorted(flat(wat.read_wat(io.BytesIO(packed(records, kind)), counts))), +counts
+    return sorted(wat.read_wat(io.BytesIO(packed(records, kind)), counts)), +counts
 
 
 BETWEEN = b'{"path":"A@/href","url":"x"},'
@@ -347,36 +255,14 @@ def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.
             (tmp_path / "a.wat").write_bytes(packed([bytes(raw) for raw in members], kind))
             counts = PageTally()
             with (tmp_path / "a.wat").open("rb") as source:
-                together = sorted(flat(wat.read_wat(source, counts)))
+                together = sorted(wat.read_wat(source, counts))
             assert (together, +counts) == alone
 
 
-def test_texts_in_any_script_or_broken():
-    texts = [
-        "\u72d7",
-        "\u30a4\u30cc",
-        "\u00e9",
-        "\u3000 \u2003",
-        "\u00a0",
-        "\u0441\u043e",
-        "\u00e9",
-    ]
-    links = [{"path": "IMG@/src", "url": "a.png", "alt": text} for text in texts]
-    whole = member(compact(page(links)))
-    assert sorted(image.text for image in told(whole)) == sorted(t for t in texts if t.strip())
-    broken = whole.replace("\u72d7".encode(), b"a\xff\xfe")
-    assert "a\ufffd\ufffd" in [image.text for image in told(broken)]
-    assert found_in([whole, broken, whole]) == parsed_of([whole, broken, whole])
-
-
-def test_a_page_with_a_long_url_and_more_rows_than_a_batch(monkeypatch: pytest.MonkeyPatch):
+def test_a_page_with_a_long_url():
     long = page(USUAL)
     long["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 5000}/"
     assert len(told(member(compact(long)))) == 10
-    monkeypatch.setattr(wat_links, "ROWS_AT_ONCE", 3)
-    batches = [batch for batch in images_of_members([member(compact(page(USUAL)))], PageTally())]
-    assert [len(batch.url) for batch in batches if isinstance(batch, Images)] == [3, 2]
-    assert found_in([member(compact(page(USUAL)))]) == parsed_of([member(compact(page(USUAL)))])
 
 
 def peak_of(members: list[bytearray]) -> int:
@@ -411,54 +297,25 @@ def test_a_record_too_long_to_parse_and_a_page_of_a_long_url():
     assert told(odd) == [Broken("too_large", "x")]
 
 
-@pytest.mark.parametrize(
-    "value", ["[" * 500 + "]" * 500, "[" * 5000, "9" * 5000, "-1e999", "NaN", "7"]
-)
+VALUES = ["[" * 500 + "]" * 500, "[" * 5000, "9" * 5000, "-1e999", "NaN", "7"]
+
+
 @pytest.mark.parametrize("place", ["Envelope", "WARC-Type", "Links", "Head", "alt", "Base"])
-def test_any_json_is_pairs_or_a_fault(value: str, place: str):
-    whole = page(USUAL, Head={"Base": "/"})
-    block = re.sub(
-        rf'"{place}":("[^"]*"|(?=[\[{{]))'.encode(),
-        b'"%s":%s,"x":"y' % (place.encode(), value.encode()),
-        compact(whole),
-        count=1,
-    )
-    assert told(member(block)) is not None
-    text = compact(whole).replace(b'"alt":"plain"', b'"alt":' + value.encode())
-    assert told(member(text)) is not None
+def test_any_json_is_pairs_or_a_fault(place: str):
+    whole = compact(page(USUAL, Head={"Base": "/"}))
+    for value in map(str.encode, VALUES):
+        found = rb'"%s":("[^"]*"|(?=[\[{]))' % place.encode()
+        other = re.sub(found, b'"%s":%s,"x":"y' % (place.encode(), value), whole, count=1)
+        assert told(member(other)) is not None
 
 
-def test_one_bad_link_costs_its_record_one_row():
-    bad = b'{"path":"IMG@/src","url":"a","alt":"\\x"},'
-    damaged = member(compact(page(USUAL[:2])).replace(b'"Links":[', b'"Links":[' + bad * 3))
-    rows, counts = found_in([damaged, member(compact(page(USUAL[:1])))])
-    assert [row for row in rows if isinstance(row, Broken)] == [Broken("bad_json", PAGE_URL)]
-    assert counts["pages"] == 2
-    assert len(rows) == 4
-
-
-@pytest.mark.parametrize("bad", ["7", "null", '["path"]', '"IMG@/src"'])
-def test_one_link_that_is_no_object_costs_itself_alone(bad: str):
-    block = compact(page(USUAL[:2])).replace(b'"Links":[', f'"Links":[{bad},'.encode())
-    for spaced in (block, block.replace(b'"Envelope":', b'"Envelope" :')):  # and for the parser
-        rows, counts = found_in([member(spaced)])
-        assert [row for row in rows if isinstance(row, Broken)] in (
-            [],
-            [Broken("bad_json", PAGE_URL)],
-        )
-        assert counts["pages"] == 1
-        assert len([row for row in rows if not isinstance(row, Broken)]) == 2
-
-
-def test_a_broken_record_costs_itself_alone(tmp_path: Path):
-    good = compact(page(USUAL[:1]))
-    records = [record("x", block, kind="metadata") for block in (good, good[:-9], good)]
-    (tmp_path / "a.wat.gz").write_bytes(packed(records, "gz"))
-    counts = PageTally()
-    part = PageFiles("wat", ((str(tmp_path / "a.wat.gz"), ""),))
-    rows = flat(pairs_of(part, counts))
-    assert Counter(map(type, rows)) == {Found: 2, Broken: 1}
-    assert (counts["pages"], counts["records"]) == (2, 3)
+@pytest.mark.parametrize("bad", ["7", "null", '["path"]', '{"path":"IMG@/src","alt":"\\x"}'])
+def test_a_bad_link_costs_its_record_one_row(bad: str):
+    block = compact(page(USUAL[:2])).replace(b'"Links":[', f'"Links":[{bad},{bad},'.encode())
+    rows, counts = found_in([member(block), member(compact(page(USUAL[:1])))])
+    faults = [row for row in rows if isinstance(row, Broken)]
+    assert faults in ([], [Broken("bad_json", PAGE_URL)])
+    assert (len(rows) - len(faults), counts["pages"]) == (3, 2)
 
 
 def test_the_fixture_is_a_wat():

@@ -30,7 +30,7 @@ from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_look import FileLook
-from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.shards import arrivals as arrivals_module
 from alignset.transforms.shards.arrivals import Arrivals, blocked_by
 from alignset.transforms.shards.shard_images import ShardImages

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.transforms.rules.catalogue import TEXT_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards import write_shards
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.write_shards import PATIENCE_S, POLL_S, take_over
@@ -26,7 +26,7 @@ from tests.support.picture_files import encoded, good_files, photograph, turned
 from tests.support.rules import STEP_OF
 from tests.support.small_web import SmallWeb
 
-UNFETCHED = {*TEXT_STEPS, "fetch"}
+UNFETCHED = {*PRODUCT.text_steps, "fetch"}
 
 
 def rows(output: Path) -> list[dict]:
