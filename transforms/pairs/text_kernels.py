@@ -9,6 +9,7 @@ from alignset.transforms.columns.byte_search import is_byte, lowest_byte
 from alignset.transforms.columns.hashing import pair_begin, pair_end, read8, word_hash, xxh64
 from alignset.transforms.columns.kernels import allocating_kernel, kernel
 from alignset.transforms.pairs.unicode_tables import ALNUM, COMBINES, END, FOLDS, MARK, ODD, SPACE
+from alignset.transforms.pairs.utf8_letters import decode_letter, encode_letter
 
 LONGEST_RUN = 255  # marks on one letter; NFC orders them in quadratic time
 _BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")
@@ -135,43 +136,6 @@ def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no
 
 
 @njit(inline="always")
-def decode_letter(data, at):  # type: ignore[no-untyped-def]
-    """The character at this place of valid UTF-8, and how many bytes it takes."""
-    lead = np.uint32(data[at])
-    if lead < 0x80:
-        return lead, 1
-    tail = np.uint32(data[at + 1] & 0x3F)
-    if lead < 0xE0:
-        return (lead & np.uint32(0x1F)) << np.uint32(6) | tail, 2
-    tail = tail << np.uint32(6) | np.uint32(data[at + 2] & 0x3F)
-    if lead < 0xF0:
-        return (lead & np.uint32(0x0F)) << np.uint32(12) | tail, 3
-    tail = tail << np.uint32(6) | np.uint32(data[at + 3] & 0x3F)
-    return (lead & np.uint32(0x07)) << np.uint32(18) | tail, 4
-
-
-@njit(inline="always")
-def encode_letter(code, room, end):  # type: ignore[no-untyped-def]
-    """Writes a character as UTF-8; returns where it ends."""
-    if code < 0x80:
-        room[end] = code
-        return end + 1
-    if code < 0x800:
-        room[end] = 0xC0 | code >> 6
-    else:
-        if code < 0x10000:
-            room[end] = 0xE0 | code >> 12
-        else:
-            room[end] = 0xF0 | code >> 18
-            end += 1
-            room[end] = 0x80 | code >> 12 & 0x3F
-        end += 1
-        room[end] = 0x80 | code >> 6 & 0x3F
-    room[end + 1] = 0x80 | code & 0x3F
-    return end + 2
-
-
-@njit(inline="always")
 def bare_ampersand(data, at, stop):  # type: ignore[no-untyped-def]
     """How many bytes the ampersand at this place takes, alone or as "&amp;"; 0: ask Python."""
     after = data[at + 1] if at + 1 < stop else np.uint8(_BLANK)
@@ -249,9 +213,8 @@ def _walk_text(source, tables, odd, room, filled):  # type: ignore[no-untyped-de
             at += width
             continue
         if blank:
-            blank = False
             kept[kept_end], identity[end] = _BLANK, _BLANK
-            kept_end, end = kept_end + 1, end + 1
+            kept_end, end, blank = kept_end + 1, end + 1, False
             word = identity, word_start, word_end
             used, words, begun = _add_ended_word(word, begun, words, ngrams, used)
             word_start = -1
@@ -259,8 +222,7 @@ def _walk_text(source, tables, odd, room, filled):  # type: ignore[no-untyped-de
         if odd & ODD:
             class_here = combining[code] if flag & COMBINES else np.uint8(0)
             run = run + 1 if class_here else 0
-            wrong_order = bool(0 < class_here < class_before)
-            is_odd = is_odd or wrong_order or run > LONGEST_RUN
+            is_odd = is_odd or bool(0 < class_here < class_before) or run > LONGEST_RUN
             class_before = class_here
             if code == _AMPERSAND:
                 skipped = bare_ampersand(data, at, stop)

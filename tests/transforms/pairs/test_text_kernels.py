@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from alignset.transforms.columns.hashing import word_hash
 from alignset.transforms.pairs.text_kernels import (
     bare_ampersand,
-    decode_letter,
-    encode_letter,
     next_blank,
     ngram_count,
     walk,
@@ -69,20 +67,6 @@ def test_words_hash_as_if_filled_up_with_nuls(behind: bytes) -> None:
             filled = word + b"\0" * (-size % 8)
             assert word_hash(data, 3, 3 + size) == xxh(filled)
         assert word_hash(buffer(b"w" * size, behind), 0, size) == ngram_hash("w" * size)
-
-
-def test_every_character_is_read_and_written_as_utf8() -> None:
-    edges = [0, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x10FFFF]
-    for code in [*edges, *range(1, 0x110000, 997)]:
-        if 0xD800 <= code < 0xE000:
-            continue
-        written = chr(code).encode()
-        data = buffer(b"x" + written)
-        assert decode_letter(data, 1) == (code, len(written))
-        room = np.full(8, 0xEE, np.uint8)
-        end = encode_letter(np.uint32(code), room, 1)
-        assert room.tobytes()[:end] == b"\xee" + written
-        assert set(room.tobytes()[end:]) == {0xEE}
 
 
 @pytest.mark.parametrize(
