@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -100,7 +101,10 @@ class Dataset:
     @cached_property
     def dropped(self) -> dict[str, int]:
         """How many pairs were dropped for each reason that dropped some."""
-        return {reason: n for step in self.steps for reason, n in step.dropped.items() if n}
+        counts = Counter[str]()
+        for step in self.steps:
+            counts.update(step.dropped)  # a reason may stand in two steps
+        return dict(+counts)
 
     def __len__(self) -> int:
         """How many pairs are kept, with those that are held out."""

@@ -102,7 +102,12 @@ def test_the_whole_project_is_installed_and_no_more(installed: Installed):
 def test_curating_is_the_same_from_another_folder(installed: Installed, tmp_path: Path):
     table = pa.table({"url": [f"http://a.org/{n}" for n in range(20)], "caption": TEXTS[:20]})
     pq.write_table(table, tmp_path / "pairs.parquet")
-    flags = (f"--input={tmp_path}/pairs.parquet", "--text_only", "--vocabulary_size=40")
+    flags = (
+        f"--input={tmp_path}/pairs.parquet",
+        "--text_only",
+        "--vocabulary_size=40",
+        "--language=",
+    )
     command = (installed.command, "curate", *flags, f"--output={tmp_path}/a")
     one = run(*command, cwd=tmp_path, env=installed.environment)
     other = python("beam_runner.py", *flags, f"--output={tmp_path}/b")
@@ -130,7 +135,7 @@ def foreign(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_a_user_may_have_modules_of_the_same_names(installed: Installed, foreign: Path):
     (foreign / "pairs.csv").write_text("url,caption\nhttp://a.org/b,a brown dog runs\n")
-    flags = ("--input=pairs.csv", "--text_only", "--output=out", "--vocabulary_size=99")
+    flags = ("--input=pairs.csv", "--text_only", "--output=out", "--language=")
     processes = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
     ended = run(
         *(installed.command, "curate", *flags, *processes), cwd=foreign, env=installed.environment

@@ -160,8 +160,10 @@ def _wanted_rows(
 
 
 def _value_counts(column: pa.ChunkedArray | pa.Array) -> dict[str, int]:
-    counts = pc.value_counts(column).to_pylist()
-    return {_text(count["values"]): count["counts"] for count in counts}
+    counts = Counter[str]()
+    for count in pc.value_counts(column).to_pylist():
+        counts[_text(count["values"])] += count["counts"]  # a null and "" are one
+    return counts
 
 
 def _least_rows(rows: pa.Table, count: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -79,7 +79,7 @@ class RunDescription:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The rules, with those of users as they are described here; these measure nothing."""
+        """The product's rules and the user rules in this manifest; the latter cannot measure."""
         files = self.rule_files or []
         try:
             return Catalogue(tuple(from_description(said) for of in files for said in of.rules))

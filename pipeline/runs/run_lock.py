@@ -32,8 +32,8 @@ _LIVE: set[str] = set()  # leases of this process
 
 
 class Lock:
-    """A lock that is held; of itself it keeps nobody out, as in a store that has no conditional
-    writes which are known here."""
+    """A lock that is held. This base class keeps nobody out: it serves stores without conditional
+    writes."""
 
     def check(self) -> None:
         """Raises RuntimeError where another run has it now."""

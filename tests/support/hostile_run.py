@@ -33,7 +33,7 @@ INSIDE = "ALIGNSET_HOSTILE_NETWORK"
 MAX_MIB = 1200
 FLAGS = (
     *("--language=", "--min_words=1", "--min_image_side=50", f"--max_image_bytes={MAX_BYTES}"),
-    *("--timeout_s=6", "--idle_timeout_s=3", "--connect_timeout_s=6", "--retries=1"),
+    *("--timeout_s=12", "--idle_timeout_s=8", "--connect_timeout_s=12", "--retries=1"),
     *("--max_retry_after_s=2", "--connections_per_host=32", "--samples_per_shard=2500"),
     "--max_unsafe_score=1",  # what is timed here are answers; scores would take both cores
 )

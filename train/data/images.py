@@ -34,7 +34,7 @@ def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> lis
     """The paths in a folder of its files, and those of folders below it, that have one of these
     suffixes, in order."""
     paths = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
-    return sorted(str(path.relative_to(folder)) for path in paths)
+    return [str(path.relative_to(folder)) for path in sorted(paths)]
 
 
 def class_folders(root: Path) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ def ranks(values: Floats) -> npt.NDArray[np.float64]:
 
 
 def spearman(a: Floats, b: Floats) -> float:
-    """Of float[n] each, ties by their mean rank; nan where all of one are equal."""
+    """Spearman's correlation of two float[n]; ties share a mean rank; nan if one is constant."""
     x, y = (of - of.mean() for of in (ranks(a), ranks(b)))
     spread = np.sqrt((x * x).sum() * (y * y).sum())
     return float((x * y).sum() / spread) if spread else float("nan")

@@ -65,7 +65,8 @@ class Embedding:
     computed: int = field(default=0, init=False)  # images and texts that went through the model
 
     def images(self, files: Iterable[bytes]) -> EmbeddedImages:
-        """Embeds images by their files. In memory are some of them, and 48 bytes for each.
+        """Embeds images by their files. In memory are some of them, and about 0.2
+        KB for each embedding of the store.
 
         Raises:
           TrainingError: an embedding is not finite.

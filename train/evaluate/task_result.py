@@ -60,7 +60,7 @@ def check_flags(flags: Namespace) -> None:
 
 
 def run_task(task: str, flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
-    """What the module of a task's name gives. Raises what that raises."""
+    """Runs the task's module, and raises what that raises."""
     module = importlib.import_module(f"alignset.train.evaluate.tasks.{task}")
     outcome: TaskResult = module.evaluate(flags, open_embedding)
     return outcome

@@ -18,7 +18,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from alignset import stoppable
 from alignset.train.errors import SharedError
-from alignset.train.runs import processes
 from alignset.train.runs.run_folder import hold_run
 
 T = TypeVar("T")
@@ -223,7 +222,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._asked = False
-        self._answer: processes.SharedAnswer | None = None
+        self._answer: SharedAnswer | None = None
 
     def __enter__(self) -> "StopRequest":
         self._is_main = threading.current_thread() is threading.main_thread()
@@ -245,7 +244,7 @@ class StopRequest:
 
         They ask each other about the step before: nobody waits for one that is slow at this one.
         """
-        if processes.count() == 1:
+        if count() == 1:
             return self._asked
-        before, self._answer = self._answer, processes.ask_any(self._asked)
+        before, self._answer = self._answer, ask_any(self._asked)
         return before is not None and before.wait()

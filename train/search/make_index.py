@@ -97,25 +97,23 @@ def add_sources(
             generation, names = old.generation + 1, list(old.parts)
         shards = [source.where for source in sources if isinstance(source, ShardSource)]
         sets = sorted({*datasets_of(shards), *(old.sets if old else ())})
-        taken_down = Blocklist.of_keys(taken_down_keys(sets))
-        blocklist = stored_blocklist(folder).joined(taken_down)
+        blocklist = stored_blocklist(folder).joined(Blocklist.of_keys(taken_down_keys(sets)))
         stems = {name.partition(".")[0] for name in names}
         keys = {key for name in names for key in _keys_of(folder, name)}
         for source in sources:
             if (stem := _stem(source, model)) in stems:
                 continue
             name = f"{stem}.{generation}"
-            # One of a command that was killed is used as it is.
-            if not part_path(folder, name).exists():
+            # One of a command that was killed is used as it is, where it repeats no key.
+            path = part_path(folder, name)
+            if not path.exists() or not keys.isdisjoint(_keys_of(folder, name)):
                 rows = SourceRows(source, model, blocklist, making, keys)
-                write_whole(part_path(folder, name), rows.write)
+                write_whole(path, rows.write)
             keys.update(_keys_of(folder, name))
             names.append(name)
             stems.add(stem)
-        if len(taken_down):  # rows that are there already, and those of a killed command
-            names = [
-                _without(folder, name, taken_down, generation, write=True)[0] for name in names
-            ]
+        if len(blocklist):  # rows that are there already, and those of a killed command
+            names = [_without(folder, name, blocklist, generation, write=True)[0] for name in names]
         counts = [len(read_part(folder, name)) for name in names]
         if not sum(counts) and old is None:
             reasons = ", ".join(f"{count} {why}" for why, count in making.left_out.items() if count)
@@ -220,8 +218,8 @@ def _finish(
         pieces = column_vectors(index_rows(folder, document)["vector"])
         index = make_faiss_index(pieces, document.dimensions, document.factory)
         write_faiss_index(document.vectors_path(folder), index)
-        if document.kind == "cells":
-            document = dataclasses.replace(document, recall=round(measured_recall(index), 4))
+        recall = round(measured_recall(index), 4) if document.kind == "cells" else 1.0
+        document = dataclasses.replace(document, recall=recall)
     write_index(folder, document)
     own_paths = {part_path(folder, name) for name in document.parts} | {
         document.vectors_path(folder)

@@ -20,7 +20,7 @@ from alignset.train.errors import SettingsError, TrainingError, counted
 
 # Of pictures that nobody reads here, so that they are not passed over in silence.
 _UNREAD = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico"})
-_FOLDER_PART = 1024  # files of a folder, of which an interruption loses the work
+_FOLDER_PART = 1024  # files in a part; an interruption loses one part at most
 _CAPTIONS = "captions.csv"
 _OF_SIDECARS = {"key", "url", "unsafe_score"}
 

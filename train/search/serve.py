@@ -1,6 +1,7 @@
 """`alignset search serve INDEX`: the page, what its paths answer, and what is refused."""
 
 import argparse
+import asyncio
 import functools
 import ipaddress
 import json
@@ -56,6 +57,9 @@ HEADERS = {
 }
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MAX_UPLOAD = 16 << 20  # bytes
+MAX_UPLOADS, UPLOAD_S = 8, 30.0  # at once, others wait; and for the bytes of one to arrive
+# Of a request's line and headers: 16 terms that are pictures take 30 KB.
+_MAX_HEAD = 64 << 10
 _SAMPLE = 24  # pictures that are shown before there is a query
 _FEW_RESULTS = 100  # that are searched for at once: 1,000 take ten times as long
 
@@ -71,6 +75,8 @@ class SearchApp:
         self._index, self._model = index, model
         self._reopening, self._embedding = threading.Lock(), threading.Lock()
         self._decoding = threading.Lock()
+        # Each has a thread while it is decoded, and there are 40 for all requests.
+        self._uploads = asyncio.Semaphore(MAX_UPLOADS)
         # Each page of results asks for the same texts.
         self._text_vector = functools.lru_cache(1024)(self._embed_text)
         routes = [
@@ -141,16 +147,13 @@ class SearchApp:
         )
 
     async def _name_picture(self, request: Request) -> Response:
-        data = bytearray()
-        async for part in request.stream():
-            data.extend(part)
-            if len(data) > _MAX_UPLOAD:
-                # The rest is not read, and so ends the connection.
-                reason = f"the picture has more than {_MAX_UPLOAD >> 20} MiB"
-                raise HTTPException(413, reason, {"Connection": "close"})
-        if not data:
-            raise SettingsError("the picture is empty: send its file as the body")
-        return await run_in_threadpool(self._name_of, bytes(data))
+        async with self._uploads:
+            try:
+                async with asyncio.timeout(UPLOAD_S):
+                    data = await _body(request)
+            except TimeoutError as error:
+                raise _refusal(408, f"the picture did not come within {UPLOAD_S:g} s") from error
+            return await run_in_threadpool(self._name_of, data)
 
     def _name_of(self, data: bytes) -> Response:
         with self._decoding:
@@ -167,6 +170,23 @@ class SearchApp:
         # An hour, since a picture may be taken out of the index.
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(index.thumbnail(row), media_type="image/webp", headers=headers)
+
+
+async def _body(request: Request) -> bytes:
+    """The picture that a request sends."""
+    data = bytearray()
+    async for part in request.stream():
+        data.extend(part)
+        if len(data) > _MAX_UPLOAD:
+            raise _refusal(413, f"the picture has more than {_MAX_UPLOAD >> 20} MiB")
+    if not data:
+        raise SettingsError("the picture is empty: send its file as the body")
+    return bytes(data)
+
+
+def _refusal(status: int, reason: str) -> HTTPException:
+    # The rest of the body is not read, and so ends the connection.
+    return HTTPException(status, reason, {"Connection": "close"})
 
 
 def _shown(result: Result) -> Result:
@@ -219,9 +239,14 @@ class Guard:
             await send(message)
 
         app = self._app
-        if scope["type"] == "http" and not self._is_named(Headers(scope=scope).get("host", "")):
+        headers = Headers(scope=scope)
+        if scope["type"] == "http" and not self._is_named(headers.get("host", "")):
             reason = "this server is for its own machine: ask for http://127.0.0.1"
             app = JSONResponse({"error": reason}, 421)
+        elif "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy before this server may take the other one for the body's end.
+            reason = "a request has a Content-Length or a Transfer-Encoding, and not both"
+            app = JSONResponse({"error": reason}, 400, {"Connection": "close"})
         await app(scope, receive, send_with_headers)
 
     def _is_named(self, host: str) -> bool:
@@ -260,6 +285,7 @@ class Server:
                 lifespan="off",
                 proxy_headers=False,
                 timeout_graceful_shutdown=2,
+                h11_max_incomplete_event_size=_MAX_HEAD,
             )
         )
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"

@@ -37,7 +37,7 @@ class Making:
 
     Attributes:
       tell: gets how many samples more were read.
-      left_out: how many of them are no rows, by reason; counts up.
+      left_out: number of rejected samples by reason.
     """
 
     batch_size: int
@@ -51,7 +51,7 @@ class SourceRows:
     """The rows of one source, made as they are written.
 
     Args:
-      keys: of the rows that the index has; those of the rows that are made come to it.
+      keys: of the rows that the index has. Keys of new rows are added.
     """
 
     def __init__(

@@ -98,7 +98,7 @@ class Catalogue:
 
     def _plane(self, own: Sequence[Reason], failure: Given) -> tuple[Reason, ...]:
         entries = [*own, *(limit for limit in self.custom if limit.plane == failure.plane)]
-        if self.computing or self.custom:
+        if any(limit.plane == failure.plane for limit in (*self.computing, *self.custom)):
             entries.append(failure)
         return tuple(sorted(entries, key=lambda entry: entry.stage))
 

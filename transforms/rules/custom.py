@@ -13,14 +13,15 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignset.transforms.rules.rule import Limit, Measure, Rows, Stage
+from alignset.transforms.rules.rule import KEEPS, Limit, Measure, Rows, Stage
 
 if TYPE_CHECKING:
     from alignset.transforms.columns.hashing import Bools
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("alignset")
 STAGES = (Stage.TEXT, Stage.PIXELS, Stage.PAIR)
 IMPORTING: ContextVar[str] = ContextVar("IMPORTING", default="")  # the file that runs right now
+_TOLD: set[tuple[str, str]] = set()  # failures of this process, by flag and place
 _WORD = re.compile(r"(.+\.py):(\w+)")
 _MOST_EDGES = 200
 _DESCRIBED = ("name", "default", "help", "words", "keeps", "reason", "step", "means", "allows")
@@ -137,19 +139,32 @@ def computing(limit: Limit, measures: dict[int, Measure] | None = None) -> Limit
     return replace(limit, measure=known)
 
 
+# What must hold for a rule; an error counts as a no, since a user may write anything there.
+_CHECKS: dict[str, Callable[[Limit], bool]] = {
+    "its names must be words of letters, digits and _": lambda limit: _has_plain_names(limit),
+    "its stage must be TEXT, PIXELS or PAIR": lambda limit: limit.stage in STAGES,
+    "keeps must be one of >, >=, <, <=": lambda limit: limit.keeps in KEEPS,
+    "its default must be a number": lambda limit: math.isfinite(limit.default),
+    "its range must be two numbers, the lower first": lambda limit: (
+        len(limit.range) == 2 and limit.range[0] <= limit.range[1]
+    ),
+    "its measure's `of` must be a function": lambda limit: callable(limit.measure.of),
+    f"its measure must have 1 to {_MOST_EDGES} edges, ascending": lambda limit: (
+        1 <= len(limit.measure.edges) <= _MOST_EDGES
+        and all(a < b for a, b in pairwise(limit.measure.edges))
+    ),
+    "a measure with `over` is not for files of rules": lambda limit: limit.measure.over is None,
+}
+
+
 def _check(file: str, limit: Limit) -> None:
-    measure = limit.measure
-    faults = {
-        "its stage must be TEXT, PIXELS or PAIR": limit.stage not in STAGES,
-        f"its measure must have 1 to {_MOST_EDGES} edges": not 1
-        <= len(measure.edges)
-        <= _MOST_EDGES,
-        "a measure with `over` is not for files of rules": measure.over is not None,
-        "its names must be words of letters, digits and _": not _has_plain_names(limit),
-    }
-    for fault, is_so in faults.items():
-        if is_so:
-            raise RuleFileError(f"{file}: {limit.name}: {fault}")
+    for demand, holds in _CHECKS.items():
+        try:
+            is_met = holds(limit)
+        except Exception:
+            is_met = False
+        if not is_met:
+            raise RuleFileError(f"{file}: {limit.name}: {demand}")
     try:
         limit.check(limit.default)
     except ValueError as error:
@@ -197,7 +212,7 @@ def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     try:
         return _numbers(compute(rows), size), failed
     except Exception as error:
-        LOG.warning("the rule %s failed: %r", limit.name, error)  # on one line
+        _tell_failure(limit.name, error)
     values = np.full(size, math.nan)
     for row in range(size):
         one = Rows({name: column[row : row + 1] for name, column in rows.items()})
@@ -208,12 +223,22 @@ def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     return values, failed
 
 
+def _tell_failure(flag: str, error: Exception) -> None:
+    """Logs on one line where a rule failed, once for each line of its file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}, line {frames[-1].lineno}"
+    if (flag, place) not in _TOLD:
+        _TOLD.add((flag, place))
+        said = "the rule %s failed (%s): %r; such pairs are dropped as rule_failed"
+        LOG.warning(said, flag, place, error)
+
+
 def _numbers(found: Any, size: int) -> Floats:
     import numpy as np
 
     values = np.asarray([math.nan if v is None else v for v in found], np.float64)
     if values.shape != (size,):
-        raise ValueError(f"it gave {values.shape} numbers for {size} rows")
+        raise ValueError(f"it gave {values.size} numbers for {size} rows")
     return values
 
 

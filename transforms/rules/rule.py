@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TEXTS, IMAGES = "texts", "images"  # the planes
 Numbers = Mapping[str, Any]  # the thresholds of a run, by flag
 _LONGEST_TABLE = 1 << 12  # of bins by whole numbers
-_KEEPS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+KEEPS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
 
 class Stage(IntEnum):
@@ -183,7 +183,7 @@ class Limit(Rule):
         values, bound = self.measure.of(rows), numbers[self.name]
         if self.measure.over is not None:
             bound = bound * self.measure.over(rows)
-        kept = _KEEPS[self.keeps](values, bound)
+        kept = KEEPS[self.keeps](values, bound)
         return ~(kept | (values != values) | (bound != bound))  # NaN equals nothing
 
     def bins(self, rows: Rows, axis: Axis) -> Ints:

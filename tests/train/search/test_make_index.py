@@ -24,7 +24,7 @@ from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources
 from alignset.train.search.query import SearchQuery, Term
 from tests.support.colour_search import ColourModel, index_of, making, picture_folder
-from tests.support.train_shards import colour_files, colour_shards, write_tar
+from tests.support.train_shards import COLOURS, colour_files, colour_shards, write_tar
 
 pytestmark = pytest.mark.numeric
 
@@ -184,3 +184,6 @@ def test_a_large_index_has_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert index_of(colour_shards(tmp_path / "shards"), folder).document.rows == 320 - 39 + 24
     assert captions_for(folder, "yellow picture", 100).count("a yellow picture") >= 1
     assert len([*folder.glob("vectors-*")]) == 1
+    removed(folder, *(f"key:{colour}/{n}.jpg" for colour in COLOURS for n in range(40)))
+    document = read_index(folder)
+    assert (document.kind, document.recall) == ("exact", 1.0)

@@ -3,15 +3,19 @@
 import contextlib
 import socket
 import struct
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 import zlib
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from alignset.train.search.blocklist import read_blocklist
+from alignset.train.search.decode_upload import decode_upload
 from alignset.train.search.make_index import remove_rows
 from alignset.train.search.opened_index import OpenedIndex
 from tests.support.colour_search import (
@@ -228,3 +232,43 @@ def test_an_upload_without_an_end_is_cut_off(site: str) -> None:
             head = connection.recv(1 << 16)
             assert not head or b" 413 " in head.partition(b"\r\n")[0]
     assert answer(f"{site}/api/search?text=red")[0] == 200
+
+
+def test_many_uploads_leave_searches_their_threads(
+    site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on = threading.Event()
+
+    def held(data: bytes) -> Image.Image:
+        may_go_on.wait(60)
+        return decode_upload(data)
+
+    monkeypatch.setattr("alignset.train.search.serve.decode_upload", held)
+    upload = picture_bytes(drawn(COLOURS["red"], 5))
+    with ThreadPoolExecutor(60) as threads:
+        uploads = [
+            threads.submit(answer, f"{site}/api/pictures", data=upload, method="POST")
+            for _ in range(60)
+        ]
+        wait(uploads, timeout=0.5)
+        try:
+            assert answer(f"{site}/api/search?text=red")[0] == 200
+            assert not any(one.done() for one in uploads)
+        finally:
+            may_go_on.set()
+    assert {one.result()[0] for one in uploads} == {200}
+
+
+def test_a_request_with_two_lengths_is_refused(site: str) -> None:
+    host, port = site.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(
+            f"POST /api/pictures HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 3\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".encode()
+        )
+        assert b" 400 " in connection.recv(1 << 16).partition(b"\r\n")[0]
+
+
+def test_a_query_may_be_long(site: str) -> None:
+    terms = [("text", letter * 1000) for letter in "犬猫鳥馬"]  # 36 KB in all
+    assert answer(f"{site}/api/search?{urllib.parse.urlencode(terms)}")[0] == 200

@@ -180,7 +180,7 @@ def _weights(places: int, pixels: int) -> torch.Tensor:
 
 def overlap(answers: Ints, truth: Ints, classes: int) -> Ints:
     """int64[2, classes] of int64[h, w] each: pixels that are of a class and got it, and pixels that
-    are either. Those whose truth is no class from 0 on do not count."""
+    are either. Pixels without a class in the mask are ignored."""
     counts = (truth >= 0) & (truth < classes)
     right, chosen = truth[counts], answers[counts]
     both = np.bincount(right[right == chosen], minlength=classes)
