@@ -24,7 +24,7 @@ _WILD = re.compile(r"[*\x00-\x1f]")
 _NO_HOST = (
     "is not a host: give a name or an address, without a scheme, a port, a path or an asterisk"
 )
-_TOO_WIDE = "is what anybody may register names below, so it would block too much: name the domains"
+_TOO_WIDE = "is a public suffix and would block too much: name the domains: name the domains"
 
 
 def hashed(entries: Entries) -> UInt64s:

@@ -120,7 +120,7 @@ def _of_lines(source: BinaryIO, path: str) -> Iterator[Entries]:
 
 
 def _of_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entries]:
-    """The entries of some lines, of which so many stand before them."""
+    """Entries by kind; lines_before: lines of the file before these."""
     try:
         text = pa.array(lines, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid:
@@ -131,6 +131,8 @@ def _of_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entr
     places = pa.array(np.arange(len(lines)) + lines_before + 1)
     every = Entries("", pc.utf8_trim_whitespace(text), places, f"{path}, line")
     skipped = _marks(pc.or_(pc.equal(every.values, ""), pc.starts_with(every.values, "#")))
+    lengths = np.fromiter(map(len, lines), np.int64, len(lines))
+    every.refuse(lengths > _LONGEST_LINE, f"is longer than {_LONGEST_LINE:,} bytes")
     every.refuse(broken & ~skipped, "is not UTF-8; write it as UTF-8")
     every = every.filter(~skipped)
     for kind in KINDS:

@@ -13,7 +13,7 @@ from pathlib import Path
 from numba import config, njit
 
 _ROOT = Path(__file__).parents[2]
-_IMPORT = re.compile(rb"^ *(?:from|import) alignset\.(transforms[\w.]*)", re.MULTILINE)
+_IMPORT = re.compile(rb"^ *from alignset\.(transforms[\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 _USES_NUMBA = re.compile(rb"^from (?:numba|alignset\.transforms\.columns\.kernels) import", re.M)
 
 
@@ -32,8 +32,10 @@ def kernels_digest() -> str:
         path = waiting.pop()
         if path not in found and path in texts:
             found[path] = texts[path]
-            modules = (name.decode().replace(".", "/") for name in _IMPORT.findall(texts[path]))
-            waiting += [_ROOT / f"{module}.py" for module in modules]
+            for module, names in _IMPORT.findall(texts[path]):
+                place = _ROOT / module.decode().replace(".", "/")
+                waiting += [place.with_suffix(".py")]  # or modules of a package:
+                waiting += [place / f"{name.decode()}.py" for name in re.findall(rb"\w+", names)]
     return _digest(found)
 
 

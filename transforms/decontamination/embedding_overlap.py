@@ -162,17 +162,20 @@ def embedding_measure(path: str) -> EmbeddingMeasure:
             "by torch.onnx.export(model.eval(), (torch.zeros(1, 3, 224, 224),), 'FILE.onnx')"
         )
     path = os.path.abspath(path) if is_local(path) else path  # workers may run in another folder
-    settings = {"clusters": "none"}
+    settings, centres = {"clusters": "none"}, None
     try:
         settings["model"] = file_sha256(path)
         if exists(path + CLUSTERS):
             settings["clusters"] = file_sha256(path + CLUSTERS)
+            centres = np.load(io.BytesIO(file_of_run(path + CLUSTERS, settings["clusters"])))
         form = find_document(f"{path.removesuffix('.onnx')}.json", EmbeddingInput)
         form = form or EmbeddingInput()
         noise = np.random.default_rng(0).integers(0, 256, (form.size, form.size, 3), np.uint8)
         embedding = _embedding(_opened(path, settings["model"], form), noise)
         if not np.isfinite(embedding).all():
-            raise ValueError("its embeddings are no numbers")
+            raise ValueError("it gives NaN or infinity for a test picture")
+        if centres is not None and centres.shape[1:] != embedding.shape:
+            raise ValueError(f"{CLUSTERS} beside it has clusters of another model")
     except Exception as error:  # onnxruntime has a class for each kind of fault
         reason = " ".join(str(error).split())
         raise ValueError(f"overlap_model: {path} cannot be used: {reason}") from error

@@ -37,7 +37,7 @@ IMAGE_ROWS = pa.schema([("set", pa.string()), ("name", pa.string()), ("path", pa
 
 @dataclass(frozen=True)
 class IndexDescription:
-    """`index.json` of an index.
+    """`description.json` of an index.
 
     Attributes:
       measure, settings: what it was made by.

@@ -73,7 +73,10 @@ class Aligner:
           start: within a tenth of a side.
           steps: at most. every: which of its rows are looked at.
         """
-        refined: Placement = refine(self._query, *self._slopes, evaluation, start, steps, every)
+        try:
+            refined: Placement = refine(self._query, *self._slopes, evaluation, start, steps, every)
+        except np.linalg.LinAlgError:  # the equations have no solution
+            return start
         return refined
 
 

@@ -1,4 +1,4 @@
-"""What languages are told by, as arrays for kernels: eldc's model, and a list of English words.
+"""eldc's model and a list of English words, as arrays for kernels.
 
 eldc's own function takes one Python string at a time, under the interpreter's lock. Its model is
 read from the C sources that its package brings along.

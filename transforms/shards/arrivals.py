@@ -44,7 +44,7 @@ class Arrivals:
     Args:
       images: their rows, which are filled here.
       evaluation: the index of evaluation images, if there are any.
-      count: told how many images are done, or have failed.
+      count: called with the number of images that are done or failed.
     """
 
     def __init__(

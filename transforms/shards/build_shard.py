@@ -59,7 +59,7 @@ def build_shard(
       table: columns key (uint64, ascending), url, caption, and perhaps page_url, what the page
         states, and the places of stored images, as for `stored_bodies`.
       evaluation: the index of evaluation images, if there are any.
-      count: told how many pairs are fetched, or have failed.
+      count: called with the number of pairs that are fetched or failed.
       nearly_taken: set when the next shard may begin.
     """
     # Of a retry, pairs come here that were never asked of its lists.

@@ -19,7 +19,6 @@ from alignset.transforms.shards.shard_stats import NearDuplicates
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
 from alignset.transforms.storage.parquet_files import read_rows
 
-BUCKETS = 64
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
 
 

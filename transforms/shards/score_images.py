@@ -23,13 +23,13 @@ from alignset.transforms.workers.threads import SharedThreads
 
 FAILED_RULE = "failed_rule"  # a column of shards under way, of no file
 _BATCH = 16  # images that rules of users are asked of at once, where none is scored
-SCORING = SharedThreads()
+_SCORING = SharedThreads()
 
 
 class ImageScores:
     """Scores images in threads while others are still being fetched.
 
-    What waits is a row number: the fetching is never held up, and the memory is that of a batch a
+    The queue holds row numbers, so fetching never blocks, and the memory is that of a batch a
     thread. An image that is too small or too long is not scored, and each file is scored once.
 
     Args:
@@ -40,7 +40,7 @@ class ImageScores:
     def __init__(self, images: ShardImages, count: Callable[[int], None]) -> None:
         self._images, self._count, self._rules = images, count, images.settings.rules
         self._model = images.settings.unsafe_model
-        self._jobs = SCORING.jobs()
+        self._jobs = _SCORING.jobs()
         self._lock = Lock()
         self._rows: dict[str, list[int]] = {}  # by SHA-256
         self._batch: list[str] = []  # the SHA-256 of each
@@ -67,7 +67,8 @@ class ImageScores:
         most = _BATCH if self._model is None else open_classifier(self._model).batch
         with self._lock:
             for row in compress(rows, fit(self._rules, of_sizes)):
-                sha256 = self._images.sha256[row] or ""
+                sha256 = self._images.sha256[row]
+                assert sha256
                 if sha256 in self._rows:
                     self._rows[sha256].append(row)
                     continue

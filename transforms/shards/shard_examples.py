@@ -102,7 +102,7 @@ def known_here(rules: RunRules) -> list[Limit]:
 def _example(
     pairs: ShardPairs, row: int, lists: Sequence[str], values: dict[str, float]
 ) -> Example:
-    look, (width, height) = pairs.look(row), pairs.sizes[row] or (0, 0)
+    look, (width, height) = pairs.look(row), pairs.size(row) or (0, 0)
 
     def measure(name: str) -> Any:
         column = pairs.measures.get(name)
@@ -121,7 +121,7 @@ def _example(
         values=values,
         near=cut(f"{of_set}/{near}", LONGEST_URL) if near is not None else "",
         format=look.format if look else "",
-        bytes=int(pairs.file_sizes[row]),
+        bytes=pairs.file_size(row),
     )
 
 

@@ -117,22 +117,34 @@ class ShardPairs(Verdicts):
         row = self.image_rows[pair]
         return None if row is None else self.images.looks[row]
 
-    def stored(self, pair: int) -> tuple[bytes, Image]:
-        """The file of a pair's picture, and what is known of it."""
+    def kept_row(self, pair: int) -> int:
+        """The row of a pair's picture, which was put aside."""
         row = self.image_rows[pair]
         assert row is not None
-        return self.images.stored(row)
+        return row
+
+    def stored(self, pair: int) -> tuple[bytes, Image]:
+        """The file of a pair's picture, and what is known of it."""
+        return self.images.stored(self.kept_row(pair))
+
+    def file_size(self, pair: int) -> int:
+        """Bytes of a pair's picture where it was put aside; else 0."""
+        row = self.image_rows[pair]
+        return 0 if row is None else self.images.places[row][1]
 
     @property
     def file_sizes(self) -> Ints:
-        """int64[n], bytes of each picture that was put aside; else 0."""
-        places = self.images.places
-        sizes = [0 if row is None else places[row][1] for row in self.image_rows]
-        return np.array(sizes, np.int64)
+        """int64[n], as `file_size`."""
+        return np.array([self.file_size(pair) for pair in range(len(self.image_rows))], np.int64)
+
+    def size(self, pair: int) -> Size | None:
+        """Width and height in px of a pair's picture, where it is one."""
+        row = self.image_rows[pair]
+        return None if row is None else self.images.sizes[row]
 
     @property
     def sizes(self) -> list[Size | None]:
-        return [None if row is None else self.images.sizes[row] for row in self.image_rows]
+        return [self.size(pair) for pair in range(len(self.image_rows))]
 
     def rows(self, word_counts: Ints) -> Rows:
         """What the rules ask of the pairs; word_counts: int64[n], of their texts."""

@@ -7,7 +7,9 @@ with the attempt, and whoever can read that folder may look. Nothing but a displ
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Collection
@@ -31,7 +33,8 @@ def finished_shards(out: str, planned: Collection[int]) -> set[int]:
     for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
         if first and max(planned, default=0) < first:
             continue
-        names = [path.rpartition("/")[2] for path, _ in match(folder) if path.endswith(STATS)]
+        named = glob.escape(folder) if is_local(folder) else folder
+        names = [path.rpartition("/")[2] for path, _ in match(f"{named}/*{STATS}")]
         numbers = [name.removesuffix(STATS) for name in names]
         whole.update(first + int(number) for number in numbers if number.isdecimal())
     return whole.intersection(planned)
@@ -113,8 +116,11 @@ def shards_under_way(plan: str, token: str) -> dict[int, int]:
 
 def _head_of(path: Path) -> str:
     """The beginning of a file; of what is none, or gone by now, nothing."""
-    if not path.is_file():  # in /tmp it may be anything of anybody's
-        return ""
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(_LONGEST).decode("ascii", "replace")
+    with suppress(OSError):
+        # In /tmp it may be anything of anybody's, a pipe that never ends too.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return os.read(file, _LONGEST).decode("ascii", "replace")
+        finally:
+            os.close(file)
     return ""

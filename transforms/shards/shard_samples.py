@@ -51,7 +51,7 @@ def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
         return in_order(encoded, map(images.stored, rows))
 
     kept = pairs.kept.tolist()
-    rows = [pairs.image_rows[pair] or 0 for pair in kept]
+    rows = [*map(pairs.kept_row, kept)]
     encodings = encoded_once(rows, encode_all, images.spool)
     for pair, row, stated, file in zip(kept, rows, _stated(pairs, kept), encodings, strict=True):
         if file is None:
