@@ -82,7 +82,7 @@ docs: .venv/ready
 	@echo "install, 2 of 3: $$(cat requirements/train.txt requirements/search.txt requirements/img2dataset.txt requirements/dev.txt | grep -oE '^[^ =]+==' | sort -u | wc -l) packages into .venv, 8 GB on disk: about 90 s, and longer on a slow line"
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/train.txt -r requirements/search.txt -r requirements/img2dataset.txt -r requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --no-index --editable .
-	@echo "install, 3 of 3: kernels compiled for this machine: about a minute"
+	@echo "install, 3 of 3: kernels compiled for this machine: about 80 s"
 	@$(MAKE) --no-print-directory kernels
 	@touch $@
 
