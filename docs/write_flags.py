@@ -99,6 +99,7 @@ def reasons() -> str:
     failed = (OF_FAILED_TEXT_RULES, OF_FAILED_IMAGE_RULES)
     entries = (*PRODUCT.texts, *PRODUCT.images, *failed, *AFTER_RUN)
     lines = [f"| `{e.step}` | `{e.reason}` | {e.means} | {e.detail} |" for e in entries]
+    lines = [*dict.fromkeys(lines)]  # a rule of the product may compute its measure, and fail
     return before + head + "\n".join(lines) + after
 
 
