@@ -127,7 +127,7 @@ def judge_texts(
     places: Places,
     buckets: int,
     vocabulary: HashFile | None = None,
-) -> tuple[Any, CorpusSets, beam.PCollection]:
+) -> tuple[Any, CorpusOutputs, beam.PCollection]:
     """Counts over all pairs, then judges each.
 
     Args:
@@ -187,7 +187,7 @@ def plan_shards(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) 
     return planned | "Planned" >> beam.combiners.ToDict()
 
 
-class CorpusSets(NamedTuple):
+class CorpusOutputs(NamedTuple):
     """What the counts found, each a singleton.
 
     Fields:
@@ -211,7 +211,7 @@ def _corpus(
     places: Places,
     buckets: int,
     vocabulary: HashFile | None,
-) -> CorpusSets:
+) -> CorpusOutputs:
     frequent = pairs["partners"] | FindFrequent(
         buckets, rules.max_images_per_text, rules.max_texts_per_image
     )
@@ -232,7 +232,7 @@ def _corpus(
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
     spreads = frequent["text_spread"], frequent["image_spread"]
-    return CorpusSets(paths, summary, file, *spreads)
+    return CorpusOutputs(paths, summary, file, *spreads)
 
 
 def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
