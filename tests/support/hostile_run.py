@@ -129,7 +129,7 @@ def run(count: int, seed: int, folder: Path) -> Iterator[str]:
     threading.Thread(target=loop.run_forever, daemon=True).start()
 
     # A shard's deadline, and what reading, decoding and writing take beside it.
-    deadline_s = 30 + count / 20
+    deadline_s = 90 + count / 20
     out = folder / "set"
     flags = [f"--input={folder / 'pairs.parquet'}", f"--output={out}", *FLAGS]
     command = [sys.executable, "beam_runner.py", *flags, f"--shard_timeout_s={deadline_s / 2:.0f}"]
