@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.dataset import Dataset
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.comparison import rule_differences, write_comparison
 from alignset.pipeline.report.histograms import charts_of
@@ -147,7 +148,9 @@ def test_workers_get_the_files(rules: Made, tmp_path: Path) -> None:
     assert digests(tmp_path / "set") == digests(rules.folder / "set")
 
 
-def test_a_rule_that_fails_on_a_row_drops_that_row_alone(rules: Made, tmp_path: Path) -> None:
+def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
+    rules: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The detail of another reason, which is judged first, names no rule that failed."""
     texts = [DIGITS, SATURATION, SIMILARITY.replace("path/to/model", str(rules.folder / "clip"))]
     for n, text in enumerate(texts):
@@ -155,6 +158,7 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(rules: Made, tmp_path: 
         (tmp_path / f"{n}.py").write_text(text + failing)
     flags = (*FLAGS, f"--rules={','.join(f'{tmp_path}/{n}.py' for n in range(3))}")
     succeed(rules.folder / "pairs.parquet", tmp_path / "set", *flags, "--max_words=12")
+    assert caplog.text.count("the rule max_digit_share failed at 0.py, line ") == 1
     dropped = rows_of(tmp_path / "set", "rejected")
     assert Counter((row["reason"], row["detail"]) for row in dropped) == {
         ("rule_failed", "max_digit_share"): 1,
@@ -163,6 +167,7 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(rules: Made, tmp_path: 
         ("too_many_words", None): 1,  # in a street, too
     }
     assert len(dropped) + len(rows_of(tmp_path / "set", "shards")) == 8
+    assert Dataset(str(tmp_path / "set")).dropped["rule_failed"] == 4  # in two steps
 
 
 @pytest.mark.parametrize(
@@ -179,6 +184,11 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(rules: Made, tmp_path: 
         (DIGITS.replace('axis="digits"', 'axis="side"'), "the axis 'side' is taken"),
         (DIGITS.replace("Stage.TEXT", "Stage.CORPUS"), "its stage must be TEXT, PIXELS or PAIR"),
         (DIGITS.replace("default=0.3", "default=3.0"), "max_digit_share must be from 0 to 1"),
+        (DIGITS.replace("default=0.3", "default='x'"), "its default must be a number"),
+        (DIGITS.replace("range=(0, 1)", "range=1"), "its range must be two numbers"),
+        (DIGITS.replace('keeps="<="', 'keeps="=<"'), "keeps must be one of >, >=, <, <="),
+        (DIGITS.replace("of=digit_share", "of=None"), "its measure's `of` must be a function"),
+        (DIGITS.replace("range(1, 20)", "range(20, 1, -1)"), "1 to 200 edges, ascending"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(code: str, said: str, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     try:
         return _numbers(compute(rows), size), failed
     except Exception as error:
-        _tell_failure(limit.name, error)
+        _tell_failure(limit, error)
     values = np.full(size, math.nan)
     for row in range(size):
         one = Rows({name: column[row : row + 1] for name, column in rows.items()})
@@ -223,14 +223,17 @@ def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     return values, failed
 
 
-def _tell_failure(flag: str, error: Exception) -> None:
-    """Logs on one line where a rule failed, once for each line of its file."""
+def _tell_failure(limit: Limit, error: Exception) -> None:
+    """Logs on one line how a rule failed, once for each line of its file."""
+    file = getattr(getattr(limit.measure.compute, "__code__", None), "co_filename", "")
     frames = traceback.extract_tb(error.__traceback__)
-    place = f"{frames[-1].filename}, line {frames[-1].lineno}"
-    if (flag, place) not in _TOLD:
-        _TOLD.add((flag, place))
-        said = "the rule %s failed (%s): %r; such pairs are dropped as rule_failed"
-        LOG.warning(said, flag, place, error)
+    # What it calls may be anybody's: the last line of its own file is the one that it can change.
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    place = f" at {file}, line {lines[-1]}" if lines else ""
+    if (limit.name, place) not in _TOLD:
+        _TOLD.add((limit.name, place))
+        said = "the rule %s failed%s: %r; such pairs are dropped as rule_failed"
+        LOG.warning(said, limit.name, place, error)
 
 
 def _numbers(found: Any, size: int) -> Floats:

@@ -16,9 +16,9 @@ from PIL import Image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.search import neighbours
-from alignset.train.search.blocklist import parse_blocklist
+from alignset.train.search.blocklist import parse_blocklist, store_blocklist
 from alignset.train.search.find_results import find_results, query_vector
-from alignset.train.search.index_files import part_path, read_index
+from alignset.train.search.index_files import part_path, read_index, write_index
 from alignset.train.search.make_index import Removed, add_sources, remove_rows, write_table
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources
@@ -168,6 +168,32 @@ def test_removed_rows_are_gone_from_every_file_for_good(tmp_path: Path) -> None:
     again = making()
     assert add_sources(folder, find_sources(str(data)), ColourModel(), again, print).rows == 0
     assert again.left_out["blocked"] == 3
+
+
+def test_a_killed_command_leaves_no_row_that_is_removed_or_there(tmp_path: Path) -> None:
+    shards, folder = colour_shards(tmp_path / "shards"), tmp_path / "index"
+
+    def keys_after() -> list[str]:
+        index_of(shards, folder)
+        keys: list[str] = OpenedIndex(folder).rows["key"].to_pylist()
+        return keys
+
+    keys = keys_after()
+    # A `remove` that was killed before it wrote a part; then a source comes.
+    store_blocklist(folder, parse_blocklist([f"key:{keys[0]}"], "list"))
+    write_tar(shards / "00002.tar", colour_files(24, 5))
+    assert keys[0] not in keys_after()
+    # A part that a killed `index` made before its keys came in by another source.
+    write_tar(shards / "00003.tar", colour_files(40, 4))
+    document = read_index(folder)
+    keys_after()
+    left_over = part_path(folder, read_index(folder).parts[-1])
+    rows = left_over.read_bytes()
+    write_index(folder, document)
+    left_over.write_bytes(rows)
+    write_tar(shards / "00002b.tar", colour_files(40, 4))
+    found = keys_after()
+    assert len(found) == len(set(found)) == 24 - 1 + 5 + 4
 
 
 def test_a_large_index_has_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def test_parquet_of_strings_bytes_numbers_and_nulls(tmp_path: Path) -> None:
         (b"host:" + b"a" * 70_000, "begins a line of more than 65,536 bytes"),
         (b"host:a\nurl:b/" + b"a" * 70_000, "line 2: 'url:b/"),
         (bytes(200_000), "begins a line of more than"),
+        (b"url:b/" + b"a" * 70_000 + b"\nhost:c\n", "is longer than 65,536 bytes"),
     ],
 )
 def test_lines_that_are_no_entries(tmp_path: Path, body: bytes, said: str) -> None:

@@ -119,6 +119,10 @@ def test_clusters_of_training_images_are_used_and_part_of_the_index(tmp_path: Pa
     Path(plain.path + CLUSTERS).write_bytes(b"others")
     with pytest.raises(ValueError, match="give each worker the same file"):
         measure.open(tmp_path)
+    np.save(plain.path + CLUSTERS, np.zeros((4, 5), np.float32))
+    embedding_measure.cache_clear()
+    with pytest.raises(ValueError, match="has clusters of another model"):
+        embedding_measure(plain.path)
 
 
 @pytest.mark.parametrize(

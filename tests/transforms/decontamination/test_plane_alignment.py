@@ -90,3 +90,12 @@ def test_larger_planes_are_refused():
     large = np.zeros((129, 129), np.float32)
     with pytest.raises(ValueError, match="128 px"):
         Aligner(large).refined(large, START, 1)
+
+
+def test_equations_without_a_solution_leave_the_placement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr("alignset.transforms.decontamination.plane_alignment.refine", fails)
+    found = Aligner(EVALUATION).refined(blurred(EVALUATION, 1.0), START, steps=3)
+    assert found.tolist() == START.tolist()
