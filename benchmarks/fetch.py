@@ -2,9 +2,10 @@
 
   python benchmarks/fetch.py [--few=4000] [--many=20000] [--repeats=3] [--cheapest] [--resized]
                             [--daft] [--pictures=photographs|mixed|FOLDER]
-  python benchmarks/fetch.py --mode=small [--few=400] [--repeats=3]
+  python benchmarks/fetch.py --mode=small [--few=400] [--repeats=3] [--scored --photos=400]
 
 Ours keeps the originals and does all its checks: cut file, size, aspect, perceptual hash, sha256.
+With --scored also with unsafe scores, as by default: each different photograph is scored once.
 img2dataset runs in its default mode (border, 256 px, webdataset); with --cheapest also in the one
 that decodes nothing, and with --resized ours in img2dataset's default mode. With --daft also Daft,
 which downloads,
@@ -41,6 +42,7 @@ PACKAGES = ("apache-beam", "pycurl", "pillow", "img2dataset", "opencv-python-hea
 # What each side is told beside the list, and the flag that asks for it.
 SIDES = {
     "ours": ([], ""),
+    "ours, scored": ([], "scored"),
     "ours, resized": (["--resize_mode=border", "--image_size=256"], "resized"),
     "img2dataset": ([], ""),
     "Daft": ([], "daft"),
@@ -67,7 +69,8 @@ def command_of(side: str, listed: Path, out: Path) -> list[str]:
     """The command that fetches all of a list into a folder."""
     if side.startswith("ours"):
         keep_all = ["--language=", "--min_words=1", "--allow_private_addresses"]
-        keep_all.append("--max_unsafe_score=1")  # the other side scores none
+        if side != "ours, scored":
+            keep_all.append("--max_unsafe_score=1")  # the other side scores none
         paths = [f"--input={listed}", f"--output={out}", f"--connections={CONNECTIONS}"]
         paths.append(f"--connections_per_host={CONNECTIONS}")
         run = [sys.executable, str(ROOT / "beam_runner.py")]
@@ -169,6 +172,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--many", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--photos", type=int, default=400, help="how many different ones there are")
+    parser.add_argument("--scored", action="store_true", help="also ours with unsafe scores")
     parser.add_argument("--cheapest", action="store_true", help="also img2dataset's cheapest mode")
     parser.add_argument("--resized", action="store_true", help="also ours with its resize on")
     parser.add_argument("--daft", action="store_true", help="also Daft, where it is installed")

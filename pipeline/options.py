@@ -149,7 +149,7 @@ def _rules_in(argv: Sequence[str]) -> str:
 
 
 def rules_with(paths: str) -> type[Rules]:
-    """The rules, with those of users in some files.
+    """The product's rules and the user rules in these files.
 
     Raises:
       UsageError: a file cannot be imported, or a name in it is taken.

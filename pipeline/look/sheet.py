@@ -244,7 +244,8 @@ def lines(text: str, face: Font, width_px: float, most: int) -> list[str]:
 
 
 def _parts(word: str, face: Font, width_px: float) -> Iterator[tuple[bool, str]]:
-    """A word, or what it is cut into where no line holds it; whether each goes on in its line."""
+    """Yields the word, or its characters where no line holds it: (whether it joins the one before
+    it, text)."""
     if face.getlength(word) <= width_px:
         yield False, word
         return

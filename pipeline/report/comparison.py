@@ -233,7 +233,7 @@ def has_other_input(facts: Facts) -> bool:
 
 
 def _chain(funnel: Funnel) -> list[Sequence[Step]]:
-    """The funnels of the earlier sets, the first of them first; empty where these are no chain."""
+    """Funnels from the first dataset to this one; empty where they are not a chain."""
     history = funnel.history or []
     steps: Sequence[Step] = funnel.steps
     chain: list[Sequence[Step]] = []

@@ -47,8 +47,6 @@ FETCH_RULES = (
     *("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent"),
     *(setting.name for setting in dataclasses.fields(WishSettings)),
 )
-
-
 # What of the job the description has elsewhere, or what changes nothing of the output.
 NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),

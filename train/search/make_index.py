@@ -98,20 +98,14 @@ def add_sources(
         shards = [source.where for source in sources if isinstance(source, ShardSource)]
         sets = sorted({*datasets_of(shards), *(old.sets if old else ())})
         blocklist = stored_blocklist(folder).joined(Blocklist.of_keys(taken_down_keys(sets)))
-        stems = {name.partition(".")[0] for name in names}
         keys = {key for name in names for key in _keys_of(folder, name)}
+        stems = {name.partition(".")[0] for name in names}
         for source in sources:
-            if (stem := _stem(source, model)) in stems:
-                continue
-            name = f"{stem}.{generation}"
-            # One of a command that was killed is used as it is, where it repeats no key.
-            path = part_path(folder, name)
-            if not path.exists() or not keys.isdisjoint(_keys_of(folder, name)):
-                rows = SourceRows(source, model, blocklist, making, keys)
-                write_whole(path, rows.write)
-            keys.update(_keys_of(folder, name))
-            names.append(name)
-            stems.add(stem)
+            if (stem := _stem(source, model)) not in stems:
+                name = f"{stem}.{generation}"
+                _make_part(folder, name, SourceRows(source, model, blocklist, making, keys))
+                names.append(name)
+                stems.add(stem)
         if len(blocklist):  # rows that are there already, and those of a killed command
             names = [_without(folder, name, blocklist, generation, write=True)[0] for name in names]
         counts = [len(read_part(folder, name)) for name in names]
@@ -136,6 +130,15 @@ def add_sources(
         document = _finish(folder, old, document, say)
         remaining = sum(counts[: len(old.parts)]) if old else 0
         return Added(document, sum(counts) - remaining, (old.rows if old else 0) - remaining)
+
+
+def _make_part(folder: Path, name: str, rows: SourceRows) -> None:
+    """Writes a part, unless a command that was killed left it, and it repeats no key."""
+    path = part_path(folder, name)
+    if path.exists() and rows.keys.isdisjoint(own_keys := _keys_of(folder, name)):
+        rows.keys.update(own_keys)
+    else:
+        write_whole(path, rows.write)
 
 
 def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) -> Removed:

@@ -1,4 +1,4 @@
-"""`alignset search serve INDEX`: the page, what its paths answer, and what is refused."""
+"""`alignset search serve INDEX`: the page, and what its paths answer."""
 
 import argparse
 import asyncio
@@ -19,12 +19,10 @@ import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.model.embed import DualEmbedder
@@ -37,6 +35,7 @@ from alignset.train.search.find_results import (
     query_vector,
     sample_results,
 )
+from alignset.train.search.guard import Guard
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.request_query import parse_query, picture_name
 
@@ -45,15 +44,6 @@ _PAGE = {
     "/style.css": ("style.css", "text/css; charset=utf-8"),
     "/search.js": ("search.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
 }
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MAX_UPLOAD = 16 << 20  # bytes
@@ -217,41 +207,6 @@ def _error_response(request: Request, error: Exception) -> Response:
             logging.getLogger(__name__).error("%s", json.dumps(request.url.path), exc_info=error)
             status, reason = 500, "the server failed; its log says how"
     return JSONResponse({"error": reason}, status, headers)
-
-
-class Guard:
-    """Puts HEADERS on every answer of an app, and refuses requests for another host's name: by a
-    name that leads to 127.0.0.1, any web page could read what is served here.
-
-    Args:
-      names: to which the server answers; None: all.
-    """
-
-    def __init__(self, app: ASGIApp, names: frozenset[str] | None):
-        self._app, self._names = app, names
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        app = self._app
-        headers = Headers(scope=scope)
-        if scope["type"] == "http" and not self._is_named(headers.get("host", "")):
-            reason = "this server is for its own machine: ask for http://127.0.0.1"
-            app = JSONResponse({"error": reason}, 421)
-        elif "content-length" in headers and "transfer-encoding" in headers:
-            # A proxy before this server may take the other one for the body's end.
-            reason = "a request has a Content-Length or a Transfer-Encoding, and not both"
-            app = JSONResponse({"error": reason}, 400, {"Connection": "close"})
-        await app(scope, receive, send_with_headers)
-
-    def _is_named(self, host: str) -> bool:
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        return self._names is None or name.lower() in self._names
 
 
 class Server:

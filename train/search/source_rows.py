@@ -63,7 +63,7 @@ class SourceRows:
         keys: set[str],
     ):
         self._source, self._model, self._blocklist = source, model, blocklist
-        self._making, self._keys = making, keys
+        self._making, self.keys = making, keys
 
     def write(self, file: IO[bytes]) -> None:
         """Writes them as an Arrow file.
@@ -99,7 +99,7 @@ class SourceRows:
         for picture in batch:
             if picture.data is None:
                 self._making.left_out["no_image"] += 1
-            elif picture.key in self._keys:
+            elif picture.key in self.keys:
                 self._making.left_out["repeated_key"] += 1
             elif self._blocklist.lines_of(row := _file_row(picture, picture.data)):
                 self._making.left_out["blocked"] += 1
@@ -114,11 +114,11 @@ class SourceRows:
         for row, result in results:
             if result is None:
                 self._making.left_out["undecodable"] += 1
-            elif row["key"] in self._keys:
+            elif row["key"] in self.keys:
                 self._making.left_out["repeated_key"] += 1
             else:
                 image, fields = result
-                self._keys.add(str(row["key"]))
+                self.keys.add(str(row["key"]))
                 rows.append(row | fields)
                 images.append(image)
         return rows, images
