@@ -188,18 +188,18 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
     check_disk(output)
     with progress.step(
         "Building a small web: photographs, scenes, and what goes wrong on the web",
-        "20 s" if small else "1 minute",
+        "1 minute" if small else "1 minute",
     ):
         prepare_web(web, port, small=small)
     flags = json.loads((web / "flags.json").read_text())
-    serve = progress.step(f"Serving it on port {port}; fetching and filtering", "20 s")
+    serve = progress.step(f"Serving it on port {port}; fetching and filtering", "1 minute")
     with serve, serving(web, port):
         run(curate_command(web, curated, flags), capture=True)  # its funnel is told below
     with progress.step("Comparing what was kept and dropped with the truth"):
         print("\n".join(funnel_lines(json.loads((curated / "funnel.json").read_text()))))
         tell_agreement(web, curated)
         draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
-    with progress.step("Training a tiny ALIGN on the shards", "1 minute"):
+    with progress.step("Training a tiny ALIGN on the shards", "1 to 2 minutes"):
         data = ("--shards", curated / "shards", "--validate", curated / "holdout")
         run(command_line("-m", "alignset.train", *data, "--run", training, *TRAINING))
     evaluate = (
