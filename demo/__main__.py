@@ -188,7 +188,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
     check_disk(output)
     with progress.step(
         "Building a small web: photographs, scenes, and what goes wrong on the web",
-        "1 minute" if small else "1 minute",
+        "20 s" if small else "1 minute",
     ):
         prepare_web(web, port, small=small)
     flags = json.loads((web / "flags.json").read_text())
@@ -202,15 +202,8 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
     with progress.step("Training a tiny ALIGN on the shards", "1 to 2 minutes"):
         data = ("--shards", curated / "shards", "--validate", curated / "holdout")
         run(command_line("-m", "alignset.train", *data, "--run", training, *TRAINING))
-    evaluate = (
-        "-m",
-        "alignset.train.evaluate",
-        "retrieval",
-        "--model",
-        training / "model",
-        "--data",
-        web / "eval",
-    )
+    model = ("--model", training / "model", "--data", web / "eval")
+    evaluate = ("-m", "alignset.train.evaluate", "retrieval", *model)
     with (
         progress.step(
             "Evaluating retrieval among scenes whose combinations of words it never saw; "
