@@ -12,6 +12,7 @@ import html
 import re
 import unicodedata
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -162,7 +163,9 @@ def with_words_apart(texts: list[str]) -> list[str]:
 def _broken(text: str) -> str:
     from icu4py.breakers import WordBreaker  # its dictionaries take 31 MB
 
-    return " ".join(WordBreaker(text, "en"))
+    words = (word for word in WordBreaker(text, "en"))  # its own iterator begins anew
+    # Joined by parts: a string of each word takes 50 bytes and more.
+    return " ".join(iter(lambda: " ".join(islice(words, 1 << 16)), ""))
 
 
 def _filled(texts: Texts, rows: Rows, rest: Texts, room: UInt64s) -> Texts:

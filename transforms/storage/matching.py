@@ -28,7 +28,7 @@ def match(pattern: str) -> list[tuple[str, int]]:
         files = [(name, size) for name in names if (size := _size(name)) is not None]
     else:
         listed = [] if pattern.endswith("/") else match_objects(pattern)
-        folder = not listed
+        folder = not listed and "*" not in pattern
         if folder:
             listed = match_objects(f"{pattern.rstrip('/')}/**")
         files = [(item.path, item.size_in_bytes) for item in listed]
