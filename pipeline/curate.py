@@ -145,7 +145,7 @@ def judge_texts(
         {
             "split": numbered,
             "repeated": repeated,
-            "foreign": counted["foreign"],
+            "languages": counted["languages"],
             "measured": counted["measured"],
         }
         | "BySplit" >> beam.CoGroupByKey()

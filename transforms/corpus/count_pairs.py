@@ -30,9 +30,9 @@ from alignset.transforms.corpus.hash_counts import (
     sum_by_hash,
 )
 from alignset.transforms.corpus.remembered import remembered
-from alignset.transforms.pairs.language import wrong_languages
-from alignset.transforms.pairs.languages import LanguageRule
+from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
+from alignset.transforms.rules.language_codes import LanguageRule
 from alignset.transforms.storage.blocks import BUCKET, Blocks, unpacked
 from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 from alignset.transforms.workers.threads import in_threads
@@ -47,7 +47,7 @@ class Counted(NamedTuple):
     pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
     repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
     ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint8, `byte_runs`; of counted rows
-    foreign: pa.RecordBatch  # row: uint32; language: string; score: float64 or null
+    languages: pa.RecordBatch  # row: uint32, and `FoundLanguages`, of those that were found
     measured: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
 
 
@@ -65,9 +65,9 @@ def counted(
     pairs = measure(batch)
     usable = pairs.usable()
     rows = np.flatnonzero(usable)
-    judged = pairs.text.filter(pa.array(usable)) if language.language else pairs.text.slice(0, 0)
-    wrong = wrong_languages(judged, language)
-    foreign = wrong.rows
+    judged = pairs.text.filter(pa.array(usable)) if language.languages else pairs.text.slice(0, 0)
+    found = found_languages(judged, language)
+    foreign = found.rows[language.is_foreign(found.languages)]
     counts = np.ones(len(rows), np.bool_)
     counts[foreign] = False
     voters = usable.copy()
@@ -84,9 +84,10 @@ def counted(
     if len(repeated):
         distinct = distinct.filter(pa.array(first))
     named = {
-        "row": (rows[foreign] + first_row).astype(np.uint32),
-        "language": wrong.languages,
-        "score": wrong.scores,
+        "row": (rows[found.rows] + first_row).astype(np.uint32),
+        "language": found.languages,
+        "score": found.scores,
+        "votes": found.votes,
     }
     if not ngrams:
         voters[:] = False
@@ -158,7 +159,7 @@ class _Count(ThreadedDoFn):
         if references:
             ngrams = [output.value[1] for output in outputs if output.tag == "ngrams"]
             references = [*ngrams, packed[-1]]
-        for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
+        for tag, rows in (("repeated", part.repeated), ("languages", part.languages)):
             for block in self.blocks.pack([rows] if len(rows) else []):
                 outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
         return len(batch), references, outputs
@@ -197,9 +198,9 @@ class CountPairs(beam.PTransform):
       ngrams: whether they are counted, which a given vocabulary makes needless.
 
     Outputs, each of (bucket or split, block): `pairs` (url, text, exact, row, counted, split),
-    `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language, score);
-    `measured`, of each split references for `recalled_each`, where blocks go by reference; and
-    `read`, of each split its number of rows.
+    `ngrams` (ngram, count), and by split `repeated` (row) and `languages` (row, language,
+    score, votes); `measured`, of each split references for `recalled_each`, where blocks go by
+    reference; and `read`, of each split its number of rows.
     """
 
     read: ReadSplit
@@ -211,7 +212,7 @@ class CountPairs(beam.PTransform):
     def expand(self, splits: beam.PCollection) -> Any:
         # Declared so that Beam uses the IPC coder and does not pickle the batches.
         count = _Count(self.read, self.blocks, self.language, self.buckets, self.ngrams)
-        tags = ("pairs", "ngrams", "repeated", "foreign", "measured")
+        tags = ("pairs", "ngrams", "repeated", "languages", "measured")
         outputs = splits | beam.ParDo(count).with_outputs(*tags, "read")
         for tag in tags:
             outputs[tag].element_type = BUCKET

