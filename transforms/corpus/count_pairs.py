@@ -29,6 +29,7 @@ from alignset.transforms.corpus.hash_counts import (
     runs,
     sum_by_hash,
 )
+from alignset.transforms.corpus.language_ngrams import hash_with_language, language_numbers
 from alignset.transforms.corpus.remembered import remembered
 from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
@@ -44,9 +45,10 @@ _OfBatch = tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]
 class Counted(NamedTuple):
     """What one batch adds to the counts; rows are those that are not malformed."""
 
-    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
+    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, by language
     repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
-    ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint8, `byte_runs`; of counted rows
+    ngrams: pa.RecordBatch  # ngram: uint64; count: uint8, `byte_runs`; of counted rows. They ascend
+    # within a `language` (uint8), where there is a vote.
     languages: pa.RecordBatch  # row: uint32, and `FoundLanguages`, of those that were found
     measured: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
 
@@ -72,12 +74,17 @@ def counted(
     counts[foreign] = False
     voters = usable.copy()
     voters[rows[foreign]] = False
+    numbers, own = None, counts.astype(np.uint8)
+    if language.has_vote:
+        own *= language_numbers(found.languages)
+        numbers = np.zeros(len(usable), np.uint8)
+        numbers[rows] = own
     columns = {
         "url": pairs.url_hash[rows],
         "text": pairs.text_hash[rows],
         "exact": pairs.exact_hash()[rows],
         "row": (rows + first_row).astype(np.uint32),
-        "counted": counts.astype(np.uint8),
+        "counted": own,
     }
     distinct = batch_of(columns)
     first, repeated = distinct_pairs(distinct)
@@ -92,17 +99,30 @@ def counted(
     if not ngrams:
         voters[:] = False
     assert pairs.ngrams is not None, "just measured"
-    grams = _counted_ngrams(pairs.ngrams, pairs.word_count, voters)
+    hash_with_language(pairs.ngrams, pairs.word_count, numbers)
+    grams = _counted_ngrams(pairs.ngrams, pairs.word_count, voters, numbers)
     measured = pairs._replace(ngrams=None)
     return Counted(distinct, repeated, grams, batch_of(named), measured)
 
 
 def _counted_ngrams(
-    ngrams: NGrams, word_count: npt.NDArray[np.int32], voters: Bools
+    ngrams: NGrams,
+    word_count: npt.NDArray[np.int32],
+    voters: Bools,
+    numbers: npt.NDArray[np.uint8] | None,
 ) -> pa.RecordBatch:
-    hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, voters)
-    distinct, counts = count_ngrams(hashes)
-    return batch_of({"ngram": distinct, "count": counts})
+    if numbers is None:
+        hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, voters)
+        return batch_of(dict(zip(("ngram", "count"), count_ngrams(hashes), strict=True)))
+    parts = [batch_of({"ngram": np.zeros(0, np.uint64), "count": np.zeros(0, np.uint8)})]
+    parts[0] = parts[0].append_column("language", pa.array([], pa.uint8()))
+    for number in np.unique(numbers[voters]).tolist():
+        rows = voters & (numbers == number)
+        hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, rows).copy()
+        distinct, times = count_ngrams(hashes)
+        of_language = np.full(len(distinct), number, np.uint8)
+        parts.append(batch_of({"ngram": distinct, "count": times, "language": of_language}))
+    return pa.concat_batches(parts)
 
 
 def distinct_pairs(pairs: pa.RecordBatch) -> tuple[Bools, pa.RecordBatch]:
@@ -233,7 +253,9 @@ class _FindDistinct(OfBucket):
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         pairs = element[1].combine_chunks().to_batches()[0]
         first, repeated = distinct_pairs(pairs)
-        votes = first & (pairs["counted"].to_numpy() > 0)
+        numbers = pairs["counted"].to_numpy()
+        votes = first & (numbers > 0)
+        yield beam.pvalue.TaggedOutput("languages", np.bincount(numbers[votes], minlength=256))
         for kind, name in enumerate(("text", "url")):
             hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
             counted_hashes = batch_of({"hash": hashes, "count": partners})
@@ -257,7 +279,8 @@ class FindDistinctPairs(beam.PTransform):
     bucket larger than another; and since a pair comes once, counts of parts add up.
 
     Outputs: `repeated` (split, rows) and `partners` (bucket, hash and count): by bucket of its text
-    the images of a text, and by `buckets` and the bucket of its URL the texts of an image.
+    the images of a text, and by `buckets` and the bucket of its URL the texts of an image; and
+    `languages`, int64[256] of each bucket: how many distinct pairs there are by `counted`.
     """
 
     blocks: Blocks
@@ -265,7 +288,8 @@ class FindDistinctPairs(beam.PTransform):
 
     def expand(self, pairs: beam.PCollection) -> Any:
         tags = ("repeated", "partners")
-        find = beam.ParDo(_FindDistinct(self.blocks, self.buckets)).with_outputs(*tags)
+        find = beam.ParDo(_FindDistinct(self.blocks, self.buckets))
+        find = find.with_outputs(*tags, "languages")
         outputs = pairs | beam.GroupByKey() | find
         for tag in tags:
             outputs[tag].element_type = BUCKET

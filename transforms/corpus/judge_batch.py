@@ -21,6 +21,7 @@ from alignset.transforms.columns.rejects import (
     without_contents,
 )
 from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.language_ngrams import UInt8s, language_numbers
 from alignset.transforms.corpus.rare_tokens import has_rare_token
 from alignset.transforms.corpus.remembered import Remembered, recalled
 from alignset.transforms.corpus.text_record import JudgedTexts, TextPart, TextRecorder
@@ -62,6 +63,7 @@ def text_rows(
     foreign: Bools,
     blocked: Bools,
     distinct: Sequence[UInt64s] | None = None,
+    numbers: UInt8s | None = None,
 ) -> Rows:
     """What the rules of texts ask of n pairs.
 
@@ -71,10 +73,11 @@ def text_rows(
       foreign: bool[n], whether the text is in a language that is not wanted.
       blocked: bool[n], whether the pair is on a blocklist.
       distinct: the pairs' n-grams, where they are known, as in `Remembered`.
+      numbers: uint8[n], of their languages, where a vote found them.
     """
 
     def has_ngram_outside(vocabulary: HashSet, alive: Bools) -> Bools:
-        return has_rare_token(pairs, alive, vocabulary, distinct)
+        return has_rare_token(pairs, alive, vocabulary, distinct, numbers)
 
     return Rows(
         {
@@ -137,7 +140,10 @@ class JudgeBatch:
         foreign, of_language = self._languages(first, len(batch))
         blocked = self._blocked(pairs)
         on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
-        rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct)
+        votes, numbers = self.rules.language.has_vote, None
+        if votes:
+            numbers = language_numbers(of_language["language"])
+        rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct, numbers)
         rows["own_language_score"] = self.rules.numbers[MIN_LANGUAGE_SCORE.name]
         rows["language_score"] = np.full(len(batch), np.nan)
         failed = self._ask_custom(rows, pairs)
@@ -150,8 +156,6 @@ class JudgeBatch:
             is_language = pc.equal(why, MIN_LANGUAGE_SCORE.reason)
             detail = pc.if_else(is_language, of_language["language"], detail)
             score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
-        elif self.rules.language.has_vote:  # no row is usable
-            of_language = pa.RecordBatch.from_pylist([{}] * len(batch), self.found.schema)
         kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
         if pairs.page is not None:
             kept[PAGE_URL] = pairs.page
@@ -160,7 +164,7 @@ class JudgeBatch:
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
         own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
-        if self.rules.language.has_vote:
+        if votes:
             columns = of_language["language"], of_language["votes"]
             own |= zip(LANGUAGE_COLUMNS, columns, strict=True)
         measured = {"language_score": score} | own
@@ -200,11 +204,11 @@ class JudgeBatch:
 
     def _languages(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
         """Which rows of a batch are in a language that is not wanted: bool[size]; and the columns
-        of `found`, null where nothing was found, or no rows where that is all."""
+        of `found`, null where nothing was found; without a vote perhaps no rows."""
         rows = self.found["row"].to_numpy()
         low, high = np.searchsorted(rows, [first, first + size])
         foreign = np.zeros(size, np.bool_)
-        if low == high:
+        if low == high and not self.rules.language.has_vote:
             return foreign, self.found.slice(0, 0)
         here = rows[low:high].astype(np.int64) - first
         place, nothing = np.zeros(size, np.int64), np.ones(size, np.bool_)
