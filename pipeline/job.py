@@ -104,6 +104,20 @@ class Job:
             "to shards/; 1 or more: about so many pairs"
         },
     )
+    holdout_copies: str = field(
+        default="drop",
+        metadata={
+            "help": "drop held-out pairs whose image is in shards/ too, or keep them "
+            "(docs/duplicates.md)"
+        },
+    )
+    duplicates: str = field(
+        default="keep",
+        metadata={
+            "help": "keep images with the bytes of another, or exact: one image a content, with "
+            "the alt-texts of all (docs/duplicates.md)"
+        },
+    )
     quiet: bool = field(
         default=False,
         metadata={"help": "say nothing but warnings, errors and, at the end, the funnel"},
@@ -121,7 +135,12 @@ class Job:
         for name in ("input", "output"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is required: give --{name}=PATH")
-        for name, allowed in (("input_format", FORMATS), ("on_broken_input", ("skip", "fail"))):
+        for name, allowed in (
+            ("input_format", FORMATS),
+            ("on_broken_input", ("skip", "fail")),
+            ("holdout_copies", ("drop", "keep")),
+            ("duplicates", ("keep", "exact")),
+        ):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
         if self.base_url and not re.match("https?://[^/]", self.base_url):
