@@ -9,34 +9,27 @@ from typing import Any
 import apache_beam as beam
 
 from alignset.pipeline.command import Command
+from alignset.pipeline.copies import copy_rules, descriptors_folder, find_copies
 from alignset.pipeline.curate import Places
-from alignset.pipeline.datasets.copy_pictures import look_at_copies
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
 from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
 from alignset.pipeline.runs.stores import is_dataflow
-from alignset.pipeline.runs.work_folder import ImageSummary, RewrittenShards, WrittenShard
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.runs.work_folder import ImageSummary, WrittenShard
+from alignset.pipeline.shown_texts import core_time, counted
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
 from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from alignset.transforms.decontamination.measured_parts import FEATURES
 from alignset.transforms.decontamination.measures import measure_of
-from alignset.transforms.duplicates.contents import CopyRules
-from alignset.transforms.duplicates.find_copies import FindCopies, bucket_count
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.shards.changed_pairs import read_changes
 from alignset.transforms.shards.failed_fetches import FindFailingHosts
 from alignset.transforms.shards.plan_shards import claim_path
-from alignset.transforms.shards.rewrite_shards import Rewriting
-from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_progress import finished_shards
 from alignset.transforms.shards.shard_settings import ShardSettings
-from alignset.transforms.shards.shard_stats import Copies, ShardStats, add_copies
+from alignset.transforms.shards.shard_stats import ShardStats, add_copies
 from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
-from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.storage.matching import match
 from alignset.transforms.workers.claims import CLAIM, suspects
 from alignset.transforms.workers.counts import add_by_name, add_counts
@@ -112,70 +105,6 @@ def write_shards(
         )
     )
     return stats, index
-
-
-def copy_rules(command: Command) -> CopyRules:
-    """What becomes of images with the same bytes."""
-    job = command.job
-    return CopyRules(
-        command.rules.max_texts_per_image,
-        once=job.duplicates == "exact",
-        clean_holdout=job.holdout_copies == "drop",
-    )
-
-
-def descriptors_folder(command: Command, places: Places) -> str:
-    """Where training images are described while they come; "" where nothing asks for it."""
-    cleans = command.job.holdout and command.job.holdout_copies == "drop"
-    return f"{places.work.path}/descriptors" if cleans else ""
-
-
-def find_copies(rules: CopyRules, places: Places, pairs: int, descriptors: str = "") -> FindCopies:
-    """Finds copies among so many pairs, about; a start of the command has a folder of its own.
-
-    Args:
-      descriptors: a folder of those of the training images; "" where held-out images are only
-        compared by their bytes.
-    """
-    folder = f"{places.work.path}/copies-{places.fence.token}"
-    how = places.blocks, places.fence, bucket_count(pairs), descriptors
-    return FindCopies(places.out, folder, rules, *how)
-
-
-def rewrite_shards(pipeline: beam.Pipeline, copies: Copies, folder: str, places: Places) -> None:
-    """Takes out of shards what leaves them, and adds what joins; done again it does the rest."""
-    scratch = places.work.path if is_local(places.work.path) else None
-
-    def rewrite(shard: int) -> WrittenShard:
-        changes = read_changes(folder, shard)
-        with places.fence.publishing(ShardPlaces(places.out).stats(shard)):
-            return _written(Rewriting(places.out, changes, scratch, forget=False).shard(shard))
-
-    written = (
-        pipeline
-        | "Changing" >> beam.Create(copies.shards)
-        | "SpreadChanging" >> beam.Reshuffle()
-        | "Rewrite" >> beam.Map(rewrite)
-    )
-    pipeline | "Rewritten" >> WriteSummary(
-        places.work.rewritten, RewrittenShards, sums={"shards": (written, sorted)}
-    )
-
-
-def rewrite_copies(engine: Engine, copies: Copies, folder: str, places: Places) -> bool:
-    """Takes copies out of shards, where that is not done; returns whether it then is.
-
-    Args:
-      folder: in which it is written down what changes.
-    """
-    work = places.work
-    if not exists(work.copy_pictures):
-        write_document(work.copy_pictures, look_at_copies(places.out, copies))
-    if work.find_rewritten(copies) is None:
-        say(f"rewriting {counted(len(copies.shards), 'shard')} without copies")
-        with engine.pipeline("copies") as pipeline:
-            rewrite_shards(pipeline, copies, folder, places)
-    return work.find_rewritten(copies) is not None
 
 
 def run_images(
@@ -320,13 +249,3 @@ def scoring_cost(model: UnsafeModel, pairs: int) -> str:
         return f"unsafe images are scored on a GPU; {off}"
     core_s = pairs * (classifier.cpu_s_an_image() + DECODE_S)
     return f"unsafe images are scored: about {core_time(core_s)}; {off}"
-
-
-def core_time(core_s: float) -> str:
-    """As "12 core-seconds", "3 core-minutes", "1.4 core-hours", "35,200 core-hours"."""
-    for unit, unit_s in (("hour", 3600), ("minute", 60), ("second", 1)):
-        if core_s >= unit_s or unit == "second":
-            break
-    amount = core_s / unit_s
-    shown = f"{amount:.1f}" if unit == "hour" and amount < 10 else f"{max(1, round(amount)):,}"
-    return f"{shown} core-{unit}{'' if shown == '1' else 's'}"

@@ -18,8 +18,9 @@ import pyarrow as pa
 from msgspec import UnsetType
 
 from alignset.pipeline.command import Command
+from alignset.pipeline.copies import describing_cost, descriptors_folder, rewrite_copies
 from alignset.pipeline.curate import Places
-from alignset.pipeline.curate_images import curate_images, rewrite_copies, run_images
+from alignset.pipeline.curate_images import curate_images, run_images
 from alignset.pipeline.datasets.copy_groups import publish_copies
 from alignset.pipeline.datasets.funnel import (
     check_funnel,
@@ -40,6 +41,7 @@ from alignset.pipeline.documents.closing import (
 )
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
+from alignset.pipeline.progress import say
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, Retry, Step
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
@@ -108,6 +110,8 @@ def retry_failed(
         )
     if plan.pairs:
         if not folder.work.find_images():
+            if descriptors_folder(command, places):
+                say(describing_cost(base.manifest.pairs))
             what = (sorted(plan.shards), evaluation, command, places)
             more = (base.manifest.holding, unsafe_model)
             run_images(

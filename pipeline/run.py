@@ -14,8 +14,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
+from alignset.pipeline.copies import rewrite_copies
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
-from alignset.pipeline.curate_images import curate_images, rewrite_copies, run_images
+from alignset.pipeline.curate_images import curate_images, run_images
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError

@@ -18,8 +18,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from msgspec import UNSET, UnsetType
 
+from alignset.pipeline.copies import describing_cost, find_copies, rewrite_copies
 from alignset.pipeline.curate import Places
-from alignset.pipeline.curate_images import core_time, find_copies, rewrite_copies
 from alignset.pipeline.datasets.copy_groups import publish_copies
 from alignset.pipeline.datasets.funnel import check_funnel, most_first, with_copies
 from alignset.pipeline.datasets.set_files import read_set
@@ -48,8 +48,6 @@ from alignset.transforms.storage.matching import match
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.summaries import WriteSummary
 from alignset.transforms.workers.threads import stop_work
-
-DESCRIBED_S = 0.001  # CPU-seconds of a photograph of 640x480 that is decoded small and described
 
 
 def deduplicate(out: str, *, dry: bool = False) -> Copies:
@@ -127,8 +125,7 @@ class _Deduplication:
         descriptors = ""
         if any(entry.pairs for entry in manifest.held_out.values()):
             descriptors = f"{self.work.path}/descriptors"  # nobody has written any
-            seconds = manifest.pairs * DESCRIBED_S
-            say(f"looking for held-out images in training: about {core_time(seconds)}")
+            say(describing_cost(manifest.pairs))
         rules = CopyRules(most, once=True)
         find = find_copies(rules, self.places, manifest.pairs, descriptors)
         with self.engine.pipeline("deduplicate") as pipeline:

@@ -24,7 +24,7 @@ from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from alignset.pipeline.takedown.find_listed import in_order
 from alignset.transforms.columns.hashing import string_hashes
-from alignset.transforms.duplicates.contents import count_shared
+from alignset.transforms.duplicates.judge_contents import count_shared
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host

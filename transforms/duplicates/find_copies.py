@@ -21,14 +21,12 @@ from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.duplicates.contents import (
     COLUMNS,
     NOWHERE,
-    REASONS,
     CopyRules,
     bucketed,
     contents_of,
-    judge_contents,
-    leaving_pairs,
 )
 from alignset.transforms.duplicates.held_out_copies import FindHeldOutCopies
+from alignset.transforms.duplicates.judge_contents import REASONS, judge_contents, leaving_pairs
 from alignset.transforms.duplicates.near_sample import SampleNear
 from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces
 from alignset.transforms.shards.listed_pairs import keys_of

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import apache_beam as beam
@@ -30,6 +31,7 @@ from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.fencing import Fence
 
 LEAST_COSINE = 0.85  # of what is compared place by place
+_AT_ONCE = 32  # images in memory
 _MOST_COMPARED = 16  # held-out images with one training image
 # Where one tone fills so much of a plane, pictures of a family look like copies: cards, charts,
 # flags. There a held-out image goes only by a much smaller distance, and no part of it.
@@ -120,11 +122,15 @@ class _Search(beam.DoFn):
             return
         tar = self.places.tar(shard)
         there = read_descriptors(descriptors_path(self.folder, shard), tar)
-        wanted = {int(there.keys[at]) for at in index.index.may_match(there.vectors, LEAST_COSINE)}
-        if not wanted:
-            return
-        images = {int(key, 16): body for key, body in stored_images(tar, wanted)}
-        matches = held_out_matches(index, images)
+        # A picture that is everywhere, such as a placeholder, is compared once.
+        vectors, first = np.unique(there.vectors, axis=0, return_index=True)
+        near = index.index.may_match(vectors, LEAST_COSINE)
+        wanted = {int(there.keys[first[at]]) for at in near}
+        matches: list[tuple[str, int]] = []
+        if wanted:
+            bodies = ((int(key, 16), body) for key, body in stored_images(tar, wanted))
+            while some := dict(islice(bodies, _AT_ONCE)):
+                matches += held_out_matches(index, some)
         if matches:
             yield from self._blocks(matches)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +25,12 @@ from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPI
 from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.changed_pairs import Changes
 from alignset.transforms.shards.forget_examples import mark_copies
+from alignset.transforms.shards.joined_pairs import (
+    key_of,
+    with_joined_answers,
+    with_joined_rows,
+    write_tar,
+)
 from alignset.transforms.shards.listed_pairs import Removal, keys_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -49,7 +54,7 @@ from alignset.transforms.storage.files import (
     write_atomically,
 )
 from alignset.transforms.storage.parquet_files import read_rows, write_batches
-from alignset.transforms.storage.tar_members import Member, tar_members
+from alignset.transforms.storage.tar_members import tar_members
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class Rewriting:
         answers = read_rows(path)
         rest = self.removal.rest_of(answers)
         if self.removal.joining is not None:
-            rest = _with_joined_answers(rest, self.removal.joining)
+            rest = with_joined_answers(rest, self.removal.joining)
         if not len(rest):
             remove(path)
         elif not rest.equals(answers):
@@ -201,10 +206,10 @@ class Rewriting:
         pq.write_table(rows, folder / "sidecar", compression="zstd")
         sources: dict[str, str] = {}
         if self.removal.joining is not None:
-            rows, sources = _with_joined_rows(rows, self.removal.joining)
+            rows, sources = with_joined_rows(rows, self.removal.joining)
             pq.write_table(rows, folder / "joined", compression="zstd")
         with open_to_read(places.tar(shard)) as source, (folder / "tar").open("wb") as sink:
-            sha256 = _write_tar(source, TarWriter(sink), rows, sources)
+            sha256 = write_tar(source, TarWriter(sink), rows, sources)
         wanted = set(rows["key"].to_pylist())
         _check(folder / "tar", folder / ("joined" if sources else "sidecar"), wanted, sha256)
         return rows, sha256
@@ -248,64 +253,6 @@ def _copies(rejected: pa.Table) -> tuple[dict[str, tuple[str, str]], dict[str, i
     return why, dict(Counter(copies["reason"].to_pylist()))
 
 
-def _with_joined_rows(rows: pa.Table, joining: pa.Table) -> tuple[pa.Table, dict[str, str]]:
-    """The rows of a sidecar with others that join it, and of each of these the pair whose image and
-    URL it gets, by their keys."""
-    image = pc.index_in(joining["kept"], pa.array(keys_of(rows["key"])))
-    there = pc.is_in(joining["key"], value_set=rows["key"].combine_chunks())
-    new = as_columns(joining, rows.schema).set_column(
-        rows.schema.get_field_index("url"), rows.schema.field("url"), rows["url"].take(image)
-    )
-    sources = dict(
-        zip(joining["key"].to_pylist(), rows["key"].take(image).to_pylist(), strict=True)
-    )
-    return pa.concat_tables([rows, new.filter(pc.invert(there))]).sort_by("key"), sources
-
-
-def _with_joined_answers(answers: pa.Table, joining: pa.Table) -> pa.Table:
-    """The answers with those by which the images of the pairs came that join a shard."""
-    at = pc.index_in(joining["kept"], pa.array(keys_of(answers["key"])))
-    there = pc.is_in(joining["key"], value_set=answers["key"].combine_chunks())
-    wanted = pc.and_(at.is_valid(), pc.invert(there))
-    new = answers.take(at.filter(wanted)).set_column(
-        0, answers.schema.field("key"), joining["key"].filter(wanted)
-    )
-    return pa.concat_tables([answers, new]).sort_by("key")
-
-
-def _write_tar(
-    source: BinaryIO, writer: TarWriter, rows: pa.Table, sources: Mapping[str, str]
-) -> str:
-    """Copies the samples of some rows out of a tar, in the order of their keys; returns the SHA-256
-    of what is written.
-
-    Args:
-      sources: of samples that join, the one whose image they get; an attempt that was killed may
-        have added them.
-    """
-    members: dict[str, list[Member]] = {}
-    for member in tar_members(source):
-        members.setdefault(_key(member), []).append(member)
-
-    def body(member: Member) -> bytes:
-        source.seek(member.at)
-        return source.read(member.size)
-
-    for at, key in enumerate(rows["key"].to_pylist()):
-        if key in sources:
-            image = members[sources[key]][0]
-            extension = image.name.partition(".")[2]
-            writer.add_sample(rows.slice(at, 1).to_pylist()[0], body(image), extension)
-            continue
-        for member in members.get(key, ()):
-            writer.add((member.name, body(member)))
-    return writer.finish()
-
-
-def _key(member: Member) -> str:
-    return member.name.partition(".")[0]
-
-
 def _check(tar: Path, sidecar: Path, wanted: set[str], sha256: str) -> None:
     """Reads what was written aside back.
 
@@ -314,7 +261,7 @@ def _check(tar: Path, sidecar: Path, wanted: set[str], sha256: str) -> None:
     """
     with tar.open("rb") as source:
         there = hashlib.file_digest(source, "sha256").hexdigest()
-        keys = {_key(member) for member in tar_members(source)}
+        keys = {key_of(member) for member in tar_members(source)}
     listed = set(pq.read_table(sidecar, columns=["key"])["key"].to_pylist())
     if there != sha256 or not keys == listed == wanted:
         raise RuntimeError(

@@ -11,14 +11,16 @@ import pytest
 
 from alignset.transforms.duplicates.contents import (
     NOWHERE,
-    REASONS,
     CopyRules,
     contents_of,
-    count_shared,
     digests_of,
+    near_contents,
+)
+from alignset.transforms.duplicates.judge_contents import (
+    REASONS,
+    count_shared,
     judge_contents,
     leaving_pairs,
-    near_contents,
 )
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_stats import SharedContents
