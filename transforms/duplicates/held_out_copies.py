@@ -30,7 +30,7 @@ from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket
 from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.fencing import Fence
 
-LEAST_COSINE = 0.85  # of what is compared place by place
+LEAST_COSINE = 0.8  # of what is compared place by place
 _AT_ONCE = 32  # images in memory
 _MOST_COMPARED = 16  # held-out images with one training image
 # Where one tone fills so much of a plane, pictures of a family look like copies: cards, charts,
