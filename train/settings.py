@@ -77,7 +77,9 @@ class Settings:
     image_tower: str = setting("b7", "EfficientNet, by its name in train/towers.py")
     text_tower: str = setting("base", "BERT, by its name in train/towers.py")
     tokenizer: str = setting(
-        "", "a BERT's tokenizer, a folder or a published one's name; empty: learned on the texts"
+        "",
+        "a fast tokenizer of any kind (WordPiece, BPE, Unigram), a folder or a published one's "
+        "name; empty: learned on the texts",
     )
     vocabulary_size: int = setting(100_000, "WordPieces of the tokenizer, at most")
     tokenizer_texts: int = setting(

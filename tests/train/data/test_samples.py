@@ -16,6 +16,7 @@ from alignset.train.data.samples import (
     Scan,
     ShardSample,
     json_captions,
+    json_object,
     read_pairs,
     shard_samples,
 )
@@ -240,4 +241,4 @@ def test_captions_of_a_field():
         (b'{"c": "half a \\ud83d character"}', "half a ? character"),
         (b'{"c": "' + b"x" * 900_000 + b'"}', "x" * LONGEST_TEXT),
     ):
-        assert json_captions(data, "c") == text
+        assert json_captions(json_object(data), "c") == text
