@@ -196,16 +196,25 @@ def _sample(
     )
 
 
-def read_pairs(shards: Iterable[str], caption_field: str = "") -> Iterator[tuple[str, bytes, str]]:
-    """(key, image bytes, text) of each sample that has both, in the order of the shards.
+class ShardPair(NamedTuple):
+    key: str
+    image: bytes
+    text: str
+    language: str  # a code; empty where nothing says it, or it was not to be read
+
+
+def read_pairs(
+    shards: Iterable[str], caption_field: str = "", *, languages: bool = False
+) -> Iterator[ShardPair]:
+    """Reads each sample that has an image and a text, in the order of the shards.
 
     Args:
-      caption_field: as `shard_samples` has it.
+      caption_field, languages: as `shard_samples` has them.
 
     Raises:
       TrainingError: a shard cannot be read, is no tar file, or ends too early.
     """
     for shard in shards:
-        for sample in shard_samples(shard, caption_field=caption_field):
+        for sample in shard_samples(shard, caption_field=caption_field, languages=languages):
             if sample.image is not None and sample.text is not None:
-                yield sample.key, sample.image, sample.text
+                yield ShardPair(sample.key, sample.image, sample.text, sample.language)

@@ -77,7 +77,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     if len(languages) > 1:
         spoken = {language: _in_language(embedded, language) for language in languages}
         result, sections = _by_language(spoken, with_pictures=bool(flags.page))
-        result["n"] = len(embedded.captions)
+        result["n"] = len(set(embedded.images.identities))
     else:
         pairs = _pairs(embedded)
         ranked = both_ranks(pairs)
