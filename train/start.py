@@ -12,6 +12,7 @@ import torch
 from transformers import AlignModel, PreTrainedTokenizerFast
 
 from alignset.train.data.find_shards import ShardSet
+from alignset.train.data.samples import LONGEST_JSON, json_object, shard_files
 from alignset.train.data.shard_index import (
     DrawnTexts,
     ShardIndex,
@@ -19,8 +20,9 @@ from alignset.train.data.shard_index import (
     read_index,
     save_indexes,
 )
+from alignset.train.data.shard_streams import ShardStream
 from alignset.train.data.whole_files import write_whole
-from alignset.train.errors import counted
+from alignset.train.errors import SettingsError, counted
 from alignset.train.model.dual_encoder import new_align
 from alignset.train.model.pretrained import load_pretrained
 from alignset.train.model.tokenizer import (
@@ -54,6 +56,8 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
         learned = not settings.start_from and not brought and not tokenizer.exists()
         texts = settings.tokenizer_texts if learned else SAMPLED
         indexes, drawn = _read(settings, sets, run, texts)
+        if not drawn.seen:
+            raise SettingsError(_without_texts(settings, sets[0].shards[0]))
         if learned:
             learned_tokenizer = learn_tokenizer(
                 drawn.texts,
@@ -77,6 +81,23 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
             )
     processes.wait_for_all()
     return load_indexes(index, [shard_set.shards for shard_set in sets])
+
+
+def _without_texts(settings: Settings, shard: str) -> str:
+    """What is wrong where no sample has a text and an image."""
+    with ShardStream(shard) as stream:
+        files = (file for file in shard_files(stream) if file.name.endswith(".json"))
+        first = next(files, None)
+        fields = [*json_object(stream.read(min(first.size, LONGEST_JSON)))] if first else []
+    named = f"; KEY.json has {', '.join(fields)}"[:300] if fields else ""
+    if field := settings.caption_field:
+        return (
+            f"--caption_field={field}: no sample has an image and that field{named}: name another"
+        )
+    return (
+        f"no sample has an image and a text in KEY.txt{named}: name other --shards, or the field "
+        "that has the captions with --caption_field"
+    )
 
 
 def _count_unknown(settings: Settings, drawn: DrawnTexts, run: Path) -> None:

@@ -82,7 +82,7 @@ BASE = {
         "command",
         "peer_flags",
     },
-    "train": {"settings", "errors", "presets", "towers"},
+    "train": {"settings", "errors", "presets", "towers", "peer_flags"},
 }
 COMMAND = "alignset.__main__"
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
