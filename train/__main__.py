@@ -90,6 +90,9 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
                 raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
     if flags.get("epochs") and "steps" in flags:
         raise SettingsError("--steps and --epochs both say how long the run is: give one of them")
+    wandb = next((flag for flag in flags if flag.startswith("wandb_") and flags[flag]), "")
+    if wandb and "wandb" not in flags.get("trackers", "").split(","):
+        raise SettingsError(f"--{wandb} is of no use without --trackers=wandb: add that")
     for flag in ("validate_every", "validate_pairs", "validate_classes"):
         if flag in flags and not flags.get("validate"):
             raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
