@@ -22,6 +22,7 @@ from alignset.transforms.decontamination.evaluation_index import sets_of
 from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from alignset.transforms.decontamination.measured_parts import FEATURES
 from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.failed_fetches import FindFailingHosts
@@ -127,6 +128,7 @@ def run_images(
     if unsafe_model and (pairs := sum(planned.values())):
         say(scoring_cost(unsafe_model, pairs))
     missing = len(planned) + 1
+    forget_hosts()
     with ImageProgress(places.out, places.work.plan, places.fence, planned, verb):
         while True:
             if resumed:

@@ -13,6 +13,7 @@ FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS
 
 MOST_THUMBNAILS = 256  # of a kind, of a shard: 8 MB of each
 OPENNSFW = "opennsfw"  # the classifier that comes with a package
+ABOUT = ("title", "description", "license")  # what a person says of the dataset
 
 _FINAL = {
     *(given.BROKEN_PAGE, given.BROKEN_INPUT, given.MALFORMED_PAIR, given.DUPLICATE_PAIR),
@@ -104,6 +105,12 @@ class Job:
             "to shards/; 1 or more: about so many pairs"
         },
     )
+    title: str = field(default="", metadata={"help": "the dataset's name on its card"})
+    description: str = field(default="", metadata={"help": "a paragraph for the card"})
+    license: str = field(
+        default="",
+        metadata={"help": "what the card names as the dataset's licence, such as cc-by-4.0"},
+    )
     quiet: bool = field(
         default=False,
         metadata={"help": "say nothing but warnings, errors and, at the end, the funnel"},
@@ -124,6 +131,9 @@ class Job:
         for name, allowed in (("input_format", FORMATS), ("on_broken_input", ("skip", "fail"))):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        for name in ABOUT:
+            if re.search(r"[\x00-\x1f\x7f]", getattr(self, name)):
+                raise ValueError(f"{name} must be one line; got {getattr(self, name)!r}")
         if self.base_url and not re.match("https?://[^/]", self.base_url):
             raise ValueError(
                 f"base_url must be an absolute http(s) URL, such as https://docs.example/; "

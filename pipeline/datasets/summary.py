@@ -43,6 +43,8 @@ HINTS = {
     "forbidden_address": "private addresses, left alone without --allow_private_addresses",
     "no_robots_txt": "hosts whose robots.txt cannot be had just now: --retry_failed later",
     "deadline": "shards took too long: a longer --shard_timeout_s",
+    "host_refuses": "hosts that refused their first 20 images: give a --contact; do not press",
+    "challenge": "hosts that let browsers pass, and no robots: give a --contact; do not press",
     "http_403": "hosts that refuse robots: give a --contact; do not press",
     "http_404": "images that are gone",
     "http_410": "images that are gone",

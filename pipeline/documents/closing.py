@@ -24,6 +24,7 @@ from alignset.pipeline.datasets.sizes_and_days import fetch_days, look_into
 from alignset.pipeline.documents.card import dataset_card, datasheet
 from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.funnel_svg import funnel_svg
+from alignset.pipeline.documents.hand_edits import write_page
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.report.page import write_report
 from alignset.pipeline.runs.documents import (
@@ -163,14 +164,10 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     written = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
     write_document(f"{out}/funnel.json", written)
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
-    files = {
-        "funnel.svg": funnel_svg(closing.steps).encode(),
-        "croissant.json": croissant(manifest, closing, earlier),
-        "datasheet.md": datasheet(manifest, closing, earlier).encode(),
-        "README.md": dataset_card(manifest, closing, contents, earlier).encode(),
-    }
-    for name, body in files.items():
-        write_atomically(f"{out}/{name}", partial(_write, body))
+    write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
+    write_page(out, "croissant.json", croissant(manifest, closing, earlier))
+    write_page(out, "datasheet.md", datasheet(manifest, closing, earlier).encode())
+    write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
     write_document(f"{out}/manifest.json", manifest)
     _report(out)
     return closing

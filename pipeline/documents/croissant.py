@@ -82,16 +82,18 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
     what = "URLs of images, with their alt-texts" if text_only else "images and their alt-texts"
     seen = funnel.steps[0].seen if funnel.steps else 0
     days = {"dateCreated": manifest.fetched.last} if manifest.fetched else {}
+    about = manifest.about or {}
+    counts = f"{manifest.pairs:,} pairs of {what}, of {seen:,} that were read"
     frame = [manifest.fetched.first, manifest.fetched.last] if manifest.fetched else []
     crawled = f" The pages were crawled {crawl_days(funnel)}." if crawl_days(funnel) else ""
     fetched = f" The images were fetched {fetch_span(manifest)}." if fetch_span(manifest) else ""
     return {
         "@type": "sc:Dataset",
-        "name": "alignset",
-        "description": f"{manifest.pairs:,} pairs of {what}, of {seen:,} that were read, by the "
-        "filters of ALIGN (Jia et al., 2021). README.md is the card.",
+        "name": about.get("title", "alignset"),
+        "description": f"{about.get('description', '')} {counts}, by the filters of ALIGN (Jia et "
+        "al., 2021). README.md is the card.".strip(),
         "conformsTo": VERSIONS,
-        "license": TO_BE_FILLED,
+        "license": about.get("license", TO_BE_FILLED),
         "creator": {"@type": "sc:Organization", "name": TO_BE_FILLED},
         "version": f"1.{len(manifest.retries or [])}.0",
         "citeAs": _CITATION,

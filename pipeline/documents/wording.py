@@ -13,6 +13,7 @@ import jinja2
 from msgspec import UnsetType
 
 from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.job import ABOUT
 from alignset.pipeline.runs.documents import Funnel, Manifest, Settings
 from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
@@ -274,6 +275,7 @@ def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[s
     text_only = bool(manifest.job["text_only"])
     return {
         "manifest": manifest,
+        "about": dict.fromkeys(ABOUT, "") | (manifest.about or {}),
         "text_only": text_only,
         "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
         "sources": sources(manifest),

@@ -57,6 +57,7 @@ class RunDescription:
       overlap: the measure of overlap and its settings, where there are evaluation images.
       unsafe_model: where images are scored. blocklists: where there are some.
       rule_files: where there are rules of users.
+      about: title, description and license, as far as they were given.
     """
 
     job: Settings
@@ -70,6 +71,7 @@ class RunDescription:
     unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
     blocklists: list[NamedList] | UnsetType = field(default=UNSET, kw_only=True)
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
+    about: dict[str, str] | UnsetType = field(default=UNSET, kw_only=True)
 
     @property
     def extension(self) -> str:

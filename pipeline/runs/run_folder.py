@@ -18,7 +18,7 @@ from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.inputs.whole_input import Input
-from alignset.pipeline.job import Job
+from alignset.pipeline.job import ABOUT, Job
 from alignset.pipeline.runs.documents import (
     Funnel,
     Manifest,
@@ -50,7 +50,7 @@ FETCH_RULES = (
 # What of the job the description has elsewhere, or what changes nothing of the output.
 NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
-    *("unsafe_model", "blocklist", "rules", "quiet"),
+    *("unsafe_model", "blocklist", "rules", "quiet", *ABOUT),
 )
 # Of rules that an older version had not, what it did: it dropped nothing by them.
 OLDER_RULES = {**PRODUCT.opened} | {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
@@ -82,6 +82,7 @@ def describe_run(command: Command, source: Input) -> RunDescription:
         unsafe_model=_by_name(source.unsafe_model) if source.unsafe_model else UNSET,
         blocklists=named_lists(source.blocklists),
         rule_files=_named_rules(command.rules.files),
+        about={name: value for name in ABOUT if (value := getattr(command.job, name))} or UNSET,
     )
 
 
@@ -180,6 +181,7 @@ class RunFolder:
                 said["job"] = JOB_DEFAULTS | said["job"]  # an older version had fewer flags
                 said["rules"] = OLDER_RULES | said["rules"]
                 said.setdefault("blocklists", [])
+                said.pop("about", None)
                 said.get("unsafe_model", {}).pop("path", None)
                 said["fetch"].pop("contact", None)  # hosts are told of it; the set is the same
             if self.retry or here["fetch"] in self._retried_with(finished):

@@ -144,6 +144,8 @@ def test_one_match_rewrites_one_shard(
     out = finished.copy(tmp_path)
     number = in_company(out)
     url = finished.url(number)
+    card = out / "README.md"
+    card.write_text(card.read_text().replace("license: unknown", "license: cc0-1.0"))
     before, already = digests(out), len(finished.web.requests)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.tar")}
     assert taken(out, tmp_path, f"url:{url}", flags=("--dry_run",)) == 0
@@ -170,7 +172,8 @@ def test_one_match_rewrites_one_shard(
         {"name": "take.txt", "sha256": hashlib.sha256(body).hexdigest(), "entries": {"url": 1}}
     ]
     assert (entry["pairs"], entry["dropped"], entry["forgotten"]) == (1, 0, False)
-    assert "Taken down" in (out / "README.md").read_text()
+    assert "Taken down" in card.read_text()
+    assert "license: cc0-1.0" in card.read_text(), "what a person wrote stays"
     keys = np.fromfile(out / "taken_down.u64", "<u8")
     (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
     assert [f"{key:016x}" for key in keys] == [row["key"]]

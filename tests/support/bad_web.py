@@ -100,7 +100,9 @@ class _Connection(socketserver.StreamRequestHandler):
         return self.send("200 OK", BODY, "Set-Cookie: a=b; Path=/")
 
     def _status(self, argument: str, query: dict[str, str]) -> bool:
-        return self.send(f"{argument} Whatever", b"a page of words")
+        """So a status, with the query as further fields of the header."""
+        fields = [f"{name}: {value}" for name, value in query.items()]
+        return self.send(f"{argument} Whatever", b"a page of words", *fields)
 
     def _tagged(self, argument: str, query: dict[str, str]) -> bool:
         """A good answer with the argument as its X-Robots-Tag."""

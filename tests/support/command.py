@@ -119,6 +119,7 @@ DOCUMENTS = frozenset(
     {
         *("README.md", "croissant.json", "datasheet.md", "funnel.json", "funnel.svg"),
         *("manifest.json", "report.html", "vocabulary.u64"),
+        *(f"_generated/{name}" for name in ("README.md", "croissant.json", "datasheet.md")),
     }
 )
 # The days of a fetch, which these name and nothing else does.

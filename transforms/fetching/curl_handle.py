@@ -181,6 +181,11 @@ class Slot:
     def _is_refused(self) -> bool:
         return self._settings.rejects and bool(self._wishes())
 
+    def _is_challenge(self) -> bool:
+        """Whether the header says so, by Cloudflare's field or by that of Amazon's firewall."""
+        header = b"".join(self._headers).lower()
+        return b"\ncf-mitigated: challenge" in header or b"\nx-amzn-waf-action: " in header
+
     def open_socket(self, purpose: int, address: Any) -> Any:
         checked = not (
             self._settings.allow_private_addresses or self._settings.proxies_from_environment
@@ -205,7 +210,7 @@ class Slot:
             retry_after_s = self.curl.getinfo(pycurl.RETRY_AFTER) if status in (429, 503) else 0
             return EndedTransfer(
                 self.job,
-                detail=_status_detail(status),
+                detail="challenge" if self._is_challenge() else _status_detail(status),
                 took_s=took_s,
                 retry_after_s=float(retry_after_s),
             )

@@ -12,14 +12,17 @@ FETCH_DETAILS = frozenset(
         *("tls", "tls_expired", "tls_wrong_name", "tls_unknown_issuer"),
         *("bad_url", "forbidden_address", "bad_redirect", "too_many_redirects"),
         "bad_encoding",  # the answer's content-encoding is unknown or broken
+        "challenge",  # a page that lets browsers pass, and no robots
         "bad_answer",  # what came is no HTTP, or breaks its rules
         "no_robots_txt",  # the host has a robots.txt that could not be had, and so allows nothing
+        "host_refuses",  # the host refused its first images, and is left alone for this run
         "deadline",  # the shard's time was over
         "input_gone",  # an image that lies in a shard of the input, which cannot be read any more
         *(f"http_{status}" for status in NAMED_STATUSES),
         *("http_2xx", "http_3xx", "http_4xx", "http_5xx", "http_other"),
     }
 )
+REFUSALS = frozenset({"http_403", "http_429", "challenge"})
 GONE = frozenset({"http_404", "http_410"})  # the host says that there is no such image
 
 

@@ -277,6 +277,12 @@ def begin(order: Order, settings: FetchSettings) -> Fetcher:
     return fetcher
 
 
+def forget_hosts() -> None:
+    """Lets later orders begin with hosts of which nothing is known, for another run."""
+    with _LOCK:
+        _FETCHERS.clear()  # each ends when nobody has asked it for a while
+
+
 def connections_open() -> tuple[int, str]:
     """How many connections this process has open, and what limits them; on any thread."""
     with _LOCK:

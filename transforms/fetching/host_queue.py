@@ -2,6 +2,8 @@
 
 import heapq
 import itertools
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +12,9 @@ from dataclasses import dataclass, field
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.fetching.orders import Order
 
+LOG = logging.getLogger("alignset")
+
+MOST_REFUSALS = 20  # images that a host refuses before it is left alone, if it gave none
 GIVEN_UP_S = 60.0  # then one more attempt is made at a host that was given up
 _SWEPT_HOSTS = 10_000  # with more, those of no more use are looked for now and then
 
@@ -68,6 +73,7 @@ class _Host:
     free_at: float = 0.0  # no request begins before
     offered: bool = False  # whether it stands among the ready or the later ones
     silences: int = 0  # attempts in a row that got no byte
+    refusals: int = 0  # images, before any other response; -1 after such a one
     given_up: str | None = None  # the detail of all further jobs
     until: float = 0.0  # when it is tried again
 
@@ -91,6 +97,7 @@ class HostQueue:
         self._waiting = 0
         self._sweep_at = _SWEPT_HOSTS
         self.refused: deque[tuple[FetchJob, str]] = deque()
+        self._named_a_host = False  # that refuses
 
     def __len__(self) -> int:
         return self._waiting
@@ -193,10 +200,31 @@ class HostQueue:
         host.busy -= 1
         host.silences = host.silences + 1 if silent else 0
         most = self._settings.max_host_failures
-        if silent and most and host.silences >= most:
+        if silent and most and host.silences >= most and host.until < math.inf:
             host.given_up, host.until = silent, time.monotonic() + GIVEN_UP_S
             self._refuse(host, silent)
         self._offer(host)
+
+    def answered(self, name: str, *, refused: bool) -> None:
+        """A host gave its last response to one of our images.
+
+        A host that refuses its first images, and gives none, is left alone for the rest of the run.
+        """
+        host = self._hosts[name]
+        if not refused:
+            host.refusals = -1
+        elif host.refusals >= 0:
+            host.refusals += 1
+        if host.refusals >= MOST_REFUSALS and host.until < math.inf:
+            host.given_up, host.until = "host_refuses", math.inf
+            self._refuse(host, "host_refuses")
+            if not self._named_a_host:
+                self._named_a_host = True
+                LOG.warning(
+                    "%s refused its first %d images and is left alone in this run, as other such "
+                    "hosts will be: --retry_failed=host_refuses asks them again",
+                    *(name, MOST_REFUSALS),
+                )
 
     def _sweep(self) -> None:
         """Forgets hosts that nothing is known of any more, or nothing that still holds."""

@@ -6,7 +6,7 @@ import random
 
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.fetching.curl_handle import EndedTransfer
-from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
+from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, REFUSALS, FetchSettings
 from alignset.transforms.fetching.fetch_target import request_url
 from alignset.transforms.fetching.host_queue import FetchJob, HostQueue
 from alignset.transforms.fetching.orders import Fetched, Order
@@ -145,10 +145,13 @@ class Routes:
             else:
                 self._add_later(job, ended.retry_after_s)
         elif detail is not None:
+            if not job.robots_of and (detail in REFUSALS or detail[:5] == "http_"):
+                self.queue.answered(job.host, refused=detail in REFUSALS)
             self._fail(job, detail)
         elif job.robots_of:
             self._answer(job, ended.body)
         else:
+            self.queue.answered(job.host, refused=False)
             stated = {*job.opted_out, *ended.opted_out}
             opted_out = tuple(wish for wish in OPT_OUTS if wish in stated)
             came = Fetched(job.index, ended.body, None, None, opted_out, ended.answer)

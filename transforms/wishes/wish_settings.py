@@ -22,11 +22,11 @@ class WishSettings:
     )
     robots_txt: bool = setting(True, "fetch only what each host's robots.txt allows")
     disallowed_header_directives: str = setting(
-        "noai,noimageai,noindex,noimageindex",
+        "noai,noimageai,noml,noindex,noimageindex",
         "an image with one of these in X-Robots-Tag is not used; empty: any is",
     )
     disallowed_page_directives: str = setting(
-        "noai,noimageai,noimageindex",
+        "noai,noimageai,noml,noimageindex",
         "no pair is taken from a page with one of these in its meta element robots or "
         "its X-Robots-Tag; empty: from any page",
     )

@@ -196,7 +196,21 @@ def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_pa
         rf"DatasetDict\({{\s+train: Dataset\({{\s+features: .*\s+num_rows: {count}\n", done.stdout
     )
     assert "'page_url': Value('string')" in done.stdout  # though each is null here
-    assert {*os.listdir(plain.output)} == DOCUMENTS | {"answers", "rejected", "report", "shards"}
+    beside = {name for name in DOCUMENTS if "/" not in name}
+    assert {*os.listdir(plain.output)} == beside | {
+        *("_generated", "answers", "rejected", "report", "shards")
+    }
+
+
+def test_the_card_has_what_its_makers_say_of_it(made):
+    described, *rest = made
+    about = {"title": 'Birds: "all" of them', "description": "Of gardens.", "license": "cc0-1.0"}
+    text = dataset_card(replace(described, about=about), *rest)
+    card = DatasetCard(text)
+    assert (card.data.pretty_name, card.data.license) == (about["title"], "cc0-1.0")
+    assert f"# {about['title']}\n\nOf gardens.\n\nMade by" in text
+    assert "to be filled by whoever" not in text.partition("**Contact")[0]
+    assert DatasetCard(dataset_card(*made)).data.license == "unknown"
 
 
 def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):

@@ -13,6 +13,8 @@ from alignset.transforms.fetching import curl_handle as transfer
 from alignset.transforms.fetching import routes
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
+from alignset.transforms.fetching.fetcher import forget_hosts
+from alignset.transforms.fetching.host_queue import MOST_REFUSALS
 from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.small_web import small_web
 
@@ -183,6 +185,33 @@ def test_a_host_that_never_answers_is_given_up_and_one_that_does_now_and_then_is
         how = dataclasses.replace(how, max_host_failures=3)
         details = details_of([server.url + path for path in paths], how)
         assert details == ["timeout", "timeout", None] * 3
+
+
+def test_a_host_that_refuses_its_first_images_is_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    how = dataclasses.replace(QUICK, connections_per_host=1)
+    refusals = {
+        "status/403": "http_403",
+        "status/429": "http_429",
+        "status/503?cf-mitigated=challenge": "challenge",
+        "status/202?x-amzn-waf-action=challenge": "challenge",
+    }
+    for path, detail in (("/ok", None), ("/no", "http_404")):
+        with bad_web() as kind:
+            details = details_of([kind.url + path, *[f"{kind.url}/status/403"] * 40], how)
+            assert details == [detail] + ["http_403"] * 40, "it does not refuse all"
+    for path, detail in refusals.items():
+        caplog.clear()
+        with bad_web() as stern:
+            urls = [f"{stern.url}/{path}"] * 50
+            assert details_of(urls, how) == [detail] * MOST_REFUSALS + ["host_refuses"] * 30, path
+            assert details_of(urls[:9], how) == ["host_refuses"] * 9, "in the next shard too"
+            assert len(stern.heads) == MOST_REFUSALS
+            forget_hosts()
+            assert details_of(urls[:2], how) == [detail] * 2, "in another run it is asked again"
+        named = [said for said in caplog.messages if stern.url.partition("//")[2] in said]
+        assert len(named) == 1
 
 
 def test_an_answer_that_stands_still_ends_before_the_whole_time(web: BadWeb) -> None:

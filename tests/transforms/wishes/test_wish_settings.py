@@ -5,8 +5,8 @@ from alignset.transforms.wishes.wish_settings import WishSettings
 
 def test_the_directives_of_the_flags() -> None:
     how = WishSettings()
-    assert how.directives == {"noai", "noimageai", "noindex", "noimageindex"}
-    assert how.page_directives == {"noai", "noimageai", "noimageindex"}
+    assert how.directives == {"noai", "noimageai", "noml", "noindex", "noimageindex"}
+    assert how.page_directives == {"noai", "noimageai", "noml", "noimageindex"}
     assert WishSettings(disallowed_header_directives="").directives == frozenset()
     as_img2dataset_has_it = WishSettings(disallowed_header_directives='["noai", "noimageai"]')
     assert as_img2dataset_has_it.directives == {"noai", "noimageai"}
