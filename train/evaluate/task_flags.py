@@ -79,6 +79,11 @@ _RETRIEVAL = (
         "of a shard's KEY.json, which has the caption or a list of them; empty: KEY.txt",
     ),
     Flag("captions_per_image", "only so many, the first; 0: all", 0),
+    Flag(
+        "training",
+        "shards that the model was trained on: the result says how many of the images are copies "
+        "of theirs; empty: a run's own, up to 100,000 images; none: it does not say",
+    ),
 )
 _ZERO_SHOT = (
     Flag(
