@@ -9,6 +9,7 @@ from pathlib import Path
 # What each does, and the module whose `stoppable_main` does it. A module is imported where it is
 # asked for: Beam takes a second, and torch three.
 COMMANDS = {
+    "demo": ("alignset.demo.__main__", "the whole story on a small web of its own, in minutes"),
     "curate": (
         "alignset.beam_runner",
         "image URLs with alt-texts in, filtered WebDataset shards out",

@@ -31,6 +31,7 @@ from tests.support.small_sets import put_funnel, put_shard
 FROM_ANYWHERE = {**os.environ, "PYTHONPATH": str(ROOT)}
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 FORMS = {
+    "demo": ("-m", "alignset.demo"),
     "curate": ("beam_runner.py",),
     "look": ("-m", "alignset.pipeline.look"),
     "report": ("-m", "alignset.pipeline.report"),
@@ -60,7 +61,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     source.mkdir()
     for name in ("beam_runner.py", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("alignset", "pipeline", "transforms", "train", "tests", "demo"):  # two stay out
+    for name in (
+        "alignset",
+        "pipeline",
+        "transforms",
+        "train",
+        "demo",
+        "tests",
+    ):  # the last stays out
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     install = ("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index")
     # Beside the clone's own, which pip would else take out of .venv.
@@ -90,7 +98,7 @@ def python(*words: str) -> Ended:
 def test_the_whole_project_is_installed_and_no_more(installed: Installed):
     here = {path.relative_to(installed.modules) for path in installed.modules.rglob("*.py")}
     wanted = {path.relative_to(ROOT) for path in (ROOT / "alignset").glob("*.py")}
-    for package in ("beam_runner.py", "pipeline", "transforms", "train"):
+    for package in ("beam_runner.py", "pipeline", "transforms", "train", "demo"):
         paths = [ROOT / package, *(ROOT / package).rglob("*.py")]
         wanted |= {"alignset" / path.relative_to(ROOT) for path in paths if path.is_file()}
     assert here == wanted
