@@ -82,7 +82,7 @@ _RETRIEVAL = (
     Flag(
         "training",
         "shards that the model was trained on: the result says how many of the images are copies "
-        "of theirs; empty: a run's own, up to 100,000 images; none: it does not say",
+        "of theirs; empty: a run's own, up to 20,000 images; none: it does not say",
     ),
 )
 _ZERO_SHOT = (

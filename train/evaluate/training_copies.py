@@ -23,7 +23,7 @@ from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 from alignset.transforms.decontamination.overlap_measure import Features, Shown
 from alignset.transforms.images.examine import Unusable, examine
 
-MOST_IMAGES = 100_000  # of a run that are compared without a flag: some minutes
+MOST_IMAGES = 20_000  # of a run that are compared without a flag: a minute
 NONE = "none"
 _AT_ONCE = 256  # images
 _MEASURE = CopyMeasure()
