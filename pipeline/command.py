@@ -12,9 +12,9 @@ from alignset.pipeline.rules import Rules
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.pairs.languages import ENGLISH
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, limits
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
+from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
@@ -63,8 +63,6 @@ _OF_ENCODING = ("encode_format", "encode_quality", "exact_resize")
 _OF_SIZE = (
     *("image_size", "resize_only_if_bigger", "upscale_interpolation", "downscale_interpolation"),
 )
-_OF_LANGDETECT = ("min_unsure_language_score", "min_langdetect_probability")
-_OF_LANGUAGE = (MIN_LANGUAGE_SCORE.name, *_OF_LANGDETECT)
 
 
 def _needless(command: Command) -> Iterator[_Needless]:
@@ -82,11 +80,9 @@ def _needless(command: Command) -> Iterator[_Needless]:
     if not command.job.blocklist:
         flags = ("forget_blocked", "min_blocked_phash_distance", "min_blocked_pdq_distance")
         yield _Needless(flags, "there is no blocklist", "give --blocklist=FILE")
-    if not command.rules.language:
-        yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
-    if command.rules.language == ENGLISH:
-        why = "English is judged by eldc and by its words alone"
-        yield _Needless(_OF_LANGDETECT, why, "give --min_language_score, or another --language")
+    if command.rules.language_rule.languages != (ENGLISH,):
+        why = "it is of English by itself, and other languages are found by a vote"
+        yield _Needless((MIN_LANGUAGE_SCORE.name,), why, "leave --language out")
     if not command.fetch.retries:
         yield _Needless(("max_retry_after_s",), "--retries=0 tries nothing again", "give --retries")
 

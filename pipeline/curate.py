@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.inputs.readers import read_split
@@ -145,7 +147,7 @@ def judge_texts(
         {
             "split": numbered,
             "repeated": repeated,
-            "foreign": counted["foreign"],
+            "languages": counted["languages"],
             "measured": counted["measured"],
         }
         | "BySplit" >> beam.CoGroupByKey()
@@ -225,7 +227,8 @@ def _corpus(
         summary = pipeline | "Given" >> beam.Create([described])
         file = pipeline | "GivenDescribed" >> beam.Create([vocabulary])
     else:
-        built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, places.blocks)
+        texts = _texts_by_language(pairs["languages"]) if rules.language_rule.has_vote else None
+        built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, places.blocks, texts)
         sets["vocabulary"], summary = built["members"], built["summary"]
         large = () if places.blocks.folder else ("vocabulary",)
         files = pipeline | WriteHashSets(places.work.path, sets, large)
@@ -233,6 +236,16 @@ def _corpus(
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
     spreads = frequent["text_spread"], frequent["image_spread"]
     return CorpusOutputs(paths, summary, file, *spreads)
+
+
+def _texts_by_language(counted: beam.PCollection) -> beam.PCollection:
+    """A singleton, how many distinct pairs each language has, by its number."""
+
+    def named(counts: npt.NDArray[np.int64] | int) -> dict[int, int]:
+        sums = np.zeros(256, np.int64) + counts
+        return {int(number): int(sums[number]) for number in np.flatnonzero(sums)}
+
+    return counted | "Languages" >> beam.CombineGlobally(sum) | beam.Map(named)
 
 
 def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:

@@ -9,10 +9,9 @@ from dataclasses import field, make_dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from alignset.transforms.pairs.languages import ENGLISH, LANGUAGES, LanguageRule
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, RunRules, catalogue_of
 from alignset.transforms.rules.custom import RuleFile
-from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
+from alignset.transforms.rules.language_codes import LanguageRule, wanted_languages
 from alignset.transforms.rules.rule import IMAGES
 
 REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
@@ -31,13 +30,9 @@ class _Checked:
         def __getattr__(self, name: str) -> Any: ...
 
     def __post_init__(self) -> None:
-        if self.language and self.language not in LANGUAGES:
-            raise ValueError(
-                f"language must be one of {', '.join(LANGUAGES)}; got {self.language!r}"
-            )
+        wanted_languages(self.language)  # which raises where one is not known
         for rule in self.catalogue.rules:
             rule.check(getattr(self, rule.name))
-        self._check_language_scores()
         self._check_blocked_distances()
         for low, high in permutations(self.catalogue.limits.values(), 2):
             if low.measure is high.measure and low.beyond and not high.beyond:
@@ -50,19 +45,6 @@ class _Checked:
                 f"{low} must be <= {high}, or no {thing} passes; got {least} and {most}"
             )
 
-    def _check_language_scores(self) -> None:
-        for name in ("min_unsure_language_score", "min_langdetect_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1; got {getattr(self, name)}")
-        if self.language == ENGLISH:
-            return  # langdetect is not asked
-        if self.min_unsure_language_score > self.min_language_score:
-            raise ValueError(
-                f"min_unsure_language_score must be <= min_language_score, where equal leaves "
-                f"nothing to langdetect; "
-                f"got {self.min_unsure_language_score} and {self.min_language_score}"
-            )
-
     def _check_blocked_distances(self) -> None:
         for name, bits in (("min_blocked_phash_distance", 64), ("min_blocked_pdq_distance", 256)):
             if not 0 <= getattr(self, name) <= bits:
@@ -72,17 +54,12 @@ class _Checked:
     def run_rules(self) -> RunRules:
         """What workers judge by."""
         numbers = {rule.name: getattr(self, rule.name) for rule in self.catalogue.rules}
-        return RunRules(numbers, self.files)
+        return RunRules(numbers, self.files, self.language_rule)
 
     @property
     def language_rule(self) -> LanguageRule:
         """What is asked of an alt-text's language."""
-        return LanguageRule(
-            self.language,
-            self.min_language_score,
-            self.min_unsure_language_score,
-            self.min_langdetect_probability,
-        )
+        return LanguageRule(wanted_languages(self.language), self.min_language_score)
 
 
 def _flag(name: str, default: Any, said: str) -> tuple[str, type, Any]:
@@ -90,20 +67,14 @@ def _flag(name: str, default: Any, said: str) -> tuple[str, type, Any]:
 
 
 def _flags() -> Iterator[tuple[str, type, Any]]:
-    yield _flag("language", "en", "language of the alt-text, ISO 639-1; empty keeps all")
+    yield _flag(
+        "language",
+        "en",
+        "language of the alt-texts, or a list such as de,fr,ja; all finds each text's, and empty "
+        "keeps all texts",
+    )
     for rule in PRODUCT.rules:
         yield _flag(rule.name, rule.default, rule.help)
-        if rule is MIN_LANGUAGE_SCORE:
-            yield _flag(
-                "min_unsure_language_score",
-                0.49,
-                "a score from here to min_language_score leaves it to langdetect; not of English",
-            )
-            yield _flag(
-                "min_langdetect_probability",
-                0.9,
-                "of the language, where it is left to langdetect, at least",
-            )
     yield _flag(
         "min_blocked_phash_distance",
         6,

@@ -33,6 +33,7 @@ from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.rules.language_codes import weak_points
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import DocumentError
 from alignset.transforms.workers.fencing import Fence
@@ -59,6 +60,8 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     check_stores(command)
     check_engine(command.beam)
     source = Input.find(job, command.rules, command.overlap)
+    if weak := weak_points(command.rules.language, command.rules.language_rule.languages):
+        say(f"--language: {weak}; see docs/languages.md")
     if source.evaluation.files:
         check_index_folder(command.overlap.eval_index or index_folder(job.output.rstrip("/")))
     for earlier in source.sets:

@@ -47,15 +47,16 @@ from alignset.pipeline.runs.work_folder import (
     with_rewritten,
 )
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
-from alignset.transforms.corpus.vocabulary_file import HASHING, NAME
+from alignset.transforms.corpus.vocabulary_file import BY_LANGUAGE, HASHING, NAME
 from alignset.transforms.rules.catalogue import Catalogue
+from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import move, write_atomically
 from alignset.transforms.workers.counts import Counts, add_by_name
-from alignset.transforms.workers.packages import deciding, installed
+from alignset.transforms.workers.packages import ICU, deciding, installed
 from alignset.transforms.workers.unexpected import tell_once
 
 LOG = logging.getLogger("alignset")
@@ -145,7 +146,7 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: 
     packages = deciding(bool(folder.description.resize["exact_resize"]))
     return Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
-        versions={name: installed(packages)[name] for name in packages},
+        versions={name: installed(packages)[name] for name in (*packages, ICU)},
         pairs=kept,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
@@ -216,7 +217,9 @@ def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
         # By its name alone: the run may go on with its folder given in another way.
         move(f"{folder.work.path}/{Path(path).name}", f"{folder.out}/{NAME}")
         path = NAME
-    return VocabularyFile(file.bytes, path, file.sha256, HASHING)
+    rule = str(folder.description.rules["language"])
+    hashing = HASHING if rule in ("", ENGLISH) else HASHING + BY_LANGUAGE
+    return VocabularyFile(file.bytes, path, file.sha256, hashing)
 
 
 def written_of(manifest: Manifest) -> list[WrittenShard]:

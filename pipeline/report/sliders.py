@@ -13,6 +13,7 @@ from alignset.pipeline.datasets.summary import flags
 from alignset.pipeline.report.tables import TableRow, percent
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.rules.catalogue import OF_COUNTS
+from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
 
 # Flags that name files, of which no report tells the folder.
@@ -82,7 +83,7 @@ def _edges(facts: Facts, limit: Limit, edges: list[float]) -> list[float]:
 def _is_judged(facts: Facts, limit: Limit) -> bool:
     """Whether the run measured what the rule is about."""
     if limit.measure.dropped_only:
-        return bool(facts.language)
+        return facts.language == ENGLISH
     records = facts.records.of(limit.plane)
     axis = records.axis(limit.measure.axis)
     histogram = records.whole.histograms.get(limit.measure.axis, {})

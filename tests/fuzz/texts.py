@@ -16,10 +16,10 @@ from alignset.demo import text_rules
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.rare_tokens import has_rare_token
 from alignset.transforms.corpus.remembered import recalled, remembered
-from alignset.transforms.pairs.language import UNDETERMINED, wrong_languages
-from alignset.transforms.pairs.languages import LANGUAGES
+from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.measure_pairs import Pairs, measure
 from alignset.transforms.pairs.texts import measure_texts
+from alignset.transforms.rules.language_codes import NUMBERED
 from tests.support.labelled_texts import ENGLISH_TEXTS
 from tests.support.languages_by_eldc import mistaken_for
 from tests.support.made_batches import (
@@ -35,7 +35,7 @@ from tests.support.made_batches import (
 from tests.support.nasty_texts import PIECES
 
 URL = "http://a.example/b.jpg"
-RULES = [language_rule("en"), language_rule("sw"), language_rule("am")]
+RULES = [language_rule("en"), language_rule("sw"), language_rule("all")]
 ENTITIES = sorted(html.entities.html5)
 
 
@@ -124,10 +124,14 @@ def _expected(url: str | bytes | None, caption: str | bytes | None) -> tuple | N
 
 def _check_languages(random: Random, texts: list[str]) -> None:
     rule = random.choice(RULES)
-    wrong = wrong_languages(pa.array(texts, pa.string()), rule)
-    assert set(wrong.languages.to_pylist()) <= {*LANGUAGES, UNDETERMINED} - {rule.language}
-    columns = wrong.rows.tolist(), wrong.languages.to_pylist(), wrong.scores.to_pylist()
-    of_rows = {row: of_text for row, *of_text in zip(*columns, strict=True)}
+    found = found_languages(pa.array(texts, pa.string()), rule)
+    assert {*found.languages.to_pylist()} <= {*NUMBERED}
+    columns = found.rows.tolist(), found.languages.to_pylist(), found.scores.to_pylist()
+    of_rows = {
+        row: of_text
+        for row, *of_text in zip(*columns, strict=True)
+        if of_text[0] not in rule.languages
+    }
     for row, text in enumerate(texts):
         mistaken = mistaken_for(text.casefold()[:240], rule)
         assert of_rows.get(row) == (list(mistaken) if mistaken else None)

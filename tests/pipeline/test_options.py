@@ -60,12 +60,14 @@ WRONG = {
     "--resize_mode=squash": "resize_mode must be one of original",
     "--encode_format=gif": "encode_format must be one of jpg, png, webp",
     "--downscale_interpolation=magic": "downscale_interpolation must be one of",
-    "--language=english": "language must be one of af, am, ar,",
-    "--language=zh-cn": "vi, yo, zh; got 'zh-cn'",
+    "--language=zh-cn": "language 'zh-cn' is not known: did you mean 'zh'? Give all, a list",
+    "--language=EN": "did you mean 'en'?",
+    "--language=de,jp,fr": "language 'jp' is not known: did you mean 'ja'?",
+    "--language=pt-BR": "did you mean 'pt'?",
+    "--language=ja,": "language '' is not known: Give all",
+    "--language=klingon": "the codes are af, am,",
     "--min_language_score=1.1": "min_language_score must be from 0 to 1; got 1.1",
     "--min_language_score=-0.1": "min_language_score must be from 0 to 1; got -0.1",
-    "--min_unsure_language_score=nan": "min_unsure_language_score must be from 0 to 1; got nan",
-    "--min_langdetect_probability=2": "min_langdetect_probability must be from 0 to 1; got 2",
 }
 
 
@@ -85,9 +87,8 @@ NEEDLESS = {
     ("--text_only", "--connections=9"): "--connections has no effect, since --text_only",
     ("--text_only", "--min_image_side=9"): "leave --text_only out",
     ("--min_evaluation_distance=9",): "give --eval_images=NAME=PATH",
-    ("--language=", "--min_language_score=0.6"): "give a --language",
-    ("--min_unsure_language_score=0.4",): "since English is judged by eldc and by its words alone",
-    ("--min_langdetect_probability=0.8",): "or another --language",
+    ("--language=", "--min_language_score=0.6"): "it is of English by itself",
+    ("--language=en,de", "--min_language_score=0.6"): "leave --language out",
     ("--retries=0", "--max_retry_after_s=9"): "give --retries",
 }
 
@@ -105,14 +106,7 @@ def test_what_every_mode_needs_is_taken():
     parse([*GIVEN, "--eval_images=a=b", "--min_evaluation_distance=9"])
     parse([*GIVEN, "--text_only", "--min_words=1"])
     parse([*GIVEN, "--min_language_score=0.4"])
-    parse([*GIVEN, "--language=de", "--min_unsure_language_score=0.4"])
-
-
-def test_langdetect_is_asked_where_eldc_is_unsure():
-    ended = run_args(*GIVEN, "--language=de", "--min_language_score=0.48")
-    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
-    assert "min_unsure_language_score must be <= min_language_score" in ended.err
-    parse([*GIVEN, "--language=de", "--min_language_score=0.49"])
+    parse([*GIVEN, "--language=en,en", "--min_language_score=0.4"])
 
 
 @pytest.mark.parametrize(

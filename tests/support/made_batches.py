@@ -12,9 +12,9 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from alignset.demo import text_rules
 from alignset.pipeline.runs.beam_patches import beam_patches
-from alignset.transforms.pairs.languages import LanguageRule
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.texts import Texts
+from alignset.transforms.rules.language_codes import LanguageRule, wanted_languages
 from alignset.transforms.storage.blocks import unpack
 
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
@@ -22,7 +22,7 @@ Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
 def language_rule(language: str) -> LanguageRule:
     """A rule with the default thresholds."""
-    return LanguageRule(language, 0.5, 0.49, 0.9)
+    return LanguageRule(wanted_languages(language), 0.5)
 
 
 def raw(value: str | bytes | None) -> bytes | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.kernels import kernel
-from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
 
 REJECTED = pa.schema(
     [
@@ -56,9 +56,10 @@ def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
 
 
 def with_columns(schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
-    """A schema with further columns of numbers behind its own."""
+    """A schema with further columns behind its own: of numbers, but for those of languages."""
     for name in names:
-        schema = schema.append(pa.field(name, pa.float64()))
+        kind = pa.string() if name in LANGUAGE_COLUMNS else pa.float64()
+        schema = schema.append(pa.field(name, kind))
     return schema
 
 

@@ -43,6 +43,16 @@ class VocabularyFile:
 
 
 @dataclass(frozen=True)
+class LanguageVocabulary:
+    """As of `VocabularySummary`, of one language."""
+
+    cut_off_count: int
+    ngrams: int
+    share_of_occurrences: float
+    vocabulary: int
+
+
+@dataclass(frozen=True)
 class VocabularySummary:
     """What a corpus has of n-grams, and what of it the vocabulary is.
 
@@ -53,7 +63,7 @@ class VocabularySummary:
       ngrams: distinct ones. occurrences: of all.
       share_of_occurrences: of the two; 1.0 of nothing.
       vocabulary: how many n-grams are kept.
-      file: only the manifest tells of it.
+      file: only the manifest tells of it. languages: where a vote found the texts' languages.
     Of a vocabulary that was given, `vocabulary` and `file` alone are known.
     """
 
@@ -65,3 +75,4 @@ class VocabularySummary:
     share_of_occurrences: float | UnsetType = UNSET
     vocabulary: int = 0
     file: VocabularyFile | UnsetType = UNSET
+    languages: dict[str, LanguageVocabulary] | UnsetType = UNSET

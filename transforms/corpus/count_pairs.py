@@ -29,10 +29,11 @@ from alignset.transforms.corpus.hash_counts import (
     runs,
     sum_by_hash,
 )
+from alignset.transforms.corpus.language_ngrams import hash_with_language, language_numbers
 from alignset.transforms.corpus.remembered import remembered
-from alignset.transforms.pairs.language import wrong_languages
-from alignset.transforms.pairs.languages import LanguageRule
+from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
+from alignset.transforms.rules.language_codes import LanguageRule
 from alignset.transforms.storage.blocks import BUCKET, Blocks, unpacked
 from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 from alignset.transforms.workers.threads import in_threads
@@ -44,10 +45,11 @@ _OfBatch = tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]
 class Counted(NamedTuple):
     """What one batch adds to the counts; rows are those that are not malformed."""
 
-    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
+    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, by language
     repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
-    ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint8, `byte_runs`; of counted rows
-    foreign: pa.RecordBatch  # row: uint32; language: string; score: float64 or null
+    ngrams: pa.RecordBatch  # ngram: uint64; count: uint8, `byte_runs`; of counted rows. They ascend
+    # within a `language` (uint8), where there is a vote.
+    languages: pa.RecordBatch  # row: uint32, and `FoundLanguages`, of those that were found
     measured: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
 
 
@@ -65,43 +67,62 @@ def counted(
     pairs = measure(batch)
     usable = pairs.usable()
     rows = np.flatnonzero(usable)
-    judged = pairs.text.filter(pa.array(usable)) if language.language else pairs.text.slice(0, 0)
-    wrong = wrong_languages(judged, language)
-    foreign = wrong.rows
+    judged = pairs.text.filter(pa.array(usable)) if language.languages else pairs.text.slice(0, 0)
+    found = found_languages(judged, language)
+    foreign = found.rows[language.is_foreign(found.languages)]
     counts = np.ones(len(rows), np.bool_)
     counts[foreign] = False
     voters = usable.copy()
     voters[rows[foreign]] = False
+    numbers, own = None, counts.astype(np.uint8)
+    if language.has_vote:
+        own *= language_numbers(found.languages)
+        numbers = np.zeros(len(usable), np.uint8)
+        numbers[rows] = own
     columns = {
         "url": pairs.url_hash[rows],
         "text": pairs.text_hash[rows],
         "exact": pairs.exact_hash()[rows],
         "row": (rows + first_row).astype(np.uint32),
-        "counted": counts.astype(np.uint8),
+        "counted": own,
     }
     distinct = batch_of(columns)
     first, repeated = distinct_pairs(distinct)
     if len(repeated):
         distinct = distinct.filter(pa.array(first))
     named = {
-        "row": (rows[foreign] + first_row).astype(np.uint32),
-        "language": wrong.languages,
-        "score": wrong.scores,
+        "row": (rows[found.rows] + first_row).astype(np.uint32),
+        "language": found.languages,
+        "score": found.scores,
+        "votes": found.votes,
     }
     if not ngrams:
         voters[:] = False
     assert pairs.ngrams is not None, "just measured"
-    grams = _counted_ngrams(pairs.ngrams, pairs.word_count, voters)
+    hash_with_language(pairs.ngrams, pairs.word_count, numbers)
+    grams = _counted_ngrams(pairs.ngrams, pairs.word_count, voters, numbers)
     measured = pairs._replace(ngrams=None)
     return Counted(distinct, repeated, grams, batch_of(named), measured)
 
 
 def _counted_ngrams(
-    ngrams: NGrams, word_count: npt.NDArray[np.int32], voters: Bools
+    ngrams: NGrams,
+    word_count: npt.NDArray[np.int32],
+    voters: Bools,
+    numbers: npt.NDArray[np.uint8] | None,
 ) -> pa.RecordBatch:
-    hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, voters)
-    distinct, counts = count_ngrams(hashes)
-    return batch_of({"ngram": distinct, "count": counts})
+    if numbers is None:
+        hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, voters)
+        return batch_of(dict(zip(("ngram", "count"), count_ngrams(hashes), strict=True)))
+    parts = [batch_of({"ngram": np.zeros(0, np.uint64), "count": np.zeros(0, np.uint8)})]
+    parts[0] = parts[0].append_column("language", pa.array([], pa.uint8()))
+    for number in np.unique(numbers[voters]).tolist():
+        rows = voters & (numbers == number)
+        hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, rows).copy()
+        distinct, times = count_ngrams(hashes)
+        of_language = np.full(len(distinct), number, np.uint8)
+        parts.append(batch_of({"ngram": distinct, "count": times, "language": of_language}))
+    return pa.concat_batches(parts)
 
 
 def distinct_pairs(pairs: pa.RecordBatch) -> tuple[Bools, pa.RecordBatch]:
@@ -158,7 +179,7 @@ class _Count(ThreadedDoFn):
         if references:
             ngrams = [output.value[1] for output in outputs if output.tag == "ngrams"]
             references = [*ngrams, packed[-1]]
-        for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
+        for tag, rows in (("repeated", part.repeated), ("languages", part.languages)):
             for block in self.blocks.pack([rows] if len(rows) else []):
                 outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
         return len(batch), references, outputs
@@ -197,9 +218,9 @@ class CountPairs(beam.PTransform):
       ngrams: whether they are counted, which a given vocabulary makes needless.
 
     Outputs, each of (bucket or split, block): `pairs` (url, text, exact, row, counted, split),
-    `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language, score);
-    `measured`, of each split references for `recalled_each`, where blocks go by reference; and
-    `read`, of each split its number of rows.
+    `ngrams` (ngram, count), and by split `repeated` (row) and `languages` (row, language,
+    score, votes); `measured`, of each split references for `recalled_each`, where blocks go by
+    reference; and `read`, of each split its number of rows.
     """
 
     read: ReadSplit
@@ -211,7 +232,7 @@ class CountPairs(beam.PTransform):
     def expand(self, splits: beam.PCollection) -> Any:
         # Declared so that Beam uses the IPC coder and does not pickle the batches.
         count = _Count(self.read, self.blocks, self.language, self.buckets, self.ngrams)
-        tags = ("pairs", "ngrams", "repeated", "foreign", "measured")
+        tags = ("pairs", "ngrams", "repeated", "languages", "measured")
         outputs = splits | beam.ParDo(count).with_outputs(*tags, "read")
         for tag in tags:
             outputs[tag].element_type = BUCKET
@@ -232,7 +253,9 @@ class _FindDistinct(OfBucket):
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         pairs = element[1].combine_chunks().to_batches()[0]
         first, repeated = distinct_pairs(pairs)
-        votes = first & (pairs["counted"].to_numpy() > 0)
+        numbers = pairs["counted"].to_numpy()
+        votes = first & (numbers > 0)
+        yield beam.pvalue.TaggedOutput("languages", np.bincount(numbers[votes], minlength=256))
         for kind, name in enumerate(("text", "url")):
             hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
             counted_hashes = batch_of({"hash": hashes, "count": partners})
@@ -256,7 +279,8 @@ class FindDistinctPairs(beam.PTransform):
     bucket larger than another; and since a pair comes once, counts of parts add up.
 
     Outputs: `repeated` (split, rows) and `partners` (bucket, hash and count): by bucket of its text
-    the images of a text, and by `buckets` and the bucket of its URL the texts of an image.
+    the images of a text, and by `buckets` and the bucket of its URL the texts of an image; and
+    `languages`, int64[256] of each bucket: how many distinct pairs there are by `counted`.
     """
 
     blocks: Blocks
@@ -264,7 +288,8 @@ class FindDistinctPairs(beam.PTransform):
 
     def expand(self, pairs: beam.PCollection) -> Any:
         tags = ("repeated", "partners")
-        find = beam.ParDo(_FindDistinct(self.blocks, self.buckets)).with_outputs(*tags)
+        find = beam.ParDo(_FindDistinct(self.blocks, self.buckets))
+        find = find.with_outputs(*tags, "languages")
         outputs = pairs | beam.GroupByKey() | find
         for tag in tags:
             outputs[tag].element_type = BUCKET

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
 from alignset.transforms.columns.rejects import (
     REJECTED,
     rejected_rows,
@@ -21,6 +21,7 @@ from alignset.transforms.columns.rejects import (
     without_contents,
 )
 from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.language_ngrams import UInt8s, language_numbers
 from alignset.transforms.corpus.rare_tokens import has_rare_token
 from alignset.transforms.corpus.remembered import Remembered, recalled
 from alignset.transforms.corpus.text_record import JudgedTexts, TextPart, TextRecorder
@@ -62,6 +63,7 @@ def text_rows(
     foreign: Bools,
     blocked: Bools,
     distinct: Sequence[UInt64s] | None = None,
+    numbers: UInt8s | None = None,
 ) -> Rows:
     """What the rules of texts ask of n pairs.
 
@@ -71,10 +73,11 @@ def text_rows(
       foreign: bool[n], whether the text is in a language that is not wanted.
       blocked: bool[n], whether the pair is on a blocklist.
       distinct: the pairs' n-grams, where they are known, as in `Remembered`.
+      numbers: uint8[n], of their languages, where a vote found them.
     """
 
     def has_ngram_outside(vocabulary: HashSet, alive: Bools) -> Bools:
-        return has_rare_token(pairs, alive, vocabulary, distinct)
+        return has_rare_token(pairs, alive, vocabulary, distinct, numbers)
 
     return Rows(
         {
@@ -110,13 +113,13 @@ class JudgeBatch:
         rules: RunRules,
         corpus: CorpusSets,
         repeated: npt.NDArray[np.uint32],
-        foreign: pa.RecordBatch,
+        found: pa.RecordBatch,
         blocking: Blocking | None = None,
     ) -> None:
         self.rules, self.corpus, self.blocking = rules, corpus, blocking
-        self.repeated, self.foreign = repeated, foreign
+        self.repeated, self.found = repeated, found
         self.recorder = TextRecorder(rules)
-        self.schema = with_columns(REJECTED, rules.columns)
+        self.schema = with_columns(REJECTED, rules.written_columns)
         own = rules.computing(Stage.TEXT)
         self._columns = [*dict.fromkeys(limit.measure.column for limit in own)]
 
@@ -134,10 +137,13 @@ class JudgeBatch:
             batch = item
             pairs = measure(batch)
         repeated = _within(self.repeated, first, len(batch))
-        foreign, of_language = self._foreign(first, len(batch))
+        foreign, of_language = self._languages(first, len(batch))
         blocked = self._blocked(pairs)
         on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
-        rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct)
+        votes, numbers = self.rules.language.has_vote, None
+        if votes:
+            numbers = language_numbers(of_language["language"])
+        rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct, numbers)
         rows["own_language_score"] = self.rules.numbers[MIN_LANGUAGE_SCORE.name]
         rows["language_score"] = np.full(len(batch), np.nan)
         failed = self._ask_custom(rows, pairs)
@@ -158,12 +164,15 @@ class JudgeBatch:
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
         own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
+        if votes:
+            columns = of_language["language"], of_language["votes"]
+            own |= zip(LANGUAGE_COLUMNS, columns, strict=True)
         measured = {"language_score": score} | own
         dropped = rejected_rows(
             shown, why, detail, step_of(self.rules.texts), measured, self.schema
         )
-        for name in self._columns:
-            shown = shown.append_column(name, own[name])
+        for name, column in own.items():
+            shown = shown.append_column(name, column)
         if self.blocking is not None and self.blocking.forget:
             dropped = without_contents(dropped, pc.equal(dropped["reason"], given.BLOCKED))
         judged = pairs.usable() & ~repeated & ~on_list
@@ -193,18 +202,20 @@ class JudgeBatch:
             return pa.nulls(len(pairs.key), pa.string())
         return self.blocking.find(pairs.url, pairs.text, pairs.key, pairs.word_count)
 
-    def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
-        """Which rows of a batch are in another language: bool[size]; and the columns `language` and
-        `score`, null for the others, or no rows where there is none."""
-        rows = self.foreign["row"].to_numpy()
+    def _languages(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
+        """Which rows of a batch are in a language that is not wanted: bool[size]; and the columns
+        of `found`, null where nothing was found; without a vote perhaps no rows."""
+        rows = self.found["row"].to_numpy()
         low, high = np.searchsorted(rows, [first, first + size])
         foreign = np.zeros(size, np.bool_)
-        if low == high:
-            return foreign, self.foreign.slice(0, 0)
-        place = np.zeros(size, np.int64)
+        if low == high and not self.rules.language.has_vote:
+            return foreign, self.found.slice(0, 0)
         here = rows[low:high].astype(np.int64) - first
-        foreign[here], place[here] = True, np.arange(low, high)
-        return foreign, self.foreign.take(pa.array(place, mask=~foreign))
+        place, nothing = np.zeros(size, np.int64), np.ones(size, np.bool_)
+        place[here], nothing[here] = np.arange(low, high), False
+        of_language = self.found.take(pa.array(place, mask=nothing))
+        foreign[here] = self.rules.language.is_foreign(self.found["language"][low:high])
+        return foreign, of_language
 
 
 def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:

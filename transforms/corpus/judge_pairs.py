@@ -42,7 +42,14 @@ from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 from alignset.transforms.workers.threads import in_threads
 
 LOG = logging.getLogger("alignset")
-FOREIGN = pa.schema([("row", pa.uint32()), ("language", pa.string()), ("score", pa.float64())])
+FOUND = pa.schema(
+    [
+        ("row", pa.uint32()),
+        ("language", pa.string()),
+        ("score", pa.float64()),
+        ("votes", pa.string()),
+    ]
+)
 PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAGE_URL)])
 PROGRESS_S = 10.0  # between two lines of a process
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
@@ -85,10 +92,10 @@ class _Judge(ThreadedDoFn):
         for split in joined["split"]:  # a repeated row's split is always there, exactly once
             corpus = CorpusSets(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
             repeated = _marked(joined["repeated"])
-            foreign = _by_row(joined["foreign"])
+            found = _by_row(joined["languages"])
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
-            judge = JudgeBatch(self.rules, corpus, repeated, foreign, self.blocking)
+            judge = JudgeBatch(self.rules, corpus, repeated, found, self.blocking)
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
@@ -128,8 +135,9 @@ class _Judge(ThreadedDoFn):
                     yield split_id, block
             return
         path = f"{self.out}/pairs/{split_id:05d}.parquet"
-        own = self.rules.computing(Stage.TEXT)
-        names = [*dict.fromkeys(limit.measure.column for limit in own)]
+        of_texts = {limit.measure.column for limit in self.rules.computing(Stage.TEXT)}
+        others = {*self.rules.columns} - of_texts
+        names = [name for name in self.rules.written_columns if name not in others]
         schema = with_columns(PAIRS, names)
         with parquet_file(path, schema, self.scratch) as file:
             for rows in kept:
@@ -174,10 +182,10 @@ def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:
 
 
 def _by_row(blocks: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """The rows in another language, `FOREIGN`, in their order."""
+    """The rows whose language was found, `FOUND`, in their order."""
     batches = [unpack(block) for block in blocks]
-    table = pa.Table.from_batches(batches, FOREIGN).sort_by("row")
-    return pa.record_batch([column.combine_chunks() for column in table.columns], schema=FOREIGN)
+    table = pa.Table.from_batches(batches, FOUND).sort_by("row")
+    return pa.record_batch([column.combine_chunks() for column in table.columns], schema=FOUND)
 
 
 @lru_cache(maxsize=8)
@@ -189,9 +197,9 @@ def _open_set(path: str) -> HashSet | None:
 class JudgePairs(beam.PTransform):
     """Judges every pair; writes the dropped ones, and the kept ones where there is no plan.
 
-    Input: (split, {"split": [split], "repeated": blocks, "foreign": blocks, "measured": [block]}),
-    of which the last leads to files that are taken away once the split is judged. Where it is
-    empty, or its files are gone, the split is read and measured again.
+    Input: (split, {"split": [split], "repeated": blocks, "languages": blocks, "measured":
+    [block]}), of which the last leads to files that are taken away once the split is judged. Where
+    it is empty, or its files are gone, the split is read and measured again.
     Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
     (`Counts` of each split), `broken` (`BrokenFile`s).
 

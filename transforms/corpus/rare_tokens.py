@@ -11,6 +11,7 @@ from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.kernels import kernel
 from alignset.transforms.corpus.hash_counts import count_ngrams
 from alignset.transforms.corpus.hash_sets import HashSet, is_member
+from alignset.transforms.corpus.language_ngrams import UInt8s, hash_with_language
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.text_kernels import ngram_count
 from alignset.transforms.pairs.texts import measure_texts
@@ -51,6 +52,7 @@ def has_rare_token(
     alive: Bools,
     vocabulary: HashSet,
     distinct: Sequence[UInt64s] | None = None,
+    numbers: UInt8s | None = None,
 ) -> Bools:
     """Whether any n-gram of each text is outside the vocabulary: bool[n].
 
@@ -60,6 +62,7 @@ def has_rare_token(
     Args:
       alive: bool[n], the pairs to ask about, all of which counted; others get False.
       distinct: as in `Remembered`, where they are known.
+      numbers: of their languages, as for `hash_with_language`.
 
     Source: ALIGN (Jia et al., 2021), section 3, "rare tokens".
     """
@@ -69,6 +72,7 @@ def has_rare_token(
     if ngrams is None:
         texts = measure_texts(pairs.text, alive, words)
         ngrams, words = NGrams(texts.ngrams, texts.first_ngram), texts.word_count
+    hash_with_language(ngrams, words, numbers)
     if distinct is None:
         distinct = [count_ngrams(ngrams.hashes.copy())[0]]
     marks = np.zeros(1 << (_SUSPECT_BITS - 3), np.uint8)

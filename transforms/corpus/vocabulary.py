@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,12 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from alignset.transforms.columns.batches import batch_of, pieces
-from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
+from alignset.transforms.columns.batches import batch_of
+from alignset.transforms.corpus.corpus_documents import (
+    CountClass,
+    LanguageVocabulary,
+    VocabularySummary,
+)
 from alignset.transforms.corpus.count_pairs import OfBucket
 from alignset.transforms.corpus.hash_counts import (
     Int64s,
@@ -21,24 +25,39 @@ from alignset.transforms.corpus.hash_counts import (
     sum_by_hash,
     vocabulary_cut,
 )
+from alignset.transforms.corpus.language_ngrams import (
+    ENGLISH_NUMBER,
+    Histograms,
+    by_language,
+    vocabulary_sizes,
+)
+from alignset.transforms.rules.language_codes import NUMBERED
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 
-Histogram = tuple[int, tuple[Int64s, Int64s]]
+OfBucketByLanguage = tuple[int, dict[int, tuple[Int64s, Int64s]]]
 
 
 class _Sum(OfBucket):
-    """One bucket's n-grams with their counts, and how many n-grams have each count."""
+    """One bucket's n-grams with their counts, and how many n-grams have each count, by language."""
 
     def __init__(self, blocks: Blocks) -> None:
         self.blocks = blocks
 
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         bucket, table = element
-        hashes, sums = sum_by_hash(pieces(table, "ngram"), pieces(table, "count"))
-        yield beam.pvalue.TaggedOutput("histograms", (bucket, runs(np.sort(sums))))
+        histograms, parts = {}, []
+        for number, *of_language in by_language(table):
+            hashes, sums = sum_by_hash(*of_language)
+            histograms[number] = runs(np.sort(sums))
+            parts.append((hashes, sums, np.full(len(sums), number, np.uint8)))
+        yield beam.pvalue.TaggedOutput("histograms", (bucket, histograms))
+        hashes, sums, numbers = map(np.concatenate, zip(*parts, strict=True))
         narrow = sums.astype(np.min_scalar_type(sums.max(initial=0)))  # one to four bytes for eight
-        (block,) = self.blocks.pack([batch_of({"ngram": hashes, "count": narrow})])
+        columns = {"ngram": hashes, "count": narrow}
+        if "language" in table.column_names:
+            columns["language"] = numbers
+        (block,) = self.blocks.pack([batch_of(columns)])
         yield bucket, block
 
 
@@ -48,12 +67,60 @@ class _Keep(ThreadedDoFn):
     def __init__(self, blocks: Blocks) -> None:
         self.blocks = blocks
 
-    def work(self, element: Bucket, cut: VocabularyCut) -> Iterator[Bucket]:
+    def work(self, element: Bucket, cuts: Mapping[int, VocabularyCut]) -> Iterator[Bucket]:
         bucket, block = element
-        batch = unpack(block)
-        hashes, counts = batch["ngram"].to_numpy(), batch["count"].to_numpy()
-        members = frequent_ngrams(hashes, counts, cut.cut_off, cut.quotas[bucket])
-        yield bucket, self.blocks.pack([batch_of({"hash": members})])[0]
+        members = [np.zeros(0, np.uint64)]
+        for number, (hashes,), (counts,) in by_language(pa.Table.from_batches([unpack(block)])):
+            cut = cuts[number]
+            members.append(frequent_ngrams(hashes, counts, cut.cut_off, cut.quotas[bucket]))
+        whole = np.unique(np.concatenate(members)) if len(members) > 2 else members[-1]
+        yield bucket, self.blocks.pack([batch_of({"hash": whole})])[0]
+
+
+def describe_languages(
+    histograms: Mapping[int, Histograms], sizes: Mapping[int, int]
+) -> VocabularySummary:
+    """As `describe_vocabulary`, of languages by their numbers, each with its own size."""
+    if {*histograms} <= {ENGLISH_NUMBER}:
+        return describe_vocabulary(*_only_part(histograms, sizes))
+    parts = {
+        NUMBERED[number - 1]: describe_vocabulary(of_language, sizes[number])
+        for number, of_language in sorted(histograms.items())
+    }
+    whole = parts.values()
+    classes = [of_class for part in whole for of_class in part.by_count or ()]
+    by_count = [
+        CountClass(high, low, sum(c.ngrams for c in own), sum(c.occurrences for c in own))
+        for low, high in sorted({(of_class.min_count, of_class.max_count) for of_class in classes})
+        for own in [[c for c in classes if c.max_count == high]]
+    ]
+    covered = sum(part.occurrences_in_vocabulary or 0 for part in whole)
+    occurrences = sum(part.occurrences or 0 for part in whole)
+    return VocabularySummary(
+        by_count=by_count,
+        cut_off_count=max(part.cut_off_count or 0 for part in whole),
+        ngrams=sum(part.ngrams or 0 for part in whole),
+        occurrences=occurrences,
+        occurrences_in_vocabulary=covered,
+        share_of_occurrences=round(covered / occurrences, 6) if occurrences else 1.0,
+        vocabulary=sum(part.vocabulary for part in whole),
+        languages={
+            name: LanguageVocabulary(
+                part.cut_off_count or 0,
+                part.ngrams or 0,
+                part.share_of_occurrences or 0.0,
+                part.vocabulary,
+            )
+            for name, part in parts.items()
+        },
+    )
+
+
+def _only_part(
+    histograms: Mapping[int, Histograms], sizes: Mapping[int, int]
+) -> tuple[Histograms, int]:
+    """English, which is all there is; its size does not matter where there is nothing."""
+    return histograms.get(ENGLISH_NUMBER, {}), sizes.get(ENGLISH_NUMBER, 1)
 
 
 def describe_vocabulary(
@@ -96,6 +163,11 @@ class BuildVocabulary(beam.PTransform):
     Exact at any size; ties at the cut-off go to the smallest hashes, so that every engine keeps
     the same set.
 
+    Of other languages than English as many as `vocabulary_sizes` says.
+
+    Args:
+      texts: a singleton, as of `vocabulary_sizes`; None where no vote is taken.
+
     Outputs: a dict of `members` (bucket, hashes) and `summary` (a `VocabularySummary`).
 
     Source: ALIGN (Jia et al., 2021), section 3: 100 million, of the raw data.
@@ -103,6 +175,7 @@ class BuildVocabulary(beam.PTransform):
 
     size: int
     blocks: Blocks
+    texts: beam.PCollection | None = None
 
     def expand(self, ngrams: beam.PCollection) -> dict[str, beam.PCollection]:
         size = self.size
@@ -112,15 +185,45 @@ class BuildVocabulary(beam.PTransform):
             | beam.ParDo(_Sum(self.blocks)).with_outputs("histograms", main="counted")
         )
         summed["counted"].element_type = BUCKET
-        histograms = beam.pvalue.AsList(summed["histograms"])
+        sides = [beam.pvalue.AsList(summed["histograms"])]
+        if self.texts is not None:
+            sides.append(beam.pvalue.AsSingleton(self.texts))
 
-        def describe(_: None, histograms: list[Histogram]) -> VocabularySummary:
-            return describe_vocabulary(dict(histograms), size)
+        def parts(
+            found: list[OfBucketByLanguage], texts: Mapping[int, int] | None = None
+        ) -> tuple[dict[int, Histograms], dict[int, int]]:
+            histograms = _languages_first(found)
+            return histograms, vocabulary_sizes(histograms, size, texts or {})
+
+        def cuts(_: None, *found: Any) -> dict[int, VocabularyCut]:
+            histograms, sizes = parts(*found)
+            buckets = [bucket for bucket, _ in found[0]]
+            return {
+                number: _cut(of_language, sizes[number], buckets)
+                for number, of_language in histograms.items()
+            }
+
+        def describe(_: None, *found: Any) -> VocabularySummary:
+            return describe_languages(*parts(*found))
 
         start = ngrams.pipeline | "Once" >> beam.Create([None])
-        cut = start | "Cut" >> beam.Map(lambda _, h: vocabulary_cut(dict(h), size), histograms)
+        cut = start | "Cut" >> beam.Map(cuts, *sides)
         keep = beam.ParDo(_Keep(self.blocks), beam.pvalue.AsSingleton(cut))
         return {
             "members": summed["counted"] | "Keep" >> keep.with_output_types(BUCKET),
-            "summary": start | "Describe" >> beam.Map(describe, histograms),
+            "summary": start | "Describe" >> beam.Map(describe, *sides),
         }
+
+
+def _languages_first(found: list[OfBucketByLanguage]) -> dict[int, Histograms]:
+    turned: dict[int, dict[int, tuple[Int64s, Int64s]]] = {}
+    for bucket, histograms in found:
+        for number, histogram in histograms.items():
+            turned.setdefault(number, {})[bucket] = histogram
+    return dict(turned)
+
+
+def _cut(histograms: Histograms, size: int, buckets: Iterable[int]) -> VocabularyCut:
+    """As `vocabulary_cut`, with a quota of each bucket."""
+    cut = vocabulary_cut(histograms, size)
+    return cut._replace(quotas=dict.fromkeys(buckets, 0) | cut.quotas)

@@ -14,6 +14,8 @@ HASHING = (
     "a word: XXH64 (seed 0) of its UTF-8 bytes, filled up with NULs to a multiple of 8; "
     "a bigram: XXH64 of both words' hashes, 16 bytes little-endian"
 )
+# Added where a vote found the texts' languages.
+BY_LANGUAGE = "; of another language than English: XXH64 of that and of its code's, 16 bytes"
 PIECE = 1 << 20  # bytes read at once
 
 

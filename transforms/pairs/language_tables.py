@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from alignset.transforms.columns.hashing import UInt64s, string_hashes
 from alignset.transforms.columns.kernels import kernel
-from alignset.transforms.pairs.languages import ENGLISH
+from alignset.transforms.rules.language_codes import ENGLISH
 
 LETTER, ALONE, JOINS = 1, 2, 3  # `kinds`: part of a word, a word by itself, joins two letters
 _SLOTS = 1 << 21

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules import (
     given,
     language,
@@ -21,6 +22,7 @@ from alignset.transforms.rules import (
     words,
 )
 from alignset.transforms.rules.custom import RuleFile, limits_in
+from alignset.transforms.rules.language_codes import EVERY_TEXT, LanguageRule
 from alignset.transforms.rules.rule import (
     IMAGES,
     TEXTS,
@@ -174,10 +176,12 @@ class RunRules:
 
     Attributes:
       numbers: the thresholds, by flag. files: with the rules of users.
+      language: what is asked of texts' languages.
     """
 
     numbers: Numbers
     files: tuple[RuleFile, ...] = ()
+    language: LanguageRule = EVERY_TEXT
 
     @property
     def catalogue(self) -> Catalogue:
@@ -199,6 +203,11 @@ class RunRules:
     def columns(self) -> tuple[str, ...]:
         """The columns that hold what such rules of all stages measured."""
         return tuple(dict.fromkeys(limit.measure.column for limit in self.catalogue.computing))
+
+    @property
+    def written_columns(self) -> tuple[str, ...]:
+        """The columns that files of pairs have beside those of every run."""
+        return (*(LANGUAGE_COLUMNS if self.language.has_vote else ()), *self.columns)
 
     @property
     def judged(self) -> set[str | None]:

@@ -78,7 +78,7 @@ def build_shard(
         tar = TarWriter(sink)
         samples = add_samples(tar, pairs)
         sha256_of_tar = tar.finish()
-    write_sidecar(samples, folder / SIDECAR, settings.rules.columns)
+    write_sidecar(samples, folder / SIDECAR, settings.rules.written_columns)
     write_answers(pairs, folder / ANSWERS_FILE)
     if settings.descriptors and number < HOLDOUT:
         write_descriptors(pairs, folder / DESCRIPTORS)
@@ -152,11 +152,15 @@ def _write_rejects(pairs: ShardPairs, folder: Path) -> None:
     settings, sizes = pairs.images.settings, pairs.sizes
     (whole,) = pairs.table.combine_chunks().to_batches()
     reasons, details = pa.array(pairs.reasons, pa.string()), pa.array(pairs.details, pa.string())
-    measures = pairs.measures | {
-        side: pa.array([size and size[place] for size in sizes], pa.int32())
-        for place, side in enumerate(("width", "height"))
-    }
-    schema, steps = with_columns(REJECTED, pairs.rules.columns), step_of(pairs.rules.images)
+    measures = (
+        pairs.measures
+        | pairs.of_languages
+        | {
+            side: pa.array([size and size[place] for size in sizes], pa.int32())
+            for place, side in enumerate(("width", "height"))
+        }
+    )
+    schema, steps = with_columns(REJECTED, pairs.rules.written_columns), step_of(pairs.rules.images)
     with parquet_file(str(folder / REJECTS), schema, str(folder)) as rejects:
         rows = rejected_rows(whole, reasons, details, steps, measures, schema)
         if settings.forget_blocked:

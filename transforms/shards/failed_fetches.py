@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
 from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import FailingHost
@@ -22,7 +22,8 @@ from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.fencing import Fence
 
 MOST_HOSTS = 20
-OF_PAIRS = ("key", "url", "caption", PAGE_URL)  # the others say why a pair was dropped
+# The others say why a pair was dropped.
+OF_PAIRS = ("key", "url", "caption", PAGE_URL, *LANGUAGE_COLUMNS)
 
 
 def _rejected(out: str, shard: int) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -82,10 +82,16 @@ class TarWriter:
             for part in _tar_member(*file):
                 self._write(part)
 
-    def add_sample(self, row: Mapping[str, Any], body: bytes, extension: str) -> None:
-        """Appends an image, its alt-text and its metadata; `row` has SHARD_SCHEMA's columns."""
+    def add_sample(
+        self,
+        row: Mapping[str, Any],
+        body: bytes,
+        extension: str,
+        names: Sequence[str] = METADATA,
+    ) -> None:
+        """Appends an image, its alt-text and its metadata: of `row`, the columns of some names."""
         key = row["key"]
-        metadata = json.dumps({n: row[n] for n in METADATA}).encode()
+        metadata = json.dumps({n: row[n] for n in names}).encode()
         files = ((extension, body), ("json", metadata), ("txt", row["caption"].encode()))
         self.add(*((f"{key}.{end}", data) for end, data in files))
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import Ints
 from alignset.transforms.images.examine import Image
 from alignset.transforms.pairs.urls import url_hashes
@@ -102,6 +103,17 @@ class ShardPairs(Verdicts):
     @property
     def urls(self) -> pa.StringArray:
         return self.table["url"].combine_chunks()
+
+    @property
+    def of_languages(self) -> dict[str, pa.Array]:
+        """The columns of the vote on languages, where there was one; null of earlier pairs."""
+        if not self.rules.language.has_vote:
+            return {}
+        there, none = self.table.column_names, pa.nulls(len(self.table), pa.string())
+        return {
+            name: self.table[name].combine_chunks() if name in there else none
+            for name in LANGUAGE_COLUMNS
+        }
 
     @property
     def captions(self) -> pa.StringArray:

@@ -16,7 +16,7 @@ from alignset.transforms.images.examine import Image, turn_of
 from alignset.transforms.images.resize import Encoder
 from alignset.transforms.images.resize_settings import Encoded, EncodingError
 from alignset.transforms.rules import given
-from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
+from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_images import Place, Spool
 from alignset.transforms.shards.shard_pairs import ShardPairs
 from alignset.transforms.shards.stated_wishes import ANSWER, ANSWERS, joined_opt_outs
@@ -50,7 +50,7 @@ def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
     def encode_all(rows: Iterable[int]) -> Iterable[Encoded | None]:
         return in_order(encoded, map(images.stored, rows))
 
-    kept = pairs.kept.tolist()
+    kept, metadata = pairs.kept.tolist(), (*METADATA, *pairs.of_languages)
     rows = [*map(pairs.kept_row, kept)]
     encodings = encoded_once(rows, encode_all, images.spool)
     for pair, row, stated, file in zip(kept, rows, _stated(pairs, kept), encodings, strict=True):
@@ -70,7 +70,7 @@ def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
             "sha256": images.sha256[row],
             "phash": f"{look.phash:016x}",
         }
-        tar.add_sample(sample, file.body, file.extension)
+        tar.add_sample(sample, file.body, file.extension, metadata)
         samples.append(sample)
     return samples
 
@@ -104,7 +104,7 @@ def encoded_once(
 def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
     """What the sample of each kept pair has of its source, and of what was measured and stated."""
     columns = {name: pairs.table[name] for name in _OF_SOURCE if name in pairs.table.column_names}
-    columns["key"] = key_column(pairs.keys)
+    columns |= {"key": key_column(pairs.keys)} | pairs.of_languages
     wanted = {*SHARD_SCHEMA.names, *pairs.rules.columns}
     columns |= {name: of for name, of in pairs.measures.items() if name in wanted}
     names = dict.fromkeys([*_OF_SOURCE, *columns])
@@ -124,7 +124,7 @@ def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
 
 
 def write_sidecar(samples: list[dict[str, Any]], path: Path, columns: Sequence[str] = ()) -> None:
-    """Writes the rows of the kept pairs; columns: of what rules of users measured."""
+    """Writes the rows of the kept pairs; columns: beside those of every run."""
     schema = with_columns(SHARD_SCHEMA, columns)
     pq.write_table(pa.Table.from_pylist(samples, schema), path, compression="zstd")
 

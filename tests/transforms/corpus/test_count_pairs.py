@@ -67,7 +67,7 @@ def test_a_batch_counts_its_usable_rows() -> None:
     assert part.pairs.schema.names == ["url", "text", "exact", "row", "counted"]
     assert dict(rows_of(part.ngrams)) == ngram_counts("a dog", "a dog.")
     assert part.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
-    assert (len(part.repeated), len(part.foreign), len(part.measured.url)) == (0, 0, 4)
+    assert (len(part.repeated), len(part.languages), len(part.measured.url)) == (0, 0, 4)
 
 
 def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
@@ -91,8 +91,8 @@ def test_another_language_is_named_and_does_not_count() -> None:
     rows.append((A, f" {GERMAN}"))
     part = counted(pair_batch(rows), first_row=10, language=language_rule("en"))
     score = language_score(GERMAN.casefold(), "en")[0]
-    named = [row for row in rows_of(part.foreign) if row[0] != 12]
-    assert named == [(row, "de", score) for row in (11, 15, 16)]
+    named = [row for row in rows_of(part.languages) if row[0] != 12]
+    assert named == [(row, "de", score, None) for row in (11, 15, 16)]
     votes = dict(zip(*(part.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
     assert (votes[11], votes[13], votes[15]) == (0, 1, 0)
     assert 16 in part.repeated["row"].to_pylist()
@@ -185,7 +185,7 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
         expect_rows(outputs["pairs"], by_key, "pairs")
         expect_rows(outputs["ngrams"], ngrams, "ngrams")
         expect_rows(outputs["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
-        expect_rows(outputs["foreign"], {}, "foreign")
+        expect_rows(outputs["languages"], {}, "languages")
         sizes = outputs["measured"] | beam.MapTuple(
             lambda split, block: (split, [*map(told, recalled_each(block))])
         )
@@ -204,8 +204,8 @@ def test_foreign_rows_in_beam() -> None:
         rule = language_rule("en")
         outputs = pipeline | beam.Create(splits) | CountPairs(read_batches, Blocks(), rule)
         score = language_score(GERMAN.casefold(), "en")[0]
-        first, second = (1, "de", score), (2, "de", score)
-        expect_rows(outputs["foreign"], {3: [first, second], 4: [first]}, "foreign")
+        first, second = (1, "de", score, None), (2, "de", score, None)
+        expect_rows(outputs["languages"], {3: [first, second], 4: [first]}, "languages")
 
     run_in_beam(build)
 

@@ -146,6 +146,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
     ]
     rows = {at: batch_of({"row": np.array([at], np.uint32)}) for at in (3, 4)}
     columns = {"row": pa.array([3, 4], pa.uint32()), "language": ["es", "fr"], "score": [0.3, 0.4]}
+    columns["votes"] = pa.nulls(2, pa.string())
     named = pa.record_batch(columns).take(pa.array([1, 0]))
     repeated = [(0, block) for block in blocks.pack([rows[3]])]
     foreign = [(0, block) for block in blocks.pack([named])]
@@ -171,7 +172,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         joined = {
             "split": pipeline | "Splits" >> beam.Create(splits),
             "repeated": pipeline | "Repeated" >> beam.Create(repeated),
-            "foreign": pipeline | "Foreign" >> beam.Create(foreign),
+            "languages": pipeline | "Foreign" >> beam.Create(foreign),
             "measured": pipeline | "Measured" >> beam.Create(measured),
         } | beam.CoGroupByKey()
         rules = run_rules(min_words=2, max_words=2)
@@ -239,7 +240,7 @@ def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
         joined = {
             "split": pipeline | "Splits" >> beam.Create([(7, batches)]),
             "repeated": pipeline | "Repeated" >> beam.Create(repeated),
-            "foreign": pipeline | "Foreign" >> beam.Create([]),
+            "languages": pipeline | "Foreign" >> beam.Create([]),
             "measured": pipeline | "Measured" >> beam.Create([]),
         } | beam.CoGroupByKey()
         rules = run_rules(min_words=1, max_words=9)

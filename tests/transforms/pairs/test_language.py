@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-import langdetect
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,15 +15,14 @@ from hypothesis import strategies as st
 
 from alignset.pipeline.rules import Rules
 from alignset.transforms.pairs.language import (
-    JUDGED_CHARACTERS,
     MOST_DOWN,
     MOST_UP,
     MOST_UP_AGAINST_FREQUENT,
-    langdetect_probability,
     language_scores,
     wrong_languages,
 )
-from alignset.transforms.pairs.languages import LANGUAGES, OF_ELDC, LanguageRule
+from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS
+from alignset.transforms.rules.language_codes import OF_ELDC, LanguageRule
 from alignset.transforms.workers.threads import in_threads
 from tests.support.labelled_texts import ENGLISH_TEXTS, FOREIGN_TEXTS
 from tests.support.languages_by_eldc import eldc_score, language_score, mistaken_for
@@ -38,7 +36,7 @@ GERMAN = "zwei weiße Hunde laufen am Morgen den Strand entlang"
 CHINESE = "两只白色的狗早上在海滩上奔跑"
 COLUMN = [GERMAN, ENGLISH, CHINESE, ENGLISH, ""]
 
-# Many threads ask at once, before any profile of a language is loaded.
+# Many threads ask at once, before any table is loaded.
 AT_ONCE = f"""
 import logging
 logging.basicConfig(level=logging.ERROR)  # as the command does: Beam warns of what it does not find
@@ -47,10 +45,9 @@ from alignset.transforms.pairs.language import LanguageRule, wrong_languages
 from alignset.transforms.workers.threads import in_threads
 rows = "mini bar", "a toy trombone", "{GERMAN}"
 columns = [pa.array([f"{ENGLISH} {{i}}", *rows]) for i in range(8)]
-for language in ("en", "de"):  # the one by its words, the other by langdetect
-    rule = LanguageRule(language, 0.61 if language == "en" else 1.0, 0.0, 0.9)
-    answers = in_threads(lambda column: wrong_languages(column, rule), columns)
-    print({{(*wrong.rows.tolist(), *wrong.languages.to_pylist()) for wrong in answers}})
+rule = LanguageRule(("en",), 0.61)
+answers = in_threads(lambda column: wrong_languages(column, rule), columns)
+print({{(*wrong.rows.tolist(), *wrong.languages.to_pylist()) for wrong in answers}})
 """
 
 
@@ -68,16 +65,7 @@ def score(text: str, language: str) -> tuple[float, str]:
 
 
 def test_the_tests_use_the_default_thresholds() -> None:
-    rules = Rules()
-    assert (
-        LanguageRule(
-            rules.language,
-            rules.min_language_score,
-            rules.min_unsure_language_score,
-            rules.min_langdetect_probability,
-        )
-        == RULE
-    )
+    assert Rules().language_rule == RULE
 
 
 @pytest.mark.parametrize(
@@ -136,27 +124,6 @@ def test_the_threshold_keeps_what_scores_as_much(text: str) -> None:
     assert found([text], replace(RULE, min_score=own)) == {}
     above = replace(RULE, min_score=float(np.nextafter(own, 1)))
     assert found([text], above) == {0: rival}
-    unsure = replace(above, min_unsure_score=0.0, min_langdetect_probability=0.0)
-    assert found([text], unsure) == {0: rival}  # langdetect is not asked
-
-
-@pytest.mark.parametrize("text", [GERMAN, "stadtplan von basel", "rote rosen"])
-def test_each_threshold_keeps_what_is_as_much_as_it(text: str) -> None:
-    rule = language_rule("de")
-    own, rival = score(text, "de")
-    assert own > 0
-    sure = replace(rule, min_score=own, min_unsure_score=own)
-    above = float(np.nextafter(own, 1))
-    too_high = replace(sure, min_score=above, min_unsure_score=above)
-    unsure = replace(rule, min_score=1.0, min_unsure_score=own, min_langdetect_probability=0.0)
-    probability = langdetect_probability(text.casefold(), "de")
-    asked = replace(unsure, min_langdetect_probability=probability)
-    more = replace(asked, min_langdetect_probability=float(np.nextafter(probability, 2)))
-    kept = [not found([text], each) for each in (sure, unsure, asked)]
-    too_sure = replace(unsure, min_unsure_score=above)
-    lost = [found([text], each) for each in (too_high, too_sure, more)]
-    assert kept == [True] * 3
-    assert lost == [{0: rival}] * 3
 
 
 def test_the_scores_of_a_column() -> None:
@@ -165,40 +132,12 @@ def test_the_scores_of_a_column() -> None:
     wrong = wrong_languages(pa.array(texts), RULE)
     assert wrong.rows.tolist() == [0, 2, 3]
     assert wrong.scores.to_pylist() == [scores[0], scores[2], scores[0]]
-    # Those of a language that eldc does not know say nothing.
-    assert wrong_languages(pa.array(texts), language_rule("id")).scores.to_pylist() == [None] * 4
-
-
-@pytest.mark.parametrize(
-    ("language", "its", "not_its"),
-    [
-        ("de", GERMAN, ENGLISH),
-        ("zh", CHINESE, "二匹の白い犬が朝の浜辺を走っている"),
-        ("zh", "兩隻白色的狗早上在海灘上奔跑", GERMAN),
-        ("eu", "etxe zuri bat ibaiaren ondoan", ENGLISH),  # eldc alone knows it
-        ("id", "seekor anjing berlari di pantai pada pagi hari", ENGLISH),  # langdetect alone
-        ("af", "die bruin hond slaap onder die ou houttafel", GERMAN),
-    ],
-)
-def test_any_language_can_be_wanted(language: str, its: str, not_its: str) -> None:
-    rule = language_rule(language)
-    wrong = found([its, not_its], rule)
-    assert list(wrong) == [1]
-    assert wrong[1] != language
-
-
-def test_an_unsure_text_in_a_language_that_langdetect_does_not_know() -> None:
-    text = "etxe zuri bat ibaiaren ondoan"
-    rule = LanguageRule("eu", 1.0, 0.0, 0.0)
-    assert found([text], rule)  # eldc alone decides, though no less would do
-    assert not found([text], replace(rule, min_score=0.5))
 
 
 @pytest.mark.parametrize(
     ("wanted", "languages"),
     [
         ("en", {0: "de", 2: "zh", 4: "und"}),
-        ("de", {1: "en", 2: "zh", 3: "en", 4: "und"}),
         ("", {}),
     ],
 )
@@ -218,32 +157,10 @@ def test_every_spelling_of_a_text_gets_one_verdict(spelt: Callable[[str], str]) 
     assert found([spelt(text) for text in texts]) == found(texts)
 
 
-def test_at_least_as_right_as_langdetect() -> None:
-    texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS]
-    wrong = found(texts)
-    ours = [(at not in wrong) == (text in ENGLISH_TEXTS) for at, text in enumerate(texts)]
-    its = [(langdetect.detect(text) == "en") == (text in ENGLISH_TEXTS) for text in texts]
-    english = len(ENGLISH_TEXTS)
-    assert sum(ours[:english]) > sum(its[:english])  # English kept
-    assert sum(ours[english:]) >= sum(its[english:])  # others rejected
-    assert sum(ours) >= len(texts) - 1
-
-
-def test_nothing_is_drawn_at_random() -> None:
-    def afresh(text: str) -> list[float]:
-        langdetect_probability.cache_clear()
-        return [langdetect_probability(text, code) for code in ("en", "it", "ro", "sl", "no")]
-
-    for text in ("dog", "mini bar", "busts in silhouette"):  # without a seed they vary
-        first = afresh(text)
-        assert all(afresh(text) == first for _ in range(5))
-
-
 def test_threads_and_orders_do_not_matter() -> None:
     texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS, "happy birthday", "raw binary data"]
     wanted = found(texts)
     columns = [texts[at:] + texts[:at] for at in range(0, len(texts), 3)]
-    langdetect_probability.cache_clear()
     for column, answer in zip(columns, in_threads(found, columns), strict=True):
         assert {column[at]: name for at, name in answer.items()} == {
             texts[at]: name for at, name in wanted.items()
@@ -251,7 +168,7 @@ def test_threads_and_orders_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("seed", ["0", "1"])
-def test_threads_that_come_first_wait_for_the_profiles(seed: str) -> None:
+def test_threads_that_come_first_wait_for_the_tables(seed: str) -> None:
     """And processes agree, whatever their hash seed, and print nothing of their own."""
     done = subprocess.run(
         [sys.executable, "-c", AT_ONCE],
@@ -261,8 +178,7 @@ def test_threads_that_come_first_wait_for_the_profiles(seed: str) -> None:
         text=True,
         check=True,
     )
-    by_words, by_langdetect = "{(1, 2, 3, 'it', 'pt', 'de')}", "{(0, 1, 2, 'en', 'en', 'pt')}"
-    assert done.stdout == f"{by_words}\n{by_langdetect}\n"
+    assert done.stdout == "{(1, 2, 3, 'it', 'pt', 'de')}\n"
     assert done.stderr == ""
 
 
@@ -278,17 +194,15 @@ any_text = st.one_of(
 spelt = any_text.flatmap(lambda text: st.sampled_from([text, text.upper(), text.title()]))
 
 
-@given(st.lists(spelt), st.sampled_from(["en", "de", "eu", "id"]))
+@given(st.lists(spelt))
 @settings(max_examples=300, deadline=None)
-def test_a_column_equals_its_texts_one_by_one(texts: list[str], language: str) -> None:
-    rule = language_rule(language)
-    wrong = wrong_languages(in_the_middle(pa.array(texts, pa.string())), rule)
-    mistaken = [mistaken_for(text.casefold(), rule) for text in texts]
+def test_a_column_equals_its_texts_one_by_one(texts: list[str]) -> None:
+    wrong = wrong_languages(in_the_middle(pa.array(texts, pa.string())), RULE)
+    mistaken = [mistaken_for(text.casefold(), RULE) for text in texts]
     assert wrong.rows.tolist() == [row for row, each in enumerate(mistaken) if each]
     columns = wrong.languages.to_pylist(), wrong.scores.to_pylist()
     assert [*zip(*columns, strict=True)] == [each for each in mistaken if each]
-    assert language not in columns[0]
-    assert set(columns[0]) <= {*LANGUAGES, "und"}
+    assert set(columns[0]) <= {*OF_ELDC, "und"} - {"en"}
 
 
 @given(spelt, st.sampled_from(["en", "fr", "eu", "zh"]))
@@ -304,24 +218,12 @@ def test_a_character_that_ends_a_string_elsewhere(between: str) -> None:
 
 
 @pytest.mark.parametrize("text", [ENGLISH, GERMAN, CHINESE, "ß", "\U0001f600 ", "𠀀"])
-def test_of_a_long_text_the_first_characters_are_judged(
-    text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_long_text_the_first_characters_are_judged(text: str) -> None:
     long = f"{text} " * (1_000_000 // (len(text) + 1))
-    judged: list[int] = []
-    detect = langdetect.detect_langs
-
-    def detected(identity: str) -> list:
-        judged.append(len(identity))
-        return detect(identity)
-
-    monkeypatch.setattr(langdetect, "detect_langs", detected)
-    rule = replace(language_rule("fr"), min_unsure_score=0.0, min_score=1.0)
-    wrong = found([long, long.upper()], rule)
-    assert max(judged, default=0) <= JUDGED_CHARACTERS
+    wrong = found([long, long.upper()])
     head = long.casefold()[:JUDGED_CHARACTERS]
     assert len(head.encode()) < 1000  # of which eldc reads so many
-    assert wrong == found([head, head], rule)
+    assert wrong == found([head, head])
     with_tail = f"{head} {GERMAN * 50}"
     assert score(with_tail, "en") == score(head, "en")
 
@@ -332,8 +234,3 @@ def test_of_a_long_text_the_first_characters_are_judged(
 def test_how_many_characters_are_judged(letters_from: int, language: str) -> None:
     text = f"{'-' * letters_from}weiße Hunde, {GERMAN}"
     assert found([text]) == {0: language}
-
-
-def test_langdetects_two_kinds_of_chinese_are_one() -> None:
-    assert langdetect_probability(CHINESE, "zh") > 0.9
-    assert langdetect_probability("這是一個美麗的花園和一座老房子", "zh") > 0.9

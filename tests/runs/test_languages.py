@@ -1,0 +1,133 @@
+"""A dataset in many languages: each text's language goes with it to every file of the output."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.command import digests, run, samples, succeed
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb
+
+# Of each language two texts; the image of the last text of all is not there.
+TEXTS = {
+    "de": ["ein rotes Auto steht vor dem alten Haus", "zwei weiße Hunde laufen am Strand entlang"],
+    "en": ["a red car in front of the old house", "two white dogs running along the beach"],
+    "hi": ["बगीचे में पुरानी लकड़ी की मेज", "सड़क के किनारे एक लाल गाड़ी खड़ी है"],
+    "ja": ["庭にある古い木のテーブル", "海辺を走る二匹の白い犬"],
+    "th": ["โต๊ะไม้เก่าในสวนหลังบ้าน", "สุนัขสีขาวสองตัววิ่งบนชายหาด"],
+    "und": ["1920 x 1080 - 300", "2026 11 29 - 14"],
+}
+FLAGS = ("--allow_private_addresses", "--max_unsafe_score=1", "--min_image_side=1", "--retries=0")
+
+
+class Multilingual(NamedTuple):
+    """A run over the texts, with its output."""
+
+    source: Path
+    web: SmallWeb
+    output: Path
+
+
+def rows(output: Path, folder: str) -> list[dict]:
+    tables = [pq.read_table(path) for path in sorted(output.glob(f"{folder}/*.parquet"))]
+    return pa.concat_tables(tables, promote_options="default").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def found(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Multilingual:
+    folder = tmp_path_factory.mktemp("languages")
+    texts = [text for of_language in TEXTS.values() for text in of_language]
+    names = [f"/languages/{number}" for number in range(len(texts))]
+    web.files |= {name: encoded(photograph(n), "JPEG") for n, name in enumerate(names[:-1])}
+    table = {"url": [web.url + name for name in names], "caption": texts}
+    pq.write_table(pa.table(table), folder / "pairs.parquet")
+    made = Multilingual(folder / "pairs.parquet", web, folder / "all")
+    succeed(made.source, made.output, *FLAGS, "--language=all")
+    return made
+
+
+def test_sidecar_metadata_and_rejected_pairs_have_their_language(found: Multilingual) -> None:
+    kept, dropped = rows(found.output, "shards"), rows(found.output, "rejected")
+    language_of = {text: code for code, texts in TEXTS.items() for text in texts}
+    assert {row["caption"]: row["language"] for row in (*kept, *dropped)} == language_of
+    assert (len(kept), [row["reason"] for row in dropped]) == (11, ["fetch_failed"])
+    votes = {row["language"]: row["language_votes"].split(",") for row in (*kept, *dropped)}
+    assert all(votes[code].count(code) == 2 for code in TEXTS)
+    said = [json.loads(files["json"]) for files in samples(found.output).values()]
+    names = ("key", "language", "language_votes")
+    of_kept = [[row[name] for name in names] for row in kept]
+    assert [[row[name] for name in names] for row in said] == of_kept
+
+
+def test_a_retried_pair_keeps_its_language(found: Multilingual, tmp_path: Path) -> None:
+    flags = (*FLAGS, "--language=all")
+    succeed(found.source, tmp_path / "set", *flags)
+    missing = f"/languages/{sum(map(len, TEXTS.values())) - 1}"
+    found.web.files[missing] = encoded(photograph(99), "JPEG")
+    try:
+        succeed(found.source, tmp_path / "set", *flags, "--retry_failed=http_404")
+    finally:
+        del found.web.files[missing]
+    languages = Counter(row["language"] for row in rows(tmp_path / "set", "shards"))
+    assert languages == {code: 2 for code in TEXTS}
+
+
+def test_a_list_keeps_its_languages_alone(found: Multilingual, tmp_path: Path) -> None:
+    ended = run(found.source, tmp_path / "set", "--text_only", "--language=ja,und,id")
+    assert ended.status == 0
+    assert ended.err.count("id is kept as ms; see docs/languages.md") == 1
+    kept = Counter(row["language"] for row in rows(tmp_path / "set", "pairs"))
+    assert kept == {"ja": 2, "und": 2}
+    dropped = rows(tmp_path / "set", "rejected")
+    assert {row["reason"] for row in dropped} == {"wrong_language"}
+    assert all(row["detail"] == row["language"] for row in dropped)
+
+
+def test_english_and_no_language_have_no_further_column(
+    found: Multilingual, tmp_path: Path
+) -> None:
+    for flag in ("--language=en", "--language="):
+        succeed(found.source, tmp_path / flag, "--text_only", flag)
+        for folder in ("pairs", "rejected"):
+            for path in (tmp_path / flag).glob(f"{folder}/*.parquet"):
+                assert "language" not in pq.read_schema(path).names
+
+
+def test_english_has_the_same_vocabulary_beside_other_languages(tmp_path: Path) -> None:
+    """And each of them as large a part as English has."""
+    rows = 3 * ["a red dog in the garden", "a red cat in the garden", "a red bird in the snow"]
+    rows += 3 * ["ein roter Hund im Garten", "eine rote Katze im Garten", "ein roter Vogel im Wald"]
+    urls = [f"http://a.example/{number}" for number in range(len(rows))]
+    pq.write_table(pa.table({"url": urls, "caption": rows}), tmp_path / "pairs.parquet")
+    hashes = {}
+    for language in ("en", "de", "de,en"):
+        flags = ("--text_only", f"--language={language}", "--vocabulary_size=12")
+        assert run(tmp_path / "pairs.parquet", tmp_path / language, *flags).status in (0, 1)
+        of_run = np.fromfile(tmp_path / language / "vocabulary.u64", "<u8")
+        hashes[language] = {*of_run.tolist()}
+    both = json.loads((tmp_path / "de,en" / "manifest.json").read_text())["vocabulary"]
+    sizes = {name: of["vocabulary"] for name, of in both["languages"].items()}
+    assert len(hashes["en"]) == len(hashes["de"]) == sizes["en"] == 12
+    assert len(hashes["de,en"]) == sizes["de"] + 12
+    assert hashes["en"] <= hashes["de,en"]
+    assert not hashes["en"] & hashes["de"]  # words of two languages are two n-grams
+    shares = [of["share_of_occurrences"] for of in both["languages"].values()]
+    assert abs(shares[0] - shares[1]) < 0.2
+
+
+def test_the_bytes_do_not_depend_on_how_the_work_is_cut_up(
+    found: Multilingual, tmp_path: Path
+) -> None:
+    flags = ("--text_only", "--language=all", "--vocabulary_size=400")
+    succeed(found.source, tmp_path / "one", *flags)
+    succeed(found.source, tmp_path / "more", *flags, "--batch_rows=3", "--direct_num_workers=2")
+    one, more = (digests(tmp_path / name) for name in ("one", "more"))
+    assert {n: d for n, d in one.items() if n.startswith("pairs/")} == {
+        n: d for n, d in more.items() if n.startswith("pairs/")
+    }

@@ -1,0 +1,126 @@
+"""Which languages can be wanted, and what is asked of a text's language. Nothing here loads a
+detector, so that flags are checked without one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from alignset.transforms.columns.hashing import Bools
+
+# ISO 639-1, in the order of its model. A test compares these lists with the packages.
+_OF_ELDC = (
+    "am ar az be bg bn ca cs da de el en es et eu fa fi fr gu he hi hr hu hy is it ja ka kn ko ku "
+    "lo lt lv ml mr ms nl no or pa pl pt ro ru sk sl sq sr sv ta te th tl tr uk ur vi yo zh"
+)
+# What at least two of eldc, CLD2 and py3langid know, ISO 639-1 or 639-3.
+_VOTED = (
+    "af am ar as az ba be bg bn br ca cs cy da de dz el en eo es et eu fa fi fo fr fy ga gd gl gn "
+    "gu ha he hi hr ht hu hy ig is it ja jv ka kk km kn ko ku ky la lb lg ln lo lt lv mg mk ml mn "
+    "mr ms mt my ne nl no nso oc om or pa pl ps pt qu ro ru rw sa si sk sl sn so sq sr st sv sw ta "
+    "te tg th tk tl tr tt ug uk ur uz vi vo xh yo zh zu"
+)
+OF_ELDC, VOTED = tuple(_OF_ELDC.split()), tuple(_VOTED.split())
+
+ENGLISH = "en"
+ALL = "all"  # as a flag's value
+UNDETERMINED = "und"  # ISO 639-2: no two detectors agree, as of a text without letters
+# By their numbers from 1 on. English is the first, as it is where no vote is taken.
+NUMBERED = (ENGLISH, *(code for code in VOTED if code != ENGLISH), UNDETERMINED)
+
+# Codes that are part of another: short texts in them cannot be told apart, or a detector has
+# another code. Malay, Norwegian and Chinese are macrolanguages of ISO 639-3 that hold the others.
+PART_OF = {
+    **{"id": "ms", "bs": "hr", "nb": "no", "nn": "no", "yue": "zh", "wuu": "zh", "zh-Hant": "zh"},
+    **{"iw": "he", "jw": "jv", "sr-ME": "sr", "gug": "gn", "sdh": "ku", "uzs": "uz"},
+    **{"ary": "ar", "arz": "ar"},
+}
+# Languages of which more than a sixth of the texts are lost, and what most of these are taken for.
+WEAK = {
+    **{"af": "nl", "da": "no", "fo": "is", "gl": "es", "jv": "ms", "mk": "sr", "ne": "hi"},
+    **{"nso": "st", "oc": "ca", "st": "nso", "xh": "zu", "zu": "xh"},
+}
+_MEANT = {
+    **{"jp": "ja", "cn": "zh", "kr": "ko", "cz": "cs", "dk": "da", "gr": "el", "se": "sv"},
+    **{"ua": "uk", "vn": "vi", "gb": "en", "us": "en", "br": "pt", "in": "hi", "ir": "fa"},
+    **{"eng": "en", "deu": "de", "ger": "de", "fra": "fr", "fre": "fr", "spa": "es", "jpn": "ja"},
+    **{"zho": "zh", "chi": "zh", "cmn": "zh", "kor": "ko", "tha": "th", "hin": "hi", "rus": "ru"},
+    **{"ckb": "ku", "fil": "tl", "mo": "ro", "sh": "hr"},
+}
+
+
+@dataclass(frozen=True)
+class LanguageRule:
+    """Which texts are in a wanted language.
+
+    Attributes:
+      languages: of `NUMBERED`; none keeps all texts, and English alone is found without a vote.
+      min_score: English by itself is what scores as much (`language_scores`).
+    """
+
+    languages: tuple[str, ...]
+    min_score: float
+
+    @property
+    def has_vote(self) -> bool:
+        """Whether the language of each text is found by the vote of three detectors."""
+        return self.languages not in ((), (ENGLISH,))
+
+    def is_foreign(self, languages: pa.StringArray) -> Bools:
+        """Which of some languages are not wanted: bool[n]."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pc.is_in(languages, value_set=pa.array(self.languages, pa.string()))
+        return ~wanted.to_numpy(zero_copy_only=False)
+
+
+EVERY_TEXT = LanguageRule((), 0.0)
+
+
+def wanted_languages(flag: str) -> tuple[str, ...]:
+    """The languages that a flag's value names, in the order of `NUMBERED`.
+
+    Raises:
+      ValueError: one is not known.
+    """
+    if not flag:
+        return ()
+    if flag == ALL:
+        return NUMBERED
+    codes = {_known(code.strip()) for code in flag.split(",")}
+    return tuple(code for code in NUMBERED if code in codes)
+
+
+def _known(code: str) -> str:
+    code = PART_OF.get(code, code)
+    if code in NUMBERED:
+        return code
+    base = code.lower().replace("_", "-").partition("-")[0]
+    near = [base] if base in (*NUMBERED, *PART_OF) else difflib.get_close_matches(base, VOTED, 1)
+    meant = _MEANT.get(code.lower()) or _MEANT.get(base) or (near[0] if near else "")
+    did = f"did you mean {meant!r}? " if meant else ""
+    raise ValueError(
+        f"language {code!r} is not known: {did}Give all, a list such as de,fr,ja, or nothing to "
+        f"keep all texts; the codes are {', '.join(VOTED)}, {UNDETERMINED}"
+    )
+
+
+def weak_points(flag: str, languages: Sequence[str]) -> str:
+    """One line on languages among these that cannot be told from others well; or empty."""
+    named = {code.strip() for code in flag.split(",")}
+    parts = [
+        f"{part} is kept as {whole}"
+        for part, whole in PART_OF.items()
+        if part in named and part not in languages
+    ]
+    if flag == ALL:
+        parts = ["id, bs, nn and yue are ms, hr, no and zh"]
+    if weak := [f"{code} ({WEAK[code]})" for code in languages if code in WEAK]:
+        parts.append(f"many texts in {', '.join(weak)} are taken for the language in brackets")
+    return "; ".join(parts)
