@@ -30,6 +30,8 @@ COMMANDS = {
     "train": ("alignset.train.__main__", "train an ALIGN model on shards"),
     "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("alignset.train.evaluate.__main__", "measure what a model is worth"),
+    "embed": ("alignset.train.search.embed", "write the embeddings of pictures as Parquet or npy"),
+    "export": ("alignset.train.export", "write a model's towers as ONNX, TorchScript, weights"),
     "search": (
         "alignset.train.search.__main__",
         "find pictures by text and by picture, on a page too",

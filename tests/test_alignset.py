@@ -40,6 +40,8 @@ FORMS = {
     "train": ("-m", "alignset.train"),
     "classify": ("-m", "alignset.train.classify"),
     "evaluate": ("-m", "alignset.train.evaluate"),
+    "embed": ("-m", "alignset.train.search.embed"),
+    "export": ("-m", "alignset.train.export"),
     "search": ("-m", "alignset.train.search"),
 }
 

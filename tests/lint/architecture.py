@@ -21,7 +21,7 @@ PACKAGES = {
     "beam_runner": "pipeline stoppable",
     "pipeline": "transforms command_help stoppable",
     "transforms": "",
-    "train": "transforms command_help stoppable",  # the reader of tars alone
+    "train": "transforms command_help stoppable",  # the reader of tars, and what finds copies
     "command_help": "",
     "stoppable": "",
     "flink": "",
@@ -84,7 +84,7 @@ BASE = {
         "command",
         "peer_flags",
     },
-    "train": {"settings", "errors", "presets", "towers"},
+    "train": {"settings", "errors", "presets", "towers", "peer_flags"},
 }
 COMMAND = "alignset.__main__"
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
@@ -181,11 +181,16 @@ def test_packages_import_one_way() -> None:
         assert imported <= {package, *PACKAGES[package].split()}, path
 
 
-def test_the_trainer_imports_nothing_of_curation_but_its_reader_of_tars() -> None:
+def test_the_trainer_imports_the_reader_of_tars_and_what_finds_copies_alone() -> None:
     trainer = [path for path in PRODUCT if package_of(path) == "train"]
     imported = set().union(*map(imported_modules, trainer))
     of_curation = {module for module in imported if module.startswith("transforms")}
-    assert of_curation == {"transforms.storage.tar_members"}
+    of_copies = ("copy_index", "copy_overlap", "overlap_measure")
+    assert of_curation == {
+        "transforms.storage.tar_members",
+        "transforms.images.examine",
+        *(f"transforms.decontamination.{name}" for name in of_copies),
+    }
 
 
 def test_rooms_import_those_that_the_table_names_and_each_of_these() -> None:
