@@ -14,6 +14,7 @@ import pyarrow as pa
 from alignset.pipeline.documents.wording import Earlier, crawl_days, fetch_span, heeded, unfiltered
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.transforms.columns.rejects import REJECTED, with_columns
+from alignset.transforms.rules.language_codes import ALL
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
 # What the specification has each such file begin with.
@@ -78,7 +79,10 @@ def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
 
 
 def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
-    text_only, language = bool(manifest.job["text_only"]), manifest.rules["language"]
+    text_only = bool(manifest.job["text_only"])
+    languages = [
+        code for code in str(manifest.rules["language"]).split(",") if code not in ("", ALL)
+    ]
     what = "URLs of images, with their alt-texts" if text_only else "images and their alt-texts"
     seen = funnel.steps[0].seen if funnel.steps else 0
     days = {"dateCreated": manifest.fetched.last} if manifest.fetched else {}
@@ -98,7 +102,7 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
         "version": f"1.{len(manifest.retries or [])}.0",
         "citeAs": _CITATION,
         "keywords": ["image-text pairs", "alt-text", "web", "ALIGN"],
-        **({"inLanguage": language} if language else {}),
+        **({"inLanguage": languages if languages[1:] else languages[0]} if languages else {}),
         **days,
         "rai:dataCollection": f"By a program, from the web.{crawled}{fetched} "
         f"{_plain(heeded(manifest, earlier))}",

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.look.__main__ import main as look
 from tests.support.command import digests, run, samples, succeed
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
@@ -63,6 +64,27 @@ def test_sidecar_metadata_and_rejected_pairs_have_their_language(found: Multilin
     names = ("key", "language", "language_votes")
     of_kept = [[row[name] for name in names] for row in kept]
     assert [[row[name] for name in names] for row in said] == of_kept
+
+
+def test_report_card_and_look_tell_of_languages(
+    found: Multilingual, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = (found.output / "report.html").read_text()
+    assert "<h3>Languages</h3>" in page
+    assert "2 kept (100 %); median 7 words; 0 % too few, 0 % too many" in page
+    card = (found.output / "README.md").read_text()
+    assert 'language: ["de", "en", "hi", "ja", "th"]' in card
+    assert "| `th` | 2 | 18.2% |" in card
+    assert card.count("- name: language_votes\n") == 1
+    assert json.loads((found.output / "croissant.json").read_text()).get("inLanguage") is None
+    output = f"--output={tmp_path}/look.png"
+    assert look([str(found.output), "--language=th", output]) == 0
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in TEXTS["th"])
+    assert "2 kept pairs in th" in shown
+    assert not any(text in shown for text in TEXTS["hi"])
+    assert look([str(found.output), "--language=th", "--reason=dropped", output]) == 1
+    assert look([str(found.output), "--language=und", "--reason=dropped", output]) == 0
 
 
 def test_a_retried_pair_keeps_its_language(found: Multilingual, tmp_path: Path) -> None:
