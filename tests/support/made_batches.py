@@ -13,7 +13,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from alignset.pipeline.runs.beam_patches import beam_patches
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.texts import Texts
-from alignset.transforms.rules.language_codes import LanguageRule, wanted_languages
+from alignset.transforms.rules.language_codes import NUMBERED, LanguageRule, wanted_languages
 from alignset.transforms.storage.blocks import unpack
 from demo import text_rules
 
@@ -22,7 +22,8 @@ Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
 def language_rule(language: str) -> LanguageRule:
     """A rule with the default thresholds."""
-    return LanguageRule(wanted_languages(language), 0.5)
+    wanted = wanted_languages(language)
+    return LanguageRule(wanted, 0.5, ((3, 20),) * len(NUMBERED))
 
 
 def raw(value: str | bytes | None) -> bytes | None:
