@@ -19,7 +19,7 @@ DISK_GIB := 8
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
-	@$(BIN)/python -m demo
+	@$(BIN)/alignset demo
 
 search: .venv/ready
 	@test -f out/demo/index/index.json || { echo "There is no index yet: run make demo first" >&2; exit 1; }

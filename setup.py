@@ -3,7 +3,7 @@
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-FOLDERS = ("pipeline", "transforms", "train")
+FOLDERS = ("pipeline", "transforms", "train", "demo")
 
 
 class BuildPackage(build_py):

@@ -9,6 +9,7 @@ from pathlib import Path
 # What each does, and the module whose `stoppable_main` does it. A module is imported where it is
 # asked for: Beam takes a second, and torch three.
 COMMANDS = {
+    "demo": ("alignset.demo.__main__", "the whole story on a small web of its own, in minutes"),
     "curate": (
         "alignset.beam_runner",
         "image URLs with alt-texts in, filtered WebDataset shards out",
@@ -22,9 +23,15 @@ COMMANDS = {
         "write report.html of a set, or compare two sets",
     ),
     "takedown": ("alignset.pipeline.takedown.__main__", "take listed pairs out of a finished set"),
+    "deduplicate": (
+        "alignset.pipeline.deduplicate.__main__",
+        "keep each image of a finished set once",
+    ),
     "train": ("alignset.train.__main__", "train an ALIGN model on shards"),
     "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("alignset.train.evaluate.__main__", "measure what a model is worth"),
+    "embed": ("alignset.train.search.embed", "write the embeddings of pictures as Parquet or npy"),
+    "export": ("alignset.train.export", "write a model's towers as ONNX, TorchScript, weights"),
     "search": (
         "alignset.train.search.__main__",
         "find pictures by text and by picture, on a page too",
@@ -51,7 +58,7 @@ complete -o default -F _alignset alignset"""
 
 def overview() -> str:
     """The commands, a line each."""
-    lines = [f"  {name:<10} {does}" for name, (_, does) in COMMANDS.items()]
+    lines = [f"  {name:<11} {does}" for name, (_, does) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: alignset COMMAND [flags]",

@@ -44,7 +44,7 @@ def run_stoppable(
       The command's status; 128 + n where it died by a signal n that did not come through here.
     """
     if sys.platform != "linux":
-        return command()
+        return _read_or_not(command)
     # What is ignored, as Control-C by a shell's background job or nohup's, stays so.
     ours = {one for one in _OURS if signal.getsignal(one) != signal.SIG_IGN}
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children could not be waited for
@@ -55,7 +55,7 @@ def run_stoppable(
         _asks[:] = [parent]
         try:
             with _interrupted_once(ours - {signal.SIGTSTP}, mask):
-                return command()
+                return _read_or_not(command)
         except KeyboardInterrupt:
             print(stopped, file=sys.stderr)
             return stopped_status
@@ -75,6 +75,18 @@ def run_stoppable(
     clear = "\r\033[J" if sys.stderr.isatty() else ""
     print(f"{clear}{stopped}" if asked else f"{clear}{name}{why}", file=sys.stderr)
     return stopped_status if asked else 128 - status
+
+
+def _read_or_not(command: Callable[[], int]) -> int:
+    """Runs a command; ends it without a word where `head`, or whoever reads it, has read enough."""
+    try:
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def ask_for_time() -> None:

@@ -32,9 +32,9 @@ from results import print_results
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from demo.__main__ import curate_command, free_port  # noqa: E402
-from demo.serve import serving  # noqa: E402
-from demo.web import build  # noqa: E402
+from alignset.demo.__main__ import curate_command, free_port  # noqa: E402
+from alignset.demo.serve import serving  # noqa: E402
+from alignset.demo.web import build  # noqa: E402
 
 NO_FILTERS = {
     "language": "",

@@ -21,7 +21,7 @@ def captions(count: int) -> list[str]:
 def tokenizer(texts: list[str]):
     from alignset.train.model.tokenizer import learn_tokenizer
 
-    return learn_tokenizer(lambda: texts, vocabulary_size=5_000, max_tokens=MAX_TOKENS)
+    return learn_tokenizer({"": texts}, vocabulary_size=5_000, max_tokens=MAX_TOKENS)
 
 
 def settings(flags: argparse.Namespace, optimizer: str):

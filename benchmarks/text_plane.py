@@ -30,7 +30,7 @@ from measured import Usage, run_measured
 from results import print_results
 from text_corpus import write_corpus
 
-from demo.text_rules import Numbers, judge, pair_identity
+from alignset.demo.text_rules import Numbers, judge, pair_identity
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDES = {"duckdb": ("DuckDB", "#c8553d"), "ours": ("alignset", "#0b6e4f")}

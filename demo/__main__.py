@@ -1,4 +1,4 @@
-"""The whole story on one machine: `python -m demo [--output=out/demo]`.
+"""The whole story on one machine, on a small web of its own.
 
 Builds a small web, serves it, curates it, compares the result with the truth, trains a tiny model
 on the shards and evaluates it on scenes that it has not seen. Each command is printed as a user
@@ -7,6 +7,7 @@ would type it.
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import shlex
 import shutil
@@ -14,18 +15,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow.parquet as pq
 
-from demo.compare import compare, read_run
-from demo.picture import draw_picture
-from demo.serve import serving
-from demo.web import build
+from alignset.demo.compare import compare, read_run
+from alignset.demo.picture import draw_picture
+from alignset.demo.serve import serving
+from alignset.demo.web import build
 
 NEEDED_BYTES = 1 << 30  # the web, the set and the run take 300 MB; the rest is for temporary files
+NEEDED_PACKAGES = ("torch", "transformers", "skimage", "sklearn", "matplotlib")
+NAME = "python -m alignset.demo"
 STEPS = 7
 # Half of the preset's steps: R@1 is 56.5 and 57.0 %, where all of them gave 76.0 and 72.5 %.
 TRAINING = ("--preset", "tiny", "--steps=200", "--learning_rate=3e-3", "--warmup_steps=20")
@@ -33,6 +37,11 @@ TRAINING = ("--preset", "tiny", "--steps=200", "--learning_rate=3e-3", "--warmup
 
 class StepError(Exception):
     """A step did not work; the message is all that the user needs."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
 class StepLines:
@@ -53,7 +62,8 @@ class StepLines:
 
 
 def command_line(*arguments: object) -> list[str]:
-    return [sys.executable, *map(str, arguments)]
+    """`alignset` with these arguments, by the Python that runs this."""
+    return [sys.executable, "-m", "alignset", *map(str, arguments)]
 
 
 def run(command: list[str], *, capture: bool = False) -> str:
@@ -62,7 +72,7 @@ def run(command: list[str], *, capture: bool = False) -> str:
     Raises:
       StepError: naming the command.
     """
-    shown = shlex.join(["python", *command[1:]])
+    shown = shlex.join(command[2:])
     print(f"      $ {shown}", flush=True)
     done = subprocess.run(
         command, check=False, text=True, stdout=subprocess.PIPE if capture else None
@@ -114,9 +124,9 @@ def prepare_web(web: Path, port: int, *, small: bool) -> None:
 
 
 def curate_command(web: Path, output: Path, flags: Mapping[str, object]) -> list[str]:
-    """`beam_runner.py` on a built web, with the flags that its truth was made for."""
+    """Makes the command on a built web, with the flags that its truth was made for."""
     return command_line(
-        "beam_runner.py",
+        "curate",
         f"--input={web / 'pairs.parquet'}",
         f"--output={output}",
         f"--eval_images=scenes={web / 'eval'}",
@@ -156,7 +166,7 @@ def tell_retrieval(result: Mapping) -> None:
 def make_index(model: Path, shards: Path, index: Path) -> int:
     """Makes an index anew; gives how many pictures it has."""
     shutil.rmtree(index, ignore_errors=True)
-    made = command_line("-m", "alignset.train.search", "index", "--model", model, "--data", shards)
+    made = command_line("search", "index", "--model", model, "--data", shards)
     return json.loads(run([*made, "--index", str(index)], capture=True))["rows"]
 
 
@@ -174,7 +184,7 @@ def search_pictures(index: Path) -> None:
 def search(index: Path, *terms: object) -> str:
     """The table of the three nearest pictures."""
     flags = (*terms, "--n", 3, "--format", "table")
-    return run(command_line("-m", "alignset.train.search", "query", index, *flags), capture=True)
+    return run(command_line("search", "query", index, *flags), capture=True)
 
 
 def tell_story(output: Path, port: int, *, small: bool) -> None:
@@ -201,9 +211,9 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
     with progress.step("Training a tiny ALIGN on the shards", "1 to 2 minutes"):
         data = ("--shards", curated / "shards", "--validate", curated / "holdout")
-        run(command_line("-m", "alignset.train", *data, "--run", training, *TRAINING))
+        run(command_line("train", *data, "--run", training, *TRAINING))
     model = ("--model", training / "model", "--data", web / "eval")
-    evaluate = ("-m", "alignset.train.evaluate", "retrieval", *model)
+    evaluate = ("evaluate", "retrieval", *model)
     with (
         progress.step(
             "Evaluating retrieval among scenes whose combinations of words it never saw; "
@@ -224,31 +234,50 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         print(f"      {curated / 'holdout'}: those that the training was validated on")
         print(f"      {curated / 'rejected'}: every dropped pair with its reason")
         print(f"      {training / 'model'}: the model, for transformers.AlignModel.from_pretrained")
-        search = f".venv/bin/alignset search serve {output / 'index'}"
+        beside = Path(sys.executable).with_name("alignset")
+        search = (
+            f"{'alignset' if shutil.which('alignset') else beside} search serve {output / 'index'}"
+        )
         print(f"      {search}: the page that searches")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
+def check_packages() -> None:
+    """Raises StepError where a package is missing that some step needs."""
+    missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StepError(
+            f"the demo needs {', '.join(missing)}: pip install 'alignset[demo]', or in a clone make"
+        )
+
+
+def main(argv: Sequence[str], name: str = NAME) -> int:
+    """Runs the demo; returns its exit status."""
+    parser = _Parser(prog=name, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output", type=Path, default=Path("out/demo"))
     parser.add_argument(
         "--port", type=int, help="where the web is served on loopback (default: 8765 or a free one)"
     )
     parser.add_argument("--small", action="store_true", help="a web of 700 pairs, for a quick look")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     start = time.perf_counter()
     try:
+        check_packages()
         port = arguments.port or free_port(built_port(arguments.output / "web"))
         tell_story(arguments.output, port, small=arguments.small)
     except (StepError, OSError) as error:
-        print(f"demo: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("demo: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
         return 1
     print(f"\nDone in {time.perf_counter() - start:.0f} s.")
     return 0
 
 
+def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
+    """`main`, as the other commands have it; its own commands end by the same signal."""
+    return main(argv, name)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

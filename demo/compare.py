@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from demo.text_rules import Identity, pair_identity
+from alignset.demo.text_rules import Identity, pair_identity
 
 # Of one pair (None: the malformed), as often as it stands in the input: (reason or None, detail or
 # None).

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from demo.hashes import BITS_OF_COPY, BITS_OF_OTHER, bits_to_nearest, perceptual_hash
-from demo.photos import PHOTOS, VARIANTS, fitted, variants, views
-from demo.scenes import encode
-from demo.site import Site, WebPair
+from alignset.demo.hashes import BITS_OF_COPY, BITS_OF_OTHER, bits_to_nearest, perceptual_hash
+from alignset.demo.photos import PHOTOS, VARIANTS, fitted, variants, views
+from alignset.demo.scenes import encode
+from alignset.demo.site import Site, WebPair
 
 _HTML = b"<!DOCTYPE html><html><title>Sign in</title><body><p>Please sign in.</p></body></html>"
 _SVG = (

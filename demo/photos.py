@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from demo.scenes import encode
+from alignset.demo.scenes import encode
 
 
 @dataclass(frozen=True)

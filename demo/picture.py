@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from PIL import Image, ImageDraw, ImageFont
 
-from demo.compare import read_run
+from alignset.demo.compare import read_run
 
 WIDTH, MARGIN = 1600, 40
 THUMBNAIL = 150

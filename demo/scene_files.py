@@ -9,9 +9,9 @@ from itertools import count
 import numpy as np
 from PIL import Image
 
-from demo.hashes import BITS_OF_OTHER, bits_to_nearest, perceptual_hash
-from demo.scenes import Scene, encode, random_scene, render
-from demo.site import Site
+from alignset.demo.hashes import BITS_OF_OTHER, bits_to_nearest, perceptual_hash
+from alignset.demo.scenes import Scene, encode, random_scene, render
+from alignset.demo.site import Site
 
 _TRAINED, _EVALUATED = 0, 1  # keeps the two sets' random numbers apart
 

@@ -1,4 +1,4 @@
-"""Serves the demo's web on loopback: `python -m demo.serve DIR --port=8765`.
+"""Serves the demo's web on loopback: `python -m alignset.demo.serve DIR --port=8765`.
 
 A threaded HTTP/1.1 server with keep-alive. The first part of a path may ask for what the real web
 does: /status/CODE/..., or /flaky/, /slow/, /trickle/, /cut/, /moved/, /loop/ or /chunked/ before
@@ -154,7 +154,7 @@ class WebServer(socketserver.ThreadingTCPServer):
         site = directory / "site"
         if not site.is_dir():
             raise FileNotFoundError(
-                f"no web in {directory}: run `python -m demo.web build {directory}`"
+                f"no web in {directory}: run `python -m alignset.demo.web build {directory}`"
             )
         # Only what was there at the start is served, so no path can lead outside.
         self.files = {p.relative_to(site).as_posix(): p for p in site.rglob("*") if p.is_file()}
@@ -200,7 +200,7 @@ def serving(directory: Path, port: int) -> Iterator[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m demo.serve", description=__doc__.splitlines()[0]
+        prog="python -m alignset.demo.serve", description=__doc__.splitlines()[0]
     )
     parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int, default=8765)

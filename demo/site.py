@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from demo.language import Languages
-from demo.phrases import nonsense
-from demo.scenes import Scene
+from alignset.demo.language import Languages
+from alignset.demo.phrases import nonsense
+from alignset.demo.scenes import Scene
 
 HOST = "127.0.0.1"
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
-from demo import phrases
-from demo.photos import PHOTOS, VARIANTS
-from demo.site import Site, WebPair
-from demo.text_rules import kept_text
+from alignset.demo import phrases
+from alignset.demo.photos import PHOTOS, VARIANTS
+from alignset.demo.site import Site, WebPair
+from alignset.demo.text_rules import kept_text
 
 
 def _another_image(site: Site, query: str) -> str:

@@ -1,6 +1,6 @@
-"""Builds the demo's web: `python -m demo.web build DIR [--small] [--seed=0] [--port=8765]`.
+"""Builds the demo's web: `python -m alignset.demo.web build DIR [--small] [--port=8765]`.
 
-DIR/site/           files to serve with `python -m demo.serve DIR`
+DIR/site/           files to serve with `python -m alignset.demo.serve DIR`
 DIR/pairs.parquet   url, caption
 DIR/truth.parquet   the same rows in the same order with reason (null: kept) and detail
 DIR/eval/00000.tar  WebDataset of scenes whose combinations of words no pair to train on has
@@ -18,10 +18,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from demo import image_kinds, text_kinds
-from demo.scene_files import add_scenes
-from demo.site import FULL, SMALL, Site, WebPair
-from demo.text_rules import Numbers, corpus_of, judge, kept_text, pair_identity
+from alignset.demo import image_kinds, text_kinds
+from alignset.demo.scene_files import add_scenes
+from alignset.demo.site import FULL, SMALL, Site, WebPair
+from alignset.demo.text_rules import Numbers, corpus_of, judge, kept_text, pair_identity
 
 TEXT_REASONS = {
     *("malformed_pair", "duplicate_pair", "wrong_language", "too_few_words", "too_many_words"),
@@ -108,7 +108,7 @@ def _write_tables(directory: Path, rows: list[WebPair]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m demo.web", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["build"])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--small", action="store_true", help="about 800 pairs, with every kind")

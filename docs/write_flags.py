@@ -16,6 +16,7 @@ from alignset.pipeline.options import GROUPS  # noqa: E402
 from alignset.pipeline.peer_flags import IMG2DATASET  # noqa: E402
 from alignset.train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa: E402
 from alignset.train.classify.settings import ClassifySettings  # noqa: E402
+from alignset.train.peer_flags import OPEN_CLIP  # noqa: E402
 from alignset.train.presets import PRESETS  # noqa: E402
 from alignset.train.settings import Settings  # noqa: E402
 from alignset.transforms.rules.catalogue import PRODUCT  # noqa: E402
@@ -47,7 +48,8 @@ may also stand alone (`--text_only`). `--help` shows the flags that are wanted f
 - For both, `--preset` chooses a group of defaults. It is `tiny` by default. The tables below show
   the defaults of `tiny` and, beside them, the values of the paper; `--help=all` has every preset.
 - `--help` lists the few flags of `alignset evaluate`, `search` (whose commands have a `--help` of
-  their own), `look`, `report` and `takedown`.
+  their own), `look`, `report`, `takedown`
+  and `deduplicate`.
 """
 FROM_IMG2DATASET = """
 ## From img2dataset's flags to ours
@@ -57,6 +59,16 @@ what to give in its place. The command says the same where such a flag is given.
 resizing (`--image_size`, `--resize_mode`, `--encode_format` ...) are img2dataset's own.
 
 | img2dataset | here |
+|---|---|
+"""
+FROM_OPEN_CLIP = """
+## From open_clip's flags to ours
+The left column is a flag of open_clip 3.3's training, with `_` for `-`, that has another name or
+none in `alignset train`. The command says the same where such a flag is given. `--epochs`,
+`--batch_size` (of all processes together), `--precision`, `--seed`, `--beta1` and `--beta2` have
+the same names.
+
+| open_clip | here |
 |---|---|
 """
 
@@ -89,8 +101,10 @@ def page() -> str:
         head = ["flag", *values, "meaning"]
         parts.append(f"\n## {title}\n| {' | '.join(head)} |\n{'|---' * len(head)}|\n")
         parts.append("\n".join(rows(kind)) + "\n")
-    peers = "".join(f"| `--{flag}` | {here} |\n" for flag, here in IMG2DATASET.items())
-    return "".join([*parts, FROM_IMG2DATASET, peers])
+    for begin, peers in ((FROM_IMG2DATASET, IMG2DATASET), (FROM_OPEN_CLIP, OPEN_CLIP)):
+        rows_of_peers = (f"| `--{flag}` | {here} |\n" for flag, here in peers.items())
+        parts += [begin, *rows_of_peers]
+    return "".join(parts)
 
 
 def reasons() -> str:

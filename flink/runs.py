@@ -79,10 +79,10 @@ def demo_web(*, small: bool) -> Iterator[FlinkInput]:
     mark = folder / "port"
     if not mark.exists():
         port = free_port()
-        build = [sys.executable, "-m", "demo.web", "build", str(folder), f"--port={port}"]
+        build = [sys.executable, "-m", "alignset.demo.web", "build", str(folder), f"--port={port}"]
         subprocess.run([*build, *(["--small"] if small else [])], cwd=ROOT, check=True)
         mark.write_text(str(port))
-    serve = [sys.executable, "-m", "demo.serve", str(folder), f"--port={mark.read_text()}"]
+    serve = [sys.executable, "-m", "alignset.demo.serve", str(folder), f"--port={mark.read_text()}"]
     served = subprocess.Popen(serve, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         wait_for(int(mark.read_text()))

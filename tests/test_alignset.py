@@ -31,13 +31,17 @@ from tests.support.small_sets import put_funnel, put_shard
 FROM_ANYWHERE = {**os.environ, "PYTHONPATH": str(ROOT)}
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 FORMS = {
+    "demo": ("-m", "alignset.demo"),
     "curate": ("beam_runner.py",),
     "look": ("-m", "alignset.pipeline.look"),
     "report": ("-m", "alignset.pipeline.report"),
     "takedown": ("-m", "alignset.pipeline.takedown"),
+    "deduplicate": ("-m", "alignset.pipeline.deduplicate"),
     "train": ("-m", "alignset.train"),
     "classify": ("-m", "alignset.train.classify"),
     "evaluate": ("-m", "alignset.train.evaluate"),
+    "embed": ("-m", "alignset.train.search.embed"),
+    "export": ("-m", "alignset.train.export"),
     "search": ("-m", "alignset.train.search"),
 }
 
@@ -58,7 +62,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     source.mkdir()
     for name in ("beam_runner.py", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("alignset", "pipeline", "transforms", "train", "tests", "demo"):  # two stay out
+    for name in (
+        "alignset",
+        "pipeline",
+        "transforms",
+        "train",
+        "demo",
+        "tests",
+    ):  # the last stays out
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     install = ("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index")
     # Beside the clone's own, which pip would else take out of .venv.
@@ -88,7 +99,7 @@ def python(*words: str) -> Ended:
 def test_the_whole_project_is_installed_and_no_more(installed: Installed):
     here = {path.relative_to(installed.modules) for path in installed.modules.rglob("*.py")}
     wanted = {path.relative_to(ROOT) for path in (ROOT / "alignset").glob("*.py")}
-    for package in ("beam_runner.py", "pipeline", "transforms", "train"):
+    for package in ("beam_runner.py", "pipeline", "transforms", "train", "demo"):
         paths = [ROOT / package, *(ROOT / package).rglob("*.py")]
         wanted |= {"alignset" / path.relative_to(ROOT) for path in paths if path.is_file()}
     assert here == wanted
@@ -115,7 +126,7 @@ def test_curating_is_the_same_from_another_folder(installed: Installed, tmp_path
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     # The installed one has no compiled kernels, and says that it makes some.
     told = [
-        [line for line in ended.err.splitlines() if not line.startswith("compiling kernels")][:2]
+        [line for line in ended.err.splitlines() if not line.startswith("compiling kernels")][:1]
         for ended in (one, other)
     ]
     assert told[0] == told[1] != []

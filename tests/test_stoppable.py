@@ -167,6 +167,15 @@ def test_the_status_is_the_commands(start: Start, doing: str, status: int, said:
     assert said or not err
 
 
+@pytest.mark.parametrize("end", ["return 0", "sys.exit(0)"])
+def test_who_reads_it_may_go_when_he_has_read_enough(start: Start, end: str):
+    process = start(f"print('x' * 1_000_000); {end}")
+    begun(process)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(LONG_S) == 0
+
+
 @pytest.mark.slow
 def test_its_processes_end_with_it(start: Start):
     child = "say(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']).pid)"

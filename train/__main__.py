@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from alignset.command_help import add_help
 from alignset.train.errors import SettingsError
+from alignset.train.peer_flags import OPEN_CLIP
 from alignset.train.presets import PRESETS
 from alignset.train.runs.flags import (
     Parser,
@@ -72,6 +73,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         usage="%(prog)s --shards=SHARDS --run=FOLDER [flags]",
         description=str(__doc__).replace(NAME, name),
         add_help=False,
+        peers=OPEN_CLIP,
     )
     parser.add_argument(
         "--shards",
@@ -86,6 +88,11 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         for flag in brought:
             if flags.get(brings) and flag in flags:
                 raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
+    if flags.get("epochs") and "steps" in flags:
+        raise SettingsError("--steps and --epochs both say how long the run is: give one of them")
+    wandb = next((flag for flag in flags if flag.startswith("wandb_") and flags[flag]), "")
+    if wandb and "wandb" not in flags.get("trackers", "").split(","):
+        raise SettingsError(f"--{wandb} is of no use without --trackers=wandb: add that")
     for flag in ("validate_every", "validate_pairs", "validate_classes"):
         if flag in flags and not flags.get("validate"):
             raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
@@ -116,7 +123,7 @@ def _run(arguments: list[str], name: str) -> int:
     # The run's from then on: on another device it would learn something else.
     settings = settings.on(find_device(settings.device).type)
     first = os.environ.get("RANK", "0") == "0"
-    finished = has_ended(run, settings.steps)
+    finished = has_ended(run, settings)
     if not finished:
         _train(settings, sets, run)
     elif first:
@@ -157,12 +164,6 @@ def _begin(settings: Settings, sets: "list[ShardSet]", run: Path) -> "HeldOut | 
 
         check_tower_weights(settings)
     _open(settings, sets, run)
-    if settings.steps <= settings.warmup_steps:
-        print(
-            f"the learning rate rises until the last step and never falls (steps is "
-            f"{settings.steps}, warmup_steps {settings.warmup_steps}): give a lower --warmup_steps",
-            file=sys.stderr,
-        )
     return held_out
 
 

@@ -50,6 +50,13 @@ def train(
     device = find_device(settings.device)
     prepare_device(device, settings.precision)
     indexes = read_shards(settings, sets, run)
+    settings = settings.of_samples(sum(index.total for index in indexes))
+    if rank == 0 and settings.steps <= settings.warmup_steps:
+        print(
+            f"the learning rate rises until the last step and never falls (steps is "
+            f"{settings.steps}, warmup_steps {settings.warmup_steps}): give a lower --warmup_steps",
+            file=sys.stderr,
+        )
     model, tokenizer = _make_model(settings, run, device)
     optimizer = make_optimizer(model, settings)
     start, position, skipped = _resume(run, settings, model, optimizer)

@@ -61,7 +61,7 @@ class Settings:
         "",
         "the AlignModel to go on with, a folder or a published one's name, in place of "
         "image_tower, text_tower, text_dropout, vocabulary_size and temperature; empty: from "
-        "scratch",
+        "scratch. An EfficientNet or a BERT alone: image_weights, text_weights; no CLIP",
     )
     image_weights: str = setting(
         "",
@@ -77,7 +77,9 @@ class Settings:
     image_tower: str = setting("b7", "EfficientNet, by its name in train/towers.py")
     text_tower: str = setting("base", "BERT, by its name in train/towers.py")
     tokenizer: str = setting(
-        "", "a BERT's tokenizer, a folder or a published one's name; empty: learned on the texts"
+        "",
+        "a fast tokenizer of any kind (WordPiece, BPE, Unigram), a folder or a published one's "
+        "name; empty: learned on the texts",
     )
     vocabulary_size: int = setting(100_000, "WordPieces of the tokenizer, at most")
     tokenizer_texts: int = setting(
@@ -120,6 +122,9 @@ class Settings:
     max_gradient_norm: float = setting(0.0, "a longer gradient is made this long; 0: none is")
     warmup_steps: int = setting(10_000, "steps in which the learning rate rises from zero")
     steps: int = setting(1_200_000, "of the whole run", told=True)
+    epochs: float = setting(
+        0.0, "passes over the data, in place of steps; 0: as many steps as steps says", told=True
+    )
     batch_size: int = setting(16_384, "pairs of a step, over all processes")
     micro_batch_size: int = setting(
         64,
@@ -169,6 +174,12 @@ class Settings:
         "what gets the run's numbers: tensorboard, wandb, mlflow, your own as module:name; commas",
         free=True,
     )
+    wandb_project: str = setting("alignset", "of Weights & Biases", free=True)
+    wandb_entity: str = setting(
+        "", "a user or team of Weights & Biases; empty: your own", free=True
+    )
+    wandb_name: str = setting("", "of the run there; empty: its folder's name", free=True)
+    wandb_tags: str = setting("", "of the run there; commas", free=True)
     checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
     keep_checkpoints: int = setting(2, "checkpoints to keep", free=True)
     validate: str = setting(
@@ -217,6 +228,11 @@ class Settings:
             precision=following if self.precision == "auto" else self.precision,
             text_buckets=self.text_buckets or (1 if gpu else 4),
         )
+
+    def of_samples(self, samples: int) -> "Settings":
+        """These, with as many steps as the epochs take over so many samples."""
+        steps = max(1, math.ceil(self.epochs * samples / self.batch_size))
+        return replace(self, steps=steps) if self.epochs else self
 
     def micro_batches(self, processes: int) -> tuple[int, int]:
         """How many micro-batches one of so many processes takes in a step, and their pairs.
@@ -268,7 +284,7 @@ _RANGES = {
     **dict.fromkeys(("validate_every", "validate_pairs"), COUNT),
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), NOT_NEGATIVE),
     **dict.fromkeys(("samples_every", "max_gradient_norm", "max_skipped_steps"), NOT_NEGATIVE),
-    "text_buckets": NOT_NEGATIVE,
+    **dict.fromkeys(("text_buckets", "epochs"), NOT_NEGATIVE),
     **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), POSITIVE),
     **dict.fromkeys(
         ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share", "beta1", "beta2"),

@@ -1,5 +1,6 @@
 """What a run has before its first step: where its samples lie, its tokenizer, its first weights."""
 
+import json
 import shutil
 import sys
 import time
@@ -11,11 +12,30 @@ import torch
 from transformers import AlignModel, PreTrainedTokenizerFast
 
 from alignset.train.data.find_shards import ShardSet
-from alignset.train.data.shard_index import ShardIndex, load_indexes, read_index, save_indexes
-from alignset.train.errors import counted
+from alignset.train.data.samples import LONGEST_JSON, json_object, shard_files
+from alignset.train.data.shard_index import (
+    DrawnTexts,
+    ShardIndex,
+    load_indexes,
+    read_index,
+    save_indexes,
+)
+from alignset.train.data.shard_streams import ShardStream
+from alignset.train.data.whole_files import write_whole
+from alignset.train.errors import SettingsError, counted
 from alignset.train.model.dual_encoder import new_align
 from alignset.train.model.pretrained import load_pretrained
-from alignset.train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
+from alignset.train.model.tokenizer import (
+    SAMPLED,
+    UNKNOWN_TOKENS,
+    english_alone,
+    learn_tokenizer,
+    load_tokenizer,
+    pieces,
+    read_unknown,
+    save_tokenizer,
+    unknown_tokens,
+)
 from alignset.train.model.tower_weights import load_own_tokenizer, load_towers
 from alignset.train.runs import processes
 from alignset.train.settings import Settings
@@ -27,31 +47,72 @@ _SAID_EVERY_S = 30.0
 def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[ShardIndex]:
     """The index of each set; the run's first process reads the shards, once, when it isn't there.
 
-    The same reading gives the texts of which the tokenizer is learned, where it isn't brought.
+    The same reading gives the texts of which the tokenizer is learned, where it isn't brought, and
+    a sample of which the unknown tokens are counted.
     """
     index, tokenizer = run / "shards.npz", run / "tokenizer"
     if processes.rank() == 0 and not index.exists():
         brought = settings.tokenizer or settings.text_weights
         learned = not settings.start_from and not brought and not tokenizer.exists()
-        indexes, drawn = _read(settings, sets, run, settings.tokenizer_texts if learned else 0)
+        texts = settings.tokenizer_texts if learned else SAMPLED
+        indexes, drawn = _read(settings, sets, run, texts)
+        if not drawn.seen:
+            raise SettingsError(_without_texts(settings, sets[0].shards[0]))
         if learned:
-            sizes = {
-                "vocabulary_size": settings.vocabulary_size,
-                "max_tokens": settings.max_tokens,
-            }
-            save_tokenizer(learn_tokenizer(lambda: drawn, **sizes), tokenizer)
+            learned_tokenizer = learn_tokenizer(
+                drawn.texts,
+                vocabulary_size=settings.vocabulary_size,
+                max_tokens=settings.max_tokens,
+                seen=drawn.seen,
+                strip_accents=english_alone(drawn.texts),
+            )
+            save_tokenizer(learned_tokenizer, tokenizer)
         if brought and not tokenizer.exists():
             save_tokenizer(load_own_tokenizer(settings), tokenizer)
+        _count_unknown(settings, drawn, run)
         save_indexes(indexes, index)
     if processes.rank() == 0:
         shutil.rmtree(run / _PARTS, ignore_errors=True)
+        if (unknown := read_unknown(run)) and (said := unknown.said()):
+            print(
+                f"{said}: the model can't tell them apart; name another --tokenizer, or learn one "
+                "of these texts (a larger --vocabulary_size)",
+                file=sys.stderr,
+            )
     processes.wait_for_all()
     return load_indexes(index, [shard_set.shards for shard_set in sets])
 
 
+def _without_texts(settings: Settings, shard: str) -> str:
+    """What is wrong where no sample has a text and an image."""
+    with ShardStream(shard) as stream:
+        files = (file for file in shard_files(stream) if file.name.endswith(".json"))
+        first = next(files, None)
+        fields = [*json_object(stream.read(min(first.size, LONGEST_JSON)))] if first else []
+    named = f"; KEY.json has {', '.join(fields)}"[:300] if fields else ""
+    if field := settings.caption_field:
+        return (
+            f"--caption_field={field}: no sample has an image and that field{named}: name another"
+        )
+    return (
+        f"no sample has an image and a text in KEY.txt{named}: name other --shards, or the field "
+        "that has the captions with --caption_field"
+    )
+
+
+def _count_unknown(settings: Settings, drawn: DrawnTexts, run: Path) -> None:
+    """Writes what `read_unknown` reads."""
+    if settings.start_from:
+        tokenizer = load_pretrained(settings.start_from)[1].tokenizer
+    else:
+        tokenizer = load_tokenizer(run / "tokenizer")
+    unknown = unknown_tokens(tokenizer, *drawn, settings.max_tokens)
+    write_whole(run / UNKNOWN_TOKENS, json.dumps(unknown._asdict(), indent=2) + "\n")
+
+
 def _read(
     settings: Settings, sets: list[ShardSet], run: Path, texts: int
-) -> tuple[list[ShardIndex], list[str]]:
+) -> tuple[list[ShardIndex], DrawnTexts]:
     """The index of each set, and so many texts of all. What a killed run had read of the same is
     not read again."""
     total = sum(len(shard_set.shards) for shard_set in sets)
@@ -66,8 +127,8 @@ def _read(
             done=done,
         )
         indexes.append(index)
-        drawn += of_set
-    return indexes, drawn
+        drawn.append(of_set)
+    return indexes, DrawnTexts.of_all(drawn)
 
 
 def _kept(run: Path, of_set: int, texts: int) -> Path:
@@ -100,6 +161,6 @@ def start_model(settings: Settings, run: Path) -> tuple[AlignModel, PreTrainedTo
         return align, processor.tokenizer
     tokenizer = load_tokenizer(run / "tokenizer")
     torch.manual_seed(settings.seed)
-    align = new_align(settings, len(tokenizer))
+    align = new_align(settings, pieces(tokenizer), int(tokenizer.pad_token_id))
     load_towers(align, settings)
     return align, tokenizer

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import io
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +33,8 @@ from alignset.transforms.storage.broken_files import (
 )
 from alignset.transforms.storage.files import is_local, open_to_read
 from alignset.transforms.storage.matching import match
+
+LOG = logging.getLogger("alignset")
 
 _PARQUET = b"PAR1"
 _SHARD = re.compile(r"(.*/)?(\d+)\.tar")
@@ -229,4 +233,11 @@ def _column(
             f"{split.path} has {names.count(matching[0])} columns {matching[0]!r}; "
             "rename all but one"
         )
+    if len(matching) > 1:
+        _tell_choice(flag, matching[0], matching[1])
     return matching[0]
+
+
+@lru_cache  # many files have the same columns
+def _tell_choice(flag: str, choice: str, other: str) -> None:
+    LOG.info("the column %r is read; --%s=%s reads the column of that name", choice, flag, other)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import S3Options
 
 from alignset.pipeline.command import Command
@@ -13,8 +14,16 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
 from alignset.pipeline.runs.engine import runner_of
 from alignset.transforms.storage.object_stores import scheme
+from alignset.transforms.storage.web_files import SCHEMES
 
-NEEDED = {"s3": ("boto3", "aws"), "gs": ("google.cloud.storage", "gcp")}
+_FROM_FILE = "--require-hashes -r requirements/{}.txt"
+# The module that reading such paths needs, and what installs it.
+NEEDED = {
+    "s3": ("boto3", _FROM_FILE.format("aws")),
+    "gs": ("google.cloud.storage", _FROM_FILE.format("gcp")),
+    **dict.fromkeys(("http", "https"), ("aiohttp", "'fsspec[http]'")),
+    "hf": ("huggingface_hub", "huggingface_hub"),
+}
 
 
 def _named_paths(job: Job) -> Iterator[tuple[str, str]]:
@@ -33,12 +42,8 @@ def check_stores(command: Command) -> None:
       UsageError: something is missing, or workers elsewhere are to read a file of this machine.
     """
     paths = list(_named_paths(command.job))
-    for kind, (module, extra) in NEEDED.items():
-        if any(scheme(path) == kind for _, path in paths) and not _is_there(module):
-            raise UsageError(
-                f"{kind}:// needs more packages: pip install --require-hashes "
-                f"-r requirements/{extra}.txt"
-            )
+    for flag, path in paths:
+        _check_scheme(flag, path)
     if any(scheme(path) == "s3" for _, path in paths):
         _check_s3(command)
     if any(scheme(path) == "gs" for _, path in paths) and not is_dry_run(command):
@@ -50,6 +55,24 @@ def check_stores(command: Command) -> None:
             raise UsageError(
                 f"Dataflow's workers do not see {flag} {path!r} of this machine; give gs://…"
             )
+
+
+def _check_scheme(flag: str, path: str) -> None:
+    kind = scheme(path)
+    module, names = NEEDED.get(kind, ("", ""))
+    if module and not _is_there(module):
+        raise UsageError(f"{kind}:// needs more packages: pip install {names}")
+    if kind in SCHEMES:
+        if flag == "output":
+            raise UsageError(f"{kind}:// can only be read; give --output=FOLDER, s3://… or gs://…")
+    elif kind:
+        try:
+            FileSystems.get_filesystem(path)
+        except ValueError as error:
+            raise UsageError(
+                f"{flag} {path!r}: {kind}:// cannot be read here; give a path of this machine, "
+                "s3://, gs://, hf:// or https://"
+            ) from error
 
 
 def _check_s3(command: Command) -> None:

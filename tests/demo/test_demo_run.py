@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import ImageColor
 
-from demo.__main__ import curate_command
-from demo.compare import compare, read_run
-from demo.picture import DROPPED, KEPT, WIDTH, draw_picture
-from demo.serve import serving
-from demo.web import build
+from alignset.demo.__main__ import curate_command
+from alignset.demo.compare import compare, read_run
+from alignset.demo.picture import DROPPED, KEPT, WIDTH, draw_picture
+from alignset.demo.serve import serving
+from alignset.demo.web import build
 from tests.support.root import ROOT
 
 # The demo itself, which make demo runs too.

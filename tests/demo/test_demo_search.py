@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import demo.__main__ as story
+import alignset.demo.__main__ as story
 from alignset.train.search.__main__ import main
 from tests.support.colour_search import ColourModel
 from tests.support.train_shards import colour_shards

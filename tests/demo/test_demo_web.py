@@ -16,13 +16,22 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
-from demo import serve
-from demo.__main__ import StepError, check_disk, command_line, prepare_web, run
-from demo.compare import compare
-from demo.photos import PHOTOS, VARIANTS
-from demo.scenes import Group, Scene, random_scene, render
-from demo.text_rules import Numbers, corpus_of, judge, kept_text, pair_identity, url_identity, words
-from demo.web import build
+from alignset.demo import __main__ as main
+from alignset.demo import serve
+from alignset.demo.__main__ import StepError, check_disk, command_line, prepare_web, run
+from alignset.demo.compare import compare
+from alignset.demo.photos import PHOTOS, VARIANTS
+from alignset.demo.scenes import Group, Scene, random_scene, render
+from alignset.demo.text_rules import (
+    Numbers,
+    corpus_of,
+    judge,
+    kept_text,
+    pair_identity,
+    url_identity,
+    words,
+)
+from alignset.demo.web import build
 
 pytestmark = pytest.mark.slow
 REASONS = {
@@ -248,13 +257,13 @@ def test_no_web_and_busy_port_are_said(web: Path, port: int, tmp_path: Path):
 
 
 def test_failing_command_is_named():
-    with pytest.raises(StepError, match=r"^exit status 3 from: python -c 'import sys; sys\.exit"):
-        run(command_line("-c", "import sys; sys.exit(3)"))
+    with pytest.raises(StepError, match=r"^exit status 2 from: alignset look --nix$"):
+        run(command_line("look", "--nix"))
 
 
 def test_web_that_is_there_is_not_built_again(tmp_path: Path, monkeypatch):
     built = []
-    monkeypatch.setattr("demo.__main__.build", lambda directory, **plan: built.append(plan))
+    monkeypatch.setattr(main, "build", lambda directory, **plan: built.append(plan))
     prepare_web(tmp_path, 8765, small=True)
     prepare_web(tmp_path, 8765, small=True)
     prepare_web(tmp_path, 8766, small=True)

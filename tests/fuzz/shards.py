@@ -34,7 +34,7 @@ from tests.support.hostile_tars import END, HOSTILE, binary, header, padded, pax
 
 warnings.simplefilter("ignore")  # Pillow's, of what is broken
 TOKENIZER = learn_tokenizer(
-    lambda: ["a red heart", "two blue stars"], vocabulary_size=60, max_tokens=64
+    {"": ["a red heart", "two blue stars"]}, vocabulary_size=60, max_tokens=64
 )
 NAMES = (
     *(b"a.jpg", b"a.txt", b"a.json", b"b.png", b"b.txt", b"c.webp", b"d/a.jpg", b"d/a.txt", b".x"),

@@ -12,6 +12,7 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 
+from alignset.demo import text_rules
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.rare_tokens import has_rare_token
 from alignset.transforms.corpus.remembered import recalled, remembered
@@ -19,7 +20,6 @@ from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.measure_pairs import Pairs, measure
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules.language_codes import NUMBERED
-from demo import text_rules
 from tests.support.labelled_texts import ENGLISH_TEXTS
 from tests.support.languages_by_eldc import mistaken_for
 from tests.support.made_batches import (

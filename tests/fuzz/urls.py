@@ -13,6 +13,7 @@ import can_ada
 import pyarrow as pa
 from protego import Protego
 
+from alignset.demo import text_rules
 from alignset.transforms.blocklists.list_values import host_value, url_value
 from alignset.transforms.blocklists.targets import target_of, targets
 from alignset.transforms.columns.opt_outs import ROBOTS_TXT, X_ROBOTS_TAG
@@ -22,7 +23,6 @@ from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.wishes.answer_headers import header_opt_outs
 from alignset.transforms.wishes.wish_settings import WishSettings
-from demo import text_rules
 from tests.support.made_batches import in_the_middle, xxh
 
 SCHEMES = ["http://", "https://", "HTTP://", "hTTpS://", "http:\\\\", "http:/\\/", "http:", "//"]

@@ -21,7 +21,7 @@ PACKAGES = {
     "beam_runner": "pipeline stoppable",
     "pipeline": "transforms command_help stoppable",
     "transforms": "",
-    "train": "transforms command_help stoppable",  # the reader of tars alone
+    "train": "transforms command_help stoppable",  # the reader of tars, and what finds copies
     "command_help": "",
     "stoppable": "",
     "flink": "",
@@ -46,6 +46,7 @@ ROOMS = {
         "decontamination": "images",
         "safety": "images",
         "shards": "blocklists decontamination fetching images pairs safety wishes",
+        "duplicates": "decontamination images pairs shards",
     },
     "pipeline": {
         "settings": "",
@@ -57,6 +58,7 @@ ROOMS = {
         "documents": "settings inputs runs datasets report",
         "takedown": "settings inputs runs datasets documents",
         "pipeline": "settings inputs runs datasets documents",
+        "deduplicate": "settings runs datasets documents pipeline",
     },
     "train": {
         "settings": "",
@@ -82,7 +84,7 @@ BASE = {
         "command",
         "peer_flags",
     },
-    "train": {"settings", "errors", "presets", "towers"},
+    "train": {"settings", "errors", "presets", "towers", "peer_flags"},
 }
 COMMAND = "alignset.__main__"
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
@@ -179,11 +181,16 @@ def test_packages_import_one_way() -> None:
         assert imported <= {package, *PACKAGES[package].split()}, path
 
 
-def test_the_trainer_imports_nothing_of_curation_but_its_reader_of_tars() -> None:
+def test_the_trainer_imports_the_reader_of_tars_and_what_finds_copies_alone() -> None:
     trainer = [path for path in PRODUCT if package_of(path) == "train"]
     imported = set().union(*map(imported_modules, trainer))
     of_curation = {module for module in imported if module.startswith("transforms")}
-    assert of_curation == {"transforms.storage.tar_members"}
+    of_copies = ("copy_index", "copy_overlap", "overlap_measure")
+    assert of_curation == {
+        "transforms.storage.tar_members",
+        "transforms.images.examine",
+        *(f"transforms.decontamination.{name}" for name in of_copies),
+    }
 
 
 def test_rooms_import_those_that_the_table_names_and_each_of_these() -> None:
@@ -246,6 +253,9 @@ WITHOUT_A_TEST = """
     transforms/decontamination/overlap_measure
     transforms/images/open_picture transforms/images/exact_resize
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
+    transforms/shards/changed_pairs transforms/shards/joined_pairs transforms/shards/descriptors
+    transforms/duplicates/find_copies transforms/duplicates/contents
+    transforms/duplicates/near_sample
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
     transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.demo import text_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_vocabulary
-from demo import text_rules
 from tests.support.command import (
     digests,
     fates,

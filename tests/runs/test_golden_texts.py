@@ -4,9 +4,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from alignset.demo import text_rules
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.given import BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT
-from demo import text_rules
 from tests.golden_texts.regenerate import GOLDEN, MADE, run
 
 ROWS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]

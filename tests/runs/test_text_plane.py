@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignset.demo import text_rules
+from alignset.demo.text_rules import Numbers
 from alignset.pipeline.curate import Places, curate_texts
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
@@ -34,8 +36,6 @@ from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.fencing import Fence
-from demo import text_rules
-from demo.text_rules import Numbers
 from tests.support.languages_by_eldc import mistaken_for
 from tests.support.made_batches import Rows, language_rule, ngram_hash, pair_batch, run_in_beam
 from tests.support.nasty_texts import captions, urls

@@ -10,12 +10,12 @@ import xxhash
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from alignset.demo import text_rules
 from alignset.pipeline.runs.beam_patches import beam_patches
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.texts import Texts
 from alignset.transforms.rules.language_codes import NUMBERED, LanguageRule, wanted_languages
 from alignset.transforms.storage.blocks import unpack
-from demo import text_rules
 
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import xxhash
 
-from demo import text_rules
+from alignset.demo import text_rules
 
 
 def ngram_hash(ngram: str) -> int:

@@ -35,7 +35,7 @@ torch.set_num_threads(1)  # more only get in each other's way on models this sma
 
 
 def small_tokenizer() -> BertTokenizerFast:
-    return learn_tokenizer(lambda: TEXTS, vocabulary_size=100, max_tokens=SETTINGS.max_tokens)
+    return learn_tokenizer({"": TEXTS}, vocabulary_size=100, max_tokens=SETTINGS.max_tokens)
 
 
 def small_model(

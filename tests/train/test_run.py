@@ -17,7 +17,7 @@ from alignset.train.runs.run_folder import hold_run, open_run
 from tests.support.forks import start
 from tests.support.killed_runs import end
 from tests.support.killed_runs import start as fork_run
-from tests.support.train_shards import colour_shards
+from tests.support.train_shards import colour_files, colour_shards, write_tar
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=12", "--warmup_steps=2"),
@@ -153,6 +153,51 @@ def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_
     assert "is finished" in capsys.readouterr().err
 
 
+def test_a_run_that_made_no_step_owns_nothing(shards: Path, tmp_path: Path, capsys):
+    """A wrong flag is named, and does not keep its folder from the right one."""
+    files = colour_files(0, 12)
+    named = json.dumps({"said": "a red picture", "url": "x"}).encode()
+    for name in list(files):
+        if name.endswith(".json"):
+            files[name] = named
+    theirs = write_tar(tmp_path / "theirs" / "0.tar", files).parent
+    run = tmp_path / "run"
+    flags = ["--shards", str(theirs), "--run", str(run), *SMALL, "--steps=2", "--trackers="]
+    assert main([*flags, "--caption_field=caption"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: --caption_field=caption: no sample has an image and that field; KEY.json has "
+        "said, url: name another"
+    )
+    assert main([*flags, "--trackers=nowhere:Nothing", "--caption_field=said"]) == 2
+    assert (run / "shards.npz").exists()
+    with hold_run(run):  # by a start that has not come to its first step yet
+        assert main(flags) == 2
+    assert "is being trained already" in capsys.readouterr().err
+    assert main([*flags, "--seed=3"]) == 0
+    assert f"{run} had not made a step: it begins anew" in capsys.readouterr().err
+    assert json.loads((run / "config.json").read_text())["settings"]["caption_field"] == ""
+    shutil.rmtree(run / "model")
+    assert main(flags) == 2  # now it has
+    assert "seed was 3, is 0" in capsys.readouterr().err
+
+
+def test_epochs_are_steps_over_all_samples(shards: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--trackers=", "--log_every=1"]
+    flags.remove("--steps=12")
+    assert main([*flags, "--epochs=1.2"]) == 0  # of 24 pairs, in batches of 8
+    metrics = run / "metrics.jsonl"
+    assert json.loads(metrics.read_text().splitlines()[-1])["step"] == 4
+    assert main([*flags, "--epochs=1"]) == 0
+    assert "is finished" in capsys.readouterr().err
+    assert main([*flags, "--epochs=2"]) == 0
+    assert "epochs was 1.2, is 2.0" in capsys.readouterr().err
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert (rows[-1]["step"], rows[-1]["epoch"]) == (6, 1)
+    assert main([*flags, "--epochs=2", "--steps=9"]) == 2
+    assert "--steps and --epochs both say" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_one_line_and_the_run_goes_on(shards: Path, tmp_path, capsys):
     flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--steps=3"]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -192,6 +237,11 @@ def test_wrong_flags_exit_2_with_one_line(shards, tmp_path, capsys):
         (["--horizontal_flip=perhaps"], "must be true or false"),
         (["--preset=huge"], "--preset"),
         ([f"--shards={tmp_path}"], "no shards at"),
+        (["--train-data=x"], "--train-data is open_clip's: here give --shards"),
+        (["--accum-freq", "4"], "--accum-freq is open_clip's: here give --micro_batch_size"),
+        (["--wandb_tags=a"], "--wandb_tags is of no use without --trackers=wandb: add that"),
+        (["--lr=1e-3"], "here give --learning_rate"),
+        (["--steps=1", "--siglip"], "--siglip is open_clip's: here give nothing: the loss"),
     ):
         assert main(["--shards", str(shards), "--run", str(run), *flags]) == 2
         error = capsys.readouterr().err

@@ -108,8 +108,10 @@ def check_skipped(reasons: dict[str, int], samples: int, settings: Settings, key
     total, most = sum(reasons.values()), settings.max_skipped_share
     if total > most * max(samples, _FIRST_JUDGED):
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+        look = "look at the shards, where an image and its text must follow each other"
+        if settings.caption_field and 2 * reasons["no_text"] > total:
+            look = f"look whether KEY.json has the field --caption_field={settings.caption_field}"
         raise TrainingError(
-            f"{total} of {samples} samples cannot be used ({counts}; the last is {key}): look at "
-            "the shards, where an image and its text must follow each other, or raise "
-            f"max_skipped_share; it is {most}"
+            f"{total} of {samples} samples cannot be used ({counts}; the last is {key}): {look}, "
+            f"or raise max_skipped_share; it is {most}"
         )

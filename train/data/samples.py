@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alignset.train.data.shard_streams import ShardStream
 from alignset.train.errors import TrainingError
@@ -22,13 +22,25 @@ def caption_lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def json_captions(data: bytes | None, field: str) -> str | None:
-    """The captions in a field of an object, a text or a list of them, one a line; None: none."""
+def json_object(data: bytes | None) -> dict[str, Any]:
+    """The object in a KEY.json; empty where there is none."""
     try:
         value = json.loads(data or b"null")
     except (ValueError, RecursionError):
-        return None
-    value = value.get(field) if isinstance(value, dict) else None
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def json_language(fields: dict[str, Any]) -> str:
+    """The code of a text's language, as `alignset curate` and LAION name the field; empty: none."""
+    codes = (fields[name] for name in LANGUAGE_FIELDS if isinstance(fields.get(name), str))
+    code = next(codes, "")[:_LONGEST_LANGUAGE].strip().lower()
+    return code.encode("utf-8", "replace").decode()
+
+
+def json_captions(fields: dict[str, Any], field: str) -> str | None:
+    """The captions in a field of an object, a text or a list of them, one a line; None: none."""
+    value = fields.get(field)
     texts = value if isinstance(value, list) else [value]
     lines = [" ".join(text.split()) for text in texts if isinstance(text, str)]
     # JSON may name halves of characters, which are none.
@@ -39,6 +51,8 @@ def json_captions(data: bytes | None, field: str) -> str | None:
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LONGEST_IMAGE = 1 << 25  # bytes; a larger one is not read
 LONGEST_JSON = 1 << 20  # bytes; of a longer one nothing is read
+LANGUAGE_FIELDS = ("language", "lang", "LANGUAGE")
+_LONGEST_LANGUAGE = 32  # characters of a code
 _LONGEST_NAME = 1 << 12  # bytes: as long as a path can be
 _MOST_PARTS = 1 << 20  # keys that are remembered, 70 bytes each
 
@@ -49,6 +63,7 @@ class ShardSample(NamedTuple):
     text: str | None
     scattered: bool = False  # its key was there before, and neither part is whole
     too_large: bool = False  # its image has more than LONGEST_IMAGE bytes
+    language: str = ""  # a code; empty where nothing says it, or it was not to be read
 
 
 @dataclass
@@ -67,6 +82,7 @@ def shard_samples(
     scan: Scan | None = None,
     caption_field: str = "",
     text_file: str = "txt",
+    languages: bool = False,
 ) -> Iterator[ShardSample]:
     """The samples of one shard, from a byte on where a sample begins.
 
@@ -79,9 +95,11 @@ def shard_samples(
       scan: is filled. Images are not read then, and empty.
       caption_field: of KEY.json, which has the text or a list of texts; empty: `text_file` has it.
       text_file: the extension of the file that is a sample's text, as cls for its class's number.
+      languages: whether KEY.json is read for the text's language.
     """
     text_file = "json" if caption_field else text_file
-    wanted = (*IMAGE_EXTENSIONS, text_file)
+    text_files = {text_file, "json"} if languages else {text_file}
+    wanted = {*IMAGE_EXTENSIONS, *text_files}
     with ShardStream(shard, at) if isinstance(shard, str) else shard as stream:
         number, key, of = -1, "", 0
         fields: dict[str, bytes | None] = {}
@@ -102,9 +120,9 @@ def shard_samples(
                     scan.image_bytes.append(0)
             extension = extension.lower()
             if extension in wanted and extension not in fields:
-                if scan is not None and extension != text_file:
+                if scan is not None and extension not in text_files:
                     scan.image_bytes[-1] = size
-                read = number >= first and (scan is None or extension == text_file)
+                read = number >= first and (scan is None or extension in text_files)
                 fields[extension] = _field(stream, extension, size) if read else b""
         if number >= first:
             yield _sample(key, fields, parts, text_file, caption_field)
@@ -159,8 +177,9 @@ def _sample(
     caption_field: str,
 ) -> ShardSample:
     images = [fields[extension] for extension in IMAGE_EXTENSIONS if extension in fields]
+    document = json_object(fields.get("json"))
     if caption_field:
-        text = json_captions(fields.get("json"), caption_field)
+        text = json_captions(document, caption_field)
     else:
         text = (fields.get(text_file) or b"").decode("utf-8", "replace").strip()
     whole = bool(images) and text_file in fields
@@ -168,20 +187,34 @@ def _sample(
     if not whole and len(parts) < _MOST_PARTS:
         parts.add(hash(key))
     return ShardSample(
-        key, images[0] if images else None, text or None, scattered, images[:1] == [None]
+        key,
+        images[0] if images else None,
+        text or None,
+        scattered,
+        images[:1] == [None],
+        json_language(document),
     )
 
 
-def read_pairs(shards: Iterable[str], caption_field: str = "") -> Iterator[tuple[str, bytes, str]]:
-    """(key, image bytes, text) of each sample that has both, in the order of the shards.
+class ShardPair(NamedTuple):
+    key: str
+    image: bytes
+    text: str
+    language: str  # a code; empty where nothing says it, or it was not to be read
+
+
+def read_pairs(
+    shards: Iterable[str], caption_field: str = "", *, languages: bool = False
+) -> Iterator[ShardPair]:
+    """Reads each sample that has an image and a text, in the order of the shards.
 
     Args:
-      caption_field: as `shard_samples` has it.
+      caption_field, languages: as `shard_samples` has them.
 
     Raises:
       TrainingError: a shard cannot be read, is no tar file, or ends too early.
     """
     for shard in shards:
-        for sample in shard_samples(shard, caption_field=caption_field):
+        for sample in shard_samples(shard, caption_field=caption_field, languages=languages):
             if sample.image is not None and sample.text is not None:
-                yield sample.key, sample.image, sample.text
+                yield ShardPair(sample.key, sample.image, sample.text, sample.language)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from alignset.train.errors import SettingsError, counted
 
 _LONGEST_FIELD = 1 << 20  # characters
 TABLES = (".csv", ".tsv", ".txt")
+LANGUAGE_COLUMNS = ("language", "lang", "")
+_CODE = r"[a-z]{2,3}(?:-[A-Za-z0-9]{1,8})*"
 IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "image_path", "path", "file")
 
 
@@ -26,6 +29,22 @@ def read_table(path: Path, *columns: Sequence[str]) -> Iterator[list[str]]:
             yield from _rows(path, file, columns)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path} can't be read as a table in UTF-8 ({error!s:.120})") from error
+
+
+def per_language(value: str) -> dict[str, str]:
+    """What a flag names for each language, as "de=a.csv,en=b.csv"; by "" where it names no
+    language.
+
+    Raises:
+      SettingsError: a language is named twice.
+    """
+    if not re.match(f"{_CODE}=", value):
+        return {"": value}
+    parts = [part.partition("=") for part in re.split(f",(?={_CODE}=)", value)]
+    named = {code: of_language for code, _, of_language in parts}
+    if len(named) < len(parts):
+        raise SettingsError(f"{value!r:.200} names a language twice: give each one file")
+    return named
 
 
 def _rows(path: Path, file: Iterator[str], columns: Sequence[Sequence[str]]) -> Iterator[list[str]]:

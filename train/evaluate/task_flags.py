@@ -67,7 +67,8 @@ _RETRIEVAL = (
     Flag(
         "data",
         "shards, named as train's --shards has them; a .json as Karpathy's splits; or a .csv or "
-        ".tsv with columns image, caption, and if need be language and split",
+        ".tsv with columns image, caption, and if need be language and split; LANGUAGE=FILE,... "
+        "names one for each language",
         None,
     ),
     Flag("images", "the folder of the images that a file names"),
@@ -78,12 +79,18 @@ _RETRIEVAL = (
         "of a shard's KEY.json, which has the caption or a list of them; empty: KEY.txt",
     ),
     Flag("captions_per_image", "only so many, the first; 0: all", 0),
+    Flag(
+        "training",
+        "shards that the model was trained on: the result says how many of the images are copies "
+        "of theirs; empty: a run's own, up to 20,000 images; none: it does not say",
+    ),
 )
 _ZERO_SHOT = (
     Flag(
         "data",
-        "a folder of images for each class; a .csv or .tsv with columns image and label; or shards "
-        "with KEY.cls",
+        "a folder of images for each class; a .csv or .tsv with columns image, label, and if need "
+        "be language and split; or shards with KEY.cls; like --classes and --prompts also as "
+        "LANGUAGE=FILE,...",
         None,
     ),
     Flag("images", "the folder of the images that a table names"),

@@ -73,8 +73,8 @@ def read_held_out(settings: Settings) -> HeldOut:
             part = list(islice(samples, min(missing, _READ_AT_ONCE)))
             if not part:
                 break
-            files = [data for _, data, _ in part]
-            for (_, data, text), pixels in zip(part, pool.map(crop, files), strict=True):
+            files = [pair.image for pair in part]
+            for (_, data, text, _), pixels in zip(part, pool.map(crop, files), strict=True):
                 if pixels is None:
                     skipped += 1
                     continue

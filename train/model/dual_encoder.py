@@ -145,12 +145,12 @@ def compile_towers(align: AlignModel) -> None:
     align.text_model.compile(dynamic=True)
 
 
-def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
+def new_align(settings: Settings, vocabulary_size: int, pad_token: int = 0) -> AlignModel:
     """An AlignModel of the settings' two towers, from scratch."""
     image, text = IMAGE_TOWERS[settings.image_tower], TEXT_TOWERS[settings.text_tower]
     config = AlignConfig(
         vision_config=vision_config(image, settings),
-        text_config=text_config(text, settings, vocabulary_size),
+        text_config=text_config(text, settings, vocabulary_size, pad_token),
         projection_dim=pooled_width(image),
         temperature_init_value=settings.temperature,
     )
@@ -215,9 +215,12 @@ def vision_config(tower: ImageTower, settings: Settings) -> AlignVisionConfig:
     )
 
 
-def text_config(tower: TextTower, settings: Settings, vocabulary_size: int) -> AlignTextConfig:
+def text_config(
+    tower: TextTower, settings: Settings, vocabulary_size: int, pad_token: int = 0
+) -> AlignTextConfig:
     return AlignTextConfig(
         vocab_size=vocabulary_size,
+        pad_token_id=pad_token,
         hidden_size=tower.hidden,
         num_hidden_layers=tower.layers,
         num_attention_heads=tower.heads,

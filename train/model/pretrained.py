@@ -15,6 +15,7 @@ from alignset.train.model.model_names import check_name
 
 OPEN_CLIP = "open_clip:"  # a name of a model of that package begins so
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
+_TOWERS: dict[object, str] = {"efficientnet": "image_weights", "bert": "text_weights"}
 _WANTED_OF = {"model": f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS"}  # by the kind
 
 
@@ -25,6 +26,16 @@ def check_pretrained(name: str) -> None:
         raise SettingsError(f"{name!r} is a run's folder: name the model in it, {name}/model")
     if not config:
         raise SettingsError(f"no AlignModel at {name!r} (it has no config.json): {_WANTED}")
+    if kind in ("clip", "siglip"):
+        raise SettingsError(
+            f"{name!r} is a model of type {kind}, which alignset evaluates and searches with; to "
+            "train it further, give the same shards to open_clip (open_clip_train, --train-data)"
+        )
+    if kind in _TOWERS:
+        raise SettingsError(
+            f"{name!r} is a model of type {kind}, a tower alone: alignset train takes it as "
+            f"--{_TOWERS[kind]}"
+        )
     if kind != "align":
         raise SettingsError(f"{name!r} is a model of type {kind}: {_WANTED}")
 

@@ -25,14 +25,14 @@ from transformers.activations import ACT2FN
 from alignset.train.errors import SettingsError
 from alignset.train.model.dual_encoder import new_align
 from alignset.train.model.model_names import check_name
-from alignset.train.model.tokenizer import load_tokenizer
+from alignset.train.model.tokenizer import load_tokenizer, pieces, tokenizer_lack
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 _KINDS = {
     "image_weights": "an EfficientNet of transformers",
     "text_weights": "a BERT of transformers",
-    "tokenizer": "a BERT's tokenizer",
+    "tokenizer": "a fast tokenizer, of any kind",
 }
 
 # The image tower's first layer: float[channels, 3, h, w], and float[channels].
@@ -67,11 +67,11 @@ def check_tower_weights(settings: Settings) -> None:
         name = getattr(settings, flag)
         if name and (found := _kind(flag, name)) != kind:
             raise SettingsError(f"--{flag}={name} is of type {found}: name {_KINDS[flag]}")
-    pieces = 1  # which are compared only where a BERT brings them
+    rows = 1  # which are compared only where a BERT brings them
     if settings.tokenizer or settings.text_weights:
-        pieces = len(load_own_tokenizer(settings))
+        rows = pieces(load_own_tokenizer(settings))
     with torch.device("meta"):  # shapes alone, without memory
-        align = new_align(settings, pieces)
+        align = new_align(settings, rows)
     for _ in _states(align, settings):
         pass
 
@@ -90,7 +90,7 @@ def load_own_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
     """The tokenizer that the settings name, or else their BERT's; it cuts texts at max_tokens.
 
     Raises:
-      SettingsError: there is none, or it is no BERT's.
+      SettingsError: there is none, or a model can't be trained with it.
     """
     flag = "tokenizer" if settings.tokenizer else "text_weights"
     name = getattr(settings, flag)
@@ -104,8 +104,9 @@ def load_own_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
     with _one_line(flag, name):
         check_name(name)
         tokenizer = load_tokenizer(name, local=local, max_tokens=settings.max_tokens)
-    if None in (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id):
-        raise SettingsError(f"--{flag}={name} lacks [PAD], [CLS] or [SEP]: name a BERT's tokenizer")
+        lack = tokenizer_lack(tokenizer, settings.max_tokens)
+    if lack:
+        raise SettingsError(f"--{flag}={name} {lack}: name another tokenizer")
     return tokenizer
 
 

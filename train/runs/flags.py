@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,9 +25,14 @@ S = TypeVar("S", bound=AnySettings)
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises SettingsError where argparse prints its usage and ends the program."""
+    """Raises SettingsError where argparse prints its usage and ends the program.
 
-    def __init__(self, **options: Any):
+    Args:
+      peers: what to give in place of a similar tool's flags.
+    """
+
+    def __init__(self, *, peers: Mapping[str, str] | None = None, **options: Any):
+        self._peers = peers or {}
         super().__init__(
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -34,6 +40,10 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized"):
+            for flag, name in re.findall(r"(--([\w-]+))", message):
+                if here := self._peers.get(name.replace("-", "_")):
+                    raise SettingsError(f"{flag} is open_clip's: here give {here}")
         raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
 
 

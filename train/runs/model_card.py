@@ -12,6 +12,7 @@ import jinja2
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_sources import PIPE
 from alignset.train.errors import counted
+from alignset.train.model.tokenizer import read_unknown
 from alignset.train.runs.curve import CURVE, Points, draw_curve, read_last, read_points
 from alignset.train.settings import Settings
 
@@ -42,6 +43,7 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
     )
     environment.filters["cell"] = _cell
     template = Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")
+    unknown = read_unknown(run)
     text = environment.from_string(template).render(
         title=title,
         model="model" if folder == run else ".",
@@ -49,6 +51,7 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
         course=_course(loss, recall, read_last(run / "metrics.jsonl", "validation/n")),
         curve=CURVE,
         settings=_settings(settings),
+        unknown=unknown,
     )
     (folder / "README.md").write_text(text, encoding="utf-8", errors="replace")
 

@@ -7,12 +7,15 @@ import platform
 import shutil
 import sys
 import time
+import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_sources import PIPE
@@ -22,6 +25,8 @@ from alignset.train.errors import SettingsError
 from alignset.train.runs.flags import AnySettings
 
 PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
+# What a start makes before its first step.
+_BEFORE_STEPS = ("shards.npz", "shards.parts", "tokenizer", "unknown_tokens.json", "tensorboard")
 _LOOKED_AT = 32  # shards at once: of a store each takes two answers
 _ENDING_S = 3.0  # a process that was killed gives its memory back first, and then its locks
 
@@ -57,6 +62,7 @@ def _config(settings: AnySettings, sets: list[ShardSet], models: Iterable[str]) 
     return {
         "settings": dataclasses.asdict(settings),
         "sets": _identities(sets),
+        "places": _places(sets),
         "weights": [
             [p.name, fingerprint(str(p))]
             for model in models
@@ -81,6 +87,9 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
         same_data = all(before[name] == config[name] for name in ("sets", "weights"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{path} is no run's config ({error!r}): name a new --run") from error
+    if (differing or not same_data) and not _has_stepped(run):
+        _begin_anew(run, config)
+        return
     if differing:
         raise SettingsError(
             f"{run} is a run with other settings ({'; '.join(differing)}): name a new --run"
@@ -90,22 +99,42 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
             f"{run} is a run on other shards, or with other weights of them, or that started from "
             "another model: name a new --run"
         )
-    if has_ended(run, config["settings"].get("steps", 0)):
+    if has_ended(run, settings):
         return  # nothing is trained: it stays what it was made with
     for what, changes in (("settings", changed), ("versions", versions)):
         if changes:
             print(f"{run} goes on with other {what}: {'; '.join(changes)}", file=sys.stderr)
     if changed:
         shutil.rmtree(run / "model", ignore_errors=True)  # it is one of fewer steps
-    if changed or versions:
+    if changed or versions or before.get("places") != config["places"]:
         _write_config(path, config)
 
 
-def has_ended(run: Path, steps: int) -> bool:
-    """Whether its model is there, of so many steps or more; 0 for a run that has no such number."""
+def _has_stepped(run: Path) -> bool:
+    """Whether a step of a run left something that another start could go on with, or lose."""
+    metrics = run / "metrics.jsonl"
+    made = [*run.glob("checkpoints/*.pt"), *run.glob("model*")]
+    return bool(made) or (metrics.exists() and metrics.stat().st_size > 0)
+
+
+def _begin_anew(run: Path, config: dict[str, Any]) -> None:
+    """Makes the folder of a run that never made a step, as of a wrong flag, another's."""
+    with hold_run(run):
+        for name in _BEFORE_STEPS:
+            path = run / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        _write_config(run / "config.json", config)
+    print(f"{run} had not made a step: it begins anew, as this command says", file=sys.stderr)
+
+
+def has_ended(run: Path, settings: AnySettings) -> bool:
+    """Whether its model is there, of as many steps and epochs as these settings have, or more."""
     try:
-        before = json.loads((run / "config.json").read_text())["settings"].get("steps", 0)
-        return (run / "model").exists() and bool(before >= steps)
+        before = json.loads((run / "config.json").read_text())["settings"]
+        lengths = (
+            (before.get(name, 0), getattr(settings, name, 0)) for name in ("steps", "epochs")
+        )
+        return (run / "model").exists() and all(of >= wanted for of, wanted in lengths)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # it is no run, as `open_run` says
 
@@ -165,6 +194,36 @@ def _identities(sets: list[ShardSet]) -> list[dict[str, object]]:
             }
             for shard_set in sets
         ]
+
+
+def _places(sets: list[ShardSet]) -> list[str]:
+    """The folders of this machine that the shards are in: by them an evaluation finds these."""
+    shards = (shard for shard_set in sets for shard in shard_set.shards)
+    return sorted(
+        {str(Path(s).absolute().parent) for s in shards if "://" not in s and PIPE not in s}
+    )
+
+
+def trained_shards(run: Path) -> list[str]:
+    """The shards that a run was trained on; none where one of them is not on this machine, or an
+    older version made the run."""
+    try:
+        config = json.loads((run / "config.json").read_text())
+        names = [name for shard_set in config["sets"] for name, _ in shard_set["shards"]]
+        paths = [Path(place) / name for name in names for place in config["places"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    found = [str(path) for path in dict.fromkeys(paths) if path.is_file()]
+    return found if len(found) == len(names) else []
+
+
+def trained_images(run: Path) -> int:
+    """How many samples the shards of a run have; 0 where its index can't be read."""
+    try:
+        with np.load(run / "shards.npz") as file:
+            return sum(len(file[name]) for name in file.files[1::2])  # as `save_indexes` has them
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return 0
 
 
 def _differences(before: dict[str, object], settings: AnySettings, *, told: bool) -> list[str]:

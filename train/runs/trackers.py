@@ -117,8 +117,10 @@ class Wandb:
 
         self._image, started = wandb.Image, run / "wandb_run_id"
         self._run = wandb.init(
-            project="alignset",
-            name=run.name,
+            project=settings.get("wandb_project", "alignset"),
+            entity=settings.get("wandb_entity") or None,
+            name=settings.get("wandb_name") or run.name,
+            tags=[tag.strip() for tag in settings.get("wandb_tags", "").split(",") if tag.strip()],
             id=started.read_text() if started.exists() else None,
             dir=str(run),
             resume="allow",

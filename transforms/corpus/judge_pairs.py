@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,28 @@ FOUND = pa.schema(
     ]
 )
 PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAGE_URL)])
+PROGRESS_S = 10.0  # between two lines of a process
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
+
+
+class _Progress:
+    """Says now and then what this process has judged: an input may have a million splits."""
+
+    def __init__(self) -> None:
+        self._splits = self._kept = self._seen = 0
+        self._last = time.monotonic()
+
+    def add(self, kept: int, seen: int) -> None:
+        self._splits += 1
+        self._kept += kept
+        self._seen += seen
+        if time.monotonic() - self._last >= PROGRESS_S:
+            self._last = time.monotonic()
+            message = "%d splits judged: %d of %d pairs kept by their texts"
+            LOG.info(message, self._splits, self._kept, self._seen)
+
+
+_PROGRESS = _Progress()
 
 
 class _Judge(ThreadedDoFn):
@@ -88,8 +110,7 @@ class _Judge(ThreadedDoFn):
             write_atomically(place, partial(_write, record))
             if measured is not None:
                 remove(measured)  # 200 bytes a pair of cached pages, for the next file to have
-            message = "split %d: kept %d of %d by their texts"
-            LOG.info(message, split_id, counts.kept, counts.seen)
+            _PROGRESS.add(counts.kept, counts.seen)
             yield beam.pvalue.TaggedOutput("counts", counts.total())
             for broken in counts.broken:
                 yield beam.pvalue.TaggedOutput("broken", broken)

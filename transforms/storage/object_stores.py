@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
 
+from alignset.transforms.storage import web_files
+
 if TYPE_CHECKING:
     from apache_beam.io.filesystem import FileMetadata
 
@@ -141,6 +143,8 @@ def open_object(path: str) -> BinaryIO:
     Raises:
       FileNotFoundError: there is none.
     """
+    if scheme(path) in web_files.SCHEMES:
+        return web_files.open_web_file(path)
     if scheme(path) == "s3":
         from apache_beam.io.aws.s3io import S3IO
 
@@ -155,6 +159,8 @@ def open_object(path: str) -> BinaryIO:
 
 def object_exists(path: str) -> bool:
     """Whether there is an object with this very name."""
+    if scheme(path) in web_files.SCHEMES:
+        return web_files.web_file_exists(path)
     return _head(path) is not None if scheme(path) == "s3" else _exists(path)
 
 
@@ -230,6 +236,10 @@ def match_objects(pattern: str) -> list[FileMetadata]:
     Raises:
       BeamIOError: the store refuses, or does not answer.
     """
+    if scheme(pattern) in web_files.SCHEMES:
+        from apache_beam.io.filesystem import FileMetadata
+
+        return [FileMetadata(*file) for file in web_files.match_web_files(pattern)]
     if scheme(pattern) != "s3":
         return _file_systems().match([pattern])[0].metadata_list
     try:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,14 @@ def test_a_format_given_beats_the_name(tmp_path: Path):
 def test_usual_column_names(tmp_path: Path, names: list[str], url: str, text: str):
     split = split_of(write(tmp_path / "a.parquet", {name: ["x"] for name in names}))
     assert (split.url_column, split.text_column) == (url, text)
+
+
+def test_a_choice_among_columns_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "alignset")
+    for name in ("a", "b"):
+        split_of(write(tmp_path / f"{name}.parquet", {"url": ["x"], "text": ["y"], "alt": ["z"]}))
+        said = "the column 'text' is read; --text_column=alt reads the column of that name"
+        assert caplog.messages == [said]
 
 
 def test_columns_that_are_told(tmp_path: Path):

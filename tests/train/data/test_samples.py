@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -16,6 +17,7 @@ from alignset.train.data.samples import (
     Scan,
     ShardSample,
     json_captions,
+    json_object,
     read_pairs,
     shard_samples,
 )
@@ -80,7 +82,7 @@ def test_what_is_not_wanted_is_not_read(tmp_path: Path, monkeypatch):
 def test_only_pairs_are_read(tmp_path: Path):
     files = {"a.jpg": b"x", "a.txt": b" a  text\n", "b.jpg": b"x", "c.txt": b"y", "d.jpg": b"x"}
     shard = str(write_tar(tmp_path / "0.tar", files | {"d.txt": b"  ", ".hidden": b"", "e": b""}))
-    assert list(read_pairs([shard])) == [("a", b"x", "a  text")]
+    assert list(read_pairs([shard])) == [("a", b"x", "a  text", "")]
     assert [sample.key for sample in shard_samples(shard)] == ["a", "b", "c", "d"]
 
 
@@ -178,7 +180,7 @@ def test_a_large_image_is_not_read_and_said_to_be(tmp_path: Path):
     assert (len(a.image), a.text, a.too_large) == (LONGEST_IMAGE, "x", False)
     assert b == ShardSample("b", None, "y", too_large=True)
     assert c == ShardSample("c", b"z", None)
-    assert [key for key, _, _ in read_pairs([shard])] == ["a"]
+    assert [pair.key for pair in read_pairs([shard])] == ["a"]
 
 
 @pytest.mark.parametrize("body", [b"a" * (9 << 20), "é".encode() * LONGEST_TEXT])
@@ -224,11 +226,31 @@ def test_texts_of_json_in_place_of_txt(tmp_path: Path):
     a, b, c = shard_samples(shard, caption_field="c")
     assert a == ShardSample("a", b"x", "one\ntwo")
     assert (b.text, c.text) == (None, None)
-    assert list(read_pairs([shard], "c")) == [("a", b"x", "one\ntwo")]
+    assert list(read_pairs([shard], "c")) == [("a", b"x", "one\ntwo", "")]
     scan = Scan()
     texts = [s.text for s in shard_samples(shard, scan=scan, caption_field="c")]
     assert (texts, len(scan.starts)) == (["one\ntwo", None, None], 3)
     assert scan.image_bytes == [1, 1, 1]
+
+
+def test_the_language_of_a_text_by_its_usual_names(tmp_path):
+    cases = (
+        ({"language": "de"}, "de"),
+        ({"LANGUAGE": " PT-br "}, "pt-br"),
+        ({"lang": "fr", "language": None}, "fr"),
+        ({"language": 3}, ""),
+        ({"language": "x" * 99}, "x" * 32),
+        ({"language": "\ud83d"}, "?"),
+        ([], ""),
+    )
+    files = {}
+    for number, (said, _) in enumerate(cases):
+        files |= {f"{number}.jpg": b"x", f"{number}.txt": b"a text"}
+        files[f"{number}.json"] = json.dumps(said).encode()
+    shard = str(write_tar(tmp_path / "0.tar", files))
+    read = [pair.language for pair in read_pairs([shard], languages=True)]
+    assert read == [language for _, language in cases]
+    assert {pair.language for pair in read_pairs([shard])} == {""}
 
 
 def test_captions_of_a_field():
@@ -240,4 +262,4 @@ def test_captions_of_a_field():
         (b'{"c": "half a \\ud83d character"}', "half a ? character"),
         (b'{"c": "' + b"x" * 900_000 + b'"}', "x" * LONGEST_TEXT),
     ):
-        assert json_captions(data, "c") == text
+        assert json_captions(json_object(data), "c") == text

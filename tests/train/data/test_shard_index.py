@@ -1,5 +1,6 @@
 """The index of shards: blocks that can be read by themselves, texts drawn in the same reading."""
 
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import numpy as np
 import pytest
 
 from alignset.train.data.samples import shard_samples
-from alignset.train.data.shard_index import load_indexes, read_index, save_indexes
+from alignset.train.data.shard_index import (
+    DrawnTexts,
+    language_quotas,
+    load_indexes,
+    read_index,
+    save_indexes,
+)
 from alignset.train.errors import SettingsError, TrainingError
 from tests.support.shard_server import shard_server
 from tests.support.train_shards import colour_files, write_tar
@@ -56,14 +63,35 @@ def test_what_cannot_be_read_from_its_middle_is_one_block(shards, tmp_path):
 def test_texts_are_drawn_in_the_same_reading(shards):
     files = {f"{n}.{part}": f"text {n}".encode() for n in range(300) for part in ("jpg", "txt")}
     shard = str(write_tar(Path(shards[0]).parent / "many.tar", files))
-    _, texts = read_index([shards[0], shard], texts=60)
+    texts = read_index([shards[0], shard], texts=60)[1].texts[""]
     assert len(texts) == 21 + 30
     numbers = sorted(int(text.split()[1]) for text in texts[21:])
     assert len(set(numbers)) == 30
     assert numbers[0] < 60 < 240 < numbers[-1]  # of all of it
-    assert read_index([shards[0], shard], texts=60)[1] == texts
-    assert len(read_index([shard], texts=10_000)[1]) == 300
-    assert read_index([shard])[1] == []
+    assert read_index([shards[0], shard], texts=60)[1].texts[""] == texts
+    assert len(read_index([shard], texts=10_000)[1].texts[""]) == 300
+    assert read_index([shard])[1] == DrawnTexts({}, {})
+
+
+def test_languages_give_texts_by_their_share_to_the_power_of_a_half(tmp_path):
+    files = {}
+    for number, language in enumerate(["en"] * 400 + ["th"] * 16 + ["und"] * 4 + [None] * 4):
+        said = {"language": language} if language else {"language": 3}
+        files |= {f"{number}.jpg": b"x", f"{number}.txt": f"text {number}".encode()}
+        files[f"{number}.json"] = json.dumps(said).encode()
+    shards = [str(write_tar(tmp_path / f"{i}.tar", files)) for i in range(2)]
+    drawn = read_index(shards, texts=2 * 70, kept=tmp_path)[1]
+    assert drawn.seen == {"en": 800, "th": 32, "und": 8, "": 8}
+    # 20 : 4 : 2 : 2 of 70 are 50, 10, 5 and 5, and of two languages there are only 4 texts.
+    assert {name: len(texts) // 2 for name, texts in drawn.texts.items()} == {
+        **{"en": 52, "th": 10, "und": 4, "": 4}
+    }
+    numbers = [int(text.split()[1]) for text in drawn.texts["en"][:52]]
+    assert len(set(numbers)) == 52
+    assert min(numbers) < 100 < 300 < max(numbers)
+    assert read_index(shards, texts=2 * 70, kept=tmp_path)[1] == drawn  # as it was kept
+    assert language_quotas({"a": 10, "b": 10}, 10**6) == {"a": 10, "b": 10}
+    assert language_quotas({}, 5) == {}
 
 
 def test_shards_that_hold_none_or_are_damaged_end_with_a_line(shards):
@@ -109,7 +137,7 @@ def test_memory_of_the_texts_has_a_bound(tmp_path):
         shard = str(write_tar(tmp_path / f"{count}.tar", files))
         tracemalloc.start()
         try:
-            texts = read_index([shard], texts=count)[1]
+            texts = read_index([shard], texts=count)[1].texts[""]
             assert {len(text) for text in texts} == {1_000}
             return tracemalloc.get_traced_memory()[1]
         finally:

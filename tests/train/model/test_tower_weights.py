@@ -11,13 +11,18 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AlignModel,
+    AlignProcessor,
+    AutoTokenizer,
     BertConfig,
     BertModel,
     BertTokenizerFast,
     EfficientNetConfig,
     EfficientNetImageProcessor,
     EfficientNetModel,
+    PreTrainedTokenizerFast,
 )
 
 from alignset.train.__main__ import main
@@ -29,7 +34,7 @@ from alignset.train.step import step_gradients
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 from tests.support.closeness import close, summed_terms
 from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
-from tests.support.train_shards import colour_shards
+from tests.support.train_shards import colour_files, colour_shards, write_tar
 
 pytestmark = pytest.mark.numeric
 
@@ -146,7 +151,89 @@ def test_a_bert_takes_its_tokenizer_from_elsewhere(bert: Path, shards: Path, tmp
     assert saved["model"]["vocab"] == own["model"]["vocab"]
 
 
+@pytest.fixture(scope="module")
+def foreign_tokenizers(tmp_path_factory) -> dict[str, Path]:
+    """As others save them: a Unigram like XLM-R's, a BPE of bytes like GPT-2's with start and end
+    tokens, and such that a model can't be trained with."""
+    texts = ["a red picture", "a blue picture", "a white picture", "น้ำตก"] * 9
+    unigram = Tokenizer(models.Unigram())
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    names = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=names, unk_token="<unk>", show_progress=False
+    )
+    unigram.train_from_iterator(texts, trainer)
+    bytes_ = Tokenizer(models.BPE())
+    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<start>", "<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bytes_.train_from_iterator(texts, trainer)
+
+    def save(name: str, of: Tokenizer, start: str, end: str, *, ends: bool = True, **more) -> Path:
+        ids = [(token, of.token_to_id(token)) for token in (start, end)]
+        of.post_processor = (
+            processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=ids)
+            if ends
+            else processors.ByteLevel()
+        )
+        folder = tmp_path_factory.mktemp(name)
+        PreTrainedTokenizerFast(
+            tokenizer_object=of, bos_token=start, eos_token=end, **more
+        ).save_pretrained(folder)
+        return folder
+
+    own = {"pad_token": "<pad>", "unk_token": "<unk>"}
+    rebuilt = tmp_path_factory.mktemp("rebuilt")  # by transformers, from its other file
+    small_tokenizer().save_pretrained(rebuilt)
+    said = json.loads((rebuilt / "tokenizer.json").read_text())
+    said["normalizer"]["lowercase"] = False
+    (rebuilt / "tokenizer.json").write_text(json.dumps(said))
+    return {
+        "rebuilt": rebuilt,
+        "unigram": save("unigram", unigram, "<s>", "</s>", **own),
+        "bytes": save("bytes", bytes_, "<start>", "<end>", pad_token="<end>"),
+        "padless": save("padless", bytes_, "<start>", "<end>"),
+        "endless": save("endless", bytes_, "<start>", "<end>", pad_token="<end>", ends=False),
+    }
+
+
+def test_a_fast_tokenizer_of_another_kind_is_taken_as_it_is(
+    foreign_tokenizers: dict[str, Path], tmp_path: Path, capsys
+):
+    """Its pad token is the model's too, or the start token would have no embedding."""
+    texts = ["a red picture", "ein rotes Bild 赤い 星星星", "น้ำตก"]
+    files = colour_files(0, 8) | {f"{n}.txt": texts[1].encode() for n in range(3)}
+    for n in range(3):
+        files |= {f"{n}.png": files[f"{0:016x}.png"], f"{n}.json": b'{"language": "JA"}'}
+    shards = write_tar(tmp_path / "shards" / "0.tar", dict(sorted(files.items()))).parent
+    for name, unknown in (("unigram", True), ("bytes", False)):
+        run = tmp_path / name
+        flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--steps=1", "--trackers="]
+        assert main([*flags, f"--tokenizer={foreign_tokenizers[name]}", "--max_tokens=9"]) == 0
+        theirs = AutoTokenizer.from_pretrained(foreign_tokenizers[name])
+        model = AlignModel.from_pretrained(run / "model")
+        loaded = AlignProcessor.from_pretrained(run / "model").tokenizer
+        how = {"truncation": True, "max_length": 9}
+        assert loaded(texts, truncation=True).input_ids == theirs(texts, **how).input_ids
+        rows = model.text_model.embeddings.word_embeddings
+        assert rows.padding_idx == theirs.pad_token_id == model.config.text_config.pad_token_id
+        assert rows.weight[theirs.bos_token_id].abs().sum() > 0
+        said, card = capsys.readouterr().err, (run / "model" / "README.md").read_text()
+        assert ("of the tokens are unknown to the tokenizer (most in ja " in said) == unknown
+        assert ("**" in card and "(most in ja " in card) == unknown
+        share = json.loads((run / "unknown_tokens.json").read_text())
+        assert (share["texts"], share["languages"].keys()) == (11, {"", "ja"})
+        assert share["languages"]["ja"] > 0.2 if unknown else share["share"] == 0
+
+
 REFUSED = [
+    ("--tokenizer={rebuilt}", "does not do what its tokenizer.json says once it is a BertToken"),
+    ("--tokenizer={padless}", "names no pad token"),
+    ("--tokenizer={endless}", "puts no start token before a text"),
     ("--image_weights={bert}", "is of type bert: name an EfficientNet"),
     ("--text_weights={efficientnet}", "is of type efficientnet: name a BERT"),
     ("--text_weights=/nowhere/x", "--text_weights=/nowhere/x: it cannot be loaded"),
@@ -162,9 +249,12 @@ REFUSED = [
 ]
 
 
-def test_what_is_no_such_model_is_refused(efficientnet, bert, shards, tmp_path, capsys):
+def test_what_is_no_such_model_is_refused(
+    efficientnet, bert, shards, foreign_tokenizers, tmp_path, capsys
+):
     (tmp_path / "empty").mkdir()
     folders = {"bert": bert, "efficientnet": efficientnet, "empty": tmp_path / "empty"}
+    folders |= foreign_tokenizers
     folders |= {"bare": without_tokenizer(bert, tmp_path / "bare"), "pieces": tmp_path / "pieces"}
     other = BertTokenizerFast(vocab={piece: i for i, piece in enumerate([*SPECIAL, "a"])})
     other.save_pretrained(tmp_path / "pieces")

@@ -3,6 +3,7 @@
 import io
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,10 @@ class Run:
     def finish(self, exit_code=None):
         CALLS.append(("finish",))
 
-def init(entity=None, project=None, dir=None, id=None, name=None, config=None, resume=None):
-    CALLS.append(("init", project, name, id, dir, config["steps"], resume))
+def init(
+    entity=None, project=None, dir=None, id=None, name=None, tags=None, config=None, resume=None
+):
+    CALLS.append(("init", project, name, id, dir, config["steps"], resume, entity, tags))
     return Run(id or f"made{len(CALLS)}")
 """
 MLFLOW = """
@@ -138,7 +141,7 @@ def test_wandb(calls, tmp_path: Path):
     tracker.samples(4, PIXELS, ["a", "b"])
     tracker.close()
     init, log, samples, finish = calls()
-    told = (str(tmp_path), SETTINGS.steps, "allow")
+    told = (str(tmp_path), SETTINGS.steps, "allow", None, [])
     assert init == ("init", "alignset", tmp_path.name, None, *told)
     assert log == ("log", {"loss": 1.5}, 3)
     shown = [(image.shape, image.caption) for image in samples[1]["samples"]]
@@ -146,6 +149,9 @@ def test_wandb(calls, tmp_path: Path):
     assert finish == ("finish",)
     open_trackers("wandb", tmp_path, SETTINGS, 5)
     assert calls()[-1] == ("init", "alignset", tmp_path.name, "made1", *told)
+    names = {"wandb_project": "p", "wandb_entity": "team", "wandb_name": "n", "wandb_tags": "a, b"}
+    open_trackers("wandb", tmp_path, replace(SETTINGS, **names), 5)
+    assert calls()[-1] == ("init", "p", "n", "made1", *told[:3], "team", ["a", "b"])
 
 
 @pytest.mark.parametrize("calls", [("mlflow", MLFLOW)], indirect=True)

@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pyarrow as pa
 
+from alignset.demo import text_rules
 from alignset.transforms.blocklists.phrases import has_any_phrase, phrase_hashes
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.pairs.texts import measure_texts
-from demo import text_rules
 
 
 def marked(texts: list[str], phrases: list[str]) -> list[bool]:

@@ -8,12 +8,12 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignset.demo import text_rules
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.corpus.hash_counts import frequent_ngrams, vocabulary_cut
 from alignset.transforms.corpus.vocabulary import BuildVocabulary, describe_vocabulary
 from alignset.transforms.storage.blocks import Blocks, unpack
-from demo import text_rules
 from tests.support.made_batches import run_in_beam
 from tests.support.ngram_hashes import count_ngrams, ngram_hash
 

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.demo import text_rules
 from alignset.transforms.columns.pair_columns import UNREADABLE
 from alignset.transforms.corpus.remembered import recalled, remembered
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
 from alignset.transforms.pairs.texts import measure_texts
-from demo import text_rules
 from tests.support.made_batches import (
     in_the_middle,
     ngram_hashes,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from alignset.demo import text_rules
 from alignset.transforms.pairs.text_kernels import ROWS_AT_ONCE
 from alignset.transforms.pairs.texts import Texts, kept_text, measure_texts
-from demo import text_rules
 from tests.support.made_batches import in_the_middle, ngram_hash, ngram_hashes, ngrams_by_row, xxh
 from tests.support.nasty_texts import ascii_captions, captions
 from tests.support.root import ROOT

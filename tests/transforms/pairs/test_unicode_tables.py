@@ -6,6 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 
+from alignset.demo import text_rules
 from alignset.transforms.pairs.unicode_tables import (
     ALNUM,
     COMBINES,
@@ -17,7 +18,6 @@ from alignset.transforms.pairs.unicode_tables import (
     UNSPACED,
     characters,
 )
-from demo import text_rules
 
 CODES = range(END)
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.demo import text_rules
 from alignset.transforms.pairs.urls import url_hashes, url_identity
-from demo import text_rules
 from tests.support.made_batches import in_the_middle, xxh
 from tests.support.nasty_texts import urls
 

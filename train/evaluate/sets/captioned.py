@@ -10,16 +10,17 @@ from alignset.train.data.find_shards import find_shards
 from alignset.train.data.samples import caption_lines, read_pairs
 from alignset.train.data.tables import (
     IMAGE_COLUMNS,
+    LANGUAGE_COLUMNS,
     TABLES,
     check_images,
     check_split,
     image_file,
+    per_language,
     read_table,
 )
 from alignset.train.errors import SettingsError
 
 CAPTION_COLUMNS = ("caption", "text", "title", "sentence", "raw", "comment")
-_LANGUAGES = ("language", "lang", "")
 _SPLITS = ("split", "")
 _USUAL_SPLIT = "test"
 _MOST_NAMED = 9  # splits in an error
@@ -69,13 +70,27 @@ class CaptionedShards:
     most: int = 0
 
     def __iter__(self) -> Iterator[CaptionedImage]:
-        for key, data, text in read_pairs(self.shards, self.field):
-            texts = caption_lines(text) if self.lines else [text]
+        for pair in read_pairs(self.shards, self.field, languages=True):
+            texts = caption_lines(pair.text) if self.lines else [pair.text]
             texts = texts[: self.most or None]
-            yield CaptionedImage(data, [Caption(each) for each in texts], key)
+            captions = [Caption(each, pair.language) for each in texts]
+            yield CaptionedImage(pair.image, captions, pair.key)
 
 
-CaptionedSet = CaptionedFiles | CaptionedShards
+@dataclass(frozen=True)
+class CaptionedLanguages:
+    """A set for each language, which may have the same images."""
+
+    sets: "dict[str, CaptionedSet]"
+
+    def __iter__(self) -> Iterator[CaptionedImage]:
+        for language, captioned in self.sets.items():
+            for image in captioned:
+                captions = [caption._replace(language=language) for caption in image.captions]
+                yield image._replace(captions=captions)
+
+
+CaptionedSet = CaptionedFiles | CaptionedShards | CaptionedLanguages
 
 
 def find_captioned(
@@ -87,7 +102,8 @@ def find_captioned(
     field: str = "",
     most: int = 0,
 ) -> CaptionedSet:
-    """The set that `data` names: a .json as Karpathy's, a table, else shards.
+    """The set that `data` names: a .json as Karpathy's, a table, else shards; or one for each
+    language, as "de=a.csv,en=b.csv".
 
     Args:
       images: the folder of the images that a file names; empty: the file's own folder.
@@ -102,6 +118,12 @@ def find_captioned(
     """
     if most < 0:
         raise SettingsError(f"--captions_per_image must be 0 (all) or more; got {most}")
+    named = per_language(data)
+    if "" not in named:
+        how: dict[str, Any] = {"images": images, "split": split, "lines": lines, "field": field}
+        return CaptionedLanguages(
+            {code: find_captioned(of, **how, most=most) for code, of in named.items()}
+        )
     path = Path(data)
     if path.suffix.lower() not in (".json", *TABLES):
         if images:
@@ -135,7 +157,7 @@ def _without_captions(data: str, split: str, splits: set[str]) -> str:
 def _read_table(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
     """The captions of a split by image, and which splits there are."""
     captions: dict[str, list[Caption]] = {}
-    columns = (IMAGE_COLUMNS, CAPTION_COLUMNS, _LANGUAGES, _SPLITS)
+    columns = (IMAGE_COLUMNS, CAPTION_COLUMNS, LANGUAGE_COLUMNS, _SPLITS)
     rows = [*read_table(path, *columns)]
     if split != _USUAL_SPLIT:
         check_split(path, split, [of_split for *_, of_split in rows])

@@ -10,6 +10,7 @@ from alignset.train.data.images import class_folders
 from alignset.train.data.samples import shard_samples
 from alignset.train.data.tables import (
     IMAGE_COLUMNS,
+    LANGUAGE_COLUMNS,
     TABLES,
     check_images,
     check_split,
@@ -71,10 +72,26 @@ class LabelledShards:
 LabelledSet = LabelledFiles | LabelledShards
 
 
-def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSet:
+def labelled_languages(data: str) -> list[str]:
+    """The languages that a table's rows are in, in order; empty: it says none, or is no table.
+
+    Raises:
+      SettingsError: it can't be read as one.
+    """
+    path = Path(data)
+    if path.suffix.lower() not in TABLES or not path.is_file():
+        return []
+    rows = read_table(path, LANGUAGE_COLUMNS)
+    return sorted({language for (language,) in rows if language})
+
+
+def find_labelled(
+    data: str, *, images: str = "", split: str = "", language: str = ""
+) -> LabelledSet:
     """The set that `data` names.
 
     Args:
+      language: of which a table's rows are, where it says any; empty: all.
       images: the folder of the images that a table names; empty: the table's own folder.
       split: which of a table's splits, where it has any; empty: all.
 
@@ -83,7 +100,7 @@ def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSe
     """
     path = Path(data)
     if path.suffix.lower() in TABLES:
-        return _labelled_table(path, images, split)
+        return _labelled_table(path, images, split, language)
     if images:
         raise SettingsError(f"--images goes with a table of classes; {data!r} is none")
     if split:
@@ -99,15 +116,17 @@ def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSe
         raise SettingsError(f"no images with classes at {data!r}: {_FORM}") from error
 
 
-def _labelled_table(path: Path, images: str, split: str) -> LabelledFiles:
+def _labelled_table(path: Path, images: str, split: str, language: str) -> LabelledFiles:
     if not path.is_file():
         raise SettingsError(f"there is no file {path}: name a table of images and their classes")
-    rows = [*read_table(path, IMAGE_COLUMNS, LABEL_COLUMNS, ("split", ""))]
-    check_split(path, split, [of_split for *_, of_split in rows])
+    columns = IMAGE_COLUMNS, LABEL_COLUMNS, ("split", ""), LANGUAGE_COLUMNS
+    rows = [*read_table(path, *columns)]
+    check_split(path, split, [of_split for _, _, of_split, _ in rows])
     labels = {
         image: label
-        for image, label, of_split in rows
+        for image, label, of_split, spoken in rows
         if image and label and (not of_split or not split or of_split == split)
+        if not language or spoken in ("", language)
     }
     if not labels:
         raise SettingsError(f"{path} has no image with a class: see --split")

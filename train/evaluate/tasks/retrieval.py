@@ -25,6 +25,7 @@ from alignset.train.evaluate.retrieval import (
 )
 from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
+from alignset.train.evaluate.training_copies import TrainingCopies, find_copies, training_shards
 
 _SHOWN = 12  # pictures of a section
 _TEXTS_AT_ONCE = 1 << 14
@@ -72,19 +73,12 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         field=flags.caption_field,
         most=flags.captions_per_image,
     )
+    shards = training_shards(flags.model, flags.training)
     embedded = embed_captioned(captioned_set, open_embedding(), flags.data)
-    languages = sorted({caption.language for own in embedded.captions for caption in own})
-    if len(languages) > 1:
-        spoken = {language: _in_language(embedded, language) for language in languages}
-        result, sections = _by_language(spoken, with_pictures=bool(flags.page))
-        result["n"] = len(embedded.captions)
-    else:
-        pairs = _pairs(embedded)
-        ranked = both_ranks(pairs)
-        result = scores(pairs, ranked) | {"clip_benchmark": _as_clip_benchmark(embedded)}
-        if languages != [""]:
-            result["language"] = languages[0]
-        sections = _sections(pairs, ranked[0], embedded) if flags.page else []
+    result, sections = _scored(embedded, with_pictures=bool(flags.page))
+    if shards:
+        files = (image.data for image in captioned_set if image.captions)
+        result |= {"training_copies": _without_copies(embedded, find_copies(files, shards))}
     return TaskResult(
         result | {"skipped": embedded.images.skipped},
         sections,
@@ -92,11 +86,57 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     )
 
 
+def _without_copies(embedded: EmbeddedCaptions, copies: TrainingCopies) -> dict[str, Any]:
+    """What the result says of images that were trained on, and the scores of all others."""
+    copied = copies.equal | copies.near
+    others = [name not in copied for name in embedded.images.identities]
+    found: dict[str, Any] = {
+        "compared": copies.images,
+        "equal": len(copies.equal),
+        "near": len(copies.near),
+    }
+    if copied and any(others):
+        kept = [own if other else [] for own, other in zip(embedded.captions, others, strict=True)]
+        scored, _ = _scored(_with_captions(embedded, kept), with_pictures=False)
+        scored.pop("clip_benchmark", None)
+        found["without_them"] = scored
+    return found
+
+
+def _scored(
+    embedded: EmbeddedCaptions, *, with_pictures: bool
+) -> tuple[dict[str, Any], list[Section]]:
+    """The scores, by language where there are several."""
+    languages = sorted({caption.language for own in embedded.captions for caption in own})
+    if len(languages) > 1:
+        spoken = {language: _in_language(embedded, language) for language in languages}
+        result, sections = _by_language(spoken, with_pictures=with_pictures)
+        result["n"] = len(set(embedded.images.identities))
+    else:
+        pairs = _pairs(embedded)
+        ranked = both_ranks(pairs)
+        result = scores(pairs, ranked) | {"clip_benchmark": _as_clip_benchmark(embedded)}
+        if languages != [""]:
+            result["language"] = languages[0]
+        sections = _sections(pairs, ranked[0], embedded) if with_pictures else []
+    return result, sections
+
+
 def _in_language(embedded: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
     """The captions of one language, and the images that have some."""
-    chosen = [[c for c in own if c.language == language] for own in embedded.captions]
+    return _with_captions(
+        embedded, [[c for c in own if c.language == language] for own in embedded.captions]
+    )
+
+
+def _with_captions(embedded: EmbeddedCaptions, chosen: list[list[Caption]]) -> EmbeddedCaptions:
+    """Some of the captions, in their order, and the images that have some."""
     rows = np.flatnonzero([len(own) for own in chosen])
-    spoken = [caption.language == language for own in embedded.captions for caption in own]
+    kept = [
+        caption in of_image
+        for own, of_image in zip(embedded.captions, map(set, chosen), strict=True)
+        for caption in own
+    ]
     images = embedded.images
     return EmbeddedCaptions(
         EmbeddedImages(
@@ -105,7 +145,7 @@ def _in_language(embedded: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
             [images.identities[row] for row in rows.tolist()],
             images.skipped,
         ),
-        embedded.texts.take(np.flatnonzero(spoken)),
+        embedded.texts.take(np.flatnonzero(kept)),
         [chosen[row] for row in rows.tolist()],
         [embedded.names[row] for row in rows.tolist()],
     )

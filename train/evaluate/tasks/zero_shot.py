@@ -6,10 +6,12 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from alignset.train.data.tables import per_language
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.classes import Classes, find_classes
 from alignset.train.evaluate.classification import (
@@ -19,7 +21,11 @@ from alignset.train.evaluate.classification import (
     confused,
 )
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
-from alignset.train.evaluate.sets.labelled import LabelledSet, find_labelled
+from alignset.train.evaluate.sets.labelled import (
+    LabelledSet,
+    find_labelled,
+    labelled_languages,
+)
 from alignset.train.evaluate.task_result import Card, Section, TaskResult
 from alignset.train.evaluate.zero_shot import class_weights, find_prompts, logits, usual_prompts
 
@@ -56,27 +62,83 @@ def embed_labelled(
 
 
 def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
-    """The task, by its flags.
+    """The task, by its flags; each language by itself where these, or --data, have several.
 
     Raises:
       SettingsError: the set, its classes or the prompts can't be read.
     """
-    labelled = find_labelled(flags.data, images=flags.images, split=flags.split)
+    asked = {language: _asked(own) for language, own in flags_by_language(flags).items()}
+    embedding = open_embedding()
+    results: dict[str, dict[str, Any]] = {}
+    pictures: list[Section] = []
+    identities: set[bytes] = set()
+    before = 0  # images of the languages before
+    for language, (labelled, classes, prompts) in asked.items():
+        weights = class_weights(embedding, classes.names, prompts)
+        embedded = embed_labelled(labelled, classes, embedding, flags.data)
+        images, score = embedded.images, partial(logits, weights=weights)
+        answers = class_answers(images.features, embedded.labels, score, len(classes.names))
+        result = class_scores(answers, len(classes.names))
+        result |= {"prompts": len(prompts), "confused": confused_names(answers, classes)}
+        results[language] = result | {"skipped": images.skipped}
+        count = len(images.places) + images.skipped
+        images.places += before
+        before, identities = before + count, identities | {*images.identities}
+        for section in sections(answers, classes, embedded) if flags.page else []:
+            title = f"{section.title}: {language}" if language else section.title
+            pictures.append(Section(title, section.cards))
+    return TaskResult(
+        _of_languages(results, len(identities)),
+        pictures,
+        lambda: (image.data for labelled, _, _ in asked.values() for image in labelled),
+    )
+
+
+def flags_by_language(flags: Namespace) -> dict[str, Namespace]:
+    """The task's flags for each language; by "" where there is none.
+
+    Raises:
+      SettingsError: a flag that names files for languages has none for one of them.
+    """
+    named = {name: per_language(getattr(flags, name)) for name in ("data", "classes", "prompts")}
+    languages = sorted({code for of in named.values() for code in of} - {""})
+    if not languages:
+        languages = labelled_languages(flags.data) or [""]
+    for name, of in named.items():
+        if missing := [code for code in languages if code not in of and "" not in of]:
+            raise SettingsError(f"--{name} has nothing for {missing[0]}: add {missing[0]}=FILE")
+    return {
+        code: Namespace(
+            **vars(flags)
+            | {name: of.get(code, of.get("")) for name, of in named.items()}
+            | {"language": code}
+        )
+        for code in languages
+    }
+
+
+def _asked(flags: Namespace) -> tuple[LabelledSet, Classes, tuple[str, ...]]:
+    labelled = find_labelled(
+        flags.data, images=flags.images, split=flags.split, language=flags.language
+    )
     classes = find_classes(flags.classes, labelled.names())
     warn_of_names(classes)
-    prompts = find_prompts(flags.prompts or usual_prompts(classes))
-    embedding = open_embedding()
-    weights = class_weights(embedding, classes.names, prompts)
-    embedded = embed_labelled(labelled, classes, embedding, flags.data)
-    score = partial(logits, weights=weights)
-    answers = class_answers(embedded.images.features, embedded.labels, score, len(classes.names))
-    result = class_scores(answers, len(classes.names))
-    result |= {"prompts": len(prompts), "confused": confused_names(answers, classes)}
-    return TaskResult(
-        result | {"skipped": embedded.images.skipped},
-        sections(answers, classes, embedded) if flags.page else [],
-        lambda: (image.data for image in labelled),
-    )
+    return labelled, classes, find_prompts(flags.prompts or usual_prompts(classes))
+
+
+def _of_languages(results: dict[str, dict[str, Any]], images: int) -> dict[str, Any]:
+    """The result of the one language, or each language's with their mean."""
+    if len(results) == 1:
+        ((language, result),) = results.items()
+        return result | ({"language": language} if language else {})
+    shares = ("top1", "mean_per_class")
+    means = {name: np.mean([of[name] for of in results.values()]) for name in shares}
+    return {
+        "n": images,
+        **{name: round(float(mean), 3) for name, mean in means.items()},
+        "languages": results,
+        "intervals": {"languages": {code: of.pop("intervals") for code, of in results.items()}},
+    }
 
 
 def warn_of_names(classes: Classes) -> None:

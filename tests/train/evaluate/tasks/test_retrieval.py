@@ -10,7 +10,7 @@ from PIL import Image
 from alignset.train.evaluate.retrieval import both_ranks, captioned
 from alignset.train.evaluate.tasks.retrieval import scores
 from tests.support.evaluations import colour_folders, evaluated, refused
-from tests.support.train_shards import COLOURS, encoded
+from tests.support.train_shards import COLOURS, encoded, write_tar
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,33 @@ def test_languages_are_each_by_themselves(folders: Path, tmp_path: Path, capsys)
     means = {name: of["mean_recall"] for name, of in result["languages"].items()}
     assert means["de"] == 100 > means["en"]
     assert result["mean_recall"] == pytest.approx((means["de"] + means["en"]) / 2, abs=1e-3)
+
+
+def test_languages_of_shards_and_of_a_file_each(folders: Path, tmp_path: Path, capsys):
+    """The same pictures in a file for each language are counted once."""
+    shard, texts = {}, {"en": "a {} thing", "de": "ein {} Ding"}
+    for language, text in texts.items():
+        rows = [f"{name}/0.png,{text.format(name)}\n" for name in COLOURS]
+        (tmp_path / f"{language}.csv").write_text("image,caption\n" + "".join(rows))
+        for name in COLOURS:
+            shard[f"{name}{language}.png"] = (folders / name / "0.png").read_bytes()
+            shard[f"{name}{language}.txt"] = text.format(name).encode()
+            shard[f"{name}{language}.json"] = json.dumps({"language": language}).encode()
+    write_tar(tmp_path / "0.tar", shard)
+    files = ",".join(f"{language}={tmp_path / language}.csv" for language in texts)
+    page = tmp_path / "page.html"
+    for flags in ([f"--data={files}", f"--images={folders}"], [f"--data={tmp_path / '0.tar'}"]):
+        result = evaluated(capsys, "retrieval", *flags, f"--page={page}")
+        assert result["n"] == 8
+        assert {name: of["n"] for name, of in result["languages"].items()} == {"de": 8, "en": 8}
+        assert result["mean_recall"] == 100
+        assert page.read_text().count("<img ") == 4 * 8
+    only = evaluated(capsys, "retrieval", f"--data=de={tmp_path / '0.tar'}")
+    assert (only["language"], only["captions"]) == ("de", 16)
+    twice = refused(capsys, "retrieval", f"--data=de={tmp_path}/de.csv,de={tmp_path}/en.csv")
+    assert "names a language twice" in twice
+    missing = f"--data=de={tmp_path}/de.csv,fr=x.csv"
+    assert "no file x.csv" in refused(capsys, "retrieval", missing, f"--images={folders}")
 
 
 def test_equal_images_are_one_and_bad_ones_are_skipped(tmp_path: Path, capsys):

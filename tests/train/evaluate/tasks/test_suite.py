@@ -69,7 +69,7 @@ def test_it_runs_all_and_goes_on_where_it_was_left(suite: dict, tmp_path: Path, 
         "COYO-ALIGN B7-Base": "88.1",
     }
     assert ["mine", "zero_shot", "top1", "48", "100.0", "100.0 to 100.0", "76.4", "", ""] in rows
-    assert [row[4] for row in rows if row[0] == "speech"] == ["100.0"]
+    assert [row[4] for row in rows if row[0] == "speech"] == ["100.0"] * 3  # de, en
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     (tmp_path / "out" / "knn.json").unlink()
     suite["sets"][3]["classes"] = ""
@@ -110,6 +110,23 @@ def test_a_row_has_the_count_that_is_nearest_to_its_metric():
     sts = "| crisscrossed | crisscrossed | correlation sts spearman | 4 | 26.3 | 26.0 to 68.4 | "
     assert table[2].startswith(sts)
     assert table[3].startswith("| knn | knn | top1 | 9 | 5.0 |  | ")
+
+
+def test_languages_have_rows_and_multi30k_what_was_published():
+    recalls = {"de": {"n": 7, "mean_recall": 50.0}, "cs": {"n": 5, "mean_recall": 40.0}}
+    result = {"n": 9, "mean_recall": 45.0, "languages": recalls}
+    intervals = {"languages": {"de": {"mean_recall": [48.0, 52.0]}}}
+    entry = Entry("captions", "retrieval", Namespace(), "multi30k")
+    table = markdown([entry], {"captions": result | {"intervals": intervals}}, {}).splitlines()
+    assert table[0].endswith("| ALIGN multilingual | M3P |")
+    assert table[3] == (
+        "| captions | retrieval | languages de mean_recall | 7 | 50.0 | 48.0 to 52.0 |  |  |  "
+        "| 84.1 | 36.8 |"
+    )
+    assert table[4].endswith("|  |  |  | 63.2 | 20.4 |")
+    classes = result | {"top1": 3.0, "languages": {"de": {"n": 2, "top1": 4.0}}, "intervals": {}}
+    table = markdown([Entry("c", "zero_shot", Namespace(), "")], {"c": classes}, {})
+    assert "| c | zero_shot | languages de top1 | 2 | 4.0 |  |  |  |  |\n" in table
 
 
 def test_each_task_has_rows_in_the_table():

@@ -1,8 +1,12 @@
 """The task as a user runs it: folders, shards and tables of colours, told by their names."""
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from alignset.train.evaluate.classes import find_classes
 from alignset.train.evaluate.tasks.zero_shot import warn_of_names
@@ -60,6 +64,42 @@ def test_wrong_names_make_wrong_answers(folders: Path, tmp_path: Path, capsys):
         "the green one": ("the red one", 3),
     }
     assert "the green one, taken for the red one (3)" in page.read_text()
+
+
+def test_languages_by_a_column_and_by_files(folders: Path, tmp_path: Path, capsys):
+    """Each by its own labels, among its own classes."""
+    rows = [f"{name}/{i}.png,{name},en" for name in COLOURS for i in range(2)]
+    rows += [f"{name}/0.png,{name},de" for name in ("red", "green")]
+    rows += ["blue/0.png,white,de", "white/0.png,blue,de"]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label,language", *rows]))
+    page, images = tmp_path / "page.html", f"--images={folders}"
+    result = evaluated(
+        capsys, "zero_shot", f"--data={tmp_path / 't.csv'}", images, f"--page={page}"
+    )
+    assert result["n"] == 16
+    of_each = result["languages"]
+    assert [(of["n"], of["classes"], of["top1"]) for of in of_each.values()] == [
+        *((4, 4, 50), (16, 8, 100))
+    ]
+    assert result["top1"] == 75
+    assert result["intervals"]["languages"]["en"]["top1"] == [100, 100]
+    html = page.read_text()
+    assert "Surest: de" in html
+    pictures = re.findall(r'alt="(red|green|yellow)" src="[^"]*base64,([^"]*)"', html)
+    assert len(pictures) >= 8
+    for name, picture in pictures:
+        seen = Image.open(io.BytesIO(base64.b64decode(picture))).getpixel((2, 2))
+        assert seen == pytest.approx(COLOURS[name], abs=8), name
+    names = dict(zip(COLOURS, COLOURS, strict=True)) | {"red": "green", "green": "red"}
+    (tmp_path / "de.txt").write_text("".join(f"{of}\t{name}\n" for of, name in names.items()))
+    (tmp_path / "en.txt").write_text("".join(f"{name}\n" for name in COLOURS))
+    classes = f"--classes=de={tmp_path}/de.txt,en={tmp_path}/en.txt"
+    prompts = "--prompts=de=ein {}, Ding,en=a {}"
+    result = evaluated(capsys, "zero_shot", f"--data={folders}", classes, prompts)
+    tops = {code: of["top1"] for code, of in result["languages"].items()}
+    assert (tops, result["n"]) == ({"de": 75, "en": 100}, 24)
+    error = refused(capsys, "zero_shot", f"--data={folders}", classes, "--prompts=de={}")
+    assert "--prompts has nothing for en: add en=FILE" in error
 
 
 def test_shards_and_tables(folders: Path, tmp_path: Path, capsys):

@@ -1,0 +1,133 @@
+"""Held-out images that are among the images that a model was trained on: equal files, and copies as
+curation's decontamination finds them."""
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from alignset.train.data.find_shards import find_shards
+from alignset.train.data.samples import shard_samples
+from alignset.train.errors import SettingsError, counted
+from alignset.train.runs.run_folder import trained_images, trained_shards
+from alignset.transforms.decontamination.copy_index import CopyIndex
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.overlap_measure import Features, Shown
+from alignset.transforms.images.examine import Unusable, examine
+
+MOST_IMAGES = 20_000  # of a run that are compared without a flag: a minute
+NONE = "none"
+_AT_ONCE = 256  # images
+_MEASURE = CopyMeasure()
+
+
+@dataclass
+class TrainingCopies:
+    """What was found.
+
+    Attributes:
+      images: of the training that were compared.
+      equal: the SHA-256 of each held-out file that is a training image's too.
+      near: of each other one of which a training image is a copy.
+    """
+
+    images: int = 0
+    equal: set[bytes] = field(default_factory=set)
+    near: set[bytes] = field(default_factory=set)
+
+
+def training_shards(model: str, named: str) -> list[str]:
+    """The shards to compare with; says on stderr where there are too many to do so unasked.
+
+    Args:
+      model: a run's folder, or the model in it. named: by the flag; empty: the run's, none: none.
+
+    Raises:
+      SettingsError: what is named holds no shard.
+    """
+    if named:
+        return [] if named == NONE else find_shards(named)
+    run = next((f for f in (Path(model), Path(model).parent) if (f / "shards.npz").exists()), None)
+    shards = trained_shards(run) if run else []
+    if run and shards and (images := trained_images(run)) > MOST_IMAGES:
+        print(
+            f"{run} was trained on {images:,} images, which are not compared with these unasked: "
+            "--training=SHARDS does it, about 3 ms an image",
+            file=sys.stderr,
+        )
+        return []
+    return shards
+
+
+def find_copies(held_out: Iterable[bytes], shards: Sequence[str]) -> TrainingCopies:
+    """Goes through the images of the shards once.
+
+    Args:
+      held_out: the files of images.
+
+    Raises:
+      TrainingError: a shard can't be read.
+    """
+    copies, identities = TrainingCopies(), list[bytes]()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool,
+        tqdm(unit=" images", leave=False, disable=not sys.stderr.isatty()) as bar,
+    ):
+        _MEASURE.build(_measured(held_out, identities, pool), 0, Path(folder))
+        index, known = _MEASURE.open(Path(folder)), set(identities)
+        training = (sample.image for shard in shards for sample in shard_samples(shard))
+        images = (image for image in training if image)
+        while batch := list(islice(images, _AT_ONCE)):
+            copies.images += len(batch)
+            copies.equal |= known.intersection(hashlib.sha256(image).digest() for image in batch)
+            rows = pool.map(partial(_copied_row, index), batch)
+            copies.near |= {identities[row] for row in rows if row is not None}
+            bar.update(len(batch))
+    copies.near -= copies.equal
+    if not copies.images:
+        raise SettingsError(f"no image in {counted(len(shards), 'shard')}: name others")
+    return copies
+
+
+def _measured(
+    files: Iterable[bytes], identities: list[bytes], pool: ThreadPoolExecutor
+) -> Iterator[Features]:
+    """The features of different images that can be decoded, whose SHA-256 go to `identities`."""
+    seen: set[bytes] = set()
+    files = iter(files)
+    while batch := list(islice(files, _AT_ONCE)):
+        new = {
+            digest: file for file in batch if (digest := hashlib.sha256(file).digest()) not in seen
+        }
+        seen |= new.keys()
+        looks = pool.map(partial(examine, in_full=True, keep_grey=True), new.values())
+        for (digest, file), image in zip(new.items(), looks, strict=True):
+            if not isinstance(image, Unusable):
+                identities.append(digest)
+                yield _MEASURE.features([Shown(file, image, in_full=True)])
+
+
+def _copied_row(index: CopyIndex, file: bytes) -> int | None:
+    """The number of the image that a training image is a copy of; a JPEG is decoded in full only
+    where a small plane of it says that it may be one."""
+    for in_full in (False, True):
+        image = examine(file, in_full=in_full, keep_grey=True)
+        if isinstance(image, Unusable):
+            return None
+        final = in_full or image.format != "jpeg"
+        (nearest,) = index.nearest(_MEASURE.features([Shown(file, image, in_full)]))
+        most = _MEASURE.min_distance + (0 if final else _MEASURE.quick_error)
+        if nearest is None or nearest.distance >= most:
+            return None
+        if final:
+            return nearest.row
+    return None

@@ -1,0 +1,284 @@
+"""alignset export RUNS/a --format=onnx --tower=both --out=FOLDER
+
+Writes a model's towers as files of their own, and export.json beside them:
+their inputs, how images and texts are prepared, and how far they are from the
+model's embeddings.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAME = "python -m alignset.train.export"
+SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torchscript": ".pt"}
+TOWERS = ("image", "text")
+MOST_APART = 1e-4  # of a number of an embedding, in the file and in the model
+DOCUMENT = "export.json"
+_PACKAGES = ("onnx", "onnxscript")  # which torch.onnx.export imports
+_INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
+_STOPPED = "stopped; nothing was written"
+
+Computed = Callable[..., "Tensor"]
+Compute = partial["Tensor"]  # a tower of a model, by its functions below
+
+
+def main(arguments: list[str], name: str = NAME) -> int:
+    return exit_status(lambda: _run(arguments, name), stopped=_STOPPED)
+
+
+def stoppable_main(arguments: list[str], name: str = NAME) -> int:
+    return stoppable(lambda: main(arguments, name))
+
+
+def _run(arguments: list[str], name: str) -> int:
+    parser = Parser(
+        prog=name,
+        description=str(__doc__).replace("alignset export", name),
+        usage="%(prog)s MODEL --out=FOLDER [flags]",
+    )
+    parser.add_argument("model", help="a run's folder, a saved AlignModel, or a published one")
+    parser.add_argument("--out", required=True, type=local_folder, metavar="FOLDER")
+    parser.add_argument("--format", default="onnx", choices=SUFFIXES, help="of the files (onnx)")
+    parser.add_argument(
+        "--tower", default="both", choices=(*TOWERS, "both"), help="which are written (both)"
+    )
+    flags = parser.parse_args(arguments)
+    check_export(flags)
+    document = export_towers(flags.model, flags.out, flags.format, flags.tower)
+    print(json.dumps(document))
+    return 0
+
+
+def check_export(flags: argparse.Namespace) -> None:
+    """Raises SettingsError where a package is missing, or the folder holds something else."""
+    missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
+    if flags.format == "onnx" and missing:
+        raise SettingsError(
+            f"--format=onnx needs packages that are not installed: pip install {' '.join(missing)}"
+        )
+    out: Path = flags.out
+    if (
+        out.exists()
+        and not (out / DOCUMENT).exists()
+        and not (out.is_dir() and not [*out.glob("*")])
+    ):
+        raise SettingsError(f"--out={out} holds something else than an export: name a new folder")
+
+
+def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> dict[str, Any]:
+    """Writes the towers of an AlignModel, whole or not at all, and returns export.json.
+
+    Raises:
+      SettingsError: there is no such model. TrainingError: a file computes something else.
+    """
+    from alignset.train.model.pretrained import read_pretrained
+    from alignset.train.model.saved_folders import save_folder
+
+    run = os.path.join(name, "model")
+    # Any: transformers types a model's configs as what they may be before it is made.
+    loaded: Any = read_pretrained(run if os.path.isdir(run) else name)
+    model, processor = loaded
+    model.eval()
+    document: dict[str, Any] = {
+        "alignset": _version(),
+        "model": name,
+        "format": format_,
+        "width": model.config.projection_dim,
+        "temperature": model.temperature.item(),
+        "towers": {},
+    }
+
+    def save(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for of in TOWERS if tower == "both" else (tower,):
+            document["towers"][of] = _save_tower(model, processor, folder, of, format_)
+        if "text" in document["towers"]:
+            processor.tokenizer.save_pretrained(folder / "tokenizer")
+        (folder / DOCUMENT).write_text(json.dumps(document, indent=2) + "\n")
+
+    save_folder(out, save)
+    return document
+
+
+def _version() -> str:
+    from alignset.__main__ import version
+
+    return version()
+
+
+def _save_tower(
+    model: Any, processor: Any, folder: Path, tower: str, format_: str
+) -> dict[str, Any]:
+    """Writes one tower and compares it with the model; what export.json says of it."""
+    path = folder / f"{tower}{SUFFIXES[format_]}"
+    compute = partial(_embed_images if tower == "image" else _embed_texts, model)
+    computed = _WRITERS[format_](model, compute, _examples(model, tower, 2, 7), tower, path)
+    apart = 0.0
+    for rows, tokens in ((2, 7), (3, 12), (1, 3)):  # other numbers than it was traced with
+        inputs = _examples(model, tower, rows, tokens)
+        apart = max(apart, (computed(*inputs) - compute(*inputs)).abs().max().item())
+    if not apart <= MOST_APART:
+        raise TrainingError(
+            f"{path.name} computes embeddings that are {apart:.2g} from the model's, more than "
+            f"{MOST_APART:g}: nothing was written; try another --format"
+        )
+    described = _images(processor, model) if tower == "image" else _texts(processor, model)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    output = {"name": "embeddings", "shape": ["n", model.config.projection_dim], "norm": 1}
+    return {
+        "file": path.name,
+        "sha256": digest,
+        **described,
+        "output": output,
+        "largest_difference": apart,
+    }
+
+
+def _images(processor: Any, model: Any) -> dict[str, Any]:
+    side, of = model.config.vision_config.image_size, processor.image_processor
+    crop = dict(of.crop_size) if of.do_center_crop else None
+    height, width = (crop or of.size)["height"], (crop or of.size)["width"]
+    return {
+        "inputs": {"pixel_values": {"dtype": "float32", "shape": ["n", 3, height, width]}},
+        "preprocessing": {
+            "colours": "RGB, upright as EXIF says, transparent parts over white",
+            "resize": dict(of.size),
+            "interpolation": {2: "bilinear", 3: "bicubic", 0: "nearest"}.get(int(of.resample)),
+            "centre_crop": crop,
+            "scale": of.rescale_factor,
+            "then_minus_1": bool(of.rescale_offset),
+            "mean": list(of.image_mean),
+            "std": list(of.image_std),
+            "trained_at_px": side,
+        },
+    }
+
+
+def _texts(processor: Any, model: Any) -> dict[str, Any]:
+    tokenizer = processor.tokenizer
+    most = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
+    shape = {"dtype": "int64", "shape": ["n", "tokens"]}
+    return {
+        "inputs": {name: shape for name in _INPUTS["text"]},
+        "preprocessing": {
+            "tokenizer": "tokenizer/tokenizer.json",
+            "max_tokens": most,
+            "pad_token": tokenizer.pad_token_id,
+            "attention_mask": "1 for tokens of the text, 0 for padding behind them",
+        },
+    }
+
+
+def _embed_images(model: Any, pixel_values: "Tensor") -> "Tensor":
+    import torch
+
+    with torch.no_grad():
+        rows: Tensor = model.get_image_features(pixel_values).pooler_output
+        return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def _embed_texts(model: Any, input_ids: "Tensor", attention_mask: "Tensor") -> "Tensor":
+    import torch
+
+    with torch.no_grad():
+        rows: Tensor = model.get_text_features(input_ids, attention_mask).pooler_output
+        return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def _examples(model: Any, tower: str, rows: int, tokens: int) -> tuple["Tensor", ...]:
+    """Inputs at random, always the same; the last text is padded."""
+    import torch
+
+    random = torch.Generator().manual_seed(rows)
+    if tower == "image":
+        side = model.config.vision_config.image_size
+        return (torch.rand(rows, 3, side, side, generator=random) * 2 - 1,)
+    vocabulary = model.config.text_config.vocab_size
+    ids = torch.randint(vocabulary, (rows, tokens), generator=random)
+    mask = torch.ones_like(ids)
+    mask[-1, tokens // 2 + 1 :] = 0
+    return ids, mask
+
+
+def _module(compute: Compute) -> Any:
+    import torch
+
+    class Tower(torch.nn.Module):
+        def __init__(self, model: torch.nn.Module):
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            return compute(*inputs)
+
+    return Tower(compute.args[0])
+
+
+def _as_onnx(model: Any, compute: Compute, inputs: Any, tower: str, path: Path) -> Computed:
+    import onnxruntime
+    import torch
+
+    names = _INPUTS[tower]
+    axes = {0: "n"} if tower == "image" else {0: "n", 1: "tokens"}
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _module(compute),
+            inputs,
+            str(path),
+            input_names=names,
+            output_names=("embeddings",),
+            dynamic_shapes=((axes,) * len(names),),
+            external_data=False,
+            verbose=False,
+        )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda *given: torch.from_numpy(
+        session.run(None, {n: g.numpy() for n, g in zip(names, given, strict=True)})[0]
+    )
+
+
+def _as_torchscript(model: Any, compute: Compute, inputs: Any, tower: str, path: Path) -> Computed:
+    import torch
+
+    jit: Any = torch.jit  # it has no types
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jit.trace(_module(compute), inputs, strict=False).save(str(path))
+        loaded: Computed = jit.load(str(path))
+    return loaded
+
+
+def _as_safetensors(model: Any, compute: Compute, inputs: Any, tower: str, path: Path) -> Computed:
+    """The weights alone, by the names that they have in an AlignModel."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AlignModel
+
+    parts = ("vision_model.",) if tower == "image" else ("text_model.", "text_projection.")
+    save_file({k: v for k, v in model.state_dict().items() if k.startswith(parts)}, path)
+    again: Any = AlignModel(model.config)
+    again.eval()
+    again.load_state_dict(load_file(path), strict=False)
+    return partial(_embed_images if tower == "image" else _embed_texts, again)
+
+
+_WRITERS = {"onnx": _as_onnx, "torchscript": _as_torchscript, "safetensors": _as_safetensors}
+
+if __name__ == "__main__":
+    sys.exit(stoppable_main(sys.argv[1:]))
