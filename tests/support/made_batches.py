@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -22,8 +23,8 @@ Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
 def language_rule(language: str) -> LanguageRule:
     """A rule with the default thresholds."""
-    wanted = wanted_languages(language)
-    return LanguageRule(wanted, 0.5, ((3, 20),) * len(NUMBERED))
+    rule = LanguageRule(wanted_languages(language), 0.5)
+    return replace(rule, words=((3, 20),) * len(NUMBERED)) if rule.has_vote else rule
 
 
 def raw(value: str | bytes | None) -> bytes | None:
