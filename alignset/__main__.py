@@ -23,6 +23,10 @@ COMMANDS = {
         "write report.html of a set, or compare two sets",
     ),
     "takedown": ("alignset.pipeline.takedown.__main__", "take listed pairs out of a finished set"),
+    "deduplicate": (
+        "alignset.pipeline.deduplicate.__main__",
+        "keep each image of a finished set once",
+    ),
     "train": ("alignset.train.__main__", "train an ALIGN model on shards"),
     "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("alignset.train.evaluate.__main__", "measure what a model is worth"),
@@ -54,7 +58,7 @@ complete -o default -F _alignset alignset"""
 
 def overview() -> str:
     """The commands, a line each."""
-    lines = [f"  {name:<10} {does}" for name, (_, does) in COMMANDS.items()]
+    lines = [f"  {name:<11} {does}" for name, (_, does) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: alignset COMMAND [flags]",

@@ -55,6 +55,7 @@ _OF_IMAGES = (
     *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
     *("eval_images", "samples_per_shard", "holdout", "unsafe_model"),
+    *("duplicates", "holdout_copies"),
     *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
 )
@@ -74,6 +75,8 @@ def _needless(command: Command) -> Iterator[_Needless]:
     yield from _needless_to_resize(command.resize.resize_mode)
     yield from _needless_to_compare(command)
     yield from _needless_to_score(command)
+    if not command.job.holdout:
+        yield _Needless(("holdout_copies",), "nothing is held out", "give --holdout")
     if not command.job.blocklist:
         flags = ("forget_blocked", "min_blocked_phash_distance", "min_blocked_pdq_distance")
         yield _Needless(flags, "there is no blocklist", "give --blocklist=FILE")

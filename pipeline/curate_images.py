@@ -9,14 +9,14 @@ from typing import Any
 import apache_beam as beam
 
 from alignset.pipeline.command import Command
+from alignset.pipeline.copies import copy_rules, descriptors_folder, find_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
 from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
 from alignset.pipeline.runs.stores import is_dataflow
 from alignset.pipeline.runs.work_folder import ImageSummary, WrittenShard
-from alignset.pipeline.shown_texts import counted
-from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.pipeline.shown_texts import core_time, counted
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
 from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
@@ -26,11 +26,10 @@ from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.failed_fetches import FindFailingHosts
-from alignset.transforms.shards.near_duplicates import CountNearDuplicates
 from alignset.transforms.shards.plan_shards import claim_path
 from alignset.transforms.shards.shard_progress import finished_shards
 from alignset.transforms.shards.shard_settings import ShardSettings
-from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.shards.shard_stats import ShardStats, add_copies
 from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
 from alignset.transforms.storage.matching import match
 from alignset.transforms.workers.claims import CLAIM, suspects
@@ -60,17 +59,23 @@ def curate_images(
     numbers = pipeline | "Shards" >> beam.Create(shards)
     stats, index = write_shards(numbers, evaluation, command, places, unsafe_model)
     holding = stats | "Holding" >> beam.FlatMap(_holding)
+    pairs = (len(shards) + len(earlier)) * command.job.samples_per_shard
+    find = find_copies(copy_rules(command), places, pairs, descriptors_folder(command, places))
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
         "hosts": stats | "Failing" >> beam.FlatMap(_failing) | FindFailingHosts(places.out),
-        "near_duplicates": (holding, pipeline | "Earlier" >> beam.Create(earlier))
-        | "AllHolding" >> beam.Flatten()
-        | CountNearDuplicates(places.out, places.blocks),
+        "copies_folder": pipeline | "CopiesFolder" >> beam.Create([find.folder]),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
     }
-    summary = WriteSummary(places.work.image_summary, ImageSummary, values, _sums(stats))
+    copies = (
+        (holding, pipeline | "Earlier" >> beam.Create(earlier))
+        | "AllHolding" >> beam.Flatten()
+        | find
+    )
+    sums = _sums(stats) | {"copies": (copies, add_copies)}
+    summary = WriteSummary(places.work.image_summary, ImageSummary, values, sums)
     pipeline | "ImageSummary" >> summary
 
 
@@ -88,7 +93,7 @@ def write_shards(
     """
     measure = measure_of(command.overlap) if evaluation.files or evaluation.index else None
     index = evaluation_index(numbers.pipeline, evaluation, command, places)
-    settings = _shard_settings(command, unsafe_model, places.blocklists)
+    settings = _shard_settings(command, unsafe_model, places)
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
@@ -178,11 +183,19 @@ def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable
 
 
 def _shard_settings(
-    command: Command, unsafe_model: UnsafeModel | None, blocklists: Blocklists
+    command: Command, unsafe_model: UnsafeModel | None, places: Places
 ) -> ShardSettings:
     forget, how = command.job.forget_blocked, (command.fetch, command.resize)
     rules, thumbnails = command.rules.run_rules, command.job.thumbnails
-    return ShardSettings(rules, *how, unsafe_model, blocklists, forget, thumbnails)
+    return ShardSettings(
+        rules,
+        *how,
+        unsafe_model,
+        places.blocklists,
+        forget,
+        thumbnails,
+        descriptors_folder(command, places),
+    )
 
 
 def evaluation_index(
@@ -237,14 +250,4 @@ def scoring_cost(model: UnsafeModel, pairs: int) -> str:
     if classifier.on_gpu:
         return f"unsafe images are scored on a GPU; {off}"
     core_s = pairs * (classifier.cpu_s_an_image() + DECODE_S)
-    return f"unsafe images are scored: about {_core_time(core_s)}; {off}"
-
-
-def _core_time(core_s: float) -> str:
-    """As "12 core-seconds", "3 core-minutes", "1.4 core-hours", "35,200 core-hours"."""
-    for unit, unit_s in (("hour", 3600), ("minute", 60), ("second", 1)):
-        if core_s >= unit_s or unit == "second":
-            break
-    amount = core_s / unit_s
-    shown = f"{amount:.1f}" if unit == "hour" and amount < 10 else f"{max(1, round(amount)):,}"
-    return f"{shown} core-{unit}{'' if shown == '1' else 's'}"
+    return f"unsafe images are scored: about {core_time(core_s)}; {off}"

@@ -105,6 +105,20 @@ class Job:
             "to shards/; 1 or more: about so many pairs"
         },
     )
+    holdout_copies: str = field(
+        default="drop",
+        metadata={
+            "help": "drop held-out pairs whose image is in shards/ too, or keep them "
+            "(docs/duplicates.md)"
+        },
+    )
+    duplicates: str = field(
+        default="keep",
+        metadata={
+            "help": "keep images with the bytes of another, or exact: one image a content, with "
+            "the alt-texts of all (docs/duplicates.md)"
+        },
+    )
     title: str = field(default="", metadata={"help": "the dataset's name on its card"})
     description: str = field(default="", metadata={"help": "a paragraph for the card"})
     license: str = field(
@@ -128,7 +142,12 @@ class Job:
         for name in ("input", "output"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is required: give --{name}=PATH")
-        for name, allowed in (("input_format", FORMATS), ("on_broken_input", ("skip", "fail"))):
+        for name, allowed in (
+            ("input_format", FORMATS),
+            ("on_broken_input", ("skip", "fail")),
+            ("holdout_copies", ("drop", "keep")),
+            ("duplicates", ("keep", "exact")),
+        ):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
         for name in ABOUT:

@@ -18,8 +18,10 @@ import pyarrow as pa
 from msgspec import UnsetType
 
 from alignset.pipeline.command import Command
+from alignset.pipeline.copies import describing_cost, descriptors_folder, rewrite_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.curate_images import curate_images, run_images
+from alignset.pipeline.datasets.copy_groups import publish_copies
 from alignset.pipeline.datasets.funnel import (
     check_funnel,
     counts_of,
@@ -34,14 +36,22 @@ from alignset.pipeline.documents.closing import (
     entries,
     held_out,
     renumbered,
+    without_copies,
     written_of,
 )
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
+from alignset.pipeline.progress import say
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, Retry, Step
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
-from alignset.pipeline.runs.work_folder import FailingHosts, ImageSummary, RetryBase, RetryPlan
+from alignset.pipeline.runs.work_folder import (
+    FailingHosts,
+    ImageSummary,
+    RetryBase,
+    RetryPlan,
+    with_rewritten,
+)
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
@@ -100,6 +110,8 @@ def retry_failed(
         )
     if plan.pairs:
         if not folder.work.find_images():
+            if descriptors_folder(command, places):
+                say(describing_cost(base.manifest.pairs))
             what = (sorted(plan.shards), evaluation, command, places)
             more = (base.manifest.holding, unsafe_model)
             run_images(
@@ -115,6 +127,9 @@ def retry_failed(
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
             with engine.pipeline("rejected") as pipeline:
                 _forget(pipeline, old, plan, places)
+        images = folder.work.find_images()
+        assert images is not None, "the image plane has ended"
+        rewrite_copies(engine, images.copies, images.copies_folder, places)
     return close_retry(folder, base, plan)
 
 
@@ -179,6 +194,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         return base.funnel
     images = folder.work.find_images()
     assert images is not None, "the image plane has ended"
+    images = without_copies(images)
     steps = _steps(base.funnel, plan, images, base.manifest.catalogue)
     kept = base.manifest.pairs + images.counts.kept
     check_funnel(steps, kept)
@@ -194,7 +210,8 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         ),
         pairs=kept,
         steps=steps,
-        near_duplicates=images.near_duplicates,
+        copies=images.copies.shared,
+        near_duplicates=publish_copies(folder.out, folder.work),
     )
     return close(folder, manifest, closing)
 
@@ -234,7 +251,10 @@ def _manifest(
     folder: RunFolder, before: Manifest, plan: RetryPlan, images: ImageSummary
 ) -> Manifest:
     """The manifest with the new shards and the retry; brings these shards where they stay."""
-    shards = renumbered(folder.out, folder.work.path, [*written_of(before), *images.shards])
+    rewritten = folder.work.find_rewritten(images.copies)
+    assert rewritten is not None, "copies are taken out"
+    written = with_rewritten([*written_of(before), *images.shards], rewritten)
+    shards = renumbered(folder.out, folder.work.path, written)
     new = shards[len(before.numbers) :]
     added = [shard.number for shard in new if shard.kept and shard.number < HOLDOUT]
     retried = Retry(

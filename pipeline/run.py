@@ -14,6 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
+from alignset.pipeline.copies import rewrite_copies
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
@@ -155,8 +156,11 @@ class Run:
         holding = sum(bool(file.bytes or file.fault) for file in self.source.files)
         refuse_if_all_broken(text.broken, holding)
         self.folder.check_lock()
-        if self.command.job.text_only or self._images_done():
+        if self.command.job.text_only:
             return True
+        return (self._images_done() or self._images_curated(text)) and self._copies_left()
+
+    def _images_curated(self, text: TextSummary) -> bool:
         places, model = self.places, self.source.unsafe_model
 
         def build(pipeline: beam.Pipeline) -> None:
@@ -171,6 +175,13 @@ class Run:
             folder = images.evaluation_index.rpartition("/")[0]
             say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
         return self._images_done() or self._handed_over("image plane's")
+
+    def _copies_left(self) -> bool:
+        """Takes out what leaves since its image is there twice, where there is some."""
+        images = self.folder.work.find_images()
+        assert images is not None, "the image plane has ended"
+        what = images.copies, images.copies_folder
+        return rewrite_copies(self.engine, *what, self.places) or self._handed_over("copies'")
 
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""

@@ -85,3 +85,13 @@ def as_code(text: str) -> str:
         fence += "`"
     pad = " " if plain[:1] in ("`", " ") or plain[-1:] in ("`", " ") else ""
     return f"{fence}{pad}{plain}{pad}{fence}"
+
+
+def core_time(core_s: float) -> str:
+    """As "12 core-seconds", "3 core-minutes", "1.4 core-hours", "35,200 core-hours"."""
+    for unit, unit_s in (("hour", 3600), ("minute", 60), ("second", 1)):
+        if core_s >= unit_s or unit == "second":
+            break
+    amount = core_s / unit_s
+    shown = f"{amount:.1f}" if unit == "hour" and amount < 10 else f"{max(1, round(amount)):,}"
+    return f"{shown} core-{unit}{'' if shown == '1' else 's'}"

@@ -36,6 +36,7 @@ FORMS = {
     "look": ("-m", "alignset.pipeline.look"),
     "report": ("-m", "alignset.pipeline.report"),
     "takedown": ("-m", "alignset.pipeline.takedown"),
+    "deduplicate": ("-m", "alignset.pipeline.deduplicate"),
     "train": ("-m", "alignset.train"),
     "classify": ("-m", "alignset.train.classify"),
     "evaluate": ("-m", "alignset.train.evaluate"),

@@ -49,6 +49,7 @@ def test_each_command_imports_only_the_large_packages_that_it_needs(plain: Golde
         ("look", "--help"): set(),
         ("report", "--help"): set(),
         ("takedown", "--help"): set(),
+        ("deduplicate", "--help"): set(),
         ("train", "--help"): set(),
         ("train", "--help=all"): set(),
         ("classify", "--help"): set(),

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
+from alignset.pipeline.datasets.copy_groups import PICTURES, CopyPictures, GroupPicture
 from alignset.pipeline.datasets.funnel import funnel as steps_of
 from alignset.pipeline.datasets.set_records import SetRecords, read_records
 from alignset.pipeline.errors import UsageError
@@ -22,6 +23,7 @@ from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
+from alignset.transforms.shards.shard_stats import MOST_GROUPS
 from alignset.transforms.storage.documents import DocumentError, find_document
 from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.storage.matching import match
@@ -76,6 +78,12 @@ class Facts:
             total.update(step.dropped)
         items = [(reason, n) for reason, n in total.items() if n]
         return dict(sorted(items, key=lambda item: (-item[1], item[0])))
+
+    @property
+    def copy_groups(self) -> list[GroupPicture]:
+        """The largest groups of images with the same bytes."""
+        found = self.find(PICTURES, CopyPictures)
+        return found.groups[:MOST_GROUPS] if found else []
 
     def find(self, name: str, kind: type[Document]) -> Document | None:
         """A document of the set; of one that cannot be read there is a note."""
@@ -182,6 +190,11 @@ def _what_is_missing(facts: Facts, manifest: Manifest | None) -> list[str]:
         notes.append(
             "Pairs were taken down since the run. The funnel tells of them; histograms, other "
             "thresholds and the largest hosts still count them. None of them is shown."
+        )
+    if manifest is not None and not isinstance(manifest.deduplications, UnsetType):
+        notes.append(
+            "Copies left since the run. The funnel tells of them; histograms and other thresholds "
+            "still count them."
         )
     if manifest is not None and not isinstance(manifest.retries, UnsetType):
         notes.append(

@@ -14,7 +14,7 @@ from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.shard_stats import FailingHost
-from alignset.transforms.workers.counts import Counts, add_counts
+from alignset.transforms.workers.counts import Counts, add_by_name, add_counts
 
 
 def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]]) -> list[Step]:
@@ -49,6 +49,19 @@ def whole_funnel(
     if taken_down is not None:
         table += funnel(Counts(table[-1].kept, 0, {TAKEN_DOWN: taken_down}), TAKEDOWN_STEPS)
     return table
+
+
+def with_copies(
+    before: Iterable[Step], dropped: Mapping[str, int], catalogue: Catalogue
+) -> list[Step]:
+    """The steps of a finished set since pairs left it whose images are there twice."""
+    table = list(before)
+    texts, images, taken_down = (
+        counts_of(table, steps)
+        for steps in (catalogue.text_steps, catalogue.image_steps, TAKEDOWN_STEPS)
+    )
+    images = replace(images, dropped=add_by_name([images.dropped, dropped]))
+    return whole_funnel(texts, images, taken_down.dropped.get(TAKEN_DOWN), catalogue)
 
 
 def counts_of(table: Iterable[Step], steps: Collection[str]) -> Counts:

@@ -25,7 +25,7 @@ _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 
 
 def commands(manifest: Manifest) -> list[str]:
-    """The command that made a set, those that fetched again, and takedowns, for a shell.
+    """The commands that made a set, fetched again, took down and deduplicated, for a shell.
 
     Each flag that decides what is kept is there if it was not the default. Files are named without
     the machine's folders. How fast was fetched, and with how many attempts, no manifest tells.
@@ -40,7 +40,8 @@ def commands(manifest: Manifest) -> list[str]:
         + ["--forget_blocked"] * taken.forgotten
         for taken in manifest.takedowns or []
     ]
-    return [_on_lines(words) for words in (made, *again, *takedowns)]
+    deduplicated = [["alignset deduplicate OUT"] for _ in manifest.deduplications or []]
+    return [_on_lines(words) for words in (made, *again, *takedowns, *deduplicated)]
 
 
 def _with_lists(words: Sequence[str], lists: list[NamedList] | UnsetType) -> list[str]:

@@ -11,8 +11,8 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.storage.documents import readable_document
-from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.documents import DocumentError, read_document, readable_document
+from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.storage.matching import match
 
 
@@ -57,6 +57,21 @@ class SetFiles:
             return self.rejected
         others = tuple(planes.keys() - set(starts))
         return [path for path in self.rejected if not Path(path).name.startswith(others)]
+
+
+def read_set(out: str) -> tuple[Manifest, Funnel]:
+    """The documents of a finished set.
+
+    Raises:
+      UsageError: it is none.
+    """
+    if not exists(f"{out}/manifest.json"):
+        raise UsageError(f"{out} holds no finished set: give the --output of a run that has ended")
+    try:
+        manifest = read_document(f"{out}/manifest.json", Manifest)
+        return manifest, read_document(f"{out}/funnel.json", Funnel)
+    except (DocumentError, FileNotFoundError) as error:
+        raise UsageError(f"{out} holds a set of another version of alignset: {error}") from error
 
 
 def find_set(out: str) -> SetFiles:

@@ -23,7 +23,7 @@ from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.shards.shard_stats import NearDuplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
 
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
@@ -62,8 +62,8 @@ def summary_lines(funnel: Funnel) -> Iterator[str]:
     """The funnel as text, and a line for each other thing that there is to say of a run."""
     yield render_stages(funnel)
     yield render_vocabulary(funnel.vocabulary)
-    if isinstance(funnel.near_duplicates, NearDuplicates):
-        yield render_near_duplicates(funnel.near_duplicates)
+    if isinstance(funnel.copies, SharedContents):
+        yield render_copies(funnel.copies, funnel.near_duplicates)
     if isinstance(funnel.pages, PageCounts):
         yield render_pages(funnel.pages)
     if isinstance(funnel.broken_input, BrokenInput):
@@ -149,11 +149,12 @@ def _told(file: BrokenFile) -> str:
     return on_one_line(f"{file.path} ({file.detail}: {file.fault})")
 
 
-def render_near_duplicates(near: NearDuplicates) -> str:
-    """One line on the images that look like another."""
+def render_copies(shared: SharedContents, near: NearDuplicates | UnsetType) -> str:
+    """One line on the images that have the bytes of another, and on those that look like one."""
+    about = f"; about {near.estimate:,} look like another" if near and near.estimate else ""
     return (
-        f"near-duplicates: {near.images:,} images share their perceptual hash with another, in "
-        f"{counted(near.hashes, 'group')}; they are kept"
+        f"copies: {shared.images:,} kept images have the bytes of another, in "
+        f"{counted(shared.contents, 'group')}{about}"
     )
 
 

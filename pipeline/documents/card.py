@@ -26,7 +26,7 @@ from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest, Sour
 from alignset.pipeline.shown_texts import as_code
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
-from alignset.transforms.shards.shard_stats import NearDuplicates
+from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
 
 
 def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
@@ -147,7 +147,7 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
     Args:
       manifest, funnel, earlier: as of `common_facts`.
     """
-    near, broken = funnel.near_duplicates, funnel.broken_input
+    copies, near, broken = funnel.copies, funnel.near_duplicates, funnel.broken_input
     facts = common_facts(manifest, funnel, earlier) | {
         "mark": TO_BE_FILLED,
         "original": manifest.resize["resize_mode"] == "original",
@@ -156,6 +156,7 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
         "seen": funnel.steps[0].seen if funnel.steps else 0,
         "failed": sum(step.dropped.get(FETCH_FAILED, 0) for step in funnel.steps),
         "broken": broken.broken if isinstance(broken, BrokenInput) else 0,
+        "copies": copies if isinstance(copies, SharedContents) else None,
         "near": near if isinstance(near, NearDuplicates) else None,
         "private": bool(manifest.fetch["allow_private_addresses"]),
         "retries": len(manifest.retries or []),

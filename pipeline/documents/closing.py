@@ -4,6 +4,7 @@ manifest.json."""
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 from msgspec import UNSET, UnsetType
 
+from alignset.pipeline.datasets.copy_groups import publish_copies
 from alignset.pipeline.datasets.funnel import (
     check_funnel,
     failed_fetches,
@@ -42,6 +44,7 @@ from alignset.pipeline.runs.work_folder import (
     PageSummary,
     TextSummary,
     WrittenShard,
+    with_rewritten,
 )
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
 from alignset.transforms.corpus.vocabulary_file import BY_LANGUAGE, HASHING, NAME
@@ -52,7 +55,7 @@ from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import move, write_atomically
-from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.counts import Counts, add_by_name
 from alignset.transforms.workers.packages import ICU, deciding, installed
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -71,7 +74,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     folder.check_lock()
     text = folder.work.find_text()
     assert text is not None, "the text plane has ended"
-    images = folder.work.find_images() or ImageSummary([], Counts(), {}, [], {})
+    images = without_copies(folder.work.find_images() or ImageSummary([], Counts(), {}, [], {}))
     text_only = bool(folder.description.job["text_only"])
     steps = checked_steps(text, None if text_only else images.counts, folder.description.catalogue)
     pages = folder.work.find_pages()
@@ -88,11 +91,28 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         pairs=steps[-1].kept,
         steps=steps,
         vocabulary=text.vocabulary,
-        near_duplicates=UNSET if text_only else images.near_duplicates,
+        copies=UNSET if text_only else images.copies.shared,
+        near_duplicates=publish_copies(folder.out, folder.work),
         images_per_text=text.images_per_text,
         texts_per_image=text.texts_per_image,
     )
     return close(folder, manifest, closing)
+
+
+def without_copies(images: ImageSummary) -> ImageSummary:
+    """What the image plane has made, counted without what left for its copies."""
+    counts, copies = images.counts, images.copies
+    reported = Counter(images.reported)
+    reported.subtract(copies.reported)
+    return replace(
+        images,
+        counts=replace(
+            counts,
+            kept=counts.kept - sum(copies.dropped.values()),
+            dropped=add_by_name([counts.dropped, copies.dropped]),
+        ),
+        reported=dict(+reported),
+    )
 
 
 def checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue) -> list[Step]:
@@ -119,7 +139,10 @@ def checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue
 
 def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: int) -> Manifest:
     """What the manifest says; brings the shards and the vocabulary where they stay."""
-    shards = renumbered(folder.out, folder.work.path, images.shards)
+    rewritten = folder.work.find_rewritten(images.copies)
+    assert rewritten is not None, "copies are taken out"
+    shards = with_rewritten(images.shards, rewritten)
+    shards = renumbered(folder.out, folder.work.path, shards)
     packages = deciding(bool(folder.description.resize["exact_resize"]))
     return Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},

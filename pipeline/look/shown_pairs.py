@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import stored_picture
@@ -13,9 +18,12 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.look.sample import Pair, PairSample, take_sample
 from alignset.pipeline.look.sheet import PICTURE_BOX, Picture, overlap_pictures
 from alignset.pipeline.shown_texts import counted, printable, text_table
-from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
+from alignset.transforms.storage.files import open_to_read
 
 DROPPED = "dropped"  # as a reason: any
+# The detail of these is the key of a kept pair, whose image has the same bytes.
+OF_KEPT_IMAGE = (DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING)
 _MOST_NAMED = 40
 
 
@@ -33,18 +41,34 @@ class ShownPairs:
     subtitle: str
 
     def pictures(self) -> list[Picture]:
-        """Each pair's picture, or why there is none. Of dropped pairs only copies of evaluation
-        images have one: beside the evaluation image."""
+        """Each pair's picture, or why there is none. Of dropped pairs two kinds have one: copies of
+        evaluation images, beside these, and what has the bytes of a kept image, which is shown."""
         if any(pair.overlap for pair in self.pairs):
             return overlap_pictures(self.pairs, self.files.evaluation)
+        places = self._kept_places()
         with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(self._picture, self.pairs))
+            return list(pool.map(lambda pair: self._picture(pair, places), self.pairs))
 
-    def _picture(self, pair: Pair) -> Picture:
-        stem = pair.file.removesuffix(".parquet")
-        if pair.why or stem not in self.files.tars:
+    def _kept_places(self) -> dict[str, str]:
+        """The sidecars of the kept pairs that dropped ones are copies of, by their keys."""
+        wanted = {pair.detail for pair in self.pairs if pair.reason in OF_KEPT_IMAGE}
+        places: dict[str, str] = {}
+        for path in self.files.kept if wanted else ():
+            with open_to_read(path) as source:
+                keys = pq.ParquetFile(source).read(["key"])["key"]
+            found = keys.filter(pc.is_in(keys, pa.array(wanted - places.keys(), pa.string())))
+            places |= dict.fromkeys(found.to_pylist(), path)
+            if len(places) == len(wanted):
+                break
+        return places
+
+    def _picture(self, pair: Pair, places: Mapping[str, str]) -> Picture:
+        is_copy = pair.reason in OF_KEPT_IMAGE
+        key, file = (pair.detail, places.get(pair.detail, "")) if is_copy else (pair.key, pair.file)
+        stem = file.removesuffix(".parquet")
+        if (pair.why and not is_copy) or stem not in self.files.tars:
             return "no image is stored"
-        return stored_picture(f"{stem}.tar", self.files.tars[stem], pair.key, PICTURE_BOX)
+        return stored_picture(f"{stem}.tar", self.files.tars[stem], key, PICTURE_BOX)
 
     def table(self, width: int) -> str:
         """The pairs as text, in so many columns of a terminal."""
@@ -110,8 +134,10 @@ def _dropped(files: SetFiles) -> dict[str, int]:
     """How many pairs were dropped for each reason, by the funnel."""
     if files.funnel is None:
         return {}
-    steps = files.funnel.steps
-    return {why: n for step in steps for why, n in step.dropped.items() if n}
+    dropped: Counter[str] = Counter()
+    for step in files.funnel.steps:
+        dropped.update(step.dropped)
+    return dict(+dropped)
 
 
 def _details(files: SetFiles, reason: str, sample: PairSample) -> dict[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
+from msgspec import UnsetType
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.summary import hint_of
@@ -17,7 +18,7 @@ from alignset.transforms.columns.records import KEPT, Top
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.shard_stats import NearDuplicates
+from alignset.transforms.shards.shard_stats import SharedContents
 
 MOST_ROWS = 15
 NO_BAR = Markup("")
@@ -231,15 +232,20 @@ def _of_both_planes(facts: Facts, reason: str) -> dict[str, int]:
     return dict(total.most_common())
 
 
-def near_duplicates(funnel: Funnel | None) -> str:
-    """How many images look like another of the set."""
-    if funnel is None or not isinstance(funnel.near_duplicates, NearDuplicates):
+def copies(funnel: Funnel | None) -> str:
+    """How many images have the bytes of another of the set."""
+    if funnel is None or not isinstance(funnel.copies, SharedContents):
         return ""
+    shared = funnel.copies
+    same = "No two images of the set have the same bytes."
+    if shared.images:
+        groups = counted(shared.contents, "group")
+        same = f"{shared.images:,} images have the bytes of another, in {groups}."
     near = funnel.near_duplicates
-    if not near.images:
-        return "No two images of the set share a perceptual hash."
+    if isinstance(near, UnsetType) or not near.compared:
+        return same
     return (
-        f"{near.images:,} images share their perceptual hash with another, in "
-        f"{counted(near.hashes, 'group')}. The paper keeps such near-duplicates, and so does this "
-        "set."
+        f"{same} About {near.estimate:,} more are near-duplicates of another: {near.images:,} have "
+        f"its perceptual hash, and {near.alike:,} of {counted(near.compared, 'such pair')} that "
+        "were compared show one picture. Equal hashes find some 7 of 10 such copies."
     )

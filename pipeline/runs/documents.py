@@ -19,7 +19,7 @@ from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_places import HOLDOUT
-from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenFiles
 
 Setting = str | int | float | bool
@@ -162,7 +162,8 @@ class Funnel:
 
     Attributes:
       pairs: how many are kept. holdout: how many of them are held out.
-      near_duplicates: among the images that are kept.
+      copies: the images that are kept and have the bytes of another. near_duplicates: those that
+        have its perceptual hash and other bytes; before pairs left for their copies.
       images_per_text, texts_per_image: how many texts and images have which number of them, over
         the distinct pairs in the wanted language.
     """
@@ -176,6 +177,7 @@ class Funnel:
     holdout: int | UnsetType = UNSET
     steps: list[Step]
     vocabulary: VocabularySummary
+    copies: SharedContents | UnsetType = UNSET
     near_duplicates: NearDuplicates | UnsetType = UNSET
     images_per_text: CountSpread | UnsetType = UNSET
     texts_per_image: CountSpread | UnsetType = UNSET
@@ -234,11 +236,25 @@ class Takedown:
 
 
 @dataclass(frozen=True)
+class Deduplication:
+    """What the manifest says of an `alignset deduplicate`.
+
+    Attributes:
+      day: on which it began, as in 2024-05-18 (UTC).
+      dropped: how many pairs left for each reason. moved: how many got the URL of another image.
+    """
+
+    day: str
+    dropped: dict[str, int]
+    moved: int
+
+
+@dataclass(frozen=True)
 class Manifest(RunDescription):
     """`manifest.json`; `fetched` where images were fetched, and is all that it knows of a clock.
 
     `holdout` are the shards of what is held out. `evaluation_index` is the name of the index of
-    evaluation images. `takedowns` is there where something was taken out.
+    evaluation images. `takedowns` and `deduplications` are there where something was taken out.
     """
 
     versions: dict[str, str]
@@ -251,6 +267,7 @@ class Manifest(RunDescription):
     fetched: Days | UnsetType = UNSET
     evaluation_index: str | UnsetType = UNSET
     takedowns: list[Takedown] | UnsetType = UNSET
+    deduplications: list[Deduplication] | UnsetType = UNSET
 
     @property
     def held_out(self) -> dict[str, ShardEntry]:

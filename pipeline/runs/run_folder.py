@@ -216,10 +216,14 @@ class RunFolder:
                 f"{self.out} holds no finished run; first give the same command without "
                 "--retry_failed"
             )
-        if exists(self.work.takedown):
-            raise UsageError(
-                f"a takedown of {self.out} was stopped; give it again, and then this command"
-            )
+        for path, name in (
+            (self.work.takedown, "takedown"),
+            (self.work.deduplication, "deduplicate"),
+        ):
+            if exists(path):
+                raise UsageError(
+                    f"a {name} of {self.out} was stopped; give it again, and then this command"
+                )
         if exists(self.work.retry_base) and not self.retry:
             raise UsageError(
                 f"a --retry_failed of {self.out} was stopped; give --retry_failed to go on with it"
@@ -251,7 +255,10 @@ class RunFolder:
         if not exists(self.work.retry_base):
             # A `clean` that was killed may have left what the run that had ended worked with.
             forget_renumbering(self.work.path)
-            for left in (self.work.retry_plan, self.work.retry_hosts, self.work.image_summary):
+            for left in (
+                *(self.work.retry_plan, self.work.retry_hosts, self.work.image_summary),
+                *(self.work.rewritten, self.work.copy_pictures),
+            ):
                 remove(left)
             manifest = read_document(f"{self.out}/manifest.json", Manifest)
             write_document(self.work.retry_base, RetryBase(manifest, self.closing_funnel()))

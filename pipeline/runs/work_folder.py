@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
+from alignset.transforms.shards.shard_stats import Copies, FailingHost
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, read_document
 from alignset.transforms.storage.files import is_local, remove, remove_leftovers
@@ -71,6 +72,8 @@ class ImageSummary:
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
       reported: how many kept pairs state each wish that is only reported.
+      copies: what of these and of earlier shards leaves since its image is there twice; it is in
+        `copies_folder`, and taken out afterwards.
     """
 
     shards: list[WrittenShard]
@@ -79,7 +82,8 @@ class ImageSummary:
     hosts: list[FailingHost]
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
-    near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
+    copies: Copies = field(default_factory=Copies)
+    copies_folder: str = ""
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
     reported: dict[str, int] = field(default_factory=dict)
@@ -132,11 +136,38 @@ class TakedownPlan:
 
 
 @dataclass(frozen=True)
+class FoundCopies:
+    """`found.json`: what leaves a finished set since its image is there twice."""
+
+    copies: Copies
+
+
+@dataclass(frozen=True)
+class DeduplicationPlan:
+    """`deduplicate.json`: what leaves a finished set, written before any of it changes; with the
+    closing documents that it begins from. The pairs are in `folder`."""
+
+    day: str
+    folder: str
+    copies: Copies
+    manifest: Manifest
+    funnel: Funnel
+
+
+@dataclass(frozen=True)
 class RewrittenShards:
     """`takedown_shards.json`: all shards of a set once a takedown has rewritten some of them, and
-    before they get new numbers."""
+    before they get new numbers. `rewritten.json`: those that a run or a `deduplicate` rewrote."""
 
     shards: list[WrittenShard]
+
+
+def with_rewritten(
+    shards: Iterable[WrittenShard], rewritten: RewrittenShards
+) -> list[WrittenShard]:
+    """Shards as they are since some were rewritten."""
+    anew = {shard.number: shard for shard in rewritten.shards}
+    return [anew.get(shard.number, shard) for shard in shards]
 
 
 class WorkFolder:
@@ -163,6 +194,8 @@ class WorkFolder:
         self.retry_hosts = f"{path}/hosts.json"
         self.takedown, self.takedown_pairs = f"{path}/takedown.json", f"{path}/takedown.parquet"
         self.takedown_shards = f"{path}/takedown_shards.json"
+        self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
+        self.found, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
 
     def find_pages(self) -> PageSummary | None:
         """What was counted of pages; None where they are not parsed, or there were none."""
@@ -175,6 +208,12 @@ class WorkFolder:
     def find_images(self) -> ImageSummary | None:
         """What the image plane has made; None where it has not ended."""
         return find_document(self.image_summary, ImageSummary)
+
+    def find_rewritten(self, copies: Copies) -> RewrittenShards | None:
+        """The shards that were rewritten for copies; None where that has not ended."""
+        if not copies.shards:
+            return RewrittenShards([])
+        return find_document(self.rewritten, RewrittenShards)
 
     def find_retry_plan(self) -> RetryPlan | None:
         """What is fetched again; None where that is not planned yet."""
@@ -190,7 +229,7 @@ class WorkFolder:
 
 
 # What the next command would go on from.
-_FIRST = ("base.json", "takedown.json")
+_FIRST = ("base.json", "takedown.json", "deduplicate.json")
 
 
 def clean_work(out: str, work: str) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET, UnsetType
 
+from alignset.pipeline.datasets.copy_groups import forget_contents
 from alignset.pipeline.datasets.funnel import (
     check_funnel,
     counts_of,
@@ -22,15 +23,17 @@ from alignset.pipeline.documents.closing import entries, renumbered, write_closi
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from alignset.pipeline.takedown.find_listed import in_order
+from alignset.transforms.columns.hashing import string_hashes
+from alignset.transforms.duplicates.judge_contents import count_shared
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
-from alignset.transforms.shards.listed_pairs import Removal
-from alignset.transforms.shards.near_duplicates import count_near_duplicates, images_of
+from alignset.transforms.shards.listed_pairs import Removal, contents
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates
+from alignset.transforms.shards.shard_stats import FailingHost, SharedContents
 from alignset.transforms.shards.stored_rows import batches_of
 from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.counts import Counts, add_by_name
 
 
@@ -88,6 +91,7 @@ def close_takedown(
     earlier = base.takedowns or []
     of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)
     dropped = counted.taken_down - of_before - plan.pairs
+    forget_contents(out, set(removal.rows["content"].to_pylist()))
     entry = Takedown(plan.day, plan.lists, plan.pairs, dropped, plan.forget)
     pairs = base.pairs - plan.pairs
     steps = _steps(plan.funnel, counted, base.catalogue)
@@ -105,7 +109,7 @@ def close_takedown(
         pairs=pairs,
         steps=steps,
         fetch=plan.funnel.fetch,
-        near_duplicates=_near_duplicates(out, plan.funnel, manifest, removal),
+        copies=_copies(out, plan.funnel, manifest, removal),
     )
     if counted.failures.total() != plan.funnel.fetch.failed:
         failed = {f"{FETCH_FAILED}: {detail}": n for detail, n in counted.failures.items()}
@@ -127,30 +131,30 @@ def _steps(before: Funnel, counted: Recount, catalogue: Catalogue) -> list[Step]
     return table + funnel(removal, TAKEDOWN_STEPS)
 
 
-def _near_duplicates(
+def _copies(
     out: str, before: Funnel, manifest: Manifest, removal: Removal
-) -> NearDuplicates | UnsetType:
+) -> SharedContents | UnsetType:
     """The count without the images that are gone: only theirs and those like them are looked at."""
-    if isinstance(before.near_duplicates, UnsetType):
+    if isinstance(before.copies, UnsetType):
         return UNSET
     gone, places = removal.rows, ShardPlaces(out)
-    like = pa.array(gone["phash"].unique())
+    like = pa.array(gone["content"].unique())
 
     def left_in(shard: int) -> pa.Table:
-        phashes, urls = images_of(places.sidecar(shard))
-        there = pa.table({"phash": phashes, "url": urls})
-        return there.filter(pc.is_in(there["phash"], value_set=like))
+        rows = read_rows(places.sidecar(shard), ["sha256", "url"]).combine_chunks()
+        there = {"content": contents(rows["sha256"]), "url": string_hashes(rows["url"].chunk(0))}
+        return pa.table(there).filter(pc.is_in(pa.array(there["content"]), value_set=like))
 
-    images = gone.select(["phash", "url"])
+    images = gone.select(["content", "url"])
     left = pa.concat_tables([images.slice(0, 0), *in_order(left_in, manifest.holding)])
     both = pa.concat_tables([left, images])
     was, is_now = (
-        count_near_duplicates(*(table[name].to_numpy() for name in ("phash", "url")))
+        count_shared(*(table[name].to_numpy() for name in ("content", "url")))
         for table in (both, left)
     )
-    counted = before.near_duplicates
-    return NearDuplicates(
-        counted.images - was.images + is_now.images, counted.hashes - was.hashes + is_now.hashes
+    return SharedContents(
+        before.copies.images - was.images + is_now.images,
+        before.copies.contents - was.contents + is_now.contents,
     )
 
 

@@ -11,14 +11,12 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.documents import Funnel, Manifest
+from alignset.pipeline.datasets.set_files import read_set
+from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.shards.listed_pairs import LISTED, Removal, listed_in_shard, listed_texts
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.stored_rows import batches_of, rejected_batches
-from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.matching import match
 
 THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
@@ -117,21 +115,6 @@ class Outcome:
     shards: int
     of: int
     rewritten: int
-
-
-def read_set(out: str) -> tuple[Manifest, Funnel]:
-    """The documents of a finished set.
-
-    Raises:
-      UsageError: it is none.
-    """
-    if not exists(f"{out}/manifest.json"):
-        raise UsageError(f"{out} holds no finished set: give the --output of a run that has ended")
-    try:
-        manifest = read_document(f"{out}/manifest.json", Manifest)
-        return manifest, read_document(f"{out}/funnel.json", Funnel)
-    except (DocumentError, FileNotFoundError) as error:
-        raise UsageError(f"{out} holds a set of another version of alignset: {error}") from error
 
 
 def dry_run(out: str, lists: Blocklists, *, forget: bool) -> Outcome:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from msgspec import UnsetType
 
+from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.documents.closing import written_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.run_folder import named_lists
@@ -33,7 +34,6 @@ from alignset.pipeline.takedown.find_listed import (
     in_order,
     outcome_of,
     plan_of,
-    read_set,
     rejected_of_texts,
 )
 from alignset.transforms.blocklists.blocklists import Blocklists
@@ -85,6 +85,10 @@ class _Takedown:
         if exists(self.work.retry_base):
             raise UsageError(
                 f"a --retry_failed of {self.out} was stopped; go on with it, and then give this"
+            )
+        if exists(self.work.deduplication):
+            raise UsageError(
+                f"a deduplicate of {self.out} was stopped; go on with it, and then give this"
             )
         plan = find_document(self.work.takedown, TakedownPlan)
         if plan is None:

@@ -46,6 +46,7 @@ ROOMS = {
         "decontamination": "images",
         "safety": "images",
         "shards": "blocklists decontamination fetching images pairs safety wishes",
+        "duplicates": "decontamination images pairs shards",
     },
     "pipeline": {
         "settings": "",
@@ -57,6 +58,7 @@ ROOMS = {
         "documents": "settings inputs runs datasets report",
         "takedown": "settings inputs runs datasets documents",
         "pipeline": "settings inputs runs datasets documents",
+        "deduplicate": "settings runs datasets documents pipeline",
     },
     "train": {
         "settings": "",
@@ -251,6 +253,9 @@ WITHOUT_A_TEST = """
     transforms/decontamination/overlap_measure
     transforms/images/open_picture transforms/images/exact_resize
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
+    transforms/shards/changed_pairs transforms/shards/joined_pairs transforms/shards/descriptors
+    transforms/duplicates/find_copies transforms/duplicates/contents
+    transforms/duplicates/near_sample
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
     transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets

@@ -136,18 +136,18 @@ def test_steps_have_names_to_read_and_to_keep(graphs: list[Graph]):
         assert [name for name in ours if "lambda" in name or ".py:" in name] == []
     tops = [{name.partition("/")[0] for name in graph.steps} for graph in graphs]
     assert {"Splits", "CountPairs", "FindDistinctPairs", "BuildVocabulary", "JudgePairs"} < tops[0]
-    assert {"Shards", "EvaluationIndex", "WriteShards", "CountNearDuplicates"} < tops[1]
+    assert {"Shards", "EvaluationIndex", "WriteShards", "FindCopies"} < tops[1]
 
 
 def test_image_bytes_are_never_shuffled(graphs: list[Graph], plain: Golden):
-    """What is grouped is shards' numbers, hashes of images, and what comes of the stats, which are
+    """What is grouped is shards' numbers, hashes and rows of images, and what comes of stats: it is
     small."""
     images = graphs[1]
     after = {
         name for name in images.groupings() if "WriteShards/ParDo(ShardDoFn)" in images.before(name)
     }
     tops = {name.partition("/")[0] for name in after}
-    assert tops == {"AllWritten", "FindFailingHosts", "CountNearDuplicates"}
+    assert tops == {"AllWritten", "FindFailingHosts", "FindCopies"}
     for name in set(images.groupings()) - after:
         assert images.before(name) & {"Shards/Map(decode)"}
     assert len(images.groupings()) >= 3

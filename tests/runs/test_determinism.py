@@ -23,8 +23,8 @@ OF_SHARDS = ("shards/", "holdout/", "rejected/images-", "rejected/holdout-", "fu
 
 
 class Rich(NamedTuple):
-    """A dataset with images of every kind, pages, opt-outs, held-out images, evaluation images, a
-    blocklist, scores, repeated pairs, failed fetches and images that are encoded anew.
+    """A dataset with images of every kind, copies, pages, opt-outs, held-out and evaluation images,
+    a blocklist, scores, repeated pairs, failed fetches and images that are encoded anew.
 
     Attributes:
       folder: with `pairs.parquet`, `pages.warc`. flags: of its run, whose output is `output`.
@@ -53,6 +53,9 @@ def rich(own_web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Rich:
     web.headers["/good/41"] = {"X-Robots-Tag": "noai"}
     del web.files["/good/42"]
     web.files["/good/43"] = made.evaluation_copy()
+    # One image once: /good/46 at two URLs with a text of its own and with the same.
+    web.files["/good/47"] = web.files["/good/48"] = web.files["/good/46"]
+    pairs += [pairs[48]._replace(caption=pairs[46].caption)]
     pq.write_table(made.columns(pairs), folder / "pairs.parquet")
     web.files |= {f"/page/{n}": encoded(photograph(500 + n), "JPEG") for n in range(9)}
     images = [f'<img src="{web.url}/page/{n}" alt="{made.TEXTS[70 + n]}">' for n in range(9)]
@@ -68,7 +71,12 @@ def rich(own_web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Rich:
     (folder / "list.txt").write_text(f"url:{web.url}/good/44\ntext:{made.TEXTS[45]}\n")
     flags = (
         *(flag for flag in made.FLAGS if not flag.startswith(("--max_unsafe", "--samples"))),
-        *("--samples_per_shard=20", "--holdout=0.2", "--resize_mode=keep_ratio_largest"),
+        *(
+            "--samples_per_shard=20",
+            "--holdout=0.2",
+            "--duplicates=exact",
+            "--resize_mode=keep_ratio_largest",
+        ),
         *("--image_size=120", "--encode_format=webp", f"--blocklist={folder}/list.txt"),
         *(f"--eval_images=exam={folder}/exam", f"--vocabulary_size={made.vocabulary_size(named)}"),
     )
@@ -88,6 +96,8 @@ def test_every_feature_is_on(rich: Rich):
     assert reasons >= {"duplicate_pair", "rare_token", "text_on_too_many_images", "opted_out"}
     assert reasons >= {"image_with_too_many_texts", "blocked", "fetch_failed", "wrong_language"}
     assert reasons >= {"evaluation_overlap", None}
+    copies = {fate.reason for fate in fates(rich.output) if "/good/4" in fate.url}
+    assert copies & {"duplicate_image", "duplicate_of_training"}
     assert funnel(rich.output)["pages"]["pages"] == PAGES
     scores = [pq.read_table(path)["unsafe_score"] for path in rich.output.glob("shards/*.parquet")]
     assert all(not column.null_count for column in scores)

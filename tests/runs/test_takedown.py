@@ -30,7 +30,7 @@ from tests.support.small_web import SmallWeb, small_web
 
 COUNT, LOST = 100, 95  # pairs, and from where on their images are not there
 SHARDS = "--samples_per_shard=5"
-HELD = (*FLAGS, SHARDS, "--holdout=0.1")
+HELD = (*FLAGS, SHARDS, "--holdout=0.1", "--holdout_copies=keep")
 
 
 class Finished(NamedTuple):
@@ -56,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("takedown")
     with small_web() as web:
         web.files |= {f"/t/{n}": photo(n) for n in range(LOST)}
-        web.files["/t/3"] = web.files["/t/2"]  # near-duplicates
+        web.files["/t/3"] = web.files["/t/2"]  # copies
         urls = [f"{web.url}/t/{n}" for n in range(COUNT)]
         pairs = [*zip(urls, TEXTS[:COUNT], strict=True)]
         pairs += [(urls[7], TEXTS[110]), (urls[7], "the dog"), (urls[8], "too few"), pairs[9]]
@@ -252,16 +252,14 @@ def test_other_pairs_of_an_image_that_is_taken_down_go_too(
     assert len(manifest(out)["takedowns"]) == 1
 
 
-def test_near_duplicates_are_counted_without_what_is_gone(
-    finished: Finished, tmp_path: Path
-) -> None:
+def test_copies_are_counted_without_what_is_gone(finished: Finished, tmp_path: Path) -> None:
     out = finished.copy(tmp_path)
-    before = funnel(out)["near_duplicates"]
+    before = funnel(out)["copies"]
     assert taken(out, tmp_path, f"url:{finished.url(2)}") == 0
-    after = funnel(out)["near_duplicates"]
-    assert after == {"images": before["images"] - 2, "hashes": before["hashes"] - 1}
+    after = funnel(out)["copies"]
+    assert after == {"images": before["images"] - 2, "contents": before["contents"] - 1}
     assert taken(out, tmp_path, f"url:{finished.url(30)}") == 0
-    assert funnel(out)["near_duplicates"] == after
+    assert funnel(out)["copies"] == after
     assert len(manifest(out)["takedowns"]) == 2
     assert len(np.fromfile(out / "taken_down.u64", "<u8")) == 2
     check(out)

@@ -108,10 +108,11 @@ def serving(
     index: OpenedIndex,
     *,
     host: str = "127.0.0.1",
+    root_path: str = "",
     model: type[ColourModel] = ColourModel,
 ) -> Iterator[str]:
     """The URL of a server of an index, without the slash at its end."""
-    server = Server(index, model(), (host, 0))
+    server = Server(index, model(), (host, 0), root_path)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

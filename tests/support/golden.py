@@ -60,9 +60,10 @@ def _put(
 
 def text_fates(web: SmallWeb) -> list[Fate]:
     """Pairs on both sides of each rule of the text plane."""
-    web.files["/same"] = encoded(photograph(1), "JPEG")
     where = [f"{web.url}/same?{n}" for n in range(40)]
-    web.files |= {f"/same?{n}": web.files["/same"] for n in range(40)}
+    # One picture in files of their own: one file at so many URLs would be a placeholder.
+    same = photograph(1)
+    web.files |= {f"/same?{n}": encoded(same, "JPEG", comment=f"{n}") for n in range(40)}
     fates = [
         Fate("", TEXTS[0], "malformed_pair", "no_url"),
         Fate("ftp://example.org/a.jpg", TEXTS[0], "malformed_pair", "not_http"),

@@ -27,7 +27,9 @@ http {{
 """
 # As docs/search.md tells to set it up.
 _BEFORE = """client_max_body_size 16m;
-  location / {{ proxy_pass {url}; }}"""
+  location / {{ proxy_pass {url}; }}
+  location /pics/ {{ proxy_pass {url}; }}
+  location /cut/ {{ proxy_pass {url}/; }}"""
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 

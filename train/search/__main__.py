@@ -68,6 +68,12 @@ def parser(name: str = NAME) -> Parser:
         help="the address to listen on (127.0.0.1: this machine alone)",
     )
     serve.add_argument("--port", type=int, default=8080, help="0: a free one (8080)")
+    serve.add_argument(
+        "--root_path",
+        default="",
+        metavar="PATH",
+        help="where a proxy has the page, such as /pics (its own name alone)",
+    )
     remove = commands.add_parser(
         "remove", help="take rows out of an index, for good", parents=[index]
     )

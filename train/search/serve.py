@@ -7,6 +7,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -22,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
 from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.model.embed import DualEmbedder
@@ -57,11 +58,14 @@ _FEW_RESULTS = 100  # that are searched for at once: 1,000 take ten times as lon
 class SearchApp:
     """Answers from one index by one model.
 
+    Args:
+      root_path: the path below which a proxy has the page, such as /pics; empty for the root.
+
     Attributes:
       asgi: the application.
     """
 
-    def __init__(self, index: OpenedIndex, model: DualEmbedder):
+    def __init__(self, index: OpenedIndex, model: DualEmbedder, root_path: str = ""):
         self._index, self._model = index, model
         self._reopening, self._embedding = threading.Lock(), threading.Lock()
         self._decoding = threading.Lock()
@@ -69,13 +73,15 @@ class SearchApp:
         self._uploads = asyncio.Semaphore(MAX_UPLOADS)
         # Each page of results asks for the same texts.
         self._text_vector = functools.lru_cache(1024)(self._embed_text)
-        routes = [
+        routes: list[BaseRoute] = [
             *(Route(path, _page_file(*file)) for path, file in _PAGE.items()),
             Route("/api/index", self._describe),
             Route("/api/search", self._search),
             Route("/api/pictures", self._name_picture, methods=["POST"]),
             Route("/thumbnails/{key:path}", self._thumbnail),
         ]
+        if root_path:  # a proxy may leave it in the path, or take it away
+            routes = [Mount(root_path, routes=routes), *routes]
         kinds = (SettingsError, RefusedPicture, TrainingError, ClientDisconnect, HTTPException)
         handlers = dict.fromkeys((*kinds, Exception), _error_response)
         self.asgi = Starlette(routes=routes, exception_handlers=handlers)
@@ -180,7 +186,7 @@ def _refusal(status: int, reason: str) -> HTTPException:
 
 
 def _shown(result: Result) -> Result:
-    return result | {"thumbnail": f"/thumbnails/{quote(result['key'], safe='')}"}
+    return result | {"thumbnail": f"thumbnails/{quote(result['key'], safe='')}"}
 
 
 def _page_file(name: str, kind: str) -> Callable[[Request], Response]:
@@ -216,7 +222,13 @@ class Server:
       url: of the page.
     """
 
-    def __init__(self, index: OpenedIndex, model: DualEmbedder, address: tuple[str, int]):
+    def __init__(
+        self,
+        index: OpenedIndex,
+        model: DualEmbedder,
+        address: tuple[str, int],
+        root_path: str = "",
+    ):
         """Raises SettingsError where nothing can listen at the address."""
         host, port = address
         shown = f"[{host}]" if ":" in host else host
@@ -231,7 +243,7 @@ class Server:
         names = _LOCAL_NAMES | {shown.lower()} if is_loopback(host) else None
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Guard(SearchApp(index, model).asgi, names),
+                Guard(SearchApp(index, model, root_path).asgi, names),
                 # Its own closes all handlers of the process, and some close what they write to.
                 log_config=None,
                 log_level="warning",
@@ -243,7 +255,7 @@ class Server:
                 h11_max_incomplete_event_size=_MAX_HEAD,
             )
         )
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
+        self.url = f"http://{shown}:{self._socket.getsockname()[1]}{root_path}/"
 
     def run(self) -> None:
         """Until a signal or `stop` ends it."""
@@ -267,8 +279,12 @@ def run_serve(flags: argparse.Namespace) -> int:
     """Serves until a signal comes."""
     if not 0 <= flags.port < 1 << 16:
         raise SettingsError(f"port must be from 0 to 65535; got {flags.port}")
+    root_path = flags.root_path.rstrip("/")
+    if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
+        raise SettingsError(f"root_path must be a path such as /pics; got {flags.root_path!r}")
     index = OpenedIndex(flags.index)
-    server = Server(index, open_model(flags.model, index), (flags.host, flags.port))
+    model = open_model(flags.model, index)
+    server = Server(index, model, (flags.host, flags.port), root_path)
     print(f"{counted(index.pictures, 'picture')} at {server.url}", flush=True)
     if not is_loopback(flags.host):
         print(

@@ -107,40 +107,51 @@ class CopyIndex:
           features: uint8[n, 6, 64, 64], as `plane_row` makes them. An image whose fine plane is
             all 0 gets the smallest distance that it may have.
         """
-        matches: list[Nearest | None] = [None] * len(features)
+        nearest = self.compared(features, _MOST_CHECKED)
+        return [min(of, key=lambda near: near.distance) if of else None for of in nearest]
+
+    def compared(self, features: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
+        """The same of several evaluation images for each image: of those that are checked, so many
+        at most, or else of the nearest one."""
+        matches: list[list[Nearest]] = [[] for _ in features]
         if not len(self):
             return matches
-        faiss.omp_set_num_threads(1)  # of this thread alone
         planes, fine = np.ascontiguousarray(features[:, 1]), fine_planes(features)
-        # An eighth of the time of numpy's `std`: 1 us a plane.
-        contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
-        textured = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
-        vectors = vectors_of(planes[textured])
-        for at, vector, unit in zip(textured.tolist(), vectors, as_unit(vectors), strict=True):
-            matches[at] = self._match(_Query(planes[at], fine[at]), vector, unit)
+        vectors = described(planes)
+        for at in np.flatnonzero(vectors.any(axis=1)).tolist():
+            matches[at] = self._match(_Query(planes[at], fine[at]), vectors[at], most)
         return matches
 
-    def _match(
-        self, query: _Query, vector: Vectors, unit: npt.NDArray[np.float32]
-    ) -> Nearest | None:
-        # One query at a time: with several, faiss takes other ways, whose last bits differ.
-        _, found = self._search.search(unit[np.newaxis], _NEAREST)
-        # A damaged file may tell of entries that are not there.
-        entries = np.sort(found[0][(found[0] >= 0) & (found[0] < len(self._entries))])
-        if not len(entries):
-            return None
-        near = self._nearest_images(vector, entries)
+    def may_match(self, vectors: Vectors, least_cosine: float) -> list[int]:
+        """Which of some pictures, by their descriptors alone, may be near an evaluation image.
+
+        Args:
+          vectors: int8[n, 64], as `described` gives them.
+        """
+        if not len(self):
+            return []
+        near = [self._nearest_images(vector)[:1] for vector in vectors]
+        return [at for at, of in enumerate(near) if of and of[0][0] >= least_cosine]
+
+    def _match(self, query: _Query, vector: Vectors, most: int) -> list[Nearest]:
+        near = self._nearest_images(vector)
+        if not near:
+            return []
         cosine, entry = near[0]
-        checked = [pair for pair in near if pair[0] > _LEAST_COSINE][:_MOST_CHECKED]
+        checked = [pair for pair in near if pair[0] > _LEAST_COSINE][:most]
         if not checked:
             row, variant = self._entries[entry].tolist()
             numbers = {"cosine": round(cosine, 3), "variant": VARIANTS[variant].name}
-            return Nearest(row, _rounded(2 - cosine), numbers)
-        matches = [self._checked(query, cosine, entry) for cosine, entry in checked]
-        return min(matches, key=lambda match: match.distance)
+            return [Nearest(row, _rounded(2 - cosine), numbers)]
+        return [self._checked(query, cosine, entry) for cosine, entry in checked]
 
-    def _nearest_images(self, vector: Vectors, entries: Any) -> list[tuple[float, int]]:
+    def _nearest_images(self, vector: Vectors) -> list[tuple[float, int]]:
         """The cosine and the entry of the nearest variant of each evaluation image, best first."""
+        faiss.omp_set_num_threads(1)  # of this thread alone
+        # One query at a time: with several, faiss takes other ways, whose last bits differ.
+        _, found = self._search.search(as_unit(vector[np.newaxis]), _NEAREST)
+        # A damaged file may tell of entries that are not there.
+        entries = np.sort(found[0][(found[0] >= 0) & (found[0] < len(self._entries))])
         exact = cosines(vector, self._vectors, entries)
         order = np.argsort(-exact, kind="stable")
         ranked = entries[order]
@@ -167,6 +178,16 @@ class CopyIndex:
         numbers: dict[str, float | str] = {"cosine": round(cosine, 3), "variant": variant.name}
         numbers |= {name: round(float(n), 3) for name, n in check._asdict().items()}
         return Nearest(row, distance, numbers)
+
+
+def described(planes: npt.NDArray[np.uint8]) -> Vectors:
+    """int8[n, 64], the descriptors of planes; 0 of flat ones, by which nothing is told."""
+    # An eighth of the time of numpy's `std`: 1 us a plane.
+    contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
+    textured = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
+    vectors = np.zeros((len(planes), WIDTH), np.int8)
+    vectors[textured] = vectors_of(planes[textured])
+    return vectors
 
 
 class _Query(Query):
@@ -202,6 +223,13 @@ def finer_distance(distance: float, agreeing: float) -> float:
     """The distance where such a share of the blocks of the fine planes agree."""
     change = _BLOCK_WEIGHT * (_USUAL_AGREEING - agreeing)
     return _rounded(max(distance + min(max(change, -_MOST_NEARER), _MOST_FARTHER), 0.0))
+
+
+def plane_distance(plane: Plane, other: Plane) -> float:
+    """The distance of two planes that may lie on each other as they are, without finer planes."""
+    check = Query(plane).check(other, placement_of(1.0, 0, 0))
+    smooth = check.corners < LEAST_CORNERS
+    return distance_of_smooth(plane, other) if smooth else distance_of(check)
 
 
 def distance_of(check: PairCheck) -> float:

@@ -133,12 +133,12 @@ class EvaluationIndex:
 
     def __init__(self, measure: OverlapMeasure, folder: Path) -> None:
         self.measure = measure
-        self._index: OverlapIndex = measure.open(folder)
+        self.index: OverlapIndex = measure.open(folder)
         self._images = pq.read_table(folder / IMAGES, columns=["set", "name"], memory_map=True)
 
     def nearest(self, features: Features) -> Sequence[Nearest | None]:
         """As `OverlapIndex` has it."""
-        return self._index.nearest(features)
+        return self.index.nearest(features)
 
     def columns(self, nearest: Sequence[Nearest | None]) -> dict[str, pa.Array]:
         """What is written of the evaluation image that is nearest to each of n images, by column.

@@ -51,6 +51,8 @@ _IMAGES: tuple[Reason, ...] = (
     sizes.MAX_ASPECT,
     unsafe.MAX_UNSAFE_SCORE,
     overlap.MIN_EVALUATION_DISTANCE,
+    popularity.TEXTS_OF_CONTENT,
+    *given.OF_DATASET,
 )
 # What a text is dropped for by counts of the whole corpus.
 OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
@@ -75,6 +77,9 @@ def steps(entries: Iterable[Reason]) -> dict[str, tuple[str, ...]]:
 # What was done to a set after its run; in the funnel of such a set alone.
 TAKEDOWN_STEPS = steps(given.AFTER_RUN)
 STEP_OF_TAKEDOWNS = {entry.reason: entry.step for entry in given.AFTER_RUN}
+STEPS_OF_COPIES = {
+    entry.reason: entry.step for entry in (popularity.TEXTS_OF_CONTENT, *given.OF_DATASET)
+}
 
 
 @dataclass(frozen=True)

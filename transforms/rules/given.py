@@ -22,6 +22,8 @@ FETCH_FAILED = "fetch_failed"
 NOT_AN_IMAGE = "not_an_image"
 UNDECODABLE = "undecodable"
 RULE_FAILED = "rule_failed"  # a rule of a user raised; the detail is its flag
+DUPLICATE_OF_TRAINING = "duplicate_of_training"  # the detail is the key of the pair to train on
+DUPLICATE_IMAGE = "duplicate_image"  # the detail is the key of the pair whose image is kept
 TAKEN_DOWN = "taken_down"  # out of a finished set; the detail is as that of `blocked`
 
 _WISHES = "[opt-outs](opt_outs.md#what-is-honoured)"
@@ -106,6 +108,23 @@ OF_FILES = (
         stage=Stage.FETCH,
         means=f"its file or its picture is on a {_LISTS}",
         detail="the list and the kind of entry",
+    ),
+)
+# Known when the images of all shards have come.
+OF_DATASET = (
+    Given(
+        reason=DUPLICATE_OF_TRAINING,
+        step="copies",
+        stage=Stage.DATASET,
+        means="it was held out, and [its image](duplicates.md#held-out-copies) is in training too",
+        detail="the key of the pair in `shards/`",
+    ),
+    Given(
+        reason=DUPLICATE_IMAGE,
+        step="copies",
+        stage=Stage.DATASET,
+        means="another pair has [its image](duplicates.md) and its alt-text",
+        detail="the key of the pair whose image is kept",
     ),
 )
 AFTER_RUN = (

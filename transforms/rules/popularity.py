@@ -1,6 +1,6 @@
 """Texts that many images share, and images of many texts (ALIGN, section 3)."""
 
-from alignset.transforms.rules.rule import OfCorpus
+from alignset.transforms.rules.rule import Given, OfCorpus, Stage
 
 MAX_IMAGES_PER_TEXT = OfCorpus(
     name="max_images_per_text",
@@ -23,4 +23,11 @@ MAX_TEXTS_PER_IMAGE = OfCorpus(
     makes="crowded_images",
     of=lambda rows, crowded: crowded.contains(rows["url_hash"]),
     opened=1_000_000_000,
+)
+# The same of all URLs whose files are equal, once these have come.
+TEXTS_OF_CONTENT = Given(
+    reason=MAX_TEXTS_PER_IMAGE.reason,
+    step="texts_per_content",
+    stage=Stage.DATASET,
+    means="the images with [its bytes](duplicates.md#placeholders) have too many alt-texts",
 )

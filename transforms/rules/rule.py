@@ -30,7 +30,7 @@ KEEPS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.l
 class Stage(IntEnum):
     """When a rule is judged. Its measure is taken of what no rule of an earlier stage drops."""
 
-    TEXT, CORPUS, FETCH, HEADER, PIXELS, PAIR = range(6)
+    TEXT, CORPUS, FETCH, HEADER, PIXELS, PAIR, DATASET = range(7)
 
 
 class Rows(dict[str, Any]):

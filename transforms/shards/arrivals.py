@@ -25,6 +25,7 @@ from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.rule import Stage
 from alignset.transforms.rules.verdicts import faults, first_of
+from alignset.transforms.shards.descriptors import plane_of
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_images import ShardImages, rule_rows
@@ -56,6 +57,7 @@ class Arrivals:
         self._images, self._settings, self._count = images, images.settings, count
         self._scores = ImageScores(images, count)
         self._search = EvaluationSearch(evaluation, len(images), self._settings.rules)
+        self._describes = bool(self._settings.descriptors)
         self._wishes = StatedWishes(self._settings.fetch, len(images))
         # Others may not read some formats, so where files stay as they came these become PNGs.
         self._keep_shown = self._settings.resize.resize_mode == "original"
@@ -108,6 +110,9 @@ class Arrivals:
                 images[fetched.index] = look.body, image
         self._scores.add(images)
         self._search.add(images)
+        if self._describes:
+            for row, (_, image) in images.items():
+                self._images.planes[row] = self._images.spool.put(plane_of(image).tobytes())
         self._bytes.add(-size)
 
     def _examined(self, fetched: Fetched, look: FileLook) -> Image | None:
@@ -117,7 +122,7 @@ class Arrivals:
         if fetched.detail:
             self._images.drop(row, given.UNDECODABLE, fetched.detail)
             return None
-        keep_grey = self._search.index is not None
+        keep_grey = self._search.index is not None or self._describes
         image = examine(look, keep_grey=keep_grey, keep_shown=self._keep_shown)
         if isinstance(image, Unusable):
             self._images.drop(row, image.reason, image.detail)

@@ -23,11 +23,13 @@ from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import step_of
 from alignset.transforms.shards.arrivals import Arrivals
+from alignset.transforms.shards.descriptors import write_descriptors
 from alignset.transforms.shards.judge_custom import judge_custom
 from alignset.transforms.shards.shard_examples import write_record
 from alignset.transforms.shards.shard_files import TarWriter
 from alignset.transforms.shards.shard_images import ShardImages
 from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
+from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_samples import add_samples, write_answers, write_sidecar
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
@@ -38,7 +40,7 @@ from alignset.transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 ANSWERS_FILE = "answers.parquet"
-RECORD, THUMBNAILS = "record.json", "record.thumbnails"
+RECORD, THUMBNAILS, DESCRIPTORS = "record.json", "record.thumbnails", "descriptors.parquet"
 
 
 def build_shard(
@@ -78,6 +80,8 @@ def build_shard(
         sha256_of_tar = tar.finish()
     write_sidecar(samples, folder / SIDECAR, settings.rules.written_columns)
     write_answers(pairs, folder / ANSWERS_FILE)
+    if settings.descriptors and number < HOLDOUT:
+        write_descriptors(pairs, folder / DESCRIPTORS)
     _write_rejects(pairs, folder)
     write_record(pairs, folder / RECORD, folder / THUMBNAILS)
     images.spool.close()

@@ -1,17 +1,20 @@
-"""Takes pairs out of what shards recorded for the report: what is taken down must not be shown."""
+"""Changes what shards recorded of pairs that leave: what is taken down must not be shown, and
+copies are shown as such.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.record_files import MOST_BYTES, decode_record, encode_record
-from alignset.transforms.columns.records import RECORDS, Top
+from alignset.transforms.columns.records import KEPT, RECORDS, Outcomes, Record, Top
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.storage.files import exists, open_to_read, write_atomically
 from alignset.transforms.storage.matching import match
@@ -43,9 +46,36 @@ def forget_examples(out: str, find: FindRows, find_texts: FindTexts) -> int:
         return sum(pool.map(partial(_forget, find=find, find_texts=find_texts), paths))
 
 
-def _forget(path: str, find: FindRows, find_texts: FindTexts) -> bool:
+def mark_copies(path: str, reasons: Mapping[str, tuple[str, str]], counts: Outcomes) -> None:
+    """Has a shard's record show pairs as dropped that left since their image is there twice.
+
+    Args:
+      reasons: reason and detail by key. counts: how many pairs of the shard left for each reason.
+    """
+    if not exists(path):  # older versions recorded nothing
+        return
+    record = _read(path)
+    examples = [
+        msgspec.structs.replace(e, lists=[why[0]], reason=why[0], detail=why[1])
+        if (why := reasons.get(e.key)) and not e.reason
+        else e
+        for e in record.examples
+    ]
+    outcomes = {name: of for name, of in record.outcomes.items() if name not in counts}
+    before = sum(sum(record.outcomes.get(name, {}).values()) for name in (KEPT, *counts))
+    outcomes[KEPT] = {"": before - sum(counts.values())}
+    outcomes |= {name: {"": count} for name, count in counts.items()}
+    marked = dataclasses.replace(record, examples=examples, outcomes=outcomes)
+    write_atomically(path, lambda sink: sink.write(encode_record(marked)))
+
+
+def _read(path: str) -> Record:
     with open_to_read(path) as source:
-        record = decode_record(source.read(MOST_BYTES + 1), path)
+        return decode_record(source.read(MOST_BYTES + 1), path)
+
+
+def _forget(path: str, find: FindRows, find_texts: FindTexts) -> bool:
+    record = _read(path)
     rows = [(e.key, e.url, e.caption, e.reason) for e in record.examples]
     hidden = [why is not None for why in find(_rows(rows)).to_pylist()]
     tops = {name: _shown(top, name, find, find_texts) for name, top in record.tops.items()}

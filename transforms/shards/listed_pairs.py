@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from alignset.transforms.blocklists.blocklists import Blocklists, word_of
 from alignset.transforms.columns.hashing import UInt64s, string_hashes
 from alignset.transforms.columns.records import LONGEST_TEXT, cut
 from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
 from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.files import open_to_read
@@ -22,14 +24,14 @@ from alignset.transforms.storage.tar_members import tar_members
 
 # Pairs that are on a list. `image` is the hash of the URL's identity, or 0 where the list tells of
 # the pair alone, so that other pairs of its image stay. `url` is of the URL itself, `text` of the
-# alt-text as reports record it.
+# alt-text as reports record it. `content` is the beginning of the SHA-256.
 LISTED = pa.schema(
     [
         ("key", pa.uint64()),
         ("detail", pa.string()),
         ("image", pa.uint64()),
         ("url", pa.uint64()),
-        ("phash", pa.uint64()),
+        ("content", pa.uint64()),
         ("text", pa.uint64()),
     ]
 )
@@ -42,6 +44,11 @@ def keys_of(column: pa.ChunkedArray | pa.Array) -> UInt64s:
     """uint64[n] of keys or perceptual hashes that are written as 16 hex digits; 0 of a null."""
     digits = pc.fill_null(column, "0" * 16).to_pylist()
     return np.frombuffer(bytes.fromhex("".join(digits)), ">u8").astype(np.uint64)
+
+
+def contents(sha256: pa.ChunkedArray | pa.Array) -> UInt64s:
+    """uint64[n], the beginnings of SHA-256 in hex; 0 of a null."""
+    return keys_of(pc.utf8_slice_codeunits(sha256, 0, 16))
 
 
 def listed_in_shard(
@@ -135,12 +142,12 @@ def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
     return near and near[0]
 
 
-def stored_images(tar: str) -> Iterator[tuple[str, bytes]]:
-    """The images of a tar of ours, by the keys of their pairs."""
+def stored_images(tar: str, wanted: Container[int] | None = None) -> Iterator[tuple[str, bytes]]:
+    """The images of a tar of ours, by the keys of their pairs; all where none are wanted."""
     with open_to_read(tar) as source:
         for member in tar_members(source):
             key, _, extension = member.name.partition(".")
-            if extension not in ("json", "txt"):
+            if extension not in ("json", "txt") and (wanted is None or int(key, 16) in wanted):
                 source.seek(member.at)
                 yield key, source.read(member.size)
 
@@ -152,22 +159,31 @@ def _listed(rows: pa.Table, details: list[str | None]) -> pa.RecordBatch:
     images = url_hashes(urls)[0]
     kinds = [detail.rpartition(":")[2] for detail in column.to_pylist()]
     images[[kind in _OF_ONE_PAIR for kind in kinds]] = 0
-    phash = rows["phash"] if "phash" in rows.column_names else pa.nulls(len(rows), pa.string())
+    nulls = pa.nulls(len(rows), pa.string())
+    content = contents(rows["sha256"] if "sha256" in rows.column_names else nulls)
     texts = [cut(text, LONGEST_TEXT) for text in _filled(rows["caption"]).to_pylist()]
-    own = string_hashes(urls), keys_of(phash), string_hashes(pa.array(texts, pa.string()))
+    own = string_hashes(urls), content, string_hashes(pa.array(texts, pa.string()))
     columns = [keys_of(rows["key"]), column, images, *own]
     return pa.record_batch([pa.array(one) for one in columns], schema=LISTED)
 
 
-class Removal(NamedTuple):
+@dataclass(frozen=True)
+class Removal:
     """What is taken out of a set.
 
-    Fields:
+    Attributes:
       rows: LISTED, of all shards. lists: what they are on.
     """
 
     rows: pa.Table
     lists: Blocklists
+    joining: ClassVar[None] = None  # nothing joins a shard
+    steps: ClassVar[Mapping[str, str]] = STEP_OF_TAKEDOWNS
+
+    def reasons_of(self, keys: UInt64s) -> pa.StringArray:
+        """The reason for which each of some kept pairs is taken out, or null: string[n]."""
+        gone = self.details_of(keys).is_valid()
+        return pc.if_else(gone, pa.scalar(TAKEN_DOWN), pa.scalar(None, pa.string()))
 
     def details_of(self, keys: UInt64s) -> pa.StringArray:
         """Why each of some kept pairs is taken out, or null: string[n]."""

@@ -1,4 +1,4 @@
-"""Finished files of a set written anew without some pairs, so that no reader meets half of one.
+"""Finished files of a set written anew without some pairs, or with others: no reader meets half.
 
 What replaces a shard is written aside, read back and compared, and then published file by file:
 first what was dropped, so that no pair is lost where this is killed; then sidecar, tar and stats.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -20,8 +21,16 @@ import pyarrow.parquet as pq
 from msgspec import UNSET
 
 from alignset.transforms.columns.rejects import rejected_rows, without_contents
-from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
+from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import TAKEN_DOWN
+from alignset.transforms.shards.changed_pairs import Changes
+from alignset.transforms.shards.forget_examples import mark_copies
+from alignset.transforms.shards.joined_pairs import (
+    key_of,
+    with_joined_answers,
+    with_joined_rows,
+    write_tar,
+)
 from alignset.transforms.shards.listed_pairs import Removal, keys_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -45,7 +54,7 @@ from alignset.transforms.storage.files import (
     write_atomically,
 )
 from alignset.transforms.storage.parquet_files import read_rows, write_batches
-from alignset.transforms.storage.tar_members import Member, tar_members
+from alignset.transforms.storage.tar_members import tar_members
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Rewriting:
     """
 
     out: str
-    removal: Removal
+    removal: Removal | Changes
     scratch: str | None
     forget: bool
 
@@ -82,7 +91,10 @@ class Rewriting:
             rejected = self._rejected_aside(places, shard, folder)
             rest, sha256 = self._files_aside(places, shard, folder)
             opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
-            reasons, details = (rejected[name].to_pylist() for name in ("reason", "detail"))
+            reasons = rejected["reason"].to_pylist()
+            # A copy's detail is a key, and would be alone in a count.
+            pairs = zip(reasons, rejected["detail"].to_pylist(), strict=True)
+            details = [None if why in STEPS_OF_COPIES else detail for why, detail in pairs]
             stats = shard_stats(
                 shard,
                 [*reasons, *[None] * len(rest)],
@@ -93,12 +105,16 @@ class Rewriting:
             stats = replace(stats, opted_out=opted_out or UNSET)
             publish(folder / "rejected", places.rejected(shard))
             if len(rest):
-                publish(folder / "sidecar", places.sidecar(shard))
-                publish(folder / "tar", places.tar(shard))
+                for name in ("sidecar", "tar", "joined"):
+                    if (folder / name).exists():
+                        path = places.tar(shard) if name == "tar" else places.sidecar(shard)
+                        publish(folder / name, path)
             else:
                 remove(places.sidecar(shard))
                 remove(places.tar(shard))
             self._rewrite_answers(places.answers(shard), folder / "answers")
+            if isinstance(self.removal, Changes):
+                mark_copies(places.record(shard), *_copies(rejected))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         return stats
 
@@ -108,9 +124,11 @@ class Rewriting:
             return
         answers = read_rows(path)
         rest = self.removal.rest_of(answers)
+        if self.removal.joining is not None:
+            rest = with_joined_answers(rest, self.removal.joining)
         if not len(rest):
             remove(path)
-        elif len(rest) < len(answers):
+        elif not rest.equals(answers):
             pq.write_table(rest, aside, compression="zstd")
             publish(aside, path)
 
@@ -130,7 +148,7 @@ class Rewriting:
         where they are not there yet."""
         whole = as_rejected(dropped)
         batches = whole.to_batches(ROWS_AT_ONCE)
-        before = _keys_of_taken(batches)
+        before = self._keys_of_taken(batches)
         marked = map(self.marked, batches)
         new = (_with_schema(rows, whole.schema) for rows in self._new_rows(kept, before))
         return pa.Table.from_batches([*marked, *new], whole.schema)
@@ -141,14 +159,14 @@ class Rewriting:
         Args:
           before: string[m], the keys of those that are there already.
         """
-        details = self.removal.details_of(keys_of(kept["key"]))
+        leaves = self.removal.reasons_of(keys_of(kept["key"])).is_valid()
         there = pc.is_in(kept["key"], value_set=before)
-        new = kept.filter(pc.and_(details.is_valid(), pc.invert(there)))
+        new = kept.filter(pc.and_(leaves, pc.invert(there)))
         for batch in new.combine_chunks().to_batches():
             keys = keys_of(batch["key"])
-            reasons = pa.array([TAKEN_DOWN] * len(batch), pa.string())
             rows = batch.set_column(0, "key", pa.array(keys))
-            made = rejected_rows(rows, reasons, self.removal.details_of(keys), STEP_OF_TAKEDOWNS)
+            why = self.removal.reasons_of(keys), self.removal.details_of(keys)
+            made = rejected_rows(rows, *why, self.removal.steps)
             yield self._forgotten(made, pa.array([True] * len(made)))
 
     def _forgotten(self, rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
@@ -175,23 +193,32 @@ class Rewriting:
     def _files_aside(
         self, places: ShardPlaces, shard: int, folder: Path
     ) -> tuple[pa.Table, str | None]:
-        """Writes sidecar and tar; gives the rows that are left, and the tar's SHA-256."""
+        """Writes sidecar and tar; gives the rows that are then there, and the tar's SHA-256.
+
+        Where pairs join, `sidecar` is without them and `joined` with them: a sidecar's keys are in
+        the tar, both before that is published and after it.
+        """
         kept = self._sidecar(places, shard)
         rows = self.removal.rest_of(kept)
         rows = as_columns(rows, with_further(SHARD_SCHEMA, rows.schema))
         if not len(rows):
             return rows, None
         pq.write_table(rows, folder / "sidecar", compression="zstd")
-        wanted = set(rows["key"].to_pylist())
+        sources: dict[str, str] = {}
+        if self.removal.joining is not None:
+            rows, sources = with_joined_rows(rows, self.removal.joining)
+            pq.write_table(rows, folder / "joined", compression="zstd")
         with open_to_read(places.tar(shard)) as source, (folder / "tar").open("wb") as sink:
-            writer = TarWriter(sink)
-            for member in tar_members(source):
-                if _key(member) in wanted:
-                    source.seek(member.at)
-                    writer.add((member.name, source.read(member.size)))
-            sha256 = writer.finish()
-        _check(folder, wanted, sha256)
+            sha256 = write_tar(source, TarWriter(sink), rows, sources)
+        wanted = set(rows["key"].to_pylist())
+        _check(folder / "tar", folder / ("joined" if sources else "sidecar"), wanted, sha256)
         return rows, sha256
+
+    def _keys_of_taken(self, rejected: Iterable[pa.RecordBatch]) -> pa.Array:
+        """string[n]: the keys of the pairs that were taken out already."""
+        reasons = pa.array([*self.removal.steps])
+        keys = [rows.filter(pc.is_in(rows["reason"], reasons))["key"] for rows in rejected]
+        return pa.concat_arrays(keys) if keys else pa.array([], pa.string())
 
     def dropped_file(self, path: str) -> None:
         """Marks the rows of a file of `rejected/`."""
@@ -200,7 +227,7 @@ class Rewriting:
 
     def texts(self, pairs: str, rejected: str) -> None:
         """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
-        before = _keys_of_taken(rejected_batches(rejected))
+        before = self._keys_of_taken(rejected_batches(rejected))
         schema = rejected_schema(rejected)
         new = (
             _with_schema(rows, schema)
@@ -219,26 +246,23 @@ def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return whole
 
 
-def _keys_of_taken(rejected: Iterable[pa.RecordBatch]) -> pa.Array:
-    """string[n]: the keys of the pairs that were taken out already."""
-    keys = [rows.filter(pc.equal(rows["reason"], TAKEN_DOWN))["key"] for rows in rejected]
-    return pa.concat_arrays(keys) if keys else pa.array([], pa.string())
+def _copies(rejected: pa.Table) -> tuple[dict[str, tuple[str, str]], dict[str, int]]:
+    """Reason and detail of the copies among dropped pairs, by key; and how many go for each."""
+    copies = rejected.filter(pc.is_in(rejected["reason"], pa.array([*STEPS_OF_COPIES])))
+    why = {row["key"]: (row["reason"], row["detail"] or "") for row in copies.to_pylist()}
+    return why, dict(Counter(copies["reason"].to_pylist()))
 
 
-def _key(member: Member) -> str:
-    return member.name.partition(".")[0]
-
-
-def _check(folder: Path, wanted: set[str], sha256: str) -> None:
+def _check(tar: Path, sidecar: Path, wanted: set[str], sha256: str) -> None:
     """Reads what was written aside back.
 
     Raises:
       RuntimeError: it lacks a pair, or has another, or its bytes are not those that were written.
     """
-    with (folder / "tar").open("rb") as source:
+    with tar.open("rb") as source:
         there = hashlib.file_digest(source, "sha256").hexdigest()
-        keys = {_key(member) for member in tar_members(source)}
-    listed = set(pq.read_table(folder / "sidecar", columns=["key"])["key"].to_pylist())
+        keys = {key_of(member) for member in tar_members(source)}
+    listed = set(pq.read_table(sidecar, columns=["key"])["key"].to_pylist())
     if there != sha256 or not keys == listed == wanted:
         raise RuntimeError(
             f"a shard was not written as it should be ({len(keys)} and {len(listed)} of "

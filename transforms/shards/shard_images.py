@@ -74,6 +74,7 @@ class ShardImages(Verdicts):
       places: of these files.
       sha256: of each file that came, in hex.
       bytes_fetched: of all files that came.
+      planes: places of the trimmed planes by row, where descriptors are wanted.
     """
 
     def __init__(self, size: int, settings: ShardSettings, folder: Path) -> None:
@@ -84,6 +85,7 @@ class ShardImages(Verdicts):
         self.places: list[Place] = [(0, 0)] * size
         self.sha256: list[str | None] = [None] * size
         self.bytes_fetched = 0
+        self.planes: dict[int, Place] = {}
 
     def __len__(self) -> int:
         return len(self.looks)

@@ -20,6 +20,7 @@ class ShardSettings:
     Attributes:
       forget_blocked: whether the rows of what is on a blocklist hold neither URL nor text.
       thumbnails: examples of each kind that have a picture in the report.
+      descriptors: a folder for the descriptors of the images to train on; "" where none are wanted.
       screen: gives the images that come, and their URLs, back with a detail for those that must not
         be decoded; None for shards that are not suspect.
     """
@@ -31,4 +32,5 @@ class ShardSettings:
     blocklists: Blocklists = NO_LISTS
     forget_blocked: bool = False
     thumbnails: int = 0
+    descriptors: str = ""
     screen: Callable[[Iterable[Fetched], Sequence[str]], Iterator[Fetched]] | None = None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from msgspec import UNSET, UnsetType
 
 from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.storage.documents import encode_document
-from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.counts import Counts, add_by_name
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,99 @@ class FailingHost:
 
 
 @dataclass(frozen=True)
-class NearDuplicates:
-    """How many images have the perceptual hash of another, and how many such hashes there are.
+class SharedContents:
+    """How many images have the bytes of another, and how many such contents there are.
 
     An image is a URL: several alt-texts of one image are no duplicates.
     """
 
     images: int = 0
-    hashes: int = 0
+    contents: int = 0
+
+
+MOST_GROUPS, MOST_PAIRS = 10, 32
+
+
+@dataclass(frozen=True, order=True)
+class NearPair:
+    """Two images with one perceptual hash and other bytes: of each its shard, and a pair's key.
+
+    Attributes:
+      order: random, but the same in each run.
+    """
+
+    order: int
+    first: tuple[int, str]
+    second: tuple[int, str]
+
+
+@dataclass(frozen=True)
+class ContentGroup:
+    """A content, how many images have it, and where one of their pairs is."""
+
+    images: int
+    content: str
+    shard: int
+    key: str
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """How many images have the perceptual hash of another with other bytes; how many pairs of such
+    were compared, and how many of these show one picture."""
+
+    images: int = 0
+    compared: int = 0
+    alike: int = 0
+
+    @property
+    def estimate(self) -> int:
+        """How many images are near-duplicates, about, of those that an equal hash finds."""
+        return round(self.images * self.alike / max(1, self.compared))
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What was found of copies in a dataset, or in a part of it.
+
+    Attributes:
+      shards: the numbers of those that change. dropped: how many pairs leave for each reason.
+      moved: how many pairs get the URL of another image with the same bytes.
+      reported: how many of those that leave state each wish that is only reported.
+      shared: how many images have the bytes of another when that is done; groups: the largest.
+      near: how many have the perceptual hash of another; near_pairs: a few of them.
+    """
+
+    shards: list[int] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+    moved: int = 0
+    reported: dict[str, int] = field(default_factory=dict)
+    shared: SharedContents = field(default_factory=SharedContents)
+    groups: list[ContentGroup] = field(default_factory=list)
+    near: int = 0
+    near_pairs: list[NearPair] = field(default_factory=list)
+
+
+def add_copies(parts: Iterable[Copies]) -> Copies:
+    """Adds up what was found in parts."""
+    found = list(parts)
+    return Copies(
+        sorted({shard for part in found for shard in part.shards}),
+        add_by_name(part.dropped for part in found),
+        sum(part.moved for part in found),
+        add_by_name(part.reported for part in found),
+        SharedContents(
+            sum(part.shared.images for part in found), sum(part.shared.contents for part in found)
+        ),
+        largest(group for part in found for group in part.groups),
+        sum(part.near for part in found),
+        sorted(pair for part in found for pair in part.near_pairs)[:MOST_PAIRS],
+    )
+
+
+def largest(groups: Iterable[ContentGroup]) -> list[ContentGroup]:
+    """The groups with the most images."""
+    return sorted(groups, key=lambda group: (-group.images, group.content))[:MOST_GROUPS]
 
 
 def shard_stats(

@@ -19,6 +19,7 @@ from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
 from alignset.transforms.fetching.fetcher import connections_open
 from alignset.transforms.shards.build_shard import (
     ANSWERS_FILE,
+    DESCRIPTORS,
     RECORD,
     REJECTS,
     SIDECAR,
@@ -26,6 +27,7 @@ from alignset.transforms.shards.build_shard import (
     THUMBNAILS,
     build_shard,
 )
+from alignset.transforms.shards.descriptors import descriptors_path
 from alignset.transforms.shards.plan_shards import claim_path, plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
 from alignset.transforms.shards.shard_progress import ShardCount, attempt_folder, finished_shards
@@ -154,6 +156,9 @@ class ShardWriter:
             claim.publish(folder / TAR, places.tar(shard))
         if (folder / ANSWERS_FILE).exists():
             claim.publish(folder / ANSWERS_FILE, places.answers(shard))
+        if (folder / DESCRIPTORS).exists():
+            path = descriptors_path(self.settings.descriptors, shard)
+            claim.publish(folder / DESCRIPTORS, path)
         if not is_local(self.out):
             claim.check()
         if not stats.successes:  # a killed attempt may have been given images

@@ -11,7 +11,7 @@ from alignset.pipeline.runs.documents import Funnel, Step
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS
 from alignset.transforms.storage.documents import read_document
-from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.counts import Counts, add_by_name
 from tests.support.command import manifest
 from tests.support.golden_run import Golden
 from tests.support.rules import STEPS
@@ -114,15 +114,15 @@ def test_one_line_on_the_vocabulary(summary: VocabularySummary, line: str):
 def test_the_golden_run_counts_every_fate(golden: Golden):
     written = read_document(f"{golden.output}/funnel.json", Funnel)
     expected = Counter(fate.reason for fate in golden.fates)
-    dropped = dict[str, int]()
-    for step in written.steps:
-        dropped |= step.dropped
+    dropped = add_by_name(step.dropped for step in written.steps)
     assert dropped == {reason: expected[reason] for reasons in STEPS.values() for reason in reasons}
     assert dropped.pop("broken_page") == 0  # of pages alone
     assert dropped.pop("blocked") == 0  # tests/runs/test_blocklist.py has such pairs
     assert dropped.pop("broken_input") == 0  # of files
     assert dropped.pop("opted_out") == 0  # tests/runs/test_opt_outs.py has such pairs
     assert dropped.pop("unsafe") == 0  # not scored: tests/runs/test_unsafe.py has such pairs
+    assert dropped.pop("duplicate_image") == 0  # tests/runs/test_duplicates.py has such pairs
+    assert dropped.pop("duplicate_of_training") == 0
     assert all(dropped.values()), "the golden set has a pair for each reason"
     assert written.steps[0].seen == len(golden.fates)
     assert written.steps[-1].kept == written.pairs == expected[None]

@@ -28,7 +28,7 @@ from alignset.transforms.corpus.corpus_documents import (
     VocabularySummary,
 )
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_stats import NearDuplicates
+from alignset.transforms.shards.shard_stats import SharedContents
 from alignset.transforms.storage.documents import read_document
 from tests.support.command import DOCUMENTS, funnel, manifest
 from tests.support.golden_run import Golden
@@ -296,10 +296,10 @@ def test_answers_have_the_runs_numbers(documents):
     assert f"{failed} images could not be fetched" in sheet["Is anything missing from instances?"]
     changed = sheet["Was the data cleaned or changed?"]
     assert f"\n- fetch: {failed} of {fetch.seen}\n" in changed
-    near = funnel.near_duplicates
-    assert isinstance(near, NearDuplicates)
+    copies = funnel.copies
+    assert isinstance(copies, SharedContents)
     noise = sheet["Are there errors, noise or redundancies?"]
-    assert f"{near.images} images have the perceptual hash of another" in noise
+    assert f"{copies.images} images have the bytes of another" in noise
 
 
 def test_what_differs_between_runs_is_told(documents):

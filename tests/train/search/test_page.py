@@ -2,17 +2,23 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from alignset.train.search.opened_index import OpenedIndex
 from tests.support.colour_search import (
     answer,
     drawn,
+    index_of,
     picture_bytes,
+    picture_folder,
+    serving,
 )
+from tests.support.nginx import nginx
 from tests.support.train_shards import COLOURS
 
 expect.set_options(timeout=60_000)  # beside busy neighbours
@@ -78,6 +84,27 @@ def test_typing_finds_and_scrolling_loads_more(browser: Browser, site: str) -> N
         expect(page.locator("#status")).to_contain_text(f"{total} pictures")
         first = page.locator("#results img").first
         assert first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+
+
+def test_the_page_works_below_paths_of_a_proxy(browser: Browser, tmp_path: Path) -> None:
+    index_of(picture_folder(tmp_path / "data", each=2), tmp_path / "index")
+    index = OpenedIndex(tmp_path / "index")
+    with (
+        serving(index, root_path="/pics") as site,
+        nginx(tmp_path, site.removesuffix("/pics")) as web,
+    ):
+        assert site.endswith("/pics")
+        for path in ("/pics/", "/cut/", "/"):
+            with opened(browser, web.url + path) as page:
+                search(page, "green")
+                assert page.url.startswith(f"{web.url}{path}?text=green")
+                first = page.locator("#results img").first
+                assert first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+                page.reload()
+                expect(page.locator("#results li").first).to_be_visible()
+                page.click("#home")
+                expect(page.locator("#text")).to_have_value("")
+                assert page.url == web.url + path
 
 
 def test_the_page_has_no_axe_violations(browser: Browser, site: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from alignset.train.search.__main__ import main
 from alignset.train.search.blocklist import read_blocklist
 from alignset.train.search.decode_upload import decode_upload
 from alignset.train.search.make_index import remove_rows
@@ -119,6 +120,20 @@ def test_a_proxy_serves_under_its_own_name(site: str, tmp_path: Path) -> None:
         assert answer(f"{proxy.url}/api/pictures", headers=named, **picture)[0] == 200
 
 
+def test_a_path_that_a_proxy_leaves_is_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    index_of(picture_folder(tmp_path / "data", each=2), tmp_path / "index")
+    with serving(OpenedIndex(tmp_path / "index"), root_path="/pics") as below:
+        for url in (below, below.removesuffix("/pics")):
+            [first, *_] = answer(f"{url}/api/search?text=red")[1]["results"]
+            assert urllib.request.urlopen(f"{url}/{first['thumbnail']}", timeout=60).status == 200
+            assert b"search.js" in urllib.request.urlopen(f"{url}/", timeout=60).read()
+    for path in ("pics", "/a b", "/pics?x", "//x"):
+        assert main(["serve", str(tmp_path / "index"), f"--root_path={path}"]) == 2
+        assert "root_path must be a path such as /pics" in capsys.readouterr().err
+
+
 def test_what_is_removed_is_gone_from_a_server_that_runs(tmp_path: Path) -> None:
     index_of(picture_folder(tmp_path / "data", each=2), tmp_path / "index")
     blocklist = tmp_path / "blocklist"
@@ -138,7 +153,7 @@ def test_what_is_removed_is_gone_from_a_server_that_runs(tmp_path: Path) -> None
         told = answer(f"{site}/api/index")[1]
         assert told["pictures"] == len(before) - 1
         for result in after:
-            assert urllib.request.urlopen(site + result["thumbnail"], timeout=60).status == 200
+            assert urllib.request.urlopen(f"{site}/{result['thumbnail']}", timeout=60).status == 200
         assert answer(f"{site}/thumbnails/red%2F0.jpg")[0] == 404
         (tmp_path / "index" / "index.json").unlink()
         status, told = answer(query)

@@ -178,6 +178,7 @@ ELSEWHERE = {
     **dict.fromkeys(("broken_input", "broken_page", "opted_out", "blocked"), "tests/runs/"),
     "unsafe": "tests/runs/test_determinism.py",  # to score costs 10 ms an image
     "rule_failed": "tests/runs/test_rules.py",
+    **dict.fromkeys(("duplicate_image", "duplicate_of_training"), "tests/runs/test_duplicates.py"),
 }
 
 

@@ -97,7 +97,7 @@ function nameOf(term) {
 
 function imageOf(term) {
   if (term.kind !== "key") return term.image;
-  return state.unsafe.get(term.value) === false && `/thumbnails/${encodeURIComponent(term.value)}`;
+  return state.unsafe.get(term.value) === false && `thumbnails/${encodeURIComponent(term.value)}`;
 }
 
 function chip(term) {
@@ -152,14 +152,14 @@ function search({ keepLink = false } = {}) {
   state.shown.clear();
   $("more").hidden = true;
   if (!terms.length) {
-    if (!keepLink) history.pushState(null, "", "/");
+    if (!keepLink) history.pushState(null, "", location.pathname);
     document.title = "Search pictures";
     welcome(state.asked);
     return;
   }
   const parameters = parametersOf(terms);
   state.parameters = parameters.toString();
-  if (!keepLink) history.pushState(null, "", `/?${state.parameters}`);
+  if (!keepLink) history.pushState(null, "", `?${state.parameters}`);
   document.title = `${terms.map(nameOf).join(", ")} – search`;
   $("hint").hidden = true;
   say("Searching …", false, state.asked);
@@ -190,7 +190,7 @@ function note(results) {
 async function load(offset, number) {
   state.next = null;
   try {
-    const answer = await asked(`/api/search?${state.parameters}&offset=${offset}&limit=${PAGE}`);
+    const answer = await asked(`api/search?${state.parameters}&offset=${offset}&limit=${PAGE}`);
     if (number !== state.asked) return; // another search has begun
     note(answer.results);
     const items = answer.results.filter(({ key }) => !state.shown.has(key)).map(card);
@@ -312,7 +312,7 @@ async function searchByPicture(file) {
   const number = state.asked;
   try {
     const headers = { "Content-Type": "application/octet-stream" };
-    const { picture } = await asked("/api/pictures", { method: "POST", body: file, headers });
+    const { picture } = await asked("api/pictures", { method: "POST", body: file, headers });
     if (number !== state.asked) return;
     const image = URL.createObjectURL(file);
     const term = { kind: "picture", value: picture, weight: 1, image, name: file.name };
@@ -423,7 +423,7 @@ addEventListener("keydown", (event) => {
   }
 });
 
-const described = asked("/api/index");
+const described = asked("api/index");
 described.then(({ pictures, model, search: kind, recall_at_10: recall }) => {
   const how = kind === "exact" ? "searched exactly" : `recall@10 ${recall.toFixed(3)}`;
   $("about").textContent = `${pictures.toLocaleString("en")} pictures · ${model} · ${how}`;

@@ -1,0 +1,51 @@
+"""The largest groups of images with the same bytes, as documents have them, and what is told of
+near-duplicates. `copy_pictures.py` makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
+
+from msgspec import UNSET, UnsetType
+
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.transforms.columns.records import RECORDS
+from alignset.transforms.shards.shard_stats import NearDuplicates
+from alignset.transforms.storage.documents import find_document, write_document
+
+PICTURES = f"{RECORDS}/copies.pictures"  # beside the records
+
+
+@dataclass(frozen=True)
+class GroupPicture:
+    """A content, how many images have it, and its picture: a JPEG in base64, or ""."""
+
+    images: int
+    content: str
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class CopyPictures:
+    """`report/copies.pictures`: the largest groups of images with the same bytes."""
+
+    groups: list[GroupPicture] = field(default_factory=list)
+    near: NearDuplicates = field(default_factory=NearDuplicates)
+
+
+def publish_copies(out: str, work: WorkFolder) -> NearDuplicates | UnsetType:
+    """Brings what was found beside the records; returns what the funnel says of near-duplicates."""
+    found = find_document(work.copy_pictures, CopyPictures)
+    if found is None:
+        return UNSET
+    write_document(f"{out}/{PICTURES}", found)
+    return found.near
+
+
+def forget_contents(out: str, contents: Container[int]) -> None:
+    """Takes groups out of which an image is taken down."""
+    found = find_document(f"{out}/{PICTURES}", CopyPictures)
+    if found is not None:
+        left = [group for group in found.groups if int(group.content, 16) not in contents]
+        write_document(f"{out}/{PICTURES}", replace(found, groups=left))

@@ -1,0 +1,3 @@
+"""One image once in a finished set: `alignset deduplicate OUT`. Which pairs leave is for
+`transforms/duplicates/` to say; nothing is fetched.
+"""

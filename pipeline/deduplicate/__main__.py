@@ -1,0 +1,70 @@
+"""Keeps each image of a finished set once: by the bytes of its file.
+
+Only shards that change are rewritten. In rejected/ a pair whose image and
+alt-text another has is duplicate_image then. Killed anywhere, the same command
+goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.beam_patches import quick_imports
+from alignset.pipeline.shown_texts import counted
+
+if TYPE_CHECKING:
+    from alignset.transforms.shards.shard_stats import Copies
+
+NAME = "python -m alignset.pipeline.deduplicate"
+
+
+def parser(name: str = NAME) -> argparse.ArgumentParser:
+    """The parser of the command's flags."""
+    made = CommandParser(prog=name, usage="%(prog)s OUT [flags]", description=__doc__)
+    made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
+    made.add_argument("--dry_run", action="store_true", help="only tell what would go")
+    return made
+
+
+def main(argv: Sequence[str], name: str = NAME) -> int:
+    """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
+    flags = parser(name).parse_args(list(argv))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with quick_imports(argv):
+        from alignset.pipeline.deduplicate.deduplicate import deduplicate
+    try:
+        found = deduplicate(flags.set.rstrip("/") or flags.set, dry=flags.dry_run)
+    except UsageError as error:
+        return ended(name, error, 2)
+    except Exception as error:
+        return failed(name, error, "; the same command goes on")
+    print(render(found, dry=flags.dry_run))
+    return 0
+
+
+def render(found: Copies, *, dry: bool) -> str:
+    """As "left: 30 pairs (duplicate_image 30); 4 pairs moved to the image that is kept …"."""
+    if not found.shards:
+        return "no image is in the set twice; nothing was changed"
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.dropped.items())
+    pairs = counted(sum(found.dropped.values()), "pair")
+    return (
+        f"{'would leave' if dry else 'left'}: {pairs}{f' ({reasons})' if reasons else ''}; "
+        f"{counted(found.moved, 'pair')} {'would get' if dry else 'got'} the URL of the image that "
+        f"is kept; {counted(len(found.shards), 'shard')} {'would change' if dry else 'changed'}"
+    )
+
+
+def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
+    """`main` in a process that a signal ends within 5 s."""
+    return run_command(lambda: main(argv, name), name, "; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    sys.exit(stoppable_main(sys.argv[1:]))

@@ -1,0 +1,272 @@
+"""One image once, in a run and in a finished set; and a held-out split without copies."""
+
+import base64
+import gc
+import io
+import json
+import random
+import shutil
+from collections import defaultdict
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import skimage.data
+from PIL import Image as PillowImage
+
+from alignset.pipeline.deduplicate.__main__ import main
+from alignset.pipeline.look.__main__ import main as look
+from alignset.transforms.pairs.hold_out import held_out
+from tests.runs.test_takedown import check, dying, rows, stored, whole
+from tests.support.command import digests, funnel, manifest, run, samples, succeed
+from tests.support.golden import FLAGS as GOLDEN
+from tests.support.golden import TEXTS, Fate, columns
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb, small_web
+
+# Images 0 to 9 are there three times, 10 to 19 twice, and the others once.
+COUNT = 60
+FLAGS = (*GOLDEN, "--samples_per_shard=6", "--holdout=0.2", "--max_texts_per_image=6")
+EXACT, KEPT = (*FLAGS, "--duplicates=exact"), (*FLAGS, "--holdout_copies=keep")
+REAL = ("astronaut", "chelsea", "coffee")
+PLACEHOLDER = 7  # URLs with the bytes of no picture of a host
+
+
+class Made(NamedTuple):
+    """Sets of one web of pictures with planted copies.
+
+    Attributes:
+      source: the pairs. exact, keep: sets with one image a content, and with all.
+    """
+
+    source: Path
+    exact: Path
+    keep: Path
+
+
+def put_altered(web: SmallWeb) -> list[str]:
+    """Real photographs that are held out, and altered copies to train on; returns the URLs."""
+    urls = []
+    for name in REAL:
+        photo = PillowImage.fromarray(getattr(skimage.data, name)()).convert("RGB")
+        smaller = photo.resize((photo.width * 2 // 3, photo.height * 2 // 3))
+        files = {True: encoded(photo, "JPEG"), False: encoded(smaller, "JPEG", quality=50)}
+        for is_held, body in files.items():
+            named = (f"/{name}/{n}" for n in count())
+            path = next(p for p in named if held_out(pa.array([web.url + p]), 0.2)[0] == is_held)
+            web.files[path] = body
+            urls.append(web.url + path)
+    return urls
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("duplicates")
+    with small_web() as web:
+        photos = [encoded(photograph(700 + n), "JPEG") for n in range(COUNT)]
+        placed = {n: n for n in range(COUNT)}
+        placed |= {COUNT + n: n for n in range(20)} | {COUNT + 20 + n: n for n in range(10)}
+        web.files |= {f"/{n}": photos[of] for n, of in placed.items()}
+        web.files |= {f"/none/{n}": encoded(photograph(999), "JPEG") for n in range(PLACEHOLDER)}
+        texts = iter(TEXTS)
+        pairs = [Fate(f"{web.url}/{n}", next(texts)) for n in placed]
+        # Some copies have the alt-text of the first, some also an own one, some of one image two.
+        pairs += [Fate(f"{web.url}/{COUNT + n}", TEXTS[n]) for n in range(0, 20, 2)]
+        pairs += [Fate(f"{web.url}/{n}", next(texts)) for n in range(5)]
+        pairs += [Fate(f"{web.url}/none/{n}", next(texts)) for n in range(PLACEHOLDER)]
+        pairs += [Fate(url, next(texts)) for url in put_altered(web)]
+        pq.write_table(columns(pairs), folder / "pairs.parquet")
+        succeed(folder / "pairs.parquet", folder / "exact", *EXACT)
+        succeed(folder / "pairs.parquet", folder / "keep", *KEPT)
+        yield Made(folder / "pairs.parquet", folder / "exact", folder / "keep")
+
+
+def side_rows(out: Path, folder: str = "*") -> list[dict]:
+    return [
+        row
+        for file in out.glob(f"{folder}/*.parquet")
+        if file.parent.name in ("shards", "holdout")
+        for row in pq.read_table(file).to_pylist()
+    ]
+
+
+def by_content(found: list[dict], column: str) -> dict[str, set[str]]:
+    told = defaultdict(set)
+    for row in found:
+        told[row["sha256"]].add(row[column])
+    return told
+
+
+def url_name(row: dict) -> str:
+    return row["url"].split("/")[3]
+
+
+def test_a_content_has_one_url_and_the_alt_texts_of_all(made: Made):
+    check(made.exact)
+    before, after = side_rows(made.keep), side_rows(made.exact)
+    urls = by_content(after, "url")
+    assert all(len(of) == 1 for of in urls.values())
+    training = by_content(side_rows(made.keep, "shards"), "caption")
+    held = by_content(side_rows(made.keep, "holdout"), "caption")
+    there = held | training  # what is in both is trained on
+    altered = {r["sha256"] for r in side_rows(made.keep, "holdout") if url_name(r) in REAL}
+    assert len(altered) == len(REAL)
+    assert by_content(after, "caption") == {c: of for c, of in there.items() if c not in altered}
+    # Of a group the pair with the smallest key stays where it is.
+    there = {row["key"]: row["url"] for row in before}
+    keys = by_content(side_rows(made.keep, "shards"), "key")
+    assert {c: urls[c] for c in keys} == {c: {there[min(of)]} for c, of in keys.items()}
+
+
+def test_a_held_out_photograph_leaves_for_an_altered_copy_that_is_trained_on(made: Made):
+    training = {row["key"]: row["url"] for row in side_rows(made.exact, "shards")}
+    left = {
+        url_name(row): training[row["detail"]].split("/")[3]
+        for row in rows(made.exact)
+        if row["reason"] == "duplicate_of_training" and url_name(row) in REAL
+    }
+    assert left == {name: name for name in REAL}
+
+
+def test_a_placeholder_falls_by_its_alt_texts_alone(made: Made):
+    for out in (made.exact, made.keep):
+        gone = [row for row in rows(out) if row["reason"] == "image_with_too_many_texts"]
+        assert {row["url"].rpartition("/")[0][-5:] for row in gone} == {"/none"}
+        assert [(row["step"], row["detail"]) for row in gone] == (
+            [("texts_per_content", None)] * PLACEHOLDER
+        )
+
+
+def test_what_leaves_says_which_pair_is_kept_and_what_moves_brings_its_image(made: Made):
+    kept = stored(made.exact)
+    copies = [row for row in rows(made.exact) if row["reason"].startswith("duplicate_")]
+    copies = [row for row in copies if row["reason"] != "duplicate_pair"]
+    assert {row["reason"] for row in copies} == {"duplicate_image", "duplicate_of_training"}
+    sha256 = {row["key"]: row["sha256"] for row in side_rows(made.keep)}
+    for row in copies:
+        assert row["detail"] in kept
+        same = sha256[row["key"]] == sha256[row["detail"]]
+        assert same == (url_name(row) not in REAL)
+        assert row["step"] == "copies"
+    urls = {row["key"]: row["url"] for row in side_rows(made.keep)}
+    moved = {key for key, url in kept.items() if urls[key] != url}
+    assert moved
+    files = samples(made.exact)
+    for key in moved & files.keys():
+        said = json.loads(files[key]["json"])
+        assert (said["key"], said["url"]) == (key, kept[key])
+        assert files[key]["txt"].decode() == said["caption"]
+        of_image = next(k for k, url in urls.items() if url == kept[key] and k in files)
+        assert files[key]["jpg"] == files[of_image]["jpg"]
+    stats = [json.loads(file.read_text()) for file in made.exact.glob("*/*_stats.json")]
+    assert all(":" not in end for of in stats for end in of["status_dict"])  # a key is in no count
+
+
+def test_the_funnel_tells_and_the_report_shows_what_left(made: Made):
+    steps = {step["step"]: step["dropped"] for step in funnel(made.exact)["steps"]}
+    assert steps["texts_per_content"]["image_with_too_many_texts"] >= PLACEHOLDER
+    assert all(steps["copies"].values())
+    assert funnel(made.exact)["copies"] == {"images": 0, "contents": 0}
+    counted = funnel(made.keep)["copies"]
+    told = by_content(side_rows(made.keep), "url")
+    shared = [len(urls) for urls in told.values() if len(urls) > 1]
+    assert counted == {"images": sum(shared), "contents": len(shared)}
+    assert not any({s["step"]: s["dropped"] for s in funnel(made.keep)["steps"]}["copies"].values())
+    near = funnel(made.keep)["near_duplicates"]
+    # Two thirds the size and half the quality: of three pairs some share a hash, each rightly.
+    assert near["alike"] == near["compared"] == near["images"] // 2
+    groups = json.loads((made.keep / "report/copies.pictures").read_text())["groups"]
+    assert [g["images"] for g in groups] == sorted((len(u) for u in told.values()), reverse=True)[
+        :10
+    ]
+    for group in groups:
+        picture = PillowImage.open(io.BytesIO(base64.b64decode(group["picture"])))
+        assert max(picture.size) == 96
+    assert "3 URLs" in (made.keep / "report.html").read_text()
+    records = [json.loads(f.read_text()) for f in made.exact.glob("report/[ih]*.json")]
+    shown = [e for record in records for e in record["examples"] if "duplicate_image" in e["lists"]]
+    assert shown
+    assert all(e["picture"] and e["reason"] == "duplicate_image" for e in shown)
+    dropped = sum(sum(r["outcomes"].get("duplicate_image", {}).values()) for r in records)
+    assert dropped == steps["copies"]["duplicate_image"]
+
+
+def shard_files(out: Path) -> list[tuple[str, str]]:
+    named = ((Path(name), digest) for name, digest in digests(out).items())
+    kinds = (".tar", ".parquet")
+    return sorted(
+        (str(path.parent), digest)
+        for path, digest in named
+        if path.suffix in kinds and path.parent.name in ("shards", "holdout")
+    )
+
+
+def test_deduplicate_makes_the_shards_of_a_run_with_exact(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    out = Path(shutil.copytree(made.keep, tmp_path / "set"))
+    assert main([str(out), "--dry_run"]) == 0
+    assert "would leave: " in capsys.readouterr().out
+    assert digests(out) == digests(made.keep)
+    assert main([str(out)]) == 0
+    assert "left: " in capsys.readouterr().out
+    check(out)
+    # Each shard is there, under another number where one was emptied.
+    assert shard_files(out) == shard_files(made.exact)
+    (entry,) = manifest(out)["deduplications"]
+    assert sum(entry["dropped"].values()) == manifest(made.keep)["pairs"] - manifest(out)["pairs"]
+    assert "## Duplicates" in (out / "README.md").read_text()
+    assert "did not want" not in (out / "README.md").read_text().partition("## Licence")[0]
+    before = digests(out)
+    assert main([str(out)]) == 0
+    assert "nothing was changed" in capsys.readouterr().out
+    assert digests(out) == before
+
+
+def test_what_cannot_be_done_is_one_line(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = Path(shutil.copytree(made.keep, tmp_path / "set"))
+    tar = sorted(out.glob("shards/*.tar"))[1]
+    tar.unlink()
+    before = digests(out)
+    for args, said in (([str(out)], f"{tar} is missing"), ([str(tmp_path / "no")], "no finished")):
+        assert main(args) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+    assert digests(out) == before
+    ended = run(made.source, tmp_path / "x", *FLAGS, "--duplicates=near")
+    assert (ended.status, "duplicates must be one of keep, exact" in ended.err) == (2, True)
+
+
+def test_a_dropped_copy_is_looked_at_by_the_image_that_is_kept(made: Made, tmp_path: Path):
+    sheet = tmp_path / "sheet.png"
+    assert look([str(made.exact), "--reason=duplicate_image", f"--output={sheet}", "--n=4"]) == 0
+    assert len(set(PillowImage.open(sheet).convert("L").tobytes())) > 100  # pictures, not words
+
+
+@pytest.mark.slow
+def test_killed_before_any_change_it_goes_on(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole_set = Path(shutil.copytree(made.keep, tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        changes = dying(patched, whole_set, 100_000)
+        assert main([str(whole_set)]) == 0
+    count, expected = changes(), digests(whole_set)
+    seed = random.randrange(1 << 32)
+    print("seed", seed, "changes", count)
+    for when in sorted({*random.Random(seed).sample(range(count), 12), count - 1, count - 2}):
+        out = Path(shutil.copytree(made.keep, tmp_path / "set"))
+        with monkeypatch.context() as patched:
+            dying(patched, out, when)
+            with pytest.raises(BaseException, match=r"replace|Killed"):
+                assert main([str(out)]) == 0, "replace"
+            gc.collect()
+        for stem in {*out.glob("*/*.tar")}:
+            whole(stem.with_suffix(""))
+        assert main([str(out)]) == 0
+        assert digests(out) == expected, when
+        shutil.rmtree(out)

@@ -1,0 +1,129 @@
+"""The contents of a shard's images, by which those with the same bytes are found in all shards.
+
+Pure functions over columns. A content is the first 128 bits of an image's SHA-256.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from alignset.transforms.columns.batches import batch_of, bucket_order
+from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.pairs.texts import measure_texts
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.rules.popularity import MAX_TEXTS_PER_IMAGE
+from alignset.transforms.shards.listed_pairs import keys_of
+
+Ints = npt.NDArray[np.int64]
+# What is read of a sidecar.
+COLUMNS = ("key", "url", "caption", "sha256")
+NOWHERE = -1  # the shard that a pair moves to which does not move
+
+
+@dataclass(frozen=True)
+class CopyRules:
+    """What becomes of images with the same bytes.
+
+    Attributes:
+      max_texts: alt-texts of a content, at most, or it goes with all its pairs.
+      once: whether a content stays once on each side, with the alt-texts of all its images.
+      clean_holdout: whether what is held out goes where its content is in training.
+    """
+
+    max_texts: int
+    once: bool = False
+    clean_holdout: bool = True
+
+    @property
+    def texts_of_shard(self) -> int:
+        """Alt-texts of a content that a shard has to name, at most."""
+        is_off = self.max_texts == MAX_TEXTS_PER_IMAGE.opened
+        return 1 if is_off and not self.once else self.max_texts
+
+
+def digests_of(sha256: pa.ChunkedArray | pa.Array) -> tuple[UInt64s, UInt64s]:
+    """The contents of SHA-256 in hex, none null: two uint64[n]."""
+    words = np.frombuffer(bytes.fromhex("".join(sha256.to_pylist())), ">u8").astype(np.uint64)
+    words = words.reshape(-1, 4)
+    return words[:, 0].copy(), words[:, 1].copy()
+
+
+def starts_of(*columns: npt.NDArray[np.generic]) -> Bools:
+    """bool[n], where the rows of sorted columns differ from the row before."""
+    starts = np.ones(len(columns[0]), np.bool_)
+    starts[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return starts
+
+
+def ranks(starts: Bools) -> Ints:
+    """int64[n], the place of each row behind the last start."""
+    rows = np.arange(len(starts))
+    return rows - np.maximum.accumulate(np.where(starts, rows, 0))
+
+
+def as_binary(hi: UInt64s, lo: UInt64s) -> pa.FixedSizeBinaryArray:
+    whole = pa.py_buffer(np.stack([hi, lo], axis=1))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(hi), [None, whole])
+
+
+def contents_of(shard: int, rows: pa.Table, max_texts: int) -> pa.RecordBatch:
+    """The contents of a shard's images, each with a few of its alt-texts.
+
+    A content has one row for each alt-text, and at most `max_texts` + 1 rows however many pairs
+    it has: by them alone it is judged, so no content is large in a shuffle.
+
+    Args:
+      rows: of the sidecar, with COLUMNS.
+
+    Returns:
+      `hi`, `lo`: the content. `text`, `url`: hashes of identities. `key`: of the pair, the smallest
+      of this alt-text, where the content's first URL does not have it too. `shard`. `pairs`,
+      `images`: how many the shard has of the content, on its first row; else 0.
+    """
+    rows = rows.filter(rows["sha256"].is_valid()).combine_chunks()
+    hi, lo = digests_of(rows["sha256"])
+    captions, keys = rows["caption"].combine_chunks(), keys_of(rows["key"])
+    text = measure_texts(captions, np.zeros(len(rows), np.bool_)).hash if len(rows) else keys
+    url = url_hashes(rows["url"].combine_chunks())[0] if len(rows) else keys
+
+    order = np.lexsort((keys, lo, hi))
+    content = np.cumsum(starts_of(hi[order], lo[order]))
+    first_url = url[order][np.flatnonzero(starts_of(content))][content - 1]
+    others = url[order] != first_url
+    by_text = np.lexsort((keys[order], others, text[order], content))
+    of_text = by_text[starts_of(content[by_text], text[order][by_text])]
+    by_rank = of_text[np.lexsort((keys[order][of_text], others[of_text], content[of_text]))]
+    starts = starts_of(content[by_rank])
+    chosen = by_rank[ranks(starts) <= max_texts]
+    first = starts_of(content[chosen])
+
+    by_url = np.lexsort((url[order], content))
+    is_image = starts_of(content[by_url], url[order][by_url])
+    images = np.bincount(content[by_url][is_image], minlength=1)[content[chosen]] * first
+    pairs = np.bincount(content, minlength=1)[content[chosen]] * first
+    columns = {"hi": hi, "lo": lo, "text": text, "url": url, "key": keys}
+    return batch_of(
+        {name: column[order][chosen] for name, column in columns.items()}
+        | {"shard": np.full(len(chosen), shard), "pairs": pairs, "images": images}
+    )
+
+
+def near_contents(hi: UInt64s, lo: UInt64s, keys: UInt64s) -> pa.RecordBatch:
+    """Rows for `judge_contents` of contents that are held out and have a near-duplicate in
+    training, whose keys these are."""
+    none = np.zeros(len(hi), np.uint64)
+    no_shard, counts = np.full(len(hi), NOWHERE), np.zeros(len(hi), np.int64)
+    columns = {"hi": hi, "lo": lo, "text": none, "url": none, "key": keys}
+    return batch_of(columns | {"shard": no_shard, "pairs": counts, "images": counts})
+
+
+def bucketed(contents: pa.RecordBatch, buckets: int) -> tuple[list[int], list[pa.RecordBatch]]:
+    """The rows of each bucket that has some, with its number."""
+    order, slices = bucket_order(contents["hi"].to_numpy(), buckets)
+    contents = contents.take(pa.array(order))
+    numbers = [number for number, _, _ in slices]
+    return numbers, [contents.slice(start, stop - start) for _, start, stop in slices]

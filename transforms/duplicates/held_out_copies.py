@@ -1,0 +1,155 @@
+"""Held-out images of which a near-duplicate is in training, by the index and the check of copies.
+
+The held-out images are indexed, as evaluation images are. The descriptor of each image to train on,
+which it got when it came, is looked for there; only what may match is decoded again and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from alignset.transforms.decontamination.copy_index import CopyIndex
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
+from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
+from alignset.transforms.decontamination.overlap_measure import Nearest, Shown
+from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE, EvaluationFile
+from alignset.transforms.duplicates.contents import bucketed, digests_of, near_contents
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.shards.descriptors import descriptors_path, read_descriptors
+from alignset.transforms.shards.listed_pairs import stored_images
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket
+from alignset.transforms.storage.parquet_files import read_rows
+from alignset.transforms.workers.fencing import Fence
+
+LEAST_COSINE = 0.8  # of what is compared place by place
+_AT_ONCE = 32  # images in memory
+_MOST_COMPARED = 16  # held-out images with one training image
+# Where one tone fills so much of a plane, pictures of a family look like copies: cards, charts,
+# flags. There a held-out image goes only by a much smaller distance, and no part of it.
+PLAIN, PLAIN_DISTANCE = 0.3, 0.05
+_WHOLE = ("whole", "trimmed")
+_MEASURE = CopyMeasure()
+
+
+def is_near(match: Nearest) -> bool:
+    """Whether a training image is a near-duplicate of a held-out one, by their comparison."""
+    if float(match.numbers.get("plain", 0.0)) < PLAIN:
+        return match.distance < COPY_DISTANCE
+    return match.distance < PLAIN_DISTANCE and match.numbers["variant"] in _WHOLE
+
+
+def held_out_matches(index: EvaluationIndex, images: Mapping[int, bytes]) -> list[tuple[str, int]]:
+    """The names of held-out images with the key of a training image that shows the same.
+
+    Args:
+      images: files to train on, by their keys.
+    """
+    assert isinstance(index.index, CopyIndex)
+    looks = {key: examine(body, in_full=True, keep_grey=True) for key, body in images.items()}
+    shown = {
+        key: Shown(images[key], look, in_full=True)
+        for key, look in looks.items()
+        if isinstance(look, Image)
+    }
+    if not shown:
+        return []
+    compared = index.index.compared(_MEASURE.features([*shown.values()]), _MOST_COMPARED)
+    found = [
+        (match.row, key)
+        for key, matches in zip(shown, compared, strict=True)
+        for match in matches
+        if is_near(match)
+    ]
+    names = index.names([row for row, _ in found])["name"].to_pylist()
+    return [(name, key) for name, (_, key) in zip(names, found, strict=True)]
+
+
+@dataclass(eq=False)
+class FindHeldOutCopies(beam.PTransform):
+    """Numbers of shards that hold something to blocks of the contents that are held out and have a
+    near-duplicate in training, as `judge_contents` takes them.
+
+    Args:
+      out: the output. work: a folder for the index. descriptors: of the training images.
+      buckets: of contents.
+    """
+
+    out: str
+    work: str
+    descriptors: str
+    blocks: Blocks
+    fence: Fence
+    buckets: int
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        places = ShardPlaces(self.out)
+
+        def part(shard: int) -> tuple[EvaluationFile, ...]:
+            return (EvaluationFile("holdout", places.tar(shard)),)
+
+        held = shards | "HeldOut" >> beam.Filter(lambda shard: shard >= HOLDOUT)
+        index = (
+            held
+            | "Part" >> beam.Map(part)
+            | IndexEvaluationImages(_MEASURE, f"{self.work}/holdout-index", self.work, self.fence)
+        )
+        search = beam.ParDo(_Search(self), beam.pvalue.AsSingleton(index["place"]))
+        return (
+            shards
+            | "Training" >> beam.Filter(lambda shard: shard < HOLDOUT)
+            | "SpreadTraining" >> beam.Reshuffle()
+            | "Search" >> search.with_output_types(BUCKET)
+        )
+
+
+class _Search(beam.DoFn):
+    def __init__(self, settings: FindHeldOutCopies) -> None:
+        self.places, self.folder = ShardPlaces(settings.out), settings.descriptors
+        self.blocks, self.buckets = settings.blocks, settings.buckets
+
+    def process(self, shard: int, place: str) -> Iterator[Bucket]:
+        index = open_index(place, _MEASURE)
+        if index is None or not isinstance(index.index, CopyIndex) or not len(index.index):
+            return
+        tar = self.places.tar(shard)
+        there = read_descriptors(descriptors_path(self.folder, shard), tar)
+        # A picture that is everywhere, such as a placeholder, is compared once.
+        vectors, first = np.unique(there.vectors, axis=0, return_index=True)
+        near = index.index.may_match(vectors, LEAST_COSINE)
+        wanted = {int(there.keys[first[at]]) for at in near}
+        matches: list[tuple[str, int]] = []
+        if wanted:
+            bodies = ((int(key, 16), body) for key, body in stored_images(tar, wanted))
+            while some := dict(islice(bodies, _AT_ONCE)):
+                matches += held_out_matches(index, some)
+        if matches:
+            yield from self._blocks(matches)
+
+    def _blocks(self, matches: list[tuple[str, int]]) -> Iterator[Bucket]:
+        contents: list[pa.RecordBatch] = []
+        by_shard: dict[int, dict[str, int]] = {}
+        for name, training in matches:
+            path = Path(name)
+            of_shard = by_shard.setdefault(HOLDOUT + int(path.parent.stem), {})
+            held = path.name.partition(".")[0]
+            of_shard[held] = min(training, of_shard.get(held, training))
+        for shard, training_keys in sorted(by_shard.items()):
+            rows = read_rows(self.places.sidecar(shard), ["key", "sha256"])
+            mine = [key in training_keys for key in rows["key"].to_pylist()]
+            rows = rows.filter(pa.array(mine, pa.bool_()))
+            rows = rows.filter(rows["sha256"].is_valid())
+            hi, lo = digests_of(rows["sha256"])
+            keys = [training_keys[key] for key in rows["key"].to_pylist()]
+            contents.append(near_contents(hi, lo, np.array(keys, np.uint64)))
+        (whole,) = pa.Table.from_batches(contents).combine_chunks().to_batches()
+        numbers, parts = bucketed(whole, self.buckets)
+        yield from zip(numbers, self.blocks.pack(parts), strict=True)

@@ -1,0 +1,73 @@
+"""Pairs that join a finished shard: they get the URL and the image of one that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alignset.transforms.shards.listed_pairs import keys_of
+from alignset.transforms.shards.shard_files import TarWriter
+from alignset.transforms.shards.stored_rows import as_columns
+from alignset.transforms.storage.tar_members import Member, tar_members
+
+
+def with_joined_rows(rows: pa.Table, joining: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """The rows of a sidecar with others that join it, and of each of these the pair whose image and
+    URL it gets, by their keys."""
+    image = pc.index_in(joining["kept"], pa.array(keys_of(rows["key"])))
+    there = pc.is_in(joining["key"], value_set=rows["key"].combine_chunks())
+    new = as_columns(joining, rows.schema).set_column(
+        rows.schema.get_field_index("url"), rows.schema.field("url"), rows["url"].take(image)
+    )
+    sources = dict(
+        zip(joining["key"].to_pylist(), rows["key"].take(image).to_pylist(), strict=True)
+    )
+    return pa.concat_tables([rows, new.filter(pc.invert(there))]).sort_by("key"), sources
+
+
+def with_joined_answers(answers: pa.Table, joining: pa.Table) -> pa.Table:
+    """The answers with those by which the images of the pairs came that join a shard."""
+    at = pc.index_in(joining["kept"], pa.array(keys_of(answers["key"])))
+    there = pc.is_in(joining["key"], value_set=answers["key"].combine_chunks())
+    wanted = pc.and_(at.is_valid(), pc.invert(there))
+    new = answers.take(at.filter(wanted)).set_column(
+        0, answers.schema.field("key"), joining["key"].filter(wanted)
+    )
+    return pa.concat_tables([answers, new]).sort_by("key")
+
+
+def write_tar(
+    source: BinaryIO, writer: TarWriter, rows: pa.Table, sources: Mapping[str, str]
+) -> str:
+    """Copies the samples of some rows out of a tar, in the order of their keys; returns the SHA-256
+    of what is written.
+
+    Args:
+      sources: of samples that join, the one whose image they get; an attempt that was killed may
+        have added them.
+    """
+    members: dict[str, list[Member]] = {}
+    for member in tar_members(source):
+        members.setdefault(key_of(member), []).append(member)
+
+    def body(member: Member) -> bytes:
+        source.seek(member.at)
+        return source.read(member.size)
+
+    for at, key in enumerate(rows["key"].to_pylist()):
+        if key in sources:
+            image = members[sources[key]][0]
+            extension = image.name.partition(".")[2]
+            writer.add_sample(rows.slice(at, 1).to_pylist()[0], body(image), extension)
+            continue
+        for member in members.get(key, ()):
+            writer.add((member.name, body(member)))
+    return writer.finish()
+
+
+def key_of(member: Member) -> str:
+    """The key of the sample that a member of a tar is of."""
+    return member.name.partition(".")[0]
