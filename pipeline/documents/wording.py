@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
@@ -14,7 +14,13 @@ from msgspec import UnsetType
 
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.job import ABOUT
-from alignset.pipeline.runs.documents import Funnel, Manifest, Settings
+from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
+from alignset.pipeline.runs.documents import (
+    Funnel,
+    Manifest,
+    Settings,
+    Takedown,
+)
 from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
@@ -78,7 +84,7 @@ def earlier_fetch_span(earlier: Earlier) -> str:
     )
 
 
-def opt_outs(funnel: Funnel) -> dict[str, int]:
+def opt_outs(funnel: Funnel, takedowns: Sequence[Takedown] = ()) -> dict[str, int]:
     """How many pairs are not in the set since somebody did not want them used, by how that was
     said: details of `opted_out`, and reasons of the funnel; those of earlier sets by their
     folders."""
@@ -89,6 +95,9 @@ def opt_outs(funnel: Funnel) -> dict[str, int]:
     for step in funnel.steps:
         for reason in _UNWANTED:
             counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)
+    # What was taken down for another reason is nobody's wish.
+    others = sum(of.pairs + of.dropped for of in takedowns if of.reason)
+    counts["taken_down"] = counts.get("taken_down", 0) - others
     for stage in all_stages(funnel):
         for reason in (OPTED_OUT, *_UNWANTED):
             dropped = sum(step.dropped.get(reason, 0) for step in stage.steps)
@@ -276,6 +285,7 @@ def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[s
     text_only = bool(manifest.job["text_only"])
     return {
         "manifest": manifest,
+        "removal_reason": lambda takedown: REMOVAL_REASONS.get(takedown.reason or OPT_OUT, ""),
         "about": dict.fromkeys(ABOUT, "") | (manifest.about or {}),
         "text_only": text_only,
         "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
@@ -286,7 +296,7 @@ def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[s
         "fetched_before": "" if text_only else earlier_fetch_span(earlier),
         "heeded": heeded(manifest, earlier),
         "evaluated": [] if text_only else earlier_evaluation(earlier),
-        "opt_outs": opt_outs(funnel),
+        "opt_outs": opt_outs(funnel, manifest.takedowns or []),
         "copies": funnel.copies or None,
         "near": funnel.near_duplicates or None,
         "clean_split": manifest.job.get("holdout_copies") == "drop",

@@ -227,6 +227,7 @@ class Takedown:
       pairs: how many it took out of the set. dropped: how many that were dropped before may not be
         read again since.
       forgotten: whether rejected/ holds neither URL nor text of them.
+      reason: one of REMOVAL_REASONS; none where it is an opt-out.
     """
 
     day: str
@@ -234,6 +235,7 @@ class Takedown:
     pairs: int
     dropped: int
     forgotten: bool
+    reason: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

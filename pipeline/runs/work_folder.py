@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType
+
 from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
 from alignset.pipeline.runs.run_lock import LOCK
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
@@ -123,6 +125,7 @@ class TakedownPlan:
       day: on which it began, as in 2024-05-18 (UTC).
       shards: the numbers of those that hold some of the pairs, or that dropped some that may not be
         read again. files: the others, below the output, in which such pairs are named.
+      reason: as in `Takedown`.
     """
 
     day: str
@@ -133,6 +136,7 @@ class TakedownPlan:
     files: list[str]
     manifest: Manifest
     funnel: Funnel
+    reason: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

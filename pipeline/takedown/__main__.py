@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
 from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted
 
@@ -36,6 +37,12 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         help="what goes: see docs/manners.md",
     )
     made.add_argument("--dry_run", action="store_true", help="only tell what would go")
+    made.add_argument(
+        "--reason",
+        choices=REMOVAL_REASONS,
+        default=OPT_OUT,
+        help="why they go, which the card says (%(default)s)",
+    )
     made.add_argument(
         "--forget_blocked",
         action="store_true",
@@ -68,7 +75,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         lists = find_blocklists(flags.blocklist, *distances)
         if not lists.lists:
             raise UsageError("--blocklist is empty; give files with what is to go")
-        outcome = do(flags.set.rstrip("/") or flags.set, lists, forget=flags.forget_blocked)
+        out, forget = flags.set.rstrip("/") or flags.set, flags.forget_blocked
+        outcome = do(out, lists, forget=forget, reason=flags.reason)
     except (UsageError, ValueError) as error:
         return ended(name, error, 2)
     except Exception as error:

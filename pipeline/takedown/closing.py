@@ -92,7 +92,7 @@ def close_takedown(
     of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)
     dropped = counted.taken_down - of_before - plan.pairs
     forget_contents(out, set(removal.rows["content"].to_pylist()))
-    entry = Takedown(plan.day, plan.lists, plan.pairs, dropped, plan.forget)
+    entry = Takedown(plan.day, plan.lists, plan.pairs, dropped, plan.forget, plan.reason)
     pairs = base.pairs - plan.pairs
     steps = _steps(plan.funnel, counted, base.catalogue)
     check_funnel(steps, pairs)

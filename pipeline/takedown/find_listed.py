@@ -117,7 +117,7 @@ class Outcome:
     rewritten: int
 
 
-def dry_run(out: str, lists: Blocklists, *, forget: bool) -> Outcome:
+def dry_run(out: str, lists: Blocklists, *, forget: bool, **_other: object) -> Outcome:
     """What a takedown would take out; nothing is written."""
     manifest, _ = read_set(out)
     listed = find_listed(out, manifest, lists, history=forget)

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow.parquet as pq
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.documents.closing import written_of
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.removal_reasons import OPT_OUT
 from alignset.pipeline.runs.run_folder import named_lists
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import (
@@ -57,11 +58,12 @@ from alignset.transforms.storage.files import (
 TAKEN = "taken_down.u64"
 
 
-def take_down(out: str, lists: Blocklists, *, forget: bool) -> Outcome:
+def take_down(out: str, lists: Blocklists, *, forget: bool, reason: str = OPT_OUT) -> Outcome:
     """Takes what is on the lists out of a finished set.
 
     Args:
       out: its folder. forget: whether rows of `rejected/` then hold neither URL nor text of it.
+      reason: one of REMOVAL_REASONS.
 
     Raises:
       UsageError: there is no such set, or something else is under way in it.
@@ -70,7 +72,7 @@ def take_down(out: str, lists: Blocklists, *, forget: bool) -> Outcome:
     work = WorkFolder(f"{out}/_temporary")
     lock = take_lock(work.path)
     try:
-        return _Takedown(out, work, lists, lock).finish(forget=forget)
+        return _Takedown(out, work, lists, lock, reason).finish(forget=forget)
     finally:
         lock.release()
         with suppress(OSError):
@@ -78,8 +80,16 @@ def take_down(out: str, lists: Blocklists, *, forget: bool) -> Outcome:
 
 
 class _Takedown:
-    def __init__(self, out: str, work: WorkFolder, lists: Blocklists, lock: Lock) -> None:
+    def __init__(
+        self,
+        out: str,
+        work: WorkFolder,
+        lists: Blocklists,
+        lock: Lock,
+        reason: str,
+    ) -> None:
         self.out, self.work, self.lists, self.lock = out, work, lists, lock
+        self.reason: str | UnsetType = UNSET if reason == OPT_OUT else reason
 
     def finish(self, *, forget: bool) -> Outcome:
         if exists(self.work.retry_base):
@@ -127,7 +137,8 @@ class _Takedown:
         lists = named_lists(self.lists)
         assert not isinstance(lists, UnsetType)
         day = datetime.now(UTC).date().isoformat()
-        plan = TakedownPlan(day, lists, forget, len(listed.rows), shards, files, manifest, funnel)
+        pairs = len(listed.rows)
+        plan = TakedownPlan(day, lists, forget, pairs, shards, files, manifest, funnel, self.reason)
         # Of a command that was killed at its end.
         forget_renumbering(self.work.path)
         remove(self.work.takedown_shards)
@@ -137,9 +148,11 @@ class _Takedown:
         return plan
 
     def _check_same(self, plan: TakedownPlan, *, forget: bool) -> None:
-        if plan.lists != named_lists(self.lists) or plan.forget != forget:
+        same = (plan.forget, plan.reason) == (forget, self.reason)
+        if plan.lists != named_lists(self.lists) or not same:
             names = ", ".join(named.name for named in plan.lists)
             flag = " --forget_blocked" if plan.forget else ""
+            flag += f" --reason={plan.reason}" if plan.reason else ""
             raise UsageError(
                 f"a takedown of {self.out} with {names}{flag} was stopped; give just that to go "
                 "on with it"

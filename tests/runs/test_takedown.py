@@ -151,7 +151,7 @@ def test_one_match_rewrites_one_shard(
     assert taken(out, tmp_path, f"url:{url}", flags=("--dry_run",)) == 0
     assert "would be taken down: 1 pair (take.txt:url 1) in 1 of " in capsys.readouterr().out
     assert digests(out) == before
-    assert taken(out, tmp_path, f"url:{url}") == 0
+    assert taken(out, tmp_path, f"url:{url}", flags=("--reason=licence",)) == 0
     assert "taken down: 1 pair (take.txt:url 1) in 1 of " in capsys.readouterr().out
     after = digests(out)
     changed = {name for name in before if after.get(name) != before[name]}
@@ -172,7 +172,8 @@ def test_one_match_rewrites_one_shard(
         {"name": "take.txt", "sha256": hashlib.sha256(body).hexdigest(), "entries": {"url": 1}}
     ]
     assert (entry["pairs"], entry["dropped"], entry["forgotten"]) == (1, 0, False)
-    assert "Taken down" in card.read_text()
+    assert "1 pairs, by `take.txt`: their licence does not allow it." in card.read_text()
+    assert "`taken_down` |" not in card.read_text(), "which is no opt-out"
     assert "license: cc0-1.0" in card.read_text(), "what a person wrote stays"
     keys = np.fromfile(out / "taken_down.u64", "<u8")
     (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
