@@ -166,7 +166,7 @@ def on_the_ground(arrow: tuple[str, str]) -> bool:
 def test_there_is_something_to_look_at() -> None:
     assert {package_of(path) for path in PRODUCT} == set(PACKAGES)
     imported = imported_modules(Path("pipeline/curate.py"))
-    assert {"pipeline.rules", "transforms.corpus.judge_pairs"} <= imported
+    assert {"pipeline.command", "transforms.corpus.judge_pairs"} <= imported
     for package, rooms in ROOMS.items():
         folders = {
             path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()
