@@ -23,6 +23,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from alignset.pipeline.takedown.__main__ import main
+from alignset.transforms.shards import rewrite_shards
 from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -312,6 +313,25 @@ def dying(monkeypatch: pytest.MonkeyPatch, out: Path, when: int) -> Callable[[],
 
     counted("replace")
     return lambda: changes
+
+
+def test_a_shard_that_is_not_written_as_it_should_be_is_not_published(
+    finished: Finished,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    out = finished.copy(tmp_path)
+    real, tars = rewrite_shards.write_tar, {path: path.read_bytes() for path in out.rglob("*.tar")}
+
+    def damaged(*args):
+        return real(*args)[::-1]  # of other bytes than a disk then has
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rewrite_shards, "write_tar", damaged)
+        assert taken(out, tmp_path, f"url:{finished.url(in_company(out))}") == 1
+    assert "was not written as it should be" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*.tar")} == tars
 
 
 def test_killed_between_two_files_of_a_shard_it_lists_no_pair_twice(
