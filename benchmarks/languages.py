@@ -1,6 +1,6 @@
 """What one model learns of ten languages: R@1 on held-out pictures, beside a model of English.
 
-  python benchmarks/languages.py --gimp=FOLDER [--stamps=FOLDER] [--steps=600] [--cache=DIR]
+  python benchmarks/languages.py --gimp=FOLDER [--stamps=FOLDER] [--steps=500] [--cache=DIR]
 
 The pictures are those of GIMP's help and Tux Paint's stamps, with a title or a name in each
 language. FOLDER of --gimp holds usr/share/gimp/2.0/help, as `dpkg -x` unpacks Debian's
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--gimp", type=Path, required=True)
     parser.add_argument("--stamps", type=Path, default=Path("/usr/share/tuxpaint/stamps"))
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "languages")
     flags = parser.parse_args()
     cache: Path = flags.cache

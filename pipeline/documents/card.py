@@ -28,7 +28,6 @@ from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.language_codes import ALL, UNDETERMINED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
-from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
 
 
 def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
@@ -162,7 +161,7 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
     Args:
       manifest, funnel, earlier: as of `common_facts`.
     """
-    copies, near, broken = funnel.copies, funnel.near_duplicates, funnel.broken_input
+    broken = funnel.broken_input
     facts = common_facts(manifest, funnel, earlier) | {
         "mark": TO_BE_FILLED,
         "original": manifest.resize["resize_mode"] == "original",
@@ -171,8 +170,6 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
         "seen": funnel.steps[0].seen if funnel.steps else 0,
         "failed": sum(step.dropped.get(FETCH_FAILED, 0) for step in funnel.steps),
         "broken": broken.broken if isinstance(broken, BrokenInput) else 0,
-        "copies": copies if isinstance(copies, SharedContents) else None,
-        "near": near if isinstance(near, NearDuplicates) else None,
         "private": bool(manifest.fetch["allow_private_addresses"]),
         "retries": len(manifest.retries or []),
     }

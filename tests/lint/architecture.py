@@ -255,7 +255,6 @@ WITHOUT_A_TEST = """
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/changed_pairs transforms/shards/joined_pairs transforms/shards/descriptors
     transforms/duplicates/find_copies transforms/duplicates/contents
-    transforms/duplicates/near_sample
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
     transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets

@@ -60,7 +60,7 @@ def training_shards(model: str, named: str) -> list[str]:
     if run and shards and (images := trained_images(run)) > MOST_IMAGES:
         print(
             f"{run} was trained on {images:,} images, which are not compared with these unasked: "
-            "--training=SHARDS does it, about 3 ms an image",
+            "--training=SHARDS does it, 3 to 20 ms an image",
             file=sys.stderr,
         )
         return []
@@ -84,12 +84,16 @@ def find_copies(held_out: Iterable[bytes], shards: Sequence[str]) -> TrainingCop
     ):
         _MEASURE.build(_measured(held_out, identities, pool), 0, Path(folder))
         index, known = _MEASURE.open(Path(folder)), set(identities)
+        seen: set[bytes] = set()  # one image may have many texts, and be in many samples
         training = (sample.image for shard in shards for sample in shard_samples(shard))
         images = (image for image in training if image)
         while batch := list(islice(images, _AT_ONCE)):
             copies.images += len(batch)
-            copies.equal |= known.intersection(hashlib.sha256(image).digest() for image in batch)
-            rows = pool.map(partial(_copied_row, index), batch)
+            new = {hashlib.sha256(image).digest(): image for image in batch}
+            new = {digest: image for digest, image in new.items() if digest not in seen}
+            seen |= new.keys()
+            copies.equal |= known & new.keys()
+            rows = pool.map(partial(_copied_row, index), new.values())
             copies.near |= {identities[row] for row in rows if row is not None}
             bar.update(len(batch))
     copies.near -= copies.equal

@@ -29,6 +29,7 @@ _FOREIGN = re.compile(r"[^\W\d_\x00-\x7f]")
 _FOREIGN_IN_ENGLISH = 0.05  # of texts
 SAMPLED = 10_000  # texts, in which unknown tokens are counted
 UNKNOWN_TOKENS = "unknown_tokens.json"  # in a run's folder
+_MOST_OF_LANGUAGE = 0.05
 _MOST_UNKNOWN = 0.01  # of the tokens, of which nothing is said
 # For which a tokenizer has to give what its file says.
 _SCRIPTS = [
@@ -219,8 +220,11 @@ class UnknownTokens(NamedTuple):
     languages: dict[str, float]
 
     def said(self) -> str:
-        """One line; empty where at most 1 % are unknown."""
-        if self.share <= _MOST_UNKNOWN:
+        """One line; empty where at most 1 % are unknown, and at most 5 % of each language's."""
+        if (
+            self.share <= _MOST_UNKNOWN
+            and max(self.languages.values(), default=0.0) <= _MOST_OF_LANGUAGE
+        ):
             return ""
         worst = sorted(self.languages.items(), key=lambda item: (-item[1], item[0]))
         named = [f"{name} {share:.0%}" for name, share in worst if name and share > _MOST_UNKNOWN]
