@@ -80,6 +80,9 @@ def _needless(command: Command) -> Iterator[_Needless]:
     if not command.job.blocklist:
         flags = ("forget_blocked", "min_blocked_phash_distance", "min_blocked_pdq_distance")
         yield _Needless(flags, "there is no blocklist", "give --blocklist=FILE")
+    if not command.rules.language_rule.has_vote:
+        why = "the languages of texts are not found"
+        yield _Needless(("like", "words_per_language"), why, "give --language=all, or a list")
     if command.rules.language_rule.languages != (ENGLISH,):
         why = "it is of English by itself, and other languages are found by a vote"
         yield _Needless((MIN_LANGUAGE_SCORE.name,), why, "leave --language out")

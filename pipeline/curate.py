@@ -8,14 +8,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import numpy as np
-import numpy.typing as npt
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.job import Job
-from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import (
     PageSummary,
@@ -33,6 +30,7 @@ from alignset.transforms.corpus.count_pairs import (
 from alignset.transforms.corpus.count_spread import add_spreads
 from alignset.transforms.corpus.judge_batch import Blocking
 from alignset.transforms.corpus.judge_pairs import JudgePairs
+from alignset.transforms.corpus.language_ngrams import shares_like, texts_by_language
 from alignset.transforms.corpus.vocabulary import BuildVocabulary
 from alignset.transforms.corpus.write_hash_sets import WriteHashSets
 from alignset.transforms.pages.page_counts import add_page_counts
@@ -141,7 +139,12 @@ def judge_texts(
     rules, blocks = command.rules, places.blocks
     counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=not vocabulary)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
-    corpus = _corpus(numbered.pipeline, counted, pairs, rules, places, buckets, vocabulary)
+    language, counts, shares = rules.language_rule, None, None
+    if language.has_vote:
+        counts = pairs["languages"] | "Languages" >> beam.CombineGlobally(sum)
+    if language.like:
+        shares = counts | "Shares" >> beam.Map(shares_like, language.like)
+    corpus = _corpus(counted, pairs, command, places, buckets, vocabulary, counts)
     repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judged = (
         {
@@ -152,13 +155,17 @@ def judge_texts(
         }
         | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> beam.ParDo(CheckWorker())
-        | _judge_pairs(read, corpus.paths, command, places)
+        | _judge_pairs(read, corpus.paths, shares, command, places)
     )
     return judged, corpus, counted["read"]
 
 
 def _judge_pairs(
-    read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
+    read: ReadSplit,
+    sets: beam.PCollection,
+    shares: beam.PCollection | None,
+    command: Command,
+    places: Places,
 ) -> JudgePairs:
     blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
     return JudgePairs(
@@ -166,6 +173,7 @@ def _judge_pairs(
         blocks=places.blocks,
         rules=command.rules.run_rules,
         sets=sets,
+        shares=shares,
         out=places.out,
         work=places.work.path,
         plan=not command.job.text_only,
@@ -206,14 +214,15 @@ class CorpusOutputs(NamedTuple):
 
 
 def _corpus(
-    pipeline: beam.Pipeline,
     counted: Any,
     pairs: Any,
-    rules: Rules,
+    command: Command,
     places: Places,
     buckets: int,
     vocabulary: HashFile | None,
+    counts: beam.PCollection | None,
 ) -> CorpusOutputs:
+    rules, pipeline = command.rules, pairs["partners"].pipeline
     frequent = pairs["partners"] | FindFrequent(
         buckets, rules.max_images_per_text, rules.max_texts_per_image
     )
@@ -227,7 +236,7 @@ def _corpus(
         summary = pipeline | "Given" >> beam.Create([described])
         file = pipeline | "GivenDescribed" >> beam.Create([vocabulary])
     else:
-        texts = _texts_by_language(pairs["languages"]) if rules.language_rule.has_vote else None
+        texts = counts and counts | beam.Map(texts_by_language)
         built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, places.blocks, texts)
         sets["vocabulary"], summary = built["members"], built["summary"]
         large = () if places.blocks.folder else ("vocabulary",)
@@ -236,16 +245,6 @@ def _corpus(
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
     spreads = frequent["text_spread"], frequent["image_spread"]
     return CorpusOutputs(paths, summary, file, *spreads)
-
-
-def _texts_by_language(counted: beam.PCollection) -> beam.PCollection:
-    """A singleton, how many distinct pairs each language has, by its number."""
-
-    def named(counts: npt.NDArray[np.int64] | int) -> dict[int, int]:
-        sums = np.zeros(256, np.int64) + counts
-        return {int(number): int(sums[number]) for number in np.flatnonzero(sums)}
-
-    return counted | "Languages" >> beam.CombineGlobally(sum) | beam.Map(named)
 
 
 def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from alignset.command_help import add_help
@@ -26,6 +27,7 @@ from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.custom import RuleFileError, check_names, read_rule_files
 from alignset.transforms.rules.given import RULE_FAILED
+from alignset.transforms.rules.language_codes import word_limits
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -195,6 +197,8 @@ def make_command(given: GivenFlags) -> Command:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
     flags, beam_options = given.ours, _beam_options(given.others)
+    if said := flags.get("words_per_language"):
+        flags = {**flags, "words_per_language": _limits_in(said)}
     if flags.get("vocabulary") == "":
         raise UsageError("--vocabulary is empty; give a vocabulary.u64, or leave the flag out")
     if "vocabulary" in flags and "vocabulary_size" in flags:
@@ -221,6 +225,21 @@ def make_command(given: GivenFlags) -> Command:
     if command.resize.exact_resize:
         _check_img2dataset()
     return command
+
+
+def _limits_in(said: str) -> str:
+    """The limits of languages on one line, out of a file where there is one of that name."""
+    if "," not in said and ":" not in said:
+        try:
+            said = Path(said).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UsageError(f"--words_per_language: {said!r} cannot be read: {why}") from error
+    try:
+        limits = word_limits(said)
+    except ValueError as error:
+        raise UsageError(f"--words_per_language: {error}") from error
+    return ",".join(f"{code}:{least}-{most}" for code, (least, most) in sorted(limits.items()))
 
 
 def _check_img2dataset() -> None:

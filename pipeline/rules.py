@@ -5,13 +5,18 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 from collections.abc import Iterator
-from dataclasses import field, make_dataclass
+from dataclasses import field, make_dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, RunRules, catalogue_of
 from alignset.transforms.rules.custom import RuleFile
-from alignset.transforms.rules.language_codes import LanguageRule, wanted_languages
+from alignset.transforms.rules.language_codes import (
+    NUMBERED,
+    LanguageRule,
+    wanted_languages,
+    word_limits,
+)
 from alignset.transforms.rules.rule import IMAGES
 
 REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
@@ -30,7 +35,10 @@ class _Checked:
         def __getattr__(self, name: str) -> Any: ...
 
     def __post_init__(self) -> None:
-        wanted_languages(self.language)  # which raises where one is not known
+        languages = wanted_languages(self.language)  # which raises where one is not known
+        if len(wanted_languages(self.like)) > 1 or not {self.like} <= {"", *languages}:
+            raise ValueError(f"like must be one of the languages of --language; got {self.like!r}")
+        word_limits(self.words_per_language)
         for rule in self.catalogue.rules:
             rule.check(getattr(self, rule.name))
         self._check_blocked_distances()
@@ -59,7 +67,13 @@ class _Checked:
     @property
     def language_rule(self) -> LanguageRule:
         """What is asked of an alt-text's language."""
-        return LanguageRule(wanted_languages(self.language), self.min_language_score)
+        rule = LanguageRule(wanted_languages(self.language), self.min_language_score)
+        if not rule.has_vote:
+            return rule
+        own, usual = word_limits(self.words_per_language), (self.min_words, self.max_words)
+        words = tuple(own.get(code, usual) for code in NUMBERED)
+        (like,) = wanted_languages(self.like) or ("",)
+        return replace(rule, words=words, has_own_words=bool(own), like=like)
 
 
 def _flag(name: str, default: Any, said: str) -> tuple[str, type, Any]:
@@ -72,6 +86,15 @@ def _flags() -> Iterator[tuple[str, type, Any]]:
         "en",
         "language of the alt-texts, or a list such as de,fr,ja; all finds each text's, and empty "
         "keeps all texts",
+    )
+    yield _flag(
+        "like", "", "of each language no more pairs than of this one, such as en, by their keys"
+    )
+    yield _flag(
+        "words_per_language",
+        "",
+        "other least and most words of languages: FILE with lines such as fi 2 16, or "
+        "fi:2-16,ja:2-30",
     )
     for rule in PRODUCT.rules:
         yield _flag(rule.name, rule.default, rule.help)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.runs.documents import Days, Manifest, RunDescription
 from alignset.pipeline.runs.work_folder import WrittenShard
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.files import is_local, open_to_read
 from alignset.transforms.storage.object_stores import match_objects
@@ -36,7 +38,7 @@ class Contents:
     Attributes:
       shards, pairs: how many were looked into.
       quantiles: by name, at QUANTILES. examples: a line of JSON each.
-      tar_bytes: of all tars.
+      tar_bytes: of all tars. languages: of the pairs that were looked into, the most first.
     """
 
     shards: int = 0
@@ -44,6 +46,7 @@ class Contents:
     quantiles: dict[str, list[int]] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
     tar_bytes: int = 0
+    languages: dict[str, int] = field(default_factory=dict)
 
 
 def look_into(out: str, manifest: Manifest) -> Contents:
@@ -53,12 +56,14 @@ def look_into(out: str, manifest: Manifest) -> Contents:
     """
     if manifest.job["text_only"]:
         names = sorted(file.name for file in files_in(f"{out}/pairs"))[:_MOST_SHARDS]
-        return Contents(examples=_examples(_first_rows(f"{out}/pairs/{name}" for name in names)))
+        paths = [f"{out}/pairs/{name}" for name in names]
+        return Contents(examples=_examples(_first_rows(paths)), languages=_languages(paths))
     numbers = sorted(number for number, shard in manifest.shards.items() if shard.pairs)
     if not numbers:
         return Contents()
     taken = {numbers[at * len(numbers) // _MOST_SHARDS] for at in range(_MOST_SHARDS)}
-    table = pa.concat_tables([_read(f"{out}/shards/{number}.parquet") for number in sorted(taken)])
+    paths = [f"{out}/shards/{number}.parquet" for number in sorted(taken)]
+    table = pa.concat_tables(map(_read, paths))
     measured = {
         "width, px": table["width"],
         "height, px": table["height"],
@@ -70,7 +75,20 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         {name: _quantiles(values) for name, values in measured.items()},
         _examples(table.slice(0, _EXAMPLES).to_pylist()),
         sum(file.bytes for file in files_in(f"{out}/shards") if file.name.endswith(".tar")),
+        _languages(paths),
     )
+
+
+def _languages(paths: Iterable[str]) -> dict[str, int]:
+    """How many pairs of some files are in which language, the most first; empty where none says."""
+    counts: Counter[str] = Counter()
+    for path in paths:
+        with open_to_read(path) as source:
+            file = pq.ParquetFile(source)
+            if LANGUAGE_COLUMNS[0] in file.schema_arrow.names:
+                column = file.read([LANGUAGE_COLUMNS[0]])[0]
+                counts.update({n["values"]: n["counts"] for n in column.value_counts().to_pylist()})
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0] or "")))
 
 
 class _File(NamedTuple):

@@ -24,9 +24,10 @@ from alignset.pipeline.documents.wording import (
 )
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest, SourceSet
 from alignset.pipeline.shown_texts import as_code
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.language_codes import ALL, UNDETERMINED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
-from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
 
 
 def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
@@ -44,7 +45,9 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
         trained=manifest.pairs - facts["held_out"],
         filled=len(numbers),
         extension=extension,
-        features=_features(extension, facts["text_only"]),
+        features=_features(extension, facts["text_only"], bool(contents.languages)),
+        looked_into=sum(contents.languages.values()),
+        languages=spoken(manifest, contents),
         pairs=f"{manifest.pairs:,}",
         size=size_category(manifest.pairs),
         quantiles=[f"{share:.0%}" for share in QUANTILES],
@@ -106,12 +109,23 @@ def tar_pattern(numbers: list[int]) -> str:
     return "::".join(f"shards/{{{part[0]:05d}..{part[-1]:05d}}}.tar" for part in parts)
 
 
-def _features(extension: str, text_only: bool) -> list[tuple[str, str | list[tuple[str, str]]]]:
+def spoken(manifest: Manifest, contents: Contents) -> list[str]:
+    """The languages of a set, the most frequent first."""
+    found = [code for code in contents.languages if code and code != UNDETERMINED]
+    rule = str(manifest.rules["language"])
+    return found or [code for code in rule.split(",") if code not in ("", ALL)]
+
+
+def _features(
+    extension: str, text_only: bool, has_languages: bool
+) -> list[tuple[str, str | list[tuple[str, str]]]]:
     """What `datasets` would guess from the first five samples, where a null may be all it sees."""
+    further = LANGUAGE_COLUMNS if has_languages else ()
     if text_only:
-        return [(name, "string") for name in ("key", "url", "caption", "page_url")]
+        return [(name, "string") for name in ("key", "url", "caption", "page_url", *further)]
     kinds = {pa.string(): "string", pa.int32(): "int32"}
     metadata = [(name, kinds[SHARD_SCHEMA.field(name).type]) for name in METADATA]
+    metadata += [(name, "string") for name in further]
     own = [("__key__", "string"), ("__url__", "string")]
     return [(extension, "image"), ("json", metadata), ("txt", "string"), *own]
 
@@ -147,7 +161,7 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
     Args:
       manifest, funnel, earlier: as of `common_facts`.
     """
-    copies, near, broken = funnel.copies, funnel.near_duplicates, funnel.broken_input
+    broken = funnel.broken_input
     facts = common_facts(manifest, funnel, earlier) | {
         "mark": TO_BE_FILLED,
         "original": manifest.resize["resize_mode"] == "original",
@@ -156,8 +170,6 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
         "seen": funnel.steps[0].seen if funnel.steps else 0,
         "failed": sum(step.dropped.get(FETCH_FAILED, 0) for step in funnel.steps),
         "broken": broken.broken if isinstance(broken, BrokenInput) else 0,
-        "copies": copies if isinstance(copies, SharedContents) else None,
-        "near": near if isinstance(near, NearDuplicates) else None,
         "private": bool(manifest.fetch["allow_private_addresses"]),
         "retries": len(manifest.retries or []),
     }

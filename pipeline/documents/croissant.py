@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from alignset.pipeline.documents.wording import Earlier, crawl_days, fetch_span, heeded, unfiltered
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.rejects import REJECTED, with_columns
+from alignset.transforms.rules.language_codes import ALL, ENGLISH
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
 # What the specification has each such file begin with.
@@ -78,7 +80,10 @@ def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
 
 
 def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
-    text_only, language = bool(manifest.job["text_only"]), manifest.rules["language"]
+    text_only = bool(manifest.job["text_only"])
+    languages = [
+        code for code in str(manifest.rules["language"]).split(",") if code not in ("", ALL)
+    ]
     what = "URLs of images, with their alt-texts" if text_only else "images and their alt-texts"
     seen = funnel.steps[0].seen if funnel.steps else 0
     days = {"dateCreated": manifest.fetched.last} if manifest.fetched else {}
@@ -98,7 +103,7 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
         "version": f"1.{len(manifest.retries or [])}.0",
         "citeAs": _CITATION,
         "keywords": ["image-text pairs", "alt-text", "web", "ALIGN"],
-        **({"inLanguage": language} if language else {}),
+        **({"inLanguage": languages if languages[1:] else languages[0]} if languages else {}),
         **days,
         "rai:dataCollection": f"By a program, from the web.{crawled}{fetched} "
         f"{_plain(heeded(manifest, earlier))}",
@@ -116,10 +121,15 @@ def _plain(markdown: str) -> str:
     return markdown.replace("**", "").replace("`", "")
 
 
+def _of_languages(manifest: Manifest) -> tuple[str, ...]:
+    """The columns of the vote on languages, where one was taken."""
+    return LANGUAGE_COLUMNS if manifest.rules["language"] not in ("", ENGLISH) else ()
+
+
 def _files_and_records(manifest: Manifest, funnel: Funnel) -> tuple[list[Node], list[Node]]:
     if manifest.job["text_only"]:
         files = [_parquet("pairs", "pairs/*.parquet")] if manifest.pairs else []
-        columns = dict.fromkeys(_PAIR_COLUMNS, pa.string())
+        columns = dict.fromkeys((*_PAIR_COLUMNS, *_of_languages(manifest)), pa.string())
         records = [_record_set("train", "pairs", columns)] if manifest.pairs else []
     else:
         files, records = [], []
@@ -146,6 +156,7 @@ def _side(
     sidecars, tars = f"{name}_sidecars", f"{name}_tars"
     files = [_parquet(sidecars, f"{folder}/*.parquet")]
     own = [m.column for m in manifest.catalogue.measures.values() if m.column]
+    own += _of_languages(manifest)
     schema = with_columns(SHARD_SCHEMA, [n for n in dict.fromkeys(own) if n not in REJECTED.names])
     columns = {column.name: column.type for column in schema}
     records = [_record_set(name, sidecars, columns)]

@@ -175,7 +175,8 @@ def unfiltered(manifest: Manifest, earlier: Earlier) -> list[str]:
     lines = [
         _of_unsafe_images(manifest, earlier),
         *of_all,
-        "**Watermarks, logos, placeholders and pictures of text**: no rule looks for them.",
+        "**Watermarks, logos, pictures of text, and placeholders with few alt-texts**: no rule "
+        "looks for them.",
         "**Copies within the set**: an image that lies at two URLs is in the set twice, and images "
         "that nearly equal each other stay.",
         judged,
@@ -286,5 +287,8 @@ def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[s
         "heeded": heeded(manifest, earlier),
         "evaluated": [] if text_only else earlier_evaluation(earlier),
         "opt_outs": opt_outs(funnel),
+        "copies": funnel.copies or None,
+        "near": funnel.near_duplicates or None,
+        "clean_split": manifest.job.get("holdout_copies") == "drop",
         "contact": contact(manifest),
     }

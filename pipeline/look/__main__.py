@@ -51,6 +51,9 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "any reason",
     )
     made.add_argument(
+        "--language", default="", metavar="CODE", help="of the pairs, where the set has languages"
+    )
+    made.add_argument(
         "--n", type=_count, default=20, help=f"pairs, 1 to {MOST_PAIRS} (default: 20)"
     )
     made.add_argument(
@@ -70,7 +73,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     with quick_imports(argv):
         from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
     try:
-        _show(find_pairs(flags.set, flags.reason, flags.n), flags.output)
+        _show(find_pairs(flags.set, flags.reason, flags.n, flags.language), flags.output)
     except UsageError as error:
         return ended(name, error, 2)
     except NothingToShow as error:

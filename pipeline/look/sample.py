@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.pipeline.datasets.kept_keys import key_numbers
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.storage.files import open_to_read
@@ -26,7 +27,7 @@ from alignset.transforms.storage.files import open_to_read
 ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size
 MOST_FILES = 1024  # of a rare reason
 BATCH_ROWS = 16_384
-_COLUMNS = ("key", "url", "caption", "reason", "detail", "width", "height")
+_COLUMNS = ("key", "url", "caption", "reason", "detail", "width", "height", *LANGUAGE_COLUMNS)
 _OF_OVERLAP = ("evaluation_set", "evaluation_image", "evaluation_distance", "thumbnail")
 
 
@@ -58,6 +59,7 @@ class Pair:
       size: of its image, such as 640x480.
       file: the path of the file that it stands in.
       overlap: where it was dropped for being a copy, and that was asked for.
+      language: where a vote found it.
     """
 
     key: str
@@ -68,6 +70,7 @@ class Pair:
     size: str
     file: str
     overlap: Overlap | None = None
+    language: str = ""
 
     @property
     def host(self) -> str:
@@ -96,13 +99,16 @@ class PairSample(NamedTuple):
     row_counts: Counter[str]
 
 
-def take_sample(files: Sequence[str], count: int, reason: str = "", detail: str = "") -> PairSample:
+def take_sample(
+    files: Sequence[str], count: int, reason: str = "", detail: str = "", language: str = ""
+) -> PairSample:
     """The pairs with the smallest hashes of their keys.
 
     Args:
       files: Parquet files in the order in which they are read.
       count: how many pairs, at most; no two have the same key.
       reason, detail: what the pairs were dropped for; empty: whatever it is.
+      language: of the pairs; empty: any.
     """
     least: dict[int, Pair] = {}
     row_counts: Counter[str] = Counter()
@@ -113,6 +119,8 @@ def take_sample(files: Sequence[str], count: int, reason: str = "", detail: str 
         files_read += 1
         for batch in _batches(path, reason):
             rows = _wanted_rows(batch, reason, detail, row_counts)
+            if language:
+                rows = _in_language(rows, language)
             for number, row in _least_rows(rows, count):
                 least.setdefault(number, _pair(row, path))
             least = {number: least[number] for number in sorted(least)[:count]}
@@ -159,6 +167,13 @@ def _wanted_rows(
     return rows.filter(pc.equal(details, detail)) if detail else rows
 
 
+def _in_language(rows: pa.Table, language: str) -> pa.Table:
+    name = LANGUAGE_COLUMNS[0]
+    if name not in rows.column_names:
+        return rows.slice(0, 0)
+    return rows.filter(pc.equal(rows[name], language))
+
+
 def _value_counts(column: pa.ChunkedArray | pa.Array) -> dict[str, int]:
     counts = Counter[str]()
     for count in pc.value_counts(column).to_pylist():
@@ -187,7 +202,8 @@ def _pair(row: dict[str, Any], path: str) -> Pair:
     sides = [_text(row.get(name)) for name in ("width", "height")]
     key, url, caption, reason, detail = (_text(row.get(name)) for name in _COLUMNS[:5])
     size = "x".join(sides) if all(sides) else ""
-    return Pair(key, url, caption, reason, detail, size, path, _overlap(row))
+    language = _text(row.get(LANGUAGE_COLUMNS[0]))
+    return Pair(key, url, caption, reason, detail, size, path, _overlap(row), language)
 
 
 def _overlap(row: dict[str, Any]) -> Overlap | None:

@@ -81,18 +81,21 @@ class ShownPairs:
             columns["dropped for"] = [pair.why for pair in self.pairs]
         elif any(pair.size for pair in self.pairs):
             columns["size"] = [pair.size for pair in self.pairs]
+        if any(pair.language for pair in self.pairs):
+            columns["language"] = [pair.language for pair in self.pairs]
         columns["host"] = [pair.host for pair in self.pairs]
         columns["caption"] = [pair.caption for pair in self.pairs]
         return text_table([*columns], [*zip(*columns.values(), strict=True)], width)
 
 
-def find_pairs(out: str, asked: str, count: int) -> ShownPairs:
+def find_pairs(out: str, asked: str, count: int, language: str = "") -> ShownPairs:
     """The pairs to show.
 
     Args:
       out: the set's folder.
       asked: a reason, perhaps with `:` and a detail; DROPPED, or empty for kept pairs.
       count: how many pairs, at most.
+      language: of the pairs, as the vote found it; empty for any.
 
     Raises:
       UsageError: there is no such set, or no pair was dropped for that reason.
@@ -100,22 +103,26 @@ def find_pairs(out: str, asked: str, count: int) -> ShownPairs:
     """
     files = find_set(out)
     if not asked:
-        sample = take_sample(files.kept, count)
+        sample = take_sample(files.kept, count, language=language)
         if not sample.pairs:
-            raise NothingToShow(f"{files.out} has no kept pair yet{_but(files)}")
-        total = None if files.funnel is None else files.funnel.pairs
+            spoken = f" in {language}" if language else ""
+            raise NothingToShow(f"{files.out} has no kept pair{spoken} yet{_but(files)}")
+        total = None if files.funnel is None or language else files.funnel.pairs
         kinds = ("shard",) if files.is_of_shards else ("file of pairs", "files of pairs")
-        return _shown_pairs(files, sample, "kept pairs", total, counted(len(files.kept), *kinds))
+        what = f"kept pairs in {language}" if language else "kept pairs"
+        return _shown_pairs(files, sample, what, total, counted(len(files.kept), *kinds))
     reason, _, detail = asked.partition(":")
     reason, detail = ("", "") if reason == DROPPED else (reason.strip(), detail.strip())
     paths = files.rejected_for(reason) if reason else files.rejected
-    sample = take_sample(paths, count, reason, detail)
+    sample = take_sample(paths, count, reason, detail, language)
     if not sample.pairs:
         raise _nothing_dropped(files, sample, reason, detail)
     what = f"pairs dropped for {reason}" if reason else "dropped pairs"
     total = _dropped(files).get(reason) if reason else sum(_dropped(files).values())
     if detail:
         what, total = f"{what}: {detail}", _details(files, reason, sample).get(detail)
+    if language:
+        what, total = f"{what}, in {language}", None
     where = counted(len(paths), "file of dropped pairs", "files of dropped pairs")
     return _shown_pairs(files, sample, what, total, where)
 

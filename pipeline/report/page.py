@@ -89,6 +89,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         left_out=data.pop("left_out"),
         sampled=len(data["lists"].get(KEPT, [])),
         languages=tables.language_rows(facts),
+        found_languages=tables.found_language_rows(facts),
         frequent_texts=tables.text_rows(frequent, "d"),
         frequent_note=tables.sampled(frequent, "texts"),
         kept_texts=tables.text_rows(kept_texts, "k", 2),

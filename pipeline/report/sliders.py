@@ -15,6 +15,7 @@ from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.rules.catalogue import OF_COUNTS
 from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
+from alignset.transforms.rules.words import WORDS
 
 # Flags that name files, of which no report tells the folder.
 _FILES = (
@@ -84,6 +85,8 @@ def _is_judged(facts: Facts, limit: Limit) -> bool:
     """Whether the run measured what the rule is about."""
     if limit.measure.dropped_only:
         return facts.language == ENGLISH
+    if limit.measure is WORDS and facts.run and facts.run.rules.get("words_per_language"):
+        return False  # one threshold says nothing of the others
     records = facts.records.of(limit.plane)
     axis = records.axis(limit.measure.axis)
     histogram = records.whole.histograms.get(limit.measure.axis, {})

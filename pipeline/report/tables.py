@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from markupsafe import Markup
 from msgspec import UnsetType
@@ -14,10 +15,11 @@ from alignset.pipeline.datasets.summary import hint_of
 from alignset.pipeline.report.charts import share_bar
 from alignset.pipeline.runs.documents import Funnel, OptOuts
 from alignset.pipeline.shown_texts import counted, printable
-from alignset.transforms.columns.records import KEPT, Top
+from alignset.transforms.columns.records import KEPT, LANGUAGES, WORDS_BY_LANGUAGE, Top
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
+from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 from alignset.transforms.shards.shard_stats import SharedContents
 
 MOST_ROWS = 15
@@ -211,6 +213,40 @@ def text_rows(top: Top, kind: str, least: int = 1) -> list[TableRow]:
 def language_rows(facts: Facts) -> list[TableRow]:
     """The languages of the texts that were dropped for theirs."""
     return detail_rows(facts.details.get((TEXTS, MIN_LANGUAGE_SCORE.reason), {}))
+
+
+def found_language_rows(facts: Facts) -> list[TableRow]:
+    """All languages that the vote found: how many texts, how many of them are in the set, and how
+    many words they have."""
+    texts, images = facts.records.texts.whole, facts.records.images.whole
+    ends = texts.tops.get(LANGUAGES, Top()).counts
+    in_set = ends if facts.text_only else images.tops.get(LANGUAGES, Top()).counts
+    words = texts.tops.get(WORDS_BY_LANGUAGE, Top()).counts
+    totals = {code: sum(of_language.values()) for code, of_language in ends.items()}
+    rows = []
+    for code, total in sorted(totals.items(), key=lambda item: (-item[1], item[0])):
+        kept = in_set.get(code, {}).get(KEPT, 0)
+        if not total:
+            continue
+        shown = printable(code)
+        bar = share_bar([("k", kept / total), ("d", 1 - kept / total)], f"{shown}: {kept:,} kept")
+        said = _words_said(words.get(code, {}), ends[code])
+        more = f"{kept:,} kept ({percent(kept, total)}); {said}"
+        rows.append(TableRow(shown, total, percent(total, sum(totals.values())), bar, more))
+    return rows
+
+
+def _words_said(words: Mapping[str, int], ends: Mapping[str, int]) -> str:
+    """As "median 5 words; 12 % too few, 1 % too many"."""
+    few, many = (ends.get(limit.reason, 0) for limit in (MIN_WORDS, MAX_WORDS))
+    counts = {int(name): n for name, n in words.items() if name.isdecimal()}
+    total = sum(counts.values())
+    passed = accumulate(counts[number] for number in sorted(counts))
+    median = next((n for n, of in zip(sorted(counts), passed, strict=True) if 2 * of >= total), 0)
+    return (
+        f"median {counted(median, 'word')}; {percent(few, sum(ends.values()))} too few, "
+        f"{percent(many, sum(ends.values()))} too many"
+    )
 
 
 def wish_rows(facts: Facts) -> list[TableRow]:

@@ -82,11 +82,12 @@ class RunDescription:
     @property
     def catalogue(self) -> Catalogue:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
-        files = self.rule_files or []
+        files, is_sized = self.rule_files or [], bool(self.rules.get("like"))
         try:
-            return Catalogue(tuple(from_description(said) for of in files for said in of.rules))
+            own = tuple(from_description(said) for of in files for said in of.rules)
+            return Catalogue(own, is_sized)
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
-            return Catalogue()
+            return Catalogue(is_sized=is_sized)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,10 @@ WRONG = {
     "--language=de,jp,fr": "language 'jp' is not known: did you mean 'ja'?",
     "--language=pt-BR": "did you mean 'pt'?",
     "--language=ja,": "language '' is not known: Give all",
+    "--like=en --language=de,fr": "like must be one of the languages of --language; got 'en'",
+    "--words_per_language=ja --language=ja": "'ja' cannot be read: No such file or directory",
+    "--words_per_language=ja:9-2 --language=ja": "words_per_language has 'ja:9-2', where a code",
+    "--words_per_language=jp:2-9 --language=ja": "did you mean 'ja'?",
     "--language=klingon": "the codes are af, am,",
     "--min_language_score=1.1": "min_language_score must be from 0 to 1; got 1.1",
     "--min_language_score=-0.1": "min_language_score must be from 0 to 1; got -0.1",
@@ -73,7 +77,7 @@ WRONG = {
 
 @pytest.mark.parametrize("flag", WRONG)
 def test_a_wrong_flag_is_one_line_and_status_2(flag: str):
-    ended = run_args(*GIVEN, flag)
+    ended = run_args(*GIVEN, *flag.replace(" --", "\n--").split("\n"))
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.count("\n") == 1
     assert ended.err.startswith("beam_runner.py: ")
@@ -88,6 +92,8 @@ NEEDLESS = {
     ("--text_only", "--min_image_side=9"): "leave --text_only out",
     ("--min_evaluation_distance=9",): "give --eval_images=NAME=PATH",
     ("--language=", "--min_language_score=0.6"): "it is of English by itself",
+    ("--like=en",): "give --language=all, or a list",
+    ("--language=", "--words_per_language=ja:2-30"): "the languages of texts are not found",
     ("--language=en,de", "--min_language_score=0.6"): "leave --language out",
     ("--retries=0", "--max_retry_after_s=9"): "give --retries",
 }

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.look.__main__ import main as look
 from tests.support.command import digests, run, samples, succeed
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
@@ -65,6 +66,30 @@ def test_sidecar_metadata_and_rejected_pairs_have_their_language(found: Multilin
     assert [[row[name] for name in names] for row in said] == of_kept
 
 
+def test_report_card_and_look_tell_of_languages(
+    found: Multilingual, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = (found.output / "report.html").read_text()
+    assert "<h3>Languages</h3>" in page
+    assert "2 kept (100 %); median 7 words; 0 % too few, 0 % too many" in page
+    card = (found.output / "README.md").read_text()
+    assert 'language: ["de", "en", "hi", "ja", "th"]' in card
+    assert "| `th` | 2 | 18.2% |" in card
+    assert card.count("- name: language_votes\n") == 1
+    croissant = json.loads((found.output / "croissant.json").read_text())
+    assert "inLanguage" not in croissant
+    fields = {field["name"].rpartition("/")[2] for field in croissant["recordSet"][0]["field"]}
+    assert fields >= {"language", "language_votes"}
+    output = f"--output={tmp_path}/look.png"
+    assert look([str(found.output), "--language=th", output]) == 0
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in TEXTS["th"])
+    assert "2 kept pairs in th" in shown
+    assert not any(text in shown for text in TEXTS["hi"])
+    assert look([str(found.output), "--language=th", "--reason=dropped", output]) == 1
+    assert look([str(found.output), "--language=und", "--reason=dropped", output]) == 0
+
+
 def test_a_retried_pair_keeps_its_language(found: Multilingual, tmp_path: Path) -> None:
     flags = (*FLAGS, "--language=all")
     succeed(found.source, tmp_path / "set", *flags)
@@ -87,6 +112,53 @@ def test_a_list_keeps_its_languages_alone(found: Multilingual, tmp_path: Path) -
     dropped = rows(tmp_path / "set", "rejected")
     assert {row["reason"] for row in dropped} == {"wrong_language"}
     assert all(row["detail"] == row["language"] for row in dropped)
+
+
+def test_each_language_is_reduced_to_the_size_of_one(tmp_path: Path) -> None:
+    """By the hashes of keys: the same pairs whatever else is in the input."""
+    english = [f"a photo of a red dog in the garden number {n}" for n in range(20)]
+    german = [f"ein Foto mit einem roten Hund im Garten Nummer {n}" for n in range(100)]
+    texts = [
+        *english,
+        *german,
+        "庭にある古い木のテーブル",
+        *["der Hund"] * 30,
+    ]  # too short to count
+    urls = [f"http://a.example/{number}" for number in range(len(texts))]
+    table = {"url": urls * 2, "caption": texts * 2}  # nor does a repeated pair
+    pq.write_table(pa.table(table), tmp_path / "pairs.parquet")
+    flags = ("--text_only", "--language=all", "--like=en", "--max_images_per_text=99")
+    for name, more in (("one", ()), ("cut", ("--batch_rows=50",))):
+        succeed(tmp_path / "pairs.parquet", tmp_path / name, *flags, *more)
+    kept = rows(tmp_path / "one", "pairs")
+    counts = Counter(row["language"] for row in kept)
+    assert (counts["en"], counts["ja"]) == (20, 1)
+    assert 8 <= counts["de"] <= 35  # 20, by chance of their hashes
+    dropped = rows(tmp_path / "one", "rejected")
+    beyond = [row["key"] for row in dropped if row["reason"] == "beyond_language_size"]
+    assert len(beyond) == 100 - counts["de"]
+    of_german = [row["key"] for row in kept if row["language"] == "de"]
+    ranks = {key: int(key, 16) * 0x9E3779B97F4A7C15 % 2**64 for key in (*of_german, *beyond)}
+    assert max(ranks[key] for key in of_german) < min(ranks[key] for key in beyond)
+    assert {row["key"] for row in rows(tmp_path / "cut", "pairs")} == {row["key"] for row in kept}
+    steps = json.loads((tmp_path / "one" / "funnel.json").read_text())["steps"]
+    assert steps[-1]["step"] == "language_sizes"
+    assert steps[-1]["dropped"] == {"beyond_language_size": len(beyond)}
+    assert "beyond_language_size" in (tmp_path / "one" / "report.html").read_text()
+
+
+def test_a_language_may_have_its_own_limits_of_words(found: Multilingual, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("# longer in Japanese\nja 8 30\nth 1 6\n")
+    flags = ("--text_only", "--language=all", f"--words_per_language={tmp_path}/words.txt")
+    succeed(found.source, tmp_path / "set", *flags)
+    kept = Counter(row["language"] for row in rows(tmp_path / "set", "pairs"))
+    assert kept == {"de": 2, "en": 2, "hi": 2, "ja": 1, "und": 2}  # one Japanese has 7 words
+    reasons = {(row["language"], row["reason"]) for row in rows(tmp_path / "set", "rejected")}
+    assert reasons == {("ja", "too_few_words"), ("th", "too_many_words")}
+    rules = json.loads((tmp_path / "set" / "manifest.json").read_text())["rules"]
+    assert rules["words_per_language"] == "ja:8-30,th:1-6"
+    assert 'id="rule-min_words"' not in (tmp_path / "set" / "report.html").read_text()
+    assert "--words_per_language=ja:8-30,th:1-6" in (tmp_path / "set" / "README.md").read_text()
 
 
 def test_english_and_no_language_have_no_further_column(

@@ -313,6 +313,22 @@ def dying(monkeypatch: pytest.MonkeyPatch, out: Path, when: int) -> Callable[[],
     return lambda: changes
 
 
+def test_killed_between_two_files_of_a_shard_it_lists_no_pair_twice(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = finished.copy(tmp_path)
+    entry = f"url:{finished.url(in_company(out))}"
+    with monkeypatch.context() as patched:
+        dying(patched, out, 4)
+        with pytest.raises(Killed):
+            taken(out, tmp_path, entry)
+    (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
+    assert row["key"] in stored(out)  # its row is written, and its shard is as it was
+    assert taken(out, tmp_path, entry) == 0
+    check(out)
+    assert [row["key"] for row in rows(out) if row["reason"] == "taken_down"] == [row["key"]]
+
+
 @pytest.mark.slow
 def test_killed_before_any_change_it_goes_on_and_no_reader_meets_half_a_shard(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

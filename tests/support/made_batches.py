@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -14,7 +15,7 @@ from alignset.demo import text_rules
 from alignset.pipeline.runs.beam_patches import beam_patches
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.texts import Texts
-from alignset.transforms.rules.language_codes import LanguageRule, wanted_languages
+from alignset.transforms.rules.language_codes import NUMBERED, LanguageRule, wanted_languages
 from alignset.transforms.storage.blocks import unpack
 
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
@@ -22,7 +23,8 @@ Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
 def language_rule(language: str) -> LanguageRule:
     """A rule with the default thresholds."""
-    return LanguageRule(wanted_languages(language), 0.5)
+    rule = LanguageRule(wanted_languages(language), 0.5)
+    return replace(rule, words=((3, 20),) * len(NUMBERED)) if rule.has_vote else rule
 
 
 def raw(value: str | bytes | None) -> bytes | None:

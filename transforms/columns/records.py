@@ -19,6 +19,8 @@ LONGEST_TEXT, LONGEST_URL, LONGEST_WORD = 300, 500, 120  # characters that are r
 MOST_HOSTS, MOST_TEXTS = 64, 32  # that a record names
 MOST_WORDS = 99  # texts of more words are in one bin with those of so many
 MOST_SAMPLED = 4096
+# Tops by language, where a vote found it.
+LANGUAGES, WORDS_BY_LANGUAGE = "languages", "words_by_language"
 VERSION = 2  # of the form of a record
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: a shard's keys share their top bits
 

@@ -29,7 +29,7 @@ from alignset.transforms.corpus.hash_counts import (
     runs,
     sum_by_hash,
 )
-from alignset.transforms.corpus.language_ngrams import hash_with_language, language_numbers
+from alignset.transforms.corpus.language_ngrams import FITS, hash_with_language, language_numbers
 from alignset.transforms.corpus.remembered import remembered
 from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
@@ -79,6 +79,9 @@ def counted(
         own *= language_numbers(found.languages)
         numbers = np.zeros(len(usable), np.uint8)
         numbers[rows] = own
+        least, most = np.array(((0, 0), *language.words))[own].T
+        words = pairs.word_count[rows]
+        own |= ((own > 0) & (words >= least) & (words <= most)).astype(np.uint8) * FITS
     columns = {
         "url": pairs.url_hash[rows],
         "text": pairs.text_hash[rows],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
+from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.columns.rejects import (
     REJECTED,
     rejected_rows,
@@ -32,6 +33,7 @@ from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import Rows, Stage
 from alignset.transforms.rules.verdicts import faults, first_of, numbers_of
+from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 
 # Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
 # keys (uint64[n]) and how many words each text has (int32[n]).
@@ -115,9 +117,10 @@ class JudgeBatch:
         repeated: npt.NDArray[np.uint32],
         found: pa.RecordBatch,
         blocking: Blocking | None = None,
+        shares: Mapping[int, float] | None = None,
     ) -> None:
         self.rules, self.corpus, self.blocking = rules, corpus, blocking
-        self.repeated, self.found = repeated, found
+        self.repeated, self.found, self.shares = repeated, found, shares
         self.recorder = TextRecorder(rules)
         self.schema = with_columns(REJECTED, rules.written_columns)
         own = rules.computing(Stage.TEXT)
@@ -140,10 +143,10 @@ class JudgeBatch:
         foreign, of_language = self._languages(first, len(batch))
         blocked = self._blocked(pairs)
         on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
-        votes, numbers = self.rules.language.has_vote, None
-        if votes:
-            numbers = language_numbers(of_language["language"])
+        has_vote = self.rules.language.has_vote
+        numbers = language_numbers(of_language["language"]) if has_vote else None
         rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct, numbers)
+        rows |= self._of_languages(numbers, pairs.key)
         rows["own_language_score"] = self.rules.numbers[MIN_LANGUAGE_SCORE.name]
         rows["language_score"] = np.full(len(batch), np.nan)
         failed = self._ask_custom(rows, pairs)
@@ -164,9 +167,8 @@ class JudgeBatch:
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
         own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
-        if votes:
-            columns = of_language["language"], of_language["votes"]
-            own |= zip(LANGUAGE_COLUMNS, columns, strict=True)
+        if has_vote:
+            own |= zip(LANGUAGE_COLUMNS, of_language.select(["language", "votes"]), strict=True)
         measured = {"language_score": score} | own
         dropped = rejected_rows(
             shown, why, detail, step_of(self.rules.texts), measured, self.schema
@@ -178,6 +180,24 @@ class JudgeBatch:
         judged = pairs.usable() & ~repeated & ~on_list
         part = self.recorder.measure(JudgedTexts(shown, why, detail, judged, rows, found))
         return len(batch), shown.filter(why.is_null()), dropped, part
+
+    def _of_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
+        """What the rules ask of rows of some languages: their limits of words, and which of them
+        are too many."""
+        columns: dict[str, Any] = {}
+        if numbers is None:
+            return columns
+        words = self.rules.language.words
+        if self.rules.language.has_own_words:
+            own = np.array((words[0], *words))[numbers]  # the first is of no language
+            columns |= {MIN_WORDS.name: own[:, 0], MAX_WORDS.name: own[:, 1]}
+        if self.shares is not None:
+            shares = np.zeros(256)
+            shares[list(self.shares)] = list(self.shares.values())
+            # Of 53 bits of its hash a double is exact.
+            places = (key_hashes(keys) >> np.uint64(11)) * 2.0**-53
+            columns[given.BEYOND_LANGUAGE_SIZE.reason] = places >= shares[numbers]
+        return columns
 
     def _ask_custom(self, rows: Rows, pairs: Pairs) -> pa.StringArray:
         """Adds what rules of users measure of the texts; which of them failed, or null."""

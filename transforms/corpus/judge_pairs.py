@@ -86,7 +86,10 @@ class _Judge(ThreadedDoFn):
         return element[0], {name: list(values) for name, values in element[1].items()}
 
     def work(
-        self, element: tuple[int, Mapping[str, Any]], sets: Mapping[str, str]
+        self,
+        element: tuple[int, Mapping[str, Any]],
+        sets: Mapping[str, str],
+        shares: Mapping[int, float] | None = None,
     ) -> Iterator[Any]:
         split_id, joined = element
         for split in joined["split"]:  # a repeated row's split is always there, exactly once
@@ -95,7 +98,7 @@ class _Judge(ThreadedDoFn):
             found = _by_row(joined["languages"])
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
-            judge = JudgeBatch(self.rules, corpus, repeated, found, self.blocking)
+            judge = JudgeBatch(self.rules, corpus, repeated, found, self.blocking, shares)
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
@@ -210,6 +213,7 @@ class JudgePairs(beam.PTransform):
       work: a folder in it for files that are being written, where it is local.
       plan: whether kept pairs go on to shards; else they are written to `pairs/`.
       blocking: None where there is no blocklist.
+      shares: a singleton, as of `shares_like`; None where languages have no sizes.
     """
 
     read: ReadSplit
@@ -220,10 +224,11 @@ class JudgePairs(beam.PTransform):
     work: str
     plan: bool
     blocking: Blocking | None = None
+    shares: beam.PCollection | None = None
 
     def expand(self, joined: beam.PCollection) -> Any:
-        sets = beam.pvalue.AsSingleton(self.sets)
-        judge = beam.ParDo(_Judge(self), sets)
+        sides = [side for side in (self.sets, self.shares) if side is not None]
+        judge = beam.ParDo(_Judge(self), *map(beam.pvalue.AsSingleton, sides))
         outputs = joined | judge.with_outputs("counts", "broken", main="kept")
         outputs["kept"].element_type = BUCKET
         return outputs

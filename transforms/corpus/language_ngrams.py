@@ -19,6 +19,7 @@ from alignset.transforms.pairs.text_kernels import ngram_count
 from alignset.transforms.rules.language_codes import ENGLISH, NUMBERED
 
 ENGLISH_NUMBER = NUMBERED.index(ENGLISH) + 1  # of all texts, too, where no vote is taken
+FITS = np.uint8(128)  # beside a number, of a pair whose text has as many words as it may
 Histograms = Mapping[int, tuple[Int64s, Int64s]]  # of one language, by bucket of hashes
 UInt8s = npt.NDArray[np.uint8]
 
@@ -70,6 +71,32 @@ def by_language(table: pa.Table) -> Iterator[tuple[int, list[UInt64s], list[npt.
             [piece[mark] for piece, mark in zip(column, marks, strict=True)] for column in columns
         )
         yield number, ngrams, counts
+
+
+def texts_by_language(counted: Int64s | int) -> dict[int, int]:
+    """How many pairs there are of each language.
+
+    Args:
+      counted: int64[256], how many with which number, with `FITS` or without; 0 of none.
+    """
+    sums = np.zeros(256, np.int64) + counted
+    sums = sums[: int(FITS)] + sums[int(FITS) :]
+    return {number: int(sums[number]) for number in np.flatnonzero(sums).tolist()}
+
+
+def shares_like(counted: Int64s | int, like: str) -> dict[int, float]:
+    """The share of each language's pairs that may stay, so that none has more than one has.
+
+    Counted are pairs whose texts have as many words as they may, before other rules.
+
+    Args:
+      counted: as of `texts_by_language`. like: the language that none exceeds.
+    """
+    fitting = (np.zeros(256, np.int64) + counted)[int(FITS) :]
+    most = int(fitting[NUMBERED.index(like) + 1])
+    return {
+        number: min(1.0, most / int(fitting[number])) for number in np.flatnonzero(fitting).tolist()
+    }
 
 
 def vocabulary_sizes(

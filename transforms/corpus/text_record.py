@@ -4,7 +4,7 @@ few examples of each reason. Batches of a split add up to the same record howeve
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,23 +13,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
     KEPT,
+    LANGUAGES,
     LONGEST_TEXT,
     LONGEST_URL,
     LONGEST_WORD,
+    MOST_WORDS,
+    WORDS_BY_LANGUAGE,
     Example,
     Ints,
     Record,
     Top,
+    add_nested,
     cut,
     key_hashes,
     least_rows,
     nearest_rows,
     top_of,
 )
+from alignset.transforms.corpus.language_ngrams import language_numbers
 from alignset.transforms.rules.catalogue import RunRules, limits
 from alignset.transforms.rules.given import BLOCKED
+from alignset.transforms.rules.language_codes import NUMBERED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.trials import JudgedRows, Trials, add_trials, trials_of
@@ -71,6 +78,8 @@ class TextPart(NamedTuple):
     outcomes: list[tuple[str, str, int]]
     texts: list[tuple[str, int]]
     examples: dict[str, list[tuple[float, Example]]]  # by list, with their ranks
+    languages: dict[str, dict[str, int]]  # outcomes, by language
+    words: dict[str, dict[str, int]]  # of texts, by language
 
 
 class TextRecorder:
@@ -83,6 +92,8 @@ class TextRecorder:
         self._outcomes: dict[str, Counter[str]] = {}
         self._texts: dict[str, int] = {}
         self._uncounted = 0
+        self._languages: dict[str, dict[str, int]] = {}
+        self._words: dict[str, dict[str, int]] = {}
         self._examples: dict[str, list[tuple[float, int, Example]]] = {}
 
     def measure(self, batch: JudgedTexts) -> TextPart:
@@ -95,6 +106,7 @@ class TextRecorder:
             list(_outcomes(batch.details, rows_of)),
             list(_frequent_texts(batch.shown["caption"], rows_of)),
             _examples(batch, rows_of, self._rules),
+            *_by_language(batch, places, names),
         )
 
     def add(self, part: TextPart) -> None:
@@ -108,6 +120,8 @@ class TextRecorder:
                 self._texts[text] = self._texts.get(text, 0) + count
             else:
                 self._uncounted += count
+        self._languages = add_nested([self._languages, part.languages])
+        self._words = add_nested([self._words, part.words])
         for name, examples in part.examples.items():
             before = self._examples.get(name, [])
             chosen = {e.key: (rank, e.hash, e) for rank, e in reversed(examples)}
@@ -118,12 +132,15 @@ class TextRecorder:
     def record(self) -> Record:
         """What is recorded of the batches so far."""
         reason = MAX_IMAGES_PER_TEXT.reason
+        tops = {}
+        if self._rules.language.has_vote:
+            tops = {LANGUAGES: Top(self._languages), WORDS_BY_LANGUAGE: Top(self._words)}
         frequent = top_of({text: {reason: n} for text, n in self._texts.items()}, MOST_TEXTS)
         return Record(
             pairs=self._pairs,
             outcomes={name: dict(sorted(n.items())) for name, n in sorted(self._outcomes.items())},
             histograms=self._trials.histograms,
-            tops={"frequent_texts": Top(frequent.counts, frequent.others + self._uncounted)},
+            tops={"frequent_texts": Top(frequent.counts, frequent.others + self._uncounted)} | tops,
             examples=self._chosen(),
             axes=self.axes,
             alone=self._trials.alone,
@@ -155,6 +172,32 @@ class TextRecorder:
             others,
         )
         return trials_of(own, self.axes, judged, batch.judged)
+
+
+def _by_language(
+    batch: JudgedTexts, places: npt.NDArray[np.int8], names: list[str]
+) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+    """How many texts of each language came to which outcome, and have how many words."""
+    if LANGUAGE_COLUMNS[0] not in batch.shown.schema.names:
+        return {}, {}
+    numbers = language_numbers(batch.shown[LANGUAGE_COLUMNS[0]])[batch.judged].astype(np.int64)
+    words = np.minimum(batch.rows["word_count"][batch.judged], MOST_WORDS)
+    return (
+        _counts_by_language(numbers, places[batch.judged], names),
+        _counts_by_language(numbers, words, [str(count) for count in range(MOST_WORDS + 1)]),
+    )
+
+
+def _counts_by_language(
+    numbers: Ints, codes: npt.NDArray[np.integer], names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    size = len(names)
+    counts = np.bincount(numbers * size + codes, minlength=size)
+    found: dict[str, dict[str, int]] = {}
+    for at in np.flatnonzero(counts).tolist():
+        of_language = found.setdefault(NUMBERED[at // size - 1], {})
+        of_language[names[at % size]] = int(counts[at])
+    return found
 
 
 def _outcomes(

@@ -107,17 +107,17 @@ class CopyIndex:
           features: uint8[n, 6, 64, 64], as `plane_row` makes them. An image whose fine plane is
             all 0 gets the smallest distance that it may have.
         """
-        nearest = self.compared(features, _MOST_CHECKED)
+        nearest = self.candidates(features, _MOST_CHECKED)
         return [min(of, key=lambda near: near.distance) if of else None for of in nearest]
 
-    def compared(self, features: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
+    def candidates(self, features: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
         """The same of several evaluation images for each image: of those that are checked, so many
         at most, or else of the nearest one."""
         matches: list[list[Nearest]] = [[] for _ in features]
         if not len(self):
             return matches
         planes, fine = np.ascontiguousarray(features[:, 1]), fine_planes(features)
-        vectors = described(planes)
+        vectors = descriptors(planes)
         for at in np.flatnonzero(vectors.any(axis=1)).tolist():
             matches[at] = self._match(_Query(planes[at], fine[at]), vectors[at], most)
         return matches
@@ -126,7 +126,7 @@ class CopyIndex:
         """Which of some pictures, by their descriptors alone, may be near an evaluation image.
 
         Args:
-          vectors: int8[n, 64], as `described` gives them.
+          vectors: int8[n, 64], as `descriptors` gives them.
         """
         if not len(self):
             return []
@@ -180,7 +180,7 @@ class CopyIndex:
         return Nearest(row, distance, numbers)
 
 
-def described(planes: npt.NDArray[np.uint8]) -> Vectors:
+def descriptors(planes: npt.NDArray[np.uint8]) -> Vectors:
     """int8[n, 64], the descriptors of planes; 0 of flat ones, by which nothing is told."""
     # An eighth of the time of numpy's `std`: 1 us a plane.
     contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]

@@ -62,10 +62,10 @@ def held_out_matches(index: EvaluationIndex, images: Mapping[int, bytes]) -> lis
     }
     if not shown:
         return []
-    compared = index.index.compared(_MEASURE.features([*shown.values()]), _MOST_COMPARED)
+    candidates = index.index.candidates(_MEASURE.features([*shown.values()]), _MOST_COMPARED)
     found = [
         (match.row, key)
-        for key, matches in zip(shown, compared, strict=True)
+        for key, matches in zip(shown, candidates, strict=True)
         for match in matches
         if is_near(match)
     ]

@@ -89,15 +89,18 @@ class Catalogue:
     Attributes:
       custom: the rules of users among them. Each is judged behind those of its stage.
       texts, images: the reasons of each plane, in order.
+      is_sized: whether languages are reduced to a size.
       limits: by flag, in the order of the report: images first.
       opened: the thresholds that drop nothing, by flag, as with --decontaminate_only.
     """
 
     custom: tuple[Limit, ...] = ()
+    is_sized: bool = False
 
     @cached_property
     def texts(self) -> tuple[Reason, ...]:
-        return self._plane(_TEXTS, given.OF_FAILED_TEXT_RULES)
+        own = (*_TEXTS, given.BEYOND_LANGUAGE_SIZE) if self.is_sized else _TEXTS
+        return self._plane(own, given.OF_FAILED_TEXT_RULES)
 
     @cached_property
     def images(self) -> tuple[Reason, ...]:
@@ -161,13 +164,13 @@ PRODUCT = Catalogue()  # without rules of users
 
 
 @lru_cache(maxsize=64)
-def catalogue_of(files: tuple[RuleFile, ...]) -> Catalogue:
-    """The catalogue with the rules of users in some files.
+def catalogue_of(files: tuple[RuleFile, ...], is_sized: bool = False) -> Catalogue:
+    """The catalogue with the rules of users in some files, and perhaps with sizes of languages.
 
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    return Catalogue(limits_in(files)) if files else PRODUCT
+    return Catalogue(limits_in(files), is_sized) if files or is_sized else PRODUCT
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class RunRules:
 
     @property
     def catalogue(self) -> Catalogue:
-        return catalogue_of(self.files)
+        return catalogue_of(self.files, bool(self.language.like))
 
     @property
     def texts(self) -> Sequence[Reason]:

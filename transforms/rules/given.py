@@ -73,6 +73,13 @@ OF_ROWS = (
         means="another row with the same URL and alt-text is judged in its place",
     ),
 )
+BEYOND_LANGUAGE_SIZE = Given(  # where --like gives the sizes
+    reason="beyond_language_size",
+    step="language_sizes",
+    stage=Stage.CORPUS,
+    means="its language has more pairs than that of [`--like`](languages.md#recipes), by its key's "
+    "hash; this step is there with `--like` alone",
+)
 OF_FILES = (
     Given(
         reason=FETCH_FAILED,

@@ -4,6 +4,7 @@ detector, so that flags are checked without one."""
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,10 +62,16 @@ class LanguageRule:
     Attributes:
       languages: of `NUMBERED`; none keeps all texts, and English alone is found without a vote.
       min_score: English by itself is what scores as much (`language_scores`).
+      words: the least and the most words of a text, by the places of `NUMBERED`; none without a
+        vote. has_own_words: whether they differ from the flags'.
+      like: the language that no other may have more pairs than; empty for no such limit.
     """
 
     languages: tuple[str, ...]
     min_score: float
+    words: tuple[tuple[int, int], ...] = ()
+    has_own_words: bool = False
+    like: str = ""
 
     @property
     def has_vote(self) -> bool:
@@ -80,6 +87,7 @@ class LanguageRule:
         return ~wanted.to_numpy(zero_copy_only=False)
 
 
+_LIMITS = re.compile(r"([\w-]+)[:\s]\s*(\d{1,9})[-\s]\s*(\d{1,9})")
 EVERY_TEXT = LanguageRule((), 0.0)
 
 
@@ -109,6 +117,27 @@ def _known(code: str) -> str:
         f"language {code!r} is not known: {did}Give all, a list such as de,fr,ja, or nothing to "
         f"keep all texts; the codes are {', '.join(VOTED)}, {UNDETERMINED}"
     )
+
+
+def word_limits(said: str) -> dict[str, tuple[int, int]]:
+    """The least and the most words of languages, as of "ja:2-30,fi 2 16" or a line each.
+
+    Raises:
+      ValueError: an entry cannot be read, or its language is not known.
+    """
+    limits: dict[str, tuple[int, int]] = {}
+    for line in said.replace(",", "\n").split("\n"):
+        entry = line.partition("#")[0].strip()
+        if not entry:
+            continue
+        found = _LIMITS.fullmatch(entry)
+        if found is None or int(found[2]) > int(found[3]):
+            raise ValueError(
+                f"words_per_language has {entry[:40]!r}, where a code with the least and the most "
+                "words is expected, such as ja:2-30"
+            )
+        limits[_known(found[1])] = int(found[2]), int(found[3])
+    return limits
 
 
 def weak_points(flag: str, languages: Sequence[str]) -> str:

@@ -1,8 +1,14 @@
 """Texts of too few or too many words (ALIGN, section 3)."""
 
-import math
+from __future__ import annotations
 
-from alignset.transforms.rules.rule import Limit, Measure, Stage
+import math
+from typing import TYPE_CHECKING
+
+from alignset.transforms.rules.rule import Limit, Measure, Numbers, Rows, Stage
+
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import Bools
 
 WORDS = Measure(
     axis="words",
@@ -13,7 +19,17 @@ WORDS = Measure(
     whole=True,
     unit=" words",
 )
-MIN_WORDS = Limit(
+
+
+class _WordLimit(Limit):
+    """Of a language that has its own limit, by a column of the flag's name."""
+
+    def dropped(self, rows: Rows, numbers: Numbers) -> Bools:
+        own = rows.get(self.name)
+        return super().dropped(rows, numbers if own is None else {**numbers, self.name: own})
+
+
+MIN_WORDS = _WordLimit(
     name="min_words",
     default=3,
     help="unigrams in the alt-text, at least",
@@ -26,7 +42,7 @@ MIN_WORDS = Limit(
     means="the alt-text has fewer words than the rule allows",
     opened=0,
 )
-MAX_WORDS = Limit(
+MAX_WORDS = _WordLimit(
     name="max_words",
     default=20,
     help="unigrams in the alt-text, at most",

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.transforms.columns.hashing import UInt64s
-from alignset.transforms.decontamination.copy_index import described
+from alignset.transforms.decontamination.copy_index import descriptors
 from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane, copy_planes
 from alignset.transforms.decontamination.copy_vectors import WIDTH, Vectors
 from alignset.transforms.images.examine import Image, examine
@@ -49,7 +49,7 @@ def write_descriptors(pairs: ShardPairs, path: Path) -> None:
 
     def vectors(some: list[int]) -> Vectors:
         bodies = b"".join(images.spool.get(images.planes[row]) for row in some)
-        return described(np.frombuffer(bytearray(bodies), np.uint8).reshape(-1, SIDE_PX, SIDE_PX))
+        return descriptors(np.frombuffer(bytearray(bodies), np.uint8).reshape(-1, SIDE_PX, SIDE_PX))
 
     parts = in_threads(vectors, (rows[at : at + _AT_ONCE] for at in range(0, len(rows), _AT_ONCE)))
     flat = np.concatenate([np.zeros(0, np.int8), *(part.ravel() for part in parts)])
@@ -74,4 +74,4 @@ def read_descriptors(path: str, tar: str) -> Descriptors:
         if isinstance(image, Image):
             planes[int(key, 16)] = plane_of(image)
     stacked = np.array([*planes.values()], np.uint8).reshape(-1, SIDE_PX, SIDE_PX)
-    return Descriptors(np.array([*planes], np.uint64), described(stacked))
+    return Descriptors(np.array([*planes], np.uint64), descriptors(stacked))

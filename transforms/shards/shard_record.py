@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
     KEPT,
+    LANGUAGES,
     LONGEST_TEXT,
     LONGEST_WORD,
     MOST_HOSTS,
@@ -17,6 +19,7 @@ from alignset.transforms.columns.records import (
     Axis,
     Ints,
     Record,
+    Top,
     cut,
     histogram,
     host_of,
@@ -27,6 +30,7 @@ from alignset.transforms.columns.records import (
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.given import BLOCKED
+from alignset.transforms.rules.language_codes import UNDETERMINED
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.trials import JudgedRows, Trials, trials_of
 from alignset.transforms.rules.verdicts import axes_of
@@ -62,6 +66,7 @@ def shard_record(pairs: ShardPairs, rows: Rows) -> Record:
             ),
         },
         {
+            **_by_language(pairs, outcomes),
             "hosts": top_of(_by_host(pairs.urls, outcomes, details), MOST_HOSTS),
             "texts": top_of(_kept_texts(pairs.captions, outcomes), MOST_TEXTS),
         },
@@ -99,6 +104,15 @@ def _by_host(
     return nested(
         (host, end) for host, end in zip(hosts, ends, strict=True) if not _is_blocked(end)
     )
+
+
+def _by_language(pairs: ShardPairs, outcomes: Sequence[str]) -> dict[str, Top]:
+    """How many pairs of each language came to which end, where a vote found them."""
+    of_languages = pairs.of_languages
+    if not of_languages:
+        return {}
+    codes = of_languages[LANGUAGE_COLUMNS[0]].fill_null(UNDETERMINED).to_pylist()
+    return {LANGUAGES: Top(nested(zip(codes, outcomes, strict=True)))}
 
 
 def _is_blocked(end: str) -> bool:
