@@ -43,6 +43,14 @@ def test_words_cases_accents_and_unseen_words():
     assert tokenizer.convert_ids_to_tokens(list(range(5))) == list(SPECIAL)
 
 
+def test_words_of_100_letters_are_learned_and_longer_ones_are_not():
+    """BERT's tokenizers give longer ones no pieces."""
+    texts = ["x" * 100, "y" * 101] * 9
+    pieces = learn_tokenizer({"": texts}, vocabulary_size=60, max_tokens=8).get_vocab()
+    assert any("xx" in piece for piece in pieces)
+    assert not any("y" in piece for piece in pieces)
+
+
 def test_vocabulary_is_no_larger_than_asked_and_ids_are_dense():
     for size in (45, 60):
         tokenizer = learn(vocabulary_size=size)
