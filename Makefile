@@ -114,7 +114,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: .venv/ready
 	$(COMPILE) pyproject.toml --all-extras -o .venv/all.txt
 	$(COMPILE) pyproject.toml -c .venv/all.txt -o requirements/base.txt
-	for extra in train search img2dataset aws gcp dev; do \
+	for extra in train search export img2dataset aws gcp dev; do \
 		$(COMPILE) pyproject.toml --extra $$extra -c .venv/all.txt -o requirements/$$extra.txt || exit 1; done
 
 clean:

@@ -43,6 +43,10 @@ def check_stores(command: Command) -> None:
     """
     paths = list(_named_paths(command.job))
     for flag, path in paths:
+        if is_dataflow(command) and not scheme(path) and not is_dry_run(command):
+            raise UsageError(
+                f"Dataflow's workers do not see {flag} {path!r} of this machine; give gs://…"
+            )
         _check_scheme(flag, path)
     if any(scheme(path) == "s3" for _, path in paths):
         _check_s3(command)
@@ -51,10 +55,6 @@ def check_stores(command: Command) -> None:
     for flag, path in paths:
         if scheme(path) and not path.partition("://")[2].strip("/"):
             raise UsageError(f"{flag} {path!r} has no bucket; give {scheme(path)}://BUCKET/FOLDER")
-        if is_dataflow(command) and not scheme(path) and not is_dry_run(command):
-            raise UsageError(
-                f"Dataflow's workers do not see {flag} {path!r} of this machine; give gs://…"
-            )
 
 
 def _check_scheme(flag: str, path: str) -> None:
