@@ -16,10 +16,10 @@ ONE = threading.Lock()
 
 
 def in_this_process(command: list[str], *, capture: bool) -> str:
-    assert command[1:3] == ["-m", "alignset.train.search"]
+    assert command[1:4] == ["-m", "alignset", "search"]
     out = io.StringIO()
     with ONE, contextlib.redirect_stdout(out):  # which is the whole process's
-        assert main([str(word) for word in command[3:]]) == 0
+        assert main([str(word) for word in command[4:]]) == 0
     assert capture
     return out.getvalue()
 

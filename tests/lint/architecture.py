@@ -83,6 +83,7 @@ BASE = {
         "shown_texts",
         "command",
         "peer_flags",
+        "removal_reasons",
     },
     "train": {"settings", "errors", "presets", "towers", "peer_flags"},
 }

@@ -86,7 +86,7 @@ def test_the_documents_tell_of_it(red: tuple[Path, Path, float]) -> None:
         "kept": COUNT - dropped,
         "dropped": {"unsafe": dropped},
     }
-    assert list(steps)[-2:] == ["safety", "evaluation"]
+    assert list(steps)[-4:] == ["safety", "evaluation", "texts_per_content", "copies"]
     said = manifest(output)
     assert said["rules"]["max_unsafe_score"] == threshold
     assert said["unsafe_model"]["path"] == "model.onnx"
