@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -118,7 +119,7 @@ def add_sources(
         document = IndexDocument(
             FORMAT,
             generation,
-            model.name,
+            os.path.abspath(model.name) if os.path.isdir(model.name) else model.name,
             model.digest,
             model.width,
             names,

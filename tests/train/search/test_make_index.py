@@ -74,6 +74,17 @@ def test_an_index_of_shards_is_made_and_added_to(tmp_path: Path) -> None:
         index_of(shards, folder, ColourModel("other", seed=7))
 
 
+def test_an_index_finds_its_model_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    data = picture_folder(tmp_path / "data", each=1)
+    for name, kept in (("run", str(tmp_path / "run")), ("hub/name", "hub/name")):
+        made = index_of(data, tmp_path / f"index-{len(kept)}", ColourModel(name))
+        assert made.document.model == kept
+
+
 def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
     shards, folder = colour_shards(tmp_path / "shards"), tmp_path / "index"
     whole = index_of(shards, tmp_path / "whole").document
