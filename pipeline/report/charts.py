@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -13,6 +14,7 @@ Bar = tuple[int, int, int]  # kept, dropped, waiting
 WIDTH, HEIGHT = 480, 196
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 26, 34
 _MOST_LABELS = 9
+_LARGEST = 25  # of a small histogram, and all larger numbers with it
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,29 @@ def size_of(size: float) -> str:
     number = size / 1024**power
     digits = f"{number:.3g}" if number < 100 else f"{number:.0f}"
     return f"{digits} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
+def small_histogram(counts: Mapping[int, int], kept: range, told: str) -> Markup:
+    """A histogram of small numbers, of the size of a table's row: one bar a number up to 24, and a
+    last one for all that are larger.
+
+    Args:
+      kept: the numbers that a rule keeps.
+    """
+    bars = Counter[int]()
+    for number, count in counts.items():
+        bars[min(number, _LARGEST)] += count
+    most = max(bars.values(), default=1)
+    rects = [
+        Markup('<rect class="{}" x="{}" y="{:.2f}" width="3.4" height="{:.2f}"/>').format(
+            "k" if number in kept else "d", 4 * number, 20 - 20 * n / most, 20 * n / most
+        )
+        for number, n in sorted(bars.items())
+    ]
+    return Markup(
+        '<svg class="small" viewBox="0 0 {} 20" preserveAspectRatio="none" role="img" '
+        'aria-label="{}">{}</svg>'
+    ).format(4 * _LARGEST + 4, escape(told), Markup("").join(rects))
 
 
 def share_bar(parts: Sequence[tuple[str, float]], told: str) -> Markup:

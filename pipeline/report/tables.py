@@ -12,7 +12,7 @@ from msgspec import UnsetType
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.summary import hint_of
-from alignset.pipeline.report.charts import share_bar
+from alignset.pipeline.report.charts import share_bar, small_histogram
 from alignset.pipeline.runs.documents import Funnel, OptOuts
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, LANGUAGES, WORDS_BY_LANGUAGE, Top
@@ -216,8 +216,8 @@ def language_rows(facts: Facts) -> list[TableRow]:
 
 
 def found_language_rows(facts: Facts) -> list[TableRow]:
-    """All languages that the vote found: how many texts, how many of them are in the set, and how
-    many words they have."""
+    """All languages that the vote found: how many texts, how many of them are in the set, how
+    many words they have, and for what most were dropped."""
     texts, images = facts.records.texts.whole, facts.records.images.whole
     ends = texts.tops.get(LANGUAGES, Top()).counts
     in_set = ends if facts.text_only else images.tops.get(LANGUAGES, Top()).counts
@@ -229,24 +229,33 @@ def found_language_rows(facts: Facts) -> list[TableRow]:
         if not total:
             continue
         shown = printable(code)
-        bar = share_bar([("k", kept / total), ("d", 1 - kept / total)], f"{shown}: {kept:,} kept")
-        said = _words_said(words.get(code, {}), ends[code])
-        more = f"{kept:,} kept ({percent(kept, total)}); {said}"
+        counts = {int(name): n for name, n in words.get(code, {}).items() if name.isdecimal()}
+        middle = f"median {counted(_median(counts), 'word')}"
+        bar = small_histogram(counts, _kept_words(facts), f"{shown}: {middle}")
+        dropped = Counter(ends[code])
+        if not facts.text_only:
+            dropped.update(images.tops.get(LANGUAGES, Top()).counts.get(code, {}))
+        del dropped[KEPT]
+        reasons = ", ".join(
+            f"{printable(why)} {percent(n, total)}" for why, n in dropped.most_common(3) if n
+        )
+        more = "; ".join(
+            [f"{kept:,} kept ({percent(kept, total)})", middle, *filter(None, [reasons])]
+        )
         rows.append(TableRow(shown, total, percent(total, sum(totals.values())), bar, more))
     return rows
 
 
-def _words_said(words: Mapping[str, int], ends: Mapping[str, int]) -> str:
-    """As "median 5 words; 12 % too few, 1 % too many"."""
-    few, many = (ends.get(limit.reason, 0) for limit in (MIN_WORDS, MAX_WORDS))
-    counts = {int(name): n for name, n in words.items() if name.isdecimal()}
-    total = sum(counts.values())
+def _kept_words(facts: Facts) -> range:
+    """How many words the rules keep; limits of single languages are not in it."""
+    least, most = (facts.rules.get(limit.name) for limit in (MIN_WORDS, MAX_WORDS))
+    return range(int(least or 0), int(most or 1 << 30) + 1)
+
+
+def _median(counts: Mapping[int, int]) -> int:
     passed = accumulate(counts[number] for number in sorted(counts))
-    median = next((n for n, of in zip(sorted(counts), passed, strict=True) if 2 * of >= total), 0)
-    return (
-        f"median {counted(median, 'word')}; {percent(few, sum(ends.values()))} too few, "
-        f"{percent(many, sum(ends.values()))} too many"
-    )
+    total = sum(counts.values())
+    return next((n for n, of in zip(sorted(counts), passed, strict=True) if 2 * of >= total), 0)
 
 
 def wish_rows(facts: Facts) -> list[TableRow]:

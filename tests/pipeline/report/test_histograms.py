@@ -1,12 +1,13 @@
 """What charts tell beyond the counts of records."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.report.charts import Chart, draw, size_of
+from alignset.pipeline.report.charts import Chart, draw, size_of, small_histogram
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.runs.documents import FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
@@ -68,3 +69,14 @@ def test_a_chart_says_what_waits():
     assert "b: 0" in drawn
     assert drawn.count('<rect class="w"') == 1
     assert chart.total == 6
+
+
+def test_a_small_histogram_has_a_bar_for_each_number_and_one_for_large_ones() -> None:
+    drawn = small_histogram({2: 5, 3: 10, 25: 1, 99: 1}, range(3, 21), "words <of> de")
+    assert 'aria-label="words &lt;of&gt; de"' in drawn
+    assert re.findall(r'class="(.)" x="(\d+)" y="([\d.]+)"', drawn) == [
+        ("d", "8", "10.00"),
+        ("k", "12", "0.00"),
+        ("d", "100", "16.00"),
+    ]
+    assert "<rect" not in small_histogram({}, range(3, 21), "none")
