@@ -132,6 +132,7 @@ def curate_command(web: Path, output: Path, flags: Mapping[str, object]) -> list
         f"--eval_images=scenes={web / 'eval'}",
         "--allow_private_addresses",
         "--holdout=0.02",
+        "--holdout_copies=keep",  # the truth is by pair, and the photographs have copies on purpose
         *(f"--{name}={value}" for name, value in flags.items()),
     )
 
