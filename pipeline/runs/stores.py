@@ -17,12 +17,12 @@ from alignset.transforms.storage.object_stores import scheme
 from alignset.transforms.storage.web_files import SCHEMES
 
 _FROM_FILE = "--require-hashes -r requirements/{}.txt"
-# The module that reading such paths needs, and what installs it.
+# The modules that reading such paths needs, and what installs them.
 NEEDED = {
-    "s3": ("boto3", _FROM_FILE.format("aws")),
-    "gs": ("google.cloud.storage", _FROM_FILE.format("gcp")),
-    **dict.fromkeys(("http", "https"), ("aiohttp", "'fsspec[http]'")),
-    "hf": ("huggingface_hub", "huggingface_hub"),
+    "s3": (("boto3",), _FROM_FILE.format("aws")),
+    "gs": (("google.cloud.storage",), _FROM_FILE.format("gcp")),
+    **dict.fromkeys(("http", "https"), (("fsspec", "aiohttp"), "'fsspec[http]'")),
+    "hf": (("fsspec", "huggingface_hub"), "huggingface_hub"),
 }
 
 
@@ -59,8 +59,8 @@ def check_stores(command: Command) -> None:
 
 def _check_scheme(flag: str, path: str) -> None:
     kind = scheme(path)
-    module, names = NEEDED.get(kind, ("", ""))
-    if module and not _is_there(module):
+    modules, names = NEEDED.get(kind, ((), ""))
+    if not all(map(_is_there, modules)):
         raise UsageError(f"{kind}:// needs more packages: pip install {names}")
     if kind in SCHEMES:
         if flag == "output":

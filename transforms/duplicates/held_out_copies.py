@@ -31,7 +31,7 @@ from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.fencing import Fence
 
 LEAST_COSINE = 0.8  # of what is compared place by place
-_AT_ONCE = 32  # images in memory
+_AT_ONCE = 8  # images in memory, of 20 MB each at most by default
 _MOST_COMPARED = 16  # held-out images with one training image
 # Where one tone fills so much of a plane, pictures of a family look like copies: cards, charts,
 # flags. There a held-out image goes only by a much smaller distance, and no part of it.
