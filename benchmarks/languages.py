@@ -35,7 +35,7 @@ _FIGURE = re.compile(r'<div class="(?:informal)?figure">')
 _TITLE = re.compile(r'<p class="title">(.*?)</p>', re.DOTALL)
 _PICTURE = re.compile(r'<img\b[^>]*src="([^"]*\.(?:png|jpg))"')
 _NUMBER = re.compile(r"^\D{0,20}\d+\.\d+\.?\s*")  # "Figure 3.1. "
-# The pictures are small, and their texts are no spam.
+# The pictures are small, and their texts are not spam.
 FLAGS = (
     *("--allow_private_addresses", "--min_image_side=40", "--max_image_aspect=6"),
     *("--max_unsafe_score=1", "--holdout=0.12", "--requests_per_second_per_host=0"),
