@@ -69,6 +69,14 @@ class DenseEmbedder(DualEmbedder, Protocol):
         has of such a square."""
 
 
+@runtime_checkable
+class WordEmbedder(DualEmbedder, Protocol):
+    """One whose text tower has a layer between its [CLS] token and the embedding."""
+
+    def embed_class_tokens(self, texts: Sequence[str]) -> Embeddings:
+        """float32[n, width of the tower], L2-normalised: [CLS], before the projection."""
+
+
 def open_embedder(name: str) -> DualEmbedder:
     """The model that `name` means.
 
@@ -134,6 +142,12 @@ class _TransformersEmbedder:
         return _unit_rows(rows)
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        inputs = self._tokens(texts)
+        with torch.inference_mode():
+            rows = self._model.get_text_features(**inputs).pooler_output
+        return _unit_rows(rows)
+
+    def _tokens(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         tokens = self._tokenizer(
             list(texts),
             padding=self._padding,
@@ -142,10 +156,7 @@ class _TransformersEmbedder:
             return_tensors="pt",
         )
         names = ("input_ids", "attention_mask") if self._padding is True else ("input_ids",)
-        inputs = {name: tokens[name].to(self._device) for name in names if name in tokens}
-        with torch.inference_mode():
-            rows = self._model.get_text_features(**inputs).pooler_output
-        return _unit_rows(rows)
+        return {name: tokens[name].to(self._device) for name in names if name in tokens}
 
 
 class AlignEmbedder(_TransformersEmbedder):
@@ -163,6 +174,11 @@ class AlignEmbedder(_TransformersEmbedder):
     def __init__(self, name: str):
         model, processor = read_pretrained(name)
         super().__init__(name, model, processor.image_processor, processor.tokenizer)
+
+    def embed_class_tokens(self, texts: Sequence[str]) -> Embeddings:
+        with torch.inference_mode():
+            states = self._model.text_model(**self._tokens(texts)).last_hidden_state
+        return _unit_rows(states[:, 0])  # [n, tokens, width] -> [n, width]
 
     def embed_parts(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         side = self._model.config.vision_config.image_size
