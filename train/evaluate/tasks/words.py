@@ -51,9 +51,9 @@ def read_words(path: Path) -> list[WordPair]:
             raise SettingsError(f"row {number} of {path}: {score!r} is no number") from error
         if not math.isfinite(value):
             raise SettingsError(f"row {number} of {path}: {score!r} is no score: take it out")
-        parts = (_NAMES.get(kind, kind), f"concreteness {quartile}" if quartile else "")
-        parts += ("hard" if hard == "1" else "",)
-        pairs.append(WordPair((first, second), value, tuple(filter(None, parts))))
+        named = (_NAMES.get(kind, kind), quartile and f"concreteness {quartile}")
+        parts = tuple(filter(None, (*named, "hard" if hard == "1" else "")))
+        pairs.append(WordPair((first, second), value, parts))
     if len({pair.score for pair in pairs}) < 2:
         has = counted(len(pairs), "pair")
         raise SettingsError(f"{path} has {has}: give at least two of unequal scores")
