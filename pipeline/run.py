@@ -16,7 +16,7 @@ from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.copies import rewrite_copies
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
-from alignset.pipeline.curate_images import curate_images, run_images
+from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
@@ -167,6 +167,8 @@ class Run:
             shards, evaluation = sorted(text.shards), self.source.evaluation
             curate_images(pipeline, shards, evaluation, self.command, places, unsafe_model=model)
 
+        if scored_by := self.command.job.score_model:
+            say(similarity_cost(scored_by, sum(text.shards.values())))
         verb = verb_of({split.format for split in self.source.splits})
         resumed = bool(self.folder.earlier)
         run_images(self.engine, places, text.shards, model, build, verb=verb, resumed=resumed)

@@ -153,9 +153,7 @@ class Protocol:
         best = scores.index(max(scores))
         settings = trial_settings(shared, task, best)
         both = _some(images, [images.paths.index(p) for p in learned.paths + chosen_with.paths])
-        final = self.score(
-            ClassifyJob(settings, both, test, self._run / task / "final"), keep=True
-        )
+        final = self.score(ClassifyJob(settings, both, test, self._run / task / "final"), keep=True)
         return {
             "group": _GROUP_OF.get(task.lower().replace("-", "_"), "other"),
             **{name: final[name] for name in ("n", "top_1")},
