@@ -284,6 +284,8 @@ def _hint(unknown: str, names: list[str]) -> str:
     """What may have been meant by a flag that there is not."""
     if here := instead_of(unknown):
         return here
+    if unknown == "version":
+        return "alignset --version prints it"
     near = difflib.get_close_matches(unknown, names, 1)
     return f"did you mean --{near[0]}?" if near else "see --help"
 
@@ -311,7 +313,12 @@ def _beam_options(rest: list[str]) -> PipelineOptions:
         for before, word in zip(["", *rest], rest, strict=False)
         if not word.startswith("-") and (not before.startswith("-") or "=" in before)
     ]
-    unknown = sorted(passed.keys() - declared.keys()) + stray
+    unknown = sorted(passed.keys() - declared.keys())
+    if stray:
+        raise UsageError(
+            f"{stray[0]!r} belongs to no flag: what is read and written are flags too, "
+            "--input=FILES and --output=FOLDER"
+        )
     if unknown:
         names = ["help", *_defaults(), *declared]
         raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")

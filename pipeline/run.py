@@ -87,14 +87,19 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     if funnel is not None:
         for text in summary_lines(funnel):
             show(text)
-        say(f"done: {folder.out}")
-        _judge(folder, funnel)
+        _judge(folder, funnel, now=True)
 
 
-def _judge(folder: RunFolder, funnel: Funnel) -> None:
-    """Tells which fetches are worth to be tried again, or raises where too little is kept."""
+def _judge(folder: RunFolder, funnel: Funnel, *, now: bool = False) -> None:
+    """Tells which fetches are worth to be tried again, or raises where too little is kept.
+
+    Args:
+      now: whether the run has ended just now, which is said.
+    """
     if why := too_little(funnel, folder.description.catalogue):
         raise TooLittleKeptError(f"{folder.out}: {why}")
+    if now:
+        say(f"done: {folder.out}")
     again = sum(n for detail, n in funnel.fetch.details.items() if detail not in GONE)
     if again:
         say(f"the same command with --retry_failed tries {again:,} failed fetches again")
