@@ -1,4 +1,4 @@
-"""Pages of the site that stand outside docs/, for `mkdocs.yml`, and the links to and from them."""
+"""Pages of the site that stand outside docs/, for `mkdocs.yml`, and links to and from them."""
 
 import re
 from pathlib import Path
