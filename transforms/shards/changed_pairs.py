@@ -17,8 +17,14 @@ from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.parquet_files import read_rows
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
-# A pair without a reason moves: it is in another shard then, and not in rejected/.
-LEAVING = pa.schema([("key", pa.uint64()), ("reason", pa.string()), ("detail", pa.string())])
+# A pair without a reason moves: it is in another shard then, and not in rejected/. `near`: what is
+# kept in its place is another file.
+LEAVING = pa.schema(
+    [
+        *(("key", pa.uint64()), ("reason", pa.string()), ("detail", pa.string())),
+        ("near", pa.bool_()),
+    ]
+)
 
 
 @dataclass(frozen=True)
