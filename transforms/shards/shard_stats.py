@@ -125,7 +125,10 @@ class NearDuplicates:
 
     @property
     def estimate(self) -> int:
-        """How many images are near-duplicates, about, of those that an equal hash finds."""
+        """How many images are near-duplicates, about, of those that an equal hash finds; or how
+        many graphics are, where these alone stay."""
+        if not isinstance(self.distances, UnsetType):
+            return self.images
         return round(self.images * self.alike / max(1, self.compared))
 
 
