@@ -119,11 +119,11 @@ class Compared(NamedTuple):
     """Some pictures beside others.
 
     Fields:
-      cosines: float64[n, m]. rows, columns: of the near ones, in their order. leaves: bool, whether
+      cosines: float32[n, m]. rows, columns: of the near ones, in their order. leaves: bool, whether
         such a one leaves; a graphic only does with an equal alt-text.
     """
 
-    cosines: npt.NDArray[np.float64]
+    cosines: npt.NDArray[np.float32]
     rows: Ints
     columns: Ints
     leaves: Bools
@@ -133,9 +133,11 @@ def compared(some: Nodes, others: Nodes) -> Compared:
     """How near pictures are to others."""
     ours, theirs = some["look"], others["look"]
     one, two = (look["descriptor"].astype(np.float32) for look in (ours, theirs))
-    squares = [(wide * wide).sum(axis=1).astype(np.float64) for wide in (one, two)]
-    lengths = np.sqrt(squares[0][:, np.newaxis] * squares[1])  # 0 of flat pictures
-    cosines = (one @ two.T) / np.maximum(lengths, 1)
+    # Sums of products of bytes are exact as floats, and so no order of adding shows.
+    cosines = one @ two.T
+    for wide, axis in ((one, 1), (two, 0)):
+        lengths = np.sqrt((wide * wide).sum(axis=1))  # 0 of flat pictures
+        cosines *= np.expand_dims(np.float32(1) / np.maximum(lengths, np.float32(1)), axis)
     rows, columns = np.nonzero(cosines >= LEAST_COSINE)
     bits = np.bitwise_count(ours["trimmed_phash"][rows] ^ theirs["trimmed_phash"][columns])
     colours = ours["chroma"][rows].astype(np.int32) - theirs["chroma"][columns]
@@ -195,7 +197,7 @@ class _Cell:
     def __init__(self, nodes: Nodes) -> None:
         self.nodes = nodes
         self.leads, self.is_graphic = np.zeros((2, len(nodes)), np.bool_)
-        self.nearest = np.zeros(len(nodes))
+        self.nearest = np.zeros(len(nodes), np.float32)
         self.edges: list[Edges] = []
 
     def near(self, some: Ints, others: Ints) -> tuple[Ints, Ints]:
