@@ -32,6 +32,7 @@ from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.duplicates.find_copies import FindCopies, bucket_count
 from alignset.transforms.duplicates.near_groups import GRAPHIC_TONE, NODE, cell_count, compared
+from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.examine import Image as Looked
 from alignset.transforms.images.examine import examine
 from alignset.transforms.shards.descriptors import LOOK, look_columns, looks_of, planes_of
@@ -80,13 +81,13 @@ def measure_pictures(paths: list[Path], altered: int, sheets: Path | None) -> No
         hits = 0
         for at in chosen:
             with Image.open(paths[at]) as opened:
-                picture = ImageOps.exif_transpose(opened).convert("RGB")
+                picture = displayed_picture(opened).convert("RGB")
             picture.thumbnail((640, 640), Image.Resampling.LANCZOS)
             planes = look_at(change.file_of(picture, paths[at].name))
             other = np.zeros(1, NODE)
             other["look"] = looks_of(planes)
             hits += bool(compared(nodes[at : at + 1], other).leaves.any())
-        rows.append({"change": change.name, "kind": kind_of(change.name), "found": hits / altered})
+        rows.append({"change": change.name, "kind": kind_of(change.name), "found": hits / len(chosen)})
     print_table(rows)
     for kind in KINDS:
         of_kind = [row["found"] for row in rows if row["kind"] == kind]
@@ -107,7 +108,8 @@ def draw_sheets(pairs: list[tuple[Path, Path]], folder: Path, side: int = 160) -
         sheet = Image.new("RGB", (10 * (side + 4), 10 * (side + 4)), "white")
         for place, pair in enumerate(pairs[first : first + 50]):
             for half, path in enumerate(pair):
-                small = ImageOps.pad(Image.open(path).convert("RGB"), (side, side), color="grey")
+                shown = displayed_picture(Image.open(path)).convert("RGB")
+                small = ImageOps.pad(shown, (side, side), color="grey")
                 x = (place % 5) * 2 + half
                 sheet.paste(small, (x * (side + 4) + 4 * (half == 0), place // 5 * (side + 4)))
         sheet.save(folder / f"pairs-{first:03d}.png")

@@ -239,6 +239,6 @@ class _Settle(beam.DoFn):
         if not self.last:
             yield from _at_ends(settle(edges), self.blocks, self.buckets)
         elif len(left := leaving(edges)):
-            columns = (left[name].copy() for name in ("hi", "lo", "leader"))
-            numbers, parts = bucketed(near_contents(*columns, BETTER), self.buckets)
+            hi, lo, kept = (left[name].copy() for name in ("hi", "lo", "leader"))
+            numbers, parts = bucketed(near_contents(hi, lo, kept, BETTER), self.buckets)
             yield from zip(numbers, self.blocks.pack(parts), strict=True)

@@ -48,7 +48,7 @@ SAMPLED_A_CELL = 32
 _TRAINING_ROUNDS = 8
 # Pictures of a cell that may be leaders: the best. The others are only compared with those.
 MOST_IN_CELL = 1 << 16
-_AT_ONCE = 512
+AT_ONCE = 512
 _MOST_LEADERS = 4  # of a picture, that are noted
 BINS = 20  # of distances, from 0 to 1
 
@@ -82,12 +82,12 @@ def nearest_cells(vectors: Vectors, centres: Vectors, most: int) -> Ints:
     found = np.empty((len(vectors), most), np.int64)
     # Sums of products of bytes are below 2 ** 24, so exact as floats, in whatever order.
     wide = centres.astype(np.float32).T
-    for first in range(0, len(vectors), _AT_ONCE):
-        products = vectors[first : first + _AT_ONCE].astype(np.float32) @ wide
+    for first in range(0, len(vectors), AT_ONCE):
+        products = vectors[first : first + AT_ONCE].astype(np.float32) @ wide
         rows = np.arange(len(products))
         for place in range(most):
             best = products.argmax(axis=1)
-            found[first : first + _AT_ONCE, place] = best
+            found[first : first + AT_ONCE, place] = best
             products[rows, best] = -np.inf
     return found
 
@@ -177,8 +177,8 @@ def lead(nodes: Nodes) -> Led:
       nodes: of the cell, the best first.
     """
     cell = _Cell(nodes)
-    for first in range(0, len(nodes), _AT_ONCE):
-        some = np.arange(first, min(first + _AT_ONCE, len(nodes)))
+    for first in range(0, len(nodes), AT_ONCE):
+        some = np.arange(first, min(first + AT_ONCE, len(nodes)))
         rows = cell.note(*cell.near(some, np.flatnonzero(cell.leads)))
         free = some[~np.isin(some, rows)]
         cell.leads[free] = True
@@ -233,8 +233,8 @@ def _greedy(leads: Bools, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
 def follow(nodes: Nodes, leaders: Nodes) -> Edges:
     """The edges of pictures of a cell that cannot be leaders, since it has too many."""
     edges = []
-    for first in range(0, len(nodes), _AT_ONCE):
-        some = nodes[first : first + _AT_ONCE]
+    for first in range(0, len(nodes), AT_ONCE):
+        some = nodes[first : first + AT_ONCE]
         found = compared(some, leaders)
         edges.append(_edges(some[found.rows[found.leaves]], leaders[found.columns[found.leaves]]))
     return np.concatenate([np.zeros(0, EDGE), *edges])

@@ -69,7 +69,7 @@ def test_each_condition_of_a_near_duplicate_counts():
 
 
 def test_leaders_are_those_that_are_near_no_better_leader(monkeypatch):
-    monkeypatch.setattr(near_groups, "_AT_ONCE", 16)
+    monkeypatch.setattr(near_groups, "AT_ONCE", 16)
     groups = [copies(one, 1 + n % 7, n) for n, one in enumerate(nodes(40, 99))]
     cell = np.concatenate(groups)
     cell["rank"] = np.random.default_rng(5).permutation(len(cell))
