@@ -87,7 +87,9 @@ def measure_pictures(paths: list[Path], altered: int, sheets: Path | None) -> No
             other = np.zeros(1, NODE)
             other["look"] = looks_of(planes)
             hits += bool(compared(nodes[at : at + 1], other).leaves.any())
-        rows.append({"change": change.name, "kind": kind_of(change.name), "found": hits / len(chosen)})
+        rows.append(
+            {"change": change.name, "kind": kind_of(change.name), "found": hits / len(chosen)}
+        )
     print_table(rows)
     for kind in KINDS:
         of_kind = [row["found"] for row in rows if row["kind"] == kind]
