@@ -3,9 +3,9 @@
   python benchmarks/near.py --pictures FOLDER … [--sheets=FOLDER]
   python benchmarks/near.py --records=2000000 --hot=1000000
 
-Of pictures below folders, each once: which altered copies are found of some, and which pairs of
-different ones are accepted, drawn beside each other in `--sheets` to be looked at. Of records:
-sidecars are made, of which `--hot` look like one, and the search goes over them in this process.
+Of pictures below folders: which altered copies are found of 150, and which pairs of different ones
+are accepted, drawn beside each other in `--sheets` to be looked at. Of records: sidecars are made,
+of which `--hot` look like one, and the search goes over them in this process.
 """
 
 import argparse
@@ -40,81 +40,58 @@ from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.fencing import Fence
 from benchmarks.overlap.alterations import SINGLE
 
-SHARD_ROWS = 10_000
-KINDS = {
-    "mild": ("JPEG", "resize", "squeeze", "grey", "the same", "WebP"),
-    "medium": ("crop 95", "letterbox 12", "border"),
-    "hard": ("crop 90", "crop 80", "banner", "logo 15"),
-}
+SHARD_ROWS, ALTERED, SIDE_PX = 10_000, 150, 160
 
 
-def look_at(body: bytes) -> np.ndarray | None:
-    image = examine(body, keep_grey=True)
-    return planes_of(body, image, in_colour=True) if isinstance(image, Looked) else None
+def nodes_of(bodies: list[bytes]) -> np.ndarray:
+    """The pictures of files; of one that is none the numbers are 0, which is near nothing."""
+    looks = np.zeros(len(bodies), NODE)
+    for at, body in enumerate(bodies):
+        if isinstance(image := examine(body, keep_grey=True), Looked):
+            looks["look"][at] = looks_of(planes_of(body, image, in_colour=True))[0]
+    return looks
 
 
-def kind_of(name: str) -> str:
-    return next((kind for kind, of in KINDS.items() if name.startswith(of)), "other")
+def opened(path: Path) -> Image.Image:
+    return displayed_picture(Image.open(path)).convert("RGB")
 
 
-def measure_pictures(paths: list[Path], altered: int, sheets: Path | None) -> None:
-    started = time.thread_time()
-    found = {path: planes for path in paths if (planes := look_at(path.read_bytes())) is not None}
-    looked_s, started = time.thread_time() - started, time.thread_time()
-    looks = looks_of(np.concatenate([*found.values()]))
-    described_s, paths = time.thread_time() - started, [*found]
-    nodes = np.zeros(len(looks), NODE)
-    nodes["look"] = looks
-    near = [
-        (row + first, column)
+def measure_pictures(paths: list[Path], sheets: Path | None) -> None:
+    started = time.process_time()
+    nodes = nodes_of([path.read_bytes() for path in paths])
+    cpu_s, tones = time.process_time() - started, nodes["look"]["one_tone"]
+    pairs = [
+        (paths[row + first], paths[column])
         for first in range(0, len(nodes), 512)
-        for row, column in zip(*compared(nodes[first : first + 512], nodes)[1:3], strict=True)
+        for found in [compared(nodes[first : first + 512], nodes)]
+        for row, column in zip(found.rows[found.leaves], found.columns[found.leaves], strict=True)
         if column < row + first
     ]
-    tones = looks["one_tone"]
-    photos = [pair for pair in near if max(tones[list(pair)]) < GRAPHIC_TONE]
+    plain = np.flatnonzero((tones < GRAPHIC_TONE) & (tones > 0)).tolist()
+    chosen = random.Random(7).sample(plain, min(ALTERED, len(plain)))
     rows = []
-    rng = random.Random(7)
-    plain = [at for at in range(len(paths)) if tones[at] < GRAPHIC_TONE]
-    chosen = rng.sample(plain, min(altered, len(plain)))
     for change in SINGLE:
-        hits = 0
-        for at in chosen:
-            with Image.open(paths[at]) as opened:
-                picture = displayed_picture(opened).convert("RGB")
-            picture.thumbnail((640, 640), Image.Resampling.LANCZOS)
-            planes = look_at(change.file_of(picture, paths[at].name))
-            other = np.zeros(1, NODE)
-            other["look"] = looks_of(planes)
-            hits += bool(compared(nodes[at : at + 1], other).leaves.any())
-        rows.append(
-            {"change": change.name, "kind": kind_of(change.name), "found": hits / len(chosen)}
+        pictures = [ImageOps.contain(opened(paths[at]), (640, 640)) for at in chosen]
+        altered = nodes_of(
+            [change.file_of(p, str(at)) for p, at in zip(pictures, chosen, strict=True)]
         )
+        ours = (compared(nodes[[at]], altered[[n]]).leaves.any() for n, at in enumerate(chosen))
+        rows.append({"change": change.name, "found": sum(ours) / len(chosen)})
     print_table(rows)
-    for kind in KINDS:
-        of_kind = [row["found"] for row in rows if row["kind"] == kind]
-        print(kind, round(float(np.mean(of_kind)), 3))
-    if sheets is not None:
-        draw_sheets([(paths[row], paths[column]) for row, column in photos], sheets)
-    us = 1e6 / len(looks)
-    figures = {"images": len(looks), "accepted": len(photos), "graphic pairs": len(near)}
-    figures |= {"us looked at": looked_s * us, "us described": described_s * us}
+    random.Random(0).shuffle(pairs)
+    for first in range(0, min(len(pairs), 200) if sheets else 0, 50):
+        draw_sheet(pairs[first : first + 50]).save(sheets / f"pairs-{first:03d}.png")
+    us = cpu_s / len(nodes) * 1e6
+    figures = {"images": len(nodes), "accepted": len(pairs), "us CPU, examined too": us}
     print_results([figures], figures, ("numpy", "opencv-python-headless"))
 
 
-def draw_sheets(pairs: list[tuple[Path, Path]], folder: Path, side: int = 160) -> None:
-    """50 pairs a sheet, each beside each other."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random.Random(0).shuffle(pairs)
-    for first in range(0, min(len(pairs), 200), 50):
-        sheet = Image.new("RGB", (10 * (side + 4), 10 * (side + 4)), "white")
-        for place, pair in enumerate(pairs[first : first + 50]):
-            for half, path in enumerate(pair):
-                shown = displayed_picture(Image.open(path)).convert("RGB")
-                small = ImageOps.pad(shown, (side, side), color="grey")
-                x = (place % 5) * 2 + half
-                sheet.paste(small, (x * (side + 4) + 4 * (half == 0), place // 5 * (side + 4)))
-        sheet.save(folder / f"pairs-{first:03d}.png")
+def draw_sheet(pairs: list[tuple[Path, Path]]) -> Image.Image:
+    sheet = Image.new("RGB", (10 * SIDE_PX, 10 * SIDE_PX), "white")
+    for place, path in enumerate(path for pair in pairs for path in pair):
+        small = ImageOps.pad(opened(path), (SIDE_PX - 4, SIDE_PX - 4), color="grey")
+        sheet.paste(small, (place % 10 * SIDE_PX, place // 10 * SIDE_PX))
+    return sheet
 
 
 def made_shards(out: Path, records: int, hot: int) -> Iterator[int]:
@@ -123,27 +100,17 @@ def made_shards(out: Path, records: int, hot: int) -> Iterator[int]:
     (out / "shards").mkdir()
     one = rng.integers(-127, 128, 64)
     for shard in range(records // SHARD_ROWS):
-        looks = np.zeros(SHARD_ROWS, LOOK)
+        looks, is_hot = np.zeros(SHARD_ROWS, LOOK), rng.random(SHARD_ROWS) < hot / records
         vectors = rng.integers(-127, 128, (SHARD_ROWS, 64))
-        is_hot = rng.random(SHARD_ROWS) < hot / records
         vectors[is_hot] = np.clip(one + rng.integers(-9, 10, (int(is_hot.sum()), 64)), -127, 127)
         looks["descriptor"] = vectors
         looks["trimmed_phash"] = np.where(is_hot, 0, rng.integers(0, 1 << 63, SHARD_ROWS))
         keys = key_column(np.sort(rng.integers(0, 1 << 63, SHARD_ROWS).astype(np.uint64)))
-        texts = [f"text {key}" for key in keys.to_pylist()]
-        sizes = {f"original_{n}": pa.array(rng.integers(99, 999, SHARD_ROWS)) for n in WIDE}
-        columns = {
-            "key": keys,
-            "url": pa.array([f"http://h/{text}" for text in texts]),
-            "caption": pa.array(texts),
-            "sha256": pa.array([rng.bytes(32).hex() for _ in texts]),
-        }
-        table = pa.table(columns | sizes | look_columns(looks))
+        rest = {"sha256": pa.array([rng.bytes(32).hex() for _ in range(SHARD_ROWS)])}
+        rest |= {f"original_{n}": rng.integers(9, 999, SHARD_ROWS) for n in ("width", "height")}
+        table = pa.table({"key": keys, "url": keys, "caption": keys} | rest | look_columns(looks))
         pq.write_table(table, out / f"shards/{shard:05d}.parquet", compression="zstd")
         yield shard
-
-
-WIDE = ("width", "height")
 
 
 def measure_records(records: int, hot: int) -> None:
@@ -159,7 +126,7 @@ def measure_records(records: int, hot: int) -> None:
         with Engine(PipelineOptions([]), "benchmark").pipeline("near") as pipeline:
             pipeline | beam.Create(shards) | beam.Reshuffle() | find | beam.Map(lambda _: None)
         cpu_s, wall_s = time.process_time() - before, time.monotonic() - started
-        gone = sum(pq.read_table(path).num_rows for path in out.glob("plan/*-leaving.parquet"))
+        gone = sum(pq.read_metadata(p).num_rows for p in out.glob("plan/*-leaving.parquet"))
         shuffled = sum(path.stat().st_size for path in out.glob("blocks/*"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures = {"records": records, "hot": hot, "left": gone, "us CPU": cpu_s / records * 1e6}
@@ -167,10 +134,9 @@ def measure_records(records: int, hot: int) -> None:
     print_results([figures], figures, ("apache-beam", "numpy", "pyarrow"))
 
 
-def main() -> None:
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", nargs="*", type=Path, default=[])
-    parser.add_argument("--altered", type=int, default=100)
     parser.add_argument("--sheets", type=Path)
     parser.add_argument("--records", type=int, default=0)
     parser.add_argument("--hot", type=int, default=0)
@@ -178,9 +144,5 @@ def main() -> None:
     if flags.records:
         measure_records(flags.records, flags.hot)
     if flags.pictures:
-        files = [p for f in flags.pictures for p in sorted(f.rglob("*")) if p.is_file()]
-        measure_pictures(files, flags.altered, flags.sheets)
-
-
-if __name__ == "__main__":
-    main()
+        found = [p for folder in flags.pictures for p in sorted(folder.rglob("*")) if p.is_file()]
+        measure_pictures(found, flags.sheets)
