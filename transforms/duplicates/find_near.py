@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,46 +72,45 @@ class FindNear(beam.PTransform):
     cells: int
 
     def expand(self, inputs: dict[str, beam.PCollection]) -> dict[str, beam.PCollection]:
-        blocks, buckets = self.blocks, self.buckets
+        how = self.blocks, self.buckets
         nodes = (
             inputs["shards"]
             | "OfTraining" >> beam.Filter(lambda shard: shard < HOLDOUT)
             | "SpreadLooks" >> beam.Reshuffle()
-            | "ReadLooks" >> beam.ParDo(_ReadLooks(self)).with_output_types(BUCKET)
+            | "ReadLooks" >> _blocks(_read_looks, ShardPlaces(self.out), *how)
         )
-        stays = beam.ParDo(_Stay(self.max_texts, blocks)).with_output_types(BUCKET)
-        there = {"contents": inputs["contents"], "nodes": nodes}
-        there = there | "WithTexts" >> beam.CoGroupByKey() | "Stay" >> stays
-        sample = there | "Sample" >> beam.Map(_sampled, buckets, self.cells)
+        there = (
+            {"contents": inputs["contents"], "nodes": nodes}
+            | "WithTexts" >> beam.CoGroupByKey()
+            | "Stay" >> _blocks(_stay, self.max_texts, self.blocks)
+        )
+        sample = there | "Sample" >> beam.Map(_sampled, self.buckets, self.cells)
         centres = (
             sample.pipeline
             | "OfCells" >> beam.Create([None])
             | "FindCentres" >> beam.Map(_centres, beam.pvalue.AsIter(sample), self.cells)
         )
-        to_cells = beam.ParDo(_ToCells(blocks), beam.pvalue.AsSingleton(centres))
-        cells = there | "ToCells" >> to_cells.with_output_types(BUCKET)
         led = (
-            cells
+            there
+            | "ToCells" >> _blocks(_to_cells, beam.pvalue.AsSingleton(centres), self.blocks)
             | "ByCell" >> beam.GroupByKey()
-            | "Lead" >> beam.ParDo(_Lead(blocks, buckets)).with_outputs("copies", main="edges")
+            | "Lead" >> beam.FlatMap(_lead, *how).with_outputs("copies", main="edges")
         )
         edges = led.edges
         edges.element_type = BUCKET
         for number in range(_ROUNDS):
-            last = number + 1 == _ROUNDS
-            settled = beam.ParDo(_Settle(blocks, buckets, last=last)).with_output_types(BUCKET)
+            settled = _blocks(_settle, *how, number + 1 == _ROUNDS)
             edges = edges | f"Edges{number}" >> beam.GroupByKey() | f"Settle{number}" >> settled
         return {"contents": edges, "copies": led.copies}
 
 
-class _ReadLooks(beam.DoFn):
-    def __init__(self, settings: FindNear) -> None:
-        self.places, self.blocks = ShardPlaces(settings.out), settings.blocks
-        self.buckets = settings.buckets
+def _blocks(function: Callable[..., Iterator[Bucket]], *args: object) -> beam.ParDo:
+    return beam.FlatMap(function, *args).with_output_types(BUCKET)
 
-    def process(self, shard: int) -> Iterator[Bucket]:
-        nodes = nodes_of(self.places, shard)
-        yield from _by_bucket(nodes, nodes["hi"], self.blocks, self.buckets)
+
+def _read_looks(shard: int, places: ShardPlaces, blocks: Blocks, buckets: int) -> Iterator[Bucket]:
+    nodes = nodes_of(places, shard)
+    yield from _by_bucket(nodes, nodes["hi"], blocks, buckets)
 
 
 def nodes_of(places: ShardPlaces, shard: int) -> Nodes:
@@ -149,16 +148,12 @@ def _by_bucket(
     yield from zip([number for number, _, _ in slices], blocks.pack(parts), strict=True)
 
 
-class _Stay(beam.DoFn):
-    def __init__(self, max_texts: int, blocks: Blocks) -> None:
-        self.max_texts, self.blocks = max_texts, blocks
-
-    def process(self, element):  # type: ignore[no-untyped-def]  # Beam would read hints
-        bucket, there = element
-        nodes = rows_of(map(unpack, there["nodes"]), NODE)
-        if len(nodes):
-            nodes = staying(unpacked(there["contents"]), nodes, self.max_texts)
-            yield from zip([bucket], self.blocks.pack([as_block(nodes)]), strict=True)
+def _stay(element, max_texts, blocks):  # type: ignore[no-untyped-def]  # Beam would read hints
+    bucket, there = element
+    nodes = rows_of(map(unpack, there["nodes"]), NODE)
+    if len(nodes):
+        nodes = staying(unpacked(there["contents"]), nodes, max_texts)
+        yield from zip([bucket], blocks.pack([as_block(nodes)]), strict=True)
 
 
 def _sampled(element: Bucket, buckets: int, cells: int) -> pa.RecordBatch:
@@ -176,53 +171,43 @@ def _centres(_: None, sample: Iterable[pa.RecordBatch], cells: int) -> npt.NDArr
     return find_centres(nodes["look"]["descriptor"], cells)
 
 
-class _ToCells(beam.DoFn):
-    def __init__(self, blocks: Blocks) -> None:
-        self.blocks = blocks
-
-    def process(self, element: Bucket, centres: npt.NDArray[np.int8]) -> Iterator[Bucket]:
-        nodes = rows_of([unpack(element[1])], NODE)
-        nodes = nodes[nodes["look"]["descriptor"].any(axis=1)]
-        if not len(nodes):
-            return
-        cells = nearest_cells(nodes["look"]["descriptor"], centres, CELLS_OF_EACH)
-        whole = np.repeat(nodes, cells.shape[1])
-        whole["home"] = np.arange(len(whole)) % cells.shape[1] == 0
-        cell = cells.ravel()
-        order = np.argsort(cell, kind="stable")
-        starts = np.flatnonzero(starts_of(cell[order]))
-        parts = [as_block(part) for part in np.split(whole[order], starts[1:])]
-        yield from zip(cell[order][starts].tolist(), self.blocks.pack(parts), strict=True)
+def _to_cells(element: Bucket, centres: npt.NDArray[np.int8], blocks: Blocks) -> Iterator[Bucket]:
+    nodes = rows_of([unpack(element[1])], NODE)
+    nodes = nodes[nodes["look"]["descriptor"].any(axis=1)]
+    if not len(nodes):
+        return
+    cells = nearest_cells(nodes["look"]["descriptor"], centres, CELLS_OF_EACH)
+    whole, cell = np.repeat(nodes, cells.shape[1]), cells.ravel()
+    whole["home"] = np.arange(len(whole)) % cells.shape[1] == 0
+    order = np.argsort(cell, kind="stable")
+    starts = np.flatnonzero(starts_of(cell[order]))
+    parts = [as_block(part) for part in np.split(whole[order], starts[1:])]
+    yield from zip(cell[order][starts].tolist(), blocks.pack(parts), strict=True)
 
 
-class _Lead(beam.DoFn):
-    """The pictures of a cell, of which no more are in memory at once than may lead, and a block."""
+def _lead(element, blocks, buckets):  # type: ignore[no-untyped-def]  # Beam would read hints
+    """The edges in a cell. No more of its pictures are in memory than may lead, and some blocks."""
+    best, count = np.zeros(0, NODE), 0
+    for block in element[1]:
+        some = rows_of([unpack(block)], NODE)
+        best, count = np.concatenate([best, some]), count + len(some)
+        if len(best) > 2 * MOST_IN_CELL:
+            best = by_rank(best)[:MOST_IN_CELL]
+    best = by_rank(best)[:MOST_IN_CELL]
+    led = lead(best)
+    found = Copies(graphics=led.graphics, distances=led.distances.tolist())
+    yield beam.pvalue.TaggedOutput("copies", found)
+    yield from _at_both_ends(led.edges, blocks, buckets)
+    for block in element[1] if count > len(best) else ():
+        some = rows_of([unpack(block)], NODE)
+        edges = follow(some[~np.isin(some["key"], best["key"])], led.leaders)
+        yield from _at_both_ends(edges, blocks, buckets)
 
-    def __init__(self, blocks: Blocks, buckets: int) -> None:
-        self.blocks, self.buckets = blocks, buckets
 
-    def process(self, element):  # type: ignore[no-untyped-def]  # Beam would read hints
-        best, count = np.zeros(0, NODE), 0
-        for block in element[1]:
-            some = rows_of([unpack(block)], NODE)
-            best, count = np.concatenate([best, some]), count + len(some)
-            if len(best) > 2 * MOST_IN_CELL:
-                best = by_rank(best)[:MOST_IN_CELL]
-        best = by_rank(best)[:MOST_IN_CELL]
-        led = lead(best)
-        yield beam.pvalue.TaggedOutput(
-            "copies", Copies(graphics=led.graphics, distances=led.distances.tolist())
-        )
-        yield from self._sent(led.edges)
-        for block in element[1] if count > len(best) else ():
-            some = rows_of([unpack(block)], NODE)
-            yield from self._sent(follow(some[~np.isin(some["key"], best["key"])], led.leaders))
-
-    def _sent(self, edges: Edges) -> Iterator[Bucket]:
-        """Each edge at both its ends."""
-        there = edges.copy()
-        there["at_leader"] = True
-        yield from _at_ends(np.concatenate([edges, there]), self.blocks, self.buckets)
+def _at_both_ends(edges: Edges, blocks: Blocks, buckets: int) -> Iterator[Bucket]:
+    there = edges.copy()
+    there["at_leader"] = True
+    return _at_ends(np.concatenate([edges, there]), blocks, buckets)
 
 
 def _at_ends(edges: Edges, blocks: Blocks, buckets: int) -> Iterator[Bucket]:
@@ -230,15 +215,11 @@ def _at_ends(edges: Edges, blocks: Blocks, buckets: int) -> Iterator[Bucket]:
     return _by_bucket(edges, ends, blocks, buckets)
 
 
-class _Settle(beam.DoFn):
-    def __init__(self, blocks: Blocks, buckets: int, *, last: bool) -> None:
-        self.blocks, self.buckets, self.last = blocks, buckets, last
-
-    def process(self, element):  # type: ignore[no-untyped-def]  # Beam would read hints
-        edges = rows_of(map(unpack, element[1]), EDGE)
-        if not self.last:
-            yield from _at_ends(settle(edges), self.blocks, self.buckets)
-        elif len(left := leaving(edges)):
-            hi, lo, kept = (left[name].copy() for name in ("hi", "lo", "leader"))
-            numbers, parts = bucketed(near_contents(hi, lo, kept, BETTER), self.buckets)
-            yield from zip(numbers, self.blocks.pack(parts), strict=True)
+def _settle(element, blocks, buckets, is_last):  # type: ignore[no-untyped-def]  # as above
+    edges = rows_of(map(unpack, element[1]), EDGE)
+    if not is_last:
+        yield from _at_ends(settle(edges), blocks, buckets)
+    elif len(left := leaving(edges)):
+        hi, lo, kept = (left[name].copy() for name in ("hi", "lo", "leader"))
+        numbers, parts = bucketed(near_contents(hi, lo, kept, BETTER), buckets)
+        yield from zip(numbers, blocks.pack(parts), strict=True)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.columns.hashing import Bools
-from alignset.transforms.decontamination.copy_vectors import WIDTH, Vectors
+from alignset.transforms.decontamination.copy_vectors import Vectors
 from alignset.transforms.duplicates.contents import Ints, as_binary, ranks, starts_of
 from alignset.transforms.shards.descriptors import LOOK
 
@@ -185,9 +185,9 @@ def lead(nodes: Nodes) -> Led:
         cell.note(*_greedy(cell.leads, *cell.near(free, free)))
     home = nodes["home"]
     bins = np.clip((1 - cell.nearest[home]) * BINS, 0, BINS - 1).astype(np.int64)
-    edges = np.concatenate([np.zeros(0, EDGE), *cell.edges])
-    graphics = int((cell.is_graphic & cell.leads & home).sum())
-    return Led(nodes[cell.leads], edges, graphics, np.bincount(bins, minlength=BINS))
+    edges, graphics = np.concatenate([np.zeros(0, EDGE), *cell.edges]), cell.is_graphic & cell.leads
+    distances = np.bincount(bins, minlength=BINS)
+    return Led(nodes[cell.leads], edges, int((graphics & home).sum()), distances)
 
 
 class _Cell:
@@ -209,9 +209,9 @@ class _Cell:
             self.nearest[some] = np.maximum(self.nearest[some], found.cosines.max(axis=1))
             self.nearest[others] = np.maximum(self.nearest[others], found.cosines.max(axis=0))
         rows, columns = some[found.rows], others[found.columns]
-        self.is_graphic[rows[~found.leaves & (columns < rows)]] = True
-        leaves = found.leaves & (columns < rows)
-        return rows[leaves], columns[leaves]
+        is_better = columns < rows
+        self.is_graphic[rows[is_better & ~found.leaves]] = True
+        return rows[is_better & found.leaves], columns[is_better & found.leaves]
 
     def note(self, rows: Ints, columns: Ints) -> Ints:
         self.edges.append(_edges(self.nodes[rows], self.nodes[columns]))
@@ -297,6 +297,3 @@ def rows_of(blocks: Iterable[pa.RecordBatch], kind: np.dtype[Any]) -> npt.NDArra
         start = column.offset * kind.itemsize
         parts.append(np.frombuffer(column.buffers()[1], kind, len(column), start))
     return np.concatenate(parts)
-
-
-assert LOOK["descriptor"].shape == (WIDTH,)
