@@ -1,7 +1,6 @@
 """Photographs that look alike: one stays, in a run and in a finished set."""
 
 import gc
-import json
 import random
 import re
 import shutil
@@ -20,7 +19,7 @@ from alignset.pipeline.deduplicate.__main__ import main
 from alignset.pipeline.look.__main__ import main as look
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA
 from tests.runs.test_takedown import check, dying, rows, stored, whole
-from tests.support.command import digests, funnel, manifest, succeed
+from tests.support.command import digests, funnel, manifest, run, succeed
 from tests.support.golden import FLAGS as GOLDEN
 from tests.support.golden import TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -247,4 +246,27 @@ def test_killed_anywhere_in_the_rewriting_the_same_command_goes_on(
         assert main([str(out), "--near"]) == 0
         assert digests(out) == expected, when
         shutil.rmtree(out)
-    assert json.loads((whole_set / "manifest.json").read_text())["deduplications"]
+    assert manifest(whole_set)["deduplications"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_its_rewriting_goes_on(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flags = (*FLAGS, "--duplicates=near")
+    with monkeypatch.context() as patched:
+        changes = dying(patched, tmp_path / "whole", 100_000)
+        succeed(made.source, tmp_path / "whole", *flags)
+    assert digests(tmp_path / "whole") == digests(made.near)
+    # The last ones are closing documents; before them a shard has four or five files.
+    for when in random.sample(range(changes() - 40, changes()), 6):
+        print("killed before change", when, "of", changes())
+        out = tmp_path / "set"
+        with monkeypatch.context() as patched:
+            dying(patched, out, when)
+            with pytest.raises(BaseException, match=r"replace|Killed"):
+                assert run(made.source, out, *flags).status == 0, "replace"
+            gc.collect()
+        succeed(made.source, out, *flags)
+        assert digests(out) == digests(made.near), when
+        shutil.rmtree(out)
