@@ -287,6 +287,9 @@ def copies(funnel: Funnel | None) -> str:
         groups = counted(shared.contents, "group")
         same = f"{shared.images:,} images have the bytes of another, in {groups}."
     near = funnel.near_duplicates
+    if near and near.distances:
+        graphics = counted(near.images, "graphic")
+        return f"{same} {graphics} near another image stayed; photographs left."
     if isinstance(near, UnsetType) or not near.compared:
         return same
     return (

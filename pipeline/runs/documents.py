@@ -247,11 +247,13 @@ class Deduplication:
     Attributes:
       day: on which it began, as in 2024-05-18 (UTC).
       dropped: how many pairs left for each reason. moved: how many got the URL of another image.
+      near: true where images that look like a better one left too.
     """
 
     day: str
     dropped: dict[str, int]
     moved: int
+    near: bool | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

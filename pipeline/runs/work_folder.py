@@ -156,6 +156,7 @@ class DeduplicationPlan:
     copies: Copies
     manifest: Manifest
     funnel: Funnel
+    near: bool = False
 
 
 @dataclass(frozen=True)
