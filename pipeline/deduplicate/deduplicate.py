@@ -64,8 +64,8 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Copies:
     """
     if not exists(f"{out}/manifest.json") and is_foreign(out):
         raise UsageError(
-            f"{out} is of img2dataset: alignset curate --input={out} --duplicates=exact makes a "
-            "dataset of it without fetching"
+            f"{out} is of img2dataset: alignset curate --input={out} "
+            f"--duplicates={'near' if near else 'exact'} makes a dataset of it without fetching"
         )
     _check(out, read_set(out)[0])
     work = WorkFolder(everywhere(f"{out}/_temporary"))

@@ -1,7 +1,10 @@
 """Near-duplicates among pictures: cells, leaders and rounds, against plain versions."""
 
+import hashlib
+
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from alignset.transforms.duplicates import near_groups
 from alignset.transforms.duplicates.near_groups import (
@@ -147,6 +150,18 @@ def test_pictures_with_their_texts_stand_once_and_crowded_ones_not_at_all():
     )
     found = staying(contents, here, 2)
     assert dict(zip(found["key"].tolist(), found["text"].tolist(), strict=True)) == {2: 11, 3: 0}
+
+
+@pytest.mark.numeric
+def test_every_machine_finds_the_same_cells_and_leaders():
+    vectors = np.random.default_rng(3).integers(-127, 128, (3000, 64)).astype(np.int8)
+    centres = find_centres(vectors[:640], 20)
+    some = nodes(600)
+    some["look"]["descriptor"] = vectors[:600] // 4 + vectors[0] // 2
+    led = lead(by_rank(some))
+    found = [centres, nearest_cells(vectors, centres, 2).astype("<i8"), led.distances.astype("<i8")]
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in found)).hexdigest()
+    assert digest[:16] == "84585728d1487e45"
 
 
 def test_copies_share_a_cell_and_centres_are_those_of_whole_numbers():
