@@ -23,6 +23,7 @@ from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
+from alignset.pipeline.most_similar import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
 from alignset.pipeline.retry import retry_failed
 from alignset.pipeline.runs.documents import Funnel
@@ -187,6 +188,8 @@ class Run:
         """Takes out what leaves since its image is there twice, where there is some."""
         images = self.folder.work.find_images()
         assert images is not None, "the image plane has ended"
+        if (share := self.command.rules.keep_most_similar) < 1:
+            images = rank_pairs(images, self.places, share)
         what = images.copies, images.copies_folder
         return rewrite_copies(self.engine, *what, self.places) or self._handed_over("copies'")
 
