@@ -18,7 +18,7 @@ from alignset.pipeline.copies import rewrite_copies
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
-from alignset.pipeline.documents.closing import close_run
+from alignset.pipeline.documents.closing import close_run, complete
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
@@ -74,6 +74,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     folder = RunFolder(job.output, describe_run(command, source), retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
+        complete(folder.out)
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
         with suppress(DocumentError):  # an older version's
             _judge(folder, folder.closing_funnel())
