@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.sample import Pair, PairSample, take_sample
+from alignset.pipeline.look.sample import ENOUGH_FILES, Pair, PairSample, take_sample
 from alignset.pipeline.look.sheet import PICTURE_BOX, Picture, overlap_pictures
 from alignset.pipeline.shown_texts import counted, printable, text_table
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
@@ -68,7 +68,7 @@ class ShownPairs:
         stem = file.removesuffix(".parquet")
         if (pair.why and not is_copy) or stem not in self.files.tars:
             return "no image is stored"
-        return stored_picture(f"{stem}.tar", self.files.tars[stem], key, PICTURE_BOX)
+        return stored_picture(f"{stem}.tar", key, PICTURE_BOX)
 
     def table(self, width: int) -> str:
         """The pairs as text, in so many columns of a terminal."""
@@ -101,7 +101,7 @@ def find_pairs(out: str, asked: str, count: int, language: str = "") -> ShownPai
       UsageError: there is no such set, or no pair was dropped for that reason.
       NothingToShow: nothing was kept, or nothing was dropped.
     """
-    files = find_set(out)
+    files = find_set(out, 0 if asked else ENOUGH_FILES)
     if not asked:
         sample = take_sample(files.kept, count, language=language)
         if not sample.pairs:
@@ -132,7 +132,9 @@ def _shown_pairs(
 ) -> ShownPairs:
     of = "" if not total or files.funnel is None else f" of {total:,}"
     parts = [f"{len(sample.pairs):,}{of} {what}", f"from {sample.files_read:,} of {where}"]
-    if files.funnel is None:
+    if files.is_foreign:
+        parts[1] = f"from {sample.files_read:,} of {counted(files.of, 'shard')}"
+    elif files.funnel is None:
         parts.append("the run has not ended")
     return ShownPairs(files, sample.pairs, printable(files.out), ", ".join(parts))
 
