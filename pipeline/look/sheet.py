@@ -40,7 +40,7 @@ _GAP_PX = 4
 _LINE = 24  # characters that go into a half
 _LABEL_PX = 20  # of height, above each half
 _HALF = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
-LABELS = "dropped", "evaluation image"
+LABELS = {True: ("dropped", "evaluation image"), False: ("in the set", "listed")}
 NOT_THERE = "its file is not there"
 
 
@@ -127,17 +127,19 @@ def _write(
 
 
 def overlap_pictures(pairs: Sequence[Pair], files: Sequence[EvaluationFile]) -> list[Picture]:
-    """The dropped image at the left and the evaluation image at the right, of each pair, with
-    what they are above them.
+    """The image of each pair at the left, and the evaluation image or the listed one at the right,
+    with what they are above them.
 
     Args:
       pairs: with their overlap. files: of the evaluation images, as the manifest has them.
     """
     bodies = _evaluation_bodies(pairs, files)
-    return [_both_pictures(pair.overlap, bodies) for pair in pairs]
+    return [_both_pictures(pair.overlap, bodies, bool(pair.reason)) for pair in pairs]
 
 
-def _both_pictures(overlap: Overlap | None, bodies: dict[tuple[str, str], bytes]) -> Picture:
+def _both_pictures(
+    overlap: Overlap | None, bodies: dict[tuple[str, str], bytes], is_dropped: bool
+) -> Picture:
     if overlap is None or not overlap.thumbnail:
         return "no image is stored"
     dropped = shown_picture(overlap.thumbnail, _HALF)
@@ -148,7 +150,7 @@ def _both_pictures(overlap: Overlap | None, bodies: dict[tuple[str, str], bytes]
     for at, picture in enumerate((dropped, evaluation)):
         left = at * (_HALF[0] + _GAP_PX)
         middle = left + _HALF[0] // 2
-        draw.text((middle, 3), LABELS[at], FAINT, face, anchor="ma")
+        draw.text((middle, 3), LABELS[is_dropped][at], FAINT, face, anchor="ma")
         if isinstance(picture, Image.Image):
             x, y = left + (_HALF[0] - picture.width) // 2, (_HALF[1] - picture.height) // 2
             both.paste(picture, (x, _LABEL_PX + y))

@@ -43,11 +43,13 @@ class ShownPairs:
     def pictures(self) -> list[Picture]:
         """Each pair's picture, or why there is none. Of dropped pairs two kinds have one: copies of
         evaluation images, beside these, and what has the bytes of a kept image, which is shown."""
-        if any(pair.overlap for pair in self.pairs):
-            return overlap_pictures(self.pairs, self.files.evaluation)
+        copies = [pair for pair in self.pairs if pair.overlap]
+        drawn = iter(overlap_pictures(copies, self.files.evaluation))
         places = self._kept_places()
         with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(lambda pair: self._picture(pair, places), self.pairs))
+            own = pool.map(lambda pair: self._picture(pair, places), self.pairs)
+            pairs = zip(self.pairs, own, strict=True)
+            return [next(drawn) if pair.overlap else picture for pair, picture in pairs]
 
     def _kept_places(self) -> dict[str, str]:
         """The sidecars of the kept pairs that dropped ones are copies of, by their keys."""
@@ -66,17 +68,17 @@ class ShownPairs:
         is_copy = pair.reason in OF_KEPT_IMAGE
         key, file = (pair.detail, places.get(pair.detail, "")) if is_copy else (pair.key, pair.file)
         stem = file.removesuffix(".parquet")
-        if (pair.why and not is_copy) or stem not in self.files.tars:
+        if pair.overlap or (pair.why and not is_copy) or stem not in self.files.tars:
             return "no image is stored"
         return stored_picture(f"{stem}.tar", key, PICTURE_BOX)
 
     def table(self, width: int) -> str:
         """The pairs as text, in so many columns of a terminal."""
         columns: dict[str, list[str]] = {"key": [pair.key for pair in self.pairs]}
-        overlaps = [pair.overlap for pair in self.pairs if pair.overlap]
-        if overlaps:
-            columns["copy of"] = [overlap.shown for overlap in overlaps]
-            columns["distance"] = [f"{overlap.distance:.3g}" for overlap in overlaps]
+        if any(pair.overlap for pair in self.pairs):
+            found = [pair.overlap for pair in self.pairs]
+            columns["copy of"] = [of.shown if of else "" for of in found]
+            columns["distance"] = [f"{of.distance:.3g}" if of else "" for of in found]
         elif any(pair.why for pair in self.pairs):
             columns["dropped for"] = [pair.why for pair in self.pairs]
         elif any(pair.size for pair in self.pairs):

@@ -20,8 +20,8 @@ from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted
 
 if TYPE_CHECKING:
+    from alignset.pipeline.datasets.find_listed import Outcome
     from alignset.pipeline.datasets.folders import Folder
-    from alignset.pipeline.takedown.find_listed import Outcome
 
 NAME = "python -m alignset.pipeline.takedown"
 
@@ -139,7 +139,7 @@ def target_of(out: str, flags: argparse.Namespace) -> str:
 
 def _dry_run_or_takedown(dry: bool) -> Callable[..., Outcome]:
     if dry:
-        from alignset.pipeline.takedown.find_listed import dry_run
+        from alignset.pipeline.datasets.find_listed import dry_run
 
         return dry_run
     from alignset.pipeline.takedown.take_down import take_down  # which writes all that a run writes

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from alignset.pipeline.datasets.find_listed import Outcome, find_in_shards
 from alignset.pipeline.datasets.folder_samples import FolderShard
 from alignset.pipeline.datasets.folders import Folder
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.takedown.find_listed import Outcome, find_in_shards
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.shards.image_places import read_places
 from alignset.transforms.shards.listed_pairs import Removal, keys_of

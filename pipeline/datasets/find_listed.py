@@ -76,7 +76,7 @@ def find_in_shards(
     places = ShardPlaces(out)
 
     def of_shard(shard: int) -> pa.RecordBatch:
-        return listed_in_shard(places, shard, lists, original=original)
+        return listed_in_shard(places.tar(shard).removesuffix(".tar"), lists, original=original)
 
     def of_texts(path: str) -> pa.RecordBatch:
         parts = [listed_texts(pa.Table.from_batches([batch]), lists) for batch in batches_of(path)]
