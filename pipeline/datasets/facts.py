@@ -121,7 +121,7 @@ def find_facts(out: str) -> Facts:
             return foreign
         raise UsageError(
             f"{out!r} is no set, or its run has written nothing yet: it has no manifest.json, "
-            "shards/ or rejected/; give the --output of a run"
+            "shards/ or rejected/; give the --output of a run, or a folder of shards"
         )
     facts.shards = facts.planned = len(stats)
     _tell_rules(facts, run)

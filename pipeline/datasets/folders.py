@@ -4,6 +4,7 @@ records as ours do, and the places of images instead of tars."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,6 @@ from alignset.pipeline.datasets.folder_samples import (
     folder_shards,
     shard_samples,
 )
-from alignset.pipeline.progress import say
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.hashing import string_hashes
 from alignset.transforms.columns.rejects import REJECTED, key_column
@@ -120,7 +120,8 @@ def _read_folder(path: str, most: int, shards: tuple[FolderShard, ...], _files: 
         _read_shard(number, shard, settings, place, notes)
         if time.monotonic() - told > _TOLD_EVERY_S:
             told = time.monotonic()
-            say(f"{path}: read {number + 1:,} of {counted(len(chosen), 'shard')}")
+            said = f"{path}: read {number + 1:,} of {counted(len(chosen), 'shard')}"
+            print(said, file=sys.stderr, flush=True)
     if more := len(notes) - _MOST_NOTED:
         notes = notes[:_MOST_NOTED] + [f"{more:,} more are broken."] * (more > 0)
     return Folder(path, place, chosen, len(shards), Catalogue(limits), notes)

@@ -102,7 +102,7 @@ def find_set(out: str, most: int = 0) -> SetFiles:
             return replace(found, out=out, of=folder.of, catalogue=folder.catalogue)
         raise UsageError(
             f"{out!r} is no set, or its run has written nothing yet: it has no files in shards/, "
-            "pairs/ or rejected/; give the --output of a run"
+            "pairs/ or rejected/; give the --output of a run, or a folder of shards"
         )
     finished = {
         path.removesuffix("_stats.json") for path, _ in shards if path.endswith("_stats.json")

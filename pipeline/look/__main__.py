@@ -43,9 +43,7 @@ def _png(text: str) -> str:
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     made = CommandParser(prog=name, description=__doc__)
-    made.add_argument(
-        "set", metavar="OUT", help="the --output of a run, or a folder of WebDataset shards"
-    )
+    made.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
     made.add_argument(
         "--reason",
         default="",

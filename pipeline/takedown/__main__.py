@@ -30,14 +30,12 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     usage = "%(prog)s OUT --blocklist=FILE,... [flags]"
     made = CommandParser(prog=name, usage=usage, description=__doc__)
-    made.add_argument(
-        "set", metavar="OUT", help="the --output of a run, or a folder of WebDataset shards"
-    )
+    made.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
     made.add_argument(
         "--blocklist",
         required=True,
         metavar="FILE,...",
-        help="what goes: see docs/manners.md",
+        help="what goes, or image:PATH, an image or a folder of them: see docs/manners.md",
     )
     made.add_argument("--dry_run", action="store_true", help="only tell what would go")
     made.add_argument(
@@ -102,6 +100,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     except Exception as error:
         return failed(name, error, "; the same command goes on")
     print(render(outcome, dry=flags.dry_run))
+    if flags.dry_run and outcome.pairs:
+        look = name.replace("takedown", "look")
+        print(f"to see them: {look} {out} --blocklist={flags.blocklist}")
     if outcome.pairs and not flags.dry_run and folder is None:
         print(told_of_indexes(flags.set.rstrip("/"), name))
     return 0
