@@ -137,7 +137,8 @@ def _about(path: str, chosen: int, of: int) -> str:
 
 def _settings(limits: tuple[Limit, ...]) -> ShardSettings:
     numbers: dict[str, Any] = {rule.name: rule.default for rule in PRODUCT.rules}
-    numbers |= PRODUCT.opened | {limit.name: limit.default for limit in limits}
+    numbers.update(PRODUCT.opened)
+    numbers.update({limit.name: limit.default for limit in limits})
     return ShardSettings(
         _FolderRules(numbers, own=limits),
         FetchSettings(unwished="report", max_image_bytes=1 << 26),

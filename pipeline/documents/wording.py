@@ -26,6 +26,7 @@ from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.given import OPTED_OUT
+from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
 _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside what owners wish, that say that a pair is not wanted here.
@@ -147,7 +148,7 @@ def contact(manifest: Manifest) -> str:
 def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
     model, before = manifest.unsafe_model, earlier_scores(earlier)
     none_looked = "Nobody has looked at the images one by one."
-    if model and manifest.rules["max_unsafe_score"] >= 1:
+    if model and MAX_UNSAFE_SCORE.is_off(manifest.rules["max_unsafe_score"]):
         return (
             f"**Unsafe images**: none was dropped for its score by {as_code(model.path)}; the "
             f"scores are in the sidecars. {none_looked}"
