@@ -189,7 +189,7 @@ def test_scores_are_added_and_nothing_is_dropped(source: Path, tmp_path: Path) -
     assert "alignset added scores and hashes to existing pairs. No filter was applied" in card
     assert "No image was taken out for them" in card
     assert "was dropped for its score by" in card
-    assert "--score_only --eval_images=" in card
+    assert "--score_only" in card
     assert "the filters of" not in card + sheet
     assert "filters of ALIGN" not in (out / "croissant.json").read_text()
     both = run(source / "00000.tar", out, "--score_only", "--decontaminate_only", exam(source))
