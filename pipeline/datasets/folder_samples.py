@@ -3,6 +3,7 @@ files, each with what their sidecars tell."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from alignset.pipeline.inputs.readers import LONGEST_OF, new_sample, read_text, 
 from alignset.transforms.columns.records import LONGEST_WORD, cut
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.storage.broken_files import broken_file
-from alignset.transforms.storage.files import exists, open_to_read
+from alignset.transforms.storage.files import exists, is_local, open_to_read
 from alignset.transforms.storage.matching import match
 
 _STATS = "_stats.json"
@@ -33,10 +34,12 @@ class FolderShard:
     Attributes:
       path: of its tar, or of its folder of files.
       sidecar: the path of its Parquet file, "" where there is none.
+      bytes: of both files, by which a shard that was changed is told.
     """
 
     path: str
     sidecar: str
+    bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -63,18 +66,20 @@ class Sample:
 
 
 def folder_shards(out: str) -> list[FolderShard]:
-    """The shards below a folder, sorted: its tars, or else the folders that have stats of
-    img2dataset beside them."""
-    paths = [path for path, _ in match(out)]
-    stems = [path.removesuffix(".tar") for path in paths if path.lower().endswith(".tar")]
-    tars = {stem: f"{stem}.tar" for stem in stems if f"{stem}.tar" in paths}
-    if not tars:
-        own = {path.removesuffix(_STATS) for path in paths if path.endswith(_STATS)}
-        tars = {stem: stem for stem in sorted(own & {path.rpartition("/")[0] for path in paths})}
-    sidecars = set(paths)
+    """The shards of a folder: the tars in it, or else in folders of it, or else the folders that
+    have img2dataset's stats beside them. Nothing deeper is looked at: it may be anybody's."""
+    folder = glob.escape(out) if is_local(out) else out
+    sizes = dict(match(f"{folder}/*"))
+    if not any(path.endswith(".tar") for path in sizes):
+        sizes |= dict(match(f"{folder}/*/*.tar") + match(f"{folder}/*/*.parquet"))
+    tars = {path.removesuffix(".tar"): path for path in sorted(sizes) if path.endswith(".tar")}
+    stems = [path.removesuffix(_STATS) for path in sorted(sizes) if path.endswith(_STATS)]
+    tars = tars or {stem: stem for stem in stems if match(f"{glob.escape(stem)}/*")}
     return [
-        FolderShard(path, sidecar if (sidecar := f"{stem}.parquet") in sidecars else "")
+        FolderShard(path, sidecar if sidecar in sizes else "", size)
         for stem, path in tars.items()
+        for sidecar in [f"{stem}.parquet"]
+        for size in [sizes.get(path, 0) + sizes.get(sidecar, 0)]
     ]
 
 

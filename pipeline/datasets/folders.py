@@ -53,7 +53,6 @@ from alignset.transforms.shards.shard_stats import (
 )
 from alignset.transforms.storage.broken_files import broken_file
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.matching import match
 from alignset.transforms.storage.parquet_files import read_rows
 
 _BARS, _MOST_NUMBERS, _LONGEST_NAME = 40, 12, 40  # of histograms, columns, a column's name
@@ -105,11 +104,11 @@ def read_folder(path: str, most: int = 0) -> Folder | None:
       most: so many shards at most, the same ones each time; 0: all.
     """
     shards = tuple(folder_shards(path))
-    return _read_folder(path, most, shards, hash(tuple(match(path)))) if shards else None
+    return _read_folder(path, most, shards) if shards else None
 
 
 @lru_cache(maxsize=4)
-def _read_folder(path: str, most: int, shards: tuple[FolderShard, ...], _files: int) -> Folder:
+def _read_folder(path: str, most: int, shards: tuple[FolderShard, ...]) -> Folder:
     chosen = shards[:: max(1, len(shards) // most)][:most] if most else shards
     _KEPT.append(tempfile.TemporaryDirectory(prefix="alignset-folder-"))
     place, notes = _KEPT[-1].name, [_about(path, len(chosen), len(shards))]

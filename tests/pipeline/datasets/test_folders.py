@@ -181,11 +181,9 @@ def test_a_folder_is_compared_with_a_dataset_by_url_and_caption(golden: Golden, 
 def test_what_a_folder_lacks_or_what_is_broken_in_it_costs_itself(tmp_path: Path):
     whole = tar_of(sample(0) | sample(1) | {"2.jpg": PICTURES[2]} | {"3.txt": b"a text alone"})
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
-    deep = tmp_path / "a" / "b"
-    deep.mkdir(parents=True)
-    (deep / "x.tar").write_bytes(whole)
-    (deep / "empty.tar").write_bytes(b"")
-    (deep / "x.parquet").write_bytes(b"no parquet")
+    (tmp_path / "x.tar").write_bytes(whole)
+    (tmp_path / "empty.tar").write_bytes(b"")
+    (tmp_path / "x.parquet").write_bytes(b"no parquet")
     facts = find_facts(str(tmp_path))
     assert [note for note in facts.notes if "cannot be read to its end" in note] != []
     assert facts.kept >= 3
