@@ -68,11 +68,16 @@ class Dataset:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        files = find_set(os.fspath(path))
+        files = find_set(os.fspath(path), 1)
+        if files.is_foreign:
+            raise UsageError(
+                f"{files.out} was made by another tool: alignset curate --input={files.out} makes "
+                "a dataset of it"
+            )
         self.path = files.out
         self._funnel = files.funnel
         finished = {path.removesuffix(".parquet") for path in files.kept}
-        shards = [f"{stem}.tar" for stem in files.tars.keys() & finished]
+        shards = [f"{stem}.tar" for stem in files.tars & finished]
         self.paths = Paths(
             _of_side(shards),
             _of_side(files.kept),

@@ -52,7 +52,7 @@ _OF_COPIES = {"overlap_measure", "overlap_model", "min_evaluation_distance"}
 _OF_IMAGES = (
     (_names(Rules) & {*of_images()})
     | {"unsafe_model", "thumbnails", "samples_per_shard", "holdout", "eval_images", *_BLOCKING}
-    | (_names(OverlapSettings) - {"decontaminate_only"})
+    | (_names(OverlapSettings) - {"decontaminate_only", "score_only"})
     | _names(FetchSettings)
     | _names(ResizeSettings)
 )

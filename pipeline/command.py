@@ -102,7 +102,8 @@ def _needless_to_resize(mode: str) -> Iterator[_Needless]:
 def _needless_to_compare(command: Command) -> Iterator[_Needless]:
     overlap = command.overlap
     if not command.job.eval_images and not overlap.eval_index:  # which alone may be an index
-        flags = (MIN_EVALUATION_DISTANCE.name, *_names(OverlapSettings))
+        names = (name for name in _names(OverlapSettings) if name != "score_only")
+        flags = (MIN_EVALUATION_DISTANCE.name, *names)
         yield _Needless(flags, "there are no evaluation images", "give --eval_images=NAME=PATH")
     elif overlap.overlap_measure != "embedding":
         why = f"--overlap_measure={overlap.overlap_measure} has no model"
@@ -113,7 +114,8 @@ def _needless_to_score(command: Command) -> Iterator[_Needless]:
     if not command.job.unsafe_model:
         why = "--unsafe_model= scores no image"
         yield _Needless((MAX_UNSAFE_SCORE.name,), why, "give an --unsafe_model")
-    if MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score):
+    off = MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score)
+    if off and not command.overlap.score_only:
         why = "--max_unsafe_score=1 scores no image"
         yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
 

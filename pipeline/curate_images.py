@@ -247,7 +247,7 @@ DECODE_S = 0.0015  # CPU-seconds of a photograph of 640x480 on its way to the mo
 
 def scoring_cost(model: UnsafeModel, pairs: int) -> str:
     """One line about the scoring of so many images, by what it costs on this machine."""
-    off = "--max_unsafe_score=1 turns it off"
+    off = "--unsafe_model= turns it off"
     classifier = open_classifier(model)
     if classifier.on_gpu:
         return f"unsafe images are scored on a GPU; {off}"

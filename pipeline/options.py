@@ -35,6 +35,7 @@ from alignset.transforms.rules.custom import (
 )
 from alignset.transforms.rules.given import RULE_FAILED
 from alignset.transforms.rules.language_codes import word_limits
+from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -239,12 +240,12 @@ def make_command(given: GivenFlags) -> Command:
             "give only one of them"
         )
     try:
-        overlap, opened = _settings(OverlapSettings, flags), given.rules.catalogue.opened
+        overlap, opened = _settings(OverlapSettings, flags), _opened(given.rules, flags)
         command = Command(
             _settings(Job, flags),
-            _settings(given.rules, {**opened, **flags} if overlap.decontaminate_only else flags),
+            _settings(given.rules, opened | flags),
             overlap,
-            _settings(FetchSettings, REPORTED | flags if overlap.decontaminate_only else flags),
+            _settings(FetchSettings, REPORTED | flags if opened else flags),
             _settings(ResizeSettings, flags),
             beam_options,
         )
@@ -275,6 +276,13 @@ def _check_ranking(command: Command) -> None:
             f"keep_most_similar and --duplicates={job.duplicates} are two runs: first the "
             "duplicates, and then that dataset as --input with --keep_most_similar"
         )
+
+
+def _opened(rules: type[Rules], flags: dict[str, Any]) -> dict[str, object]:
+    """The thresholds that drop nothing, where no rule is to; none elsewhere."""
+    if flags.get("score_only"):
+        return {**rules.catalogue.opened, MIN_EVALUATION_DISTANCE.name: 0.0}
+    return {**rules.catalogue.opened} if flags.get("decontaminate_only") else {}
 
 
 def _limits_in(said: str) -> str:

@@ -73,11 +73,8 @@ def check_export(flags: argparse.Namespace) -> None:
             f"--format=onnx needs packages that are not installed: pip install {' '.join(missing)}"
         )
     out: Path = flags.out
-    if (
-        out.exists()
-        and not (out / DOCUMENT).exists()
-        and not (out.is_dir() and not [*out.glob("*")])
-    ):
+    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not is_free and not (out / DOCUMENT).exists():
         raise SettingsError(f"--out={out} holds something else than an export: name a new folder")
 
 
@@ -139,7 +136,8 @@ def _save_tower(
             f"{MOST_APART:g}: nothing was written; try another --format"
         )
     described = _images(processor, model) if tower == "image" else _texts(processor, model)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     output = {"name": "embeddings", "shape": ["n", model.config.projection_dim], "norm": 1}
     return {
         "file": path.name,

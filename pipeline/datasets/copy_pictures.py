@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 
 from alignset.pipeline.datasets.copy_groups import CopyPictures, GroupPicture
-from alignset.pipeline.datasets.stored_images import read_image
+from alignset.pipeline.datasets.stored_images import stored_image
 from alignset.transforms.columns.records import THUMBNAIL_PX
 from alignset.transforms.decontamination.copy_index import plane_distance
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
@@ -16,7 +16,6 @@ from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.shards.descriptors import plane_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies, NearDuplicates
-from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.workers.unexpected import tell_once
 
 
@@ -39,9 +38,7 @@ def look_at_copies(out: str, copies: Copies) -> CopyPictures:
 
 def _stored(out: str, place: tuple[int, str]) -> bytes | None:
     shard, key = place
-    with open_to_read(ShardPlaces(out).tar(shard)) as source:
-        size = source.seek(0, 2)
-        return read_image(source, size, key)
+    return stored_image(ShardPlaces(out).tar(shard), key)
 
 
 def _picture(body: bytes | None) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.copy_groups import PICTURES, CopyPictures, GroupPicture
 from alignset.pipeline.datasets.funnel import funnel as steps_of
@@ -23,7 +23,7 @@ from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.shard_stats import MOST_GROUPS
+from alignset.transforms.shards.shard_stats import MOST_GROUPS, NearDuplicates, SharedContents
 from alignset.transforms.storage.documents import DocumentError, find_document
 from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.storage.matching import match
@@ -45,6 +45,7 @@ class Facts:
       rules: those that are numbers, by name. language: that is kept.
       details: of all pairs that were dropped, by plane and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
+      copies, near: of its images, where that was counted.
       catalogue: the rules of the set, of users too.
     """
 
@@ -61,6 +62,8 @@ class Facts:
     details: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     records: SetRecords = field(default_factory=SetRecords)
+    copies: SharedContents | UnsetType = UNSET
+    near: NearDuplicates | UnsetType = UNSET
     funnel: Funnel | None = None
     run: RunDescription | None = None
     catalogue: Catalogue = PRODUCT
@@ -118,7 +121,7 @@ def find_facts(out: str) -> Facts:
             return foreign
         raise UsageError(
             f"{out!r} is no set, or its run has written nothing yet: it has no manifest.json, "
-            "shards/ or rejected/; give the --output of a run"
+            "shards/ or rejected/; give the --output of a run, or a folder of shards"
         )
     facts.shards = facts.planned = len(stats)
     _tell_rules(facts, run)
@@ -127,6 +130,7 @@ def find_facts(out: str) -> Facts:
     facts.funnel = facts.find("funnel.json", Funnel) if finished else None
     if facts.funnel is not None:
         facts.steps, facts.kept = facts.funnel.steps, facts.funnel.pairs
+        facts.copies, facts.near = facts.funnel.copies, facts.funnel.near_duplicates
     else:
         _count_by_records(facts, facts.find(work.text_summary, TextSummary))
     _tell_details(facts)
@@ -239,17 +243,20 @@ def _what_is_of_others(facts: Facts) -> list[str]:
 
 
 def _foreign_facts(out: str) -> Facts | None:
-    """What is known of a set of img2dataset; None where a folder holds none."""
-    # Its texts are hashed here, which takes kernels; our own sets have recorded their hashes.
-    from alignset.pipeline.datasets.foreign_sets import find_foreign, is_foreign
+    """What is known of a folder of another tool; None where it has no shards."""
+    # Its images are decoded here; our own datasets have recorded what theirs are.
+    from alignset.pipeline.datasets.folders import find_folder_copies, read_folder
 
-    if not is_foreign(out):
+    folder = read_folder(out)
+    if folder is None:
         return None
-    foreign = find_foreign(out)
-    facts = Facts(out, "foreign", shards=foreign.shards, planned=foreign.shards)
-    facts.steps, facts.kept = foreign.steps, foreign.kept
-    facts.details = {(IMAGES, reason): counts for reason, counts in foreign.details.items()}
-    facts.records, facts.notes = foreign.records, foreign.notes
+    facts = Facts(folder.place, "foreign", shards=len(folder.shards), planned=folder.of)
+    facts.catalogue, facts.notes = folder.catalogue, [*folder.notes]
+    facts.records = read_records(folder.place, {}, facts.catalogue)
+    _count_by_records(facts, None)
+    facts.steps = [step for step in facts.steps if step.kept < step.seen] or facts.steps[-1:]
+    facts.copies, facts.near = find_folder_copies(folder)
+    _tell_details(facts)
     return facts
 
 

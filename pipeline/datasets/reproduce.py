@@ -67,7 +67,7 @@ def _flags(manifest: Manifest) -> Iterator[str]:
     more = [f"AND_{len(names) - _NAMED_FILES}_MORE"] if len(names) > _NAMED_FILES else []
     yield _flag("input", ",".join([*names[:_NAMED_FILES], *more]))
     yield "--output=OUT"
-    opened = _is_open(manifest)
+    opened = open_flag(manifest)
     rules = _rules(manifest)
     if opened:
         rules = {
@@ -85,7 +85,7 @@ def flags_on_set(run: RunDescription) -> list[str]:
     """
     job = {name: value for name, value in run.job.items() if name not in _OF_ANOTHER_INPUT}
     rules = {name: value for name, value in _rules(run).items() if name != "vocabulary_size"}
-    return [*_settings(run, job, rules), *_files_of_rules(run, False)]
+    return [*_settings(run, job, rules), *_files_of_rules(run, "")]
 
 
 def _settings(run: RunDescription, *changed: Mapping[str, Any]) -> Iterator[str]:
@@ -103,18 +103,19 @@ def _rules(manifest: RunDescription) -> dict[str, Any]:
     """The rules that a flag gave: not a distance that is the measure's own."""
     rules, overlap = dict(manifest.rules), manifest.overlap
     own = MIN_DISTANCES.get(str(overlap.get("measure"))) if overlap else None
-    if not overlap or rules.get("min_evaluation_distance") == own:
+    if not overlap or rules.get("min_evaluation_distance") in (own, 0):
         rules.pop("min_evaluation_distance", None)
     return rules
 
 
-def _is_open(manifest: RunDescription) -> bool:
-    rules, fetch = manifest.rules, manifest.fetch
-    opened = all(
-        rules.get(name, value) == value for name, value in manifest.catalogue.opened.items()
-    )
-    opened = opened and bool(manifest.overlap)
-    return opened and all(fetch.get(name) == value for name, value in REPORTED.items())
+def open_flag(run: RunDescription) -> str:
+    """The flag by which a run dropped nothing but copies, or nothing; "" where it had rules."""
+    rules, fetch = run.rules, run.fetch
+    opened = all(rules.get(name, value) == value for name, value in run.catalogue.opened.items())
+    if not opened or not all(fetch.get(name) == value for name, value in REPORTED.items()):
+        return ""
+    is_scored = bool(run.unsafe_model) or not rules.get("min_evaluation_distance", 1)
+    return "score_only" if is_scored else "decontaminate_only" if run.overlap else ""
 
 
 def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
@@ -137,16 +138,16 @@ def _custom(manifest: RunDescription) -> Iterator[str]:
             yield _flag(str(rule["name"]), str(value))
 
 
-def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
+def _files_of_rules(manifest: RunDescription, opened: str) -> Iterator[str]:
     """What the manifest tells in its own way: a vocabulary, evaluation images, a classifier."""
     yield from _custom(manifest)
     if manifest.blocklists:
         yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
     if manifest.given_vocabulary:
         yield _flag("vocabulary", Path(manifest.given_vocabulary.path).name)
+    if opened:
+        yield f"--{opened}"
     if manifest.overlap:
-        if opened:
-            yield "--decontaminate_only"
         measure = {"overlap_measure": manifest.overlap.get("measure", "")}
         yield from _changed(OverlapSettings, measure)
         if measure["overlap_measure"] == "embedding":
@@ -158,7 +159,8 @@ def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
         elif index := manifest.overlap.get("index"):
             yield _flag("eval_index", str(index))
     score = manifest.rules.get("max_unsafe_score", 0)
-    if manifest.job.get("text_only") or not isinstance(score, int | float) or score >= 1:
+    off = not isinstance(score, int | float) or (score >= 1 and opened != "score_only")
+    if manifest.job.get("text_only") or off:
         return
     model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""
     if model != _USUAL_MODEL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignset.pipeline.errors import UsageError
@@ -23,18 +23,24 @@ class SetFiles:
     Attributes:
       kept: paths of the sidecars, or of `pairs/`.
       rejected: paths of `rejected/`.
-      tars: the bytes of each tar, by its path without `.tar`.
+      tars: the paths of the tars, without `.tar`.
       funnel: None where the run has not ended, or another version wrote it.
       evaluation: the files of evaluation images; none where the run has not ended.
+      of: how many shards there are, of a folder of another tool; else 0.
     """
 
     out: str
     kept: list[str]
     rejected: list[str]
-    tars: dict[str, int]
+    tars: frozenset[str]
     funnel: Funnel | None
     evaluation: list[EvaluationFile]
     catalogue: Catalogue = PRODUCT
+    of: int = 0
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.of > 0
 
     @property
     def is_of_shards(self) -> bool:
@@ -74,8 +80,11 @@ def read_set(out: str) -> tuple[Manifest, Funnel]:
         raise UsageError(f"{out} holds a set of another version of alignset: {error}") from error
 
 
-def find_set(out: str) -> SetFiles:
+def find_set(out: str, most: int = 0) -> SetFiles:
     """What is in a set's folder. Shards count where their `_stats.json` is there, which comes last.
+
+    Args:
+      most: shards that are read of a folder of another tool; 0: all.
 
     Raises:
       UsageError: there is no such folder, or it is none of a set.
@@ -86,9 +95,14 @@ def find_set(out: str) -> SetFiles:
     shards, pairs, rejected = (match(f"{out}/{name}") for name in ("shards", "pairs", "rejected"))
     shards = [*shards, *match(f"{out}/holdout")]
     if not shards and not pairs and not rejected:
+        from alignset.pipeline.datasets.folders import read_folder  # which decodes images
+
+        if folder := read_folder(out, most):
+            found = find_set(folder.place)
+            return replace(found, out=out, of=folder.of, catalogue=folder.catalogue)
         raise UsageError(
             f"{out!r} is no set, or its run has written nothing yet: it has no files in shards/, "
-            "pairs/ or rejected/; give the --output of a run"
+            "pairs/ or rejected/; give the --output of a run, or a folder of shards"
         )
     finished = {
         path.removesuffix("_stats.json") for path, _ in shards if path.endswith("_stats.json")
@@ -105,7 +119,9 @@ def find_set(out: str) -> SetFiles:
             for path, _ in rejected
             if path.endswith(".parquet") and _shard_of(out, path) in finished | {""}
         ),
-        {path.removesuffix(".tar"): size for path, size in shards if path.endswith(".tar")},
+        frozenset(
+            path.rpartition(".")[0] for path, _ in shards if path.endswith((".tar", ".places"))
+        ),
         readable_document(f"{out}/funnel.json", Funnel),
         manifest.evaluation if manifest else [],
         manifest.catalogue if manifest else PRODUCT,

@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Unusable, examine
 from alignset.transforms.images.thumbnail import small_picture
-from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.files import exists, is_local, open_to_read
 from alignset.transforms.storage.tar_members import BLOCK
 
 CHUNK = 1 << 16
@@ -19,15 +19,13 @@ _MAGIC_AT = 257
 _NO_IMAGES = ("json", "txt")
 
 
-def stored_picture(path: str, size: int, key: str, box: tuple[int, int]) -> PillowImage.Image | str:
+def stored_picture(path: str, key: str, box: tuple[int, int]) -> PillowImage.Image | str:
     """The picture of a sample, as displayed and no larger than a box, or why there is none.
 
     Args:
-      path: of the tar. size: its bytes.
-      box: px, width and height.
+      path: of the tar. box: px, width and height.
     """
-    with open_to_read(path) as source:
-        body = read_image(source, size, key)
+    body = stored_image(path, key)
     return "not found in its shard" if body is None else shown_picture(body, box)
 
 
@@ -40,6 +38,19 @@ def shown_picture(body: bytes, box: tuple[int, int]) -> PillowImage.Image | str:
         return small_picture(body, image, box)
     except Exception as error:  # Pillow raises some ten kinds
         return f"cannot be shown: {error}"
+
+
+def stored_image(tar: str, key: str) -> bytes | None:
+    """The file of the image of a sample; None where it is not there."""
+    if is_local(tar) and not exists(tar):
+        # Only now: datasets of ours need no kernels here.
+        from alignset.transforms.shards.image_places import placed_images, read_places
+
+        places = read_places(tar)
+        found = placed_images(places, {int(key, 16)}) if places is not None else ()
+        return next((body for _, body in found), None)
+    with open_to_read(tar) as source:
+        return read_image(source, source.seek(0, 2), key)
 
 
 def read_image(source: BinaryIO, size: int, key: str) -> bytes | None:

@@ -4,6 +4,7 @@ pairs where it holds next to none; why, and what to do."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from msgspec import UnsetType
 
@@ -188,14 +189,18 @@ def render_pages(counts: PageCounts) -> str:
 
 
 def render_funnel(table: list[Step]) -> str:
-    """The funnel as text, a line a step and a line a reason."""
+    """The funnel as text, a line a step and a line a reason; steps that dropped nothing share
+    one."""
     total = max(1, table[0].seen)
+    shown = [step for step in table if step.kept < step.seen] or table[:1]
     lines = [f"{'step':<28}{'seen':>13}{'dropped':>13}{'kept':>13}{'of all':>9}"]
-    for step in table:
+    for step in shown:
         dropped = step.seen - step.kept
         share = f"{step.kept / total:.1%}"
         lines.append(f"{step.step:<28}{step.seen:>13,}{dropped:>13,}{step.kept:>13,}{share:>9}")
         lines += [f"  {why:<26}{'':>13}{n:>13,}" for why, n in step.dropped.items() if n]
+    if idle := [step.step for step in table if step not in shown]:
+        lines += wrap(f"nothing dropped: {', '.join(idle)}", 76, subsequent_indent="  ")
     return "\n".join(lines)
 
 

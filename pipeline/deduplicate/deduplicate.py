@@ -21,7 +21,7 @@ from msgspec import UNSET, UnsetType
 from alignset.pipeline.copies import describing_cost, find_copies, rewrite_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.datasets.copy_groups import publish_copies
-from alignset.pipeline.datasets.foreign_sets import is_foreign
+from alignset.pipeline.datasets.folder_samples import folder_shards
 from alignset.pipeline.datasets.funnel import check_funnel, most_first, with_copies
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.documents.closing import entries, renumbered, write_closing, written_of
@@ -62,9 +62,9 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Copies:
     Raises:
       UsageError: there is no such set, or something else is under way in it.
     """
-    if not exists(f"{out}/manifest.json") and is_foreign(out):
+    if not exists(f"{out}/manifest.json") and folder_shards(out):
         raise UsageError(
-            f"{out} is of img2dataset: alignset curate --input={out} "
+            f"{out} is a folder of another tool: alignset curate --input={out} "
             f"--duplicates={'near' if near else 'exact'} makes a dataset of it without fetching"
         )
     _check(out, read_set(out)[0])

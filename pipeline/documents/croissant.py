@@ -11,7 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignset.pipeline.documents.wording import Earlier, crawl_days, fetch_span, heeded, unfiltered
+from alignset.pipeline.datasets.reproduce import open_flag
+from alignset.pipeline.documents.wording import (
+    Earlier,
+    crawl_days,
+    fetch_span,
+    heeded,
+    method,
+    unfiltered,
+)
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.rejects import REJECTED, with_columns
@@ -89,14 +97,16 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
     days = {"dateCreated": manifest.fetched.last} if manifest.fetched else {}
     about = manifest.about or {}
     counts = f"{manifest.pairs:,} pairs of {what}, of {seen:,} that were read"
+    by = ", by the filters of ALIGN (Jia et al., 2021)."
+    by = by if not open_flag(manifest) else f". {method(manifest)}"
     frame = [manifest.fetched.first, manifest.fetched.last] if manifest.fetched else []
     crawled = f" The pages were crawled {crawl_days(funnel)}." if crawl_days(funnel) else ""
     fetched = f" The images were fetched {fetch_span(manifest)}." if fetch_span(manifest) else ""
     return {
         "@type": "sc:Dataset",
         "name": about.get("title", "alignset"),
-        "description": f"{about.get('description', '')} {counts}, by the filters of ALIGN (Jia et "
-        "al., 2021). README.md is the card.".strip(),
+        "description": f"{about.get('description', '')} {counts}{by} README.md is the "
+        "card.".strip(),
         "conformsTo": VERSIONS,
         "license": about.get("license", TO_BE_FILLED),
         "creator": {"@type": "sc:Organization", "name": TO_BE_FILLED},

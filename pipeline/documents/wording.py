@@ -13,6 +13,7 @@ import jinja2
 from msgspec import UnsetType
 
 from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.datasets.reproduce import open_flag
 from alignset.pipeline.job import ABOUT
 from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
 from alignset.pipeline.runs.documents import (
@@ -25,6 +26,7 @@ from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.given import OPTED_OUT
+from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
 _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside what owners wish, that say that a pair is not wanted here.
@@ -146,6 +148,11 @@ def contact(manifest: Manifest) -> str:
 def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
     model, before = manifest.unsafe_model, earlier_scores(earlier)
     none_looked = "Nobody has looked at the images one by one."
+    if model and MAX_UNSAFE_SCORE.is_off(manifest.rules["max_unsafe_score"]):
+        return (
+            f"**Unsafe images**: none was dropped for its score by {as_code(model.path)}; the "
+            f"scores are in the sidecars. {none_looked}"
+        )
     if not model and before:
         return (
             f"**Unsafe images that a classifier misses**: {before}. This run scored none, so "
@@ -164,6 +171,25 @@ def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
         f"above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the others "
         f"are in the sidecars{lower}. How many it misses is not known. The usual classifier looks "
         f"for pornography alone, not for violence or other shocking images. {none_looked}"
+    )
+
+
+def method(manifest: Manifest) -> str:
+    """By which filters a set was made, in sentences."""
+    flag = open_flag(manifest)
+    if not flag:
+        return (
+            "Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3), set as "
+            "under Rules."
+        )
+    if flag == "score_only":
+        return (
+            "alignset added scores and hashes to existing pairs. No filter was applied: only what "
+            "has no URL, no text or no image left them."
+        )
+    return (
+        "alignset took copies of evaluation images out of existing pairs. No other filter was "
+        "applied."
     )
 
 
@@ -291,6 +317,8 @@ def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[s
         "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
         "sources": sources(manifest),
         "unfiltered": unfiltered(manifest, earlier),
+        "method": method(manifest),
+        "has_filters": not open_flag(manifest),
         "days": crawl_days(funnel),
         "fetched": fetch_span(manifest),
         "fetched_before": "" if text_only else earlier_fetch_span(earlier),

@@ -9,7 +9,7 @@ from functools import lru_cache
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.blocklists.compiled_list import CompiledList, compile_list
+from alignset.transforms.blocklists.compiled_list import CompiledList, compile_images, compile_list
 from alignset.transforms.blocklists.read_list import ListError
 from alignset.transforms.storage.files import exists, is_local
 
@@ -17,7 +17,8 @@ MOST_LISTS = 64  # each is asked of each pair
 
 
 def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: int) -> Blocklists:
-    """The lists of `FILE,...`, compiled to files of this process; none where none is named.
+    """The lists of `FILE,...`, compiled to files of this process; none where none is named. Of
+    `image:PATH` the list is the image there, or all images in the folder.
 
     Raises:
       UsageError: a list is not there, or an entry is none.
@@ -57,10 +58,13 @@ def _folder(pid: int) -> tempfile.TemporaryDirectory[str]:
 
 
 def _compiled(path: str) -> CompiledList:
+    folder = _folder(os.getpid()).name
     try:
+        if path.startswith(f"{k.IMAGE}:"):
+            return compile_images(path.removeprefix(f"{k.IMAGE}:"), folder)
         if not exists(path) or (is_local(path) and not os.path.isfile(path)):  # a folder, a device
             raise FileNotFoundError("there is no such file")
-        return compile_list(path, _folder(os.getpid()).name)
+        return compile_list(path, folder)
     except ListError as error:
         raise UsageError(str(error)) from error
     except OSError as error:

@@ -222,7 +222,7 @@ def _column(
     else:
         matching = [name for usual_name in usual for name in names if name.lower() == usual_name]
     if not matching:
-        looked_for = repr(wanted) if wanted else f"any of {', '.join(usual)}"
+        looked_for = repr(wanted) if wanted else f"named {', '.join(usual)}"
         shown = ", ".join(name[:40] for name in names[:20])
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise UsageError(

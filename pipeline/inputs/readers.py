@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -33,6 +34,7 @@ from alignset.transforms.storage.tar_members import BrokenTar, tar_members
 
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
 LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
+_MOST_NUMBERS = 32  # of a sample's JSON
 
 
 def read_split(
@@ -180,8 +182,10 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     size = 0
     with open_to_read(split.path) as source:
         try:
-            for sample in _samples(source):
-                samples.append(sample | {"source_path": split.path})
+            for sample in tar_samples(source):
+                # Not its numbers, which would take most of the memory.
+                kept = {name: sample[name] for name in (*STRINGS, "source_at", "source_size")}
+                samples.append(kept | {"source_path": split.path})
                 size += sum(len(sample[name] or b"") for name in STRINGS)
                 if len(samples) == batch_rows or size > BATCH_BYTES:
                     yield _sample_batch(samples)
@@ -194,10 +198,14 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
         raise fault
 
 
-def _samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
+def tar_samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
     """The samples of a shard: neighbouring files whose names agree up to the first dot. Of a shard
-    that is broken, the last one is left out where it may lack files."""
-    key, sample = None, _new_sample()
+    that is broken, the last one is left out where it may lack files.
+
+    Each has `name`, STRINGS as bytes or None, `source_at` and `source_size` of its image, and the
+    `numbers` in its JSON, by their names.
+    """
+    key, sample = None, new_sample("")
     try:
         for member in tar_members(source):
             of, extension = _sample_of(member.name)
@@ -205,13 +213,13 @@ def _samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
                 continue
             if of != key and key is not None:
                 yield sample
-                sample = _new_sample()
-            key = of
+            if of != key:
+                key, sample = of, new_sample("/".join(filter(None, of)))
             if extension.lower() in IMAGE_EXTENSIONS:
                 sample |= {"source_at": member.at, "source_size": member.size}
             elif member.size <= LONGEST_OF.get(extension, -1):
                 source.seek(member.at)
-                _read_text(sample, extension, source.read(member.size))
+                read_text(sample, extension, source.read(member.size))
     except BrokenTar as error:
         if key is not None and error.member is not None and _sample_of(error.member)[0] != key:
             yield sample
@@ -227,11 +235,15 @@ def _sample_of(name: str) -> tuple[tuple[str, str], str]:
     return (folder, stem), extension
 
 
-def _new_sample() -> dict[str, Any]:
-    return dict.fromkeys(STRINGS) | {"source_at": 0, "source_size": 0}
+def new_sample(name: str) -> dict[str, Any]:
+    """A sample of which nothing is known yet."""
+    return dict.fromkeys(STRINGS) | {
+        **{"name": name, "source_at": 0, "source_size": 0, "numbers": {}}
+    }
 
 
-def _read_text(sample: dict[str, Any], extension: str, body: bytes) -> None:
+def read_text(sample: dict[str, Any], extension: str, body: bytes) -> None:
+    """Puts what a text file of a sample says into the sample."""
     if extension == "txt":
         sample["caption"] = sample["caption"] or body
         return
@@ -241,6 +253,8 @@ def _read_text(sample: dict[str, Any], extension: str, body: bytes) -> None:
             value = record.get(name)
             if isinstance(value, str):
                 sample[name] = value.encode("utf-8", "surrogatepass")
+        numbers = ((name, value) for name, value in record.items() if type(value) in (int, float))
+        sample["numbers"] = dict(islice(numbers, _MOST_NUMBERS))
     except (ValueError, AttributeError, RecursionError):
         return  # without a URL the pair is malformed, and is recorded as such
 

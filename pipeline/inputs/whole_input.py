@@ -72,7 +72,7 @@ class Input:
             find_evaluation(job.eval_images, overlap),
             find_vocabulary(job.vocabulary),
             earlier_sets(files),
-            find_unsafe_model(job, rules),
+            find_unsafe_model(job, rules, score_only=overlap.score_only),
             find_blocklists(
                 job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
             ),
@@ -162,13 +162,17 @@ def parsed_files(
     return parsed
 
 
-def find_unsafe_model(job: Job, rules: Rules) -> UnsafeModel | None:
+def find_unsafe_model(job: Job, rules: Rules, *, score_only: bool = False) -> UnsafeModel | None:
     """The model to score images with, None where none is to be scored.
+
+    Args:
+      score_only: whether images are scored though none is to be dropped for it.
 
     Raises:
       UsageError: it is not there, or no model that can be used.
     """
-    if job.text_only or not job.unsafe_model or MAX_UNSAFE_SCORE.is_off(rules.max_unsafe_score):
+    is_off = MAX_UNSAFE_SCORE.is_off(rules.max_unsafe_score) and not score_only
+    if job.text_only or not job.unsafe_model or is_off:
         return None
     try:
         if job.unsafe_model == OPENNSFW:

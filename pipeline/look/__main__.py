@@ -1,7 +1,8 @@
 """Writes a contact sheet (PNG) of some pairs of a set, and prints them as a table.
 
 Without --reason they are kept pairs, with it pairs that were dropped for that
-reason; --reason=evaluation_overlap shows each copy beside the evaluation image.
+reason; --reason=evaluation_overlap shows each copy beside the evaluation image,
+--blocklist=image:FILE each kept copy of FILE beside it.
 They are the same ones each time. A run that is under way can be looked
 at: of it, what is finished is shown.
 """
@@ -42,13 +43,20 @@ def _png(text: str) -> str:
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     made = CommandParser(prog=name, description=__doc__)
-    made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
+    made.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
     made.add_argument(
         "--reason",
         default="",
         metavar="REASON[:DETAIL]",
         help="why the pairs were dropped, such as too_small or fetch_failed:http_404; dropped: for "
         "any reason",
+    )
+    made.add_argument(
+        "--blocklist",
+        default="",
+        metavar="FILE,...",
+        help="kept pairs that are on these lists, as takedown takes them; of image:FILE, each "
+        "beside the listed image",
     )
     made.add_argument(
         "--language", default="", metavar="CODE", help="of the pairs, where the set has languages"
@@ -68,12 +76,20 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed or nothing to show, 2 wrong flags."""
-    flags = parser(name).parse_args(list(argv))
+    made = parser(name)
+    flags = made.parse_args(list(argv))
+    if flags.blocklist and (flags.reason or flags.language):
+        made.error("--blocklist takes neither --reason nor --language")
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
         from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
     try:
-        _show(find_pairs(flags.set, flags.reason, flags.n, flags.language), flags.output)
+        if flags.blocklist:
+            from alignset.pipeline.look.listed import find_listed_pairs
+
+            _show(find_listed_pairs(flags.set, flags.blocklist, flags.n), flags.output)
+        else:
+            _show(find_pairs(flags.set, flags.reason, flags.n, flags.language), flags.output)
     except UsageError as error:
         return ended(name, error, 2)
     except NothingToShow as error:

@@ -125,7 +125,7 @@ def take_sample(
             if language:
                 rows = _in_language(rows, language)
             for number, row in _least_rows(rows, count):
-                least.setdefault(number, _pair(row, path))
+                least.setdefault(number, pair_of(row, path))
             least = {number: least[number] for number in sorted(least)[:count]}
     return PairSample([*least.values()], files_read, row_counts)
 
@@ -202,7 +202,7 @@ def _least_rows(rows: pa.Table, count: int) -> Iterator[tuple[int, dict[str, Any
     yield from zip(hashes[:count].tolist(), rows.to_pylist(), strict=True)
 
 
-def _pair(row: dict[str, Any], path: str) -> Pair:
+def pair_of(row: dict[str, Any], path: str) -> Pair:
     sides = [_text(row.get(name)) for name in ("width", "height")]
     key, url, caption, reason, detail = (_text(row.get(name)) for name in _COLUMNS[:5])
     size = "x".join(sides) if all(sides) else ""

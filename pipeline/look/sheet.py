@@ -40,6 +40,7 @@ _GAP_PX = 4
 _LINE = 24  # characters that go into a half
 _LABEL_PX = 20  # of height, above each half
 HALF_BOX = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
+LABELS = {True: ("dropped", "evaluation image"), False: ("in the set", "listed")}
 NOT_THERE = "its file is not there"
 
 
@@ -126,31 +127,33 @@ def _write(
 
 
 def overlap_pictures(pairs: Sequence[Pair], files: Sequence[EvaluationFile]) -> list[Picture]:
-    """The dropped image at the left and the evaluation image at the right, of each pair, with
-    what they are above them.
+    """The image of each pair at the left, and the evaluation image or the listed one at the right,
+    with what they are above them.
 
     Args:
       pairs: with their overlap. files: of the evaluation images, as the manifest has them.
     """
     bodies = _evaluation_bodies(pairs, files)
-    return [_both_pictures(pair.overlap, bodies) for pair in pairs]
+    return [_both_pictures(pair.overlap, bodies, bool(pair.reason)) for pair in pairs]
 
 
-def _both_pictures(overlap: Overlap | None, bodies: dict[tuple[str, str], bytes]) -> Picture:
+def _both_pictures(
+    overlap: Overlap | None, bodies: dict[tuple[str, str], bytes], is_dropped: bool
+) -> Picture:
     if overlap is None or not overlap.thumbnail:
         return "no image is stored"
     body = bodies.get((overlap.of_set, overlap.name))
     evaluation = shown_picture(body, HALF_BOX) if body else NOT_THERE
-    return beside(overlap.thumbnail, evaluation, "evaluation image")
+    return beside(overlap.thumbnail, evaluation, LABELS[is_dropped])
 
 
-def beside(thumbnail: bytes, other: Picture, label: str) -> Picture:
-    """The picture of a dropped image at the left, and another at the right, no larger than HALF_BOX
-    and with a label."""
+def beside(thumbnail: bytes, other: Picture, labels: tuple[str, str]) -> Picture:
+    """The picture of one image at the left, and another at the right, no larger than HALF_BOX, each
+    with a label."""
     dropped = shown_picture(thumbnail, HALF_BOX)
     both = Image.new("RGB", PICTURE_BOX, EMPTY)
     draw, face = ImageDraw.Draw(both), font(PILLOWS_OWN, SMALL_PX)
-    for at, (picture, title) in enumerate(((dropped, "dropped"), (other, label))):
+    for at, (picture, title) in enumerate(zip((dropped, other), labels, strict=True)):
         left = at * (HALF_BOX[0] + _GAP_PX)
         middle = left + HALF_BOX[0] // 2
         draw.text((middle, 3), title, FAINT, face, anchor="ma")

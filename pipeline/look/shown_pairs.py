@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.sample import Pair, PairSample, take_sample
+from alignset.pipeline.look.sample import ENOUGH_FILES, Pair, PairSample, take_sample
 from alignset.pipeline.look.sheet import HALF_BOX, PICTURE_BOX, Picture, beside, overlap_pictures
 from alignset.pipeline.shown_texts import counted, printable, text_table
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
@@ -44,11 +44,13 @@ class ShownPairs:
         """Each pair's picture, or why there is none. Of dropped pairs three kinds have one: copies
         of evaluation images, beside these; near-duplicates, beside the kept image; and what has the
         bytes of a kept image, which is shown."""
-        if any(pair.overlap for pair in self.pairs):
-            return overlap_pictures(self.pairs, self.files.evaluation)
+        copies = [pair for pair in self.pairs if pair.overlap]
+        drawn = iter(overlap_pictures(copies, self.files.evaluation))
         places = self._kept_places()
         with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(lambda pair: self._picture(pair, places), self.pairs))
+            own = pool.map(lambda pair: self._picture(pair, places), self.pairs)
+            pairs = zip(self.pairs, own, strict=True)
+            return [next(drawn) if pair.overlap else picture for pair, picture in pairs]
 
     def _kept_places(self) -> dict[str, str]:
         """The sidecars of the kept pairs that dropped ones are copies of, by their keys."""
@@ -67,20 +69,21 @@ class ShownPairs:
         is_copy = pair.reason in OF_KEPT_IMAGE
         key, file = (pair.detail, places.get(pair.detail, "")) if is_copy else (pair.key, pair.file)
         stem = file.removesuffix(".parquet")
-        if (pair.why and not is_copy) or stem not in self.files.tars:
+        if pair.overlap or (pair.why and not is_copy) or stem not in self.files.tars:
             return "no image is stored"
-        place = f"{stem}.tar", self.files.tars[stem], key
+        place = f"{stem}.tar", key
         if pair.thumbnail:
-            return beside(pair.thumbnail, stored_picture(*place, HALF_BOX), "kept")
+            other = stored_picture(*place, HALF_BOX)
+            return beside(pair.thumbnail, other, ("dropped", "kept"))
         return stored_picture(*place, PICTURE_BOX)
 
     def table(self, width: int) -> str:
         """The pairs as text, in so many columns of a terminal."""
         columns: dict[str, list[str]] = {"key": [pair.key for pair in self.pairs]}
-        overlaps = [pair.overlap for pair in self.pairs if pair.overlap]
-        if overlaps:
-            columns["copy of"] = [overlap.shown for overlap in overlaps]
-            columns["distance"] = [f"{overlap.distance:.3g}" for overlap in overlaps]
+        if any(pair.overlap for pair in self.pairs):
+            found = [pair.overlap for pair in self.pairs]
+            columns["copy of"] = [of.shown if of else "" for of in found]
+            columns["distance"] = [f"{of.distance:.3g}" if of else "" for of in found]
         elif any(pair.why for pair in self.pairs):
             columns["dropped for"] = [pair.why for pair in self.pairs]
         elif any(pair.size for pair in self.pairs):
@@ -105,7 +108,7 @@ def find_pairs(out: str, asked: str, count: int, language: str = "") -> ShownPai
       UsageError: there is no such set, or no pair was dropped for that reason.
       NothingToShow: nothing was kept, or nothing was dropped.
     """
-    files = find_set(out)
+    files = find_set(out, 0 if asked else ENOUGH_FILES)
     if not asked:
         sample = take_sample(files.kept, count, language=language)
         if not sample.pairs:
@@ -136,7 +139,9 @@ def _shown_pairs(
 ) -> ShownPairs:
     of = "" if not total or files.funnel is None else f" of {total:,}"
     parts = [f"{len(sample.pairs):,}{of} {what}", f"from {sample.files_read:,} of {where}"]
-    if files.funnel is None:
+    if files.is_foreign:
+        parts[1] = f"from {sample.files_read:,} of {counted(files.of, 'shard')}"
+    elif files.funnel is None:
         parts.append("the run has not ended")
     return ShownPairs(files, sample.pairs, printable(files.out), ", ".join(parts))
 

@@ -1,7 +1,8 @@
 """Writes report.html, one file that opens offline.
 
 It shows what a run dropped and why, and what is in its set, while the run is
-under way too. With --compare: two sets side by side.
+under way too; of img2dataset's folders and other WebDataset shards what is in
+them. With --compare: two sets side by side.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     made = CommandParser(prog=name, description=__doc__)
     made.add_argument(
-        "sets", metavar="OUT", nargs="+", help="the --output of a run; may be s3:// or gs://"
+        "sets", metavar="OUT", nargs="+", help="the --output of a run, or a folder of shards"
     )
     made.add_argument("--compare", action="store_true", help="two sets, side by side")
     made.add_argument(

@@ -19,7 +19,6 @@ from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.kept_keys import OnlyOne, kept_keys, only_in
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import stored_picture
-from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.charts import Overlay, draw_overlay
 from alignset.pipeline.report.page import render
 from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, is_blurred, shown
@@ -53,14 +52,9 @@ def write_comparison(first: str, second: str, path: str) -> str:
     """Writes the comparison of two sets; returns where it is.
 
     Raises:
-      UsageError: one of them is no set of ours, or holds no pairs by their keys.
+      UsageError: one of them is no set, and no folder of shards.
     """
     facts = find_facts(first), find_facts(second)
-    for of_set in facts:
-        if of_set.state == "foreign":
-            raise UsageError(
-                f"{of_set.out!r} is a set of img2dataset, which has no keys to compare"
-            )
     files = find_set(first), find_set(second)
     keys = kept_keys(files[0]), kept_keys(files[1])
     both = len(np.intersect1d(*keys, assume_unique=True))
@@ -70,7 +64,7 @@ def write_comparison(first: str, second: str, path: str) -> str:
     ]
     page = render(
         "compare.html",
-        names=[printable(of_set.out) for of_set in facts],
+        names=[printable(name.rstrip("/") or name) for name in (first, second)],
         facts=facts,
         both=both,
         rules=list(rule_differences(*facts)),
@@ -127,7 +121,7 @@ def _picture(files: SetFiles, sidecar: str, key: str) -> str:
     stem = sidecar.removesuffix(".parquet")
     if stem not in files.tars:
         return ""
-    picture = stored_picture(f"{stem}.tar", files.tars[stem], key, (_PICTURE_PX, _PICTURE_PX))
+    picture = stored_picture(f"{stem}.tar", key, (_PICTURE_PX, _PICTURE_PX))
     if not isinstance(picture, PillowImage.Image):
         return ""
     file = io.BytesIO()
@@ -137,6 +131,8 @@ def _picture(files: SetFiles, sidecar: str, key: str) -> str:
 
 def rule_differences(first: Facts, second: Facts) -> Iterator[tuple[str, str, str]]:
     """The rules that the sets do not share: name, and the value of each."""
+    if first.state == "foreign" or second.state == "foreign":
+        return  # which has no rules
     ours, theirs = (of_set.run.rules if of_set.run else {} for of_set in (first, second))
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):

@@ -18,6 +18,7 @@ from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT, MAX_TEXTS_PER_IMAGE
 from alignset.transforms.rules.rule import IMAGES, Limit, Measure
+from alignset.transforms.rules.words import WORDS
 
 _SHOWN_WORDS = 30
 _HIGHEST = 1e12  # the end of a bin that has none
@@ -109,6 +110,8 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
     for limit in {limit.measure.axis: limit for limit in limits(facts.catalogue.texts)}.values():
         axis = records.axis(limit.measure.axis)
         if axis is None:
+            if limit.measure is WORDS and not records.records:
+                yield _words_of_images(facts)
             continue
         heights = _heights(records, axis)
         if limit.measure.dropped_only:
@@ -145,6 +148,22 @@ def _whole_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
         note="Of all distinct, well-formed pairs; what was dropped may have gone for any reason.",
         waiting=waiting.tolist(),
         axis=measure.axis,
+        spans=[*((n, n) for n in range(_SHOWN_WORDS)), (_SHOWN_WORDS, _HIGHEST)],
+    )
+
+
+def _words_of_images(facts: Facts) -> Chart:
+    """The words of the texts of a folder, whose texts no rule has judged."""
+    counts = facts.records.images.whole.histograms.get("words", {})
+    kept = _shown_words({KEPT: counts.get(KEPT, {})})
+    labels = [counted(n, "word") for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
+    return Chart(
+        WORDS.label,
+        labels,
+        [*map(str, range(_SHOWN_WORDS)), f"{_SHOWN_WORDS}+"],
+        kept.tolist(),
+        (_shown_words(counts) - kept).tolist(),
+        axis=WORDS.axis,
         spans=[*((n, n) for n in range(_SHOWN_WORDS)), (_SHOWN_WORDS, _HIGHEST)],
     )
 

@@ -64,6 +64,8 @@ def render_page(facts: Facts, place: str = "") -> str:
     """
     data = page_data(facts) | {"out": printable(place), "command": command(facts)}
     failing = tables.failing_host_rows(facts)
+    steps = tables.funnel_table(facts, data["lists"])
+    dropping = [step for step in steps if step.reasons] or steps[:1]
     hosts, hosts_note = tables.host_rows(facts)
     images = facts.records.images.whole
     texts = facts.records.texts.whole
@@ -75,7 +77,8 @@ def render_page(facts: Facts, place: str = "") -> str:
         name=printable(place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
         figures=list(_figures(facts)),
         answers=answers(facts, failing, data["lists"]),
-        steps=tables.funnel_table(facts, data["lists"]),
+        steps=dropping,
+        idle=[step.name for step in steps if step not in dropping],
         stages=all_stages(facts.funnel) if facts.funnel else [],
         sliders=list(sliders(facts)),
         command_note=command_note(facts),
@@ -94,7 +97,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         frequent_note=tables.sampled(frequent, "texts"),
         kept_texts=tables.text_rows(kept_texts, "k", 2),
         kept_note=tables.sampled(kept_texts, "texts"),
-        copies=tables.copies(facts.funnel),
+        copies=tables.copies(facts),
         copy_groups=facts.copy_groups,
         times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
         near=near_lists(facts, data["lists"]),
@@ -130,7 +133,7 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
 def _times_chart(facts: Facts) -> Iterator[Chart]:
     """How fetching went over time: the pairs of the shards that ended in each part of the run's
     time, if it took a while. By when their stats were written, since shards hold no clock."""
-    ended = dict(_ended(facts))
+    ended = {} if facts.state == "foreign" else dict(_ended(facts))
     times = {shard: at for shard, at in ended.items() if shard in facts.records.fetched}
     if len(times) < 2:
         return

@@ -50,6 +50,7 @@ def all_lists(facts: Facts) -> Lists:
     """The examples by what they are of, as `list_name` has it; those of texts that were kept only
     where there are no images."""
     texts, images = facts.records.texts.examples(), facts.records.images.examples()
+    foreign = facts.state == "foreign"  # so there are no thresholds to be near to
     if images:
         texts = {name: examples for name, examples in texts.items() if name.split()[-1] != KEPT}
     return {
@@ -58,7 +59,7 @@ def all_lists(facts: Facts) -> Lists:
         ]
         for plane, lists in ((TEXTS, texts), (IMAGES, images))
         for name, examples in lists.items()
-        if name not in NEVER_SHOWN
+        if name not in NEVER_SHOWN and not (foreign and name.startswith("near:"))
     }
 
 

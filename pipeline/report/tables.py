@@ -13,14 +13,13 @@ from msgspec import UnsetType
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.summary import hint_of
 from alignset.pipeline.report.charts import share_bar, small_histogram
-from alignset.pipeline.runs.documents import Funnel, OptOuts
+from alignset.pipeline.runs.documents import OptOuts
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, LANGUAGES, WORDS_BY_LANGUAGE, Top
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
-from alignset.transforms.shards.shard_stats import SharedContents
 
 MOST_ROWS = 15
 NO_BAR = Markup("")
@@ -277,16 +276,15 @@ def _of_both_planes(facts: Facts, reason: str) -> dict[str, int]:
     return dict(total.most_common())
 
 
-def copies(funnel: Funnel | None) -> str:
+def copies(facts: Facts) -> str:
     """How many images have the bytes of another of the set."""
-    if funnel is None or not isinstance(funnel.copies, SharedContents):
+    shared, near = facts.copies, facts.near
+    if isinstance(shared, UnsetType):
         return ""
-    shared = funnel.copies
     same = "No two images of the set have the same bytes."
     if shared.images:
         groups = counted(shared.contents, "group")
         same = f"{shared.images:,} images have the bytes of another, in {groups}."
-    near = funnel.near_duplicates
     if near and near.distances:
         graphics = counted(near.images, "graphic")
         return f"{same} {graphics} near another image stayed; photographs left."

@@ -20,7 +20,8 @@ from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted
 
 if TYPE_CHECKING:
-    from alignset.pipeline.takedown.find_listed import Outcome
+    from alignset.pipeline.datasets.find_listed import Outcome
+    from alignset.pipeline.datasets.folders import Folder
 
 NAME = "python -m alignset.pipeline.takedown"
 
@@ -29,14 +30,24 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     usage = "%(prog)s OUT --blocklist=FILE,... [flags]"
     made = CommandParser(prog=name, usage=usage, description=__doc__)
-    made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
+    made.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
     made.add_argument(
         "--blocklist",
         required=True,
         metavar="FILE,...",
-        help="what goes: see docs/manners.md",
+        help="what goes, or image:PATH, an image or a folder of them: see docs/manners.md",
     )
     made.add_argument("--dry_run", action="store_true", help="only tell what would go")
+    made.add_argument(
+        "--output",
+        default="",
+        metavar="NEW",
+        help="of shards of another tool: the folder that gets what stays",
+    )
+    made.add_argument(
+        "--in_place", action="store_true", help="of shards of another tool: change them, with --yes"
+    )
+    made.add_argument("--yes", action="store_true", help="with --in_place")
     made.add_argument(
         "--reason",
         choices=REMOVAL_REASONS,
@@ -66,6 +77,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     with quick_imports(argv):
         from alignset.pipeline.inputs.find_blocklists import find_blocklists
         from alignset.pipeline.rules import Rules
+        from alignset.transforms.storage.files import exists
 
         do = _dry_run_or_takedown(flags.dry_run)
     distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
@@ -76,20 +88,59 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         if not lists.lists:
             raise UsageError("--blocklist is empty; give files with what is to go")
         out, forget = flags.set.rstrip("/") or flags.set, flags.forget_blocked
-        outcome = do(out, lists, forget=forget, reason=flags.reason)
+        folder = None if exists(f"{out}/manifest.json") else folder_of(out, flags)
+        if folder is None:
+            outcome = do(out, lists, forget=forget, reason=flags.reason)
+        else:
+            from alignset.pipeline.takedown.folders import take_down_folder
+
+            outcome = take_down_folder(folder, lists, target_of(out, flags))
     except (UsageError, ValueError) as error:
         return ended(name, error, 2)
     except Exception as error:
         return failed(name, error, "; the same command goes on")
     print(render(outcome, dry=flags.dry_run))
-    if outcome.pairs and not flags.dry_run:
+    if flags.dry_run and outcome.pairs:
+        look = name.replace("takedown", "look")
+        print(f"to see them: {look} {out} --blocklist={flags.blocklist}")
+    if outcome.pairs and not flags.dry_run and folder is None:
         print(told_of_indexes(flags.set.rstrip("/"), name))
     return 0
 
 
+def folder_of(out: str, flags: argparse.Namespace) -> Folder | None:
+    """What is in a folder of another tool; None where it is none.
+
+    Raises:
+      UsageError: its flags are missing.
+    """
+    from alignset.pipeline.datasets.folder_samples import folder_shards
+
+    if not folder_shards(out):
+        return None
+    target_of(out, flags)
+    from alignset.pipeline.datasets.folders import read_folder  # which decodes images
+
+    return read_folder(out)
+
+
+def target_of(out: str, flags: argparse.Namespace) -> str:
+    """Where the shards of another tool go; "" with --dry_run."""
+    if flags.dry_run:
+        return ""
+    if flags.in_place != flags.yes or flags.in_place == bool(flags.output):
+        raise UsageError(
+            f"{out} was made by another tool: give --output=NEW for a copy without what is listed, "
+            "or --in_place --yes, which changes its shards for good"
+        )
+    if flags.output.rstrip("/") == out:
+        raise UsageError(f"--output={out} is the folder itself: name a new one")
+    return str(flags.output) or out
+
+
 def _dry_run_or_takedown(dry: bool) -> Callable[..., Outcome]:
     if dry:
-        from alignset.pipeline.takedown.find_listed import dry_run
+        from alignset.pipeline.datasets.find_listed import dry_run
 
         return dry_run
     from alignset.pipeline.takedown.take_down import take_down  # which writes all that a run writes

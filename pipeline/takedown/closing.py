@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.copy_groups import forget_contents
+from alignset.pipeline.datasets.find_listed import in_order
 from alignset.pipeline.datasets.funnel import (
     check_funnel,
     counts_of,
@@ -22,7 +23,6 @@ from alignset.pipeline.datasets.funnel import (
 from alignset.pipeline.documents.closing import entries, renumbered, write_closing
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
-from alignset.pipeline.takedown.find_listed import in_order
 from alignset.transforms.columns.hashing import string_hashes
 from alignset.transforms.duplicates.judge_contents import count_shared
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue

@@ -14,6 +14,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from msgspec import UNSET, UnsetType
 
+from alignset.pipeline.datasets.find_listed import (
+    Listed,
+    Outcome,
+    find_listed,
+    in_order,
+    outcome_of,
+    plan_of,
+    rejected_of_texts,
+)
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.documents.closing import written_of
 from alignset.pipeline.errors import UsageError
@@ -28,15 +37,6 @@ from alignset.pipeline.runs.work_folder import (
     clean_work,
 )
 from alignset.pipeline.takedown.closing import close_takedown
-from alignset.pipeline.takedown.find_listed import (
-    Listed,
-    Outcome,
-    find_listed,
-    in_order,
-    outcome_of,
-    plan_of,
-    rejected_of_texts,
-)
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.shards.forget_examples import forget_examples

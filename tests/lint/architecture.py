@@ -42,8 +42,8 @@ ROOMS = {
         "pairs": "",
         "corpus": "pairs",
         "fetching": "wishes",
-        "blocklists": "pairs corpus fetching",
         "decontamination": "images",
+        "blocklists": "pairs corpus fetching decontamination images",
         "safety": "images",
         "shards": "blocklists decontamination fetching images pairs safety wishes",
         "duplicates": "decontamination images pairs shards",
@@ -53,7 +53,7 @@ ROOMS = {
         "inputs": "settings",
         "runs": "settings inputs",
         "datasets": "settings inputs runs",
-        "look": "settings runs datasets",
+        "look": "settings inputs runs datasets",
         "report": "settings runs datasets",
         "documents": "settings inputs runs datasets report",
         "takedown": "settings inputs runs datasets documents",
@@ -186,7 +186,7 @@ def test_the_trainer_imports_the_reader_of_tars_and_what_finds_copies_alone() ->
     trainer = [path for path in PRODUCT if package_of(path) == "train"]
     imported = set().union(*map(imported_modules, trainer))
     of_curation = {module for module in imported if module.startswith("transforms")}
-    of_copies = ("copy_index", "copy_overlap", "overlap_measure")
+    of_copies = ("copy_overlap", "overlap_measure")
     assert of_curation == {
         "transforms.storage.tar_members",
         "transforms.images.examine",
@@ -250,6 +250,7 @@ WITHOUT_A_TEST = """
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
     transforms/columns/earlier_records transforms/shards/judge_custom
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
+    transforms/blocklists/listed_images transforms/shards/build_shard
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
     transforms/decontamination/overlap_measure

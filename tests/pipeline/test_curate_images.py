@@ -94,7 +94,7 @@ def test_the_time_in_a_unit_of_its_size(
     line = scoring_cost(model, pairs)
     assert line.startswith("unsafe images are scored: ")
     assert shown in line
-    assert line.endswith("; --max_unsafe_score=1 turns it off")
+    assert line.endswith("; --unsafe_model= turns it off")
 
 
 def test_on_a_gpu_no_time_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

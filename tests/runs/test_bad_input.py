@@ -225,7 +225,7 @@ def test_columns_that_are_told(tmp_path: Path):
             columns_of(tmp_path / name, url_column="caption")
     few = tmp_path / "few.jsonl"
     few.write_bytes(b'{"url": "http://a.org"}\n' * 50 + GOOD)
-    with pytest.raises(UsageError, match="has no column any of caption"):
+    with pytest.raises(UsageError, match="has no column named caption"):
         columns_of(few)
     assert columns_of(few, text_column="caption") == [("url", "caption")]
 

@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.look.__main__ import main as look
 from alignset.pipeline.options import parse
+from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import funnel, kept, manifest, run, succeed
 from tests.support.picture_files import encoded
 from tests.support.tar_files import tar_of
@@ -168,6 +169,60 @@ def test_nothing_but_copies_is_dropped(source: Path, tmp_path: Path) -> None:
     succeed(out, stricter, "--decontaminate_only", exam(source), "--min_image_side=10")
     assert {row["reason"] for row in dropped(stricter)} == {"too_small"}
     assert 'data-rule="min_image_side"' in (stricter / "report.html").read_text()
+
+
+def test_scores_are_added_and_nothing_is_dropped(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scored"
+    ended = succeed(source / "00000.tar", out, "--score_only", exam(source))
+    rows = {
+        Path(row["url"]).stem: row
+        for row in pq.read_table(out / "shards/00000.parquet").to_pylist()
+    }
+    assert rows.keys() == {*EXAM, *OTHERS}
+    assert dropped(out) == []
+    for name, row in rows.items():
+        assert 0 <= row["unsafe_score"] <= 1
+        assert len(row["phash"]) == 16
+        assert (row["evaluation_distance"] < 0.25) == (name in EXAM)
+    assert "nothing dropped: blocklist, duplicates, language" in ended.out
+    card, sheet = ((out / name).read_text() for name in ("README.md", "datasheet.md"))
+    assert "alignset added scores and hashes to existing pairs. No filter was applied" in card
+    assert "No image was taken out for them" in card
+    assert "was dropped for its score by" in card
+    assert "--score_only" in card
+    assert "the filters of" not in card + sheet
+    assert "filters of ALIGN" not in (out / "croissant.json").read_text()
+    both = run(source / "00000.tar", out, "--score_only", "--decontaminate_only", exam(source))
+    assert "give one of them" in both.err
+
+
+def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "listed"
+    listed.mkdir()
+    for name in EXAM[:3]:
+        (listed / f"{name}.png").write_bytes(encoded(picture(name), "PNG"))
+    (listed / "rocket.jpg").write_bytes(encoded(picture("rocket"), "JPEG"))
+    blocklist = f"--blocklist=image:{listed}"
+    out, whole, hosts = tmp_path / "blocked", tmp_path / "whole", tmp_path / "hosts.txt"
+    succeed(source / "00000.tar", out, *ALL, blocklist)
+    expected = dict.fromkeys(EXAM[:3], "image:listed:image") | {"rocket": "image:listed:sha256"}
+    found = {Path(row["url"]).stem: row for row in dropped(out)}
+    assert {name: row["detail"] for name, row in found.items()} == expected
+    assert {row["step"] for row in found.values()} == {"blocked_images"}
+    assert manifest(out)["blocklists"][0]["entries"] == {"image": 4, "sha256": 4}
+    succeed(source / "00000.tar", whole, *ALL)
+    hosts.write_text("key:0000000000000001\n")
+    sheet = f"--output={tmp_path}/look.png"
+    for folder in (whole, source):  # of another tool, too
+        assert look([str(folder), f"{blocklist},{hosts}", sheet]) == 0
+        assert PillowImage.open(tmp_path / "look.png").height > 300
+        assert takedown([str(folder), blocklist, "--dry_run"]) == 0
+    assert {Path(fate.url).stem for fate in kept(whole)} == {*EXAM, *OTHERS}
+    assert takedown([str(whole), blocklist]) == 0
+    assert {Path(fate.url).stem for fate in kept(whole)} == {"camera", "moon", "coins"}
+    assert look([str(whole), blocklist, sheet]) == 1
+    for wrong in (source / "exam" / "broken.png", tmp_path / "nowhere", hosts):
+        assert takedown([str(whole), f"--blocklist=image:{wrong}"]) == 2
 
 
 @pytest.mark.parametrize("name", ["phash", "embedding"])

@@ -22,7 +22,7 @@ from alignset.transforms.rules.catalogue import PRODUCT, limits
 from tests.support.command import funnel, manifest, succeed
 from tests.support.golden_run import Golden
 from tests.support.memory_files import FILES
-from tests.support.small_sets import put, put_table
+from tests.support.small_sets import put_table
 
 
 def queried(query: str) -> list[tuple]:
@@ -205,40 +205,6 @@ def test_a_set_of_an_older_version_says_what_is_missing(golden: Golden, tmp_path
     assert "The text rules recorded nothing that can be read" in facts.notes[0]
     assert "recorded nothing for a report, as older versions do not" in facts.notes[1]
     assert main([str(out)]) == 0
-
-
-def test_sidecars_of_img2dataset(tmp_path: Path, golden: Golden):
-    rows = [
-        ("0", "http://a.example/1.jpg", "a dog <script>", "success", None, 300, 200),
-        ("1", "http://b.example/2.jpg", "gone", "failed_to_download", "HTTP Error 404", None, None),
-    ]
-    names = (
-        "key",
-        "url",
-        "caption",
-        "status",
-        "error_message",
-        "original_width",
-        "original_height",
-    )
-    table = pa.table({name: [row[n] for row in rows] for n, name in enumerate(names)})
-    put_table(f"{tmp_path}/00000.parquet", table)
-    stats = {
-        "count": 2,
-        "successes": 1,
-        "failed_to_download": 1,
-        "failed_to_resize": 0,
-        "status_dict": {"success": 1, "HTTP Error 404": 1},
-    }
-    put(f"{tmp_path}/00000_stats.json", json.dumps(stats).encode())
-    put(f"{tmp_path}/00001_stats.json", b"not JSON")
-    facts = find_facts(str(tmp_path))
-    assert (facts.state, facts.kept, facts.seen) == ("foreign", 1, 2)
-    assert facts.details == {("images", "failed_to_download"): {"HTTP Error 404": 1}}
-    assert main([str(tmp_path)]) == 0
-    page = (tmp_path / "report.html").read_text()
-    assert "img2dataset" in page
-    assert "a dog \\u003cscript\\u003e" in page
 
 
 @pytest.mark.parametrize(

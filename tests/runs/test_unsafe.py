@@ -25,7 +25,7 @@ from tests.support.small_web import SmallWeb
 
 SCORING = tuple(flag for flag in FLAGS if "unsafe" not in flag)
 COUNT = 24
-OFF = "--max_unsafe_score=1 turns it off"
+OFF = "--unsafe_model= turns it off"
 
 
 def put(web: SmallWeb, folder: Path, bodies: list[bytes], name: str) -> Path:

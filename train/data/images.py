@@ -2,10 +2,11 @@
 
 import io
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 import simplejpeg
@@ -25,9 +26,11 @@ IMAGE_SUFFIXES = frozenset(
 # would take 10 GB.
 MAX_ASPECT = 64
 _ORIENTATION = 0x0112
+MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
 # An image of more pixels waits until no other such is being decoded: they take 16 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
+Item = TypeVar("Item")
 
 
 def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
@@ -166,6 +169,27 @@ def header_pixels(data: bytes) -> int:
     except Exception:  # Pillow raises many kinds
         return 0
     return width * height
+
+
+def parts_by_pixels(
+    items: Iterable[Item], size: int, file_of: Callable[[Item], bytes | None]
+) -> Iterator[list[Item]]:
+    """So many items, or fewer where their images are large: decoded, a part takes 1 GB at most.
+
+    Args:
+      file_of: an item's image; None where it has none.
+    """
+    part: list[Item] = []
+    pixels = 0
+    for item in items:
+        data = file_of(item) or b""
+        part.append(item)
+        pixels += max(header_pixels(data), len(data) // 3)  # what cannot be decoded is held, too
+        if len(part) == size or pixels > MOST_PIXELS:
+            yield part
+            part, pixels = [], 0
+    if part:
+        yield part
 
 
 def as_seen(image: Image.Image) -> Image.Image:

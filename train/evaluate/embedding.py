@@ -16,12 +16,11 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from alignset.train.data.images import decode_image, header_pixels
+from alignset.train.data.images import decode_image, parts_by_pixels
 from alignset.train.evaluate.feature_store import Features, FeatureStore
 from alignset.train.model.embed import DualEmbedder
 
 _TEXTS_AT_ONCE = 256
-MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
 
 
 class SetItem(Protocol):
@@ -152,7 +151,7 @@ def _decoded_ahead(
 ) -> Iterator[_Part]:
     """Parts of the images, of which one is decoded while the one before is embedded."""
     ahead: deque[_Part] = deque()
-    for part in _parts(files, size):
+    for part in parts_by_pixels(files, size, lambda data: data):
         keys = [hashlib.sha256(data).digest() for data in part]
         missing = np.flatnonzero(store.find(keys) < 0).tolist()
         first_of = {keys[i]: i for i in reversed(missing)}
@@ -161,20 +160,6 @@ def _decoded_ahead(
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead
-
-
-def _parts(files: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    """So many images, or fewer where these are large: decoded, a part takes 1 GB at most."""
-    part: list[bytes] = []
-    pixels = 0
-    for data in files:
-        part.append(data)
-        pixels += header_pixels(data)
-        if len(part) == size or pixels > MOST_PIXELS:
-            yield part
-            part, pixels = [], 0
-    if part:
-        yield part
 
 
 def _decode(data: bytes) -> Image.Image | None:

@@ -18,8 +18,7 @@ from alignset.train.data.find_shards import find_shards
 from alignset.train.data.samples import shard_samples
 from alignset.train.errors import SettingsError, counted
 from alignset.train.runs.run_folder import trained_images, trained_shards
-from alignset.transforms.decontamination.copy_index import CopyIndex
-from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure, nearest_copy
 from alignset.transforms.decontamination.overlap_measure import Features, Shown
 from alignset.transforms.images.examine import Unusable, examine
 
@@ -93,8 +92,8 @@ def find_copies(held_out: Iterable[bytes], shards: Sequence[str]) -> TrainingCop
             new = {digest: image for digest, image in new.items() if digest not in seen}
             seen |= new.keys()
             copies.equal |= known & new.keys()
-            rows = pool.map(partial(_copied_row, index), new.values())
-            copies.near |= {identities[row] for row in rows if row is not None}
+            nearest = pool.map(partial(nearest_copy, index), new.values())
+            copies.near |= {identities[copied.row] for copied in nearest if copied is not None}
             bar.update(len(batch))
     copies.near -= copies.equal
     if not copies.images:
@@ -118,20 +117,3 @@ def _measured(
             if not isinstance(image, Unusable):
                 identities.append(digest)
                 yield _MEASURE.features([Shown(file, image, in_full=True)])
-
-
-def _copied_row(index: CopyIndex, file: bytes) -> int | None:
-    """The number of the image that a training image is a copy of; a JPEG is decoded in full only
-    where a small plane of it says that it may be one."""
-    for in_full in (False, True):
-        image = examine(file, in_full=in_full, keep_grey=True)
-        if isinstance(image, Unusable):
-            return None
-        final = in_full or image.format != "jpeg"
-        (nearest,) = index.nearest(_MEASURE.features([Shown(file, image, in_full)]))
-        most = _MEASURE.min_distance + (0 if final else _MEASURE.quick_error)
-        if nearest is None or nearest.distance >= most:
-            return None
-        if final:
-            return nearest.row
-    return None

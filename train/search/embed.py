@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from alignset.train.data.images import decode_image
+from alignset.train.data.images import decode_image, parts_by_pixels
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
@@ -101,7 +100,7 @@ def _batches(
     pictures = (picture for source in sources for picture in source.pictures())
     bar = tqdm(unit=" pictures", leave=False, disable=not sys.stderr.isatty())
     with bar, ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
-        while batch := list(islice(pictures, size)):
+        for batch in parts_by_pixels(pictures, size, lambda picture: picture.data):
             pairs = zip(batch, pool.map(_decode, batch), strict=True)
             decoded = [(picture, image) for picture, image in pairs if image is not None]
             without = sum(picture.data is None for picture in batch)
@@ -180,7 +179,8 @@ def _write_npy(
             rows_file.seek(0)
             shutil.copyfileobj(rows_file, file)
 
-        write_whole(path.with_name(f"{path.name}.keys"), "".join(f"{key}\n" for key in keys))
+        names = "".join(f"{' '.join(key.splitlines())}\n" for key in keys)  # a line a row
+        write_whole(path.with_name(f"{path.name}.keys"), names)
         write_whole(path, write)
 
 

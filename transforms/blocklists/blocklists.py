@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,10 @@ from alignset.transforms.columns.kernels import kernel
 from alignset.transforms.corpus.hash_sets import HashSet, is_member
 from alignset.transforms.pairs.texts import Texts, measure_texts
 from alignset.transforms.storage.files import carry_file
+
+if TYPE_CHECKING:
+    from alignset.transforms.blocklists.listed_images import ListedImages
+    from alignset.transforms.images.examine import Image
 
 _DOT = ord(".")
 
@@ -62,6 +66,18 @@ class AskedPairs(NamedTuple):
     keys: UInt64s | None
 
 
+class ListedCopy(NamedTuple):
+    """The image of a list that a file is a copy of: the list, its file, and how far it is."""
+
+    name: str
+    path: str
+    distance: float
+
+    @property
+    def detail(self) -> str:
+        return f"{self.name}:{k.IMAGE}"
+
+
 class _OpenList:
     """A list whose arrays are mapped. For all threads."""
 
@@ -80,6 +96,15 @@ class _OpenList:
         self._files = {
             kind: compiled.array(kind) for kind in k.OF_FILES if kind in compiled.entries
         }
+
+    @cached_property
+    def images(self) -> ListedImages | None:
+        """Those of a list of images."""
+        if k.IMAGE not in self._compiled.entries:
+            return None
+        from alignset.transforms.blocklists.listed_images import ListedImages  # with decoders
+
+        return ListedImages(self._compiled.array(k.IMAGE), self._compiled.files)
 
     def marks(self, pairs: AskedPairs) -> Iterator[tuple[str, Bools]]:
         """For each kind of entries of pairs, which of them are on the list: bool[n]."""
@@ -239,6 +264,19 @@ class Blocklists:
             if bits <= most and (nearest is None or bits < nearest[1]):
                 nearest = f"{compiled.name}:{kind}", bits
         return nearest
+
+    def copied(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
+        """Which listed image a file shows, too.
+
+        Args:
+          image: what `examine` said of the file with `keep_grey`.
+        """
+        for compiled in self.lists:
+            images = _open(compiled).images
+            if images is not None and (nearest := images.nearest(body, image)):
+                path = images.paths[nearest.row]
+                return ListedCopy(compiled.name, path, nearest.distance)
+        return None
 
 
 NO_LISTS = Blocklists()

@@ -39,7 +39,7 @@ class CompiledList:
       name: of its file. sha256: of the file as it was given, in hex.
       entries: how many it has of each kind.
       path: of the file of its arrays. places: of the arrays, by name.
-      longest_phrase: words.
+      longest_phrase: words. files: the paths of images, of a list of these.
     """
 
     name: str
@@ -48,6 +48,7 @@ class CompiledList:
     path: str
     places: dict[str, ArrayPlace] = field(default_factory=dict)
     longest_phrase: int = 0
+    files: tuple[str, ...] = ()
 
     def array(self, name: str) -> Any:
         """One of its arrays, mapped."""
@@ -124,6 +125,28 @@ def compile_list(path: str, folder: str) -> CompiledList:
     entries_of = {kind: gathered.entries[kind] for kind in k.KINDS if gathered.entries[kind]}
     name = path.rstrip("/").rpartition("/")[2]
     return CompiledList(name, sha256, entries_of, file, places, gathered.longest_phrase)
+
+
+def compile_images(path: str, folder: str) -> CompiledList:
+    """The same of an image, or of a folder of images.
+
+    Raises:
+      ListError: there is no image, or one cannot be decoded.
+    """
+    from alignset.transforms.blocklists.listed_images import (
+        read_images,
+    )  # decoders, for these alone
+
+    listed = read_images(path)
+    members = np.unique(listed.digests.view("S32").ravel())
+    arrays = {k.SHA256: members, k.IMAGE: listed.planes}
+    sha256 = hashlib.sha256(members.tobytes()).hexdigest()
+    file = f"{folder}/{_FORMAT}-{sha256[:32]}.arrays"
+    write_atomically(file, lambda sink: _write(arrays, sink))
+    count = len(listed.paths)
+    name = f"{k.IMAGE}:{path.rstrip('/').rpartition('/')[2]}"
+    entries, files = {k.SHA256: count, k.IMAGE: count}, tuple(listed.paths)
+    return CompiledList(name, sha256, entries, file, _places(arrays), files=files)
 
 
 def _sha256(local: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 HOST, DOMAIN, URL, PREFIX, TEXT, KEY = "host", "domain", "url", "prefix", "text", "key"
 MD5, SHA1, SHA256 = "md5", "sha1", "sha256"
 PHASH, PDQ = "phash", "pdq"
+IMAGE = "image"  # of a list that is images itself: no line of a file has this kind
 
 OF_URLS = (HOST, DOMAIN, URL, PREFIX)
 OF_PAIRS = (*OF_URLS, TEXT, KEY)  # what needs no image

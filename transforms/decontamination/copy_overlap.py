@@ -25,8 +25,31 @@ from alignset.transforms.decontamination.copy_index_files import (
 )
 from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, plane_row
 from alignset.transforms.decontamination.copy_vectors import DESCRIPTOR_SHA256
-from alignset.transforms.decontamination.overlap_measure import Features, Shown
+from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
+from alignset.transforms.images.examine import Image, Unusable, examine
+
+
+def nearest_copy(index: CopyIndex, body: bytes, image: Image | None = None) -> Nearest | None:
+    """The indexed image that a file is a copy of; a JPEG is decoded in full only where a small
+    plane of it says that it may be one.
+
+    Args:
+      image: what a quick `examine` with `keep_grey` said of the file.
+    """
+    for in_full in (False, True):
+        look = image or examine(body, in_full=in_full, keep_grey=True)
+        if isinstance(look, Unusable):
+            return None
+        final = in_full or look.format != "jpeg"
+        (nearest,) = index.nearest(_MEASURE.features([Shown(body, look, in_full)]))
+        most = _MEASURE.min_distance + (0 if final else _MEASURE.quick_error)
+        if nearest is None or nearest.distance >= most:
+            return None
+        if final:
+            return nearest
+        image = None
+    return None
 
 
 @dataclass(frozen=True)
@@ -60,3 +83,6 @@ class CopyMeasure:
 
     def open(self, folder: Path) -> CopyIndex:
         return CopyIndex(folder)
+
+
+_MEASURE = CopyMeasure()

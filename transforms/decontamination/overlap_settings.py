@@ -45,6 +45,13 @@ class OverlapSettings:
             "unless its flag is given"
         },
     )
+    score_only: bool = field(
+        default=False,
+        metadata={
+            "help": "add unsafe scores, hashes and distances to evaluation images, and drop none "
+            "that is a pair with an image: each rule is off, unless its flag is given"
+        },
+    )
     overlap_model: str = field(
         default="",
         metadata={"help": "of the measure embedding: the image model, a file FILE.onnx"},
@@ -58,6 +65,8 @@ class OverlapSettings:
     )
 
     def __post_init__(self) -> None:
+        if self.decontaminate_only and self.score_only:
+            raise ValueError("decontaminate_only drops what score_only keeps: give one of them")
         if self.overlap_measure not in MEASURES:
             raise ValueError(
                 f"overlap_measure must be one of {', '.join(MEASURES)}; "

@@ -43,7 +43,7 @@ def axes_of(entries: Sequence[Reason], numbers: Numbers) -> list[Axis]:
         own = numbers[limit.name]
         of_measure = limit.measure.edges
         if limit.measure.scaled:
-            of_measure = [round(edge * own, 9) for edge in of_measure]
+            of_measure = [round(edge * (own or 1), 9) for edge in of_measure]  # 0 drops nothing
         of_axis.update(map(float, of_measure))
         of_axis.add(limit.edge(own))
         if limit.measure.whole and not limit.strict:

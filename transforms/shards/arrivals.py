@@ -123,7 +123,8 @@ class Arrivals:
         if fetched.detail:
             self._images.drop(row, given.UNDECODABLE, fetched.detail)
             return None
-        keep_grey = self._search.index is not None or self._describes
+        copies = self._describes or self._settings.blocklists.have(k.IMAGE)
+        keep_grey = self._search.index is not None or copies
         image = examine(look, keep_grey=keep_grey, keep_shown=self._keep_shown)
         if isinstance(image, Unusable):
             self._images.drop(row, image.reason, image.detail)
@@ -199,8 +200,10 @@ def blocked_by(lists: Blocklists, look: FileLook, sha256: bytes, image: Image) -
     if detail := lists.of_file(sha256, look.body):
         return detail
     try:
-        return (_by_phash(lists, look, image) if lists.have(k.PHASH) else None) or (
-            _by_pdq(lists, look.body, image) if lists.have(k.PDQ) else None
+        return (
+            (_by_phash(lists, look, image) if lists.have(k.PHASH) else None)
+            or (_by_pdq(lists, look.body, image) if lists.have(k.PDQ) else None)
+            or ((copied := lists.copied(look.body, image)) and copied.detail)
         )
     except ModuleNotFoundError:
         raise

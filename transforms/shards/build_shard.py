@@ -24,6 +24,7 @@ from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import step_of
 from alignset.transforms.shards.arrivals import Arrivals
 from alignset.transforms.shards.descriptors import write_descriptors
+from alignset.transforms.shards.image_places import stored_bodies
 from alignset.transforms.shards.judge_custom import judge_custom
 from alignset.transforms.shards.shard_examples import write_record
 from alignset.transforms.shards.shard_files import TarWriter
@@ -34,8 +35,7 @@ from alignset.transforms.shards.shard_samples import add_samples, write_answers,
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
 from alignset.transforms.shards.stated_wishes import reported_opt_outs
-from alignset.transforms.storage.broken_files import broken_file
-from alignset.transforms.storage.files import PieceFile, open_to_read
+from alignset.transforms.storage.files import PieceFile
 from alignset.transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
@@ -111,41 +111,6 @@ def _unscreened(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -
         for fetched in bodies:
             yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
     nearly_taken.set()
-
-
-def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
-    """The images of pairs that come from shards, read from where they are.
-
-    Args:
-      pairs: columns source_path (string), source_at and source_size (int64: place in the file).
-      max_bytes: what is longer is not read, and is `too_large`. What is there no more is
-        `input_gone`.
-    """
-    rows = pairs.select(["source_path", "source_at", "source_size"])
-    order = pc.sort_indices(rows, [("source_path", "ascending"), ("source_at", "ascending")])
-    path, source = None, None
-    try:
-        for index in order.to_pylist():
-            row = rows.slice(index, 1).to_pylist()[0]
-            if row["source_size"] > max_bytes:
-                yield Fetched(index, None, "too_large")
-                continue
-            try:
-                if source is None or row["source_path"] != path:
-                    if source is not None:
-                        source.close()
-                    path, source = row["source_path"], open_to_read(row["source_path"])
-                source.seek(row["source_at"])
-                body = source.read(row["source_size"])
-            except Exception as error:
-                if broken_file(row["source_path"], error) is None:
-                    raise
-                body = b""
-            whole = len(body) == row["source_size"]
-            yield Fetched(index, body, None) if whole else Fetched(index, None, "input_gone")
-    finally:
-        if source is not None:
-            source.close()
 
 
 def _write_rejects(pairs: ShardPairs, folder: Path) -> None:

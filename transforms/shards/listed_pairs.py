@@ -17,7 +17,7 @@ from alignset.transforms.columns.records import LONGEST_TEXT, cut
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
 from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.image_places import placed_images, read_places
 from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.storage.tar_members import tar_members
@@ -51,21 +51,20 @@ def contents(sha256: pa.ChunkedArray | pa.Array) -> UInt64s:
     return keys_of(pc.utf8_slice_codeunits(sha256, 0, 16))
 
 
-def listed_in_shard(
-    places: ShardPlaces, shard: int, lists: Blocklists, *, original: bool
-) -> pa.RecordBatch:
+def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.RecordBatch:
     """The pairs of a shard that are on a list, as LISTED.
 
     Args:
+      stem: the path of its tar or its sidecar, without its ending.
       original: whether its tar has the files as they were fetched; else their MD5 and SHA-1 are not
         known.
     """
-    rows = read_rows(places.sidecar(shard), _COLUMNS).combine_chunks()
+    rows = read_rows(f"{stem}.parquet", _COLUMNS).combine_chunks()
     details = _of_pairs(rows, lists).to_pylist()
     _by_sidecar(rows, lists, details)
     unsure = _unsure(rows, lists, details, original=original)
     if unsure:
-        _by_images(places.tar(shard), unsure, lists, details, original=original)
+        _by_images(f"{stem}.tar", unsure, lists, details, original=original)
     return _listed(rows, details)
 
 
@@ -100,7 +99,7 @@ def _unsure(
     """The rows, by their keys, whose images must be looked at."""
     keys = rows["key"].to_pylist()
     unlisted = {keys[row]: row for row, detail in enumerate(details) if detail is None}
-    if lists.have(k.PDQ) or (original and lists.have(k.MD5, k.SHA1)):
+    if lists.have(k.PDQ, k.IMAGE) or (original and lists.have(k.MD5, k.SHA1)):
         return unlisted
     if not lists.have(k.PHASH):
         return {}
@@ -139,11 +138,20 @@ def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
     if near is None and lists.have(k.PDQ):
         words = pdq_words(body, image)
         near = None if words is None else lists.near(k.PDQ, words)
+    if near is None and (copied := lists.copied(body)):
+        return copied.detail
     return near and near[0]
 
 
 def stored_images(tar: str, wanted: Container[int] | None = None) -> Iterator[tuple[str, bytes]]:
-    """The images of a tar of ours, by the keys of their pairs; all where none are wanted."""
+    """The images of a shard, by the keys of their pairs; all where none are wanted.
+
+    Args:
+      tar: of ours, or the path of one in whose place `write_places` wrote where they lie.
+    """
+    if (places := read_places(tar)) is not None:
+        yield from placed_images(places, wanted)
+        return
     with open_to_read(tar) as source:
         for member in tar_members(source):
             key, _, extension = member.name.partition(".")

@@ -70,7 +70,8 @@ class ShardPairs(Verdicts):
     Args:
       table: columns key (uint64), url, caption, and perhaps more of the source.
       blocked: string[n], the list that a pair is on by itself, or null.
-      measures: what was measured of the images, by column.
+      measures: what was measured of the images, by column; a column of the table stands where a
+        rule names it.
 
     Attributes:
       image_rows: of each pair, None where its image was not asked for.
@@ -89,6 +90,8 @@ class ShardPairs(Verdicts):
         self.table, self.images, self.rules = table, images, images.settings.rules
         self.image_rows = [row if row >= 0 else None for row in shared.of_pairs.tolist()]
         self.measures = {name: shared.spread(column) for name, column in measures.items()}
+        numbers = [name for name in self.rules.columns if name in table.column_names]
+        self.measures |= {name: table[name].combine_chunks() for name in numbers}
         on_lists = blocked.to_pylist()
         for pair, (listed, row) in enumerate(zip(on_lists, self.image_rows, strict=True)):
             if listed is not None:

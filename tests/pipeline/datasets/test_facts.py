@@ -181,10 +181,10 @@ def test_a_wrong_folder_is_not_walked(tmp_path: Path, monkeypatch):
         asked.append(spec)
         return matching.match(spec)
 
-    monkeypatch.setattr("alignset.pipeline.datasets.foreign_sets.match", match)
+    monkeypatch.setattr("alignset.pipeline.datasets.folder_samples.match", match)
     with pytest.raises(UsageError, match="is no set"):
         find_facts(str(tmp_path))
-    assert asked == [f"{tmp_path}/*_stats.json"]
+    assert asked == [f"{tmp_path}/{end}" for end in ("*", "*/*.tar", "*/*.parquet")]
 
 
 def test_a_folder_of_a_set_is_no_set_of_its_own(made_set: Path, monkeypatch: pytest.MonkeyPatch):

@@ -46,7 +46,7 @@ def test_a_shard_without_a_tar_is_one_of_the_set(folder: str):
     put(f"{folder}/shards/00000_stats.json", b"{}")
     files = find_set(folder)
     assert names(files.kept) == {"00000.parquet"}
-    assert files.tars == {}
+    assert not files.tars
 
 
 def test_a_text_only_set_has_pairs(folder: str):

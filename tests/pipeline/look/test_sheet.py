@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from alignset.pipeline.look.sample import Overlap, Pair
-from alignset.pipeline.look.sheet import (
+from alignset.pipeline.look.sheet import LABELS, (
     BACKGROUND,
     CARD_WIDTH,
     EMPTY,
@@ -128,7 +128,7 @@ def test_each_half_says_what_it_is(tmp_path: Path) -> None:
     (both,) = overlap_pictures([of_copy()], [EvaluationFile("exam", str(image))])
     assert isinstance(both, Image.Image)
     middle = PICTURE_BOX[0] // 2
-    for left, label, colour in ((0, "dropped", RED), (middle, "evaluation image", BLUE)):
+    for left, label, colour in ((0, LABELS[True][0], RED), (middle, LABELS[True][1], BLUE)):
         half = both.crop((left, 0, left + middle, PICTURE_BOX[1]))
         above = half.crop((0, 0, middle, 20))
         assert (inked(above) == drawn(label)).all()

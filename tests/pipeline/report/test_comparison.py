@@ -12,7 +12,6 @@ from msgspec import UNSET
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
 from alignset.pipeline.datasets.set_files import find_set
-from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.comparison import (
     has_other_input,
     rule_differences,
@@ -24,8 +23,7 @@ from alignset.pipeline.runs.documents import FetchReport, Funnel, SourceSet, Ste
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT
-from alignset.transforms.shards.shard_files import SHARD_SCHEMA
-from tests.support.small_sets import image, keys, put, put_rejected, put_shard, put_table
+from tests.support.small_sets import image, keys, put_rejected, put_shard, put_table
 
 
 def test_keys_are_their_hex_digits_as_numbers():
@@ -57,7 +55,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str
 
 def test_rules_that_differ_and_those_that_are_off():
     first, second = (
-        SimpleNamespace(run=SimpleNamespace(rules=rules), catalogue=PRODUCT)
+        SimpleNamespace(state="finished", run=SimpleNamespace(rules=rules), catalogue=PRODUCT)
         for rules in (
             {"min_words": 3, "max_words": 20, "language": "de", "min_image_side": 200},
             {"min_words": 0, "max_words": 10**9, "language": "", "min_image_side": 200, "new": 1},
@@ -124,14 +122,6 @@ def test_the_page(sets, tmp_path: Path):
     assert page.count('src="data:image/jpeg;base64,') == 19
     assert image(0, 0)[:2] == b"\xff\xd8"
     assert "<script" not in page
-
-
-def test_a_set_of_others_cannot_be_compared(sets, tmp_path: Path):
-    put(f"{tmp_path}/00000_stats.json", b'{"count": 1}')
-    row = dict.fromkeys(SHARD_SCHEMA.names) | {"key": "000000000"}
-    put_table(f"{tmp_path}/00000.parquet", pa.Table.from_pylist([row], SHARD_SCHEMA))
-    with pytest.raises(UsageError, match="is a set of img2dataset"):
-        write_comparison(str(tmp_path), str(sets[0]), str(tmp_path / "c.html"))
 
 
 def test_rejects_of_another_name_are_read_too(tmp_path: Path):

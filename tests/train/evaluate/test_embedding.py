@@ -54,7 +54,7 @@ def test_after_a_kill_it_goes_on(embedding: Embedding, tmp_path: Path):
 
 
 def test_large_images_are_decoded_in_small_parts(embedding: Embedding, monkeypatch):
-    monkeypatch.setattr("alignset.train.evaluate.embedding.MOST_PIXELS", 100)
+    monkeypatch.setattr("alignset.train.data.images.MOST_PIXELS", 100)
     seen = []
     embed = embedding.embedder.embed_images
     monkeypatch.setattr(

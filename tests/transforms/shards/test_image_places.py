@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from alignset.transforms.fetching.fetch import Fetched
-from alignset.transforms.shards.build_shard import stored_bodies
+from alignset.transforms.shards.image_places import stored_bodies
 
 
 def test_stored_images_are_read_in_any_order_and_what_is_gone_costs_itself(tmp_path: Path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,17 +52,36 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, history: boo
     Args:
       history: whether what earlier sets dropped is looked through, too.
     """
-    places, original = ShardPlaces(out), manifest.resize["resize_mode"] == "original"
+    texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
+    original = manifest.resize["resize_mode"] == "original"
+    return find_in_shards(
+        out, manifest.holding, lists, original=original, texts=texts, history=history
+    )
+
+
+def find_in_shards(
+    out: str,
+    holding: Sequence[int],
+    lists: Blocklists,
+    *,
+    original: bool,
+    texts: Sequence[str] = (),
+    history: bool = False,
+) -> Listed:
+    """Looks through the shards that hold something, some files of `pairs/`, and `rejected/`.
+
+    Args:
+      original: whether images are stored as they were fetched.
+    """
+    places = ShardPlaces(out)
 
     def of_shard(shard: int) -> pa.RecordBatch:
-        return listed_in_shard(places, shard, lists, original=original)
+        return listed_in_shard(places.tar(shard).removesuffix(".tar"), lists, original=original)
 
     def of_texts(path: str) -> pa.RecordBatch:
         parts = [listed_texts(pa.Table.from_batches([batch]), lists) for batch in batches_of(path)]
         return pa.Table.from_batches(parts, LISTED).combine_chunks()
 
-    holding = manifest.holding
-    texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
     of_shards = dict(zip(holding, in_order(of_shard, holding), strict=True))
     of_files = dict(zip(texts, in_order(of_texts, texts), strict=True))
     tables = [_table(rows) for rows in (*of_shards.values(), *of_files.values())]

@@ -1,0 +1,80 @@
+"""Images that must not be in a set, given as images: a list of their exact bytes, and of what shows
+the same by the measure `copy`, also cropped or mirrored."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from alignset.transforms.blocklists.read_list import ListError
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure, nearest_copy
+from alignset.transforms.decontamination.overlap_measure import Nearest, Shown
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.matching import match
+
+MOST_IMAGES = 10_000  # which take 0.3 GB and 30 s of each worker
+_MEASURE = CopyMeasure()
+
+
+class ListedFiles(NamedTuple):
+    """The images of a list: paths, uint8[n, 32] SHA-256, and uint8[n, 6, 64, 64] planes."""
+
+    paths: list[str]
+    digests: npt.NDArray[np.uint8]
+    planes: npt.NDArray[np.uint8]
+
+
+def read_images(path: str) -> ListedFiles:
+    """Reads the image at a path, or those in a folder.
+
+    Raises:
+      ListError: there is none, or one of them cannot be decoded.
+    """
+    paths = [file for file, _ in match(path)]
+    if paths != [path]:
+        paths = [p for p in paths if p.rpartition(".")[2].lower() in IMAGE_EXTENSIONS]
+    if not 1 <= len(paths) <= MOST_IMAGES:
+        raise ListError(
+            f"the blocklist image:{path} must be an image or a folder of 1 to {MOST_IMAGES:,}; "
+            f"got {len(paths):,}"
+        )
+    digests, planes = [], []
+    for file in paths:
+        with open_to_read(file) as source:
+            body = source.read()
+        image = examine(body, in_full=True, keep_grey=True)
+        if isinstance(image, Unusable):
+            raise ListError(
+                f"the blocklist image:{path}: {file} cannot be decoded ({image.detail}), so that "
+                "nothing would be found to show it: take it out"
+            )
+        digests.append(hashlib.sha256(body).digest())
+        planes.append(_MEASURE.features([Shown(body, image, in_full=True)]))
+    return ListedFiles(
+        paths, np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32), np.concatenate(planes)
+    )
+
+
+class ListedImages:
+    """The index of a list's images, made once in a process. For all threads."""
+
+    def __init__(self, planes: npt.NDArray[np.uint8], paths: Sequence[str]) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="alignset-listed-")
+        _MEASURE.build([planes], len(planes), Path(self._folder.name))
+        self._index, self.paths = _MEASURE.open(Path(self._folder.name)), paths
+
+    def nearest(self, body: bytes, image: Image | None = None) -> Nearest | None:
+        """The listed image that a file shows, too.
+
+        Args:
+          image: what `examine` said of the file with `keep_grey`.
+        """
+        return nearest_copy(self._index, body, image)
