@@ -7,12 +7,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from alignset.pipeline.look.sample import Overlap, Pair
-from alignset.pipeline.look.sheet import LABELS, (
+from alignset.pipeline.look.sheet import (
     BACKGROUND,
     CARD_WIDTH,
     EMPTY,
     FAINT,
     GAP,
+    LABELS,
     MARGIN,
     NOT_THERE,
     PICTURE_BOX,
