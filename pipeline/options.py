@@ -25,6 +25,7 @@ from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
 from alignset.transforms.rules.custom import RuleFileError, check_names, read_rule_files
 from alignset.transforms.rules.given import RULE_FAILED
 from alignset.transforms.rules.language_codes import word_limits
@@ -44,6 +45,7 @@ GROUPS: dict[str, type] = {
 }
 
 
+SEVERAL = ("columns", MIN, MAX, REQUIRED)  # flags that may be given several times
 # What the short help says, a line a flag.
 FIRST = {
     "input and output": {
@@ -51,6 +53,7 @@ FIRST = {
         "output": "a folder for the set (required)",
         "eval_images": "NAME=PATH,...: images to keep out of the set",
         "holdout": "this share of the images goes to holdout/, to validate on",
+        "columns": "NAME,... or all: columns of the input that go with its pairs",
         "retry_failed": "fetch again what a finished run could not",
     },
     "rules": {
@@ -71,6 +74,16 @@ FIRST = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
+
+
+class _Joined(argparse.Action):
+    """Of a flag that was given several times, all values."""
+
+    def __call__(
+        self, parser: object, flags: argparse.Namespace, value: Any, option: str | None = None
+    ) -> None:
+        before = getattr(flags, self.dest, "")
+        setattr(flags, self.dest, f"{before},{value}" if before else value)
 
 
 def _truth(text: str) -> bool:
@@ -105,6 +118,7 @@ def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse
                 type=kind,
                 default=argparse.SUPPRESS,  # what was not given is not among the flags
                 help=_help(setting),
+                action=_Joined if setting.name in SEVERAL else "store",
                 **optional,
             )
     return made
@@ -160,7 +174,7 @@ def rules_with(paths: str) -> type[Rules]:
         return Rules
     try:
         rules = with_files(read_rule_files(paths))
-        check_names(rules.catalogue.custom, _names_of_product())
+        check_names(rules.of_files.custom, _names_of_product())
     except RuleFileError as error:
         raise UsageError(f"--rules: {error}") from error
     return rules
@@ -207,7 +221,7 @@ def make_command(given: GivenFlags) -> Command:
             "give only one of them"
         )
     try:
-        overlap, opened = _settings(OverlapSettings, flags), given.rules.catalogue.opened
+        overlap, opened = _settings(OverlapSettings, flags), given.rules.of_files.opened
         command = Command(
             _settings(Job, flags),
             _settings(given.rules, {**opened, **flags} if overlap.decontaminate_only else flags),

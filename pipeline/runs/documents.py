@@ -16,6 +16,7 @@ from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import Catalogue
+from alignset.transforms.rules.columns import column_rules
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -57,6 +58,7 @@ class RunDescription:
       overlap: the measure of overlap and its settings, where there are evaluation images.
       unsafe_model: where images are scored. blocklists: where there are some.
       rule_files: where there are rules of users.
+      columns: of the input that go with the pairs, with their types as `type_name` has them.
       about: title, description and license, as far as they were given.
     """
 
@@ -71,6 +73,7 @@ class RunDescription:
     unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
     blocklists: list[NamedList] | UnsetType = field(default=UNSET, kw_only=True)
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
+    columns: dict[str, Any] | UnsetType = field(default=UNSET, kw_only=True)
     about: dict[str, str] | UnsetType = field(default=UNSET, kw_only=True)
 
     @property
@@ -83,11 +86,12 @@ class RunDescription:
     def catalogue(self) -> Catalogue:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
         files, is_sized = self.rule_files or [], bool(self.rules.get("like"))
+        columns = column_rules(self.rules)
         try:
             own = tuple(from_description(said) for of in files for said in of.rules)
-            return Catalogue(own, is_sized)
+            return Catalogue(own, is_sized, columns)
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
-            return Catalogue(is_sized=is_sized)
+            return Catalogue((), is_sized, columns)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules import (
@@ -20,6 +21,12 @@ from alignset.transforms.rules import (
     sizes,
     unsafe,
     words,
+)
+from alignset.transforms.rules.columns import (
+    OF_HASHES,
+    VERIFIED,
+    column_rules,
+    verified_column,
 )
 from alignset.transforms.rules.custom import RuleFile, limits_in
 from alignset.transforms.rules.language_codes import EVERY_TEXT, LanguageRule
@@ -35,6 +42,9 @@ from alignset.transforms.rules.rule import (
     Rule,
     Stage,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TEXTS: tuple[Reason, ...] = (
     *given.OF_ROWS,
@@ -90,12 +100,14 @@ class Catalogue:
       custom: the rules of users among them. Each is judged behind those of its stage.
       texts, images: the reasons of each plane, in order.
       is_sized: whether languages are reduced to a size.
+      columns: the rules on columns of the input.
       limits: by flag, in the order of the report: images first.
       opened: the thresholds that drop nothing, by flag, as with --decontaminate_only.
     """
 
     custom: tuple[Limit, ...] = ()
     is_sized: bool = False
+    columns: tuple[Reason, ...] = ()
 
     @cached_property
     def texts(self) -> tuple[Reason, ...]:
@@ -104,10 +116,15 @@ class Catalogue:
 
     @cached_property
     def images(self) -> tuple[Reason, ...]:
-        return self._plane(_IMAGES, given.OF_FAILED_IMAGE_RULES)
+        own = [*_IMAGES]
+        if OF_HASHES in self.columns:  # whatever such a file holds
+            reasons = [entry.reason for entry in own]
+            own.insert(reasons.index(given.NOT_AN_IMAGE), OF_HASHES)
+        return self._plane(own, given.OF_FAILED_IMAGE_RULES)
 
     def _plane(self, own: Sequence[Reason], failure: Given) -> tuple[Reason, ...]:
-        entries = [*own, *(limit for limit in self.custom if limit.plane == failure.plane)]
+        further = (e for e in (*self.columns, *self.custom) if e != OF_HASHES)
+        entries = [*own, *(entry for entry in further if entry.plane == failure.plane)]
         if any(limit.plane == failure.plane for limit in (*self.computing, *self.custom)):
             entries.append(failure)
         return tuple(sorted(entries, key=lambda entry: entry.stage))
@@ -161,16 +178,29 @@ class Catalogue:
 
 
 PRODUCT = Catalogue()  # without rules of users
+Columns = tuple[tuple[str, float | str], ...]
 
 
 @lru_cache(maxsize=64)
-def catalogue_of(files: tuple[RuleFile, ...], is_sized: bool = False) -> Catalogue:
+def catalogue_of(
+    files: tuple[RuleFile, ...], is_sized: bool = False, columns: Columns = ()
+) -> Catalogue:
     """The catalogue with the rules of users in some files, and perhaps with sizes of languages.
+
+    Args:
+      columns: the numbers of the rules on columns of the input.
 
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    return Catalogue(limits_in(files), is_sized) if files or is_sized else PRODUCT
+    if not (files or is_sized or columns):
+        return PRODUCT
+    return Catalogue(limits_in(files), is_sized, column_rules(dict(columns)))
+
+
+def of_columns(numbers: Numbers) -> Columns:
+    """The numbers that are of rules on columns of the input."""
+    return tuple((name, of) for name, of in numbers.items() if "=" in name or name == VERIFIED)
 
 
 @dataclass(frozen=True)
@@ -180,15 +210,22 @@ class RunRules:
     Attributes:
       numbers: the thresholds, by flag. files: with the rules of users.
       language: what is asked of texts' languages.
+      carried: the columns of the input that go with the pairs.
     """
 
     numbers: Numbers
     files: tuple[RuleFile, ...] = ()
     language: LanguageRule = EVERY_TEXT
+    carried: tuple[pa.Field, ...] = ()
 
     @property
     def catalogue(self) -> Catalogue:
-        return catalogue_of(self.files, bool(self.language.like))
+        return catalogue_of(self.files, bool(self.language.like), of_columns(self.numbers))
+
+    @property
+    def verified(self) -> tuple[str, str] | None:
+        """The hash function and the carried column that files are compared by, if they are."""
+        return verified_column(self.numbers)
 
     @property
     def texts(self) -> Sequence[Reason]:
@@ -208,9 +245,14 @@ class RunRules:
         return tuple(dict.fromkeys(limit.measure.column for limit in self.catalogue.computing))
 
     @property
-    def written_columns(self) -> tuple[str, ...]:
-        """The columns that files of pairs have beside those of every run."""
+    def measured_columns(self) -> tuple[str, ...]:
+        """The columns for what was measured that files of pairs have beside those of every run."""
         return (*(LANGUAGE_COLUMNS if self.language.has_vote else ()), *self.columns)
+
+    @property
+    def written_columns(self) -> tuple[str | pa.Field, ...]:
+        """All columns that files of pairs have beside those of every run."""
+        return (*self.measured_columns, *self.carried)
 
     @property
     def judged(self) -> set[str | None]:
