@@ -251,3 +251,14 @@ def scoring_cost(model: UnsafeModel, pairs: int) -> str:
         return f"unsafe images are scored on a GPU; {off}"
     core_s = pairs * (classifier.cpu_s_an_image() + DECODE_S)
     return f"unsafe images are scored: about {core_time(core_s)}; {off}"
+
+
+def similarity_cost(model: str, pairs: int) -> str:
+    """One line about the similarities of so many pairs, by what they cost on this machine."""
+    from alignset.train.score_pairs import cpu_s_a_pair, on_gpu
+
+    off = "without --score_model there are none"
+    if on_gpu():
+        return f"image and text are compared on a GPU by {model}; {off}"
+    core_s = pairs * (cpu_s_a_pair(model) + DECODE_S)
+    return f"image and text are compared by {model}: about {core_time(core_s)}; {off}"

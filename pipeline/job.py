@@ -48,6 +48,13 @@ class Job:
         default="",
         metadata={"help": "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)"},
     )
+    score_model: str = field(
+        default="",
+        metadata={
+            "help": "a model that says how well image and text agree (column similarity): a run, "
+            "an ALIGN, CLIP or SigLIP, open_clip:NAME@WEIGHTS, or exported ONNX towers"
+        },
+    )
     base_url: str = field(
         default="",
         metadata={"help": "of html: where the folder is served, such as https://docs.example/"},

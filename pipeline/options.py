@@ -9,6 +9,7 @@ import difflib
 import importlib.util
 import io
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -26,7 +27,13 @@ from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
-from alignset.transforms.rules.custom import RuleFileError, check_names, read_rule_files
+from alignset.transforms.rules.custom import (
+    RuleFile,
+    RuleFileError,
+    check_names,
+    limits_in,
+    read_rule_files,
+)
 from alignset.transforms.rules.given import RULE_FAILED
 from alignset.transforms.rules.language_codes import word_limits
 
@@ -152,32 +159,50 @@ def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
     Raises:
       UsageError: a value of a wrong type.
     """
-    rules = rules_with(_rules_in(argv))
+    rules = rules_with(_value_in(argv, "rules"), _value_in(argv, "score_model"))
     parsed, others = parser(prog, rules).parse_known_args(list(argv))
     return GivenFlags(vars(parsed), others, rules)
 
 
-def _rules_in(argv: Sequence[str]) -> str:
-    """The value of --rules, whose files bring flags of their own."""
-    found = [word.partition("=")[2] for word in argv if word.startswith("--rules=")]
-    found += [value for word, value in pairwise(argv) if word == "--rules"]
+def _value_in(argv: Sequence[str], flag: str) -> str:
+    """The value of a flag that brings flags of its own."""
+    found = [word.partition("=")[2] for word in argv if word.startswith(f"--{flag}=")]
+    found += [value for word, value in pairwise(argv) if word == f"--{flag}"]
     return found[-1] if found else ""
 
 
-def rules_with(paths: str) -> type[Rules]:
-    """The product's rules and the user rules in these files.
+def rules_with(paths: str, score_model: str = "") -> type[Rules]:
+    """The product's rules and those of users: in files, and on similarities by a model.
 
     Raises:
-      UsageError: a file cannot be imported, or a name in it is taken.
+      UsageError: a file cannot be imported, a name in it is taken, or there is no such model.
     """
-    if not paths:
+    if not paths and not score_model:
         return Rules
     try:
-        rules = with_files(read_rule_files(paths))
-        check_names(rules.of_files.custom, _names_of_product())
+        files = read_rule_files(paths) if paths else ()
+        files += (similarity_file(score_model),) if score_model else ()
+        check_names(limits_in(files), _names_of_product())
+        rules = with_files(files)
     except RuleFileError as error:
         raise UsageError(f"--rules: {error}") from error
     return rules
+
+
+def similarity_file(model: str) -> RuleFile:
+    """The file of rules that `--score_model` stands for; opens the model, which takes seconds.
+
+    Raises:
+      UsageError: there is no such model.
+    """
+    from alignset.train.errors import SettingsError
+    from alignset.train.score_pairs import rule_source
+
+    path = os.path.abspath(model) if os.path.exists(model) else model
+    try:
+        return RuleFile("similarity.py", rule_source(path))
+    except SettingsError as error:
+        raise UsageError(f"--score_model: {error}") from error
 
 
 def _names_of_product() -> dict[str, set[str]]:
@@ -273,6 +298,8 @@ def _hint(unknown: str, names: list[str]) -> str:
     """What may have been meant by a flag that there is not."""
     if here := instead_of(unknown):
         return here
+    if unknown == "version":
+        return "alignset --version prints it"
     near = difflib.get_close_matches(unknown, names, 1)
     return f"did you mean --{near[0]}?" if near else "see --help"
 
@@ -300,7 +327,12 @@ def _beam_options(rest: list[str]) -> PipelineOptions:
         for before, word in zip(["", *rest], rest, strict=False)
         if not word.startswith("-") and (not before.startswith("-") or "=" in before)
     ]
-    unknown = sorted(passed.keys() - declared.keys()) + stray
+    unknown = sorted(passed.keys() - declared.keys())
+    if stray:
+        raise UsageError(
+            f"{stray[0]!r} belongs to no flag: what is read and written are flags too, "
+            "--input=FILES and --output=FOLDER"
+        )
     if unknown:
         names = ["help", *_defaults(), *declared]
         raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")

@@ -17,7 +17,7 @@ from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.copies import rewrite_copies
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
-from alignset.pipeline.curate_images import curate_images, run_images
+from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
@@ -89,14 +89,19 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     if funnel is not None:
         for text in summary_lines(funnel):
             show(text)
-        say(f"done: {folder.out}")
-        _judge(folder, funnel)
+        _judge(folder, funnel, now=True)
 
 
-def _judge(folder: RunFolder, funnel: Funnel) -> None:
-    """Tells which fetches are worth to be tried again, or raises where too little is kept."""
+def _judge(folder: RunFolder, funnel: Funnel, *, now: bool = False) -> None:
+    """Tells which fetches are worth to be tried again, or raises where too little is kept.
+
+    Args:
+      now: whether the run has ended just now, which is said.
+    """
     if why := too_little(funnel, folder.description.catalogue):
         raise TooLittleKeptError(f"{folder.out}: {why}")
+    if now:
+        say(f"done: {folder.out}")
     again = sum(n for detail, n in funnel.fetch.details.items() if detail not in GONE)
     if again:
         say(f"the same command with --retry_failed tries {again:,} failed fetches again")
@@ -169,6 +174,8 @@ class Run:
             shards, evaluation = sorted(text.shards), self.source.evaluation
             curate_images(pipeline, shards, evaluation, self.command, places, unsafe_model=model)
 
+        if scored_by := self.command.job.score_model:
+            say(similarity_cost(scored_by, sum(text.shards.values())))
         verb = verb_of({split.format for split in self.source.splits})
         resumed = bool(self.folder.earlier)
         run_images(self.engine, places, text.shards, model, build, verb=verb, resumed=resumed)

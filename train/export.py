@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.model.onnx_towers import DOCUMENT
 from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ NAME = "python -m alignset.train.export"
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torchscript": ".pt"}
 TOWERS = ("image", "text")
 MOST_APART = 1e-4  # of a number of an embedding, in the file and in the model
-DOCUMENT = "export.json"
 _PACKAGES = ("onnx", "onnxscript")  # which torch.onnx.export imports
 _INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
 _STOPPED = "stopped; nothing was written"

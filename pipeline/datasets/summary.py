@@ -114,8 +114,9 @@ def _most_dropped(steps: list[Step]) -> tuple[str, int]:
 def _why_not_fetched(funnel: Funnel) -> str:
     detail, count = next(iter(funnel.fetch.details.items()))
     hint = f" ({hint_of(detail)})" if hint_of(detail) else ""
+    of = counted(count, "fetch", "fetches")
     return (
-        f"{count:,} fetches failed with {detail}{hint}; once that is mended, the same command "
+        f"{of} failed with {detail}{hint}; once that is mended, the same command "
         f"with --retry_failed{'=all' if detail in GONE else ''} tries them again"
     )
 
@@ -239,7 +240,8 @@ def render_failed(fetch: FetchReport) -> str:
     tried, failed = fetch.tried, fetch.failed
     if not failed:
         return ""
-    lines = [f"{failed:,} of {tried:,} fetches failed ({failed / tried:.1%}); see docs/fetching.md"]
+    of = counted(tried, "fetch", "fetches")
+    lines = [f"{failed:,} of {of} failed ({failed / tried:.1%}); see docs/fetching.md"]
     for detail, count in fetch.details.items():
         hint = hint_of(detail) if count >= _LEAST_HINT_SHARE * tried else ""
         lines.append(f"  {detail:<20}{count:>11,}{count / tried:>8.1%}  {hint}".rstrip())

@@ -37,13 +37,13 @@ def find_columns(
     """
     own = frozenset(rules.run_rules.columns) | names_of_ours()
     said = [*filter(None, job.columns.split(","))]
-    for name in own.intersection(said):
-        raise UsageError(
-            f"--columns: {name!r} is the name of a column of ours; give --columns={INPUT}{name}, "
-            "by which the input's is carried"
-        )
     names = [*said, *rules.judged_columns]
     names += (name for earlier in sets for name in earlier.columns if not said)
+    for name in own.intersection(names):
+        raise UsageError(
+            f"{name!r} is the name of a column of ours; give --columns={INPUT}{name}, by which the "
+            "input's is carried, and judged"
+        )
     if not names:
         return [*splits], ()
     found = {split.path: split for split in splits if not split.broken}
@@ -72,9 +72,10 @@ def _carried(fields: Sequence[pa.Field], sources: Mapping[str, str]) -> tuple[Ca
 
 
 def _source(name: str, types: Types, within_set: bool) -> str:
-    """The column of a file that is carried by a name; "" where it has none. A set of ours has it by
-    that name itself."""
-    names = (name,) if within_set else (name, name.removeprefix(INPUT))
+    """The column of a file that is carried by a name; "" where it has none. What a set of ours has
+    by a name of ours is none of its input."""
+    short = name.removeprefix(INPUT)
+    names = (name,) if within_set and short in names_of_ours() else (name, short)
     return next((of for of in names if of in types), "")
 
 

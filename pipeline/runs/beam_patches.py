@@ -29,19 +29,20 @@ from alignset import stoppable
 
 SAMPLING_MS = 5
 WORDS = "ALIGNSET_WORDS"  # by which worker processes are told of the command's arguments
+_FOREIGN = ("--rules", "--score_model")  # what users and models import is not known
 # What Beam and numba import where they find it, and the flags' words that ask for it.
 _OPTIONAL = {
-    "pandas": (),
-    "scipy": (),
-    "bson": (),
-    "pymongo": (),
+    "pandas": _FOREIGN,
+    "scipy": _FOREIGN,
+    "bson": _FOREIGN,
+    "pymongo": _FOREIGN,
     "apache_beam.io.gcp.bigquery": (),
     "google.api_core": ("gs://", "dataflow"),
     "google.auth": ("gs://", "dataflow"),
     "google.cloud": ("gs://", "dataflow"),
     "apitools": ("gs://", "dataflow"),
     "boto3": ("s3://",),
-    "cffi": (),
+    "cffi": _FOREIGN,
 }
 
 

@@ -19,7 +19,7 @@ PACKAGES = {
     "steps": "curation pipeline transforms",
     "dataset": "pipeline transforms",
     "beam_runner": "pipeline stoppable",
-    "pipeline": "transforms command_help stoppable",
+    "pipeline": "transforms command_help stoppable train",  # train scores pairs, where asked to
     "transforms": "",
     "train": "transforms command_help stoppable",  # the reader of tars, and what finds copies
     "command_help": "",
@@ -190,6 +190,7 @@ def test_the_trainer_imports_the_reader_of_tars_and_what_finds_copies_alone() ->
     assert of_curation == {
         "transforms.storage.tar_members",
         "transforms.images.examine",
+        "transforms.rules.rule",  # what a score of ours is to a run
         *(f"transforms.decontamination.{name}" for name in of_copies),
     }
 

@@ -205,4 +205,13 @@ def test_a_wrong_flag_in_a_process_of_its_own(tmp_path: Path):
     ended = run_process(f"--input={tmp_path}", f"--output={tmp_path}/o", "--min_wrods=3")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err == "beam_runner.py: unknown flag 'min_wrods'; did you mean --min_words?\n"
+    for words, says in (
+        (
+            ("pairs.csv", "out"),
+            "'pairs.csv' belongs to no flag: what is read and written are flags",
+        ),
+        (("--version",), "unknown flag 'version'; alignset --version prints it"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(says)):
+            parse(words)
     assert not (tmp_path / "o").exists()

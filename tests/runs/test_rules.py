@@ -36,6 +36,8 @@ FLAGS = (
 FAILING = """
 from dataclasses import replace
 
+from alignset.rules import Limit
+
 RULE = next(value for value in list(vars().values()) if isinstance(value, Limit))
 
 
@@ -139,6 +141,34 @@ def test_another_threshold_needs_no_fetch(rules: Made, tmp_path: Path) -> None:
     assert rules.web.requests == []
     after = sorted(row["similarity"] for row in rows_of(tmp_path / "set", "shards"))
     assert after == before[2:]
+
+
+def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
+    rules: Made, tmp_path: Path
+) -> None:
+    scored, model = tmp_path / "scored", f"--score_model={rules.folder / 'clip'}"
+    before = {row["key"]: row["similarity"] for row in rows_of(rules.folder / "set", "shards")}
+    rules.web.requests.clear()
+    threshold = sorted(before.values())[2]
+    flags = (*FLAGS, model, f"--min_similarity={threshold}")
+    told = run(rules.folder / "set", scored, *flags)
+    assert told.status == 0, told.err
+    assert rules.web.requests == []
+    assert re.search(r"image and text are compared by .*clip: about 1 core-second", told.err)
+    after = {row["key"]: row["similarity"] for row in rows_of(scored, "shards")}
+    assert after == {key: value for key, value in before.items() if value >= threshold}
+    (dropped,) = {row["reason"] for row in rows_of(scored, "rejected")}
+    assert dropped == "dissimilar"
+    assert manifest(scored)["job"]["score_model"] == str(rules.folder / "clip")
+    assert "| `min_similarity` |" in (scored / "README.md").read_text()
+    for wrong, says in (
+        ((f"--score_model={tmp_path}", "--output="), "--score_model: "),
+        ((model, rules.rules), "the flag 'min_similarity' is taken"),
+        ((model, "--min_similarity=2"), "min_similarity must be from -1 to 1"),
+    ):
+        ended = run(rules.folder / "set", tmp_path / "wrong", *FLAGS, *wrong)
+        assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+        assert says in ended.err
 
 
 @pytest.mark.slow  # its workers import for 12 s of CPU

@@ -5,9 +5,13 @@
 TRAIN and VAL have a folder of images for each class. First the added
 classification layer alone is trained, then everything; after each, VAL is
 classified. Prints one JSON object with the results.
+
+With --protocol=vtab, TRAIN has a folder for each of many tasks, with train and
+test in it: 1,000 images of each, a random search, a table of the test images.
 """
 
 import dataclasses
+import json
 import os
 import sys
 from functools import partial
@@ -15,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignset.command_help import add_help
-from alignset.train.classify.settings import GROUPS, PRESETS, ClassifySettings
-from alignset.train.errors import SettingsError
+from alignset.train.classify.settings import GROUPS, PRESETS, TRIALS, ClassifySettings
+from alignset.train.errors import SettingsError, counted
 from alignset.train.runs.flags import (
     Parser,
     add_settings,
@@ -38,6 +42,8 @@ FIRST = {
         "validation": "the same, to evaluate with (required)",
         "run": "folder of this run (required)",
         "preset": "which values: imagenet, fine-grained, tiny",
+        "protocol": "vtab: many tasks in --images, without --validation",
+        "trials": "of the protocol's random search, for each task",
     },
     "training": {
         "stages": "2; 1: the classification layer alone",
@@ -48,8 +54,9 @@ FIRST = {
 }
 
 
-def parse_flags(arguments: list[str], name: str = NAME) -> tuple[ClassifySettings, Path]:
-    """The settings (a preset, then the flags given) and the run folder.
+def parse_flags(arguments: list[str], name: str = NAME) -> tuple[ClassifySettings, Path, int]:
+    """The settings (a preset, then the flags given), the run folder, and how many trials the
+    protocol has; 0: there is none.
 
     Args:
       name: how the command was called.
@@ -61,14 +68,22 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[ClassifySetting
         add_help=False,
     )
     parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
-    add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
+    parser.add_argument("--protocol", default="", choices=("", "vtab"), help="of many tasks: vtab")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="of the protocol's search")
+    values = {"preset": "tiny", "trials": TRIALS, **dataclasses.asdict(PRESETS["tiny"])}
+    add_help(parser, FIRST, values)
     add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))
     settings = take_settings(flags, PRESETS)
-    for flag in ("model", "images", "validation"):
+    protocol = bool(flags["protocol"])
+    for flag in ("model", "images") if protocol else ("model", "images", "validation"):
         if not getattr(settings, flag):
             raise SettingsError(f"--{flag} is missing ({name} --help)")
-    return settings, flags["run"]
+    if protocol and settings.validation:
+        raise SettingsError("--protocol=vtab takes test/ of each task: leave --validation out")
+    if protocol and flags["trials"] < 1:
+        raise SettingsError(f"--trials must be 1 or more; got {flags['trials']}")
+    return settings, flags["run"], flags["trials"] if protocol else 0
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
@@ -80,11 +95,13 @@ def stoppable_main(arguments: list[str], name: str = NAME) -> int:
 
 
 def _run(arguments: list[str], name: str) -> int:
-    settings, run = parse_flags(arguments, name)
+    settings, run, trials = parse_flags(arguments, name)
     # Only now: torch and transformers take seconds, and a wrong flag should not.
     from alignset.train.classify.labelled_images import find_images
     from alignset.train.classify.loop import ClassifyJob
 
+    if trials:
+        return _run_protocol(settings, run, trials)
     images = find_images(settings.images)
     job = ClassifyJob(settings, images, find_images(settings.validation, images.classes), run)
     _check_batch(settings.batch_size, len(images.paths), int(os.environ.get("WORLD_SIZE", "1")))
@@ -96,6 +113,19 @@ def _run(arguments: list[str], name: str) -> int:
     if first:
         print((run / "results.json").read_text(), end="")
         print(f"done: the classifier is in {run / 'model'}", file=sys.stderr)
+    return 0
+
+
+def _run_protocol(settings: ClassifySettings, run: Path, trials: int) -> int:
+    from alignset.train.classify.vtab import Protocol
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingsError("--protocol=vtab runs in one process: start it without torchrun")
+    protocol = Protocol(settings, run, trials, train=_train, check=_open)
+    tasks = counted(len(protocol.tasks), "task")
+    print(f"{tasks}, {counted(trials, 'trial')} each, then one run on all images", file=sys.stderr)
+    print(json.dumps(protocol.results()))
+    print(f"done: the table is {run / 'table.md'}", file=sys.stderr)
     return 0
 
 

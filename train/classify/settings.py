@@ -173,4 +173,5 @@ BatchNorm's statistics stay: trained for 60 steps at 0.01 they were stale, and t
 where 58 % of the training images came out right.
 """
 
+TRIALS = 50  # of a task's random search (table 6)
 PRESETS = {"imagenet": IMAGENET, "fine-grained": FINE_GRAINED, "tiny": TINY}

@@ -1,6 +1,7 @@
 """What the classes of a set are called, and which of its labels means which class."""
 
 import importlib.resources
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,11 +32,23 @@ class Classes:
       names: of each, what a prompt says.
       number_of: of each label that a set may have, its class.
       of: where they come from, for errors and results.
+      some: the set may have images of other classes, which do not count.
     """
 
     names: list[str]
     number_of: Mapping[str, int]
     of: str
+    some: bool = False
+
+    def has(self, label: str) -> bool:
+        """Whether it is a class; where the classes are not some of the set's, it must be.
+
+        Raises:
+          SettingsError: it is none.
+        """
+        if self.some and label not in self.number_of:
+            return False
+        return self.number(label) >= 0
 
     def number(self, label: str) -> int:
         """Raises SettingsError where it is none of the classes."""
@@ -53,22 +66,62 @@ def plain(label: str) -> str:
     return label.replace("_", " ").strip().casefold()
 
 
-def find_classes(where: str, labels: Sequence[str] | None) -> Classes:
+def find_classes(where: str, labels: Sequence[str] | None, language: str = "") -> Classes:
     """The classes that `where` names: a set of ImageNet's, a file, or, empty, the labels' own.
 
     Args:
       labels: of the set, in order; None: only going through it would tell.
+      language: of the names, where a file has several.
 
     Raises:
       SettingsError: there are none, two are called the same, or a label is none of them.
     """
-    classes = _named(where, labels)
+    classes = _of_babel(Path(where), language) if where.endswith(".json") else _named(where, labels)
     if len(classes.names) < 2:
         count = counted(len(classes.names), "class", "classes")
         raise SettingsError(f"{classes.of} has {count}; there must be two")
     for label in labels or ():
-        classes.number(label)
+        classes.has(label)
     return classes
+
+
+def babel_languages(where: str) -> list[str]:
+    """The languages of a file of names as Babel-ImageNet's; none of any other."""
+    return [code.lower() for code in _read_babel(Path(where))] if where.endswith(".json") else []
+
+
+def _read_babel(path: Path) -> dict[str, tuple[list[int], list[str]]]:
+    """By language in capitals, the numbers of ImageNet's classes and their names.
+
+    Raises:
+      SettingsError: it can't be read, or isn't as the file that Babel-ImageNet publishes.
+    """
+    try:
+        found = {}
+        for code, (numbers, names) in json.loads(path.read_bytes()).items():
+            pairs = zip(numbers, names, strict=True)
+            if not all(0 <= number < 1000 and name.strip() for number, name in pairs):
+                raise ValueError(f"{code} has a number that is no class, or an empty name")
+            found[str(code).upper()] = (numbers, names)
+        return found
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SettingsError(
+            f"{str(path)!r} can't be read ({error!s:.200}): a .json of --classes is as "
+            "Babel-ImageNet's, with [numbers of ImageNet's classes, names] for each language"
+        ) from error
+
+
+def _of_babel(path: Path, language: str) -> Classes:
+    """The classes of ImageNet that have a name in a language; images of others do not count."""
+    found = _read_babel(path)
+    if language.upper() not in found:
+        has = ", ".join(sorted(found)[:20]).lower()
+        raise SettingsError(f"{path} has no names in {language!r}: it has {has} ...")
+    numbers, names = found[language.upper()]
+    synsets = _synsets(IMAGENETS["imagenet"])
+    number_of = {synsets[number]: i for i, number in enumerate(numbers)}
+    number_of |= {str(number): i for i, number in enumerate(numbers)}
+    return Classes(names, number_of, f"{path} in {language}", some=True)
 
 
 def _named(where: str, labels: Sequence[str] | None) -> Classes:

@@ -50,6 +50,11 @@ class EmbeddedImages:
     identities: list[bytes]
     skipped: int
 
+    def take(self, rows: npt.NDArray[np.int64]) -> "EmbeddedImages":
+        """Some of them."""
+        identities = [self.identities[row] for row in rows.tolist()]
+        return EmbeddedImages(self.features.take(rows), self.places[rows], identities, self.skipped)
+
 
 @dataclass
 class Embedding:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from alignset.train.errors import SettingsError, TrainingError
 
 KEY_BYTES = 32
+NOT_FINITE = "the model's embeddings are not all finite numbers: it diverged, take an earlier one"
 _PARTS = 1 << 14  # rows that are read at once where all are gone through
 
 
@@ -67,10 +68,7 @@ class FeatureStore:
           TrainingError: a number of them is not finite.
         """
         if not np.isfinite(rows).all():
-            raise TrainingError(
-                "the model's embeddings are not all finite numbers: it diverged, take an earlier "
-                "one"
-            )
+            raise TrainingError(NOT_FINITE)
         with self._locked():
             count = self._cut()
             # Rows first: where a kill comes between, they count for nothing.

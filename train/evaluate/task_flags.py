@@ -63,22 +63,33 @@ def _usual_flags() -> tuple[Flag, ...]:
     )
 
 
+_COMPARE = Flag(
+    "compare_published",
+    "a set such as flickr30k, imagenet, simlex999: the result has what was published of it too",
+    metavar="NAME",
+)
 _RETRIEVAL = (
     Flag(
         "data",
-        "shards, named as train's --shards has them; a .json as Karpathy's splits; or a .csv or "
-        ".tsv with columns image, caption, and if need be language and split; LANGUAGE=FILE,... "
-        "names one for each language",
+        "shards, named as train's --shards has them; a .json as Karpathy's splits; XM3600's "
+        "captions.jsonl; a .csv or .tsv with columns image, caption, and if need be language and "
+        "split; or, with --image_list, a caption in each line; LANGUAGE=FILE,... names one for "
+        "each language",
         None,
     ),
     Flag("images", "the folder of the images that a file names"),
+    Flag(
+        "image_list",
+        "a file with the name of an image in each line, as Multi30K and XTD10 have it; --data is "
+        "then files of lines (en=raw/test.*.en.gz,de=...)",
+    ),
     Flag("split", "of a file with splits; empty: all (test)", "test"),
     Flag("caption_lines", "each line of a shard's text is a caption of its image", False, "BOOL"),
     Flag(
         "caption_field",
         "of a shard's KEY.json, which has the caption or a list of them; empty: KEY.txt",
     ),
-    Flag("captions_per_image", "only so many, the first; 0: all", 0),
+    Flag("captions_per_image", "only so many in each language, the first; 0: all", 0),
     Flag(
         "training",
         "shards that the model was trained on: the result says how many of the images are copies "
@@ -98,7 +109,8 @@ _ZERO_SHOT = (
     Flag(
         "classes",
         "a file with a line NAME, or LABEL, a tab, NAME, for each class; or imagenet, imagenet-a, "
-        "imagenet-r, imagenet-v2, imagenet-sketch; empty: the folders' names",
+        "imagenet-r, imagenet-v2, imagenet-sketch; Babel-ImageNet's .json, with de=FILE,... some "
+        "of its languages; empty: the folders' names",
     ),
     Flag(
         "prompts",
@@ -194,7 +206,8 @@ def task_parser(name: str, task: str) -> Parser:
         usage="%(prog)s [flags]",
         description=f"{does[0].upper()}{does[1:]}. Prints one JSON object.",
     )
-    for flag in (*TASKS[task].flags, *_usual_flags()):
+    compare = () if task == "suite" else (_COMPARE,)
+    for flag in (*TASKS[task].flags, *compare, *_usual_flags()):
         flag.add_to(parser)
     return parser
 

@@ -20,6 +20,8 @@ LOGIT_SCALE = 100.0  # changes no order; clip_benchmark multiplies by it, and so
 
 def usual_prompts(classes: Classes) -> str:
     """Which prompts a set's classes get where none are asked for, by a name of `find_prompts`."""
+    if classes.some:  # an English sentence around a word of another language says little
+        return "{}"
     return "imagenet" if classes.of in IMAGENETS or "ImageNet" in classes.of else PLAIN
 
 

@@ -4,6 +4,7 @@
 |---|---|
 | RUN, RUN/model, a published name | an AlignModel, by transformers |
 | a folder or name whose config says so | a CLIPModel or SiglipModel, by transformers |
+| a folder of `alignset export` | two ONNX towers, by onnxruntime |
 | open_clip:NAME, open_clip:NAME@WEIGHTS | a model of open_clip; WEIGHTS: a tag of it, or a file |
 """
 
@@ -23,6 +24,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, SiglipMod
 
 from alignset.train.data.images import not_longer
 from alignset.train.errors import SettingsError
+from alignset.train.model.onnx_towers import OnnxTowers, is_export
 from alignset.train.model.pretrained import (
     OPEN_CLIP,
     check_tokenizer,
@@ -69,6 +71,14 @@ class DenseEmbedder(DualEmbedder, Protocol):
         has of such a square."""
 
 
+@runtime_checkable
+class WordEmbedder(DualEmbedder, Protocol):
+    """One whose text tower has a layer between its [CLS] token and the embedding."""
+
+    def embed_class_tokens(self, texts: Sequence[str]) -> Embeddings:
+        """float32[n, width of the tower], L2-normalised: [CLS], before the projection."""
+
+
 def open_embedder(name: str) -> DualEmbedder:
     """The model that `name` means.
 
@@ -80,6 +90,8 @@ def open_embedder(name: str) -> DualEmbedder:
     _check_spelling(name)
     model = os.path.join(name, "model")  # of a run
     name = model if os.path.isdir(model) else name
+    if is_export(name):
+        return OnnxTowers(name)
     kind = model_type(name)
     if kind == "align":
         return AlignEmbedder(name)
@@ -134,6 +146,12 @@ class _TransformersEmbedder:
         return _unit_rows(rows)
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        inputs = self._tokens(texts)
+        with torch.inference_mode():
+            rows = self._model.get_text_features(**inputs).pooler_output
+        return _unit_rows(rows)
+
+    def _tokens(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         tokens = self._tokenizer(
             list(texts),
             padding=self._padding,
@@ -142,10 +160,7 @@ class _TransformersEmbedder:
             return_tensors="pt",
         )
         names = ("input_ids", "attention_mask") if self._padding is True else ("input_ids",)
-        inputs = {name: tokens[name].to(self._device) for name in names if name in tokens}
-        with torch.inference_mode():
-            rows = self._model.get_text_features(**inputs).pooler_output
-        return _unit_rows(rows)
+        return {name: tokens[name].to(self._device) for name in names if name in tokens}
 
 
 class AlignEmbedder(_TransformersEmbedder):
@@ -163,6 +178,11 @@ class AlignEmbedder(_TransformersEmbedder):
     def __init__(self, name: str):
         model, processor = read_pretrained(name)
         super().__init__(name, model, processor.image_processor, processor.tokenizer)
+
+    def embed_class_tokens(self, texts: Sequence[str]) -> Embeddings:
+        with torch.inference_mode():
+            states = self._model.text_model(**self._tokens(texts)).last_hidden_state
+        return _unit_rows(states[:, 0])  # [n, tokens, width] -> [n, width]
 
     def embed_parts(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
         side = self._model.config.vision_config.image_size

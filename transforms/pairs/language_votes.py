@@ -72,7 +72,8 @@ def voted_languages(texts: pa.StringArray) -> tuple[pa.StringArray, pa.StringArr
     labels = pa.array([*(PART_OF.get(code, code) for code in OF_ELDC), UNDETERMINED])
     by_eldc = labels.take(pa.array(rivals)).to_pylist()
     # Case-folding changes each character by itself, so a long text can be cut before it.
-    heads = pc.utf8_slice_codeunits(distinct, 0, JUDGED_CHARACTERS).to_pylist()
+    heads = pc.utf8_slice_codeunits(distinct, 0, JUDGED_CHARACTERS)
+    heads = pc.replace_substring(heads, "\0", " ").to_pylist()  # as eldc's kernel reads it
     voted = [
         _vote(ENGLISH if is_english else label, head.casefold()[:JUDGED_CHARACTERS])
         for is_english, label, head in zip(

@@ -13,7 +13,7 @@ from transformers import AlignModel, AlignProcessor, AutoModel
 
 from alignset.train.data.images import not_longer
 from alignset.train.errors import SettingsError
-from alignset.train.model.embed import DenseEmbedder, open_embedder
+from alignset.train.model.embed import DenseEmbedder, WordEmbedder, open_embedder
 from tests.support.closeness import close
 from tests.support.small_embedders import (
     OPEN_CLIP_NAME,
@@ -74,6 +74,16 @@ def test_an_align_models_are_those_of_its_own_forward_pass(saved):
         outputs = model(**inputs)
     assert close(embedder.embed_images(pictures(4)), outputs.image_embeds, terms=TERMS)
     assert close(embedder.embed_texts(TEXTS), outputs.text_embeds, terms=TERMS)
+    # The class token is what the projection takes.
+    assert isinstance(embedder, WordEmbedder)
+    assert not isinstance(open_embedder(saved["CLIPModel"]), WordEmbedder)
+    tokens = torch.from_numpy(embedder.embed_class_tokens(TEXTS))
+    assert tokens.shape == (4, model.config.text_config.hidden_size)
+    with torch.inference_mode():
+        states = model.text_model(inputs["input_ids"], inputs["attention_mask"])[0][:, 0]
+        projected = torch.nn.functional.normalize(model.text_projection(states), dim=1)
+    assert close(tokens, states / states.norm(dim=1, keepdim=True), terms=TERMS)
+    assert close(embedder.embed_texts(TEXTS), projected, terms=TERMS)
 
 
 def test_the_map_of_an_image_has_its_embedding_as_mean(saved):

@@ -10,7 +10,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pycld2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alignset.transforms.pairs import language_votes
@@ -77,6 +77,7 @@ def test_a_rule_finds_the_language_of_all_or_of_what_is_not_english() -> None:
 
 
 @given(st.lists(spelt, max_size=6))
+@example(["don'té\0a"])
 @settings(max_examples=150, deadline=None)
 def test_a_column_equals_its_texts_one_by_one(texts: list[str]) -> None:
     found, votes = voted_languages(in_the_middle(pa.array(texts, pa.string())))

@@ -1,6 +1,7 @@
-"""Images with captions: Karpathy's JSON, a table beside a folder of images, shards."""
+"""Images with captions: Karpathy's JSON, a table or lines beside a folder of images, shards."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from alignset.train.data.tables import (
     read_table,
 )
 from alignset.train.errors import SettingsError
+from alignset.train.evaluate.sets.caption_lines import read_lines, read_xm3600
 
 CAPTION_COLUMNS = ("caption", "text", "title", "sentence", "raw", "comment")
 _SPLITS = ("split", "")
@@ -101,16 +103,18 @@ def find_captioned(
     lines: bool = False,
     field: str = "",
     most: int = 0,
+    image_list: str = "",
 ) -> CaptionedSet:
-    """The set that `data` names: a .json as Karpathy's, a table, else shards; or one for each
-    language, as "de=a.csv,en=b.csv".
+    """The set that `data` names: a .json as Karpathy's, XM3600's .jsonl, a table, lines that go
+    with `image_list`, else shards; or one for each language, as "de=a.csv,en=b.csv".
 
     Args:
       images: the folder of the images that a file names; empty: the file's own folder.
       split: which of a file's splits, where it has any; empty: all.
       lines: of shards, whether each line of a text is a caption.
       field: of shards, in which field of KEY.json the captions are; empty: in KEY.txt.
-      most: captions of an image that are used, the first ones; 0: all.
+      most: captions of an image that are used in each language, the first ones; 0: all.
+      image_list: a file with the name of an image in each line; then `data` has lines of captions.
 
     Raises:
       SettingsError: there is no such set, an image is missing, `most` is below 0, or there are no
@@ -121,11 +125,19 @@ def find_captioned(
     named = per_language(data)
     if "" not in named:
         how: dict[str, Any] = {"images": images, "split": split, "lines": lines, "field": field}
+        how["image_list"] = image_list
         return CaptionedLanguages(
             {code: find_captioned(of, **how, most=most) for code, of in named.items()}
         )
     path = Path(data)
-    if path.suffix.lower() not in (".json", *TABLES):
+    if image_list:
+        named_by = Path(image_list)
+        captions = {
+            name: [Caption(text) for text in own]
+            for name, own in read_lines(data, named_by).items()
+        }
+        return _files(captions, Path(images or named_by.parent), most, named_by)
+    if path.suffix.lower() not in (".json", ".jsonl", *TABLES):
         if images:
             raise SettingsError(f"--images goes with a file of captions; {data!r} is none")
         if split not in ("", _USUAL_SPLIT):
@@ -133,15 +145,29 @@ def find_captioned(
         return CaptionedShards(tuple(find_shards(data)), lines or bool(field), field, most)
     if not path.is_file():
         raise SettingsError(f"there is no file {data}: name a file of captions, or shards")
-    read = _read_karpathy if path.suffix.lower() == ".json" else _read_table
-    captions, splits = read(path, split)
-    if most:
-        captions = {name: own[:most] for name, own in captions.items()}
+    captions, splits = _READERS.get(path.suffix.lower(), _read_table)(path, split)
     if not captions:
         raise SettingsError(_without_captions(data, split, splits))
-    folder = Path(images) if images else path.parent
-    check_images(folder, [*captions], path)
+    return _files(captions, Path(images) if images else path.parent, most, path)
+
+
+def _files(
+    captions: dict[str, list[Caption]], folder: Path, most: int, named_by: Path
+) -> CaptionedFiles:
+    """Images of a folder; of each language at most so many captions of an image."""
+    check_images(folder, [*captions], named_by)
+    if most:
+        captions = {name: _first(own, most) for name, own in captions.items()}
     return CaptionedFiles(folder, captions)
+
+
+def _first(captions: list[Caption], most: int) -> list[Caption]:
+    counts: Counter[str] = Counter()
+    first = []
+    for caption in captions:
+        counts[caption.language] += 1
+        first += [caption] if counts[caption.language] <= most else []
+    return first
 
 
 def _without_captions(data: str, split: str, splits: set[str]) -> str:
@@ -184,6 +210,15 @@ def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], se
             f"{path} is no file of captions ({error!r:.120}): it must have images, each with "
             "filename, split and sentences, as Karpathy's splits do"
         ) from error
+
+
+def _read_xm3600(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
+    """The same of XM3600, which has no splits."""
+    read = read_xm3600(path)
+    return {name: [Caption(*each) for each in own] for name, own in read.items()}, set()
+
+
+_READERS = {".json": _read_karpathy, ".jsonl": _read_xm3600}
 
 
 def _karpathy_captions(entry: dict[str, Any]) -> list[Caption]:

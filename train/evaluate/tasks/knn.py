@@ -8,14 +8,16 @@ import numpy.typing as npt
 import torch
 
 from alignset.train.errors import SettingsError, counted
+from alignset.train.evaluate.bootstrap import mean_interval
 from alignset.train.evaluate.classes import Classes, find_classes
 from alignset.train.evaluate.classification import TOP, ClassAnswers, class_scores
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
 from alignset.train.evaluate.sets.labelled import LabelledSet, find_labelled
-from alignset.train.evaluate.task_result import Card, Section, TaskResult
+from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 from alignset.train.evaluate.tasks.zero_shot import EmbeddedLabels, embed_labelled
 
+RECALL_AT = (1, 5, 10)  # as the paper's table 10 has it: is the class among the K nearest images'?
 _SHOWN = 12  # pictures of a section
 AT_ONCE = 1 << 24  # scores
 WIDEST = 1 << 16  # labelled images that are looked at at once
@@ -43,13 +45,21 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         trained = counted(len(train.labels), "image")
         raise SettingsError(f"k must be at most the {trained}; got {flags.k}")
     shared = shared_images(train, test)
-    near, cosines = neighbours(test.images.features, train.images.features, flags.k)
-    ranked = votes(near, cosines, train.labels, len(classes.names), flags.temperature)
+    ks = [k for k in RECALL_AT if k <= len(train.labels)]
+    near, cosines = neighbours(test.images.features, train.images.features, max(flags.k, *ks))
+    own = slice(flags.k)
+    ranked = votes(
+        near[:, own], cosines[:, own], train.labels, len(classes.names), flags.temperature
+    )
+    found = train.labels[near] == test.labels[:, None]
+    recalls = {f"R@{k}": found[:, :k].any(axis=1).astype(float) for k in ks}
     most = TOP if min(flags.k, len(classes.names)) >= TOP else 1  # fewer than five can't vote for 5
     answers = ClassAnswers(
         test.labels, ranked[:, :most], ranked[:, 0], np.zeros(len(ranked), np.float32)
     )
     result = class_scores(answers, len(classes.names))
+    result |= {name: percent(float(hits.mean())) for name, hits in recalls.items()}
+    result["intervals"] |= {name: percents(mean_interval(hits)) for name, hits in recalls.items()}
     skipped = train.images.skipped + test.images.skipped
     return TaskResult(
         result

@@ -72,6 +72,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         lines=flags.caption_lines,
         field=flags.caption_field,
         most=flags.captions_per_image,
+        image_list=flags.image_list,
     )
     shards = training_shards(flags.model, flags.training)
     embedded = embed_captioned(captioned_set, open_embedding(), flags.data)
@@ -137,14 +138,8 @@ def _with_captions(embedded: EmbeddedCaptions, chosen: list[list[Caption]]) -> E
         for own, of_image in zip(embedded.captions, map(set, chosen), strict=True)
         for caption in own
     ]
-    images = embedded.images
     return EmbeddedCaptions(
-        EmbeddedImages(
-            images.features.take(rows),
-            images.places[rows],
-            [images.identities[row] for row in rows.tolist()],
-            images.skipped,
-        ),
+        embedded.images.take(rows),
         embedded.texts.take(np.flatnonzero(kept)),
         [chosen[row] for row in rows.tolist()],
         [embedded.names[row] for row in rows.tolist()],

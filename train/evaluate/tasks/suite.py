@@ -20,6 +20,7 @@ from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.page import check_page, write_page
+from alignset.train.evaluate.published import PUBLISHED, in_one_line
 from alignset.train.evaluate.task_flags import TASKS, suite_flags
 from alignset.train.evaluate.task_result import (
     NO_MATTER,
@@ -173,49 +174,11 @@ def _result(entry: Entry, folder: Path, embedding: Embedding) -> dict[str, Any]:
     return result
 
 
-# Results that were published, in percent. Sources: Jia et al., 2021, tables 1, 4 and section 5
-# (ALIGN, EfficientNet-L2 and BERT-Large, 1.8 billion pairs); the README of kakaobrain/coyo-align
-# (COYO-ALIGN, EfficientNet-B7 and BERT-Base, 700 million pairs; and the paper's ablation with the
-# same towers, ALIGN B7-Base). What COYO-ALIGN calls ImageNet KNN is `knn` with one neighbour; the
-# paper's 76.4 beside it there is its zero-shot result.
-# Multi30K: the paper's table 11, zero-shot, the mean recall of each language.
-ALIGN, ALIGN_B7, COYO_ALIGN = "ALIGN", "ALIGN B7-Base", "COYO-ALIGN B7-Base"
-ALIGN_MULTILINGUAL, M3P = "ALIGN multilingual", "M3P"
-MODELS = (ALIGN, ALIGN_B7, COYO_ALIGN)
-_OF_LANGUAGES = (ALIGN_MULTILINGUAL, M3P)  # whose columns a table of one language lacks
-_I2T, _T2I = "image_to_text R@1", "text_to_image R@1"
-
-# By task and set, then by metric, then by model. "-finetuned" is of a model that was trained on the
-# set too, and evaluated by the same command.
-PUBLISHED: dict[tuple[str, str], dict[str, dict[str, float]]] = {
-    ("zero_shot", "imagenet"): {"top1": {ALIGN: 76.4}},
-    ("zero_shot", "imagenet-a"): {"top1": {ALIGN: 75.8}},
-    ("zero_shot", "imagenet-r"): {"top1": {ALIGN: 92.2}},
-    ("zero_shot", "imagenet-v2"): {"top1": {ALIGN: 70.1}},
-    ("knn", "imagenet"): {"top1": {ALIGN_B7: 69.3, COYO_ALIGN: 68.6}},
-    ("retrieval", "flickr30k"): {
-        _I2T: {ALIGN: 88.6, COYO_ALIGN: 88.1},
-        _T2I: {ALIGN: 75.7, COYO_ALIGN: 73.2},
-    },
-    ("retrieval", "flickr30k-finetuned"): {_I2T: {ALIGN: 95.3}, _T2I: {ALIGN: 84.9}},
-    ("retrieval", "mscoco"): {
-        _I2T: {ALIGN: 58.6, ALIGN_B7: 55.4, COYO_ALIGN: 61.2},
-        _T2I: {ALIGN: 45.6, ALIGN_B7: 41.7, COYO_ALIGN: 43.1},
-    },
-    ("retrieval", "mscoco-finetuned"): {_I2T: {ALIGN: 77.0}, _T2I: {ALIGN: 59.9}},
-    ("retrieval", "multi30k"): {
-        "languages en mean_recall": {ALIGN: 92.2, ALIGN_MULTILINGUAL: 90.2, M3P: 57.9},
-        "languages de mean_recall": {ALIGN_MULTILINGUAL: 84.1, M3P: 36.8},
-        "languages fr mean_recall": {ALIGN_MULTILINGUAL: 84.9, M3P: 27.1},
-        "languages cs mean_recall": {ALIGN_MULTILINGUAL: 63.2, M3P: 20.4},
-    },
-    ("segmentation", "ade20k"): {"mean_iou": {ALIGN: 9.7}},
-}
 # Of each task what its rows say, by the path to it in the result.
 METRICS = {
     "retrieval": ("image_to_text R@1", "text_to_image R@1", "mean_recall"),
     "zero_shot": ("top1", "mean_per_class"),
-    "knn": ("top1",),
+    "knn": ("top1", "R@1"),
     "probe": ("top1", "mean_per_class"),
     "segmentation": ("mean_iou",),
     "words": ("spearman",),
@@ -240,37 +203,38 @@ def markdown(suite: list[Entry], results: dict[str, Any], failed: dict[str, str]
     Args:
       failed: of the sets that have no result, why.
     """
-    published = [PUBLISHED.get((entry.task, entry.published), {}) for entry in suite]
-    several = any(metric.startswith("languages ") for of in published for metric in of)
-    models = (*MODELS, *(_OF_LANGUAGES if several else ()))
-    rows = [["set", "task", "metric", "n", "this model", "95 %", *models]]
+    rows = [["set", "task", "metric", "n", "this model", "95 %", "published"]]
     for entry in suite:
         if entry.name in failed:
             # What to do stands at the end of an error.
             reason = textwrap.shorten(failed[entry.name], _LONGEST_REASON, placeholder=" …")
-            rows.append([entry.name, entry.task, f"failed: {reason}", *[""] * (3 + len(models))])
+            rows.append([entry.name, entry.task, f"failed: {reason}", *[""] * 4])
         else:
-            rows += _rows(entry, results[entry.name], models)
+            rows += _rows(entry, results[entry.name])
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines) + "\n"
 
 
-def _rows(entry: Entry, result: dict[str, Any], models: tuple[str, ...]) -> list[list[str]]:
+def _rows(entry: Entry, result: dict[str, Any]) -> list[list[str]]:
     published = PUBLISHED.get((entry.task, entry.published), {})
     rows = []
     by_language = [
         f"languages {code} {_OF_LANGUAGE[entry.task]}" for code in result.get("languages", ())
     ]
-    for metric in (*METRICS[entry.task], *by_language):
+    metrics = (
+        *METRICS[entry.task],
+        *by_language,
+        *(name for of in published.values() for name in of),
+    )
+    for metric in dict.fromkeys(metrics):
         value = _at(result, metric)
         if value is None:
             continue
         ends = _at(result["intervals"], metric)
         interval = f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else ""
-        cells = [str(published.get(metric, {}).get(model, "")) for model in models]
         row = [entry.name, entry.task, metric, _count(result, metric), f"{value:.1f}", interval]
-        rows.append(row + cells)
+        rows.append([*row, in_one_line(published, metric)])
     return rows
 
 

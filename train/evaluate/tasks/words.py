@@ -1,76 +1,103 @@
-"""How near pairs of words are to each other for the text tower, beside people's judgement, as the
-paper's appendix has it for SimLex-999."""
+"""How near pairs of words are to each other for the text tower, beside people's judgement.
+
+SimLex-999 as the paper's appendix B has it: the [CLS] token before the projection, and nine parts
+of the set."""
 
 import math
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from alignset.train.data.tables import read_table
-from alignset.train.errors import SettingsError, counted
+from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.evaluate.correlation import ranks, spearman, spearman_interval
 from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.feature_store import NOT_FINITE
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
+from alignset.train.model.embed import WordEmbedder
 
 FIRST, SECOND = ("word1", "word 1", "first"), ("word2", "word 2", "second")
 SCORES = ("simlex999", "score", "similarity", "human (mean)", "mean", "rating")
-KINDS = ("pos", "")
-_SHOWN = 12
+KINDS, QUARTILES, HARD = ("pos", ""), ("concq", ""), ("simassoc333", "")
+CLASS_TOKEN, TEXT_EMBEDDING = "class token, before the projection", "text embedding"
+_NAMES = {"A": "adjectives", "N": "nouns", "V": "verbs"}
+_SHOWN, _AT_ONCE = 12, 256
 
 
-def read_words(path: Path) -> tuple[list[tuple[str, str]], np.ndarray, list[str]]:
-    """Pairs of words, float64[n] of their scores, and their parts of speech, empty where the file
-    has none.
+class WordPair(NamedTuple):
+    """Two words. score: by people. parts: of the set, that the pair is in."""
+
+    words: tuple[str, str]
+    score: float
+    parts: tuple[str, ...]
+
+
+def read_words(path: Path) -> list[WordPair]:
+    """The pairs of a table; parts are by SimLex's columns of part of speech (`POS`), quartile of
+    concreteness (`concQ`) and strong association (`SimAssoc333`), where it has them.
 
     Raises:
       SettingsError: it can't be read, or a score is no number.
     """
-    pairs, scores, kinds = [], [], []
-    for number, (first, second, score, kind) in enumerate(
-        read_table(path, FIRST, SECOND, SCORES, KINDS), 2
-    ):
+    pairs = []
+    rows = read_table(path, FIRST, SECOND, SCORES, KINDS, QUARTILES, HARD)
+    for number, (first, second, score, kind, quartile, hard) in enumerate(rows, 2):
         try:
-            scores.append(float(score))
+            value = float(score)
         except ValueError as error:
             raise SettingsError(f"row {number} of {path}: {score!r} is no number") from error
-        if not math.isfinite(scores[-1]):
+        if not math.isfinite(value):
             raise SettingsError(f"row {number} of {path}: {score!r} is no score: take it out")
-        pairs.append((first, second))
-        kinds.append(kind)
-    if len(set(scores)) < 2:
+        named = (_NAMES.get(kind, kind), quartile and f"concreteness {quartile}")
+        parts = tuple(filter(None, (*named, "hard" if hard == "1" else "")))
+        pairs.append(WordPair((first, second), value, parts))
+    if len({pair.score for pair in pairs}) < 2:
         has = counted(len(pairs), "pair")
         raise SettingsError(f"{path} has {has}: give at least two of unequal scores")
-    return pairs, np.array(scores), kinds
+    return pairs
 
 
 def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
-      SettingsError: the file can't be read.
+      SettingsError: the file can't be read. TrainingError: an embedding is not finite.
     """
-    pairs, scores, kinds = read_words(Path(flags.data))
-    texts = [flags.prompt.replace("{}", word) for pair in pairs for word in pair]
+    pairs = read_words(Path(flags.data))
     if flags.prompt.count("{}") != 1:
         raise SettingsError(f"--prompt has one {{}}, where a word goes; got {flags.prompt!r}")
-    rows = open_embedding().texts(texts)[:]
-    cosines = (rows[::2] * rows[1::2]).sum(axis=1)
+    texts = [flags.prompt.replace("{}", word) for pair in pairs for word in pair.words]
+    embedded, rows = _embed(open_embedding(), texts)
+    scores, cosines = np.array([pair.score for pair in pairs]), (rows[::2] * rows[1::2]).sum(axis=1)
     if not _differ(cosines):
         raise SettingsError(
             "all pairs of words are equally near for this model, which gives them no order: see "
             "whether --model is trained and --data in its language"
         )
-    result = _scores(scores, cosines)
-    if len(set(kinds)) > 1:
-        parts = {kind: np.array(kinds) == kind for kind in sorted(set(kinds))}
-        result["parts_of_speech"] = {
-            kind: _scores(scores[rows], cosines[rows])
-            for kind, rows in parts.items()
-            if rows.sum() > 2 and _differ(scores[rows]) and _differ(cosines[rows])
-        }
+    parts = {}
+    for name in sorted({part for pair in pairs for part in pair.parts}):
+        own = np.array([name in pair.parts for pair in pairs])
+        if own.sum() > 2 and _differ(scores[own]) and _differ(cosines[own]):
+            parts[name] = _scores(scores[own], cosines[own])
+    result = _scores(scores, cosines) | {"embedding": embedded, "parts": parts}
     return TaskResult(result, _sections(pairs, scores, cosines) if flags.page else [])
+
+
+def _embed(embedding: Embedding, texts: list[str]) -> tuple[str, np.ndarray]:
+    """What is embedded, and float32[n, width]; a set has some 2,000 words, which are not kept."""
+    embedder = embedding.embedder
+    if not isinstance(embedder, WordEmbedder):
+        return TEXT_EMBEDDING, embedding.texts(texts)[:]
+    starts = range(0, len(texts), _AT_ONCE)
+    rows = np.concatenate(
+        [embedder.embed_class_tokens(texts[start : start + _AT_ONCE]) for start in starts]
+    )
+    if not np.isfinite(rows).all():
+        raise TrainingError(NOT_FINITE)
+    return CLASS_TOKEN, rows
 
 
 def _differ(values: np.ndarray) -> bool:
@@ -85,14 +112,12 @@ def _scores(scores: np.ndarray, cosines: np.ndarray) -> dict[str, object]:
     }
 
 
-def _sections(
-    pairs: list[tuple[str, str]], scores: np.ndarray, cosines: np.ndarray
-) -> list[Section]:
+def _sections(pairs: list[WordPair], scores: np.ndarray, cosines: np.ndarray) -> list[Section]:
     """Pairs that the model holds for much nearer, and for much further, than people do."""
     off = ranks(cosines) - ranks(scores)
 
     def card(row: int) -> Card:
-        words = " and ".join(pairs[row])
+        words = " and ".join(pairs[row].words)
         return Card(-1, (words, f"people {scores[row]:g}, cosine {cosines[row]:.3f}"))
 
     order = np.argsort(off, kind="stable").tolist()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from alignset.train.data.tables import per_language
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.classes import Classes, find_classes
+from alignset.train.evaluate.classes import Classes, babel_languages, find_classes
 from alignset.train.evaluate.classification import (
     ClassAnswers,
     class_answers,
@@ -22,6 +22,7 @@ from alignset.train.evaluate.classification import (
 )
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
 from alignset.train.evaluate.sets.labelled import (
+    LabelledImage,
     LabelledSet,
     find_labelled,
     labelled_languages,
@@ -42,11 +43,13 @@ class EmbeddedLabels:
     Attributes:
       labels: int64[n]: of each image that could be decoded its class.
       names: of these images.
+      files: how many the set has, of images that can't be decoded or are of no class too.
     """
 
     images: EmbeddedImages
     labels: npt.NDArray[np.int64]
     names: list[str]
+    files: int
 
 
 def embed_labelled(
@@ -54,11 +57,21 @@ def embed_labelled(
 ) -> EmbeddedLabels:
     """Raises SettingsError where no image can be decoded, or one's class is none."""
     # Before it is embedded, each image's class is looked up.
-    images, items = embedding.items(i for i in labelled if classes.number(i.label) >= 0)
-    if not items:
+    images, items = embedding.items(i for i in labelled if classes.some or classes.has(i.label))
+    return _in_classes(images, items, classes, where)
+
+
+def _in_classes(
+    images: EmbeddedImages, items: list[LabelledImage], classes: Classes, where: str
+) -> EmbeddedLabels:
+    """The images that are of the classes; raises SettingsError where none is."""
+    rows = np.flatnonzero([classes.has(item.label) for item in items])
+    if not len(rows):
         raise SettingsError(f"no image with a class in {where} can be decoded: name some that can")
-    labels = np.array([classes.number(item.label) for item in items], np.int64)
-    return EmbeddedLabels(images, labels, [item.name for item in items])
+    own = [items[row] for row in rows.tolist()]
+    labels = np.array([classes.number(item.label) for item in own], np.int64)
+    files = len(items) + images.skipped
+    return EmbeddedLabels(images.take(rows), labels, [item.name for item in own], files)
 
 
 def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
@@ -73,17 +86,22 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     pictures: list[Section] = []
     identities: set[bytes] = set()
     before = 0  # images of the languages before
+    seen: tuple[LabelledSet, EmbeddedImages, list[LabelledImage]] | None = None
     for language, (labelled, classes, prompts) in asked.items():
         weights = class_weights(embedding, classes.names, prompts)
-        embedded = embed_labelled(labelled, classes, embedding, flags.data)
+        if not classes.some:
+            embedded = embed_labelled(labelled, classes, embedding, flags.data)
+        else:  # of hundreds of languages, say, which share their images
+            if seen is None or seen[0] != labelled:
+                seen = (labelled, *embedding.items(labelled))
+            embedded = _in_classes(*seen[1:], classes, flags.data)
         images, score = embedded.images, partial(logits, weights=weights)
         answers = class_answers(images.features, embedded.labels, score, len(classes.names))
         result = class_scores(answers, len(classes.names))
         result |= {"prompts": len(prompts), "confused": confused_names(answers, classes)}
         results[language] = result | {"skipped": images.skipped}
-        count = len(images.places) + images.skipped
         images.places += before
-        before, identities = before + count, identities | {*images.identities}
+        before, identities = before + embedded.files, identities | {*images.identities}
         for section in sections(answers, classes, embedded) if flags.page else []:
             title = f"{section.title}: {language}" if language else section.title
             pictures.append(Section(title, section.cards))
@@ -103,7 +121,7 @@ def flags_by_language(flags: Namespace) -> dict[str, Namespace]:
     named = {name: per_language(getattr(flags, name)) for name in ("data", "classes", "prompts")}
     languages = sorted({code for of in named.values() for code in of} - {""})
     if not languages:
-        languages = labelled_languages(flags.data) or [""]
+        languages = babel_languages(flags.classes) or labelled_languages(flags.data) or [""]
     for name, of in named.items():
         if missing := [code for code in languages if code not in of and "" not in of]:
             raise SettingsError(f"--{name} has nothing for {missing[0]}: add {missing[0]}=FILE")
@@ -121,7 +139,7 @@ def _asked(flags: Namespace) -> tuple[LabelledSet, Classes, tuple[str, ...]]:
     labelled = find_labelled(
         flags.data, images=flags.images, split=flags.split, language=flags.language
     )
-    classes = find_classes(flags.classes, labelled.names())
+    classes = find_classes(flags.classes, labelled.names(), flags.language)
     warn_of_names(classes)
     return labelled, classes, find_prompts(flags.prompts or usual_prompts(classes))
 

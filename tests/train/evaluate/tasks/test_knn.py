@@ -32,6 +32,10 @@ def test_colours_are_near_their_like(folders: Path, tmp_path: Path, capsys, k: i
     assert result["top1"] == pytest.approx(100 * 8 / 9, abs=1e-3)
     assert result["mean_per_class"] == pytest.approx(100 * 7.5 / 8, abs=1e-3)
     assert page.read_text().count("taken for blue") == 1
+    # R@K of the paper's table 10: is the class among the K nearest images'?
+    assert result["R@1"] == result["R@5"] == pytest.approx(100 * 8 / 9, abs=1e-3)
+    assert result["R@10"] >= result["R@5"]
+    assert result["intervals"]["R@10"][1] <= 100
 
 
 def test_bad_input_is_one_line(folders: Path, tmp_path: Path, capsys):

@@ -1,5 +1,6 @@
 """The task as a user runs it: tables and Karpathy's splits of coloured pictures."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -63,6 +64,67 @@ def test_languages_are_each_by_themselves(folders: Path, tmp_path: Path, capsys)
     means = {name: of["mean_recall"] for name, of in result["languages"].items()}
     assert means["de"] == 100 > means["en"]
     assert result["mean_recall"] == pytest.approx((means["de"] + means["en"]) / 2, abs=1e-3)
+
+
+def test_sets_of_several_languages_as_they_are_distributed(folders: Path, tmp_path: Path, capsys):
+    """Multi30K's and XTD10's lines, XM3600's JSON lines, against the same captions in a table."""
+    names = [f"{name}/0.png" for name in COLOURS]
+    words = {"en": ("a {} thing", "{}"), "de": ("ein {} Ding", "rot {}")}
+    spoken = {
+        code: [[text.format(name) for name in COLOURS] for text in own]
+        for code, own in words.items()
+    }
+    spoken["de"][0][2] = "green"  # which is wrong
+    rows = [
+        f"{name},{text},{code}\n"
+        for code, files in spoken.items()
+        for texts in files
+        for name, text in zip(names, texts, strict=True)
+    ]
+    (tmp_path / "t.csv").write_text("image,caption,language\n" + "".join(rows))
+    images = f"--images={folders}"
+    expected = evaluated(capsys, "retrieval", f"--data={tmp_path / 't.csv'}", images)
+    assert expected["languages"]["de"]["mean_recall"] < 100
+
+    (tmp_path / "test.txt").write_text("".join(f"{name}#0\n" for name in names))
+    for code, files in spoken.items():
+        for number, texts in enumerate(files, 1):
+            packed = gzip.compress("".join(f"{text}\n" for text in texts).encode())
+            (tmp_path / f"test.{number}.{code}.gz").write_bytes(packed)
+    lines = f"--data=en={tmp_path}/test.*.en.gz,de={tmp_path}/test.*.de.gz"
+    listed = f"--image_list={tmp_path / 'test.txt'}"
+    found = evaluated(capsys, "retrieval", lines, listed, images)
+    one = evaluated(capsys, "retrieval", lines, listed, images, "--captions_per_image=1")
+    assert one["languages"]["en"]["n"] == 8
+    assert "captions" not in one["languages"]["en"]
+
+    xm, keys = tmp_path / "captions.jsonl", [f"{i:02}" for i in range(8)]
+    for key, name in zip(keys, names, strict=True):
+        (tmp_path / f"{key}.jpg").write_bytes((folders / name).read_bytes())
+    records = [
+        {"image/key": key, "image/locale": "en"}
+        | {code: {"caption": [texts[i] for texts in own]} for code, own in spoken.items()}
+        for i, key in enumerate(keys)
+    ]
+    xm.write_text("".join(json.dumps(record) + "\n" for record in records))
+    of_xm = evaluated(capsys, "retrieval", f"--data={xm}")
+    for code in words:
+        for other in (found, of_xm):
+            for way in ("image_to_text", "text_to_image"):
+                assert other["languages"][code][way] == expected["languages"][code][way]
+    assert found["mean_recall"] == of_xm["mean_recall"] == expected["mean_recall"]
+
+    short = tmp_path / "short.txt"
+    short.write_text("red/0.png\n")
+    xm.write_text('{"image/key": "00", "en": {"caption": "a"}, "de": {"captions": []}}')
+    for flags, says in (
+        ((lines, f"--image_list={short}", images), "have not as many lines"),
+        ((lines, listed, f"--images={tmp_path}"), "8 of the images that"),
+        ((f"--data=en={tmp_path}/none.en", listed, images), "can't be read as lines"),
+        ((f"--data={tmp_path}/00.jpg", listed, images), "can't be read as lines in UTF-8"),
+        ((f"--data={xm}",), "line 1 of"),
+    ):
+        assert says in refused(capsys, "retrieval", *flags)
 
 
 def test_languages_of_shards_and_of_a_file_each(folders: Path, tmp_path: Path, capsys):

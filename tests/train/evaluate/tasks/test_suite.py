@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from alignset.train.evaluate.page import numbers
+from alignset.train.evaluate.published import PUBLISHED
 from alignset.train.evaluate.task_flags import TASKS
 from alignset.train.evaluate.tasks.suite import METRICS, Entry, markdown
 from tests.support.evaluations import colour_folders, evaluated, refused, run
@@ -64,11 +66,10 @@ def test_it_runs_all_and_goes_on_where_it_was_left(suite: dict, tmp_path: Path, 
         "n": "8",
         "this model": "100.0",
         "95 %": "100.0 to 100.0",
-        "ALIGN": "88.6",
-        "ALIGN B7-Base": "",
-        "COYO-ALIGN B7-Base": "88.1",
+        "published": "ALIGN 88.6, COYO-ALIGN B7-Base 88.1",
     }
-    assert ["mine", "zero_shot", "top1", "48", "100.0", "100.0 to 100.0", "76.4", "", ""] in rows
+    assert [row[-1] for row in rows if row[2] == "text_to_image R@10"] == ["ALIGN 96.8"]
+    assert ["mine", "zero_shot", "top1", "48", "100.0", "100.0 to 100.0", "ALIGN 76.4"] in rows
     assert [row[4] for row in rows if row[0] == "speech"] == ["100.0"] * 3  # de, en
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     (tmp_path / "out" / "knn.json").unlink()
@@ -118,15 +119,33 @@ def test_languages_have_rows_and_multi30k_what_was_published():
     intervals = {"languages": {"de": {"mean_recall": [48.0, 52.0]}}}
     entry = Entry("captions", "retrieval", Namespace(), "multi30k")
     table = markdown([entry], {"captions": result | {"intervals": intervals}}, {}).splitlines()
-    assert table[0].endswith("| ALIGN multilingual | M3P |")
     assert table[3] == (
-        "| captions | retrieval | languages de mean_recall | 7 | 50.0 | 48.0 to 52.0 |  |  |  "
-        "| 84.1 | 36.8 |"
+        "| captions | retrieval | languages de mean_recall | 7 | 50.0 | 48.0 to 52.0 | "
+        "ALIGN multilingual 84.1, M3P 36.8 |"
     )
-    assert table[4].endswith("|  |  |  | 63.2 | 20.4 |")
+    assert table[4].endswith("| ALIGN multilingual 63.2, M3P 20.4 |")
     classes = result | {"top1": 3.0, "languages": {"de": {"n": 2, "top1": 4.0}}, "intervals": {}}
     table = markdown([Entry("c", "zero_shot", Namespace(), "")], {"c": classes}, {})
-    assert "| c | zero_shot | languages de top1 | 2 | 4.0 |  |  |  |  |\n" in table
+    assert "| c | zero_shot | languages de top1 | 2 | 4.0 |  |  |\n" in table
+
+
+def test_what_was_published_is_beside_one_tasks_result(suite: dict, tmp_path: Path, capsys):
+    """Its metrics are paths of results, so that a row that is never shown is noticed."""
+    page = tmp_path / "page.html"
+    flags = (f"--data={suite['sets'][5]['data']}", f"--page={page}")
+    result = evaluated(capsys, "words", *flags, "--compare_published=simlex999")
+    assert result["published"]["ALIGN"]["parts verbs spearman"] == 16.6
+    assert "<td>ALIGN 39.8</td>" in page.read_text()
+    says = refused(capsys, "words", *flags, "--compare_published=wordsim")
+    assert "there is simlex999" in says
+    (captions, _, knn, probe), shown = suite["sets"][:4], {}
+    for entry in (captions, knn, probe):
+        named = [f"--{name}={entry[name]}" for name in ("data", "images", "test") if name in entry]
+        shown[entry["task"]] = {row[0] for row in numbers(evaluated(capsys, entry["task"], *named))}
+    for (task, name), scores in PUBLISHED.items():
+        for metric in {metric for own in scores.values() for metric in own}:
+            if task in shown and not metric.startswith("languages"):
+                assert metric in shown[task], (name, metric)
 
 
 def test_each_task_has_rows_in_the_table():
@@ -157,7 +176,7 @@ def test_one_that_fails_stops_no_other(
     assert "flickr30k: there is no file" in printed
     assert "knn: ZeroDivisionError: a b\n" in printed
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
-    assert {line.count("|") for line in table} == {10}
+    assert {line.count("|") for line in table} == {8}
     assert table[2].startswith("| flickr30k | retrieval | failed: there is no file ")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"words.json", "table.md"}
 

@@ -1,5 +1,6 @@
 """The task as a user runs it."""
 
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import scipy.stats
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.tasks.words import read_words
 from tests.support.evaluations import evaluated, refused
+from tests.support.train_shards import COLOURS
 from tests.support.word_embedder import WordEmbedder
 
 ROWS = [
@@ -31,7 +33,8 @@ def test_as_simlex_is_distributed(tmp_path: Path, capsys):
     expected = scipy.stats.spearmanr((rows[0] * rows[1]).sum(axis=1), [row[3] for row in ROWS])
     assert result["n"] == 6
     assert result["spearman"] == pytest.approx(100 * expected.statistic, abs=1e-3)
-    assert result["parts_of_speech"]["A"]["n"] == 3
+    assert result["parts"]["adjectives"]["n"] == 3
+    assert result["embedding"] == "text embedding"  # it has no layer between
     low, high = result["intervals"]["spearman"]
     assert -100 <= low < high <= 100
     assert "blue and pink" in page.read_text()
@@ -52,13 +55,36 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys):
     assert "--prompt has one {}" in refused(capsys, "words", f"--data={file}", "--prompt=a")
     told = refused(capsys, "words", f"--data={file}", "--prompt={}\udcff")
     assert "--prompt: must be in UTF-8" in told
-    assert np.isfinite(read_words(file)[1]).all()
+    assert [pair.score for pair in read_words(file)] == [row[3] for row in ROWS]
     same = [("red", "blue", "N", score) for score in (1, 2, 3)]
     file = write(tmp_path / "same.tsv", same)
     assert "equally near" in refused(capsys, "words", f"--data={file}")
 
 
-def test_a_part_of_speech_without_an_order_has_no_number(tmp_path: Path, capsys):
+def test_the_nine_parts_of_simlex(tmp_path: Path, capsys):
+    """All, three parts of speech, four quartiles of concreteness, and the strongly associated."""
+    pairs = [
+        (f"{a} {b}", f"{b}", (7 * i) % 11) for i, (a, b) in enumerate(permutations(COLOURS, 2))
+    ]
+    kinds, lines = "ANV", ["word1\tword2\tPOS\tSimLex999\tconc(w1)\tconcQ\tSimAssoc333"]
+    for i, (first, second, score) in enumerate(pairs):
+        lines.append(f"{first}\t{second}\t{kinds[i % 3]}\t{score}\t1.5\t{i % 4 + 1}\t{i % 5 // 4}")
+    (tmp_path / "SimLex-999.txt").write_text("\n".join(lines) + "\n")
+    result = evaluated(capsys, "words", f"--data={tmp_path / 'SimLex-999.txt'}")
+    numbers = np.arange(len(pairs))
+    parts = {"adjectives": numbers % 3 == 0, "nouns": numbers % 3 == 1, "verbs": numbers % 3 == 2}
+    parts |= {f"concreteness {i + 1}": numbers % 4 == i for i in range(4)}
+    parts["hard"] = numbers % 5 == 4
+    rows = [WordEmbedder().embed_texts([pair[i] for pair in pairs]) for i in (0, 1)]
+    cosines, scores = (rows[0] * rows[1]).sum(axis=1), np.array([pair[2] for pair in pairs])
+    assert result["parts"].keys() == parts.keys()
+    for name, own in parts.items():
+        expected = 100 * scipy.stats.spearmanr(cosines[own], scores[own]).statistic
+        assert result["parts"][name]["n"] == own.sum()
+        assert result["parts"][name]["spearman"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_part_without_an_order_has_no_number(tmp_path: Path, capsys):
     rows = [*ROWS, *(("red", word, "V", 5) for word in ("red", "blue", "pink"))]
     result = evaluated(capsys, "words", f"--data={write(tmp_path / 'a.tsv', rows)}")
-    assert [*result["parts_of_speech"]] == ["A", "N"]
+    assert [*result["parts"]] == ["adjectives", "nouns"]

@@ -2,13 +2,14 @@
 
 import base64
 import io
+import json
 import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from alignset.train.evaluate.classes import find_classes
+from alignset.train.evaluate.classes import find_classes, imagenet_names
 from alignset.train.evaluate.tasks.zero_shot import warn_of_names
 from tests.support.evaluations import colour_folders, evaluated, refused
 from tests.support.train_shards import COLOURS, write_tar
@@ -64,6 +65,45 @@ def test_wrong_names_make_wrong_answers(folders: Path, tmp_path: Path, capsys):
         "the green one": ("the red one", 3),
     }
     assert "the green one, taken for the red one (3)" in page.read_text()
+
+
+def test_names_in_many_languages_as_babel_imagenet_has_them(tmp_path: Path, capsys):
+    """A language is judged on the images of the classes that it has a name for."""
+    folders = colour_folders(tmp_path / "colours", each=2)
+    synsets = [*imagenet_names()][: len(COLOURS)]
+    for name, synset in zip(COLOURS, synsets, strict=True):
+        (folders / name).rename(folders / synset)
+    colours = [*COLOURS]
+    wrong = [colours[3], colours[2]]
+    names = {"DE": [[0, 1, 4], [colours[0], colours[1], colours[4]]], "XX": [[2, 3], wrong]}
+    file, page = tmp_path / "babel.json", tmp_path / "page.html"
+    file.write_text(json.dumps(names))
+    flags = (f"--data={folders}", f"--classes={file}", f"--page={page}")
+    result = evaluated(capsys, "zero_shot", *flags)
+    of_each = result["languages"]
+    assert {code: (of["n"], of["classes"], of["top1"]) for code, of in of_each.items()} == {
+        "de": (6, 3, 100),
+        "xx": (4, 2, 0),
+    }
+    assert (result["n"], result["top1"]) == (10, 50)
+    assert of_each["de"]["prompts"] == 1  # the name alone
+    pictures = re.findall(r'alt="(\w+)" src="[^"]*base64,([^"]*)"', page.read_text())
+    seen = {name: picture_colour(picture) for name, picture in pictures}
+    assert seen[colours[4]] == pytest.approx(COLOURS[colours[4]], abs=8)
+    one = evaluated(capsys, "zero_shot", f"--data={folders}", f"--classes=de={file}")
+    assert (one["n"], one["language"]) == (6, "de")
+    says = refused(capsys, "zero_shot", f"--data={folders}", f"--classes=fr={file}")
+    assert "has no names in 'fr': it has de, xx" in says
+    for hostile in ("[]", '{"DE": [[0, 1], ["a"]]}', '{"DE": [[0, 1000], ["a", "b"]]}', "{"):
+        file.write_text(hostile)
+        assert "as Babel-ImageNet's" in refused(capsys, "zero_shot", *flags)
+
+
+def picture_colour(picture: str) -> tuple[int, ...]:
+    image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+    pixel = image.getpixel((image.width // 2, image.height // 2))
+    assert isinstance(pixel, tuple)
+    return pixel
 
 
 def test_languages_by_a_column_and_by_files(folders: Path, tmp_path: Path, capsys):

@@ -1,0 +1,127 @@
+"""Two towers as ONNX files, with what `export.json` beside them says: `alignset export`'s, or
+anybody's in that form. Needs onnxruntime and tokenizers, and no torch."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from alignset.train.data.images import not_longer
+from alignset.train.errors import SettingsError
+
+DOCUMENT = "export.json"
+_INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_LARGEST = 1 << 20  # bytes of the document
+
+
+def is_export(name: str) -> bool:
+    """Whether it is a folder of exported towers."""
+    return "://" not in name and (Path(name) / DOCUMENT).is_file()
+
+
+class OnnxTowers:
+    """As a `DualEmbedder`.
+
+    Args:
+      name: the folder.
+
+    Raises:
+      SettingsError: a tower is missing, is no ONNX model, or the two do not fit each other.
+    """
+
+    kind = "ONNX towers"
+
+    def __init__(self, name: str):
+        self.name, folder = name, Path(name)
+        try:
+            with (folder / DOCUMENT).open("rb") as file:
+                said = json.loads(file.read(_LARGEST))
+            towers = said["towers"]
+            self._image, self._text = towers["image"], towers["text"]
+            self._sessions = {
+                tower: _session(folder / of["file"], of) for tower, of in towers.items()
+            }
+            self._tokenizer = _tokenizer(folder, self._text["preprocessing"])
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # onnxruntime and tokenizers have classes of their own
+            said_by_error = " ".join(str(error).split()) or type(error).__name__
+            raise SettingsError(
+                f"{name} has no image and text tower that can be run ({said_by_error:.200}): write "
+                "both with alignset export --format=onnx --tower=both"
+            ) from error
+        described = json.dumps(said, sort_keys=True).encode()
+        self.digest = hashlib.sha256(described + self._tokenizer.to_str().encode()).hexdigest()
+        self.width = self.embed_texts(["a"]).shape[1]
+        width = self.embed_images([Image.new("RGB", (8, 8))]).shape[1]
+        if width != self.width:
+            raise SettingsError(
+                f"the towers of {name} do not fit: an image has {width} numbers and a text "
+                f"{self.width}"
+            )
+
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """float32[n, width], L2-normalised, of RGB images of any size."""
+        pixels = np.stack([_pixels(image, self._image["preprocessing"]) for image in images])
+        return self._run("image", dict(zip(self._image["inputs"], [pixels], strict=True)))
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """float32[n, width], L2-normalised. Texts that are too long for the model are cut."""
+        encoded = self._tokenizer.encode_batch([*texts])
+        ids = np.array([one.ids for one in encoded], np.int64)
+        mask = np.array([one.attention_mask for one in encoded], np.int64)
+        names = list(self._text["inputs"])
+        return self._run("text", dict(zip(names, (ids, mask), strict=False)))
+
+    def _run(self, tower: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        rows = np.asarray(self._sessions[tower].run(None, inputs)[0], np.float32)
+        lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+        unit: np.ndarray = rows / np.where(lengths > 0, lengths, 1)
+        return unit
+
+
+def _session(path: Path, said: dict[str, Any]) -> Any:
+    import onnxruntime
+
+    encoded = path.read_bytes()
+    if "sha256" in said and hashlib.sha256(encoded).hexdigest() != said["sha256"]:
+        raise ValueError(f"{path.name} is not the file that {DOCUMENT} describes")
+    return onnxruntime.InferenceSession(encoded, providers=onnxruntime.get_available_providers())
+
+
+def _tokenizer(folder: Path, said: dict[str, Any]) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer: Any = Tokenizer.from_file(str(folder / said["tokenizer"]))
+    tokenizer.enable_truncation(said["max_tokens"])
+    tokenizer.enable_padding(pad_id=said["pad_token"])
+    return tokenizer
+
+
+def _pixels(image: Image.Image, said: dict[str, Any]) -> np.ndarray:
+    """float32[3, height, width] of an RGB image."""
+    how = _INTERPOLATIONS[said["interpolation"]]
+    image = not_longer(image)
+    image = image.resize(_side(image, said["resize"]), how)
+    if crop := said["centre_crop"]:
+        left, top = (image.width - crop["width"]) // 2, (image.height - crop["height"]) // 2
+        image = image.crop((left, top, left + crop["width"], top + crop["height"]))
+    pixels = np.asarray(image, np.float32) * np.float32(said["scale"]) - said["then_minus_1"]
+    pixels = (pixels - np.array(said["mean"], np.float32)) / np.array(said["std"], np.float32)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+
+
+def _side(image: Image.Image, size: dict[str, int]) -> tuple[int, int]:
+    """Width and height that are resized to."""
+    if shortest := size.get("shortest_edge"):
+        share = shortest / min(image.size)
+        return max(shortest, round(image.width * share)), max(shortest, round(image.height * share))
+    return size["width"], size["height"]

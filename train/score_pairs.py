@@ -1,0 +1,175 @@
+"""How well an image and its alt-text agree by a model, as a rule of `alignset curate`.
+
+`--score_model=MODEL` adds it; in a file of rules it is
+`MIN_SIMILARITY = alignset.train.score_pairs.similarity_rule("RUNS/a")`. Nothing large is imported
+before pairs are scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from functools import lru_cache, partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from alignset.train.errors import SettingsError
+from alignset.transforms.rules.rule import Limit, Measure, Rows, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from alignset.train.model.embed import DualEmbedder
+
+DIGITS = 4  # that a similarity is stored with
+AXIS = "similarity"
+_ONE_AT_A_TIME = Lock()  # several shards may be under way in a worker
+_FOR_TIMING = 224  # px
+_INSTALL = (
+    "--score_model needs packages that are not installed: pip install 'alignset[train]' (or "
+    "'.[train]' in a clone)"
+)
+
+
+def similarity_rule(model: str, digest: str = "") -> Limit:
+    """The rule on the cosine of image and alt-text by a model.
+
+    Args:
+      model: a run of `alignset train`; a folder or name of an ALIGN, CLIP or SigLIP; a model of
+        open_clip; or a folder of `alignset export --format=onnx`.
+      digest: of the model; where it is another on a worker, no pair is scored.
+    """
+    return Limit(
+        name="min_similarity",
+        default=-1.0,
+        help="cosine of image and alt-text by --score_model, at least",
+        range=(-1, 1),
+        allows="from -1 to 1",
+        keeps=">=",
+        words="Similarity of image and text, at least",
+        reason="dissimilar",
+        step="similarity",
+        means="image and alt-text are too different for the model",
+        stage=Stage.PAIR,
+        opened=-1.0,
+        measure=Measure(
+            axis=AXIS,
+            label="Similarity of image and text",
+            short="similarity",
+            of=partial(similarities, model, digest),
+            edges=[n / 20 for n in range(-19, 20)],
+            least=-1.0,
+        ),
+    )
+
+
+def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
+    """float64[n]: the cosines of n images and texts, to `DIGITS` digits.
+
+    On a CPU each image and each text goes through the model by itself, so a number depends on no
+    other pair. On a GPU they go together, and may differ in the last digit.
+
+    Raises:
+      ValueError: a cosine is not finite, or the model is another one here.
+    """
+    import numpy as np
+
+    with _ONE_AT_A_TIME:
+        embedder = open_model(model)
+        if digest and embedder.digest != digest:
+            raise ValueError(f"{model} is another model here than where the run was started")
+        images = _distinct(embedder, "embed_images", _pictures(rows["pixels"]))
+        texts = _distinct(embedder, "embed_texts", {text: text for text in rows["text"]})
+        cosines = np.array(
+            [
+                images[_name(pixels)] @ texts[text]
+                for pixels, text in zip(rows["pixels"], rows["text"], strict=True)
+            ],
+            np.float64,
+        )
+    if not np.isfinite(cosines).all():
+        raise ValueError(f"{model} gives a similarity that is no number")
+    return cosines.round(DIGITS)
+
+
+def _name(pixels: np.ndarray) -> bytes:
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+
+
+def _pictures(pixels: list[np.ndarray]) -> dict[Any, Any]:
+    from PIL import Image
+
+    return {_name(of): Image.fromarray(of) for of in pixels}
+
+
+def _distinct(embedder: DualEmbedder, method: str, things: dict[Any, Any]) -> dict[Any, Any]:
+    """The embedding of each, by its name."""
+    embed, every = getattr(embedder, method), [*things.values()]
+    if on_gpu():
+        return dict(zip(things, embed(every), strict=True))
+    return {name: embed([thing])[0] for name, thing in things.items()}
+
+
+def on_gpu() -> bool:
+    """Whether pairs are scored on one."""
+    try:
+        import torch
+    except ImportError:  # a folder of ONNX files needs none
+        return False
+    return torch.cuda.is_available()
+
+
+@lru_cache(maxsize=1)
+def open_model(name: str) -> DualEmbedder:
+    """A model, opened once a process.
+
+    Raises:
+      SettingsError: there is no such model, or what it needs is not installed.
+    """
+    if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are no lines
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Torch imports it, though nothing is compiled here, and at the process's end it complains.
+    hides = "triton" not in sys.modules
+    if hides:
+        sys.modules["triton"] = None  # type: ignore[assignment]
+    try:
+        from alignset.train.model.onnx_towers import OnnxTowers, is_export
+
+        if is_export(name):  # which needs no torch
+            return OnnxTowers(name)
+        from alignset.train.model.embed import open_embedder
+
+        return open_embedder(name)
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{_INSTALL}; {error.name} is missing") from error
+    finally:
+        if hides:
+            sys.modules.pop("triton", None)
+
+
+def cpu_s_a_pair(model: str) -> float:
+    """What a similarity costs here, CPU-seconds, without the decode."""
+    import numpy as np
+
+    rows = Rows(
+        pixels=[np.zeros((_FOR_TIMING, _FOR_TIMING, 3), np.uint8)], text=["a dog on a sofa"]
+    )
+    for _ in range(2):  # the first one allocates memory too
+        begun_s = time.process_time()
+        similarities(model, "", rows)
+    return time.process_time() - begun_s
+
+
+def rule_source(model: str) -> bytes:
+    """A file of rules with the one of a model, which workers get.
+
+    Raises:
+      SettingsError: there is no such model.
+    """
+    digest = open_model(model).digest
+    return (
+        "from alignset.train.score_pairs import similarity_rule\n\n"
+        f"MIN_SIMILARITY = similarity_rule({model!r}, {digest!r})\n"
+    ).encode()
