@@ -21,6 +21,7 @@ from alignset.train.presets import PRESETS  # noqa: E402
 from alignset.train.settings import Settings  # noqa: E402
 from alignset.transforms.rules.catalogue import PRODUCT  # noqa: E402
 from alignset.transforms.rules.columns import COLUMN_FLAGS, column_rules  # noqa: E402
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT  # noqa: E402
 from alignset.transforms.rules.given import (  # noqa: E402
     AFTER_RUN,
     BEYOND_LANGUAGE_SIZE,
@@ -115,8 +116,8 @@ def reasons() -> str:
     after = rest[rest.index("\n\n") :]
     failed = (OF_FAILED_TEXT_RULES, OF_FAILED_IMAGE_RULES)
     of_columns = column_rules({f"{flag}=NAME": 1 for flag in COLUMN_FLAGS} | {"verify_hash": "-"})
-    entries = (*PRODUCT.texts, *PRODUCT.images, BEYOND_LANGUAGE_SIZE, *of_columns, *failed)
-    entries += AFTER_RUN
+    sized = (BEYOND_LANGUAGE_SIZE, MAX_PAIRS_PER_CONCEPT)
+    entries = (*PRODUCT.texts, *PRODUCT.images, *sized, *of_columns, *failed, *AFTER_RUN)
     lines = [f"| `{e.step}` | `{e.reason}` | {e.means} | {e.detail} |" for e in entries]
     lines = [*dict.fromkeys(lines)]  # a rule of the product may compute its measure, and fail
     return before + head + "\n".join(lines) + after

@@ -20,6 +20,7 @@ from alignset.transforms.rules.catalogue import (
     of_columns,
 )
 from alignset.transforms.rules.columns import HASHES, MAX, MIN, REQUIRED, VERIFIED
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language_codes import (
     NUMBERED,
@@ -51,6 +52,9 @@ class _Checked:
         if len(wanted_languages(self.like)) > 1 or not {self.like} <= {"", *languages}:
             raise ValueError(f"like must be one of the languages of --language; got {self.like!r}")
         word_limits(self.words_per_language)
+        MAX_PAIRS_PER_CONCEPT.check(self.max_pairs_per_concept)
+        if self.concepts and not self.max_pairs_per_concept:
+            raise ValueError("concepts needs --max_pairs_per_concept, how many pairs each may have")
         for rule in self.catalogue.rules:
             rule.check(self.numbers[rule.name])
         self._check_blocked_distances()
@@ -94,6 +98,8 @@ class _Checked:
             numbers[f"{REQUIRED}={carried_name(column)}"] = True
         if (count := len(of_columns(numbers))) > MOST_COLUMN_RULES:
             raise ValueError(f"{MIN}, {MAX} and {REQUIRED} take {MOST_COLUMN_RULES}; got {count}")
+        if self.max_pairs_per_concept:
+            numbers[MAX_PAIRS_PER_CONCEPT.name] = self.max_pairs_per_concept
         if hashes := self._verified:
             numbers[VERIFIED] = f"{hashes[0]}={carried_name(hashes[1])}"
         return numbers
@@ -185,6 +191,12 @@ def _flags() -> Iterator[tuple[str, type, Any]]:
     )
     for rule in PRODUCT.rules:
         yield _flag(rule.name, rule.default, rule.help)
+    yield _flag(
+        MAX_PAIRS_PER_CONCEPT.name, MAX_PAIRS_PER_CONCEPT.default, MAX_PAIRS_PER_CONCEPT.help
+    )
+    yield _flag(
+        "concepts", "", "FILE with a word or two in each line: of these alone, and a text has one"
+    )
     yield _flag(
         "min_blocked_phash_distance",
         6,

@@ -17,6 +17,7 @@ from alignset.transforms.decontamination.overlap_settings import EvaluationFile,
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.columns import column_rules
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -86,12 +87,13 @@ class RunDescription:
     def catalogue(self) -> Catalogue:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
         files, is_sized = self.rule_files or [], bool(self.rules.get("like"))
+        is_balanced = bool(self.rules.get(MAX_PAIRS_PER_CONCEPT.name))
         columns = column_rules(self.rules)
         try:
             own = tuple(from_description(said) for of in files for said in of.rules)
-            return Catalogue(own, is_sized, columns)
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
-            return Catalogue((), is_sized, columns)
+            own = ()
+        return Catalogue(own, is_sized, is_balanced, columns)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules import (
+    concepts,
     given,
     language,
     overlap,
@@ -99,7 +100,7 @@ class Catalogue:
     Attributes:
       custom: the rules of users among them. Each is judged behind those of its stage.
       texts, images: the reasons of each plane, in order.
-      is_sized: whether languages are reduced to a size.
+      is_sized: whether languages are reduced to a size. is_balanced: whether concepts are.
       columns: the rules on columns of the input.
       limits: by flag, in the order of the report: images first.
       opened: the thresholds that drop nothing, by flag, as with --decontaminate_only.
@@ -107,11 +108,13 @@ class Catalogue:
 
     custom: tuple[Limit, ...] = ()
     is_sized: bool = False
+    is_balanced: bool = False
     columns: tuple[Reason, ...] = ()
 
     @cached_property
     def texts(self) -> tuple[Reason, ...]:
         own = (*_TEXTS, given.BEYOND_LANGUAGE_SIZE) if self.is_sized else _TEXTS
+        own = (*own, concepts.MAX_PAIRS_PER_CONCEPT) if self.is_balanced else own
         return self._plane(own, given.OF_FAILED_TEXT_RULES)
 
     @cached_property
@@ -183,9 +186,13 @@ Columns = tuple[tuple[str, float | str], ...]
 
 @lru_cache(maxsize=64)
 def catalogue_of(
-    files: tuple[RuleFile, ...], is_sized: bool = False, columns: Columns = ()
+    files: tuple[RuleFile, ...],
+    is_sized: bool = False,
+    is_balanced: bool = False,
+    columns: Columns = (),
 ) -> Catalogue:
-    """The catalogue with the rules of users in some files, and perhaps with sizes of languages.
+    """The catalogue with the rules of users in some files, and perhaps with sizes of languages and
+    of concepts.
 
     Args:
       columns: the numbers of the rules on columns of the input.
@@ -193,9 +200,9 @@ def catalogue_of(
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    if not (files or is_sized or columns):
+    if not (files or is_sized or is_balanced or columns):
         return PRODUCT
-    return Catalogue(limits_in(files), is_sized, column_rules(dict(columns)))
+    return Catalogue(limits_in(files), is_sized, is_balanced, column_rules(dict(columns)))
 
 
 def of_columns(numbers: Numbers) -> Columns:
@@ -220,7 +227,9 @@ class RunRules:
 
     @property
     def catalogue(self) -> Catalogue:
-        return catalogue_of(self.files, bool(self.language.like), of_columns(self.numbers))
+        is_balanced = bool(self.numbers.get(concepts.MAX_PAIRS_PER_CONCEPT.name))
+        kinds = bool(self.language.like), is_balanced
+        return catalogue_of(self.files, *kinds, of_columns(self.numbers))
 
     @property
     def verified(self) -> tuple[str, str] | None:
