@@ -201,8 +201,13 @@ def test_report_and_card_know_the_rules_on_columns(
     assert '"train/is_old"' in croissant
     assert '"rejected/uid"' in croissant
     other = tmp_path / "other"
-    flags = ("--max_column=clip_b32_similarity_score=0.5", "--text_only", "--columns=uid")
+    score = "clip_b32_similarity_score"
+    flags = (f"--max_column={score}=0.5", f"--require_column={score}", "--text_only")
     succeed(made.at("in"), other, *TEXTS, *flags)
+    high = [row for row in made.rows if (row[score] or 0) > 0.5]
+    why = Counter(fate.reason for fate in rejected(other))
+    # 0.5 itself is kept; neither null nor NaN is a value.
+    assert why == {f"high_{score}": len(high), f"no_{score}": 2, "duplicate_pair": 1}
     assert report(["--compare", str(out), str(other), f"--output={tmp_path}/two.html"]) == 0
     assert "Column clip_b32_similarity_score of the input" in (tmp_path / "two.html").read_text()
 
@@ -223,7 +228,7 @@ def test_the_command_of_the_card_makes_the_same_set(made: Carrying, tmp_path: Pa
 def test_a_finished_set_is_filtered_again_without_a_request(made: Carrying, tmp_path: Path) -> None:
     made.web.requests.clear()
     again = tmp_path / "again"
-    flags = ("--min_column=clip_b32_similarity_score=0.4", "--require_column=license")
+    flags = ("--min_column=clip_b32_similarity_score=0.390625", "--require_column=license")
     succeed(made.at("set"), again, *FLAGS, *flags)
     assert made.web.requests == []
     before = {row["uid"]: row for row in rows_of(made.at("set"), "shards")}
@@ -238,7 +243,7 @@ def test_a_finished_set_is_filtered_again_without_a_request(made: Carrying, tmp_
         names = [name for name in CARRIED if str(expected[name]) != "nan"]
         assert all(row[name] == expected[name] for name in (*names, "input_sha256"))
     scores = [row["clip_b32_similarity_score"] for row in kept]
-    assert all(score is None or score >= 0.4 for score in scores)
+    assert min(score for score in scores if score is not None) == 0.390625
     assert all(row["license"] for row in kept)
     files = [*again.glob("shards/*.parquet"), *again.glob("rejected/*.parquet")]
     kinds = [{n: pq.read_schema(path).field(n).type for n in CARRIED} for path in files]
