@@ -212,16 +212,23 @@ def test_report_and_card_know_the_rules_on_columns(
     assert "Column clip_b32_similarity_score of the input" in (tmp_path / "two.html").read_text()
 
 
-def test_the_command_of_the_card_makes_the_same_set(made: Carrying, tmp_path: Path) -> None:
+def test_python_makes_the_set_of_the_cards_command(made: Carrying, tmp_path: Path) -> None:
     card = (made.at("set") / "README.md").read_text()
-    for flag in (
-        "--columns=all",
-        "--min_column=clip_b32_similarity_score=0.2",
-        "--verify_hash=sha256=input_sha256",
-    ):
-        assert flag in card
-    flags = ("--min_column=clip_b32_similarity_score=0.2", "--verify_hash=sha256=input_sha256")
-    succeed(made.at("in"), tmp_path / "set", *FLAGS, "--columns=all", *flags)
+    score = "clip_b32_similarity_score"
+    named = "--columns=all", f"--min_column={score}=0.2", "--verify_hash=sha256=input_sha256"
+    assert [flag for flag in named if flag not in card] == []
+    curate(
+        input=made.at("in"),
+        output=tmp_path / "set",
+        columns=["all"],
+        min_column={score: 0.2},
+        verify_hash='["input_sha256","sha256"]',  # as img2dataset has it
+        language="",
+        allow_private_addresses=True,
+        max_unsafe_score=1,
+        min_image_side=1,
+        retries=0,
+    )
     assert digests(tmp_path / "set") == digests(made.at("set"))
 
 
@@ -360,23 +367,3 @@ def test_types_that_do_not_fit_are_refused_and_odd_uids_give_no_file(tmp_path: P
     assert "column 'uid' is int64 in" in ended.err
     succeed(tmp_path / "b.parquet", tmp_path / "set", *TEXTS, "--text_only", "--columns=uid")
     assert not (tmp_path / "set/uids.npy").exists()
-
-
-def _flag(word: str) -> tuple[str, Any]:
-    name, _, value = word.removeprefix("--").partition("=")
-    return name, value
-
-
-def test_from_python_and_by_img2datasets_flag(made: Carrying, tmp_path: Path) -> None:
-    limits = {"clip_b32_similarity_score": 0.2}
-    flags = {name: value or name != "language" for name, value in map(_flag, FLAGS)}
-    flags["language"] = ""
-    curate(
-        input=made.at("in"),
-        output=tmp_path / "set",
-        columns=["all"],
-        min_column=limits,
-        verify_hash='["sha256","sha256"]',
-        **flags,  # type: ignore[arg-type]
-    )
-    assert digests(tmp_path / "set") == digests(made.at("set"))
