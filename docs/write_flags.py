@@ -20,6 +20,7 @@ from alignset.train.peer_flags import OPEN_CLIP  # noqa: E402
 from alignset.train.presets import PRESETS  # noqa: E402
 from alignset.train.settings import Settings  # noqa: E402
 from alignset.transforms.rules.catalogue import PRODUCT  # noqa: E402
+from alignset.transforms.rules.columns import COLUMN_FLAGS, column_rules  # noqa: E402
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT  # noqa: E402
 from alignset.transforms.rules.given import (  # noqa: E402
     AFTER_RUN,
@@ -56,8 +57,9 @@ FROM_IMG2DATASET = """
 ## From img2dataset's flags to ours
 The left column is a flag of img2dataset 1.47 that has another name or none here; the right one says
 what to give in its place. The command says the same where such a flag is given. The flags
-`--input_format`, `--retries`, `--user_agent_token`, `--disallowed_header_directives` and those of
-resizing (`--image_size`, `--resize_mode`, `--encode_format` ...) are img2dataset's own.
+`--input_format`, `--retries`, `--user_agent_token`, `--disallowed_header_directives`,
+`--verify_hash` and those of resizing (`--image_size`, `--resize_mode`, `--encode_format` ...) are
+img2dataset's own.
 
 | img2dataset | here |
 |---|---|
@@ -113,8 +115,9 @@ def reasons() -> str:
     before, head, rest = REASONS_PAGE.read_text().partition(HEAD_OF_REASONS)
     after = rest[rest.index("\n\n") :]
     failed = (OF_FAILED_TEXT_RULES, OF_FAILED_IMAGE_RULES)
+    of_columns = column_rules({f"{flag}=NAME": 1 for flag in COLUMN_FLAGS} | {"verify_hash": "-"})
     sized = (BEYOND_LANGUAGE_SIZE, MAX_PAIRS_PER_CONCEPT)
-    entries = (*PRODUCT.texts, *PRODUCT.images, *sized, *failed, *AFTER_RUN)
+    entries = (*PRODUCT.texts, *PRODUCT.images, *sized, *of_columns, *failed, *AFTER_RUN)
     lines = [f"| `{e.step}` | `{e.reason}` | {e.means} | {e.detail} |" for e in entries]
     lines = [*dict.fromkeys(lines)]  # a rule of the product may compute its measure, and fail
     return before + head + "\n".join(lines) + after

@@ -12,13 +12,20 @@ from alignset.pipeline.rules import Rules
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, PRODUCT, Catalogue, limits
+from alignset.transforms.rules.catalogue import (
+    KEEP_MOST_SIMILAR,
+    PRODUCT,
+    Catalogue,
+    RunRules,
+    limits,
+)
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from apache_beam.options.pipeline_options import PipelineOptions
 
 
@@ -32,6 +39,12 @@ class Command:
     fetch: FetchSettings
     resize: ResizeSettings
     beam: PipelineOptions
+    carried: tuple[pa.Field, ...] = ()  # once the input was found: its columns that go with pairs
+
+    @property
+    def run_rules(self) -> RunRules:
+        """What workers judge by."""
+        return replace(self.rules.run_rules, carried=self.carried)
 
 
 class _Needless(NamedTuple):
@@ -55,7 +68,7 @@ _OF_IMAGES = (
     *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
     *("eval_images", "samples_per_shard", "holdout", "unsafe_model"),
-    *("duplicates", "holdout_copies", KEEP_MOST_SIMILAR),
+    *("duplicates", "holdout_copies", "verify_hash", KEEP_MOST_SIMILAR),
     *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
 )

@@ -177,7 +177,7 @@ def _judge_pairs(
     return JudgePairs(
         read=read,
         blocks=places.blocks,
-        rules=command.rules.run_rules,
+        rules=command.run_rules,
         sets=sets,
         shares=shares,
         out=places.out,

@@ -186,7 +186,7 @@ def _shard_settings(
     command: Command, unsafe_model: UnsafeModel | None, places: Places
 ) -> ShardSettings:
     forget, how = command.job.forget_blocked, (command.fetch, command.resize)
-    rules, thumbnails = command.rules.run_rules, command.job.thumbnails
+    rules, thumbnails = command.run_rules, command.job.thumbnails
     looks = command.job.duplicates == "near"
     return ShardSettings(
         rules,

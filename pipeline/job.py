@@ -37,6 +37,13 @@ class Job:
     input_format: str = field(default="auto", metadata={"help": ", ".join(FORMATS)})
     url_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
     text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
+    columns: str = field(
+        default="",
+        metadata={
+            "help": "NAME,... or all: columns of the input that go with its pairs to every file "
+            "(docs/columns.md)"
+        },
+    )
     rules: str = field(
         default="",
         metadata={"help": "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)"},

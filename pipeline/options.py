@@ -26,6 +26,7 @@ from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
 from alignset.transforms.rules.custom import (
     RuleFile,
     RuleFileError,
@@ -52,6 +53,7 @@ GROUPS: dict[str, type] = {
 }
 
 
+SEVERAL = ("columns", MIN, MAX, REQUIRED)  # flags that may be given several times
 # What the short help says, a line a flag.
 FIRST = {
     "input and output": {
@@ -59,6 +61,7 @@ FIRST = {
         "output": "a folder for the set (required)",
         "eval_images": "NAME=PATH,...: images to keep out of the set",
         "holdout": "this share of the images goes to holdout/, to validate on",
+        "columns": "NAME,... or all: columns of the input that go with its pairs",
         "retry_failed": "fetch again what a finished run could not",
     },
     "rules": {
@@ -79,6 +82,16 @@ FIRST = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
+
+
+class _Joined(argparse.Action):
+    """Of a flag that was given several times, all values."""
+
+    def __call__(
+        self, parser: object, flags: argparse.Namespace, value: Any, option: str | None = None
+    ) -> None:
+        before = getattr(flags, self.dest, "")
+        setattr(flags, self.dest, f"{before},{value}" if before else value)
 
 
 def _truth(text: str) -> bool:
@@ -113,6 +126,7 @@ def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse
                 type=kind,
                 default=argparse.SUPPRESS,  # what was not given is not among the flags
                 help=_help(setting),
+                action=_Joined if setting.name in SEVERAL else "store",
                 **optional,
             )
     return made
@@ -281,8 +295,8 @@ def _check_ranking(command: Command) -> None:
 def _opened(rules: type[Rules], flags: dict[str, Any]) -> dict[str, object]:
     """The thresholds that drop nothing, where no rule is to; none elsewhere."""
     if flags.get("score_only"):
-        return {**rules.catalogue.opened, MIN_EVALUATION_DISTANCE.name: 0.0}
-    return {**rules.catalogue.opened} if flags.get("decontaminate_only") else {}
+        return {**rules.of_files.opened, MIN_EVALUATION_DISTANCE.name: 0.0}
+    return {**rules.of_files.opened} if flags.get("decontaminate_only") else {}
 
 
 def _limits_in(said: str) -> str:

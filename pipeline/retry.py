@@ -140,6 +140,7 @@ def _plan(
     command: Command,
     places: Places,
 ) -> None:
+    carried = [field.name for field in command.carried]
     counts, planned = [], []
     # What is held out stays so.
     for first, name in ((0, "shards"), (HOLDOUT, "holdout")):
@@ -147,7 +148,9 @@ def _plan(
         shards = (
             pipeline | f"Old {name}" >> beam.Create(of_kind) | f"Spread {name}" >> beam.Reshuffle()
         )
-        failed = shards | f"Failed {name}" >> ReadFailed(places.out, details, places.blocks)
+        failed = shards | f"Failed {name}" >> ReadFailed(
+            places.out, details, places.blocks, carried
+        )
         rows = failed | f"Rows {name}" >> beam.MapTuple(_rows)
         counts.append(rows | f"Count {name}" >> beam.CombineGlobally(sum))
         plan = PlanShards(

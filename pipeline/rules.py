@@ -4,18 +4,23 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 """
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
+import re
 from collections.abc import Iterator
 from dataclasses import field, make_dataclass, replace
+from functools import cache, cached_property
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import (
     KEEP_MOST_SIMILAR,
     PRODUCT,
     Catalogue,
     RunRules,
     catalogue_of,
+    of_columns,
 )
+from alignset.transforms.rules.columns import HASHES, MAX, MIN, REQUIRED, VERIFIED
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language_codes import (
@@ -26,6 +31,8 @@ from alignset.transforms.rules.language_codes import (
 )
 from alignset.transforms.rules.rule import IMAGES
 
+INPUT = "input_"  # before the name of an input column where its own is one of ours
+MOST_COLUMN_RULES = 32
 REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
 
 
@@ -33,7 +40,7 @@ class _Checked:
     """Which pairs are kept. `min_x` and `max_x` name the kept range."""
 
     files: ClassVar[tuple[RuleFile, ...]] = ()  # with the rules of users
-    catalogue: ClassVar[Catalogue] = PRODUCT
+    of_files: ClassVar[Catalogue] = PRODUCT  # without rules on input columns
 
     if TYPE_CHECKING:
         __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -55,14 +62,14 @@ class _Checked:
         if self.concepts and not self.max_pairs_per_concept:
             raise ValueError("concepts needs --max_pairs_per_concept, how many pairs each may have")
         for rule in self.catalogue.rules:
-            rule.check(getattr(self, rule.name))
+            rule.check(self.numbers[rule.name])
         self._check_blocked_distances()
         for low, high in permutations(self.catalogue.limits.values(), 2):
             if low.measure is high.measure and low.beyond and not high.beyond:
                 self._check_order(low.name, high.name, "image" if low.plane == IMAGES else "text")
 
     def _check_order(self, low: str, high: str, thing: str) -> None:
-        least, most = getattr(self, low), getattr(self, high)
+        least, most = self.numbers[low], self.numbers[high]
         if least > most:
             raise ValueError(
                 f"{low} must be <= {high}, or no {thing} passes; got {least} and {most}"
@@ -74,14 +81,59 @@ class _Checked:
                 raise ValueError(f"{name} must be from 0 to {bits}; got {getattr(self, name)}")
 
     @property
+    def catalogue(self) -> Catalogue:
+        """The rules, with those on input columns."""
+        return catalogue_of(self.files, columns=of_columns(self.numbers))
+
+    @property
     def run_rules(self) -> RunRules:
         """What workers judge by."""
-        numbers = {rule.name: getattr(self, rule.name) for rule in self.catalogue.rules}
+        return RunRules(self.numbers, self.files, self.language_rule)
+
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """The thresholds, by flag; of rules on input columns by flag and column."""
+        numbers = {rule.name: getattr(self, rule.name) for rule in self.of_files.rules}
+        for kind in (MIN, MAX):
+            for column, bound in _named(kind, getattr(self, kind)):
+                try:
+                    numbers[f"{kind}={carried_name(column)}"] = float(bound)
+                except ValueError as error:
+                    raise ValueError(f"{kind} takes NAME=NUMBER; got {column}={bound}") from error
+        for column in filter(None, getattr(self, REQUIRED).split(",")):
+            numbers[f"{REQUIRED}={carried_name(column)}"] = True
+        if (count := len(of_columns(numbers))) > MOST_COLUMN_RULES:
+            raise ValueError(f"{MIN}, {MAX} and {REQUIRED} take {MOST_COLUMN_RULES}; got {count}")
         if self.max_pairs_per_concept:
             numbers[MAX_PAIRS_PER_CONCEPT.name] = self.max_pairs_per_concept
         if self.keep_most_similar < 1:
             numbers[KEEP_MOST_SIMILAR] = self.keep_most_similar
-        return RunRules(numbers, self.files, self.language_rule)
+        if hashes := self._verified:
+            numbers[VERIFIED] = f"{hashes[0]}={carried_name(hashes[1])}"
+        return numbers
+
+    @property
+    def _verified(self) -> tuple[str, str] | None:
+        """The hash function and the column of `--verify_hash`; img2dataset has a list of them the
+        other way around."""
+        said = getattr(self, VERIFIED)
+        if not said:
+            return None
+        words = [word.strip(" \"'") for word in said.strip("[]() ").split(",")]
+        kind, _, column = said.partition("=")
+        if len(words) == 2 and words[1] in HASHES:
+            column, kind = words
+        if kind not in HASHES or not column:
+            raise ValueError(
+                f"{VERIFIED} takes {', '.join(f'{name}=COLUMN' for name in HASHES)}; got {said!r}"
+            )
+        return kind, column
+
+    @property
+    def judged_columns(self) -> list[str]:
+        """The input columns that are judged, by the names that they are carried by."""
+        columns = of_columns(self.numbers)
+        return [str(of if name == VERIFIED else name).partition("=")[2] for name, of in columns]
 
     @property
     def language_rule(self) -> LanguageRule:
@@ -93,6 +145,36 @@ class _Checked:
         words = tuple(own.get(code, usual) for code in NUMBERED)
         (like,) = wanted_languages(self.like) or ("",)
         return replace(rule, words=words, has_own_words=bool(own), like=like)
+
+
+def _named(flag: str, said: str) -> list[tuple[str, str]]:
+    """The items of a flag of columns."""
+    items: list[tuple[str, str]] = []
+    for item in filter(None, said.split(",")):
+        column, equals, value = item.rpartition("=")
+        if not equals or re.search(r"[\s=]", column) or not column:
+            raise ValueError(
+                f"{flag} takes NAME=VALUE, such as --{flag}=similarity=0.28, of a NAME without "
+                f"blanks or '='; got {item!r}"
+            )
+        if column in dict(items):
+            raise ValueError(f"{flag} names {column} twice; give one value")
+        items.append((column, value))
+    return items
+
+
+def carried_name(column: str) -> str:
+    """The name by which a column of the input is carried: another where its own is one of ours."""
+    return INPUT + column if column in names_of_ours() else column
+
+
+@cache
+def names_of_ours() -> frozenset[str]:
+    """The columns that files of ours have in every run, and those of languages."""
+    from alignset.transforms.columns.rejects import REJECTED  # with Arrow
+    from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+
+    return frozenset({*REJECTED.names, *SHARD_SCHEMA.names, *LANGUAGE_COLUMNS})
 
 
 def _flag(name: str, default: Any, said: str) -> tuple[str, type, Any]:
@@ -137,6 +219,19 @@ def _flags() -> Iterator[tuple[str, type, Any]]:
     yield _flag(
         "min_blocked_pdq_distance", 32, "bits of 256 to the nearest PDQ of a blocklist, at least"
     )
+    for kind, most in ((MIN, "least"), (MAX, "most")):
+        yield _flag(
+            kind,
+            "",
+            f"NAME=VALUE,...: this column of the input, such as a score, at {most}; may be given "
+            "several times (docs/columns.md)",
+        )
+    yield _flag(REQUIRED, "", "NAME,...: drop pairs without a value in this column of the input")
+    yield _flag(
+        VERIFIED,
+        "",
+        "sha256=COLUMN, or md5: keep only files with the hash that the input has in this column",
+    )
 
 
 if TYPE_CHECKING:
@@ -150,6 +245,6 @@ def with_files(files: tuple[RuleFile, ...]) -> type[Rules]:
     """The flags with those of rules of users behind them."""
     catalogue = catalogue_of(files)
     own = [_flag(limit.name, limit.default, limit.help) for limit in catalogue.custom]
-    space = {"files": files, "catalogue": catalogue}
+    space = {"files": files, "of_files": catalogue}
     kind = make_dataclass("Rules", own, bases=(Rules,), frozen=True, namespace=space)
     return kind

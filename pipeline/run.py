@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -61,6 +62,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     check_stores(command)
     check_engine(command.beam)
     source = Input.find(job, command.rules, command.overlap)
+    command = replace(command, carried=source.carried)
     if weak := weak_points(command.rules.language, command.rules.language_rule.languages):
         say(f"--language: {weak}; see docs/languages.md")
     if source.evaluation.files:

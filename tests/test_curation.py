@@ -82,13 +82,13 @@ def test_a_rule_stands_for_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rules = importlib.import_module("other")
     words = command_words({"rules": [rules.LONG, "b.py"], "max_characters": 3})
     assert words == [f"--rules={tmp_path}/own_rules.py:max_characters,b.py", "--max_characters=3"]
-    (own,) = read_flags([words[0].partition(",")[0]]).rules.catalogue.custom
+    (own,) = read_flags([words[0].partition(",")[0]]).rules.of_files.custom
     assert own.name == "max_characters"
     assert own.dropped(Rows(characters=np.array([3.0, 5.0])), {own.name: 3}).tolist() == [
         *(True, False)  # as `Reversed` has it
     ]
     both = command_words({"rules": [rules.LONG, rules.SHORT]})
-    assert {rule.name for rule in read_flags(both).rules.catalogue.custom} == {
+    assert {rule.name for rule in read_flags(both).rules.of_files.custom} == {
         *("max_characters", "min_characters")
     }
     unknown = f"--rules={tmp_path}/own_rules.py:max_words"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,21 @@ def shard_samples(shard: FolderShard) -> Iterator[Sample]:
             at=sample["source_at"],
             size=sample["source_size"],
             fault=None,
-            numbers=_floats(sample["numbers"]) | {**row.numbers},
+            numbers=_floats(_numbers(sample["carried"])) | {**row.numbers},
         )
     for row in rows.values():
         yield replace(row, path=shard.sidecar, fault=row.fault or "fetch not_in_its_shard")
 
 
+def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
+    """The first numbers among the fields of a sample's JSON."""
+    found = ((name, value) for name, value in fields.items() if type(value) in (int, float))
+    return dict(islice(found, _MOST_NUMBERS))
+
+
 def _of_tar(shard: FolderShard) -> Iterator[dict[str, Any]]:
     with open_to_read(shard.path) as source:
-        for sample in tar_samples(source):
+        for sample in tar_samples(source, None):
             yield sample | {"source_path": shard.path}
 
 
@@ -122,7 +129,7 @@ def _of_files(shard: FolderShard) -> Iterator[dict[str, Any]]:
             sample |= {"source_path": path, "source_size": size}
         elif size <= LONGEST_OF.get(extension, -1):
             with open_to_read(path) as source:
-                read_text(sample, extension, source.read(size))
+                read_text(sample, extension, source.read(size), None)
     if sample["name"]:
         yield sample
 

@@ -16,6 +16,7 @@ from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.columns import REQUIRED
 
 _NAMED_FILES = 3  # of the input
 _LINE = 90  # characters
@@ -97,6 +98,9 @@ def _settings(run: RunDescription, *changed: Mapping[str, Any]) -> Iterator[str]
         (FetchSettings, run.fetch),
     ):
         yield from _changed(kind, values)
+    for name, _, column in (rule.partition("=") for rule in rules if "=" in rule):
+        value = "" if name == REQUIRED else f"={rules[f'{name}={column}']}"
+        yield _flag(name, f"{column}{value}")
 
 
 def _rules(manifest: RunDescription) -> dict[str, Any]:

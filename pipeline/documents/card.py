@@ -45,7 +45,7 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
         trained=manifest.pairs - facts["held_out"],
         filled=len(numbers),
         extension=extension,
-        features=_features(extension, facts["text_only"], bool(contents.languages)),
+        features=_features(manifest, bool(contents.languages)),
         looked_into=sum(contents.languages.values()),
         languages=spoken(manifest, contents),
         pairs=f"{manifest.pairs:,}",
@@ -116,18 +116,37 @@ def spoken(manifest: Manifest, contents: Contents) -> list[str]:
     return found or [code for code in rule.split(",") if code not in ("", ALL)]
 
 
-def _features(
-    extension: str, text_only: bool, has_languages: bool
-) -> list[tuple[str, str | list[tuple[str, str]]]]:
+def _features(manifest: Manifest, has_languages: bool) -> list[tuple[str, Any]]:
     """What `datasets` would guess from the first five samples, where a null may be all it sees."""
     further = LANGUAGE_COLUMNS if has_languages else ()
-    if text_only:
-        return [(name, "string") for name in ("key", "url", "caption", "page_url", *further)]
+    extension, carried = manifest.extension, [*(manifest.columns or {}).items()]
+    if manifest.job["text_only"]:
+        named: list[tuple[str, Any]]
+        named = [(name, "string") for name in ("key", "url", "caption", "page_url", *further)]
+        return [*named, *((name, {"name": name} | feature(kind)) for name, kind in carried)]
     kinds = {pa.string(): "string", pa.int32(): "int32"}
+    metadata: list[tuple[str, Any]]
     metadata = [(name, kinds[SHARD_SCHEMA.field(name).type]) for name in METADATA]
     metadata += [(name, "string") for name in further]
+    metadata += [(name, {"name": name} | feature(kind, in_json=True)) for name, kind in carried]
     own = [("__key__", "string"), ("__url__", "string")]
     return [(extension, "image"), ("json", metadata), ("txt", "string"), *own]
+
+
+def feature(kind: Any, *, in_json: bool = False) -> dict[str, Any]:
+    """A type of a manifest as `datasets` has it in YAML: `{"dtype": "string"}`, `{"list": ...}`.
+
+    Args:
+      in_json: whether it is of `KEY.json`, where times are text.
+    """
+    if isinstance(kind, str):
+        is_text = in_json and kind.startswith(("timestamp", "date"))
+        return {"dtype": "string" if is_text else kind}
+    if "list" in kind:
+        inner = feature(kind["list"], in_json=in_json)
+        return {"list": inner.get("dtype") or inner.get("struct") or inner}
+    fields = kind["struct"].items()
+    return {"struct": [{"name": name} | feature(of, in_json=in_json) for name, of in fields]}
 
 
 TO_BE_FILLED = "**To be filled by a person**"

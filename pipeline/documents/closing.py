@@ -27,6 +27,7 @@ from alignset.pipeline.documents.card import dataset_card, datasheet
 from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.documents.hand_edits import write_page
+from alignset.pipeline.documents.uids import write_uids
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.report.page import REPORT, write_report
 from alignset.pipeline.runs.documents import (
@@ -187,6 +188,7 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
         closing = replace(closing, holdout=pairs)
     written = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
     write_document(f"{out}/funnel.json", written)
+    write_uids(out, manifest)
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
     write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))

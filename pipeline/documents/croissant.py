@@ -21,6 +21,7 @@ from alignset.pipeline.documents.wording import (
     unfiltered,
 )
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
+from alignset.transforms.columns.carried import type_of
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.rejects import REJECTED, with_columns
 from alignset.transforms.rules.language_codes import ALL, ENGLISH
@@ -136,10 +137,17 @@ def _of_languages(manifest: Manifest) -> tuple[str, ...]:
     return LANGUAGE_COLUMNS if manifest.rules["language"] not in ("", ENGLISH) else ()
 
 
+def _carried(manifest: Manifest) -> dict[str, pa.DataType]:
+    """The columns that came from the input; those of lists and structs are not described."""
+    names = manifest.columns or {}
+    return {name: type_of(kind) for name, kind in names.items() if isinstance(kind, str)}
+
+
 def _files_and_records(manifest: Manifest, funnel: Funnel) -> tuple[list[Node], list[Node]]:
     if manifest.job["text_only"]:
         files = [_parquet("pairs", "pairs/*.parquet")] if manifest.pairs else []
         columns = dict.fromkeys((*_PAIR_COLUMNS, *_of_languages(manifest)), pa.string())
+        columns |= _carried(manifest)
         records = [_record_set("train", "pairs", columns)] if manifest.pairs else []
     else:
         files, records = [], []
@@ -152,6 +160,7 @@ def _files_and_records(manifest: Manifest, funnel: Funnel) -> tuple[list[Node], 
     if any(step.seen > step.kept for step in funnel.steps):
         files.append(_parquet("rejected_files", "rejected/*.parquet"))
         columns = {name: REJECTED.field(name).type for name in _REJECT_COLUMNS}
+        columns |= _carried(manifest)
         records.append(_record_set("rejected", "rejected_files", columns))
     return files, records
 
@@ -168,7 +177,7 @@ def _side(
     own = [m.column for m in manifest.catalogue.measures.values() if m.column]
     own += _of_languages(manifest)
     schema = with_columns(SHARD_SCHEMA, [n for n in dict.fromkeys(own) if n not in REJECTED.names])
-    columns = {column.name: column.type for column in schema}
+    columns = {column.name: column.type for column in schema} | _carried(manifest)
     records = [_record_set(name, sidecars, columns)]
     if len(filled) > MOST_TARS:
         return [*files, _file_set(tars, f"{folder}/*.tar", "application/x-tar")], records
@@ -231,4 +240,8 @@ def _field(records: str, name: str, kind: str, files: str, extract: Node) -> Nod
 def _data_type(kind: pa.DataType) -> str:
     if pa.types.is_integer(kind):
         return "sc:Integer"
+    if pa.types.is_boolean(kind):
+        return "sc:Boolean"
+    if pa.types.is_temporal(kind):
+        return "sc:Date" if pa.types.is_date(kind) else "sc:DateTime"
     return "sc:Float" if pa.types.is_floating(kind) else "sc:Text"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.splits import InputFile
@@ -26,6 +27,7 @@ class _SetManifest:
     """What of a set's manifest says where its pairs are; of any version of ours."""
 
     job: _SetJob
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, order=True)
@@ -34,11 +36,13 @@ class EarlierSet:
 
     Attributes:
       folder: its output folder. text_only, holdout: as its command had them.
+      columns: those that came from its own input.
     """
 
     folder: str
     text_only: bool
     holdout: float
+    columns: tuple[str, ...] = ()
 
     def pair_folders(self, job: Job) -> list[str]:
         """Where its pairs are. What it holds out is read only by a run that holds out, too."""
@@ -69,10 +73,11 @@ def earlier_set(folder: str) -> EarlierSet | None:
     if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
         return None
     try:
-        job = read_document(f"{folder}/manifest.json", _SetManifest).job
+        manifest = read_document(f"{folder}/manifest.json", _SetManifest)
     except DocumentError:
         return None
-    return EarlierSet(folder, job.text_only, job.holdout)
+    job = manifest.job
+    return EarlierSet(folder, job.text_only, job.holdout, tuple(manifest.columns))
 
 
 def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:

@@ -7,13 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.pipeline.inputs.carried_values import carried_json, with_carried
 from alignset.pipeline.inputs.row_groups import (
     BATCH_BYTES,
     STRINGS,
@@ -25,6 +25,7 @@ from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.inputs.text_files import BLOCK, read_json_lines, read_table
 from alignset.pipeline.inputs.text_headers import HEAD
 from alignset.pipeline.inputs.whole_lines import LONGEST_ROW
+from alignset.transforms.columns.carried import CARRIED
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.pages.parse_pages import SAID
@@ -34,7 +35,6 @@ from alignset.transforms.storage.tar_members import BrokenTar, tar_members
 
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
 LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
-_MOST_NUMBERS = 32  # of a sample's JSON
 
 
 def read_split(
@@ -44,8 +44,8 @@ def read_split(
     most `BATCH_BYTES` bytes where there is more than one row. One of over 40 MiB is unreadable.
 
     Columns: `url` and `caption`; `page_url` where the split has it; `malformed` of text files and
-    pages, and of a row that is unreadable; and of shards `source_path`, `source_at` and
-    `source_size`, the place of the image's bytes.
+    pages, and of a row that is unreadable; of shards `source_path`, `source_at` and
+    `source_size`, the place of the image's bytes; and the carried columns, below `CARRIED`.
 
     Args:
       skip_broken: where the file is broken, the rows before that are followed by one that tells of
@@ -60,11 +60,11 @@ def read_split(
             part = batch.slice(start, stop - start)
             if len(part) == 1 and size > LONGEST_ROW + BLOCK:
                 part = _too_long(part)
-            columns = [
-                as_bytes(column) if name in STRINGS else column
+            columns = {
+                name: as_bytes(column) if name in STRINGS else column
                 for name, column in zip(part.schema.names, part.columns, strict=True)
-            ]
-            yield pa.record_batch(columns, names=part.schema.names)
+            }
+            yield pa.record_batch(with_carried(columns, len(part), split))
     if told and not skip_broken:
         raise BrokenInputError.not_skipped(told[0])
     for start in range(0, len(told), batch_rows):
@@ -110,17 +110,17 @@ def broken_rows(files: Sequence[BrokenFile]) -> pa.RecordBatch:
 def _too_long(row: pa.RecordBatch) -> pa.RecordBatch:
     """A row that is unreadable, without its long strings."""
     columns = dict(zip(row.schema.names, row.columns, strict=True))
-    for name in columns.keys() & set(STRINGS):
-        if string_sizes(columns[name])[0] > HEAD:
-            columns[name] = pa.nulls(1, pa.binary())
+    for name, column in columns.items():
+        if string_sizes(column)[0] > HEAD:
+            columns[name] = pa.nulls(1, pa.binary() if name in STRINGS else column.type)
     columns["malformed"] = pa.array([UNREADABLE])
     return pa.record_batch(columns)
 
 
 def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int, int]]:
     """Where to cut a batch, by rows and by bytes: (start, stop, bytes)."""
-    strings = [string_sizes(batch[name]) for name in STRINGS if name in batch.schema.names]
-    sizes = np.cumsum(np.sum(strings, axis=0))
+    names = [name for name in batch.schema.names if name in STRINGS or name.startswith(CARRIED)]
+    sizes = np.cumsum(np.sum([string_sizes(batch[name]) for name in names], axis=0))
     start = 0
     while start < len(batch):
         before = sizes[start - 1] if start else 0
@@ -157,7 +157,8 @@ def _parquet(split: Split, batch_rows: int, told: list[BrokenFile]) -> Iterator[
     )
     # Arrow's own file does not wait for the interpreter's lock.
     with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
-        groups = RowGroups(source, names, others)
+        carried = {CARRIED + of.field.name: of.source for of in split.carried if of.source}
+        groups = RowGroups(source, names, others, carried)
 
         def read_each() -> Iterator[pa.RecordBatch]:
             for group in split.row_groups:
@@ -182,28 +183,29 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     size = 0
     with open_to_read(split.path) as source:
         try:
-            for sample in tar_samples(source):
-                # Not its numbers, which would take most of the memory.
-                kept = {name: sample[name] for name in (*STRINGS, "source_at", "source_size")}
-                samples.append(kept | {"source_path": split.path})
-                size += sum(len(sample[name] or b"") for name in STRINGS)
+            for sample in tar_samples(source, split.sources):
+                samples.append(sample | {"source_path": split.path})
+                size += sum(len(sample[name] or b"") for name in STRINGS) + sample["carried_bytes"]
                 if len(samples) == batch_rows or size > BATCH_BYTES:
-                    yield _sample_batch(samples)
+                    yield _sample_batch(samples, split)
                     samples, size = [], 0
         except (BrokenTar, OSError) as error:
             fault = error
     if samples:
-        yield _sample_batch(samples)
+        yield _sample_batch(samples, split)
     if fault:
         raise fault
 
 
-def tar_samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
+def tar_samples(source: BinaryIO, carried: Sequence[str] | None = ()) -> Iterator[dict[str, Any]]:
     """The samples of a shard: neighbouring files whose names agree up to the first dot. Of a shard
     that is broken, the last one is left out where it may lack files.
 
-    Each has `name`, STRINGS as bytes or None, `source_at` and `source_size` of its image, and the
-    `numbers` in its JSON, by their names.
+    Each has `name`, STRINGS as bytes or None, `source_at` and `source_size` of its image, and
+    `carried` fields of its JSON.
+
+    Args:
+      carried: the fields of `KEY.json` that are wanted; None for all of them.
     """
     key, sample = None, new_sample("")
     try:
@@ -219,7 +221,7 @@ def tar_samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
                 sample |= {"source_at": member.at, "source_size": member.size}
             elif member.size <= LONGEST_OF.get(extension, -1):
                 source.seek(member.at)
-                read_text(sample, extension, source.read(member.size))
+                read_text(sample, extension, source.read(member.size), carried)
     except BrokenTar as error:
         if key is not None and error.member is not None and _sample_of(error.member)[0] != key:
             yield sample
@@ -237,12 +239,13 @@ def _sample_of(name: str) -> tuple[tuple[str, str], str]:
 
 def new_sample(name: str) -> dict[str, Any]:
     """A sample of which nothing is known yet."""
-    return dict.fromkeys(STRINGS) | {
-        **{"name": name, "source_at": 0, "source_size": 0, "numbers": {}}
-    }
+    places = {"name": name, "source_at": 0, "source_size": 0}
+    return dict.fromkeys(STRINGS) | places | {"carried": {}, "carried_bytes": 0}
 
 
-def read_text(sample: dict[str, Any], extension: str, body: bytes) -> None:
+def read_text(
+    sample: dict[str, Any], extension: str, body: bytes, carried: Sequence[str] | None
+) -> None:
     """Puts what a text file of a sample says into the sample."""
     if extension == "txt":
         sample["caption"] = sample["caption"] or body
@@ -253,13 +256,14 @@ def read_text(sample: dict[str, Any], extension: str, body: bytes) -> None:
             value = record.get(name)
             if isinstance(value, str):
                 sample[name] = value.encode("utf-8", "surrogatepass")
-        numbers = ((name, value) for name, value in record.items() if type(value) in (int, float))
-        sample["numbers"] = dict(islice(numbers, _MOST_NUMBERS))
+        if carried is None or carried:
+            sample["carried"] = {n: record.get(n) for n in (record if carried is None else carried)}
+            sample["carried_bytes"] = len(body)
     except (ValueError, AttributeError, RecursionError):
         return  # without a URL the pair is malformed, and is recorded as such
 
 
-def _sample_batch(samples: list[dict[str, Any]]) -> pa.RecordBatch:
+def _sample_batch(samples: list[dict[str, Any]], split: Split) -> pa.RecordBatch:
     schema = pa.schema(
         [
             ("url", pa.binary()),
@@ -270,4 +274,9 @@ def _sample_batch(samples: list[dict[str, Any]]) -> pa.RecordBatch:
             ("source_size", pa.int64()),
         ]
     )
-    return pa.RecordBatch.from_pylist(samples, schema=schema)
+    batch = pa.RecordBatch.from_pylist(samples, schema=schema)
+    records = [sample["carried"] for sample in samples]
+    columns, faults = carried_json(records, split.carried, pa.nulls(len(samples), pa.string()))
+    for name, column in columns.items():
+        batch = batch.append_column(name, column)
+    return batch.append_column("malformed", faults) if faults.null_count < len(faults) else batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -27,12 +27,19 @@ class RowGroups:
     """The row groups of a Parquet file.
 
     Args:
-      names: the columns that are `STRINGS`. others: further ones.
+      names: the columns that are `STRINGS`. others: further ones. carried: those of any type, by
+        the names that they get.
     """
 
-    def __init__(self, source: Any, names: list[str], others: list[str]) -> None:
-        self.source, self.names, self.others = source, names, others
+    def __init__(
+        self, source: Any, names: list[str], others: list[str], carried: Mapping[str, str]
+    ) -> None:
+        self.source, self.names = source, names
         self.footer = pq.read_metadata(source)
+        self.others = {**{name: name for name in others}, **carried}
+        self.carried = set(carried.values())
+        paths = (self.footer.schema.column(at).path for at in range(self.footer.num_columns))
+        self.flat = sorted(self.carried.intersection(paths))  # neither lists nor structs
         # A page without a checksum passes.
         checks = {"pre_buffer": False, "page_checksum_verification": True}
         self.options = {"metadata": self.footer, **checks}
@@ -40,16 +47,16 @@ class RowGroups:
     def read(self, group: int) -> Iterator[pa.RecordBatch]:
         """The rows of one, in batches of at most ROWS_AT_ONCE."""
         rows, shared = self._rows_at_once(group)
-        alone = [name for name in self.names if name not in shared]
+        alone = [n for n in dict.fromkeys([*self.names, *self.flat]) if n not in shared]
         repeats = _long_repeats(self.source, alone, group, rows, self.options)
         file = pq.ParquetFile(self.source, read_dictionary=repeats, **self.options)
         few = min(rows, SHARED_ROWS) if shared else rows
-        columns = [*self.names, *self.others]
+        columns = [*dict.fromkeys([*self.names, *self.others.values()])]
         for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=columns):
             strings = [batch[name] for name in self.names]
             pairs = pa.record_batch(strings, names=list(STRINGS[: len(strings)]))
-            for name in self.others:
-                pairs = pairs.append_column(name, batch[name])
+            for name, of in self.others.items():
+                pairs = pairs.append_column(name, batch[of])
             yield pairs
 
     def _rows_at_once(self, group: int) -> tuple[int, set[str]]:
@@ -57,11 +64,14 @@ class RowGroups:
         rows, shared = ROWS_AT_ONCE, set()
         told = self.footer.row_group(group)
         for place, column in enumerate(map(told.column, range(told.num_columns))):
-            if told.num_rows and column.path_in_schema in self.names:
+            root = column.path_in_schema.partition(".")[0]
+            is_carried = {root, column.path_in_schema} & self.carried
+            if told.num_rows and (column.path_in_schema in self.names or is_carried):
                 size = column.total_uncompressed_size / told.num_rows
                 size = max(size, self.footer.schema.column(place).length or 1)  # where it is fixed
                 rows = min(rows, max(1, int(BATCH_BYTES / size)))
-                if any("DELTA" in encoding for encoding in column.encodings):
+                is_text = column.physical_type == "BYTE_ARRAY" or not is_carried
+                if is_text and any("DELTA" in encoding for encoding in column.encodings):
                     shared.add(column.path_in_schema)
         return rows, shared
 

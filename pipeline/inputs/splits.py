@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from alignset.transforms.storage.broken_files import BrokenFile
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 ROWS_PER_SPLIT = 1 << 18
@@ -37,6 +38,18 @@ class InputFile:
 
 
 @dataclass(frozen=True)
+class CarriedColumn:
+    """A column that goes with the pairs.
+
+    Attributes:
+      source: its name in the file; "" where the file has none. field: as it is in the output.
+    """
+
+    source: str
+    field: pa.Field
+
+
+@dataclass(frozen=True)
 class Split:
     """A part of a file that one worker reads."""
 
@@ -49,6 +62,12 @@ class Split:
     page_column: str = ""  # the page that a pair is from; not every input has it
     broken: BrokenFile | None = None  # where nothing of it can be read
     reasons: tuple[str, ...] = ()  # of what a set has dropped, for which pairs are read
+    carried: tuple[CarriedColumn, ...] = ()
+
+    @property
+    def sources(self) -> list[str]:
+        """The carried columns that the file has."""
+        return [*dict.fromkeys(column.source for column in self.carried if column.source)]
 
 
 def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:

@@ -9,7 +9,7 @@ import pickle
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -19,9 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
+from alignset.pipeline.inputs.carried_values import carried_json, with_sources
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.inputs.text_headers import BYTE_ORDER_MARK, dialect, header_columns
 from alignset.pipeline.inputs.whole_lines import LONGEST_ROW, WholeLines
+from alignset.transforms.columns.carried import json_type
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.storage.broken_files import DAMAGED, FileFault
 
@@ -95,8 +97,10 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
                     for batch in filter(len, reader):
                         if held is not None:
                             yield held
-                        values = [_latin1_bytes(column) for column in batch.columns]
+                        values = [_latin1_bytes(batch[_as_latin1(n)]) for n in _names(split)]
                         held = _rows(values, pa.nulls(len(batch), pa.string()))
+                        carried = {n: _latin1_bytes(batch[_as_latin1(n)]) for n in split.sources}
+                        held = with_sources(held, split, carried)
                 if ends != [last]:
                     held, fault = _without_last(held, among_rows=not ends)
             except pa.ArrowInvalid as error:
@@ -114,7 +118,7 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
 
 
 def _reading(split: Split, block: int) -> tuple[pa.csv.ReadOptions, pa.csv.ConvertOptions]:
-    columns = [_as_latin1(name) for name in _names(split)]
+    columns = [_as_latin1(name) for name in dict.fromkeys([*_names(split), *split.sources])]
     convert = pa.csv.ConvertOptions(
         include_columns=columns,
         column_types=dict.fromkeys(columns, pa.string()),
@@ -197,7 +201,8 @@ def _unreadable(rows: list[bytes]) -> pa.RecordBatch:
 
 def read_json_lines(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Rows of JSON lines, in order: `url`, `caption` and `malformed`."""
-    schema = pa.schema([(name, pa.string()) for name in _names(split)])
+    kinds = {of.source: json_type(of.field.type) for of in split.carried if of.source}
+    schema = pa.schema(kinds | dict.fromkeys(_names(split), pa.string()))
     options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     with WholeLines(split) as source:
         for block in _line_blocks(source):
@@ -213,8 +218,10 @@ def read_json_lines(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
                 while group := list(islice(lines, batch_rows)):
                     yield _json_lines(group, split)
                 continue
-            columns = [table[name].combine_chunks().cast(pa.binary()) for name in schema.names]
-            yield _rows(columns, pa.nulls(len(table), pa.string()))
+            columns = [table[n].combine_chunks().cast(pa.binary()) for n in _names(split)]
+            rows = _rows(columns, pa.nulls(len(table), pa.string()))
+            carried = {n: table[n].combine_chunks() for n in split.sources}
+            yield with_sources(rows, split, carried)
     source.check()
 
 
@@ -237,16 +244,29 @@ def _line_blocks(source: io.RawIOBase) -> Iterator[bytes]:
 def _json_lines(lines: Iterable[bytes], split: Split) -> pa.RecordBatch:
     names = _names(split)
     rows: list[tuple[bytes | None, ...]] = []
+    records: list[Mapping[str, Any]] = []
     faults: list[str | None] = []
     for line in filter(bytes.strip, lines):
         try:
             rows.append(tuple(_json_row(line, names)))
+            records.append(_record(line) if split.carried else {})
             faults.append(None)
         except (ValueError, RecursionError):
             rows.append((None, line, None)[: len(names)])
+            records.append({})
             faults.append(UNREADABLE)
     columns = [pa.array([row[at] for row in rows], pa.binary()) for at in range(len(names))]
-    return _rows(columns, pa.array(faults, pa.string()))
+    carried, told = carried_json(records, split.carried, pa.array(faults, pa.string()))
+    batch = _rows(columns, told)
+    for name, column in carried.items():
+        batch = batch.append_column(name, column)
+    return batch
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """A line that is an object, with whole numbers as they are but for vast ones."""
+    text = line.decode("utf-8", "replace")
+    return json.loads(text, parse_int=lambda digits: (int if len(digits) < 20 else float)(digits))
 
 
 def _json_row(line: bytes, names: list[str]) -> list[bytes | None]:

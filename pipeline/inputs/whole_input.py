@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote, urljoin
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import EarlierSet, earlier_sets
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
+from alignset.pipeline.inputs.find_columns import find_columns, with_carried
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_files, find_vocabulary
 from alignset.pipeline.inputs.find_splits import find_splits, with_faults
@@ -44,6 +46,7 @@ class Input:
     Attributes:
       sets: the sets of ours that files are the pairs of.
       unsafe_model: what scores the images; None where nothing does.
+      carried: the columns that go with the pairs.
     """
 
     files: Sequence[InputFile]
@@ -54,6 +57,7 @@ class Input:
     sets: Sequence[EarlierSet]
     unsafe_model: UnsafeModel | None
     blocklists: Blocklists = NO_LISTS
+    carried: tuple[pa.Field, ...] = ()
 
     @classmethod
     def find(cls, job: Job, rules: Rules, overlap: OverlapSettings) -> Input:
@@ -64,18 +68,20 @@ class Input:
         """
         files = find_files(job, rules.catalogue)
         splits = find_splits(job, files)
-        files = with_faults(files, splits)
+        files, sets = with_faults(files, splits), earlier_sets(files)
+        splits, carried = find_columns(job, rules, splits, sets)
         return cls(
             files,
             splits,
             find_pages(job, files),
             find_evaluation(job.eval_images, overlap),
             find_vocabulary(job.vocabulary),
-            earlier_sets(files),
+            sets,
             find_unsafe_model(job, rules, score_only=overlap.score_only),
             find_blocklists(
                 job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
             ),
+            carried,
         )
 
     def on_workers(self, everywhere: Callable[[str], str]) -> Input:
@@ -96,7 +102,7 @@ class Input:
         return replace(
             self,
             files=parsed_files(folder, self.pages, self.files),
-            splits=[*self.splits, *parsed_splits(folder, self.pages)],
+            splits=[*self.splits, *with_carried(parsed_splits(folder, self.pages), self.carried)],
             pages=(),
         )
 

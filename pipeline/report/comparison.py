@@ -18,6 +18,7 @@ from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.kept_keys import OnlyOne, kept_keys, only_in
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
+from alignset.pipeline.datasets.set_records import Sum
 from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.report.charts import Overlay, draw_overlay
 from alignset.pipeline.report.page import render
@@ -26,6 +27,7 @@ from alignset.pipeline.report.tables import percent
 from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet, Step
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Example
+from alignset.transforms.rules.columns import OF_COLUMN
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import write_atomically
 
@@ -165,15 +167,15 @@ def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:
 
 def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
     """Histograms of what both keep, in the bins that both have."""
-    images = [of_set.records.images for of_set in (first, second)]
     theirs = second.catalogue.measures
     for name, measure in first.catalogue.measures.items():
         if name not in theirs or theirs[name].label != measure.label:
             continue  # rules of users may measure different things under one name
-        axes = [records.axis(name) for records in images]
+        planes = [_records_of(of_set, name) for of_set in (first, second)]
+        axes = [records.axis(name) for records in planes]
         edges = sorted(set.intersection(*(set(axis.edges if axis else ()) for axis in axes)))
         if edges:
-            heights = [kept_between(of_set, name, edges) for of_set in (first, second)]
+            heights = [kept_between(records, name, edges) for records in planes]
             inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
             labels = [f"up to {edges[0]:g}", *inner, f"from {edges[-1]:g}"]
             yield Overlay(measure.label, labels, [f"{edge:g}" for edge in (0, *edges)], *heights)
@@ -188,9 +190,14 @@ def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
         yield Overlay("Words of the text", labels, [str(n) for n in span], *heights)
 
 
-def kept_between(facts: Facts, name: str, edges: list[float]) -> list[int]:
+def _records_of(facts: Facts, axis: str) -> Sum:
+    """What was recorded of an axis; input columns are judged with the texts."""
+    return facts.records.texts if axis.startswith(OF_COLUMN) else facts.records.images
+
+
+def kept_between(records: Sum, name: str, edges: list[float]) -> list[int]:
     """How many kept pairs are between edges of an axis, which are some of its own."""
-    records, heights = facts.records.images, [0] * (len(edges) + 1)
+    heights = [0] * (len(edges) + 1)
     if axis := records.axis(name):
         places = [0, *np.searchsorted(edges, axis.edges, "right").tolist()]  # behind each edge
         for place, count in records.whole.histograms.get(name, {}).get(KEPT, {}).items():

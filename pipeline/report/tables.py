@@ -15,8 +15,8 @@ from alignset.pipeline.datasets.summary import hint_of
 from alignset.pipeline.report.charts import share_bar, small_histogram
 from alignset.pipeline.runs.documents import OptOuts
 from alignset.pipeline.shown_texts import counted, printable
-from alignset.transforms.columns.records import KEPT, LANGUAGES, WORDS_BY_LANGUAGE, Top
-from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, OPTED_OUT
+from alignset.transforms.columns.records import HASHES, KEPT, LANGUAGES, WORDS_BY_LANGUAGE, Top
+from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, HASH_MISMATCH, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
@@ -267,6 +267,22 @@ def wish_rows(facts: Facts) -> list[TableRow]:
 def blocked_rows(facts: Facts) -> list[TableRow]:
     """The blocklists that kept pairs out, each with the kind of its entry."""
     return detail_rows(_of_both_planes(facts, BLOCKED))
+
+
+def other_file_rows(facts: Facts) -> tuple[list[TableRow], str]:
+    """The hosts of the files that are not those whose hashes the input has; and what else is to be
+    said of these hashes."""
+    whole = facts.records.images.whole
+    hashes = whole.histograms.get(HASHES, {})
+    if not hashes:
+        return [], ""
+    counts = Counter[str]()
+    for host, ends in whole.tops.get("hosts", Top()).counts.items():
+        counts[host] = sum(n for end, n in ends.items() if end.partition(":")[0] == HASH_MISMATCH)
+    without = hashes.get(KEPT, {}).get("without", 0)
+    said = f"{counted(without, 'kept pair')} came without a hash, or with the image, and could not"
+    said += " be compared."
+    return detail_rows(dict((+counts).most_common())), said
 
 
 def _of_both_planes(facts: Facts, reason: str) -> dict[str, int]:

@@ -16,6 +16,7 @@ from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, Catalogue
+from alignset.transforms.rules.columns import column_rules
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
@@ -58,6 +59,7 @@ class RunDescription:
       overlap: the measure of overlap and its settings, where there are evaluation images.
       unsafe_model: where images are scored. blocklists: where there are some.
       rule_files: where there are rules of users.
+      columns: of the input that go with the pairs, with their types as `type_name` has them.
       about: title, description and license, as far as they were given.
     """
 
@@ -72,6 +74,7 @@ class RunDescription:
     unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
     blocklists: list[NamedList] | UnsetType = field(default=UNSET, kw_only=True)
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
+    columns: dict[str, Any] | UnsetType = field(default=UNSET, kw_only=True)
     about: dict[str, str] | UnsetType = field(default=UNSET, kw_only=True)
 
     @property
@@ -86,12 +89,12 @@ class RunDescription:
         files, is_sized = self.rule_files or [], bool(self.rules.get("like"))
         is_balanced = bool(self.rules.get(MAX_PAIRS_PER_CONCEPT.name))
         is_ranked = float(self.rules.get(KEEP_MOST_SIMILAR, 1.0)) < 1
-        further = (is_sized, is_balanced, is_ranked)
+        further = (is_sized, is_balanced, is_ranked, column_rules(self.rules))
         try:
             own = tuple(from_description(said) for of in files for said in of.rules)
-            return Catalogue(own, *further)
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
-            return Catalogue((), *further)
+            own = ()
+        return Catalogue(own, *further)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,10 @@ from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder, clean_work
 from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.measures import measure_of
-from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.catalogue import PRODUCT, of_columns
+from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.rules.custom import RuleFile, described, limits_in
 from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from alignset.transforms.shards.renumber_shards import forget_renumbering
@@ -64,9 +66,11 @@ JOB_DEFAULTS = {
 def describe_run(command: Command, source: Input) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
-    for name in NOT_DECIDING:
+    for name in (*NOT_DECIDING, *(() if job["columns"] else ("columns",))):
         del job[name]
-    rules = dataclasses.asdict(command.rules)
+    own = dataclasses.asdict(command.rules)
+    rules = {name: of for name, of in own.items() if name not in COLUMN_FLAGS}
+    rules |= of_columns(command.rules.numbers)
     if source.vocabulary:
         del rules["vocabulary_size"]
     contact = {"contact": command.fetch.contact} if command.fetch.contact else {}
@@ -82,6 +86,7 @@ def describe_run(command: Command, source: Input) -> RunDescription:
         unsafe_model=_by_name(source.unsafe_model) if source.unsafe_model else UNSET,
         blocklists=named_lists(source.blocklists),
         rule_files=_named_rules(command.rules.files),
+        columns={field.name: type_name(field.type) for field in command.carried} or UNSET,
         about={name: value for name in ABOUT if (value := getattr(command.job, name))} or UNSET,
     )
 

@@ -9,6 +9,7 @@ import msgspec
 
 from alignset.transforms.columns.earlier_records import EarlierRecord, Joint, with_examples
 from alignset.transforms.columns.records import (
+    HASHES,
     LANGUAGES,
     LONGEST_URL,
     MOST_SAMPLED,
@@ -27,7 +28,12 @@ _MOST_AXES, _MOST_EDGES, _MOST_CELLS = 64, 250, 1 << 20
 # of a top, and of the examples.
 _MOST_OUTCOMES, _MOST_DETAILS, _MOST_BINS, _MOST_NAMES = 64, 1024, 256, 1024
 _MOST_EXAMPLES = 8192
-_HISTOGRAMS = {"words": 100, "bytes": 64, "formats": 0}  # with their bins, where these are numbers
+_HISTOGRAMS = {
+    "words": 100,
+    "bytes": 64,
+    "formats": 0,
+    HASHES: 0,
+}  # with their bins, where these are numbers
 _TOPS = ("hosts", "texts", "frequent_texts", LANGUAGES, WORDS_BY_LANGUAGE)
 _HEX = set("0123456789abcdef")
 

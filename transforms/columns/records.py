@@ -21,6 +21,7 @@ MOST_WORDS = 99  # texts of more words are in one bin with those of so many
 MOST_SAMPLED = 4096
 # Tops by language, where a vote found it.
 LANGUAGES, WORDS_BY_LANGUAGE = "languages", "words_by_language"
+HASHES = "hashes"  # pairs with a hash of the input, and without one
 VERSION = 2  # of the form of a record
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: a shard's keys share their top bits
 

@@ -55,11 +55,14 @@ def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
-def with_columns(schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
-    """A schema with further columns behind its own: of numbers, but for those of languages."""
-    for name in names:
-        kind = pa.string() if name in LANGUAGE_COLUMNS else pa.float64()
-        schema = schema.append(pa.field(name, kind))
+def with_columns(schema: pa.Schema, columns: Iterable[str | pa.Field]) -> pa.Schema:
+    """A schema with further columns behind its own: of the types of their fields; those that are
+    only named are of numbers, but for those of languages."""
+    for column in columns:
+        if isinstance(column, str):
+            kind = pa.string() if column in LANGUAGE_COLUMNS else pa.float64()
+            column = pa.field(column, kind)
+        schema = schema.append(column)
     return schema
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
@@ -33,7 +34,7 @@ from alignset.transforms.rules.catalogue import RunRules, step_of
 from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import Rows, Stage
-from alignset.transforms.rules.verdicts import faults, first_of, numbers_of
+from alignset.transforms.rules.verdicts import column_rows, faults, first_of, numbers_of
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 
 # Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
@@ -153,6 +154,8 @@ class JudgeBatch:
         numbers = language_numbers(of_language["language"]) if has_vote else None
         rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct, numbers)
         rows |= self._of_languages(numbers, pairs.key)
+        carried = carried_columns(batch, self.rules.carried)
+        rows |= column_rows(self.rules.texts, carried)
         rows["own_language_score"] = self.rules.numbers[MIN_LANGUAGE_SCORE.name]
         rows["language_score"] = np.full(len(batch), np.nan)
         failed = self._ask_custom(rows, pairs)
@@ -175,7 +178,7 @@ class JudgeBatch:
         own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
         if has_vote:
             own |= zip(LANGUAGE_COLUMNS, of_language.select(["language", "votes"]), strict=True)
-        measured = {"language_score": score} | own
+        measured = {"language_score": score} | own | carried
         dropped = rejected_rows(
             shown, why, detail, step_of(self.rules.texts), measured, self.schema
         )

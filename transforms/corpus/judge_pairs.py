@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.batches import numbered
+from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.columns.record_files import encode_record
 from alignset.transforms.columns.records import RECORDS
@@ -142,13 +143,14 @@ class _Judge(ThreadedDoFn):
         path = f"{self.out}/pairs/{split_id:05d}.parquet"
         of_texts = {limit.measure.column for limit in self.rules.computing(Stage.TEXT)}
         others = {*self.rules.columns} - of_texts
-        names = [name for name in self.rules.written_columns if name not in others]
-        schema = with_columns(PAIRS, names)
+        names = [name for name in self.rules.measured_columns if name not in others]
+        schema = with_columns(PAIRS, [*names, *self.rules.carried])
         with parquet_file(path, schema, self.scratch) as file:
             for rows in kept:
                 key = key_column(rows["key"].to_numpy())
                 columns = [key, rows["url"], rows["caption"], pages_of(rows)]
                 columns += [rows[name] for name in names]
+                columns += carried_columns(rows, self.rules.carried).values()
                 file.write(pa.record_batch(columns, schema=schema))
 
 

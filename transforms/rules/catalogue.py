@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules import (
@@ -21,6 +22,12 @@ from alignset.transforms.rules import (
     sizes,
     unsafe,
     words,
+)
+from alignset.transforms.rules.columns import (
+    OF_HASHES,
+    VERIFIED,
+    column_rules,
+    verified_column,
 )
 from alignset.transforms.rules.custom import RuleFile, limits_in
 from alignset.transforms.rules.language_codes import EVERY_TEXT, LanguageRule
@@ -36,6 +43,9 @@ from alignset.transforms.rules.rule import (
     Rule,
     Stage,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TEXTS: tuple[Reason, ...] = (
     *given.OF_ROWS,
@@ -94,6 +104,7 @@ class Catalogue:
       texts, images: the reasons of each plane, in order.
       is_sized: whether languages are reduced to a size. is_balanced: whether concepts are.
       is_ranked: whether a share of the most similar pairs is kept.
+      columns: the rules on columns of the input.
       limits: by flag, in the order of the report: images first.
       opened: the thresholds that drop nothing, by flag, as with --decontaminate_only.
     """
@@ -102,6 +113,7 @@ class Catalogue:
     is_sized: bool = False
     is_balanced: bool = False
     is_ranked: bool = False
+    columns: tuple[Reason, ...] = ()
 
     @cached_property
     def texts(self) -> tuple[Reason, ...]:
@@ -111,11 +123,15 @@ class Catalogue:
 
     @cached_property
     def images(self) -> tuple[Reason, ...]:
-        own = (*_IMAGES, given.LESS_SIMILAR) if self.is_ranked else _IMAGES
+        own: list[Reason] = [*_IMAGES, *([given.LESS_SIMILAR] if self.is_ranked else [])]
+        if OF_HASHES in self.columns:  # whatever such a file holds
+            reasons = [entry.reason for entry in own]
+            own.insert(reasons.index(given.NOT_AN_IMAGE), OF_HASHES)
         return self._plane(own, given.OF_FAILED_IMAGE_RULES)
 
     def _plane(self, own: Sequence[Reason], failure: Given) -> tuple[Reason, ...]:
-        entries = [*own, *(limit for limit in self.custom if limit.plane == failure.plane)]
+        further = (e for e in (*self.columns, *self.custom) if e != OF_HASHES)
+        entries = [*own, *(entry for entry in further if entry.plane == failure.plane)]
         if any(limit.plane == failure.plane for limit in (*self.computing, *self.custom)):
             entries.append(failure)
         return tuple(sorted(entries, key=lambda entry: entry.stage))
@@ -169,6 +185,7 @@ class Catalogue:
 
 
 PRODUCT = Catalogue()  # without rules of users
+Columns = tuple[tuple[str, float | str], ...]
 
 
 @lru_cache(maxsize=64)
@@ -177,15 +194,25 @@ def catalogue_of(
     is_sized: bool = False,
     is_balanced: bool = False,
     is_ranked: bool = False,
+    columns: Columns = (),
 ) -> Catalogue:
     """The catalogue with the rules of users in some files, and what flags add.
+
+    Args:
+      columns: the numbers of the rules on columns of the input.
 
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    if not (files or is_sized or is_balanced or is_ranked):
+    if not (files or is_sized or is_balanced or is_ranked or columns):
         return PRODUCT
-    return Catalogue(limits_in(files), is_sized, is_balanced, is_ranked)
+    further = (is_sized, is_balanced, is_ranked, column_rules(dict(columns)))
+    return Catalogue(limits_in(files), *further)
+
+
+def of_columns(numbers: Numbers) -> Columns:
+    """The numbers that are of rules on columns of the input."""
+    return tuple((name, of) for name, of in numbers.items() if "=" in name or name == VERIFIED)
 
 
 @dataclass(frozen=True)
@@ -195,17 +222,25 @@ class RunRules:
     Attributes:
       numbers: the thresholds, by flag. files: with the rules of users.
       language: what is asked of texts' languages.
+      carried: the columns of the input that go with the pairs.
     """
 
     numbers: Numbers
     files: tuple[RuleFile, ...] = ()
     language: LanguageRule = EVERY_TEXT
+    carried: tuple[pa.Field, ...] = ()
 
     @property
     def catalogue(self) -> Catalogue:
         is_balanced = bool(self.numbers.get(concepts.MAX_PAIRS_PER_CONCEPT.name))
         is_ranked = self.numbers.get(KEEP_MOST_SIMILAR, 1.0) < 1
-        return catalogue_of(self.files, bool(self.language.like), is_balanced, is_ranked)
+        kinds = bool(self.language.like), is_balanced, is_ranked
+        return catalogue_of(self.files, *kinds, of_columns(self.numbers))
+
+    @property
+    def verified(self) -> tuple[str, str] | None:
+        """The hash function and the carried column that files are compared by, if they are."""
+        return verified_column(self.numbers)
 
     @property
     def texts(self) -> Sequence[Reason]:
@@ -225,9 +260,14 @@ class RunRules:
         return tuple(dict.fromkeys(limit.measure.column for limit in self.catalogue.computing))
 
     @property
-    def written_columns(self) -> tuple[str, ...]:
-        """The columns that files of pairs have beside those of every run."""
+    def measured_columns(self) -> tuple[str, ...]:
+        """The columns for what was measured that files of pairs have beside those of every run."""
         return (*(LANGUAGE_COLUMNS if self.language.has_vote else ()), *self.columns)
+
+    @property
+    def written_columns(self) -> tuple[str | pa.Field, ...]:
+        """All columns that files of pairs have beside those of every run."""
+        return (*self.measured_columns, *self.carried)
 
     @property
     def judged(self) -> set[str | None]:

@@ -21,6 +21,7 @@ DUPLICATE_PAIR = "duplicate_pair"
 FETCH_FAILED = "fetch_failed"
 NOT_AN_IMAGE = "not_an_image"
 UNDECODABLE = "undecodable"
+HASH_MISMATCH = "hash_mismatch"  # the file is not the one whose hash the input has
 RULE_FAILED = "rule_failed"  # a rule of a user raised; the detail is its flag
 DUPLICATE_OF_TRAINING = "duplicate_of_training"  # the detail is the key of the pair to train on
 DUPLICATE_IMAGE = "duplicate_image"  # the detail is the key of the pair whose image is kept

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import Axis
 from alignset.transforms.rules.catalogue import RunRules, limits
+from alignset.transforms.rules.columns import ColumnLimit, RequiredColumn
 from alignset.transforms.rules.rule import Limit, Numbers, OfCorpus, Reason, Rows, Stage
 
 Floats = npt.NDArray[np.float64]
@@ -94,6 +95,23 @@ def fit(rules: RunRules, rows: Rows) -> list[bool]:
     """Which of n images are not dropped by their size, before more of them is measured."""
     found = faults(limits(rules.images, Stage.HEADER), rows, rules.numbers)
     return first_of(found).is_null().to_pylist()
+
+
+def column_rows(entries: Sequence[Reason], carried: Mapping[str, pa.Array]) -> Rows:
+    """What the rules on input columns ask.
+
+    Args:
+      carried: these columns by name.
+    """
+    rows = Rows()
+    for rule in entries:
+        if isinstance(rule, RequiredColumn):
+            lacks = carried[rule.column].is_null(nan_is_null=True)
+            rows[rule.reason] = lacks.to_numpy(zero_copy_only=False)
+        elif isinstance(rule, ColumnLimit):
+            numbers = carried[rule.column].cast(pa.float64(), safe=False)
+            rows[rule.measure.axis] = numbers_of(numbers)
+    return rows
 
 
 def numbers_of(column: pa.Array) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -118,8 +117,7 @@ class Arrivals:
 
     def _examined(self, fetched: Fetched, look: FileLook) -> Image | None:
         """Examines an image, and puts it into its row and aside; None where it is dropped."""
-        row, digest = fetched.index, hashlib.sha256(look.body)
-        self._images.sha256[row] = digest.hexdigest()
+        row, digest = fetched.index, self._images.note_digest(fetched.index, look.body)
         if fetched.detail:
             self._images.drop(row, given.UNDECODABLE, fetched.detail)
             return None
@@ -130,7 +128,7 @@ class Arrivals:
             self._images.drop(row, image.reason, image.detail)
             return None
         self._images.sizes[row] = image.width, image.height
-        if blocked := blocked_by(self._settings.blocklists, look, digest.digest(), image):
+        if blocked := blocked_by(self._settings.blocklists, look, digest, image):
             self._images.drop(row, given.BLOCKED, blocked)
             return None
         self._images.put(row, look.body, image)

@@ -25,6 +25,7 @@ from alignset.transforms.rules.catalogue import step_of
 from alignset.transforms.shards.arrivals import Arrivals
 from alignset.transforms.shards.descriptors import write_descriptors
 from alignset.transforms.shards.image_places import stored_bodies
+from alignset.transforms.shards.input_hashes import InputHashes
 from alignset.transforms.shards.judge_custom import judge_custom
 from alignset.transforms.shards.shard_examples import write_record
 from alignset.transforms.shards.shard_files import TarWriter
@@ -67,18 +68,22 @@ def build_shard(
     # Of a retry, pairs come here that were never asked of its lists.
     urls, texts = (table[name].combine_chunks() for name in ("url", "caption"))
     blocked = settings.blocklists.of_pairs(urls, texts, table["key"].to_numpy())
-    shared = shared_images(table, blocked.is_null().to_numpy(zero_copy_only=False))
+    wanted, hashes = blocked.is_null().to_numpy(zero_copy_only=False), None
+    if settings.rules.verified:
+        hashes = InputHashes(*settings.rules.verified, table)
+        wanted &= ~hashes.bad
+    shared = shared_images(table, wanted)
     images = ShardImages(len(shared.rows), settings, folder)
     asked = table.take(pa.array(shared.rows))
     with Arrivals(images, evaluation, shared.counted(count)) as arrivals:
         arrivals.take_in(_bodies(asked, settings, nearly_taken))
-        pairs = ShardPairs(table, shared, images, blocked, arrivals.judged())
+        pairs = ShardPairs(table, shared, images, blocked, arrivals.judged(), hashes)
     judge_custom(pairs)
     with PieceFile(folder / TAR, "wb") as sink:
         tar = TarWriter(sink)
         samples = add_samples(tar, pairs)
         sha256_of_tar = tar.finish()
-    write_sidecar(samples, folder / SIDECAR, settings.rules.written_columns, looks=settings.looks)
+    write_sidecar(samples, folder / SIDECAR, pairs)
     write_answers(pairs, folder / ANSWERS_FILE)
     if settings.descriptors and number < HOLDOUT:
         write_descriptors(pairs, folder / DESCRIPTORS)
@@ -120,6 +125,7 @@ def _write_rejects(pairs: ShardPairs, folder: Path) -> None:
     measures = (
         pairs.measures
         | pairs.of_languages
+        | pairs.carried
         | {
             side: pa.array([size and size[place] for size in sizes], pa.int32())
             for place, side in enumerate(("width", "height"))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.transforms.columns.carried import CARRIED
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
 from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -84,25 +85,33 @@ class FindFailingHosts(beam.PTransform):
 @dataclass(eq=False)
 class ReadFailed(beam.PTransform):
     """Numbers of shards to the pairs of theirs whose fetch failed with one of these details, as
-    `JudgePairs` gives pairs."""
+    `JudgePairs` gives pairs.
+
+    Args:
+      carried: the names of the columns that came from the input.
+    """
 
     out: str
     details: Sequence[str]
     blocks: Blocks
+    carried: Sequence[str] = ()
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        read = _ReadFailed(self.out, self.details, self.blocks)
+        read = _ReadFailed(self)
         return shards | beam.ParDo(read).with_output_types(BUCKET)
 
 
 class _ReadFailed(beam.DoFn):
-    def __init__(self, out: str, details: Sequence[str], blocks: Blocks) -> None:
-        self.out, self.details, self.blocks = out, details, blocks
+    def __init__(self, transform: ReadFailed) -> None:
+        self.out, self.details = transform.out, transform.details
+        self.blocks, self.carried = transform.blocks, transform.carried
 
     def process(self, shard: int) -> Iterator[Bucket]:
         rejected = _rejected(self.out, shard)
-        names = [name for name in OF_PAIRS if name in rejected.column_names]
-        failed = rejected.filter(_failed_with(rejected, self.details)).select(names)
+        names = {name: name for name in OF_PAIRS} | {name: CARRIED + name for name in self.carried}
+        names = {name: there for name, there in names.items() if name in rejected.column_names}
+        failed = rejected.filter(_failed_with(rejected, self.details)).select([*names])
+        failed = failed.rename_columns(names)
         keys = np.array([int(key, 16) for key in failed["key"].to_pylist()], np.uint64)
         failed = failed.set_column(0, "key", pa.array(keys))
         for block in self.blocks.pack(failed.combine_chunks().to_batches()):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.transforms.columns.carried import json_values
 from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_files import TarWriter
 from alignset.transforms.shards.stored_rows import as_columns
@@ -59,13 +61,23 @@ def write_tar(
 
     for at, key in enumerate(rows["key"].to_pylist()):
         if key in sources:
-            image = members[sources[key]][0]
+            image, metadata = members[sources[key]][:2]
             extension = image.name.partition(".")[2]
-            writer.add_sample(rows.slice(at, 1).to_pylist()[0], body(image), extension)
+            (row,) = _json_rows(rows.slice(at, 1))
+            # It has what the pair has whose image it gets.
+            writer.add_sample(row, body(image), extension, [*json.loads(body(metadata))])
             continue
         for member in members.get(key, ()):
             writer.add((member.name, body(member)))
     return writer.finish()
+
+
+def _json_rows(rows: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a sidecar as samples have them in JSON."""
+    columns = [json_values(column.combine_chunks()) for column in rows.columns]
+    return [
+        dict(zip(rows.column_names, of_row, strict=True)) for of_row in zip(*columns, strict=True)
+    ]
 
 
 def key_of(member: Member) -> str:

@@ -22,7 +22,12 @@ import pyarrow.parquet as pq
 from msgspec import UNSET
 
 from alignset.transforms.columns.hashing import UInt64s
-from alignset.transforms.columns.rejects import rejected_rows, without_contents
+from alignset.transforms.columns.rejects import (
+    REJECTED,
+    rejected_rows,
+    with_columns,
+    without_contents,
+)
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.changed_pairs import Changes
@@ -34,7 +39,7 @@ from alignset.transforms.shards.joined_pairs import (
     write_tar,
 )
 from alignset.transforms.shards.listed_pairs import Removal, keys_of, stored_images
-from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
+from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
 from alignset.transforms.shards.stated_wishes import reported_opt_outs
@@ -57,6 +62,8 @@ from alignset.transforms.storage.files import (
 )
 from alignset.transforms.storage.parquet_files import read_rows, write_batches
 from alignset.transforms.storage.tar_members import tar_members
+
+_OF_EVERY_RUN = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *REJECTED.names}
 
 
 @dataclass(frozen=True)
@@ -167,12 +174,15 @@ class Rewriting:
         leaves = self.removal.reasons_of(keys_of(kept["key"])).is_valid()
         there = pc.is_in(kept["key"], value_set=before)
         new = kept.filter(pc.and_(leaves, pc.invert(there)))
+        further = [field for field in kept.schema if field.name not in _OF_EVERY_RUN]
+        schema = with_columns(REJECTED, further)
         for batch in new.combine_chunks().to_batches():
             keys = keys_of(batch["key"])
             rows = batch.set_column(0, "key", pa.array(keys))
+            measured = {field.name: batch[field.name] for field in further}
             why = self.removal.reasons_of(keys), self.removal.details_of(keys)
-            thumbnails = _thumbnails(tar, keys, self.removal.pictured(keys))
-            made = rejected_rows(rows, *why, self.removal.steps, {"thumbnail": thumbnails})
+            measured["thumbnail"] = _thumbnails(tar, keys, self.removal.pictured(keys))
+            made = rejected_rows(rows, *why, self.removal.steps, measured, schema)
             yield self._forgotten(made, pa.array([True] * len(made)))
 
     def _forgotten(self, rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,7 +73,8 @@ class ShardImages(Verdicts):
       sizes: of each that is a picture, as its file has it.
       looks: what `examine` said of each whose file was put aside; None of others.
       places: of these files.
-      sha256: of each file that came, in hex.
+      sha256: of each file that came, in hex; digests: by another hash function, where the input
+        has such hashes.
       bytes_fetched: of all files that came.
       planes: places of the trimmed planes by row, where descriptors are wanted.
     """
@@ -84,11 +86,21 @@ class ShardImages(Verdicts):
         self.looks: list[Image | None] = [None] * size
         self.places: list[Place] = [(0, 0)] * size
         self.sha256: list[str | None] = [None] * size
+        self.digests: list[str | None] = [None] * size
         self.bytes_fetched = 0
         self.planes: dict[int, Place] = {}
 
     def __len__(self) -> int:
         return len(self.looks)
+
+    def note_digest(self, row: int, body: bytes) -> bytes:
+        """Notes what a file that came hashes to; returns its SHA-256."""
+        digest = hashlib.sha256(body)
+        self.sha256[row] = self.digests[row] = digest.hexdigest()
+        verified = self.settings.rules.verified
+        if verified and verified[0] != "sha256":
+            self.digests[row] = hashlib.new(verified[0], body, usedforsecurity=False).hexdigest()
+        return digest.digest()
 
     def put(self, row: int, body: bytes, image: Image) -> None:
         """Puts the file of a picture aside: as it came, or as a PNG where others may not read it

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import Ints
@@ -16,6 +17,8 @@ from alignset.transforms.images.examine import Image
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules import given
 from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.verdicts import column_rows
+from alignset.transforms.shards.input_hashes import InputHashes
 from alignset.transforms.shards.shard_images import ShardImages, Size, Verdicts, rule_rows
 
 
@@ -72,6 +75,7 @@ class ShardPairs(Verdicts):
       blocked: string[n], the list that a pair is on by itself, or null.
       measures: what was measured of the images, by column; a column of the table stands where a
         rule names it.
+      hashes: that the input has of their files, where these are compared.
 
     Attributes:
       image_rows: of each pair, None where its image was not asked for.
@@ -85,9 +89,11 @@ class ShardPairs(Verdicts):
         images: ShardImages,
         blocked: pa.StringArray,
         measures: dict[str, pa.Array],
+        hashes: InputHashes | None = None,
     ) -> None:
         super().__init__(len(table))
         self.table, self.images, self.rules = table, images, images.settings.rules
+        self.hashes = hashes
         self.image_rows = [row if row >= 0 else None for row in shared.of_pairs.tolist()]
         self.measures = {name: shared.spread(column) for name, column in measures.items()}
         numbers = [name for name in self.rules.columns if name in table.column_names]
@@ -96,6 +102,10 @@ class ShardPairs(Verdicts):
         for pair, (listed, row) in enumerate(zip(on_lists, self.image_rows, strict=True)):
             if listed is not None:
                 self.drop(pair, given.BLOCKED, listed)
+                continue
+            is_blocked = row is not None and images.reasons[row] == given.BLOCKED
+            if hashes and not is_blocked and (fault := hashes.fault(pair, row, images.digests)):
+                self.drop(pair, given.HASH_MISMATCH, fault.detail)
             elif row is not None and (reason := images.reasons[row]):
                 self.drop(pair, reason, images.details[row])
 
@@ -117,6 +127,11 @@ class ShardPairs(Verdicts):
             name: self.table[name].combine_chunks() if name in there else none
             for name in LANGUAGE_COLUMNS
         }
+
+    @property
+    def carried(self) -> dict[str, pa.Array]:
+        """The columns that came with the pairs from the input."""
+        return carried_columns(self.table, self.rules.carried)
 
     @property
     def captions(self) -> pa.StringArray:
@@ -164,4 +179,5 @@ class ShardPairs(Verdicts):
     def rows(self, word_counts: Ints) -> Rows:
         """What the rules ask of the pairs; word_counts: int64[n], of their texts."""
         rows = rule_rows(self.sizes, self.measures, self.rules.columns)
-        return Rows(rows, word_count=word_counts)
+        of_columns = column_rows(self.rules.texts, self.carried)
+        return Rows(rows | of_columns, word_count=word_counts)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
+    HASHES,
     KEPT,
     LANGUAGES,
     LONGEST_TEXT,
@@ -56,6 +57,7 @@ def shard_record(pairs: ShardPairs, rows: Rows) -> Record:
         nested(zip(outcomes, details, strict=True)),
         {
             **trials.histograms,
+            **_by_hash(pairs, outcomes),
             "words": histogram(outcomes, np.minimum(words, MOST_WORDS), np.arange(len(words))),
             # By the number of their binary digits: 11 has files of 1024 to 2047 bytes.
             "bytes": histogram(outcomes, np.frexp(pairs.file_sizes)[1].astype(np.int64), looked_at),
@@ -113,6 +115,14 @@ def _by_language(pairs: ShardPairs, outcomes: Sequence[str]) -> dict[str, Top]:
         return {}
     codes = of_languages[LANGUAGE_COLUMNS[0]].fill_null(UNDETERMINED).to_pylist()
     return {LANGUAGES: Top(nested(zip(codes, outcomes, strict=True)))}
+
+
+def _by_hash(pairs: ShardPairs, outcomes: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """How many pairs with a hash of the input, and without one, came to which end."""
+    if pairs.hashes is None:
+        return {}
+    has_hash = (("without", "with")[has] for has in pairs.hashes.given.tolist())
+    return {HASHES: nested(zip(outcomes, has_hash, strict=True))}
 
 
 def _is_blocked(end: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.transforms.columns.carried import json_values
 from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
 from alignset.transforms.columns.rejects import key_column, with_columns
 from alignset.transforms.images.examine import Image, turn_of
@@ -50,7 +51,7 @@ def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
     def encode_all(rows: Iterable[int]) -> Iterable[Encoded | None]:
         return in_order(encoded, map(images.stored, rows))
 
-    kept, metadata = pairs.kept.tolist(), (*METADATA, *pairs.of_languages)
+    kept, metadata = pairs.kept.tolist(), (*METADATA, *pairs.of_languages, *pairs.carried)
     rows = [*map(pairs.kept_row, kept)]
     encodings = encoded_once(rows, encode_all, images.spool)
     for pair, row, stated, file in zip(kept, rows, _stated(pairs, kept), encodings, strict=True):
@@ -107,12 +108,14 @@ def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
     columns |= {"key": key_column(pairs.keys)} | pairs.of_languages
     wanted = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *pairs.rules.columns}
     columns |= {name: of for name, of in pairs.measures.items() if name in wanted}
-    names = dict.fromkeys([*_OF_SOURCE, *columns])
+    names, carried = [*dict.fromkeys([*_OF_SOURCE, *columns])], pairs.carried
     numbers = pa.array(kept, pa.int64())
-    values = (
+    values = [
         columns[name].take(numbers).to_pylist() if name in columns else [None] * len(kept)
         for name in names
-    )
+    ]
+    names += carried
+    values += [json_values(column.take(numbers)) for column in carried.values()]
     for row in zip(*values, strict=True):
         sample = dict(zip(names, row, strict=True))
         sample["page_license"] = sample.pop(SOURCE_LICENSE)
@@ -123,15 +126,15 @@ def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
         yield sample
 
 
-def write_sidecar(
-    samples: list[dict[str, Any]], path: Path, columns: Sequence[str] = (), *, looks: bool = False
-) -> None:
-    """Writes the rows of the kept pairs; columns: beside those of every run, and LOOK_SCHEMA where
-    looks are wanted."""
-    schema = with_columns(SHARD_SCHEMA, columns)
-    if looks:
+def write_sidecar(samples: list[dict[str, Any]], path: Path, pairs: ShardPairs) -> None:
+    """Writes the rows of the kept pairs, which have samples."""
+    schema = with_columns(SHARD_SCHEMA, pairs.rules.measured_columns)
+    if pairs.images.settings.looks:
         schema = pa.schema([*schema, *LOOK_SCHEMA])
-    pq.write_table(pa.Table.from_pylist(samples, schema), path, compression="zstd")
+    table, kept = pa.Table.from_pylist(samples, schema), pa.array(pairs.kept)
+    for name, column in pairs.carried.items():
+        table = table.append_column(name, column.take(kept))
+    pq.write_table(table, path, compression="zstd")
 
 
 def write_answers(pairs: ShardPairs, path: Path) -> None:

@@ -15,7 +15,8 @@ from alignset.pipeline.runs.documents import Manifest, Retry
 from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
-from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.catalogue import PRODUCT, of_columns
+from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, usual_model
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
@@ -45,12 +46,18 @@ def parsed(command: str) -> Command:
 
 def settings_of(command: Command) -> tuple[dict, ...]:
     job = dataclasses.asdict(command.job)
+    unsaid = NOT_DECIDING if command.job.columns else (*NOT_DECIDING, "columns")
     return (
-        {name: value for name, value in job.items() if name not in NOT_DECIDING},
-        dataclasses.asdict(command.rules),
+        {name: value for name, value in job.items() if name not in unsaid},
+        plain_rules(command.rules) | dict(of_columns(command.rules.numbers)),
         dataclasses.asdict(command.resize),
         {name: getattr(command.fetch, name) for name in FETCH_RULES},
     )
+
+
+def plain_rules(rules: Rules) -> dict:
+    """Those that are not on columns of the input, as a manifest has them."""
+    return {n: of for n, of in dataclasses.asdict(rules).items() if n not in COLUMN_FLAGS}
 
 
 def settings_in(manifest: Manifest) -> tuple[dict, ...]:
@@ -73,6 +80,9 @@ def test_the_golden_command_has_the_golden_settings(described: Manifest):
         ("rules", {"language": "", "max_image_aspect": 2.5, "min_evaluation_distance": 0.4}),
         ("rules", {"max_unsafe_score": 0.5}),
         ("job", {"holdout": 0.01, "also_rejected": "too_small,rare_token", "url_column": "a b's"}),
+        ("job", {"columns": "all,input_sha256"}),
+        ("rules", {"min_column=a": 0.28, "max_column=a": 1.0, "require_column=input_url": True}),
+        ("rules", {"min_column=b": -5.0, "verify_hash": "md5=input_sha256"}),
         ("resize", {"resize_mode": "keep_ratio", "resize_only_if_bigger": True}),
         ("fetch", {"robots_txt": True, "user_agent": 'a "b" $HOME `c`'}),
     ],
@@ -84,7 +94,7 @@ def test_each_setting_comes_back(described: Manifest, part: str, changed: dict):
 
 
 def test_decontamination_alone_is_one_flag(described: Manifest):
-    rules = dataclasses.asdict(Rules(**PRODUCT.opened)) | {"min_evaluation_distance": 6.0}
+    rules = plain_rules(Rules(**PRODUCT.opened)) | {"min_evaluation_distance": 6.0}
     overlap = {"measure": "phash", "hash": "imagehash.phash, 8 x 8"}
     fetch = described.fetch | REPORTED
     opened = replace(described, rules=rules, overlap=overlap, fetch=fetch)

@@ -62,7 +62,7 @@ def test_samples_have_what_was_measured_and_stated_of_the_kept(tmp_path: Path):
     assert (files[f"{first}.jpg"], files[f"{third}.txt"]) == (b"first", b"three")
     assert json.loads(files[f"{third}.json"])["sha256"] == images.sha256[2]
 
-    write_sidecar(samples, tmp_path / "sidecar")
+    write_sidecar(samples, tmp_path / "sidecar", pairs)
     table = pq.read_table(tmp_path / "sidecar")
     assert table.schema.equals(SHARD_SCHEMA)
     rows = table.to_pylist()

@@ -1,0 +1,56 @@
+"""The columns that go with the pairs of a file, as readers find them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alignset.pipeline.inputs.splits import CarriedColumn, Split
+from alignset.transforms.columns.carried import CARRIED, WRONG_TYPE, from_json, typed
+from alignset.transforms.columns.hashing import Bools
+
+
+def with_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[str, pa.Array]:
+    """The columns of a batch with all that are carried, in the types of the run."""
+    for field in (carried.field for carried in split.carried):
+        values = columns.get(CARRIED + field.name, pa.nulls(size, field.type))
+        columns[CARRIED + field.name], wrong = typed(values, field.type)
+        if wrong is not None:
+            columns["malformed"] = _with_wrong(columns.get("malformed", pa.nulls(size)), wrong)
+    return columns
+
+
+def with_sources(
+    rows: pa.RecordBatch, split: Split, sources: Mapping[str, pa.Array]
+) -> pa.RecordBatch:
+    """Rows with the carried columns that a file has, given by their names there."""
+    for column in split.carried:
+        if column.source:
+            rows = rows.append_column(CARRIED + column.field.name, sources[column.source])
+    return rows
+
+
+def carried_json(
+    records: Sequence[Mapping[str, Any]], carried: Sequence[CarriedColumn], faults: pa.Array
+) -> tuple[dict[str, pa.Array], pa.Array]:
+    """The carried columns of objects of JSON, and why rows are malformed, string[n].
+
+    Args:
+      faults: what is known already, string[n] or null.
+    """
+    columns = {}
+    for column in carried:
+        if column.source:
+            values = [record.get(column.source) for record in records]
+            columns[CARRIED + column.field.name], wrong = from_json(values, column.field.type)
+            faults = faults if wrong is None else _with_wrong(faults, wrong)
+    return columns, faults
+
+
+def _with_wrong(faults: pa.Array, wrong: Bools) -> pa.Array:
+    """Faults, string[n] or null, with those of values that do not fit their column."""
+    told = pc.if_else(pa.array(wrong), WRONG_TYPE, pa.scalar(None, pa.string()))
+    return pc.coalesce(faults.cast(pa.string()), told)

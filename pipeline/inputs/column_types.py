@@ -1,0 +1,104 @@
+"""The types of an input file's columns: as the file says, or as its first MiB reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from alignset.pipeline.inputs.readers import tar_samples
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.text_headers import BYTE_ORDER_MARK, HEAD, dialect
+from alignset.pipeline.inputs.whole_lines import WholeLines
+from alignset.transforms.columns.carried import plain_type
+from alignset.transforms.storage.broken_files import FileFault
+from alignset.transforms.storage.files import exists, open_to_read
+from alignset.transforms.storage.tar_members import BrokenTar
+
+_SAMPLES = 100  # of a shard that are looked at
+
+
+def column_types(split: Split) -> dict[str, pa.DataType]:
+    """The type of each column that a file has.
+
+    A table in text has numbers, truth values and times where its first MiB reads as such. Values
+    of JSON have the types of the first objects; of a shard with a sidecar, those of the sidecar.
+    """
+    if split.format == "parquet":
+        return _in_parquet(split.path)
+    if split.format == "webdataset":
+        return _in_shard(split.path)
+    return _of_records(_objects(_head(split))) if split.format == "jsonl" else _in_table(split)
+
+
+def _in_parquet(path: str) -> dict[str, pa.DataType]:
+    with open_to_read(path) as source:
+        schema = pq.read_schema(source)
+    return {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
+
+
+def _in_shard(path: str) -> dict[str, pa.DataType]:
+    records: list[Mapping[str, Any]] = []
+    with open_to_read(path) as source, contextlib.suppress(BrokenTar, OSError):
+        for sample in islice(tar_samples(source, None), _SAMPLES):
+            records.append(sample["carried"])
+    found, sidecar = _of_records(records), f"{path.removesuffix('.tar')}.parquet"
+    if exists(sidecar):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            found |= {n: kind for n, kind in _in_parquet(sidecar).items() if n in found}
+    return found
+
+
+def _head(split: Split) -> bytes:
+    """The first lines of a text file, whole."""
+    with WholeLines(split) as source:
+        head = source.read(HEAD).removeprefix(BYTE_ORDER_MARK)
+    return head[: head.rfind(b"\n") + 1] if len(head) > HEAD - len(BYTE_ORDER_MARK) else head
+
+
+def _objects(head: bytes) -> Iterable[Mapping[str, Any]]:
+    for line in filter(bytes.strip, head.splitlines()):
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line.decode("utf-8", "replace"))
+            if isinstance(record, dict):
+                yield record
+
+
+def _of_records(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
+    """The types of the fields of objects; of one with several, a type that cannot be carried."""
+    values: dict[str, list[Any]] = {}
+    for record in records:
+        for name, value in record.items():
+            values.setdefault(name, []).append(value)
+    found = {}
+    for name, of_name in values.items():
+        try:
+            found[name] = pa.array(of_name).type
+        except (pa.ArrowException, OverflowError, ValueError):
+            found[name] = pa.union([], "dense")
+    return found
+
+
+def _in_table(split: Split) -> dict[str, pa.DataType]:
+    head = _head(split)
+    reading = pa.csv.ReadOptions(block_size=len(head) + 1, use_threads=False)
+    parsing = dialect(split, lambda row: "skip")
+    try:
+        schema = pa.csv.read_csv(pa.BufferReader(head), reading, parsing).schema
+    except (pa.ArrowException, FileFault):  # of a row that is cut, or no UTF-8
+        first = head.partition(b"\n")[0] + b"\n"
+        schema = pa.csv.read_csv(pa.BufferReader(first), reading, parsing).schema
+        return dict.fromkeys(schema.names, pa.string())
+    found = {}
+    for field in schema:
+        try:
+            found[field.name] = plain_type(field.type)
+        except TypeError:
+            found[field.name] = pa.string()
+    return found

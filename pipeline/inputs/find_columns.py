@@ -1,0 +1,168 @@
+"""The columns of the input that go with its pairs: which they are, and of which types."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.column_types import column_types
+from alignset.pipeline.inputs.earlier_sets import EarlierSet
+from alignset.pipeline.inputs.splits import CarriedColumn, Split
+from alignset.pipeline.job import Job
+from alignset.pipeline.rules import INPUT, Rules, names_of_ours
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.carried import plain_type
+from alignset.transforms.rules.columns import MAX, MIN, verified_column
+
+LOG = logging.getLogger("alignset")
+ALL = "all"
+Types = Mapping[str, pa.DataType]
+
+
+def find_columns(
+    job: Job, rules: Rules, splits: Sequence[Split], sets: Sequence[EarlierSet]
+) -> tuple[list[Split], tuple[pa.Field, ...]]:
+    """The splits with the columns that they carry, and these as they are in the output.
+
+    Args:
+      sets: those of ours that files are the pairs of. Without --columns, what these carry is
+        carried on.
+
+    Raises:
+      UsageError: a column is nowhere, has a name of ours, or has types that do not fit.
+    """
+    own = frozenset(rules.run_rules.columns) | names_of_ours()
+    said = [*filter(None, job.columns.split(","))]
+    names = [*said, *rules.judged_columns]
+    names += (name for earlier in sets for name in earlier.columns if not said)
+    for name in own.intersection(names):
+        raise UsageError(
+            f"{name!r} is the name of a column of ours; give --columns={INPUT}{name}, by which the "
+            "input's is carried, and judged"
+        )
+    if not names:
+        return [*splits], ()
+    found = {split.path: split for split in splits if not split.broken}
+    types = {path: column_types(split) for path, split in found.items()}
+    if ALL in names:
+        names = [*_all_of(found, types, sets, own), *(name for name in names if name != ALL)]
+    within = {path for path in found if any(path.startswith(f"{of.folder}/") for of in sets)}
+    sources = {
+        path: {name: _source(name, of, path in within) for name in dict.fromkeys(names)}
+        for path, of in types.items()
+    }
+    fields = tuple(_field(name, types, sources) for name in dict.fromkeys(names))
+    _check_numbers(rules, fields)
+    return [
+        replace(split, carried=_carried(fields, sources.get(split.path, {}))) for split in splits
+    ], fields
+
+
+def with_carried(splits: Iterable[Split], fields: Sequence[pa.Field]) -> list[Split]:
+    """Splits of what has none of these columns."""
+    return [replace(split, carried=_carried(fields, {})) for split in splits]
+
+
+def _carried(fields: Sequence[pa.Field], sources: Mapping[str, str]) -> tuple[CarriedColumn, ...]:
+    return tuple(CarriedColumn(sources.get(field.name, ""), field) for field in fields)
+
+
+def _source(name: str, types: Types, within_set: bool) -> str:
+    """The column of a file that is carried by a name; "" where it has none. What a set of ours has
+    by a name of ours is none of its input."""
+    short = name.removeprefix(INPUT)
+    names = (name,) if within_set and short in names_of_ours() else (name, short)
+    return next((of for of in names if of in types), "")
+
+
+def _all_of(
+    splits: Mapping[str, Split],
+    types: Mapping[str, Types],
+    sets: Sequence[EarlierSet],
+    own: frozenset[str],
+) -> list[str]:
+    """All columns of the files that have no name of ours; of sets of ours, what they carry."""
+    names: dict[str, None] = {}
+    left_out: dict[str, None] = {}
+    for path, split in splits.items():
+        earlier = next((of for of in sets if path.startswith(f"{of.folder}/")), None)
+        if earlier is not None:
+            names |= dict.fromkeys(earlier.columns)
+            continue
+        for name, kind in types[path].items():
+            if name in (split.url_column, split.text_column, split.page_column):
+                continue
+            try:
+                plain_type(kind)
+                fits = name not in own
+            except TypeError:
+                fits = False
+            (names if fits else left_out)[name] = None
+    if left_out:
+        some = ", ".join(left_out)
+        said = "--columns=all leaves out %s, of names of ours or types that KEY.json cannot hold"
+        LOG.info(f"{said}; --columns=all,{INPUT}NAME carries one of such a name", some)
+    return [*names]
+
+
+def _field(
+    name: str, types: Mapping[str, Types], sources: Mapping[str, Mapping[str, str]]
+) -> pa.Field:
+    """A column in the type that holds the values of all files."""
+    having = {path: types[path][of[name]] for path, of in sources.items() if of[name]}
+    if not having:
+        there = dict.fromkeys(of for found in types.values() for of in found)
+        raise UsageError(
+            f"no input file has a column {name!r}, which --columns or a rule names"
+            + (f"; there are {', '.join([*there][:20])}" if there else "")
+        )
+    lacking = [path for path in sources if path not in having]
+    if lacking:
+        said = "the column %r is missing in %s, such as %s: their pairs have no value in it"
+        LOG.info(said, name, counted(len(lacking), "file"), lacking[0])
+    kinds: dict[pa.DataType, str] = {}
+    for path, kind in having.items():
+        try:
+            kinds.setdefault(plain_type(kind), path)
+        except TypeError as error:
+            raise UsageError(f"{path}: column {name!r} cannot be carried: {error}") from error
+    (first, place), *others = kinds.items()
+    for kind, path in others:
+        first = _common(name, (first, place), (kind, path))
+    return pa.field(name, pa.string() if pa.types.is_null(first) else first)
+
+
+def _common(name: str, *kinds: tuple[pa.DataType, str]) -> pa.DataType:
+    """The type that holds the values of two."""
+    texts = [path for kind, path in kinds if kind == pa.string()]
+    in_text = [path for _, path in kinds if path.lower().split(".")[-1] in ("csv", "tsv", "tab")]
+    if texts and in_text and not set(in_text) <= set(texts):
+        return pa.string()
+    schemas = [pa.schema([(name, kind)]) for kind, _ in kinds]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except pa.ArrowException as error:
+        (one, path), (other, place) = kinds
+        raise UsageError(
+            f"column {name!r} is {one} in {path} and {other} in {place}; make them one type, or "
+            "leave the column out"
+        ) from error
+
+
+def _check_numbers(rules: Rules, fields: Iterable[pa.Field]) -> None:
+    """Raises UsageError where a rule compares what is no number, or a hash is no text."""
+    kinds = {field.name: field.type for field in fields}
+    for name in rules.numbers:
+        flag, _, column = name.partition("=")
+        if flag in (MIN, MAX) and column:
+            kind = kinds[column]
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+                raise UsageError(f"--{flag} takes a column of numbers; {column!r} is {kind}")
+    if verified := verified_column(rules.numbers):
+        kind = kinds[verified[1]]
+        if kind != pa.string():
+            raise UsageError(f"--verify_hash takes a column of hex text; {verified[1]!r} is {kind}")

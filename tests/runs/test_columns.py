@@ -1,0 +1,369 @@
+"""Columns of the input, through whole runs: a table as DataComp's, hashes and scores with it."""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets.info import DatasetInfosDict
+
+from alignset import curate
+from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.deduplicate.__main__ import main as deduplicate
+from alignset.pipeline.report.__main__ import main as report
+from alignset.pipeline.report.sliders import sliders
+from alignset.pipeline.takedown.__main__ import main as takedown
+from tests.support.command import digests, manifest, rejected, run, samples, succeed
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb
+
+TEXTS = ("--language=",)
+FLAGS = (
+    *("--allow_private_addresses", "--max_unsafe_score=1", "--min_image_side=1", "--retries=0"),
+    *TEXTS,
+)
+# As DataComp's, of which original_width, original_height and sha256 have names of ours.
+TYPES = {
+    "uid": pa.string(),
+    "url": pa.string(),
+    "text": pa.string(),
+    "original_width": pa.int64(),
+    "original_height": pa.int64(),
+    "clip_b32_similarity_score": pa.float32(),
+    "face_bboxes": pa.list_(pa.list_(pa.float64())),
+    "sha256": pa.string(),
+    "license": pa.string(),
+    "seen": pa.timestamp("us"),
+    "is_old": pa.bool_(),
+    "shot": pa.struct([("camera", pa.string()), ("days", pa.list_(pa.date32()))]),
+}
+CARRIED = {
+    name: kind
+    for name, kind in TYPES.items()
+    if name not in ("url", "text", "original_width", "original_height", "sha256")
+}
+ROWS = 24
+# By row.
+NO_IMAGE, NO_IMAGE_TOO, OTHER_FILE, BAD_HASH, NO_HASH, LOW, NO_SCORE, NAN = range(8)
+TWICE = (10, 11)  # one URL and text in two rows
+SAME_FILE = (12, 13)  # one file at two URLs
+OTHER_OF_TWO = (14, 15)  # one URL with two texts, and with two hashes
+
+
+def uid(row: int) -> str:
+    return hashlib.md5(str(row).encode()).hexdigest()
+
+
+def make_row(web: SmallWeb, row: int) -> dict[str, Any]:
+    name = f"/columns/{14 if row == 15 else 10 if row == 11 else row}"
+    body = encoded(photograph(12 if row == 13 else row), "JPEG")
+    if row not in (NO_IMAGE, NO_IMAGE_TOO):
+        web.files.setdefault(name, body)
+    digest = hashlib.sha256(web.files.get(name, body)).hexdigest()
+    wrong = {OTHER_FILE: "0" * 64, BAD_HASH: "<none>", NO_HASH: None, 15: "1" * 64}
+    score = {LOW: 0.1, NO_SCORE: None, NAN: math.nan}
+    return {
+        "uid": uid(row),
+        "url": web.url + name,
+        "text": f"a picture of thing {10 if row == 11 else row} on a table",
+        "original_width": 200 + row,
+        "original_height": 300,
+        "clip_b32_similarity_score": score.get(row, 0.25 + row / 64),
+        "face_bboxes": [[0.25, 0.5], []] if row % 2 else None,
+        "sha256": wrong.get(row, digest.upper() if row == 16 else digest),
+        "license": f"cc-{row}",
+        "seen": datetime(2024, 1, 2, 3, 4, 5, row),
+        "is_old": row % 3 == 0,
+        "shot": {"camera": "é", "days": [datetime(2024, 2, row + 1).date()]},
+    }
+
+
+class Carrying(NamedTuple):
+    """Runs over the tables, with their outputs."""
+
+    folder: Path
+    web: SmallWeb
+    rows: list[dict[str, Any]]
+
+    def at(self, name: str) -> Path:
+        return self.folder / name
+
+
+@pytest.fixture(scope="module")
+def made(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Carrying:
+    folder = tmp_path_factory.mktemp("columns")
+    rows = [make_row(web, row) for row in range(ROWS)]
+    (folder / "in").mkdir()
+    for part in range(4):
+        types = {n: kind for n, kind in TYPES.items() if part < 3 or n != "license"}
+        if part == 1:  # other types of the same values
+            types |= {"uid": pa.dictionary(pa.int32(), pa.string()), "license": pa.large_string()}
+        table = pa.Table.from_pylist(rows[part::4], pa.schema(types))
+        pq.write_table(table, folder / f"in/{part}.parquet")
+    rows = [row | ({"license": None} if n % 4 == 3 else {}) for n, row in enumerate(rows)]
+    found = Carrying(folder, web, rows)
+    flags = ("--min_column=clip_b32_similarity_score=0.2", "--verify_hash=sha256=sha256")
+    succeed(folder / "in", folder / "set", *FLAGS, "--columns=all", *flags)
+    return found
+
+
+def rows_of(output: Path, *folders: str) -> list[dict[str, Any]]:
+    files = [path for folder in folders for path in sorted(output.glob(f"{folder}/*.parquet"))]
+    return [row for path in files for row in pq.read_table(path).to_pylist()]
+
+
+def given(made: Carrying, row: int, names: Any = CARRIED) -> dict[str, Any]:
+    return {name: made.rows[row][name] for name in names}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal but for floats of 32 bits, and NaN."""
+    return str(one) == str(other) or (isinstance(other, float) and one == pytest.approx(other))
+
+
+def test_types_and_values_survive_into_every_file(made: Carrying) -> None:
+    by_uid = {row["uid"]: row for row in made.rows}
+    kept, dropped = rows_of(made.at("set"), "shards"), rows_of(made.at("set"), "rejected")
+    assert len(kept) + len(dropped) == ROWS
+    for row in (*kept, *dropped):
+        expected = by_uid[row["uid"]]
+        assert all(same(row[name], expected[name]) for name in CARRIED), row
+        assert row["input_sha256"] == expected["sha256"]
+    files = [*made.at("set").glob("shards/*.parquet"), *made.at("set").glob("rejected/*.parquet")]
+    for path in files:
+        schema = pq.read_schema(path)
+        assert {name: schema.field(name).type for name in CARRIED} == CARRIED
+    assert manifest(made.at("set"))["columns"]["face_bboxes"] == {"list": {"list": "float64"}}
+    metadata = {key: json.loads(files["json"]) for key, files in samples(made.at("set")).items()}
+    for row in kept:
+        said = metadata[row["key"]]
+        assert said["seen"].replace("T", " ") == str(row["seen"])
+        assert said["shot"]["days"] == [str(day) for day in row["shot"]["days"]]
+        assert all(said[name] == row[name] for name in ("uid", "face_bboxes", "is_old", "license"))
+        score = said["clip_b32_similarity_score"]
+        assert score is None if math.isnan(row["clip_b32_similarity_score"] or 0) else True
+
+
+def test_each_row_ends_as_it_should(made: Carrying) -> None:
+    why = Counter((f.reason, f.detail) for f in rejected(made.at("set")))
+    assert why == {
+        ("fetch_failed", "http_404"): 2,
+        ("hash_mismatch", None): 2,
+        ("hash_mismatch", "bad_hash"): 1,
+        ("low_clip_b32_similarity_score", None): 1,
+        ("duplicate_pair", None): 1,
+    }
+    kept = {row["uid"] for row in rows_of(made.at("set"), "shards")}
+    assert {uid(row) for row in (NO_HASH, NO_SCORE, NAN, TWICE[0], 14, 16)} <= kept
+    assert not {uid(row) for row in (OTHER_FILE, BAD_HASH, LOW, TWICE[1], 15)} & kept
+    assert f"/columns/{BAD_HASH}" not in made.web.requests  # it can match nothing
+
+
+def test_uids_are_what_datacomps_resharder_takes(made: Carrying) -> None:
+    kept = [row["uid"] for row in rows_of(made.at("set"), "shards")]
+    halves = sorted(divmod(int(one, 16), 2**64) for one in kept)
+    found = np.load(made.at("set") / "uids.npy", mmap_mode="r")
+    assert found.dtype == np.dtype("u8,u8")
+    assert found.tolist() == halves
+    assert len(halves) == ROWS - 7
+
+
+def test_report_and_card_know_the_rules_on_columns(
+    made: Carrying, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = made.at("set")
+    name = "min_column=clip_b32_similarity_score"
+    (slider,) = [of for of in sliders(find_facts(str(out))) if of.rule == name]
+    assert slider.edges[slider.place] == 0.2
+    page = (out / "report.html").read_text()
+    assert "Column clip_b32_similarity_score of the input" in page
+    host = made.web.url.removeprefix("http://")
+    _, _, table = page.partition("<h3>Other files than the input's</h3>")
+    row = table[table.index(host) : table.index("</tr>", table.index(host))]
+    assert ">3<" in row  # two other files, and a hash that is none
+    assert "1 kept pair came without a hash, or" in table
+    card = (out / "README.md").read_text()
+    assert f"| `{name}` | 0.2 | Column clip_b32_similarity_score, at least 0.2 |" in card
+    features = DatasetInfosDict.from_directory(str(out))["default"].features
+    assert features is not None
+    parsed = features["json"]
+    assert str(parsed["face_bboxes"]) == "List(List(Value('float64')))"
+    assert parsed["seen"].dtype == "string"
+    croissant = (out / "croissant.json").read_text()
+    assert '"train/is_old"' in croissant
+    assert '"rejected/uid"' in croissant
+    other = tmp_path / "other"
+    score = "clip_b32_similarity_score"
+    flags = (f"--max_column={score}=0.5", f"--require_column={score}", "--text_only")
+    succeed(made.at("in"), other, *TEXTS, *flags)
+    high = [row for row in made.rows if (row[score] or 0) > 0.5]
+    why = Counter(fate.reason for fate in rejected(other))
+    # 0.5 itself is kept; neither null nor NaN is a value.
+    assert why == {f"high_{score}": len(high), f"no_{score}": 2, "duplicate_pair": 1}
+    assert report(["--compare", str(out), str(other), f"--output={tmp_path}/two.html"]) == 0
+    assert "Column clip_b32_similarity_score of the input" in (tmp_path / "two.html").read_text()
+
+
+def test_python_makes_the_set_of_the_cards_command(made: Carrying, tmp_path: Path) -> None:
+    card = (made.at("set") / "README.md").read_text()
+    score = "clip_b32_similarity_score"
+    named = "--columns=all", f"--min_column={score}=0.2", "--verify_hash=sha256=input_sha256"
+    assert [flag for flag in named if flag not in card] == []
+    curate(
+        input=made.at("in"),
+        output=tmp_path / "set",
+        columns=["all"],
+        min_column={score: 0.2},
+        verify_hash='["input_sha256","sha256"]',  # as img2dataset has it
+        language="",
+        allow_private_addresses=True,
+        max_unsafe_score=1,
+        min_image_side=1,
+        retries=0,
+    )
+    assert digests(tmp_path / "set") == digests(made.at("set"))
+
+
+def test_a_finished_set_is_filtered_again_without_a_request(made: Carrying, tmp_path: Path) -> None:
+    made.web.requests.clear()
+    again = tmp_path / "again"
+    flags = ("--min_column=clip_b32_similarity_score=0.390625", "--require_column=license")
+    succeed(made.at("set"), again, *FLAGS, *flags)
+    assert made.web.requests == []
+    before = {row["uid"]: row for row in rows_of(made.at("set"), "shards")}
+    kept, dropped = rows_of(again, "shards"), rows_of(again, "rejected")
+    assert {row["reason"] for row in dropped} == {
+        "low_clip_b32_similarity_score",
+        "no_license",
+    }
+    for row in (*kept, *dropped):
+        expected = before[row["uid"]]
+        # NaN is null in KEY.json, out of which they came.
+        names = [name for name in CARRIED if str(expected[name]) != "nan"]
+        assert all(row[name] == expected[name] for name in (*names, "input_sha256"))
+    scores = [row["clip_b32_similarity_score"] for row in kept]
+    assert min(score for score in scores if score is not None) == 0.390625
+    assert all(row["license"] for row in kept)
+    files = [*again.glob("shards/*.parquet"), *again.glob("rejected/*.parquet")]
+    kinds = [{n: pq.read_schema(path).field(n).type for n in CARRIED} for path in files]
+    assert all(of == CARRIED for of in kinds)
+    # What it dropped is read with its columns too.
+    # What was stored is not compared.
+    looser = ("--min_column=clip_b32_similarity_score=0.3", "--also_rejected=all")
+    looser = (*looser, "--verify_hash=sha256=input_sha256")
+    succeed(again, tmp_path / "looser", *FLAGS, *looser)
+    assert len(rows_of(tmp_path / "looser", "shards")) > len(kept)
+    assert "license" in rows_of(tmp_path / "looser", "shards")[0]
+
+
+def test_retry_takedown_and_deduplicate_keep_the_columns(made: Carrying, tmp_path: Path) -> None:
+    flags = (*FLAGS, "--columns=uid,face_bboxes,seen,license", "--verify_hash=sha256=sha256")
+    out, web = tmp_path / "set", made.web
+    succeed(made.at("in"), out, *flags)
+    web.files[f"/columns/{NO_IMAGE}"] = encoded(photograph(NO_IMAGE), "JPEG")
+    web.files[f"/columns/{NO_IMAGE_TOO}"] = encoded(photograph(99), "JPEG")
+    with contextlib.ExitStack() as stack:
+        for row in (NO_IMAGE, NO_IMAGE_TOO):
+            stack.callback(web.files.pop, f"/columns/{row}")
+        succeed(made.at("in"), out, *flags, "--retry_failed=all")
+    by_uid = {row["uid"]: row for row in rows_of(out, "shards", "rejected")}
+    assert len(by_uid) == ROWS
+    assert "reason" not in by_uid[uid(NO_IMAGE)]
+    assert by_uid[uid(NO_IMAGE_TOO)]["reason"] == "hash_mismatch"  # a retry compares too
+    kept = len(np.load(out / "uids.npy"))
+
+    blocklist = tmp_path / "list.txt"
+    blocklist.write_text(f"url:{made.rows[20]['url']}\n")
+    assert takedown([str(out), f"--blocklist={blocklist}"]) == 0
+    assert len(np.load(out / "uids.npy")) == kept - 1
+    assert deduplicate([str(out)]) == 0
+    assert len(np.load(out / "uids.npy")) == len(rows_of(out, "shards")) == kept - 1
+    found = {row["uid"]: row for row in rows_of(out, "shards", "rejected")}
+    names = ("uid", "face_bboxes", "seen", "license")
+    assert {key: {name: row[name] for name in names} for key, row in found.items()} == {
+        row["uid"]: {name: row[name] for name in names} for row in made.rows
+    }
+    assert found[uid(20)]["reason"] == "taken_down"
+    said = [json.loads(files["json"]) for files in samples(out).values()]
+    assert {row["uid"]: row["license"] for row in said} == {
+        key: row["license"] for key, row in found.items() if "reason" not in row
+    }
+    ends = {json.loads(files["json"])["caption"] for files in samples(out).values()}
+    assert {made.rows[row]["text"] for row in SAME_FILE} <= ends  # one moved to the other's image
+
+
+def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> None:
+    names = ("uid", "clip_b32_similarity_score", "license", "is_old", "seen")
+    scored = [given(made, n, ("url", "text", *names)) for n in range(NAN + 1, ROWS) if n != 11]
+    lines = [",".join(str("" if v is None else v) for v in row.values()) for row in scored]
+    (tmp_path / "pairs.csv").write_text("\n".join([",".join(scored[0]), *lines]))
+    lines = [json.dumps(row, default=str) for row in scored]
+    (tmp_path / "pairs.jsonl").write_text("\n".join([*lines, "no object"]))
+    for kind, time in (("csv", "timestamp[ns]"), ("jsonl", "string")):
+        out = tmp_path / kind
+        flags = ("--text_only", f"--columns={','.join(names)}")
+        succeed(tmp_path / f"pairs.{kind}", out, *TEXTS, *flags)
+        found = {row["uid"]: row for row in rows_of(out, "pairs") if row["uid"]}
+        assert len(found) == len(scored)
+        for row in scored:
+            row = row | ({"license": row["license"] or ""} if kind == "csv" else {})
+            assert all(str(found[row["uid"]][name]) == str(row[name]) for name in names)
+        schema = pq.read_schema(next(out.glob("pairs/*.parquet")))
+        kinds = [str(schema.field(name).type) for name in names]
+        assert kinds == ["string", "double", "string", "bool", time]
+    # Without its sidecar a shard has what JSON holds.
+    (tmp_path / "others").mkdir()
+    for path in made.at("set").glob("shards/*.tar"):
+        (tmp_path / "others" / path.name).write_bytes(path.read_bytes())
+    succeed(tmp_path / "others", tmp_path / "again", *TEXTS, "--text_only", "--columns=all")
+    found = {row["uid"]: row for row in rows_of(tmp_path / "again", "pairs")}
+    for row in rows_of(made.at("set"), "shards"):
+        assert found[row["uid"]]["face_bboxes"] == row["face_bboxes"]
+        assert found[row["uid"]]["shot"]["days"] == [str(day) for day in row["shot"]["days"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ["--columns=sha256"],
+            "'sha256' is the name of a column of ours; give --columns=input_sha",
+        ),
+        (["--columns=nothing"], "no input file has a column 'nothing'"),
+        (["--min_column=license=1"], "takes a column of numbers; 'license' is string"),
+        (["--min_column=clip_b32_similarity_score"], "min_column takes NAME=VALUE, such as"),
+        (["--min_column=a=b"], "min_column takes NAME=NUMBER; got a=b"),
+        (["--min_column=a=2", "--max_column=a=1"], "min_column=a must be <= max_column=a"),
+        (["--min_column=" + ",".join(f"a{n}=1" for n in range(33))], "take 32; got 33"),
+        (["--verify_hash=crc=sha256"], "verify_hash takes md5=COLUMN, sha256=COLUMN"),
+        (["--verify_hash=md5=is_old"], "takes a column of hex text; 'is_old' is bool"),
+        (["--save_additional_columns=['a']"], "here give --columns=NAME,..., or --columns=all"),
+    ],
+)
+def test_one_line_says_what_is_wrong(
+    made: Carrying, tmp_path: Path, flags: list[str], said: str
+) -> None:
+    ended = run(made.at("in"), tmp_path / "set", *FLAGS, *flags)
+    assert ended.status == 2
+    assert said in ended.err.splitlines()[-1]
+    assert not (tmp_path / "set").exists()
+
+
+def test_types_that_do_not_fit_are_refused_and_odd_uids_give_no_file(tmp_path: Path) -> None:
+    for name, values in (("a", [1, 2]), ("b", ["x", "y"])):
+        table = {"url": [f"http://h/{name}{n}" for n in range(2)], "text": ["some words here"] * 2}
+        pq.write_table(pa.table(table | {"uid": values}), tmp_path / f"{name}.parquet")
+    both = f"{tmp_path}/a.parquet,{tmp_path}/b.parquet"
+    ended = run(both, tmp_path / "set", *TEXTS, "--text_only", "--columns=uid")
+    assert ended.status == 2
+    assert "column 'uid' is int64 in" in ended.err
+    succeed(tmp_path / "b.parquet", tmp_path / "set", *TEXTS, "--text_only", "--columns=uid")
+    assert not (tmp_path / "set/uids.npy").exists()

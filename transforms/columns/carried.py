@@ -1,0 +1,158 @@
+"""Columns of the input that go with its pairs to every file of the output, each in its own type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+
+from alignset.transforms.columns.hashing import Bools
+
+# Before their names on the way from source to shard: what begins with "source_" goes with a pair.
+CARRIED = "source_:"
+WRONG_TYPE = "wrong_type"  # a pair is malformed whose value does not fit its column
+_NAMES = {"double": "float64", "float": "float32", "date32[day]": "date32"}
+_TIME = re.compile(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]")
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that values are carried in: without dictionaries, views and extensions.
+
+    Raises:
+      TypeError: `KEY.json` cannot hold such values.
+    """
+    types = pa.types
+    if types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if _is_list(kind):
+        return pa.list_(plain_type(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([(field.name, plain_type(field.type)) for field in kind])
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_float16(kind):
+        return pa.float32()
+    if types.is_date(kind):
+        return pa.date32()
+    scalar = types.is_integer(kind) or types.is_floating(kind) or types.is_timestamp(kind)
+    if scalar or types.is_boolean(kind) or types.is_null(kind):
+        return kind
+    raise TypeError(f"{kind} is neither text, number, time, list nor struct")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    any_size = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return any_size or types.is_list_view(kind) or types.is_large_list_view(kind)
+
+
+def json_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the same values in JSON, where times are text."""
+    if pa.types.is_list(kind):
+        return pa.list_(json_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, json_type(field.type)) for field in kind])
+    return pa.string() if pa.types.is_temporal(kind) else kind
+
+
+def type_name(kind: pa.DataType) -> Any:
+    """A carried type as the manifest has it: a name, {"list": type} or {"struct": {name: type}}."""
+    if pa.types.is_list(kind):
+        return {"list": type_name(kind.value_type)}
+    if pa.types.is_struct(kind):
+        return {"struct": {field.name: type_name(field.type) for field in kind}}
+    return _NAMES.get(str(kind), str(kind))
+
+
+def type_of(name: str) -> pa.DataType:
+    """The type that a manifest, which may be anybody's, names; of text where it is no such type."""
+    if time := _TIME.fullmatch(name):
+        return pa.timestamp(time[1], time[2])
+    try:
+        return pa.type_for_alias(name)
+    except ValueError:
+        return pa.string()
+
+
+def json_values(column: pa.Array) -> list[Any]:
+    """The values of a carried column as JSON has them; NaN, which JSON has not, as null."""
+    values = column.cast(json_type(column.type)).to_pylist()
+    return list(msgspec.json.decode(msgspec.json.encode(values)))
+
+
+def carried_columns(
+    rows: pa.RecordBatch | pa.Table, fields: Iterable[pa.Field]
+) -> dict[str, pa.Array]:
+    """The carried columns of rows by the names that they have in the output; null where an earlier
+    step had none.
+
+    Args:
+      rows: columns whose names begin with `CARRIED`.
+    """
+    found = {}
+    for field in fields:
+        if CARRIED + field.name in rows.schema.names:
+            column = rows[CARRIED + field.name]
+            found[field.name] = column.combine_chunks() if isinstance(rows, pa.Table) else column
+        else:
+            found[field.name] = pa.nulls(len(rows), field.type)
+    return found
+
+
+def typed(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools | None]:
+    """A column in a carried type, and which values do not fit, bool[n]: these are null. None where
+    all fit. Text of a table in text (binary) is cast to what it stands for."""
+    if pa.types.is_binary(column.type) and kind != pa.string():
+        empty = pa.array([b"", *map(str.encode, pa.csv.ConvertOptions().null_values)])
+        column = pc.if_else(pc.is_in(column, empty), pa.scalar(None, pa.binary()), column)
+    return _each_if_not_all(column, kind, _cast)
+
+
+def _cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_binary(values.type):
+        values = values.cast(pa.string())
+    return values if values.type == kind else values.cast(kind)
+
+
+def from_json(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, Bools | None]:
+    """Values out of JSON as a column in a carried type, and which do not fit, as `typed`."""
+    return _each_if_not_all(values, kind, _read_json)
+
+
+def _read_json(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if not values:
+        return pa.nulls(0, kind)
+    lines = b"\n".join(msgspec.json.encode({"value": value}) for value in values)
+    schema = pa.schema([("value", json_type(kind))])
+    parsing = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    reading = pa.json.ReadOptions(block_size=len(lines) + 1, use_threads=False)
+    table = pa.json.read_json(pa.BufferReader(lines), reading, parsing)
+    return table["value"].combine_chunks().cast(kind)
+
+
+def _each_if_not_all(
+    values: Any, kind: pa.DataType, convert: Callable[[Any, pa.DataType], pa.Array]
+) -> tuple[pa.Array, Bools | None]:
+    """All values converted at once, or where that fails, each by itself."""
+    failures = (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError)
+    try:
+        return convert(values, kind), None
+    except failures:
+        pass
+    parts, wrong = [pa.nulls(0, kind)], np.zeros(len(values), np.bool_)
+    for row in range(len(values)):
+        try:
+            parts.append(convert(values[row : row + 1], kind))
+        except failures:
+            parts.append(pa.nulls(1, kind))
+            wrong[row] = True
+    return pa.concat_arrays(parts), wrong

@@ -1,0 +1,125 @@
+"""Rules on columns of the input, such as a score that comes with it: one for each that a command
+names. Their flags, and the numbers of a run, are named as in `min_column=NAME`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alignset.transforms.rules.given import HASH_MISMATCH
+from alignset.transforms.rules.rule import Given, Limit, Measure, Numbers, Reason, Rows, Rule, Stage
+
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import Bools
+
+MIN, MAX, REQUIRED, VERIFIED = "min_column", "max_column", "require_column", "verify_hash"
+COLUMN_FLAGS = (MIN, MAX, REQUIRED, VERIFIED)
+HASHES = {"md5": 32, "sha256": 64, "sha512": 128}  # hex digits
+OF_COLUMN = "column="  # before a column's name, its axis
+_MOST = 1e15
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnLimit(Limit):
+    """A rule that compares an input column with a threshold."""
+
+    column: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequiredColumn(Rule):
+    """A rule that drops pairs without a value in an input column."""
+
+    column: str
+
+    def dropped(self, rows: Rows, numbers: Numbers) -> Bools:
+        return rows[self.reason]
+
+
+OF_HASHES = Given(
+    reason=HASH_MISMATCH,
+    step="hashes",
+    stage=Stage.FETCH,
+    means="the file is not the one whose hash the input has "
+    "([`--verify_hash`](columns.md#verified-hashes)); this step is there with that flag alone",
+    detail="`bad_hash` where the input's hash is none; the image is then not fetched",
+)
+
+
+def column_rules(numbers: Mapping[str, Any]) -> tuple[Reason, ...]:
+    """The rules on input columns among the numbers of a run."""
+    found: list[Reason] = [OF_HASHES] if numbers.get(VERIFIED) else []
+    named = [(*name.partition("=")[::2], bound) for name, bound in numbers.items() if "=" in name]
+    measures = {
+        column: _measure(column, [bound for _, of, bound in named if of == column])
+        for kind, column, bound in named
+        if kind in (MIN, MAX) and isinstance(bound, int | float)
+    }
+    for kind, column, bound in named:
+        if kind == REQUIRED:
+            found.append(_required(column))
+        elif kind in (MIN, MAX) and column in measures:
+            found.append(_limit(kind, column, bound, measures[column]))
+    return tuple(found)
+
+
+def _measure(column: str, bounds: Iterable[float]) -> Measure:
+    edges = {edge for bound in bounds for edge in _edges(bound)}
+    axis = OF_COLUMN + column
+    return Measure(
+        axis=axis,
+        label=f"Column {column} of the input",
+        short=column,
+        of=lambda rows: rows[axis],
+        column=column,
+        edges=sorted(edges),
+        least=min(edges),
+        missing=" {:,} more have no value.",
+    )
+
+
+def _edges(bound: float) -> Iterator[float]:
+    """Round numbers around a threshold, the same for all of its size, so that runs compare."""
+    power, sign = math.floor(math.log10(abs(bound))) if bound else -1, -1 if bound < 0 else 1
+    for tens in (*range(-10, 101), 200, 500, 1000):
+        yield sign * float(f"{tens}e{power - 1}") + 0.0  # not -0.0
+
+
+def _limit(kind: str, column: str, bound: float, measure: Measure) -> ColumnLimit:
+    low = kind == MIN
+    return ColumnLimit(
+        name=f"{kind}={column}",
+        default=bound,
+        help="",
+        words=f"Column {column}, at {'least' if low else 'most'}",
+        keeps=">=" if low else "<=",
+        measure=measure,
+        reason=f"{'low' if low else 'high'}_{column}",
+        step="columns",
+        stage=Stage.TEXT,
+        means=f"the input's column `{column}` is too {'low' if low else 'high'}",
+        range=(-_MOST, _MOST),
+        allows=f"a number of at most {_MOST:g}",
+        column=column,
+    )
+
+
+def _required(column: str) -> RequiredColumn:
+    return RequiredColumn(
+        name=f"{REQUIRED}={column}",
+        default=True,
+        help="",
+        reason=f"no_{column}",
+        step="columns",
+        stage=Stage.TEXT,
+        means=f"the input's column `{column}` has no value",
+        column=column,
+    )
+
+
+def verified_column(numbers: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The hash function and the carried column that files are compared by, if they are."""
+    kind, _, column = str(numbers.get(VERIFIED) or "").partition("=")
+    return (kind, column) if column else None
