@@ -7,6 +7,7 @@
 # make suites   public test suites that package registries ship; docs/suites.md
 # make lint   what CI checks beside the tests
 # make docs   writes the generated pages of docs/ from the sources
+# make site   the documentation as a site, in site/
 # make search   the page that searches what make demo has trained
 # make flink  a Flink cluster on this machine; make flink-stop ends it
 # make lock   pins all requirements anew
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo search test test-slow test-numeric test-faults test-s3 suites lint docs flink flink-stop lock kernels clean
+.PHONY: demo search test test-slow test-numeric test-faults test-s3 suites lint docs site flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -70,6 +71,16 @@ lint: .venv/ready
 docs: .venv/ready
 	$(BIN)/python docs/write_flags.py
 
+# An environment of its own: nothing of it is part of the product.
+site: .site/ready
+	NO_MKDOCS_2_WARNING=1 .site/bin/mkdocs build --quiet --strict
+	@echo "done: python3 -m http.server -d site shows it on http://localhost:8000"
+
+.site/ready: requirements/site.txt | .venv/ready
+	@$(BIN)/uv venv --quiet --clear .site
+	@$(BIN)/uv pip install --quiet --python .site/bin/python --require-hashes -r requirements/site.txt
+	@touch $@
+
 # uv inside the environment: a minute where pip takes ten.
 .venv/ready: requirements/uv.txt requirements/train.txt requirements/search.txt requirements/img2dataset.txt requirements/dev.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH: install one, or make PYTHON=/path/to/python3.12" >&2; exit 1; }
@@ -114,8 +125,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: .venv/ready
 	$(COMPILE) pyproject.toml --all-extras -o .venv/all.txt
 	$(COMPILE) pyproject.toml -c .venv/all.txt -o requirements/base.txt
+	echo "mkdocs-material>=9.7" | $(COMPILE) - -o requirements/site.txt
 	for extra in train search export img2dataset aws gcp dev; do \
 		$(COMPILE) pyproject.toml --extra $$extra -c .venv/all.txt -o requirements/$$extra.txt || exit 1; done
 
 clean:
-	rm -rf .venv .flink out transforms/__pycache__/kernels-*
+	rm -rf .venv .flink .site site out transforms/__pycache__/kernels-*

@@ -20,6 +20,7 @@ from alignset.train.peer_flags import OPEN_CLIP  # noqa: E402
 from alignset.train.presets import PRESETS  # noqa: E402
 from alignset.train.settings import Settings  # noqa: E402
 from alignset.transforms.rules.catalogue import PRODUCT  # noqa: E402
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT  # noqa: E402
 from alignset.transforms.rules.given import (  # noqa: E402
     AFTER_RUN,
     BEYOND_LANGUAGE_SIZE,
@@ -112,7 +113,8 @@ def reasons() -> str:
     before, head, rest = REASONS_PAGE.read_text().partition(HEAD_OF_REASONS)
     after = rest[rest.index("\n\n") :]
     failed = (OF_FAILED_TEXT_RULES, OF_FAILED_IMAGE_RULES)
-    entries = (*PRODUCT.texts, *PRODUCT.images, BEYOND_LANGUAGE_SIZE, *failed, *AFTER_RUN)
+    sized = (BEYOND_LANGUAGE_SIZE, MAX_PAIRS_PER_CONCEPT)
+    entries = (*PRODUCT.texts, *PRODUCT.images, *sized, *failed, *AFTER_RUN)
     lines = [f"| `{e.step}` | `{e.reason}` | {e.means} | {e.detail} |" for e in entries]
     lines = [*dict.fromkeys(lines)]  # a rule of the product may compute its measure, and fail
     return before + head + "\n".join(lines) + after

@@ -20,6 +20,12 @@ from alignset.pipeline.runs.work_folder import (
     WorkFolder,
 )
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.corpus.concepts import (
+    CONCEPTS,
+    LISTED_CONCEPTS,
+    WriteConcepts,
+    listed_concepts,
+)
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_pairs import (
     CountPairs,
@@ -223,6 +229,7 @@ def _corpus(
     counts: beam.PCollection | None,
 ) -> CorpusOutputs:
     rules, pipeline = command.rules, pairs["partners"].pipeline
+    language = rules.language_rule
     frequent = pairs["partners"] | FindFrequent(
         buckets, rules.max_images_per_text, rules.max_texts_per_image
     )
@@ -243,6 +250,12 @@ def _corpus(
         files = pipeline | WriteHashSets(places.work.path, sets, large)
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
+    if limit := rules.max_pairs_per_concept:
+        listed = listed_concepts(rules.concepts, language) if rules.concepts else None
+        name = CONCEPTS if listed is None else LISTED_CONCEPTS
+        write = WriteConcepts(places.work.path, places.blocks, limit, listed)
+        concepts = beam.pvalue.AsSingleton(built["counted"] | write)
+        paths = paths | "AddConcepts" >> beam.Map(lambda of, path: of | {name: path}, concepts)
     spreads = frequent["text_spread"], frequent["image_spread"]
     return CorpusOutputs(paths, summary, file, *spreads)
 

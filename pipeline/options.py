@@ -225,6 +225,13 @@ def make_command(given: GivenFlags) -> Command:
     flags, beam_options = given.ours, _beam_options(given.others)
     if said := flags.get("words_per_language"):
         flags = {**flags, "words_per_language": _limits_in(said)}
+    if said := flags.get("concepts"):
+        flags = {**flags, "concepts": _concepts_in(said)}
+    if flags.get("vocabulary") and flags.get("max_pairs_per_concept"):
+        raise UsageError(
+            "--max_pairs_per_concept goes by the input's own counts, and with --vocabulary there "
+            "are none; give one of them"
+        )
     if flags.get("vocabulary") == "":
         raise UsageError("--vocabulary is empty; give a vocabulary.u64, or leave the flag out")
     if "vocabulary" in flags and "vocabulary_size" in flags:
@@ -273,6 +280,15 @@ def _limits_in(said: str) -> str:
     except ValueError as error:
         raise UsageError(f"--words_per_language: {error}") from error
     return ",".join(f"{code}:{least}-{most}" for code, (least, most) in sorted(limits.items()))
+
+
+def _concepts_in(path: str) -> str:
+    from alignset.transforms.corpus.concepts import named_file
+
+    try:
+        return named_file(path)
+    except ValueError as error:
+        raise UsageError(f"--concepts: {error}") from error
 
 
 def _check_img2dataset() -> None:

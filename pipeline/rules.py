@@ -10,6 +10,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, RunRules, catalogue_of
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language_codes import (
     NUMBERED,
@@ -39,6 +40,9 @@ class _Checked:
         if len(wanted_languages(self.like)) > 1 or not {self.like} <= {"", *languages}:
             raise ValueError(f"like must be one of the languages of --language; got {self.like!r}")
         word_limits(self.words_per_language)
+        MAX_PAIRS_PER_CONCEPT.check(self.max_pairs_per_concept)
+        if self.concepts and not self.max_pairs_per_concept:
+            raise ValueError("concepts needs --max_pairs_per_concept, how many pairs each may have")
         for rule in self.catalogue.rules:
             rule.check(getattr(self, rule.name))
         self._check_blocked_distances()
@@ -62,6 +66,8 @@ class _Checked:
     def run_rules(self) -> RunRules:
         """What workers judge by."""
         numbers = {rule.name: getattr(self, rule.name) for rule in self.catalogue.rules}
+        if self.max_pairs_per_concept:
+            numbers[MAX_PAIRS_PER_CONCEPT.name] = self.max_pairs_per_concept
         return RunRules(numbers, self.files, self.language_rule)
 
     @property
@@ -98,6 +104,12 @@ def _flags() -> Iterator[tuple[str, type, Any]]:
     )
     for rule in PRODUCT.rules:
         yield _flag(rule.name, rule.default, rule.help)
+    yield _flag(
+        MAX_PAIRS_PER_CONCEPT.name, MAX_PAIRS_PER_CONCEPT.default, MAX_PAIRS_PER_CONCEPT.help
+    )
+    yield _flag(
+        "concepts", "", "FILE with a word or two in each line: of these alone, and a text has one"
+    )
     yield _flag(
         "min_blocked_phash_distance",
         6,

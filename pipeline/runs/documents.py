@@ -16,6 +16,7 @@ from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import Catalogue
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -83,11 +84,12 @@ class RunDescription:
     def catalogue(self) -> Catalogue:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
         files, is_sized = self.rule_files or [], bool(self.rules.get("like"))
+        is_balanced = bool(self.rules.get(MAX_PAIRS_PER_CONCEPT.name))
         try:
             own = tuple(from_description(said) for of in files for said in of.rules)
-            return Catalogue(own, is_sized)
+            return Catalogue(own, is_sized, is_balanced)
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
-            return Catalogue(is_sized=is_sized)
+            return Catalogue(is_sized=is_sized, is_balanced=is_balanced)
 
 
 @dataclass(frozen=True)

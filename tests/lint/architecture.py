@@ -19,7 +19,7 @@ PACKAGES = {
     "steps": "curation pipeline transforms",
     "dataset": "pipeline transforms",
     "beam_runner": "pipeline stoppable",
-    "pipeline": "transforms command_help stoppable train",  # which scores pairs
+    "pipeline": "transforms command_help stoppable train",  # train: to score pairs
     "transforms": "",
     "train": "transforms command_help stoppable",  # the reader of tars, and what finds copies
     "command_help": "",

@@ -21,6 +21,7 @@ from alignset.transforms.columns.rejects import (
     with_columns,
     without_contents,
 )
+from alignset.transforms.corpus.concepts import ConceptCounts, is_beyond_concepts
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.language_ngrams import UInt8s, language_numbers
 from alignset.transforms.corpus.rare_tokens import has_rare_token
@@ -56,6 +57,7 @@ class CorpusSets(NamedTuple):
     frequent_texts: HashSet
     crowded_images: HashSet
     vocabulary: HashSet | None  # None where every n-gram is in it
+    concepts: ConceptCounts | None = None  # None where nothing is balanced
 
 
 def text_rows(
@@ -81,6 +83,9 @@ def text_rows(
     def has_ngram_outside(vocabulary: HashSet, alive: Bools) -> Bools:
         return has_rare_token(pairs, alive, vocabulary, distinct, numbers)
 
+    def is_beyond(concepts: ConceptCounts, alive: Bools) -> Bools:
+        return is_beyond_concepts(pairs, alive, concepts, numbers)
+
     return Rows(
         {
             given.BROKEN_INPUT: _is_one_of(pairs.malformed, given.INPUT_FAULTS),
@@ -96,6 +101,7 @@ def text_rows(
         url_hash=pairs.url_hash,
         corpus=corpus._asdict(),
         has_ngram_outside=has_ngram_outside,
+        is_beyond_concepts=is_beyond,
     )
 
 

@@ -26,11 +26,13 @@ from alignset.transforms.columns.rejects import (
     pages_of,
     with_columns,
 )
+from alignset.transforms.corpus.concepts import CONCEPTS, LISTED_CONCEPTS, open_concepts
 from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.judge_batch import Blocking, CorpusSets, JudgeBatch
 from alignset.transforms.corpus.remembered import Remembered, recalled_each
 from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.given import BROKEN_INPUT
 from alignset.transforms.rules.rule import Stage
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
@@ -93,7 +95,7 @@ class _Judge(ThreadedDoFn):
     ) -> Iterator[Any]:
         split_id, joined = element
         for split in joined["split"]:  # a repeated row's split is always there, exactly once
-            corpus = CorpusSets(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
+            corpus = _open_sets(sets, self.rules)
             repeated = _marked(joined["repeated"])
             found = _by_row(joined["languages"])
             # By the first reading, where all share a disk; gone where this work is done again.
@@ -191,6 +193,17 @@ def _by_row(blocks: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.record_batch([column.combine_chunks() for column in table.columns], schema=FOUND)
 
 
+def _open_sets(paths: Mapping[str, str], rules: RunRules) -> CorpusSets:
+    """The files that `JudgePairs.sets` names."""
+    found = {name: _open_set(path) for name, path in paths.items() if not name.startswith(CONCEPTS)}
+    corpus = CorpusSets(**found)  # type: ignore[arg-type]
+    limit = rules.numbers.get(MAX_PAIRS_PER_CONCEPT.name)
+    if not limit:
+        return corpus
+    (name, path) = next(item for item in paths.items() if item[0].startswith(CONCEPTS))
+    return corpus._replace(concepts=open_concepts(path, int(limit), name == LISTED_CONCEPTS))
+
+
 @lru_cache(maxsize=8)
 def _open_set(path: str) -> HashSet | None:
     return HashSet.open(local_copy(path)) if path else None
@@ -207,8 +220,8 @@ class JudgePairs(beam.PTransform):
     (`Counts` of each split), `broken` (`BrokenFile`s).
 
     Args:
-      sets: a singleton, the path of the file of hashes of each field of `CorpusSets`; an empty one
-        where every n-gram is in the vocabulary.
+      sets: a singleton, the path of the file of each field of `CorpusSets`; an empty one where
+        every n-gram is in the vocabulary. Concepts may be `LISTED_CONCEPTS`.
       out: the output folder.
       work: a folder in it for files that are being written, where it is local.
       plan: whether kept pairs go on to shards; else they are written to `pairs/`.

@@ -168,7 +168,8 @@ class BuildVocabulary(beam.PTransform):
     Args:
       texts: a singleton, as of `vocabulary_sizes`; None where no vote is taken.
 
-    Outputs: a dict of `members` (bucket, hashes) and `summary` (a `VocabularySummary`).
+    Outputs: a dict of `members` (bucket, hashes), `counted` (bucket, each n-gram with its count)
+    and `summary` (a `VocabularySummary`).
 
     Source: ALIGN (Jia et al., 2021), section 3: 100 million, of the raw data.
     """
@@ -210,6 +211,7 @@ class BuildVocabulary(beam.PTransform):
         cut = start | "Cut" >> beam.Map(cuts, *sides)
         keep = beam.ParDo(_Keep(self.blocks), beam.pvalue.AsSingleton(cut))
         return {
+            "counted": summed["counted"],
             "members": summed["counted"] | "Keep" >> keep.with_output_types(BUCKET),
             "summary": start | "Describe" >> beam.Map(describe, *sides),
         }

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules import (
+    concepts,
     given,
     language,
     overlap,
@@ -89,17 +90,19 @@ class Catalogue:
     Attributes:
       custom: the rules of users among them. Each is judged behind those of its stage.
       texts, images: the reasons of each plane, in order.
-      is_sized: whether languages are reduced to a size.
+      is_sized: whether languages are reduced to a size. is_balanced: whether concepts are.
       limits: by flag, in the order of the report: images first.
       opened: the thresholds that drop nothing, by flag, as with --decontaminate_only.
     """
 
     custom: tuple[Limit, ...] = ()
     is_sized: bool = False
+    is_balanced: bool = False
 
     @cached_property
     def texts(self) -> tuple[Reason, ...]:
         own = (*_TEXTS, given.BEYOND_LANGUAGE_SIZE) if self.is_sized else _TEXTS
+        own = (*own, concepts.MAX_PAIRS_PER_CONCEPT) if self.is_balanced else own
         return self._plane(own, given.OF_FAILED_TEXT_RULES)
 
     @cached_property
@@ -164,13 +167,18 @@ PRODUCT = Catalogue()  # without rules of users
 
 
 @lru_cache(maxsize=64)
-def catalogue_of(files: tuple[RuleFile, ...], is_sized: bool = False) -> Catalogue:
-    """The catalogue with the rules of users in some files, and perhaps with sizes of languages.
+def catalogue_of(
+    files: tuple[RuleFile, ...], is_sized: bool = False, is_balanced: bool = False
+) -> Catalogue:
+    """The catalogue with the rules of users in some files, and perhaps with sizes of languages and
+    of concepts.
 
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    return Catalogue(limits_in(files), is_sized) if files or is_sized else PRODUCT
+    if not (files or is_sized or is_balanced):
+        return PRODUCT
+    return Catalogue(limits_in(files), is_sized, is_balanced)
 
 
 @dataclass(frozen=True)
@@ -188,7 +196,8 @@ class RunRules:
 
     @property
     def catalogue(self) -> Catalogue:
-        return catalogue_of(self.files, bool(self.language.like))
+        is_balanced = bool(self.numbers.get(concepts.MAX_PAIRS_PER_CONCEPT.name))
+        return catalogue_of(self.files, bool(self.language.like), is_balanced)
 
     @property
     def texts(self) -> Sequence[Reason]:
