@@ -12,7 +12,7 @@ from alignset.pipeline.rules import Rules
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, limits
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, PRODUCT, Catalogue, limits
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
@@ -55,7 +55,7 @@ _OF_IMAGES = (
     *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
     *("eval_images", "samples_per_shard", "holdout", "unsafe_model"),
-    *("duplicates", "holdout_copies"),
+    *("duplicates", "holdout_copies", KEEP_MOST_SIMILAR),
     *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
 )

@@ -13,6 +13,7 @@ from alignset.pipeline.runs.work_folder import RewrittenShards, WrittenShard
 from alignset.pipeline.shown_texts import core_time, counted
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.duplicates.find_copies import FindCopies, bucket_count
+from alignset.transforms.duplicates.near_groups import cell_count
 from alignset.transforms.shards.changed_pairs import read_changes
 from alignset.transforms.shards.rewrite_shards import Rewriting
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -21,7 +22,8 @@ from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.workers.summaries import WriteSummary
 
-DESCRIBED_S = 0.001  # CPU-seconds of a photograph of 640x480 that is decoded small and described
+# CPU-seconds of a photograph of 640x480 that is decoded small and described; and in colour.
+DESCRIBED_S, LOOKED_AT_S = 0.001, 0.002
 
 
 def copy_rules(command: Command) -> CopyRules:
@@ -29,7 +31,8 @@ def copy_rules(command: Command) -> CopyRules:
     job = command.job
     return CopyRules(
         command.rules.max_texts_per_image,
-        once=job.duplicates == "exact",
+        once=job.duplicates != "keep",
+        near=job.duplicates == "near",
         clean_holdout=job.holdout_copies == "drop",
     )
 
@@ -40,8 +43,10 @@ def descriptors_folder(command: Command, places: Places) -> str:
     return f"{places.work.path}/descriptors" if cleans else ""
 
 
-def describing_cost(pairs: int) -> str:
+def describing_cost(pairs: int, *, near: bool = False) -> str:
     """One line about the images of finished shards, which nobody has described."""
+    if near:
+        return f"looking at all images for near-duplicates: about {core_time(pairs * LOOKED_AT_S)}"
     return f"looking for held-out images in training: about {core_time(pairs * DESCRIBED_S)}"
 
 
@@ -53,7 +58,7 @@ def find_copies(rules: CopyRules, places: Places, pairs: int, descriptors: str =
         compared by their bytes.
     """
     folder = f"{places.work.path}/copies-{places.fence.token}"
-    how = places.blocks, places.fence, bucket_count(pairs), descriptors
+    how = places.blocks, places.fence, bucket_count(pairs), cell_count(pairs), descriptors
     return FindCopies(places.out, folder, rules, *how)
 
 

@@ -187,6 +187,7 @@ def _shard_settings(
 ) -> ShardSettings:
     forget, how = command.job.forget_blocked, (command.fetch, command.resize)
     rules, thumbnails = command.rules.run_rules, command.job.thumbnails
+    looks = command.job.duplicates == "near"
     return ShardSettings(
         rules,
         *how,
@@ -194,7 +195,8 @@ def _shard_settings(
         places.blocklists,
         forget,
         thumbnails,
-        descriptors_folder(command, places),
+        "" if looks else descriptors_folder(command, places),
+        looks,
     )
 
 

@@ -122,8 +122,9 @@ class Job:
     duplicates: str = field(
         default="keep",
         metadata={
-            "help": "keep images with the bytes of another, or exact: one image a content, with "
-            "the alt-texts of all (docs/duplicates.md)"
+            "help": "keep images with the bytes of another; exact: one image a content, with the "
+            "alt-texts of all; near: also one of photographs that look alike "
+            "(docs/duplicates.md)"
         },
     )
     title: str = field(default="", metadata={"help": "the dataset's name on its card"})
@@ -153,7 +154,7 @@ class Job:
             ("input_format", FORMATS),
             ("on_broken_input", ("skip", "fail")),
             ("holdout_copies", ("drop", "keep")),
-            ("duplicates", ("keep", "exact")),
+            ("duplicates", ("keep", "exact", "near")),
         ):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")

@@ -250,6 +250,7 @@ def make_command(given: GivenFlags) -> Command:
             beam_options,
         )
         command.job.rejected_reasons(command.rules.catalogue)  # which it checks
+        _check_ranking(command)
         command = replace(command, rules=resolved_rules(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -258,6 +259,23 @@ def make_command(given: GivenFlags) -> Command:
     if command.resize.exact_resize:
         _check_img2dataset()
     return command
+
+
+def _check_ranking(command: Command) -> None:
+    """Raises ValueError where a share of the most similar pairs cannot be kept at once."""
+    job = command.job
+    if command.rules.keep_most_similar == 1:
+        return
+    if job.retry_failed:
+        raise ValueError(
+            "keep_most_similar is of a whole dataset, and --retry_failed adds to one: leave it "
+            "out, and then give that dataset as --input with --keep_most_similar"
+        )
+    if job.duplicates != "keep":
+        raise ValueError(
+            f"keep_most_similar and --duplicates={job.duplicates} are two runs: first the "
+            "duplicates, and then that dataset as --input with --keep_most_similar"
+        )
 
 
 def _opened(rules: type[Rules], flags: dict[str, Any]) -> dict[str, object]:

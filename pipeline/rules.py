@@ -9,7 +9,13 @@ from dataclasses import field, make_dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, RunRules, catalogue_of
+from alignset.transforms.rules.catalogue import (
+    KEEP_MOST_SIMILAR,
+    PRODUCT,
+    Catalogue,
+    RunRules,
+    catalogue_of,
+)
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language_codes import (
@@ -41,6 +47,11 @@ class _Checked:
             raise ValueError(f"like must be one of the languages of --language; got {self.like!r}")
         word_limits(self.words_per_language)
         MAX_PAIRS_PER_CONCEPT.check(self.max_pairs_per_concept)
+        if not 0 < self.keep_most_similar <= 1:
+            raise ValueError(
+                "keep_most_similar must be above 0, and 1 at most, which keeps all; got "
+                f"{self.keep_most_similar}"
+            )
         if self.concepts and not self.max_pairs_per_concept:
             raise ValueError("concepts needs --max_pairs_per_concept, how many pairs each may have")
         for rule in self.catalogue.rules:
@@ -68,6 +79,8 @@ class _Checked:
         numbers = {rule.name: getattr(self, rule.name) for rule in self.catalogue.rules}
         if self.max_pairs_per_concept:
             numbers[MAX_PAIRS_PER_CONCEPT.name] = self.max_pairs_per_concept
+        if self.keep_most_similar < 1:
+            numbers[KEEP_MOST_SIMILAR] = self.keep_most_similar
         return RunRules(numbers, self.files, self.language_rule)
 
     @property
@@ -109,6 +122,12 @@ def _flags() -> Iterator[tuple[str, type, Any]]:
     )
     yield _flag(
         "concepts", "", "FILE with a word or two in each line: of these alone, and a text has one"
+    )
+    yield _flag(
+        KEEP_MOST_SIMILAR,
+        1.0,
+        "this share of the dataset, the pairs with the highest column similarity "
+        "(docs/similarity.md)",
     )
     yield _flag(
         "min_blocked_phash_distance",

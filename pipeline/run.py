@@ -18,11 +18,12 @@ from alignset.pipeline.copies import rewrite_copies
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
-from alignset.pipeline.documents.closing import close_run
+from alignset.pipeline.documents.closing import close_run, complete
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
+from alignset.pipeline.most_similar import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
 from alignset.pipeline.retry import retry_failed
 from alignset.pipeline.runs.documents import Funnel
@@ -73,6 +74,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     folder = RunFolder(job.output, describe_run(command, source), retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
+        complete(folder.out)
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
         with suppress(DocumentError):  # an older version's
             _judge(folder, folder.closing_funnel())
@@ -187,6 +189,8 @@ class Run:
         """Takes out what leaves since its image is there twice, where there is some."""
         images = self.folder.work.find_images()
         assert images is not None, "the image plane has ended"
+        if (share := self.command.rules.keep_most_similar) < 1:
+            images = rank_pairs(images, self.places, share)
         what = images.copies, images.copies_folder
         return rewrite_copies(self.engine, *what, self.places) or self._handed_over("copies'")
 

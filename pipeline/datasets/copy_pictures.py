@@ -30,6 +30,8 @@ def look_at_copies(out: str, copies: Copies) -> CopyPictures:
         _are_alike(_stored(out, pair.first), _stored(out, pair.second))
         for pair in copies.near_pairs
     ]
+    if copies.distances:  # near-duplicates were looked for, and left but for graphics
+        return CopyPictures(groups, NearDuplicates(copies.graphics, 0, 0, copies.distances))
     told = [alike for alike in found if alike is not None]
     return CopyPictures(groups, NearDuplicates(copies.near, len(told), sum(told)))
 

@@ -1,4 +1,5 @@
-"""Keeps each image of a finished set once: by the bytes of its file.
+"""Keeps each image of a finished set once: by the bytes of its file; with --near
+also one of photographs that look alike.
 
 Only shards that change are rewritten. In rejected/ a pair whose image and
 alt-text another has is duplicate_image then. Killed anywhere, the same command
@@ -28,6 +29,9 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     made = CommandParser(prog=name, usage="%(prog)s OUT [flags]", description=__doc__)
     made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
+    made.add_argument(
+        "--near", action="store_true", help="also keep one of photographs that look alike"
+    )
     made.add_argument("--dry_run", action="store_true", help="only tell what would go")
     return made
 
@@ -39,7 +43,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     with quick_imports(argv):
         from alignset.pipeline.deduplicate.deduplicate import deduplicate
     try:
-        found = deduplicate(flags.set.rstrip("/") or flags.set, dry=flags.dry_run)
+        found = deduplicate(flags.set.rstrip("/") or flags.set, near=flags.near, dry=flags.dry_run)
     except UsageError as error:
         return ended(name, error, 2)
     except Exception as error:

@@ -39,8 +39,9 @@ from alignset.pipeline.runs.work_folder import (
 )
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.rules.popularity import MAX_TEXTS_PER_IMAGE
+from alignset.transforms.shards.descriptors import has_looks
 from alignset.transforms.shards.renumber_shards import forget_renumbering
-from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies, add_copies
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import find_document, read_document, write_document
@@ -51,19 +52,20 @@ from alignset.transforms.workers.summaries import WriteSummary
 from alignset.transforms.workers.threads import stop_work
 
 
-def deduplicate(out: str, *, dry: bool = False) -> Copies:
+def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Copies:
     """Keeps each image of a finished set once.
 
     Args:
-      out: its folder. dry: only find what would leave.
+      out: its folder. near: also one of photographs that look alike.
+      dry: only find what would leave.
 
     Raises:
       UsageError: there is no such set, or something else is under way in it.
     """
     if not exists(f"{out}/manifest.json") and folder_shards(out):
         raise UsageError(
-            f"{out} is a folder of another tool: alignset curate --input={out} --duplicates=exact "
-            "makes a dataset of it without fetching"
+            f"{out} is a folder of another tool: alignset curate --input={out} "
+            f"--duplicates={'near' if near else 'exact'} makes a dataset of it without fetching"
         )
     _check(out, read_set(out)[0])
     work = WorkFolder(everywhere(f"{out}/_temporary"))
@@ -77,7 +79,8 @@ def deduplicate(out: str, *, dry: bool = False) -> Copies:
                 )
         if dry and exists(work.deduplication):
             raise UsageError(f"a deduplicate of {out} was stopped; give it without --dry_run")
-        return _Deduplication(out, WorkFolder(aside) if dry else work, lock, aside).finish(dry=dry)
+        done = _Deduplication(out, WorkFolder(aside) if dry else work, lock, aside)
+        return done.finish(near=near, dry=dry)
     finally:
         stop_work()
         shutil.rmtree(aside, ignore_errors=True)
@@ -108,11 +111,11 @@ class _Deduplication:
         self.places = Places(everywhere(out), work, Blocks(f"{aside}/blocks"), fence)
         self.engine = Engine(PipelineOptions([]), fence.token)
 
-    def finish(self, *, dry: bool) -> Copies:
+    def finish(self, *, near: bool, dry: bool) -> Copies:
         self.places.fence.take()
         plan = find_document(self.work.deduplication, DeduplicationPlan)
         if plan is None:
-            plan = self._planned()
+            plan = self._planned(near=near)
         if dry or not plan.copies.shards:
             if not dry:
                 clean_work(self.out, self.work.path)
@@ -125,14 +128,17 @@ class _Deduplication:
         clean_work(self.out, self.work.path)
         return plan.copies
 
-    def _planned(self) -> DeduplicationPlan:
+    def _planned(self, *, near: bool) -> DeduplicationPlan:
         manifest, funnel = read_set(self.out)
         most = int(manifest.rules.get(MAX_TEXTS_PER_IMAGE.name, MAX_TEXTS_PER_IMAGE.default))
         descriptors = ""
         if any(entry.pairs for entry in manifest.held_out.values()):
             descriptors = f"{self.work.path}/descriptors"  # nobody has written any
             say(describing_cost(manifest.pairs))
-        rules = CopyRules(most, once=True)
+        training = min(manifest.holding, default=HOLDOUT)
+        if near and training < HOLDOUT and not has_looks(ShardPlaces(self.out).sidecar(training)):
+            say(describing_cost(manifest.pairs, near=True))
+        rules = CopyRules(most, once=True, near=near)
         find = find_copies(rules, self.places, manifest.pairs, descriptors)
         with self.engine.pipeline("deduplicate") as pipeline:
             found = pipeline | beam.Create(manifest.holding) | beam.Reshuffle() | find
@@ -144,7 +150,7 @@ class _Deduplication:
         remove(self.work.rewritten)
         remove(self.work.copy_pictures)
         day = datetime.now(UTC).date().isoformat()
-        return DeduplicationPlan(day, find.folder, copies, manifest, funnel)
+        return DeduplicationPlan(day, find.folder, copies, manifest, funnel, near)
 
 
 def _close(out: str, work: WorkFolder, plan: DeduplicationPlan) -> None:
@@ -156,7 +162,8 @@ def _close(out: str, work: WorkFolder, plan: DeduplicationPlan) -> None:
     steps = with_copies(plan.funnel.steps, copies.dropped, base.catalogue)
     check_funnel(steps, pairs)
     numbered = renumbered(out, work.path, with_rewritten(written_of(base), rewritten))
-    entry = Deduplication(plan.day, copies.dropped, copies.moved)
+    near = plan.near or UNSET
+    entry = Deduplication(plan.day, copies.dropped, copies.moved, near)
     manifest = replace(
         base,
         pairs=pairs,

@@ -28,7 +28,7 @@ from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.documents.hand_edits import write_page
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
-from alignset.pipeline.report.page import write_report
+from alignset.pipeline.report.page import REPORT, write_report
 from alignset.pipeline.runs.documents import (
     BrokenInput,
     Connections,
@@ -54,7 +54,7 @@ from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import move, write_atomically
+from alignset.transforms.storage.files import exists, move, write_atomically
 from alignset.transforms.workers.counts import Counts, add_by_name
 from alignset.transforms.workers.packages import ICU, deciding, installed
 from alignset.transforms.workers.unexpected import tell_once
@@ -195,6 +195,12 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     write_document(f"{out}/manifest.json", manifest)
     _report(out)
     return closing
+
+
+def complete(out: str) -> None:
+    """Writes the report of a finished set where a kill came between its manifest and that."""
+    if not exists(f"{out}/{REPORT}"):
+        _report(out)
 
 
 def _report(out: str) -> None:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from alignset.pipeline.datasets.kept_keys import key_numbers
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import key_hashes
+from alignset.transforms.rules.given import DUPLICATE_IMAGE
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.storage.files import open_to_read
 
@@ -60,6 +61,7 @@ class Pair:
       file: the path of the file that it stands in.
       overlap: where it was dropped for being a copy, and that was asked for.
       language: where a vote found it.
+      thumbnail: JPEG of an image that was dropped for one that looks like it; else empty.
     """
 
     key: str
@@ -71,6 +73,7 @@ class Pair:
     file: str
     overlap: Overlap | None = None
     language: str = ""
+    thumbnail: bytes = b""
 
     @property
     def host(self) -> str:
@@ -131,7 +134,8 @@ def _batches(path: str, reason: str) -> Iterator[pa.RecordBatch]:
     """The rows of a file, without row groups that cannot hold a reason."""
     with open_to_read(path) as source:
         file = pq.ParquetFile(source)
-        wanted = (*_COLUMNS, *_OF_OVERLAP) if reason == MIN_EVALUATION_DISTANCE.reason else _COLUMNS
+        with_pictures = (MIN_EVALUATION_DISTANCE.reason, DUPLICATE_IMAGE)
+        wanted = (*_COLUMNS, *_OF_OVERLAP) if reason in with_pictures else _COLUMNS
         columns = [name for name in wanted if name in file.schema_arrow.names]
         groups = [
             group
@@ -203,7 +207,9 @@ def pair_of(row: dict[str, Any], path: str) -> Pair:
     key, url, caption, reason, detail = (_text(row.get(name)) for name in _COLUMNS[:5])
     size = "x".join(sides) if all(sides) else ""
     language = _text(row.get(LANGUAGE_COLUMNS[0]))
-    return Pair(key, url, caption, reason, detail, size, path, _overlap(row), language)
+    thumbnail = row.get("thumbnail") if reason == DUPLICATE_IMAGE else None
+    told = key, url, caption, reason, detail, size, path
+    return Pair(*told, _overlap(row), language, thumbnail or b"")
 
 
 def _overlap(row: dict[str, Any]) -> Overlap | None:

@@ -39,7 +39,7 @@ _MOST_BLOCKS = 4  # alphabets of a text that the system is asked for
 _GAP_PX = 4
 _LINE = 24  # characters that go into a half
 _LABEL_PX = 20  # of height, above each half
-_HALF = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
+HALF_BOX = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
 LABELS = {True: ("dropped", "evaluation image"), False: ("in the set", "listed")}
 NOT_THERE = "its file is not there"
 
@@ -142,17 +142,24 @@ def _both_pictures(
 ) -> Picture:
     if overlap is None or not overlap.thumbnail:
         return "no image is stored"
-    dropped = shown_picture(overlap.thumbnail, _HALF)
     body = bodies.get((overlap.of_set, overlap.name))
-    evaluation = shown_picture(body, _HALF) if body else NOT_THERE
+    evaluation = shown_picture(body, HALF_BOX) if body else NOT_THERE
+    return beside(overlap.thumbnail, evaluation, LABELS[is_dropped])
+
+
+def beside(thumbnail: bytes, other: Picture, labels: tuple[str, str]) -> Picture:
+    """The picture of one image at the left, and another at the right, no larger than HALF_BOX, each
+    with a label."""
+    dropped = shown_picture(thumbnail, HALF_BOX)
     both = Image.new("RGB", PICTURE_BOX, EMPTY)
     draw, face = ImageDraw.Draw(both), font(PILLOWS_OWN, SMALL_PX)
-    for at, picture in enumerate((dropped, evaluation)):
-        left = at * (_HALF[0] + _GAP_PX)
-        middle = left + _HALF[0] // 2
-        draw.text((middle, 3), LABELS[is_dropped][at], FAINT, face, anchor="ma")
+    for at, (picture, title) in enumerate(zip((dropped, other), labels, strict=True)):
+        left = at * (HALF_BOX[0] + _GAP_PX)
+        middle = left + HALF_BOX[0] // 2
+        draw.text((middle, 3), title, FAINT, face, anchor="ma")
         if isinstance(picture, Image.Image):
-            x, y = left + (_HALF[0] - picture.width) // 2, (_HALF[1] - picture.height) // 2
+            x = left + (HALF_BOX[0] - picture.width) // 2
+            y = (HALF_BOX[1] - picture.height) // 2
             both.paste(picture, (x, _LABEL_PX + y))
         else:
             lines = "\n".join(wrap(picture, _LINE))

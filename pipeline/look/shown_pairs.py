@@ -16,13 +16,13 @@ from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.look.sample import ENOUGH_FILES, Pair, PairSample, take_sample
-from alignset.pipeline.look.sheet import PICTURE_BOX, Picture, overlap_pictures
+from alignset.pipeline.look.sheet import HALF_BOX, PICTURE_BOX, Picture, beside, overlap_pictures
 from alignset.pipeline.shown_texts import counted, printable, text_table
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
 from alignset.transforms.storage.files import open_to_read
 
 DROPPED = "dropped"  # as a reason: any
-# The detail of these is the key of a kept pair, whose image has the same bytes.
+# The detail of these is the key of a kept pair, whose image has the same bytes or looks like it.
 OF_KEPT_IMAGE = (DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING)
 _MOST_NAMED = 40
 
@@ -41,8 +41,9 @@ class ShownPairs:
     subtitle: str
 
     def pictures(self) -> list[Picture]:
-        """Each pair's picture, or why there is none. Of dropped pairs two kinds have one: copies of
-        evaluation images, beside these, and what has the bytes of a kept image, which is shown."""
+        """Each pair's picture, or why there is none. Of dropped pairs three kinds have one: copies
+        of evaluation images, beside these; near-duplicates, beside the kept image; and what has the
+        bytes of a kept image, which is shown."""
         copies = [pair for pair in self.pairs if pair.overlap]
         drawn = iter(overlap_pictures(copies, self.files.evaluation))
         places = self._kept_places()
@@ -70,7 +71,11 @@ class ShownPairs:
         stem = file.removesuffix(".parquet")
         if pair.overlap or (pair.why and not is_copy) or stem not in self.files.tars:
             return "no image is stored"
-        return stored_picture(f"{stem}.tar", key, PICTURE_BOX)
+        place = f"{stem}.tar", key
+        if pair.thumbnail:
+            other = stored_picture(*place, HALF_BOX)
+            return beside(pair.thumbnail, other, ("dropped", "kept"))
+        return stored_picture(*place, PICTURE_BOX)
 
     def table(self, width: int) -> str:
         """The pairs as text, in so many columns of a terminal."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
+from msgspec import UNSET
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.set_records import Sum
@@ -27,6 +28,7 @@ def charts_of(facts: Facts) -> list[Chart]:
     """The charts that there is something to draw of."""
     charts = [
         *_image_charts(facts),
+        *_copy_charts(facts),
         *_text_charts(facts),
         *_corpus_charts(facts),
         *_file_charts(facts),
@@ -49,6 +51,17 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
         axis = records.axis(limit.measure.axis)
         if axis is not None:
             yield _measure_chart(facts, limit, axis, *_heights(records, axis))
+
+
+def _copy_charts(facts: Facts) -> Iterator[Chart]:
+    near = facts.funnel.near_duplicates if facts.funnel else UNSET
+    if near and near.distances:
+        edges = [place / len(near.distances) for place in range(1, len(near.distances))]
+        note = "Cosine distance between descriptors, of the images of a cell, before any left."
+        ticks = [f"{edge:g}" for edge in (0.0, *edges)]
+        bars = near.distances, [0] * len(near.distances)
+        name = "Distance to the nearest other image"
+        yield Chart(name, _between(edges), ticks, *bars, unit="images", note=note)
 
 
 def _measure_chart(facts: Facts, limit: Limit, axis: Axis, kept: Ints, dropped: Ints) -> Chart:

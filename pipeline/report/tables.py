@@ -285,6 +285,9 @@ def copies(facts: Facts) -> str:
     if shared.images:
         groups = counted(shared.contents, "group")
         same = f"{shared.images:,} images have the bytes of another, in {groups}."
+    if near and near.distances:
+        graphics = counted(near.images, "graphic")
+        return f"{same} {graphics} near another image stayed; photographs left."
     if isinstance(near, UnsetType) or not near.compared:
         return same
     return (

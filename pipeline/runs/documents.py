@@ -15,7 +15,7 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import Catalogue
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, Catalogue
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
@@ -85,11 +85,13 @@ class RunDescription:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
         files, is_sized = self.rule_files or [], bool(self.rules.get("like"))
         is_balanced = bool(self.rules.get(MAX_PAIRS_PER_CONCEPT.name))
+        is_ranked = float(self.rules.get(KEEP_MOST_SIMILAR, 1.0)) < 1
+        further = (is_sized, is_balanced, is_ranked)
         try:
             own = tuple(from_description(said) for of in files for said in of.rules)
-            return Catalogue(own, is_sized, is_balanced)
+            return Catalogue(own, *further)
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
-            return Catalogue(is_sized=is_sized, is_balanced=is_balanced)
+            return Catalogue((), *further)
 
 
 @dataclass(frozen=True)
@@ -247,11 +249,13 @@ class Deduplication:
     Attributes:
       day: on which it began, as in 2024-05-18 (UTC).
       dropped: how many pairs left for each reason. moved: how many got the URL of another image.
+      near: true where images that look like a better one left too.
     """
 
     day: str
     dropped: dict[str, int]
     moved: int
+    near: bool | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,9 @@ class ImageSummary:
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
       reported: how many kept pairs state each wish that is only reported.
-      copies: what of these and of earlier shards leaves since its image is there twice; it is in
-        `copies_folder`, and taken out afterwards.
+      copies: what of these and of earlier shards leaves since its image is there twice, or since
+        others are more similar; it is in `copies_folder`, and taken out afterwards.
+      ranked: whether the latter is in it.
     """
 
     shards: list[WrittenShard]
@@ -86,6 +87,7 @@ class ImageSummary:
     evaluation_index: str = ""
     copies: Copies = field(default_factory=Copies)
     copies_folder: str = ""
+    ranked: bool = False
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
     reported: dict[str, int] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class DeduplicationPlan:
     copies: Copies
     manifest: Manifest
     funnel: Funnel
+    near: bool = False
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,19 @@ def test_the_same_bytes_though_workers_and_the_command_are_killed(
     assert digests(output) == digests(plain.output)
 
 
+def test_near_duplicates_leave_as_in_process(
+    plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
+):
+    output, expected, log = tmp_path / "set", tmp_path / "expected", tmp_path / "log"
+    flags = ("--duplicates=near", "--holdout=0.2")
+    succeed(plain.pairs, expected, *plain.flags, *flags)
+    steps = json.loads((expected / "funnel.json").read_text())["steps"]
+    assert {s["step"]: s["dropped"] for s in steps}["copies"]["duplicate_image"] > 0
+    with command(plain, output, flink, log, *flags, *PATIENT) as started:
+        assert started.wait() == 0, log.read_text()
+    assert digests(output) == digests(expected)
+
+
 def test_the_shards_of_a_worker_that_hangs_are_taken_over(
     plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
 ):

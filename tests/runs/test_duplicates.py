@@ -237,8 +237,8 @@ def test_what_cannot_be_done_is_one_line(made: Made, tmp_path: Path, capsys: pyt
         assert said in err
         assert err.count("\n") == 1
     assert digests(out) == before
-    ended = run(made.source, tmp_path / "x", *FLAGS, "--duplicates=near")
-    assert (ended.status, "duplicates must be one of keep, exact" in ended.err) == (2, True)
+    ended = run(made.source, tmp_path / "x", *FLAGS, "--duplicates=alike")
+    assert (ended.status, "must be one of keep, exact, near; got" in ended.err) == (2, True)
 
 
 def test_a_dropped_copy_is_looked_at_by_the_image_that_is_kept(made: Made, tmp_path: Path):

@@ -171,6 +171,33 @@ def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
         assert says in ended.err
 
 
+@pytest.mark.parametrize("share", [0.5, 0.01])
+def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path, share: float) -> None:
+    """Over shards of five pairs, of which some are held out; the same ones from a scored set."""
+    model, kept = f"--score_model={rules.folder / 'clip'}", ("--keep_most_similar", str(share))
+    flags = (*FLAGS, model, "--holdout=0.3", "--samples_per_shard=2")
+    all_of, some = tmp_path / "all", tmp_path / "some"
+    succeed(rules.folder / "pairs.parquet", all_of, *flags)
+    ended = run(rules.folder / "pairs.parquet", some, *flags, *kept)
+    before = [*rows_of(all_of, "shards"), *rows_of(all_of, "holdout")]
+    most = int(share * len(before))
+    if not most:
+        assert ended.status == 1
+        assert "0 of 8 pairs were kept: " in ended.err.splitlines()[-1]
+        assert " were dropped as less_similar" in ended.err.splitlines()[-1]
+        return
+    assert ended.status == 0, ended.err
+    ordered = sorted(before, key=lambda row: -row["similarity"])
+    after = [*rows_of(some, "shards"), *rows_of(some, "holdout")]
+    assert {row["key"] for row in after} == {row["key"] for row in ordered[:most]}
+    dropped = rows_of(some, "rejected")
+    assert {(row["reason"], row["step"]) for row in dropped} == {("less_similar", "most_similar")}
+    steps = {step["step"]: step["dropped"] for step in funnel(some)["steps"]}
+    assert steps["most_similar"] == {"less_similar": len(before) - most}
+    assert manifest(some)["pairs"] == most
+    assert Dataset(str(some)).dropped["less_similar"] == len(before) - most
+
+
 @pytest.mark.slow  # its workers import for 12 s of CPU
 def test_workers_get_the_files(rules: Made, tmp_path: Path) -> None:
     flags = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")

@@ -19,6 +19,7 @@ FINE_PX = 128
 # Planes of 64 px as which a picture's planes are kept: the whole one, the trimmed one, and the fine
 # one in four parts.
 PLANES_A_ROW = 6
+CHROMA_PARTS = 4  # of a picture, a side
 _FLAT = 128  # grey level
 # Grey levels within a border's line, and between its lines: JPEG's ringing stays within 10.
 _LINE_RANGE = 10
@@ -37,12 +38,14 @@ class CopyPlanes(NamedTuple):
       trimmed: uint8[64, 64], the same without borders; `whole` where there are none.
       is_trimmed: whether there are.
       inside: the rows and columns between them, of the picture shrunk by whole factors.
+      shape: height and width of that.
     """
 
     whole: Plane
     trimmed: Plane
     is_trimmed: bool
     inside: tuple[slice, slice]
+    shape: tuple[int, ...]
 
 
 def copy_planes(grey: Plane) -> CopyPlanes:
@@ -66,8 +69,8 @@ def copy_planes(grey: Plane) -> CopyPlanes:
     inside = _inside_borders(small)
     inner = small[inside]
     if inner.shape == small.shape:
-        return CopyPlanes(whole, whole, False, inside)
-    return CopyPlanes(whole, _squashed(inner), True, inside)
+        return CopyPlanes(whole, whole, False, inside, small.shape)
+    return CopyPlanes(whole, _squashed(inner), True, inside, small.shape)
 
 
 def plane_row(grey: Plane, *, fine: bool) -> npt.NDArray[np.uint8]:
@@ -92,6 +95,20 @@ def plane_row(grey: Plane, *, fine: bool) -> npt.NDArray[np.uint8]:
 def fine_planes(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """uint8[n, 128, 128]: the fine planes of rows, uint8[n, 6, 64, 64]."""
     return rows[:, 2:].reshape(-1, FINE_PX, FINE_PX)
+
+
+def chroma_grid(pixels: npt.NDArray[np.uint8], planes: CopyPlanes) -> npt.NDArray[np.int8]:
+    """int8[4, 4, 2]: the two colour differences of YCrCb in 16 parts of a picture, inside its
+    borders.
+
+    Args:
+      pixels: uint8[height, width, 3], RGB, of any size. planes: of the same picture.
+    """
+    height, width = planes.shape
+    inner = _resized(pixels, width, height, cv2.INTER_AREA)[planes.inside]
+    grid = _resized(inner, CHROMA_PARTS, CHROMA_PARTS, cv2.INTER_AREA)
+    chroma = cv2.cvtColor(grid, cv2.COLOR_RGB2YCrCb)[:, :, 1:].astype(np.int16)
+    return (chroma - 128).astype(np.int8)
 
 
 def _fine_plane(grey: Plane, inside: tuple[slice, slice]) -> Plane:

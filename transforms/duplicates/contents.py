@@ -22,6 +22,7 @@ Ints = npt.NDArray[np.int64]
 # What is read of a sidecar.
 COLUMNS = ("key", "url", "caption", "sha256")
 NOWHERE = -1  # the shard that a pair moves to which does not move
+BETTER = -2  # in place of a shard: an image to train on leaves for a better one that looks like it
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class CopyRules:
       max_texts: alt-texts of a content, at most, or it goes with all its pairs.
       once: whether a content stays once on each side, with the alt-texts of all its images.
       clean_holdout: whether what is held out goes where its content is in training.
+      near: whether images to train on go that look like a better one.
     """
 
     max_texts: int
     once: bool = False
     clean_holdout: bool = True
+    near: bool = False
 
     @property
     def texts_of_shard(self) -> int:
@@ -112,11 +115,15 @@ def contents_of(shard: int, rows: pa.Table, max_texts: int) -> pa.RecordBatch:
     )
 
 
-def near_contents(hi: UInt64s, lo: UInt64s, keys: UInt64s) -> pa.RecordBatch:
-    """Rows for `judge_contents` of contents that are held out and have a near-duplicate in
-    training, whose keys these are."""
+def near_contents(hi: UInt64s, lo: UInt64s, keys: UInt64s, kind: int = NOWHERE) -> pa.RecordBatch:
+    """Rows for `judge_contents` of contents that have a near-duplicate in training, whose keys
+    these are.
+
+    Args:
+      kind: NOWHERE, they are held out and go for that; BETTER, they are to train on and go for it.
+    """
     none = np.zeros(len(hi), np.uint64)
-    no_shard, counts = np.full(len(hi), NOWHERE), np.zeros(len(hi), np.int64)
+    no_shard, counts = np.full(len(hi), kind), np.zeros(len(hi), np.int64)
     columns = {"hi": hi, "lo": lo, "text": none, "url": none, "key": keys}
     return batch_of(columns | {"shard": no_shard, "pairs": counts, "images": counts})
 

@@ -25,8 +25,14 @@ from alignset.transforms.duplicates.contents import (
     bucketed,
     contents_of,
 )
+from alignset.transforms.duplicates.find_near import FindNear
 from alignset.transforms.duplicates.held_out_copies import FindHeldOutCopies
-from alignset.transforms.duplicates.judge_contents import REASONS, judge_contents, leaving_pairs
+from alignset.transforms.duplicates.judge_contents import (
+    NEAR,
+    REASONS,
+    judge_contents,
+    leaving_pairs,
+)
 from alignset.transforms.duplicates.near_sample import SampleNear
 from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces
 from alignset.transforms.shards.listed_pairs import keys_of
@@ -56,7 +62,8 @@ class FindCopies(beam.PTransform):
 
     Args:
       out: the output. folder: for what is to change, as `ChangePlaces` has it.
-      buckets: a power of two. descriptors: a folder of those of the images to train on, where
+      buckets: a power of two. cells: for near-duplicates, where these are asked for.
+      descriptors: a folder of those of the images to train on, where
         near-duplicates of held-out images are looked for; else "".
     """
 
@@ -66,6 +73,7 @@ class FindCopies(beam.PTransform):
     blocks: Blocks
     fence: Fence
     buckets: int = 64
+    cells: int = 1
     descriptors: str = ""
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
@@ -74,6 +82,13 @@ class FindCopies(beam.PTransform):
         if self.descriptors:
             how = self.descriptors, self.blocks, self.fence, self.buckets
             contents.append(shards | FindHeldOutCopies(self.out, self.folder, *how))
+        if self.rules.near:
+            find = FindNear(self.out, self.rules.max_texts, self.blocks, self.buckets, self.cells)
+            found = {"shards": shards, "contents": contents[0]} | find
+            contents.append(found["contents"])
+            near = found["copies"]
+        else:
+            near = shards | SampleNear(self.out, self.blocks, self.buckets)
         judged = (
             contents
             | "Contents" >> beam.Flatten()
@@ -94,7 +109,6 @@ class FindCopies(beam.PTransform):
             | "ByTarget" >> beam.GroupByKey()
             | "PlanJoining" >> beam.ParDo(_PlanJoining(self.folder, self.fence))
         )
-        near = shards | SampleNear(self.out, self.blocks, self.buckets)
         return (judged.copies, leaving.copies, joining, near) | "Copies" >> beam.Flatten()
 
 
@@ -178,7 +192,8 @@ class _PlanLeaving(beam.DoFn):
             pa.scalar(None, pa.string()),
             details,
         )
-        table = pa.table([leaving["key"], reasons, details], schema=LEAVING)
+        columns = [leaving["key"], reasons, details, pc.equal(leaving["reason"], NEAR)]
+        table = pa.table(columns, schema=LEAVING)
         self.fence.check()
         write_atomically(self.plan.leaving(shard), lambda sink: pq.write_table(table, sink))
 

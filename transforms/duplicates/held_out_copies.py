@@ -121,7 +121,8 @@ class _Search(beam.DoFn):
         if index is None or not isinstance(index.index, CopyIndex) or not len(index.index):
             return
         tar = self.places.tar(shard)
-        there = read_descriptors(descriptors_path(self.folder, shard), tar)
+        path = descriptors_path(self.folder, shard)
+        there = read_descriptors(path, self.places.sidecar(shard), tar)
         # A picture that is everywhere, such as a placeholder, is compared once.
         vectors, first = np.unique(there.vectors, axis=0, return_index=True)
         near = index.index.may_match(vectors, LEAST_COSINE)

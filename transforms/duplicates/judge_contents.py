@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.duplicates.contents import (
+    BETTER,
     NOWHERE,
     CopyRules,
     Ints,
@@ -30,8 +31,11 @@ from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_stats import MOST_GROUPS, ContentGroup, SharedContents
 
 # Why pairs leave, by the code of a verdict. The first stays, or moves.
-REASONS = (None, MAX_TEXTS_PER_IMAGE.reason, given.DUPLICATE_OF_TRAINING, given.DUPLICATE_IMAGE)
-STAYS, CROWDED, OF_TRAINING, DUPLICATE = range(4)
+REASONS = (
+    *(None, MAX_TEXTS_PER_IMAGE.reason, given.DUPLICATE_OF_TRAINING),
+    *(given.DUPLICATE_IMAGE, given.DUPLICATE_IMAGE),  # of equal files; of near-duplicates
+)
+STAYS, CROWDED, OF_TRAINING, DUPLICATE, NEAR = range(5)
 
 
 class Judged(NamedTuple):
@@ -102,29 +106,31 @@ def judge_contents(rows: pa.Table, rules: CopyRules) -> Judged:
     Args:
       rows: all that `contents_of` and `near_contents` gave of these contents, in any order.
     """
-    is_near = pc.equal(rows["shard"], NOWHERE)
-    near, r = rows.filter(is_near).sort_by("key"), _Rows(rows.filter(pc.invert(is_near)))
+    r = _Rows(rows.filter(pc.greater_equal(rows["shard"], 0)))
     first, of_group = r.first, r.group
     group_content, group_held = r.content[first], r.held[first]
     crowded = (r.texts > rules.max_texts)[group_content]
     in_training = np.zeros(int(r.content[-1]) + 1 if len(r) else 0, np.bool_)
     in_training[group_content[~group_held]] = True
+    # Where an image to train on leaves for a near-duplicate, its pairs say which one is kept.
+    is_near, near_key = _near_keys(rows, BETTER, r)
+    is_near &= ~group_held
+    kept = np.where(is_near, near_key, r.key[first])
     training_key = np.zeros(len(in_training), np.uint64)
-    training_key[group_content[~group_held]] = r.key[first][~group_held]
+    training_key[group_content[~group_held]] = kept[~group_held]
 
     chosen = r.chosen(rules.max_texts)
     in_place = chosen & (r.url == r.url[first][of_group])
     is_double = r.of_groups(r.pairs) > r.of_groups(in_place.astype(np.int64))
     reason = np.where(is_double & rules.once, DUPLICATE, STAYS)
     in_training, training_key = in_training[group_content], training_key[group_content]
-    listed = as_binary(near["hi"].to_numpy(), near["lo"].to_numpy())
-    at = pc.index_in(as_binary(r.hi[first], r.lo[first]), listed)
-    has_near = at.is_valid().to_numpy(zero_copy_only=False) & ~in_training
-    training_key[has_near] = near["key"].take(at.filter(pa.array(has_near))).to_numpy()
+    has_near, near_key = _near_keys(rows, NOWHERE, r)
+    training_key = np.where(has_near & ~in_training, near_key, training_key)
+    reason = np.where(is_near, NEAR, reason)
     of_training = group_held & (in_training | has_near) & rules.clean_holdout
     reason = np.where(of_training, OF_TRAINING, reason)
     reason = np.where(crowded, CROWDED, reason)
-    kept = np.where(of_training, training_key, r.key[first])
+    kept = np.where(of_training, training_key, kept)
     kept = np.where(crowded, np.uint64(0), kept)
 
     leaving = reason[of_group] != STAYS
@@ -149,6 +155,15 @@ def judge_contents(rows: pa.Table, rules: CopyRules) -> Judged:
     images = np.where(reason == DUPLICATE, 1, np.where(reason == STAYS, images, 0))
     of_contents = np.bincount(group_content, images).astype(np.int64)
     return Judged(batch_of(verdicts), _shared(images, group_content), _groups(r, of_contents))
+
+
+def _near_keys(rows: pa.Table, kind: int, of: _Rows) -> tuple[Bools, UInt64s]:
+    """bool[m], which groups `near_contents` tells of, and for which pair each leaves."""
+    near = rows.filter(pc.equal(rows["shard"], kind)).sort_by("key")
+    listed = as_binary(near["hi"].to_numpy(), near["lo"].to_numpy())
+    at = pc.index_in(as_binary(of.hi[of.first], of.lo[of.first]), listed)
+    keys = pc.fill_null(near["key"].combine_chunks().take(at), 0).to_numpy(zero_copy_only=False)
+    return at.is_valid().to_numpy(zero_copy_only=False), keys
 
 
 def _groups(rows: _Rows, images: Ints) -> list[ContentGroup]:

@@ -25,15 +25,15 @@ _SHOWN_AT_ONCE = 32
 RULE_PX = 224  # of the shorter side of what rules of users are shown, at least, if it has as many
 
 
-def shown_pixels(body: bytes, image: Image) -> Pixels:
-    """The picture as displayed, for rules of users: uint8[height, width, 3], RGB; of a JPEG a half,
-    a quarter or an eighth, whose shorter side has `RULE_PX` or more.
+def shown_pixels(body: bytes, image: Image, smallest_px: int = RULE_PX) -> Pixels:
+    """The picture as displayed: uint8[height, width, 3], RGB; of a JPEG a half, a quarter or an
+    eighth, whose shorter side has as many px or more.
 
     Raises:
       Exception: the picture cannot be decoded after all; Pillow raises many kinds.
     """
     with turn_of(image.width * image.height):
-        return _decoded(body, image, RULE_PX)
+        return _decoded(body, image, smallest_px)
 
 
 def shown_in_groups(images: Iterable[tuple[bytes, Image]]) -> Iterator[list[Pixels | None]]:

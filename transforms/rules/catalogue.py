@@ -55,6 +55,7 @@ _IMAGES: tuple[Reason, ...] = (
     popularity.TEXTS_OF_CONTENT,
     *given.OF_DATASET,
 )
+KEEP_MOST_SIMILAR = "keep_most_similar"  # the flag of `given.LESS_SIMILAR`
 # What a text is dropped for by counts of the whole corpus.
 OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
 
@@ -79,7 +80,8 @@ def steps(entries: Iterable[Reason]) -> dict[str, tuple[str, ...]]:
 TAKEDOWN_STEPS = steps(given.AFTER_RUN)
 STEP_OF_TAKEDOWNS = {entry.reason: entry.step for entry in given.AFTER_RUN}
 STEPS_OF_COPIES = {
-    entry.reason: entry.step for entry in (popularity.TEXTS_OF_CONTENT, *given.OF_DATASET)
+    entry.reason: entry.step
+    for entry in (popularity.TEXTS_OF_CONTENT, *given.OF_DATASET, given.LESS_SIMILAR)
 }
 
 
@@ -91,6 +93,7 @@ class Catalogue:
       custom: the rules of users among them. Each is judged behind those of its stage.
       texts, images: the reasons of each plane, in order.
       is_sized: whether languages are reduced to a size. is_balanced: whether concepts are.
+      is_ranked: whether a share of the most similar pairs is kept.
       limits: by flag, in the order of the report: images first.
       opened: the thresholds that drop nothing, by flag, as with --decontaminate_only.
     """
@@ -98,6 +101,7 @@ class Catalogue:
     custom: tuple[Limit, ...] = ()
     is_sized: bool = False
     is_balanced: bool = False
+    is_ranked: bool = False
 
     @cached_property
     def texts(self) -> tuple[Reason, ...]:
@@ -107,7 +111,8 @@ class Catalogue:
 
     @cached_property
     def images(self) -> tuple[Reason, ...]:
-        return self._plane(_IMAGES, given.OF_FAILED_IMAGE_RULES)
+        own = (*_IMAGES, given.LESS_SIMILAR) if self.is_ranked else _IMAGES
+        return self._plane(own, given.OF_FAILED_IMAGE_RULES)
 
     def _plane(self, own: Sequence[Reason], failure: Given) -> tuple[Reason, ...]:
         entries = [*own, *(limit for limit in self.custom if limit.plane == failure.plane)]
@@ -168,17 +173,19 @@ PRODUCT = Catalogue()  # without rules of users
 
 @lru_cache(maxsize=64)
 def catalogue_of(
-    files: tuple[RuleFile, ...], is_sized: bool = False, is_balanced: bool = False
+    files: tuple[RuleFile, ...],
+    is_sized: bool = False,
+    is_balanced: bool = False,
+    is_ranked: bool = False,
 ) -> Catalogue:
-    """The catalogue with the rules of users in some files, and perhaps with sizes of languages and
-    of concepts.
+    """The catalogue with the rules of users in some files, and what flags add.
 
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    if not (files or is_sized or is_balanced):
+    if not (files or is_sized or is_balanced or is_ranked):
         return PRODUCT
-    return Catalogue(limits_in(files), is_sized, is_balanced)
+    return Catalogue(limits_in(files), is_sized, is_balanced, is_ranked)
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,8 @@ class RunRules:
     @property
     def catalogue(self) -> Catalogue:
         is_balanced = bool(self.numbers.get(concepts.MAX_PAIRS_PER_CONCEPT.name))
-        return catalogue_of(self.files, bool(self.language.like), is_balanced)
+        is_ranked = self.numbers.get(KEEP_MOST_SIMILAR, 1.0) < 1
+        return catalogue_of(self.files, bool(self.language.like), is_balanced, is_ranked)
 
     @property
     def texts(self) -> Sequence[Reason]:

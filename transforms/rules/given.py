@@ -134,6 +134,13 @@ OF_DATASET = (
         detail="the key of the pair whose image is kept",
     ),
 )
+LESS_SIMILAR = Given(  # where --keep_most_similar gives the share
+    reason="less_similar",
+    step="most_similar",
+    stage=Stage.DATASET,
+    means="others of the dataset are [more similar](similarity.md#the-best-share); this step is "
+    "there with `--keep_most_similar` alone",
+)
 AFTER_RUN = (
     Given(
         reason=TAKEN_DOWN,

@@ -25,7 +25,7 @@ from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.rule import Stage
 from alignset.transforms.rules.verdicts import faults, first_of
-from alignset.transforms.shards.descriptors import plane_of
+from alignset.transforms.shards.descriptors import look_measures, planes_of
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_images import ShardImages, rule_rows
@@ -57,7 +57,7 @@ class Arrivals:
         self._images, self._settings, self._count = images, images.settings, count
         self._scores = ImageScores(images, count)
         self._search = EvaluationSearch(evaluation, len(images), self._settings.rules)
-        self._describes = bool(self._settings.descriptors)
+        self._describes = bool(self._settings.descriptors) or self._settings.looks
         self._wishes = StatedWishes(self._settings.fetch, len(images))
         # Others may not read some formats, so where files stay as they came these become PNGs.
         self._keep_shown = self._settings.resize.resize_mode == "original"
@@ -111,8 +111,9 @@ class Arrivals:
         self._scores.add(images)
         self._search.add(images)
         if self._describes:
-            for row, (_, image) in images.items():
-                self._images.planes[row] = self._images.spool.put(plane_of(image).tobytes())
+            for row, (body, image) in images.items():
+                planes = planes_of(body, image, in_colour=self._settings.looks)
+                self._images.planes[row] = self._images.spool.put(planes.tobytes())
         self._bytes.add(-size)
 
     def _examined(self, fetched: Fetched, look: FileLook) -> Image | None:
@@ -150,6 +151,8 @@ class Arrivals:
                 self._images.drop(row, reason)
         if any(reason == MIN_EVALUATION_DISTANCE.reason for reason in self._images.reasons):
             measures["thumbnail"] = self._thumbnails()
+        if self._settings.looks:
+            measures |= look_measures(self._images)
         return measures | self._wishes.columns()
 
     def _thumbnails(self) -> pa.BinaryArray:

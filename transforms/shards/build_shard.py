@@ -78,7 +78,7 @@ def build_shard(
         tar = TarWriter(sink)
         samples = add_samples(tar, pairs)
         sha256_of_tar = tar.finish()
-    write_sidecar(samples, folder / SIDECAR, settings.rules.written_columns)
+    write_sidecar(samples, folder / SIDECAR, settings.rules.written_columns, looks=settings.looks)
     write_answers(pairs, folder / ANSWERS_FILE)
     if settings.descriptors and number < HOLDOUT:
         write_descriptors(pairs, folder / DESCRIPTORS)

@@ -7,18 +7,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.rules.catalogue import STEPS_OF_COPIES
 from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.parquet_files import read_rows
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
-# A pair without a reason moves: it is in another shard then, and not in rejected/.
-LEAVING = pa.schema([("key", pa.uint64()), ("reason", pa.string()), ("detail", pa.string())])
+# A pair without a reason moves: it is in another shard then, and not in rejected/. `near`: what is
+# kept in its place is another file.
+LEAVING = pa.schema(
+    [
+        *(("key", pa.uint64()), ("reason", pa.string()), ("detail", pa.string())),
+        ("near", pa.bool_()),
+    ]
+)
+MOST_PICTURED = 200  # of a shard: as many as `alignset look` shows, by the hashes of their keys
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,12 @@ class Changes:
     def details_of(self, keys: UInt64s) -> pa.StringArray:
         """The details beside the reasons: string[n]."""
         return self._of("detail", keys)
+
+    def pictured(self, keys: UInt64s) -> set[int]:
+        """Those of some kept pairs whose image is shown beside the one that is kept."""
+        is_near = pc.is_in(pa.array(keys), value_set=self._keys.filter(self.rows["near"]))
+        near = keys[is_near.to_numpy(zero_copy_only=False)]
+        return set(near[np.argsort(key_hashes(near))][:MOST_PICTURED].tolist())
 
     def rest_of(self, rows: Rows) -> Rows:
         """Some kept pairs without those that leave."""

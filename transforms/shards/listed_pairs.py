@@ -198,6 +198,10 @@ class Removal:
         at = pc.index_in(pa.array(keys), self.rows["key"].combine_chunks())
         return self.rows["detail"].combine_chunks().take(at)
 
+    def pictured(self, _: UInt64s) -> set[int]:
+        """Those of some kept pairs of which a picture stays: none."""
+        return set()
+
     def rest_of(self, rows: Rows) -> Rows:
         """Some kept pairs without those that are taken out."""
         return rows.filter(self.details_of(keys_of(rows["key"])).is_null())

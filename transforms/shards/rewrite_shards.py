@@ -11,6 +11,7 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
+from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.rejects import rejected_rows, without_contents
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import TAKEN_DOWN
@@ -31,7 +33,7 @@ from alignset.transforms.shards.joined_pairs import (
     with_joined_rows,
     write_tar,
 )
-from alignset.transforms.shards.listed_pairs import Removal, keys_of
+from alignset.transforms.shards.listed_pairs import Removal, keys_of, stored_images
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
@@ -133,7 +135,8 @@ class Rewriting:
             publish(aside, path)
 
     def _rejected_aside(self, places: ShardPlaces, shard: int, folder: Path) -> pa.Table:
-        rows = self._with_taken(read_rows(places.rejected(shard)), self._sidecar(places, shard))
+        kept, tar = self._sidecar(places, shard), places.tar(shard)
+        rows = self._with_taken(read_rows(places.rejected(shard)), kept, tar)
         batches = rows.to_batches(ROWS_AT_ONCE)
         write_batches(str(folder / "rejected"), rows.schema, batches, str(folder))
         return rows
@@ -143,21 +146,23 @@ class Rewriting:
             return SHARD_SCHEMA.empty_table()
         return read_rows(places.sidecar(shard))
 
-    def _with_taken(self, dropped: pa.Table, kept: pa.Table) -> pa.Table:
+    def _with_taken(self, dropped: pa.Table, kept: pa.Table, tar: str) -> pa.Table:
         """The rows of `rejected/` with those of the pairs that are taken out of a file behind them,
         where they are not there yet."""
         whole = as_rejected(dropped)
         batches = whole.to_batches(ROWS_AT_ONCE)
         before = self._keys_of_taken(batches)
         marked = map(self.marked, batches)
-        new = (_with_schema(rows, whole.schema) for rows in self._new_rows(kept, before))
+        new = (_with_schema(rows, whole.schema) for rows in self._new_rows(kept, before, tar))
         return pa.Table.from_batches([*marked, *new], whole.schema)
 
-    def _new_rows(self, kept: pa.Table, before: pa.Array) -> Iterator[pa.RecordBatch]:
+    def _new_rows(
+        self, kept: pa.Table, before: pa.Array, tar: str = ""
+    ) -> Iterator[pa.RecordBatch]:
         """The rows of `rejected/` of those of some kept pairs that are taken out.
 
         Args:
-          before: string[m], the keys of those that are there already.
+          before: string[m], the keys of those that are there already. tar: of a shard.
         """
         leaves = self.removal.reasons_of(keys_of(kept["key"])).is_valid()
         there = pc.is_in(kept["key"], value_set=before)
@@ -166,7 +171,8 @@ class Rewriting:
             keys = keys_of(batch["key"])
             rows = batch.set_column(0, "key", pa.array(keys))
             why = self.removal.reasons_of(keys), self.removal.details_of(keys)
-            made = rejected_rows(rows, *why, self.removal.steps)
+            thumbnails = _thumbnails(tar, keys, self.removal.pictured(keys))
+            made = rejected_rows(rows, *why, self.removal.steps, {"thumbnail": thumbnails})
             yield self._forgotten(made, pa.array([True] * len(made)))
 
     def _forgotten(self, rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
@@ -239,6 +245,22 @@ class Rewriting:
         with open_to_read(pairs) as source:
             schema = pq.read_schema(source)
         write_batches(pairs, schema, map(self.removal.rest_of, batches_of(pairs)), self.scratch)
+
+
+def _thumbnails(tar: str, keys: UInt64s, wanted: set[int]) -> pa.BinaryArray:
+    """binary[n], JPEGs of the images of some pairs of a shard; null of others."""
+    if not wanted:
+        return pa.nulls(len(keys), pa.binary())
+    # Decoders, which most removals have no use for.
+    from alignset.transforms.images.examine import Image, examine
+    from alignset.transforms.images.thumbnail import thumbnail
+
+    made: dict[int, bytes] = {}
+    for key, body in stored_images(tar, wanted):
+        if isinstance(image := examine(body), Image):
+            with suppress(Exception):  # whatever it is, the pair leaves without it
+                made[int(key, 16)] = thumbnail(body, image)
+    return pa.array([made.get(key) for key in keys.tolist()], pa.binary())
 
 
 def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

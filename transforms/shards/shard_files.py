@@ -38,6 +38,16 @@ SHARD_SCHEMA = pa.schema(
         ("opted_out", pa.string()),  # details, comma-separated, where these are only reported
     ]
 )
+# What it has too where `--duplicates=near` asks how images look: by `LOOK` of descriptors.py.
+LOOK_SCHEMA = pa.schema(
+    [
+        ("descriptor", pa.list_(pa.int8(), 64)),
+        ("trimmed_phash", pa.string()),
+        ("chroma", pa.list_(pa.int8(), 32)),
+        ("one_tone", pa.float32()),
+        ("has_border", pa.bool_()),
+    ]
+)
 # What KEY.json has.
 METADATA = SHARD_SCHEMA.names[: SHARD_SCHEMA.names.index("page_url") + 1]
 # The fields of a USTAR header before the size, and after the checksum: mode 0444, no user, no time.

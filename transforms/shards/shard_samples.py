@@ -16,7 +16,7 @@ from alignset.transforms.images.examine import Image, turn_of
 from alignset.transforms.images.resize import Encoder
 from alignset.transforms.images.resize_settings import Encoded, EncodingError
 from alignset.transforms.rules import given
-from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA, TarWriter
+from alignset.transforms.shards.shard_files import LOOK_SCHEMA, METADATA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_images import Place, Spool
 from alignset.transforms.shards.shard_pairs import ShardPairs
 from alignset.transforms.shards.stated_wishes import ANSWER, ANSWERS, joined_opt_outs
@@ -105,7 +105,7 @@ def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
     """What the sample of each kept pair has of its source, and of what was measured and stated."""
     columns = {name: pairs.table[name] for name in _OF_SOURCE if name in pairs.table.column_names}
     columns |= {"key": key_column(pairs.keys)} | pairs.of_languages
-    wanted = {*SHARD_SCHEMA.names, *pairs.rules.columns}
+    wanted = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *pairs.rules.columns}
     columns |= {name: of for name, of in pairs.measures.items() if name in wanted}
     names = dict.fromkeys([*_OF_SOURCE, *columns])
     numbers = pa.array(kept, pa.int64())
@@ -123,9 +123,14 @@ def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
         yield sample
 
 
-def write_sidecar(samples: list[dict[str, Any]], path: Path, columns: Sequence[str] = ()) -> None:
-    """Writes the rows of the kept pairs; columns: beside those of every run."""
+def write_sidecar(
+    samples: list[dict[str, Any]], path: Path, columns: Sequence[str] = (), *, looks: bool = False
+) -> None:
+    """Writes the rows of the kept pairs; columns: beside those of every run, and LOOK_SCHEMA where
+    looks are wanted."""
     schema = with_columns(SHARD_SCHEMA, columns)
+    if looks:
+        schema = pa.schema([*schema, *LOOK_SCHEMA])
     pq.write_table(pa.Table.from_pylist(samples, schema), path, compression="zstd")
 
 

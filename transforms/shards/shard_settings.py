@@ -21,6 +21,7 @@ class ShardSettings:
       forget_blocked: whether the rows of what is on a blocklist hold neither URL nor text.
       thumbnails: examples of each kind that have a picture in the report.
       descriptors: a folder for the descriptors of the images to train on; "" where none are wanted.
+      looks: whether sidecars say how images look (LOOK_SCHEMA).
       screen: gives the images that come, and their URLs, back with a detail for those that must not
         be decoded; None for shards that are not suspect.
     """
@@ -33,4 +34,5 @@ class ShardSettings:
     forget_blocked: bool = False
     thumbnails: int = 0
     descriptors: str = ""
+    looks: bool = False
     screen: Callable[[Iterable[Fetched], Sequence[str]], Iterator[Fetched]] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 from msgspec import UNSET, UnsetType
 
@@ -110,15 +111,24 @@ class ContentGroup:
 @dataclass(frozen=True)
 class NearDuplicates:
     """How many images have the perceptual hash of another with other bytes; how many pairs of such
-    were compared, and how many of these show one picture."""
+    were compared, and how many of these show one picture.
+
+    Where `--duplicates=near` took near-duplicates out, `images` are the graphics that look like
+    another and stay, and `distances` says how many images are how far from the nearest that they
+    were compared with, in equal bins from 0 to 1.
+    """
 
     images: int = 0
     compared: int = 0
     alike: int = 0
+    distances: list[int] | UnsetType = UNSET
 
     @property
     def estimate(self) -> int:
-        """How many images are near-duplicates, about, of those that an equal hash finds."""
+        """How many images are near-duplicates, about, of those that an equal hash finds; or how
+        many graphics are, where these alone stay."""
+        if not isinstance(self.distances, UnsetType):
+            return self.images
         return round(self.images * self.alike / max(1, self.compared))
 
 
@@ -132,6 +142,8 @@ class Copies:
       reported: how many of those that leave state each wish that is only reported.
       shared: how many images have the bytes of another when that is done; groups: the largest.
       near: how many have the perceptual hash of another; near_pairs: a few of them.
+      graphics, distances: where near-duplicates were looked for, how many graphics are near another
+        image and stay, and how many images are how far from the nearest they were compared with.
     """
 
     shards: list[int] = field(default_factory=list)
@@ -142,6 +154,8 @@ class Copies:
     groups: list[ContentGroup] = field(default_factory=list)
     near: int = 0
     near_pairs: list[NearPair] = field(default_factory=list)
+    graphics: int = 0
+    distances: list[int] = field(default_factory=list)
 
 
 def add_copies(parts: Iterable[Copies]) -> Copies:
@@ -158,6 +172,8 @@ def add_copies(parts: Iterable[Copies]) -> Copies:
         largest(group for part in found for group in part.groups),
         sum(part.near for part in found),
         sorted(pair for part in found for pair in part.near_pairs)[:MOST_PAIRS],
+        sum(part.graphics for part in found),
+        [sum(of) for of in zip_longest(*(part.distances for part in found), fillvalue=0)],
     )
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.rejects import REJECTED, with_columns
+from alignset.transforms.shards.shard_files import LOOK_SCHEMA
 from alignset.transforms.storage.files import open_to_read
 
 ROWS_AT_ONCE = 1 << 15
@@ -20,12 +21,14 @@ def as_rejected(rows: pa.Table) -> pa.Table:
 
 
 def with_further(schema: pa.Schema, there: pa.Schema) -> pa.Schema:
-    """A schema with the further columns of a file: of languages, and those of rules of users."""
-    further = (name for name in there.names if name not in schema.names)
-    return with_columns(
+    """A schema with the further columns of a file: of languages, those of rules of users, and how
+    images look."""
+    further = [name for name in there.names if name not in schema.names]
+    schema = with_columns(
         schema,
         (n for n in further if n in LANGUAGE_COLUMNS or pa.types.is_float64(there.field(n).type)),
     )
+    return pa.schema([*schema, *(LOOK_SCHEMA.field(n) for n in further if n in LOOK_SCHEMA.names)])
 
 
 def as_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -114,7 +114,9 @@ def test_descriptors_are_computed_from_the_tar_where_nobody_wrote_them(
         for key, body in enumerate(bodies):
             tar.add((f"{key:016x}.jpg", body), (f"{key:016x}.txt", b"text"))
         tar.finish()
-    there = read_descriptors(f"{tmp_path}/none.parquet", f"{tmp_path}/0.tar")
+    pq.write_table(pa.table({"key": ["0"]}), tmp_path / "0.parquet")
+    paths = (f"{tmp_path}/{name}" for name in ("none.parquet", "0.parquet", "0.tar"))
+    there = read_descriptors(*paths)
     assert there.keys.tolist() == [*range(5)]
     assert index.index.may_match(there.vectors, LEAST_COSINE) == [0, 1, 2, 3]
     assert not np.any(there.vectors[4])  # of a flat picture nothing is told

@@ -1,0 +1,142 @@
+"""The pairs of a dataset whose image and text agree best: what leaves where a share is kept.
+
+All shards are there, and none of them changes here. What leaves is added to what leaves for its
+copies, so that shards are rewritten once. The same shards give the same pairs on any runner.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from alignset.pipeline.curate import Places
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.progress import say
+from alignset.pipeline.runs.work_folder import ImageSummary
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.records import key_hashes
+from alignset.transforms.rules.given import LESS_SIMILAR
+from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces, read_changes
+from alignset.transforms.shards.listed_pairs import keys_of
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.stated_wishes import reported_opt_outs
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.storage.files import open_to_read, write_atomically
+from alignset.transforms.storage.parquet_files import read_rows
+
+COLUMN = "similarity"
+_THREADS = 16  # since a store answers slowly
+
+
+def rank_pairs(images: ImageSummary, places: Places, share: float) -> ImageSummary:
+    """Writes down what leaves so that a share of the dataset is kept, and returns the summary with
+    it; done before, it stays as it is.
+
+    Raises:
+      UsageError: the pairs have no similarity.
+    """
+    if images.ranked:
+        return images
+    shards = sorted(shard.number for shard in images.shards if shard.kept)
+    folder = f"{places.work.path}/most-similar-{places.fence.token}"
+    ranked = _Ranking(places, images.copies_folder, folder)
+    copies = images.copies
+    if shards:
+        dropped, reported = ranked.written(shards, share)
+        changed = {*copies.shards, *(number for number, n in dropped.items() if n)}
+        total = sum(dropped.values())
+        copies = replace(
+            copies,
+            shards=sorted(changed),
+            dropped=copies.dropped | ({LESS_SIMILAR.reason: total} if total else {}),
+            reported=dict(sorted((Counter(copies.reported) + reported).items())),
+        )
+        say(f"{counted(total, 'pair')} are less similar than the others, and leave")
+    found = replace(images, copies=copies, copies_folder=folder, ranked=True)
+    places.fence.check()
+    write_document(places.work.image_summary, found)
+    return found
+
+
+class _Ranking:
+    """The pairs of shards by their similarity, without what leaves already."""
+
+    def __init__(self, places: Places, before: str, folder: str) -> None:
+        self._shards, self._fence = ShardPlaces(places.out), places.fence
+        self._before, self._plan = before, ChangePlaces(folder)
+
+    def written(self, shards: Sequence[int], share: float) -> tuple[dict[int, int], Counter[str]]:
+        """How many pairs leave each shard, and the opt-outs that these only report."""
+        self._check(shards[0])
+        with ThreadPoolExecutor(_THREADS) as pool:
+            values = np.concatenate([of for _, of in pool.map(self._read, shards)])
+            most = int(share * len(values))
+            least = float(np.partition(values, -most)[-most]) if most else np.inf
+            equal = [keys[of == least] for keys, of in pool.map(self._read, shards)]
+        # Of those that are as similar as the last one, the smallest hashes of keys stay.
+        hashes = np.sort(key_hashes(np.concatenate(equal)))
+        room = most - int(np.count_nonzero(values > least))
+        dropped, reported = {}, Counter[str]()
+        for number in shards:
+            dropped[number], of_shard = self._write(number, least, hashes[room:][:1])
+            reported += of_shard
+        return dropped, reported
+
+    def _check(self, shard: int) -> None:
+        with open_to_read(self._shards.sidecar(shard)) as source:
+            if COLUMN not in pq.read_schema(source).names:
+                raise UsageError(
+                    f"--keep_most_similar goes by the column {COLUMN}, and the pairs have none: "
+                    f"give --score_model, or --columns={COLUMN} where the input has it"
+                )
+
+    def _read(self, shard: int) -> tuple[UInt64s, npt.NDArray[np.float64]]:
+        """Keys and similarities of the pairs that have one and stay."""
+        rows = self._rows(shard, ["key", COLUMN])
+        rows = rows.filter(pc.is_valid(rows[COLUMN]))
+        return keys_of(rows["key"]), np.asarray(rows[COLUMN].cast(pa.float64()), np.float64)
+
+    def _rows(self, shard: int, columns: list[str]) -> pa.Table:
+        rows = read_rows(self._shards.sidecar(shard), columns)
+        return read_changes(self._before, shard).rest_of(rows)
+
+    def _write(self, shard: int, least: float, first_gone: UInt64s) -> tuple[int, Counter[str]]:
+        """Writes down what leaves a shard, for its copies too.
+
+        Args:
+          first_gone: uint64[1], the smallest hash of a key that leaves among those that are as
+            similar as `least`; uint64[0] where none does.
+        """
+        rows = self._rows(shard, ["key", COLUMN, "opted_out"])
+        keys, values = keys_of(rows["key"]), rows[COLUMN].cast(pa.float64()).to_numpy()
+        goes = values < least
+        if len(first_gone):
+            goes |= (values == least) & (key_hashes(keys) >= first_gone[0])
+        leaving = rows.filter(pa.array(goes))
+        reported = reported_opt_outs(leaving.select(["opted_out"]).to_pylist())
+        count = len(leaving)
+        table = pa.table(
+            [
+                pa.array(keys[goes]),
+                pa.array([LESS_SIMILAR.reason] * count, pa.string()),
+                pa.nulls(count, pa.string()),
+                pa.array(np.zeros(count, np.bool_)),
+            ],
+            schema=LEAVING,
+        )
+        before = read_changes(self._before, shard).rows
+        whole = pa.concat_tables([before, table])
+        if len(whole):
+            self._fence.check()
+            path = self._plan.leaving(shard)
+            write_atomically(path, lambda sink: pq.write_table(whole, sink))
+        return count, Counter(reported)

@@ -1,0 +1,272 @@
+"""Photographs that look alike: one stays, in a run and in a finished set."""
+
+import gc
+import random
+import re
+import shutil
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageOps
+
+from alignset.pipeline.deduplicate.__main__ import main
+from alignset.pipeline.look.__main__ import main as look
+from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA
+from tests.runs.test_takedown import check, dying, rows, stored, whole
+from tests.support.command import digests, funnel, manifest, run, succeed
+from tests.support.golden import FLAGS as GOLDEN
+from tests.support.golden import TEXTS
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import small_web
+
+FLAGS = (*GOLDEN, "--samples_per_shard=12", "--max_texts_per_image=4", "--holdout=0.1")
+# Seeds of which no tone fills 0.27 of the picture, as of most photographs, and their copies alike.
+SEEDS = (700, 701, 703, 707, 710, 712, 714, 715)
+CROWDED = 5  # URLs of a picture with more alt-texts than an image may have
+
+
+class Made(NamedTuple):
+    """Sets of one web, with and without near-duplicates, and one without equal files."""
+
+    source: Path
+    near: Path
+    exact: Path
+    keep: Path
+
+
+def drawing(seed: int) -> PillowImage.Image:
+    """A chart: one tone fills it."""
+    rng = random.Random(seed)
+    made = PillowImage.new("RGB", (200, 150), "white")
+    draw = ImageDraw.Draw(made)
+    for bar in range(8):
+        height = rng.randrange(20, 130)
+        draw.rectangle(
+            (20 + 20 * bar, 150 - height, 34 + 20 * bar, 150), (rng.randrange(256), 80, 160)
+        )
+    return made
+
+
+def pictures() -> dict[str, bytes]:
+    """Files by path: `/photo SEED/…` are of one photograph, of which `best` is the best."""
+    files = {}
+    for seed in SEEDS:
+        photo = photograph(seed)
+        smaller = photo.resize((140, 103), PillowImage.Resampling.LANCZOS)
+        framed = ImageOps.expand(photo, 10, (0, 0, 0))
+        files |= {
+            f"/photo{seed}/best": encoded(photo, "JPEG", quality=90),
+            f"/photo{seed}/framed": encoded(framed, "JPEG", quality=90),
+            f"/photo{seed}/smaller": encoded(smaller, "PNG"),
+            f"/photo{seed}/worse": encoded(photo, "JPEG", quality=40),
+        }
+        files[f"/photo{seed}/again"] = files[f"/photo{seed}/smaller"]
+    for seed in (1, 2):
+        for quality in (90, 60):
+            files[f"/chart{seed}/{quality}"] = encoded(drawing(seed), "JPEG", quality=quality)
+    crowded = photograph(731)
+    files |= {f"/crowded/{n}": encoded(crowded, "JPEG", quality=95) for n in range(CROWDED)}
+    files["/crowded/alike"] = encoded(crowded, "JPEG", quality=30)
+    return files
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("near")
+    with small_web() as web:
+        web.files |= pictures()
+        texts = iter(TEXTS)
+        captions = {path: next(texts) for path in web.files if path.startswith(tuple("/pc"))}
+        captions["/chart2/60"] = captions["/chart2/90"]
+        urls = [web.url + path for path in captions]
+        table = pa.table({"url": urls, "caption": [*captions.values()]})
+        pq.write_table(table, folder / "pairs.parquet")
+        for name in ("near", "exact", "keep"):
+            succeed(folder / "pairs.parquet", folder / name, *FLAGS, f"--duplicates={name}")
+        yield Made(folder / "pairs.parquet", *(folder / name for name in Made._fields[1:]))
+
+
+def path_of(url: str) -> tuple[str, str]:
+    return tuple(url.rsplit("/", 2)[1:])
+
+
+def training(out: Path) -> dict[str, tuple[str, str]]:
+    """The pictures to train on, by key: which one, and which file of it."""
+    tables = [pq.read_table(file) for file in out.glob("shards/*.parquet")]
+    return {row["key"]: path_of(row["url"]) for t in tables for row in t.to_pylist()}
+
+
+def left(out: Path) -> list[dict]:
+    return [row for row in rows(out) if row["reason"] == "duplicate_image"]
+
+
+def test_of_each_photograph_the_best_is_left(made: Made):
+    check(made.near)
+    kept, before = training(made.near), training(made.exact)
+    order = ("best", "worse", "smaller", "again", "framed")
+    for seed in SEEDS:
+        of_photo = [file for name, file in before.values() if name == f"photo{seed}"]
+        best = {file for name, file in kept.values() if name == f"photo{seed}"}
+        wanted = min(of_photo, key=order.index)
+        # Of equal size, the one with the smaller key.
+        wanted = {"best", "worse"} if wanted in order[:2] else {wanted}
+        assert len(best) == 1
+        assert best <= wanted
+    near = [row for row in left(made.near) if row["detail"] in kept]
+    assert len(near) == len(left(made.near))
+    sources = {key: path_of(url) for key, url in stored(made.keep).items()}
+    for row in near:
+        assert sources[row["key"]][0] == kept[row["detail"]][0]
+        assert row["step"] == "copies"
+
+
+def test_graphics_stay_and_are_counted_unless_their_alt_texts_are_equal(made: Made):
+    kept = [place for place in training(made.near).values() if place[0].startswith("chart")]
+    before = [place for place in training(made.keep).values() if place[0].startswith("chart")]
+    alike = [file for name, file in before if name == "chart2"]
+    assert len(before) - len(kept) == max(0, len(alike) - 1)
+    told = funnel(made.near)["near_duplicates"]
+    assert told["images"] == max(0, len([1 for name, _ in before if name == "chart1"]) - 1)
+    assert sum(told["distances"]) == len({*training(made.exact).values()})
+    page = (made.near / "report.html").read_text()
+    assert f"{told['images']} graphic" in page
+    assert "Distance to the nearest other image" in page
+
+
+def test_alt_texts_do_not_move_to_an_image_that_only_looks_alike(made: Made):
+    kept = stored(made.near)
+    moved = {key for key, url in stored(made.exact).items() if stored(made.keep)[key] != url}
+    assert all(url == stored(made.keep)[key] for key, url in kept.items() if key not in moved)
+
+
+def test_nothing_leaves_for_an_image_that_leaves_itself(made: Made):
+    kept = training(made.near).values()
+    gone = {
+        path_of(r["url"]) for r in rows(made.near) if r["reason"] == "image_with_too_many_texts"
+    }
+    assert {name for name, _ in gone} == {"crowded"}
+    alike = {path for path in training(made.keep).values() if path == ("crowded", "alike")}
+    assert alike <= set(kept)
+
+
+def test_sidecars_say_how_images_look_only_where_that_is_asked_for(made: Made):
+    for file in made.exact.glob("shards/*.parquet"):
+        assert pq.read_schema(file).equals(SHARD_SCHEMA)
+    for file in made.near.glob("[sh]*/0*.parquet"):
+        assert pq.read_schema(file).names[-5:] == LOOK_SCHEMA.names
+        for row in pq.read_table(file).to_pylist():
+            if "/photo" in row["url"]:
+                assert row["has_border"] == row["url"].endswith("framed")
+            assert np.any(row["descriptor"])
+            assert len(row["trimmed_phash"]) == 16
+    by_key = {
+        r["key"]: r
+        for f in made.exact.glob("shards/*.parquet")
+        for r in pq.read_table(f).to_pylist()
+    }
+    for file in made.near.glob("shards/*.parquet"):
+        for row in pq.read_table(file).to_pylist():
+            assert {name: row[name] for name in SHARD_SCHEMA.names} == by_key[row["key"]]
+
+
+def test_deduplicate_near_keeps_what_a_run_keeps(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    out = Path(shutil.copytree(made.keep, tmp_path / "set"))
+    assert main([str(out), "--near", "--dry_run"]) == 0
+    said = capsys.readouterr()
+    assert "would leave: " in said.out
+    assert re.search(r"looking at all images for near-duplicates: about \d+ core-second", said.err)
+    assert digests(out) == digests(made.keep)
+    assert main([str(out), "--near"]) == 0
+    check(out)
+    assert stored(out) == stored(made.near)
+    why = {row["key"]: (row["detail"], row["thumbnail"]) for row in left(out)}
+    assert why == {row["key"]: (row["detail"], row["thumbnail"]) for row in left(made.near)}
+    (entry,) = manifest(out)["deduplications"]
+    assert entry["near"] is True
+    card = " ".join((out / "README.md").read_text().split())
+    assert "photographs that look like a better one left. `rejected/` has" in card
+    before = digests(out)
+    assert main([str(out), "--near"]) == 0
+    assert "nothing was changed" in capsys.readouterr().out
+    assert digests(out) == before
+
+
+def test_a_folder_of_another_tool_becomes_a_set_without_near_duplicates(made: Made, tmp_path: Path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for tar in made.keep.glob("shards/*.tar"):
+        with tarfile.open(tar) as opened:  # ours has the same members as img2dataset's
+            names = opened.getnames()
+        assert {name.partition(".")[2] for name in names} == {"jpg", "json", "txt"}
+        shutil.copy(tar, folder)
+    flags = [flag for flag in FLAGS if not flag.startswith("--holdout")]
+    flags += ["--duplicates=near", "--input_format=webdataset"]
+    succeed(folder, tmp_path / "set", *flags)
+    assert training(tmp_path / "set") == training(made.near)
+
+
+def test_a_dropped_photograph_is_looked_at_beside_the_kept_one(made: Made, tmp_path: Path):
+    near = [row for row in left(made.near) if row["thumbnail"]]
+    again = [row for row in left(made.near) if not row["thumbnail"]]
+    assert near
+    assert {path_of(row["url"])[1] for row in again} <= {"again", "smaller"}  # equal files
+    sheet = tmp_path / "sheet.png"
+    assert look([str(made.near), "--reason=duplicate_image", f"--output={sheet}", "--n=60"]) == 0
+    assert PillowImage.open(sheet).size[0] > 1000
+
+
+@pytest.mark.slow
+def test_killed_anywhere_in_the_rewriting_the_same_command_goes_on(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole_set = Path(shutil.copytree(made.keep, tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        changes = dying(patched, whole_set, 100_000)
+        assert main([str(whole_set), "--near"]) == 0
+    count, expected = changes(), digests(whole_set)
+    seed = random.randrange(1 << 32)
+    print("seed", seed, "changes", count)
+    for when in sorted({*random.Random(seed).sample(range(count), 8), count - 1}):
+        out = Path(shutil.copytree(made.keep, tmp_path / "set"))
+        with monkeypatch.context() as patched:
+            dying(patched, out, when)
+            with pytest.raises(BaseException, match=r"replace|Killed"):
+                assert main([str(out), "--near"]) == 0, "replace"
+            gc.collect()
+        for stem in {*out.glob("*/*.tar")}:
+            whole(stem.with_suffix(""))
+        assert main([str(out), "--near"]) == 0
+        assert digests(out) == expected, when
+        shutil.rmtree(out)
+    assert manifest(whole_set)["deduplications"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_its_rewriting_goes_on(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flags = (*FLAGS, "--duplicates=near")
+    with monkeypatch.context() as patched:
+        changes = dying(patched, tmp_path / "whole", 100_000)
+        succeed(made.source, tmp_path / "whole", *flags)
+    assert digests(tmp_path / "whole") == digests(made.near)
+    # The last ones are closing documents; before them a shard has four or five files.
+    for when in random.sample(range(changes() - 40, changes()), 6):
+        print("killed before change", when, "of", changes())
+        out = tmp_path / "set"
+        with monkeypatch.context() as patched:
+            dying(patched, out, when)
+            with pytest.raises(BaseException, match=r"replace|Killed"):
+                assert run(made.source, out, *flags).status == 0, "replace"
+            gc.collect()
+        succeed(made.source, out, *flags)
+        assert digests(out) == digests(made.near), when
+        shutil.rmtree(out)

@@ -1,0 +1,299 @@
+"""Which of some pictures are near-duplicates of a better one: cells, leaders, rounds. Pure.
+
+A picture is a content with its `LOOK`. Pictures whose descriptors lie near the same centre share a
+cell. Within one, the best picture is a leader; so is each that is near no better leader. A leader
+of one cell may be near a better one in another, so rounds of joins settle who stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alignset.transforms.columns.batches import batch_of
+from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.decontamination.copy_vectors import Vectors
+from alignset.transforms.duplicates.contents import Ints, as_binary, ranks, starts_of
+from alignset.transforms.shards.descriptors import LOOK
+
+# A picture: its content; `key`, the smallest of its pairs; `rank`, the smaller the better; `text`,
+# the hash of its only alt-text, or 0 where it has several; `home` in the nearest of its cells.
+NODE = np.dtype(
+    [(name, "<u8") for name in ("key", "hi", "lo", "rank", "text")]
+    + [("home", "?"), ("look", LOOK)]
+)
+# A picture (`item`, a key, and its content) that leaves if a better one, `leader`, stays. `said` is
+# what is known of the leader. Of each edge one row is at the item, another `at_leader`.
+EDGE = np.dtype(
+    [(name, "<u8") for name in ("item", "hi", "lo", "leader", "rank")]
+    + [("said", "i1"), ("at_leader", "?")]
+)
+UNKNOWN, STAYS, LEAVES = range(3)
+Nodes = npt.NDArray[Any]
+Edges = npt.NDArray[Any]
+
+LEAST_COSINE, MOST_BITS, MOST_CHROMA = 0.9, 6, 8.0  # chroma: root of the mean square
+# Where one tone fills so much of a plane, as in charts, cards and flags, pictures of a family look
+# like copies.
+GRAPHIC_TONE = 0.3
+CELL_IMAGES = 1000  # about, in a cell
+MOST_CELLS = 16_384  # the centres of 100 million pictures take some minutes to find
+CELLS_OF_EACH = 2
+SAMPLED_A_CELL = 32
+_TRAINING_ROUNDS = 8
+# Pictures of a cell that may be leaders: the best. The others are only compared with those.
+MOST_IN_CELL = 1 << 16
+AT_ONCE = 512
+_MOST_LEADERS = 4  # of a picture, that are noted
+BINS = 20  # of distances, from 0 to 1
+
+
+def cell_count(pictures: int) -> int:
+    """How many cells so many pictures, about, have."""
+    return max(1, min(MOST_CELLS, pictures // CELL_IMAGES))
+
+
+def find_centres(sample: Vectors, count: int) -> Vectors:
+    """int8[m, 64], the centres of up to `count` cells by k-means, of a sample in a random order.
+
+    By whole numbers alone, so that every machine finds the same.
+
+    Source: spherical k-means, Dhillon and Modha (2001).
+    """
+    centres = np.unique(sample[:count], axis=0)
+    for _ in range(_TRAINING_ROUNDS if len(centres) > 1 else 0):
+        nearest = nearest_cells(sample, centres, 1)[:, 0]
+        order = np.argsort(nearest, kind="stable")
+        starts = np.flatnonzero(starts_of(nearest[order]))
+        sums = np.add.reduceat(sample[order].astype(np.int64), starts)
+        lengths = np.sqrt((sums * sums).sum(axis=1, keepdims=True).astype(np.float64))
+        centres[nearest[order][starts]] = np.rint(127 * sums / np.maximum(lengths, 1))
+    return centres
+
+
+def nearest_cells(vectors: Vectors, centres: Vectors, most: int) -> Ints:
+    """int64[n, most], the numbers of the cells whose centres are nearest, the nearest first."""
+    most = min(most, len(centres))
+    found = np.empty((len(vectors), most), np.int64)
+    # Sums of products of bytes are below 2 ** 24, so exact as floats, in whatever order.
+    wide = centres.astype(np.float32).T
+    for first in range(0, len(vectors), AT_ONCE):
+        products = vectors[first : first + AT_ONCE].astype(np.float32) @ wide
+        rows = np.arange(len(products))
+        for place in range(most):
+            best = products.argmax(axis=1)
+            found[first : first + AT_ONCE, place] = best
+            products[rows, best] = -np.inf
+    return found
+
+
+def staying(contents: pa.Table, nodes: Nodes, max_texts: int) -> Nodes:
+    """The pictures of some contents, each once, without those that have too many alt-texts.
+
+    Args:
+      contents: all that `contents_of` gave of these contents. nodes: one for each shard that has a
+        content, its `key` the smallest there.
+    """
+    nodes = nodes[np.lexsort((nodes["key"], nodes["lo"], nodes["hi"]))]
+    nodes = nodes[starts_of(nodes["hi"], nodes["lo"])]
+    hi, lo, text = (contents[name].to_numpy() for name in ("hi", "lo", "text"))
+    order = np.lexsort((text, lo, hi))
+    order = order[starts_of(hi[order], lo[order], text[order])]
+    first = np.flatnonzero(starts_of(hi[order], lo[order]))
+    texts = np.diff(first, append=len(order))
+    at = order[first]
+    # Both are in the order of contents, and each node's content is there.
+    wanted = as_binary(nodes["hi"].copy(), nodes["lo"].copy())
+    there = pc.is_in(as_binary(hi[at], lo[at]), wanted).to_numpy(zero_copy_only=False)
+    at, texts = at[there], texts[there]
+    nodes["text"] = np.where(texts == 1, text[at], 0)
+    return nodes[texts <= max_texts]
+
+
+class Compared(NamedTuple):
+    """Some pictures beside others.
+
+    Fields:
+      cosines: float32[n, m]. rows, columns: of the near ones, in their order. leaves: bool, whether
+        such a one leaves; a graphic only does with an equal alt-text.
+    """
+
+    cosines: npt.NDArray[np.float32]
+    rows: Ints
+    columns: Ints
+    leaves: Bools
+
+
+def compared(some: Nodes, others: Nodes) -> Compared:
+    """How near pictures are to others."""
+    ours, theirs = some["look"], others["look"]
+    one, two = (look["descriptor"].astype(np.float32) for look in (ours, theirs))
+    # Sums of products of bytes are exact as floats, and so no order of adding shows.
+    cosines = one @ two.T
+    for wide, axis in ((one, 1), (two, 0)):
+        lengths = np.sqrt((wide * wide).sum(axis=1))  # 0 of flat pictures
+        cosines *= np.expand_dims(np.float32(1) / np.maximum(lengths, np.float32(1)), axis)
+    rows, columns = np.nonzero(cosines >= LEAST_COSINE)
+    bits = np.bitwise_count(ours["trimmed_phash"][rows] ^ theirs["trimmed_phash"][columns])
+    colours = ours["chroma"][rows].astype(np.int32) - theirs["chroma"][columns]
+    near = (bits <= MOST_BITS) & (
+        (colours * colours).sum(axis=1) <= MOST_CHROMA**2 * colours.shape[1]
+    )
+    rows, columns = rows[near], columns[near]
+    tone = np.maximum(ours["one_tone"][rows], theirs["one_tone"][columns])
+    same_text = (some["text"][rows] == others["text"][columns]) & (some["text"][rows] != 0)
+    return Compared(cosines, rows, columns, (tone < GRAPHIC_TONE) | same_text)
+
+
+class Led(NamedTuple):
+    """The leaders of a cell and who is near them.
+
+    Fields:
+      leaders: the best first. edges: EDGE, each at its item.
+      graphics: how many pictures at home are near a leader and stay since they are graphics.
+      distances: of pictures at home to the nearest that they were compared with, int64[BINS].
+    """
+
+    leaders: Nodes
+    edges: Edges
+    graphics: int
+    distances: Ints
+
+
+def by_rank(nodes: Nodes) -> Nodes:
+    """The best first."""
+    return nodes[np.lexsort((nodes["key"], nodes["rank"]))]
+
+
+def lead(nodes: Nodes) -> Led:
+    """Finds the leaders of a cell.
+
+    Args:
+      nodes: of the cell, the best first.
+    """
+    cell = _Cell(nodes)
+    for first in range(0, len(nodes), AT_ONCE):
+        some = np.arange(first, min(first + AT_ONCE, len(nodes)))
+        rows = cell.note(*cell.near(some, np.flatnonzero(cell.leads)))
+        free = some[~np.isin(some, rows)]
+        cell.leads[free] = True
+        cell.note(*_greedy(cell.leads, *cell.near(free, free)))
+    home = nodes["home"]
+    bins = np.clip((1 - cell.nearest[home]) * BINS, 0, BINS - 1).astype(np.int64)
+    edges, graphics = np.concatenate([np.zeros(0, EDGE), *cell.edges]), cell.is_graphic & cell.leads
+    distances = np.bincount(bins, minlength=BINS)
+    return Led(nodes[cell.leads], edges, int((graphics & home).sum()), distances)
+
+
+class _Cell:
+    """What is known of the pictures of a cell: whether each leads, whether it is near a leader and
+    a graphic, and the largest of its cosines."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self.nodes = nodes
+        self.leads, self.is_graphic = np.zeros((2, len(nodes)), np.bool_)
+        self.nearest = np.zeros(len(nodes), np.float32)
+        self.edges: list[Edges] = []
+
+    def near(self, some: Ints, others: Ints) -> tuple[Ints, Ints]:
+        """Those that leave, each with a better one of the others."""
+        found = compared(self.nodes[some], self.nodes[others])
+        if some is others:
+            np.fill_diagonal(found.cosines, 0)
+        if len(some) and len(others):
+            self.nearest[some] = np.maximum(self.nearest[some], found.cosines.max(axis=1))
+            self.nearest[others] = np.maximum(self.nearest[others], found.cosines.max(axis=0))
+        rows, columns = some[found.rows], others[found.columns]
+        is_better = columns < rows
+        self.is_graphic[rows[is_better & ~found.leaves]] = True
+        return rows[is_better & found.leaves], columns[is_better & found.leaves]
+
+    def note(self, rows: Ints, columns: Ints) -> Ints:
+        self.edges.append(_edges(self.nodes[rows], self.nodes[columns]))
+        return rows
+
+
+def _greedy(leads: Bools, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
+    """Unmarks what is near a better leader; returns the pairs of these and their leaders."""
+    if not len(rows):
+        return rows, columns
+    kept = []
+    for of_row in np.split(np.arange(len(rows)), np.flatnonzero(starts_of(rows))[1:]):
+        kept.append(of_row[leads[columns[of_row]]])
+        leads[rows[of_row[0]]] = not len(kept[-1])
+    pairs = np.concatenate(kept)
+    return rows[pairs], columns[pairs]
+
+
+def follow(nodes: Nodes, leaders: Nodes) -> Edges:
+    """The edges of pictures of a cell that cannot be leaders, since it has too many."""
+    edges = []
+    for first in range(0, len(nodes), AT_ONCE):
+        some = nodes[first : first + AT_ONCE]
+        found = compared(some, leaders)
+        edges.append(_edges(some[found.rows[found.leaves]], leaders[found.columns[found.leaves]]))
+    return np.concatenate([np.zeros(0, EDGE), *edges])
+
+
+def _edges(items: Nodes, leaders: Nodes) -> Edges:
+    """Of each item the first few: items stand together, the best leaders first."""
+    made = np.zeros(len(items), EDGE)
+    for name in ("hi", "lo"):
+        made[name] = items[name]
+    made["item"], made["leader"], made["rank"] = items["key"], leaders["key"], leaders["rank"]
+    if not len(made):
+        return made
+    return made[ranks(starts_of(made["item"])) < _MOST_LEADERS]
+
+
+def settle(edges: Edges) -> Edges:
+    """One round: a picture leaves if a leader of it stays, and stays if all of them leave. Each row
+    goes to the other end of its edge then.
+
+    Args:
+      edges: all rows that are at some pictures.
+    """
+    own = edges[~edges["at_leader"]]
+    items, item = np.unique(own["item"], return_inverse=True)
+    counts = [np.bincount(item[own["said"] == said], minlength=len(items)) for said in range(3)]
+    known = np.where(counts[STAYS] > 0, LEAVES, np.where(counts[UNKNOWN] > 0, UNKNOWN, STAYS))
+    turned, asked = edges.copy(), edges["at_leader"]
+    leaders = edges["leader"][asked]
+    turned["said"][asked] = STAYS  # what has no leader
+    if len(items):
+        place = np.minimum(np.searchsorted(items, leaders), len(items) - 1)
+        is_led = items[place] == leaders
+        turned["said"][asked] = np.where(is_led, known[place], STAYS)
+    turned["at_leader"] = ~asked
+    return turned
+
+
+def leaving(edges: Edges) -> Edges:
+    """Of each picture that leaves the edge to its best leader that stays, of all rows that are at
+    some pictures after the last round."""
+    left = edges[~edges["at_leader"] & (edges["said"] == STAYS)]
+    left = left[np.lexsort((left["leader"], left["rank"], left["item"]))]
+    return left[starts_of(left["item"])] if len(left) else left
+
+
+def as_block(rows: npt.NDArray[Any]) -> pa.RecordBatch:
+    """Rows of NODE or EDGE as a block of one column."""
+    size = rows.dtype.itemsize
+    whole = pa.py_buffer(np.frombuffer(rows.tobytes(), np.uint8))
+    column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(rows), [None, whole])
+    return batch_of({"rows": column})
+
+
+def rows_of(blocks: Iterable[pa.RecordBatch], kind: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The rows of blocks that `as_block` made, copied."""
+    parts = [np.zeros(0, kind)]
+    for block in blocks:
+        column = block["rows"]
+        start = column.offset * kind.itemsize
+        parts.append(np.frombuffer(column.buffers()[1], kind, len(column), start))
+    return np.concatenate(parts)
