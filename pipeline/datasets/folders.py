@@ -81,6 +81,11 @@ class Folder:
     catalogue: Catalogue
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def broken(self) -> list[str]:
+        """Which of its shards cannot be read to their ends."""
+        return self.notes[1:]
+
 
 @dataclass(frozen=True)
 class _FolderRules(RunRules):

@@ -111,7 +111,7 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
         axis = records.axis(limit.measure.axis)
         if axis is None:
             if limit.measure is WORDS and not records.records:
-                yield _words_of_images(facts)
+                yield _whole_chart(facts, WORDS)  # a folder's texts, which no rule has judged
             continue
         heights = _heights(records, axis)
         if limit.measure.dropped_only:
@@ -122,12 +122,14 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
             yield _measure_chart(facts, limit, axis, *heights)
 
 
-def _whole_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
-    of_kept, dropped = _heights(facts.records.texts, axis)
-    of_all, passed = _words(axis, of_kept + dropped), _words(axis, of_kept)
+def _whole_chart(facts: Facts, measure: Measure, axis: Axis | None = None) -> Chart:
+    of_images = facts.records.images.whole.histograms.get("words", {})
+    of_all = passed = _shown_words(of_images)
+    if axis is not None:
+        of_kept, dropped = _heights(facts.records.texts, axis)
+        of_all, passed = _words(axis, of_kept + dropped), _words(axis, of_kept)
     kept, waiting = passed, np.zeros_like(passed)
     if not facts.text_only:
-        of_images = facts.records.images.whole.histograms.get("words", {})
         kept = _shown_words({KEPT: of_images.get(KEPT, {})})
         if facts.waiting:
             waiting = np.maximum(0, passed - _shown_words(of_images))
@@ -148,22 +150,6 @@ def _whole_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
         note="Of all distinct, well-formed pairs; what was dropped may have gone for any reason.",
         waiting=waiting.tolist(),
         axis=measure.axis,
-        spans=[*((n, n) for n in range(_SHOWN_WORDS)), (_SHOWN_WORDS, _HIGHEST)],
-    )
-
-
-def _words_of_images(facts: Facts) -> Chart:
-    """The words of the texts of a folder, whose texts no rule has judged."""
-    counts = facts.records.images.whole.histograms.get("words", {})
-    kept = _shown_words({KEPT: counts.get(KEPT, {})})
-    labels = [counted(n, "word") for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
-    return Chart(
-        WORDS.label,
-        labels,
-        [*map(str, range(_SHOWN_WORDS)), f"{_SHOWN_WORDS}+"],
-        kept.tolist(),
-        (_shown_words(counts) - kept).tolist(),
-        axis=WORDS.axis,
         spans=[*((n, n) for n in range(_SHOWN_WORDS)), (_SHOWN_WORDS, _HIGHEST)],
     )
 

@@ -94,7 +94,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         else:
             from alignset.pipeline.takedown.folders import take_down_folder
 
-            outcome = take_down_folder(folder, lists, target_of(out, flags))
+            target = "" if flags.dry_run else flags.output or out
+            outcome = take_down_folder(folder, lists, target)
     except (UsageError, ValueError) as error:
         return ended(name, error, 2)
     except Exception as error:
@@ -118,24 +119,25 @@ def folder_of(out: str, flags: argparse.Namespace) -> Folder | None:
 
     if not folder_shards(out):
         return None
-    target_of(out, flags)
+    check_target(out, flags)
     from alignset.pipeline.datasets.folders import read_folder  # which decodes images
 
     return read_folder(out)
 
 
-def target_of(out: str, flags: argparse.Namespace) -> str:
-    """Where the shards of another tool go; "" with --dry_run."""
+def check_target(out: str, flags: argparse.Namespace) -> None:
+    """Raises UsageError where it is not said, or taken, where the shards of another tool go."""
+    from alignset.transforms.storage.matching import match
+
     if flags.dry_run:
-        return ""
+        return
     if flags.in_place != flags.yes or flags.in_place == bool(flags.output):
         raise UsageError(
             f"{out} was made by another tool: give --output=NEW for a copy without what is listed, "
             "or --in_place --yes, which changes its shards for good"
         )
-    if flags.output.rstrip("/") == out:
-        raise UsageError(f"--output={out} is the folder itself: name a new one")
-    return str(flags.output) or out
+    if flags.output and match(flags.output):
+        raise UsageError(f"--output={flags.output} holds files: name a new folder")
 
 
 def _dry_run_or_takedown(dry: bool) -> Callable[..., Outcome]:

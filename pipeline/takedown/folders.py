@@ -22,7 +22,6 @@ from alignset.transforms.shards.image_places import read_places
 from alignset.transforms.shards.listed_pairs import Removal, keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.stored_rows import rejected_batches
-from alignset.transforms.storage.broken_files import FileFault
 from alignset.transforms.storage.files import (
     copy_file,
     exists,
@@ -43,10 +42,10 @@ def take_down_folder(folder: Folder, lists: Blocklists, target: str) -> Outcome:
       target: the new folder, or the folder itself; "" writes nothing.
 
     Raises:
-      UsageError: the new folder holds something, or a file cannot be read to its end.
+      UsageError: a file cannot be read to its end.
     """
-    if target not in ("", folder.path) and match(target):
-        raise UsageError(f"--output={target} holds files: name a new folder")
+    if target and folder.broken:
+        raise UsageError(f"{folder.broken[0]} Replace it, or take it away: it may hold anything")
     places = ShardPlaces(folder.place)
     holding = [n for n in range(len(folder.shards)) if exists(places.sidecar(n))]
     listed = find_in_shards(folder.place, holding, lists, original=True)
@@ -89,21 +88,16 @@ def _write(folder: Folder, gone: Mapping[int, set[str]], target: str) -> None:
 def _write_shard(
     shard: FolderShard, names: Collection[str], moved: Callable[[str], str]
 ) -> Iterator[str]:
-    """Writes the files of a shard without some samples; gives the paths of those it was of."""
-    try:
-        yield from _write_samples(shard.path, names, moved)
-        if shard.sidecar:
-            _write_sidecar(shard.sidecar, names, moved(shard.sidecar))
-            yield shard.sidecar
-    except FileFault as error:
-        raise UsageError(
-            f"{shard.name} cannot be read to its end ({error}), so nobody knows what is in it: "
-            "replace it or take it away"
-        ) from error
+    """Writes the files of a shard without some samples; gives the paths of those it was of. The
+    images go last: a command that was killed finds again by them what is left to do."""
+    if shard.sidecar:
+        _write_sidecar(shard.sidecar, names, moved(shard.sidecar))
+        yield shard.sidecar
     stats = shard.path.removesuffix(".tar") + "_stats.json"
     if exists(stats):
         _write_stats(stats, len(names), shard.sidecar, moved)
         yield stats
+    yield from _write_samples(shard.path, names, moved)
 
 
 def _write_samples(path: str, names: Collection[str], moved: Callable[[str], str]) -> Iterator[str]:

@@ -17,6 +17,8 @@ import pytest
 import webdataset
 from PIL import Image as PillowImage
 
+from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import (
     digests,
     fates,
@@ -218,3 +220,22 @@ def test_img2datasets_shards_are_filtered_without_a_fetch(
     assert fates(tmp_path / "set") == Counter([*expected, dropped])
     bodies = {sample["jpg"] for sample in samples(tmp_path / "set").values()}
     assert bodies == {web.files[f"/peer/{n}"] for n in range(23)}
+
+
+@pytest.mark.slow
+def test_img2datasets_folder_is_reported_on_and_taken_down_as_it_is(
+    img2datasets: Path, web: SmallWeb, tmp_path: Path
+):
+    facts = find_facts(str(img2datasets))
+    assert (facts.kept, facts.seen, facts.shards) == (24, 25, 3)
+    assert facts.dropped == {"fetch_failed": 1}
+    assert len(facts.records.images.examples()["kept"]) == 24
+    picture, new = tmp_path / "listed.png", tmp_path / "new"
+    picture.write_bytes(encoded(photograph(305), "PNG"))
+    flags = [f"--blocklist=image:{picture}", f"--output={new}"]
+    assert takedown([str(img2datasets), *flags]) == 0
+    loaded = webdataset.WebDataset([*map(str, sorted(new.glob("*.tar")))], shardshuffle=False)
+    urls = {json.loads(sample["json"])["url"] for sample in loaded}
+    assert urls == {f"{web.url}/peer/{n}" for n in range(24) if n != 5}
+    tables = [pq.read_table(path) for path in new.glob("*.parquet")]
+    assert sum(map(len, tables)) == 24

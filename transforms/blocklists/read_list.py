@@ -143,7 +143,8 @@ def _of_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entr
         entries.refuse(_marks(pc.equal(entries.values, "")), f"has nothing behind {kind}:")
         if len(entries.values):
             yield entries
-    every.refuse(np.ones(len(every.values), np.bool_), f"does not begin with any of {NAMED}")
+    said = f"does not begin with any of {NAMED}; images are given as --blocklist=image:PATH"
+    every.refuse(np.ones(len(every.values), np.bool_), said)
 
 
 def _marks(marks: pa.BooleanArray) -> Bools:
