@@ -42,7 +42,7 @@ def test_a_change_of_a_kernel_or_of_what_it_imports_leads_to_other_kernels(copie
 
     first = told(copied)
     assert first.parent == copied / "transforms" / "__pycache__"
-    assert after_change("duplicates/judge_contents.py") == first  # has no kernel, and no kernel needs it
+    assert after_change("duplicates/judge_contents.py") == first  # no kernel needs it
     of_kernel = after_change("pairs/text_kernels.py")
     of_import = after_change("pairs/unicode_tables.py")
     of_package = after_change("blocklists/kinds.py")  # from its package its module is imported
