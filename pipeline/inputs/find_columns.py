@@ -16,10 +16,15 @@ from alignset.pipeline.job import Job
 from alignset.pipeline.rules import INPUT, Rules, names_of_ours
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import plain_type
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
 from alignset.transforms.rules.columns import MAX, MIN, verified_column
 
 LOG = logging.getLogger("alignset")
 ALL = "all"
+_NO_SIMILARITY = (
+    f"--{KEEP_MOST_SIMILAR} goes by the column {SIMILARITY}, and the pairs will have none: give "
+    f"--score_model, or --columns={SIMILARITY} where the input has it"
+)
 Types = Mapping[str, pa.DataType]
 
 
@@ -45,6 +50,7 @@ def find_columns(
             "input's is carried, and judged"
         )
     if not names:
+        _check_numbers(rules, (), own)
         return [*splits], ()
     found = {split.path: split for split in splits if not split.broken}
     types = {path: column_types(split) for path, split in found.items()}
@@ -56,7 +62,7 @@ def find_columns(
         for path, of in types.items()
     }
     fields = tuple(_field(name, types, sources) for name in dict.fromkeys(names))
-    _check_numbers(rules, fields)
+    _check_numbers(rules, fields, own)
     return [
         replace(split, carried=_carried(fields, sources.get(split.path, {}))) for split in splits
     ], fields
@@ -153,12 +159,16 @@ def _common(name: str, *kinds: tuple[pa.DataType, str]) -> pa.DataType:
         ) from error
 
 
-def _check_numbers(rules: Rules, fields: Iterable[pa.Field]) -> None:
+def _check_numbers(rules: Rules, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
     """Raises UsageError where a rule compares what is no number, or a hash is no text."""
     kinds = {field.name: field.type for field in fields}
-    for name in rules.numbers:
-        flag, _, column = name.partition("=")
-        if flag in (MIN, MAX) and column:
+    compared = [name.partition("=")[::2] for name in rules.numbers]
+    if rules.keep_most_similar < 1 and SIMILARITY not in own:
+        if SIMILARITY not in kinds:
+            raise UsageError(_NO_SIMILARITY)
+        compared.append((KEEP_MOST_SIMILAR, SIMILARITY))
+    for flag, column in compared:
+        if flag in (MIN, MAX, KEEP_MOST_SIMILAR) and column:
             kind = kinds[column]
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
                 raise UsageError(f"--{flag} takes a column of numbers; {column!r} is {kind}")

@@ -337,6 +337,8 @@ def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> No
             ["--columns=sha256"],
             "'sha256' is the name of a column of ours; give --columns=input_sha",
         ),
+        (["--columns=chroma"], "'chroma' is the name of a column of ours"),
+        (["--keep_most_similar=0.5"], "goes by the column similarity, and the pairs will have non"),
         (["--columns=nothing"], "no input file has a column 'nothing'"),
         (["--min_column=license=1"], "takes a column of numbers; 'license' is string"),
         (["--min_column=clip_b32_similarity_score"], "min_column takes NAME=VALUE, such as"),
