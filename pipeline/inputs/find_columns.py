@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.column_types import column_types
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
+from alignset.pipeline.inputs.text_headers import DELIMITERS
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import INPUT, Rules, names_of_ours
 from alignset.pipeline.shown_texts import counted
@@ -61,7 +62,8 @@ def find_columns(
         path: {name: _source(name, of, path in within) for name in dict.fromkeys(names)}
         for path, of in types.items()
     }
-    fields = tuple(_field(name, types, sources) for name in dict.fromkeys(names))
+    tables = {path for path, split in found.items() if split.format in DELIMITERS}
+    fields = tuple(_field(name, types, sources, tables) for name in dict.fromkeys(names))
     _check_numbers(rules, fields, own)
     return [
         replace(split, carried=_carried(fields, sources.get(split.path, {}))) for split in splits
@@ -116,9 +118,16 @@ def _all_of(
 
 
 def _field(
-    name: str, types: Mapping[str, Types], sources: Mapping[str, Mapping[str, str]]
+    name: str,
+    types: Mapping[str, Types],
+    sources: Mapping[str, Mapping[str, str]],
+    tables: Set[str],
 ) -> pa.Field:
-    """A column in the type that holds the values of all files."""
+    """A column in the type that holds the values of all files.
+
+    Args:
+      tables: those that are tables in text.
+    """
     having = {path: types[path][of[name]] for path, of in sources.items() if of[name]}
     if not having:
         there = dict.fromkeys(of for found in types.values() for of in found)
@@ -138,15 +147,14 @@ def _field(
             raise UsageError(f"{path}: column {name!r} cannot be carried: {error}") from error
     (first, place), *others = kinds.items()
     for kind, path in others:
-        first = _common(name, (first, place), (kind, path))
+        first = _common(name, tables, (first, place), (kind, path))
     return pa.field(name, pa.string() if pa.types.is_null(first) else first)
 
 
-def _common(name: str, *kinds: tuple[pa.DataType, str]) -> pa.DataType:
-    """The type that holds the values of two."""
-    texts = [path for kind, path in kinds if kind == pa.string()]
-    in_text = [path for _, path in kinds if path.lower().split(".")[-1] in ("csv", "tsv", "tab")]
-    if texts and in_text and not set(in_text) <= set(texts):
+def _common(name: str, tables: Set[str], *kinds: tuple[pa.DataType, str]) -> pa.DataType:
+    """The type that holds the values of two. What a table in text has can be text."""
+    others = [path for kind, path in kinds if kind != pa.string()]
+    if len(others) < len(kinds) and tables >= {*others}:
         return pa.string()
     schemas = [pa.schema([(name, kind)]) for kind, _ in kinds]
     try:

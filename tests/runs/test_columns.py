@@ -1,6 +1,7 @@
 """Columns of the input, through whole runs: a table as DataComp's, hashes and scores with it."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 import math
@@ -357,6 +358,17 @@ def test_one_line_says_what_is_wrong(
     assert ended.status == 2
     assert said in ended.err.splitlines()[-1]
     assert not (tmp_path / "set").exists()
+
+
+def test_numbers_of_a_table_are_text_where_they_are_codes(tmp_path: Path) -> None:
+    """Also of a packed table, beside which the column of another is text."""
+    head = "url,text,code,n\n"
+    (tmp_path / "a.csv").write_text(f"{head}http://h/a,some words here,007,7\n")
+    with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
+        file.write(f"{head}http://h/b,some words here,12,0\n")
+    both, out = f"{tmp_path}/a.csv,{tmp_path}/b.csv.gz", tmp_path / "set"
+    succeed(both, out, *TEXTS, "--text_only", "--columns=code,n")
+    assert {(row["code"], row["n"]) for row in rows_of(out, "pairs")} == {("007", 7), ("12", 0)}
 
 
 def test_types_that_do_not_fit_are_refused_and_odd_uids_give_no_file(tmp_path: Path) -> None:
