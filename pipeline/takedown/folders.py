@@ -80,22 +80,24 @@ def _write(folder: Folder, gone: Mapping[int, set[str]], target: str) -> None:
 
     for number, shard in enumerate(folder.shards):
         if names := gone.get(number):
-            rest -= set(_write_shard(shard, names, moved))
+            samples = read_places(ShardPlaces(folder.place).tar(number))
+            assert samples is not None, "some of them go"
+            rest -= set(_write_shard(shard, names, len(samples) - len(names), moved))
     for path in sorted(rest):
         copy_file(path, moved(path))
 
 
 def _write_shard(
-    shard: FolderShard, names: Collection[str], moved: Callable[[str], str]
+    shard: FolderShard, names: Collection[str], rest: int, moved: Callable[[str], str]
 ) -> Iterator[str]:
-    """Writes the files of a shard without some samples; gives the paths of those it was of. The
-    images go last: a command that was killed finds again by them what is left to do."""
+    """Writes the files of a shard without some samples, of which a rest stays; gives the paths of
+    its files. The images go last: by them a command that was killed finds again what is to do."""
     if shard.sidecar:
         _write_sidecar(shard.sidecar, names, moved(shard.sidecar))
         yield shard.sidecar
     stats = shard.path.removesuffix(".tar") + "_stats.json"
     if exists(stats):
-        _write_stats(stats, len(names), shard.sidecar, moved)
+        _write_stats(stats, rest, shard.sidecar, moved)
         yield stats
     yield from _write_samples(shard.path, names, moved)
 
@@ -142,8 +144,8 @@ def _write_sidecar(path: str, names: Collection[str], target: str) -> None:
         write_atomically(target, write)
 
 
-def _write_stats(path: str, removed: int, sidecar: str, moved: Callable[[str], str]) -> None:
-    """Counts anew by the sidecar; where there is none, what was removed were successes."""
+def _write_stats(path: str, rest: int, sidecar: str, moved: Callable[[str], str]) -> None:
+    """Counts anew by the sidecar; where there is none, the samples that stay are the successes."""
     with open_to_read(path) as source:
         stats = json.loads(source.read())
     ends = Counter(stats.get("status_dict") or {})
@@ -155,7 +157,8 @@ def _write_stats(path: str, removed: int, sidecar: str, moved: Callable[[str], s
         stats |= {name: statuses[name] for name in ("failed_to_download", "failed_to_resize")}
         stats |= {"count": len(rows), "successes": statuses["success"]}
     else:
+        removed = max(0, stats.get("successes", rest) - rest)  # 0 after a kill behind this
         ends["success"] -= removed
         stats |= {name: stats.get(name, removed) - removed for name in ("count", "successes")}
-    stats["status_dict"] = dict(ends)
+    stats["status_dict"] = dict(+ends)
     write_atomically(moved(path), lambda sink: sink.write(json.dumps(stats, indent=4).encode()))

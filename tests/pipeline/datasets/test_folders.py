@@ -150,6 +150,21 @@ def test_a_takedown_copies_what_stays_or_changes_the_folder_itself(folder: Path,
     assert find_facts(str(new)).kept == 4
 
 
+def test_counts_without_a_sidecar_outlive_a_kill_before_the_images(tmp_path: Path) -> None:
+    folder, new = put_folder(tmp_path / "shards"), tmp_path / "new"
+    for path in folder.glob("*.parquet"):
+        path.unlink()
+    (tmp_path / "list.txt").write_text("url:http://h.org/3.jpg\n")
+    words = [str(folder), f"--blocklist={tmp_path / 'list.txt'}"]
+    assert takedown([*words, f"--output={new}"]) == 0
+    written = (new / "00001_stats.json").read_bytes()
+    assert [json.loads(written)[name] for name in ("count", "successes")] == [4, 2]
+    (folder / "00001_stats.json").write_bytes(written)  # as a command leaves it that is killed then
+    assert takedown([*words, "--in_place", "--yes"]) == 0
+    again = json.loads((folder / "00001_stats.json").read_bytes())
+    assert [again[name] for name in ("count", "successes", "status_dict")] == [4, 2, {}]
+
+
 def test_a_folder_is_compared_with_a_dataset_by_url_and_caption(golden: Golden, tmp_path: Path):
     """The shards of one without its documents, and without its own keys, are another tool's."""
     folder, page = tmp_path / "theirs", tmp_path / "compare.html"
