@@ -77,7 +77,7 @@ class _Ranking:
             most = int(round(share * len(values), 6))  # 0.29 * 100 is a little less than 29
             least = float(np.partition(values, -most)[-most]) if most else np.inf
             equal = [keys[of == least] for keys, of in pool.map(self._read, shards)]
-        # Of those that are as similar as the last one, the smallest hashes of keys stay.
+        # Among the pairs as similar as the last one, the smallest hashes of keys stay.
         hashes = np.sort(key_hashes(np.concatenate(equal)))
         room = most - int(np.count_nonzero(values > least))
         dropped, reported = {}, Counter[str]()

@@ -85,7 +85,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Joined(argparse.Action):
-    """Of a flag that was given several times, all values."""
+    """All values of a flag that was given several times."""
 
     def __call__(
         self, parser: object, flags: argparse.Namespace, value: Any, option: str | None = None

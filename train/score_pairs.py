@@ -90,7 +90,7 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
             np.float64,
         )
     if not np.isfinite(cosines).all():
-        raise ValueError(f"{model} gives a similarity that is no number")
+        raise ValueError(f"{model} gives a similarity that is not a number")
     return cosines.round(DIGITS)
 
 

@@ -25,8 +25,8 @@ HALVES = np.dtype("u8,u8")
 
 def write_uids(out: str, manifest: Manifest) -> None:
     """Writes the ids of the pairs to train on, each once, sorted, where a column `uid` came with
-    them. Where one of them is no id of DataComp, none are written, and the log says so. Takes 40
-    bytes of memory an id.
+    them. Where one of them is not an id of DataComp, none are written, and the log says so. Takes
+    40 bytes of memory an id.
     """
     if (manifest.columns or {}).get(COLUMN) != "string":
         return
@@ -55,13 +55,15 @@ def _halves(uids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """uint64[n, 2], the numbers that n hex ids of up to 32 digits are; nulls are left out.
 
     Raises:
-      ValueError: one is no such id.
+      ValueError: one is not such an id.
     """
     uids = pc.ascii_lpad(uids.drop_null(), 32, "0")
     is_id = pc.match_substring_regex(uids, "^[0-9a-fA-F]{32}$")
     if pc.all(is_id).as_py() is False:
         wrong = uids.filter(pc.invert(is_id))[0].as_py()
-        raise ValueError(f"{wrong.lstrip('0')[:80]!r} in the column {COLUMN} is no 128-bit hex id")
+        raise ValueError(
+            f"{wrong.lstrip('0')[:80]!r} in the column {COLUMN} is not a 128-bit hex id"
+        )
     digits = bytes.fromhex("".join(uids.to_pylist()))
     return np.frombuffer(digits, ">u8").astype(np.uint64).reshape(-1, 2)
 
