@@ -136,7 +136,7 @@ def test_the_shards_of_a_worker_that_hangs_are_taken_over(
 
 
 def test_texts_in_many_languages_have_the_same_bytes(flink: Cluster, tmp_path: Path):
-    """The vote, sizes of languages and balanced concepts: what the text stage does beyond English."""
+    """The vote, sizes of languages and balanced concepts: the text stage beyond English."""
     spoken = {
         "two brown dogs run along the beach in the morning": 20,
         "zwei braune Hunde laufen am Morgen den Strand entlang": 40,
