@@ -109,6 +109,7 @@ class _Takedown:
             manifest = read_set(self.out)[0]
             listed = find_listed(self.out, manifest, self.lists, history=forget)
             if not sure and 2 * len(listed.rows) > manifest.pairs >= FEW:
+                clean_work(self.out, self.work.path)
                 raise UsageError(
                     f"{len(listed.rows):,} of {counted(manifest.pairs, 'pair')} are on the list, "
                     "more than half: --dry_run counts them by entry, and --yes takes them out; "
