@@ -1,7 +1,6 @@
 """Takes pairs out of a finished set: those on lists of hosts, URLs, words, hashes.
 
-Only files that hold such a pair are rewritten. In rejected/ it is taken_down
-then, and nothing brings it back. Killed anywhere, the same command goes on.
+They are taken_down in rejected/, for good. Killed, the same command resumes.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "--blocklist",
         required=True,
         metavar="FILE,...",
-        help="what goes, or image:PATH, an image or a folder of them: see docs/manners.md",
+        help="what goes, or image:PATH (docs/manners.md)",
     )
     made.add_argument("--dry_run", action="store_true", help="only tell what would go")
     made.add_argument(
         "--output",
         default="",
         metavar="NEW",
-        help="of shards of another tool: the folder that gets what stays",
+        help="of another tool's shards: the folder of what stays",
     )
     made.add_argument(
-        "--in_place", action="store_true", help="of shards of another tool: change them, with --yes"
+        "--in_place", action="store_true", help="of another tool's shards: changes them, with --yes"
     )
     made.add_argument(
         "--yes", action="store_true", help="with --in_place, and where more than half of it goes"
