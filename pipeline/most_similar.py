@@ -18,31 +18,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.pipeline.curate import Places
-from alignset.pipeline.errors import UsageError
 from alignset.pipeline.progress import say
 from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import key_hashes
+from alignset.transforms.rules.catalogue import SIMILARITY
 from alignset.transforms.rules.given import LESS_SIMILAR
 from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces, read_changes
 from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.stated_wishes import reported_opt_outs
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import open_to_read, write_atomically
+from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.storage.parquet_files import read_rows
 
-COLUMN = "similarity"
 _THREADS = 16  # since a store answers slowly
 
 
 def rank_pairs(images: ImageSummary, places: Places, share: float) -> ImageSummary:
     """Writes down what leaves so that a share of the dataset is kept, and returns the summary with
-    it; done before, it stays as it is.
-
-    Raises:
-      UsageError: the pairs have no similarity.
+    it; done before, it stays as it is. The pairs have a similarity.
     """
     if images.ranked:
         return images
@@ -76,7 +72,6 @@ class _Ranking:
 
     def written(self, shards: Sequence[int], share: float) -> tuple[dict[int, int], Counter[str]]:
         """How many pairs leave each shard, and the opt-outs that these only report."""
-        self._check(shards[0])
         with ThreadPoolExecutor(_THREADS) as pool:
             values = np.concatenate([of for _, of in pool.map(self._read, shards)])
             most = int(share * len(values))
@@ -91,19 +86,11 @@ class _Ranking:
             reported += of_shard
         return dropped, reported
 
-    def _check(self, shard: int) -> None:
-        with open_to_read(self._shards.sidecar(shard)) as source:
-            if COLUMN not in pq.read_schema(source).names:
-                raise UsageError(
-                    f"--keep_most_similar goes by the column {COLUMN}, and the pairs have none: "
-                    f"give --score_model, or --columns={COLUMN} where the input has it"
-                )
-
     def _read(self, shard: int) -> tuple[UInt64s, npt.NDArray[np.float64]]:
         """Keys and similarities of the pairs that have one and stay."""
-        rows = self._rows(shard, ["key", COLUMN])
-        rows = rows.filter(pc.is_valid(rows[COLUMN]))
-        return keys_of(rows["key"]), np.asarray(rows[COLUMN].cast(pa.float64()), np.float64)
+        rows = self._rows(shard, ["key", SIMILARITY])
+        rows = rows.filter(pc.is_valid(rows[SIMILARITY]))
+        return keys_of(rows["key"]), np.asarray(rows[SIMILARITY].cast(pa.float64()), np.float64)
 
     def _rows(self, shard: int, columns: list[str]) -> pa.Table:
         rows = read_rows(self._shards.sidecar(shard), columns)
@@ -116,8 +103,8 @@ class _Ranking:
           first_gone: uint64[1], the smallest hash of a key that leaves among those that are as
             similar as `least`; uint64[0] where none does.
         """
-        rows = self._rows(shard, ["key", COLUMN, "opted_out"])
-        keys, values = keys_of(rows["key"]), rows[COLUMN].cast(pa.float64()).to_numpy()
+        rows = self._rows(shard, ["key", SIMILARITY, "opted_out"])
+        keys, values = keys_of(rows["key"]), rows[SIMILARITY].cast(pa.float64()).to_numpy()
         goes = values < least
         if len(first_gone):
             goes |= (values == least) & (key_hashes(keys) >= first_gone[0])

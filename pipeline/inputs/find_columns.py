@@ -16,6 +16,7 @@ from alignset.pipeline.job import Job
 from alignset.pipeline.rules import INPUT, Rules, names_of_ours
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import plain_type
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
 from alignset.transforms.rules.columns import MAX, MIN, verified_column
 
 LOG = logging.getLogger("alignset")
@@ -45,6 +46,7 @@ def find_columns(
             "input's is carried, and judged"
         )
     if not names:
+        _check_numbers(rules, ())
         return [*splits], ()
     found = {split.path: split for split in splits if not split.broken}
     types = {path: column_types(split) for path, split in found.items()}
@@ -156,12 +158,19 @@ def _common(name: str, *kinds: tuple[pa.DataType, str]) -> pa.DataType:
 def _check_numbers(rules: Rules, fields: Iterable[pa.Field]) -> None:
     """Raises UsageError where a rule compares what is no number, or a hash is no text."""
     kinds = {field.name: field.type for field in fields}
-    for name in rules.numbers:
-        flag, _, column = name.partition("=")
-        if flag in (MIN, MAX) and column:
-            kind = kinds[column]
-            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-                raise UsageError(f"--{flag} takes a column of numbers; {column!r} is {kind}")
+    judged = [name.partition("=") for name in rules.numbers]
+    columns = [(flag, column) for flag, _, column in judged if flag in (MIN, MAX) and column]
+    if rules.keep_most_similar < 1 and SIMILARITY not in rules.run_rules.columns:
+        if SIMILARITY not in kinds:
+            raise UsageError(
+                f"--{KEEP_MOST_SIMILAR} goes by the column {SIMILARITY}, and the pairs have none: "
+                f"give --score_model, or --columns={SIMILARITY} where the input has it"
+            )
+        columns.append((KEEP_MOST_SIMILAR, SIMILARITY))
+    for flag, column in columns:
+        kind = kinds[column]
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise UsageError(f"--{flag} takes a column of numbers; {column!r} is {kind}")
     if verified := verified_column(rules.numbers):
         kind = kinds[verified[1]]
         if kind != pa.string():

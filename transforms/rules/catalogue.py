@@ -66,6 +66,7 @@ _IMAGES: tuple[Reason, ...] = (
     *given.OF_DATASET,
 )
 KEEP_MOST_SIMILAR = "keep_most_similar"  # the flag of `given.LESS_SIMILAR`
+SIMILARITY = "similarity"  # the column that it goes by
 # What a text is dropped for by counts of the whole corpus.
 OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
 
