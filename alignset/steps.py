@@ -34,6 +34,8 @@ from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
+from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.storage.blocks import BUCKET, Blocks, unpack
 from alignset.transforms.storage.files import is_local
 from alignset.transforms.storage.matching import match
@@ -47,10 +49,12 @@ def _names(settings: type) -> set[str]:
 
 
 _BLOCKING = {"blocklist", "forget_blocked"}
-_OF_TEXTS = (_names(Rules) - {*of_images()}) | {"vocabulary", *_BLOCKING}
+# What needs the columns of an input, or a whole dataset.
+_OF_RUNS = {*COLUMN_FLAGS, KEEP_MOST_SIMILAR}
+_OF_TEXTS = (_names(Rules) - {*of_images()} - _OF_RUNS) | {"vocabulary", *_BLOCKING}
 _OF_COPIES = {"overlap_measure", "overlap_model", "min_evaluation_distance"}
 _OF_IMAGES = (
-    (_names(Rules) & {*of_images()})
+    ((_names(Rules) & {*of_images()}) - _OF_RUNS)
     | {"unsafe_model", "thumbnails", "samples_per_shard", "holdout", "eval_images", *_BLOCKING}
     | (_names(OverlapSettings) - {"decontaminate_only", "score_only"})
     | _names(FetchSettings)

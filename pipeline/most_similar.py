@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.pipeline.curate import Places
@@ -25,6 +24,7 @@ from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.rules.catalogue import SIMILARITY
 from alignset.transforms.rules.given import LESS_SIMILAR
+from alignset.transforms.rules.verdicts import numbers_of
 from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces, read_changes
 from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -38,7 +38,7 @@ _THREADS = 16  # since a store answers slowly
 
 def rank_pairs(images: ImageSummary, places: Places, share: float) -> ImageSummary:
     """Writes down what leaves so that a share of the dataset is kept, and returns the summary with
-    it; done before, it stays as it is. The pairs have a similarity.
+    it; done before, it stays as it is.
     """
     if images.ranked:
         return images
@@ -74,7 +74,7 @@ class _Ranking:
         """How many pairs leave each shard, and the opt-outs that these only report."""
         with ThreadPoolExecutor(_THREADS) as pool:
             values = np.concatenate([of for _, of in pool.map(self._read, shards)])
-            most = int(share * len(values))
+            most = int(round(share * len(values), 6))  # 0.29 * 100 is a little less than 29
             least = float(np.partition(values, -most)[-most]) if most else np.inf
             equal = [keys[of == least] for keys, of in pool.map(self._read, shards)]
         # Of those that are as similar as the last one, the smallest hashes of keys stay.
@@ -89,8 +89,9 @@ class _Ranking:
     def _read(self, shard: int) -> tuple[UInt64s, npt.NDArray[np.float64]]:
         """Keys and similarities of the pairs that have one and stay."""
         rows = self._rows(shard, ["key", SIMILARITY])
-        rows = rows.filter(pc.is_valid(rows[SIMILARITY]))
-        return keys_of(rows["key"]), np.asarray(rows[SIMILARITY].cast(pa.float64()), np.float64)
+        values = numbers_of(rows[SIMILARITY])
+        known = ~np.isnan(values)  # an input may have NaN, which is no similarity
+        return keys_of(rows["key"].filter(pa.array(known))), values[known]
 
     def _rows(self, shard: int, columns: list[str]) -> pa.Table:
         rows = read_rows(self._shards.sidecar(shard), columns)
@@ -104,7 +105,7 @@ class _Ranking:
             similar as `least`; uint64[0] where none does.
         """
         rows = self._rows(shard, ["key", SIMILARITY, "opted_out"])
-        keys, values = keys_of(rows["key"]), rows[SIMILARITY].cast(pa.float64()).to_numpy()
+        keys, values = keys_of(rows["key"]), numbers_of(rows[SIMILARITY])
         goes = values < least
         if len(first_gone):
             goes |= (values == least) & (key_hashes(keys) >= first_gone[0])

@@ -61,7 +61,6 @@ FIRST = {
         "output": "a folder for the set (required)",
         "eval_images": "NAME=PATH,...: images to keep out of the set",
         "holdout": "this share of the images goes to holdout/, to validate on",
-        "columns": "NAME,... or all: columns of the input that go with its pairs",
         "retry_failed": "fetch again what a finished run could not",
     },
     "rules": {

@@ -170,11 +170,11 @@ def carried_name(column: str) -> str:
 
 @cache
 def names_of_ours() -> frozenset[str]:
-    """The columns that files of ours have in every run, and those of languages."""
+    """The columns that files of ours have in every run, of languages, and of how images look."""
     from alignset.transforms.columns.rejects import REJECTED  # with Arrow
-    from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+    from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA
 
-    return frozenset({*REJECTED.names, *SHARD_SCHEMA.names, *LANGUAGE_COLUMNS})
+    return frozenset({*REJECTED.names, *SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *LANGUAGE_COLUMNS})
 
 
 def _flag(name: str, default: Any, said: str) -> tuple[str, type, Any]:

@@ -57,6 +57,7 @@ from alignset.transforms.storage.parquet_files import read_rows
 
 _BARS, _MOST_NUMBERS, _LONGEST_NAME = 40, 12, 40  # of histograms, columns, a column's name
 _MOST_NOTED = 5  # broken files that are named
+_MOST_LOOKED_INTO = 8  # shards, for columns of numbers
 _TOLD_EVERY_S = 10.0
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []  # until the process ends
 # Columns that are no scores, or that a record has itself.
@@ -126,8 +127,8 @@ def _read_folder(path: str, most: int, shards: tuple[FolderShard, ...]) -> Folde
             told = time.monotonic()
             said = f"{path}: read {number + 1:,} of {counted(len(chosen), 'shard')}"
             print(said, file=sys.stderr, flush=True)
-    if more := len(notes) - _MOST_NOTED:
-        notes = notes[:_MOST_NOTED] + [f"{more:,} more are broken."] * (more > 0)
+    if len(notes) > _MOST_NOTED:
+        notes[_MOST_NOTED:] = [f"{len(notes) - _MOST_NOTED:,} more are broken."]
     return Folder(path, place, chosen, len(shards), Catalogue(limits), notes)
 
 
@@ -152,8 +153,8 @@ def _settings(limits: tuple[Limit, ...]) -> ShardSettings:
 
 
 def _limits(shards: Sequence[FolderShard], notes: list[str]) -> tuple[Limit, ...]:
-    """An axis of each column of numbers in the first shard that has some."""
-    for shard in shards:
+    """An axis of each column of numbers in the first shard that has some, of a few."""
+    for shard in shards[:_MOST_LOOKED_INTO]:
         columns: dict[str, list[float]] = {}
         for sample in _unless_broken(shard, notes):
             for name, value in sample.numbers.items():

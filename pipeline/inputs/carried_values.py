@@ -85,6 +85,6 @@ class SidecarValues:
             rows = read_rows(path, [*dict.fromkeys(["key", *wanted])])
             values = {name: json_values(rows[name].combine_chunks()) for name in wanted}
             keys = rows["key"].to_pylist()
-        except (OSError, KeyError, pa.ArrowException):
+        except (OSError, KeyError, TypeError, pa.ArrowException):
             return {}
         return {key: {n: of[at] for n, of in values.items()} for at, key in enumerate(keys)}

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -22,12 +23,14 @@ from alignset.transforms.storage.files import exists, open_to_read
 from alignset.transforms.storage.tar_members import BrokenTar
 
 _SAMPLES = 100  # of a shard that are looked at
+_CODE = "^[-+]?0[0-9]"  # of whole numbers that are codes, such as 00123, which no number holds
 
 
 def column_types(split: Split) -> dict[str, pa.DataType]:
     """The type of each column that a file has.
 
-    A table in text has numbers, truth values and times where its first MiB reads as such. Values
+    A table in text has numbers, truth values and times where its first MiB reads as such, but for
+    whole numbers that begin with 0. Values
     of JSON have the types of the first objects; of a shard with a sidecar, those of the sidecar.
     """
     if split.format == "parquet":
@@ -96,10 +99,17 @@ def _in_table(split: Split) -> dict[str, pa.DataType]:
         first = head.partition(b"\n")[0] + b"\n"
         schema = pa.csv.read_csv(pa.BufferReader(first), reading, parsing).schema
         return dict.fromkeys(schema.names, pa.string())
+    whole = [of.name for of in schema if pa.types.is_integer(of.type)]
+    whole = [name for name in whole if schema.names.count(name) == 1]
+    as_text = pa.csv.ConvertOptions(
+        include_columns=whole, column_types=dict.fromkeys(whole, pa.string())
+    )
+    texts = pa.csv.read_csv(pa.BufferReader(head), reading, parsing, as_text) if whole else {}
+    codes = [n for n in whole if pc.any(pc.match_substring_regex(texts[n], _CODE)).as_py()]
     found = {}
     for field in schema:
         try:
             found[field.name] = plain_type(field.type)
         except TypeError:
             found[field.name] = pa.string()
-    return found
+    return found | dict.fromkeys(codes, pa.string())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.column_types import column_types
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
+from alignset.pipeline.inputs.text_headers import DELIMITERS
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import INPUT, Rules, names_of_ours
 from alignset.pipeline.shown_texts import counted
@@ -21,6 +22,10 @@ from alignset.transforms.rules.columns import MAX, MIN, verified_column
 
 LOG = logging.getLogger("alignset")
 ALL = "all"
+_NO_SIMILARITY = (
+    f"--{KEEP_MOST_SIMILAR} goes by the column {SIMILARITY}, and the pairs will have none: give "
+    f"--score_model, or --columns={SIMILARITY} where the input has it"
+)
 Types = Mapping[str, pa.DataType]
 
 
@@ -46,7 +51,7 @@ def find_columns(
             "input's is carried, and judged"
         )
     if not names:
-        _check_numbers(rules, ())
+        _check_numbers(rules, (), own)
         return [*splits], ()
     found = {split.path: split for split in splits if not split.broken}
     types = {path: column_types(split) for path, split in found.items()}
@@ -57,8 +62,9 @@ def find_columns(
         path: {name: _source(name, of, path in within) for name in dict.fromkeys(names)}
         for path, of in types.items()
     }
-    fields = tuple(_field(name, types, sources) for name in dict.fromkeys(names))
-    _check_numbers(rules, fields)
+    tables = {path for path, split in found.items() if split.format in DELIMITERS}
+    fields = tuple(_field(name, types, sources, tables) for name in dict.fromkeys(names))
+    _check_numbers(rules, fields, own)
     return [
         replace(split, carried=_carried(fields, sources.get(split.path, {}))) for split in splits
     ], fields
@@ -112,9 +118,16 @@ def _all_of(
 
 
 def _field(
-    name: str, types: Mapping[str, Types], sources: Mapping[str, Mapping[str, str]]
+    name: str,
+    types: Mapping[str, Types],
+    sources: Mapping[str, Mapping[str, str]],
+    tables: Set[str],
 ) -> pa.Field:
-    """A column in the type that holds the values of all files."""
+    """A column in the type that holds the values of all files.
+
+    Args:
+      tables: those that are tables in text.
+    """
     having = {path: types[path][of[name]] for path, of in sources.items() if of[name]}
     if not having:
         there = dict.fromkeys(of for found in types.values() for of in found)
@@ -134,15 +147,14 @@ def _field(
             raise UsageError(f"{path}: column {name!r} cannot be carried: {error}") from error
     (first, place), *others = kinds.items()
     for kind, path in others:
-        first = _common(name, (first, place), (kind, path))
+        first = _common(name, tables, (first, place), (kind, path))
     return pa.field(name, pa.string() if pa.types.is_null(first) else first)
 
 
-def _common(name: str, *kinds: tuple[pa.DataType, str]) -> pa.DataType:
-    """The type that holds the values of two."""
-    texts = [path for kind, path in kinds if kind == pa.string()]
-    in_text = [path for _, path in kinds if path.lower().split(".")[-1] in ("csv", "tsv", "tab")]
-    if texts and in_text and not set(in_text) <= set(texts):
+def _common(name: str, tables: Set[str], *kinds: tuple[pa.DataType, str]) -> pa.DataType:
+    """The type that holds the values of two. What a table in text has can be text."""
+    others = [path for kind, path in kinds if kind != pa.string()]
+    if len(others) < len(kinds) and tables >= {*others}:
         return pa.string()
     schemas = [pa.schema([(name, kind)]) for kind, _ in kinds]
     try:
@@ -155,22 +167,19 @@ def _common(name: str, *kinds: tuple[pa.DataType, str]) -> pa.DataType:
         ) from error
 
 
-def _check_numbers(rules: Rules, fields: Iterable[pa.Field]) -> None:
+def _check_numbers(rules: Rules, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
     """Raises UsageError where a rule compares what is no number, or a hash is no text."""
     kinds = {field.name: field.type for field in fields}
-    judged = [name.partition("=") for name in rules.numbers]
-    columns = [(flag, column) for flag, _, column in judged if flag in (MIN, MAX) and column]
-    if rules.keep_most_similar < 1 and SIMILARITY not in rules.run_rules.columns:
+    compared = [name.partition("=")[::2] for name in rules.numbers]
+    if rules.keep_most_similar < 1 and SIMILARITY not in own:
         if SIMILARITY not in kinds:
-            raise UsageError(
-                f"--{KEEP_MOST_SIMILAR} goes by the column {SIMILARITY}, and the pairs have none: "
-                f"give --score_model, or --columns={SIMILARITY} where the input has it"
-            )
-        columns.append((KEEP_MOST_SIMILAR, SIMILARITY))
-    for flag, column in columns:
-        kind = kinds[column]
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise UsageError(f"--{flag} takes a column of numbers; {column!r} is {kind}")
+            raise UsageError(_NO_SIMILARITY)
+        compared.append((KEEP_MOST_SIMILAR, SIMILARITY))
+    for flag, column in compared:
+        if flag in (MIN, MAX, KEEP_MOST_SIMILAR) and column:
+            kind = kinds[column]
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+                raise UsageError(f"--{flag} takes a column of numbers; {column!r} is {kind}")
     if verified := verified_column(rules.numbers):
         kind = kinds[verified[1]]
         if kind != pa.string():

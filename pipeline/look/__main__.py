@@ -1,10 +1,8 @@
 """Writes a contact sheet (PNG) of some pairs of a set, and prints them as a table.
 
-Without --reason they are kept pairs, with it pairs that were dropped for that
-reason; --reason=evaluation_overlap shows each copy beside the evaluation image,
---blocklist=image:FILE each kept copy of FILE beside it.
-They are the same ones each time. A run that is under way can be looked
-at: of it, what is finished is shown.
+With --reason they are dropped pairs, and without it kept ones. A copy is shown
+beside the evaluation image, the kept image or the listed one. They are the same
+ones each time. A run that is under way shows what is finished.
 """
 
 from __future__ import annotations

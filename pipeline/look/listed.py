@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import stored_image
@@ -37,16 +38,17 @@ def find_listed_pairs(out: str, blocklist: str, count: int) -> ShownPairs:
     pairs = list[Pair]()
     read = 0
     for path in files.kept if files.is_of_shards else ():
-        pairs += _of_shard(path, files, lists, folders)
+        # Each has the bytes of its image.
+        pairs += islice(_of_shard(path, files, lists, folders), count - len(pairs))
         read += 1
         if len(pairs) >= count:
             break
     if not pairs:
         raise NothingToShow(f"no kept pair of {files.out} is on the list")
-    said = f"{min(len(pairs), count):,} kept pairs on {printable(blocklist)}, "
+    said = f"{len(pairs):,} kept pairs on {printable(blocklist)}, "
     said += f"from {read:,} of {counted(len(files.kept), 'shard')}"
     files = replace(files, evaluation=listed)
-    return ShownPairs(files, pairs[:count], printable(files.out), said)
+    return ShownPairs(files, pairs, printable(files.out), said)
 
 
 def _of_shard(

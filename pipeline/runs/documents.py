@@ -88,7 +88,7 @@ class RunDescription:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
         files, is_sized = self.rule_files or [], bool(self.rules.get("like"))
         is_balanced = bool(self.rules.get(MAX_PAIRS_PER_CONCEPT.name))
-        is_ranked = float(self.rules.get(KEEP_MOST_SIMILAR, 1.0)) < 1
+        is_ranked = self.rules.get(KEEP_MOST_SIMILAR, 1) != 1
         further = (is_sized, is_balanced, is_ranked, column_rules(self.rules))
         try:
             own = tuple(from_description(said) for of in files for said in of.rules)

@@ -1,7 +1,6 @@
 """Takes pairs out of a finished set: those on lists of hosts, URLs, words, hashes.
 
-Only files that hold such a pair are rewritten. In rejected/ it is taken_down
-then, and nothing brings it back. Killed anywhere, the same command goes on.
+They are taken_down in rejected/, for good. Killed, the same command resumes.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
@@ -35,19 +35,21 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "--blocklist",
         required=True,
         metavar="FILE,...",
-        help="what goes, or image:PATH, an image or a folder of them: see docs/manners.md",
+        help="what goes, or image:PATH (docs/manners.md)",
     )
     made.add_argument("--dry_run", action="store_true", help="only tell what would go")
     made.add_argument(
         "--output",
         default="",
         metavar="NEW",
-        help="of shards of another tool: the folder that gets what stays",
+        help="of another tool's shards: the folder of what stays",
     )
     made.add_argument(
-        "--in_place", action="store_true", help="of shards of another tool: change them, with --yes"
+        "--in_place", action="store_true", help="of another tool's shards: changes them, with --yes"
     )
-    made.add_argument("--yes", action="store_true", help="with --in_place")
+    made.add_argument(
+        "--yes", action="store_true", help="with --in_place, and where more than half of it goes"
+    )
     made.add_argument(
         "--reason",
         choices=REMOVAL_REASONS,
@@ -79,7 +81,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         from alignset.pipeline.rules import Rules
         from alignset.transforms.storage.files import exists
 
-        do = _dry_run_or_takedown(flags.dry_run)
+        do = _dry_run_or_takedown(flags.dry_run, sure=flags.yes)
     distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
     fields = ("min_blocked_phash_distance", "min_blocked_pdq_distance")
     try:
@@ -140,14 +142,14 @@ def check_target(out: str, flags: argparse.Namespace) -> None:
         raise UsageError(f"--output={flags.output} holds files: name a new folder")
 
 
-def _dry_run_or_takedown(dry: bool) -> Callable[..., Outcome]:
+def _dry_run_or_takedown(dry: bool, *, sure: bool) -> Callable[..., Outcome]:
     if dry:
         from alignset.pipeline.datasets.find_listed import dry_run
 
         return dry_run
     from alignset.pipeline.takedown.take_down import take_down  # which writes all that a run writes
 
-    return take_down
+    return partial(take_down, sure=sure)
 
 
 def render(outcome: Outcome, *, dry: bool) -> str:

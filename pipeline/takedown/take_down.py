@@ -36,6 +36,7 @@ from alignset.pipeline.runs.work_folder import (
     WrittenShard,
     clean_work,
 )
+from alignset.pipeline.shown_texts import counted
 from alignset.pipeline.takedown.closing import close_takedown
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.hashing import UInt64s
@@ -56,23 +57,26 @@ from alignset.transforms.storage.files import (
 )
 
 TAKEN = "taken_down.u64"
+FEW = 10  # pairs; a set of fewer is a trial
 
 
-def take_down(out: str, lists: Blocklists, *, forget: bool, reason: str = OPT_OUT) -> Outcome:
+def take_down(
+    out: str, lists: Blocklists, *, forget: bool, reason: str = OPT_OUT, sure: bool = False
+) -> Outcome:
     """Takes what is on the lists out of a finished set.
 
     Args:
       out: its folder. forget: whether rows of `rejected/` then hold neither URL nor text of it.
-      reason: one of REMOVAL_REASONS.
+      reason: one of REMOVAL_REASONS. sure: whether more than half of the pairs may go.
 
     Raises:
-      UsageError: there is no such set, or something else is under way in it.
+      UsageError: there is no such set, something else is under way in it, or nearly all would go.
     """
     read_set(out)
     work = WorkFolder(f"{out}/_temporary")
     lock = take_lock(work.path)
     try:
-        return _Takedown(out, work, lists, lock, reason).finish(forget=forget)
+        return _Takedown(out, work, lists, lock, reason).finish(forget=forget, sure=sure)
     finally:
         lock.release()
         with suppress(OSError):
@@ -91,7 +95,7 @@ class _Takedown:
         self.out, self.work, self.lists, self.lock = out, work, lists, lock
         self.reason: str | UnsetType = UNSET if reason == OPT_OUT else reason
 
-    def finish(self, *, forget: bool) -> Outcome:
+    def finish(self, *, forget: bool, sure: bool) -> Outcome:
         if exists(self.work.retry_base):
             raise UsageError(
                 f"a --retry_failed of {self.out} was stopped; go on with it, and then give this"
@@ -104,6 +108,13 @@ class _Takedown:
         if plan is None:
             manifest = read_set(self.out)[0]
             listed = find_listed(self.out, manifest, self.lists, history=forget)
+            if not sure and 2 * len(listed.rows) > manifest.pairs >= FEW:
+                clean_work(self.out, self.work.path)
+                raise UsageError(
+                    f"{len(listed.rows):,} of {counted(manifest.pairs, 'pair')} are on the list, "
+                    "more than half: --dry_run counts them by entry, and --yes takes them out; "
+                    "nothing was changed"
+                )
             plan = self._planned(listed, forget=forget)
             if plan is None:
                 clean_work(self.out, self.work.path)

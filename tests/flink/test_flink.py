@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flink.cluster import PARTS, Cluster
@@ -131,3 +133,27 @@ def test_the_shards_of_a_worker_that_hangs_are_taken_over(
     pairs = json.loads((expected / "funnel.json").read_text())["fetch"]["tried"]
     line = rf"image plane: {shards} of {shards} shards, {pairs} of {pairs} pairs, .* kept"
     assert re.search(line, log.read_text()), log.read_text()[-3000:]
+
+
+def test_texts_in_many_languages_have_the_same_bytes(flink: Cluster, tmp_path: Path):
+    """The vote, sizes of languages and balanced concepts: the text stage beyond English."""
+    spoken = {
+        "two brown dogs run along the beach in the morning": 20,
+        "zwei braune Hunde laufen am Morgen den Strand entlang": 40,
+        "朝の砂浜を茶色い犬が二匹走っている": 40,
+        "две коричневые собаки бегут утром по пляжу": 40,
+    }
+    texts = [f"{text} {number}" for text, count in spoken.items() for number in range(count)]
+    urls = [f"http://host.example/{i}.jpg" for i in range(len(texts))]
+    pq.write_table(pa.table({"url": urls, "text": texts}), tmp_path / "pairs.parquet")
+    flags = ("--text_only", "--language=all", "--like=en", "--max_pairs_per_concept=3")
+    succeed(tmp_path / "pairs.parquet", tmp_path / "expected", *flags)
+    log = tmp_path / "log"
+    args = ["beam_runner.py", f"--input={tmp_path / 'pairs.parquet'}", *flags, *flink.flags()]
+    args.append(f"--output={os.path.relpath(tmp_path / 'set', ROOT)}")
+    with log.open("w") as sink:
+        ended = subprocess.run([sys.executable, *args], cwd=ROOT, stdout=sink, stderr=sink)
+    assert ended.returncode == 0, log.read_text()
+    assert digests(tmp_path / "set") == digests(tmp_path / "expected")
+    dropped = pq.read_table(tmp_path / "set" / "rejected")["reason"].to_pylist()
+    assert {"beyond_language_size", "frequent_concepts"} <= {*dropped}

@@ -1,6 +1,7 @@
 """Columns of the input, through whole runs: a table as DataComp's, hashes and scores with it."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 import math
@@ -337,6 +338,8 @@ def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> No
             ["--columns=sha256"],
             "'sha256' is the name of a column of ours; give --columns=input_sha",
         ),
+        (["--columns=chroma"], "'chroma' is the name of a column of ours"),
+        (["--keep_most_similar=0.5"], "goes by the column similarity, and the pairs will have non"),
         (["--columns=nothing"], "no input file has a column 'nothing'"),
         (["--min_column=license=1"], "takes a column of numbers; 'license' is string"),
         (["--min_column=clip_b32_similarity_score"], "min_column takes NAME=VALUE, such as"),
@@ -355,6 +358,17 @@ def test_one_line_says_what_is_wrong(
     assert ended.status == 2
     assert said in ended.err.splitlines()[-1]
     assert not (tmp_path / "set").exists()
+
+
+def test_numbers_of_a_table_are_text_where_they_are_codes(tmp_path: Path) -> None:
+    """Also of a packed table, beside which the column of another is text."""
+    head = "url,text,code,n\n"
+    (tmp_path / "a.csv").write_text(f"{head}http://h/a,some words here,007,7\n")
+    with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
+        file.write(f"{head}http://h/b,some words here,12,0\n")
+    both, out = f"{tmp_path}/a.csv,{tmp_path}/b.csv.gz", tmp_path / "set"
+    succeed(both, out, *TEXTS, "--text_only", "--columns=code,n")
+    assert {(row["code"], row["n"]) for row in rows_of(out, "pairs")} == {("007", 7), ("12", 0)}
 
 
 def test_types_that_do_not_fit_are_refused_and_odd_uids_give_no_file(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path, share:
     }
     ended = run(rules.folder / "pairs.parquet", tmp_path / "none", *FLAGS, *kept)
     assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
-    assert "the pairs have none: give --score_model, or --columns=similarity" in ended.err
+    assert "the pairs will have none: give --score_model, or --columns=similarity" in ended.err
     assert rules.web.requests == []
 
 

@@ -2,12 +2,8 @@
 
     python -m alignset.train.classify --model=M --images=TRAIN --validation=VAL --run=C
 
-TRAIN and VAL have a folder of images for each class. First the added
-classification layer alone is trained, then everything; after each, VAL is
-classified. Prints one JSON object with the results.
-
-With --protocol=vtab, TRAIN has a folder for each of many tasks, with train and
-test in it: 1,000 images of each, a random search, a table of the test images.
+TRAIN and VAL have a folder of images for each class. The layer that is added is
+trained alone, then everything. Prints one JSON object with the results.
 """
 
 import dataclasses
@@ -43,7 +39,6 @@ FIRST = {
         "run": "folder of this run (required)",
         "preset": "which values: imagenet, fine-grained, tiny",
         "protocol": "vtab: many tasks in --images, without --validation",
-        "trials": "of the protocol's random search, for each task",
     },
     "training": {
         "stages": "2; 1: the classification layer alone",

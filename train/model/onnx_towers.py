@@ -46,9 +46,8 @@ class OnnxTowers:
                 said = json.loads(file.read(_LARGEST))
             towers = said["towers"]
             self._image, self._text = towers["image"], towers["text"]
-            self._sessions = {
-                tower: _session(folder / of["file"], of) for tower, of in towers.items()
-            }
+            opened = {tower: _session(folder / of["file"], of) for tower, of in towers.items()}
+            self._sessions = {tower: session for tower, (session, _) in opened.items()}
             self._tokenizer = _tokenizer(folder, self._text["preprocessing"])
         except ModuleNotFoundError:
             raise
@@ -58,8 +57,9 @@ class OnnxTowers:
                 f"{name} has no image and text tower that can be run ({said_by_error:.200}): write "
                 "both with alignset export --format=onnx --tower=both"
             ) from error
-        described = json.dumps(said, sort_keys=True).encode()
-        self.digest = hashlib.sha256(described + self._tokenizer.to_str().encode()).hexdigest()
+        parts = [json.dumps(said, sort_keys=True), self._tokenizer.to_str()]
+        parts += [digest for _, (_, digest) in sorted(opened.items())]
+        self.digest = hashlib.sha256("".join(parts).encode()).hexdigest()
         self.width = self.embed_texts(["a"]).shape[1]
         width = self.embed_images([Image.new("RGB", (8, 8))]).shape[1]
         if width != self.width:
@@ -88,13 +88,15 @@ class OnnxTowers:
         return unit
 
 
-def _session(path: Path, said: dict[str, Any]) -> Any:
+def _session(path: Path, said: dict[str, Any]) -> tuple[Any, str]:
+    """A tower, and the SHA-256 of its file."""
     import onnxruntime
 
-    encoded = path.read_bytes()
-    if "sha256" in said and hashlib.sha256(encoded).hexdigest() != said["sha256"]:
+    encoded, providers = path.read_bytes(), onnxruntime.get_available_providers()
+    digest = hashlib.sha256(encoded).hexdigest()
+    if said.get("sha256", digest) != digest:
         raise ValueError(f"{path.name} is not the file that {DOCUMENT} describes")
-    return onnxruntime.InferenceSession(encoded, providers=onnxruntime.get_available_providers())
+    return onnxruntime.InferenceSession(encoded, providers=providers), digest
 
 
 def _tokenizer(folder: Path, said: dict[str, Any]) -> Any:

@@ -119,6 +119,8 @@ def exit_status(command: Callable[[], int], *, stopped: str = STOPPED) -> int:
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads it, such as head, has read enough
+        raise
     except Exception as error:
         refused = _refused_by_the_system(error)
         if refused is None or os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":

@@ -65,8 +65,8 @@ _IMAGES: tuple[Reason, ...] = (
     popularity.TEXTS_OF_CONTENT,
     *given.OF_DATASET,
 )
-KEEP_MOST_SIMILAR = "keep_most_similar"  # the flag of `given.LESS_SIMILAR`
-SIMILARITY = "similarity"  # the column that it goes by
+# The flag of `given.LESS_SIMILAR`, and the column that it goes by.
+KEEP_MOST_SIMILAR, SIMILARITY = "keep_most_similar", "similarity"
 # What a text is dropped for by counts of the whole corpus.
 OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
 
@@ -234,8 +234,7 @@ class RunRules:
     @property
     def catalogue(self) -> Catalogue:
         is_balanced = bool(self.numbers.get(concepts.MAX_PAIRS_PER_CONCEPT.name))
-        is_ranked = self.numbers.get(KEEP_MOST_SIMILAR, 1.0) < 1
-        kinds = bool(self.language.like), is_balanced, is_ranked
+        kinds = bool(self.language.like), is_balanced, KEEP_MOST_SIMILAR in self.numbers
         return catalogue_of(self.files, *kinds, of_columns(self.numbers))
 
     @property

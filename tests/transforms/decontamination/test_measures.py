@@ -19,7 +19,8 @@ def test_the_measure_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert isinstance(measure, EmbeddingMeasure)
     assert measure.path == str(tmp_path / "model.onnx")  # workers may run in another folder
     assert str(tmp_path) not in str(measure.settings)
-    assert hash(measure) == hash(measure_of(OverlapSettings("embedding", False, measure.path)))
+    again = measure_of(OverlapSettings("embedding", overlap_model=measure.path))
+    assert hash(measure) == hash(again)
     for name, says in (("md5", "must be one of copy, phash, emb"), ("embedding", "needs a model")):
         with pytest.raises(ValueError, match=says):
             OverlapSettings(overlap_measure=name)
