@@ -339,6 +339,8 @@ def _hint(unknown: str, names: list[str]) -> str:
     """What may have been meant by a flag that there is not."""
     if here := instead_of(unknown):
         return here
+    if unknown == "min_similarity":
+        return "it is a rule on what a model finds: give --score_model too"
     if unknown == "version":
         return "alignset --version prints it"
     near = difflib.get_close_matches(unknown, names, 1)

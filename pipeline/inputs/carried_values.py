@@ -7,10 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
-from alignset.transforms.columns.carried import CARRIED, WRONG_TYPE, from_json, typed
+from alignset.transforms.columns.carried import CARRIED, WRONG_TYPE, from_json, json_values, typed
 from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.parquet_files import read_rows
 
 
 def with_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[str, pa.Array]:
@@ -54,3 +57,34 @@ def _with_wrong(faults: pa.Array, wrong: Bools) -> pa.Array:
     """Faults, string[n] or null, with those of values that do not fit their column."""
     told = pc.if_else(pa.array(wrong), WRONG_TYPE, pa.scalar(None, pa.string()))
     return pc.coalesce(faults.cast(pa.string()), told)
+
+
+class SidecarValues:
+    """What the sidecar of a shard has of the carried columns, for samples whose JSON lacks some, as
+    it lacks what a model scored. It is read once, where it is needed first."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self._rows: dict[str, dict[str, Any]] | None = None
+
+    def completed(self, name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The carried fields of a sample's JSON, and those that only its row has."""
+        if all(source in record for source in self._split.sources):
+            return record
+        if self._rows is None:
+            self._rows = self._read()
+        return {**self._rows.get(name.rpartition("/")[2], {}), **record}
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """The rows by their keys; none where no sidecar can be read."""
+        path = f"{self._split.path.removesuffix('.tar')}.parquet"
+        try:
+            with open_to_read(path) as source:
+                names = pq.read_schema(source).names
+            wanted = [name for name in self._split.sources if names.count(name) == 1]
+            rows = read_rows(path, [*dict.fromkeys(["key", *wanted])])
+            values = {name: json_values(rows[name].combine_chunks()) for name in wanted}
+            keys = rows["key"].to_pylist()
+        except (OSError, KeyError, TypeError, pa.ArrowException):
+            return {}
+        return {key: {n: of[at] for n, of in values.items()} for at, key in enumerate(keys)}

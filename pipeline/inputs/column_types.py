@@ -54,7 +54,8 @@ def _in_shard(path: str) -> dict[str, pa.DataType]:
     found, sidecar = _of_records(records), f"{path.removesuffix('.tar')}.parquet"
     if exists(sidecar):
         with contextlib.suppress(OSError, pa.ArrowException):
-            found |= {n: kind for n, kind in _in_parquet(sidecar).items() if n in found}
+            beside = _in_parquet(sidecar)
+            found |= {n: kind for n, kind in beside.items() if n in found or "key" in beside}
     return found
 
 

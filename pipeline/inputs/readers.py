@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.inputs.carried_values import carried_json, with_carried
+from alignset.pipeline.inputs.carried_values import SidecarValues, carried_json, with_carried
 from alignset.pipeline.inputs.row_groups import (
     BATCH_BYTES,
     STRINGS,
@@ -181,9 +181,11 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     samples: list[dict[str, Any]] = []
     fault: Exception | None = None
     size = 0
+    beside = SidecarValues(split)
     with open_to_read(split.path) as source:
         try:
             for sample in tar_samples(source, split.sources):
+                sample["carried"] = beside.completed(sample["name"], sample["carried"])
                 samples.append(sample | {"source_path": split.path})
                 size += sum(len(sample[name] or b"") for name in STRINGS) + sample["carried_bytes"]
                 if len(samples) == batch_rows or size > BATCH_BYTES:
@@ -257,7 +259,8 @@ def read_text(
             if isinstance(value, str):
                 sample[name] = value.encode("utf-8", "surrogatepass")
         if carried is None or carried:
-            sample["carried"] = {n: record.get(n) for n in (record if carried is None else carried)}
+            wanted = record if carried is None else carried
+            sample["carried"] = {name: record[name] for name in wanted if name in record}
             sample["carried_bytes"] = len(body)
     except (ValueError, AttributeError, RecursionError):
         return  # without a URL the pair is malformed, and is recorded as such

@@ -131,6 +131,11 @@ def check_target(out: str, flags: argparse.Namespace) -> None:
     """Raises UsageError where it is not said, or taken, where the shards of another tool go."""
     from alignset.transforms.storage.matching import match
 
+    if flags.reason != OPT_OUT or flags.forget_blocked:
+        raise UsageError(
+            f"{out} was made by another tool, and has neither a card nor rejected/: leave --reason "
+            "and --forget_blocked out"
+        )
     if flags.dry_run:
         return
     if flags.in_place != flags.yes or flags.in_place == bool(flags.output):

@@ -17,6 +17,7 @@ from alignset.pipeline.datasets.find_listed import Outcome, find_in_shards
 from alignset.pipeline.datasets.folder_samples import FolderShard
 from alignset.pipeline.datasets.folders import Folder
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.report.page import REPORT
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.shards.image_places import read_places
 from alignset.transforms.shards.listed_pairs import Removal, keys_of
@@ -74,6 +75,10 @@ def _gone(folder: Folder, removal: Removal) -> Iterator[tuple[int, set[str]]]:
 def _write(folder: Folder, gone: Mapping[int, set[str]], target: str) -> None:
     in_place = target == folder.path
     rest = {path for path, _ in match(folder.path)} if not in_place else set()
+    report = f"{folder.path.rstrip('/')}/{REPORT}"  # which shows pictures of what leaves
+    rest.discard(report)
+    if in_place and exists(report):
+        remove(report)
 
     def moved(path: str) -> str:
         return f"{target.rstrip('/')}{path.removeprefix(folder.path.rstrip('/'))}"

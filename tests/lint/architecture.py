@@ -56,7 +56,7 @@ ROOMS = {
         "look": "settings inputs runs datasets",
         "report": "settings runs datasets",
         "documents": "settings inputs runs datasets report",
-        "takedown": "settings inputs runs datasets documents",
+        "takedown": "settings inputs runs datasets report documents",
         "pipeline": "settings inputs runs datasets documents",
         "deduplicate": "settings runs datasets documents pipeline",
     },

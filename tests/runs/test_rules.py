@@ -164,6 +164,7 @@ def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
         ((f"--score_model={tmp_path}", "--output="), "--score_model: "),
         ((model, rules.rules), "the flag 'min_similarity' is taken"),
         ((model, "--min_similarity=2"), "min_similarity must be from -1 to 1"),
+        (("--min_similarity=0.2",), "give --score_model too"),
     ):
         ended = run(rules.folder / "set", tmp_path / "wrong", *FLAGS, *wrong)
         assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
@@ -195,6 +196,17 @@ def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path, share:
     assert steps["most_similar"] == {"less_similar": len(before) - most}
     assert manifest(some)["pairs"] == most
     assert Dataset(str(some)).dropped["less_similar"] == len(before) - most
+    rules.web.requests.clear()
+    again, column = tmp_path / "again", "--columns=all,similarity"
+    succeed(all_of, again, *FLAGS, "--holdout=0.3", column, *kept)
+    rows = [*rows_of(again, "shards"), *rows_of(again, "holdout")]
+    assert {row["key"]: row["similarity"] for row in rows} == {
+        row["key"]: row["similarity"] for row in ordered[:most]
+    }
+    ended = run(rules.folder / "pairs.parquet", tmp_path / "none", *FLAGS, *kept)
+    assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+    assert "the pairs will have none: give --score_model, or --columns=similarity" in ended.err
+    assert rules.web.requests == []
 
 
 @pytest.mark.slow  # its workers import for 12 s of CPU

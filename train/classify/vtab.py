@@ -22,8 +22,9 @@ from alignset.train.classify.labelled_images import LabelledImages, find_images
 from alignset.train.classify.loop import ClassifyJob
 from alignset.train.classify.settings import ClassifySettings
 from alignset.train.data.whole_files import write_whole
-from alignset.train.errors import Diverged, SettingsError
+from alignset.train.errors import Diverged, SettingsError, counted
 
+_LEAST = 5  # images of a task to learn from, of which one chooses
 EXAMPLES, VALIDATION = 1_000, 200  # images of a task, and how many of them only choose
 PUBLISHED_MEAN = {"ALIGN": 79.99}  # table 6, of 19 tasks
 GROUPS = {
@@ -125,6 +126,10 @@ class Protocol:
     def _find(self, task: str) -> tuple[LabelledImages, LabelledImages]:
         root = Path(self._settings.images) / task
         images = find_images(str(root / "train"))
+        if len(images.paths) < _LEAST:
+            raise SettingsError(
+                f"{root}/train has {counted(len(images.paths), 'image')}: give {_LEAST} or more"
+            )
         return images, find_images(str(root / "test"), images.classes)
 
     def results(self) -> dict[str, Any]:

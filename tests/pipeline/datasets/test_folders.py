@@ -129,6 +129,8 @@ def test_a_takedown_copies_what_stays_or_changes_the_folder_itself(folder: Path,
     blocklist.write_text(f"url:http://h.org/3.jpg\nsha256:{sha256}\ntext:boat number 11\n")
     words = [str(folder), f"--blocklist={blocklist}"]
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (folder / "report.html").write_text("a report with a picture of what is listed")
+    before[folder / "report.html"] = (folder / "report.html").read_bytes()
     for wrong in ([], ["--in_place"], ["--yes"], [f"--output={folder}"]):
         assert takedown([*words, *wrong]) == 2
     assert takedown([*words, "--dry_run"]) == 0
@@ -140,6 +142,7 @@ def test_a_takedown_copies_what_stays_or_changes_the_folder_itself(folder: Path,
     assert takedown([str(place), words[1], "--in_place", "--yes"]) == 0
     for written in (new, place):
         assert names_in(written) == {f"{n:07d}" for n in (0, 1, 4, 5)}
+        assert not (written / "report.html").exists()
         tables = [pq.read_table(path) for path in sorted(written.glob("*.parquet"))]
         kept = {key for table in tables for key in table["key"].to_pylist()}
         assert kept == {f"{n:07d}" for n in (0, 1, 4, 5, 10, 20, 21)}
