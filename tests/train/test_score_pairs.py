@@ -132,7 +132,7 @@ def test_what_is_no_number_is_an_error(clip: str, monkeypatch: pytest.MonkeyPatc
     embedder = open_model(clip)
     width = embedder.width
     monkeypatch.setattr(embedder, "embed_texts", lambda texts: np.full((len(texts), width), np.nan))
-    with pytest.raises(ValueError, match="no number"):
+    with pytest.raises(ValueError, match="not a number"):
         similarities(clip, "", rows_of())
 
 
