@@ -75,18 +75,19 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
       ValueError: a cosine is not finite, or the model is another one here.
     """
     import numpy as np
+    from PIL import Image
 
     with _ONE_AT_A_TIME:
         embedder = open_model(model)
         if digest and embedder.digest != digest:
             raise ValueError(f"{model} is another model here than where the run was started")
-        images = _distinct(embedder, "embed_images", _pictures(rows["pixels"]))
+        names = [_name(pixels) for pixels in rows["pixels"]]
+        pictures = dict(zip(names, rows["pixels"], strict=True))
+        pictures = {name: Image.fromarray(pixels) for name, pixels in pictures.items()}
+        images = _distinct(embedder, "embed_images", pictures)
         texts = _distinct(embedder, "embed_texts", {text: text for text in rows["text"]})
         cosines = np.array(
-            [
-                images[_name(pixels)] @ texts[text]
-                for pixels, text in zip(rows["pixels"], rows["text"], strict=True)
-            ],
+            [images[name] @ texts[text] for name, text in zip(names, rows["text"], strict=True)],
             np.float64,
         )
     if not np.isfinite(cosines).all():
@@ -96,12 +97,6 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
 
 def _name(pixels: np.ndarray) -> bytes:
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-
-
-def _pictures(pixels: list[np.ndarray]) -> dict[Any, Any]:
-    from PIL import Image
-
-    return {_name(of): Image.fromarray(of) for of in pixels}
 
 
 def _distinct(embedder: DualEmbedder, method: str, things: dict[Any, Any]) -> dict[Any, Any]:

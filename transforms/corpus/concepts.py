@@ -67,7 +67,7 @@ def named_file(path: str) -> str:
     """
     data = _file_bytes(path)
     _ngrams_in(data)
-    return f"{path}@{hashlib.sha256(data).hexdigest()[:16]}"
+    return _named(path, data)
 
 
 def listed_concepts(named: str, language: LanguageRule) -> UInt64s:
@@ -77,9 +77,10 @@ def listed_concepts(named: str, language: LanguageRule) -> UInt64s:
       ValueError: it is another file now, or has too many.
     """
     path, _, _ = named.rpartition("@")
-    if named_file(path) != named:
+    data = _file_bytes(path)
+    if _named(path, data) != named:
         raise ValueError(f"{path} has changed since the command began")
-    hashes = _ngrams_in(_file_bytes(path))
+    hashes = _ngrams_in(data)
     if not language.has_vote:
         return hashes
     numbers = [NUMBERED.index(code) + 1 for code in language.languages]
@@ -93,6 +94,10 @@ def listed_concepts(named: str, language: LanguageRule) -> UInt64s:
     alone = NGrams(copies, np.arange(len(copies)))
     hash_with_language(alone, ones, np.tile(np.array(numbers, np.uint8), len(hashes)))
     return np.unique(copies)
+
+
+def _named(path: str, data: bytes) -> str:
+    return f"{path}@{hashlib.sha256(data).hexdigest()[:16]}"
 
 
 def _file_bytes(path: str) -> bytes:
@@ -135,8 +140,7 @@ def kept_shares(
     first = np.ones(len(hashes), np.bool_)
     first[1:] = (of_row[1:] != of_row[:-1]) | (hashes[1:] != hashes[:-1])
     of_row, hashes = of_row[first], hashes[first]
-    place = np.minimum(np.searchsorted(known.hashes, hashes), max(0, len(known.hashes) - 1))
-    found = known.hashes[place] == hashes if len(known.hashes) else np.zeros(len(hashes), np.bool_)
+    place, found = _find(known.hashes, hashes)
     of_row, counts = of_row[found], known.counts[place[found]]
     product = np.ones(len(rows))
     np.multiply.at(product, of_row, 1 - np.minimum(1.0, known.limit / counts))
@@ -144,6 +148,14 @@ def kept_shares(
         product[np.bincount(of_row, minlength=len(rows)) == 0] = 0.0
     shares: npt.NDArray[np.float64] = 1 - product
     return shares
+
+
+def _find(known: UInt64s, hashes: UInt64s) -> tuple[npt.NDArray[np.int64], Bools]:
+    """Where hashes stand among ascending ones, int64[n], and which do: bool[n]."""
+    place = np.searchsorted(known, hashes)
+    found = place < len(known)
+    found[found] = known[place[found]] == hashes[found]
+    return place, found
 
 
 def is_beyond_concepts(
@@ -177,7 +189,7 @@ class _Concepts(beam.DoFn):
         bucket, block = element
         counted = unpack(block)
         hashes, counts = counted["ngram"].to_numpy(), counted["count"].to_numpy()
-        chosen = counts > self.limit if self.listed is None else np.isin(hashes, self.listed)
+        chosen = counts > self.limit if self.listed is None else _find(self.listed, hashes)[1]
         rows = {"hash": hashes[chosen], "count": counts[chosen].astype(np.uint32)}
         yield bucket, self.blocks.pack([batch_of(rows)])[0]
 
