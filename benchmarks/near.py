@@ -3,9 +3,9 @@
   python benchmarks/near.py --pictures FOLDER … [--sheets=FOLDER]
   python benchmarks/near.py --records=2000000 --hot=1000000
 
-Of pictures below folders: which altered copies are found of 150, and which pairs of different ones
-are accepted, drawn beside each other in `--sheets` to be looked at. Of records: sidecars are made,
-of which `--hot` look like one, and the search goes over them in this process.
+With folders of pictures: how many altered copies of 150 are found, and which pairs of different
+pictures are accepted; `--sheets` draws these beside each other. With `--records` it makes
+sidecars, `--hot` of which look like one picture, and searches them in this process.
 """
 
 import argparse
