@@ -248,7 +248,7 @@ WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/columns/earlier_records transforms/shards/judge_custom
+    transforms/shards/judge_custom
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/blocklists/listed_images transforms/shards/build_shard
     transforms/fetching/fetch_settings

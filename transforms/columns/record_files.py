@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from alignset.transforms.columns.earlier_records import EarlierRecord, Joint, with_examples
 from alignset.transforms.columns.records import (
     HASHES,
     LANGUAGES,
@@ -23,7 +22,7 @@ from alignset.transforms.columns.records import (
 
 MOST_BYTES = 1 << 23  # of a record; usual ones have 60 KB, with --thumbnails=256 some 3 MB
 _MOST_COUNT = 1 << 53  # of pairs, bytes or pixels
-_MOST_AXES, _MOST_EDGES, _MOST_CELLS = 64, 250, 1 << 20
+_MOST_AXES, _MOST_EDGES = 64, 250
 # How many there may be of outcomes, of the details of one, of the bins of a histogram, of the names
 # of a top, and of the examples.
 _MOST_OUTCOMES, _MOST_DETAILS, _MOST_BINS, _MOST_NAMES = 64, 1024, 256, 1024
@@ -39,7 +38,7 @@ _HEX = set("0123456789abcdef")
 
 
 class _Version(msgspec.Struct):
-    version: int = 1
+    version: int = 1  # which had none
 
 
 class RecordError(ValueError):
@@ -61,13 +60,10 @@ def decode_record(encoded: bytes, path: str) -> Record:
         raise RecordError(f"{path} has more than {MOST_BYTES:,} bytes, which no record has")
     try:
         version = msgspec.json.decode(encoded, type=_Version).version
-        if version > VERSION:
-            raise RecordError(f"{path} is of a newer version of alignset: read it with that")
-        record = msgspec.json.decode(encoded, type=EarlierRecord if version == 1 else Record)
+        if version != VERSION:
+            raise RecordError(f"{path} is of another version of alignset: read it with that")
+        record = msgspec.json.decode(encoded, type=Record)
         _check(record)
-        if isinstance(record, EarlierRecord):
-            _check_joint(record.joint)
-            record = with_examples(record)
     except RecordError:
         raise
     except (ValueError, RecursionError) as error:
@@ -145,25 +141,13 @@ def _check_axes(axes: Sequence[Axis]) -> None:
 def _check_sample(sample: RowSample, axes: Mapping[str, Axis]) -> None:
     _check_counts([sample.rows])
     size, rest = divmod(len(sample.hashes), 8)
-    if rest or size > min(MOST_SAMPLED, sample.rows) or sample.weights:
+    if rest or size > min(MOST_SAMPLED, sample.rows):
         raise ValueError("its sample has another number of rows than it says")
     for name, bins in sample.bins.items():
         if name not in axes or len(bins) != size or max(bins, default=0) >= axes[name].bins:
             raise ValueError(f"the bins of {name[:40]!r} in its sample are not those of its axis")
     if size and sample.bins.keys() != axes.keys():
         raise ValueError("its sample lacks an axis")
-
-
-def _check_joint(joint: Joint) -> None:
-    _check_axes(joint.axes)
-    if len(joint.cells) != len(joint.counts):
-        raise ValueError("its joint histogram has other cells than counts")
-    size = math.prod(axis.bins for axis in joint.axes)
-    if size > _MOST_CELLS or not all(0 <= cell < size for cell in joint.cells):
-        raise ValueError("a cell of its joint histogram is on none of its axes")
-    if len(set(joint.cells)) != len(joint.cells):
-        raise ValueError("a cell of its joint histogram stands there twice")
-    _check_counts(joint.counts)
 
 
 def _check_example(example: Example) -> None:

@@ -71,13 +71,11 @@ class RowSample(msgspec.Struct, frozen=True, omit_defaults=True):
       rows: of how many rows these are a sample: of all that nothing is against but limits.
       hashes: uint64[n], big-endian, ascending: the n smallest hashes of their keys.
       bins: uint8[n] by the name of an axis.
-      weights: of each, where the n stand for all rows and not for a sample; of earlier records.
     """
 
     rows: int = 0
     hashes: bytes = b""
     bins: dict[str, bytes] = {}
-    weights: list[int] = []
 
     @property
     def size(self) -> int:
@@ -86,7 +84,7 @@ class RowSample(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def is_all(self) -> bool:
         """Whether these are all rows."""
-        return bool(self.weights) or self.rows == self.size
+        return self.rows == self.size
 
 
 class Top(msgspec.Struct, frozen=True):
