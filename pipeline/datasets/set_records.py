@@ -30,8 +30,7 @@ from alignset.transforms.columns.records import (
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
-from alignset.transforms.storage.files import open_to_read
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match, open_to_read
 
 MOST_KEPT, MOST_OF_A_REASON, MOST_NEAR = 96, 36, 12
 MOST_NAMES = 2_000  # of hosts and texts that are remembered, however many shards have others

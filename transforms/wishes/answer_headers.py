@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from alignset.transforms.columns.opt_outs import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
+from alignset.transforms.columns.pair_columns import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
 from alignset.transforms.wishes.content_usage import usage_allowed
 from alignset.transforms.wishes.tdm_reservation import is_reserved
 from alignset.transforms.wishes.wish_settings import WishSettings
