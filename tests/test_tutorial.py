@@ -32,7 +32,7 @@ def test_the_page_and_the_notebook_train_alike() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer steps: whether it learns is not the question here."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -44,7 +44,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
                 cell.source = cell.source.replace(shown, here)
             cell.source += "\nassert _exit_code == 0"
     client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=1500, resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()
     printed = "".join(
