@@ -10,6 +10,7 @@ import importlib.util
 import io
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +21,7 @@ from alignset.command_help import add_help
 from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
-from alignset.pipeline.peer_flags import instead_of
+from alignset.pipeline.peer_flags import RENAMED_FLAGS, instead_of
 from alignset.pipeline.rules import REPORTED, Rules, with_files
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
@@ -58,8 +59,8 @@ SEVERAL = ("columns", MIN, MAX, REQUIRED)  # flags that may be given several tim
 FIRST = {
     "input and output": {
         "input": "files, globs or folders, comma-separated (required)",
-        "output": "a folder for the set (required)",
-        "eval_images": "NAME=PATH,...: images to keep out of the set",
+        "output": "a folder for the dataset (required)",
+        "eval_images": "NAME=PATH,...: images to keep out of the dataset",
         "holdout": "this share of the images goes to holdout/, to validate on",
         "retry_failed": "fetch again what a finished run could not",
     },
@@ -145,7 +146,7 @@ class GivenFlags(NamedTuple):
 
     Fields:
       ours: the values of the flags that are not Beam's, by name. others: all other words.
-      rules: those of the product, and of users.
+      rules: of the product, and of users.
     """
 
     ours: dict[str, Any]
@@ -160,8 +161,18 @@ def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
       UsageError: a value of a wrong type.
     """
     rules = rules_with(_value_in(argv, "rules"), _value_in(argv, "score_model"))
-    parsed, others = parser(prog, rules).parse_known_args(list(argv))
+    parsed, others = parser(prog, rules).parse_known_args([*map(_current_name, argv)])
     return GivenFlags(vars(parsed), others, rules)
+
+
+def _current_name(word: str) -> str:
+    """A word of the command line, with the present name of a flag that was renamed."""
+    old, equals, value = word.partition("=")
+    new = RENAMED_FLAGS.get(old.removeprefix("--")) if old.startswith("--") else None
+    if new is None:
+        return word
+    print(f"{old} is called --{new} now; pass that", file=sys.stderr)
+    return f"--{new}{equals}{value}"
 
 
 def _value_in(argv: Sequence[str], flag: str) -> str:
@@ -172,7 +183,7 @@ def _value_in(argv: Sequence[str], flag: str) -> str:
 
 
 def rules_with(paths: str, score_model: str = "") -> type[Rules]:
-    """The product's rules and those of users: in files, and on similarities by a model.
+    """The rules of the product and of users: in files, and on similarities by a model.
 
     Raises:
       UsageError: a file cannot be imported, a name in it is taken, or there is no such model.
@@ -243,14 +254,14 @@ def make_command(given: GivenFlags) -> Command:
     if flags.get("vocabulary") and flags.get("max_pairs_per_concept"):
         raise UsageError(
             "--max_pairs_per_concept goes by the input's own counts, and with --vocabulary there "
-            "are none; give one of them"
+            "are none; pass one of them"
         )
     if flags.get("vocabulary") == "":
         raise UsageError("--vocabulary is empty; give a vocabulary.u64, or leave the flag out")
     if "vocabulary" in flags and "vocabulary_size" in flags:
         raise UsageError(
             "--vocabulary_size is of the input's own vocabulary, and --vocabulary gives another; "
-            "give only one of them"
+            "pass only one of them"
         )
     try:
         overlap, opened = _settings(OverlapSettings, flags), _opened(given.rules, flags)
@@ -336,11 +347,11 @@ def _settings(kind: type[S], flags: dict[str, Any]) -> S:
 
 
 def _hint(unknown: str, names: list[str]) -> str:
-    """What may have been meant by a flag that there is not."""
+    """A hint for an unknown flag."""
     if here := instead_of(unknown):
         return here
     if unknown == "min_similarity":
-        return "it is a rule on what a model finds: give --score_model too"
+        return "it is a rule on what a model finds: pass --score_model too"
     if unknown == "version":
         return "alignset --version prints it"
     near = difflib.get_close_matches(unknown, names, 1)

@@ -1,4 +1,4 @@
-"""The flags of similar tools, and what to give here in their place."""
+"""The flags of similar tools, and what to pass here in their place; flags of earlier versions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ IMG2DATASET = {
     "thread_count": "--connections",
     "processes_count": "--direct_num_workers, with --direct_running_mode=multi_processing",
     "distributor": "--runner=FlinkRunner or --runner=DataflowRunner",
-    "subjob_size": "nothing: a run goes on shard by shard",
+    "subjob_size": "nothing: a run continues shard by shard",
     "timeout": "--timeout_s, beside --connect_timeout_s and --idle_timeout_s",
     "max_shard_retry": "--retry_failed after the run",
     "min_image_size": "--min_image_side, which an image must be larger than",
     "max_aspect_ratio": "--max_image_aspect, which an image must be below",
-    "max_image_area": "--max_image_bytes; images of more than 89 million pixels are never taken",
-    "incremental_mode": "nothing: the same command goes on where it was stopped",
+    "max_image_area": "--max_image_bytes; images of more than 89 million pixels are always dropped",
+    "incremental_mode": "nothing: the same command resumes where it was stopped",
     "skip_reencode": "--resize_mode=original, which is the default",
     "disable_all_reencoding": "--resize_mode=original, which is the default",
     "save_additional_columns": "--columns=NAME,..., or --columns=all",
@@ -34,11 +34,11 @@ OTHERS = {
     "output_path": "--output",
     "wat_index_count": "--input, which takes the WAT files themselves",
     "wat_count": "--input, which takes the WAT files themselves",
-    "document_type": "nothing: pairs of images and alt-texts are taken",
+    "document_type": "nothing: the output is pairs of images and alt-texts",
     "source_cc_protocol": "--input, which takes local files, s3:// and gs://",
-    "multipart": "nothing: a run is one set",
-    "shuffle": "nothing: the order of a set follows from hashes",
-    "resume": "nothing: the same command goes on where it was stopped",
+    "multipart": "nothing: a run is one dataset",
+    "shuffle": "nothing: the order of a dataset follows from hashes",
+    "resume": "nothing: the same command resumes where it was stopped",
     "spark_builder": "--runner=FlinkRunner or --runner=DataflowRunner",
     "data_dir": "--output",
     "metadata_dir": "--input",
@@ -47,7 +47,11 @@ OTHERS = {
 }
 
 
+# Names of version 0.2, which are still read from command lines and documents.
+RENAMED_FLAGS = {"unwished": "opt_outs"}
+
+
 def instead_of(flag: str) -> str | None:
-    """What to give in place of a peer's flag, or None where it is no peer's."""
+    """The flag to pass in place of a peer's, or None where it is not a peer's."""
     here = IMG2DATASET.get(flag, OTHERS.get(flag))
     return f"here give {here}" if here else None

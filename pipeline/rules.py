@@ -33,7 +33,7 @@ from alignset.transforms.rules.rule import IMAGES
 
 INPUT = "input_"  # before the name of an input column where its own is one of ours
 MOST_COLUMN_RULES = 32
-REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
+REPORTED = {"opt_outs": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
 
 
 class _Checked:
@@ -87,7 +87,7 @@ class _Checked:
 
     @property
     def run_rules(self) -> RunRules:
-        """What workers judge by."""
+        """Settings by which workers judge."""
         return RunRules(self.numbers, self.files, self.language_rule)
 
     @cached_property
@@ -137,7 +137,7 @@ class _Checked:
 
     @property
     def language_rule(self) -> LanguageRule:
-        """What is asked of an alt-text's language."""
+        """Settings about an alt-text's language."""
         rule = LanguageRule(wanted_languages(self.language), self.min_language_score)
         if not rule.has_vote:
             return rule
@@ -242,7 +242,7 @@ else:
 
 
 def with_files(files: tuple[RuleFile, ...]) -> type[Rules]:
-    """The flags with those of rules of users behind them."""
+    """The flags, with the flags of users' rules behind them."""
     catalogue = catalogue_of(files)
     own = [_flag(limit.name, limit.default, limit.help) for limit in catalogue.custom]
     space = {"files": files, "of_files": catalogue}

@@ -1,4 +1,4 @@
-"""What other thresholds would keep, out of the joint histogram of records of version 1."""
+"""Pairs that other thresholds would keep, from the joint histogram of records of version 1."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def trials_of_joint(joint: Joint, limits: Sequence[Limit], rules: Mapping[str, f
     """The same counts as records of today have; all rows stand for their sample.
 
     Args:
-      limits: of the plane. rules: the thresholds of the run.
+      limits: of the stage. rules: the thresholds of the run.
     """
     bins, counts = joint.bins(), np.array(joint.counts, np.int64)
     axes = {axis.name: axis for axis in joint.axes if axis.name not in _MARKS}

@@ -34,8 +34,7 @@ Item = TypeVar("Item")
 
 
 def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
-    """The paths in a folder of its files, and those of folders below it, that have one of these
-    suffixes, in order."""
+    """The paths of files in and below a folder that have one of these suffixes, in order."""
     paths = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
     return [str(path.relative_to(folder)) for path in sorted(paths)]
 

@@ -68,7 +68,7 @@ class ShardSample(NamedTuple):
 
 @dataclass
 class Scan:
-    """What is noted of each sample while a shard is read without its images."""
+    """Facts about each sample, from reading a shard without its images."""
 
     starts: list[int] = field(default_factory=list)  # the byte where its headers begin
     image_bytes: list[int] = field(default_factory=list)  # 0: it has no image
@@ -150,7 +150,7 @@ def shard_files(stream: ShardStream) -> Iterator[Member]:
 
 
 def _field(stream: ShardStream, extension: str, size: int) -> bytes | None:
-    """What is used of a file; None of one that is too large.
+    """The used part of a file; None for a file that is too large.
 
     Raises:
       TrainingError: the shard ends before.
@@ -212,7 +212,7 @@ def read_pairs(
       caption_field, languages: as `shard_samples` has them.
 
     Raises:
-      TrainingError: a shard cannot be read, is no tar file, or ends too early.
+      TrainingError: a shard cannot be read, is not a tar file, or ends too early.
     """
     for shard in shards:
         for sample in shard_samples(shard, caption_field=caption_field, languages=languages):

@@ -19,8 +19,8 @@ from alignset.train.runs import processes
 
 
 class RandomState(TypedDict):
-    """Of every generator that may be drawn from, as tensors and plain values: what `weights_only`
-    reads."""
+    """The state of every generator that may be drawn from, as tensors and plain values, which
+    `weights_only` reads."""
 
     torch: Tensor
     numpy: tuple[str, Tensor, int, int, float]
@@ -74,10 +74,10 @@ def capture(
 def restore(
     state: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, Position]:
-    """The reverse of `capture`; gives the steps done and where this process's data goes on.
+    """The reverse of `capture`; returns the steps done and where this process's data continues.
 
     Where another number of processes captured it, they share out anew what those have left of the
-    data, and no random numbers are taken over: those of a step follow from the seed anyway.
+    data, and no random numbers are restored: a step's follow from the seed anyway.
 
     Raises:
       TrainingError: the processes have read checkpoints of different steps.
@@ -86,7 +86,7 @@ def restore(
     if len(set(steps)) > 1:
         raise TrainingError(
             f"the processes see different last checkpoints (of the steps {steps}): "
-            "give all of them the same --run folder"
+            "pass all of them the same --run folder"
         )
     rank, captured = processes.rank(), state["processes"]
     model.load_state_dict(state["model"])
@@ -113,8 +113,8 @@ def _means(statistics: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:
     """Writes `state` under its step's name with its SHA-256 beside it (as `sha256sum` does), then
-    removes all but the last `keep` up to this step, and those of later steps, from which the run
-    did not go on."""
+    removes all but the last `keep` up to this step, and later steps' checkpoints, from which the
+    run did not resume."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{state['step']:09d}.pt"
     aside = path.with_suffix(".tmp")
@@ -228,8 +228,8 @@ def _set_random_state(state: RandomState) -> None:
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time in a thread. What it meets, as a full disk, the next call
-    raises; leaving it waits for the last one."""
+    """Writes one checkpoint at a time in a thread. Its errors, such as a full disk, are raised by
+    the next call; leaving it waits for the last one."""
 
     def __init__(self, folder: Path, keep: int):
         self._folder, self._keep = folder, keep

@@ -43,7 +43,7 @@ class _Version(msgspec.Struct):
 
 
 class RecordError(ValueError):
-    """A file is no record; the message names it and what is wrong."""
+    """A file is not a record; the message names it and what is wrong."""
 
 
 def encode_record(record: Record) -> bytes:
@@ -129,7 +129,7 @@ def _check_bins(by_outcome: Iterable[Mapping[str, int]], bins: int) -> None:
             # Neither "٣" nor "+3" nor "1_0", which are numbers to Python, is how it was written.
             number = int(place) if place.isascii() and place.isdigit() and len(place) < 4 else bins
             if number >= bins:
-                raise ValueError(f"{place[:20]!r} is no bin of a histogram")
+                raise ValueError(f"{place[:20]!r} is not a bin of a histogram")
 
 
 def _check_axes(axes: Sequence[Axis]) -> None:
@@ -168,7 +168,7 @@ def _check_joint(joint: Joint) -> None:
 
 def _check_example(example: Example) -> None:
     if len(example.key) != 16 or not set(example.key) <= _HEX:
-        raise ValueError(f"{example.key[:20]!r} is no key")
+        raise ValueError(f"{example.key[:20]!r} is not a key")
     _check_names([*example.lists, example.reason])
     _check_counts([example.width, example.height, example.bytes, *(example.picture or ())])
     _check_names(example.values)

@@ -1,4 +1,4 @@
-"""What is counted while pages are read, and the days on which these were crawled."""
+"""Counts while pages are read, and the days of their crawl."""
 
 from __future__ import annotations
 

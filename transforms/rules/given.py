@@ -25,7 +25,7 @@ HASH_MISMATCH = "hash_mismatch"  # the file is not the one whose hash the input 
 RULE_FAILED = "rule_failed"  # a rule of a user raised; the detail is its flag
 DUPLICATE_OF_TRAINING = "duplicate_of_training"  # the detail is the key of the pair to train on
 DUPLICATE_IMAGE = "duplicate_image"  # the detail is the key of the pair whose image is kept
-TAKEN_DOWN = "taken_down"  # out of a finished set; the detail is as that of `blocked`
+TAKEN_DOWN = "taken_down"  # out of a finished dataset; the detail is as that of `blocked`
 
 _WISHES = "[opt-outs](opt_outs.md#what-is-honoured)"
 _LISTS = "[blocklist](manners.md#blocklists)"
@@ -91,7 +91,7 @@ OF_FILES = (
     ),
     Given(
         reason=OPTED_OUT,
-        step="wishes",
+        step="opt_outs",
         stage=Stage.FETCH,
         means="the host or the image's owner does not want it",
         detail=_WISHES,
@@ -107,14 +107,14 @@ OF_FILES = (
         reason=UNDECODABLE,
         step="decode",
         stage=Stage.FETCH,
-        means="the picture cannot be decoded; `crashed_decoder` where that ends the process",
+        means="the image cannot be decoded; `crashed_decoder` where that ends the process",
         detail="[bad input](bad_input.md#pictures)",
     ),
     Given(
         reason=BLOCKED,
         step="blocked_images",
         stage=Stage.FETCH,
-        means=f"its file or its picture is on a {_LISTS}",
+        means=f"its file or its image is on a {_LISTS}",
         detail="the list and the kind of entry",
     ),
 )
@@ -147,7 +147,7 @@ AFTER_RUN = (
         reason=TAKEN_DOWN,
         step="takedown",
         stage=Stage.FETCH,
-        means="it was [taken out](#a-set-from-which-pairs-were-taken-down) of the finished set",
+        means="it was [taken out](#a-set-from-which-pairs-were-taken-down) of the finished dataset",
         detail="the list and the kind of entry",
     ),
 )

@@ -12,7 +12,7 @@ from alignset.transforms.storage.object_stores import match_objects
 
 
 def _size(path: str) -> int | None:
-    """Bytes of a file; None where there is none, or none any more: a run may go on here."""
+    """Bytes of a file; None where there is none, or none any more: a run may be resumed here."""
     try:
         status = os.stat(path)
     except OSError:

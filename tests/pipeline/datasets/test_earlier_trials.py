@@ -1,4 +1,5 @@
-"""A report of a set that version 1 of the records was written for: with the data that it has."""
+"""A report of a dataset that version 1 of the records was written for: with the data that it
+has."""
 
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def facts() -> Facts:
     return find_facts(str(EARLIER))
 
 
-# The counts are those of the program that wrote the set.
+# The counts are those of the program that wrote the dataset.
 @pytest.mark.parametrize(
     ("rule", "threshold", "kept"),
     [
