@@ -27,7 +27,7 @@ PACKAGES = {
     "flink": "",
     "demo": "",  # its truth is independent of what it is compared with
 }
-# Their packages, and which packages beside itself each may import. `settings` stands for the modules of
+# Their packages, and which of these each may import. `settings` stands for the modules of
 # BASE; a package's name for what else is at its root.
 PARTS = {
     "transforms": {
