@@ -47,7 +47,7 @@ OTHERS = {
 }
 
 
-# Names of version 0.2, which are still read from command lines and documents.
+# Names of earlier versions, which are still read from command lines and documents.
 RENAMED_FLAGS = {"unwished": "opt_outs"}
 
 

@@ -112,7 +112,7 @@ class Step:
     dropped: dict[str, int]  # by reason
 
     def __post_init__(self) -> None:
-        if self.step == "wishes":  # as version 0.2 wrote it
+        if self.step == "wishes":  # as an earlier version wrote it
             object.__setattr__(self, "step", "opt_outs")
 
 
@@ -163,7 +163,7 @@ class OptOuts:
 
     opt_outs: str = ""
     details: dict[str, int] = field(default_factory=dict)
-    unwished: str | UnsetType = field(default=UNSET, kw_only=True)  # as version 0.2 wrote it
+    unwished: str | UnsetType = field(default=UNSET, kw_only=True)  # as an earlier version wrote it
 
     def __post_init__(self) -> None:
         if self.unwished:

@@ -64,7 +64,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
         columns = {"url": [url for url, _ in pairs], "caption": [text for _, text in pairs]}
         pq.write_table(pa.table(columns), folder / "pairs.parquet")
         succeed(folder / "pairs.parquet", folder / "set", *HELD)
-        old = folder / "set" / "answers" / "00000_answers.parquet"  # as version 0.2 named it
+        old = folder / "set" / "answers" / "00000_answers.parquet"  # as an earlier version named it
         old.parent.mkdir()
         (folder / "set" / "responses" / "00000_responses.parquet").rename(old)
         yield Finished(web, folder / "pairs.parquet", folder / "set")

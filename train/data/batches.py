@@ -49,7 +49,7 @@ class TrainingData:
 
     The order and every crop follow from (seed, epoch, key) and the number of processes alone: no
     generator's state has to be saved, and the stream from a position equals the rest of the stream
-    that reached it. Going on reads one shuffle window.
+    that reached it. A resume reads one shuffle window.
 
     Args:
       indexes: of each dataset; read where not given.

@@ -64,7 +64,7 @@ class ShardPlaces:
         return self.old_and_new_responses(shard)[1]
 
     def old_and_new_responses(self, shard: int) -> tuple[str, str]:
-        """The responses of a shard, as version 0.2 named the file and as this one does."""
+        """The responses of a shard, as an earlier version named the file and as this one does."""
         number = f"{'holdout-' if shard >= HOLDOUT else ''}{shard_name(shard)}"
         old, new = (f"{self.out}/{of}/{number}_{of}.parquet" for of in ("answers", "responses"))
         return old, new
