@@ -18,7 +18,7 @@ from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
 from alignset.pipeline.shown_texts import on_one_line
 
 NAME = "beam_runner.py"
-STOPPED = "stopped; the same command goes on from the last finished shard"
+STOPPED = "stopped; the same command resumes from the last finished shard"
 
 # What stays until the process ends: threads of Beam may still fail when a run is over.
 _LASTING = ExitStack()
@@ -33,7 +33,7 @@ _ALLOCATOR = {
 
 def _keep_memory() -> None:
     """Has the allocator keep what is freed, for the next batch: otherwise large arrays are given
-    back and faulted in again, page by page, which is a sixth of the text plane's time."""
+    back and faulted in again, page by page, which is a sixth of the text stage's time."""
     # Arrow's own allocator gives memory back at once.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # Linux with glibc has it

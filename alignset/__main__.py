@@ -16,25 +16,28 @@ COMMANDS = {
     ),
     "look": (
         "alignset.pipeline.look.__main__",
-        "draw and list some kept or dropped pairs of a set",
+        "draw and list some kept or dropped pairs of a dataset",
     ),
     "report": (
         "alignset.pipeline.report.__main__",
-        "write report.html of a set, or compare two sets",
+        "write report.html of a dataset, or compare two datasets",
     ),
-    "takedown": ("alignset.pipeline.takedown.__main__", "take listed pairs out of a finished set"),
+    "takedown": (
+        "alignset.pipeline.takedown.__main__",
+        "take listed pairs out of a finished dataset",
+    ),
     "deduplicate": (
         "alignset.pipeline.deduplicate.__main__",
-        "keep each image of a finished set once",
+        "keep each image of a finished dataset once",
     ),
     "train": ("alignset.train.__main__", "train an ALIGN model on shards"),
     "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("alignset.train.evaluate.__main__", "measure what a model is worth"),
-    "embed": ("alignset.train.search.embed", "write the embeddings of pictures as Parquet or npy"),
+    "embed": ("alignset.train.search.embed", "write the embeddings of images as Parquet or npy"),
     "export": ("alignset.train.export", "write a model's towers as ONNX, TorchScript, weights"),
     "search": (
         "alignset.train.search.__main__",
-        "find pictures by text and by picture, on a page too",
+        "find images by text and by image, on a page too",
     ),
 }
 # For bash. The flags of a command are asked for once a shell.

@@ -33,7 +33,7 @@ FORMATS = ("jpeg", "gif", "png", "webp")
 
 
 def _picture(seed: int) -> Image.Image:
-    """A smooth picture of 480 x 360."""
+    """A smooth image of 480 x 360."""
     cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize((480, 360), Image.Resampling.BICUBIC)
 

@@ -76,7 +76,7 @@ def _run(words: list[str]) -> str:
 def _check_ends_here(options: Mapping[str, Any]) -> None:
     for name in ("dry_run", "template_location"):
         if options.get(name):
-            raise UsageError(f"{name} makes no dataset: give --{name} to `alignset curate`")
+            raise UsageError(f"{name} makes no dataset: pass --{name} to `alignset curate`")
 
 
 def command_words(flags: Mapping[str, Value]) -> list[str]:
@@ -135,7 +135,7 @@ def _file_of(rule: Limit) -> str:
     if not files:
         raise UsageError(
             f"rules: {rule.name} stands in no file: write it to one (in a notebook begin its cell "
-            "with %%writefile my_rules.py), and give rules=['my_rules.py']"
+            "with %%writefile my_rules.py), and pass rules=['my_rules.py']"
         )
     # Others may have imported it.
     return str(files[min(files, key=lambda name: (name != own, name == "__main__", name))])

@@ -28,8 +28,8 @@ class Paths(NamedTuple):
     """Where the files of a dataset are, each list in the order of their names.
 
     Fields:
-      shards: the tars to train on. tables: the Parquet file beside each, or without images those
-        of `pairs/`.
+      shards: the tars to train on. tables: the Parquet file beside each, or without images the
+        files of `pairs/`.
       holdout_shards, holdout_tables: the same of what is held out.
       rejected: the Parquet files of dropped pairs.
       report: the page, written at a run's end.
@@ -60,7 +60,7 @@ class Dataset:
     """A dataset, in a folder of this machine or of an object store.
 
     Args:
-      path: the `output` that it was made with. Of a run that is under way, the finished shards are
+      path: the `output` that it was made with. A run that is under way has its finished shards
         here.
 
     Raises:

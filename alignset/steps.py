@@ -73,7 +73,7 @@ class FilterTexts(beam.PTransform):
     Args:
       output: a folder, of a store where workers share no disk; its `rejected/` must be empty.
       buckets: a power of two; one for every 2 million pairs.
-      flags: those of `alignset curate` that concern texts.
+      flags: flags of `alignset curate` that concern texts.
 
     Raises:
       UsageError: a flag is wrong, or the folder is not empty.
@@ -109,7 +109,7 @@ class FetchImages(beam.PTransform):
 
     Args:
       output: a folder, of a store where workers share no disk; its `shards/` must be empty.
-      flags: those of `alignset curate` that concern images.
+      flags: flags of `alignset curate` that concern images.
 
     Raises:
       UsageError: a flag is wrong, or the folder is not empty.
@@ -186,7 +186,7 @@ def _command(
 def _places(command: Command, folder: str = "") -> Places:
     out = everywhere(command.job.output.rstrip("/"))
     if folder and match(f"{out}/{folder}"):
-        raise UsageError(f"{out}/{folder} is not empty; give another output")
+        raise UsageError(f"{out}/{folder} is not empty; pass another output")
     token = uuid.uuid4().hex[:12]
     work = WorkFolder(f"{out}/_temporary/{token}")
     rules = command.rules

@@ -31,8 +31,9 @@ def run_stoppable(
 ) -> int:
     """Runs a command in a child process, which leads a process group of its own.
 
-    SIGINT, SIGTERM, SIGHUP and SIGQUIT raise KeyboardInterrupt in it, once. What it leaves running
-    ends with it. This function returns in both processes: give what it returns to `sys.exit`.
+    SIGINT, SIGTERM, SIGHUP and SIGQUIT raise KeyboardInterrupt in it, once. Processes that it
+    leaves running end with it. This function returns in both processes: pass its result to
+    `sys.exit`.
 
     Args:
       command: gives its exit status; called in the child alone.
@@ -70,7 +71,7 @@ def run_stoppable(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if status >= 0:
         return status
-    why = f"failed: {signal.strsignal(-status)} (signal {-status}); the same command goes on"
+    why = f"failed: {signal.strsignal(-status)} (signal {-status}); the same command resumes"
     # The command may have been drawing lines, and is then at the first of them.
     clear = "\r\033[J" if sys.stderr.isatty() else ""
     print(f"{clear}{stopped}" if asked else f"{clear}{name}{why}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Fetches a list by Daft: downloads, decodes, filters by size, writes Parquet. A side of fetch.py.
 
-Daft is no requirement of this project: `uv pip install --python .venv/bin/python daft`.
+Daft is not a requirement of this project: `uv pip install --python .venv/bin/python daft`.
 """
 
 import json

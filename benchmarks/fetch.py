@@ -12,12 +12,12 @@ which downloads,
 decodes, filters by size, and writes Parquet (benchmarks/daft_fetch.py). Same list and 64
 connections for all: img2dataset's are 64 threads in one process.
 
-The pictures are photographs of 57 KB, or a mix of JPEG, WebP, PNG, GIF and AVIF of many sizes, or
+The images are photographs of 57 KB, or a mix of JPEG, WebP, PNG, GIF and AVIF of many sizes, or
 the image files of a folder, of which some may be no good: how many each side kept is told.
 
 The marginal cost is the user + system time of all processes of a command for --many photographs
-less that for --few, so that start-up is not counted. nginx is no child of a command, so its time
-isn't either. The small mode is the wall time of whole commands.
+less the time for --few, so that start-up is not counted. nginx is not a child of a command, so its
+time isn't either. The small mode is the wall time of whole commands.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def fetch(side: str, count: int, server: str, web: Pictures, folder: Path) -> tu
 
 
 def marginal(few: Usage, many: Usage, images: int) -> dict[str, float]:
-    """What `images` further images cost, those that were not kept among them."""
+    """The cost of `images` further images, including dropped ones."""
     cpu_s = many.cpu_s - few.cpu_s
     return {
         "images per CPU-s": images / cpu_s,
@@ -131,7 +131,7 @@ def marginal(few: Usage, many: Usage, images: int) -> dict[str, float]:
 
 
 def whole(usage: Usage) -> dict[str, float]:
-    """What a whole command costs."""
+    """The cost of a whole command."""
     return {"wall s": usage.wall_s, "CPU s": usage.cpu_s, "peak MiB": usage.peak_mib}
 
 
@@ -187,7 +187,7 @@ def parse() -> argparse.Namespace:
 
 
 def pictures_of(flags: argparse.Namespace) -> Pictures:
-    """The pictures that --pictures names, in a folder of their own."""
+    """The images that --pictures names, in a folder of their own."""
     if flags.pictures == "photographs":
         make_photos(flags.cache / "photos", flags.photos)
         names = [f"{number}.jpg" for number in range(flags.photos)]

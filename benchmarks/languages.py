@@ -1,14 +1,13 @@
-"""What one model learns of ten languages: R@1 on held-out pictures, beside a model of English.
+"""One model of ten languages: R@1 on held-out images, beside a model of English.
 
   python benchmarks/languages.py --gimp=FOLDER [--stamps=FOLDER] [--steps=500] [--cache=DIR]
 
-The pictures are those of GIMP's help and Tux Paint's stamps, with a title or a name in each
-language. FOLDER of --gimp holds usr/share/gimp/2.0/help, as `dpkg -x` unpacks Debian's
+The images come from GIMP's help and Tux Paint's stamps, with a title or a name in each language.
+FOLDER of --gimp holds usr/share/gimp/2.0/help, as `dpkg -x` unpacks Debian's
 gimp-help-{en,de,es,fr,it,ja,ko,ru,sv,zh-cn}; the stamps are Debian's tuxpaint-stamps-default.
 Serves both on loopback, curates them twice (all languages, English), trains `tiny` on each for
-equal steps with vocabularies of equal size, and evaluates both on the same held-out pictures, each
-language by itself, without those that are near-duplicates of training pictures. Prints a table and
-a line of JSON.
+equal steps with vocabularies of equal size, and evaluates both on the same held-out images, each
+language by itself, without near-duplicates of training images. Prints a table and a line of JSON.
 """
 
 import argparse
@@ -35,7 +34,7 @@ _FIGURE = re.compile(r'<div class="(?:informal)?figure">')
 _TITLE = re.compile(r'<p class="title">(.*?)</p>', re.DOTALL)
 _PICTURE = re.compile(r'<img\b[^>]*src="([^"]*\.(?:png|jpg))"')
 _NUMBER = re.compile(r"^\D{0,20}\d+\.\d+\.?\s*")  # "Figure 3.1. "
-# The pictures are small, and their texts are not spam.
+# The images are small, and their texts are not spam.
 FLAGS = (
     *("--allow_private_addresses", "--min_image_side=40", "--max_image_aspect=6"),
     *("--max_unsafe_score=1", "--holdout=0.12", "--requests_per_second_per_host=0"),
@@ -44,7 +43,7 @@ TRAINING = ("--preset=tiny", "--vocabulary_size=8000", "--trackers=")
 
 
 def figures(help_: Path) -> Iterator[tuple[str, str]]:
-    """(path of the English picture, title) of each figure, in each language."""
+    """(path of the English image, title) of each figure, in each language."""
     folders = {"zh": "zh_CN"}
     for language in LANGUAGES:
         for page in sorted((help_ / folders.get(language, language)).glob("*.html")):
@@ -112,7 +111,7 @@ def curate(cache: Path, help_: Path, stamps_: Path) -> None:
 
 
 def evaluated(cache: Path, model: str) -> dict[str, Any]:
-    """The scores of each language on the held-out pictures, without what was trained on too."""
+    """The scores of each language on the held-out images, without what was trained on too."""
     result = json.loads(
         run(
             *("evaluate", "retrieval", f"--model={cache / 'runs' / model}"),

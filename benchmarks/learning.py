@@ -1,18 +1,17 @@
-"""What is learned: R@1 on unseen scenes against pairs and steps, and what curation buys.
+"""Learning curves: R@1 on unseen scenes against pairs and steps, and what curation buys.
 
   python benchmarks/learning.py [--cache=DIR] [--pairs=500,1000,2000] [--steps=75,150,600]
     [--seeds=2]
 
 Builds the demo's web, curates it twice (with the demo's flags, and with every filter off that a
 flag turns off) and trains the `tiny` preset at 40 px with batches of 64 anew for each point: on so
-many curated pairs, for so many steps, and on both sets for equal steps. Each model ranks 200 scenes
-whose combinations of words no pair has; R@1 is the mean of both directions, chance is 0.5 %. Prints
-a table and a line of JSON, and draws --plot. Started again it keeps what is trained.
+many curated pairs, for so many steps, and on both datasets for equal steps. Each model ranks 200
+scenes whose combinations of words no pair has; R@1 is the mean of both directions, chance is 0.5 %.
+Prints a table and a line of JSON, and draws --plot. Started again it keeps what is trained.
 
 Both sets keep out the evaluation's near copies: the web has some with their own texts, and a model
-that has seen those is not tested by them. What stays out of the unfiltered set all the same is what
-can't be trained on: pairs without a URL or a text, second copies, images that do not arrive or
-decode.
+that has seen those is not tested by them. The unfiltered pairs also leave out what can't be trained
+on: pairs without a URL or a text, second copies, images that do not arrive or decode.
 """
 
 import argparse
@@ -67,7 +66,7 @@ def make_sets(cache: Path) -> dict[str, Path]:
 
 
 def run(command: list[str], log: Path) -> str:
-    """What the command printed; raises RuntimeError with the end of what it said."""
+    """The command's output; raises RuntimeError with the end of what it said."""
     with open(log, "w") as sink:
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=sink, text=True)
     if done.returncode:
@@ -150,7 +149,7 @@ def wanted_points(pairs: list[int], steps: list[int], seeds: int) -> list[Point]
 
 
 def averaged(points: list[Point]) -> list[Point]:
-    """One row for each set, pairs and steps: the mean of its seeds, and all of them."""
+    """One row for each dataset, pairs and steps: the mean of its seeds, and all of them."""
     groups: dict[tuple, list[Point]] = {}
     for point in points:
         groups.setdefault((point["set"], point["pairs"], point["steps"]), []).append(point)

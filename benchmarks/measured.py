@@ -1,4 +1,4 @@
-"""What a command costs: wall time, CPU time and peak memory, with everything that it starts.
+"""Costs of a command: wall time, CPU time and peak memory, with everything that it starts.
 
 Run as a script it is the small process between: it starts the command, adopts whatever the command
 leaves behind, and waits for all. A large parent must not start the command itself, since Linux

@@ -3,9 +3,9 @@
   python benchmarks/near.py --pictures FOLDER … [--sheets=FOLDER]
   python benchmarks/near.py --records=2000000 --hot=1000000
 
-With folders of pictures: how many altered copies of 150 are found, and which pairs of different
-pictures are accepted; `--sheets` draws these beside each other. With `--records` it makes
-sidecars, `--hot` of which look like one picture, and searches them in this process.
+With folders of images: how many altered copies of 150 are found, and which pairs of different
+images are accepted; `--sheets` draws these beside each other. With `--records` it makes sidecars,
+where `--hot` rows look like one image, and searches them in this process.
 """
 
 import argparse
@@ -44,7 +44,7 @@ SHARD_ROWS, ALTERED, SIDE_PX = 10_000, 150, 160
 
 
 def nodes_of(bodies: list[bytes]) -> np.ndarray:
-    """The pictures of files; of one that is none the numbers are 0, which is near nothing."""
+    """The images of files; of one that is none the numbers are 0, which is near nothing."""
     looks = np.zeros(len(bodies), NODE)
     for at, body in enumerate(bodies):
         if isinstance(image := examine(body, keep_grey=True), Looked):
@@ -95,7 +95,7 @@ def draw_sheet(pairs: list[tuple[Path, Path]]) -> Image.Image:
 
 
 def made_shards(out: Path, records: int, hot: int) -> Iterator[int]:
-    """Sidecars of pictures that are all different, but for those that look like one."""
+    """Sidecars of images that are all different, but for those that look like one."""
     rng = np.random.default_rng(0)
     (out / "shards").mkdir()
     one = rng.integers(-127, 128, 64)

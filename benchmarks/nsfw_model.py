@@ -3,7 +3,7 @@
   pip install . onnx==1.23.2 nncf==3.4.0 onnxruntime==1.32.0
   python -m benchmarks.nsfw_model --packages=FOLDER transforms/safety/open-nsfw-int8.onnx
 
-Pictures of `CALIBRATION_PACKAGES` set the ranges of the integers; what is missing of the packages
+Images of `CALIBRATION_PACKAGES` set the ranges of the integers; what is missing of the packages
 is downloaded into FOLDER. `overlap/packages.py` has their versions and licences, docs/safety.md the
 design.
 """
@@ -27,7 +27,7 @@ from alignset.transforms.safety.model_files import OPEN_NSFW, open_nsfw_path
 from alignset.transforms.safety.networks import FloatNetwork, space_to_depth
 from benchmarks.nsfw_packages import CALIBRATION_PACKAGES, MEASURED_PACKAGES, some_pictures
 
-SCORED, HIGHEST, OTHERS = 100, 8, 7  # pictures of a package: the first by their SHA-256
+SCORED, HIGHEST, OTHERS = 100, 8, 7  # images of a package: the first by their SHA-256
 FRACTION_BITS = 24  # of the last layer's weights as integers
 
 

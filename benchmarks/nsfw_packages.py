@@ -52,7 +52,7 @@ MAX_BYTES, MAX_PIXELS = 8_000_000, 30_000_000
 
 
 def some_pictures(package: Package, folder: Path, count: int) -> list[Pixels]:
-    """So many of a package's pictures, or all where it has fewer: the first by their SHA-256.
+    """So many of a package's images, or all where it has fewer: the first by their SHA-256.
 
     Raises:
       RuntimeError: the package cannot be downloaded.

@@ -1,6 +1,6 @@
 """Web pages to pairs, one process: WARC against warcio + lxml, WAT against cc2dataset's function.
 
-Both sides parse the same archive by turns, each to what its program goes on with (of a WAT ours to
+Both sides parse the same archive by turns, each to the input of its next step (of a WAT ours to
 Arrow's columns of strings, cc2dataset's function to tuples); CPU time without what is done for the
 first time in a process, and a run fails where their pairs differ. The pages are real ones, from
 Debian's documentation packages (apt-get install python-skimage-doc), each taken several times over;
@@ -222,7 +222,7 @@ def _plain(pairs: Pairs) -> Pairs:
 
 
 def peak_mib(kind: str, archive: Path, times: int) -> float:
-    """Of a process that parses an archive, repeated, to rows for Parquet."""
+    """CPU time of a process that parses an archive repeatedly to rows for Parquet."""
     whole = archive.with_name(f"{times}-{archive.name}")
     with whole.open("wb") as sink:
         for _ in range(times):

@@ -95,7 +95,7 @@ def _crop(source: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def _jpeg(picture: Image.Image) -> bytes:
-    """The JPEG of the highest quality that is no larger than JPEG_BYTES."""
+    """The JPEG of the highest quality that is not larger than JPEG_BYTES."""
     low, high, best = 30, 96, b""
     while low <= high:
         quality = (low + high) // 2

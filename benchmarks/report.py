@@ -1,4 +1,4 @@
-"""What the report of a large set costs: time, memory, and the size of the page, ours alone.
+"""Costs of a large dataset's report: time, memory, and the size of the page, ours alone.
 
   python benchmarks/report.py [--shards=10000] [--keep=FOLDER] [--chromium=PATH]
   python benchmarks/report.py --largest --chromium=/usr/bin/chromium
@@ -72,7 +72,7 @@ def opened(folder: Path, chromium: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shards", type=int, default=10_000)
-    parser.add_argument("--keep", type=Path, help="a folder for the made set, which then stays")
+    parser.add_argument("--keep", type=Path, help="a folder for the made dataset, which then stays")
     parser.add_argument("--chromium", default="")
     parser.add_argument("--largest", action="store_true", help="as large a page as there can be")
     flags = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a run costs at 1 million, 100 million and 10 billion pairs, from measured parts.
+"""Costs of a run at 1 million, 100 million and 10 billion pairs, from measured parts.
 
   python benchmarks/scale.py [--price_vcpu_hour=0.05] [--connections=2500] …
 
@@ -29,7 +29,7 @@ PACKAGES = ("apache-beam", "numpy", "numba", "pyarrow")
 class Measured:
     """Parts on 2 vCPU, Python 3.11; CPU in us a pair, sizes in bytes.
 
-    All CPU is that of a Xeon with AVX-512. Programs that are not in this folder were run once:
+    All CPU times are from a Xeon with AVX-512. Programs that are not in this folder were run once:
     see notes.md.
     """
 
@@ -72,7 +72,7 @@ class Measured:
 
 
 def text_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
-    """What the text plane takes: all hours are CPU hours but `worker hours`."""
+    """Costs of the text stage: all hours are CPU hours but `worker hours`."""
     files = [InputFile("pairs.parquet", int(pairs * parts.input_bytes), "parquet")]
     buckets = bucket_count(files)
     kept = pairs * flags.kept_by_text
@@ -128,7 +128,7 @@ def memory(group_mb: float, threads: int, pairs: int, parts: Measured) -> float:
 
 
 def image_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
-    """What fetching takes; a worker is one process of 2 vCPU."""
+    """Costs of fetching; a worker is one process of 2 vCPU."""
     fetches = pairs * flags.kept_by_text
     images = fetches * (1 - flags.failed)
     stored = images * flags.kept_by_image * (flags.image_bytes + flags.sample_bytes)
@@ -163,8 +163,8 @@ ASSUMED = {
     "price_gb_month": (0.02, "$, object storage"),
     "price_shuffle_gb": (0.011, "$, of a shuffle service; 0 where workers spill to own disks"),
     "price_ingress_gb": (0.0, "$; behind a NAT gateway that charges, say 0.045"),
-    "price_egress_gb": (0.08, "$, to move the set out of the cloud"),
-    "engine_factor": (1.5, "CPU of all over that of our code: what an engine adds"),
+    "price_egress_gb": (0.08, "$, to move the dataset out of the cloud"),
+    "engine_factor": (1.5, "CPU of all over that of our code: what a runner adds"),
     "kept_by_text": (0.55, "share; 0.52 and 0.57 of the synthetic corpora"),
     "failed": (0.3, "share of fetches that bring no image"),
     "kept_by_image": (0.7, "share of images that are large enough and new"),

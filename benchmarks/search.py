@@ -4,11 +4,11 @@
 `alignset search index` writes them, builds faiss's index of them as that does, and measures what a
 request of the page takes after the vector of its query is there.
 
-The vectors are clustered like pictures' vectors, not noise: 20,000 centres, whose sizes fall as
-1 / rank^0.8, in 128 directions whose spread falls as 1 / sqrt(rank), on a mean of their own, so
-that any two are at a cosine of 0.11 on average and the nearest of a million at 0.8. Queries are
-new vectors of the same kind ("pictures"), and such that are moved off by one constant vector and
-spread more, as texts are beside pictures ("texts").
+The vectors are clustered like images' vectors, not noise: 20,000 centres, whose sizes fall as 1 /
+rank^0.8, in 128 directions whose spread falls as 1 / sqrt(rank), on a mean of their own, so that
+any two are at a cosine of 0.11 on average and the nearest of a million at 0.8. Queries are new
+vectors of the same kind ("pictures"), and such that are moved off by one constant vector and spread
+more, as texts are beside images ("texts").
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What both sides of `train_step.py` train on: pixels, captions, towers."""
+"""Inputs of both sides of `train_step.py`: pixels, captions, towers."""
 
 import argparse
 import random

@@ -8,7 +8,7 @@
 Both read the same Parquet file, keep the same pairs (checked each time) and write them to Parquet;
 ours also writes every dropped pair with its reason. DuckDB runs on 2 threads. The vocabulary's size
 is chosen next to --vocabulary_share of the pairs so that no tie is cut, since ties go by our hash.
-The time a pair is that of the whole process, start included, over the number of pairs.
+The time a pair is for the whole process, start included, over the number of pairs.
 """
 
 import argparse

@@ -116,7 +116,7 @@ def run_side(flags: argparse.Namespace) -> None:
 
 
 def peak_memory() -> int:
-    """Of this process, in bytes."""
+    """Peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 

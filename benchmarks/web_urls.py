@@ -36,7 +36,7 @@ WITH_ROBOTS, PRIVATE, PRIVATE_SHARE = "robots", "private", 0.03
 
 
 class Web(NamedTuple):
-    """What a web is like.
+    """Properties of a web.
 
     Fields:
       hosts: how many. zipf: the exponent of their shares; 0: all have as many URLs.
@@ -125,8 +125,8 @@ def write_urls(path: Path, urls: Sequence[str]) -> None:
 
 
 def right_outcomes(url: str) -> set[str]:
-    """What may come of a URL; what a host does goes before what a path says. Whoever is silent for
-    longer than --idle_timeout_s may be given up."""
+    """Possible outcomes of a URL; the host's behaviour goes before the path's. A host that is
+    silent for longer than --idle_timeout_s may be given up."""
     _, _, host, path, *_ = url.split("/")
     delay_ms = int(url.partition("?d=")[2].partition("&")[0])
     late = {"timeout"} if delay_ms > IDLE_MS else set()

@@ -27,7 +27,9 @@ from alignset.demo.picture import draw_picture
 from alignset.demo.serve import serving
 from alignset.demo.web import build
 
-NEEDED_BYTES = 1 << 30  # the web, the set and the run take 300 MB; the rest is for temporary files
+NEEDED_BYTES = (
+    1 << 30
+)  # the web, the dataset and the run take 300 MB; the rest is for temporary files
 NEEDED_PACKAGES = ("torch", "transformers", "skimage", "sklearn", "matplotlib")
 NAME = "python -m alignset.demo"
 STEPS = 7
@@ -165,14 +167,14 @@ def tell_retrieval(result: Mapping) -> None:
 
 
 def make_index(model: Path, shards: Path, index: Path) -> int:
-    """Makes an index anew; gives how many pictures it has."""
+    """Makes an index anew; gives how many images it has."""
     shutil.rmtree(index, ignore_errors=True)
     made = command_line("search", "index", "--model", model, "--data", shards)
     return json.loads(run([*made, "--index", str(index)], capture=True))["rows"]
 
 
 def search_pictures(index: Path) -> None:
-    """Prints what is nearest to a text, a picture, and their sum."""
+    """Prints what is nearest to a text, an image, and their sum."""
     by_text = search(index, "--text", "three red stars")
     print(by_text, end="")
     picture = ("--key", by_text.splitlines()[1].split()[2])  # behind the heads: rank, score, key
@@ -183,7 +185,7 @@ def search_pictures(index: Path) -> None:
 
 
 def search(index: Path, *terms: object) -> str:
-    """The table of the three nearest pictures."""
+    """The table of the three nearest images."""
     flags = (*terms, "--n", 3, "--format", "table")
     return run(command_line("search", "query", index, *flags), capture=True)
 

@@ -171,7 +171,7 @@ def _bits(site: Site, data: bytes) -> int:
 
 
 def check_distances(site: Site) -> None:
-    """Raises where an image that is no scene and no copy comes near an evaluation image."""
+    """Raises where an image that is neither a scene nor a copy comes near an evaluation image."""
     for folder in ("photos", "sizes", "popular"):
         for file in sorted((site.root / "site" / folder).rglob("*.*")):
             bits = _bits(site, file.read_bytes())

@@ -30,7 +30,7 @@ class Languages:
         self._known: dict[str, tuple[str, float]] = {}
 
     def detect(self, texts: Iterable[str]) -> None:
-        """Detects those of the texts that are new, in the pool where they are many."""
+        """Detects the language of new texts, in the pool where they are many."""
         new = sorted(set(texts) - self._known.keys())
         if len(new) < 500:  # in less time than processes take to start
             self._known.update((text, _detect(text)) for text in new)

@@ -23,7 +23,7 @@ class Photo:
     texts: tuple[str, str]
 
     def open(self) -> Image.Image:
-        """The picture as RGB, at most 640 px a side, on white where it was transparent.
+        """The image as RGB, at most 640 px a side, on white where it was transparent.
 
         Raises:
           FileNotFoundError: the package that ships it is not installed.
@@ -207,7 +207,8 @@ def fitted(index: int, size: tuple[int, int]) -> Image.Image:
 
 
 def views(data: bytes) -> list[Image.Image]:
-    """What decoders may see: stored or upright; alpha dropped or on white; 16 bits or 8."""
+    """Variants that decoders may show: stored or upright; alpha dropped or on white; 16 bits or
+    8."""
     picture = Image.open(io.BytesIO(data))
     if picture.mode.startswith("I"):
         scaled = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8))

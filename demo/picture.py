@@ -1,4 +1,4 @@
-"""One picture of a curated set: the funnel, and some pairs that were kept and dropped."""
+"""One image of a curated dataset: the funnel, and some pairs that were kept and dropped."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def _path_of(url: str) -> str:
 
 
 def _image_of(url: str, site: Path) -> Image.Image | None:
-    """What the web serves at a URL, or None where that is no plain picture."""
+    """The image that the web serves at a URL, or None where that is not a plain image."""
     try:
         with Image.open(site / _path_of(url)) as picture:
             return picture.convert("RGB")
@@ -64,7 +64,7 @@ def _examples(output: Path, site: Path) -> tuple[list[tuple], list[tuple]]:
 
 
 def _lines(text: str, font: ImageFont.ImageFont, width: int, most: int) -> Iterator[str]:
-    """A text in lines of a width, of which the last may be cut short."""
+    """A text in lines of a width; the last may be cut short."""
     line, words = "", text.split()
     for number in range(most):
         while words and font.getlength(f"{line} {words[0]}".strip()) <= width:
@@ -118,10 +118,10 @@ def _draw_pairs(page: Image.Image, pairs: list[tuple], title: str, colour: str, 
 
 
 def draw_picture(output: Path, web: Path) -> Image.Image:
-    """The picture of a set that was made of the demo's web.
+    """The image of a dataset that was made of the demo's web.
 
     Args:
-      output: the set's folder. web: the demo's.
+      output: the dataset's folder. web: the demo's.
     """
     funnel = json.loads((output / "funnel.json").read_text())
     kept, dropped = _examples(output, web / "site")

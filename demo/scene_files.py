@@ -13,7 +13,7 @@ from alignset.demo.hashes import BITS_OF_OTHER, bits_to_nearest, perceptual_hash
 from alignset.demo.scenes import Scene, encode, random_scene, render
 from alignset.demo.site import Site
 
-_TRAINED, _EVALUATED = 0, 1  # keeps the two sets' random numbers apart
+_TRAINED, _EVALUATED = 0, 1  # keeps the two datasets' random numbers apart
 
 
 def choose_scenes(site: Site) -> tuple[list[Scene], list[Scene]]:
@@ -40,7 +40,7 @@ def choose_scenes(site: Site) -> tuple[list[Scene], list[Scene]]:
 
 
 def _options(number: int) -> dict[str, object]:
-    """One scene in twenty is no JPEG; the others differ in quality."""
+    """One scene in twenty is not a JPEG; the others differ in quality."""
     if number % 40 == 7:
         return {"picture_format": "WEBP", "quality": 85}
     if number % 40 == 23:
@@ -62,7 +62,7 @@ def _render_file(numbered: tuple[int, Scene], seed: int, kind: int, away_from: n
 
 
 def add_scenes(site: Site) -> None:
-    """Renders both sets; the rows of the one and `eval/00000.tar` of the other."""
+    """Renders both datasets; the rows of the one and `eval/00000.tar` of the other."""
     trained, evaluation = choose_scenes(site)
     draws = [scene for _ in range(site.plan.images_per_text) for scene in trained]
     draw = partial(_render_file, seed=site.seed, kind=_EVALUATED, away_from=np.zeros(0, np.uint64))

@@ -52,7 +52,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn: the first group and, if there is a second, where the first lies from it."""
+    """A drawing: the first group and, if there is a second, where the first lies from it."""
 
     first: Group
     relation: str = ""
@@ -124,7 +124,7 @@ def _places(
     width, height = right - left, bottom - top
     columns, rows = (1, count) if stacked else (count, 1)
     cell_width, cell_height = width / columns, height / rows
-    # A lone shape is no larger than one of two, so that size says nothing about the count.
+    # A lone shape is not larger than one of two, so that size says nothing about the count.
     reach = min(cell_width, cell_height, max(width, height) / 2.4) / 2 * 0.88
     places = []
     for i in range(count):
@@ -152,7 +152,7 @@ def _draw_group(
 
 
 def _boxes(relation: str, width: int, height: int) -> list[tuple[float, float, float, float]]:
-    """The first group's and the second group's part of a picture of these px."""
+    """The first group's and the second group's part of an image of these px."""
     if not relation:
         return [(0, 0, width, height)]
     if relation in ("left of", "right of"):
@@ -180,7 +180,7 @@ def render(scene: Scene, seed: tuple[int, ...]) -> Image.Image:
 
 
 def encode(picture: Image.Image, picture_format: str = "JPEG", **options: object) -> bytes:
-    """The picture as a file's bytes; JPEG at quality 88 if not told otherwise."""
+    """The image as a file's bytes; JPEG at quality 88 if not told otherwise."""
     if picture_format == "JPEG":
         options = {"quality": 88, **options}
     buffer = io.BytesIO()

@@ -16,7 +16,8 @@ def _another_image(site: Site, query: str) -> str:
 
 
 def add_frequent_texts(site: Site) -> None:
-    """What software writes into alt-texts, on hundreds of images; two of them are no English."""
+    """Texts that software writes into alt attributes, on hundreds of images; two of them are not
+    English."""
     for number in range(site.plan.frequent):
         for name in phrases.FREQUENT_NAMES:
             site.add(_another_image(site, f"as={name}&id={number}"), name, "wrong_language")

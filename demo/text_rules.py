@@ -42,7 +42,7 @@ def kept_text(caption: str) -> str:
 
 
 def _without_long_numbers(text: str) -> str:
-    """Decimal references of 4300 digits and more, which Python may refuse, are no character."""
+    """Decimal references of 4300 digits and more, which Python may refuse, are not characters."""
     first, *behind = text.split("&#")
     shown = [first]
     for piece in behind:
@@ -164,7 +164,7 @@ def ngrams(identity: str) -> list[str]:
 
 
 def text_of(value: str | bytes | None) -> str | None:
-    """The text of a raw value; None for null and for what is no UTF-8."""
+    """The text of a raw value; None for null and for bytes that are not UTF-8."""
     try:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
@@ -172,7 +172,7 @@ def text_of(value: str | bytes | None) -> str | None:
 
 
 def pair_identity(row: Row) -> Identity | None:
-    """What a pair is, or None where it is malformed."""
+    """A pair's values, or None where it is malformed."""
     url, caption = map(text_of, row)
     if url is None or caption is None:
         return None
@@ -211,7 +211,7 @@ class Corpus:
 def corpus_of(
     rows: Sequence[Row], language: str = "", language_of: Callable[[str], str] | None = None
 ) -> Corpus:
-    """What is counted of rows.
+    """Counts of rows.
 
     Args:
       language: that is kept; empty keeps all. language_of: tells it of a kept text.
@@ -238,7 +238,7 @@ def judge(
     language_of: Callable[[str], str] | None = None,
     tie_order: Callable[[str], int] | None = None,
 ) -> dict[Identity | None, Counter[str | None]]:
-    """What becomes of every row.
+    """The outcome of every row.
 
     Returns:
       per pair (None: the malformed), how many of its rows have which reason (None: kept). Rows

@@ -36,13 +36,12 @@ HEAD_OF_REASONS = "| step | reason | the pair was dropped because | detail |\n|-
 BEGIN = """\
 # Flags
 
-This page is for whoever looks for a flag: it lists those of the three commands that have settings.
-`make docs` writes it from the dataclasses in which the flags are defined, and a test fails when it
-is not current. A flag is given as `--name=value` or `--name value`; a flag that is true or false
-may also stand alone (`--text_only`). `--help` shows the flags that are wanted first, and
-`--help=all` every flag.
+This page lists the flags of the three commands that have settings. `make docs` writes it from the
+dataclasses that define the flags, and a test fails when it is not current. Pass a flag as
+`--name=value` or `--name value`; a flag that is true or false may also
+stand alone (`--text_only`). `--help` shows the most used flags, and `--help=all` every flag.
 
-- `alignset curate` makes a set. Any flag that is not listed here is Apache Beam's, such as
+- `alignset curate` makes a dataset. Any flag that is not listed here is Apache Beam's, such as
   `--runner` and `--direct_num_workers`.
 - `alignset train` trains. `--shards` says where the data is, and `--run` names the run's folder.
 - `alignset classify` fine-tunes an image tower on labelled images. `--model`, `--images` and
@@ -58,7 +57,7 @@ FROM_IMG2DATASET = """
 The left column is a flag of img2dataset 1.47 that has another name or none here; the right one says
 what to give in its place. The command says the same where such a flag is given. The flags
 `--input_format`, `--retries`, `--user_agent_token`, `--disallowed_header_directives`,
-`--verify_hash` and those of resizing (`--image_size`, `--resize_mode`, `--encode_format` ...) are
+`--verify_hash` and the resizing flags (`--image_size`, `--resize_mode`, `--encode_format` ...) are
 img2dataset's own.
 
 | img2dataset | here |
@@ -85,7 +84,7 @@ def rows(kind: type) -> Iterator[str]:
 
 
 def defaults(kind: type, field: dataclasses.Field[object]) -> list[object]:
-    """Returns the default of a flag; of a preset's flag, that of `tiny` and the paper's value."""
+    """Returns the default of a flag; of a preset's flag, the value of `tiny` and the paper's."""
     tiny = TINY.get(kind)
     return [getattr(tiny, field.name), field.default] if tiny else [field.default]
 

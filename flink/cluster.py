@@ -79,7 +79,7 @@ class Ports:
 
 
 class FlinkJob(TypedDict):
-    """What is used of what Flink tells of a job."""
+    """The used part of Flink's description of a job."""
 
     name: str
     state: str
@@ -101,7 +101,7 @@ class Cluster:
     slots: int = 2
 
     def commands(self) -> dict[str, list[str]]:
-        """What to start, by name."""
+        """The processes to start, by name."""
         ports, main = self.ports, "org.apache.flink.runtime"
         config = ["--configDir", str(self.folder)]
         # Beam's classes are there already: a job would bring 157 MB of them.
@@ -170,7 +170,7 @@ class Cluster:
         (self.folder / "config.yaml").write_text(text)
 
     def flags(self) -> list[str]:
-        """Of `beam_runner.py`, to run on this cluster."""
+        """Flags of `beam_runner.py`, to run on this cluster."""
         return [
             "--runner=FlinkRunner",
             f"--job_endpoint={HOST}:{self.ports.jobs}",
@@ -194,7 +194,7 @@ class Cluster:
                 try:
                     probe.bind((HOST, port))
                 except OSError as error:
-                    raise ClusterError(f"port {port} ({name}) is taken: give another") from error
+                    raise ClusterError(f"port {port} ({name}) is taken: pass another") from error
         self.configure()
         arguments = [f"--{name}={value}" for name, value in vars(self.ports).items()]
         arguments += [f"--task_managers={self.task_managers}", f"--slots={self.slots}"]

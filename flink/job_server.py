@@ -28,7 +28,7 @@ def write_job_server(parts: Path) -> None:
 
 
 def _wrapped(line: str) -> str:
-    """A line of a manifest, which has at most 72 bytes; the next goes on behind a blank."""
+    """A line of a manifest, which has at most 72 bytes; the next line continues behind a blank."""
     first, rest = line[:72], line[72:]
     parts = [first, *(f" {rest[at : at + 71]}" for at in range(0, len(rest), 71))]
     return "".join(f"{part}\r\n" for part in parts)

@@ -1,4 +1,4 @@
-"""The command over the demo's web, on one engine or another, and its outputs compared by hash."""
+"""The command over the demo's web, on one runner or another, and its outputs compared by hash."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Kills at random moments of real runs: `python -m flink.soak [--kills=20]`.
 
-In turn a TaskManager, a Python worker and the command itself get SIGKILL, in the text plane and in
-the image plane, after a random share of the time that the plane takes undisturbed. A command that
+In turn a TaskManager, a Python worker and the command itself get SIGKILL, in the text stage and in
+the image stage, after a random share of the time that the stage takes undisturbed. A command that
 fails, or was killed, is started again. Each set must have the bytes of the one that the
 DirectRunner made.
 """
@@ -51,7 +51,7 @@ class Kill:
 
 
 class Undisturbed(TypedDict):
-    """The hash of the DirectRunner's set, and the seconds of the job of each plane on Flink."""
+    """The hash of the DirectRunner's set, and the seconds of the job of each stage on Flink."""
 
     texts: float
     images: float
@@ -59,7 +59,7 @@ class Undisturbed(TypedDict):
 
 
 def running(flink: Cluster, plane: str) -> bool:
-    """Whether a job of this plane is under way."""
+    """Whether a job of this stage is under way."""
     return any(
         job["state"] == "RUNNING" and job["name"].startswith(f"alignset-{plane}")
         for job in flink.jobs()
@@ -122,7 +122,7 @@ def disturbed(kill: Kill, corpus: FlinkInput, flink: Cluster, draw: random.Rando
 
 
 def undisturbed(corpus: FlinkInput, flink: Cluster) -> Undisturbed:
-    """What is to come out, and the seconds, which are found once."""
+    """The expected output and seconds, which are found once."""
     durations = SETS / "undisturbed.json"
     made = {}
     runs = (
@@ -156,7 +156,7 @@ def main() -> int:
     with demo_web(small=True) as corpus, cluster("soak") as flink:
         expected = undisturbed(corpus, flink)
         print(f"undisturbed: texts {expected['texts']:.0f} s, images {expected['images']:.0f} s")
-        print("   killed         plane      after   took starts", flush=True)
+        print("   killed         stage      after   took starts", flush=True)
         for number in range(flags.first, flags.kills + 1):
             draw = random.Random(1000 * flags.seed + number)
             plane, victim = PLANES[(number - 1) % 2], VICTIMS[(number - 1) // 2 % 3]

@@ -1,1 +1,1 @@
-"""The assembly: rules, flags, the recipe; inputs, runs and reports have rooms of their own."""
+"""The assembly: rules, flags, the recipe; inputs, runs and reports have packages of their own."""

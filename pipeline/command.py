@@ -43,7 +43,7 @@ class Command:
 
     @property
     def run_rules(self) -> RunRules:
-        """What workers judge by."""
+        """Settings by which workers judge."""
         return replace(self.rules.run_rules, carried=self.carried)
 
 
@@ -61,7 +61,7 @@ def _names(settings: type) -> tuple[str, ...]:
 
 _OF_PAGES = (
     *("user_agent_token", "disallowed_page_directives", "tdm_reservation", "content_usage"),
-    "unwished",
+    "opt_outs",
 )
 _OF_IMAGES = (
     # The card names the contact, and pages have opt-outs too.
@@ -95,7 +95,7 @@ def _needless(command: Command) -> Iterator[_Needless]:
         yield _Needless(flags, "there is no blocklist", "give --blocklist=FILE")
     if not command.rules.language_rule.has_vote:
         why = "the languages of texts are not found"
-        yield _Needless(("like", "words_per_language"), why, "give --language=all, or a list")
+        yield _Needless(("like", "words_per_language"), why, "pass --language=all, or a list")
     if command.rules.language_rule.languages != (ENGLISH,):
         why = "it is of English by itself, and other languages are found by a vote"
         yield _Needless((MIN_LANGUAGE_SCORE.name,), why, "leave --language out")
@@ -126,11 +126,11 @@ def _needless_to_compare(command: Command) -> Iterator[_Needless]:
 def _needless_to_score(command: Command) -> Iterator[_Needless]:
     if not command.job.unsafe_model:
         why = "--unsafe_model= scores no image"
-        yield _Needless((MAX_UNSAFE_SCORE.name,), why, "give an --unsafe_model")
+        yield _Needless((MAX_UNSAFE_SCORE.name,), why, "pass an --unsafe_model")
     off = MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score)
     if off and not command.overlap.score_only:
         why = "--max_unsafe_score=1 scores no image"
-        yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
+        yield _Needless(("unsafe_model",), why, "pass a lower --max_unsafe_score")
 
 
 def of_images(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
@@ -139,7 +139,7 @@ def of_images(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
 
 
 def needless_flag(named: Collection[str], command: Command) -> str | None:
-    """What is wrong with the first flag that cannot have an effect, or None.
+    """The fault of the first flag that cannot have an effect, or None.
 
     Args:
       named: the names of the flags of the command line. command: that they describe.

@@ -1,5 +1,5 @@
-"""What the commands around a set share: `report`, `look`, `takedown` and `fetch_image` take their
-flags, and end, alike."""
+"""Shared code of the commands around a dataset: `report`, `look`, `takedown` and `fetch_image` take
+their flags, and end, alike."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run_command(command: Callable[[], int], name: str, advice: str = "") -> int:
 
 
 def without_package(error: ModuleNotFoundError) -> str:
-    """What to do where a package is missing."""
+    """Advice for a missing package."""
     return (
         f"the package {error.name} is not installed for {sys.executable}: run this with "
         ".venv/bin/python (make demo makes it), or pip install --require-hashes -r "

@@ -27,7 +27,7 @@ DESCRIBED_S, LOOKED_AT_S = 0.001, 0.002
 
 
 def copy_rules(command: Command) -> CopyRules:
-    """What becomes of images with the same bytes."""
+    """The outcome of images with the same bytes."""
     job = command.job
     return CopyRules(
         command.rules.max_texts_per_image,
@@ -54,7 +54,7 @@ def find_copies(rules: CopyRules, places: Places, pairs: int, descriptors: str =
     """Finds copies among so many pairs, about; a start of the command has a folder of its own.
 
     Args:
-      descriptors: a folder of those of the training images; "" where held-out images are only
+      descriptors: a folder of the training images' descriptors; "" where held-out images are only
         compared by their bytes.
     """
     folder = f"{places.work.path}/copies-{places.fence.token}"

@@ -1,4 +1,4 @@
-"""The recipe, in the paper's order: pages and texts. `curate_images.py` has the image plane."""
+"""The recipe, in the paper's order: pages and texts. `curate_images.py` has the image stage."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Places:
       out: the output folder. work: a folder in it, gone when the run ends.
       blocks: how blocks of hashes cross the shuffles.
       fence: what keeps the workers of an earlier start out.
-      blocklists: what must not be in the set.
+      blocklists: what must not be in the dataset.
     """
 
     out: str
@@ -89,7 +89,7 @@ def curate_texts(
     buckets: int,
     vocabulary: HashFile | None = None,
 ) -> None:
-    """The text plane: everything that needs only URL and alt-text.
+    """The text stage: everything that needs only URL and alt-text.
 
     Goes through the corpus twice: once to count, once to judge. Where workers share a disk, the
     first reading leaves there what it measured, and the input itself is read once.
@@ -200,7 +200,7 @@ def plan_shards(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) 
 
 
 class CorpusOutputs(NamedTuple):
-    """What the counts found, each a singleton.
+    """Results of the counts, each a singleton.
 
     Fields:
       paths: dict of the files of hashes to judge with. summary: of the vocabulary.

@@ -1,4 +1,4 @@
-"""The image plane of a run: fetch, measure, judge and write, one shard at a time."""
+"""The image stage of a run: fetch, measure, judge and write, one shard at a time."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ def curate_images(
     earlier: Sequence[int] = (),
     unsafe_model: UnsafeModel | None = None,
 ) -> None:
-    """The image plane: fetch, measure, judge and write, one shard at a time.
+    """The image stage: fetch, measure, judge and write, one shard at a time.
 
     Args:
-      shards: the numbers of those to write. earlier: of others of the set, which hold something.
+      shards: the numbers of those to write. earlier: of others of the dataset, which hold
+        something.
       unsafe_model: what scores the images, as workers find it; None where nothing does.
     """
     numbers = pipeline | "Shards" >> beam.Create(shards)
@@ -118,7 +119,7 @@ def run_images(
     verb: str,
     resumed: bool,
 ) -> None:
-    """Runs the image plane and shows its progress; again where a worker process died, as long as
+    """Runs the image stage and shows its progress; again where a worker process died, as long as
     each attempt leaves fewer shards.
 
     Args:
@@ -170,7 +171,7 @@ def _name_suspects(places: Places, planned: Mapping[int, int]) -> None:
 
 
 def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable[..., Any]]]:
-    """What is added up over all shards, and how."""
+    """Sums over all shards."""
     counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
     statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
     return {

@@ -1,7 +1,7 @@
-"""Fetches one picture and writes its bytes to standard output.
+"""Fetches one image and writes its bytes to standard output.
 
 It is fetched as those of a run are: from no address that is not public, after each redirect anew,
-within bounds of time and bytes. Commands of other packages get their pictures by it.
+within bounds of time and bytes. Commands of other packages get their images by it.
 """
 
 import sys
@@ -13,9 +13,9 @@ from alignset.transforms.fetching.fetch_settings import FetchSettings
 
 NAME = "python -m alignset.pipeline.fetch_image"
 _HINTS = {
-    "forbidden_address": "its host is at an address that is not public: save the picture and give "
+    "forbidden_address": "its host is at an address that is not public: save the image and give "
     "its file",
-    "bad_url": "it is no URL of http or https",
+    "bad_url": "it is not a URL of http or https",
     "too_large": "it has more than 20 MB",
     "dns": "its host has no address: is the name right?",
 }
@@ -40,7 +40,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     )
     (fetched,) = fetch_all([flags.url], settings)
     if fetched.body is None:
-        why = _HINTS.get(str(fetched.detail), "give another URL, or the picture's file")
+        why = _HINTS.get(str(fetched.detail), "pass another URL, or the image's file")
         print(
             f"error: {flags.url[:200]!r} cannot be fetched ({fetched.detail}): {why}",
             file=sys.stderr,

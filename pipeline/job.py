@@ -1,4 +1,4 @@
-"""What a command reads and what it writes. Its flags are derived from these fields."""
+"""Input and output of a command. Its flags are derived from these fields."""
 
 import math
 import re
@@ -22,25 +22,26 @@ _FINAL = {
 
 
 def ruled(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
-    """The reasons that another rule, or another fetch, may undo. What was taken down stays so."""
+    """The reasons that another rule, or another fetch, may undo. Pairs that were taken down stay
+    so."""
     return tuple(reason for reason in catalogue.reasons if reason not in _FINAL)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to read and what to write."""
+    """Input and output."""
 
     input: str = field(
         default="", metadata={"help": "files, globs or folders, comma-separated (required)"}
     )
-    output: str = field(default="", metadata={"help": "a folder for the set (required)"})
+    output: str = field(default="", metadata={"help": "a folder for the dataset (required)"})
     input_format: str = field(default="auto", metadata={"help": ", ".join(FORMATS)})
     url_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
     text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
     columns: str = field(
         default="",
         metadata={
-            "help": "NAME,... or all: columns of the input that go with its pairs to every file "
+            "help": "NAME,... or all: columns of the input to copy to every output file "
             "(docs/columns.md)"
         },
     )
@@ -51,18 +52,20 @@ class Job:
     score_model: str = field(
         default="",
         metadata={
-            "help": "a model that says how well image and text agree (column similarity): a run, "
+            "help": "a model that scores the similarity of image and text (column similarity): a "
+            "run, "
             "an ALIGN, CLIP or SigLIP, open_clip:NAME@WEIGHTS, or exported ONNX towers"
         },
     )
     base_url: str = field(
         default="",
-        metadata={"help": "of html: where the folder is served, such as https://docs.example/"},
+        metadata={"help": "URL at which a folder of html is served, such as https://docs.example/"},
     )
     also_rejected: str = field(
         default="",
         metadata={
-            "help": "of an input that is a set, read again what it dropped for these reasons "
+            "help": "with a dataset as input, also read the pairs that it dropped for these "
+            "reasons "
             "(too_few_words,rare_token), or all"
         },
     )
@@ -76,33 +79,36 @@ class Job:
     blocklist: str = field(
         default="",
         metadata={
-            "help": "FILE,...: hosts, domains, URLs, words, and hashes of files and pictures that "
-            "must not be in the set, or image:PATH, images (docs/politeness.md)"
+            "help": "FILE,...: hosts, domains, URLs, words, and hashes of files and images that "
+            "must not be in the dataset, or image:PATH, images (docs/politeness.md)"
         },
     )
     forget_blocked: bool = field(
         default=False,
-        metadata={"help": "of what a blocklist drops, write neither URL nor text to rejected/"},
+        metadata={"help": "write neither URL nor text of blocked pairs to rejected/"},
     )
     unsafe_model: str = field(
         default=OPENNSFW,
         metadata={
-            "help": "classifier of unsafe images: opennsfw, or FILE.onnx with FILE.json beside it; "
+            "help": "classifier of unsafe (NSFW) images: opennsfw, or FILE.onnx with FILE.json "
+            "beside it; "
             "empty scores none"
         },
     )
     vocabulary: str = field(
         default="",
         metadata={
-            "help": "filter with this vocabulary.u64, or the one in this output of an earlier run, "
-            "in place of the input's own"
+            "help": "a vocabulary.u64, or the output of an earlier run with one, to use in place "
+            "of the "
+            "input's own"
         },
     )
     retry_failed: str = field(
         default="",
         metadata={
-            "help": "fetch again what a finished run could not, and add it to its set: all but "
-            "http_404 and http_410, or only what failed with these details (dns,timeout), or all",
+            "help": "fetch failed images of a finished run again and add them to its dataset: all "
+            "but "
+            "http_404 and http_410, or only these details (dns,timeout), or all",
             "alone": "true",
             "metavar": "DETAILS",
         },
@@ -129,26 +135,25 @@ class Job:
     duplicates: str = field(
         default="keep",
         metadata={
-            "help": "keep images with the bytes of another; exact: one image a content, with the "
-            "alt-texts of all; near: also one of photographs that look alike "
-            "(docs/duplicates.md)"
+            "help": "keep duplicate images; exact: keep one of images with equal bytes, with all "
+            "alt-texts; near: also one of near-duplicate photographs (docs/duplicates.md)"
         },
     )
     title: str = field(default="", metadata={"help": "the dataset's name on its card"})
     description: str = field(default="", metadata={"help": "a paragraph for the card"})
     license: str = field(
         default="",
-        metadata={"help": "what the card names as the dataset's licence, such as cc-by-4.0"},
+        metadata={"help": "the dataset's licence on its card, such as cc-by-4.0"},
     )
     quiet: bool = field(
         default=False,
-        metadata={"help": "say nothing but warnings, errors and, at the end, the funnel"},
+        metadata={"help": "print only warnings, errors and, at the end, the funnel"},
     )
     thumbnails: int = field(
         default=16,
         metadata={
-            "help": "examples of a kind that each shard keeps a small picture of for the report; "
-            "0 keeps none"
+            "help": "examples of a kind whose thumbnails each shard keeps for the report; 0 keeps "
+            "none"
         },
     )
     batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
@@ -156,7 +161,7 @@ class Job:
     def __post_init__(self) -> None:
         for name in ("input", "output"):
             if not getattr(self, name):
-                raise ValueError(f"{name} is required: give --{name}=PATH")
+                raise ValueError(f"{name} is required: pass --{name}=PATH")
         for name, allowed in (
             ("input_format", FORMATS),
             ("on_broken_input", ("skip", "fail")),

@@ -1,7 +1,8 @@
 """The pairs of a dataset whose image and text agree best: what leaves where a share is kept.
 
-All shards are there, and none of them changes here. What leaves is added to what leaves for its
-copies, so that shards are rewritten once. The same shards give the same pairs on any runner.
+All shards are there, and none of them changes here. Pairs that leave are added to pairs that leave
+for their copies, so that shards are rewritten once. The same shards give the same pairs on any
+runner.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class _Ranking:
         """Keys and similarities of the pairs that have one and stay."""
         rows = self._rows(shard, ["key", SIMILARITY])
         values = numbers_of(rows[SIMILARITY])
-        known = ~np.isnan(values)  # an input may have NaN, which is no similarity
+        known = ~np.isnan(values)  # an input may have NaN, which is not a similarity
         return keys_of(rows["key"].filter(pa.array(known))), values[known]
 
     def _rows(self, shard: int, columns: list[str]) -> pa.Table:

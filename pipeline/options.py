@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,7 @@ from alignset.command_help import add_help
 from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
-from alignset.pipeline.other_flags import beam_options
+from alignset.pipeline.other_flags import RENAMED_FLAGS, beam_options
 from alignset.pipeline.rule_files import rules_with
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
@@ -46,8 +47,8 @@ SEVERAL = ("columns", MIN, MAX, REQUIRED)  # flags that may be given several tim
 FIRST = {
     "input and output": {
         "input": "files, globs or folders, comma-separated (required)",
-        "output": "a folder for the set (required)",
-        "eval_images": "NAME=PATH,...: images to keep out of the set",
+        "output": "a folder for the dataset (required)",
+        "eval_images": "NAME=PATH,...: images to keep out of the dataset",
         "holdout": "this share of the images goes to holdout/, to validate on",
         "retry_failed": "fetch again what a finished run could not",
     },
@@ -133,7 +134,7 @@ class GivenFlags(NamedTuple):
 
     Fields:
       ours: the values of the flags that are not Beam's, by name. others: all other words.
-      rules: those of the product, and of users.
+      rules: of the product, and of users.
     """
 
     ours: dict[str, Any]
@@ -149,8 +150,18 @@ def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
     """
     given = _value_in(argv, "rules"), _value_in(argv, "score_model")
     rules = rules_with(*given, _defaults())
-    parsed, others = parser(prog, rules).parse_known_args(list(argv))
+    parsed, others = parser(prog, rules).parse_known_args([*map(_current_name, argv)])
     return GivenFlags(vars(parsed), others, rules)
+
+
+def _current_name(word: str) -> str:
+    """A word of the command line, with the present name of a flag that was renamed."""
+    old, equals, value = word.partition("=")
+    new = RENAMED_FLAGS.get(old.removeprefix("--")) if old.startswith("--") else None
+    if new is None:
+        return word
+    print(f"{old} is called --{new} now; pass that", file=sys.stderr)
+    return f"--{new}{equals}{value}"
 
 
 def _value_in(argv: Sequence[str], flag: str) -> str:
@@ -183,14 +194,14 @@ def make_command(given: GivenFlags) -> Command:
     if flags.get("vocabulary") and flags.get("max_pairs_per_concept"):
         raise UsageError(
             "--max_pairs_per_concept goes by the input's own counts, and with --vocabulary there "
-            "are none; give one of them"
+            "are none; pass one of them"
         )
     if flags.get("vocabulary") == "":
         raise UsageError("--vocabulary is empty; give a vocabulary.u64, or leave the flag out")
     if "vocabulary" in flags and "vocabulary_size" in flags:
         raise UsageError(
             "--vocabulary_size is of the input's own vocabulary, and --vocabulary gives another; "
-            "give only one of them"
+            "pass only one of them"
         )
     try:
         overlap, opened = _settings(OverlapSettings, flags), _opened(given.rules, flags)

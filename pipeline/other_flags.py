@@ -1,5 +1,5 @@
-"""Flags that are not ours: Beam's, and those of similar tools with what to give here in their
-place."""
+"""Flags that are not ours: Beam's, similar tools' with what to pass here in their place, and
+earlier versions'."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ IMG2DATASET = {
     "thread_count": "--connections",
     "processes_count": "--direct_num_workers, with --direct_running_mode=multi_processing",
     "distributor": "--runner=FlinkRunner or --runner=DataflowRunner",
-    "subjob_size": "nothing: a run goes on shard by shard",
+    "subjob_size": "nothing: a run continues shard by shard",
     "timeout": "--timeout_s, beside --connect_timeout_s and --idle_timeout_s",
     "max_shard_retry": "--retry_failed after the run",
     "min_image_size": "--min_image_side, which an image must be larger than",
     "max_aspect_ratio": "--max_image_aspect, which an image must be below",
-    "max_image_area": "--max_image_bytes; images of more than 89 million pixels are never taken",
-    "incremental_mode": "nothing: the same command goes on where it was stopped",
+    "max_image_area": "--max_image_bytes; images of more than 89 million pixels are always dropped",
+    "incremental_mode": "nothing: the same command resumes where it was stopped",
     "skip_reencode": "--resize_mode=original, which is the default",
     "disable_all_reencoding": "--resize_mode=original, which is the default",
     "save_additional_columns": "--columns=NAME,..., or --columns=all",
@@ -47,11 +47,11 @@ OTHERS = {
     "output_path": "--output",
     "wat_index_count": "--input, which takes the WAT files themselves",
     "wat_count": "--input, which takes the WAT files themselves",
-    "document_type": "nothing: pairs of images and alt-texts are taken",
+    "document_type": "nothing: the output is pairs of images and alt-texts",
     "source_cc_protocol": "--input, which takes local files, s3:// and gs://",
-    "multipart": "nothing: a run is one set",
-    "shuffle": "nothing: the order of a set follows from hashes",
-    "resume": "nothing: the same command goes on where it was stopped",
+    "multipart": "nothing: a run is one dataset",
+    "shuffle": "nothing: the order of a dataset follows from hashes",
+    "resume": "nothing: the same command resumes where it was stopped",
     "spark_builder": "--runner=FlinkRunner or --runner=DataflowRunner",
     "data_dir": "--output",
     "metadata_dir": "--input",
@@ -59,13 +59,16 @@ OTHERS = {
     "skip_bbox_blurring": "nothing: parts of images are not blurred",
 }
 
+# Names of earlier versions, which are still read from command lines and documents.
+RENAMED_FLAGS = {"unwished": "opt_outs"}
+
 
 def _hint(unknown: str, names: list[str]) -> str:
-    """What may have been meant by a flag that there is not."""
+    """A hint for an unknown flag."""
     if here := IMG2DATASET.get(unknown, OTHERS.get(unknown)):
         return f"here give {here}"
     if unknown == "min_similarity":
-        return "it is a rule on what a model finds: give --score_model too"
+        return "it is a rule on what a model finds: pass --score_model too"
     if unknown == "version":
         return "alignset --version prints it"
     near = difflib.get_close_matches(unknown, names, 1)
@@ -73,13 +76,13 @@ def _hint(unknown: str, names: list[str]) -> str:
 
 
 def beam_options(rest: list[str], ours: Iterable[str]) -> PipelineOptions:
-    """Beam's options, out of the words of a command line that are no flags of ours.
+    """Beam's options, from the words of a command line that are not flags of ours.
 
     Args:
-      ours: the names of those, for hints.
+      ours: the names of our flags, for hints.
 
     Raises:
-      UsageError: an unknown flag, of which Beam only warns, or a wrong value.
+      UsageError: an unknown flag (Beam only warns), or a wrong value.
     """
     # Beam takes half a second to import, and --help needs none of it.
     from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions

@@ -1,4 +1,4 @@
-"""How far the image plane is: a line that is drawn again on a terminal and in a notebook, or
+"""How far the image stage is: a line that is drawn again on a terminal and in a notebook, or
 written now and then."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from alignset.transforms.storage.files import is_local
 from alignset.transforms.workers.fencing import Fence
 
 REDRAWN_S = 1.0  # between two looks
-LINE_S = 30.0  # between two lines where standard error is no terminal, as a log
+LINE_S = 30.0  # between two lines where standard error is not a terminal, as a log
 LISTED_S = 30.0  # at least, between two listings of a store
 LISTING_SHARE = 0.005  # of the time, at most, that goes into listing and reading stats
 READING_S = 0.05  # of a look, at most, that goes into reading stats
@@ -89,7 +89,7 @@ class Amount:
             for shard in new:
                 self._pairs_of_whole += self.sizes[shard]
                 self._under_way.pop(shard, None)
-            if not self._listed:  # what earlier starts have done is no speed of this one
+            if not self._listed:  # what earlier starts have done is not a speed of this one
                 self._listed, self.earlier = True, self._pairs_of_whole
             self._unread.extend(sorted(new))
             self._read_stats(begun + reading_s)
@@ -124,13 +124,14 @@ class Amount:
 
 
 def verb_of(formats: Collection[str]) -> str:
-    """What the image plane does with pairs of such input formats: those of shards are stored."""
+    """The image stage's verb for pairs of such input formats: pairs of shards are stored."""
     stored = {name == "webdataset" for name in formats}
     return {(True,): "read", (False, True): "read or fetch"}.get(tuple(sorted(stored)), "fetch")
 
 
 def what_is_left(amount: Amount, verb: str) -> str:
-    """What there is to do, as "40 shards, 4,000 pairs to fetch"; after a resume, of how much."""
+    """The work to do, such as "40 shards, 4,000 pairs to fetch"; after a resume, the part that is
+    left."""
     shards, pairs = len(amount.sizes) - amount.shards, amount.total - amount.pairs
     if not amount.sizes:
         return f"no pair is left to {verb}"
@@ -145,7 +146,7 @@ def what_is_left(amount: Amount, verb: str) -> str:
 
 
 class ImageProgress:
-    """Shows how far the image plane is while its block runs: on a terminal and in a notebook a line
+    """Shows how far the image stage is while its block runs: on a terminal and in a notebook a line
     that is drawn again and again, else a line now and then, and one at the end.
 
     Args:
@@ -227,7 +228,7 @@ class ImageProgress:
         amount = self._amount
         how = {"initial": amount.earlier, "unit": " pairs", "bar_format": line_format}
         text = tqdm.format_meter(amount.pairs, amount.total, now - self._begun, **how)
-        say(f"image plane: {text}".replace("  ", " "))  # where the rate has a digit less
+        say(f"image stage: {text}".replace("  ", " "))  # where the rate has a digit less
 
 
 def is_redrawn() -> bool:

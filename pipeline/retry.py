@@ -1,10 +1,10 @@
-"""`--retry_failed`: what could not be fetched is tried again, and joins the same set.
+"""`--retry_failed`: what could not be fetched is tried again, and joins the same dataset.
 
 A finished run's shards stay as they are, byte for byte. The pairs whose fetch failed are planned as
 a run plans its own: by URL, into shards of their own, numbered on from the last. When these are
 whole, the pairs are taken out of the old shards' `rejected/`, numbers in whose shards nothing is
-kept are filled, and the closing documents are written anew, the manifest last. Killed anywhere, the
-same command goes on.
+kept are filled, and the closing documents are written anew, the manifest last. If it is
+interrupted, the same command resumes.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def details_to_retry(wanted: str, failed: Mapping[str, int]) -> list[str]:
 
     Args:
       wanted: what `--retry_failed` was given: "true", "all" or details, comma-separated.
-      failed: how many fetches of the set failed with each detail.
+      failed: how many fetches of the dataset failed with each detail.
     """
     if wanted == "true":
         return sorted(failed.keys() - GONE)
@@ -115,7 +115,7 @@ def retry_failed(
             with engine.pipeline("rejected") as pipeline:
                 _forget(pipeline, old, plan, places)
         images = folder.work.find_images()
-        assert images is not None, "the image plane has ended"
+        assert images is not None, "the image stage has ended"
         rewrite_copies(engine, images.copies, images.copies_folder, places)
     return close_retry(folder, base, plan)
 
@@ -204,7 +204,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         folder.clean()
         return base.funnel
     images = folder.work.find_images()
-    assert images is not None, "the image plane has ended"
+    assert images is not None, "the image stage has ended"
     images = without_copies(images)
     steps = _steps(base.funnel, plan, images, base.manifest.catalogue)
     kept = base.manifest.pairs + images.counts.kept
@@ -251,7 +251,7 @@ def _steps(
 def _fetch(
     folder: RunFolder, before: FetchReport, plan: RetryPlan, images: ImageSummary
 ) -> FetchReport:
-    """What is said of fetching: the failures that were not tried again, and the new ones."""
+    """The fetching in the documents: the failures that were not tried again, and the new ones."""
     left = {f"{FETCH_FAILED}: {d}": n for d, n in before.details.items() if d not in plan.details}
     statuses = add_by_name([left, images.statuses])
     fetch = failed_fetches(before.tried, statuses, folder.work.read_retry_hosts())

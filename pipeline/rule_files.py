@@ -1,4 +1,4 @@
-"""The rules of users: files that a command names, with their flags behind those of the product."""
+"""The rules of users: files that a command names, with their flags behind the product's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from alignset.transforms.rules.given import RULE_FAILED
 
 
 def rules_with(paths: str, score_model: str, flags: Iterable[str]) -> type[Rules]:
-    """The product's rules and those of users: in files, and on similarities by a model.
+    """The rules of the product and of users: in files, and on similarities by a model.
 
     Args:
       flags: the names of all flags without these.

@@ -34,7 +34,7 @@ from alignset.transforms.rules.rule import IMAGES
 
 INPUT = "input_"  # before the name of an input column where its own is one of ours
 MOST_COLUMN_RULES = 32
-REPORTED = {"unwished": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
+REPORTED = {"opt_outs": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
 
 
 class _Checked:
@@ -87,7 +87,7 @@ class _Checked:
 
     @property
     def run_rules(self) -> RunRules:
-        """What workers judge by."""
+        """Settings by which workers judge."""
         return RunRules(self.numbers, self.files, self.language_rule)
 
     @cached_property
@@ -139,7 +139,7 @@ class _Checked:
 
     @property
     def language_rule(self) -> LanguageRule:
-        """What is asked of an alt-text's language."""
+        """Settings about an alt-text's language."""
         rule = LanguageRule(wanted_languages(self.language), self.min_language_score)
         if not rule.has_vote:
             return rule

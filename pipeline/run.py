@@ -1,4 +1,4 @@
-"""A whole run: what is done already, the two planes, the closing documents."""
+"""A whole run: what is done already, the two stages, the closing documents."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer th
 
 
 def run(command: Command, show: Callable[[str], object]) -> None:
-    """Runs a command to its end; a run that was killed goes on where it stopped.
+    """Runs a command to its end; an interrupted run resumes where it stopped.
 
     Args:
       show: given what `summary_lines` says of a run that has ended.
@@ -154,7 +154,7 @@ class Run:
                 shutil.rmtree(self.places.blocks.folder, ignore_errors=True)
 
     def _curated(self) -> bool:
-        """Runs the planes that are not done yet; False where a job was only handed over."""
+        """Runs the stages that are not done yet; False where a job was only handed over."""
         text = self.folder.work.find_text()
         if text is None:
             if not self._pages_parsed():
@@ -190,7 +190,7 @@ class Run:
     def _copies_left(self) -> bool:
         """Takes out what leaves since its image is there twice, where there is some."""
         images = self.folder.work.find_images()
-        assert images is not None, "the image plane has ended"
+        assert images is not None, "the image stage has ended"
         if (share := self.command.rules.keep_most_similar) < 1:
             images = rank_pairs(images, self.places, share)
         what = images.copies, images.copies_folder

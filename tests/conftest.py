@@ -28,7 +28,7 @@ os.environ["ALIGNSET_CACHE"] = CACHE.name
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")
-# What is imported while tests are collected is no garbage: 4 s of CPU for each worker.
+# What is imported while tests are collected is not a garbage: 4 s of CPU for each worker.
 gc.disable()
 # A shell's background job ignores Ctrl-C, and so would the commands that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)

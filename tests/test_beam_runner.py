@@ -109,7 +109,7 @@ def test_the_only_shard_that_is_truncated_is_named(tmp_path: Path, golden: Golde
         member = tar.getmembers()[9]
     size = member.offset + 100 if where == "in a header" else member.offset_data + 1
     (tmp_path / "cut.tar").write_bytes(path.read_bytes()[:size])
-    for _ in range(2):  # and again, since the same command goes on
+    for _ in range(2):  # and again, since the same command resumes
         ended = run(tmp_path / "cut.tar", tmp_path / "set")
         assert ended.status == 1
         assert "Traceback" not in ended.err

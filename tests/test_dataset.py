@@ -79,5 +79,5 @@ def test_of_a_run_under_way_the_finished_shards_are_here(folder: str) -> None:
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(alignset.UsageError, match="is no set"):
+    with pytest.raises(alignset.UsageError, match="is not a dataset"):
         alignset.Dataset(tmp_path)

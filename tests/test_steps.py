@@ -146,7 +146,7 @@ def test_a_wrong_argument_raises_where_a_step_is_made(
 
 def test_what_another_pipeline_wrote_is_not_written_over(plain: Golden) -> None:
     for step in (alignset.FilterTexts, alignset.FetchImages):
-        with pytest.raises(alignset.UsageError, match="is not empty; give another output"):
+        with pytest.raises(alignset.UsageError, match="is not empty; pass another output"):
             step(plain.output)
 
 

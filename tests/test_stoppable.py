@@ -154,9 +154,9 @@ def test_a_second_signal_ends_it_at_once(start: Start):
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
             137,
-            "it: failed: Killed (signal 9); the same command goes on\n",
+            "it: failed: Killed (signal 9); the same command resumes\n",
         ),
-        ("os.abort()", 134, "it: failed: Aborted (signal 6); the same command goes on\n"),
+        ("os.abort()", 134, "it: failed: Aborted (signal 6); the same command resumes\n"),
     ],
 )
 def test_the_status_is_the_commands(start: Start, doing: str, status: int, said: str):

@@ -39,7 +39,7 @@ FIRST = {
         "preset": "which values: tiny, laptop, one-gpu, b7-base, ...",
     },
     "model": {
-        "start_from": "the AlignModel to go on with; empty: from scratch",
+        "start_from": "the AlignModel to continue from; empty: from scratch",
         "image_tower": "EfficientNet, such as b0",
         "text_tower": "BERT, such as mini",
     },
@@ -89,7 +89,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
             if flags.get(brings) and flag in flags:
                 raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
     if flags.get("epochs") and "steps" in flags:
-        raise SettingsError("--steps and --epochs both say how long the run is: give one of them")
+        raise SettingsError("--steps and --epochs both say how long the run is: pass one of them")
     wandb = next((flag for flag in flags if flag.startswith("wandb_") and flags[flag]), "")
     if wandb and "wandb" not in flags.get("trackers", "").split(","):
         raise SettingsError(f"--{wandb} is of no use without --trackers=wandb: add that")
@@ -149,8 +149,8 @@ def _open(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
 
 
 def _begin(settings: Settings, sets: "list[ShardSet]", run: Path) -> "HeldOut | None":
-    """What the first process does alone: refuses what can't be trained, reads what is validated
-    on, and opens the run's folder."""
+    """Work of the first process alone: it refuses invalid runs, reads the validation pairs, and
+    opens the run's folder."""
     _check_memory(settings)
     held_out = None
     if settings.validate:

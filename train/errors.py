@@ -1,4 +1,4 @@
-"""What ends a command with one line instead of a traceback, and how counts are told in it."""
+"""Errors that end a command with one line instead of a traceback, and wording of counts."""
 
 
 class SettingsError(Exception):
@@ -6,7 +6,7 @@ class SettingsError(Exception):
 
 
 class TrainingError(Exception):
-    """The run cannot go on; the message is one line that says what to try."""
+    """The run cannot continue; the message is one line that says what to try."""
 
 
 class SharedError(TrainingError):
@@ -14,7 +14,7 @@ class SharedError(TrainingError):
 
 
 class Diverged(SharedError):
-    """What is learned has become useless."""
+    """The training diverged."""
 
 
 def counted(number: int, thing: str, things: str = "") -> str:

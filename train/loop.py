@@ -54,7 +54,7 @@ def train(
     if rank == 0 and settings.steps <= settings.warmup_steps:
         print(
             f"the learning rate rises until the last step and never falls (steps is "
-            f"{settings.steps}, warmup_steps {settings.warmup_steps}): give a lower --warmup_steps",
+            f"{settings.steps}, warmup_steps {settings.warmup_steps}): pass a lower --warmup_steps",
             file=sys.stderr,
         )
     model, tokenizer = _make_model(settings, run, device)
@@ -115,7 +115,7 @@ def _inputs_ahead(
     settings: Settings,
     device: torch.device,
 ) -> Iterator[Inputs]:
-    """Micro-batches, of which a thread makes the next."""
+    """Micro-batches; a thread makes the next one."""
     gpu = torch.cuda.current_device() if device.type == "cuda" else None
     return ahead(batches, 1, partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu))
 
@@ -144,8 +144,8 @@ def _finish(
 def _resume(
     run: Path, settings: Settings, model: DualEncoder, optimizer: torch.optim.Optimizer
 ) -> tuple[int, Position, int]:
-    """How many steps are done, where the data goes on, and how many steps were left out; the model
-    and the optimizer become those of the last checkpoint."""
+    """How many steps are done, where the data continues, and how many steps were left out; the
+    model and the optimizer are restored from the last checkpoint."""
     checkpoint: Checkpoint | None = load_last_checkpoint(run / "checkpoints")
     if processes.rank() == 0:
         cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
@@ -154,7 +154,7 @@ def _resume(
     if checkpoint["step"] > settings.steps:
         raise SettingsError(
             f"{run} has gone {checkpoint['step']} steps, and --steps={settings.steps} is less: "
-            "give as many or more, or another --run"
+            "pass as many or more, or another --run"
         )
     start, position = restore(checkpoint, model, optimizer)
     before, count = len(checkpoint["processes"]), processes.count()

@@ -1,5 +1,5 @@
-"""What a training step takes of a device's memory, computed before it starts. No GPU was measured;
-what the towers keep is what torch keeps of them without memory (tests/train/test_memory.py)."""
+"""A training step's use of a device's memory, computed before it starts. No GPU was measured; the
+towers keep what torch keeps of them without memory (tests/train/test_memory.py)."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -32,9 +32,9 @@ class StepMemory(NamedTuple):
 
 
 def step_memory(settings: Settings, processes: int) -> StepMemory:
-    """What each of so many processes needs. A trained parameter has its weight, gradient and two
-    averages in float32, and 4 bytes more for the moves of LAMB or the weight in bfloat16. A frozen
-    tower has its weights, and keeps nothing."""
+    """The memory that each of so many processes needs. A trained parameter has its weight, gradient
+    and two averages in float32, and 4 bytes more for the moves of LAMB or the weight in bfloat16. A
+    frozen tower has its weights, and keeps nothing."""
     with torch.device("meta"):  # shapes alone, without memory
         size, words = IMAGE_TOWERS[settings.image_tower], settings.vocabulary_size
         image = AlignVisionModel(vision_config(size, settings))
@@ -77,7 +77,7 @@ def _image_values(tower: AlignVisionModel, settings: Settings) -> tuple[int, int
 
 
 def _text_bytes(tower: AlignTextModel, settings: Settings, width: int) -> int:
-    """What the text tower keeps of one text of as many tokens as there may be."""
+    """The text tower's memory for one text of the longest length."""
     config, tokens = tower.config, settings.max_tokens
     hidden, layers = config.hidden_size, config.num_hidden_layers
     # The input of queries, keys and values (in bfloat16 a copy for each), these, and what comes of

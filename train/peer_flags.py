@@ -16,7 +16,7 @@ OPEN_CLIP = {
     "model": "--image_tower and --text_tower, or --preset",
     "pretrained": "--start_from (an AlignModel), or --image_weights and --text_weights",
     "pretrained_image": "--image_weights",
-    "resume": "nothing: the same command goes on from the last checkpoint in --run",
+    "resume": "nothing: the same command resumes from the last checkpoint in --run",
     "lr": "--learning_rate",
     "lr_scheduler": "--schedule",
     "wd": "--weight_decay",

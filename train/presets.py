@@ -39,7 +39,7 @@ zero-shot 76.4 (table 4). Not run by us.
 
 MULTILINGUAL = replace(L2_LARGE, vocabulary_size=250_000)
 """The paper's model of all languages (section 8): the same towers and recipe, and a vocabulary of
-250k wordpieces. For a set that `alignset curate --language=all` made.
+250k wordpieces. For a dataset that `alignset curate --language=all` made.
 
     alignset train --shards OUT/shards --run RUNS/a --preset multilingual
 
@@ -65,7 +65,7 @@ ONE_GPU = replace(
 
     alignset train --shards OUT/shards --run RUNS/gpu --preset one-gpu
 
-The paper's recipe with a batch, towers and pictures that a GPU takes in days; not run by us, who
+The paper's recipe with a batch, towers and images that a GPU takes in days; not run by us, who
 had none. The temperature starts at CLIP's 0.07, which costs no steps to be found.
 """
 

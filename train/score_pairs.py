@@ -123,7 +123,7 @@ def open_model(name: str) -> DualEmbedder:
     Raises:
       SettingsError: there is no such model, or what it needs is not installed.
     """
-    if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are no lines
+    if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are not lines
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Torch imports it, though nothing is compiled here, and at the process's end it complains.
     hides = "triton" not in sys.modules
@@ -145,7 +145,7 @@ def open_model(name: str) -> DualEmbedder:
 
 
 def cpu_s_a_pair(model: str) -> float:
-    """What a similarity costs here, CPU-seconds, without the decode."""
+    """The cost of a similarity here, CPU-seconds, without the decode."""
     import numpy as np
 
     rows = Rows(

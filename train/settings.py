@@ -59,7 +59,7 @@ class Settings:
     # Model (sections 4.1 and 5).
     start_from: str = setting(
         "",
-        "the AlignModel to go on with, a folder or a published one's name, in place of "
+        "the AlignModel to continue from, a folder or a published one's name, in place of "
         "image_tower, text_tower, text_dropout, vocabulary_size and temperature; empty: from "
         "scratch. An EfficientNet or a BERT alone: image_weights, text_weights; no CLIP",
     )
@@ -100,11 +100,11 @@ class Settings:
     horizontal_flip: bool = setting(True, "mirror an image with probability 0.5, at random")
     caption_field: str = setting(
         "",
-        "field of KEY.json that has the text, or a list of texts, of which an epoch takes one, the "
+        "field of KEY.json with the text, or a list of texts; an epoch uses one of these, the "
         "next the next; empty: KEY.txt has it",
     )
     caption_lines: bool = setting(
-        False, "each line of a text is a caption, of which an epoch takes one, the next the next"
+        False, "each line of a text is a caption; an epoch uses one of them, the next the next"
     )
     # Loss (section 4.1).
     label_smoothing: float = setting(0.1, "share of a label that is spread over the batch")
@@ -143,7 +143,7 @@ class Settings:
         "a GPU, fp32 on a CPU",
     )
     seed: int = setting(0, "of all random numbers")
-    shuffle_samples: int = setting(10_000, "samples out of which the next is drawn")
+    shuffle_samples: int = setting(10_000, "size of the buffer that the next sample is drawn from")
     # How it is run, not what is learned.
     max_skipped_share: float = setting(
         0.01,

@@ -1,4 +1,5 @@
-"""What a run has before its first step: where its samples lie, its tokenizer, its first weights."""
+"""State of a run before its first step: places of its samples, its tokenizer, its
+initialisation."""
 
 import json
 import shutil
@@ -45,10 +46,11 @@ _SAID_EVERY_S = 30.0
 
 
 def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[ShardIndex]:
-    """The index of each set; the run's first process reads the shards, once, when it isn't there.
+    """The index of each dataset; the run's first process reads the shards, once, when it isn't
+    there.
 
-    The same reading gives the texts of which the tokenizer is learned, where it isn't brought, and
-    a sample of which the unknown tokens are counted.
+    The same reading gives the texts from which the tokenizer is learned, unless one is passed, and
+    a sample in which unknown tokens are counted.
     """
     index, tokenizer = run / "shards.npz", run / "tokenizer"
     if processes.rank() == 0 and not index.exists():
@@ -84,7 +86,7 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
 
 
 def _without_texts(settings: Settings, shard: str) -> str:
-    """What is wrong where no sample has a text and an image."""
+    """The fault where no sample has a text and an image."""
     with ShardStream(shard) as stream:
         files = (file for file in shard_files(stream) if file.name.endswith(".json"))
         first = next(files, None)
@@ -113,8 +115,8 @@ def _count_unknown(settings: Settings, drawn: DrawnTexts, run: Path) -> None:
 def _read(
     settings: Settings, sets: list[ShardSet], run: Path, texts: int
 ) -> tuple[list[ShardIndex], DrawnTexts]:
-    """The index of each set, and so many texts of all. What a killed run had read of the same is
-    not read again."""
+    """The index of each dataset, and so many texts of all. Parts that an interrupted run had read
+    are not read again."""
     total = sum(len(shard_set.shards) for shard_set in sets)
     done = tell_of_reads(total)
     indexes, drawn = [], []
@@ -132,7 +134,7 @@ def _read(
 
 
 def _kept(run: Path, of_set: int, texts: int) -> Path:
-    """The folder of what was read of a set, with so many texts of all sets."""
+    """The folder of what was read of a dataset, with so many texts of all sets."""
     (run / _PARTS).mkdir(exist_ok=True)
     return run / _PARTS / f"{of_set}-{texts}"
 

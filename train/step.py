@@ -27,7 +27,7 @@ from alignset.train.settings import Settings
 def step_gradients(
     replica: torch.nn.Module, micro_batches: Iterable[Inputs], settings: Settings, step: int
 ) -> StepOutput:
-    """Adds the gradients of the global batch's loss to those of the model.
+    """Adds the gradients of the global batch's loss to the model's.
 
     Args:
       replica: a DualEncoder, as `processes.replicate` gives it.
@@ -82,9 +82,9 @@ def _two_passes(
 def _loss_gradients(
     images: torch.Tensor, texts: torch.Tensor, temperature: torch.Tensor, settings: Settings
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The loss, and its gradients by float[b, d] of images, by those of texts, and by the
-    temperature. Those of a loss that is not finite are no numbers, which then reach all weights of
-    all processes, whatever the way back through its graph."""
+    """The loss, and its gradients by float[b, d] of images and of texts, and by the temperature.
+    Gradients of a loss that is not finite are NaN, and reach all weights of all processes, whatever
+    the backward pass through its graph."""
     leaves = [part.detach().requires_grad_() for part in (images, texts, temperature)]
     with full_precision():
         loss = contrastive_loss(*leaves, label_smoothing=settings.label_smoothing)
@@ -95,7 +95,7 @@ def _loss_gradients(
 
 
 def _send_back(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
-    """Through the graph of a model's outputs, which those of a frozen tower have not."""
+    """Sends gradients through the graph of a model's outputs; a frozen tower's have none."""
     pairs = zip(outputs, gradients, strict=True)
     trained = [(rows, of_rows) for rows, of_rows in pairs if rows.requires_grad]
     torch.autograd.backward([rows for rows, _ in trained], [of_rows for _, of_rows in trained])

@@ -1,4 +1,5 @@
 """The parts, by rooms: pure functions over Arrow columns, and the Beam transforms that carry them.
 
-A room may import those above it in the table of tests/lint/architecture.py, and none below.
+A package may import the packages above it in the table of tests/lint/architecture.py, and none
+below.
 """

@@ -1,1 +1,1 @@
-"""Copies of evaluation images: pictures, the descriptor's training, what is found of them."""
+"""Copies of evaluation images: images, the descriptor's training, what is found of them."""

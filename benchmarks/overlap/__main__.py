@@ -1,13 +1,14 @@
-"""How many altered copies of evaluation images are found, and how many other pictures with them.
+"""How many altered copies of evaluation images are found, and how many other images with them.
 
   python -m benchmarks.overlap --packages=FOLDER [--cache=FOLDER] [--write]
 
-Alters held-out pictures as full pictures, writes each as a file and reads it as a run does. They
-are looked for beside 100,000 indexed pictures, and so are held-out pictures that are different from
-all of these; those of packages that are held out whole are also looked for where nothing of these
-packages is indexed. Prints recall by change and strength, what each threshold would accept, and the
-cost; --write puts these into docs/overlap.md and draws docs/overlap.svg. Names of pairs that a
-person found to show one picture stand in repeats.txt beside this file: they are no false positives.
+Alters held-out images as full images, writes each as a file and reads it as a run does. They
+are looked for beside 100,000 indexed images, and so are held-out images that are different from
+all of these; images of packages that are held out whole are also looked for where nothing of these
+packages is indexed. Prints recall by change and strength, false positives of each threshold, and
+the cost; --write puts these into docs/overlap.md and draws docs/overlap.svg. Names of pairs that a
+person found to show one image stand in repeats.txt beside this file: they are not false
+positives.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ HASH_BITS = (2, 4, 6)
 
 
 class Different(NamedTuple):
-    """Held-out pictures that are not indexed, and what they are nearest to."""
+    """Held-out images that are not indexed, and what they are nearest to."""
 
     pictures: Pictures
     matches: list[Nearest]
     bits: npt.NDArray[np.int32]
-    is_repeat: npt.NDArray[np.bool_]  # of a pair that a person found to show one picture
+    is_repeat: npt.NDArray[np.bool_]  # of a pair that a person found to show one image
 
     @property
     def distances(self) -> npt.NDArray[np.float64]:
@@ -92,14 +93,14 @@ def read_flags() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--packages", type=Path, required=True, help="where packages are kept")
     parser.add_argument("--cache", type=Path, default=Path("/tmp/alignset-overlap"))
-    parser.add_argument("--indexed", type=int, default=100_000, help="pictures in the index")
-    parser.add_argument("--altered", type=int, default=200, help="pictures that are altered")
+    parser.add_argument("--indexed", type=int, default=100_000, help="images in the index")
+    parser.add_argument("--altered", type=int, default=200, help="images that are altered")
     parser.add_argument("--write", action="store_true", help="write docs/overlap.md")
     return parser.parse_args()
 
 
 def halves(names: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    """bool[n]: whether thresholds are chosen on a picture; about half are."""
+    """bool[n]: whether thresholds are chosen on an image; about half are."""
     return np.array([measured.number_of(f"half {name}") % 2 == 0 for name in names])
 
 
@@ -120,7 +121,7 @@ def measure_different(
     evaluation: Pictures,
     phashes: npt.NDArray[np.uint64],
 ) -> tuple[Different, float]:
-    """What each picture is nearest to, and the CPU time of one in us."""
+    """The nearest image of each, and the CPU time of one in us."""
     matches, cpu_us = matches_of(index, different)
     near = [named(evaluation, match.row) for match in matches]
     repeats = are_repeats(different.names.tolist(), near)
@@ -132,7 +133,7 @@ def measure_unrelated(
     parts: CopyIndex, held_out: Pictures, phashes: npt.NDArray[np.uint64]
 ) -> dict[str, tuple[Different, float]]:
     """The same of the packages that are held out whole, by kind, by an index without
-    held-out pictures."""
+    held-out images."""
     unrelated = held_out.chosen(measured.is_of_held_out_package(held_out))
     kinds = {"JPEGs": unrelated.is_jpeg, "others": ~unrelated.is_jpeg}
     nobody = held_out.chosen(np.zeros(len(held_out), np.bool_))
@@ -145,7 +146,7 @@ def measure_unrelated(
 def measure_copies(
     flags: argparse.Namespace, held_out: Pictures, evaluation: Pictures, index: CopyIndex
 ) -> tuple[Copies, float]:
-    """The altered pictures' distances, and the CPU time of one in us."""
+    """The altered images' distances, and the CPU time of one in us."""
     chosen = measured.to_alter(held_out, flags.altered)
     altered = measured.altered(flags.packages, flags.cache, chosen.names.tolist())
     matches, cpu_us = matches_of(index, altered)
@@ -161,7 +162,7 @@ def measure_copies(
 
 
 def different_table(found: Different) -> str:
-    """How many different pictures each measure takes for copies, by kind and half."""
+    """How many different images each measure takes for copies, by kind and half."""
     is_accepted = np.array([match.distance < COPY_DISTANCE for match in found.matches])
     rows = []
     for name, kind in (("JPEGs", found.pictures.is_jpeg), ("others", ~found.pictures.is_jpeg)):
@@ -174,12 +175,12 @@ def different_table(found: Different) -> str:
                 *(((found.bits <= most) & chosen).sum() for most in HASH_BITS),
             ]
             rows.append([f"{name}, {half}", *(f"{count:,}" for count in counts)])
-    heads = ["pictures", "number", "repeats accepted", "others accepted"]
+    heads = ["images", "number", "repeats accepted", "others accepted"]
     return table([*heads, *(f"pHash <= {most}" for most in HASH_BITS)], rows)
 
 
 def unrelated_table(unrelated: dict[str, tuple[Different, float]]) -> str:
-    """How many pictures of packages that are not indexed are taken for copies, and their cost."""
+    """How many images of packages that are not indexed are taken for copies, and their cost."""
     rows = []
     for name, (found, cpu_us) in unrelated.items():
         distances = np.array([match.distance for match in found.matches])
@@ -192,9 +193,9 @@ def unrelated_table(unrelated: dict[str, tuple[Different, float]]) -> str:
         ]
         checked = f"{(distances < 1).mean():.1%}"
         rows.append([name, *(f"{count:,}" for count in counts), checked, f"{cpu_us:.0f}"])
-    heads = ["pictures", "number", "repeats accepted", "others accepted"]
+    heads = ["images", "number", "repeats accepted", "others accepted"]
     bits = [f"pHash <= {most}" for most in HASH_BITS]
-    return table([*heads, *bits, "checked", "CPU us a picture"], rows)
+    return table([*heads, *bits, "checked", "CPU us an image"], rows)
 
 
 def cost_table(
@@ -204,13 +205,13 @@ def cost_table(
     indexed: int,
     search_us: tuple[float, float],
 ) -> str:
-    """What the search costs; planes are made for 10 to 60 us more."""
+    """Costs of the search; thumbnails are made for 10 to 60 us more."""
     checked = np.array([match.distance < 1 for match in found.matches])
     rows = [
-        ["pictures in the index", f"{indexed:,}"],
-        *([["CPU to index a picture, ms", f"{ms:.2f}"]] if ms else []),  # 0: an earlier run did
+        ["images in the index", f"{indexed:,}"],
+        *([["CPU to index an image, ms", f"{ms:.2f}"]] if ms else []),  # 0: an earlier run did
         ["files of the index, MB", f"{sum(megabytes.values()):.0f}"],
-        ["CPU a different picture, us", f"{search_us[0]:.0f}"],
+        ["CPU a different image, us", f"{search_us[0]:.0f}"],
         ["CPU an altered copy, us", f"{search_us[1]:.0f}"],
         ["JPEGs that are checked", f"{checked[found.pictures.is_jpeg].mean():.1%}"],
         ["others that are checked", f"{checked[~found.pictures.is_jpeg].mean():.1%}"],

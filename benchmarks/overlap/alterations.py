@@ -1,4 +1,5 @@
-"""What people do to pictures, each at several strengths, made from the full picture as a file."""
+"""Alterations that people make to images, each at several strengths, made from the full image as
+a file."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Picture = Image.Image
 Change = Callable[[Picture, random.Random], Picture]
-QUALITY = 85  # of the JPEG that an altered picture becomes, where its change is no other
+QUALITY = 85  # of the JPEG that an altered image becomes, where its change is no other
 WORDS = ("Sale", "Summer", "photo by", "www.example.com", "stock", "The best of", "news", "50% off")
 
 
@@ -23,9 +24,9 @@ class Alteration:
     Attributes:
       change: what is done, as in "crop".
       strength: how much, for people, as in "70 %".
-      apply: to a picture in mode "RGB"; the random numbers choose a place or a colour.
+      apply: to an image in mode "RGB"; the random numbers choose a place or a colour.
       is_ordinary: whether the goal counts it.
-      quality: of the JPEG that the altered picture becomes.
+      quality: of the JPEG that the altered image becomes.
     """
 
     change: str
@@ -39,7 +40,7 @@ class Alteration:
         return f"{self.change} {self.strength}".strip()
 
     def file_of(self, picture: Picture, seed: str) -> bytes:
-        """The altered picture as a JPEG; the same for the same seed."""
+        """The altered image as a JPEG; the same for the same seed."""
         altered = self.apply(picture, random.Random(f"{self.name} {seed}"))
         file = io.BytesIO()
         altered.convert("RGB").save(file, "JPEG", quality=self.quality)
@@ -109,7 +110,7 @@ def _noisy(levels: float) -> Change:
 
 
 def cropped(share: float) -> Change:
-    """A part anywhere in the picture whose sides are that share of the picture's."""
+    """A part anywhere in the image whose sides are that share of the image's."""
 
     def change(picture: Picture, rng: random.Random) -> Picture:
         width, height = (round(side * share) for side in picture.size)
@@ -164,7 +165,7 @@ def rotated(degrees: float) -> Change:
 
 
 def bannered(share: float) -> Change:
-    """A bar with words over the picture's upper or lower edge."""
+    """A bar with words over the image's upper or lower edge."""
 
     def change(picture: Picture, rng: random.Random) -> Picture:
         altered = picture.copy()

@@ -1,4 +1,4 @@
-"""The pictures that the suite measures with, as planes and hashes: held out, altered, indexed."""
+"""The images that the suite measures with, as thumbnails and hashes: held out, altered, indexed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from benchmarks.overlap.packages import HELD_OUT_PACKAGES
 from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.tiles import distractor_planes, training_tiles
 
-LONGEST_PX = 1000  # of a picture before it is altered
-MIN_SIDE_PX = 200  # of a picture that is altered, as of one that a run keeps
-EVALUATION_SHARE = 5  # one held-out picture in so many is indexed
+LONGEST_PX = 1000  # of an image before it is altered
+MIN_SIDE_PX = 200  # of an image that is altered, as of one that a run keeps
+EVALUATION_SHARE = 5  # one held-out image in so many is indexed
 _AT_ONCE = 64
 _FLAT = 128  # grey level
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures by rows.
+    """Images by rows.
 
     Attributes:
-      names: of n pictures.
-      planes: uint8[n, 6, 64, 64], a `plane_row` each, of the picture decoded whole.
+      names: of n images.
+      thumbnails: uint8[n, 6, 64, 64], a `plane_row` each, of the image decoded whole.
       phashes: uint64[n].
       is_jpeg: bool[n]. JPEGs are photographs mostly; the others are drawings, charts, screenshots.
       sides_px: int32[n], of the shorter side.
@@ -65,13 +65,14 @@ def number_of(name: str) -> int:
 
 
 def held_out(packages: Path, cache: Path) -> Pictures:
-    """Every held-out picture that a run could read."""
+    """Every held-out image that a run could read."""
     return _kept(cache / "held_out.npz", lambda: held_out_pictures(packages), _rows_of_file)
 
 
 def distractors(packages: Path, count: int) -> npt.NDArray[np.uint8]:
-    """Planes of up to so many parts of training pictures: uint8[n, 6, 64, 64]. The fine
-    planes of quarters of tiles are flat, by which nothing is told: there is nothing finer of these.
+    """Planes of up to so many parts of training images: uint8[n, 6, 64, 64]. The fine
+    thumbnails of quarters of tiles are flat, by which nothing is told: there is nothing finer of
+      these.
     """
     tiles = training_tiles(packages)
     planes = distractor_planes(tiles, count)
@@ -84,12 +85,12 @@ def distractors(packages: Path, count: int) -> npt.NDArray[np.uint8]:
 
 
 def is_evaluation(pictures: Pictures) -> npt.NDArray[np.bool_]:
-    """bool[n]: which held-out pictures are indexed; the others are different from all of these."""
+    """bool[n]: which held-out images are indexed; the others are different from all of these."""
     return np.array([number_of(name) % EVALUATION_SHARE == 0 for name in pictures.names])
 
 
 def is_of_held_out_package(pictures: Pictures) -> npt.NDArray[np.bool_]:
-    """bool[n]: which are of a package that no other picture comes from than held-out ones."""
+    """bool[n]: which are of a package that no other image comes from than held-out ones."""
     packages = tuple(f"{package.name}/" for package in HELD_OUT_PACKAGES)
     return np.array([name.startswith(packages) for name in pictures.names.tolist()])
 
@@ -107,7 +108,7 @@ def to_alter(pictures: Pictures, count: int) -> Pictures:
 
 
 def altered(packages: Path, cache: Path, names: Iterable[str]) -> Pictures:
-    """All alterations of some held-out pictures, in their order: n times as many rows."""
+    """All alterations of some held-out images, in their order: n times as many rows."""
     wanted = set(names)
 
     def bodies() -> Iterator[tuple[str, bytes]]:
@@ -121,7 +122,7 @@ def _kept(
     bodies: Callable[[], Iterator[tuple[str, bytes]]],
     rows_of: Callable[[tuple[str, bytes]], list[Row]],
 ) -> Pictures:
-    """What an earlier run left in a file, or else is made now."""
+    """Arrays from an earlier run's file, or made now."""
     if not path.exists():
         rows: list[Row] = []
         with ProcessPoolExecutor() as pool:
@@ -172,7 +173,7 @@ def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
 
 
 def opened(body: bytes) -> Picture:
-    """The picture in a file as it is altered: as displayed, and no larger than LONGEST_PX."""
+    """The image in a file as it is altered: as displayed, and no larger than LONGEST_PX."""
     picture = displayed_picture(PillowImage.open(io.BytesIO(body))).convert("RGB")
     picture.thumbnail((LONGEST_PX, LONGEST_PX))
     return picture

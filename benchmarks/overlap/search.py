@@ -1,4 +1,4 @@
-"""What the measures say of each picture: by copies, and by perceptual hashes alone."""
+"""Results of the measures for each image: by copies, and by perceptual hashes alone."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _parts(planes: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def matches_of(index: CopyIndex, pictures: Pictures) -> tuple[list[Nearest], float]:
-    """The match of each picture among the indexed ones, and the CPU time a picture in us."""
+    """The match of each image among the indexed ones, and the CPU time an image in us."""
     found: list[Nearest] = []
     begin = time.process_time()
     for first in range(0, len(pictures), _AT_ONCE):
@@ -75,5 +75,5 @@ def hash_distances(pictures: Pictures, evaluation: npt.NDArray[np.uint64]) -> np
 
 
 def hashes_of(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """uint64[n]: the perceptual hashes of whole planes, where nothing larger was kept."""
+    """uint64[n]: the perceptual hashes of whole thumbnails, where nothing larger was kept."""
     return np.array([plane_hash(pair[0]) for pair in planes], np.uint64)

@@ -15,10 +15,10 @@ Distances = npt.NDArray[np.float64]
 
 
 class Copies(NamedTuple):
-    """How far each altered picture is from the picture that it was made of, by either measure.
+    """How far each altered image is from the image that it was made of, by either measure.
 
     Attributes:
-      distances: float64[n, alterations], by copies; 2 where another picture was nearer.
+      distances: float64[n, alterations], by copies; 2 where another image was nearer.
       bits: int32[n, alterations], by perceptual hashes.
       is_jpeg: bool[n].
       is_chosen_on: bool[n]: of the half by which thresholds are chosen.
@@ -34,7 +34,7 @@ class Copies(NamedTuple):
 
 
 def is_ordinary() -> npt.NDArray[np.bool_]:
-    """bool[alterations]: those single changes of which the goal speaks."""
+    """bool[alterations]: the single changes that the goal is about."""
     singles = [alteration.is_ordinary for alteration in SINGLE]
     return np.array(singles + [False] * len(PAIRS))
 
@@ -71,7 +71,7 @@ def recall_table(copies: Copies, threshold: float, bits: Sequence[int]) -> str:
 def threshold_table(
     copies: Copies, false: Mapping[str, Distances], thresholds: Sequence[float]
 ) -> str:
-    """What each threshold would find and accept in the half by which it is chosen."""
+    """Recall and false positives of each threshold, in the half by which it is chosen."""
     chosen = copies.of(copies.is_chosen_on)
     rows = []
     for threshold in thresholds:

@@ -1,8 +1,8 @@
 """Pictures cut into tiles: what the copy descriptor was trained on, and what crowds its index.
 
-A tile is a piece of a picture, or all of it, squashed to a square of `TILE_PX` grey pixels. Cutting
-makes many different small pictures out of a large photograph; each is as hard to tell from others
-as a picture of its own.
+A tile is a piece of an image, or all of it, squashed to a square of `TILE_PX` grey pixels. Cutting
+makes many different small images out of a large photograph; each is as hard to tell from others
+as an image of its own.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ UInt8s = npt.NDArray[np.uint8]
 TILE_PX = 128
 PLANE_PX = 64
 CUT_SIZES_PX = (300, 520, 900)  # sides of the pieces
-MAX_PIECES = 24  # of one size out of one picture, so that no wallpaper outweighs an album
-LONGEST_SIDE_PX = 2400  # of a picture that is cut; a larger one is halved and more first
+MAX_PIECES = 24  # of one size out of one image, so that no wallpaper outweighs an album
+LONGEST_SIDE_PX = 2400  # of an image that is cut; a larger one is halved and more first
 MAX_WHOLE_ASPECT = 3.2
 ASPECTS = (1.0, 1.0, 0.75, 0.66)  # of the pieces: shorter / longer side
 # A tile with less than this has nothing to be recognised by: grey levels of standard deviation, of
 # all its pixels and of the edges that a blur of 1.5 px leaves.
 MIN_CONTRAST, MIN_EDGES = 9.0, 0.6
 MAX_DISTRACTORS = 80_000
-NEAR_BITS = 6  # of 64: a tile as near as this to a held-out picture may show the same
+NEAR_BITS = 6  # of 64: a tile as near as this to a held-out image may show the same
 
 
 class Tiles(NamedTuple):
-    """Tiles in the order of their pictures."""
+    """Tiles in the order of their images."""
 
     pixels: UInt8s  # [n, TILE_PX, TILE_PX], grey
     aspects: npt.NDArray[np.float32]  # [n], width / height before they were squashed
 
 
 def training_tiles(folder: Path) -> Tiles:
-    """The distinct tiles of the training pictures of which none is near a held-out picture.
+    """The distinct tiles of training images, except tiles near a held-out image.
 
     They are kept in the folder, as `tiles.npz`: cutting takes some minutes.
     """
@@ -61,13 +61,13 @@ def training_tiles(folder: Path) -> Tiles:
 
 
 def tile_planes(tiles: Tiles) -> UInt8s:
-    """The tiles as planes: uint8[n, 64, 64]."""
+    """The tiles as thumbnails: uint8[n, 64, 64]."""
     planes = [squashed(tile, PLANE_PX) for tile in tiles.pixels]
     return np.array(planes, np.uint8).reshape(-1, PLANE_PX, PLANE_PX)
 
 
 def distractor_planes(tiles: Tiles, most: int = MAX_DISTRACTORS) -> UInt8s:
-    """Planes to crowd an index with: the tiles', and those of their quarters that show something.
+    """Planes to crowd an index with: the tiles', and their quarters' where these show something.
 
     Returns:
       uint8[n, 64, 64], n <= most: quarters are left out at random.
@@ -85,7 +85,7 @@ def distractor_planes(tiles: Tiles, most: int = MAX_DISTRACTORS) -> UInt8s:
 
 
 def distinct_tiles(cut: Iterable[tuple[UInt8s, float]], held_out: npt.NDArray[np.uint64]) -> Tiles:
-    """The first tile of each perceptual hash, but for those near a held-out picture's."""
+    """The first tile of each perceptual hash, but for those near a held-out image's."""
     first: dict[int, tuple[UInt8s, float]] = {}
     for tile, aspect in cut:
         first.setdefault(picture_hash(tile), (tile, aspect))
@@ -99,7 +99,7 @@ def distinct_tiles(cut: Iterable[tuple[UInt8s, float]], held_out: npt.NDArray[np
 
 
 def cut_pictures(pictures: Iterable[tuple[str, bytes]]) -> Iterator[tuple[UInt8s, float]]:
-    """The tiles of each picture and their aspects; nothing of those that cannot be decoded."""
+    """The tiles of each image and their aspects; nothing of those that cannot be decoded."""
     for _, body in pictures:
         grey = grey_picture(body)
         if grey is not None:
@@ -111,7 +111,7 @@ def cut_pictures(pictures: Iterable[tuple[str, bytes]]) -> Iterator[tuple[UInt8s
 
 
 def grey_picture(body: bytes) -> UInt8s | None:
-    """A picture's luma, uint8[h, w]; None if it cannot be decoded. White shines through it."""
+    """An image's luma, uint8[h, w]; None if it cannot be decoded. White shines through it."""
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(body)) as image:
             warnings.simplefilter("ignore")
@@ -132,7 +132,7 @@ def grey_picture(body: bytes) -> UInt8s | None:
 
 
 def pieces(grey: UInt8s, rng: np.random.Generator) -> list[UInt8s]:
-    """The picture, unless it is a strip, and pieces of it that overlap no other of their size."""
+    """The image, unless it is a strip, and pieces of it that overlap no other of their size."""
     height, width = grey.shape
     found = [grey] if max(height, width) <= MAX_WHOLE_ASPECT * min(height, width) else []
     for size in CUT_SIZES_PX:
@@ -150,7 +150,7 @@ def pieces(grey: UInt8s, rng: np.random.Generator) -> list[UInt8s]:
 
 
 def squashed(grey: UInt8s, side: int) -> UInt8s:
-    """The plane resized to a square, whatever its aspect."""
+    """The thumbnail resized to a square, whatever its aspect."""
     shrinks = min(grey.shape) >= side
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(grey, (side, side), interpolation=method), np.uint8)
@@ -165,7 +165,7 @@ def has_detail(tile: UInt8s) -> bool:
 
 
 def picture_hash(grey: UInt8s) -> int:
-    """64 bits: which of the 64 lowest cosines of the squashed plane are above their median."""
+    """64 bits: which of the 64 lowest cosines of the squashed thumbnail are above their median."""
     cosines = cv2.dct(squashed(grey, 32).astype(np.float32))[:8, :8].ravel()
     return int.from_bytes(np.packbits(cosines > np.median(cosines)).tobytes(), "little")
 

@@ -1,2 +1,2 @@
-"""What is known of a finished dataset: its files, its funnel, what its shards recorded, and the
-sets that it was made of. Nothing here changes a set, or draws it."""
+"""Facts about a finished dataset: its files, its funnel, its shards' records, and its source
+datasets. Nothing here changes a dataset, or draws it."""

@@ -19,7 +19,7 @@ PICTURES = f"{RECORDS}/copies.pictures"  # beside the records
 
 @dataclass(frozen=True)
 class GroupPicture:
-    """A content, how many images have it, and its picture: a JPEG in base64, or ""."""
+    """A content, how many images have it, and its image: a JPEG in base64, or ""."""
 
     images: int
     content: str
@@ -44,7 +44,7 @@ def publish_copies(out: str, work: WorkFolder) -> NearDuplicates | UnsetType:
 
 
 def forget_contents(out: str, contents: Container[int]) -> None:
-    """Takes groups out of which an image is taken down."""
+    """Removes groups with an image that is taken down."""
     found = find_document(f"{out}/{PICTURES}", CopyPictures)
     if found is not None:
         left = [group for group in found.groups if int(group.content, 16) not in contents]

@@ -1,5 +1,5 @@
-"""What is told of the copies in a dataset, for which a few of its images are read: the largest
-groups of equal files as pictures, and how many with an equal perceptual hash show one picture.
+"""Facts about copies in a dataset, from a few of its images: the largest groups of equal files as
+images, and how many with an equal perceptual hash show one image.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _picture(body: bytes | None) -> str:
 
 
 def _are_alike(first: bytes | None, second: bytes | None) -> bool | None:
-    """Whether two images show one picture; None where one cannot be read."""
+    """Whether two images show one image; None where one cannot be read."""
     looks = [examine(body or b"", in_full=True, keep_grey=True) for body in (first, second)]
     planes = [plane_of(look) for look in looks if isinstance(look, Image)]
     if len(planes) < len(looks):

@@ -1,5 +1,5 @@
-"""What is known of a set, of a run that is under way too: its counts, its rules, what its shards
-recorded, and what is missing."""
+"""Facts about a dataset, or a run that is under way: its counts, its rules, its shards' records,
+and what is missing."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _MOST_TOLD = 5  # of records that cannot be read
 
 @dataclass
 class Facts:
-    """What the report is made of.
+    """The data of a report.
 
     Attributes:
-      out: the set's folder, as it was given. state: finished, under way, or foreign.
+      out: the dataset's folder, as it was given. state: finished, under way, or foreign.
       steps: of the funnel. waiting: pairs that no shard has yet.
-      kept: pairs in the set. shards: how many are whole; planned: of how many.
+      kept: pairs in the dataset. shards: how many are whole; planned: of how many.
       rules: those that are numbers, by name. language: that is kept.
-      details: of all pairs that were dropped, by plane and reason, then by detail.
+      details: of all pairs that were dropped, by stage and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
       copies, near: of its images, where that was counted.
-      catalogue: the rules of the set, of users too.
+      catalogue: the rules of the dataset, of users too.
     """
 
     out: str
@@ -69,12 +69,12 @@ class Facts:
 
     @property
     def seen(self) -> int:
-        """How many pairs there were; of a set whose texts recorded nothing, of its shards."""
+        """How many pairs there were; of a dataset whose texts recorded nothing, of its shards."""
         return max((step.seen for step in self.steps), default=0)
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many pairs were dropped for each reason, by either plane, the most first."""
+        """How many pairs were dropped for each reason, by either stage, the most first."""
         total: Counter[str] = Counter()
         for step in self.steps:
             total.update(step.dropped)
@@ -88,7 +88,7 @@ class Facts:
         return found.groups[:MOST_GROUPS] if found else []
 
     def find(self, name: str, kind: type[Document]) -> Document | None:
-        """A document of the set; of one that cannot be read there is a note."""
+        """A document of the dataset; of one that cannot be read there is a note."""
         try:
             return find_document(f"{self.out}/{name}", kind)
         except (DocumentError, OSError) as error:
@@ -98,14 +98,14 @@ class Facts:
 
 
 def find_facts(out: str) -> Facts:
-    """What is known of a set.
+    """Facts about a dataset.
 
     Raises:
-      UsageError: there is no such folder, or nothing in it is a set's.
+      UsageError: there is no such folder, or nothing in it belongs to a dataset.
     """
     out = out.rstrip("/") or out
     if is_local(out) and not Path(out).is_dir():
-        raise UsageError(f"there is no folder {out!r}: give the --output of a run")
+        raise UsageError(f"there is no folder {out!r}: pass the --output of a run")
     facts = Facts(out)
     facts.state = "finished" if exists(f"{out}/manifest.json") else "under way"
     manifest = facts.find("manifest.json", Manifest)
@@ -115,12 +115,13 @@ def find_facts(out: str) -> Facts:
     if run is None and not stats and not match(f"{out}/rejected"):
         above, _, name = (out if "/" in out else f"./{out}").rpartition("/")
         if name in ("shards", "holdout", "rejected") and exists(f"{above}/manifest.json"):
-            raise UsageError(f"{out!r} is a folder of the set {above!r}: give that one")
+            raise UsageError(f"{out!r} is a folder of the dataset {above!r}: pass that one")
         if foreign := _foreign_facts(out):
             return foreign
         raise UsageError(
-            f"{out!r} is no set, or its run has written nothing yet: it has no manifest.json, "
-            "shards/ or rejected/; give the --output of a run, or a folder of shards"
+            f"{out!r} is not a dataset, or its run has written nothing yet: it has no "
+            "manifest.json, "
+            "shards/ or rejected/; pass the --output of a run, or a folder of shards"
         )
     facts.shards = facts.planned = len(stats)
     _tell_rules(facts, run)
@@ -219,7 +220,7 @@ def _how_far(facts: Facts) -> list[str]:
 
 
 def _what_is_of_others(facts: Facts) -> list[str]:
-    """What a finished set has no records of."""
+    """Parts of a finished dataset without records."""
     notes = []
     if facts.funnel is None:
         notes.append(
@@ -242,7 +243,7 @@ def _what_is_of_others(facts: Facts) -> list[str]:
 
 
 def _foreign_facts(out: str) -> Facts | None:
-    """What is known of a folder of another tool; None where it has no shards."""
+    """Facts about a folder of another tool; None where it has no shards."""
     # Its images are decoded here; our own datasets have recorded what theirs are.
     from alignset.pipeline.datasets.folders import find_folder_copies, read_folder
 

@@ -1,4 +1,4 @@
-"""What of a set is on a list: one pass over its sidecars, and one over what it dropped."""
+"""Pairs of a dataset on a list: one pass over its sidecars, and one over what it dropped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Out = TypeVar("Out")
 
 @dataclass
 class Listed:
-    """What of a set is on a list.
+    """Pairs of a dataset on a list.
 
     Attributes:
       rows: LISTED, the pairs that it holds.
@@ -47,10 +47,10 @@ class Listed:
 
 
 def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, history: bool) -> Listed:
-    """Looks through a finished set; changes nothing.
+    """Looks through a finished dataset; changes nothing.
 
     Args:
-      history: whether what earlier sets dropped is looked through, too.
+      history: whether what earlier datasets dropped is looked through, too.
     """
     texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
     original = manifest.resize["resize_mode"] == "original"
@@ -119,13 +119,14 @@ def in_order(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a takedown has taken out, or would take out.
+    """Pairs that a takedown has removed, or would remove.
 
     Attributes:
       details: how many pairs are on each list, by which kind of entry.
-      pairs, dropped: how many the set held, and how many rows of what it dropped name such pairs.
+      pairs, dropped: how many the dataset held, and how many rows of what it dropped name such
+        pairs.
       shards: how many shards hold some, of so many `of`.
-      rewritten: how many files of dropped pairs are written anew, beside those of the shards.
+      rewritten: how many files of dropped pairs are written anew, beside the shards' files.
     """
 
     details: dict[str, int]
@@ -137,7 +138,7 @@ class Outcome:
 
 
 def dry_run(out: str, lists: Blocklists, *, forget: bool, **_other: object) -> Outcome:
-    """What a takedown would take out; nothing is written."""
+    """Pairs that a takedown would remove; nothing is written."""
     manifest, _ = read_set(out)
     listed = find_listed(out, manifest, lists, history=forget)
     return outcome_of(listed, manifest, plan_of(out, listed)[1])
@@ -165,10 +166,10 @@ def plan_of(out: str, listed: Listed) -> tuple[list[int], list[str]]:
 
 
 def outcome_of(listed: Listed, manifest: Manifest, files: list[str]) -> Outcome:
-    """Sums up what is found in a set.
+    """Sums up what is found in a dataset.
 
     Args:
-      files: those of dropped pairs that are written anew.
+      files: files of dropped pairs that are written anew.
     """
     return Outcome(
         listed.details,

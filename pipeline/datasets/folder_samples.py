@@ -134,7 +134,7 @@ def _of_files(shard: FolderShard) -> Iterator[dict[str, Any]]:
 
 
 def _sidecar(path: str) -> dict[str, Sample]:
-    """The rows of a sidecar by their keys; none of one that cannot be read. Of its long strings
+    """The rows of a sidecar by their keys; none of one that cannot be read. Long strings
     only the beginnings are held: a file of 50 KB may hold one of 1 MB 20,000 times."""
     rows: dict[str, Sample] = {}
     if not exists(path):
@@ -178,7 +178,7 @@ def _sample_of(row: dict[str, Any]) -> Sample:
 
 
 def _floats(numbers: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers that are no larger than a float holds."""
+    """The numbers that are not larger than a float holds."""
     return {
         name: float(value)
         for name, value in numbers.items()

@@ -1,4 +1,4 @@
-"""Folders of WebDataset shards, or of images as img2dataset lays them out, that are no dataset of
+"""Folders of WebDataset shards, or of images as img2dataset lays them out, that are not dataset of
 ours: each is read once into one in a temporary folder, which has sidecars, rejected pairs and
 records as ours do, and the places of images instead of tars."""
 
@@ -59,7 +59,7 @@ _MOST_NOTED = 5  # broken files that are named
 _MOST_LOOKED_INTO = 8  # shards, for columns of numbers
 _TOLD_EVERY_S = 10.0
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []  # until the process ends
-# Columns that are no scores, or that a record has itself.
+# Columns that are not scores, or that a record has itself.
 _OTHERS = {*SHARD_SCHEMA.names, *REJECTED.names, *PRODUCT.measures, "bytes", "formats", "words"}
 
 
@@ -145,7 +145,7 @@ def _settings(limits: tuple[Limit, ...]) -> ShardSettings:
     numbers.update({limit.name: limit.default for limit in limits})
     return ShardSettings(
         _FolderRules(numbers, own=limits),
-        FetchSettings(unwished="report", max_image_bytes=1 << 26),
+        FetchSettings(opt_outs="report", max_image_bytes=1 << 26),
         ResizeSettings(),
         thumbnails=16,
     )
@@ -169,7 +169,7 @@ def _is_axis(name: str) -> bool:
 
 
 def _limit(name: str, values: np.ndarray) -> Limit | None:
-    """What gives a column its axis: nothing is judged by it."""
+    """The rule that gives a column its axis: nothing is judged by it."""
     values = values[np.isfinite(values) & (abs(values) < 1e15)]
     if not len(values) or values.min() == values.max():
         return None
@@ -194,7 +194,7 @@ def _limit(name: str, values: np.ndarray) -> Limit | None:
 
 
 def _unless_broken(shard: FolderShard, notes: list[str]) -> Iterator[Sample]:
-    """The samples up to where a file is broken, of which there is a note."""
+    """The samples up to where a file is broken, which is noted."""
     try:
         yield from shard_samples(shard)
     except Exception as error:
@@ -274,7 +274,7 @@ def _pairs(shard: FolderShard, samples: Sequence[Sample], columns: Sequence[str]
 
 
 def find_folder_copies(folder: Folder) -> tuple[SharedContents, NearDuplicates]:
-    """How many images have the bytes of another, and look like one; writes their pictures."""
+    """How many images have the bytes of another, and look like one; writes their images."""
     places = ShardPlaces(folder.place)
     numbers = [n for n in range(len(folder.shards)) if Path(places.sidecar(n)).exists()]
     rows = {n: read_rows(places.sidecar(n), [*OF_CONTENTS, "phash"]) for n in numbers}

@@ -21,7 +21,7 @@ def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]]) -> list[Step]:
     """The steps in order, each with how many pairs it saw, kept, and dropped for each reason.
 
     Args:
-      counts: of the pairs of one plane; what is kept follows from the rest.
+      counts: of the pairs of one stage; what is kept follows from the rest.
       steps: each step's reasons.
     """
     seen, table = counts.seen, []
@@ -39,7 +39,7 @@ def whole_funnel(
     taken_down: int | None = None,
     catalogue: Catalogue = PRODUCT,
 ) -> list[Step]:
-    """The steps of both planes, of which the second sees what the first has kept.
+    """The steps of both stages; the second sees what the first has kept.
 
     Args:
       taken_down: how many pairs were taken out after the run; None where nothing was.
@@ -54,7 +54,7 @@ def whole_funnel(
 def with_copies(
     before: Iterable[Step], dropped: Mapping[str, int], catalogue: Catalogue
 ) -> list[Step]:
-    """The steps of a finished set since pairs left it whose images are there twice."""
+    """The steps of a finished dataset since pairs left it whose images are there twice."""
     table = list(before)
     texts, images, taken_down = (
         counts_of(table, steps)
@@ -96,7 +96,7 @@ def check_funnel(table: list[Step], kept: int) -> None:
 def failed_fetches(
     tried: int, statuses: Mapping[str, int], hosts: list[FailingHost]
 ) -> FetchReport:
-    """What funnel.json says of fetching.
+    """The fetching in funnel.json.
 
     Args:
       tried: how many there were. statuses: all shards' `status_dict`, added up.
@@ -112,13 +112,13 @@ def opt_outs(
     """The opt-outs in funnel.json; nothing where none was met.
 
     Args:
-      fetch: the settings. images: what the image plane has counted.
+      fetch: the settings. images: what the image stage has counted.
       others: counts by detail, of pages or of earlier runs.
     """
     details = details_of(OPTED_OUT, images.statuses)
     for counts in (images.reported, *others):
         details.update(counts)
-    return OptOuts(str(fetch["unwished"]), most_first(details)) if details else UNSET
+    return OptOuts(str(fetch["opt_outs"]), most_first(details)) if details else UNSET
 
 
 def details_of(reason: str, statuses: Mapping[str, int]) -> Counter[str]:

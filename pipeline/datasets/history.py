@@ -18,8 +18,9 @@ _THREADS = 16  # since a store answers slowly
 
 
 def carry_history(out: str, sets: Sequence[EarlierSet]) -> list[SourceSet]:
-    """Brings the documents and the rejects of earlier sets to `history/`, each set's to a folder of
-    its own with what that set carried along itself; returns the stages that they tell of."""
+    """Brings the documents and the rejects of earlier datasets to `history/`, each dataset's to a
+    folder of its own with what that dataset carried along itself; returns the stages that they tell
+    of."""
     stages = []
     for number, earlier in enumerate(sets):
         folder = f"{FOLDER}/{number:02d}"
@@ -40,7 +41,7 @@ def _carried(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _stage(out: str, folder: str) -> SourceSet:
-    """What is told of an earlier set; of one of another version nothing but where it is."""
+    """Facts about an earlier dataset; only its place for another version."""
     with suppress(DocumentError, FileNotFoundError):
         funnel = read_document(f"{out}/{folder}/funnel.json", Funnel)
         before = funnel.history or []
@@ -49,7 +50,7 @@ def _stage(out: str, folder: str) -> SourceSet:
 
 
 def _within(folder: str, stages: Sequence[SourceSet]) -> list[SourceSet]:
-    """The stages of a set, in the folders of its history that they are in: not as they say."""
+    """The stages of a dataset, in the folders of its history that they are in: not as they say."""
     names = [f"{folder}/{FOLDER}/{number:02d}" for number in range(len(stages))]
     return [
         SourceSet(name, stage.pairs, _plain(stage.steps), _within(name, stage.history))
@@ -74,7 +75,7 @@ def _name(word: str) -> str:
 
 
 def all_stages(funnel: Funnel) -> list[SourceSet]:
-    """The earlier sets that a funnel tells of, those first that others were made of."""
+    """The earlier datasets that a funnel tells of, those first that others were made of."""
     stages = funnel.history or []
     return [stage for first in stages for stage in _in_order(first)]
 

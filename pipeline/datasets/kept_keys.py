@@ -1,4 +1,4 @@
-"""Which pairs two sets keep, by their keys: read from their sidecars, one column of each."""
+"""Which pairs two datasets keep, by their keys: read from their sidecars, one column of each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint
 
 @dataclass
 class OnlyOne:
-    """The pairs that one set keeps and the other does not.
+    """The pairs that one dataset keeps and the other does not.
 
     Attributes:
       pairs: how many. reasons: why the other dropped them.
@@ -49,15 +49,15 @@ class OnlyOne:
 
 
 def kept_keys(files: SetFiles) -> UInt64s:
-    """The keys of all pairs that a set holds, those held out too: uint64[n], ascending; what is no
-    key is left out."""
+    """The keys of all pairs that a dataset holds, held-out pairs too: uint64[n], ascending; other
+    strings are omitted."""
     parts = [_keys_of(path) for path in files.kept]
     keys = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
     return keys[keys != 0]
 
 
 def _keys_of(path: str) -> UInt64s:
-    """uint64[n], ascending: those of one sidecar, which may repeat a key without end."""
+    """uint64[n], ascending: the keys of one sidecar, which may repeat a key without end."""
     keys, others, waiting = np.zeros(0, np.uint64), list[UInt64s](), 0
     for batch in _batches(path, ["key"]):
         others.append(np.unique(key_numbers(batch["key"])))
@@ -68,7 +68,7 @@ def _keys_of(path: str) -> UInt64s:
 
 
 def key_numbers(keys: pa.Array) -> UInt64s:
-    """Keys of 16 hex digits as numbers: uint64[n]. What is no key is 0."""
+    """Keys of 16 hex digits as numbers: uint64[n]. Other strings are 0."""
     whole = pc.if_else(pc.equal(pc.binary_length(keys), 16), keys, "0" * 16)
     text = pc.fill_null(whole.cast(pa.string()), "0" * 16).cast(pa.binary()).cast(pa.binary(16))
     letters = np.frombuffer(text.buffers()[1], np.uint8, 16 * len(text), 16 * text.offset)
@@ -85,7 +85,7 @@ def _places_in(sorted_keys: UInt64s, keys: UInt64s) -> Ints:
 
 
 def only_in(files: SetFiles, keys: UInt64s, others: SetFiles, other_keys: UInt64s) -> OnlyOne:
-    """What a set keeps and another does not, and why.
+    """Pairs that one dataset keeps and another does not, and why.
 
     Args:
       keys, other_keys: what each keeps, as by `kept_keys`.
@@ -94,7 +94,8 @@ def only_in(files: SetFiles, keys: UInt64s, others: SetFiles, other_keys: UInt64
     told = OnlyOne(len(alone))
     if not len(alone):
         return told
-    # By name, the number of each reason; a pair that another row drops otherwise is no duplicate.
+    # By name, the number of each reason; a pair that another row drops otherwise is not a
+    # duplicate.
     numbers = {NOWHERE: 0, DUPLICATE_PAIR: 1}
     of_pairs = np.zeros(len(alone), np.int32)
     shown = set(alone[np.argsort(key_hashes(alone))[:EXAMPLES]].tolist())

@@ -1,4 +1,4 @@
-"""The commands that make a set again, from its manifest."""
+"""The commands that make a dataset again, from its manifest."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from alignset.transforms.rules.columns import REQUIRED
 
 _NAMED_FILES = 3  # of the input
 _LINE = 90  # characters
-# Flags of what a set was made of, which are not those of the set.
+# Flags of what a dataset was made of, which are not those of the dataset.
 _OF_ANOTHER_INPUT = ("input_format", "url_column", "text_column", "base_url", "also_rejected")
 _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 
 
 def commands(manifest: Manifest) -> list[str]:
-    """The commands that made a set, fetched again, took down and deduplicated, for a shell.
+    """The commands that made a dataset, fetched again, took down and deduplicated, for a shell.
 
     Each flag that decides what is kept is there if it was not the default. Files are named without
     the machine's folders. How fast was fetched, and with how many attempts, no manifest tells.
@@ -79,8 +79,8 @@ def _flags(manifest: Manifest) -> Iterator[str]:
 
 
 def flags_on_set(run: RunDescription) -> list[str]:
-    """The flags that give a set's own rules to a run that has the set as its input; all but that,
-    the output, and the vocabulary, which is the set's own.
+    """The flags that give a dataset's own rules to a run that has the dataset as its input; all but
+    that, the output, and the vocabulary, which is the dataset's own.
 
     Files are named without the machine's folders: whoever runs it gives their paths.
     """
@@ -143,7 +143,8 @@ def _custom(manifest: RunDescription) -> Iterator[str]:
 
 
 def _files_of_rules(manifest: RunDescription, opened: str) -> Iterator[str]:
-    """What the manifest tells in its own way: a vocabulary, evaluation images, a classifier."""
+    """Settings with a form of their own in the manifest: a vocabulary, evaluation images, a
+    classifier."""
     yield from _custom(manifest)
     if manifest.blocklists:
         yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))

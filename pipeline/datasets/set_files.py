@@ -1,4 +1,4 @@
-"""What a set's folder holds, of a run that is under way too."""
+"""Files of a dataset's folder, or of a run that is under way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alignset.transforms.storage.files import exists, is_local, match
 
 @dataclass(frozen=True)
 class SetFiles:
-    """The files of a set's finished shards, or of its kept texts, and of its dropped pairs.
+    """The files of a dataset's finished shards, or of its kept texts, and of its dropped pairs.
 
     Attributes:
       kept: paths of the sidecars, or of `pairs/`.
@@ -65,28 +65,32 @@ class SetFiles:
 
 
 def read_set(out: str) -> tuple[Manifest, Funnel]:
-    """The documents of a finished set.
+    """The documents of a finished dataset.
 
     Raises:
       UsageError: it is none.
     """
     if not exists(f"{out}/manifest.json"):
-        raise UsageError(f"{out} holds no finished set: give the --output of a run that has ended")
+        raise UsageError(
+            f"{out} holds no finished dataset: pass the --output of a run that has ended"
+        )
     try:
         manifest = read_document(f"{out}/manifest.json", Manifest)
         return manifest, read_document(f"{out}/funnel.json", Funnel)
     except (DocumentError, FileNotFoundError) as error:
-        raise UsageError(f"{out} holds a set of another version of alignset: {error}") from error
+        raise UsageError(
+            f"{out} holds a dataset of another version of alignset: {error}"
+        ) from error
 
 
 def find_set(out: str, most: int = 0) -> SetFiles:
-    """What is in a set's folder, or what one of another tool is read into.
+    """The files of a dataset, or of the one that another tool's folder is read into.
 
     Args:
       most: shards that are read of a folder of another tool; 0: all.
 
     Raises:
-      UsageError: there is no such folder, or it is none of a set.
+      UsageError: there is no such folder, or it belongs to no dataset.
     """
     if files := find_own_set(out):
         return files
@@ -101,7 +105,7 @@ def find_set(out: str, most: int = 0) -> SetFiles:
 
 
 def no_set(out: str) -> UsageError:
-    """What is wrong where a folder is no set of ours."""
+    """The error for a folder that is not a dataset of ours."""
     from alignset.pipeline.datasets.folder_samples import folder_shards  # with all readers
 
     if folder_shards(out):
@@ -110,21 +114,21 @@ def no_set(out: str) -> UsageError:
             "without fetching"
         )
     return UsageError(
-        f"{out!r} is no set, or its run has written nothing yet: it has no files in shards/, "
-        "pairs/ or rejected/; give the --output of a run, or a folder of shards"
+        f"{out!r} is not a dataset, or its run has written nothing yet: it has no files in "
+        "shards/, pairs/ or rejected/; pass the --output of a run, or a folder of shards"
     )
 
 
 def find_own_set(out: str) -> SetFiles | None:
-    """What is in the folder of a set of ours. Shards count where their `_stats.json` is there,
-    which comes last. None of anything else.
+    """The files of a dataset of ours, or None. Shards count where their `_stats.json` is there,
+    which comes last.
 
     Raises:
       UsageError: there is no such folder.
     """
     out = out.rstrip("/") or out
     if is_local(out) and not Path(out).is_dir():
-        raise UsageError(f"there is no folder {out!r}: give the --output of a run")
+        raise UsageError(f"there is no folder {out!r}: pass the --output of a run")
     shards, pairs, rejected = (match(f"{out}/{name}") for name in ("shards", "pairs", "rejected"))
     shards = [*shards, *match(f"{out}/holdout")]
     if not shards and not pairs and not rejected:
@@ -154,7 +158,8 @@ def find_own_set(out: str) -> SetFiles | None:
 
 
 def in_order(paths: Iterable[str]) -> list[str]:
-    """Files in the order of the hashes of their names, which is the same wherever the set lies."""
+    """Files in the order of the hashes of their names, which is the same wherever the dataset
+    lies."""
     return sorted(paths, key=lambda path: hashlib.sha256(Path(path).name.encode()).digest())
 
 

@@ -1,5 +1,5 @@
-"""What the shards of a set and the splits of its text plane recorded, added up: of a run that is
-under way too. No shard is read."""
+"""Records of a dataset's shards and of its text stage's splits, added up; of a run that is under
+way too. No shard is read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MOST_KEPT, MOST_OF_A_REASON, MOST_NEAR = 96, 36, 12
 MOST_NAMES = 2_000  # of hosts and texts that are remembered, however many shards have others
 _AT_ONCE, _BYTES_AT_ONCE = 64, MOST_BYTES  # records that are in memory, or one
 _THREADS = 16  # since a store answers slowly
-_MOST_LISTS = 200  # a set has some 40; whoever wrote other records may have named more
+_MOST_LISTS = 200  # a dataset has some 40; whoever wrote other records may have named more
 # So many outcomes, details of one, and ends of a host are told apart; the others count as OTHERS.
 _MOST_OUTCOMES, _MOST_DETAILS, _MOST_ENDS = 64, 1024, 128
 OTHERS = "(others)"
@@ -149,7 +149,7 @@ def distance_to(example: Example, limit: Limit | None, threshold: float | None) 
 
 @dataclass
 class SetRecords:
-    """What a set recorded.
+    """Records of a dataset.
 
     Attributes:
       texts, images: sums over the splits and the shards, of held out ones too.
@@ -163,16 +163,16 @@ class SetRecords:
     fetched: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def of(self, plane: str) -> Sum:
-        """Of the texts or the images."""
+        """Records of the texts or the images."""
         return self.texts if plane == TEXTS else self.images
 
 
 def read_records(out: str, thresholds: dict[str, float], catalogue: Catalogue) -> SetRecords:
-    """Reads all records of a set.
+    """Reads all records of a dataset.
 
     Args:
       thresholds: by the names of their rules, to find the examples that are nearest.
-      catalogue: the rules of the set.
+      catalogue: the rules of the dataset.
     """
     files = [(path, size) for path, size in match(f"{out}/{RECORDS}") if path.endswith(".json")]
     records = SetRecords(Sum(catalogue), Sum(catalogue))

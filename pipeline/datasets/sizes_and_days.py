@@ -1,5 +1,5 @@
-"""What a finished set holds, for its card: sizes, examples and days, from a list of its files and
-from a few of them, however many there are."""
+"""Contents of a finished dataset, for its card: sizes, examples and days, from a list of its files
+and from a few of them, however many there are."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NEVER_BARE = "<>&`"
 
 @dataclass(frozen=True)
 class Contents:
-    """What the card tells of the pairs.
+    """Facts about the pairs for the card.
 
     Attributes:
       shards, pairs: how many were looked into.
@@ -50,7 +50,7 @@ class Contents:
 
 
 def look_into(out: str, manifest: Manifest) -> Contents:
-    """What the card tells of the pairs of a set.
+    """Facts about a dataset's pairs for the card.
 
     Keys are hashes, so that a few shards, evenly spread, are a random sample of the pairs.
     """
@@ -161,7 +161,7 @@ def fetch_days(
 
     Args:
       run: that fetched them; images of shards are not fetched.
-      before: when other shards of the set were fetched.
+      before: when other shards of the dataset were fetched.
     """
     days = [] if isinstance(before, UnsetType) else [before.first, before.last]
     if shards and any(file.format != "webdataset" for file in run.input):

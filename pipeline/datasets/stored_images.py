@@ -1,5 +1,4 @@
-"""Images out of a shard's tar, of which only a little is read: its samples are in the order of
-their keys."""
+"""Images from a shard's tar, read only in part: its samples are in the order of their keys."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ _NO_IMAGES = ("json", "txt")
 
 
 def stored_picture(path: str, key: str, box: tuple[int, int]) -> PillowImage.Image | str:
-    """The picture of a sample, as displayed and no larger than a box, or why there is none.
+    """The image of a sample, as displayed and no larger than a box, or why there is none.
 
     Args:
       path: of the tar. box: px, width and height.
@@ -30,7 +29,7 @@ def stored_picture(path: str, key: str, box: tuple[int, int]) -> PillowImage.Ima
 
 
 def shown_picture(body: bytes, box: tuple[int, int]) -> PillowImage.Image | str:
-    """The picture in a file, as displayed and no larger than a box, or why there is none."""
+    """The image in a file, as displayed and no larger than a box, or why there is none."""
     try:
         image = examine(body)
         if isinstance(image, Unusable):

@@ -44,9 +44,9 @@ HINTS = {
     "forbidden_address": "private addresses, left alone without --allow_private_addresses",
     "no_robots_txt": "hosts whose robots.txt cannot be had just now: --retry_failed later",
     "deadline": "shards took too long: a longer --shard_timeout_s",
-    "host_refuses": "hosts that refused their first 20 images: give a --contact; do not press",
-    "challenge": "hosts that let browsers pass, and no robots: give a --contact; do not press",
-    "http_403": "hosts that refuse robots: give a --contact; do not press",
+    "host_refuses": "hosts that refused their first 20 images: pass a --contact; do not press",
+    "challenge": "hosts that let browsers pass, and no robots: pass a --contact; do not press",
+    "http_403": "hosts that refuse robots: pass a --contact; do not press",
     "http_404": "images that are gone",
     "http_410": "images that are gone",
     "http_429": "too fast: a lower --requests_per_second_per_host",
@@ -78,7 +78,7 @@ def summary_lines(funnel: Funnel) -> Iterator[str]:
 
 
 def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
-    """What to say of a set that holds nothing, or almost nothing of what was to be fetched, or of
+    """Advice for a dataset that holds nothing, or almost nothing of what was to be fetched, or of
     its input; "" where it holds more than that."""
     images = [step for step in funnel.steps if step.step in catalogue.image_steps]
     planned = images[0].seen if images else 0
@@ -86,8 +86,8 @@ def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
         broken = funnel.broken_input
         if broken.broken > MOST_BROKEN * broken.files:
             return (
-                f"{broken.broken:,} of {broken.files:,} input files were broken, and the set is "
-                "made of the rest; mend them, and give another --output"
+                f"{broken.broken:,} of {broken.files:,} input files were broken, and the dataset "
+                "is made of the rest; mend them, and pass another --output"
             )
     if not funnel.steps[0].seen:
         return "the input holds no pair"
@@ -96,7 +96,7 @@ def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
     least = LEAST_SHARE * planned if reason == FETCH_FAILED else 1
     if funnel.pairs and funnel.holdout == funnel.pairs:
         held = f"all {funnel.pairs:,} pairs are held out"
-        return f"{held}; give a smaller --holdout, and another --output"
+        return f"{held}; pass a smaller --holdout, and another --output"
     if funnel.pairs >= max(1, least):
         return ""
     held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
@@ -137,7 +137,8 @@ def render_broken(broken: BrokenInput) -> str:
 
 
 def refuse_if_all_broken(broken: BrokenFiles, files: int) -> None:
-    """Raises BrokenInputError where none of so many files is whole: a set of remains is none."""
+    """Raises BrokenInputError where none of so many files is whole: a dataset of remains is
+    none."""
     if broken.broken and broken.broken >= files:
         others = f", nor any of the {broken.broken - 1:,} others" if broken.broken > 1 else ""
         first = broken.named[0]
@@ -207,10 +208,10 @@ def render_funnel(table: list[Step]) -> str:
 def render_stages(funnel: Funnel) -> str:
     """The funnels of all stages, the last one's at the end."""
     parts = [
-        f"{stage.folder}: {counted(stage.pairs, 'pair')}, of which this set was made\n"
+        f"{stage.folder}: a source dataset with {counted(stage.pairs, 'pair')}\n"
         + render_funnel(stage.steps)
         if stage.steps
-        else f"{stage.folder}: a set of another version of alignset, of which this set was made"
+        else f"{stage.folder}: a source dataset, from another version of alignset"
         for stage in all_stages(funnel)
     ]
     return "\n\n".join([*parts, render_funnel(funnel.steps)])
@@ -218,7 +219,7 @@ def render_stages(funnel: Funnel) -> str:
 
 def render_opt_outs(opted_out: OptOuts) -> str:
     """One line on what owners do not want used."""
-    became = "dropped" if opted_out.unwished == "reject" else "kept, with it in `opted_out`"
+    became = "dropped" if opted_out.opt_outs == "reject" else "kept, with it in `opted_out`"
     told = ", ".join(f"{detail} {count:,}" for detail, count in opted_out.details.items())
     return f"not wanted by its owner, {became}: {told}; see docs/politeness.md"
 
@@ -236,7 +237,7 @@ def render_connections(connections: Connections) -> str:
 
 
 def hint_of(detail: str) -> str:
-    """What may be behind this detail, and what to do; "" where nobody can do anything."""
+    """Possible causes of this detail, and advice; "" where nobody can do anything."""
     return next((hint for begin, hint in HINTS.items() if detail.startswith(begin)), "")
 
 

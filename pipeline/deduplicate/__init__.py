@@ -1,3 +1,3 @@
-"""One image once in a finished set: `alignset deduplicate OUT`. Which pairs leave is for
+"""One image once in a finished dataset: `alignset deduplicate OUT`. Which pairs leave is for
 `transforms/duplicates/` to say; nothing is fetched.
 """

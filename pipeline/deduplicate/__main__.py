@@ -1,9 +1,8 @@
-"""Keeps each image of a finished set once: by the bytes of its file; with --near
+"""Keeps each image of a finished dataset once: by the bytes of its file; with --near
 also one of photographs that look alike.
 
-Only shards that change are rewritten. In rejected/ a pair whose image and
-alt-text another has is duplicate_image then. Killed anywhere, the same command
-goes on.
+Only shards that change are rewritten. In rejected/ a pair whose image and alt-text another has is
+duplicate_image then. If it is interrupted, the same command resumes.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     except UsageError as error:
         return ended(name, error, 2)
     except Exception as error:
-        return failed(name, error, "; the same command goes on")
+        return failed(name, error, "; the same command resumes")
     print(render(found, dry=flags.dry_run))
     return 0
 
@@ -55,7 +54,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 def render(found: Copies, *, dry: bool) -> str:
     """As "left: 30 pairs (duplicate_image 30); 4 pairs moved to the image that is kept …"."""
     if not found.shards:
-        return "no image is in the set twice; nothing was changed"
+        return "no image is in the dataset twice; nothing was changed"
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.dropped.items())
     pairs = counted(sum(found.dropped.values()), "pair")
     return (
@@ -67,7 +66,7 @@ def render(found: Copies, *, dry: bool) -> str:
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s."""
-    return run_command(lambda: main(argv, name), name, "; the same command goes on from here")
+    return run_command(lambda: main(argv, name), name, "; the same command resumes from here")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A deduplication: copies are found, written down, taken out shard by shard, and told of.
 
 It holds the output as a run does. Before the first file changes, its plan is in `_temporary/`.
-Killed anywhere after that, the same command goes on from there. The manifest is written last.
+Killed anywhere after that, the same command resumes from there. The manifest is written last.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ from alignset.transforms.workers.threads import stop_work
 
 
 def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Copies:
-    """Keeps each image of a finished set once.
+    """Keeps each image of a finished dataset once.
 
     Args:
       out: its folder. near: also one of photographs that look alike.
       dry: only find what would leave.
 
     Raises:
-      UsageError: there is no such set, or something else is under way in it.
+      UsageError: there is no such dataset, or something else is under way in it.
     """
     if not exists(f"{out}/manifest.json") and find_own_set(out) is None:
         raise no_set(out)
@@ -81,7 +81,7 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Copies:
 
 
 def _check(out: str, manifest: Manifest) -> None:
-    """Raises UsageError where a set has no images, or lacks a shard."""
+    """Raises UsageError where a dataset has no images, or lacks a shard."""
     if manifest.job["text_only"]:
         raise UsageError(f"{out} has no images: --text_only fetched none")
     places = ShardPlaces(out)
@@ -172,7 +172,7 @@ def _close(out: str, work: WorkFolder, plan: DeduplicationPlan) -> None:
 
 
 def _opted_out(before: Funnel, copies: Copies) -> OptOuts | UnsetType:
-    """The opt-outs that are only reported, without those of pairs that left."""
+    """The opt-outs that are only reported, without pairs that left."""
     if isinstance(before.opted_out, UnsetType):
         return UNSET
     left = Counter(before.opted_out.details)

@@ -1,5 +1,5 @@
-"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a set is. And its
-datasheet: what the run can answer is answered, the rest is marked for a person."""
+"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a dataset is. And
+its datasheet: what the run can answer is answered, the rest is marked for a person."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
 
 
 def _sizes(earlier: Earlier) -> str:
-    """The vocabulary's size in earlier sets: that of a set made of them is of what they left."""
+    """The vocabulary's size in earlier datasets, since a dataset made from them counts only what
+    they kept."""
     return "".join(
         f"; before, {as_code(folder)}: {as_code(str(manifest.rules['vocabulary_size']))}"
         for folder, manifest in earlier.items()
@@ -77,7 +78,7 @@ def _sizes(earlier: Earlier) -> str:
 
 
 def _stage(stage: SourceSet, manifest: Manifest, earlier: Earlier) -> dict[str, Any]:
-    """What the card tells of an earlier set: its sources, its funnel and its other rules."""
+    """Facts about an earlier dataset for the card: its sources, its funnel and its other rules."""
     before = earlier.get(stage.folder)
     rules = before.rules.items() if before else ()
     return {
@@ -94,7 +95,7 @@ def _stage(stage: SourceSet, manifest: Manifest, earlier: Earlier) -> dict[str, 
 
 
 def size_category(pairs: int) -> str:
-    """The Hugging Face Hub's name for a set of this size."""
+    """The Hugging Face Hub's name for a dataset of this size."""
     names = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
     if pairs < 1000:
         return "n<1K"
@@ -110,14 +111,15 @@ def tar_pattern(numbers: list[int]) -> str:
 
 
 def spoken(manifest: Manifest, contents: Contents) -> list[str]:
-    """The languages of a set, the most frequent first."""
+    """The languages of a dataset, the most frequent first."""
     found = [code for code in contents.languages if code and code != UNDETERMINED]
     rule = str(manifest.rules["language"])
     return found or [code for code in rule.split(",") if code not in ("", ALL)]
 
 
 def _features(manifest: Manifest, has_languages: bool) -> list[tuple[str, Any]]:
-    """What `datasets` would guess from the first five samples, where a null may be all it sees."""
+    """Types that `datasets` would guess from the first five samples, where a null may be all it
+    sees."""
     further = LANGUAGE_COLUMNS if has_languages else ()
     extension, carried = manifest.extension, [*(manifest.columns or {}).items()]
     if manifest.job["text_only"]:

@@ -67,14 +67,14 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     """Writes the closing documents, the manifest last; returns the funnel.
 
     Args:
-      sets: the sets of ours that this one was made of.
+      sets: the datasets of ours that this one was made of.
 
     Raises:
       RuntimeError: the counts do not add up.
     """
     folder.check_lock()
     text = folder.work.find_text()
-    assert text is not None, "the text plane has ended"
+    assert text is not None, "the text stage has ended"
     images = without_copies(folder.work.find_images() or ImageSummary([], Counts(), {}, [], {}))
     text_only = bool(folder.description.job["text_only"])
     steps = checked_steps(text, None if text_only else images.counts, folder.description.catalogue)
@@ -101,7 +101,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
 
 
 def without_copies(images: ImageSummary) -> ImageSummary:
-    """What the image plane has made, counted without what left for its copies."""
+    """Results of the image stage, without pairs that left for their copies."""
     counts, copies = images.counts, images.copies
     reported = Counter(images.reported)
     reported.subtract(copies.reported)
@@ -120,7 +120,7 @@ def checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue
     """The steps of the funnel, which add up.
 
     Args:
-      images: the counts of the image plane; None where there was none.
+      images: the counts of the image stage; None where there was none.
     """
     steps, kept = funnel(text.counts, catalogue.text_steps), text.counts.kept
     check_funnel(steps, kept)
@@ -139,7 +139,7 @@ def checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue
 
 
 def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: int) -> Manifest:
-    """What the manifest says; brings the shards and the vocabulary where they stay."""
+    """The manifest; brings the shards and the vocabulary where they stay."""
     rewritten = folder.work.find_rewritten(images.copies)
     assert rewritten is not None, "copies are taken out"
     shards = with_rewritten(images.shards, rewritten)
@@ -182,7 +182,8 @@ def close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
 
 
 def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
-    """Writes all that tells of a set, the manifest last; returns the funnel as it is written."""
+    """Writes all that tells of a dataset, the manifest last; returns the funnel as it is
+    written."""
     if not isinstance(manifest.holdout, UnsetType):
         pairs = sum(shard.pairs for shard in manifest.held_out.values())
         closing = replace(closing, holdout=pairs)
@@ -200,7 +201,7 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
 
 
 def complete(out: str) -> None:
-    """Writes the report of a finished set where a kill came between its manifest and that."""
+    """Writes the report of a finished dataset where a kill came between its manifest and that."""
     if not exists(f"{out}/{REPORT}"):
         _report(out)
 

@@ -50,7 +50,7 @@ CONTEXT: dict[str, Any] = {
     },
 }
 VERSIONS = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
-TO_BE_FILLED = "to be filled by whoever publishes this set"
+TO_BE_FILLED = "to be filled by whoever publishes this dataset"
 # With more of them a reader takes seconds to begin: mlcroissant 0.9 s with 1,000, 4.2 with 3,000.
 MOST_TARS = 1000
 _MIME = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
@@ -61,7 +61,7 @@ _CITATION = (
 )
 _UNPACKED = (
     "The images, named by the key of their pair. mlcroissant 1.1 keeps what it has unpacked under "
-    "the path of the tar alone: give each set its own CROISSANT_CACHE."
+    "the path of the tar alone: give each dataset its own CROISSANT_CACHE."
 )
 _PAIR_COLUMNS = ("key", "url", "caption", "page_url")  # of `pairs/`
 _REJECT_COLUMNS = ("key", "url", "caption", "step", "reason", "detail", "page_url")
@@ -138,7 +138,7 @@ def _of_languages(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _carried(manifest: Manifest) -> dict[str, pa.DataType]:
-    """The columns that came from the input; those of lists and structs are not described."""
+    """The columns that came from the input; lists and structs are not described."""
     names = manifest.columns or {}
     return {name: type_of(kind) for name, kind in names.items() if isinstance(kind, str)}
 

@@ -1,4 +1,4 @@
-"""The funnel as a picture: a bar for each step, of what it kept and what it dropped."""
+"""The funnel as an image: a bar for each step, of what it kept and what it dropped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from html import escape
 from alignset.pipeline.documents.wording import template
 from alignset.pipeline.runs.documents import Step
 
-# px: of the picture, of where rows and bars begin, of the longest bar, of the parts of a row.
+# px: of the image, of where rows and bars begin, of the longest bar, of the parts of a row.
 WIDTH, _ROWS_Y, _BAR_X, _BAR_WIDTH, _STEP_HEIGHT, _REASON_HEIGHT = 760, 78, 158, 400, 30, 17
 _LEAST_PX = 1.5  # of a bar of a pair among a billion
 
 
 def funnel_svg(steps: Sequence[Step]) -> str:
-    """The picture of a funnel.
+    """The image of a funnel.
 
     Args:
       steps: in order, at least one, as `funnel` gives them.

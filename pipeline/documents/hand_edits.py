@@ -1,4 +1,4 @@
-"""What people wrote into a generated page outlives every later command that writes the page.
+"""Hand edits of a generated page outlive every later command that writes the page.
 
 `_generated/` has the page as it was generated last. A later command compares both pages with it: a
 line that a person changed stays, and a line that the dataset changed is written anew.

@@ -1,4 +1,4 @@
-"""What the card, the datasheet and the Croissant file say alike of a set, in plain words."""
+"""Sentences that card, datasheet and Croissant file share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside opt-outs, that say that a pair is not wanted here.
 _UNWANTED = ("blocked", "taken_down")
 # By flag, how an owner says it.
-_OTHER_WISHES = {
+_OTHER_OPT_OUTS = {
     "tdm_reservation": "TDM reservations",
     "content_usage": "AI preferences (`Content-Usage`)",
     "xmp_data_mining": "`DataMining` in XMP",
@@ -73,7 +73,7 @@ def fetch_span(manifest: Manifest) -> str:
 
 
 def earlier_fetch_span(earlier: Earlier) -> str:
-    """When the images of earlier sets were fetched; "" where nothing tells."""
+    """When the images of earlier datasets were fetched; "" where nothing tells."""
     return ", ".join(
         f"{as_code(folder)} {span(as_code(days.first), as_code(days.last))}"
         for folder, manifest in with_images(earlier).items()
@@ -82,12 +82,12 @@ def earlier_fetch_span(earlier: Earlier) -> str:
 
 
 def opt_outs(funnel: Funnel, takedowns: Sequence[Takedown] = ()) -> dict[str, int]:
-    """How many pairs are not in the set since somebody did not want them used, by how that was
-    said: details of `opted_out`, and reasons of the funnel; those of earlier sets by their
+    """How many pairs are not in the dataset since somebody did not want them used, by how that was
+    said: details of `opted_out`, and reasons of the funnel; for earlier datasets, by their
     folders."""
     stated = funnel.opted_out
     counts: dict[str, int] = {}
-    if not isinstance(stated, UnsetType) and stated.unwished == "reject":
+    if not isinstance(stated, UnsetType) and stated.opt_outs == "reject":
         counts |= stated.details
     for step in funnel.steps:
         for reason in _UNWANTED:
@@ -110,7 +110,7 @@ def heeded(manifest: Manifest, earlier: Earlier) -> str:
         if of_set.fetched
     ]
     own = " by this run" if fetched and not manifest.fetched else ""
-    first = _heeded(manifest) or f"No image was fetched{own}, so no host was asked."
+    first = _heeded(manifest) or f"No image was fetched{own}, so no host's opt-outs were read."
     return "".join([first, *fetched])
 
 
@@ -120,22 +120,22 @@ def _heeded(manifest: Manifest) -> str:
     fetch = manifest.fetch
     directives = str(fetch.get("disallowed_header_directives", ""))
     robots = "" if fetch.get("robots_txt") else "not "
-    heard = f"with one of {as_code(directives)} was heeded" if directives else "was not heeded"
-    others = [name for flag, name in _OTHER_WISHES.items() if fetch.get(flag)]
-    also = f" Heeded were also {', '.join(others)}." if others else ""
+    heard = f"with one of {as_code(directives)} was honoured" if directives else "was not honoured"
+    others = [name for flag, name in _OTHER_OPT_OUTS.items() if fetch.get(flag)]
+    also = f" Also honoured: {', '.join(others)}." if others else ""
     reported = (
-        " What owners do not want used was kept, and is told in `opted_out` of the sidecars."
-        if fetch.get("unwished") == "report"
+        " Pairs with an opt-out were kept, with its kind in `opted_out` of the sidecars."
+        if fetch.get("opt_outs") == "report"
         else ""
     )
     return (
-        f"While images were fetched, the hosts' `robots.txt` was {robots}asked, and an "
+        f"While images were fetched, the hosts' `robots.txt` was {robots}honoured, and an "
         f"`X-Robots-Tag` {heard}.{also}{reported}"
     )
 
 
 def contact(manifest: Manifest) -> str:
-    """What the last command gave that fetched anything, for takedowns; "" where none did."""
+    """The contact of the last command that fetched, for takedowns; "" where none did."""
     fetches = [manifest.fetch, *(retry.fetch for retry in manifest.retries or [])]
     return next((str(fetch["contact"]) for fetch in reversed(fetches) if fetch.get("contact")), "")
 
@@ -145,32 +145,35 @@ def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
     none_looked = "Nobody has looked at the images one by one."
     if model and MAX_UNSAFE_SCORE.is_off(manifest.rules["max_unsafe_score"]):
         return (
-            f"**Unsafe images**: none was dropped for its score by {as_code(model.path)}; the "
+            f"**Unsafe images (NSFW)**: none was dropped for its score by {as_code(model.path)}; "
+            "the "
             f"scores are in the sidecars. {none_looked}"
         )
     if not model and before:
         return (
-            f"**Unsafe images that a classifier misses**: {before}. This run scored none, so "
-            "images of pairs that did not come from there are not filtered. How many a classifier "
-            f"misses is not known. {none_looked}"
+            f"**Unsafe images (NSFW) that a classifier misses**: {before}. This run scored none, "
+            "so "
+            "images of pairs that did not come from there are not filtered. Its recall is "
+            f"not known. {none_looked}"
         )
     if not model:
         return (
-            "**Unsafe images**: pornographic, violent and otherwise shocking images are not "
+            "**Unsafe images (NSFW)**: pornographic, violent and otherwise shocking images are not "
             f"filtered. {none_looked}"
         )
     first = model.integer_model
     lower = f" (those below {first.settles_below} are by its network in integers)" if first else ""
     return (
-        f"**Unsafe images that a classifier misses** ({as_code(model.path)}): images with a score "
-        f"above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the others "
-        f"are in the sidecars{lower}. How many it misses is not known. The usual classifier looks "
+        f"**Unsafe images (NSFW) that a classifier misses** ({as_code(model.path)}): images with a "
+        f"score above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the "
+        "others "
+        f"are in the sidecars{lower}. Its recall is not known. The usual classifier looks "
         f"for pornography alone, not for violence or other shocking images. {none_looked}"
     )
 
 
 def method(manifest: Manifest) -> str:
-    """By which filters a set was made, in sentences."""
+    """By which filters a dataset was made, in sentences."""
     flag = open_flag(manifest)
     if not flag:
         return (
@@ -179,8 +182,8 @@ def method(manifest: Manifest) -> str:
         )
     if flag == "score_only":
         return (
-            "alignset added scores and hashes to existing pairs. No filter was applied: only what "
-            "has no URL, no text or no image left them."
+            "alignset added scores and hashes to existing pairs. No filter was applied: only pairs "
+            "without a URL, a text or an image left them."
         )
     return (
         "alignset took copies of evaluation images out of existing pairs. No other filter was "
@@ -189,7 +192,7 @@ def method(manifest: Manifest) -> str:
 
 
 def unfiltered(manifest: Manifest, earlier: Earlier) -> list[str]:
-    """What no rule of this run, or of those of earlier sets, looked at, in plain words."""
+    """Properties that no rule of this run or of earlier datasets judged, in plain words."""
     rules, fetch = manifest.rules, manifest.fetch
     of_all = [
         "**Personal data**: names, faces and addresses in texts and images stay.",
@@ -205,16 +208,16 @@ def unfiltered(manifest: Manifest, earlier: Earlier) -> list[str]:
     lines = [
         _of_unsafe_images(manifest, earlier),
         *of_all,
-        "**Watermarks, logos, pictures of text, and placeholders with few alt-texts**: no rule "
+        "**Watermarks, logos, images of text, and placeholders with few alt-texts**: no rule "
         "looks for them.",
-        "**Copies within the set**: an image that lies at two URLs is in the set twice, and images "
-        "that nearly equal each other stay.",
+        "**Copies within the dataset**: an image that lies at two URLs is in the dataset twice, "
+        "and images that nearly equal each other stay.",
         judged,
     ]
     if manifest.fetched and not fetch["robots_txt"]:
-        lines.append("**`robots.txt`** of the hosts was not asked.")
+        lines.append("**`robots.txt`** of the hosts was not read.")
     if manifest.fetched and not fetch["disallowed_header_directives"]:
-        lines.append("**`X-Robots-Tag`** of the answers was not heeded.")
+        lines.append("**`X-Robots-Tag`** of responses was not honoured.")
     return lines
 
 
@@ -222,7 +225,7 @@ Earlier = Mapping[str, Manifest]  # by the folder that they are in
 
 
 def with_images(earlier: Earlier) -> dict[str, Manifest]:
-    """Those whose own images came along: neither they nor a set between are of texts alone."""
+    """Those whose own images came along: neither they nor a dataset between are of texts alone."""
     texts = [folder for folder, manifest in earlier.items() if manifest.job.get("text_only")]
     return {
         folder: manifest
@@ -232,7 +235,8 @@ def with_images(earlier: Earlier) -> dict[str, Manifest]:
 
 
 def earlier_evaluation(earlier: Earlier) -> list[str]:
-    """With which evaluation images each set was compared, in Markdown; without those with none."""
+    """With which evaluation images each dataset was compared, in Markdown; without those with
+    none."""
     lines = []
     for folder, manifest in with_images(earlier).items():
         if manifest.evaluation_images:
@@ -263,7 +267,7 @@ def earlier_scores(earlier: Earlier) -> str:
 
 
 def earlier_blocklists(earlier: Earlier) -> list[str]:
-    """The blocklists of each set that had some, in Markdown."""
+    """The blocklists of each dataset that had some, in Markdown."""
     return [
         f"{as_code(folder)}: {', '.join(as_code(of_list.name) for of_list in manifest.blocklists)}"
         for folder, manifest in earlier.items()
@@ -272,7 +276,7 @@ def earlier_blocklists(earlier: Earlier) -> list[str]:
 
 
 def earlier_vocabularies(earlier: Earlier) -> list[str]:
-    """How many unigrams and bigrams each set's texts were kept by, in Markdown."""
+    """How many unigrams and bigrams each dataset's texts were kept by, in Markdown."""
     return [
         f"{as_code(folder)}: {manifest.vocabulary.vocabulary:,}"
         + (" of an earlier run" if manifest.given_vocabulary else "")
@@ -297,11 +301,11 @@ def template(name: str) -> jinja2.Template:
 
 
 def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, Any]:
-    """What the templates of the card and of the datasheet both say.
+    """Values that the templates of card and datasheet share.
 
     Args:
       manifest, funnel: as they are written.
-      earlier: the manifests of the sets that it was made of, by where they are.
+      earlier: the manifests of the datasets that it was made of, by where they are.
     """
     text_only = bool(manifest.job["text_only"])
     return {

@@ -1,1 +1,1 @@
-"""What the command reads: which files, in which splits, and their rows. Not what comes of them."""
+"""Input of the command: files, splits and rows. Not what becomes of them."""

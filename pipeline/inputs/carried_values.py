@@ -52,14 +52,14 @@ def with_json(
 
 
 def _with_wrong(faults: pa.Array, wrong: Bools) -> pa.Array:
-    """Faults, string[n] or null, with those of values that do not fit their column."""
+    """Faults, string[n] or null, including values that do not fit their column."""
     told = pc.if_else(pa.array(wrong), WRONG_TYPE, pa.scalar(None, pa.string()))
     return pc.coalesce(faults.cast(pa.string()), told)
 
 
 class SidecarValues:
-    """What the sidecar of a shard has of the carried columns, for samples whose JSON lacks some, as
-    it lacks what a model scored. It is read once, where it is needed first."""
+    """The carried columns in a shard's sidecar, for samples whose JSON lacks some, such as a
+    model's score. The sidecar is read once, where it is needed first."""
 
     def __init__(self, split: Split) -> None:
         self._split = split

@@ -30,8 +30,8 @@ def column_types(split: Split) -> dict[str, pa.DataType]:
     """The type of each column that a file has.
 
     A table in text has numbers, truth values and times where its first MiB reads as such, but for
-    whole numbers that begin with 0. Values
-    of JSON have the types of the first objects; of a shard with a sidecar, those of the sidecar.
+    whole numbers that begin with 0. Values of JSON have the types of the first objects, or of a
+    shard's sidecar.
     """
     if split.format == "parquet":
         return _in_parquet(split.path)

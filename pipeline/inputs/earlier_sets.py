@@ -12,7 +12,7 @@ from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, match
 
-OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a set that have pairs
+OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a dataset that have pairs
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class _SetJob:
 
 @dataclass(frozen=True)
 class _SetManifest:
-    """What of a set's manifest says where its pairs are; of any version of ours."""
+    """The part of a manifest that says where the pairs are, in any version."""
 
     job: _SetJob
     columns: dict[str, Any] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class _SetManifest:
 
 @dataclass(frozen=True, order=True)
 class EarlierSet:
-    """A finished set.
+    """A finished dataset.
 
     Attributes:
       folder: its output folder. text_only, holdout: as its command had them.
@@ -44,7 +44,7 @@ class EarlierSet:
     columns: tuple[str, ...] = ()
 
     def pair_folders(self, job: Job) -> list[str]:
-        """Where its pairs are. What it holds out is read only by a run that holds out, too."""
+        """Where its pairs are. Held-out pairs are read only by a run that holds out, too."""
         if self.text_only:
             return [f"{self.folder}/pairs"]
         held_out = [f"{self.folder}/holdout"] if self.holdout and job.holdout else []
@@ -60,7 +60,7 @@ class EarlierSet:
         if reasons and self.holdout and not job.holdout:
             raise UsageError(
                 f"{self.folder} holds out images, and --also_rejected would bring pairs of these "
-                f"to shards/: give --holdout={self.holdout:g} too"
+                f"to shards/: pass --holdout={self.holdout:g} too"
             )
         files = match(f"{self.folder}/rejected") if reasons else []
         return [InputFile(path, size, "parquet", reasons=reasons) for path, size in files]
@@ -80,7 +80,7 @@ def earlier_set(folder: str) -> EarlierSet | None:
 
 
 def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
-    """The sets of ours that files are the pairs of, also where a glob named them; sorted."""
+    """The datasets of ours that files are the pairs of, also where a glob named them; sorted."""
     folders = {file.path.rpartition("/")[0] for file in files}
     parts = [
         f"./{folder}".rpartition("/") if "/" not in folder else folder.rpartition("/")
@@ -91,8 +91,8 @@ def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
 
 
 def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:
-    """What a folder or glob names, but for those files of sets in it that are not their pairs: what
-    they have dropped, hold out, or carry along. What a pattern names within a set is left."""
+    """Files that a folder or glob names, without files of datasets in it that are not their pairs:
+    rejects, held-out pairs, history. Files that a pattern names within a dataset stay."""
     sets = [there for there in earlier_sets(files) if not pattern.startswith(f"{there.folder}/")]
     if not sets:
         return files

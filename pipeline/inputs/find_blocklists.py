@@ -17,8 +17,8 @@ MOST_LISTS = 64  # each is asked of each pair
 
 
 def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: int) -> Blocklists:
-    """The lists of `FILE,...`, compiled to files of this process; none where none is named. Of
-    `image:PATH` the list is the image there, or all images in the folder.
+    """The lists of `FILE,...`, compiled to files of this process; none where none is named. The
+    list of `image:PATH` is the image there, or all images in the folder.
 
     Raises:
       UsageError: a list is not there, or an entry is none.
@@ -70,5 +70,5 @@ def _compiled(path: str) -> CompiledList:
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"the blocklist {path} cannot be read: {reason}; give files, comma-separated"
+            f"the blocklist {path} cannot be read: {reason}; pass files, comma-separated"
         ) from error

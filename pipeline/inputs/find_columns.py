@@ -1,4 +1,4 @@
-"""The columns of the input that go with its pairs: which they are, and of which types."""
+"""The columns of the input that go with its pairs, and their types."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def find_columns(
     """The splits with the columns that they carry, and these as they are in the output.
 
     Args:
-      sets: those of ours that files are the pairs of. Without --columns, what these carry is
+      sets: datasets of ours that the files belong to. Without --columns, what these carry is
         carried on.
 
     Raises:
@@ -47,7 +47,7 @@ def find_columns(
     names += (name for earlier in sets for name in earlier.columns if not said)
     for name in own.intersection(names):
         raise UsageError(
-            f"{name!r} is the name of a column of ours; give --columns={INPUT}{name}, by which the "
+            f"{name!r} is the name of a column of ours; pass --columns={INPUT}{name}, by which the "
             "input's is carried, and judged"
         )
     if not names:
@@ -80,8 +80,8 @@ def _carried(fields: Sequence[pa.Field], sources: Mapping[str, str]) -> tuple[Ca
 
 
 def _source(name: str, types: Types, within_set: bool) -> str:
-    """The column of a file that is carried by a name; "" where it has none. What a set of ours has
-    by a name of ours is none of its input."""
+    """The column of a file that is carried by a name; "" where it has none. Columns of our datasets
+    with our names did not come from the input."""
     short = name.removeprefix(INPUT)
     names = (name,) if within_set and short in names_of_ours() else (name, short)
     return next((of for of in names if of in types), "")
@@ -93,7 +93,7 @@ def _all_of(
     sets: Sequence[EarlierSet],
     own: frozenset[str],
 ) -> list[str]:
-    """All columns of the files that have no name of ours; of sets of ours, what they carry."""
+    """All columns of the files that have no name of ours; of datasets of ours, what they carry."""
     names: dict[str, None] = {}
     left_out: dict[str, None] = {}
     for path, split in splits.items():
@@ -152,7 +152,7 @@ def _field(
 
 
 def _common(name: str, tables: Set[str], *kinds: tuple[pa.DataType, str]) -> pa.DataType:
-    """The type that holds the values of two. What a table in text has can be text."""
+    """The type that holds the values of two. Every column of a text table can be text."""
     others = [path for kind, path in kinds if kind != pa.string()]
     if len(others) < len(kinds) and tables >= {*others}:
         return pa.string()
@@ -168,7 +168,7 @@ def _common(name: str, tables: Set[str], *kinds: tuple[pa.DataType, str]) -> pa.
 
 
 def _check_numbers(rules: Rules, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
-    """Raises UsageError where a rule compares what is no number, or a hash is no text."""
+    """Raises UsageError where a rule compares a column without numbers, or a hash is not a text."""
     kinds = {field.name: field.type for field in fields}
     compared = [name.partition("=")[::2] for name in rules.numbers]
     if rules.keep_most_similar < 1 and SIMILARITY not in own:

@@ -19,10 +19,10 @@ from alignset.transforms.storage.files import is_local, match
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What images are compared with.
+    """Evaluation images that images are compared with.
 
     Attributes:
-      files: of evaluation images, of which an index is made.
+      files: of evaluation images, to index.
       index: the place of one that is used as it is; empty where there are files, or nothing.
     """
 
@@ -56,7 +56,7 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
     description = _find_index(folder)
     if description is None:
         raise UsageError(
-            f"{folder} is no whole index of evaluation images: give --eval_images=NAME=PATH to "
+            f"{folder} is not a whole index of evaluation images: pass --eval_images=NAME=PATH to "
             "make one, or the folder in it that holds description.json"
         )
     measure = measure_of(overlap)
@@ -65,14 +65,15 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
         here = _shown(measure.name, measure.settings)
         raise UsageError(
             f"{folder} was made by other settings ({there} there, {here} here): "
-            "give those, or --eval_images=NAME=PATH to make another"
+            "pass those, or --eval_images=NAME=PATH to make another"
         )
     return Evaluation(index=folder)
 
 
 def index_folder(out: str) -> str:
     """Where the index of evaluation images is kept where nothing is said: beside an output, since
-    it must not be published with a set; within one that is a whole bucket of an object store."""
+    it must not be published with a dataset; within one that is a whole bucket of an object
+    store."""
     bucket = "://" in out and "/" not in out.partition("://")[2]
     return f"{out}/eval_index" if bucket else f"{out}.eval_index"
 
@@ -94,7 +95,7 @@ def check_index_folder(folder: str) -> None:
     if fault:
         raise UsageError(
             f"the index of evaluation images cannot be kept in {folder}, since {there} {fault}: "
-            "give --eval_index=FOLDER, another one"
+            "pass --eval_index=FOLDER, another one"
         )
 
 
@@ -153,5 +154,5 @@ def _files_of(name: str, pattern: str) -> list[EvaluationFile]:
     if any(path.lower().endswith(".tar") for path, _ in matched):
         matched = [item for item in matched if not item[0].lower().endswith(".parquet")]
     if not matched:
-        raise UsageError(f"no evaluation images at {pattern!r} ({name}); give a path with some")
+        raise UsageError(f"no evaluation images at {pattern!r} ({name}); pass a path with some")
     return [EvaluationFile(name, *item) for item in matched]

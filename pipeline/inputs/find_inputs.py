@@ -1,4 +1,4 @@
-"""Which files a command reads, of which format, in which columns, and in which splits."""
+"""The files that a command reads, with their formats, columns and splits."""
 
 from __future__ import annotations
 
@@ -65,24 +65,24 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
             pairs += _matching(job, folder, of_set=True)
         if not pairs:
             raise UsageError(
-                f"the set {earlier.folder} holds no pair; give its own command with "
+                f"the dataset {earlier.folder} holds no pair; give its own command with "
                 "--retry_failed, or --also_rejected=all to read what it dropped"
             )
         files |= {file.path: file for file in pairs}
     if job.also_rejected and not sets:
         raise UsageError(
-            "--also_rejected reads what a set of this project has dropped: give the folder of one, "
-            f"with its manifest.json, as --input; got {job.input}"
+            "--also_rejected reads what a dataset of this project has dropped: give the folder of "
+            f"one, with its manifest.json, as --input; got {job.input}"
         )
     if not sum(file.bytes for file in files.values()):
-        raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
+        raise UsageError(f"the input is empty: {job.input} has no bytes; pass pairs to read")
     return sorted(files.values(), key=attrgetter("path"))
 
 
 def _nothing_at(pattern: str, job: Job) -> str:
     if _is_in(pattern, job.output):
-        return f"the input {pattern!r} lies within --output={job.output}; give another --output"
-    return f"no input at {pattern!r}: give files, a folder or a glob that exists"
+        return f"the input {pattern!r} lies within --output={job.output}; pass another --output"
+    return f"no input at {pattern!r}: pass files, a folder or a glob that exists"
 
 
 def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile]:
@@ -106,25 +106,25 @@ def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile
     listed = [file for file in files if file.format]
     if files and not listed:
         raise UsageError(
-            f"cannot tell the format of {files[0].path} by its name; give --input_format"
+            f"cannot tell the format of {files[0].path} by its name; pass --input_format"
         )
     return tars or listed  # beside shards, Parquet and JSON are their sidecars
 
 
 def _check_apart(pattern: str, output: str) -> None:
     """Raises UsageError where the output is a folder that is read, or lies within one: a run that
-    goes on would read what it wrote."""
+    resumes would read what it wrote."""
     folder = pattern.partition("**")[0].rstrip("/") or "."
     if any(c in folder for c in "*?["):  # names files, and reads no folder
         return
     if _is_in(f"{output.rstrip('/')}/x", folder):
         raise UsageError(
-            f"--output={output} is the input {pattern!r}, or lies within it; give another --output"
+            f"--output={output} is the input {pattern!r}, or lies within it; pass another --output"
         )
 
 
 def _may_be(file: InputFile) -> bool:
-    """Whether its name agrees with its format; beside pages there are pictures and the like."""
+    """Whether its name agrees with its format; beside pages there are images and the like."""
     named = format_of(file.path)[0]
     return named == file.format or (not named and file.format != "html")
 
@@ -143,7 +143,7 @@ def find_vocabulary(place: str) -> HashFile | None:
     """The vocabulary at a path, read through; a folder there is an earlier run's output.
 
     Raises:
-      UsageError: it is not there, or it is no vocabulary.
+      UsageError: it is not there, or it is not a vocabulary.
     """
     if not place:
         return None
@@ -158,5 +158,5 @@ def find_vocabulary(place: str) -> HashFile | None:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"{place} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
+            f"{place} is not a vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
         ) from error

@@ -1,4 +1,4 @@
-"""The splits of the input with the columns to read, and the files of which nothing can be read."""
+"""The splits of the input with the columns to read, and the files that cannot be read at all."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ TEXT_NAMES = (
 
 
 def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
-    """The splits of all files but pages, in the files' order, with the columns to read. A file of
-    which nothing can be read, also of pages, is a split that says so.
+    """The splits of all files but pages, in the files' order, with the columns to read. A file that
+    cannot be read at all, also of pages, is a split that says so.
 
     Raises:
       UsageError: a column is not there, a file cannot be read and is not to be skipped, or nothing
@@ -80,7 +80,7 @@ def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
             splits.append(replace(split, broken=broken))
     _refuse_broken(job, files, [split.broken for split in splits if split.broken])
     if not splits and not any(file.format in PAGE_FORMATS for file in files):
-        raise UsageError(f"the input is empty: {job.input} has no rows; give pairs to read")
+        raise UsageError(f"the input is empty: {job.input} has no rows; pass pairs to read")
     return splits
 
 
@@ -104,13 +104,13 @@ def _refuse_broken(job: Job, files: Sequence[InputFile], broken: Sequence[Broken
     first = f"cannot read {broken[0].path} as {formats[broken[0].path]}: {broken[0].fault}"
     if others:
         raise UsageError(
-            f"{first}; replace the file, leave it out of --input, or give --on_broken_input=skip"
+            f"{first}; replace the file, leave it out of --input, or pass --on_broken_input=skip"
         )
     if len(broken) == 2:
         first += "; and the other file cannot be read either"
     elif len(broken) > 2:
         first += f"; and none of the other {len(broken) - 1:,} files can be read"
-    raise UsageError(f"{first}; give files that can be read")
+    raise UsageError(f"{first}; pass files that can be read")
 
 
 def _unfinished(files: Sequence[InputFile]) -> set[str]:
@@ -164,7 +164,7 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
         field = schema.field(getattr(named, flag))
         if pa.types.is_nested(field.type):
             raise UsageError(
-                f"{split.path}: column {field.name!r} holds {field.type}, no text; give --{flag}"
+                f"{split.path}: column {field.name!r} holds {field.type}, no text; pass --{flag}"
             )
         try:
             as_bytes(pa.nulls(1, field.type))
@@ -199,13 +199,13 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
-    # What a set has dropped has columns of its own, whatever those of other files are.
+    # What a dataset has dropped has columns of its own, whatever those of other files are.
     wanted = ("url", "caption") if split.reasons else (job.url_column, job.text_column)
     url = _column(split, names, wanted[0], URL_NAMES, "url_column")
     text = _column(split, names, wanted[1], TEXT_NAMES, "text_column")
     if url == text:
         raise UsageError(
-            f"{split.path}: column {url!r} is to be both URL and text; give another --text_column"
+            f"{split.path}: column {url!r} is to be both URL and text; pass another --text_column"
         )
     page = next((name for name in names if name.lower() == PAGE_URL), "")
     if names.count(page) > 1 or page in (url, text):
@@ -225,7 +225,7 @@ def _column(
         shown = ", ".join(name[:40] for name in names[:20])
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise UsageError(
-            f"{split.path} has no column {looked_for}; it has {shown}{more}: give --{flag}"
+            f"{split.path} has no column {looked_for}; it has {shown}{more}: pass --{flag}"
         )
     if names.count(matching[0]) > 1:
         raise UsageError(

@@ -89,7 +89,8 @@ def _unless_broken(
 
 
 def _told(split: Split, error: Exception) -> BrokenFile:
-    """What an error says of the file; it is raised again where it is none of an input file's."""
+    """The fault that an error describes; errors that are not about an input file are raised
+    again."""
     broken = broken_file(split.path, error)
     if broken is None or split.format == "pages":  # which the run has written
         raise error
@@ -131,7 +132,7 @@ def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int, i
 
 
 def as_bytes(values: pa.Array) -> pa.Array:
-    """Strings of any Arrow type as binary; what is no string as it prints.
+    """Strings of any Arrow type as binary; other values as they print.
 
     Raises:
       pa.ArrowException: values of this type cannot be printed.
@@ -200,8 +201,8 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def tar_samples(source: BinaryIO, carried: Sequence[str] | None = ()) -> Iterator[dict[str, Any]]:
-    """The samples of a shard: neighbouring files whose names agree up to the first dot. Of a shard
-    that is broken, the last one is left out where it may lack files.
+    """The samples of a shard: neighbouring files whose names agree up to the first dot. The last
+    sample of a broken shard is left out where it may lack files.
 
     Each has `name`, STRINGS as bytes or None, `source_at` and `source_size` of its image, and
     `carried` fields of its JSON.
@@ -240,7 +241,7 @@ def _sample_of(name: str) -> tuple[tuple[str, str], str]:
 
 
 def new_sample(name: str) -> dict[str, Any]:
-    """A sample of which nothing is known yet."""
+    """A sample without known values."""
     places = {"name": name, "source_at": 0, "source_size": 0}
     return dict.fromkeys(STRINGS) | places | {"carried": {}, "carried_bytes": 0}
 

@@ -27,7 +27,7 @@ class RowGroups:
     """The row groups of a Parquet file.
 
     Args:
-      names: the columns that are `STRINGS`. others: further ones. carried: those of any type, by
+      names: the columns that are `STRINGS`. others: further ones. carried: columns of any type, by
         the names that they get.
     """
 
@@ -110,7 +110,7 @@ def _long_repeats(
 
 
 def string_sizes(values: pa.Array) -> npt.NDArray[np.int64]:
-    """The bytes of each value as a string, int64[n]; those of numbers are not counted."""
+    """The bytes of each value as a string, int64[n]; numbers are not counted."""
     if isinstance(values, pa.DictionaryArray):
         sizes = np.append(string_sizes(values.dictionary), 0)
         return sizes[pc.fill_null(values.indices.cast(pa.int64()), len(sizes) - 1).to_numpy()]

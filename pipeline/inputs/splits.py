@@ -23,7 +23,7 @@ class InputFile:
 
     Attributes:
       fault: the detail, where nothing of it can be read.
-      reasons: of what a set has dropped, for which pairs are read.
+      reasons: of what a dataset has dropped, for which pairs are read.
     """
 
     path: str
@@ -61,7 +61,7 @@ class Split:
     row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
     page_column: str = ""  # the page that a pair is from; not every input has it
     broken: BrokenFile | None = None  # where nothing of it can be read
-    reasons: tuple[str, ...] = ()  # of what a set has dropped, for which pairs are read
+    reasons: tuple[str, ...] = ()  # of what a dataset has dropped, for which pairs are read
     carried: tuple[CarriedColumn, ...] = ()
 
     @property

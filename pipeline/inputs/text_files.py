@@ -48,7 +48,7 @@ class _Followed(io.RawIOBase):
 
 
 def read_table(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Rows of a table in text: `url`, `caption` and `malformed`, those that are no rows last."""
+    """Rows of a table in text: `url`, `caption` and `malformed`, with invalid rows last."""
     done = 0
     try:
         for batch in _table_rows(split, batch_rows, BLOCK):
@@ -69,9 +69,9 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
     """The rows of a table, parsed in blocks of so many bytes.
 
     pyarrow hands over an invalid row only if it is UTF-8, and else gives the file up; so each byte
-    is read as the Latin-1 character of that number. It also takes the file's end for that of a
-    quotation; so a line of ours follows, which is an invalid row, unless it is within one: that
-    one is left out.
+    is read as the Latin-1 character of that number. It also takes the file's end for the end of a
+    quotation; so a line of ours follows, which is an invalid row, unless it is within one: that one
+    is left out.
 
     Raises:
       FileFault, pa.ArrowException: the file is broken behind the rows that were given.
@@ -146,7 +146,7 @@ def _without_last(
 
 
 def _of_long_row(error: pa.ArrowInvalid, block: int) -> Exception:
-    """What an error of a table's reader says of it.
+    """The fault of a table that its reader's error describes.
 
     Raises:
       _LongRowError: larger blocks may do.
@@ -212,7 +212,7 @@ def read_json_lines(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
                 reading = pa.json.ReadOptions(block_size=len(block) + 1, use_threads=False)
                 table = pa.json.read_json(pa.BufferReader(block), reading, options)
                 if len(table) != block.count(b"\n") + (block[-1:] != b"\n"):
-                    raise pa.ArrowInvalid("a line is a row, and here a row is no line")
+                    raise pa.ArrowInvalid("a line is a row, and here a row is not a line")
             except pa.ArrowInvalid:  # one bad line: read each by itself
                 lines = (line[0] for line in re.finditer(rb"[^\r\n]+", block))
                 while group := list(islice(lines, batch_rows)):
@@ -269,13 +269,13 @@ def _json_row(line: bytes, names: list[str]) -> list[bytes | None]:
     """The values of these fields in one line: URL, text and perhaps page.
 
     Raises:
-      ValueError: it is no object, or the URL or the text is there twice or no text (or has two
-        kinds of what is no UTF-8). The page is then taken for unknown.
+      ValueError: it is not an object, or the URL or the text is there twice or not a text (or has
+        two kinds of invalid UTF-8). The page is then taken for unknown.
     """
     if line.lstrip()[:1] != b"{":  # 1 µs, and a parser's complaint takes 8
         raise ValueError("no object")
     try:
-        text, errors = line.decode(), "surrogatepass"  # a surrogate's escape is no text
+        text, errors = line.decode(), "surrogatepass"  # a surrogate's escape is not a text
     except UnicodeDecodeError:
         text, errors = line.decode("utf-8", "surrogateescape"), "surrogateescape"
     # Objects as tuples of pairs, to see what is there twice; int() raises at 4300 digits.

@@ -33,12 +33,12 @@ def header_columns(split: Split, wanted: Iterable[str] = ()) -> list[str]:
       wanted: fields that are named even where few of the objects have them.
 
     Raises:
-      FileFault: what stands there is no header, or no JSON object; or nothing can be read.
+      FileFault: the file begins with no header, or no JSON object; or nothing can be read.
     """
     with WholeLines(split) as source:
         head = _head(source)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
-        raise _no_text("its first bytes are no UTF-8 text; convert it, or decompress it")
+        raise _no_text("its first bytes are not UTF-8 text; convert it, or decompress it")
     if split.format == "jsonl":
         fields = _json_fields(head, set(wanted))
         if not fields:
@@ -48,7 +48,7 @@ def header_columns(split: Split, wanted: Iterable[str] = ()) -> list[str]:
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        raise _no_text("its first line is no UTF-8 text; convert it, or decompress it") from error
+        raise _no_text("its first line is not UTF-8 text; convert it, or decompress it") from error
     if not rest.strip():
         source.check()
         return []

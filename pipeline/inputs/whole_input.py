@@ -41,10 +41,10 @@ from alignset.transforms.storage.files import open_to_read
 
 @dataclass(frozen=True)
 class Input:
-    """What a run reads; pages are parsed first, and are then files to read.
+    """The input of a run; pages are parsed first, and are then files to read.
 
     Attributes:
-      sets: the sets of ours that files are the pairs of.
+      sets: the datasets of ours that files are the pairs of.
       unsafe_model: what scores the images; None where nothing does.
       carried: the columns that go with the pairs.
     """
@@ -61,7 +61,7 @@ class Input:
 
     @classmethod
     def find(cls, job: Job, rules: Rules, overlap: OverlapSettings) -> Input:
-        """What the command names.
+        """The input that the command names.
 
         Raises:
           UsageError: something is not there, or is not what it should be.

@@ -29,7 +29,7 @@ class WholeLines(io.RawIOBase):
     """A text file, decompressed. Where it cannot be decompressed further it ends, before the line
     that is cut there, and `fault` says why.
 
-    What is read depends on the file's bytes alone, and not on how much is asked for at once.
+    The rows depend on the file's bytes alone, and not on how much is asked for at once.
     """
 
     def __init__(self, split: Split) -> None:
@@ -70,7 +70,7 @@ class WholeLines(io.RawIOBase):
         try:
             for piece in pieces:
                 end = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
-                if end or size > LONGEST_ROW:  # a longer one is no row for any reader
+                if end or size > LONGEST_ROW:  # a longer one is not a row for any reader
                     yield b"".join([*held, piece[: end or len(piece)]])
                     held, size, piece = [], 0, piece[end or len(piece) :]
                 if piece:

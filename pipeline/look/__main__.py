@@ -1,4 +1,4 @@
-"""Writes a contact sheet (PNG) of some pairs of a set, and prints them as a table.
+"""Writes a contact sheet (PNG) of some pairs of a dataset, and prints them as a table.
 
 With --reason they are dropped pairs, and without it kept ones. A copy is shown
 beside the evaluation image, the kept image or the listed one. They are the same
@@ -57,7 +57,10 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "beside the listed image",
     )
     made.add_argument(
-        "--language", default="", metavar="CODE", help="of the pairs, where the set has languages"
+        "--language",
+        default="",
+        metavar="CODE",
+        help="of the pairs, where the dataset has languages",
     )
     made.add_argument(
         "--n", type=_count, default=20, help=f"pairs, 1 to {MOST_PAIRS} (default: 20)"
@@ -67,7 +70,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         type=_png,
         default="look.png",
         metavar="FILE",
-        help="where the picture goes (default: look.png)",
+        help="where the image goes (default: look.png)",
     )
     return made
 
@@ -107,7 +110,7 @@ def _show(shown: ShownPairs, output: str) -> None:
     write_atomically(output, lambda sink: sink.write(png.getvalue()))
     print(shown.title, shown.subtitle, "", sep="\n")
     print(shown.table(shutil.get_terminal_size((100, 24)).columns))
-    print(f"the picture is in {output}", file=sys.stderr)
+    print(f"the image is in {output}", file=sys.stderr)
 
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:

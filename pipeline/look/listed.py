@@ -26,7 +26,7 @@ def find_listed_pairs(out: str, blocklist: str, count: int) -> ShownPairs:
     """The pairs to show: the first that are found, of as few shards as have so many.
 
     Raises:
-      UsageError: there is no such set, or a list is none.
+      UsageError: there is no such dataset, or a list is not one.
       NothingToShow: no kept pair is on a list.
     """
     rules = Rules()

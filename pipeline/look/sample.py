@@ -1,7 +1,7 @@
-"""Which pairs of a set are shown: always the same ones, of a bounded number of its files.
+"""Which pairs of a dataset are shown: always the same ones, of a bounded number of its files.
 
-The files stand in the order of the hashes of their names. Of the first of them, the pairs whose
-keys have the smallest hashes are shown.
+The files stand in the order of the hashes of their names. In the first ones, the pairs whose keys
+have the smallest hashes are shown.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ class Pair:
 
 
 class PairSample(NamedTuple):
-    """Some pairs of a set.
+    """Some pairs of a dataset.
 
     Fields:
-      files_read: how many of the set's files they are of.
+      files_read: how many of the dataset's files they are of.
       row_counts: of the files that were read, by reason and by `reason:detail`.
     """
 
@@ -157,7 +157,7 @@ def _may_hold(group: pq.RowGroupMetaData, reason: str) -> bool:
 def _wanted_rows(
     batch: pa.RecordBatch, reason: str, detail: str, row_counts: Counter[str]
 ) -> pa.Table:
-    """The rows with a reason and a detail; counts the rows by their reasons, and those of this
+    """The rows with a reason and a detail; counts the rows by their reasons, and rows with this
     reason by their details."""
     rows = pa.Table.from_batches([batch])
     if "reason" not in rows.column_names:

@@ -1,4 +1,4 @@
-"""The contact sheet: a grid of cards, each with a pair's picture and what is known of the pair."""
+"""The contact sheet: a grid of cards, each with a pair's image and what is known of the pair."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _GAP_PX = 4
 _LINE = 24  # characters that go into a half
 _LABEL_PX = 20  # of height, above each half
 HALF_BOX = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
-LABELS = {True: ("dropped", "evaluation image"), False: ("in the set", "listed")}
+LABELS = {True: ("dropped", "evaluation image"), False: ("in the dataset", "listed")}
 NOT_THERE = "its file is not there"
 
 
@@ -50,7 +50,7 @@ def draw_sheet(
     """The sheet of some pairs.
 
     Args:
-      pictures: of each pair, no larger than PICTURE_BOX; or why there is none.
+      images: of each pair, no larger than PICTURE_BOX; or why there is none.
     """
     columns = min(COLUMNS, max(3, len(pairs)))
     with_pictures = any(isinstance(picture, Image.Image) for picture in pictures)
@@ -148,7 +148,7 @@ def _both_pictures(
 
 
 def beside(thumbnail: bytes, other: Picture, labels: tuple[str, str]) -> Picture:
-    """The picture of one image at the left, and another at the right, no larger than HALF_BOX, each
+    """The image of one image at the left, and another at the right, no larger than HALF_BOX, each
     with a label."""
     dropped = shown_picture(thumbnail, HALF_BOX)
     both = Image.new("RGB", PICTURE_BOX, EMPTY)
@@ -183,7 +183,7 @@ def _evaluation_bodies(
     for (of_set, of_file), names in wanted.items():
         try:
             found = find_images(paths[of_set, of_file], names)
-        except Exception:  # gone, or broken since: the other half of the picture is shown
+        except Exception:  # gone, or broken since: the other half of the image is shown
             continue
         for name, body in found.items():
             bodies[of_set, f"{of_file}/{name}" if name else of_file] = body
@@ -205,7 +205,7 @@ def font(path: str, size_px: int) -> Font:
 
 
 def font_for(text: str, size_px: int) -> Font:
-    """A font for the letters of a text. What it lacks is drawn as a box."""
+    """A font for the letters of a text. Missing letters are drawn as boxes."""
     blocks = sorted({ord(c) >> 7 for c in text if ord(c) >= _BEYOND_LATIN and c.isalpha()})
     return font(_system_font(tuple(blocks[:_MOST_BLOCKS])) if blocks else PILLOWS_OWN, size_px)
 

@@ -1,4 +1,4 @@
-"""What is looked at, in words, and what is said where there is nothing to look at."""
+"""Title of the pairs, and the message where there are none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NothingToShow(Exception):
 
 @dataclass(frozen=True)
 class ShownPairs:
-    """Some pairs of a set, with what is said of them."""
+    """Some pairs of a dataset, with what is said of them."""
 
     files: SetFiles
     pairs: list[Pair]
@@ -41,9 +41,9 @@ class ShownPairs:
     subtitle: str
 
     def pictures(self) -> list[Picture]:
-        """Each pair's picture, or why there is none. Of dropped pairs three kinds have one: copies
-        of evaluation images, beside these; near-duplicates, beside the kept image; and what has the
-        bytes of a kept image, which is shown."""
+        """Each pair's image, or why there is none. Three kinds of dropped pairs have one: copies
+        of evaluation images, beside these; near-duplicates, beside the kept image; and images with
+        the bytes of a kept image, which is shown."""
         copies = [pair for pair in self.pairs if pair.overlap]
         drawn = iter(overlap_pictures(copies, self.files.evaluation))
         places = self._kept_places()
@@ -99,13 +99,13 @@ def find_pairs(out: str, asked: str, count: int, language: str = "") -> ShownPai
     """The pairs to show.
 
     Args:
-      out: the set's folder.
+      out: the dataset's folder.
       asked: a reason, perhaps with `:` and a detail; DROPPED, or empty for kept pairs.
       count: how many pairs, at most.
       language: of the pairs, as the vote found it; empty for any.
 
     Raises:
-      UsageError: there is no such set, or no pair was dropped for that reason.
+      UsageError: there is no such dataset, or no pair was dropped for that reason.
       NothingToShow: nothing was kept, or nothing was dropped.
     """
     files = find_set(out, 0 if asked else ENOUGH_FILES)
@@ -188,7 +188,7 @@ def _nothing_dropped(files: SetFiles, sample: PairSample, reason: str, detail: s
 
 
 def _but(files: SetFiles) -> str:
-    """What there is instead of kept pairs."""
+    """The message instead of kept pairs."""
     if not files.rejected:
         return ""
     names = ", ".join(sorted({Path(path).parent.name for path in files.rejected}))

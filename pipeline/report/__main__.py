@@ -2,7 +2,7 @@
 
 It shows what a run dropped and why, and what is in its set, while the run is
 under way too; of img2dataset's folders and other WebDataset shards what is in
-them. With --compare: two sets side by side.
+them. With --compare: two datasets side by side.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     made.add_argument(
         "sets", metavar="OUT", nargs="+", help="the --output of a run, or a folder of shards"
     )
-    made.add_argument("--compare", action="store_true", help="two sets, side by side")
+    made.add_argument("--compare", action="store_true", help="two datasets, side by side")
     made.add_argument(
         "--output",
         type=_html,
         metavar="FILE",
-        help="where the report goes (default: OUT/report.html; of two sets: compare.html)",
+        help="where the report goes (default: OUT/report.html; of two datasets: compare.html)",
     )
     return made
 
@@ -48,7 +48,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     wanted = 2 if flags.compare else 1
     if len(flags.sets) != wanted:
         given = f"{len(flags.sets)} are given"
-        made.error(f"--compare takes two sets; {given}" if flags.compare else f"one set; {given}")
+        made.error(
+            f"--compare takes two datasets; {given}" if flags.compare else f"one dataset; {given}"
+        )
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
         if flags.compare:

@@ -213,7 +213,7 @@ def _ticks(ticks: Sequence[str], step: float) -> Markup:
 
 
 def _mark(x: float, text: str, wide: float) -> Markup:
-    """A threshold's line, with its name on the side where there is room."""
+    """A threshold's line, with its name on the side where it fits."""
     left = x > _LEFT + wide * 0.6
     return Markup(
         '<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'

@@ -32,12 +32,12 @@ from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import write_atomically
 
 _PICTURE_PX = 96
-_MOST_REASONS = 100  # that are shown; there are some 40, but a set may be anybody's
+_MOST_REASONS = 100  # that are shown; there are some 40, but a dataset may be anybody's
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A count in both sets. level: 0 for a step, 1 for one of its reasons."""
+    """A count in both datasets. level: 0 for a step, 1 for one of its reasons."""
 
     name: str
     first: int
@@ -51,10 +51,10 @@ class Delta:
 
 
 def write_comparison(first: str, second: str, path: str) -> str:
-    """Writes the comparison of two sets; returns where it is.
+    """Writes the comparison of two datasets; returns where it is.
 
     Raises:
-      UsageError: one of them is no set, and no folder of shards.
+      UsageError: one of them is neither a dataset nor a folder of shards.
     """
     facts = find_facts(first), find_facts(second)
     files = find_set(first), find_set(second)
@@ -82,21 +82,21 @@ def write_comparison(first: str, second: str, path: str) -> str:
 
 
 def _history(facts: tuple[Facts, Facts]) -> Iterator[str]:
-    """What is to be said of the sets that both were made of."""
+    """Notes on the datasets that both were made of."""
     for (name, one), (other_name, other) in permutations(zip("AB", facts, strict=True)):
         if was_made_of(one, other):
             yield f"{other_name} is an input of {name}."
         if has_other_input(one):
             yield (
-                f"{name} was made of other sets, and not of just what one of them kept: its funnel "
-                "is of its last run alone."
+                f"{name} was made of other datasets, and not of just what one of them kept: its "
+                "funnel is of its last run alone."
             )
         elif one.funnel is not None and all_stages(one.funnel):
-            yield f"{name}'s funnel counts from the first of the sets that it was made of."
+            yield f"{name}'s funnel counts from the first of the datasets that it was made of."
 
 
 class _Side:
-    """What only one set keeps, as the page shows it."""
+    """Pairs that only one dataset keeps, as the page shows them."""
 
     def __init__(self, files: SetFiles, told: OnlyOne) -> None:
         self.pairs, self._files = told.pairs, told.files
@@ -132,7 +132,7 @@ def _picture(files: SetFiles, sidecar: str, key: str) -> str:
 
 
 def rule_differences(first: Facts, second: Facts) -> Iterator[tuple[str, str, str]]:
-    """The rules that the sets do not share: name, and the value of each."""
+    """The rules that the datasets do not share: name, and the value of each."""
     if first.state == "foreign" or second.state == "foreign":
         return  # which has no rules
     ours, theirs = (of_set.run.rules if of_set.run else {} for of_set in (first, second))
@@ -191,7 +191,7 @@ def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
 
 
 def _records_of(facts: Facts, axis: str) -> Sum:
-    """What was recorded of an axis; input columns are judged with the texts."""
+    """The records of an axis; input columns are judged with the texts."""
     return facts.records.texts if axis.startswith(OF_COLUMN) else facts.records.images
 
 
@@ -211,7 +211,7 @@ _PLACE = re.compile(r"history/\d+(/history/\d+)*")
 
 
 def was_made_of(facts: Facts, earlier: Facts) -> bool:
-    """Whether the history of a set has the manifest of another, as that is now."""
+    """Whether the history of a dataset has the manifest of another, as that is now."""
     if facts.funnel is None or not isinstance(earlier.run, Manifest):
         return False
     for stage in all_stages(facts.funnel)[:_MOST_STAGES]:
@@ -224,14 +224,14 @@ def was_made_of(facts: Facts, earlier: Facts) -> bool:
 
 
 def steps_over_stages(facts: Facts) -> list[Step]:
-    """The funnel from the first set on, where each set was made of all that one other kept and of
-    nothing else; the set's own funnel otherwise, as where rejected pairs were read again."""
+    """The funnel from the first set on, where each dataset was made of all that one other kept and
+    of nothing else; the dataset's own funnel otherwise, as where rejected pairs were read again."""
     chain = [] if facts.funnel is None else _chain(facts.funnel)
     return _summed([*chain, facts.steps]) if chain else facts.steps
 
 
 def has_other_input(facts: Facts) -> bool:
-    """Whether a set was made of sets, and its funnel over all of them cannot be told."""
+    """Whether a dataset was made of sets, and its funnel over all of them cannot be told."""
     return facts.funnel is not None and bool(all_stages(facts.funnel)) and not _chain(facts.funnel)
 
 
@@ -253,7 +253,7 @@ def _follows(steps: Sequence[Step], stage: SourceSet) -> bool:
 
 
 def _summed(chain: Sequence[Sequence[Step]]) -> list[Step]:
-    """One funnel of several, each of which sees what the one before has kept."""
+    """One funnel of several; each sees what the one before has kept."""
     dropped: dict[str, Counter[str]] = {}
     for steps in (chain[-1], *chain[:-1]):  # in the order of the last one's steps
         for step in steps:

@@ -85,7 +85,7 @@ def _measure_chart(facts: Facts, limit: Limit, axis: Axis, kept: Ints, dropped: 
 
 
 def _spans(axis: Axis, *, whole: bool) -> list[tuple[float, float]]:
-    """The values in each bin but that of none; an edge is of the bin before it."""
+    """The values in each bin but the bin of none; an edge is of the bin before it."""
     step = 1.0 if whole else 0.0
     return [(low + step, high) for low, high in pairwise([0.0, *axis.edges, _HIGHEST])]
 
@@ -97,7 +97,7 @@ def _between(edges: Sequence[float]) -> list[str]:
 
 
 def _words(axis: Axis, heights: Ints) -> Ints:
-    """int64[_SHOWN_WORDS + 1], pairs by their words, out of the bins of the text plane."""
+    """int64[_SHOWN_WORDS + 1], pairs by their words, out of the bins of the text stage."""
     shown = np.zeros(_SHOWN_WORDS + 1, np.int64)
     for place, count in enumerate(heights[: axis.no_value].tolist()):
         least = int(axis.edges[place - 1]) if place else 0
@@ -155,7 +155,7 @@ def _whole_chart(facts: Facts, measure: Measure, axis: Axis | None = None) -> Ch
 
 
 def _shown_words(by_outcome: Mapping[str, Mapping[str, int]]) -> Ints:
-    """int64[_SHOWN_WORDS + 1], pairs by their words, by the image plane."""
+    """int64[_SHOWN_WORDS + 1], pairs by their words, by the image stage."""
     heights = np.zeros(_SHOWN_WORDS + 1, np.int64)
     for counts in by_outcome.values():
         for number, count in counts.items():

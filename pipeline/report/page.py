@@ -41,13 +41,13 @@ class Drawn(NamedTuple):
 
 
 def write_report(out: str, path: str = "") -> str:
-    """Writes the report of a set; returns where it is.
+    """Writes the report of a dataset; returns where it is.
 
     Args:
-      path: where it goes; beside the set where it is empty.
+      path: where it goes; beside the dataset where it is empty.
 
     Raises:
-      UsageError: there is no such set.
+      UsageError: there is no such dataset.
     """
     place = out if path else ""
     path = path or f"{out.rstrip('/')}/{REPORT}"
@@ -60,8 +60,8 @@ def render_page(facts: Facts, place: str = "") -> str:
     """The whole page.
 
     Args:
-      place: where the set is; empty where the page lies in its folder. Such a page tells no path,
-        finds the folder by its own address, and is the same wherever the set lies.
+      place: where the dataset is; empty where the page lies in its folder. Such a page tells no
+        path, finds the folder by its own address, and is the same wherever the dataset lies.
     """
     data = page_data(facts) | {"out": printable(place), "command": command(facts)}
     failing = tables.failing_host_rows(facts)

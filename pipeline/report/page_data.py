@@ -1,4 +1,4 @@
-"""What the page's own script is given: examples with their pictures, and what thresholds keep."""
+"""Data of the page's script: examples with their previews, and what thresholds keep."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from alignset.transforms.storage.files import open_to_read
 NEVER_SHOWN = frozenset({given.BLOCKED, given.TAKEN_DOWN})
 NEVER_PICTURED = NEVER_SHOWN | {given.OPTED_OUT}
 # Of the page, which is to have 12 MB at most: all that the script reads; in it the examples without
-# their pictures; and these, of which base64 makes four bytes of three.
+# their images; and these, of which base64 makes four bytes of three.
 MOST_BYTES, MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 11_000_000, 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
@@ -45,8 +45,8 @@ Which = tuple[str, str, str]
 
 
 def all_lists(facts: Facts) -> Lists:
-    """The examples by what they are of, as `list_name` has it; those of texts that were kept only
-    where there are no images."""
+    """The examples by list, as `list_name` names it; examples of kept texts only where there are no
+    images."""
     texts, images = facts.records.texts.examples(), facts.records.images.examples()
     foreign = facts.state == "foreign"  # so there are no thresholds to be near to
     if images:
@@ -62,8 +62,8 @@ def all_lists(facts: Facts) -> Lists:
 
 
 def page_data(facts: Facts) -> dict[str, Any]:
-    """What the script reads, out of JSON: at most `MOST_BYTES`. `left_out` counts the examples, and
-    the pictures, that had no room."""
+    """Data of the script as JSON: at most `MOST_BYTES`. `left_out` counts the examples and previews
+    that did not fit."""
     lists = all_lists(facts)
     data: dict[str, Any] = {
         "images": _plane(facts, IMAGES),
@@ -110,7 +110,7 @@ def page_data(facts: Facts) -> dict[str, Any]:
 def _with_room(
     lists: Lists, catalogue: Catalogue
 ) -> tuple[list[Example], list[dict[str, Any]], int]:
-    """The examples that the page has room for, of each list by turns, as they are and as they are
+    """The examples that fit on the page, from each list by turns, as they are and as they are
     shown; and the bytes of these."""
     chosen: dict[Which, Example] = {}
     examples, size = list[dict[str, Any]](), 0
@@ -127,7 +127,7 @@ def _with_room(
 
 
 def _which(example: Example) -> Which:
-    """What tells an example from all others; a pair may be of both planes."""
+    """The id of an example; a pair may be in both stages."""
     return example.key, example.reason, example.shard
 
 
@@ -156,7 +156,7 @@ def shown(example: Example, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def is_blurred(example: Example, catalogue: Catalogue) -> bool:
-    """Whether a picture is blurred until its pair is opened."""
+    """Whether an image is blurred until its pair is opened."""
     return any(
         example.reason == limit.reason
         or example.values.get(limit.measure.axis, 0) > limit.measure.blurs
@@ -184,7 +184,7 @@ def read_pictures(out: str, examples: Sequence[Example]) -> list[bytes]:
 
 
 def _encoded(pictures: Sequence[bytes], room: int) -> list[str]:
-    """Pictures in base64, empty once those before have taken so many bytes."""
+    """Images in base64, empty once earlier ones have used so many bytes."""
     encoded, left = [], room
     for body in pictures:
         has_room = len(body) + 2 <= left  # base64 fills up to three bytes
@@ -195,7 +195,7 @@ def _encoded(pictures: Sequence[bytes], room: int) -> list[str]:
 
 def _of_shard(out: str, shard: str, examples: Sequence[Example]) -> list[bytes]:
     bodies = [b""] * len(examples)
-    # A file that is gone, or cut: the examples are shown without their pictures.
+    # A file that is gone, or cut: the examples are shown without their images.
     with suppress(OSError), open_to_read(f"{out}/{RECORDS}/{shard}.thumbnails") as source:
         for place, example in enumerate(examples):
             at, size = example.picture or (0, 0)
@@ -207,7 +207,7 @@ def _of_shard(out: str, shard: str, examples: Sequence[Example]) -> list[bytes]:
 
 
 def is_thumbnail(body: bytes) -> bool:
-    """Whether bytes are a JPEG of the size of a thumbnail: a set may be anybody's."""
+    """Whether bytes are a JPEG of the size of a thumbnail: a dataset may be anybody's."""
     try:
         with JpegImagePlugin.JpegImageFile(io.BytesIO(body)) as picture:
             return max(picture.size) <= THUMBNAIL_PX
@@ -216,7 +216,7 @@ def is_thumbnail(body: bytes) -> bool:
 
 
 def _plane(facts: Facts, plane: str) -> dict[str, Any]:
-    """What other thresholds keep: by each alone, and by several at once of a sample."""
+    """Pairs that other thresholds keep: by each alone, and by several at once of a sample."""
     whole = facts.records.of(plane).whole
     sample = whole.sample
     weight = sample.rows / max(1, sample.size)

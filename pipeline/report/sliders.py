@@ -29,7 +29,7 @@ class Slider(NamedTuple):
 
     Fields:
       axis: of its measure. edges: the thresholds that can be chosen. place: of the run's own.
-      first: the place on the axis of the first. plane: images or texts.
+      first: the place on the axis of the first. stage: images or texts.
     """
 
     rule: str
@@ -56,8 +56,8 @@ def sliders(facts: Facts) -> Iterator[Slider]:
 
 
 def is_left_out(facts: Facts, rule: str) -> bool:
-    """Whether a rule is off by --decontaminate_only, and so nothing of it is asked. Of one that was
-    set to drop nothing among others, a reader may want to know what it would cost."""
+    """Whether a rule is off by --decontaminate_only, and so is not shown. A rule that was set to
+    drop nothing is shown, since a reader may want to know its cost."""
     rules = facts.run.rules if facts.run else {}
     only_copies = all(counted.is_off(rules.get(counted.name)) for counted in OF_COUNTS)
     opened = facts.catalogue.opened
@@ -105,8 +105,8 @@ def is_open(facts: Facts, limit: Limit) -> bool:
 
 
 def command(facts: Facts) -> list[str]:
-    """The words, for a shell, of the command that makes a set of this one, which is OUT, but for
-    the thresholds that are chosen."""
+    """The words, for a shell, of the command that makes a dataset of this one, which is OUT, but
+    for the thresholds that are chosen."""
     words = ["alignset curate", "--input=OUT", "--output=NEW"]
     if facts.run is None:
         return words
@@ -115,7 +115,7 @@ def command(facts: Facts) -> list[str]:
 
 
 def command_note(facts: Facts) -> str:
-    """What a reader has to know of the command."""
+    """Notes on the command."""
     said = []
     words = command(facts)
     named = [name for name in _FILES if any(w.startswith(f"--{name}=") for w in words[3:])]
@@ -142,7 +142,7 @@ def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str
 
 
 class FirstAnswer(NamedTuple):
-    """What a reader asks first, with its answer; `key`: the list of examples of it, or ""."""
+    """A frequent question with its answer; `key`: its list of examples, or ""."""
 
     title: str
     said: str
@@ -152,7 +152,7 @@ class FirstAnswer(NamedTuple):
 def answers(
     facts: Facts, failing: Sequence[TableRow], listed: Mapping[str, Sequence[object]]
 ) -> list[FirstAnswer]:
-    """What a reader asks first, each with its answer.
+    """Frequent questions with their answers.
 
     Args:
       listed: the lists of examples by name.
@@ -184,7 +184,7 @@ def answers(
 
 
 def _examples_of(facts: Facts, reason: str, listed: Mapping[str, Sequence[object]]) -> str:
-    """The longest of the lists of a reason, which both planes may have."""
+    """The longest of the lists of a reason, which both stages may have."""
     list_name = facts.catalogue.list_name
     names = [printable(list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
     having = [name for name in names if listed.get(name)]
@@ -192,7 +192,7 @@ def _examples_of(facts: Facts, reason: str, listed: Mapping[str, Sequence[object
 
 
 def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
-    """What a threshold of a part of the run's own, or less, would bring."""
+    """Pairs that a looser threshold would keep."""
     records, own = facts.records.of(limit.plane), facts.rules.get(limit.name)
     axis = records.axis(limit.measure.axis)
     if axis is None or own not in axis.edges or is_left_out(facts, limit.name):

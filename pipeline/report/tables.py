@@ -1,4 +1,4 @@
-"""The report's tables and sentences, out of what is known of a set."""
+"""The report's tables and sentences, out of what is known of a dataset."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def host_rows(facts: Facts) -> tuple[list[TableRow], str]:
 
 
 def sampled(top: Top, things: str) -> str:
-    """What is to be said of counts that are of the most frequent of some things."""
+    """A note on counts of the most frequent things."""
     if not top.counts:
         return ""
     first = f"The first {MOST_ROWS} of {len(top.counts):,}. " * (len(top.counts) > MOST_ROWS)
@@ -215,7 +215,7 @@ def language_rows(facts: Facts) -> list[TableRow]:
 
 
 def found_language_rows(facts: Facts) -> list[TableRow]:
-    """All languages that the vote found: how many texts, how many of them are in the set, how
+    """All languages that the vote found: how many texts, how many of them are in the dataset, how
     many words they have, and for what most were dropped."""
     texts, images = facts.records.texts.whole, facts.records.images.whole
     ends = texts.tops.get(LANGUAGES, Top()).counts
@@ -258,7 +258,7 @@ def _median(counts: Mapping[int, int]) -> int:
 
 
 def opt_out_rows(facts: Facts) -> list[TableRow]:
-    """What the owners of images state against their use, by kind; those of kept pairs too."""
+    """Opt-outs by kind; of kept pairs too."""
     if facts.funnel is not None and isinstance(facts.funnel.opted_out, OptOuts):
         return detail_rows(facts.funnel.opted_out.details)
     return detail_rows(_of_both_planes(facts, OPTED_OUT))
@@ -293,11 +293,11 @@ def _of_both_planes(facts: Facts, reason: str) -> dict[str, int]:
 
 
 def copies(facts: Facts) -> str:
-    """How many images have the bytes of another of the set."""
+    """How many images have the bytes of another of the dataset."""
     shared, near = facts.copies, facts.near
     if isinstance(shared, UnsetType):
         return ""
-    same = "No two images of the set have the same bytes."
+    same = "No two images of the dataset have the same bytes."
     if shared.images:
         groups = counted(shared.contents, "group")
         same = f"{shared.images:,} images have the bytes of another, in {groups}."
@@ -309,5 +309,5 @@ def copies(facts: Facts) -> str:
     return (
         f"{same} About {near.estimate:,} more are near-duplicates of another: {near.images:,} have "
         f"its perceptual hash, and {near.alike:,} of {counted(near.compared, 'such pair')} that "
-        "were compared show one picture. Equal hashes find some 7 of 10 such copies."
+        "were compared show one image. Equal hashes find some 7 of 10 such copies."
     )

@@ -1,1 +1,1 @@
-"""One run: its folder and lock, its documents, its engine and stores. Not what it computes."""
+"""One run: its folder and lock, its documents, its runner and stores. Not what it computes."""

@@ -1,4 +1,4 @@
-"""What is changed in Beam while we use it, mostly for the time that it saves at the start.
+"""Changes of Beam at run time, mostly for a faster start.
 
 Nothing here changes what a pipeline does. `ALIGNSET_WITHOUT_PATCHES` leaves some out, by the names
 of PATCHES with commas between, or all of them: `all`. The times are of one pipeline, `--text_only`
@@ -67,7 +67,7 @@ class _Hidden(MetaPathFinder):
 
 
 def words_of_command() -> list[str]:
-    """In a worker process, those of the command's arguments that `quick_imports` goes by."""
+    """In a worker process, the command's arguments that `quick_imports` reads."""
     return os.environ.get(WORDS, "").split()
 
 

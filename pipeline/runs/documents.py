@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.other_flags import RENAMED_FLAGS
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
@@ -75,6 +76,10 @@ class RunDescription:
     columns: dict[str, Any] | UnsetType = field(default=UNSET, kw_only=True)
     about: dict[str, str] | UnsetType = field(default=UNSET, kw_only=True)
 
+    def __post_init__(self) -> None:
+        for name in RENAMED_FLAGS.keys() & self.fetch.keys():
+            self.fetch[RENAMED_FLAGS[name]] = self.fetch.pop(name)
+
     @property
     def extension(self) -> str:
         """The ending of its images' names."""
@@ -100,15 +105,19 @@ class Step:
     kept: int
     dropped: dict[str, int]  # by reason
 
+    def __post_init__(self) -> None:
+        if self.step == "wishes":  # as an earlier version wrote it
+            object.__setattr__(self, "step", "opt_outs")
+
 
 @dataclass(frozen=True)
 class SourceSet:
-    """An earlier set that a set was made of.
+    """An earlier dataset that a dataset was made of.
 
     Attributes:
-      folder: where its documents and rejects are, within the set's own.
+      folder: where its documents and rejects are, within the dataset's own.
       pairs, steps: as its funnel has them; none where that is of another version.
-      history: the sets that it was made of itself.
+      history: the datasets that it was made of itself.
     """
 
     folder: str
@@ -128,7 +137,7 @@ class Connections:
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What funnel.json says of fetching: `details` are counts by detail, most first.
+    """The fetching in funnel.json: `details` are counts by detail, most first.
 
     `connections` are only told, and not written, since they differ from run to run.
     """
@@ -146,13 +155,19 @@ class OptOuts:
     most first. A dropped pair counts once, by the first opt-out that was found; a kept pair counts
     with each."""
 
-    unwished: str
-    details: dict[str, int]
+    opt_outs: str = ""
+    details: dict[str, int] = field(default_factory=dict)
+    unwished: str | UnsetType = field(default=UNSET, kw_only=True)  # as an earlier version wrote it
+
+    def __post_init__(self) -> None:
+        if self.unwished:
+            object.__setattr__(self, "opt_outs", self.unwished)
+            object.__setattr__(self, "unwished", UNSET)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokenInput(BrokenFiles):
-    """What funnel.json says of input files that cannot be read to their end, of so many files."""
+    """The input files in funnel.json that cannot be read to their end, and the number of all."""
 
     files: int
 
@@ -195,7 +210,7 @@ class Days:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the manifest says of a shard; `sha256` is of its tar, which an empty one has not."""
+    """A shard in the manifest; `sha256` is its tar's, and an empty shard has no tar."""
 
     pairs: int
     sha256: str | None
@@ -203,7 +218,7 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Retry:
-    """What the manifest says of a `--retry_failed`.
+    """A `--retry_failed` in the manifest.
 
     Attributes:
       shards: the first and the last that it added to those to train on, of those that hold
@@ -221,12 +236,12 @@ class Retry:
 
 @dataclass(frozen=True)
 class Takedown:
-    """What the manifest says of a takedown.
+    """A takedown in the manifest.
 
     Attributes:
       day: on which it began, as in 2024-05-18 (UTC).
-      pairs: how many it took out of the set. dropped: how many that were dropped before may not be
-        read again since.
+      pairs: how many it took out of the dataset. dropped: how many that were dropped before may not
+        be read again since.
       forgotten: whether rejected/ holds neither URL nor text of them.
       reason: one of REMOVAL_REASONS; none where it is an opt-out.
     """
@@ -241,7 +256,7 @@ class Takedown:
 
 @dataclass(frozen=True)
 class Deduplication:
-    """What the manifest says of an `alignset deduplicate`.
+    """An `alignset deduplicate` in the manifest.
 
     Attributes:
       day: on which it began, as in 2024-05-18 (UTC).

@@ -1,4 +1,4 @@
-"""The engine: in process or a job service; its jobs by name, and what is left there of a start."""
+"""The runner: in process or a job service; its jobs by name, and what is left there of a start."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def runner_of(options: PipelineOptions) -> str:
 
 
 def gives_out_at_start(options: PipelineOptions) -> bool:
-    """Whether the engine gives all elements of a step to its workers at once: Flink and Spark do,
+    """Whether the runner gives all elements of a step to its workers at once: Flink and Spark do,
     as Beam runs batch jobs there; Dataflow, and the one in process, as workers ask."""
     return runner_of(options) in AT_START
 
 
 def check_engine(options: PipelineOptions) -> None:
-    """Raises UsageError where the flags name no engine, for Beam would download one, or a
+    """Raises UsageError where the flags name no runner, for Beam would download one, or a
     parallelism that is none."""
     flink = options.view_as(FlinkRunnerOptions)
     server = options.view_as(PortableOptions).job_endpoint or flink.flink_job_server_jar
@@ -77,7 +77,7 @@ class WorkerDiedError(EngineError):
 
 
 class Engine:
-    """What runs the pipelines.
+    """The runner of the pipelines.
 
     Args:
       options: Beam's.
@@ -165,7 +165,7 @@ def everywhere(path: str) -> str:
 
 
 def job_error(error: BaseException) -> str:
-    """Why a job failed, in one line: what Python said on a worker, else what the engine said."""
+    """Why a job failed, in one line: what Python said on a worker, else what the runner said."""
     if isinstance(error, grpc.RpcError) and hasattr(error, "details"):
         return f"the job service does not answer: {error.details()}"
     text = str(error)

@@ -97,7 +97,7 @@ def _named_rules(files: Sequence[RuleFile]) -> list[NamedRules] | UnsetType:
 
 
 def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:
-    """What documents say of blocklists; UNSET where there are none."""
+    """The blocklists in documents; UNSET where there are none."""
     lists = [NamedList(of.name, of.sha256, of.entries) for of in blocklists.lists]
     return lists or UNSET
 
@@ -160,7 +160,7 @@ class RunFolder:
                 raise
 
     def _begin(self) -> None:
-        """What is done once the folder is held: another run may just have ended in it, or begun."""
+        """The work once the folder is locked: another run may just have ended in it, or begun."""
         self.finished, self.earlier = self._is_finished(), self.fence.newest()
         if not self.finished and not exists(self.work.description):
             write_document(self.work.description, self.description)
@@ -178,7 +178,7 @@ class RunFolder:
                 said.setdefault("blocklists", [])
                 said.pop("about", None)
                 said.get("unsafe_model", {}).pop("path", None)
-                said["fetch"].pop("contact", None)  # hosts are told of it; the set is the same
+                said["fetch"].pop("contact", None)  # hosts are told of it; the dataset is the same
             if self.retry or here["fetch"] in self._retried_with(finished):
                 # Another way of fetching may have what the first one had not.
                 here["fetch"] = there["fetch"]
@@ -191,7 +191,7 @@ class RunFolder:
                     f"{_way_out(there, here, finished)}"
                 )
         elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
-            raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
+            raise UsageError(f"{self.out} is not empty and no run of ours; pass another --output")
         self._check_retry(finished)
         return finished
 
@@ -270,9 +270,9 @@ class RunFolder:
 
 
 def _way_out(there: dict[str, Any], here: dict[str, Any], finished: bool) -> str:
-    """What to do where a folder holds another run than the one that the command describes."""
+    """Advice where a folder holds another run than the one that the command describes."""
     differing = {name for name in here if there.get(name) != here[name]}
-    anew = "give another --output, or delete that folder"
+    anew = "pass another --output, or delete that folder"
     if differing == {"fetch"} and finished:
         return f"to fetch again what failed there, add --retry_failed; to fetch all anew, {anew}"
     if differing == {"fetch"}:
@@ -290,5 +290,6 @@ def _read_description(path: str) -> RunDescription:
         return read_document(path, RunDescription)
     except DocumentError as error:
         raise UsageError(
-            f"{path} is no file of ours, or of another version of alignset; give another --output"
+            f"{path} is not a file of ours, or of another version of alignset; pass another "
+            "--output"
         ) from error

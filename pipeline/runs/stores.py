@@ -1,4 +1,4 @@
-"""What a command needs to reach the object stores that it names, looked at before it starts."""
+"""Checks before a start of what a command needs for the object stores that it names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_stores(command: Command) -> None:
     for flag, path in paths:
         if is_dataflow(command) and not scheme(path) and not is_dry_run(command):
             raise UsageError(
-                f"Dataflow's workers do not see {flag} {path!r} of this machine; give gs://…"
+                f"Dataflow's workers do not see {flag} {path!r} of this machine; pass gs://…"
             )
         _check_scheme(flag, path)
     if any(scheme(path) == "s3" for _, path in paths):
@@ -64,13 +64,13 @@ def _check_scheme(flag: str, path: str) -> None:
         raise UsageError(f"{kind}:// needs more packages: pip install {names}")
     if kind in SCHEMES:
         if flag == "output":
-            raise UsageError(f"{kind}:// can only be read; give --output=FOLDER, s3://… or gs://…")
+            raise UsageError(f"{kind}:// can only be read; pass --output=FOLDER, s3://… or gs://…")
     elif kind:
         try:
             FileSystems.get_filesystem(path)
         except ValueError as error:
             raise UsageError(
-                f"{flag} {path!r}: {kind}:// cannot be read here; give a path of this machine, "
+                f"{flag} {path!r}: {kind}:// cannot be read here; pass a path of this machine, "
                 "s3://, gs://, hf:// or https://"
             ) from error
 

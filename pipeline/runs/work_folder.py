@@ -1,4 +1,4 @@
-"""What lies in the work folder of a run, `_temporary/`, and goes at its end."""
+"""Files in the work folder of a run, `_temporary/`, which is removed at its end."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class PageSummary:
 
 @dataclass(frozen=True)
 class TextSummary:
-    """`text.json`: what the text plane has made.
+    """`text.json`: what the text stage has made.
 
     Attributes:
       rows_read: by the first reading; `counts` are by the second.
-      vocabulary_file: that of the run, or the one that was given.
+      vocabulary_file: the run's, or the one that was passed.
       shards: how many pairs each of those has that were planned, by its number.
       broken: the input files that cannot be read to their end.
       images_per_text, texts_per_image: how many texts and images have which number of them.
@@ -56,7 +56,7 @@ class TextSummary:
 
 @dataclass(frozen=True, order=True)
 class WrittenShard:
-    """What the image plane's summary says of a shard."""
+    """A shard in the image stage's summary."""
 
     number: int
     kept: int
@@ -65,7 +65,7 @@ class WrittenShard:
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """`images.json`: what the image plane has made.
+    """`images.json`: what the image stage has made.
 
     Attributes:
       hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
@@ -120,8 +120,8 @@ class RetryBase:
 
 @dataclass(frozen=True)
 class TakedownPlan:
-    """`takedown.json`: what a takedown takes out of a set, written before any of it changes; with
-    the closing documents that it begins from. The pairs are in `takedown.parquet`.
+    """`takedown.json`: what a takedown takes out of a dataset, written before any of it changes;
+    with the closing documents that it begins from. The pairs are in `takedown.parquet`.
 
     Attributes:
       day: on which it began, as in 2024-05-18 (UTC).
@@ -143,15 +143,15 @@ class TakedownPlan:
 
 @dataclass(frozen=True)
 class FoundCopies:
-    """`found.json`: what leaves a finished set since its image is there twice."""
+    """`found.json`: what leaves a finished dataset since its image is there twice."""
 
     copies: Copies
 
 
 @dataclass(frozen=True)
 class DeduplicationPlan:
-    """`deduplicate.json`: what leaves a finished set, written before any of it changes; with the
-    closing documents that it begins from. The pairs are in `folder`."""
+    """`deduplicate.json`: what leaves a finished dataset, written before any of it changes; with
+    the closing documents that it begins from. The pairs are in `folder`."""
 
     day: str
     folder: str
@@ -163,8 +163,9 @@ class DeduplicationPlan:
 
 @dataclass(frozen=True)
 class RewrittenShards:
-    """`takedown_shards.json`: all shards of a set once a takedown has rewritten some of them, and
-    before they get new numbers. `rewritten.json`: those that a run or a `deduplicate` rewrote."""
+    """`takedown_shards.json`: all shards of a dataset once a takedown has rewritten some of them,
+    and before they get new numbers. `rewritten.json`: those that a run or a `deduplicate`
+    rewrote."""
 
     shards: list[WrittenShard]
 
@@ -178,7 +179,7 @@ def with_rewritten(
 
 
 class WorkFolder:
-    """What lies in a run's work folder, `_temporary/`, which goes at its end.
+    """Files in a run's work folder, `_temporary/`, which is removed at its end.
 
     Args:
       path: of the folder, as all workers find it.
@@ -205,10 +206,10 @@ class WorkFolder:
         self.found, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
 
     def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then give this") -> None:
-        """Raises UsageError where another command on a finished set was stopped.
+        """Raises UsageError where another command on a finished dataset was stopped.
 
         Args:
-          out: the set. but: the command that may go on. then: what to do behind that one.
+          out: the dataset. but: the command that may resume. then: what to do after that one.
         """
         for path, name in (
             (self.retry_base, "--retry_failed"),
@@ -216,18 +217,18 @@ class WorkFolder:
             (self.deduplication, "deduplicate"),
         ):
             if name != but and exists(path):
-                raise UsageError(f"a {name} of {out} was stopped; go on with it, {then}")
+                raise UsageError(f"a {name} of {out} was stopped; resume it, {then}")
 
     def find_pages(self) -> PageSummary | None:
-        """What was counted of pages; None where they are not parsed, or there were none."""
+        """Counts of pages; None where they are not parsed, or there were none."""
         return find_document(self.page_summary, PageSummary)
 
     def find_text(self) -> TextSummary | None:
-        """What the text plane has made; None where it has not ended."""
+        """Results of the text stage; None where it has not ended."""
         return find_document(self.text_summary, TextSummary)
 
     def find_images(self) -> ImageSummary | None:
-        """What the image plane has made; None where it has not ended."""
+        """Results of the image stage; None where it has not ended."""
         return find_document(self.image_summary, ImageSummary)
 
     def find_rewritten(self, copies: Copies) -> RewrittenShards | None:
@@ -237,7 +238,7 @@ class WorkFolder:
         return find_document(self.rewritten, RewrittenShards)
 
     def find_retry_plan(self) -> RetryPlan | None:
-        """What is fetched again; None where that is not planned yet."""
+        """The pairs to fetch again; None where that is not planned yet."""
         return find_document(self.retry_plan, RetryPlan)
 
     def read_retry_hosts(self) -> list[FailingHost]:
@@ -254,8 +255,8 @@ _FIRST = ("base.json", "takedown.json", "deduplicate.json")
 
 
 def clean_work(out: str, work: str) -> None:
-    """Takes the work folder of an output away: first what a command would go on from, and the lock
-    last, on which other commands wait."""
+    """Takes the work folder of an output away: first the files that a command would resume from,
+    and the lock last, on which other commands wait."""
     if is_local(work):
         for path in sorted(Path(work).glob("*"), key=_when_to_go):
             if path.is_dir():

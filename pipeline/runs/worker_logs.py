@@ -1,4 +1,4 @@
-"""What Beam's worker processes on this machine log, said as this process says it."""
+"""Logs of Beam's worker processes on this machine, in the form of this process."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""Pairs taken out of a finished set: `alignset takedown OUT --blocklist=FILE`. Nothing is
+"""Pairs taken out of a finished dataset: `alignset takedown OUT --blocklist=FILE`. Nothing is
 fetched here, and nothing is judged by another rule.
 """

@@ -1,4 +1,4 @@
-"""Takes pairs out of a finished set: those on lists of hosts, URLs, words, hashes.
+"""Takes pairs out of a finished dataset: those on lists of hosts, URLs, words, hashes.
 
 They are taken_down in rejected/, for good. Killed, the same command resumes.
 """
@@ -88,7 +88,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         dataclasses.replace(Rules(), **dict(zip(fields, distances, strict=True)))  # checks them
         lists = find_blocklists(flags.blocklist, *distances)
         if not lists.lists:
-            raise UsageError("--blocklist is empty; give files with what is to go")
+            raise UsageError("--blocklist is empty; pass files with what is to go")
         out, forget = flags.set.rstrip("/") or flags.set, flags.forget_blocked
         folder = None if exists(f"{out}/manifest.json") else folder_of(out, flags)
         if folder is None:
@@ -101,7 +101,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     except (UsageError, ValueError) as error:
         return ended(name, error, 2)
     except Exception as error:
-        return failed(name, error, "; the same command goes on")
+        return failed(name, error, "; the same command resumes")
     print(render(outcome, dry=flags.dry_run))
     if flags.dry_run and outcome.pairs:
         look = name.replace("takedown", "look")
@@ -112,7 +112,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
 
 def folder_of(out: str, flags: argparse.Namespace) -> Folder | None:
-    """What is in a folder of another tool; None where it is none.
+    """Contents of a folder of another tool, or None.
 
     Raises:
       UsageError: its flags are missing.
@@ -140,7 +140,7 @@ def check_target(out: str, flags: argparse.Namespace) -> None:
         return
     if flags.in_place != flags.yes or flags.in_place == bool(flags.output):
         raise UsageError(
-            f"{out} was made by another tool: give --output=NEW for a copy without what is listed, "
+            f"{out} was made by another tool: pass --output=NEW for a copy without what is listed, "
             "or --in_place --yes, which changes its shards for good"
         )
     if flags.output and match(flags.output):
@@ -160,7 +160,7 @@ def _dry_run_or_takedown(dry: bool, *, sure: bool) -> Callable[..., Outcome]:
 def render(outcome: Outcome, *, dry: bool) -> str:
     """As "taken down: 3 pairs (list.txt:host 3) of 1 of 100 shards; 2 dropped pairs …"."""
     if not outcome.pairs and not outcome.dropped:
-        return "nothing in the set is on the list; nothing was changed"
+        return "nothing in the dataset is on the list; nothing was changed"
     kinds = ", ".join(f"{detail} {count:,}" for detail, count in outcome.details.items())
     said = f"{counted(outcome.pairs, 'pair')}{f' ({kinds})' if kinds else ''}"
     if outcome.of:
@@ -170,18 +170,18 @@ def render(outcome: Outcome, *, dry: bool) -> str:
 
 
 def told_of_indexes(out: str, name: str) -> str:
-    """What to do about the indexes for search that were made of a set."""
+    """Advice on the search indexes that were made of a dataset."""
     search = "alignset search" if name.startswith("alignset") else "python -m alignset.train.search"
     return (
-        "an index for search that was made of this set, and can read it where it lay, follows by "
-        f"itself; for any other: {search} remove INDEX --blocklist={out}/taken_down.u64 (a local "
-        "copy of that file)"
+        "an index for search that was made of this dataset, and can read it where it lay, follows "
+        f"by itself; for any other: {search} remove INDEX --blocklist={out}/taken_down.u64 (a "
+        "local copy of that file)"
     )
 
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s."""
-    return run_command(lambda: main(argv, name), name, "; the same command goes on from here")
+    return run_command(lambda: main(argv, name), name, "; the same command resumes from here")
 
 
 if __name__ == "__main__":

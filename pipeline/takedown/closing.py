@@ -1,4 +1,5 @@
-"""The closing documents of a set from which pairs were taken: counted anew from what it dropped."""
+"""The closing documents of a dataset from which pairs were taken: counted anew from what it
+dropped."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ from alignset.transforms.workers.counts import Counts, add_by_name
 
 @dataclass
 class Recount:
-    """What the files of `rejected/` hold: rows by reason and detail, of each plane."""
+    """Contents of the files of `rejected/`: rows by reason and detail, of each stage."""
 
     texts: Counter[str] = field(default_factory=Counter)
     images: Counter[str] = field(default_factory=Counter)
@@ -82,7 +83,7 @@ def close_takedown(
     before may not be read again since.
 
     Args:
-      shards: all of the set, as they are now.
+      shards: all of the dataset, as they are now.
 
     Raises:
       RuntimeError: the counts do not add up.

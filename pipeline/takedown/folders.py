@@ -75,7 +75,7 @@ def _gone(folder: Folder, removal: Removal) -> Iterator[tuple[int, set[str]]]:
 def _write(folder: Folder, gone: Mapping[int, set[str]], target: str) -> None:
     in_place = target == folder.path
     rest = {path for path, _ in match(folder.path)} if not in_place else set()
-    report = f"{folder.path.rstrip('/')}/{REPORT}"  # which shows pictures of what leaves
+    report = f"{folder.path.rstrip('/')}/{REPORT}"  # which shows images of what leaves
     rest.discard(report)
     if in_place and exists(report):
         remove(report)
@@ -95,8 +95,8 @@ def _write(folder: Folder, gone: Mapping[int, set[str]], target: str) -> None:
 def _write_shard(
     shard: FolderShard, names: Collection[str], rest: int, moved: Callable[[str], str]
 ) -> Iterator[str]:
-    """Writes the files of a shard without some samples, of which a rest stays; gives the paths of
-    its files. The images go last: by them a command that was killed finds again what is to do."""
+    """Writes the files of a shard without some samples, where a rest stays; returns the paths. The
+    images go last: by them a command that was killed finds again what is to do."""
     if shard.sidecar:
         _write_sidecar(shard.sidecar, names, moved(shard.sidecar))
         yield shard.sidecar

@@ -1,7 +1,7 @@
 """A takedown: what is on the lists is found, written down, taken out file by file, and told of.
 
 It holds the output as a run does. Before the first file changes, its plan is in `_temporary/`.
-Killed anywhere after that, the same command goes on from there. The manifest is written last.
+Killed anywhere after that, the same command resumes from there. The manifest is written last.
 """
 
 from __future__ import annotations
@@ -54,20 +54,21 @@ from alignset.transforms.storage.files import (
 )
 
 TAKEN = "taken_down.u64"
-FEW = 10  # pairs; a set of fewer is a trial
+FEW = 10  # pairs; a dataset of fewer is a trial
 
 
 def take_down(
     out: str, lists: Blocklists, *, forget: bool, reason: str = OPT_OUT, sure: bool = False
 ) -> Outcome:
-    """Takes what is on the lists out of a finished set.
+    """Takes what is on the lists out of a finished dataset.
 
     Args:
       out: its folder. forget: whether rows of `rejected/` then hold neither URL nor text of it.
       reason: one of REMOVAL_REASONS. sure: whether more than half of the pairs may go.
 
     Raises:
-      UsageError: there is no such set, something else is under way in it, or nearly all would go.
+      UsageError: there is no such dataset, something else is under way in it, or nearly all would
+        go.
     """
     read_set(out)
     work = WorkFolder(f"{out}/_temporary")
@@ -181,7 +182,7 @@ class _Takedown:
         return rewritten
 
     def _tell_indexes(self, removal: Removal) -> None:
-        """Adds the keys to those that an index of the set must leave out: ascending, uint64."""
+        """Adds the keys to those that an index of the dataset must leave out: ascending, uint64."""
         path = f"{self.out}/{TAKEN}"
         before = _keys(path) if exists(path) else np.zeros(0, np.uint64)
         keys = np.union1d(before, removal.rows["key"].to_numpy()).astype("<u8")

@@ -1,4 +1,4 @@
-"""The demo's searches, over a few pictures of colours."""
+"""The demo's searches, over a few images of colours."""
 
 import contextlib
 import io

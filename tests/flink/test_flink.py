@@ -131,7 +131,7 @@ def test_the_shards_of_a_worker_that_hangs_are_taken_over(
     assert digests(output) == digests(expected)
     # The live view counts what the stats of all shards say, whichever worker wrote them.
     pairs = json.loads((expected / "funnel.json").read_text())["fetch"]["tried"]
-    line = rf"image plane: {shards} of {shards} shards, {pairs} of {pairs} pairs, .* kept"
+    line = rf"image stage: {shards} of {shards} shards, {pairs} of {pairs} pairs, .* kept"
     assert re.search(line, log.read_text()), log.read_text()[-3000:]
 
 

@@ -170,7 +170,7 @@ def reference(page: bytes, links: bool) -> bytes:
 
 
 def markup_end(page: bytes, at: int, foreign: bool) -> int:
-    """Where what begins at `<` ends, if that is no tag; else 0."""
+    """Where what begins at `<` ends, if that is not a tag; else 0."""
     if page.startswith(b"<!--", at):
         match = COMMENT.match(page, at)
     elif foreign and page.startswith(b"<![CDATA[", at):

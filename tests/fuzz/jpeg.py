@@ -1,6 +1,6 @@
 """JPEGs whose segments are lost, doubled, swapped, split, damaged or followed by decoys.
 
-What is a picture for us is one for Pillow too, and of the same size.
+What is an image for us is one for Pillow too, and of the same size.
 """
 
 from __future__ import annotations

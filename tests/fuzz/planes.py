@@ -1,4 +1,4 @@
-"""Small planes of noise, edges and nothing at all, one placed on the other anyhow: the kernels of
+"""Small stages of noise, edges and nothing at all, one placed on the other anyhow: the kernels of
 the check for copies, with bounds checks on, against OpenCV and numpy."""
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def check(random: Random) -> None:
 
 
 def _refine(body: bytes) -> None:
-    """One step on as many planes as the bytes fill."""
+    """One step on as many stages as the bytes fill."""
     planes = np.frombuffer(body, np.uint8)[: len(body) // SIDE_PX**2 * SIDE_PX**2]
     for plane in planes.reshape(-1, SIDE_PX, SIDE_PX).astype(np.float32):
         start = placement_of(1.0, 1.0, 0.0)

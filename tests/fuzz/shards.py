@@ -1,4 +1,4 @@
-"""Damaged tars of pictures and texts: through the pipeline's reader and the trainer's, and as
+"""Damaged tars of images and texts: through the pipeline's reader and the trainer's, and as
 evaluation images. A file and a stream must have the same members."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """WAT records: the compiled walk finds the pairs that a parser of all of it finds, however the JSON
-is written; and what is no JSON, or none of a WAT, harms nothing."""
+is written; and what is not JSON, or none of a WAT, harms nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes `texts.jsonl`: made pairs, at least one for each reason of the text plane, and their keys.
+"""Writes `texts.jsonl`: made pairs, at least one for each reason of the text stage, and their keys.
 
 Run as `python -m tests.golden_texts.regenerate` from the project's folder when the contract itself
 changes; keys and reasons of an unchanged contract never change.

@@ -1,4 +1,4 @@
-"""The shape of the project: which room may import which, what its modules may be called."""
+"""The shape of the project: which part may import which, what its modules may be called."""
 
 import ast
 import dataclasses
@@ -11,7 +11,7 @@ import pytest
 from alignset.pipeline.options import GROUPS
 from tests.support.root import ROOT, parsed, tracked
 
-# The packages, and what of ours each may import. docs/architecture.md has both tables as a picture.
+# The packages, and what of ours each may import. docs/architecture.md has both tables as an image.
 PACKAGES = {
     # By name, where a command or a part of the Python API is asked for.
     "alignset": "curation dataset steps beam_runner pipeline train transforms",
@@ -27,9 +27,9 @@ PACKAGES = {
     "flink": "",
     "demo": "",  # its truth is independent of what it is compared with
 }
-# Their rooms, and which rooms beside itself each may import. `settings` stands for the modules of
+# Their packages, and which of these each may import. `settings` stands for the modules of
 # BASE; a package's name for what else is at its root.
-ROOMS = {
+PARTS = {
     "transforms": {
         "columns": "",
         "storage": "columns",
@@ -128,39 +128,39 @@ def imported_modules(path: Path) -> set[str]:
     return {name for name in names if name.partition(".")[0] in ours}
 
 
-def room_of(module: str) -> str:
-    """The room that a module of a package with rooms is in."""
+def part_of(module: str) -> str:
+    """The package that a module of a divided package is in."""
     package, *rest = module.split(".")
-    if rest and rest[0] in ROOMS[package]:
+    if rest and rest[0] in PARTS[package]:
         return rest[0]
     return "settings" if rest and rest[0] in BASE.get(package, set()) else package
 
 
 def arrows() -> set[tuple[str, str]]:
-    """Which room imports which, as the sources have it: (package.room, package.room)."""
+    """Which package imports which, as the sources have it: (package.part, package.part)."""
     between = set()
     for path in PRODUCT:
         package = path.parts[0]
-        if package not in ROOMS:
+        if package not in PARTS:
             continue
-        here = room_of(module_of(path))
+        here = part_of(module_of(path))
         for module in imported_modules(path):
-            if module.partition(".")[0] == package and room_of(module) != here:
-                between.add((f"{package}.{here}", f"{package}.{room_of(module)}"))
+            if module.partition(".")[0] == package and part_of(module) != here:
+                between.add((f"{package}.{here}", f"{package}.{part_of(module)}"))
     return between
 
 
 def allowed() -> set[tuple[str, str]]:
     return {
-        (f"{package}.{room}", f"{package}.{other}")
-        for package, rooms in ROOMS.items()
-        for room, others in rooms.items()
+        (f"{package}.{part}", f"{package}.{other}")
+        for package, parts in PARTS.items()
+        for part, others in parts.items()
         for other in others.split()
     }
 
 
 def on_the_ground(arrow: tuple[str, str]) -> bool:
-    """Whether it leads from one of the upper rooms of `transforms` to one that all may import."""
+    """Whether it leads from an upper package of `transforms` to one that all may import."""
     here, there = (name.removeprefix("transforms.") for name in arrow)
     return there in GROUND and here not in GROUND
 
@@ -169,11 +169,11 @@ def test_there_is_something_to_look_at() -> None:
     assert {package_of(path) for path in PRODUCT} == set(PACKAGES)
     imported = imported_modules(Path("pipeline/curate.py"))
     assert {"pipeline.command", "transforms.corpus.judge_pairs"} <= imported
-    for package, rooms in ROOMS.items():
+    for package, parts in PARTS.items():
         folders = {
             path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()
         }
-        assert folders == rooms.keys() - {"settings", package}
+        assert folders == parts.keys() - {"settings", package}
 
 
 def test_packages_import_one_way() -> None:
@@ -196,38 +196,38 @@ def test_the_trainer_imports_the_reader_of_tars_and_what_finds_copies_alone() ->
     }
 
 
-def test_rooms_import_those_that_the_table_names_and_each_of_these() -> None:
+def test_packages_import_those_that_the_table_names_and_each_of_these() -> None:
     assert {arrow for arrow in arrows() if not on_the_ground(arrow)} == allowed()
 
 
-def test_no_room_is_imported_by_one_below_it() -> None:
-    for package, rooms in ROOMS.items():
-        order = [*rooms]
-        for room, others in rooms.items():
+def test_no_package_is_imported_by_one_below_it() -> None:
+    for package, parts in PARTS.items():
+        order = [*parts]
+        for part, others in parts.items():
             for other in others.split():
-                assert order.index(other) < order.index(room), (package, room, other)
+                assert order.index(other) < order.index(part), (package, part, other)
 
 
-def test_the_picture_of_the_rooms_is_the_table() -> None:
+def test_the_diagram_of_the_packages_is_the_table() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     picture = re.search(r"```mermaid\n(.*?)```", page, re.DOTALL)
     assert picture
     drawn = set(re.findall(r"^ *(\w+) --> (\w+)$", picture[1], re.MULTILINE))
     packages = {(name, other) for name, others in PACKAGES.items() for other in others.split()}
-    rooms = {tuple(name.replace(".", "_") for name in arrow) for arrow in allowed()}
-    assert drawn == packages | rooms
+    parts = {tuple(name.replace(".", "_") for name in arrow) for arrow in allowed()}
+    assert drawn == packages | parts
 
 
-@pytest.mark.parametrize("package", ROOMS)
-def test_each_room_says_what_belongs_in_it_and_nothing_else(package: str) -> None:
+@pytest.mark.parametrize("package", PARTS)
+def test_each_package_says_what_belongs_in_it_and_nothing_else(package: str) -> None:
     for path in (ROOT / package).glob("*/__init__.py"):
         (only,) = parsed(path).body
         assert isinstance(only, ast.Expr), path
         assert isinstance(only.value, ast.Constant), path
 
 
-@pytest.mark.parametrize("package", ROOMS)
-def test_the_table_of_rooms_has_their_docstrings(package: str) -> None:
+@pytest.mark.parametrize("package", PARTS)
+def test_the_table_of_packages_has_their_docstrings(package: str) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     for path in (ROOT / package).glob("*/__init__.py"):
         said = " ".join((ast.get_docstring(parsed(path)) or "").split())
@@ -285,7 +285,7 @@ OF_COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("package", ROOMS)
+@pytest.mark.parametrize("package", PARTS)
 def test_tests_stand_where_their_modules_do(package: str) -> None:
     for path in (ROOT / "tests" / package).rglob("test_*.py"):
         folder = path.parent.relative_to(ROOT / "tests")
@@ -315,7 +315,7 @@ def test_the_types_of_flags_can_be_read(settings: type) -> None:
 
 
 def layout() -> set[str]:
-    """The names in the picture of the tree."""
+    """The names in the image of the tree."""
     page = (ROOT / "docs" / "architecture.md").read_text()
     _, _, after = page.partition("## The tree\n```\n")
     picture, fence, _ = after.partition("```")

@@ -26,5 +26,5 @@ def test_what_is_told_gives_a_terminal_no_commands(capsys):
     [("first\n\n the cause \n", "the cause"), ("", "OSError('')"), ("x" * 5000, "x" * 500)],
 )
 def test_a_failure_is_its_last_line_with_advice_behind_it(text, told, capsys):
-    assert failed("takedown", OSError(text), "; the same command goes on") == 1
-    assert capsys.readouterr().err == f"takedown: failed: {told}; the same command goes on\n"
+    assert failed("takedown", OSError(text), "; the same command resumes") == 1
+    assert capsys.readouterr().err == f"takedown: failed: {told}; the same command resumes\n"

@@ -1,4 +1,4 @@
-"""The image plane is run again where a worker process died, as long as that helps."""
+"""The image stage is run again where a worker process died, as long as that helps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""One picture through the fetcher, as other packages get it."""
+"""One image through the fetcher, as other packages get it."""
 
 import http.server
 import sys
@@ -66,4 +66,4 @@ def test_a_wrong_command_line_is_told(capfd: pytest.CaptureFixture[str]) -> None
         main([])
     assert ended.value.code == 2
     assert main(["ftp://a.example/b.png"]) == 1
-    assert "no URL of http or https" in capfd.readouterr().err
+    assert "not a URL of http or https" in capfd.readouterr().err

@@ -92,7 +92,7 @@ NEEDLESS = {
     ("--text_only", "--min_image_side=9"): "leave --text_only out",
     ("--min_evaluation_distance=9",): "give --eval_images=NAME=PATH",
     ("--language=", "--min_language_score=0.6"): "it is of English by itself",
-    ("--like=en",): "give --language=all, or a list",
+    ("--like=en",): "pass --language=all, or a list",
     ("--language=", "--words_per_language=ja:2-30"): "the languages of texts are not found",
     ("--language=en,de", "--min_language_score=0.6"): "leave --language out",
     ("--retries=0", "--max_retry_after_s=9"): "give --retries",
@@ -121,7 +121,7 @@ def test_what_every_mode_needs_is_taken():
         ("--url_list=a", "--input"),
         ("--thread_count=9", "--connections"),
         ("--output_format=webdataset", "WebDataset shards"),
-        ("--multipart=9", "nothing: a run is one set"),
+        ("--multipart=9", "nothing: a run is one dataset"),
     ],
 )
 def test_a_flag_of_a_peer_is_answered_with_ours(flag: str, here: str):

@@ -106,9 +106,9 @@ def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.Capture
             finish(tmp_path, shard)
     first, *lines = (said + capsys.readouterr().err).splitlines()
     assert first == "2 of 3 shards are left, 210 of 300 pairs to fetch"
-    line = r"image plane: 1 of 3 shards, 150 of 300 pairs, [\d.]+ pairs/s, \d\d:\d\d left"
+    line = r"image stage: 1 of 3 shards, 150 of 300 pairs, [\d.]+ pairs/s, \d\d:\d\d left"
     assert any(re.fullmatch(line, told) for told in lines), lines
-    end = r"image plane: 3 of 3 shards, 300 of 300 pairs, [\d.]+ pairs/s, \d+\.\d s"
+    end = r"image stage: 3 of 3 shards, 300 of 300 pairs, [\d.]+ pairs/s, \d+\.\d s"
     assert re.fullmatch(end, lines[-1]), lines
 
 

@@ -221,7 +221,7 @@ def columns_of(path: Path, **flags: str) -> list[tuple[str, str]]:
 def test_columns_that_are_told(tmp_path: Path):
     for name, body in (("a.csv", TABLE + ROW), ("a.jsonl", GOOD)):
         (tmp_path / name).write_bytes(body)
-        with pytest.raises(UsageError, match="both URL and text; give another --text_column"):
+        with pytest.raises(UsageError, match="both URL and text; pass another --text_column"):
             columns_of(tmp_path / name, url_column="caption")
     few = tmp_path / "few.jsonl"
     few.write_bytes(b'{"url": "http://a.org"}\n' * 50 + GOOD)

@@ -1,4 +1,4 @@
-"""What is on a blocklist is not in the set, and nothing is asked of a blocked host."""
+"""What is on a blocklist is not in the dataset, and nothing is asked of a blocked host."""
 
 import hashlib
 import io

@@ -87,7 +87,7 @@ def test_fail_ends_at_the_first_broken_one_in_one_line(tmp_path: Path):
     last = ended.err.splitlines()[-1]
     assert re.match(r"beam_runner\.py: failed: cannot read /\S+\.tar to its end: it is cut", last)
     assert last.endswith(
-        "replace the file, leave it out of --input, or give --on_broken_input=skip, each with "
+        "replace the file, leave it out of --input, or pass --on_broken_input=skip, each with "
         "another --output"
     )
     assert "while running" not in ended.err
@@ -170,7 +170,7 @@ def test_broken_files_of_all_formats_beside_a_whole_one(tmp_path: Path):
     names = sorted(path.name for path in tmp_path.iterdir())
     ended = run(",".join(f"{tmp_path}/{name}" for name in names), tmp_path / "set", *TEXTS)
     assert ended.status == 1
-    assert "6 of 8 input files were broken, and the set is made of the rest" in ended.err
+    assert "6 of 8 input files were broken, and the dataset is made of the rest" in ended.err
     told = funnel(tmp_path / "set")
     details = {Path(fate.url).name: fate.detail for fate in broken_fates(tmp_path / "set")}
     assert details == {

@@ -336,7 +336,7 @@ def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> No
     [
         (
             ["--columns=sha256"],
-            "'sha256' is the name of a column of ours; give --columns=input_sha",
+            "'sha256' is the name of a column of ours; pass --columns=input_sha",
         ),
         (["--columns=chroma"], "'chroma' is the name of a column of ours"),
         (["--keep_most_similar=0.5"], "goes by the column similarity, and the pairs will have non"),

@@ -124,7 +124,7 @@ def test_copies_are_dropped_named_and_shown(
     assert look([str(out), "--reason=evaluation_overlap", f"--output={sheet}"]) == 0
     both = PillowImage.open(sheet)
     assert both.format == "PNG"
-    assert len(set(both.convert("L").tobytes())) > 100  # pictures, not cards that say there is none
+    assert len(set(both.convert("L").tobytes())) > 100  # images, not cards that say there is none
 
 
 def test_an_index_serves_other_runs_without_its_images(source: Path, tmp_path: Path) -> None:
@@ -187,13 +187,13 @@ def test_scores_are_added_and_nothing_is_dropped(source: Path, tmp_path: Path) -
     assert "nothing dropped: blocklist, duplicates, language" in ended.out
     card, sheet = ((out / name).read_text() for name in ("README.md", "datasheet.md"))
     assert "alignset added scores and hashes to existing pairs. No filter was applied" in card
-    assert "No image was taken out for them" in card
+    assert "No image was dropped for them" in card
     assert "was dropped for its score by" in card
     assert "--score_only" in card
     assert "the filters of" not in card + sheet
     assert "filters of ALIGN" not in (out / "croissant.json").read_text()
     both = run(source / "00000.tar", out, "--score_only", "--decontaminate_only", exam(source))
-    assert "give one of them" in both.err
+    assert "pass one of them" in both.err
 
 
 def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""One image once, in a run and in a finished set; and a held-out split without copies."""
+"""One image once, in a run and in a finished dataset; and a held-out split without copies."""
 
 import base64
 import gc
@@ -32,11 +32,11 @@ COUNT = 60
 FLAGS = (*GOLDEN, "--samples_per_shard=6", "--holdout=0.2", "--max_texts_per_image=6")
 EXACT, KEPT = (*FLAGS, "--duplicates=exact"), (*FLAGS, "--holdout_copies=keep")
 REAL = ("astronaut", "chelsea", "coffee")
-PLACEHOLDER = 7  # URLs with the bytes of no picture of a host
+PLACEHOLDER = 7  # URLs with the bytes of no image of a host
 
 
 class Made(NamedTuple):
-    """Sets of one web of pictures with planted copies.
+    """Sets of one web of images with planted copies.
 
     Attributes:
       source: the pairs. exact, keep: sets with one image a content, and with all.
@@ -219,7 +219,7 @@ def test_deduplicate_makes_the_shards_of_a_run_with_exact(
     (entry,) = manifest(out)["deduplications"]
     assert sum(entry["dropped"].values()) == manifest(made.keep)["pairs"] - manifest(out)["pairs"]
     assert "## Duplicates" in (out / "README.md").read_text()
-    assert "did not want" not in (out / "README.md").read_text().partition("## Licence")[0]
+    assert "because of an opt-out" not in (out / "README.md").read_text().partition("## Licence")[0]
     before = digests(out)
     assert main([str(out)]) == 0
     assert "nothing was changed" in capsys.readouterr().out
@@ -244,7 +244,7 @@ def test_what_cannot_be_done_is_one_line(made: Made, tmp_path: Path, capsys: pyt
 def test_a_dropped_copy_is_looked_at_by_the_image_that_is_kept(made: Made, tmp_path: Path):
     sheet = tmp_path / "sheet.png"
     assert look([str(made.exact), "--reason=duplicate_image", f"--output={sheet}", "--n=4"]) == 0
-    assert len(set(PillowImage.open(sheet).convert("L").tobytes())) > 100  # pictures, not words
+    assert len(set(PillowImage.open(sheet).convert("L").tobytes())) > 100  # images, not words
 
 
 @pytest.mark.slow

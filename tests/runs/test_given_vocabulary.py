@@ -173,7 +173,7 @@ def test_a_killed_run_goes_on(
     moment: str,
     has_vocabulary: bool,
 ):
-    """Killed when the text plane has ended, when the vocabulary is in place, or at the very end;
+    """Killed when the text stage has ended, when the vocabulary is in place, or at the very end;
     then started again from another folder."""
     flag = f"--vocabulary={old.output}" if has_vocabulary else f"--vocabulary_size={SIZE}"
     flags = (*FLAGS, flag)
@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     ended = succeed(new.source, tmp_path / "set", *flags)
-    assert "split 0" not in ended.err  # the text plane is not done again
+    assert "split 0" not in ended.err  # the text stage is not done again
     assert digests(tmp_path / "set") == digests(whole[flag])
 
 
@@ -217,5 +217,5 @@ def test_what_is_no_vocabulary_is_refused(
     (tmp_path / "unsorted.u64").write_bytes(body[8:] + body[:8])
     (tmp_path / "empty.u64").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=rf"{path} is no vocabulary: .*{error}"):
+    with pytest.raises(UsageError, match=rf"{path} is not a vocabulary: .*{error}"):
         find_vocabulary(path)

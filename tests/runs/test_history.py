@@ -1,4 +1,4 @@
-"""A set made of a set: its history comes along, and a loosened rule fetches what is missing."""
+"""A set made of a dataset: its history comes along, and a loosened rule fetches what is missing."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ PAGE = "https://page.example/{}"
 
 
 class First(NamedTuple):
-    """A finished set, and the web that it was made of."""
+    """A finished dataset, and the web that it was made of."""
 
     web: SmallWeb
     source: Path
@@ -74,7 +74,7 @@ def test_a_loosened_rule_is_one_command_and_fetches_only_what_is_missing(
     assert stage["folder"] == "history/00"
     assert stage["pairs"] == COUNT - 6
     assert stage["steps"] == funnel(first.output)["steps"]
-    assert "history/00: 34 pairs, of which this set was made" in ended.out
+    assert "history/00: a source dataset with 34 pairs" in ended.out
     card = (out / "README.md").read_text()
     assert "### Before that: `history/00`" in card
     assert "- `min_words` `3`\n" in card
@@ -91,7 +91,7 @@ def test_a_loosened_rule_is_one_command_and_fetches_only_what_is_missing(
 def test_all_that_was_dropped_and_all_that_was_kept_are_the_first_set_again(
     first: First, tmp_path: Path
 ):
-    """Also where a set of texts alone comes between, and through three stages of history."""
+    """Also where a dataset of texts alone comes between, and through three stages of history."""
     succeed(first.output, tmp_path / "a", "--also_rejected=all", "--text_only", "--language=")
     texts = tmp_path / "a"
     assert {fate.caption for fate in kept(texts)} == {*TEXTS[: COUNT - 6], *SHORT, LONG} - set(
@@ -159,8 +159,8 @@ def test_a_set_of_another_version_is_carried_and_not_told_of(first: First, tmp_p
     shutil.copytree(first.output, old)
     (old / "funnel.json").write_text("{}")
     ended = succeed(old, tmp_path / "set", "--text_only", "--language=")
-    assert "history/00: a set of another version of alignset" in ended.out
-    assert "A set, of which this one was made." in (tmp_path / "set/README.md").read_text()
+    assert "history/00: a source dataset, from another version of alignset" in ended.out
+    assert "A dataset, a source of this one." in (tmp_path / "set/README.md").read_text()
     assert (tmp_path / "set/history/00/funnel.json").read_text() == "{}"
 
 
@@ -178,7 +178,9 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
     assert ended.status == 1
     ended = run(empty, tmp_path / "out", *FLAGS)
     assert ended.status == 2
-    assert f"the set {empty} holds no pair; give its own command with --retry_failed" in ended.err
+    assert (
+        f"the dataset {empty} holds no pair; give its own command with --retry_failed" in ended.err
+    )
     succeed(empty, tmp_path / "again", *FLAGS, "--also_rejected=fetch_failed")
     assert len(kept(tmp_path / "again")) == sum(
         len(text.split()) > 2 for text in [*TEXTS[: COUNT - 6], LONG]

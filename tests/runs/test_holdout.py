@@ -1,4 +1,4 @@
-"""`--holdout` sets pairs aside by their images: the same ones on every way to the same set."""
+"""`--holdout` sets pairs aside by their images: the same ones on every way to the same dataset."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""JPEGs whose frame is not coded by DCT are no image at any entrance, and kill no process."""
+"""JPEGs whose frame is not coded by DCT are not image at any entrance, and kill no process."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Photographs that look alike: one stays, in a run and in a finished set."""
+"""Photographs that look alike: one stays, in a run and in a finished dataset."""
 
 import gc
 import random
@@ -26,9 +26,9 @@ from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import small_web
 
 FLAGS = (*GOLDEN, "--samples_per_shard=12", "--max_texts_per_image=4", "--holdout=0.1")
-# Seeds of which no tone fills 0.27 of the picture, as of most photographs, and their copies alike.
+# Seeds of which no tone fills 0.27 of the image, as of most photographs, and their copies alike.
 SEEDS = (700, 701, 703, 707, 710, 712, 714, 715)
-CROWDED = 5  # URLs of a picture with more alt-texts than an image may have
+CROWDED = 5  # URLs of an image with more alt-texts than an image may have
 
 
 class Made(NamedTuple):
@@ -96,7 +96,7 @@ def path_of(url: str) -> tuple[str, str]:
 
 
 def training(out: Path) -> dict[str, tuple[str, str]]:
-    """The pictures to train on, by key: which one, and which file of it."""
+    """The images to train on, by key: which one, and which file of it."""
     tables = [pq.read_table(file) for file in out.glob("shards/*.parquet")]
     return {row["key"]: path_of(row["url"]) for t in tables for row in t.to_pylist()}
 

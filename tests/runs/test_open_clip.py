@@ -1,4 +1,4 @@
-"""open_clip's own command trains on a set as it is, beside the packages that it asks for."""
+"""open_clip's own command trains on a dataset as it is, beside the packages that it asks for."""
 
 import importlib.metadata
 import json

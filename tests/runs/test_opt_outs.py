@@ -84,8 +84,8 @@ def test_what_is_not_wanted_is_dropped_and_told(stating: SmallWeb, tmp_path: Pat
     assert found == {name: ("opted_out", detail) for name, detail in NAMES.items() if detail}
     counts = Counter(filter(None, NAMES.values()))
     told = funnel(tmp_path / "set")["opted_out"]
-    assert told == {"unwished": "reject", "details": dict(counts)}
-    assert steps(tmp_path / "set")["wishes"] == 7
+    assert told == {"opt_outs": "reject", "details": dict(counts)}
+    assert steps(tmp_path / "set")["opt_outs"] == 7
     assert "not wanted by its owner, dropped: x_robots_tag 2, c2pa 1" in ended.out
     assert funnel(tmp_path / "set")["fetch"]["failed"] == 0
     stats = json.loads((tmp_path / "set/shards/00000_stats.json").read_text())
@@ -103,38 +103,38 @@ def test_what_is_not_wanted_is_dropped_and_told(stating: SmallWeb, tmp_path: Pat
 
 def test_what_is_only_reported_is_kept(stating: SmallWeb, tmp_path: Path) -> None:
     source = listed(stating, tmp_path)
-    ended = succeed(source, tmp_path / "set", *FLAGS, "--unwished=report")
+    ended = succeed(source, tmp_path / "set", *FLAGS, "--opt_outs=report")
     kept = rows(tmp_path / "set")
     assert {name: row["opted_out"] for name, row in kept.items()} == NAMES | {
         "all": "x_robots_tag,content_usage,xmp_data_mining,c2pa"
     }
     told = funnel(tmp_path / "set")["opted_out"]
-    assert told["unwished"] == "report"
+    assert told["opt_outs"] == "report"
     assert told["details"] == {
         **{"c2pa": 2, "content_usage": 2, "x_robots_tag": 2, "xmp_data_mining": 2},
         **{"robots_txt": 1, "tdm_reservation": 1},
     }
     assert "not wanted by its owner, kept, with it in `opted_out`" in ended.out
-    assert manifest(tmp_path / "set")["fetch"]["unwished"] == "report"
+    assert manifest(tmp_path / "set")["fetch"]["opt_outs"] == "report"
     # The stored images are judged again by what they hold themselves.
     succeed(f"{tmp_path}/set/shards", tmp_path / "clean", *FLAGS)
     assert set(NAMES) - set(rows(tmp_path / "clean")) == {"prohibited", "signed", "all"}
 
 
-def test_the_answers_of_kept_images(stating: SmallWeb, tmp_path: Path) -> None:
+def test_the_responses_of_kept_images(stating: SmallWeb, tmp_path: Path) -> None:
     stating.moved = {"/licensed": "/a"}
     try:
         succeed(listed(stating, tmp_path), tmp_path / "set", *FLAGS)
     finally:
         stating.moved = {}
-    answers = rows(tmp_path / "set", "answers/*_answers.parquet")
-    assert set(answers) == {"a", "licensed"} == set(rows(tmp_path / "set"))
-    for row in answers.values():
+    responses = rows(tmp_path / "set", "responses/*_responses.parquet")
+    assert set(responses) == {"a", "licensed"} == set(rows(tmp_path / "set"))
+    for row in responses.values():
         assert row["final_url"] == f"{stating.url}/a"
         assert (row["status"], row["content_type"], row["etag"]) == (200, "image/jpeg", '"1"')
         assert row["last_modified"] == "Thu, 01 Jan 2026 00:00:00 GMT"
         assert row["date"].year >= 2025
-    assert [row["key"] for row in answers.values()] == sorted(
+    assert [row["key"] for row in responses.values()] == sorted(
         row["key"] for row in rows(tmp_path / "set").values()
     )
 
@@ -162,7 +162,8 @@ def test_pages_that_do_not_want_it(web: SmallWeb, tmp_path: Path) -> None:
     assert funnel(tmp_path / "set")["pages"]["pairs"] == 4
     (kept,) = rows(tmp_path / "set").values()
     assert (kept["page_license"], kept["page_url"]) == (LICENCE, PAGE.format("free"))
-    succeed(source, tmp_path / "all", *FLAGS, "--unwished=report")
+    ended = succeed(source, tmp_path / "all", *FLAGS, "--unwished=report")  # its former name
+    assert "--unwished is called --opt_outs now" in ended.err
     kept_rows = rows(tmp_path / "all")
     opted_out = {row["page_url"].rpartition("/")[2]: row["opted_out"] for row in kept_rows.values()}
     assert opted_out == {
@@ -174,7 +175,7 @@ def test_pages_that_do_not_want_it(web: SmallWeb, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--unwished=keep"], "unwished must be one of reject, report; got 'keep'"),
+        (["--opt_outs=keep"], "opt_outs must be one of reject, report; got 'keep'"),
         (["--content_usage=Train AI"], "content_usage must be categories, comma-separated"),
         (["--c2pa=maybe"], "must be true or false"),
         (["--tdmrep_json", "--tdm_reservation=false"], "tdmrep_json asks for what"),

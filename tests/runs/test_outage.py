@@ -1,4 +1,5 @@
-"""Where images cannot be had the command says so, and what is fetched later makes a whole set."""
+"""Where images cannot be had the command says so, and what is fetched later makes a whole
+dataset."""
 
 import re
 from pathlib import Path

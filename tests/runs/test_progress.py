@@ -20,7 +20,7 @@ from tests.support.terminal import GIVE_UP_S, Terminal
 
 # Worker processes import for 12 s of CPU, which take minutes beside busy neighbours.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-STOPPED = "beam_runner.py: stopped; the same command goes on from the last finished shard"
+STOPPED = "beam_runner.py: stopped; the same command resumes from the last finished shard"
 PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 # Of the speeds and what follows them nothing is known here: the machine may be slow.
 PARTS = (
@@ -28,7 +28,7 @@ PARTS = (
     *(r"[\d.]+% kept", r"[\d.]+% failed \([^)]*\)"),
 )
 LINE = re.compile(
-    r"(?:image plane: )?(\d+) of (\d+) shards?, (\d+) of (\d+) pairs?"
+    r"(?:image stage: )?(\d+) of (\d+) shards?, (\d+) of (\d+) pairs?"
     f"(?:, (?:{'|'.join(PARTS)}))*"
 )
 COMPILING = "compiling kernels for this machine: about 30 s, once"
@@ -54,7 +54,7 @@ def pairs_of_shards(output: Path) -> dict[int, int]:
 
 
 def images_lines(said: str) -> list[str]:
-    """What is said from the image plane on."""
+    """What is said from the image stage on."""
     lines = said.splitlines()
     (at,) = [n for n, line in enumerate(lines) if " to fetch" in line or " to read" in line]
     return lines[at:]
@@ -118,7 +118,7 @@ def test_a_terminal_shows_pairs_of_a_shard_that_is_not_whole(
     assert shown[0][:2] == [0, 1]
     assert 0 < shown[0][2] < total == shown[0][3]
     assert shown == sorted(shown)
-    final = [line for line in terminal.lines() if line.startswith("image plane: ")]
+    final = [line for line in terminal.lines() if line.startswith("image stage: ")]
     assert [numbers(line) for line in final] == [[1, 1, total, total]]
     assert not [line for line in terminal.lines() if " left" in line]
 
@@ -169,7 +169,7 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
     with Terminal(*args, *PROCESSES, cwd=tmp_path, env=environment) as terminal:
         assert terminal.end() == 0, terminal.screen
     total = sum(pairs_of_shards(plain.output).values())
-    (end,) = [line for line in terminal.lines() if line.startswith("image plane: ")]
+    (end,) = [line for line in terminal.lines() if line.startswith("image stage: ")]
     assert numbers(end) == [3, 3, total, total]
     assert digests(tmp_path / "set") == digests(plain.output)
 

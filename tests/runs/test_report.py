@@ -211,10 +211,10 @@ def test_a_set_of_an_older_version_says_what_is_missing(golden: Golden, tmp_path
     ("arguments", "said"),
     [
         (["nowhere"], "there is no folder 'nowhere'"),
-        (["EMPTY"], "is no set, or its run has written nothing yet"),
+        (["EMPTY"], "is not a dataset, or its run has written nothing yet"),
         (["EMPTY", "--output=report.txt"], "must end in .html"),
-        (["EMPTY", "EMPTY"], "one set; 2 are given"),
-        (["EMPTY", "--compare"], "--compare takes two sets; 1 are given"),
+        (["EMPTY", "EMPTY"], "one dataset; 2 are given"),
+        (["EMPTY", "--compare"], "--compare takes two datasets; 1 are given"),
         ([], "the following arguments are required: OUT"),
     ],
 )

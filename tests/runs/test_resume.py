@@ -112,7 +112,7 @@ def test_an_interrupt_ends_with_one_line_and_the_same_command_goes_on(
     assert status == 1
     assert "Traceback" not in said
     assert said.endswith(
-        "beam_runner.py: stopped; the same command goes on from the last finished shard\n"
+        "beam_runner.py: stopped; the same command resumes from the last finished shard\n"
     )
     resumed = run_fork(*args)
     assert resumed.status == 0, resumed.err

@@ -1,4 +1,4 @@
-"""What failed is fetched again and joins the same set, of which no finished byte changes."""
+"""What failed is fetched again and joins the same dataset, of which no finished byte changes."""
 
 import json
 import os
@@ -63,8 +63,8 @@ def half(tmp_path_factory: pytest.TempPathFactory):
 
 
 class Whole(NamedTuple):
-    """The same set after a retry that nothing disturbed, and what it asked for. Not to be changed:
-    what goes on from it does so in a copy."""
+    """The same dataset after a retry that nothing disturbed, and what it asked for. Not to be
+    changed: what goes on from it does so in a copy."""
 
     output: Path
     asked: list[str]
@@ -204,7 +204,8 @@ def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, se
         stop(args, tmp_path, planned if seed == 0 else requested, signal.SIGKILL)
     ended = run(half.source, out, *FLAGS)
     assert ended.status == 2
-    assert "give --retry_failed to go on with it" in ended.err
+    assert "a --retry_failed of" in ended.err
+    assert "was stopped; resume it, and then give this command" in ended.err
     succeed(half.source, out, *FLAGS, AGAIN)
     assert digests(out) == digests(whole.output)
 

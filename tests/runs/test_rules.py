@@ -164,7 +164,7 @@ def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
         ((f"--score_model={tmp_path}", "--output="), "--score_model: "),
         ((model, rules.rules), "the flag 'min_similarity' is taken"),
         ((model, "--min_similarity=2"), "min_similarity must be from -1 to 1"),
-        (("--min_similarity=0.2",), "give --score_model too"),
+        (("--min_similarity=0.2",), "pass --score_model too"),
     ):
         ended = run(rules.folder / "set", tmp_path / "wrong", *FLAGS, *wrong)
         assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
@@ -205,7 +205,7 @@ def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path, share:
     }
     ended = run(rules.folder / "pairs.parquet", tmp_path / "none", *FLAGS, *kept)
     assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
-    assert "the pairs will have none: give --score_model, or --columns=similarity" in ended.err
+    assert "the pairs will have none: pass --score_model, or --columns=similarity" in ended.err
     assert rules.web.requests == []
 
 

@@ -1,5 +1,5 @@
 """Whole runs that hang where nothing of Python can stop them: a signal ends them all the same, and
-the same command goes on."""
+the same command resumes."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.support.small_web import PATIENT, SmallWeb
 
 pytestmark = pytest.mark.slow
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
-SAID = "beam_runner.py: stopped; the same command goes on from the last finished shard\n"
+SAID = "beam_runner.py: stopped; the same command resumes from the last finished shard\n"
 
 
 @pytest.fixture

@@ -114,12 +114,12 @@ def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
         flags = [f for f in local.flags if "samples_per_shard" not in f]
         succeed(f"{s3.root}/parts", out, *flags, "--samples_per_shard=25", *store.flags)
         assert len([key for key in s3.keys(out) if key.endswith(".tar")]) >= 5
-        # The input, whether the output is empty, the shards as the image plane begins and ends and
+        # The input, whether the output is empty, the shards as the image stage begins and ends and
         # twice for the card (their days, their bytes), what is cleaned up at the end, and five for
         # the report (records, shards, what is held out and rejected).
         assert len(proxy.listings()) <= 13, proxy.listings()
         # A sidecar is read for its perceptual hashes, and the report reads a shard's record and its
-        # pictures: three requests each. Six shards of 25 pairs and their rejects took 604.
+        # images: three requests each. Six shards of 25 pairs and their rejects took 604.
         assert len(proxy.requests) < 700, len(proxy.requests)
 
 
@@ -154,7 +154,7 @@ def test_killed_and_started_again(s3: Store, plain: Golden, web: SmallWeb, tmp_p
 
 
 def test_a_store_that_fails_for_a_while(s3: Store, plain: Golden, tmp_path: Path):
-    """In both planes, and once for longer than boto3 tries."""
+    """In both stages, and once for longer than boto3 tries."""
     out = f"{s3.root}/failing"
     bursts = {503: range(20, 23), 500: range(45, 52), "cut": range(70, 73)}
     with faulty_proxy(s3) as (proxy, store):

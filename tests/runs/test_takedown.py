@@ -1,4 +1,4 @@
-"""What is taken down is gone from a finished set, wherever the command is killed."""
+"""What is taken down is gone from a finished dataset, wherever the command is killed."""
 
 import gc
 import hashlib
@@ -35,7 +35,7 @@ HELD = (*FLAGS, SHARDS, "--holdout=0.1", "--holdout_copies=keep")
 
 
 class Finished(NamedTuple):
-    """A finished set of some twenty shards, and the web that it is of."""
+    """A finished dataset of some twenty shards, and the web that it is of."""
 
     web: SmallWeb
     source: Path
@@ -64,6 +64,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
         columns = {"url": [url for url, _ in pairs], "caption": [text for _, text in pairs]}
         pq.write_table(pa.table(columns), folder / "pairs.parquet")
         succeed(folder / "pairs.parquet", folder / "set", *HELD)
+        old = folder / "set" / "answers" / "00000_answers.parquet"  # as an earlier version named it
+        old.parent.mkdir()
+        (folder / "set" / "responses" / "00000_responses.parquet").rename(old)
         yield Finished(web, folder / "pairs.parquet", folder / "set")
 
 
@@ -91,7 +94,7 @@ def stored(out: Path) -> dict[str, str]:
 
 
 def check(out: Path) -> None:
-    """All documents and files of a set agree."""
+    """All documents and files of a dataset agree."""
     said, counted = manifest(out), funnel(out)
     assert said["pairs"] == counted["pairs"] == len(stored(out))
     seen = counted["steps"][0]["seen"]
@@ -114,8 +117,9 @@ def check(out: Path) -> None:
                 body = (out / folder / f"{number}.tar").read_bytes()
                 assert hashlib.sha256(body).hexdigest() == entry["sha256"]
                 whole(out / folder / number)
-    answers = [pq.read_table(file)["key"].to_pylist() for file in out.glob("answers/*.parquet")]
-    assert sorted(key for keys in answers for key in keys) == sorted(stored(out))
+    files = [*out.glob("responses/*.parquet"), *out.glob("answers/*.parquet")]
+    responses = [pq.read_table(file)["key"].to_pylist() for file in files]
+    assert sorted(key for keys in responses for key in keys) == sorted(stored(out))
     assert not (out / "_temporary").exists()
 
 
@@ -129,7 +133,7 @@ def whole(stem: Path) -> None:
 
 
 def in_company(out: Path) -> int:
-    """A picture with one text whose shard holds others too: of another the shard would go, and the
+    """An image with one text whose shard holds others too: of another the shard would go, and the
     last get its number. Which are so follows from the URLs, and these from the server's port."""
     files = sorted(out.glob("shards/*.parquet"))
     of_shards = [
@@ -213,7 +217,7 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    """It may be a slip, as the table of the set's own pairs for a list."""
+    """It may be a slip, as the table of the dataset's own pairs for a list."""
     out = finished.copy(tmp_path)
     before = digests(out)
     monkeypatch.setattr("alignset.pipeline.takedown.take_down.FEW", 1)
@@ -302,7 +306,7 @@ class Killed(BaseException):
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, out: Path, when: int) -> Callable[[], int]:
-    """Has the process die before so many changes of the set's files; gives how many there were.
+    """Has the process die before so many changes of the dataset's files; gives how many there were.
     Others do not count, such as those of kernels that are compiled at their first call."""
     from alignset.transforms.storage import files
 
@@ -402,11 +406,11 @@ def test_what_cannot_be_done_is_one_line(
     (tmp_path / "good.txt").write_text("host:a.example\n")
     good = f"--blocklist={tmp_path}/good.txt"
     assert main([str(out), good]) == 0
-    assert capsys.readouterr().out == "nothing in the set is on the list; nothing was changed\n"
+    assert capsys.readouterr().out == "nothing in the dataset is on the list; nothing was changed\n"
     for args, said in (
         ([str(out), f"--blocklist={tmp_path}/bad.txt"], "does not begin with any of host:"),
         ([str(out), "--blocklist="], "--blocklist is empty"),
-        ([str(tmp_path / "none"), good], "holds no finished set"),
+        ([str(tmp_path / "none"), good], "holds no finished dataset"),
         ([str(out), good, "--min_blocked_phash_distance=99"], "must be from 0 to 64"),
     ):
         assert main(args) == 2

@@ -1,4 +1,4 @@
-"""An index over a set gives out nothing that was taken down from the set."""
+"""An index over a dataset gives out nothing that was taken down from the dataset."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_a_takedown_reaches_an_index_and_its_server(
         assert key not in {of["key"] for of in told["sample"]}
         assert answer(f"{site}/thumbnails/{key}")[0] == 404
         status, told = answer(f"{site}/api/search?key={key}")
-        assert (status, "no picture" in told["error"]) == (400, True)
+        assert (status, "no image" in told["error"]) == (400, True)
     assert search(["query", str(index), *ALL]) == 0
     results = [json.loads(line)["key"] for line in capsys.readouterr().out.splitlines()]
     assert sorted(results) == kept

@@ -1,4 +1,4 @@
-"""The text plane against the plain implementation of its rules, in parts and whole."""
+"""The text stage against the plain implementation of its rules, in parts and whole."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -89,7 +89,7 @@ Outcomes = dict[text_rules.Identity | None, Counter]
 
 
 class Found(NamedTuple):
-    """A row as the text plane tells of it."""
+    """A row as the text stage tells of it."""
 
     url: str
     caption: str

@@ -55,7 +55,7 @@ def scores(output: Path, folder: str) -> dict[str, float | None]:
 
 @pytest.fixture(scope="module")
 def red(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, float]:
-    """A list, the set that is made of it where red is unsafe, and the threshold."""
+    """A list, the dataset that is made of it where red is unsafe, and the threshold."""
     folder = tmp_path_factory.mktemp("red")
     source, model = put(web, folder, bodies(), "red"), write_model(folder)
     threshold = round(float(np.median([share_of_red(n) for n in range(COUNT)])), 3)

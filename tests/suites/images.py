@@ -1,4 +1,4 @@
-"""Images: the pictures of Pillow's and Go's own tests, PngSuite among them. Pillow decodes each in
+"""Images: the images of Pillow's and Go's own tests, PngSuite among them. Pillow decodes each in
 full, and its format, size, fate and perceptual hash must be ours.
 
 Some files kill a decoder, so a process of its own looks at them and says which it looks at.
@@ -42,7 +42,7 @@ def pictures() -> list[Path]:
 
 
 def cases() -> Iterator[Case]:
-    """Yields cases for each picture: decoded in full, as usual, and cut at three quarters."""
+    """Yields cases for each image: decoded in full, as usual, and cut at three quarters."""
     waiting = pictures()
     while waiting:
         asked = json.dumps([str(file) for file in waiting])

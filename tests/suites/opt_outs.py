@@ -1,4 +1,4 @@
-"""Opt-outs within images: the pictures of Pillow's tests, in which ExifTool writes what may be done
+"""Opt-outs within images: the images of Pillow's tests, in which ExifTool writes what may be done
 with them; and those of the c2pa crate, which have manifests. ExifTool reads them all again."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REFUSED = ("notAllowed", "constrained")
 
 
 def cases() -> Iterator[Case]:
-    """Yields a case for each picture: its opt-outs, and what states its licence."""
+    """Yields a case for each image: its opt-outs, and what states its licence."""
     with tempfile.TemporaryDirectory() as scratch:
         for number, file in enumerate(pictures()):
             value = _VALUES[number % len(_VALUES)] or "none"

@@ -1,4 +1,4 @@
-"""A model that knows colours by their names, and a small index of plain pictures by it."""
+"""A model that knows colours by their names, and a small index of plain images by it."""
 
 import contextlib
 import io
@@ -24,7 +24,7 @@ WIDTH = 32
 
 
 class ColourModel:
-    """An embedder: a picture is its mean colour, and a text the mean of the colours it names.
+    """An embedder: an image is its mean colour, and a text the mean of the colours it names.
 
     Attributes:
       calls: how many texts were embedded at once, each time.
@@ -57,7 +57,7 @@ class ColourModel:
 def drawn(
     colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (120, 90)
 ) -> Image.Image:
-    """A plain picture with a few shapes of nearly its colour, which tell pictures apart."""
+    """A plain image with a few shapes of nearly its colour, which tell images apart."""
     random = np.random.default_rng(seed)
     image = Image.new("RGB", size, colour)
     draw = ImageDraw.Draw(image)
@@ -77,7 +77,7 @@ def picture_bytes(image: Image.Image, kind: str = "JPEG") -> bytes:
 
 
 def picture_folder(folder: Path, each: int = 6) -> Path:
-    """So many pictures of each colour in folders of their names, with captions beside them."""
+    """So many images of each colour in folders of their names, with captions beside them."""
     for colour, (name, rgb) in enumerate(COLOURS.items()):
         (folder / name).mkdir(parents=True)
         for number in range(each):

@@ -27,7 +27,7 @@ class Crashing(NamedTuple):
     """Such pairs.
 
     Fields:
-      flags: of a run. url: of that image. expected: the set where it is dropped by its name.
+      flags: of a run. url: of that image. expected: the dataset where it is dropped by its name.
     """
 
     flags: tuple[str, ...]
@@ -35,7 +35,7 @@ class Crashing(NamedTuple):
     expected: Path
 
     def check(self, output: Path) -> None:
-        """Fails where a set is not what is expected."""
+        """Fails where a dataset is not what is expected."""
         (dropped,) = rejected(output)
         assert dropped[0] == self.url
         assert dropped[2:] == ("undecodable", "crashed_decoder")

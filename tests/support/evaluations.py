@@ -36,10 +36,10 @@ def run(task: str, *flags: object, cache: Path | None = None) -> int:
 
 
 def colour_folders(root: Path, each: int = 3, first: int = 0) -> Path:
-    """A folder for each of COLOURS, with pictures that are nearly of its colour.
+    """A folder for each of COLOURS, with images that are nearly of its colour.
 
     Args:
-      first: the number of the first picture; no two numbers have the same pixels.
+      first: the number of the first image; no two numbers have the same pixels.
     """
     for name, (red, green, blue) in COLOURS.items():
         (root / name).mkdir(parents=True)

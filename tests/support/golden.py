@@ -59,9 +59,9 @@ def _put(
 
 
 def text_fates(web: SmallWeb) -> list[Fate]:
-    """Pairs on both sides of each rule of the text plane."""
+    """Pairs on both sides of each rule of the text stage."""
     where = [f"{web.url}/same?{n}" for n in range(40)]
-    # One picture in files of their own: one file at so many URLs would be a placeholder.
+    # One image in files of their own: one file at so many URLs would be a placeholder.
     same = photograph(1)
     web.files |= {f"/same?{n}": encoded(same, "JPEG", comment=f"{n}") for n in range(40)}
     fates = [
@@ -88,7 +88,7 @@ def text_fates(web: SmallWeb) -> list[Fate]:
 
 
 def image_fates(web: SmallWeb, bad_url: str) -> list[Fate]:
-    """Pairs on both sides of each rule of the image plane. The texts are common enough."""
+    """Pairs on both sides of each rule of the image stage. The texts are common enough."""
     texts = iter(TEXTS[10:])
     failures = {
         f"{bad_url}/status/404": "http_404",
@@ -151,7 +151,7 @@ def bomb() -> bytes:
 
 
 def columns(fates: Iterable[Fate]) -> pa.Table:
-    """The pairs as they are read: what is shown as U+FFFD was no UTF-8."""
+    """The pairs as they are read: what is shown as U+FFFD was not UTF-8."""
     rows = list(fates)
     broken = "\ufffd".encode()
     urls = [fate.url.encode() for fate in rows]

@@ -1,4 +1,4 @@
-"""Made grey pictures with detail of all sizes, and others that have next to none."""
+"""Made grey images with detail of all sizes, and others that have next to none."""
 
 from collections.abc import Iterator
 

@@ -160,7 +160,7 @@ def scan_bomb(random: Random) -> Iterator[Part]:
 
 @kind(KEPT, BAD_PICTURE, NO_PICTURE, "too_small", "too_elongated", "unwritable", "too_large")
 def damaged(random: Random) -> Iterator[Part]:
-    """A picture whose parts are lost, doubled, swapped, or followed by decoys."""
+    """An image whose parts are lost, doubled, swapped, or followed by decoys."""
     made = jpeg.hostile_jpeg(random), pictures.hostile_picture(random)[1]
     yield whole(random.choice(made))
 

@@ -82,7 +82,7 @@ def right_outcomes(url: str) -> set[str]:
 
 
 def outcomes(out: Path) -> Iterator[tuple[str, str]]:
-    """(URL, outcome) of every row of the set."""
+    """(URL, outcome) of every row of the dataset."""
     for path in out.glob("shards/*.parquet"):
         yield from ((url, KEPT) for url in pq.read_table(path)["url"].to_pylist())
     for path in out.glob("rejected/*.parquet"):

@@ -59,7 +59,7 @@ def lossless(
     return b"\xff\xd8" + head + scan + b"\xff\xd9"
 
 
-TABLE = segment(0xC4, bytes((0, 1, 1, *[0] * 14, 0, 1)))  # "0" is no difference, "10" of one bit
+TABLE = segment(0xC4, bytes((0, 1, 1, *[0] * 14, 0, 1)))  # "0" is not a difference, "10" of one bit
 SIDES = (*range(1, 9), 109, 110, 111, 512)
 
 

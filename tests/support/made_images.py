@@ -25,7 +25,7 @@ def images_of(
     looks: list[Image | Unusable] | None = None,
     **settings: Any,
 ) -> ShardImages:
-    """Files that have all come, and are put aside where they are pictures."""
+    """Files that have all come, and are put aside where they are images."""
     bodies = list(bodies)
     images = empty_images(folder, len(bodies), rules, **settings)
     for row, (body, look) in enumerate(zip(bodies, looks or map(examine, bodies), strict=True)):

@@ -211,7 +211,7 @@ def put_made_set(
     *,
     compared: bool = False,
 ) -> None:
-    """Writes what the shards of a set that is under way would have recorded."""
+    """Writes what the shards of a dataset that is under way would have recorded."""
     places, thumbnail = ShardPlaces(str(folder)), 2_600
     for name in ("shards", "report"):
         (folder / name).mkdir(parents=True)
@@ -240,7 +240,7 @@ def put_made_set(
 
 def put_largest_set(folder: Path, random: np.random.Generator) -> None:
     """Writes what makes the page as large as it can get: more kinds of examples than it has room
-    for, long texts, pictures without end, and samples as large as they get.
+    for, long texts, images without end, and samples as large as they get.
     """
     put_made_set(folder, 2, random, pairs=2_000)
     body, thumbnail = made_thumbnail(random, 4_000), 4_000

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# What describes `mean_colour`: the share of red is how unsafe a picture is.
+# What describes `mean_colour`: the share of red is how unsafe an image is.
 RED_IS_UNSAFE = {
     "input": "picture",
     "layout": "NHWC",

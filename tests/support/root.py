@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-IGNORED = {"out", "site", "build", "dist"}  # of .gitignore; a name with a dot is no room either
+IGNORED = {"out", "site", "build", "dist"}  # of .gitignore; a name with a dot is not a room either
 
 
 def tracked(pattern: str = "*") -> list[Path]:

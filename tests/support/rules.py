@@ -43,5 +43,5 @@ def run_rules(**numbers: float) -> RunRules:
 
 
 STEPS = PRODUCT.text_steps | PRODUCT.image_steps
-# The first, of a reason that both planes give.
+# The first, of a reason that both stages give.
 STEP_OF = {entry.reason: entry.step for entry in (*PRODUCT.images, *PRODUCT.texts)}

@@ -1,4 +1,4 @@
-"""A model, texts and pictures small enough for the trainer's tests."""
+"""A model, texts and images small enough for the trainer's tests."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

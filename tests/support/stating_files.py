@@ -77,7 +77,7 @@ def forbidding_store() -> bytes:
 
 
 def picture(name: str, size: tuple[int, int] = (64, 48), **options: object) -> bytes:
-    """A picture in a format of Pillow."""
+    """An image in a format of Pillow."""
     whole = io.BytesIO()
     shades = Image.radial_gradient("L").resize(size).convert("RGB")
     shades.save(whole, name, **options)
@@ -119,7 +119,7 @@ def png_with(
 
 
 def webp_with(body: bytes, packet: bytes = b"", store: bytes = b"") -> bytes:
-    """A WebP with them behind its picture."""
+    """A WebP with them behind its image."""
     for kind, data in ((b"XMP ", packet), (b"C2PA", store)):
         if data:
             body += kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)

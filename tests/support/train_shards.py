@@ -36,7 +36,7 @@ def write_tar(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def colour_files(first: int, count: int) -> dict[str, bytes]:
-    """Pairs of a plain image and "a red picture", with keys from `first` on."""
+    """Pairs of a plain image and "a red image", with keys from `first` on."""
     files = {}
     for i in range(first, first + count):
         name = list(COLOURS)[i % len(COLOURS)]

@@ -1,4 +1,4 @@
-"""The memory of a step: what torch keeps for the way back is what the formula says."""
+"""The memory of a step: what torch keeps for the backward pass is what the formula says."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ B0_MINI = replace(
 
 
 def kept(model: DualEncoder, settings: Settings, pairs: int) -> int:
-    """Bytes that torch keeps of so many pairs for the way back, of tensors without memory."""
+    """Bytes that torch keeps of so many pairs for the backward pass, of tensors without memory."""
     shape = pairs, settings.crop_px, settings.crop_px, 3
     ids = torch.zeros(pairs, settings.max_tokens, dtype=torch.int64, device="cuda")
     texts = TextBuckets([(ids, torch.ones_like(ids))], torch.arange(pairs, device="cuda"))

@@ -128,7 +128,7 @@ def test_sigterm_is_a_checkpoint_and_then_the_end(tmp_path):
         time.sleep(0.01)
     os.kill(process, signal.SIGTERM)
     assert end([process]) == [130]
-    assert log.read_text().endswith("stopped; the same command goes on from the last checkpoint\n")
+    assert log.read_text().endswith("stopped; the same command resumes from the last checkpoint\n")
     (kept,) = (run / "checkpoints").glob("*.pt")
     assert int(kept.stem.removeprefix("step_")) >= 2
     assert not (run / "model").exists()

@@ -115,7 +115,7 @@ def test_a_run_that_hangs_in_c_is_ended_by_a_signal(shards: Path, finished: Path
         process.send_signal(signum)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert said.endswith("stopped; the same command goes on from the last checkpoint\n")
+        assert said.endswith("stopped; the same command resumes from the last checkpoint\n")
     again = start("alignset.train.__main__:stoppable_main", *arguments)
     _, said = again.communicate()
     assert again.returncode == 0, said

@@ -30,7 +30,7 @@ class ImageClassifier(nn.Module):
     def prepare(self, settings: ClassifySettings, *, processes: int = 1) -> None:
         """Stochastic depth in place of element-wise dropout; BatchNorm as the settings say.
 
-        Its momentum is that of a step, of whose batch each of the processes has a part.
+        Its momentum is for a step, and each process has a part of the step's batch.
         """
         use_stochastic_depth(self.tower, settings.drop_path)
         use_sums(self.tower)

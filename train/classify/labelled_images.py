@@ -47,7 +47,7 @@ def find_images(root: str, classes: list[str] | None = None) -> LabelledImages:
     unknown = sorted(folders.keys() - set(classes))
     if unknown:
         raise SettingsError(
-            f"{root!r} has {unknown[0]!r}, which is no class of the training images: take it out"
+            f"{root!r} has {unknown[0]!r}, which is not a class of the training images: take it out"
         )
     paths = [os.path.join(root, file) for files in folders.values() for file in files]
     labels = [classes.index(name) for name, files in folders.items() for _ in files]

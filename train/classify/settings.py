@@ -53,7 +53,7 @@ class ClassifySettings:
     eval_px: int = setting(600, "px, the side at which the second stage is evaluated")
     learning_rate: float = setting(0.01, "of the classification layer in the second stage")
     tower_share: float = setting(0.1, "the image tower's learning rate, of the layer's")
-    train_statistics: bool = setting(True, "go on with BatchNorm's running statistics")
+    train_statistics: bool = setting(True, "update BatchNorm's running statistics")
     batch_norm_momentum: float = setting(0.01, "weight of a new batch in them")
     drop_path: float = setting(0.2, "stochastic depth of the image tower's last block")
     min_area: float = setting(0.08, "of a random crop, as a share of the image's area, at least")

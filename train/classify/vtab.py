@@ -3,7 +3,7 @@
     alignset classify --protocol=vtab --model=M --images=TASKS --run=RUNS/vtab
 
 TASKS has a folder for each task, with `train` and `test`, and each of these has a folder of images
-for each class. Of a task's training images 1,000 are taken: 800 to learn from and 200 to choose
+for each class. 1,000 of a task's training images are used: 800 to learn from and 200 to choose
 with. Trials with settings drawn at random learn from the 800; the best of them learns from all
 1,000, and classifies the test images. Source: Zhai et al., 2019 (arXiv 1910.04867).
 """
@@ -44,8 +44,8 @@ _PX = 16  # sides are multiples of it
 
 
 def trial_settings(settings: ClassifySettings, task: str, number: int) -> ClassifySettings:
-    """What a trial learns with: the first one as the settings say, the others changed at random by
-    seed, task and number."""
+    """Settings of a trial: the first one as the settings say, the others changed at random by seed,
+    task and number."""
     if number == 0:
         return settings
     rng = random.Random(f"{settings.seed} {task} {number}")

@@ -1,1 +1,1 @@
-"""Shards to batches: streams, samples, pictures. Nothing here knows of a model."""
+"""Shards to batches: streams, samples, images. Nothing here knows of a model."""

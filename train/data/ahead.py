@@ -20,8 +20,8 @@ class _End:
 def ahead(
     items: Generator[T, None, None], count: int, prepare: Callable[[T], R]
 ) -> Generator[R, None, None]:
-    """What `prepare` makes of each item, up to `count` of them made in a thread meanwhile; an error
-    in its place.
+    """Results of `prepare` for each item, up to `count` of them made in a thread meanwhile; an
+    error in its place.
 
     Closing it ends the thread, which closes `items`.
     """

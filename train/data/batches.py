@@ -49,10 +49,10 @@ class TrainingData:
 
     The order and every crop follow from (seed, epoch, key) and the number of processes alone: no
     generator's state has to be saved, and the stream from a position equals the rest of the stream
-    that reached it. Going on reads one shuffle window.
+    that reached it. A resume reads one shuffle window.
 
     Args:
-      indexes: of each set; read where not given.
+      indexes: of each dataset; read where not given.
     """
 
     sets: list[ShardSet]
@@ -66,7 +66,8 @@ class TrainingData:
         """Full micro-batches of this process's pairs, for ever; one may span two epochs.
 
         Which set gives the n-th sample follows from n: multiples of the golden ratio modulo 1 lie
-        more evenly than random numbers, so that every batch has the sets' shares nearly exactly.
+        more evenly than random numbers, so that every batch has the datasets' shares nearly
+        exactly.
 
         Threads decode ahead of whoever asks: a batch, for while a step's gradients are computed
         nobody does, or as much of one as memory is for (2048 crops of 289 px are 0.5 GB).
@@ -116,7 +117,7 @@ class TrainingData:
     def _streams(
         self, shares: list[float], cursors: list[Cursor], position: Position
     ) -> list[Iterator[tuple[Cursor, ShardSample]]]:
-        """This process's samples of each set, from its cursor on."""
+        """This process's samples of each dataset, from its cursor on."""
         if self.indexes is None:
             self.indexes = [read_index(shard_set.shards)[0] for shard_set in self.sets]
         plans = plans_of(self.indexes, shares, self.settings, position.handovers)
@@ -135,7 +136,7 @@ class TrainingData:
             return "too_large"
         if sample.image is None or sample.text is None:
             return "no_image" if sample.image is None else "no_text"
-        name = f"{sample.key} {hash(sample.image)}"  # keys of two data sets may be equal
+        name = f"{sample.key} {hash(sample.image)}"  # keys of two datasets may be equal
         pixels = self._resized.get(name)
         if pixels is None:
             try:

@@ -43,7 +43,7 @@ def find_sets(where: str) -> list[ShardSet]:
     if len(named) > len(set(named)):
         twice = next(shard for shard in named if named.count(shard) > 1)
         raise SettingsError(
-            f"{twice} is named twice by --shards: to see a set more often, weigh it (A::2,B::1)"
+            f"{twice} is named twice by --shards: to see a dataset more often, weigh it (A::2,B::1)"
         )
     return sets
 
@@ -51,9 +51,9 @@ def find_sets(where: str) -> list[ShardSet]:
 def find_shards(where: str) -> list[str]:
     """The shards that `where` names, as paths, URLs and commands.
 
-    Comma-separated: local folders, files and globs; URLs, those of stores also as folders and
-    globs; each with {00000..00099} for numbers. A part that begins with pipe: is a shell command
-    that prints a shard, and goes on to the end.
+    Comma-separated: local folders, files and globs; URLs, in stores also as folders and globs; each
+    with {00000..00099} for numbers. A part that begins with pipe: is a shell command that prints a
+    shard, and extends to the end.
 
     Raises:
       SettingsError: one of them holds no shard.

@@ -47,7 +47,7 @@ def check_decodable(data: bytes) -> None:
         markers = codes[1:][codes[:-1] == 0xFF].tobytes()
         if markers.count(0xE1) > _MAX_EXIF_PIECES < data.count(_EXIF):
             raise Image.DecompressionBombError("EXIF of too many pieces")
-        # So often it may stand in a film behind the picture; then each marker is looked at.
+        # So often it may stand in a film behind the image; then each marker is looked at.
         if markers.count(_SOS) > _USUAL_SCANS and _has_too_many_scans(data):
             raise Image.DecompressionBombError("a JPEG of too many scans")
         if _OTHER_FRAME.search(markers) and _first_frame(data) not in _DCT_FRAMES:
@@ -81,7 +81,7 @@ def _has_too_many_scans(data: bytes) -> bool:
 
 
 class _Metered:
-    """A file of which no more is read than it has, twice over and a little."""
+    """A file that is read at most twice over and a little."""
 
     def __init__(self, file: BinaryIO):
         self.seek, self.tell, self._read = file.seek, file.tell, file.read

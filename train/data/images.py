@@ -34,8 +34,7 @@ Item = TypeVar("Item")
 
 
 def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
-    """The paths in a folder of its files, and those of folders below it, that have one of these
-    suffixes, in order."""
+    """The paths of files in and below a folder that have one of these suffixes, in order."""
     paths = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
     return [str(path.relative_to(folder)) for path in sorted(paths)]
 
@@ -74,7 +73,7 @@ def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
 
 
 def readable_image(data: bytes) -> Image.Image | None:
-    """The same; None where it can't be decoded: one bad image is no reason to stop."""
+    """The same; None where it can't be decoded: one bad image is not a reason to stop."""
     try:
         return decode_image(data)
     except Exception:  # Pillow raises many kinds

@@ -1,4 +1,4 @@
-"""What the model is fed: pixels as they were decoded, and texts in buckets of like length."""
+"""Inputs of the model: pixels as they were decoded, and texts in buckets of like length."""
 
 import functools
 from collections.abc import Callable

@@ -16,7 +16,7 @@ MEAN_BYTES = 1 << 20
 
 
 class Cursor(NamedTuple):
-    """How far a process has come in a set: so many samples of its share of an epoch."""
+    """How far a process has come in a dataset: so many samples of its share of an epoch."""
 
     epoch: int = 0
     taken: int = 0
@@ -28,7 +28,7 @@ Handover = tuple[Cursor, ...]
 
 
 class Runs(NamedTuple):
-    """Samples in an order: of a block those from `first` on, then those of the next block."""
+    """Samples in an order: a block's from `first` on, then the next block's."""
 
     block: np.ndarray  # int64[n]: its number in the index
     first: np.ndarray  # int64[n]
@@ -68,7 +68,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The order of one set.
+    """The order of one dataset.
 
     Each epoch has an order of all blocks of its own, which is cut into as many parts of equal size
     as there are processes. A part is cut into windows, and each window is shuffled, with the
@@ -94,7 +94,7 @@ class Plan:
             taken = 0
 
     def _left(self, epoch: int) -> Runs:
-        """What processes before these have left of an epoch."""
+        """The part of an epoch that processes before these have left."""
         index = self.index
         order = np.random.default_rng([self.seed, epoch]).permutation(len(index.samples))
         left = Runs(order, np.zeros_like(order), index.samples[order])
@@ -149,7 +149,7 @@ class Plan:
 
 
 def shuffled_apart(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An order int64[n] of samples, random but for those of one image, which are evenly apart.
+    """An order int64[n] of samples, random, except that samples of one image are evenly apart.
 
     A sample's time is random between 0 and 1. The k-th of an image's c samples, counted in a random
     order, has (k + u) / c, with one random u for each image.
@@ -176,7 +176,7 @@ def plans_of(
     settings: Settings,
     handovers: tuple[tuple[tuple[Cursor, ...], ...], ...],
 ) -> list[Plan]:
-    """Of each set; together their windows hold shuffle_samples, each its share.
+    """Samples of each dataset; together their windows hold shuffle_samples, each its share.
 
     Args:
       handovers: where processes were, by rank and then set.

@@ -1,4 +1,4 @@
-"""How far a run has read, and where other processes go on behind it."""
+"""How far a run has read, and where other processes continue behind it."""
 
 from dataclasses import dataclass, field
 from typing import TypedDict
@@ -33,7 +33,7 @@ class PositionState(TypedDict):
 class Position:
     """How far one process has read."""
 
-    cursors: tuple[Cursor, ...] = ()  # of each set
+    cursors: tuple[Cursor, ...] = ()  # of each dataset
     samples: int = 0  # of the whole run, skipped ones among them
     reasons: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SKIPPED, 0))
     # Where others were, by rank and then set, each time that as many as before did not go on.
@@ -45,7 +45,7 @@ class Position:
 
     @property
     def epoch(self) -> int:
-        """Whole epochs, of the set that has had fewest."""
+        """Whole epochs, of the dataset that has had fewest."""
         return min((cursor.epoch for cursor in self.cursors), default=0)
 
     def counts(self) -> dict[str, int]:
@@ -73,10 +73,11 @@ class Position:
 
 
 def position_of(rank: int, processes: int, positions: list[Position]) -> Position:
-    """Where one of so many processes goes on, behind those that had these positions, by rank.
+    """Where one of so many processes continues, behind the processes that had these positions, by
+    rank.
 
-    As many as before go on exactly. Of others, each begins in the first epoch that has samples
-    left, and they share out what the positions have left of it and of all that follow.
+    As many as before resume exactly. Otherwise each begins in the first epoch with samples left,
+    and they share out the rest of it and of all that follow.
     """
     if len(positions) == processes:
         return positions[rank]

@@ -63,7 +63,7 @@ class ShardSample(NamedTuple):
 
 @dataclass
 class Scan:
-    """What is noted of each sample while a shard is read without its images."""
+    """Facts about each sample, from reading a shard without its images."""
 
     starts: list[int] = field(default_factory=list)  # the byte where its headers begin
     image_bytes: list[int] = field(default_factory=list)  # 0: it has no image
@@ -122,7 +122,7 @@ def shard_samples(
 
 
 def _key_and_extension(name: str) -> tuple[str, str]:
-    """Of a sample's file; ("", "") of what is none, such as .DS_Store."""
+    """The key and extension of a file; ("", "") for another file, such as .DS_Store."""
     folder, slash, base = name.rpartition("/")
     stem, dot, extension = base.partition(".")
     if not dot or not stem or len(name) > _LONGEST_NAME:
@@ -152,7 +152,7 @@ def shard_files(stream: ShardStream) -> Iterator[Member]:
 
 
 def _field(stream: ShardStream, extension: str, size: int) -> bytes | None:
-    """What is used of a file; None of one that is too large.
+    """The used part of a file; None for a file that is too large.
 
     Raises:
       TrainingError: the shard ends before.
@@ -214,7 +214,7 @@ def read_pairs(
       caption_field, languages: as `shard_samples` has them.
 
     Raises:
-      TrainingError: a shard cannot be read, is no tar file, or ends too early.
+      TrainingError: a shard cannot be read, is not a tar file, or ends too early.
     """
     for shard in shards:
         for sample in shard_samples(shard, caption_field=caption_field, languages=languages):

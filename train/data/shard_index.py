@@ -1,4 +1,4 @@
-"""Where the samples of a set's shards lie: read once, before the first step."""
+"""Where the samples of a dataset's shards lie: read once, before the first step."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SHARE_POWER = 0.5  # of a language's share, by which its texts are drawn and cou
 
 @dataclass(frozen=True, eq=False)
 class ShardIndex:
-    """The samples of a set's shards, in blocks that can be read each by itself.
+    """The samples of a dataset's shards, in blocks that can be read each by itself.
 
     A shard that cannot be read from its middle (of a command, of a web server without ranges) is
     one block.
@@ -55,7 +55,7 @@ class ShardIndex:
 
     @property
     def total(self) -> int:
-        """Of all samples."""
+        """Facts about all samples."""
         return int(self.samples.sum())
 
     @cached_property
@@ -82,7 +82,7 @@ class DrawnTexts(NamedTuple):
 
 
 class _Scanned(NamedTuple):
-    """What is read of a shard."""
+    """Contents of a shard."""
 
     blocks: np.ndarray  # int64[n, 3]: of each its start, its samples and its size
     images: np.ndarray  # uint16[m], of its samples, as `ShardIndex.image` has it
@@ -138,7 +138,7 @@ def read_index(
 
 
 def _scan(shard: str, texts: int, caption_field: str) -> _Scanned:
-    """Of one shard, with so many of its texts."""
+    """Facts about one shard, with so many of its texts."""
     scan = Scan()
     drawn: dict[str, list[str]] = {}
     rng, seen = random.Random(zlib.crc32(os.path.basename(shard).encode())), Counter[str]()

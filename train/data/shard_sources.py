@@ -21,7 +21,7 @@ _STORE_BLOCK = 1 << 23  # one request each
 
 
 class Source(Protocol):
-    """What a shard is read from."""
+    """The source of a shard."""
 
     def read(self, count: int, /) -> bytes: ...
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
@@ -116,7 +116,7 @@ def _read_over(file: Source, count: int) -> Source:
 
 
 class _Command(io.RawIOBase):
-    """What a shell command prints; its failure is an error at its end."""
+    """The output of a shell command; its failure is an error at its end."""
 
     def __init__(self, command: str):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
@@ -150,5 +150,5 @@ def is_final(error: Exception) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """What a driver says, on a line."""
+    """A driver's message, on a line."""
     return f"{type(error).__name__}: {error}"[:200].replace("\n", " ")

@@ -60,7 +60,7 @@ class ShardStream:
                 if tried == TRIES or is_final(error):
                     raise TrainingError(
                         f"{self.shard} cannot be read at byte {self.at} ({reason_of(error)}), "
-                        f"tried {tried} times: put it right; the same command goes on"
+                        f"tried {tried} times: put it right; the same command resumes"
                     ) from error
                 logging.getLogger(__name__).warning(
                     "%s failed at byte %d (%s): trying again", self.shard, self.at, reason_of(error)

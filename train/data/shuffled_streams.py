@@ -1,4 +1,4 @@
-"""One process's share of a set, sample by sample: endless, and gone on with from any place."""
+"""One process's share of a dataset, sample by sample: endless, and gone on with from any place."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class ShuffledStream:
     _open: _Block | None = None
 
     def samples(self, cursor: Cursor) -> Iterator[tuple[Cursor, ShardSample]]:
-        """What comes after `cursor`, each sample with the cursor behind it, for ever.
+        """The samples after `cursor`, each with the cursor behind it, for ever.
 
         For each sample given one of the next window is read: no more than about one window is held,
         and no sample waits for a whole window but the first.

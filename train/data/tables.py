@@ -17,7 +17,7 @@ IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "image_path", "pa
 
 
 def read_table(path: Path, *columns: Sequence[str]) -> Iterator[list[str]]:
-    """Of each row the fields of these columns, each of which has one of several names.
+    """The fields of these columns in each row; a column has one of several names.
 
     A column whose names end with "" may be missing; its fields are empty.
 
@@ -32,8 +32,7 @@ def read_table(path: Path, *columns: Sequence[str]) -> Iterator[list[str]]:
 
 
 def per_language(value: str) -> dict[str, str]:
-    """What a flag names for each language, as "de=a.csv,en=b.csv"; by "" where it names no
-    language.
+    """A flag's value for each language, as "de=a.csv,en=b.csv"; by "" where it names no language.
 
     Raises:
       SettingsError: a language is named twice.
@@ -87,7 +86,7 @@ def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
     outside = next((n for n in names if os.path.isabs(n) or ".." in Path(n).parts), None)
     if outside is not None:
         raise SettingsError(
-            f"{said_by} names {outside!r:.200}, which is not in {folder}: give names within the "
+            f"{said_by} names {outside!r:.200}, which is not in {folder}: pass names within the "
             "folder"
         )
     missing = [name for name in dict.fromkeys(names) if not os.path.isfile(folder / name)]

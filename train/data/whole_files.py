@@ -30,7 +30,7 @@ def write_whole(path: Path, content: str | Callable[[IO[bytes]], object]) -> Non
 
 
 def aside_of(path: Path) -> Path:
-    """What a kill, or a full disk, may leave beside the file."""
+    """Files that a kill, or a full disk, may leave beside the file."""
     return path.with_name(f"{path.name}.tmp")
 
 

@@ -1,1 +1,1 @@
-"""What a model is worth: `alignset evaluate TASK`. No model is trained here."""
+"""Evaluation of a model: `alignset evaluate TASK`. No model is trained here."""

@@ -1,6 +1,6 @@
 """python -m alignset.train.evaluate TASK --model RUN --data DATA
 
-Prints one JSON object; --page=FILE writes pictures beside it.
+Prints one JSON object; --page=FILE writes images beside it.
 """
 
 import difflib
@@ -43,7 +43,8 @@ def evaluate(task: str, flags: Namespace) -> str:
     """The line of JSON that a task prints; writes its page where one is asked for.
 
     Raises:
-      SettingsError: a flag, a model or a set is wrong. TrainingError: a model or a shard is broken.
+      SettingsError: a flag, a model or a dataset is wrong. TrainingError: a model or a shard is
+        broken.
     """
     # Only now: torch takes seconds, and a wrong flag should not.
     from alignset.train.evaluate.embedding import Embedding
@@ -54,10 +55,10 @@ def evaluate(task: str, flags: Namespace) -> str:
 
     check_flags(flags)
     check_page(flags.page)
-    compared = getattr(flags, "compare_published", "")  # a suite names the sets itself
+    compared = getattr(flags, "compare_published", "")  # a suite names the datasets itself
     published = published_scores(task, compared) if compared else {}
 
-    @cache  # what is wrong with a set is told before a model is read
+    @cache  # what is wrong with a dataset is told before a model is read
     def open_embedding() -> Embedding:
         return Embedding(open_embedder(flags.model), flags.cache, flags.batch_size)
 

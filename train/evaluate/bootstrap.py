@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.floating]
 
 
 def settings() -> dict[str, object]:
-    """What is said beside the intervals."""
+    """The method, beside the intervals."""
     return {"resamples": RESAMPLES, "seed": SEED, "percent": 95}
 
 
@@ -52,13 +52,13 @@ def central(values: Floats | list[float]) -> Interval:
 
 
 def mean_interval(values: Floats) -> Interval:
-    """Of the mean of float[n]."""
+    """Interval of the mean of float[n]."""
     return ratio_interval(values, np.ones(len(values)))
 
 
 def ratio_interval(numerators: Floats, denominators: Floats) -> Interval:
-    """Of sum(numerators) / sum(denominators), float[n] each: such as hits and captions of images,
-    where the images are resampled with all their captions."""
+    """Interval of sum(numerators) / sum(denominators), float[n] each: such as hits and captions of
+    images, where the images are resampled with all their captions."""
 
     def ratio(times: Floats, kinds: Floats) -> Floats:
         sums: Floats = times @ kinds  # float[r, 2]
@@ -68,7 +68,7 @@ def ratio_interval(numerators: Floats, denominators: Floats) -> Interval:
 
 
 def median_interval(values: Floats) -> Interval:
-    """Of the lower median of float[n]."""
+    """Interval of the lower median of float[n]."""
 
     def median(times: Floats, kinds: Floats) -> Floats:  # kinds are in order
         halves = (len(values) + 1) // 2
@@ -79,7 +79,8 @@ def median_interval(values: Floats) -> Interval:
 
 
 def class_mean_interval(labels: npt.NDArray[np.integer], right: npt.NDArray[np.bool_]) -> Interval:
-    """Of the mean of the classes' accuracies. A class that a resample lacks is not in its mean.
+    """Interval of the mean of the classes' accuracies. A class that a resample lacks is not in its
+    mean.
 
     Args:
       labels: int[n], of each thing its class.

@@ -1,4 +1,4 @@
-"""What the classes of a set are called, and which of its labels means which class."""
+"""Names of a dataset's classes, and the class of each label."""
 
 import importlib.resources
 import json
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from alignset.train.errors import SettingsError, counted
 
-# By the name of the set: which of ImageNet's classes it has, as a file of timm's. Those of A and R
-# are the ones in the code that these sets were published with (hendrycks/natural-adv-examples and
-# hendrycks/imagenet-r, eval.py); V2 and Sketch have all.
+# By the name of the dataset: which of ImageNet's classes it has, as a file of timm's. Those of A
+# and R are the ones in the code that these sets were published with (hendrycks/natural-adv-examples
+# and hendrycks/imagenet-r, eval.py); V2 and Sketch have all.
 IMAGENETS = {
     "imagenet": "imagenet_synsets.txt",
     "imagenet-v2": "imagenet_synsets.txt",
@@ -30,9 +30,9 @@ class Classes:
 
     Attributes:
       names: of each, what a prompt says.
-      number_of: of each label that a set may have, its class.
+      number_of: of each label that a dataset may have, its class.
       of: where they come from, for errors and results.
-      some: the set may have images of other classes, which do not count.
+      some: the dataset may have images of other classes, which do not count.
     """
 
     names: list[str]
@@ -41,7 +41,7 @@ class Classes:
     some: bool = False
 
     def has(self, label: str) -> bool:
-        """Whether it is a class; where the classes are not some of the set's, it must be.
+        """Whether it is a class; where the classes are not some of the dataset's, it must be.
 
         Raises:
           SettingsError: it is none.
@@ -55,8 +55,8 @@ class Classes:
         number = self.number_of.get(label, self.number_of.get(plain(label)))
         if number is None:
             raise SettingsError(
-                f"{label!r} of --data is no class of {self.of}: take it out, or name its class in "
-                "a file with --classes (a line LABEL, a tab, NAME for each class)"
+                f"{label!r} of --data is not a class of {self.of}: take it out, or name its class "
+                "in a file with --classes (a line LABEL, a tab, NAME for each class)"
             )
         return number
 
@@ -67,10 +67,10 @@ def plain(label: str) -> str:
 
 
 def find_classes(where: str, labels: Sequence[str] | None, language: str = "") -> Classes:
-    """The classes that `where` names: a set of ImageNet's, a file, or, empty, the labels' own.
+    """The classes that `where` names: a dataset of ImageNet's, a file, or, empty, the labels' own.
 
     Args:
-      labels: of the set, in order; None: only going through it would tell.
+      labels: of the dataset, in order; None: only going through it would tell.
       language: of the names, where a file has several.
 
     Raises:
@@ -101,7 +101,7 @@ def _read_babel(path: Path) -> dict[str, tuple[list[int], list[str]]]:
         for code, (numbers, names) in json.loads(path.read_bytes()).items():
             pairs = zip(numbers, names, strict=True)
             if not all(0 <= number < 1000 and name.strip() for number, name in pairs):
-                raise ValueError(f"{code} has a number that is no class, or an empty name")
+                raise ValueError(f"{code} has a number that is not a class, or an empty name")
             found[str(code).upper()] = (numbers, names)
         return found
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -158,7 +158,7 @@ def imagenet_names() -> dict[str, str]:
 
 
 def _of_imagenet(synsets: Sequence[str], of: str) -> Classes:
-    """Labels may be synsets, or numbers among all classes that the set has."""
+    """Labels may be synsets, or numbers among all classes that the dataset has."""
     names = imagenet_names()
     number_of = {synset: i for i, synset in enumerate(synsets)}
     number_of |= {str(i): i for i in range(len(synsets))}
@@ -166,7 +166,7 @@ def _of_imagenet(synsets: Sequence[str], of: str) -> Classes:
 
 
 def _of_file(path: Path) -> Classes:
-    """A line for each class: its name, or a label of the set, a tab, and its name."""
+    """A line for each class: its name, or a label of the dataset, a tab, and its name."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:

@@ -80,7 +80,7 @@ def _margins(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def class_scores(answers: ClassAnswers, classes: int) -> dict[str, Any]:
-    """Of these images, in percent and with intervals over them."""
+    """Scores of these images, in percent and with intervals."""
     ks = (1, TOP) if answers.best.shape[1] >= TOP else (1,)
     right = answers.chosen == answers.labels
     result: dict[str, Any] = {"n": len(answers.labels), "classes": classes}

@@ -1,4 +1,4 @@
-"""What is evaluated on goes through a model once: streamed, in batches, kept by its content."""
+"""Evaluation data goes through a model once: streamed, in batches, kept by its content."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ _TEXTS_AT_ONCE = 256
 
 
 class SetItem(Protocol):
-    """A named tuple of what a set says of an image, its file among it."""
+    """A named tuple of what a dataset says of an image, its file among it."""
 
     @property
     def data(self) -> bytes: ...
@@ -106,7 +106,8 @@ class Embedding:
         return store.rows(store.find(keys))
 
     def items(self, items: Iterable[Item]) -> tuple[EmbeddedImages, list[Item]]:
-        """Embeds the images of a set; gives those that can be decoded too, without their files."""
+        """Embeds the images of a dataset; gives those that can be decoded too, without their
+        files."""
         rest: list[Item] = []
 
         def files() -> Iterator[bytes]:
@@ -149,7 +150,7 @@ class _Part:
 def _decoded_ahead(
     files: Iterable[bytes], store: FeatureStore, pool: ThreadPoolExecutor, size: int
 ) -> Iterator[_Part]:
-    """Parts of the images, of which one is decoded while the one before is embedded."""
+    """Parts of the images; one is decoded while the one before is embedded."""
     ahead: deque[_Part] = deque()
     for part in parts_by_pixels(files, size, lambda data: data):
         keys = [hashlib.sha256(data).digest() for data in part]

@@ -1,4 +1,4 @@
-"""Images of classes that a model is told apart by names alone, while it is trained."""
+"""Zero-shot classification of images, while a model is trained."""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ def accuracy(probe: Probe, features: Features, labels: Ints) -> float:
 def choose_strength(
     train: tuple[Features, Ints], validation: tuple[Features, Ints], classes: int
 ) -> tuple[float, dict[float, float]]:
-    """The strength with the best accuracy on the validation images, and that of each. Of equally
+    """The strength with the best accuracy on the validation images, and the accuracy of each. Among
+    equally
     good ones the strongest: it is the simplest classifier."""
     accuracies: dict[float, float] = {}
     probe = None

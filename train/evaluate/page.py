@@ -1,4 +1,4 @@
-"""One HTML file with a task's numbers and some of its pictures. It needs nothing beside itself."""
+"""One HTML file with a task's numbers and some of its images. It needs nothing beside itself."""
 
 import base64
 import io
@@ -96,7 +96,7 @@ def _pictures(files: Iterable[bytes], wanted: set[int]) -> dict[int, str]:
 
 
 def thumbnail(image: Image.Image) -> str:
-    """A small picture as a data: URL."""
+    """A small image as a data: URL."""
     small = image.copy()
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()

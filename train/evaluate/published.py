@@ -2,8 +2,8 @@
 
 Sources: Jia et al., 2021 (ALIGN: EfficientNet-L2 and BERT-Large, 1.8 billion pairs), by table; the
 README of kakaobrain/coyo-align (COYO-ALIGN: EfficientNet-B7 and BERT-Base, 700 million pairs; and
-the paper's model with the same towers, ALIGN B7-Base). What COYO-ALIGN calls ImageNet KNN is `knn`
-with one neighbour; the paper's 76.4 beside it there is its zero-shot result.
+the paper's model with the same towers, ALIGN B7-Base). The ImageNet KNN of COYO-ALIGN is `knn` with
+one neighbour; the paper's 76.4 beside it there is its zero-shot result.
 """
 
 from alignset.train.errors import SettingsError
@@ -14,7 +14,7 @@ Scores = dict[str, float]  # by metric: its path in a result
 
 
 def _recalls(image_to_text: str, text_to_image: str, before: str = "") -> Scores:
-    """Of R@1, R@5 and R@10 in each direction."""
+    """Published R@1, R@5 and R@10 in each direction."""
     return {
         f"{before}{way} R@{k}": float(value)
         for way, values in (("image_to_text", image_to_text), ("text_to_image", text_to_image))
@@ -36,8 +36,8 @@ def _words(*values: float) -> Scores:
     return dict(zip(paths, values, strict=True))
 
 
-# By task and set, then by model. "-finetuned" is of a model that was trained on the set too, and is
-# evaluated by the same command.
+# By task and set, then by model. "-finetuned" is of a model that was trained on the dataset too,
+# and is evaluated by the same command.
 PUBLISHED: dict[tuple[str, str], dict[str, Scores]] = {
     # Table 1
     ("retrieval", "flickr30k"): {
@@ -101,7 +101,7 @@ PUBLISHED: dict[tuple[str, str], dict[str, Scores]] = {
 
 
 def published_scores(task: str, name: str) -> dict[str, Scores]:
-    """What was published of a set, by model.
+    """Published results of a dataset, by model.
 
     Raises:
       SettingsError: nothing was.

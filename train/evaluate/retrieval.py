@@ -50,7 +50,7 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Right:
-    """For each of several queries the candidates that are right: those of query i are
+    """For each of several queries the candidates that are right: for query i these are
     candidates[starts[i] : starts[i + 1]]."""
 
     starts: Ints
@@ -66,7 +66,7 @@ class Right:
         return np.diff(self.starts)
 
     def through(self, other: "Right") -> "Right":
-        """What is right for the candidates, as queries of `other`."""
+        """The right answers for the candidates, as queries of `other`."""
         lengths = other.counts()[self.candidates]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         # For each of them its place within its candidate's own.
@@ -129,11 +129,11 @@ def retrieval_scores(
 
     Args:
       images: float[n, d], L2-normalised.
-      texts: float[m, d], L2-normalised; those of image 0, then those of image 1, and so on.
+      texts: float[m, d], L2-normalised; the texts of image 0, then of image 1, and so on.
       captions: the texts of each image, m in all. A text of another image is as right as one of
         the image's own that equals it.
-      identities: of the n images, such as hashes of their files. Equal ones are one image, whose
-        texts are those of all of them. None: all are different.
+      identities: of the n images, such as hashes of their files. Equal ones are one image, with the
+        texts of all of them. None: all are different.
 
     Raises:
       TrainingError: an embedding has a number that is not finite.
@@ -167,7 +167,7 @@ def captioned(
     *,
     identities: Sequence[Hashable] | None = None,
 ) -> Captioned:
-    """Images, each once, with all their texts; the arguments are those of `retrieval_scores`."""
+    """Images, each once, with all their texts; the arguments are as for `retrieval_scores`."""
     image_of = np.repeat(np.arange(len(captions)), [len(own) for own in captions])
     numbers: dict[str, int] = {}
     number_of = np.array(
@@ -211,7 +211,7 @@ def ranks(
     """int64[q]: as `both_ranks`, of one direction.
 
     Args:
-      left_out: for each query the candidates that are no candidates for it, such as itself.
+      left_out: for each query the candidates to leave out, such as itself.
     """
     result = np.zeros(len(queries), np.int64)
     for rows in _slices(len(queries), max(1, AT_ONCE // WIDEST)):

@@ -57,7 +57,7 @@ def _usual_flags() -> tuple[Flag, ...]:
             "name; open_clip:NAME@WEIGHTS",
             None,
         ),
-        Flag("page", "also writes pictures, as HTML", metavar="FILE"),
+        Flag("page", "also writes images, as HTML", metavar="FILE"),
         Flag("cache", "keeps embeddings here", usual_cache(), "FOLDER", local_folder),
         Flag("batch_size", "images embedded at once", 64),
     )
@@ -65,7 +65,7 @@ def _usual_flags() -> tuple[Flag, ...]:
 
 _COMPARE = Flag(
     "compare_published",
-    "a set such as flickr30k, imagenet, simlex999: the result has what was published of it too",
+    "a dataset such as flickr30k, imagenet, simlex999: the result has what was published of it too",
     metavar="NAME",
 )
 _RETRIEVAL = (
@@ -114,8 +114,8 @@ _ZERO_SHOT = (
     ),
     Flag(
         "prompts",
-        "a sentence with {}; a file of such lines; or a set's of CLIP, as imagenet (80), food101, "
-        "pets; empty: imagenet for its classes, else 'a photo of a {}.'",
+        "a sentence with {}; a file of such lines; or a dataset's of CLIP, as imagenet (80), "
+        "food101, pets; empty: imagenet for its classes, else 'a photo of a {}.'",
         kind=whole_text,
     ),
 )
@@ -162,7 +162,7 @@ _CRISSCROSSED = (
     Flag("split", "test or val (test)", "test"),
 )
 _SUITE = (
-    Flag("data", "a YAML with the data sets and their tasks", None),
+    Flag("data", "a YAML with the datasets and their tasks", None),
     Flag(
         "out",
         "a folder for the results and the table",
@@ -179,12 +179,12 @@ TASKS = {
     "segmentation": Task("pixels told by the classes' names alone", _SEGMENTATION),
     "words": Task("how near words are, beside people's judgement", _WORDS),
     "crisscrossed": Task("Crisscrossed Captions: retrieval and judgements", _CRISSCROSSED),
-    "suite": Task("all of these over a YAML of data sets, with one table", _SUITE),
+    "suite": Task("all of these over a YAML of datasets, with one table", _SUITE),
 }
 
 
 def overview(name: str) -> str:
-    """What the command can do: its help without a task."""
+    """Tasks of the command: its help without a task."""
     lines = [f"  {task:<13} {of.does}" for task, of in TASKS.items()]
     return "\n".join(
         [

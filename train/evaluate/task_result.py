@@ -1,4 +1,4 @@
-"""What a task gives: numbers for the line of JSON, and pictures for the page."""
+"""Result of a task: numbers for the line of JSON, and images for the page."""
 
 import importlib
 import importlib.metadata
@@ -19,10 +19,10 @@ _PACKAGES = ("torch", "transformers", "numpy", "pillow")
 
 @dataclass(frozen=True)
 class Card:
-    """A picture and what is said of it.
+    """An image and what is said of it.
 
     Attributes:
-      place: of the picture in the set that the task went through; -1: there is none.
+      place: of the image in the dataset that the task went through; -1: there is none.
       lines: the first is its title.
       right: whether the model was right; None: that is not what it is about.
     """
@@ -40,12 +40,12 @@ class Section:
 
 @dataclass
 class TaskResult:
-    """Of one task.
+    """The result of one task.
 
     Attributes:
       result: what is printed, besides what every task says.
       sections: the page's.
-      files: goes through the files of the set's pictures again, for the page.
+      files: goes through the files of the dataset's images again, for the page.
     """
 
     result: dict[str, Any]

@@ -30,12 +30,12 @@ _MEASURE = CopyMeasure()
 
 @dataclass
 class TrainingCopies:
-    """What was found.
+    """Copies that were found.
 
     Attributes:
       images: of the training that were compared.
       equal: the SHA-256 of each held-out file that is a training image's too.
-      near: of each other one of which a training image is a copy.
+      near: of each other one with a copy among the training images.
     """
 
     images: int = 0

@@ -130,7 +130,7 @@ class Validation:
         )
 
     def after(self, step: int, model: DualEncoder) -> None:
-        """What the model is worth after this step."""
+        """The model's scores after this step."""
         start = time.perf_counter()
         with processes.averaged_buffers(model):
             if self.held_out is not None:
@@ -184,9 +184,8 @@ def validation_scores(
 ) -> dict[str, float]:
     """Recalls as `alignset evaluate retrieval` has them, in percent, and the loss.
 
-    Returns:
-      By name, with "validation/" before it: n, the images; captions, where they are more; R@1, 5
-      and 10 of both directions; R1, the mean of both R@1; loss; and those of `zero_shot_scores`
+    Returns: By name, with "validation/" before it: n, the images; captions, where they are more;
+      R@1, 5 and 10 of both directions; R1, the mean of both R@1; loss; and the `zero_shot_scores`
       where there are classes.
     """
     images, texts, temperature, of_classes = _embed(model, held_out, tokenizer, settings)

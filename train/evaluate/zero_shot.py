@@ -19,7 +19,8 @@ LOGIT_SCALE = 100.0  # changes no order; clip_benchmark multiplies by it, and so
 
 
 def usual_prompts(classes: Classes) -> str:
-    """Which prompts a set's classes get where none are asked for, by a name of `find_prompts`."""
+    """Which prompts a dataset's classes get where none are asked for, by a name of
+    `find_prompts`."""
     if classes.some:  # an English sentence around a word of another language says little
         return "{}"
     return "imagenet" if classes.of in IMAGENETS or "ImageNet" in classes.of else PLAIN
@@ -61,7 +62,7 @@ def published_prompts() -> dict[str, tuple[str, ...]]:
 
 
 def find_prompts(where: str) -> tuple[str, ...]:
-    """The prompts that `where` names: a set's, one sentence with {}, or a file of such lines.
+    """The prompts that `where` names: a dataset's, one sentence with {}, or a file of such lines.
 
     Raises:
       SettingsError: there are none, or one has no {} or several.

@@ -32,7 +32,7 @@ from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
 
 MEAN = STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1], as TPU EfficientNets are fed
-_BERT_POSITIONS = 512  # more than max_tokens, so that a user's uncut text is no index error
+_BERT_POSITIONS = 512  # more than max_tokens, so that a user's uncut text is not an index error
 
 _STEM_CHANNELS = 32  # HF's stem has as many, whatever the config says
 
@@ -140,7 +140,7 @@ def use_stochastic_depth(vision_model: AlignVisionModel, drop_path: float) -> No
 
 
 def compile_towers(align: AlignModel) -> None:
-    """Each by itself: images have one shape, texts that of each bucket, and one code for all."""
+    """Each by itself: images have one shape, texts one for each bucket, and one code for all."""
     align.vision_model.compile()
     align.text_model.compile(dynamic=True)
 

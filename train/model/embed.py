@@ -204,7 +204,7 @@ class ClipEmbedder(_TransformersEmbedder):
       kind: "clip" or "siglip", as its config has it.
 
     Raises:
-      SettingsError: it is no whole model of this kind.
+      SettingsError: it is not a whole model of this kind.
     """
 
     def __init__(self, name: str, kind: str):
@@ -289,7 +289,8 @@ def _usual_device() -> str:
 
 
 def _unit_rows(rows: torch.Tensor) -> Embeddings:
-    """float32[..., d] of length 1 each. What is not finite stays so, for the task to refuse."""
+    """float32[..., d] of length 1 each. Numbers that are not finite stay so, for the task to
+    refuse."""
     unit: Embeddings = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
     return unit
 

@@ -34,7 +34,7 @@ class OnnxTowers:
       name: the folder.
 
     Raises:
-      SettingsError: a tower is missing, is no ONNX model, or the two do not fit each other.
+      SettingsError: a tower is missing, is not an ONNX model, or the two do not fit each other.
     """
 
     kind = "ONNX towers"

@@ -41,7 +41,7 @@ def check_pretrained(name: str) -> None:
 
 
 def model_type(name: str) -> str:
-    """What a saved model's config says that it is, such as "align" or "clip".
+    """The model type in a saved model's config, such as "align" or "clip".
 
     Raises:
       SettingsError: there is none.
@@ -76,7 +76,7 @@ def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
     """As `read_pretrained`, to be trained further.
 
     Raises:
-      SettingsError: also where its pixels aren't in [-1, 1], as those of our batches are.
+      SettingsError: also where its pixels aren't in [-1, 1], as in our batches.
     """
     model, processor = read_pretrained(name)
     _check_pixels(name, processor)
@@ -87,7 +87,7 @@ def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
     """The model in float32 and its processor. A folder is read without asking any server.
 
     Raises:
-      SettingsError: there is none, it can't be had, or it is no whole AlignModel.
+      SettingsError: there is none, it can't be had, or it is not a whole AlignModel.
     """
     check_pretrained(name)
     local = Path(name).is_dir()
@@ -113,8 +113,8 @@ def check_whole(name: str, kind: str, loading: dict[str, Any]) -> None:
 
 
 def check_tokenizer(name: str, kind: str, tokenizer: Any, vocabulary_size: int) -> None:
-    """Raises SettingsError where there is none, of which transformers makes one without words, or
-    it is another model's."""
+    """Raises SettingsError where there is none, since transformers makes one without words, or it
+    is another model's."""
     pieces = tokenizer.get_vocab()
     if len(pieces) <= len(tokenizer.all_special_tokens):
         raise SettingsError(

@@ -58,8 +58,8 @@ def learn_tokenizer(
       vocabulary_size: at most so many pieces, the five special ones among them. Single letters are
         a quarter of them at most, or 128; words with rarer letters teach nothing.
       max_tokens: longer texts are cut there, [CLS] and [SEP] counted.
-      seen: of how many texts those of each language were drawn. A language counts by its share of
-        these to the power 0.5.
+      seen: the number of texts of each language that texts were drawn from. A language counts by
+        its share of these to the power 0.5.
       strip_accents: whether letters lose their accents and other marks, as BERT's of English do.
         In other languages a mark makes another word of it.
     """
@@ -178,7 +178,7 @@ def load_tokenizer(
 
 
 def tokenizer_lack(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> str:
-    """What keeps a model from being trained with a tokenizer; empty: nothing."""
+    """The reason why a model cannot be trained with a tokenizer; empty: none."""
     if not tokenizer.is_fast:
         return "has no tokenizer.json of a fast tokenizer"
     if tokenizer.pad_token_id is None:
@@ -237,7 +237,7 @@ def unknown_tokens(
     """Tokenises a sample of the texts, at most 10,000 and as far as they are read.
 
     Args:
-      seen: of how many texts those of each language were drawn.
+      seen: the number of texts of each language that texts were drawn from.
     """
     how = {"add_special_tokens": False, "truncation": True, "max_length": max_tokens}
     each = -(-SAMPLED // max(1, len(texts)))
@@ -255,7 +255,7 @@ def unknown_tokens(
 
 
 def read_unknown(run: Path) -> UnknownTokens | None:
-    """What was counted when a run began; None: nothing was, as by older versions."""
+    """Counts from when a run began; None: nothing was, as by older versions."""
     try:
         return UnknownTokens(**json.loads((run / UNKNOWN_TOKENS).read_text()))
     except (OSError, ValueError, TypeError):

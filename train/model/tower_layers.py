@@ -1,4 +1,4 @@
-"""transformers' image tower: its blocks, its first weights, BatchNorm over small groups of images
+"""transformers' image tower: its blocks, its initialisation, BatchNorm over small groups of images
 as each core of the paper's TPU had them ("ghost"), and activations that are computed twice."""
 
 import math
@@ -52,7 +52,7 @@ def draw_first_weights(vision_model: AlignVisionModel) -> None:
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose statistics are those of `group_size` images each, however many come."""
+    """BatchNorm with statistics over groups of `group_size` images, however many come."""
 
     group_size: int
 
@@ -98,8 +98,8 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def checkpoint_activations(align: AlignModel) -> None:
-    """Has each block of both towers keep its input alone, and compute the rest again on the way
-    back. The gradients are the same; BatchNorm gathers its statistics the first time."""
+    """Has each block of both towers keep its input alone, and compute the rest again in the
+    backward pass. The gradients are the same; BatchNorm gathers its statistics the first time."""
     assert align.text_model.encoder is not None  # every AlignModel has one
     for block in (*tower_blocks(align.vision_model), *align.text_model.encoder.layer):
         block.forward = partial(_checkpointed, block, block.forward)
@@ -117,8 +117,8 @@ def _checkpointed(block: nn.Module, forward: Callable[..., Any], *args: Any, **n
 
 @contextmanager
 def _unmoved_statistics(block: nn.Module) -> Iterator[None]:
-    """Within, BatchNorms keep for the way back what they kept before, running statistics among it,
-    and give a batch no weight in these."""
+    """Within, BatchNorms keep for the backward pass what they kept before, running statistics among
+    it, and give a batch no weight in these."""
     norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -62,7 +62,7 @@ def _one_line(flag: str, name: str) -> Iterator[None]:
 
 
 def check_tower_weights(settings: Settings) -> None:
-    """Raises SettingsError where what is named is no such model, or does not fit the towers."""
+    """Raises SettingsError where the name is not such a model, or does not fit the towers."""
     for flag, kind in (("image_weights", "efficientnet"), ("text_weights", "bert")):
         name = getattr(settings, flag)
         if name and (found := _kind(flag, name)) != kind:
@@ -162,8 +162,8 @@ def _black_and_white(processor: EfficientNetImageProcessor) -> tuple[Tensor, Ten
 def for_our_pixels(state: dict[str, Tensor], black: Tensor, white: Tensor) -> dict[str, Tensor]:
     """The weights of a tower that gets pixels in [-1, 1], where it had others before.
 
-    What its first layer made of its own pixels it makes of ours, but at the lower and right edge,
-    where zeros stand beside the picture, which are another grey.
+    Its first layer gives the same for our pixels as for its own, except at the lower and right
+    edge, where the padding's zeros are another grey.
 
     Args:
       black, white: float[3], what they were before.
@@ -204,7 +204,7 @@ def _check_alike(
 
 
 def _meant(value: object) -> object:
-    """What a config's value stands for: functions may have two names."""
+    """The meaning of a config's value: functions may have two names."""
     if isinstance(value, str) and value in ACT2FN:
         return type(ACT2FN[value]).__name__.removesuffix("Activation")
     return value

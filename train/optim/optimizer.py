@@ -113,8 +113,8 @@ def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Op
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """Of steps 1, 2, ... `steps`: linear from 0 up to the peak, then to 0, linear (section 5) or by
-    half a cosine."""
+    """The learning rate at steps 1, 2, ... `steps`: linear from 0 up to the peak, then to 0, linear
+    (section 5) or by half a cosine."""
     warmup = min(settings.warmup_steps, settings.steps)
     if step <= warmup:
         return settings.learning_rate * step / warmup

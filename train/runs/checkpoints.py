@@ -41,7 +41,7 @@ def capture(
     averaged: bool = True,
 ) -> Checkpoint:
     """Every process has to call it: each has its own position in the data, while the weights are
-    the same everywhere. Random numbers are not in it: those of a step follow from the seed.
+    the same everywhere. Random numbers are not in it: a step's follow from the seed.
 
     Args:
       averaged: whether BatchNorm's statistics are all processes' by now, or each one's own.
@@ -61,7 +61,7 @@ def capture(
 def restore(
     state: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, Position]:
-    """The reverse of `capture`; gives the steps done and where this process's data goes on.
+    """The reverse of `capture`; returns the steps done and where this process's data continues.
 
     Where another number of processes captured it, they share out anew what those have left of the
     data.
@@ -73,7 +73,7 @@ def restore(
     if len(set(steps)) > 1:
         raise TrainingError(
             f"the processes see different last checkpoints (of the steps {steps}): "
-            "give all of them the same --run folder"
+            "pass all of them the same --run folder"
         )
     rank, captured = processes.rank(), state["processes"]
     model.load_state_dict(state["model"])
@@ -99,8 +99,8 @@ def _means(statistics: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:
     """Writes `state` under its step's name with its SHA-256 beside it (as `sha256sum` does), then
-    removes all but the last `keep` up to this step, and those of later steps, from which the run
-    did not go on."""
+    removes all but the last `keep` up to this step, and later steps' checkpoints, from which the
+    run did not resume."""
     path = folder / f"step_{state['step']:09d}.pt"
 
     def write(file: IO[bytes]) -> None:
@@ -166,8 +166,8 @@ def _check_sum(path: Path) -> None:
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time in a thread. What it meets, as a full disk, the next call
-    raises; leaving it waits for the last one."""
+    """Writes one checkpoint at a time in a thread. Its errors, such as a full disk, are raised by
+    the next call; leaving it waits for the last one."""
 
     def __init__(self, folder: Path, keep: int):
         self._folder, self._keep = folder, keep

@@ -1,4 +1,4 @@
-"""The curve of a run as a picture: its loss, and what its validations gave."""
+"""The curve of a run as an image: its loss, and what its validations gave."""
 
 import json
 import math

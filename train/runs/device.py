@@ -1,4 +1,4 @@
-"""What a process computes on, and how exactly."""
+"""Device and precision of a process."""
 
 import ctypes
 import os
@@ -52,8 +52,8 @@ def prepare_device(device: torch.device, precision: str) -> None:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Within, float32 products are float32's on a GPU too, as the loss needs them. Of TF32's
-    10 bits a cosine may be wrong by 1/2,000, and a score by 1/30 at a temperature of 1/64."""
+    """Within, float32 products are float32's on a GPU too, as the loss needs them. With TF32's 10
+    bits a cosine may be wrong by 1/2,000, and a score by 1/30 at a temperature of 1/64."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

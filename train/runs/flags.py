@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 from alignset.stoppable import run_stoppable
 from alignset.train.errors import SettingsError, SharedError, TrainingError
 
-STOPPED = "stopped; the same command goes on from the last checkpoint"
+STOPPED = "stopped; the same command resumes from the last checkpoint"
 
 
 class AnySettings(Protocol):
@@ -93,12 +93,12 @@ def take_settings(flags: dict[str, Any], presets: Mapping[str, S]) -> S:
 
 
 def exit_status(command: Callable[[], int], *, stopped: str = STOPPED) -> int:
-    """That of `command`, or 2 for wrong settings and 1 for a run that can't go on, with a line.
+    """That of `command`, or 2 for wrong settings and 1 for a run that can't continue, with a line.
 
     Args:
       stopped: the line where a signal ends it.
     """
-    if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are no lines
+    if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are not lines
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         return command()
@@ -127,7 +127,7 @@ def exit_status(command: Callable[[], int], *, stopped: str = STOPPED) -> int:
             raise
         print(
             f"error: {refused}: make room, or let it be read and written (the run's folder, and "
-            "TMPDIR); the same command goes on",
+            "TMPDIR); the same command resumes",
             file=sys.stderr,
         )
         return 1
@@ -142,8 +142,8 @@ def stoppable(command: Callable[[], int]) -> int:
 
 
 def _refused_by_the_system(error: Exception) -> str | None:
-    """What the system said, as of a full disk: torch says so while it handles that, and libraries
-    in Rust by its number alone."""
+    """The system's message, such as for a full disk: torch hides it behind its own error, and
+    libraries in Rust give only its number."""
     for cause in (error, error.__context__):
         if isinstance(cause, OSError) and cause.errno:
             return str(cause)
@@ -151,7 +151,7 @@ def _refused_by_the_system(error: Exception) -> str | None:
 
 
 def local_folder(text: str) -> Path:
-    """What argparse makes of a folder that is written to. A Path of a URL would be one below s3:,
+    """Parses the path of a folder that is written to. A Path of a URL would be one below s3:,
     without a word."""
     if "://" in text:
         raise argparse.ArgumentTypeError(
@@ -162,15 +162,15 @@ def local_folder(text: str) -> Path:
 
 
 def boolean(text: str) -> bool:
-    """What argparse makes of true or false."""
+    """Parses true or false."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
     return text.lower() == "true"
 
 
 def whole_text(text: str) -> str:
-    """What argparse makes of a text that a model reads. Bytes that are not UTF-8 reach a command as
-    halves of characters, of which no model has a token."""
+    """Parses a text that a model reads. Bytes that are not UTF-8 reach a command as halves of
+    characters, for which no model has a token."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise argparse.ArgumentTypeError(f"must be in UTF-8; got {text[:80]!r}")
     return text

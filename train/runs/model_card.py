@@ -19,7 +19,7 @@ from alignset.train.settings import Settings
 _MOST_BYTES = 1 << 26  # of a manifest: that of 500,000 shards
 _LONGEST_CELL = 200  # characters
 _Manifest = tuple[str, dict[str, Any]]  # its SHA-256, and what it says
-_MOST_EARLIER = 20  # sets that a set was made of
+_MOST_EARLIER = 20  # sets that a dataset was made of
 _EVALUATION = "evaluation images that were kept out"
 _OF_EARLIER = ("pairs", _EVALUATION, "rule `vocabulary_size`", "rule `max_unsafe_score`")
 
@@ -59,7 +59,7 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
 
 
 def _data(shard_set: ShardSet, weighted: bool) -> Iterator[dict[str, Any]]:
-    """What the card says of a set, for each folder of its shards."""
+    """The card's section on a dataset, for each folder of its shards."""
     for shards, manifest in _by_manifest(shard_set.shards):
         data: dict[str, Any] = {
             "shards": counted(len(shards), "shard"),
@@ -101,8 +101,8 @@ def _by_manifest(shards: Iterable[str]) -> Iterator[tuple[list[str], _Manifest |
 
 
 def _manifest(shard: Path) -> _Manifest | None:
-    """That of the set that a shard is of: beside its folder, and with its SHA-256 in it, since any
-    file may have this name."""
+    """That of the dataset that a shard is of: beside its folder, and with its SHA-256 in it, since
+    any file may have this name."""
     path = shard.parent.parent / "manifest.json"
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -120,7 +120,7 @@ def _manifest(shard: Path) -> _Manifest | None:
 
 
 def _earlier_facts(folder: Path) -> list[tuple[str, object]]:
-    """What the sets that a set was made of had kept out before, as their manifests in it say."""
+    """Exclusions of a dataset's source datasets, from their manifests in it."""
     rows = []
     for path in sorted(folder.glob("history/**/manifest.json"))[:_MOST_EARLIER]:
         try:
@@ -135,7 +135,7 @@ def _earlier_facts(folder: Path) -> list[tuple[str, object]]:
 
 
 def _facts(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
-    """What a manifest says that a reader of the card asks first."""
+    """The facts in a manifest that a reader of the card needs first."""
     if "pairs" in document:
         yield "pairs", _pairs(document)
     fetched = document.get("fetched")
@@ -154,7 +154,8 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
 
 
 def _pairs(document: dict[str, Any]) -> object:
-    """How many pairs a set has; where some are held out, how many of them, and how many are not."""
+    """How many pairs a dataset has; where some are held out, how many of them, and how many are
+    not."""
     pairs, holdout = document["pairs"], document.get("holdout")
     shards = holdout.values() if isinstance(holdout, dict) else ()
     counts = [shard.get("pairs") if isinstance(shard, dict) else None for shard in shards]

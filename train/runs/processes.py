@@ -46,8 +46,8 @@ def start_processes(device: str = "cpu") -> None:
 
 
 def end_with_torchrun() -> None:
-    """Else, where torchrun itself is killed, its processes train on beside those of the next start.
-    On Linux alone."""
+    """Otherwise, where torchrun itself is killed, its processes would train beside the next
+    start's. On Linux alone."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl and "TORCHELASTIC_RUN_ID" in os.environ:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -117,7 +117,7 @@ def begun_together(run: Path, device: str, begin: Callable[[], T]) -> Iterator[T
 
 
 class SharedAnswer:
-    """Of `ask_any`, once all processes have asked."""
+    """The answer of `ask_any`, once all processes have asked."""
 
     def __init__(self, flag: torch.Tensor, work: dist.Work):
         self._flag, self._work = flag, work

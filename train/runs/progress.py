@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a bar (or plain lines) on stderr, metrics.jsonl, trackers."""
+"""Progress of a run: a bar (or plain lines) on stderr, metrics.jsonl, trackers."""
 
 import json
 import math
@@ -33,7 +33,7 @@ _SHOWN = {
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step computed, without gradients."""
+    """Results of a step, without gradients."""
 
     loss: torch.Tensor  # float[]: over this process's rows; the mean over processes is the batch's
     images: torch.Tensor  # float[b, d]: this process's pairs
@@ -135,7 +135,7 @@ class Progress:
         "validation/".
 
         Args:
-          seconds: that it took, which are no steps' time.
+          seconds: duration of the validation, which is not part of the steps' time.
           best: whether it is the best so far.
         """
         self._since += seconds
@@ -178,7 +178,7 @@ def measure(
 
     Args:
       output: of the step.
-      guard: that has taken it, or left it out: then what is no finite number is missing here.
+      guard: that has taken it, or left it out: numbers that are not finite are then missing here.
 
     Raises:
       Diverged: too many steps were left out, or the temperature is the least it may be.

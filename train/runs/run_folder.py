@@ -1,4 +1,4 @@
-"""A run's folder: what it was started with, and whether this start goes on with it."""
+"""A run's folder: what it was started with, and whether this start resumes it."""
 
 import dataclasses
 import fcntl
@@ -36,13 +36,13 @@ def open_run(
 ) -> None:
     """Makes the folder, or checks that it is a run of these settings, shards and starting weights.
 
-    What differs and may is told in a line, and is the run's from then on.
+    Allowed differences are reported in a line, and are the run's from then on.
 
     Args:
       models: what the run starts from; of folders, the weights' fingerprints are kept.
 
     Raises:
-      SettingsError: it holds another run, or something that is no run.
+      SettingsError: it holds another run, or something that is not a run.
     """
     config, path = _config(settings, sets, models), run / "config.json"
     if path.exists():
@@ -86,7 +86,9 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
         versions = _changes(before["versions"], config["versions"], config["versions"])
         same_data = all(before[name] == config[name] for name in ("sets", "weights"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SettingsError(f"{path} is no run's config ({error!r}): name a new --run") from error
+        raise SettingsError(
+            f"{path} is not a run's config ({error!r}): name a new --run"
+        ) from error
     if (differing or not same_data) and not _has_stepped(run):
         _begin_anew(run, config)
         return
@@ -111,7 +113,7 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
 
 
 def _has_stepped(run: Path) -> bool:
-    """Whether a step of a run left something that another start could go on with, or lose."""
+    """Whether a step of a run left something that another start could resume from, or lose."""
     metrics = run / "metrics.jsonl"
     made = [*run.glob("checkpoints/*.pt"), *run.glob("model*")]
     return bool(made) or (metrics.exists() and metrics.stat().st_size > 0)
@@ -136,7 +138,7 @@ def has_ended(run: Path, settings: AnySettings) -> bool:
         )
         return (run / "model").exists() and all(of >= wanted for of, wanted in lengths)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False  # it is no run, as `open_run` says
+        return False  # it is not a run, as `open_run` says
 
 
 @contextmanager
@@ -166,7 +168,7 @@ def _lock(file: IO[str], run: Path) -> None:
 
 
 def cut_metrics(path: Path, last_step: int) -> None:
-    """Drops what was measured after the checkpoint that the run goes on from."""
+    """Drops measurements after the checkpoint that the run resumes from."""
     if not path.exists():
         return
     kept = []

@@ -15,7 +15,8 @@ SHOWN_SAMPLES = 16
 
 
 class Tracker(Protocol):
-    """What `--trackers=module:name` names: called with these arguments, it gives such an object.
+    """The object that `--trackers=module:name` names: called with these arguments, it gives such an
+    object.
 
     Only the first process of a run has trackers. One that raises is told of and left out from then
     on: what watches a run must not end it.
@@ -25,7 +26,7 @@ class Tracker(Protocol):
         """`run` is the run's folder; a resumed run starts anew at `first_step`."""
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """The numbers of one report: those of a line of metrics.jsonl."""
+        """The numbers of one report: a line of metrics.jsonl."""
 
     def samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
         """uint8[n, h, w, 3] and n texts: the first pairs of a batch, as they are trained on."""

@@ -1,2 +1,2 @@
-"""Search of pictures by text, by picture, by both: `alignset search`. The index, the
+"""Search of images by text, by image, by both: `alignset search`. The index, the
 arithmetic of queries, and the page. Nothing is trained or scored here."""

@@ -92,17 +92,17 @@ _MODEL = (
 )
 _TERMS = {
     "text": "a text",
-    "image": "a picture: a path, or a URL, which is fetched as the pipeline fetches",
-    "key": "a picture of the index, by the key that a result has",
+    "image": "an image: a path, or a URL, which is fetched as the pipeline fetches",
+    "key": "an image of the index, by the key that a result has",
 }
 
 
 def _add_index(flags: Parser) -> None:
     add = flags.add_argument
     add("--model", required=True, help=_MODEL)
-    add("--data", required=True, help="shards, as train's --shards, or a folder of pictures")
+    add("--data", required=True, help="shards, as train's --shards, or a folder of images")
     add("--index", required=True, type=local_folder, metavar="FOLDER")
-    add("--batch_size", type=_positive, default=32, help="pictures at once (32)")
+    add("--batch_size", type=_positive, default=32, help="images at once (32)")
     add("--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)")
     add("--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)")
 

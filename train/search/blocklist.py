@@ -1,9 +1,9 @@
-"""What must not be in an index: the lines that `remove` was given, which are kept with the index,
-and the keys that were taken down from the datasets that the index is made of.
+"""Rows that must not be in an index: the lines that `remove` was given, which are kept with the
+index, and the keys that were taken down from the datasets that the index is made of.
 
 A line is `KIND:VALUE`, as `alignset takedown` reads them: `key:`, `url:` (that very URL),
 `prefix:` (all URLs that begin so), `host:` (that very host), `domain:` (that host and those below
-it), `md5:`, `sha1:` and `sha256:` (of the picture's file). A line without a kind is a URL where it
+it), `md5:`, `sha1:` and `sha256:` (of the image's file). A line without a kind is a URL where it
 has `://` in it, else a host. Empty lines and those that begin with `#` are left out.
 
 A dataset's `taken_down.u64` holds the keys of all pairs that were ever taken out of it, as 64-bit
@@ -36,7 +36,7 @@ FileMark = tuple[int, int, int] | None
 
 @dataclass(frozen=True)
 class Blocklist:
-    """What must not be in an index, by kind.
+    """Rows that must not be in an index, by kind.
 
     Attributes:
       values: by each of KINDS.
@@ -194,7 +194,8 @@ def _read_keys(path: str | Path) -> set[str]:
         size = os.stat(path).st_size
         if size % 8 or size > _MAX_BYTES:
             raise TrainingError(
-                f"{path} is no list of keys ({size} bytes): run the takedown from its dataset again"
+                f"{path} is not a list of keys ({size} bytes): run the takedown from its dataset "
+                "again"
             )
         return {f"{key:016x}" for key in np.fromfile(path, "<u8").tolist()}
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the commands do, but for serving."""
+"""The commands of search, but for serving."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def run_index(flags: argparse.Namespace) -> int:
     document = added.document
     if repeated := making.left_out["repeated_key"]:
         _say(
-            f"left out, since the index has a picture of the same key: {repeated:,} (of a folder a "
+            f"left out, since the index has an image of the same key: {repeated:,} (of a folder a "
             "key is the path below --data)"
         )
     unread = unread_pictures(flags.data)
     if unread:
         _say(
-            f"left out, since pictures of their formats are not read: {format_counts(unread)}; "
+            f"left out, since images of their formats are not read: {format_counts(unread)}; "
             "convert them to PNG or JPEG"
         )
     left_out = making.left_out | {"other_format": len(unread)}
@@ -146,7 +146,7 @@ def open_model(given: str | None, index: OpenedIndex) -> DualEmbedder:
 
 
 def _image_bytes(where: str) -> bytes:
-    """Of a picture's file or URL."""
+    """The term of an image's file or URL."""
     if where.startswith(("http://", "https://")):
         return _fetched_bytes(where)
     try:
@@ -154,7 +154,7 @@ def _image_bytes(where: str) -> bytes:
             raise SettingsError(f"{where} has more than {LONGEST_IMAGE >> 20} MiB: make it smaller")
         return Path(where).read_bytes()
     except OSError as error:
-        raise SettingsError(f"the picture {where!r} cannot be read ({error.strerror})") from error
+        raise SettingsError(f"the image {where!r} cannot be read ({error.strerror})") from error
 
 
 def _fetched_bytes(url: str) -> bytes:
@@ -179,7 +179,7 @@ def _embedded(term: Term, images: dict[str, bytes], model: DualEmbedder) -> Term
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "it is of no known format" if unknown else str(error)[:100]
         raise SettingsError(
-            f"{term.value!r} cannot be opened as a picture ({reason}): give a JPEG, PNG, "
+            f"{term.value!r} cannot be opened as an image ({reason}): give a JPEG, PNG, "
             "WebP, GIF, AVIF, TIFF or BMP"
         ) from error
     vector: np.ndarray = model.embed_images([image])[0]

@@ -1,6 +1,6 @@
-"""Strangers' pictures decoded in a process of their own, within bounds of pixels, memory and time.
+"""Strangers' images decoded in a process of their own, within bounds of pixels, memory and time.
 
-`python -m alignset.train.search.decode_upload` decodes one picture from standard input. A decoder
+`python -m alignset.train.search.decode_upload` decodes one image from standard input. A decoder
 that fails takes that process with it alone, and one that takes too long is killed.
 """
 
@@ -19,12 +19,12 @@ MAX_SIDE = 1024  # px of the longer side of what is handed on: twice what the la
 CPU_S = 10  # of the decode itself
 LIMIT_S = 60.0  # with the start of the process, which takes long on a busy machine
 _MEMORY = 2 << 30  # bytes that the process may take beside those that it begins with
-_COSTS = "the picture takes too much time or memory to open: give a smaller one"
+_COSTS = "the image takes too much time or memory to open: give a smaller one"
 _REFUSED = 3  # exit status of the process, with the reason on standard error
 
 
 class RefusedPicture(Exception):
-    """The bytes are no picture, or one that would cost too much; the message says which."""
+    """The bytes are not an image, or one that would cost too much; the message says which."""
 
 
 def decode_upload(data: bytes) -> Image.Image:
@@ -60,7 +60,7 @@ def decode_here(data: bytes) -> Image.Image:
         raise RefusedPicture(_COSTS) from error
     except Exception as error:  # Pillow raises many kinds
         formats = "JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP"
-        raise RefusedPicture(f"no picture that can be opened: give a {formats}") from error
+        raise RefusedPicture(f"no image that can be opened: give a {formats}") from error
     return picture
 
 

@@ -1,6 +1,6 @@
 """alignset embed --model=RUNS/a --data=OUT/shards --out=embeddings.parquet
 
-Writes a row for each picture of shards, or of a folder: its key, caption, URL
+Writes a row for each image of shards, or of a folder: its key, caption, URL
 and embedding. A FILE.npy is float32[n, width], and FILE.npy.keys has the key of
 each row.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 NAME = "python -m alignset.train.search.embed"
 _STOPPED = "stopped; nothing was written"
 _COLUMNS = ("key", "caption", "url")
-# Of the pictures of a batch: what a row says of each, and their embeddings by tower.
+# Of the images of a batch: what a row says of each, and their embeddings by tower.
 Batch = tuple[list[Picture], "dict[str, Embeddings]"]
 
 
@@ -51,15 +51,15 @@ def _run(arguments: list[str], name: str) -> int:
     parser = Parser(prog=name, description=str(__doc__).replace("alignset embed", name))
     add = parser.add_argument
     add("--model", required=True, help="as alignset evaluate takes it")
-    add("--data", required=True, help="shards, as train's --shards, or a folder of pictures")
+    add("--data", required=True, help="shards, as train's --shards, or a folder of images")
     add("--out", required=True, type=local_folder, metavar="FILE", help=".parquet or .npy")
     add(
         "--tower",
         default="image",
         choices=("image", "text", "both"),
-        help="embeds pictures, their captions, or both (image)",
+        help="embeds images, their captions, or both (image)",
     )
-    add("--batch_size", type=int, default=64, help="pictures at once (64)")
+    add("--batch_size", type=int, default=64, help="images at once (64)")
     flags = parser.parse_args(arguments)
     writers = {".parquet": _write_parquet, ".npy": _write_npy}
     write = writers.get(flags.out.suffix)
@@ -113,7 +113,7 @@ def _batches(
                 result["rows"] += len(rows)
                 yield rows, _embed(model, towers, decoded)
     if not result["rows"]:
-        raise TrainingError("no picture of --data can be decoded: name others")
+        raise TrainingError("no image of --data can be decoded: name others")
 
 
 def _embed(

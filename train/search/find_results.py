@@ -9,8 +9,8 @@ from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.query import UNSAFE_SCORE, Filters, SearchQuery, weighted_sum
 
 MAX_RESULTS = 1000
-# Two pictures are one where their perceptual hashes differ by as few bits and their embeddings are
-# as near: plain pictures have the same bits, and two cats nearly the same embedding.
+# Two images are one where their perceptual hashes differ by as few bits and their embeddings are
+# as near: plain images have the same bits, and two cats nearly the same embedding.
 _MAX_BITS, _MIN_COSINE = 6, 0.95
 _MIN_COMPARED = 100  # of which the duplicates of few results are folded
 _COLUMNS = ("key", "caption", "url", "host", "width", "height", "unsafe_score")
@@ -66,7 +66,7 @@ def sample_results(index: OpenedIndex, count: int) -> list[Result]:
 
 
 def _folded(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
-    """int[m]: the place of the first row that shows the same picture; of most, its own."""
+    """int[m]: the place of the first row that shows the same image; of most, its own."""
     hashes = index.phashes[rows]  # uint64[m]
     bits = np.bitwise_count(hashes[:, None] ^ hashes[None])  # uint8[m, m]
     alike = np.argwhere(np.tril(bits <= _MAX_BITS, -1))  # (later, earlier), in order of later

@@ -1,4 +1,4 @@
-"""What every answer of the search page carries, and which requests are refused."""
+"""Headers of every response of the search page, and requests that are refused."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse

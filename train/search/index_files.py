@@ -1,4 +1,4 @@
-"""What an index's folder holds: `index.json`, and the files that it names.
+"""Contents of an index's folder: `index.json`, and the files that it names.
 
     index.json        the model, the parts, and how they are searched; written last
     parts/NAME.arrow  rows of one source, with their thumbnails and embeddings
@@ -49,7 +49,7 @@ def row_schema(dimensions: int) -> pa.Schema:
 
 @dataclass(frozen=True)
 class IndexDocument:
-    """What an index is made of.
+    """Sources of an index.
 
     Attributes:
       generation: how often it was changed.
@@ -58,7 +58,7 @@ class IndexDocument:
       parts: names, in the order of the rows.
       rows: of all parts.
       factory: what faiss's index_factory makes the search of.
-      recall: recall@10 of pictures of the index against a search of all rows.
+      recall: recall@10 of images of the index against a search of all rows.
       sets: folders of the local datasets that its shards belong to.
     """
 

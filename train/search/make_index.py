@@ -53,8 +53,8 @@ Say = Callable[[str], None]
 
 
 class Added(NamedTuple):
-    """What a command has done: the index, how many rows are new, and how many rows it took out
-    because their pairs were taken down from their datasets."""
+    """Result of a command: the index, how many rows are new, and how many rows it took out because
+    their pairs were taken down from their datasets."""
 
     document: IndexDocument
     rows: int
@@ -114,7 +114,7 @@ def add_sources(
             reasons = ", ".join(f"{count} {why}" for why, count in making.left_out.items() if count)
             raise SettingsError(
                 f"nothing could be taken into the index ({reasons or 'no samples'}): name shards "
-                "or a folder of pictures that can be opened"
+                "or a folder of images that can be opened"
             )
         document = IndexDocument(
             FORMAT,

@@ -1,6 +1,6 @@
 """The nearest rows of a query, by what faiss's index_factory makes.
 
-Up to EXACT_ROWS all rows are compared. Of more, faiss sorts rows into cells (an inverted file), and
+Up to EXACT_ROWS all rows are compared. Beyond, faiss sorts rows into cells (an inverted file), and
 compares a query with the rows of the nearest cells. Both hold vectors in half precision.
 """
 

@@ -23,7 +23,7 @@ class OpenedIndex:
 
     Attributes:
       rows: a table of the columns above, n rows.
-      pictures: how many of them were not taken down; the others are never shown.
+      images: how many of them were not taken down; the others are never shown.
       phashes: uint64[n], perceptual hashes.
     """
 
@@ -66,7 +66,7 @@ class OpenedIndex:
         """float32[d], unit length. Raises SettingsError where the index has no such key."""
         row = self.row_of(key)
         if row is None:
-            raise SettingsError(f"the index has no picture {key[:80]!r}: give a key of a result")
+            raise SettingsError(f"the index has no image {key[:80]!r}: give a key of a result")
         vector = self.neighbours.vectors_of(np.array([row]))[0]
         return vector / np.linalg.norm(vector)
 

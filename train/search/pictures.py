@@ -1,4 +1,4 @@
-"""Where pictures come from: shards with their sidecars, or a folder of image files."""
+"""Where images come from: shards with their sidecars, or a folder of image files."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from alignset.train.data.shard_streams import fingerprint
 from alignset.train.data.tables import read_table
 from alignset.train.errors import SettingsError, TrainingError, counted
 
-# Of pictures that nobody reads here, so that they are not passed over in silence.
+# Of images that nobody reads here, so that they are not passed over in silence.
 _UNREAD = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico"})
 _FOLDER_PART = 1024  # files in a part; an interruption loses one part at most
 _CAPTIONS = "captions.csv"
@@ -26,7 +26,7 @@ _OF_SIDECARS = {"key", "url", "unsafe_score"}
 
 
 class Picture(NamedTuple):
-    """One picture of a source; `data` is None where it has no image that is read."""
+    """One image of a source; `data` is None where it has no image that is read."""
 
     key: str
     data: bytes | None
@@ -37,7 +37,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class PictureSource:
-    """Pictures in an order that is always the same.
+    """Images in an order that is always the same.
 
     Attributes:
       where: a shard's name, or a folder.
@@ -64,10 +64,10 @@ class ShardSource(PictureSource):
 
 @dataclass(frozen=True)
 class FolderSource(PictureSource):
-    """Some image files of a folder and of those below it. A picture's key is its path in it.
+    """Some image files of a folder and of those below it. An image's key is its path in it.
 
     Attributes:
-      captions: of `captions.csv`, by file. Another picture's is the first line of the text file
+      captions: of `captions.csv`, by file. Another image's is the first line of the text file
         beside it (`cat.txt` of `cat.png`), or is empty.
     """
 
@@ -92,7 +92,7 @@ def find_sources(where: str) -> list[PictureSource]:
     """The sources that `where` names: each shard, or a folder without shards in parts.
 
     Raises:
-      SettingsError: it names nothing, or a folder without shards and pictures.
+      SettingsError: it names nothing, or a folder without shards and images.
     """
     folder = Path(where)
     if folder.is_dir() and not any(folder.glob("*.tar")):
@@ -115,15 +115,15 @@ def _folder_sources(folder: Path) -> Iterator[FolderSource]:
     if not files:
         but = f" that are read ({format_counts(unread)})" if unread else ""
         raise SettingsError(
-            f"{str(folder)!r} holds neither shards (.tar) nor pictures{but}: name a folder that "
+            f"{str(folder)!r} holds neither shards (.tar) nor images{but}: name a folder that "
             "does, such as OUT/shards"
         )
     bad_names = [file for file in files if file != file.encode(errors="replace").decode()]
     if bad_names:
         raise SettingsError(
-            f"{str(folder)!r} has {counted(len(bad_names), 'picture')} by a name that is no UTF-8, "
-            f"the first {os.fsencode(bad_names[0])!r}: rename them, since an index tells pictures "
-            "by their names"
+            f"{str(folder)!r} has {counted(len(bad_names), 'image')} by a name that is not "
+            f"UTF-8, the first {os.fsencode(bad_names[0])!r}: rename them, since an index tells "
+            "images by their names"
         )
     captions = _captions(folder, set(files))
     for first in range(0, len(files), _FOLDER_PART):
@@ -135,7 +135,7 @@ def _folder_sources(folder: Path) -> Iterator[FolderSource]:
 
 
 def unread_pictures(where: str) -> list[str]:
-    """The pictures of a folder without shards whose formats are not read."""
+    """The images of a folder without shards whose formats are not read."""
     folder = Path(where)
     shards = any(folder.glob("*.tar")) or not folder.is_dir()
     return [] if shards else image_files(folder, _UNREAD)
@@ -195,14 +195,14 @@ def _captions(folder: Path, files: set[str]) -> dict[str, str]:
     missing = sorted(captions.keys() - files)
     if missing:
         raise SettingsError(
-            f"{path} has {counted(len(missing), 'caption')} of what is not among the pictures that "
-            f"are read, the first of {missing[0]!r}: put pictures there, or take these lines out"
+            f"{path} has {counted(len(missing), 'caption')} of what is not among the images that "
+            f"are read, the first of {missing[0]!r}: put images there, or take these lines out"
         )
     return captions
 
 
 def _first_line(path: Path) -> str:
-    """Of a text file; empty where there is none."""
+    """The caption from a text file; empty where there is none."""
     try:
         with open(path, "rb") as file:
             return file.readline(LONGEST_TEXT).decode("utf-8", "replace").strip()

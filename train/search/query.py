@@ -1,4 +1,4 @@
-"""What is looked for: terms with weights, which add up to one vector, and filters of the rows."""
+"""Queries: terms with weights, which add up to one vector, and filters of the rows."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ MAX_TEXT = 1000  # characters; a model reads its first 64 tokens or so
 MAX_TERMS = 16
 MAX_WEIGHT = 10.0
 MAX_FILTER = 200  # characters of a host or a part of a caption
-UNSAFE_SCORE = 0.5  # above which a picture may be unsafe
+UNSAFE_SCORE = 0.5  # above which an image may be unsafe
 _MIN_SUM = 1e-3  # of the sum of weights; below it the rest of a sum is noise
 
 
@@ -21,10 +21,10 @@ class Term:
     """A part of a query.
 
     Attributes:
-      kind: "text", "picture" or "key" (a picture of the index).
+      kind: "text", "picture" or "key" (an image of the index).
       value: of "text" the text, of "key" the key; of "picture" a name of it.
       weight: how much of it; negative: away from it.
-      vector: float32[d], unit length, of a picture.
+      vector: float32[d], unit length, of an image.
     """
 
     kind: str
@@ -105,7 +105,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class SearchQuery:
-    """What is looked for.
+    """A query.
 
     Attributes:
       terms: added up by their weights.
@@ -118,7 +118,7 @@ class SearchQuery:
 
     def __post_init__(self) -> None:
         if not self.terms:
-            raise SettingsError("the query is empty: give a text, a picture, or both")
+            raise SettingsError("the query is empty: give a text, an image, or both")
         if len(self.terms) > MAX_TERMS:
             raise SettingsError(f"a query has at most {MAX_TERMS} terms; got {len(self.terms)}")
 
@@ -126,7 +126,7 @@ class SearchQuery:
 def weighted_sum(weights: list[float], vectors: np.ndarray) -> np.ndarray:
     """float32[d], unit length: the sum of the vectors by their weights.
 
-    The paper adds the embeddings of a picture and of a text, each of unit length (section 5.3 shows
+    The paper adds the embeddings of an image and of a text, each of unit length (section 5.3 shows
     what that finds).
 
     Args:

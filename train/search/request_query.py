@@ -14,8 +14,8 @@ KINDS = ("text", "key", "picture")
 _PARAMETERS = {*KINDS, *(f"{kind}_weight" for kind in KINDS)} | {
     *("host", "caption", "min_side", "max_side", "fold", "offset", "limit")
 }
-_DIGEST = 8  # hex digits of the model's digest in the name of a picture
-_MAX_VALUE = 4096  # characters of a key, or of the name of a picture
+_DIGEST = 8  # hex digits of the model's digest in the name of an image
+_MAX_VALUE = 4096  # characters of a key, or of the name of an image
 _MAX_SIDE = (1 << 31) - 1
 
 
@@ -28,16 +28,16 @@ class PageRequest(NamedTuple):
 
 
 def picture_name(vector: np.ndarray, digest: str) -> str:
-    """A picture's embedding as text, a byte a dimension, for the model with this digest.
+    """An image's embedding as text, a byte a dimension, for the model with this digest.
 
-    A server keeps nobody's picture, and a link to what it found outlives the server.
+    A server keeps nobody's image, and a link to what it found outlives the server.
     """
     steps = np.rint(vector * (127 / np.abs(vector).max())).astype(np.int8)
     return f"{digest[:_DIGEST]}.{base64.urlsafe_b64encode(steps.tobytes()).decode().rstrip('=')}"
 
 
 def picture_vector(name: str, digest: str, dimensions: int) -> np.ndarray:
-    """float32[d], unit length. Raises SettingsError where it is no name of a picture."""
+    """float32[d], unit length. Raises SettingsError where it is not a name of an image."""
     model, _, text = name.partition(".")
     try:
         padded = text + "=" * (-len(text) % 4)
@@ -46,9 +46,9 @@ def picture_vector(name: str, digest: str, dimensions: int) -> np.ndarray:
         steps = np.empty(0, np.int8)
     vector = steps.astype(np.float32)
     if len(vector) == dimensions and len(model) == _DIGEST and model != digest[:_DIGEST]:
-        raise SettingsError("the picture of this link was for another model: give the picture anew")
+        raise SettingsError("the image of this link was for another model: give the image anew")
     if len(vector) != dimensions or model != digest[:_DIGEST] or not vector.any():
-        raise SettingsError("a picture of this link is none, or is cut: give the picture anew")
+        raise SettingsError("an image of this link is none, or is cut: give the image anew")
     return vector / np.linalg.norm(vector)
 
 

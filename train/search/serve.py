@@ -49,9 +49,9 @@ _PAGE = {
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MAX_UPLOAD = 16 << 20  # bytes
 MAX_UPLOADS, UPLOAD_S = 8, 30.0  # at once, others wait; and for the bytes of one to arrive
-# Of a request's line and headers: 16 terms that are pictures take 30 KB.
+# Of a request's line and headers: 16 terms that are images take 30 KB.
 _MAX_HEAD = 64 << 10
-_SAMPLE = 24  # pictures that are shown before there is a query
+_SAMPLE = 24  # images that are shown before there is a query
 _FEW_RESULTS = 100  # that are searched for at once: 1,000 take ten times as long
 
 
@@ -148,7 +148,7 @@ class SearchApp:
                 async with asyncio.timeout(UPLOAD_S):
                     data = await _body(request)
             except TimeoutError as error:
-                raise _refusal(408, f"the picture did not come within {UPLOAD_S:g} s") from error
+                raise _refusal(408, f"the image did not come within {UPLOAD_S:g} s") from error
             return await run_in_threadpool(self._name_of, data)
 
     def _name_of(self, data: bytes) -> Response:
@@ -162,21 +162,21 @@ class SearchApp:
         index = self._opened()
         row = index.row_of(request.path_params["key"])
         if row is None:
-            raise HTTPException(404, "the index has no such picture")
-        # An hour, since a picture may be taken out of the index.
+            raise HTTPException(404, "the index has no such image")
+        # An hour, since an image may be taken out of the index.
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(index.thumbnail(row), media_type="image/webp", headers=headers)
 
 
 async def _body(request: Request) -> bytes:
-    """The picture that a request sends."""
+    """The image that a request sends."""
     data = bytearray()
     async for part in request.stream():
         data.extend(part)
         if len(data) > _MAX_UPLOAD:
-            raise _refusal(413, f"the picture has more than {_MAX_UPLOAD >> 20} MiB")
+            raise _refusal(413, f"the image has more than {_MAX_UPLOAD >> 20} MiB")
     if not data:
-        raise SettingsError("the picture is empty: send its file as the body")
+        raise SettingsError("the image is empty: send its file as the body")
     return bytes(data)
 
 
@@ -205,7 +205,7 @@ def _error_response(request: Request, error: Exception) -> Response:
         case RefusedPicture():
             status, reason = 415, str(error)
         case ClientDisconnect():
-            status, reason = 400, "the picture was cut off"
+            status, reason = 400, "the image was cut off"
         case TrainingError():
             logging.getLogger(__name__).error("%s", error)
             status, reason = 503, "the index is being changed, or is damaged: try again"
@@ -285,7 +285,7 @@ def run_serve(flags: argparse.Namespace) -> int:
     index = OpenedIndex(flags.index)
     model = open_model(flags.model, index)
     server = Server(index, model, (flags.host, flags.port), root_path)
-    print(f"{counted(index.pictures, 'picture')} at {server.url}", flush=True)
+    print(f"{counted(index.pictures, 'image')} at {server.url}", flush=True)
     if not is_loopback(flags.host):
         print(
             "everybody who reaches this address may search: put a proxy before it (docs/search.md)",

@@ -1,4 +1,4 @@
-"""The rows of a source's pictures: decoded, measured, embedded, and drawn small."""
+"""The rows of a source's images: decoded, measured, embedded, and drawn small."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class SourceRows:
                 self._making.tell(len(batch))
 
     def _allowed(self, batch: list[Picture]) -> Iterator[tuple[Row, bytes]]:
-        """The pictures that may come in: what a row has of each before it is decoded, and its file.
-        A key counts once it was decoded: a whole picture may follow a damaged one."""
+        """The images that may come in: what a row has of each before it is decoded, and its file.
+        A key counts once it was decoded: a whole image may follow a damaged one."""
         for picture in batch:
             if picture.data is None:
                 self._making.left_out["no_image"] += 1
@@ -109,7 +109,7 @@ class SourceRows:
     def _decoded(
         self, results: Iterator[tuple[Row, tuple[Image.Image, Row] | None]]
     ) -> tuple[list[Row], list[Image.Image]]:
-        """The whole rows and the pictures of what could be decoded."""
+        """The whole rows and the images of what could be decoded."""
         rows, images = [], []
         for row, result in results:
             if result is None:
@@ -134,7 +134,7 @@ class SourceRows:
             }
             # A batch of whole photographs of 16 million pixels would take 1.6 GB.
             shrink(image)
-        except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
+        except Exception:  # Pillow raises many kinds; one bad image is not a reason to stop
             return None
         return image, fields
 
@@ -144,14 +144,14 @@ class SourceRows:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(lengths).all() and (lengths > 0).all()):
             raise TrainingError(
-                f"the model gives an embedding of {self._source.where} that is no direction: it "
+                f"the model gives an embedding of {self._source.where} that is not a direction: it "
                 "diverged, take an earlier one"
             )
         return (vectors / lengths).astype(np.float16)
 
 
 def _file_row(picture: Picture, data: bytes) -> Row:
-    """What a row has of a picture before it is decoded."""
+    """A row's facts about an image before it is decoded."""
     return {
         "key": picture.key,
         "caption": picture.caption,

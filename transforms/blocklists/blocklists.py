@@ -56,7 +56,7 @@ def _mark_domains(spans, table, marks):  # type: ignore[no-untyped-def]
 
 
 class AskedPairs(NamedTuple):
-    """What a blocklist is asked of n pairs.
+    """The lookup values of n pairs for blocklists.
 
     Fields:
       targets: of their URLs. texts: of their alt-texts, with their words; None where no list asks.
@@ -145,7 +145,7 @@ class _OpenList:
         return at < len(members) and bytes(members[at]) == digest.rstrip(b"\0")
 
     def distance(self, kind: str, words: UInt64s, most: int) -> int:
-        """How far the nearest of its hashes of pictures is, in bits; more than `most` where none
+        """How far the nearest of its hashes of images is, in bits; more than `most` where none
         is near."""
         index = self._near.get(kind)
         if index is None:
@@ -158,7 +158,7 @@ def _opened(path: str, name: str) -> _OpenList:
     return _OpenList(_COMPILED[path, name])
 
 
-# What `_opened` opens: a compiled list has dicts, so that it is no key itself.
+# What `_opened` opens: a compiled list has dicts, so that it is not a key itself.
 _COMPILED: dict[tuple[str, str], CompiledList] = {}
 
 
@@ -170,7 +170,7 @@ def _open(compiled: CompiledList) -> _OpenList:
 
 @dataclass(frozen=True)
 class Blocklists:
-    """The lists of a run, and from which distance on a picture is another.
+    """The lists of a run, and from which distance on an image is another.
 
     Attributes:
       min_phash_distance, min_pdq_distance: bits; what is nearer to an entry is blocked.
@@ -258,7 +258,7 @@ class Blocklists:
         return made
 
     def near(self, kind: str, words: UInt64s, slack: int = 0) -> tuple[str, int] | None:
-        """Which list a picture is on, by its hash, and how far it is from the entry.
+        """Which list an image is on, by its hash, and how far it is from the entry.
 
         Args:
           kind: `phash` or `pdq`. words: uint64[w], the hash.

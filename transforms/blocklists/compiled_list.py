@@ -108,7 +108,7 @@ def compile_list(path: str, folder: str) -> CompiledList:
         the list's SHA-256.
 
     Raises:
-      ListError: it is no blocklist, or has no entry; says what to do.
+      ListError: it is not a blocklist, or has no entry; says what to do.
       FileNotFoundError: it is not there.
     """
     local = local_copy(path)

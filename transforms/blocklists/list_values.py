@@ -1,4 +1,4 @@
-"""Entries of blocklists in the form in which they are looked up, and those that are no such."""
+"""Entries of blocklists in the form in which they are looked up, and invalid ones."""
 
 from __future__ import annotations
 

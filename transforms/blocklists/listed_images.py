@@ -1,5 +1,5 @@
-"""Images that must not be in a set, given as images: a list of their exact bytes, and of what shows
-the same by the measure `copy`, also cropped or mirrored."""
+"""Images that must not be in a dataset, given as images: a list of their exact bytes, and of what
+shows the same by the measure `copy`, also cropped or mirrored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEASURE = CopyMeasure()
 
 
 class ListedFiles(NamedTuple):
-    """The images of a list: paths, uint8[n, 32] SHA-256, and uint8[n, 6, 64, 64] planes."""
+    """The images of a list: paths, uint8[n, 32] SHA-256, and uint8[n, 6, 64, 64] thumbnails."""
 
     paths: list[str]
     digests: npt.NDArray[np.uint8]

@@ -16,7 +16,7 @@ LONGEST = 32  # words of a phrase
 
 @kernel
 def _chain(ngrams, first, words):  # type: ignore[no-untyped-def]
-    """The hash of so many neighbouring words; of two it is that of their bigram."""
+    """The hash of so many neighbouring words; for two it is the hash of their bigram."""
     hashed = ngrams[first]
     for word in range(1, words):
         hashed = pair_hash(hashed, ngrams[first + 2 * word - 1])

@@ -16,7 +16,7 @@ def without_longer(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Prefixes in their order, without those that begin with another of them.
 
-    Of those that are left, only the last one that is not behind a string can be its prefix.
+    Among the rest, only the last one that is not behind a string can be its prefix.
 
     Returns:
       their bytes, uint8[m], and where each ends, int64[n + 1].

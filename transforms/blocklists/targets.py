@@ -1,4 +1,4 @@
-"""What a URL asks for: host and path in the one form in which lists and pairs are compared.
+"""Targets of URLs: host and path in the one form in which lists and pairs are compared.
 
 Two URLs have one target where a fetcher would send the same request for them, over http or https.
 """
@@ -34,11 +34,11 @@ _SLASH, _DOT, _ZERO, _NINE = ord("/"), ord("."), ord("0"), ord("9")
 
 
 class Targets(NamedTuple):
-    """The targets of n URLs; one that is no http(s) URL has an empty one.
+    """The targets of n URLs; one that is not an http(s) URL has an empty one.
 
     Fields:
       data: uint8[m], the bytes of them all.
-      starts, host_ends, stops: int64[n]; `data[start:stop]` is host and path, of which
+      starts, host_ends, stops: int64[n]; `data[start:stop]` is host and path, and
         `data[start:host_end]` is the host, without a port.
     """
 
@@ -57,8 +57,7 @@ def target_of(url: str) -> tuple[str, str] | None:
     Args:
       url: any string.
 
-    Returns:
-      (host, rest); None where `url` is no http(s) URL.
+    Returns: (host, rest); None where `url` is not an http(s) URL.
     """
     url = url.encode(errors="replace").decode()  # no lone surrogates
     requested = request_url(url) or url_identity(url)
@@ -134,7 +133,7 @@ def _mark_plain(data, offsets, tables, spans, plain):  # type: ignore[no-untyped
 
 
 def targets(urls: pa.StringArray) -> Targets:
-    """The targets of URLs; those of the usual form are found by a kernel, others one by one.
+    """The targets of URLs; a kernel finds usual ones, others are parsed one by one.
 
     Args:
       urls: string[n], no nulls, valid UTF-8.

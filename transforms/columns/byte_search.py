@@ -1,4 +1,4 @@
-"""What kernels seek in bytes: words, and the ends of lines and strings, eight bytes at a time."""
+"""Byte searches of kernels: words, and the ends of lines and strings, eight bytes at a time."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def is_name(data, at, stop, word):  # type: ignore[no-untyped-def]
 def find(data, at, stop, word, other):  # type: ignore[no-untyped-def]
     """Where the first of two words begins in `data[at:stop]`, or `stop`; 20 GB/s.
 
-    What is looked for are their first bytes and their sixth, or fifth of a word that has no more.
+    The search compares their first bytes and their sixth, or the fifth of shorter words.
     """
     near, far = min(5, len(word) - 1), min(5, len(other) - 1)
     a, b, c, d = word[0], word[near], other[0], other[far]
@@ -113,7 +113,7 @@ def find(data, at, stop, word, other):  # type: ignore[no-untyped-def]
 @kernel
 def has_needless_escapes(data, at, stop):  # type: ignore[no-untyped-def]
     r"""Whether JSON in `data[at:stop]` writes what may be a sign of ASCII as one of `\u0020` to
-    `\u007f`, or a slash as `\/`, but for that of `<\/`; at 20 GB/s. True for some other things."""
+    `\u007f`, or a slash as `\/`, except in `<\/`; at 20 GB/s. True for some other things."""
     while at < stop:
         least, block = np.uint8(255), data[at : at + 64]
         for place in range(64):

@@ -74,7 +74,7 @@ def type_name(kind: pa.DataType) -> Any:
 
 
 def type_of(name: str) -> pa.DataType:
-    """The type that a manifest, which may be anybody's, names; of text where it is no such type."""
+    """The type that a manifest, which may be anybody's, names; text where there is no such type."""
     if time := _TIME.fullmatch(name):
         return pa.timestamp(time[1], time[2])
     try:

@@ -1,4 +1,4 @@
-"""What several rooms know of the columns of pairs."""
+"""Columns of pairs that several packages share."""
 
 PAGE_URL = "page_url"  # the column for the page that a pair is from, where that is known
 
@@ -9,7 +9,7 @@ SOURCE_LICENSE, SOURCE_OPTED_OUT = "source_license", "source_opted_out"
 # What the vote on a text's language found, and what each detector said.
 LANGUAGE_COLUMNS = ("language", "language_votes")
 
-UNREADABLE = "unreadable_row"  # a line of a text file that is no row; a source says so
+UNREADABLE = "unreadable_row"  # a line of a text file that is not a row; a source says so
 
 # The details of `opted_out`: where the owner of a page, a host or an image says that it is not to
 # be used. A pair that is dropped gets the first that is met.

@@ -27,7 +27,7 @@ class _Version(msgspec.Struct):
 
 
 class RecordError(ValueError):
-    """A file is no record; the message names it and what is wrong."""
+    """A file is not a record; the message names it and what is wrong."""
 
 
 def encode_record(record: Record) -> bytes:
@@ -82,7 +82,7 @@ def _check_bins(by_outcome: Iterable[Mapping[str, int]], bins: int) -> None:
             # Neither "٣" nor "+3" nor "1_0", which are numbers to Python, is how it was written.
             is_number = place.isascii() and place.isdigit() and len(place) < 4
             if not is_number or int(place) >= bins:
-                raise ValueError(f"{place[:20]!r} is no bin of a histogram")
+                raise ValueError(f"{place[:20]!r} is not a bin of a histogram")
 
 
 def _check_sample(sample: RowSample, axes: Mapping[str, Axis]) -> None:

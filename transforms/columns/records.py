@@ -1,5 +1,5 @@
-"""What a shard, or a split of the text plane, records of its pairs for the report: counts in fixed
-bins, which add up over shards, and a few examples, chosen by the hashes of their keys."""
+"""Records of a shard, or a split of the text stage, for the report: counts in fixed bins, which add
+up over shards, and a few examples, chosen by the hashes of their keys."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
       lists: what it is an example of: `kept`, a reason, or `near:` and the name of a rule.
       reason: empty where it was kept.
       values: its measures, by axis. near: the nearest evaluation image, as set/name.
-      picture: where its thumbnail is in the shard's file: offset, bytes.
+      image: where its thumbnail is in the shard's file: offset, bytes.
       shard: whose it is, as in `images-00000`; filled in by whoever reads the record.
     """
 
@@ -138,7 +138,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Record:
-    """What is recorded of some pairs.
+    """The record of some pairs.
 
     Attributes:
       pairs: how many there are. outcomes: how many of them were `kept`, or dropped for a reason, by
@@ -166,7 +166,7 @@ class Record:
 
 
 def key_hashes(keys: UInt64s) -> UInt64s:
-    """uint64[n], by which examples are chosen: the smallest are, on every engine."""
+    """uint64[n], by which examples are chosen: the smallest are, on every runner."""
     return keys * _MIX
 
 

@@ -44,8 +44,8 @@ def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
 
 
 def with_columns(schema: pa.Schema, columns: Iterable[str | pa.Field]) -> pa.Schema:
-    """A schema with further columns behind its own: of the types of their fields; those that are
-    only named are of numbers, but for those of languages."""
+    """A schema with further columns behind its own: of the types of their fields; columns that are
+    only named have numbers, except languages."""
     for column in columns:
         if isinstance(column, str):
             kind = pa.string() if column in LANGUAGE_COLUMNS else pa.float64()
@@ -82,7 +82,7 @@ def rejected_rows(
       pairs: columns `key` (uint64[n]), `url`, `caption` and perhaps `page_url`
         (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
-      steps: by reason, those of the plane.
+      steps: of the stage, by reason.
       measured: further columns by name, n rows each; those that are not here are null.
       schema: REJECTED, or that `with_columns` of rules of users.
     """
@@ -111,7 +111,7 @@ def rejected_rows(
 
 def without_contents(rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
     """Rows of REJECTED, some of them with key, step, reason and detail alone: without URL, text,
-    page or picture.
+    page or image.
 
     Args:
       which: bool[n].

@@ -60,10 +60,10 @@ def open_concepts(path: str, limit: int, listed: bool) -> ConceptCounts:
 
 
 def named_file(path: str) -> str:
-    """What `--concepts` stands for: a file, and of which bytes.
+    """The file of `--concepts`, and the SHA-256 of its bytes.
 
     Raises:
-      ValueError: it cannot be read, or is no list of concepts; says why.
+      ValueError: it cannot be read, or is not a list of concepts; says why.
     """
     data = _file_bytes(path)
     _ngrams_in(data)

@@ -1,4 +1,4 @@
-"""What the documents of a run say of the corpus: its vocabulary, and files of hashes."""
+"""The corpus in a run's documents: its vocabulary, and files of hashes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LanguageVocabulary:
 
 @dataclass(frozen=True)
 class VocabularySummary:
-    """What a corpus has of n-grams, and what of it the vocabulary is.
+    """Counts of n-grams in a corpus and in its vocabulary.
 
     Attributes:
       by_count: the n-grams that occur once, twice, 3 to 10, 11 to 100 times, and so on, up to the
@@ -63,8 +63,8 @@ class VocabularySummary:
       ngrams: distinct ones. occurrences: of all.
       share_of_occurrences: of the two; 1.0 of nothing.
       vocabulary: how many n-grams are kept.
-      file: only the manifest tells of it. languages: where a vote found the texts' languages.
-    Of a vocabulary that was given, `vocabulary` and `file` alone are known.
+      file: only the manifest tells of it. languages: where a vote found the texts' languages. For a
+    vocabulary that was passed, `vocabulary` and `file` alone are known.
     """
 
     by_count: list[CountClass] | UnsetType = UNSET

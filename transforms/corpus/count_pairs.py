@@ -36,7 +36,7 @@ _OfBatch = tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]
 
 
 class Counted(NamedTuple):
-    """What one batch adds to the counts; rows are those that are not malformed."""
+    """The counts of one batch; malformed rows are left out."""
 
     pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, by language
     repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`

@@ -39,7 +39,7 @@ def spread_of(counts: npt.NDArray[np.int64], limit: int) -> CountSpread:
 
 
 def add_spreads(spreads: Iterable[CountSpread]) -> CountSpread:
-    """Adds up those of one limit."""
+    """Adds up counts of one limit."""
     bins: dict[int, tuple[int, int]] = {}
     for spread in spreads:
         for least, things, partners in zip(

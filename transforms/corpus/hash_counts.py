@@ -66,7 +66,7 @@ def ngrams_of(ngrams: UInt64s, first: Int64s, word_count: Ints, rows: Bools) -> 
 
 
 def sum_by_hash(hashes: UInt64s, counts: npt.NDArray[np.unsignedinteger]) -> tuple[UInt64s, Int64s]:
-    """Each distinct hash, ascending, and the sum of its counts, of which each is at least 1."""
+    """Each distinct hash, ascending, and the sum of its counts, each at least 1."""
     distinct, sums = runs(np.sort(hashes))  # quicker without their counts, most of which are 1
     more = np.flatnonzero(counts > 1)
     more = more[np.argsort(hashes[more])]

@@ -25,7 +25,7 @@ def _is_between(members, at, stop, wanted):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def is_member(table, wanted):  # type: ignore[no-untyped-def]
-    """Whether a hash is in the set behind `HashSet.table`. For use inside kernels."""
+    """Whether a hash is in the dataset behind `HashSet.table`. For use inside kernels."""
     members, starts, shift = table
     slot = wanted >> shift
     at, stop = np.int64(starts[slot]), np.int64(starts[slot + np.uint64(1)])

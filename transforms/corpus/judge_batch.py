@@ -52,7 +52,7 @@ class Blocking:
 
 
 class CorpusSets(NamedTuple):
-    """What the counts over the whole corpus found."""
+    """Results of the counts over the whole corpus."""
 
     frequent_texts: HashSet
     crowded_images: HashSet
@@ -69,7 +69,7 @@ def text_rows(
     distinct: Sequence[UInt64s] | None = None,
     numbers: UInt8s | None = None,
 ) -> Rows:
-    """What the rules of texts ask of n pairs.
+    """Values of n pairs that the rules of texts judge.
 
     Args:
       corpus: what is frequent and what is rare over the whole corpus.
@@ -190,7 +190,7 @@ class JudgeBatch:
         return len(batch), shown.filter(why.is_null()), dropped, part
 
     def _of_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
-        """What the rules ask of rows of some languages: their limits of words, and which of them
+        """Values of rows by language that the rules judge: their limits of words, and which of them
         are too many."""
         columns: dict[str, Any] = {}
         if numbers is None:

@@ -149,7 +149,7 @@ class _Judge(ThreadedDoFn):
 
 
 class _Counting:
-    """What became of the pairs of a split, as they are judged."""
+    """Outcomes of the pairs of a split, as they are judged."""
 
     def __init__(self) -> None:
         self.seen = self.kept = 0
@@ -210,8 +210,8 @@ class JudgePairs(beam.PTransform):
     """Judges every pair; writes the dropped ones, and the kept ones where there is no plan.
 
     Input: (split, {"split": [split], "repeated": blocks, "languages": blocks, "measured":
-    [block]}), of which the last leads to files that are taken away once the split is judged. Where
-    it is empty, or its files are gone, the split is read and measured again.
+    [block]}); the last leads to files that are removed once the split is judged. Where it is empty,
+    or its files are gone, the split is read and measured again.
     Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
     (`Counts` of each split), `broken` (`BrokenFile`s).
 
@@ -220,7 +220,7 @@ class JudgePairs(beam.PTransform):
         every n-gram is in the vocabulary. Concepts may be `LISTED_CONCEPTS`.
       out: the output folder.
       work: a folder in it for files that are being written, where it is local.
-      plan: whether kept pairs go on to shards; else they are written to `pairs/`.
+      plan: whether kept pairs continue to shards; else they are written to `pairs/`.
       blocking: None where there is no blocklist.
       shares: a singleton, as of `shares_like`; None where languages have no sizes.
     """

@@ -49,7 +49,7 @@ def _salt(ngrams, first, word_count, salts):  # type: ignore[no-untyped-def]
 def hash_with_language(
     ngrams: NGrams, word_count: npt.NDArray[np.int32], numbers: UInt8s | None
 ) -> None:
-    """Makes the n-grams of n texts those of their languages, in place.
+    """Changes the n-grams of n texts to their languages' n-grams, in place.
 
     Args:
       numbers: uint8[n], as of `language_numbers`; None where no vote is taken.
@@ -100,7 +100,7 @@ def vocabulary_sizes(
 ) -> dict[int, int]:
     """How many n-grams of each language are in the vocabulary, by its number.
 
-    `size` is of English, or where there is none, of the language with the most n-grams. Of each
+    `size` is of English, or where there is none, of the language with the most n-grams. In each
     other language about the same share of texts keeps all of its n-grams: where a text has m
     n-grams and a share s of their occurrences is in the vocabulary, that share of texts goes with
     `s**m`.

@@ -59,7 +59,7 @@ def has_rare_token(
     all others, which are most, a look at the marks is enough.
 
     Args:
-      alive: bool[n], the pairs to ask about, all of which counted; others get False.
+      alive: bool[n], the pairs to judge, which were all counted; others get False.
       distinct: as in `Remembered`, where they are known.
       numbers: of their languages, as for `hash_with_language`.
 

@@ -1,4 +1,4 @@
-"""What the first reading of a batch measured, kept for the second."""
+"""Measurements of the first reading of a batch, kept for the second."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Remembered(NamedTuple):
 
 
 def recalled_each(blocks: pa.RecordBatch) -> Iterator[Remembered]:
-    """What references lead to: of each batch blocks of its n-grams, and then the batch itself."""
+    """The data behind references: for each batch blocks of its n-grams, and then the batch
+    itself."""
     distinct: list[UInt64s] = []
     for block in unpack_each(blocks):
         if "ngram" in block.schema.names:

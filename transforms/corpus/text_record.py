@@ -1,5 +1,5 @@
-"""What a split of the text plane records of its pairs for the report: counts in fixed bins, and a
-few examples of each reason. Batches of a split add up to the same record however it is cut."""
+"""Records of a split of the text stage for the report: counts in fixed bins, and a few examples of
+each reason. Batches of a split add up to the same record however it is cut."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class JudgedTexts(NamedTuple):
 
 
 class TextPart(NamedTuple):
-    """What one batch adds to the record of its split."""
+    """The part of one batch in the record of its split."""
 
     trials: Trials
     outcomes: list[tuple[str, str, int]]
@@ -97,7 +97,7 @@ class TextRecorder:
         self._examples: dict[str, list[tuple[float, int, Example]]] = {}
 
     def measure(self, batch: JudgedTexts) -> TextPart:
-        """What a batch adds; for all threads."""
+        """Adds a batch; for all threads."""
         places, names = first_places(batch.faults), [KEPT, *batch.faults]
         rows_of = {name: np.flatnonzero(places == place) for place, name in enumerate(names)}
         rows_of = {name: rows for name, rows in rows_of.items() if len(rows)}
@@ -130,7 +130,7 @@ class TextRecorder:
             self._examples[name] = ordered[:EXAMPLES]
 
     def record(self) -> Record:
-        """What is recorded of the batches so far."""
+        """The record of the batches so far."""
         reason = MAX_IMAGES_PER_TEXT.reason
         tops = {}
         if self._rules.language.has_vote:
@@ -222,7 +222,7 @@ def _frequent_texts(
 def _examples(
     batch: JudgedTexts, rows_of: Mapping[str, Ints], rules: RunRules
 ) -> dict[str, list[tuple[float, Example]]]:
-    """Of each outcome those with the smallest hashes, and those nearest to a threshold."""
+    """The examples of each outcome with the smallest hashes, and nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
     values = values_by_axis(rules.texts, batch.rows)
     ranked: dict[str, list[tuple[float, int]]] = {}

@@ -126,7 +126,7 @@ def _only_part(
 def describe_vocabulary(
     histograms: Mapping[int, tuple[Int64s, Int64s]], size: int
 ) -> VocabularySummary:
-    """What a corpus has of n-grams, and what of it the `size` most frequent are.
+    """Counts of n-grams in a corpus and in its `size` most frequent ones.
 
     Args:
       histograms: as for `vocabulary_cut`.
@@ -160,10 +160,10 @@ def describe_vocabulary(
 class BuildVocabulary(beam.PTransform):
     """Blocks of n-gram counts to the hashes of the `size` most frequent, by bucket.
 
-    Exact at any size; ties at the cut-off go to the smallest hashes, so that every engine keeps
-    the same set.
+    Exact at any size; ties at the cut-off go to the smallest hashes, so that every runner keeps
+    the same dataset.
 
-    Of other languages than English as many as `vocabulary_sizes` says.
+    Other languages than English have as many as `vocabulary_sizes` says.
 
     Args:
       texts: a singleton, as of `vocabulary_sizes`; None where no vote is taken.

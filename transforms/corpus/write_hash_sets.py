@@ -57,12 +57,12 @@ def _write_part(members: Bucket, path: str) -> tuple[int, str]:
 class WriteHashSets(beam.PTransform):
     """Several sets, each (bucket, hashes ascending), to a file each of little-endian uint64.
 
-    No process holds more than a bucket of a large set: where blocks come inline, each of its
+    No process holds more than a bucket of a large dataset: where blocks come inline, each of its
     buckets first becomes a file.
 
     Args:
       folder: where to. sets: by name, which their files' names begin with.
-      large: names of the sets whose blocks come inline and are too large for one process.
+      large: names of the datasets whose blocks come inline and are too large for one process.
 
     Output: one dict of a `HashFile` by name.
     """

@@ -1,1 +1,1 @@
-"""Images of evaluation sets, and what is near them. Not what is near within a set."""
+"""Images of evaluation sets, and what is near them. Not what is near within a dataset."""

@@ -36,7 +36,7 @@ class NearestImage(NamedTuple):
 def nearest_images(
     bodies: Sequence[bytes], index: EvaluationIndex, min_distance: float
 ) -> list[NearestImage]:
-    """What each image is nearest to.
+    """The nearest evaluation image of each image.
 
     Args:
       bodies: of the image files. min_distance: what is nearer is a copy.

@@ -1,6 +1,6 @@
-"""Whether one small plane is a copy of another: aligned, then compared place by place.
+"""Whether one small thumbnail is a copy of another: aligned, then compared place by place.
 
-What is compared is the fine detail, since coarse light and shade is alike in many pictures.
+The check compares fine detail, since coarse light and shade is alike in many images.
 """
 
 from __future__ import annotations
@@ -27,43 +27,44 @@ from alignset.transforms.decontamination.plane_placement import (
     place_inside,
 )
 
-_LOCAL_PX = 5.0  # of the local contrast of a plane
+_LOCAL_PX = 5.0  # of the local contrast of a thumbnail
 _HALF_STEPS, _STEPS = 10, 5
 # Correlations of the detail of half the side, from which on no other start is tried; below which no
 # other start helps; and below which the pair is not compared any further.
 _GOOD_AGREEMENT, _LEAST_NEAR_AGREEMENT, _LEAST_AGREEMENT = 0.8, 0.4, 0.55
-# The same by the index's variant, unmoved. Below it the picture does not lie where that says.
+# The same by the index's variant, unmoved. Below it the image does not lie where that says.
 _LEAST_UNMOVED_AGREEMENT = 0.4
 _GOOD_CORRELATION = 0.95  # of both scales where the index's variant says, not to align at all
-# Windows within which the planes are correlated, and the contrast in grey levels below which one
-# counts as flat: of the plane as it is, and of its fine band.
+# Windows within which the thumbnails are correlated, and the contrast in grey levels below which
+# one counts as flat: of the thumbnail as it is, and of its fine band.
 _COARSE_WINDOW_PX, _COARSE_CONTRAST = 13, 4.0
 _FINE_WINDOW_PX, _FINE_CONTRAST = 11, 2.0
 _FINE_BAND_PX = 2.5  # what is smoother is taken away
 _COARSE_AGREES, _FINE_AGREES = 0.75, 0.6
-# Around each pixel, and from which on it is a corner's: cv2's eigenvalue of a plane in grey levels.
+# Around each pixel, and from which on it is a corner's: cv2's eigenvalue of a thumbnail in grey
+# levels.
 _CORNER_PX, _LEAST_CORNER_STRENGTH = 5, 4.0
-LEAST_CORNERS = 0.1  # share of a plane; with less it cannot be aligned
+LEAST_CORNERS = 0.1  # share of a thumbnail; with less it cannot be aligned
 _LEAST_PIXELS = np.array([80, 40])  # that are textured, of both scales
 # A banner may lie over one side: all, and all but a quarter at each side.
 _REGIONS = ((0, 4, 0, 4), (0, 3, 0, 4), (1, 4, 0, 4), (0, 4, 0, 3), (0, 4, 1, 4))  # of cells
 _WINDOW = np.ones((7, 7), np.uint8)
-CELLS = 4  # of a plane, a side
+CELLS = 4  # of a thumbnail, a side
 _LEAST_INSIDE = 0.6  # of a window's pixels
 _LEAST_SHARE = 1e-3
 
 
 class PairCheck(NamedTuple):
-    """How far a query's plane agrees with an evaluation image's, where it lies on it.
+    """How far a query's thumbnail agrees with an evaluation image's, where it lies on it.
 
-    Shares are of the pixels of the best of five regions. A correlation is that of the surroundings
-    of one pixel in both planes; the mean is over textured ones.
+    Shares are of the pixels of the best of five regions. A correlation compares the surroundings of
+    one pixel in both thumbnails; the mean is over textured ones.
 
     Attributes:
-      corners: the share of a plane that lies around corners, the smaller of both planes'; of the
-        query's alone where the pair was not compared.
-      plain: the largest share of one tone in either plane.
-      overlap: the share of the query's plane that lies within the other.
+      corners: the share of a thumbnail that lies around corners, the smaller of both thumbnails';
+        of the query's alone where the pair was not compared.
+      plain: the largest share of one tone in either thumbnail.
+      overlap: the share of the query's thumbnail that lies within the other.
       coarse_textured, coarse_correlation, coarse_agreeing: the share that is textured, its mean
         correlation, and the share of it with a correlation of at least 0.75.
       fine_textured, fine_correlation, fine_agreeing: the same of the fine band, and of 0.6.
@@ -92,17 +93,17 @@ Cells = npt.NDArray[np.float64]  # [3, 4, 4]
 
 
 def share_around_corners(grey: Samples) -> float:
-    """The share of a plane, float32[64, 64] in grey levels, that its surroundings fix in place.
+    """The share of a thumbnail, float32[64, 64] in grey levels, that its surroundings fix in place.
 
-    Along an edge, a line or a large circle they don't, so that planes of nothing else can be laid
-    on each other whatever they show. Source: Shi and Tomasi (1994), "Good Features to Track".
+    Along an edge, a line or a large circle they don't, so that thumbnails of nothing else can be
+    laid on each other whatever they show. Source: Shi and Tomasi (1994), "Good Features to Track".
     """
     strengths = cv2.cornerMinEigenVal(grey, _CORNER_PX, ksize=3)
     return round(float((strengths > _LEAST_CORNER_STRENGTH).mean()), 4)
 
 
 def share_of_one_tone(plane: Plane) -> float:
-    """The largest share of a plane's pixels that are within 12 grey levels: 0.1 to 0.3 of most
+    """The largest share of a thumbnail's pixels that are within 12 grey levels: 0.1 to 0.3 of most
     photographs, and more of drawings, charts and screenshots."""
     counts = np.bincount(plane.ravel() >> 2, minlength=SIDE_PX)
     together = counts[:-2] + counts[1:-1] + counts[2:]
@@ -110,13 +111,13 @@ def share_of_one_tone(plane: Plane) -> float:
 
 
 class Query:
-    """A plane to be checked against several: what is computed of it alone is computed once."""
+    """A thumbnail to be checked against several: what is computed of it alone is computed once."""
 
     def __init__(self, plane: Plane) -> None:
         self.plane = plane
 
     def check(self, evaluation: Plane, start: Placement) -> PairCheck:
-        """How far the plane agrees with an evaluation image's.
+        """How far the thumbnail agrees with an evaluation image's.
 
         Args:
           evaluation: uint8[64, 64], mirrored where that is what the query may be a copy of.
@@ -138,7 +139,7 @@ class Query:
         corners = min(self._corners, share_around_corners(grey))
         if corners < LEAST_CORNERS:
             return UNLIKE._replace(corners=corners), None
-        # Under a banner or a logo the picture lies where it lay, and an alignment may be misled.
+        # Under a banner or a logo the image lies where it lay, and an alignment may be misled.
         if unmoved > _LEAST_UNMOVED_AGREEMENT:
             check = self._compared(grey, start)
         if min(check.coarse_correlation, check.fine_correlation) < _GOOD_CORRELATION:
@@ -153,7 +154,8 @@ class Query:
     def _placement(
         self, half: Samples, start: Placement, unmoved: float
     ) -> tuple[float, Placement]:
-        """How well the plane agrees with the other, and where it lies on it; of half the side."""
+        """How well the thumbnail agrees with the other, and where it lies on it; of half the
+        side."""
         smooth = blurred(half, 1.0)
         near = self._half_aligner.refined(smooth, start, _HALF_STEPS)
         agreement = agreement_of(self._half, half, near)
@@ -224,7 +226,7 @@ def _grey(plane: Plane) -> Samples:
 
 
 def _half_detail(plane: Plane) -> Samples:
-    """`normalised_detail` of a plane of half the side."""
+    """`normalised_detail` of a thumbnail of half the side."""
     small = cv2.resize(plane, (HALF_PX, HALF_PX), interpolation=cv2.INTER_AREA)
     return normalised_detail(np.asarray(small, np.uint8), _LOCAL_PX / 2)
 
@@ -237,10 +239,10 @@ def correlated_cells(
     least_contrast: float,
     agrees: float,
 ) -> Cells:
-    """The correlation of two planes around each pixel, over the pixels that are inside.
+    """The correlation of two thumbnails around each pixel, over the pixels that are inside.
 
-    Windows reach beyond the planes' edges, where the outermost pixels go on. Where both planes are
-    flat the correlation is near zero.
+    Windows reach beyond the thumbnails' edges, where the outermost pixels repeat. Where both
+    thumbnails are flat the correlation is near zero.
 
     Args:
       query, evaluation: float32[64, 64], in grey levels, best around 0.

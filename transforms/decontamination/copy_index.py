@@ -39,22 +39,23 @@ from alignset.transforms.images.perceptual_hash import plane_hash
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
 _LEAST_COSINE, _MOST_CHECKED = 0.7, 4  # of what is checked, and how many evaluation images
-# A flat picture has nothing by which it could be told to be a copy.
+# A flat image has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 1.0  # grey levels, standard deviation
 _LEAST_TEXTURED = 0.1  # of the fine band; of less the correlations are chance
 # What has few corners is compared as a whole: the bits of a perceptual hash, each of which counts
-# as so much distance (a small plane of a JPEG may add three), and the correlation.
+# as so much distance (a small thumbnail of a JPEG may add three), and the correlation.
 _BIT_DISTANCE, _ADDED_BITS_DISTANCE, _LEAST_CORRELATION = 0.1, 0.3, 0.7
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
 _PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
-# A finer plane changes a distance by so much for each share of the blocks that agree, from a share
-# on at which it changes nothing, and by so much at most.
+# A finer thumbnail changes a distance by so much for each share of the blocks that agree, from a
+# share on at which it changes nothing, and by so much at most.
 _BLOCK_WEIGHT, _USUAL_AGREEING = 3.0, 0.9
 _MOST_NEARER, _MOST_FARTHER = 0.2, 0.25
-# From a small plane of a JPEG distances are off by less than this, and what is no candidate by it
-# is none by the whole picture.
+# From a small thumbnail of a JPEG distances are off by less than this, and what is not a candidate
+# by it is none by the whole image.
 QUICK_ERROR = 0.15
-# What is farther is no copy by the fine plane either; nor is what is farther by a small plane.
+# What is farther is not a copy by the fine thumbnail either; nor is what is farther by a small
+# thumbnail.
 _LOOKED_AT_FINELY = COPY_DISTANCE + _MOST_NEARER
 _MAY_BE_NEAR = _LOOKED_AT_FINELY + QUICK_ERROR
 _FARTHEST_CHECKED = 0.999
@@ -96,15 +97,15 @@ class CopyIndex:
     def nearest(self, features: npt.NDArray[np.uint8]) -> list[Nearest | None]:
         """For each image the evaluation image that it is nearest to a copy of.
 
-        A distance is 0 to 2, in thousandths. Below 1 the planes were compared place by place: 0 is
-        agreement everywhere, and the numbers are those of a `PairCheck`, too. From 1 on they were
+        A distance is 0 to 2, in thousandths. Below 1 the thumbnails were compared place by place: 0
+        is agreement everywhere, and the numbers are a `PairCheck`'s, too. From 1 on they were
         not: it is 2 less the cosine of the descriptors.
 
         An image's match depends on that image alone, to the last bit: not on the others of the
         batch, nor on how many threads there are.
 
         Args:
-          features: uint8[n, 6, 64, 64], as `plane_row` makes them. An image whose fine plane is
+          features: uint8[n, 6, 64, 64], as `plane_row` makes them. An image whose fine thumbnail is
             all 0 gets the smallest distance that it may have.
         """
         nearest = self.candidates(features, _MOST_CHECKED)
@@ -123,7 +124,7 @@ class CopyIndex:
         return matches
 
     def may_match(self, vectors: Vectors, least_cosine: float) -> list[int]:
-        """Which of some pictures, by their descriptors alone, may be near an evaluation image.
+        """Which of some images, by their descriptors alone, may be near an evaluation image.
 
         Args:
           vectors: int8[n, 64], as `descriptors` gives them.
@@ -172,7 +173,8 @@ class CopyIndex:
             distance = query.least(distance_of_smooth(query.plane, plane), _ADDED_BITS_DISTANCE)
         elif placement is not None and distance < _MAY_BE_NEAR:
             whole, trimmed = self._rows[row]
-            if variant.of_trimmed or whole == trimmed:  # of the whole plane there is no fine one
+            # Only the trimmed thumbnail has a fine one.
+            if variant.of_trimmed or whole == trimmed:
                 fine = _seen(self._fine[row], variant)
                 check, distance = query.finely(fine, placement, check, distance)
         numbers: dict[str, float | str] = {"cosine": round(cosine, 3), "variant": variant.name}
@@ -181,8 +183,8 @@ class CopyIndex:
 
 
 def descriptors(planes: npt.NDArray[np.uint8]) -> Vectors:
-    """int8[n, 64], the descriptors of planes; 0 of flat ones, by which nothing is told."""
-    # An eighth of the time of numpy's `std`: 1 us a plane.
+    """int8[n, 64], the descriptors of thumbnails; 0 of flat ones, by which nothing is told."""
+    # An eighth of the time of numpy's `std`: 1 us a thumbnail.
     contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
     textured = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
     vectors = np.zeros((len(planes), WIDTH), np.int8)
@@ -191,21 +193,21 @@ def descriptors(planes: npt.NDArray[np.uint8]) -> Vectors:
 
 
 class _Query(Query):
-    """A plane to be checked, and its fine plane, which is all 0 where it is not known."""
+    """A thumbnail to be checked, and its fine thumbnail, which is all 0 where it is not known."""
 
     def __init__(self, plane: Plane, fine: Plane) -> None:
         super().__init__(plane)
         self._is_known, self._finer = bool(fine.any()), FineQuery(fine)
 
     def least(self, distance: float, error: float) -> float:
-        """The smallest distance that it may have, where this is by a small plane of a JPEG."""
+        """The smallest distance that it may have, where this is by a small thumbnail of a JPEG."""
         is_sure = self._is_known or distance >= _FARTHEST_CHECKED
         return distance if is_sure else _rounded(max(distance - error, 0.0))
 
     def finely(
         self, evaluation: Plane, placement: Placement, check: PairCheck, distance: float
     ) -> tuple[PairCheck, float]:
-        """The check and the distance after a look at the fine planes."""
+        """The check and the distance after a look at the fine thumbnails."""
         if not self._is_known:
             return check, self.least(distance, _MOST_NEARER)
         is_far = distance >= _LOOKED_AT_FINELY
@@ -220,23 +222,24 @@ def _seen(plane: Plane, variant: Variant) -> Plane:
 
 
 def finer_distance(distance: float, agreeing: float) -> float:
-    """The distance where such a share of the blocks of the fine planes agree."""
+    """The distance where such a share of the blocks of the fine thumbnails agree."""
     change = _BLOCK_WEIGHT * (_USUAL_AGREEING - agreeing)
     return _rounded(max(distance + min(max(change, -_MOST_NEARER), _MOST_FARTHER), 0.0))
 
 
 def plane_distance(plane: Plane, other: Plane) -> float:
-    """The distance of two planes that may lie on each other as they are, without finer planes."""
+    """The distance of two thumbnails that may lie on each other as they are, without finer
+    thumbnails."""
     check = Query(plane).check(other, placement_of(1.0, 0, 0))
     smooth = check.corners < LEAST_CORNERS
     return distance_of_smooth(plane, other) if smooth else distance_of(check)
 
 
 def distance_of(check: PairCheck) -> float:
-    """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths.
+    """0 where two thumbnails agree everywhere, up to 0.999 where they don't, in thousandths.
 
-    It is the disagreement of the fine detail and half that of the coarse, and more where one tone
-    fills much of a plane: drawings, charts and windows of one program agree in many places, and
+    It is the disagreement of the fine detail and half the coarse one's, and more where one tone
+    fills much of a thumbnail: drawings, charts and windows of one program agree in many places, and
     photographs don't.
     """
     if check.fine_textured <= _LEAST_TEXTURED:
@@ -248,8 +251,8 @@ def distance_of(check: PairCheck) -> float:
 
 
 def distance_of_smooth(plane: Plane, evaluation: Plane) -> float:
-    """The same of planes that have hardly any corners, and lie on each other as they are: a tenth
-    for each bit in which their perceptual hashes differ."""
+    """The same of thumbnails that have hardly any corners, and lie on each other as they are: a
+    tenth for each bit in which their perceptual hashes differ."""
     ours, theirs = (each.astype(np.float32) - each.mean() for each in (plane, evaluation))
     lengths = np.sqrt((ours * ours).sum() * (theirs * theirs).sum())
     if not (ours * theirs).sum() > _LEAST_CORRELATION * lengths:

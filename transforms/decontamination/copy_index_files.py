@@ -1,15 +1,16 @@
-"""The files of an index of evaluation images, and how they are made out of their planes.
+"""The files of an index of evaluation images, and how they are made out of their thumbnails.
 
-    planes.u8      uint8[m, 64, 64]: each image's whole plane, and its trimmed one where it differs
-    fine.u8        uint8[n, 128, 128]: each image's trimmed plane at twice the side
-    rows.i4        int32[n, 2]: which of these are the whole and the trimmed plane of an image
+    planes.u8      uint8[m, 64, 64]: each image's whole thumbnail, and its trimmed one if different
+    fine.u8        uint8[n, 128, 128]: each image's trimmed thumbnail at twice the side
+    rows.i4        int32[n, 2]: which of these are the whole and the trimmed thumbnail of an image
     entries.i4     int32[e, 2]: the row of an image, and which of its 28 or 30 variants
     vectors.i8     int8[e, 64]: the descriptors of these
     search.faiss   by which the nearest of these are found
 
-An image takes 2 KB of vectors, 0.9 KB of entries and codes, 4 or 8 KB of planes and 16 KB of its
-fine plane: 100,000 images take 2.3 to 2.8 GB of disk. All of it is mapped, so that the processes of
-a machine share what is read of it: of fine planes only those of images that are near.
+An image takes 2 KB of vectors, 0.9 KB of entries and codes, 4 or 8 KB of thumbnails and 16 KB of
+its fine thumbnail: 100,000 images take 2.3 to 2.8 GB of disk. All of it is mapped, so that the
+processes of a machine share what is read of it: fine thumbnails are read only for images that are
+near.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ _DESCRIBED_AT_ONCE = 8  # images, so that what is made of them is in the process
 def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> int:
     """Builds the index of evaluation images in an existing folder of this machine.
 
-    The same planes give the same bytes, however they are divided into arrays. It takes 3 ms of CPU
-    an image, on one thread, and memory for the search's codes: 0.7 KB an image, and 60 MB.
+    The same thumbnails give the same bytes, however they are divided into arrays. It takes 3 ms of
+    CPU an image, on one thread, and memory for the search's codes: 0.7 KB an image, and 60 MB.
 
     Args:
-      planes: arrays uint8[k, 6, 64, 64] of k images each, with fine planes, as `plane_row` makes
-        them. An image's row counts from the first array on.
+      thumbnails: arrays uint8[k, 6, 64, 64] of k images each, with fine thumbnails, as `plane_row`
+        makes them. An image's row counts from the first array on.
 
     Returns:
       How many images there are.
@@ -104,7 +105,7 @@ def _evenly(arrays: Iterable[npt.NDArray[np.uint8]]) -> Iterable[npt.NDArray[np.
 def _write_planes(
     pairs: npt.NDArray[np.uint8], earlier: int, plane_file: BinaryIO, row_file: BinaryIO
 ) -> int:
-    """Writes the planes of some images, and where they stand; returns how many there are."""
+    """Writes the thumbnails of some images, and where they stand; returns how many there are."""
     is_trimmed = (pairs[:, 0] != pairs[:, 1]).any(axis=(1, 2))
     counts = 1 + is_trimmed
     rows = np.empty((len(pairs), 2), "<i4")

@@ -1,4 +1,4 @@
-"""Overlap by copies: what people do to pictures, seen through by a descriptor and a check.
+"""Overlap by copies: what people do to images, seen through by a descriptor and a check.
 
 docs/overlap.md says how it works and what it finds.
 """
@@ -32,7 +32,7 @@ from alignset.transforms.images.examine import Image, Unusable, examine
 
 def nearest_copy(index: CopyIndex, body: bytes, image: Image | None = None) -> Nearest | None:
     """The indexed image that a file is a copy of; a JPEG is decoded in full only where a small
-    plane of it says that it may be one.
+    thumbnail of it says that it may be one.
 
     Args:
       image: what a quick `examine` with `keep_grey` said of the file.
@@ -54,7 +54,7 @@ def nearest_copy(index: CopyIndex, body: bytes, image: Image | None = None) -> N
 
 @dataclass(frozen=True)
 class CopyMeasure:
-    """How far a picture is from being a copy: 0 to 2, as `CopyIndex` has it."""
+    """How far an image is from being a copy: 0 to 2, as `CopyIndex` has it."""
 
     name: str = "copy"
     min_distance: float = COPY_DISTANCE
@@ -70,11 +70,11 @@ class CopyMeasure:
         return np.dtype((np.uint8, (PLANES_A_ROW, SIDE_PX, SIDE_PX)))
 
     def features(self, looks: Sequence[Shown]) -> Features:
-        """uint8[n, 6, 64, 64], a `plane_row` of each picture, without fine planes of JPEGs that
+        """uint8[n, 6, 64, 64], a `plane_row` of each image, without fine thumbnails of JPEGs that
         were decoded small."""
         rows = np.empty((len(looks), PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
         for row, look in zip(rows, looks, strict=True):
-            assert look.image.grey is not None, "the picture was looked at with keep_grey"
+            assert look.image.grey is not None, "the image was looked at with keep_grey"
             row[:] = plane_row(look.image.grey, fine=look.in_full or look.image.format != "jpeg")
         return rows
 

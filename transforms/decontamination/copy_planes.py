@@ -1,7 +1,8 @@
-"""The two small grey planes of a picture by which copies of it are found: whole, and trimmed.
+"""The two small grey thumbnails of an image by which copies of it are found: whole, and trimmed.
 
-A copy with bars or a frame around it shares its trimmed plane with the picture without them. Both
-planes are squashed to a square, so that a copy with another aspect ratio has the same planes.
+A copy with bars or a frame around it shares its trimmed thumbnail with the image without them. Both
+thumbnails are squashed to a square, so that a copy with another aspect ratio has the same
+thumbnails.
 """
 
 from __future__ import annotations
@@ -16,28 +17,28 @@ Plane = npt.NDArray[np.uint8]
 
 SIDE_PX = 64
 FINE_PX = 128
-# Planes of 64 px as which a picture's planes are kept: the whole one, the trimmed one, and the fine
-# one in four parts.
+# Planes of 64 px as which an image's thumbnails are kept: the whole one, the trimmed one, and the
+# fine one in four parts.
 PLANES_A_ROW = 6
-CHROMA_PARTS = 4  # of a picture, a side
+CHROMA_PARTS = 4  # of an image, a side
 _FLAT = 128  # grey level
 # Grey levels within a border's line, and between its lines: JPEG's ringing stays within 10.
 _LINE_RANGE = 10
 _OPPOSITE_RANGE = 12  # between the colours of opposite borders
-_MOST_OF_ONE_SIDE = 0.45  # a larger border may be half of a picture
+_MOST_OF_ONE_SIDE = 0.45  # a larger border may be half of an image
 _LEAST_LEFT = 0.3  # of a side, between two borders
-# A frame inside of bars, as a framed picture has that is letterboxed: two rounds find both.
+# A frame inside of bars, as a framed image has that is letterboxed: two rounds find both.
 _ROUNDS = 2
 
 
 class CopyPlanes(NamedTuple):
-    """The planes of one picture.
+    """The thumbnails of one image.
 
     Attributes:
-      whole: uint8[64, 64], the picture squashed.
+      whole: uint8[64, 64], the image squashed.
       trimmed: uint8[64, 64], the same without borders; `whole` where there are none.
       is_trimmed: whether there are.
-      inside: the rows and columns between them, of the picture shrunk by whole factors.
+      inside: the rows and columns between them, of the image shrunk by whole factors.
       shape: height and width of that.
     """
 
@@ -49,21 +50,23 @@ class CopyPlanes(NamedTuple):
 
 
 def copy_planes(grey: Plane) -> CopyPlanes:
-    """The planes of a picture. Takes 10 us for 80x60, 31 us for 160x120, and 25 us
+    """The thumbnails of an image. Takes 10 us for 80x60, 31 us for 160x120, and 25 us
     more where it trims.
 
     Borders are trimmed only where opposite sides both have one, of one colour: a banner above or
-    below a picture is no border, and what is left after cutting it would be squashed otherwise than
-    the picture was.
+    below an image is not a border, and what is left after cutting it would be squashed otherwise
+    than the image was.
 
     Args:
       grey: uint8[height, width] of any size.
 
     Raises:
-      ValueError: the picture has no pixels, or is no grey plane of bytes.
+      ValueError: the image has no pixels, or is not a grey thumbnail of bytes.
     """
     if grey.ndim != 2 or not grey.size or grey.dtype != np.uint8:
-        raise ValueError(f"a grey plane must be uint8[height, width]; got {grey.dtype}{grey.shape}")
+        raise ValueError(
+            f"a grey thumbnail must be uint8[height, width]; got {grey.dtype}{grey.shape}"
+        )
     small = _shrunk(grey)
     whole = _squashed(small)
     inside = _inside_borders(small)
@@ -74,13 +77,13 @@ def copy_planes(grey: Plane) -> CopyPlanes:
 
 
 def plane_row(grey: Plane, *, fine: bool) -> npt.NDArray[np.uint8]:
-    """The planes of a picture in one array, uint8[6, 64, 64]: the whole one, the trimmed one, and
-    the trimmed one at 128 px as four parts. These are all 0 where it is not wanted; and flat, by
-    which nothing is told, where the picture has nothing finer than 64 px.
+    """The thumbnails of an image in one array, uint8[6, 64, 64]: the whole one, the trimmed one,
+    and the trimmed one at 128 px as four parts. These are all 0 where it is not wanted; and flat,
+    by which nothing is told, where the image has nothing finer than 64 px.
 
     Args:
       grey: uint8[height, width] of any size.
-      fine: whether the plane of 128 px is wanted, which takes 40 us.
+      fine: whether the thumbnail of 128 px is wanted, which takes 40 us.
     """
     row = np.zeros((PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
     planes = copy_planes(grey)
@@ -93,16 +96,16 @@ def plane_row(grey: Plane, *, fine: bool) -> npt.NDArray[np.uint8]:
 
 
 def fine_planes(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """uint8[n, 128, 128]: the fine planes of rows, uint8[n, 6, 64, 64]."""
+    """uint8[n, 128, 128]: the fine thumbnails of rows, uint8[n, 6, 64, 64]."""
     return rows[:, 2:].reshape(-1, FINE_PX, FINE_PX)
 
 
 def chroma_grid(pixels: npt.NDArray[np.uint8], planes: CopyPlanes) -> npt.NDArray[np.int8]:
-    """int8[4, 4, 2]: the two colour differences of YCrCb in 16 parts of a picture, inside its
+    """int8[4, 4, 2]: the two colour differences of YCrCb in 16 parts of an image, inside its
     borders.
 
     Args:
-      pixels: uint8[height, width, 3], RGB, of any size. planes: of the same picture.
+      pixels: uint8[height, width, 3], RGB, of any size. thumbnails: of the same image.
     """
     height, width = planes.shape
     inner = _resized(pixels, width, height, cv2.INTER_AREA)[planes.inside]
@@ -112,7 +115,7 @@ def chroma_grid(pixels: npt.NDArray[np.uint8], planes: CopyPlanes) -> npt.NDArra
 
 
 def _fine_plane(grey: Plane, inside: tuple[slice, slice]) -> Plane:
-    """The picture without the borders by which its trimmed plane was made, squashed to 128 px."""
+    """The image without the borders by which its trimmed thumbnail was made, squashed to 128 px."""
     height, width = grey.shape
     rows, columns = inside
     down, across = max(1, height // SIDE_PX), max(1, width // SIDE_PX)
@@ -127,8 +130,8 @@ def _fine_plane(grey: Plane, inside: tuple[slice, slice]) -> Plane:
 
 
 def _shrunk(grey: Plane) -> Plane:
-    """The plane with both sides below 128 px, by whole factors: OpenCV's `INTER_AREA` takes 3 us
-    from 160x120 by a whole factor, and 63 us by another."""
+    """The thumbnail with both sides below 128 px, by whole factors: OpenCV's `INTER_AREA` takes 3
+    us from 160x120 by a whole factor, and 63 us by another."""
     height, width = grey.shape
     down, across = max(1, height // SIDE_PX), max(1, width // SIDE_PX)
     if down == across == 1:
@@ -140,7 +143,7 @@ def _shrunk(grey: Plane) -> Plane:
 
 
 def _squashed(plane: Plane) -> Plane:
-    """The plane as a square, by way of one of 128 px: so samples count about alike,
+    """The thumbnail as a square, by way of one of 128 px: so samples count about alike,
     as where a JPEG is decoded small. Straight from 100 px to 64, thin lines come and go."""
     if plane.shape == (SIDE_PX, SIDE_PX):
         return plane.copy()
@@ -156,7 +159,7 @@ def _resized(plane: Plane, width: int, height: int, how: int) -> Plane:
 
 
 def _inside_borders(plane: Plane) -> tuple[slice, slice]:
-    """The rows and the columns of the plane that are inside its borders."""
+    """The rows and the columns of the thumbnail that are inside its borders."""
     inside = [slice(0, plane.shape[0]), slice(0, plane.shape[1])]
     for _ in range(_ROUNDS):
         before = list(inside)
@@ -180,7 +183,7 @@ def _inside_sides(plane: Plane, axis: int) -> slice:
     before = _flat_lines(lowest, highest)
     after = _flat_lines(lowest[::-1], highest[::-1])
     of_one_colour = abs(int(highest[0]) - int(highest[-1])) <= _OPPOSITE_RANGE
-    # One line more on each side: it is of the border and the picture mixed.
+    # One line more on each side: it is of the border and the image mixed.
     left = lines - before - after - 2
     if not before or not after or not of_one_colour or left <= lines * _LEAST_LEFT:
         return slice(0, lines)

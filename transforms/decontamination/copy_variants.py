@@ -1,6 +1,6 @@
-"""The planes under which an evaluation image stands in the index: whole, cropped, mirrored.
+"""The thumbnails under which an evaluation image stands in the index: whole, cropped, mirrored.
 
-A crop moves too much for a descriptor that tells a hundred thousand pictures apart. So the index
+A crop moves too much for a descriptor that tells a hundred thousand images apart. So the index
 holds crops of each evaluation image, and a copy needs to be near one of them only.
 """
 
@@ -20,9 +20,9 @@ class Variant(NamedTuple):
 
     Attributes:
       name: for people, as in "crop_75_top_left_mirrored".
-      of_trimmed: whether it is of the trimmed plane.
-      size: of its sides, as a share of the plane's.
-      x_px, y_px: its left upper corner in the plane.
+      of_trimmed: whether it is of the trimmed thumbnail.
+      size: of its sides, as a share of the thumbnail's.
+      x_px, y_px: its left upper corner in the thumbnail.
       is_mirrored: whether it is then flipped left to right.
     """
 
@@ -35,7 +35,7 @@ class Variant(NamedTuple):
 
     @property
     def start_px(self) -> tuple[float, int]:
-        """Where its left upper corner is in the plane, flipped where the variant is."""
+        """Where its left upper corner is in the thumbnail, flipped where the variant is."""
         left = SIDE_PX * (1 - self.size) - self.x_px if self.is_mirrored else self.x_px
         return left, self.y_px
 
@@ -66,14 +66,14 @@ VARIANTS = _all_variants()
 def variants_of(
     pair: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-    """The variants of an image, and their planes.
+    """The variants of an image, and their thumbnails.
 
     Args:
-      pair: uint8[2, 64, 64], its whole and its trimmed plane.
+      pair: uint8[2, 64, 64], its whole and its trimmed thumbnail.
 
     Returns:
       int32[m], their numbers in `VARIANTS`, and uint8[m, 64, 64]. m is 30, and 28 where nothing was
-      trimmed and both planes are the same. Takes 0.1 ms.
+      trimmed and both thumbnails are the same. Takes 0.1 ms.
     """
     is_trimmed = bool((pair[0] != pair[1]).any())
     numbers = [n for n, v in enumerate(VARIANTS) if is_trimmed or v.size < 1 or not v.of_trimmed]

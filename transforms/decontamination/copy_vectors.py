@@ -1,4 +1,5 @@
-"""The copy descriptor: 64 numbers of a small grey plane, near those of its altered copies.
+"""The copy descriptor: 64 numbers of a small grey thumbnail, near the numbers of its altered
+copies.
 
 docs/overlap_descriptor.md says how and from what the network's file was made. A descriptor's last
 bits depend on the machine, and its bytes hardly do. Sums of the bytes' products are whole numbers,
@@ -28,8 +29,8 @@ DESCRIPTOR_SHA256 = "928782ff7bc9c61ce76e9a0fd41892d16360998e95e599b79fa830ea7e5
 # Of unit vectors of 64 nearly even numbers, 1 in 15,000 is beyond 0.5. Cosines of bytes are mostly
 # within 0.004 of the descriptors' cosines, and at worst 0.01.
 _SCALE = 254.0
-# As many planes are described at once whatever the batch, since how the network multiplies, and so
-# its last bits, may depend on how many there are. With 128 they would leave the cache.
+# As many thumbnails are described at once whatever the batch, since how the network multiplies, and
+# so its last bits, may depend on how many there are. With 128 they would leave the cache.
 _AT_ONCE = 16
 
 
@@ -45,13 +46,13 @@ def _descriptor(path: Path) -> Any:
 
 
 def describe(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Unit vectors, float32[n, 64], near each other by cosine for copies of one picture.
+    """Unit vectors, float32[n, 64], near each other by cosine for copies of one image.
 
-    A plane's vector depends on its own plane alone. Any thread may call this; the file is opened
-    once a process, at the first call.
+    A thumbnail's vector depends on its own thumbnail alone. Any thread may call this; the file is
+    opened once a process, at the first call.
 
     Args:
-      planes: uint8[n, 64, 64], pictures squashed to squares.
+      thumbnails: uint8[n, 64, 64], images squashed to squares.
 
     Raises:
       ValueError: the file is not the one shipped.

@@ -37,9 +37,9 @@ MOST_CLUSTERS, NEAREST_CLUSTERS, CLUSTERS_OF_A_BUCKET = 4000, 10, 3
 
 @dataclass(frozen=True)
 class EmbeddingInput:
-    """What a model is shown: the JSON beside its file; without one, what models of ImageNet are.
+    """Input format of a model: the JSON beside its file; without one, ImageNet's.
 
-    A picture is squashed to `resize` px a side and its middle of `size` px a side is cut out; each
+    An image is squashed to `resize` px a side and its middle of `size` px a side is cut out; each
     sample, 0 to 1, becomes (sample - mean) / std.
     """
 
@@ -71,7 +71,7 @@ class EmbeddingMeasure:
     settings: dict[str, str] = field(hash=False)
     name: str = "embedding"
     min_distance: float = MIN_DISTANCES["embedding"]
-    quick_error: float = 0.0  # it sees no quick plane
+    quick_error: float = 0.0  # it sees no quick thumbnail
     files: tuple[str, ...] = (VECTORS,)
 
     @property
@@ -79,7 +79,7 @@ class EmbeddingMeasure:
         return np.dtype((np.float32, (self.width,)))
 
     def features(self, pictures: Sequence[Shown]) -> Features:
-        """float32[n, width], of length 1; zeros, which are near to nothing, where a picture fails
+        """float32[n, width], of length 1; zeros, which are near to nothing, where an image fails
         or the model has no number for it. No embedding depends on the others."""
         embeddings = np.zeros((len(pictures), self.width), np.float32)
         network = _opened(self.path, self.settings["model"], self.form)
@@ -173,7 +173,7 @@ def embedding_measure(path: str) -> EmbeddingMeasure:
         noise = np.random.default_rng(0).integers(0, 256, (form.size, form.size, 3), np.uint8)
         embedding = _embedding(_opened(path, settings["model"], form), noise)
         if not np.isfinite(embedding).all():
-            raise ValueError("it gives NaN or infinity for a test picture")
+            raise ValueError("it gives NaN or infinity for a test image")
         if centres is not None and centres.shape[1:] != embedding.shape:
             raise ValueError(f"{CLUSTERS} beside it has clusters of another model")
     except Exception as error:  # onnxruntime has a class for each kind of fault
@@ -183,7 +183,7 @@ def embedding_measure(path: str) -> EmbeddingMeasure:
 
 
 def write_clusters(measure: EmbeddingMeasure, pictures: Iterable[Shown]) -> None:
-    """Clusters pictures of a model's training set by k-means; some 100,000 are enough."""
+    """Clusters images of a model's training set by k-means; some 100,000 are enough."""
     embeddings = joined((measure.features([shown]) for shown in pictures), measure.row_type)
     count = min(MOST_CLUSTERS, len(embeddings))
     clusters = faiss.Kmeans(measure.width, count, spherical=True, min_points_per_centroid=1)

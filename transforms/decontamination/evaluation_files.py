@@ -51,7 +51,7 @@ def _holds_many(file: EvaluationFile) -> bool:
 
 
 def contents_digest(file: EvaluationFile) -> str:
-    """What tells a file's contents from others': SHA-256, in hex."""
+    """The SHA-256 of a file's contents, in hex."""
     digest = hashlib.sha256()
     with open_to_read(file.path) as source:
         while piece := source.read(1 << 20):
@@ -126,7 +126,7 @@ def _parquet_images(source: BinaryIO, path: str) -> Iterator[NamedImage]:
 
 
 def _given_path(images: pa.Array) -> str:
-    """What a struct of one image says where it comes from; empty where it does not."""
+    """The path in the struct of one image; empty where it has none."""
     at = images.type.get_field_index("path") if pa.types.is_struct(images.type) else -1
     if at < 0 or not pa.types.is_string(images.type.field(at).type):
         return ""

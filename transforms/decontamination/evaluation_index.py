@@ -83,7 +83,7 @@ def digested(files: Iterable[EvaluationFile]) -> list[DigestedFile]:
 
 
 def find_index(path: str) -> IndexDescription | None:
-    """What an index says of itself; None where there is none, or not all of it."""
+    """The description of an index; None where there is none, or not all of it."""
     if not exists(f"{path}/{DESCRIPTION}"):
         return None
     try:
@@ -104,7 +104,7 @@ def _size(path: str) -> int:
 
 
 def set_folders(files: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The folder that all files of a set are in, with its last slash, by the set's name."""
+    """The folder that all files of a dataset are in, with its last slash, by the dataset's name."""
     paths: dict[str, set[str]] = {}
     for name, path in files:
         paths.setdefault(name, set()).add(path)
@@ -141,7 +141,7 @@ class EvaluationIndex:
         return self.index.nearest(features)
 
     def columns(self, nearest: Sequence[Nearest | None]) -> dict[str, pa.Array]:
-        """What is written of the evaluation image that is nearest to each of n images, by column.
+        """Columns about the evaluation image that is nearest to each of n images.
 
         Returns:
           evaluation_set, evaluation_image, evaluation_measure, evaluation_numbers (JSON):

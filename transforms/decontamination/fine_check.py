@@ -1,4 +1,5 @@
-"""Whether two pictures agree in what only a plane of 128 px shows: words, thin lines, small parts.
+"""Whether two images agree in what only a thumbnail of 128 px shows: words, thin lines, small
+parts.
 
 Two class diagrams of one generator have the same boxes and lines. At 64 px nothing else of them is
 seen; at 128 px the blocks with their words disagree.
@@ -31,7 +32,9 @@ _BAND_PX = 1.5  # what is smoother is taken away
 # The evaluation image is blurred as the other may be, and the best counts.
 _BLURS_PX = (0.0, 0.6, 1.0)
 _SHIFTS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))  # of a block, px
-_LEAST_CONTRAST = 3.0  # grey levels of the band; a block with less in either plane tells nothing
+_LEAST_CONTRAST = (
+    3.0  # grey levels of the band; a block with less in either thumbnail tells nothing
+)
 _LEAST_INSIDE = 0.9  # of a block's pixels
 _LEAST_BLOCKS = 6  # that tell
 _AGREES = 0.5  # the correlation of a block
@@ -56,22 +59,22 @@ _REGIONS = _regions()
 
 
 class FineQuery:
-    """A fine plane to be compared with several.
+    """A fine thumbnail to be compared with several.
 
     Args:
-      plane: uint8[128, 128].
+      thumbnail: uint8[128, 128].
     """
 
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
 
     def agreeing(self, evaluation: Plane, placement: Placement) -> float | None:
-        """The share of the blocks with detail in both planes that agree; None where hardly any
-        block has. Of several regions and blurs it is the largest. Takes 2 ms.
+        """The share of the blocks with detail in both thumbnails that agree; None where hardly any
+        block has. The largest over several regions and blurs. Takes 2 ms.
 
         Args:
           evaluation: uint8[128, 128], mirrored where that is what the query may be a copy of.
-          placement: where the query lies on it, of planes of 64 px.
+          placement: where the query lies on it, of thumbnails of 64 px.
         """
         there = self._there(evaluation, doubled(placement))
         if there is None:
@@ -148,7 +151,7 @@ def _band(samples: Samples) -> Samples:
 
 
 def _means(samples: Samples) -> Samples:
-    """Of each block: float32[16, 16]."""
+    """The correlation of each block: float32[16, 16]."""
     made = cv2.resize(samples, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
     return np.asarray(made, np.float32)
 

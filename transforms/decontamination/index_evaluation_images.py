@@ -44,7 +44,7 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
 
     Raises:
       RuntimeError: it was there when some parts were to be measured, and is no more; or no image of
-        a set can be decoded, so that the set would not be kept out.
+        a dataset can be decoded, so that the dataset would not be kept out.
     """
     if description := find_index(place):
         _warn(description)
@@ -93,7 +93,7 @@ def _bring(local: Path, path: str) -> None:
 
 
 def image_rows(parts: Iterable[MeasuredPart]) -> pa.Table:
-    """The set, name and file of each image; names begin below the folder that all of a set are
+    """The set, name and file of each image; names begin below the folder that all of a dataset are
     in."""
     rows = [row for part in parts for row in part.rows]
     folders = set_folders([(of, path) for of, _, path in rows])

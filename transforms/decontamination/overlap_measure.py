@@ -1,4 +1,4 @@
-"""What a measure of overlap is: how near a picture is to the images of an evaluation set."""
+"""Measures of overlap: the distance of an image to the images of an evaluation dataset."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from alignset.transforms.images.examine import Image
 
-Features = npt.NDArray[Any]  # of n pictures, a row each
+Features = npt.NDArray[Any]  # of n images, a row each
 
 
 class Shown(NamedTuple):
-    """A picture as a measure sees it: its file's bytes, what `examine` says of them, and whether
+    """An image as a measure sees it: its file's bytes, what `examine` says of them, and whether
     that was asked to decode a JPEG in full."""
 
     body: bytes
@@ -24,7 +24,7 @@ class Shown(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """The nearest evaluation image of a picture.
+    """The nearest evaluation image of an image.
 
     Attributes:
       row: its number in the index. distance: in the measure's own unit, 0 or more.
@@ -40,13 +40,13 @@ class OverlapIndex(Protocol):
     """An index of evaluation images that is open. For all threads."""
 
     def nearest(self, features: Features) -> Sequence[Nearest | None]:
-        """The nearest evaluation image of each picture, None where nothing can be said. What it
-        says of one does not depend on the others."""
+        """The nearest evaluation image of each image, None where nothing can be said. The result
+        for one does not depend on the others."""
         ...
 
 
 class OverlapMeasure(Hashable, Protocol):
-    """A way of telling how near two pictures are. Small, and given to all workers."""
+    """A way of telling how near two images are. Small, and given to all workers."""
 
     @property
     def name(self) -> str:
@@ -65,12 +65,12 @@ class OverlapMeasure(Hashable, Protocol):
 
     @property
     def min_distance(self) -> float:
-        """What is nearer than this is a copy, where nothing else is said."""
+        """Images nearer than this are copies by default."""
         ...
 
     @property
     def quick_error(self) -> float:
-        """How much farther a JPEG may seem by the small plane of a quick look."""
+        """How much farther a JPEG may seem by the small thumbnail of a quick look."""
         ...
 
     @property
@@ -79,11 +79,11 @@ class OverlapMeasure(Hashable, Protocol):
         ...
 
     def features(self, looks: Sequence[Shown]) -> Features:
-        """What pictures are compared by. What a row is does not depend on the others."""
+        """The rows by which images are compared. A row does not depend on the others."""
         ...
 
     def build(self, features: Iterable[Features], count: int, folder: Path) -> None:
-        """Writes the files of an index of so many pictures into a folder of this machine."""
+        """Writes the files of an index of so many images into a folder of this machine."""
         ...
 
     def open(self, folder: Path) -> OverlapIndex:

@@ -21,7 +21,7 @@ class EvaluationFile:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """How many images a set has, and how many more cannot be decoded."""
+    """How many images a dataset has, and how many more cannot be decoded."""
 
     images: int = 0
     unreadable: int = 0
@@ -66,7 +66,7 @@ class OverlapSettings:
 
     def __post_init__(self) -> None:
         if self.decontaminate_only and self.score_only:
-            raise ValueError("decontaminate_only drops what score_only keeps: give one of them")
+            raise ValueError("decontaminate_only drops what score_only keeps: pass one of them")
         if self.overlap_measure not in MEASURES:
             raise ValueError(
                 f"overlap_measure must be one of {', '.join(MEASURES)}; "

@@ -1,4 +1,4 @@
-"""Overlap by imagehash's perceptual hash: bits in which two pictures differ, 0 to 64."""
+"""Overlap by imagehash's perceptual hash: bits in which two images differ, 0 to 64."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HASHES = "phashes.u64"
 
 @dataclass(frozen=True)
 class PerceptualMeasure:
-    """How many bits of their perceptual hashes differ; each picture is compared with all."""
+    """How many bits of their perceptual hashes differ; each image is compared with all."""
 
     name: str = "phash"
     min_distance: float = MIN_DISTANCES["phash"]
-    # bits: a JPEG's quick hash is rarely farther than this from that of its whole picture
+    # bits: a JPEG's quick hash is rarely farther than this from that of its whole image
     quick_error: float = 6.0
     files: tuple[str, ...] = (HASHES,)
 
@@ -55,7 +55,7 @@ class PerceptualIndex:
         self._hashes = hashes
 
     def nearest(self, features: UInt64s) -> list[Nearest]:
-        """Of equally near images the first.
+        """The first of equally near images.
 
         Args:
           features: uint64[n], perceptual hashes.

@@ -1,4 +1,4 @@
-"""How one small plane is aligned with another: by affine Lucas-Kanade, up to 128 px a side."""
+"""How one small thumbnail is aligned with another: by affine Lucas-Kanade, up to 128 px a side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SETTLED_SHARE = 0.05 / 64  # of the side: a step that moves no pixel farther is
 _RESIDUAL_SCALE = 0.7  # of normalised detail; larger ones hardly count, as under a logo
 _MOST_RESIDUAL = 50.0
 _SUMS = 13  # of a column's pixels, in the normal equations of a step
-# How firmly a step is held back where the picture does not tell: the matrix has its mean diagonal
+# How firmly a step is held back where the image does not tell: the matrix has its mean diagonal
 # times this added, which lets shifts move ten times as easily as it lets scales.
 _SCALE_DAMPING, _SHIFT_DAMPING = 1e-5, 1e-6
 
@@ -36,7 +36,7 @@ def blurred(samples: Samples, sigma_px: float) -> Samples:
 
 
 def normalised_detail(plane: Plane | Samples, local_px: float) -> Samples:
-    """What differs from its surroundings, in units of their contrast: tone and light fall out."""
+    """Differences from the surroundings, in units of their contrast: tone and light fall out."""
     # Beyond two deviations a pixel counts too little to be worth its time.
     window = (2 * round(2 * local_px) + 1,) * 2
     smooth = cv2.GaussianBlur(np.asarray(plane, np.float32), (5, 5), 0.7)
@@ -49,7 +49,7 @@ class Aligner:
     """Refines placements of one query, by robust inverse compositional Lucas-Kanade.
 
     Args:
-      query: `normalised_detail` of its plane, float32[side, side].
+      query: `normalised_detail` of its thumbnail, float32[side, side].
 
     Source: Baker and Matthews (2004), "Lucas-Kanade 20 Years On", section 3.2.
     """
@@ -69,7 +69,7 @@ class Aligner:
         """The placement nearby at which the two agree best.
 
         Args:
-          evaluation: `normalised_detail` of its plane, blurred by 1 px.
+          evaluation: `normalised_detail` of its thumbnail, blurred by 1 px.
           start: within a tenth of a side.
           steps: at most. every: which of its rows are looked at.
         """
@@ -124,7 +124,7 @@ def refine(
 
 @summing_kernel
 def _add_row(there: Row, query: Row, right: Row, down: Row, line: int, sums: Row) -> None:
-    """Adds a row's weighted normal equations to those of each column, by powers of y."""
+    """Adds a row's weighted normal equations to each column's, by powers of y."""
     y, width = np.float32(line), FINE_PX
     for x in range(len(query)):
         residual = there[x] - query[x]

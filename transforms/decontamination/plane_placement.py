@@ -1,8 +1,8 @@
-"""Where one small plane lies on another, and the other's samples at its pixels.
+"""Where one small thumbnail lies on another, and the other's samples at its pixels.
 
-A placement is an affine map, float64[2, 3], from the pixels of the query's plane to those of the
-evaluation image's: `evaluation(placement @ (x, y, 1)) = query(x, y)`. All of this works on planes
-of any side; a placement on planes of half the side is `halved`.
+A placement is an affine map, float64[2, 3], from pixels of the query's thumbnail to pixels of the
+evaluation image's: `evaluation(placement @ (x, y, 1)) = query(x, y)`. All of this works on
+thumbnails of any side; a placement on thumbnails of half the side is `halved`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Row = npt.NDArray[np.float32]
 Placement = npt.NDArray[np.float64]  # [2, 3]
 Places = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
-LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
-OUTSIDE = 1e3  # no sample has it: it marks pixels beyond the evaluation image's plane
+LEAST_OVERLAP = 0.4  # of the query's thumbnail; of less the correlations are chance
+OUTSIDE = 1e3  # no sample has it: it marks pixels beyond the evaluation image's thumbnail
 HALF_PX = 32  # at which sizes and shifts are tried: as near as Lucas-Kanade needs
-# Sides of the query in the evaluation image's plane that are tried: above 32 it has a border or
+# Sides of the query in the evaluation image's thumbnail that are tried: above 32 it has a border or
 # bars that were not trimmed, 22 is a crop to 70 %. Lucas-Kanade closes gaps of 10 %.
 _SIDES_PX = (38, 35, 32, 29, 27, 25, 22, 20)
 _MARGIN = 0.12  # of a side, not matched; rotation and banners change the margins most
-_ROOM_PX = 4  # for shifts of what is larger than the plane
+_ROOM_PX = 4  # for shifts of what is larger than the thumbnail
 _LEAST_ENERGY = 1.0  # of a window's detail: less is flat
 
 
@@ -36,14 +36,14 @@ def placement_of(size: float, x_px: float, y_px: float) -> Placement:
 
 
 def halved(placement: Placement) -> Placement:
-    """The same placement on planes of half the side, whose pixels are four of these."""
+    """The same placement on thumbnails of half the side, whose pixels are four of these."""
     half = placement.copy()
     half[:, 2] = (placement[:, 2] + placement[:, :2].sum(1) * 0.5 - 0.5) / 2
     return half
 
 
 def doubled(placement: Placement) -> Placement:
-    """The same placement on planes of twice the side."""
+    """The same placement on thumbnails of twice the side."""
     twice = placement.copy()
     twice[:, 2] = placement[:, 2] * 2 - placement[:, :2].sum(1) * 0.5 + 0.5
     return twice
@@ -51,7 +51,7 @@ def doubled(placement: Placement) -> Placement:
 
 @allocating_kernel
 def place(samples: Samples, placement: Placement, there: Samples) -> None:
-    """Writes the evaluation image's samples at the query's pixels; OUTSIDE beyond its plane."""
+    """Writes the evaluation image's samples at the query's pixels; OUTSIDE beyond its thumbnail."""
     places = places_of(len(there))
     for y in range(len(there)):
         place_row(samples, placement, y, places, there[y])
@@ -59,7 +59,7 @@ def place(samples: Samples, placement: Placement, there: Samples) -> None:
 
 @allocating_kernel
 def place_inside(samples: Samples, placement: Placement, there: Samples, inside: Samples) -> float:
-    """The same with 0 beyond its plane. `inside` becomes 1 within it, else 0.
+    """The same with 0 beyond its thumbnail. `inside` becomes 1 within it, else 0.
 
     Returns:
       The share of the query's pixels that are within it.
@@ -85,8 +85,8 @@ def places_of(side: int) -> Places:
 def place_row(samples: Samples, placement: Placement, y: int, places: Places, row: Row) -> None:
     """Writes one row of the query's pixels, by linear interpolation.
 
-    Samples are fetched one by one. What comes before and after is computed for several at once,
-    so that a row takes half the time.
+    Samples are fetched one by one. The steps before and after are computed for several at once, so
+    that a row takes half the time.
     """
     corners, parts = places
     most, before_last = np.float32(len(samples) - 1), np.int32(len(samples) - 2)
@@ -120,7 +120,7 @@ def place_row(samples: Samples, placement: Placement, y: int, places: Places, ro
 @kernel
 def is_plausible(placement: Placement) -> bool:
     """Whether the query is about as large as in the index's variants, and hardly turned."""
-    # What is no number is in no range: each is compared, since `max` may leave it out.
+    # What is not a number is in no range: each is compared, since `max` may leave it out.
     for axis in range(2):
         turn, shift = abs(placement[axis, 1 - axis]), abs(placement[axis, 2])
         if not (0.45 < placement[axis, axis] < 1.45 and turn < 0.25 and shift < 128):
@@ -130,7 +130,7 @@ def is_plausible(placement: Placement) -> bool:
 
 @allocating_kernel
 def agreement_of(query: Samples, evaluation: Samples, placement: Placement) -> float:
-    """The correlation of two planes' detail where one lies on the other; -1 where that is too
+    """The correlation of two thumbnails' detail where one lies on the other; -1 where that is too
     little of it."""
     if not is_plausible(placement):
         return -1.0
@@ -154,7 +154,7 @@ def best_match(query: Samples, evaluation: Samples) -> tuple[float, Placement]:
     """Where the query is found best in an evaluation image: the score, -1 to 1, and the placement.
 
     Args:
-      query, evaluation: `normalised_detail` of their planes, float32[32, 32].
+      query, evaluation: `normalised_detail` of their thumbnails, float32[32, 32].
     """
     sums, squares = (cv2.integral(values) for values in (evaluation, evaluation**2))
     best = -2.0, placement_of(1.0, 0.0, 0.0)

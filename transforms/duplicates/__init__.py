@@ -1,3 +1,3 @@
-"""Which images of a dataset are there more than once, and which of their pairs leave. What is near
-an evaluation image is for `decontamination` to say.
+"""Which images of a dataset are there more than once, and which of their pairs leave. Copies of
+evaluation images are in `decontamination`.
 """

@@ -27,7 +27,7 @@ BETTER = -2  # in place of a shard: an image to train on leaves for a better one
 
 @dataclass(frozen=True)
 class CopyRules:
-    """What becomes of images with the same bytes.
+    """The outcome of images with the same bytes.
 
     Attributes:
       max_texts: alt-texts of a content, at most, or it goes with all its pairs.

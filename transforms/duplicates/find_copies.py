@@ -1,7 +1,7 @@
 """Finds what leaves the shards of a dataset since its image is there twice, and writes it down.
 
-Each shard of which pairs leave, or which pairs join, has files of its own in a folder. They follow
-from the sidecars alone, so an attempt that was killed is simply done again. No shard changes here.
+Each shard that pairs leave or join has files of its own in a folder. They follow from the sidecars
+alone, so an attempt that was killed is simply done again. No shard changes here.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class FindCopies(beam.PTransform):
     Args:
       out: the output. folder: for what is to change, as `ChangePlaces` has it.
       buckets: a power of two. cells: for near-duplicates, where these are asked for.
-      descriptors: a folder of those of the images to train on, where
-        near-duplicates of held-out images are looked for; else "".
+      descriptors: a folder of training images' descriptors, where near-duplicates of held-out
+        images are looked for; else "".
     """
 
     out: str

@@ -114,7 +114,7 @@ def _read_looks(shard: int, places: ShardPlaces, blocks: Blocks, buckets: int) -
 
 
 def nodes_of(places: ShardPlaces, shard: int) -> Nodes:
-    """The pictures of a shard, each content once. Where its sidecar does not say how they look,
+    """The images of a shard, each content once. Where its sidecar does not say how they look,
     they are looked at."""
     path = places.sidecar(shard)
     known = has_looks(path)
@@ -157,9 +157,9 @@ def _stay(element, max_texts, blocks):  # type: ignore[no-untyped-def]  # Beam w
 
 
 def _sampled(element: Bucket, buckets: int, cells: int) -> pa.RecordBatch:
-    """Some of the pictures of a bucket: those with the smallest hashes, enough in all."""
+    """Some of the images of a bucket: those with the smallest hashes, enough in all."""
     nodes = rows_of([unpack(element[1])], NODE)
-    # A bucket is by the other half of the content. Flat pictures have no descriptor.
+    # A bucket is by the other half of the content. Flat images have no descriptor.
     nodes = nodes[nodes["look"]["descriptor"].any(axis=1)]
     enough = 2 * SAMPLED_A_CELL * -(-cells // buckets)
     return as_block(nodes[np.argsort(nodes["lo"], kind="stable")][:enough])
@@ -186,7 +186,7 @@ def _to_cells(element: Bucket, centres: npt.NDArray[np.int8], blocks: Blocks) ->
 
 
 def _lead(element, blocks, buckets):  # type: ignore[no-untyped-def]  # Beam would read hints
-    """The edges in a cell. No more of its pictures are in memory than may lead, and some blocks."""
+    """The edges in a cell. No more of its images are in memory than may lead, and some blocks."""
     best, count = np.zeros(0, NODE), 0
     for block in element[1]:
         some = rows_of([unpack(block)], NODE)

@@ -1,4 +1,4 @@
-"""Held-out images of which a near-duplicate is in training, by the index and the check of copies.
+"""Held-out images with a near-duplicate in training, by the index and the check of copies.
 
 The held-out images are indexed, as evaluation images are. The descriptor of each image to train on,
 which it got when it came, is looked for there; only what may match is decoded again and compared.
@@ -33,7 +33,7 @@ from alignset.transforms.workers.fencing import Fence
 LEAST_COSINE = 0.8  # of what is compared place by place
 _AT_ONCE = 8  # images in memory, of 20 MB each at most by default
 _MOST_COMPARED = 16  # held-out images with one training image
-# Where one tone fills so much of a plane, pictures of a family look like copies: cards, charts,
+# Where one tone fills so much of a thumbnail, images of a family look like copies: cards, charts,
 # flags. There a held-out image goes only by a much smaller distance, and no part of it.
 PLAIN, PLAIN_DISTANCE = 0.3, 0.05
 _WHOLE = ("whole", "trimmed")
@@ -123,7 +123,7 @@ class _Search(beam.DoFn):
         tar = self.places.tar(shard)
         path = descriptors_path(self.folder, shard)
         there = read_descriptors(path, self.places.sidecar(shard), tar)
-        # A picture that is everywhere, such as a placeholder, is compared once.
+        # An image that is everywhere, such as a placeholder, is compared once.
         vectors, first = np.unique(there.vectors, axis=0, return_index=True)
         near = index.index.may_match(vectors, LEAST_COSINE)
         wanted = {int(there.keys[first[at]]) for at in near}

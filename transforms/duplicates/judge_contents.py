@@ -39,13 +39,13 @@ STAYS, CROWDED, OF_TRAINING, DUPLICATE, NEAR = range(5)
 
 
 class Judged(NamedTuple):
-    """What became of some contents.
+    """Outcomes of some contents.
 
     Fields:
-      verdicts: of those of which pairs leave. `shard`: whose. `hi`, `lo`: the content. `reason`:
-        the place in REASONS. `key`: 0 in the row of a content, whose pairs leave; else a pair of
-        the content that stays, or moves to the shard `target`. `kept`: the key of the pair whose
-        image is kept, 0 where none is.
+      verdicts: of contents that pairs leave. `shard`: whose. `hi`, `lo`: the content. `reason`: the
+        place in REASONS. `key`: 0 in the row of a content, whose pairs leave; else a pair of the
+        content that stays, or moves to the shard `target`. `kept`: the key of the pair whose image
+        is kept, 0 where none is.
       shared: the images that share their content in the dataset without what leaves.
       groups: the largest of these.
     """
@@ -197,7 +197,7 @@ def count_shared(contents: UInt64s, urls: UInt64s) -> SharedContents:
 
 
 def leaving_pairs(rows: pa.Table, verdicts: pa.RecordBatch) -> pa.RecordBatch:
-    """What leaves a shard, of the verdicts on its contents.
+    """Pairs that leave a shard, by the verdicts on its contents.
 
     Args:
       rows: of the sidecar, with COLUMNS or `key` and `sha256`. verdicts: of this shard.

@@ -1,7 +1,7 @@
-"""Which of some pictures are near-duplicates of a better one: cells, leaders, rounds. Pure.
+"""Which of some images are near-duplicates of a better one: cells, leaders, rounds. Pure.
 
-A picture is a content with its `LOOK`. Pictures whose descriptors lie near the same centre share a
-cell. Within one, the best picture is a leader; so is each that is near no better leader. A leader
+An image is a content with its `LOOK`. Images whose descriptors lie near the same centre share a
+cell. Within one, the best image is a leader; so is each that is near no better leader. A leader
 of one cell may be near a better one in another, so rounds of joins settle who stays.
 """
 
@@ -21,13 +21,13 @@ from alignset.transforms.decontamination.copy_vectors import Vectors
 from alignset.transforms.duplicates.contents import Ints, as_binary, ranks, starts_of
 from alignset.transforms.shards.descriptors import LOOK
 
-# A picture: its content; `key`, the smallest of its pairs; `rank`, the smaller the better; `text`,
+# An image: its content; `key`, the smallest of its pairs; `rank`, the smaller the better; `text`,
 # the hash of its only alt-text, or 0 where it has several; `home` in the nearest of its cells.
 NODE = np.dtype(
     [(name, "<u8") for name in ("key", "hi", "lo", "rank", "text")]
     + [("home", "?"), ("look", LOOK)]
 )
-# A picture (`item`, a key, and its content) that leaves if a better one, `leader`, stays. `said` is
+# An image (`item`, a key, and its content) that leaves if a better one, `leader`, stays. `said` is
 # what is known of the leader. Of each edge one row is at the item, another `at_leader`.
 EDGE = np.dtype(
     [(name, "<u8") for name in ("item", "hi", "lo", "leader", "rank")]
@@ -38,23 +38,23 @@ Nodes = npt.NDArray[Any]
 Edges = npt.NDArray[Any]
 
 LEAST_COSINE, MOST_BITS, MOST_CHROMA = 0.9, 6, 8.0  # chroma: root of the mean square
-# Where one tone fills so much of a plane, as in charts, cards and flags, pictures of a family look
-# like copies.
+# Where one tone fills so much of a thumbnail, as in charts, cards and flags, images of a family
+# look like copies.
 GRAPHIC_TONE = 0.3
 CELL_IMAGES = 1000  # about, in a cell
-MOST_CELLS = 16_384  # the centres of 100 million pictures take some minutes to find
+MOST_CELLS = 16_384  # the centres of 100 million images take some minutes to find
 CELLS_OF_EACH = 2
 SAMPLED_A_CELL = 32
 _TRAINING_ROUNDS = 8
-# Pictures of a cell that may be leaders: the best. The others are only compared with those.
+# Images of a cell that may be leaders: the best. The others are only compared with those.
 MOST_IN_CELL = 1 << 16
 AT_ONCE = 512
-_MOST_LEADERS = 4  # of a picture, that are noted
+_MOST_LEADERS = 4  # of an image, that are noted
 BINS = 20  # of distances, from 0 to 1
 
 
 def cell_count(pictures: int) -> int:
-    """How many cells so many pictures, about, have."""
+    """How many cells so many images, about, have."""
     return max(1, min(MOST_CELLS, pictures // CELL_IMAGES))
 
 
@@ -93,7 +93,7 @@ def nearest_cells(vectors: Vectors, centres: Vectors, most: int) -> Ints:
 
 
 def staying(contents: pa.Table, nodes: Nodes, max_texts: int) -> Nodes:
-    """The pictures of some contents, each once, without those that have too many alt-texts.
+    """The images of some contents, each once, without those that have too many alt-texts.
 
     Args:
       contents: all that `contents_of` gave of these contents. nodes: one for each shard that has a
@@ -116,7 +116,7 @@ def staying(contents: pa.Table, nodes: Nodes, max_texts: int) -> Nodes:
 
 
 class Compared(NamedTuple):
-    """Some pictures beside others.
+    """Some images beside others.
 
     Fields:
       cosines: float32[n, m]. rows, columns: of the near ones, in their order. leaves: bool, whether
@@ -130,13 +130,13 @@ class Compared(NamedTuple):
 
 
 def compared(some: Nodes, others: Nodes) -> Compared:
-    """How near pictures are to others."""
+    """How near images are to others."""
     ours, theirs = some["look"], others["look"]
     one, two = (look["descriptor"].astype(np.float32) for look in (ours, theirs))
     # Sums of products of bytes are exact as floats, and so no order of adding shows.
     cosines = one @ two.T
     for wide, axis in ((one, 1), (two, 0)):
-        lengths = np.sqrt((wide * wide).sum(axis=1))  # 0 of flat pictures
+        lengths = np.sqrt((wide * wide).sum(axis=1))  # 0 of flat images
         cosines *= np.expand_dims(np.float32(1) / np.maximum(lengths, np.float32(1)), axis)
     rows, columns = np.nonzero(cosines >= LEAST_COSINE)
     bits = np.bitwise_count(ours["trimmed_phash"][rows] ^ theirs["trimmed_phash"][columns])
@@ -155,8 +155,8 @@ class Led(NamedTuple):
 
     Fields:
       leaders: the best first. edges: EDGE, each at its item.
-      graphics: how many pictures at home are near a leader and stay since they are graphics.
-      distances: of pictures at home to the nearest that they were compared with, int64[BINS].
+      graphics: how many images at home are near a leader and stay since they are graphics.
+      distances: of images at home to the nearest that they were compared with, int64[BINS].
     """
 
     leaders: Nodes
@@ -191,8 +191,8 @@ def lead(nodes: Nodes) -> Led:
 
 
 class _Cell:
-    """What is known of the pictures of a cell: whether each leads, whether it is near a leader and
-    a graphic, and the largest of its cosines."""
+    """Facts about the images of a cell: whether each leads, whether it is near a leader and a
+    graphic, and the largest of its cosines."""
 
     def __init__(self, nodes: Nodes) -> None:
         self.nodes = nodes
@@ -231,7 +231,7 @@ def _greedy(leads: Bools, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
 
 
 def follow(nodes: Nodes, leaders: Nodes) -> Edges:
-    """The edges of pictures of a cell that cannot be leaders, since it has too many."""
+    """The edges of images of a cell that cannot be leaders, since it has too many."""
     edges = []
     for first in range(0, len(nodes), AT_ONCE):
         some = nodes[first : first + AT_ONCE]
@@ -241,7 +241,7 @@ def follow(nodes: Nodes, leaders: Nodes) -> Edges:
 
 
 def _edges(items: Nodes, leaders: Nodes) -> Edges:
-    """Of each item the first few: items stand together, the best leaders first."""
+    """The first few rows of each item: items stand together, the best leaders first."""
     made = np.zeros(len(items), EDGE)
     for name in ("hi", "lo"):
         made[name] = items[name]
@@ -252,11 +252,11 @@ def _edges(items: Nodes, leaders: Nodes) -> Edges:
 
 
 def settle(edges: Edges) -> Edges:
-    """One round: a picture leaves if a leader of it stays, and stays if all of them leave. Each row
+    """One round: an image leaves if a leader of it stays, and stays if all of them leave. Each row
     goes to the other end of its edge then.
 
     Args:
-      edges: all rows that are at some pictures.
+      edges: all rows that are at some images.
     """
     own = edges[~edges["at_leader"]]
     items, item = np.unique(own["item"], return_inverse=True)
@@ -274,8 +274,8 @@ def settle(edges: Edges) -> Edges:
 
 
 def leaving(edges: Edges) -> Edges:
-    """Of each picture that leaves the edge to its best leader that stays, of all rows that are at
-    some pictures after the last round."""
+    """The edge from each image that leaves to its best leader that stays, out of all rows after the
+    last round."""
     left = edges[~edges["at_leader"] & (edges["said"] == STAYS)]
     left = left[np.lexsort((left["leader"], left["rank"], left["item"]))]
     return left[starts_of(left["item"])] if len(left) else left

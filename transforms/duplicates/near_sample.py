@@ -1,5 +1,5 @@
-"""How many pictures of a dataset share their perceptual hash with another that has other bytes, and
-a sample of such pairs: an equal hash is no proof, so whoever tells of the count compares these.
+"""How many images of a dataset share their perceptual hash with another that has other bytes, and
+a sample of such pairs: an equal hash is not a proof, so whoever tells of the count compares these.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ def memory_for_bodies() -> int:
 
 
 class Receiver(Protocol):
-    """A transfer that can be told to go on."""
+    """A transfer that can be continued."""
 
     def resume(self) -> None:
-        """Lets its answer go on."""
+        """Continues its response."""
 
 
 class TakenBytes:
@@ -55,7 +55,7 @@ os.register_at_fork(after_in_child=lambda: setattr(TakenBytes, "of_all", 0))  # 
 
 
 class BodyMemory:
-    """Counts bytes, and holds transfers back where there is no room for more.
+    """Counts bytes, and holds transfers back where the memory is full.
 
     One of those that are held back goes on even so, until it ends: so all end in their turn. At
     most `most` bytes are held, and that one's.
@@ -109,7 +109,7 @@ class BodyMemory:
             self._held_back.remove(receiver)
 
     def resume(self) -> None:
-        """Lets those go on that there is room for now, the first first."""
+        """Continues the transfers that fit into memory now, in order."""
         waiting, self._held_back = self._held_back, deque()
         while waiting:
             if self._first is not None and not self.has_room:

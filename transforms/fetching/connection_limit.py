@@ -1,7 +1,8 @@
 """How many connections are open at once: as many as answers come from, and no more.
 
-What has brought nothing for a while is not counted: it takes nothing of the line, the cores or
-memory. Else the silent hosts of an old list would hold all places, each for as long as a time-out.
+Connections that have brought nothing for a while are not counted: they use no bandwidth, cores or
+memory. Otherwise the silent hosts of an old list would hold all places, each for as long as a
+time-out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _BUSY = 0.9  # of the cores that this process may use
 _SLOWLY = frozenset({"bandwidth", "time-outs", "name server", "memory"})  # risen from step by step
 # Shares that are the web's own, as old lists have them; beyond, it is the line or the name server.
 _USUAL_TROUBLES, _USUAL_UNNAMED = 0.05, 0.15
-# Files that a process asks for, where the system lets it; those that shards, logs, the engine and
+# Files that a process asks for, where the system lets it; those that shards, logs, the runner and
 # name servers need; and sockets: fewer are told of.
 _WANTED, _SPARE, _FEW = 16_384, 64, 256
 _told = False
@@ -34,7 +35,7 @@ _told = False
 
 @dataclass(slots=True)
 class Interval:
-    """What was seen since the last review.
+    """Events since the last review.
 
     Attributes:
       seconds: how long it was.

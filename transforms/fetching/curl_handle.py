@@ -61,7 +61,7 @@ class _Socket(socket.SocketType):
 
 
 class EndedTransfer(NamedTuple):
-    """What became of a job's transfer: a body, a detail, or a redirect to follow.
+    """Outcome of a job's transfer: a body, a detail, or a redirect to follow.
 
     Attributes:
       took_s: seconds it was under way.
@@ -157,7 +157,7 @@ class Slot:
         return taken
 
     def resume(self) -> None:
-        """Goes on with an answer that had to wait for memory."""
+        """Continues a response that had to wait for memory."""
         # The bytes that waited come within the call. Where `write` refuses them it fails, and so
         # does the transfer, which ends as any other.
         with suppress(pycurl.error):
@@ -182,7 +182,7 @@ class Slot:
         return self._settings.rejects and bool(self._opt_outs())
 
     def _is_challenge(self) -> bool:
-        """Whether the header says so, by Cloudflare's field or by that of Amazon's firewall."""
+        """Whether the header says so, by Cloudflare's field or the one of Amazon's firewall."""
         header = b"".join(self._headers).lower()
         return b"\ncf-mitigated: challenge" in header or b"\nx-amzn-waf-action: " in header
 
@@ -199,7 +199,7 @@ class Slot:
             return pycurl.SOCKET_BAD
 
     def ended(self, error: int) -> EndedTransfer:
-        """What became of the job, given curl's error."""
+        """Outcome of the job, given curl's error."""
         took_s = time.monotonic() - self.begun
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and self._is_refused():
@@ -258,7 +258,7 @@ class Slot:
         return EndedTransfer(self.job, body, took_s=took_s, opted_out=opt_outs, answer=answer)
 
     def _answer(self, status: int) -> ImageResponse:
-        """What the header of the last answer says, which others, 1xx, may have come before."""
+        """The header of the last response; 1xx responses may have come before it."""
         begins = [at for at, line in enumerate(self._headers) if line[:5] == b"HTTP/"]
         lines = self._headers[begins[-1] + 1 :] if begins else self._headers
         kinds = (b"content-type", b"etag", b"last-modified")

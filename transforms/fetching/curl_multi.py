@@ -38,7 +38,7 @@ class Transfers:
     curl's own `select` and `fdset` fail on file descriptors above 1023, which workers do reach.
 
     Args:
-      sockets: that may be open at once, those of kept connections among them.
+      sockets: that may be open at once, including kept connections.
       memory: which counts the bytes of answers.
 
     Attributes:
@@ -144,7 +144,7 @@ class Transfers:
         return ended
 
     def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
-        """Ends those of the jobs that are under way; gives them."""
+        """Ends the jobs that are under way; returns them."""
         jobs = self.names.remove(is_meant)
         for curl, slot in list(self._busy.items()):
             if is_meant(slot.job):

@@ -24,8 +24,8 @@ def fetch_all(
     All calls of a process with the same settings share one fetcher: its connections and names, and
     what each host bears. The URLs of the first call go first. New URLs are taken only while the
     consumer keeps up, and only so many wait for their host or for another attempt, so memory does
-    not grow with the number of URLs. What is not done `shard_timeout_s` after the first pull fails
-    as "deadline".
+    not grow with the number of URLs. URLs that are not done `shard_timeout_s` after the first pull
+    fails as "deadline".
 
     Args:
       urls: taken on the fetcher's thread.

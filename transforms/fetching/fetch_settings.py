@@ -1,4 +1,4 @@
-"""What a user may set about fetching, and the closed set of ways in which a fetch fails."""
+"""Settings of fetching, and the closed list of failures."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ FETCH_DETAILS = frozenset(
         *("bad_url", "forbidden_address", "bad_redirect", "too_many_redirects"),
         "bad_encoding",  # the answer's content-encoding is unknown or broken
         "challenge",  # a page that lets browsers pass, and no robots
-        "bad_answer",  # what came is no HTTP, or breaks its rules
+        "bad_answer",  # what came is not a HTTP, or breaks its rules
         "no_robots_txt",  # the host has a robots.txt that could not be had, and so allows nothing
         "host_refuses",  # the host refused its first images, and is left alone for this run
         "deadline",  # the shard's time was over

@@ -35,8 +35,7 @@ def request_url(url: str) -> str | None:
     Spaces and other letters are percent-encoded as UTF-8, the host is in IDNA's ASCII form or an
     address, user name, password, fragment and the scheme's own port are gone.
 
-    Returns:
-      An absolute http or https URL in ASCII; None where `url` is no such URL.
+    Returns: An absolute http or https URL in ASCII; None for other URLs.
     """
     if _PLAIN_URL.fullmatch(url) and not _DOTS.search(url):
         return url

@@ -278,7 +278,7 @@ def begin(order: Order, settings: FetchSettings) -> Fetcher:
 
 
 def forget_hosts() -> None:
-    """Lets later orders begin with hosts of which nothing is known, for another run."""
+    """Forgets all hosts, for another run."""
     with _LOCK:
         _FETCHERS.clear()  # each ends when nobody has asked it for a while
 

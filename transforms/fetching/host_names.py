@@ -47,8 +47,8 @@ class HostNames:
       watch: told which socket is to be watched, for which of epoll's events; 0: no more.
 
     Attributes:
-      ended_count, unanswered_count: names that were looked up, and those of which the name server
-        said nothing, or that it cannot tell.
+      ended_count, unanswered_count: names that were looked up, and names that the name server did
+        not resolve or reject.
     """
 
     def __init__(self, timeout_s: float, watch: Callable[[int, int], None]) -> None:
@@ -69,8 +69,8 @@ class HostNames:
         return self._count
 
     def entry(self, job: FetchJob) -> str | None:
-        """What tells curl where a job's name leads; empty for an address; None where that is not
-        known."""
+        """Options that pass a job's addresses to curl; empty for an address; None where they are
+        not known."""
         name, _, port = job.authority.partition(":")  # with its last dot, by which curl looks
         if _ADDRESS.fullmatch(name):
             return ""
@@ -155,7 +155,7 @@ class HostNames:
         return max(0.001, min(dues) - time.monotonic())
 
     def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
-        """Takes those of the jobs that wait."""
+        """Removes the jobs that wait."""
         removed: list[FetchJob] = []
         for name, jobs in list(self._waiting.items()):
             removed += [waiting.job for waiting in jobs if is_meant(waiting.job)]

@@ -79,7 +79,7 @@ class _Host:
 
 
 class HostQueue:
-    """What waits, and the next that may begin. Hosts that may take turns.
+    """Waiting jobs, and the next that may begin. Hosts that may take turns.
 
     Attributes:
       refused: jobs of hosts that were given up, each with its detail; to be emptied by the user.
@@ -254,7 +254,7 @@ class HostQueue:
         return min(1.0, max(0.0, self._later[0][0] - time.monotonic()))
 
     def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
-        """Takes those of the jobs that wait."""
+        """Removes the jobs that wait."""
         removed = [
             what for _, _, what in self._later if isinstance(what, FetchJob) and is_meant(what)
         ]

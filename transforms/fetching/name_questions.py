@@ -1,16 +1,16 @@
 """Hosts' names, looked up by c-ares: thousands at once on one thread.
 
 The system's `getaddrinfo` needs a thread for each name, and a silent name server holds it for 10 to
-40 s. c-ares has its own sockets, which the fetcher's loop watches beside those of curl; it reads
+40 s. c-ares has its own sockets, which the fetcher's loop watches beside curl's; it reads
 /etc/resolv.conf and /etc/hosts as the system does.
 
-Some of its answers mean little. It gives a name up by the mean time of former answers, 0.25 s after
-those that came within milliseconds. So its time-outs are no verdict: the name is asked for again in
-a channel of its own for slow names, whose mean is theirs, for as long as somebody waits. It says
-that there is no address where a name lacks those of one kind and the question for the other was
-lost: so each kind is then asked for by itself. It tells IPv6 addresses alone where the question for
-the others was lost: so these are then asked for by themselves, since many machines have no IPv6.
-And a name server that cannot tell, or will not, often can a moment later: it is asked twice more.
+Some of its answers mean little. It gives a name up by the mean time of former answers: after 0.25
+s, where these came within milliseconds. So its time-outs are not verdict: the name is asked for
+again in a channel of its own for slow names, whose mean is theirs, for as long as somebody waits.
+It reports no address where a name lacks one kind and the query for the other was lost: so each kind
+is then queried by itself. It returns only IPv6 addresses where the query for the others was lost:
+so these are then queried by themselves, since many machines have no IPv6. And a name server that
+cannot tell, or will not, often can a moment later: it is asked twice more.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Family = socket.AddressFamily
 
 
 class Told(NamedTuple):
-    """What is said of a name.
+    """Result of a name's lookup.
 
     Fields:
       addresses: as curl takes them; empty where there is none.
@@ -66,7 +66,7 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class _Asked:
-    """What was asked of a name.
+    """Queries for a name.
 
     Attributes:
       number, family: of the latest question.
@@ -90,7 +90,7 @@ class NameQuestions:
       tell: told what is said of a name, which then is not asked for any more.
 
     Attributes:
-      sockets: those of c-ares.
+      sockets: of c-ares.
       silence: of the name server.
     """
 
@@ -182,7 +182,7 @@ class NameQuestions:
             self._fail(name)
 
     def _heard_of(self, name: str, result: Any, error: int | None, slow: bool) -> None:
-        """What came of the latest question for a name."""
+        """Result of the latest query for a name."""
         asked = self._asked[name]
         if error in _CANNOT_TELL and asked.failures < len(_CANNOT_TELL_AGAIN_S):
             self._ask_later(name, _CANNOT_TELL_AGAIN_S[asked.failures])
@@ -202,7 +202,7 @@ class NameQuestions:
             self._fail(name, unsure=error in _CANNOT_TELL)
 
     def _join(self, name: str, asked: _Asked, result: Any, error: int | None) -> None:
-        """Tells a name's IPv6 addresses with the others, of which this is said."""
+        """Joins a name's IPv6 addresses with the result for the others."""
         if error is None:
             ttl_s = min(asked.ttl_s, _ttl_s(result))
             self._answer(name, (*result.nodes, *asked.ipv6), ttl_s)
@@ -288,7 +288,7 @@ def _ttl_s(result: Any) -> float:
 
 
 def _lacks_ipv4(family: Family, result: Any) -> bool:
-    """Whether the addresses of both kinds were asked for, and those of IPv6 alone came."""
+    """Whether both kinds of addresses were queried, and only IPv6 came."""
     return family == socket.AF_UNSPEC and all(
         node.family != socket.AF_INET for node in result.nodes
     )

@@ -1,4 +1,4 @@
-"""What one caller wants fetched, and what has come of it: two threads meet here."""
+"""One caller's URLs and their results: two threads meet here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOK_S = 0.5  # between two looks whether the caller is to stop
 
 
 class ImageResponse(NamedTuple):
-    """What an answer's header says of where an image is from.
+    """Origin of an image, from its response's header.
 
     Fields:
       url: that gave it, after redirects. came_at: seconds since 1970, by this machine's clock.
@@ -37,7 +37,7 @@ class ImageResponse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of one URL.
+    """Outcome of one URL.
 
     Attributes:
       index: which of the given URLs.
@@ -62,7 +62,7 @@ FindListed = Callable[[str], str | None]
 
 
 def listed_nowhere(url: str) -> None:
-    """Where there is no blocklist."""
+    """The blocklist where none was passed."""
 
 
 class Order:
@@ -152,7 +152,7 @@ class Order:
         self._results.put(None)
 
     def results(self) -> Iterator[Fetched]:
-        """What the caller sees, in the order of completion.
+        """Results for the caller, in the order of completion.
 
         Raises:
           InterruptedError: the caller's work was stopped.

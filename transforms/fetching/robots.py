@@ -1,4 +1,4 @@
-"""What a host says in robots.txt that a fetcher may have, and for which use."""
+"""Permissions of a host's robots.txt: which paths, and for which use."""
 
 import re
 import time
@@ -32,7 +32,7 @@ _NO_HOST = frozenset(
 
 
 class Robots(NamedTuple):
-    """What one origin's robots.txt says.
+    """Rules of one origin's robots.txt.
 
     Attributes:
       rules: for one fetcher; None where there are none.
@@ -53,7 +53,7 @@ class Robots(NamedTuple):
         return self.refusal is not None
 
     def opt_outs(self, url: str) -> tuple[str, ...]:
-        """What is said against fetching this URL, or against its use: details of `opted_out`."""
+        """Opt-outs against fetching this URL, or against its use: details of `opted_out`."""
         if self.rules is None:
             return ()
         if len(url) * self.wildcards > _MOST_COMPARED:
@@ -152,7 +152,7 @@ def _text(body: bytes) -> str:
 def read_robots(
     body: bytes | None, detail: str | None, token: str, categories: frozenset[str] = frozenset()
 ) -> Robots:
-    """What the answer to a request for robots.txt means for the fetcher of this name.
+    """Rules that a response for robots.txt gives to the fetcher of this name.
 
     Args:
       body: of a 200 answer. detail: else one of FETCH_DETAILS.
@@ -216,7 +216,7 @@ P = TypeVar("P", bound=_Policy)
 
 
 class PolicyCache(Generic[P]):
-    """What files of origins say, for all threads of a process."""
+    """Rules of origins' files, for all threads of a process."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, str], tuple[float, P]] = OrderedDict()
@@ -224,7 +224,7 @@ class PolicyCache(Generic[P]):
         self._lock = Lock()
 
     def get(self, origin: str, reader: str) -> P | None:
-        """What its file says to a fetcher, or None where that has to be asked for (again)."""
+        """Rules of its file for a fetcher, or None where it must be requested (again)."""
         with self._lock:
             until, policy = self._known.get((origin, reader), (0.0, None))
             return policy if time.monotonic() < until else None

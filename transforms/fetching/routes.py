@@ -181,14 +181,14 @@ class Routes:
 
     def _fail(self, job: FetchJob, detail: str) -> None:
         if job.robots_of:
-            # Where it leads astray, that is no fault of the host's other files.
+            # Where it leads astray, that is not a fault of the host's other files.
             astray = job.redirects and detail != "too_many_redirects"
             self._answer(job, None, "bad_redirect" if astray else detail)
         else:
             _give(job, Fetched(job.index, None, detail))
 
     def _answer(self, asked: FetchJob, body: bytes | None, detail: str | None = None) -> None:
-        """Lets the jobs go on that wait for this file, of which a 200 answer has a body."""
+        """Continues the jobs that wait for this file; a response with status 200 has a body."""
         assert asked.robots_of is not None
         if asked.policy == ROBOTS_PATH:
             robots = read_robots(body, detail, self._token, self._settings.usage_categories)

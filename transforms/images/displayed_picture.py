@@ -1,4 +1,4 @@
-"""A decoded picture as a viewer shows it."""
+"""A decoded image as a viewer shows it."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,9 @@ Pixels = npt.NDArray[np.uint8]  # [height, width] of grey, or [height, width, 3]
 _ORIENTATION = 0x0112
 # Where Pillow keeps what its `getexif` reads; asking costs 40 µs even where there is nothing.
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-# Of the shorter side of a picture in grey, at least: twice the side at which copies are compared.
+# Of the shorter side of an image in grey, at least: twice the side at which copies are compared.
 _GREY_PX = 128
-# Of either side of a picture in grey, below: 80 million px of a strip are a file of 10 KB.
+# Of either side of an image in grey, below: 80 million px of a strip are a file of 10 KB.
 _MOST_GREY_PX = 1 << 13
 # By EXIF's orientation.
 TURNS = {
@@ -33,13 +33,13 @@ def orientation(picture: PillowImage.Image) -> int:
         if not any(key in picture.info for key in _EXIF_KEYS):
             return 1
         found = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block does not make the picture bad
+    except Exception:  # a broken EXIF block does not make the image bad
         return 1
     return found if found in range(1, 9) else 1
 
 
 def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:
-    """The picture as a viewer shows it: 8 bits a sample, first frame, upright, over white.
+    """The image as a viewer shows it: 8 bits a sample, first frame, upright, over white.
 
     Returns:
       An image in mode "L" or "RGB". CMYK is converted without its colour profile.
@@ -59,7 +59,7 @@ def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:
 
 
 def small_grey(shown: PillowImage.Image) -> Pixels:
-    """uint8[h, w]: a displayed picture in grey, its shorter side from 128 to 255 px if it had as
+    """uint8[h, w]: a displayed image in grey, its shorter side from 128 to 255 px if it had as
     many, and its longer one below 8192 px."""
     grey = shown.convert("L")
     factor = max(1, min(grey.size) // _GREY_PX)

@@ -18,7 +18,7 @@ from alignset.transforms.images.resize_settings import Encoded, EncodingError, R
 
 
 def exact_resizer(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded]:
-    """What brings images to the wanted size and form. Made once a worker; thread-safe."""
+    """A resizer to the wanted size and format. Made once a worker; thread-safe."""
     # albumentations asks the internet for its newest version when it is imported.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import cv2

@@ -1,6 +1,6 @@
-"""What an image's bytes are: format, size, perceptual hash; or why they are of no use.
+"""Facts about an image's bytes: format, size, perceptual hash; or why they are unusable.
 
-Size comes from the header, before any decode. Each picture is then decoded whole (its first frame),
+Size comes from the header, before any decode. Each image is then decoded whole (its first frame),
 JPEG at an eighth of its size or so and in grey: a cut file or one with a hole shows all the same.
 """
 
@@ -28,13 +28,13 @@ from alignset.transforms.images.perceptual_hash import picture_hash, plane_hash
 from alignset.transforms.images.scaled_jpeg import grey_plane
 from alignset.transforms.workers.unexpected import tell_once
 
-# imagehash.phash shrinks to 32 px a side. Of small pictures with sharp edges its bits from a plane
-# of 32 differ from those of the whole picture by up to 10 (2.2 on average), from one of 96 by up to
-# 6 (0.6). Of 640x480 they differ by up to 2 (0.2) from a plane of 60 as from one of 120, in two
-# thirds of the time.
+# imagehash.phash shrinks to 32 px a side. Of small images with sharp edges its bits from a
+# thumbnail of 32 differ from those of the whole image by up to 10 (2.2 on average), from one of 96
+# by up to 6 (0.6). Of 640x480 they differ by up to 2 (0.2) from a thumbnail of 60 as from one of
+# 120, in two thirds of the time.
 _SMALLEST_PLANE_PX = 96
 _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
-# A picture of more pixels than these waits until no other such is being decoded: they take up to
+# An image of more pixels than these waits until no other such is being decoded: they take up to
 # 8 bytes a pixel, and of a WebP twice that.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
@@ -46,19 +46,19 @@ MOST_SHOWN = 1 << 22  # pixels; it takes 17 bytes for each to make a PNG of them
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture that can be decoded whole.
+    """An image that can be decoded whole.
 
     Attributes:
       format: "jpeg", "png", "webp", "gif", "bmp" or "avif".
       width, height: px, as stored in the file; an EXIF orientation may turn it for display.
-      phash: uint64, `imagehash.phash` of the picture as displayed (upright, first frame, over
-        white), most significant bit first. A JPEG is hashed from a smaller plane, which is
+      phash: uint64, `imagehash.phash` of the image as displayed (upright, first frame, over
+        white), most significant bit first. A JPEG is hashed from a smaller thumbnail, which is
         mostly within 2 bits; where it was asked for in full, `format(phash, "016x") == str(hash)`.
       plain: whether the file can be given to others as it is: JPEG, PNG or WebP with samples that
-        Pillow's `convert("RGB")` reads right, unlike those of a 16-bit grey PNG.
-      grey: uint8[h, w], the picture as displayed, in grey and small, where that was asked for. A
-        JPEG's is the plane that it is hashed from.
-      shown: the picture as displayed, and its colour profile in `info`, where the file is not plain
+        Pillow's `convert("RGB")` reads right, unlike a 16-bit grey PNG's.
+      grey: uint8[h, w], the image as displayed, in grey and small, where that was asked for. A
+        JPEG's is the thumbnail that it is hashed from.
+      shown: the image as displayed, and its colour profile in `info`, where the file is not plain
         and that was asked for.
       jpeg: the header of a JPEG that can be decoded at a part of its size; None of one that Pillow
         must decode, since decoders may differ in what they see.
@@ -76,7 +76,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """Why there is no picture.
+    """The reason why there is no image.
 
     Attributes:
       reason: "not_an_image" or "undecodable".
@@ -101,15 +101,15 @@ def examine(
     keep_grey: bool = False,
     keep_shown: bool = False,
 ) -> Image | Unusable:
-    """What a file is. Raises nothing, whatever its bytes are; may be called by many threads.
+    """Examines a file. Raises nothing, whatever its bytes are; may be called by many threads.
 
     Args:
       file: its bytes, or what is known of them.
       max_pixels: width * height; a header that says more is refused before any decode. The default
         is where Pillow begins to warn; decoding that many takes up to 1.5 GB, once a process.
-      in_full: hash the whole picture of a JPEG too.
-      keep_grey: give the picture in grey, too.
-      keep_shown: give the picture itself, too, if the file is not plain and has at most 4 million
+      in_full: hash the whole image of a JPEG too.
+      keep_grey: give the image in grey, too.
+      keep_shown: give the image itself, too, if the file is not plain and has at most 4 million
         pixels.
     """
     look = FileLook(file) if isinstance(file, bytes) else file
@@ -159,13 +159,13 @@ def _fault(look: FileLook, size: tuple[int, int], wanted: _Wanted) -> str | None
 
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:
-    """Lets only one picture of many pixels at a time be decoded in this process."""
+    """Lets only one image of many pixels at a time be decoded in this process."""
     return _MANY if pixels > _MANY_PIXELS else nullcontext()
 
 
 def _known_jpeg(look: FileLook, wanted: _Wanted) -> Image | Unusable | None:
-    """What is known of a JPEG by its header and a small grey plane; None where Pillow must decode
-    the whole of it."""
+    """Facts about a JPEG from its header and a grey thumbnail; None where Pillow must decode the
+    whole of it."""
     header = look.jpeg
     if header is None:
         return Unusable("undecodable", look.fault or "broken")

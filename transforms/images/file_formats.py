@@ -1,4 +1,4 @@
-"""What the first bytes of a file say that it is, and whether its end is missing. No decoding."""
+"""The format of a file by its first bytes, and whether its end is missing. No decoding."""
 
 import re
 import struct
@@ -54,7 +54,7 @@ def _brands(body: bytes) -> bool:
 
 
 def foreign_kind(body: bytes) -> str:
-    """What a file without one of the six signatures is; the details of `not_an_image`."""
+    """The format of a file without one of the six signatures; the details of `not_an_image`."""
     if not body:
         return "empty"
     if body[4:8] == b"ftyp" or body.startswith(_OTHER_FORMATS):
@@ -139,7 +139,7 @@ def png_lacks_pixels(body: bytes) -> bool:
 
 
 class GifBlocks(NamedTuple):
-    """What one walk through the blocks of a GIF finds.
+    """Findings of one walk through the blocks of a GIF.
 
     Attributes:
       ends: whether its trailer is there.
@@ -203,8 +203,8 @@ def is_cut_webp(body: bytes) -> bool:
 def is_cut_bmp(body: bytes) -> bool:
     """Whether a run-length coded bitmap cannot hold its pixels: two bytes hold at most 255.
 
-    Of other bitmaps the decoder tells, quickly. It takes 50 ns for each pixel that a run-length
-    coded one lacks, and leaves it black.
+    The decoder judges other bitmaps, quickly. It takes 50 ns for each pixel that a run-length coded
+    one lacks, and leaves it black.
     """
     if len(body) < 34 or body[14] < 40 or body[30] not in (1, 2):
         return False

@@ -1,4 +1,5 @@
-"""What the bytes of one file are, without a decode: format, size, segments, and what is wrong."""
+"""Facts about the bytes of one file, without a decode: format, size, segments, and what is
+wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands before a JPEG's first scan: its segments, as libjpeg meets them, and its header.
+"""The part of a JPEG before its first scan: its segments, as libjpeg meets them, and its header.
 
 Source: ITU-T T.81, annex B.
 """
@@ -18,9 +18,9 @@ _USUAL = frozenset({0xC0, 0xC1, 0xC2, 0xC4, _START_OF_SCAN, 0xDB, 0xDD, *_APPS, 
 _LEAST = {b"JFIF": 7, b"Adob": 12}
 _FILL = re.compile(rb"\xff*")
 _ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # no marker, or one without a segment
-# Encoders write about ten scans. Each is a pass over the whole picture and may take 30 bytes.
+# Encoders write about ten scans. Each is a pass over the whole image and may take 30 bytes.
 MAX_SCANS = 100
-_MAX_PASSED = 2_000_000_000  # pixels of all scans: 3 s; of the largest picture 22 scans
+_MAX_PASSED = 2_000_000_000  # pixels of all scans: 3 s; of the largest image 22 scans
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 # Baseline, extended, progressive. libjpeg ignores the scale of a decode of a lossless frame, and
 # writes the whole image into memory that simplejpeg, or Pillow, has for a part of it.
@@ -73,7 +73,7 @@ def jpeg_segments(body: bytes) -> Segments:
 
 
 def _after_odd(body: bytes, at: int) -> int:
-    """Where it goes on behind what is no segment: at an 0xFF that is followed by a marker."""
+    """Where it goes on behind what is not a segment: at an 0xFF that is followed by a marker."""
     if body[at] != 0xFF:
         next_marker = body.find(b"\xff", at)
         return next_marker if next_marker >= 0 else len(body)
@@ -82,14 +82,14 @@ def _after_odd(body: bytes, at: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What stands before the first scan.
+    """The part before the first scan.
 
     Attributes:
       width, height: px.
       frame: the marker of the one frame, as 0xC0 for SOF0.
       components: 1 grey, 3 colour, 4 CMYK.
       scan: where in the file the first begins.
-      annotated: whether EXIF or XMP, which may turn the picture, are in it.
+      annotated: whether EXIF or XMP, which may turn the image, are in it.
       usual: whether segments alone are in it, one behind the other, of kinds that all decoders read
         alike.
     """
@@ -118,7 +118,7 @@ class JpegHeader:
 
 
 def jpeg_header(body: bytes, segments: Segments) -> JpegHeader | None:
-    """What the header says; None where no scan is found, or not one frame before it."""
+    """Facts in the header; None where no scan is found, or not one frame before it."""
     frame, begin, frames, annotated = 0, 0, 0, False
     for marker, data, _ in segments.each:
         if marker in _FRAMES:
@@ -132,7 +132,7 @@ def jpeg_header(body: bytes, segments: Segments) -> JpegHeader | None:
 
 
 def has_too_many_scans(body: bytes, header: JpegHeader) -> bool:
-    """Whether decoding takes many seconds for no picture's sake."""
+    """Whether decoding takes many seconds for no image's sake."""
     if header.frame != _PROGRESSIVE:
         return False
     scans = body.count(b"\xff\xda", header.scan)

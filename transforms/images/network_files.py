@@ -1,4 +1,4 @@
-"""Files of networks, and how large the pictures are that these are shown."""
+"""Files of networks, and how large the images are that these are shown."""
 
 from __future__ import annotations
 

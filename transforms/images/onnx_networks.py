@@ -1,4 +1,4 @@
-"""Networks that are shown pictures: ONNX files in onnxruntime, run by the calling thread."""
+"""Networks that are shown images: ONNX files in onnxruntime, run by the calling thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_session(encoded: bytes, *, may_use_gpu: bool = False) -> Any:
     import onnxruntime  # 0.1 s, which a run without networks has no use for
 
     options = onnxruntime.SessionOptions()
-    # Workers have threads of their own: one picture after the other on each core takes the least
+    # Workers have threads of their own: one image after the other on each core takes the least
     # time, and one thread adds in one order.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised
@@ -33,7 +33,7 @@ def open_session(encoded: bytes, *, may_use_gpu: bool = False) -> Any:
 
 
 class Network:
-    """An opened network with one input, of pictures as floats. For all threads.
+    """An opened network with one input, of images as floats. For all threads.
 
     Args:
       encoded: its file.

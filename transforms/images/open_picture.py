@@ -21,7 +21,7 @@ from PIL import (
 
 from alignset.transforms.images.file_formats import gif_without_comments
 
-# Opened by their own classes: `PIL.Image.open` would try others, and warn of large pictures itself.
+# Opened by their own classes: `PIL.Image.open` would try others, and warn of large images itself.
 _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "jpeg": JpegImagePlugin.JpegImageFile,
     "png": PngImagePlugin.PngImageFile,
@@ -34,12 +34,12 @@ _MAX_OVERLAP = 1 << 16  # bytes that the values of EXIF may have beside twice it
 
 
 def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:
-    """The picture in a file, not decoded yet; `name` is its format."""
+    """The image in a file, not decoded yet; `name` is its format."""
     return _OPENERS[name](io.BytesIO(gif_without_comments(body) if name == "gif" else body))
 
 
 class _Metered:
-    """A file of which no more is read than it has, twice over and a little."""
+    """A file that is read at most twice over and a little."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.seek, self.tell, self._read = file.seek, file.tell, file.read

@@ -1,6 +1,6 @@
-"""What img2dataset's Resizer does, in less time.
+"""Resizing as img2dataset's Resizer does it, in less time.
 
-JPEGs are decoded at a half, a quarter or an eighth where the picture that is wanted is much
+JPEGs are decoded at a half, a quarter or an eighth where the image that is wanted is much
 smaller. A photograph's peak signal-to-noise ratio beside the Resizer's is 40 dB or more at 256 px,
 and 38 dB or more at 64.
 """
@@ -41,7 +41,7 @@ class OpenCVResizer:
         cv2.setNumThreads(1)  # as img2dataset does: a worker has threads of its own
 
     def __call__(self, body: bytes, image: Image) -> Encoded:
-        """The file of the resized picture, as displayed, and its size.
+        """The file of the resized image, as displayed, and its size.
 
         Args:
           body: the file as it was fetched. image: what `examine` said of it.
@@ -58,7 +58,7 @@ class OpenCVResizer:
             raise EncodingError(f"a {image.format} cannot be resized: {error}") from error
 
     def _wanted(self, width: int, height: int) -> tuple[int, int]:
-        """The (width, height) in px that a picture of this size is resized to."""
+        """The (width, height) in px that an image of this size is resized to."""
         settings, size = self._settings, self._settings.image_size
         if settings.resize_mode == "no":
             return width, height
@@ -70,7 +70,7 @@ class OpenCVResizer:
 
     def _decoded(self, body: bytes, image: Image) -> tuple[Pixels, tuple[int, int]]:
         """uint8[height, width] or uint8[height, width, 3] (RGB), as displayed; and the (width,
-        height) of the whole picture, of which a JPEG's pixels may be a part."""
+        height) of the whole image; a JPEG's pixels may be a part of it."""
         if image.jpeg and (pixels := self._decoded_jpeg(body, image.jpeg)) is not None:
             return pixels, (image.width, image.height)
         whole = np.asarray(displayed_picture(open_picture(body, image.format)))
@@ -89,7 +89,7 @@ class OpenCVResizer:
         return pixels[:, :, 0] if header.components == 1 else pixels
 
     def _factor(self, width: int, height: int) -> int:
-        """By how much libjpeg may reduce a picture of this size."""
+        """By how much libjpeg may reduce an image of this size."""
         if self._settings.downscale_interpolation != "area":
             return 1
         wanted, high = self._wanted(width, height)
@@ -97,7 +97,7 @@ class OpenCVResizer:
         return next(fits, 1)
 
     def _resized(self, pixels: Pixels, width: int, height: int) -> Pixels:
-        """The pixels of a picture of so many px in the size that is wanted."""
+        """The pixels of an image of so many px in the size that is wanted."""
         settings = self._settings
         wanted, high = self._wanted(width, height)
         if (high, wanted) == pixels.shape[:2]:

@@ -1,4 +1,4 @@
-"""PDQ, a perceptual hash of 256 bits that lists of known pictures use, by the package `pdqhash`."""
+"""PDQ, a perceptual hash of 256 bits that lists of known images use, by the package `pdqhash`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from alignset.transforms.images.examine import Image
 from alignset.transforms.images.thumbnail import small_picture
 
 BITS = 256
-_LEAST_QUALITY = 50  # 0 to 100; a picture with less detail than that is like too many others
+_LEAST_QUALITY = 50  # 0 to 100; an image with less detail than that is like too many others
 _SIDE_PX = 512  # of the longer side, at most: the hash is of 64 px a side
 
 
 def is_installed() -> bool:
-    """Whether pictures can be hashed."""
+    """Whether images can be hashed."""
     return importlib.util.find_spec("pdqhash") is not None
 
 
 def pdq_words(body: bytes, image: Image) -> npt.NDArray[np.uint64] | None:
-    """The hash of a picture as displayed: uint64[4], the most significant bit first. None where it
+    """The hash of an image as displayed: uint64[4], the most significant bit first. None where it
     has too little detail.
 
     Args:
@@ -30,7 +30,7 @@ def pdq_words(body: bytes, image: Image) -> npt.NDArray[np.uint64] | None:
 
     Raises:
       ModuleNotFoundError: `pdqhash` is not installed.
-      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+      Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
     import pdqhash  # an extra: only a list with such hashes needs it
 

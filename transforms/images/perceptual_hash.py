@@ -1,4 +1,4 @@
-"""imagehash's perceptual hash, of pictures and, in less time, of small grey planes."""
+"""imagehash's perceptual hash, of images and, in less time, of small grey thumbnails."""
 
 import math
 
@@ -7,27 +7,27 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-_SIDE, _KEPT = 32, 8  # imagehash.phash: a picture of 32 px a side, of whose DCT 8 x 8 are kept
+_SIDE, _KEPT = 32, 8  # imagehash.phash: an image of 32 px a side, of whose DCT 8 x 8 are kept
 _ANGLES = np.outer(np.arange(_KEPT), 2 * np.arange(_SIDE) + 1) * math.pi / (2 * _SIDE)
 _DCT = (2 * np.cos(_ANGLES)).astype(np.float32)  # float32[8, 32]
 _LANCZOS = PillowImage.Resampling.LANCZOS
 
 
 def picture_hash(picture: PillowImage.Image) -> int:
-    """`imagehash.phash` of a picture as uint64, the most significant bit first."""
+    """`imagehash.phash` of an image as uint64, the most significant bit first."""
     return _as_int(imagehash.phash(picture).hash)
 
 
 def plane_hash(plane: npt.NDArray[np.uint8]) -> int:
-    """The same of a small grey plane, in a third of the time.
+    """The same of a small grey thumbnail, in a third of the time.
 
     Args:
-      plane: uint8[height, width].
+      thumbnail: uint8[height, width].
 
     Returns:
-      uint64. That of `picture_hash`, but where a picture has next to no detail.
+      uint64. That of `picture_hash`, but where an image has next to no detail.
     """
-    # Rows first in two steps: of a tall picture Pillow would resize the columns first.
+    # Rows first in two steps: of a tall image Pillow would resize the columns first.
     lines = PillowImage.fromarray(plane).resize((_SIDE, len(plane)), _LANCZOS)
     small = np.asarray(lines.resize((_SIDE, _SIDE), _LANCZOS), np.float32)
     # Whole numbers: what is zero but for rounding must not be told by the machine's rounding.

@@ -1,4 +1,4 @@
-"""PNGs of pictures, without loss, by libdeflate's fastest level.
+"""PNGs of images, without loss, by libdeflate's fastest level.
 
 Source: PNG (W3C recommendation, third edition).
 """

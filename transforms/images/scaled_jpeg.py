@@ -7,7 +7,7 @@ import simplejpeg
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.jpeg_header import JpegHeader
 
-# libjpeg warns of these too, and every viewer shows the picture: junk between segments (not in the
+# libjpeg warns of these too, and every viewer shows the image: junk between segments (not in the
 # samples or after them, where it stands for lost ones), and profiles that are not whole.
 _HARMLESS = re.compile(
     r"extraneous bytes before marker 0x(?!d[0-9])|bad ICC|Adobe|JFIF|Invalid SOS"
@@ -17,10 +17,10 @@ _HARMLESS = re.compile(
 def grey_plane(
     body: bytes, header: JpegHeader, smallest_px: int
 ) -> tuple[Pixels | None, str | None]:
-    """The picture in grey, as small as libjpeg makes it for nothing: an eighth a side at best.
+    """The image in grey, as small as libjpeg makes it for nothing: an eighth a side at best.
 
     Args:
-      smallest_px: the shorter side has at least as many, where the picture has them.
+      smallest_px: the shorter side has at least as many, where the image has them.
 
     Returns:
       (uint8[height, width], None); (None, "truncated" or "broken") where samples are lost, whether

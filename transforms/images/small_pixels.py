@@ -1,4 +1,4 @@
-"""A picture's pixels as small as an image model wants them, by the cheapest decode."""
+"""An image's pixels as small as an image model wants them, by the cheapest decode."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _BILINEAR = PillowImage.Resampling.BILINEAR
 _MOST_PX = 1 << 16
 
 
-MOST_SHOWN = 1 << 26  # bytes of a group of pictures; the largest picture alone has three times that
+MOST_SHOWN = 1 << 26  # bytes of a group of images; the largest image alone has three times that
 _SHOWN_AT_ONCE = 32
 RULE_PX = 224  # of the shorter side of what rules of users are shown, at least, if it has as many
 
 
 def shown_pixels(body: bytes, image: Image, smallest_px: int = RULE_PX) -> Pixels:
-    """The picture as displayed: uint8[height, width, 3], RGB; of a JPEG a half, a quarter or an
+    """The image as displayed: uint8[height, width, 3], RGB; of a JPEG a half, a quarter or an
     eighth, whose shorter side has as many px or more.
 
     Raises:
-      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+      Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
     with turn_of(image.width * image.height):
         return _decoded(body, image, smallest_px)
@@ -39,8 +39,8 @@ def shown_pixels(body: bytes, image: Image, smallest_px: int = RULE_PX) -> Pixel
 def shown_in_groups(images: Iterable[tuple[bytes, Image]]) -> Iterator[list[Pixels | None]]:
     """The `shown_pixels` of each file in turn, None where it cannot be decoded after all.
 
-    A group ends at 32 pictures, or with the picture that brings it to `MOST_SHOWN` bytes: so memory
-    depends on the largest picture, and not on their number.
+    A group ends at 32 images, or with the image that brings it to `MOST_SHOWN` bytes: so memory
+    depends on the largest image, and not on their number.
     """
     group: list[Pixels | None] = []
     held = 0
@@ -61,7 +61,7 @@ def shown_in_groups(images: Iterable[tuple[bytes, Image]]) -> Iterator[list[Pixe
 
 
 def small_pixels(body: bytes, image: Image, resize: int, size: int) -> Pixels:
-    """The picture as displayed, squashed to a square, and the middle of that.
+    """The image as displayed, squashed to a square, and the middle of that.
 
     Args:
       body: the file. image: what `examine` said of it.
@@ -71,7 +71,7 @@ def small_pixels(body: bytes, image: Image, resize: int, size: int) -> Pixels:
       uint8[size, size, 3], RGB.
 
     Raises:
-      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+      Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
     with turn_of(image.width * image.height):
         return squashed(_decoded(body, image, size), resize, size)
@@ -87,7 +87,7 @@ def _decoded(body: bytes, image: Image, smallest_px: int) -> Pixels:
 
 
 def _scaled_jpeg(body: bytes, header: JpegHeader, smallest_px: int) -> Pixels | None:
-    """What libjpeg makes of it for less than the whole costs; None where Pillow must look at it."""
+    """Pixels from libjpeg for less than a whole decode; None where Pillow must decode it."""
     if header.annotated:
         return None
     # By halves alone: libjpeg's other eighths take as long as the whole, and are less like it.
@@ -101,7 +101,7 @@ def _scaled_jpeg(body: bytes, header: JpegHeader, smallest_px: int) -> Pixels | 
 
 
 def squashed(pixels: Pixels, resize: int, size: int) -> Pixels:
-    """The middle of a picture that is squashed to a square.
+    """The middle of an image that is squashed to a square.
 
     Args:
       pixels: uint8[height, width, 3]. resize, size: px a side, of the square and of its middle.

@@ -1,4 +1,4 @@
-"""A small picture of an image, to be looked at."""
+"""A small image of an image, to be looked at."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ QUALITY = 80
 
 
 def thumbnail(body: bytes, image: Image, side_px: int = SIDE_PX, quality: int = QUALITY) -> bytes:
-    """A JPEG of the picture as displayed.
+    """A JPEG of the image as displayed.
 
     Args:
       body: the file. image: what `examine` said of it.
       side_px: of the longer side, at most.
 
     Raises:
-      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+      Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
     file = io.BytesIO()
     small_picture(body, image, (side_px, side_px), 1.25).save(file, "JPEG", quality=quality)
@@ -43,7 +43,7 @@ def small_picture(
       times: a JPEG may decode at a part of its size that is so many times the box.
 
     Raises:
-      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+      Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
     with turn_of(image.width * image.height):
         picture = open_picture(body, image.format)

@@ -24,7 +24,7 @@ _MOST_BYTES = 1 << 16  # of all assertions, which have some hundred each; CBOR t
 
 def forbids_training(store: bytes) -> bool:
     """Whether an assertion in a manifest store, which is a JUMBF superbox, does not allow training
-    or data mining. The manifests of ingredients count too, since these are in the picture."""
+    or data mining. The manifests of ingredients count too, since these are in the image."""
     if _WORD not in store:
         return False
     waiting, boxes_left, bytes_left = [(0, len(store), 0)], _MOST_BOXES, _MOST_BYTES
@@ -63,7 +63,8 @@ def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _label(data: bytes, children: list[tuple[bytes, int, int]]) -> bytes:
-    """What the description box, which comes first, calls a superbox: behind its UUID and flags."""
+    """The label of a superbox in its description box, which comes first: behind its UUID and
+    flags."""
     if not children or children[0][0] != b"jumd":
         return b""
     _, begin, end = children[0]
@@ -97,11 +98,11 @@ def _is_refusal(entry: tuple[str, Any]) -> bool:
 def decode_cbor(data: bytes) -> Any:
     """The first value in these bytes: texts, numbers, lists, dicts; None for what is none of these.
 
-    Of a map is kept what has a text or a number as its key: the text of a map that is a key may
-    double with each map that it lies in.
+    A map keeps entries with a text or a number as key: the text of a map as key may double with
+    each map around it.
 
     Raises:
-      ValueError: they are no CBOR, end too early, or are nested too deep.
+      ValueError: they are not CBOR, end too early, or are nested too deep.
     """
     return _Reader(data).value(0)
 

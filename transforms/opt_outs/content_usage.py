@@ -15,7 +15,7 @@ _PREFERENCES = {"y": True, "n": False}
 
 
 def usage_allowed(statement: bytes, categories: Collection[str]) -> bool | None:
-    """What a statement of preference says of some categories of use.
+    """Preference of a statement for some categories of use.
 
     Returns:
       False where one is disallowed, else True where one is allowed; None where it says nothing of
@@ -37,6 +37,6 @@ def _token(member: object) -> str:
 
 
 def combined(preferences: Iterable[bool | None]) -> bool | None:
-    """What several statements say together: the most restrictive counts."""
+    """Combines several statements: the most restrictive counts."""
     stated = set(preferences)
     return False if False in stated else True if True in stated else None

@@ -45,7 +45,8 @@ _NONE = FileOptOuts()
 
 
 def file_opt_outs(look: FileLook, settings: OptOutSettings) -> FileOptOuts:
-    """What a file says. Raises nothing, whatever it is; may be called by many threads."""
+    """Opt-outs and licence of a file. Raises nothing, whatever it is; may be called by many
+    threads."""
     try:
         parts = embedded(look)
         if not parts.xmp and not parts.c2pa:
@@ -70,7 +71,7 @@ class Embedded(NamedTuple):
 
 
 def embedded(look: FileLook) -> Embedded:
-    """What a file has of them, in a format that its signature tells."""
+    """Statements in a file, by the format of its signature."""
     body = look.body
     match look.format:
         case "jpeg":
@@ -118,7 +119,7 @@ def _of_png(body: bytes) -> Embedded:
 
 
 def _international_text(data: bytes) -> bytes:
-    """The text of an iTXt chunk, of which the keyword is gone."""
+    """The text of an iTXt chunk without its keyword."""
     compressed, rest = data[:1] == b"\1", data[2:]
     for _ in range(2):  # the language, and the keyword in it
         rest = rest.partition(b"\0")[2]
@@ -126,7 +127,7 @@ def _international_text(data: bytes) -> bytes:
 
 
 def _raw_profile(data: bytes) -> bytes:
-    """What a text chunk holds, of which the keyword is gone: a name, a length, and hex digits."""
+    """The content of a text chunk without its keyword: a name, a length, and hex digits."""
     kind, rest = data[:4], data[4:]
     most = 3 * MOST_BYTES  # two digits a byte, and lines
     words = (_inflated(rest[1:], most) if kind == b"zTXt" else rest[:most]).split()
@@ -166,7 +167,7 @@ def _of_gif(look: FileLook) -> Embedded:
 
 
 def _joined_blocks(body: bytes, at: int) -> bytes:
-    """What the blocks of an extension of a GIF hold."""
+    """The content of the blocks of a GIF extension."""
     joined = bytearray()
     for _ in range(_MOST_BLOCKS):
         if at >= len(body) or not (size := body[at]):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TOKEN = "alignset"
-UNWISHED = ("reject", "report")
+MODES = ("reject", "report")
 
 
 def setting(default: Any, help: str) -> Any:
@@ -31,32 +31,32 @@ class OptOutSettings:
         "its X-Robots-Tag; empty: from any page",
     )
     tdm_reservation: bool = setting(
-        True, "use nothing whose answer or page says tdm-reservation: 1"
+        True, "use nothing whose response or page states tdm-reservation: 1"
     )
     tdmrep_json: bool = setting(
         False,
-        "ask each host for /.well-known/tdmrep.json too, and use nothing that it "
+        "read each host's /.well-known/tdmrep.json too, and use nothing that it "
         "reserves; one more request a host",
     )
     content_usage: str = setting(
         "train-ai,train-genai",
-        "categories of Content-Usage, in answers and in robots.txt; what says n to one "
+        "categories of Content-Usage, in responses and in robots.txt; what states n for one "
         "of these is not used; empty: any is",
     )
     xmp_data_mining: bool = setting(
         True, "use no image whose XMP has a prohibiting value of plus:DataMining"
     )
     c2pa: bool = setting(True, "use no image whose C2PA manifest does not allow training")
-    unwished: str = setting(
+    opt_outs: str = setting(
         "reject",
-        "reject what an owner does not want used, or report it: fetch and keep it, "
-        "with the opt-outs in the column opted_out",
+        "reject pairs that their owner has opted out, or report them: fetch and keep them, "
+        "with the kinds of opt-out in the column opted_out",
     )
 
     def __post_init__(self) -> None:
         token = re.fullmatch(r"[A-Za-z0-9_.-]+", self.user_agent_token)
         self._check("user_agent_token", bool(token), "of letters, digits, '-', '_' and '.'")
-        self._check("unwished", self.unwished in UNWISHED, f"one of {', '.join(UNWISHED)}")
+        self._check("opt_outs", self.opt_outs in MODES, f"one of {', '.join(MODES)}")
         for name in ("disallowed_header_directives", "disallowed_page_directives"):
             plain = re.fullmatch(r"[A-Za-z_,\s\"'\[\]-]*", getattr(self, name))
             self._check(name, bool(plain), "directives, comma-separated, or empty")
@@ -72,7 +72,7 @@ class OptOutSettings:
     @property
     def rejects(self) -> bool:
         """Whether what is not wanted is dropped, and not only reported."""
-        return self.unwished == "reject"
+        return self.opt_outs == "reject"
 
     @property
     def directives(self) -> frozenset[str]:

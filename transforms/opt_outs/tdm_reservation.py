@@ -54,7 +54,7 @@ class _Rule(NamedTuple):
 
 
 class TdmRules(NamedTuple):
-    """What one origin's tdmrep.json says.
+    """Rules of one origin's tdmrep.json.
 
     Attributes:
       rules: in their order; none where the file could not be had.

@@ -1,4 +1,4 @@
-"""What the XMP of an image says of mining it and of its licence.
+"""Opt-outs and licence in the XMP of an image.
 
 Source: IPTC Photo Metadata Standard 2023.1 (PLUS Data Mining, web statement of rights); XMP
 specification, part 2 (rights management).
@@ -24,7 +24,7 @@ _PROHIBITED = re.compile(rb"\bDMI-PROHIBITED(?![A-Za-z])")
 
 
 class XmpTerms(NamedTuple):
-    """What is said: whether mining or training is prohibited, and what states the licence."""
+    """Terms: whether mining or training is prohibited, and the statements of the licence."""
 
     prohibited: bool = False
     web_statement: str | None = None

@@ -1,8 +1,8 @@
-"""The archives within a file: itself, those of a WACZ, which is a zip of them, and the one that has
-a second gzip around it.
+"""The archives within a file: itself, the archives in a WACZ, which is a zip of them, and an
+archive with a second gzip around it.
 
-What must be unpacked for that goes to temporary files, one at a time and of bounded size, since
-reading goes back behind what is broken.
+Unpacked archives go to temporary files, one at a time and of bounded size, since reading goes back
+behind what is broken.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _gunzipped(source: BinaryIO) -> Iterator[bytes | bytearray | Broken]:
 def _unpacked(
     pieces: Iterable[bytes | bytearray | Broken], size: int
 ) -> Iterator[BinaryIO | Broken]:
-    """What was packed into so many bytes, as far as it can be read, and the last of its faults."""
+    """The unpacked content of so many bytes, as far as it can be read, and the last fault."""
     broken, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
     with tempfile.TemporaryFile() as sink:
         try:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 def unreadable(error: Exception, page: str = "") -> Broken:
-    """What a record or page made our code raise, which nobody foresaw: told once a kind."""
+    """An unforeseen error of our code for a record or page: reported once a kind."""
     tell_once("reading a page or record", error)
     return Broken(UNREADABLE, page)
 
@@ -59,7 +59,7 @@ Event = bytes | Broken | None | bytearray
 
 
 def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
-    """What an archive holds, piece by piece, and how long a record of it can be."""
+    """Contents of an archive, piece by piece, and the limit of a record's length."""
     start = source.tell()
     head = source.read(READ)
     size = source.seek(0, io.SEEK_END)
@@ -107,7 +107,7 @@ class _Input:
 
     def whole_members(self) -> Iterator[bytearray]:
         """The gzip members from here on, as long as each ends where the next begins or the file
-        ends, is no bomb, and all is well with it. Faster than bit by bit: 15 ms for 20."""
+        ends, is not a bomb, and all is well with it. Faster than bit by bit: 15 ms for 20."""
         while True:
             data = memoryview(self._data)
             for begin in _GZIP.finditer(self._data, self._at + 1):
@@ -140,8 +140,8 @@ def _plain_pieces(source: BinaryIO) -> Iterator[Event]:
 
 
 def _decompressor(source: BinaryIO) -> zstandard.ZstdDecompressor:
-    """With the dictionary that may stand in a frame of its own before the others, behind which
-    reading goes on; without it, if it is damaged."""
+    """With the dictionary that may stand in a frame of its own before the others, and reading
+    continues behind it; without it, if it is damaged."""
     head = source.read(8)
     if head[:4] != _ZSTD_DICTIONARY:
         source.seek(-len(head), io.SEEK_CUR)
@@ -188,7 +188,7 @@ def read_compressed(
 
 
 def _inflated(member: memoryview) -> bytearray | None:
-    """What a whole member holds; None where it is none, or one that must be read bit by bit."""
+    """Content of a whole member; None where it is none, or must be read bit by bit."""
     size = _SIZE.unpack_from(member, len(member) - 4)[0] if len(member) >= _LEAST else 0
     if not 0 < size <= _PIECE:
         return None

@@ -1,8 +1,8 @@
 """Web archives to records: WARC and WAT, plain, gzip, zstd, and the WARCs within a WACZ.
 
 A record is looked at only where its frame holds: its head can be read, and what follows its length
-is the next record or the end. What does not hold costs that record alone: reading goes on at the
-next member of the archive, or at the next line that begins a record.
+is the next record or the end. A broken frame costs that record alone: reading continues at the next
+member of the archive, or at the next line that begins a record.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def check_archive(source: BinaryIO) -> None:
 
 
 class _Frame:
-    """What is held of a member, and where in it reading stands."""
+    """The buffer of a member, and the position in it."""
 
     def __init__(self, longest: int) -> None:
         self.longest = longest

@@ -1,10 +1,9 @@
 """The few tags of a page that lead to images or state opt-outs and licences, picked out by the
 tokenizer of the HTML standard.
 
-A page is some thousand tags, of which a parser makes a tree; the tags wanted here are a few. One
+A page is some thousand tags, and a parser makes a tree of them; the tags wanted here are a few. One
 walk over the bytes finds them where a browser would: not in comments, scripts or other raw text,
-and not among the elements of SVG and MathML. A real parser, which gets these tags alone, reads
-their attributes.
+and not within SVG and MathML. A real parser, which gets these tags alone, reads their attributes.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class _Wanted(NamedTuple):
 
 
 class _Picked(NamedTuple):
-    """The tags of each kind, of which there are so many bytes."""
+    """The tags of each kind, in so many bytes."""
 
     tags: tuple[npt.NDArray[np.uint8], ...]
     sizes: npt.NDArray[np.int64]

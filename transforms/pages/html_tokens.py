@@ -254,7 +254,7 @@ def raw_text_end(data, at, stop, number):  # type: ignore[no-untyped-def]  # noq
     """Where the end tag of a raw text element begins, or the page's end.
 
     Within "<!--" a nested "<script>" takes the next "</script>" for itself, and the outer script
-    goes on.
+    continues.
     """
     escaped = nested = False
     while at < stop:

@@ -32,7 +32,7 @@ _CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _GZIP = b"\x1f\x8b\x08"
 _MOST_ENCODINGS = 4  # one over another, each of which may be a bomb
 
-# What a record is if it is no page: counted, and no fault.
+# What a record is if it is not a page: counted, and no fault.
 NO_RESPONSE, NOT_OK, NOT_HTML = "no_response", "not_ok", "not_html"
 
 

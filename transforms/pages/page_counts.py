@@ -1,4 +1,4 @@
-"""What is counted of pages, and how the counts of parts add up."""
+"""Counts of pages, which add up over parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alignset.transforms.workers.counts import add_by_name
 
 @dataclass(frozen=True)
 class PageCounts:
-    """What was seen of pages: `no_response`, `not_html` and `not_ok` are records of no page.
+    """Counts of pages: `no_response`, `not_html` and `not_ok` are records without a page.
 
     Attributes:
       first_day, last_day: on which the archives say that the pages were crawled.

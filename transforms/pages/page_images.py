@@ -59,7 +59,7 @@ FoundImage = Found | Spoken
 
 
 class Tags(NamedTuple):
-    """What is left of a page: the tags that lead to images, or a piece of them."""
+    """The relevant part of a page: the tags that lead to images, or a piece of them."""
 
     base: Base  # the same of all its pieces
     tags: str
@@ -171,7 +171,7 @@ def _largest(attributes: dict[str, str | None]) -> str:
 
 
 class _Pictures:
-    """What the `source`s of each `picture` of a page say."""
+    """The `source`s of each `picture` of a page."""
 
     def __init__(self) -> None:
         self._pictures: set[int] = set()
@@ -186,7 +186,7 @@ class _Pictures:
             self._sources.setdefault(picture, []).append(node)
 
     def url(self, image: LexborNode) -> str:
-        """Of the `source`s before an image in its `picture`, the first that has one."""
+        """The first with one among the `source`s before an image in its `picture`."""
         picture = image.parent.mem_id if image.parent else 0
         if not self._urls.get(picture):
             sources = self._sources.pop(picture, [])
@@ -196,7 +196,7 @@ class _Pictures:
 
 
 class Base:
-    """What relative URLs of a page are relative to, and its own URL, or empty."""
+    """The base of a page's relative URLs, and its own URL, or empty."""
 
     def __init__(self, page: str) -> None:
         self.page = page
@@ -204,7 +204,7 @@ class Base:
         self._set = False
 
     def set(self, href: str | None) -> None:
-        """By the first `base` that has a `href`; one that is no http(s) URL changes nothing."""
+        """By the first `base` that has a `href`; one that is not an http(s) URL changes nothing."""
         if self._set or href is None:
             return
         self._set = True

@@ -22,7 +22,7 @@ _AROUND = " \t\n\f\r/"  # a value without quotation marks has the slash that sho
 
 
 class PageWords(NamedTuple):
-    """What a page says.
+    """Opt-outs and licence of a page.
 
     Fields:
       opt_outs: details of `opted_out`, in their order.
@@ -44,7 +44,7 @@ def meta_names(how: OptOutSettings) -> tuple[str, ...]:
 def words_of_tags(
     url: str, header: tuple[bytes, ...], tags: PickedTags, how: OptOutSettings
 ) -> PageWords:
-    """What a page says.
+    """Opt-outs and licence of a page.
 
     Args:
       url: of the page. header: lines of its answer's header.
@@ -70,7 +70,7 @@ def page_words(
     links: Iterable[tuple[str, str]],
     how: OptOutSettings,
 ) -> PageWords:
-    """What a page says, by the attributes of its elements.
+    """Opt-outs and licence of a page, by the attributes of its elements.
 
     Args:
       metas: (`name`, `content`). links: (`rel`, `href`).

@@ -99,7 +99,7 @@ def pairs_in(
 
 
 def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
-    """What a file has, and whether it cannot be read further: of a disk, not of what it holds."""
+    """Pages of a file, and whether its disk cannot be read further."""
     try:
         yield from items
     except Exception as error:
@@ -209,9 +209,9 @@ class _Parse(beam.DoFn):
         with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
             for batch in rows_of(self._pairs_of(part, tally), self.how):
                 file.write(batch)
-                unwished = _opted_out(batch["malformed"])
-                opted_out = add_by_name([opted_out, unwished])
-                tally["pairs"] += batch["malformed"].null_count + sum(unwished.values())
+                refused = _opted_out(batch["malformed"])
+                opted_out = add_by_name([opted_out, refused])
+                tally["pairs"] += batch["malformed"].null_count + sum(refused.values())
                 faults = pc.is_in(batch["malformed"], value_set=pa.array(PAGE_FAULTS))
                 tally["broken"] += faults.true_count
             counted = PageCounts(

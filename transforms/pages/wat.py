@@ -62,8 +62,8 @@ def read_wat(
 
 
 def _member(record: ArchiveRecord) -> bytearray | ArchiveRecord:
-    """A record as a gzip member holds it, so that what is no gzip is looked through in the same
-    way, and the same damage costs the same; a record that is too long as it is."""
+    """A record as a gzip member holds it, so that other containers are searched in the same way,
+    and the same damage costs the same; a record that is too long as it is."""
     if not record.whole or len(record.block) > _MOST_PARSED:
         return record
     fields = b"".join(b"%s: %s\r\n" % field for field in record.fields.items())
@@ -148,7 +148,7 @@ def images_of_wat(record: ArchiveRecord | Broken, how: OptOutSettings = HONOURED
 def _loads(block: bytes | memoryview) -> Any:
     try:
         return orjson.loads(block)
-    except orjson.JSONDecodeError:  # lone surrogates, NaN, bytes that are no UTF-8
+    except orjson.JSONDecodeError:  # lone surrogates, NaN, bytes that are not UTF-8
         text = json.dumps(json.loads(str(block, "utf-8", "replace")), ensure_ascii=False)
         return json.loads(_SURROGATE.sub("\ufffd", text))
 
@@ -174,7 +174,7 @@ def _parsed(whole: Any, target: str, how: OptOutSettings) -> Told:
 
 
 def _words(url: str, headers: Any, page: dict[str, Any], how: OptOutSettings) -> PageWords:
-    """What the page says, where that is as it should be; what is not says nothing."""
+    """Opt-outs and licence of the page; malformed values are ignored."""
     head = page.get("Head")
     head = head if isinstance(head, dict) else {}
     lines = []

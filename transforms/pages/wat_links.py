@@ -51,7 +51,7 @@ ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 12, 1 << 12  # bytes of its URL
 
 
 class Seen(NamedTuple):
-    """What is seen in members of an archive.
+    """Counts over members of an archive.
 
     Fields:
       kinds: int8[members]: what each is. links: LINK[n], of the pages' images, into `data`.
@@ -102,7 +102,7 @@ def _look(data, ends, kinds, links, fields, sought_words):  # type: ignore[no-un
 
 @kernel
 def _block(data, at, stop):  # type: ignore[no-untyped-def]
-    """Where the block of a record of metadata begins that goes on to `stop`, or -1."""
+    """Where the block of a record of metadata begins that continues to `stop`, or -1."""
     length, is_metadata = -1, False
     line = -1
     if is_at(data, at, _VERSIONS[0]) or is_at(data, at, _VERSIONS[1]):
@@ -124,7 +124,8 @@ def _block(data, at, stop):  # type: ignore[no-untyped-def]
 
 @kernel
 def _kind(data, at, stop, fields, sought_words):  # type: ignore[no-untyped-def]
-    """What a block is, and where in it the HTML is told of; `fields` have the URL of a page."""
+    """The kind of a block, and the position of its HTML metadata; `fields` have the URL of a
+    page."""
     last = stop - 1
     while last > at and data[last] <= ord(" "):
         last -= 1

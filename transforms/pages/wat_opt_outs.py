@@ -25,7 +25,7 @@ class Sought(NamedTuple):
     """Words by which a record is seen to state an opt-out, in letters of any case.
 
     Fields:
-      words: of which there may be only the beginning.
+      words: possibly only their beginnings.
       starts: bool[256]: whether one begins with this byte, or a character reference does.
     """
 
@@ -35,7 +35,7 @@ class Sought(NamedTuple):
 
 @lru_cache
 def sought(directives: frozenset[str]) -> Sought:
-    """What states an opt-out where these directives of pages do."""
+    """Patterns of bytes that may state an opt-out by these directives of pages."""
     texts = {*directives, *_OPT_OUTS, *(("none",) if directives & {"noindex", "nofollow"} else ())}
     found = words(sorted(texts), _LONGEST)
     starts = np.zeros(256, np.bool_)

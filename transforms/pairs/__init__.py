@@ -1,4 +1,4 @@
 """One pair, looked at alone: its URL, its text, its language.
 
-What needs other pairs is in `corpus`.
+Rules that need other pairs are in `corpus`.
 """

@@ -1,7 +1,7 @@
-"""Which pairs are held out of training: those of some images, chosen by their URLs alone.
+"""Which pairs are held out of training: all pairs of some images, chosen by their URLs alone.
 
-All pairs of one image are on one side. It is the same side in every set that holds out as large a
-share or a larger one, whatever else is in it.
+All pairs of one image are on one side. It is the same side in every dataset that holds out as large
+a share or a larger one, whatever else is in it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether an alt-text is in English: by eldc, with a list of English words beside it.
 
-What is judged is a text's identity, so that all its spellings get one verdict, and of that the
-first 240 characters. `docs/languages.md` has the measurements behind this and the threshold.
+The detector reads a text's identity, so that all its spellings get one verdict, and only the first
+240 characters. `docs/languages.md` has the measurements behind this and the threshold.
 """
 
 from __future__ import annotations

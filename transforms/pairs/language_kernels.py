@@ -100,7 +100,7 @@ def _add_word(identity, start, stop, ngrams, count):  # type: ignore[no-untyped-
 
 @njit(inline="always")
 def _find_ngrams(identity, end, kinds, ngrams):  # type: ignore[no-untyped-def]
-    """Fills `ngrams` with those of a text, each once; returns how many there are."""
+    """Fills `ngrams` with a text's n-grams, each once; returns how many there are."""
     at, count = 0, 0
     while at < end:
         start = at

@@ -1,4 +1,4 @@
-"""What the text plane knows of each pair: its identities, words and n-grams."""
+"""Facts of the text stage about each pair: its identities, words and n-grams."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NGrams(NamedTuple):
     """The unigrams and bigrams of texts.
 
     Fields:
-      hashes: uint64[m]. first: int64[n], where those of each text begin.
+      hashes: uint64[m]. first: int64[n], where each text's begin.
     """
 
     hashes: UInt64s
@@ -42,7 +42,7 @@ class Pairs(NamedTuple):
       url: string[n], trimmed. text: string[n], as kept; both without nulls.
       malformed: string[n], what makes the pair unusable, or null.
       url_hash, text_hash: uint64[n], of the identities. key: uint64[n], of both.
-      own_url: bool[n], whether `url_hash` is known to be that of the URL itself.
+      own_url: bool[n], whether `url_hash` is known to be the hash of the URL itself.
       word_count: int32[n]; a malformed pair has no words.
       page: string[n], URL of the page that each pair is from, or null; None where none is known.
       ngrams: None where they were used up, or are not remembered.
@@ -133,9 +133,9 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     """Measures a batch of pairs as they were read.
 
     Args:
-      batch: columns `url` and `caption`, each string or binary[n], nulls and any bytes allowed,
-        and where a source has them `malformed`, string[n]: why it could not read the row, and
-        `page_url`, of the type of `url`; bytes that are no UTF-8 are shown with U+FFFD there.
+      batch: columns `url` and `caption`, each string or binary[n], nulls and any bytes allowed, and
+        where a source has them `malformed`, string[n]: why it could not read the row, and
+        `page_url`, of the type of `url`; bytes that are not UTF-8 are shown with U+FFFD there.
     """
     urls, bad_url = _readable(batch["url"])
     texts, bad_text = _readable(batch["caption"])

@@ -23,8 +23,8 @@ def ngram_count(words):  # type: ignore[no-untyped-def]
 
 @allocating_kernel
 def splice(column, rows, others, data, ends):  # type: ignore[no-untyped-def]
-    """Fills `data` and `ends` with a column's rows, others in the place of `rows`; both columns
-    are (bytes, offsets). What lies between two replaced rows is copied at once."""
+    """Fills `data` and `ends` with a column's rows, others in the place of `rows`; both columns are
+    (bytes, offsets). Bytes between two replaced rows are copied at once."""
     old, offsets = column
     new, new_offsets = others
     end, row = 0, 0
@@ -64,7 +64,7 @@ _LETTER = np.array([byte < 0x80 and chr(byte).isalnum() for byte in range(256)])
 
 @njit(inline="always")
 def next_blank(data, at, stop):  # type: ignore[no-untyped-def]
-    """Where the next blank stands, or `stop`; looks at 8 bytes, of which 7 may be behind."""
+    """Where the next blank stands, or `stop`; reads 8 bytes, and 7 of them may be behind."""
     while at < stop:
         marks = is_byte(read8(data, at), _BLANK)
         if marks:

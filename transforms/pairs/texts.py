@@ -33,15 +33,15 @@ Rows = npt.NDArray[np.intp]
 
 
 class Texts(NamedTuple):
-    """What is known of n alt-texts.
+    """Facts about n alt-texts.
 
     Fields:
       kept: string[n], as they are kept.
       hash: uint64[n], of their identities.
       word_count: int32[n].
-      ngrams: uint64[m], hashes of the unigrams and bigrams, those of one text behind one another;
-        a bigram's is `pair_hash` of its words' hashes.
-      first_ngram: int64[n], where those of each text begin; it has `ngram_count` of them.
+      ngrams: uint64[m], hashes of the unigrams and bigrams, text by text; a bigram's is `pair_hash`
+        of its words' hashes.
+      first_ngram: int64[n], where each text's begin; it has `ngram_count` of them.
     """
 
     kept: pa.StringArray

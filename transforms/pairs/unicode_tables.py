@@ -1,4 +1,4 @@
-"""What the text kernels know of each character: Python's own Unicode tables, as arrays.
+"""Properties of each character for the text kernels: Python's own Unicode tables, as arrays.
 
 A code point from `END` on is neither letter, digit nor white space, folds to itself and is NFC:
 a test asks Python about every one of them.

@@ -145,7 +145,7 @@ def _hash_plain_urls(data, offsets, host, room, hashes, marks):  # type: ignore[
     for row in range(len(hashes)):
         plain[row] = own[row] = False
         start, stop = offsets[row], offsets[row + 1]
-        # The last byte is no white space, so `url_identity` has nothing to trim.
+        # The last byte is not a white space, so `url_identity` has nothing to trim.
         if stop == start or data[stop - 1] <= 0x20 or data[stop - 1] >= 0x7F:
             continue
         first = _after_scheme(data, start, stop)
@@ -169,9 +169,9 @@ def url_hashes(urls: pa.StringArray) -> tuple[UInt64s, Bools, Bools]:
     Args:
       urls: string[n], no nulls, valid UTF-8.
 
-    Returns:
-      uint64[n]; bool[n], whether each is an absolute http or https URL with a host; and bool[n],
-      whether each is known to be its own identity, so that its hash is that of the URL itself.
+    Returns: uint64[n]; bool[n], whether each is an absolute http or https URL with a host; and
+      bool[n], whether each is known to be its own identity, so that its hash is the hash of the URL
+      itself.
     """
     data, offsets = string_buffers(urls)
     hashes = np.zeros(len(urls), np.uint64)

@@ -1,7 +1,7 @@
 """All reasons for which a pair is dropped, in the order in which they are judged.
 
-A pair that fails several gets the first of them. A reason may stand in both planes: one looks at
-URL and text, the other at the image. What else is known of the rules is derived here.
+A pair that fails several gets the first of them. A reason may stand in both stages: one looks at
+URL and text, the other at the image. Everything else about the rules is derived here.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def steps(entries: Iterable[Reason]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-# What was done to a set after its run; in the funnel of such a set alone.
+# What was done to a dataset after its run; in the funnel of such a dataset alone.
 TAKEDOWN_STEPS = steps(given.AFTER_RUN)
 STEP_OF_TAKEDOWNS = {entry.reason: entry.step for entry in given.AFTER_RUN}
 STEPS_OF_COPIES = {
@@ -96,8 +96,8 @@ class Catalogue:
     """The reasons of a run or of a dataset.
 
     Attributes:
-      custom: the rules of users among them. Each is judged behind those of its stage.
-      texts, images: the reasons of each plane, in order.
+      custom: the rules of users among them. Each is judged behind the rules of its stage.
+      texts, images: the reasons of each stage, in order.
       is_sized: whether languages are reduced to a size. is_balanced: whether concepts are.
       is_ranked: whether a share of the most similar pairs is kept.
       columns: the rules on columns of the input.
@@ -148,7 +148,7 @@ class Catalogue:
 
     @cached_property
     def measures(self) -> Mapping[str, Measure]:
-        """By axis, those of images first."""
+        """Measures by axis, images' first."""
         return {limit.measure.axis: limit.measure for limit in self.limits.values()}
 
     @cached_property
@@ -170,12 +170,12 @@ class Catalogue:
         return steps(self.images)
 
     def plane_of(self, step: str) -> str:
-        """The plane of a step of the funnel."""
+        """The stage of a step of the funnel."""
         return TEXTS if step in self.text_steps else IMAGES
 
     def list_name(self, plane: str, reason: str) -> str:
-        """What the pairs are called that a plane dropped for a reason: the reason, and the plane
-        where both give it."""
+        """The name of the pairs that a stage dropped for a reason: the reason, and the stage where
+        both give it."""
         both = all(reason in (e.reason for e in of) for of in (self.texts, self.images))
         return f"{reason} ({plane})" if both else reason
 
@@ -259,12 +259,12 @@ class RunRules:
 
     @property
     def measured_columns(self) -> tuple[str, ...]:
-        """The columns for what was measured that files of pairs have beside those of every run."""
+        """The columns of measures that files of pairs have beside every run's columns."""
         return (*(LANGUAGE_COLUMNS if self.language.has_vote else ()), *self.columns)
 
     @property
     def written_columns(self) -> tuple[str | pa.Field, ...]:
-        """All columns that files of pairs have beside those of every run."""
+        """All columns that files of pairs have beside every run's columns."""
         return (*self.measured_columns, *self.carried)
 
     @property

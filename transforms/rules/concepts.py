@@ -6,8 +6,7 @@ from alignset.transforms.rules.rule import OfCorpus
 MAX_PAIRS_PER_CONCEPT = OfCorpus(  # where it is above 0 alone
     name="max_pairs_per_concept",
     default=0,
-    help="of a word or pair of words that occurs more often, about so many pairs stay; "
-    "0 balances nothing",
+    help="pairs to keep, about, of a word or word pair that occurs more often; 0 balances nothing",
     reason="frequent_concepts",
     step="balance",
     means="its words and pairs of words are [frequent](balance.md), and its key's hash was not "

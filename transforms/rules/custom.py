@@ -1,7 +1,7 @@
 """Rules that a user wrote in files of her own, with the same classes: docs/rules.md.
 
 Their measures are computed here and stand in a column of their own from then on, so that all that
-reads rows finds them as it finds those of the product.
+reads rows finds them as it finds the product's.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def from_description(said: Mapping[str, Any]) -> Limit:
         measure=Measure(**said["measure"], of=_unmeasured),
     )
     if not _has_plain_names(limit):
-        raise ValueError(f"{limit.name!r} is no name of a rule")
+        raise ValueError(f"{limit.name!r} is not a name of a rule")
     return limit
 
 

@@ -25,9 +25,9 @@ HASH_MISMATCH = "hash_mismatch"  # the file is not the one whose hash the input 
 RULE_FAILED = "rule_failed"  # a rule of a user raised; the detail is its flag
 DUPLICATE_OF_TRAINING = "duplicate_of_training"  # the detail is the key of the pair to train on
 DUPLICATE_IMAGE = "duplicate_image"  # the detail is the key of the pair whose image is kept
-TAKEN_DOWN = "taken_down"  # out of a finished set; the detail is as that of `blocked`
+TAKEN_DOWN = "taken_down"  # out of a finished dataset; the detail is as that of `blocked`
 
-_WISHES = "[opt-outs](#details-of-opted_out)"
+_OPT_OUTS = "[opt-outs](#details-of-opted_out)"
 _LISTS = "[blocklist](politeness.md#blocklists)"
 
 OF_ROWS = (
@@ -51,7 +51,7 @@ OF_ROWS = (
         step="pairs",
         stage=Stage.TEXT,
         means="the page does not want it",
-        detail=_WISHES,
+        detail=_OPT_OUTS,
     ),
     Given(
         reason=MALFORMED_PAIR,
@@ -78,7 +78,7 @@ BEYOND_LANGUAGE_SIZE = Given(  # where --like gives the sizes
     reason="beyond_language_size",
     step="language_sizes",
     stage=Stage.CORPUS,
-    means="its language has more pairs than that of [`--like`](languages.md#recipes), by its key's "
+    means="its language has more pairs than [`--like`](languages.md#recipes), by its key's "
     "hash; this step is there with `--like` alone",
 )
 OF_FILES = (
@@ -91,10 +91,10 @@ OF_FILES = (
     ),
     Given(
         reason=OPTED_OUT,
-        step="wishes",
+        step="opt_outs",
         stage=Stage.FETCH,
         means="the host or the image's owner does not want it",
-        detail=_WISHES,
+        detail=_OPT_OUTS,
     ),
     Given(
         reason=NOT_AN_IMAGE,
@@ -107,14 +107,14 @@ OF_FILES = (
         reason=UNDECODABLE,
         step="decode",
         stage=Stage.FETCH,
-        means="the picture cannot be decoded; `crashed_decoder` where that ends the process",
+        means="the image cannot be decoded; `crashed_decoder` where that ends the process",
         detail="[details](#details-of-undecodable)",
     ),
     Given(
         reason=BLOCKED,
         step="blocked_images",
         stage=Stage.FETCH,
-        means=f"its file or its picture is on a {_LISTS}",
+        means=f"its file or its image is on a {_LISTS}",
         detail="the list and the kind of entry",
     ),
 )
@@ -147,7 +147,7 @@ AFTER_RUN = (
         reason=TAKEN_DOWN,
         step="takedown",
         stage=Stage.FETCH,
-        means="it was [taken out](politeness.md#takedowns) of the finished set",
+        means="it was [taken out](politeness.md#takedowns) of the finished dataset",
         detail="the list and the kind of entry",
     ),
 )

@@ -39,7 +39,7 @@ class _Language(Limit):
 MIN_LANGUAGE_SCORE = _Language(
     name="min_language_score",
     default=0.5,
-    help="of the language against the strongest other, 0 to 1, at least",
+    help="score of the language against the strongest other, 0 to 1, at least",
     words="Score of the language, at least",
     keeps=">=",
     measure=Measure(

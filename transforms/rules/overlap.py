@@ -5,8 +5,8 @@ from alignset.transforms.rules.rule import Limit, Measure, Stage
 MIN_EVALUATION_DISTANCE = Limit(
     name="min_evaluation_distance",
     default=-1.0,
-    help="to the nearest evaluation image, at least, in the unit of the measure; "
-    "-1 is the measure's own",
+    help="distance to the nearest evaluation image, at least, in the measure's unit; -1: the "
+    "measure's default",
     words="Distance to an evaluation image, at least",
     keeps=">=",
     measure=Measure(

@@ -5,7 +5,7 @@ from alignset.transforms.rules.rule import Given, OfCorpus, Stage
 MAX_IMAGES_PER_TEXT = OfCorpus(
     name="max_images_per_text",
     default=10,
-    help="images that share an alt-text, at most, or the text goes",
+    help="images that share an alt-text, at most; otherwise its pairs are dropped",
     reason="text_on_too_many_images",
     step="images_per_text",
     means="the alt-text belongs to too many images",
@@ -16,7 +16,7 @@ MAX_IMAGES_PER_TEXT = OfCorpus(
 MAX_TEXTS_PER_IMAGE = OfCorpus(
     name="max_texts_per_image",
     default=1000,
-    help="alt-texts of an image, at most, or the image goes",
+    help="alt-texts of an image, at most; otherwise its pairs are dropped",
     reason="image_with_too_many_texts",
     step="texts_per_image",
     means="the image has too many alt-texts",

@@ -1,4 +1,4 @@
-"""What a rule is: a number that is measured, a threshold on it, and the words for both.
+"""A rule: a number that is measured, a threshold on it, and the words for both.
 
 Nothing large is imported by the rules, since `--help` reads them all.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-TEXTS, IMAGES = "texts", "images"  # the planes
+TEXTS, IMAGES = "texts", "images"  # the stages
 Numbers = Mapping[str, Any]  # the thresholds of a run, by flag
 _LONGEST_TABLE = 1 << 12  # of bins by whole numbers
 KEEPS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
@@ -121,7 +121,7 @@ class Measure:
       dropped_only: whether values are recorded of dropped rows alone.
       least: where its axis begins. unit: behind a value. missing: said of rows without a value.
       logarithmic: how its histogram is drawn.
-      blurs: above it, a picture is blurred until its pair is opened.
+      blurs: above it, an image is blurred until its pair is opened.
     """
 
     axis: str
@@ -214,11 +214,11 @@ def _bins(edges: Sequence[float], values: Floats, side: Literal["left", "right"]
 
 @dataclass(frozen=True, kw_only=True)
 class OfCorpus(Rule):
-    """A rule on counts over all pairs: the first reading makes a set, the second asks it.
+    """A rule on counts over all pairs: the first reading makes a dataset, the second asks it.
 
     Attributes:
-      makes: the name of the set.
-      of: bool[n] of rows, given the set. The set is None where it would drop nothing.
+      makes: the name of the dataset.
+      of: bool[n] of rows, given the dataset. The set is None where it would drop nothing.
       costly: whether it is asked of rows alone that nothing else drops.
     """
 

@@ -1,4 +1,4 @@
-"""What other thresholds would keep of some rows, in counts that add up over shards.
+"""Rows that other thresholds would keep, in counts that add up over shards.
 
 They are linear in the number of rules: a histogram a measure, a histogram a rule of what all other
 rules keep, so that one threshold alone is counted exactly, and a sample for several at once.
@@ -30,7 +30,7 @@ _BINS = 256  # of an axis, at most
 
 
 class JudgedRows(NamedTuple):
-    """What became of n rows.
+    """Outcomes of n rows.
 
     Fields:
       names: of their outcomes. codes: int64[n] of these, of rows that count.
@@ -58,7 +58,7 @@ class Trials:
 def trials_of(
     limits: Sequence[Limit], axes: Sequence[Axis], judged: JudgedRows, counted: Bools
 ) -> Trials:
-    """What is recorded of some rows.
+    """The records of some rows.
 
     Args:
       counted: bool[n], the rows that count.
@@ -112,7 +112,7 @@ def _by_outcome(names: Sequence[str], totals: Ints) -> dict[str, dict[str, int]]
 
 
 def add_trials(parts: Iterable[Trials]) -> Trials:
-    """Adds up those of rows that have the same axes."""
+    """Adds up records of rows that have the same axes."""
     all_parts = list(parts)
     names = sorted({name for part in all_parts for name in part.histograms})
     return Trials(

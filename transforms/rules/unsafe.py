@@ -6,8 +6,8 @@ from alignset.transforms.rules.rule import Limit, Measure, Stage
 MAX_UNSAFE_SCORE = Limit(
     name="max_unsafe_score",
     default=0.5,
-    help="0 to 1, of a classifier of unsafe images, at most; 1 scores none",
-    words="Unsafe score, at most",
+    help="NSFW score of an image, 0 to 1, at most; 1 scores none",
+    words="NSFW score, at most",
     keeps="<=",
     measure=Measure(
         axis="unsafe",

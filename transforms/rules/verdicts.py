@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 def faults(
     entries: Sequence[Reason], rows: Rows, numbers: Numbers, until: Stage | None = None
 ) -> dict[str, Bools]:
-    """What is against each row: bool[n] by reason, in their order.
+    """Rows that each reason applies to: bool[n] by reason, in their order.
 
     Args:
       until: the stage of the last rules that are judged.
@@ -64,7 +64,7 @@ def known_of(values: Mapping[str, Floats], row: int) -> dict[str, float]:
 
 
 def values_of(limit: Limit, rows: Rows) -> Floats:
-    """float64[n], what a rule judges; NaN where there is no value."""
+    """float64[n], the values that a rule judges; NaN where there is no value."""
     values = np.asarray(limit.measure.of(rows), np.float64)
     if limit.measure.over is None:
         return values
@@ -86,7 +86,7 @@ def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
 
 
 def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows:
-    """What the rules of sizes ask of n images, of which some could not be looked at."""
+    """Values of n images that the rules of sizes judge; some could not be examined."""
     sides = np.array(width, np.float64), np.array(height, np.float64)  # None becomes NaN
     return Rows(shorter=np.minimum(*sides), longer=np.maximum(*sides))
 
@@ -98,7 +98,7 @@ def fit(rules: RunRules, rows: Rows) -> list[bool]:
 
 
 def column_rows(entries: Sequence[Reason], carried: Mapping[str, pa.Array]) -> Rows:
-    """What the rules on input columns ask.
+    """Values that the rules on input columns judge.
 
     Args:
       carried: these columns by name.

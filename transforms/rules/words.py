@@ -22,7 +22,7 @@ WORDS = Measure(
 
 
 class _WordLimit(Limit):
-    """Of a language that has its own limit, by a column of the flag's name."""
+    """The limit of a language that has its own, by a column of the flag's name."""
 
     def dropped(self, rows: Rows, numbers: Numbers) -> Bools:
         own = rows.get(self.name)

@@ -26,7 +26,7 @@ _FOR_CHECKING = 2  # images
 
 
 class Classifier:
-    """What says how likely an image is unsafe. For all threads.
+    """The classifier that gives NSFW scores of images. For all threads.
 
     Args:
       model: its file and what that takes and gives.
@@ -38,7 +38,7 @@ class Classifier:
       integer: its equal in integers, None where there is none. A GPU runs `whole` for less.
 
     Raises:
-      ModelError: the file is no such model.
+      ModelError: the file is not such a model.
     """
 
     def __init__(self, model: UnsafeModel) -> None:
@@ -47,7 +47,7 @@ class Classifier:
         try:
             self.whole = FloatNetwork(encoded, self._wanted)
         except Exception as error:  # onnxruntime has a class of its own for each kind of fault
-            raise self._fault(f"is no whole ONNX model: {_one_line(error)}") from error
+            raise self._fault(f"is not a whole ONNX model: {_one_line(error)}") from error
         self.on_gpu = self.whole.on_gpu
         inputs = self.whole.session.get_inputs()
         self._must(
@@ -71,7 +71,7 @@ class Classifier:
         try:
             output = self.whole.probabilities(list(noise))
         except Exception as error:
-            pictures = f"{wanted.layout} of {shape[0]} pictures of {wanted.size} px"
+            pictures = f"{wanted.layout} of {shape[0]} images of {wanted.size} px"
             raise self._fault(f"failed on {pictures}: {_one_line(error)}") from error
         classes = output[0].size
         self._must(
@@ -81,7 +81,7 @@ class Classifier:
         least, most = float(output.min()), float(output.max())
         self._must(
             bool(np.isfinite(output).all()) and least >= -1e-4 and most <= 1 + 1e-4,
-            f"has an output from {least:.3g} to {most:.3g}, which are no probabilities: give its "
+            f"has an output from {least:.3g} to {most:.3g}, which are not probabilities: give its "
             "JSON an activation, softmax or sigmoid",
         )
 
@@ -96,7 +96,7 @@ class Classifier:
         """How likely each is unsafe, 0 to 1, to 4 digits: its bits do not depend on the others.
 
         Args:
-          pictures: uint8[size, size, 3], as `model_pixels` gives them.
+          images: uint8[size, size, 3], as `model_pixels` gives them.
         """
         if self.integer is None:
             return self.whole.scores(pictures)
@@ -108,7 +108,7 @@ class Classifier:
         return scores
 
     def cpu_s_an_image(self) -> float:
-        """What a score costs here, CPU-seconds, without the decode."""
+        """The cost of a score here, CPU-seconds, without the decode."""
         pictures = [np.zeros((self._wanted.size, self._wanted.size, 3), np.uint8)] * self.batch
         whole_s = least_cpu_s(self.whole.scores, pictures)
         if self.integer is None:
@@ -117,7 +117,7 @@ class Classifier:
 
 
 def least_cpu_s(scores: Callable[[list[Pixels]], list[float]], pictures: list[Pixels]) -> float:
-    """CPU-seconds a picture, of the better of two runs: the first also allocates memory."""
+    """CPU-seconds an image, of the better of two runs: the first also allocates memory."""
     runs_s = []
     for _ in range(2):
         begun = time.process_time()

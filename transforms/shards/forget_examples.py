@@ -27,9 +27,8 @@ _THREADS = 16  # since a store answers slowly
 
 
 def forget_examples(out: str, find: FindRows, find_texts: FindTexts) -> int:
-    """Takes the examples that are taken down, their thumbnails, and the names of hosts and texts
-    that are, out of all records of a set; done again it does nothing. The counts stay those of the
-    run.
+    """Removes the examples that are taken down, their thumbnails, and the names of hosts and texts
+    that are, from all records of a dataset; done again it does nothing. The counts stay.
 
     Args:
       out: the output folder.
@@ -38,7 +37,7 @@ def forget_examples(out: str, find: FindRows, find_texts: FindTexts) -> int:
       how many records were written anew.
 
     Raises:
-      RecordError: a file is no record.
+      RecordError: a file is not a record.
     """
     paths = [path for path, _ in match(f"{out}/{RECORDS}") if path.endswith(_ENDING)]
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -23,8 +23,7 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
 
     Args:
       pairs: columns source_path (string), source_at and source_size (int64: place in the file).
-      max_bytes: what is longer is not read, and is `too_large`. What is there no more is
-        `input_gone`.
+      max_bytes: longer files are not read, and are `too_large`. Missing ones are `input_gone`.
     """
     rows = pairs.select(COLUMNS)
     order = pc.sort_indices(rows, [("source_path", "ascending"), ("source_at", "ascending")])
@@ -63,7 +62,7 @@ def write_places(pairs: pa.Table, tar: str) -> None:
 
 
 def read_places(tar: str) -> pa.Table | None:
-    """What `write_places` wrote in place of a tar; None where there is none."""
+    """The places that `write_places` wrote in place of a tar; None where there is none."""
     path = _path(tar)
     return read_rows(path, ["key", "name", *COLUMNS]) if exists(path) else None
 

@@ -29,7 +29,7 @@ class InputHashes:
         stored in shards are not compared: they may have been resized.
 
     Attributes:
-      bad: bool[n], which are no such hashes. given: bool[n], which pairs have one to compare.
+      bad: bool[n], which are not such hashes. given: bool[n], which pairs have one to compare.
     """
 
     def __init__(self, kind: str, column: str, table: pa.Table) -> None:
@@ -44,7 +44,7 @@ class InputHashes:
         self.bad = np.array([bool(t) and not is_hash(t) for t in self._hashes], np.bool_)
 
     def fault(self, pair: int, row: int | None, digests: Sequence[str | None]) -> HashFault | None:
-        """What is wrong with a pair's file; None where nothing is, or no file came.
+        """The fault of a pair's file; None without one, or without a file.
 
         Args:
           row: of the pair's image. digests: of the files that came, by row.

@@ -30,15 +30,15 @@ def with_joined_rows(rows: pa.Table, joining: pa.Table) -> tuple[pa.Table, dict[
     return pa.concat_tables([rows, new.filter(pc.invert(there))]).sort_by("key"), sources
 
 
-def with_joined_answers(answers: pa.Table, joining: pa.Table) -> pa.Table:
-    """The answers with those by which the images of the pairs came that join a shard."""
-    at = pc.index_in(joining["kept"], pa.array(keys_of(answers["key"])))
-    there = pc.is_in(joining["key"], value_set=answers["key"].combine_chunks())
+def with_joined_responses(responses: pa.Table, joining: pa.Table) -> pa.Table:
+    """The responses, and those from which the images of the joining pairs came."""
+    at = pc.index_in(joining["kept"], pa.array(keys_of(responses["key"])))
+    there = pc.is_in(joining["key"], value_set=responses["key"].combine_chunks())
     wanted = pc.and_(at.is_valid(), pc.invert(there))
-    new = answers.take(at.filter(wanted)).set_column(
-        0, answers.schema.field("key"), joining["key"].filter(wanted)
+    new = responses.take(at.filter(wanted)).set_column(
+        0, responses.schema.field("key"), joining["key"].filter(wanted)
     )
-    return pa.concat_tables([answers, new]).sort_by("key")
+    return pa.concat_tables([responses, new]).sort_by("key")
 
 
 def write_tar(

@@ -1,4 +1,4 @@
-"""Which pairs of a finished set are on a blocklist: of its shards, and of what it dropped."""
+"""Which pairs of a finished dataset are on a blocklist: of its shards, and of what it dropped."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.Recor
 
 
 def listed_texts(rows: pa.Table, lists: Blocklists) -> pa.RecordBatch:
-    """The same of a file of `pairs/`, of a set whose images were not fetched."""
+    """The same of a file of `pairs/`, of a dataset whose images were not fetched."""
     return _listed(rows, _of_pairs(rows, lists).to_pylist())
 
 
@@ -177,7 +177,7 @@ def _listed(rows: pa.Table, details: list[str | None]) -> pa.RecordBatch:
 
 @dataclass(frozen=True)
 class Removal:
-    """What is taken out of a set.
+    """Pairs to remove from a dataset.
 
     Attributes:
       rows: LISTED, of all shards. lists: what they are on.
@@ -199,7 +199,7 @@ class Removal:
         return self.rows["detail"].combine_chunks().take(at)
 
     def pictured(self, _: UInt64s) -> set[int]:
-        """Those of some kept pairs of which a picture stays: none."""
+        """Those of some kept pairs of which an image stays: none."""
         return set()
 
     def rest_of(self, rows: Rows) -> Rows:

@@ -44,7 +44,7 @@ def shards_of(hashes: UInt64s, shards: int) -> npt.NDArray[np.int64]:
     images to within the square root of it; how far their pairs differ is in docs/scale.md.
 
     Args:
-      hashes: uint64[n], of the URLs' identities. What is held out follows from their lower bits.
+      hashes: uint64[n], of the URLs' identities. Their lower bits decide what is held out.
     """
     high = hashes >> np.uint64(32)
     return ((high * np.uint64(shards)) >> np.uint64(32)).astype(np.int64)

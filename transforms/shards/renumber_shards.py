@@ -116,9 +116,12 @@ def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
     if new < old:  # it holds something
         move(places.sidecar(old), places.sidecar(new))
         move(places.tar(old), places.tar(new))
-        if exists(places.answers(old)):
-            move(places.answers(old), places.answers(new))
-            remove(places.answers(old))
+        for source, target in zip(
+            places.old_and_new_responses(old), places.old_and_new_responses(new), strict=True
+        ):
+            if exists(source):
+                move(source, target)
+                remove(source)
         remove(places.sidecar(old))
         remove(places.tar(old))
     _copy_shared(aside, places, new, new)

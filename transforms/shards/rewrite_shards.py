@@ -1,8 +1,9 @@
-"""Finished files of a set written anew without some pairs, or with others: no reader meets half.
+"""Finished files of a dataset written anew without some pairs, or with others: no reader meets
+half.
 
-What replaces a shard is written aside, read back and compared, and then published file by file:
-first what was dropped, so that no pair is lost where this is killed; then sidecar, tar and stats.
-At any moment a reader finds each key of the sidecar in the tar. Done again, it does what is left.
+A rewritten shard is written aside, read back and compared, and then published file by file: first
+the rejects, so that no pair is lost where this is killed; then sidecar, tar and stats. At any
+moment a reader finds each key of the sidecar in the tar. Done again, it does what is left.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from alignset.transforms.shards.changed_pairs import Changes
 from alignset.transforms.shards.forget_examples import mark_copies
 from alignset.transforms.shards.joined_pairs import (
     key_of,
-    with_joined_answers,
+    with_joined_responses,
     with_joined_rows,
     write_tar,
 )
@@ -68,7 +69,7 @@ _OF_EVERY_RUN = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *REJECTED.names}
 
 @dataclass(frozen=True)
 class Rewriting:
-    """What is taken out of a set, and how.
+    """Pairs to remove from a dataset, and how.
 
     Attributes:
       scratch: a folder for what is written aside, on the disk of a local set; None for the
@@ -121,23 +122,24 @@ class Rewriting:
             else:
                 remove(places.sidecar(shard))
                 remove(places.tar(shard))
-            self._rewrite_answers(places.answers(shard), folder / "answers")
+            for path in places.old_and_new_responses(shard):
+                self._rewrite_responses(path, folder / "responses")
             if isinstance(self.removal, Changes):
                 mark_copies(places.record(shard), *_copies(rejected))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         return stats
 
-    def _rewrite_answers(self, path: str, aside: Path) -> None:
+    def _rewrite_responses(self, path: str, aside: Path) -> None:
         """Takes out where the images of the pairs are from."""
         if not exists(path):
             return
-        answers = read_rows(path)
-        rest = self.removal.rest_of(answers)
+        responses = read_rows(path)
+        rest = self.removal.rest_of(responses)
         if self.removal.joining is not None:
-            rest = with_joined_answers(rest, self.removal.joining)
+            rest = with_joined_responses(rest, self.removal.joining)
         if not len(rest):
             remove(path)
-        elif not rest.equals(answers):
+        elif not rest.equals(responses):
             pq.write_table(rest, aside, compression="zstd")
             publish(aside, path)
 
@@ -154,8 +156,8 @@ class Rewriting:
         return read_rows(places.sidecar(shard))
 
     def _with_taken(self, dropped: pa.Table, kept: pa.Table, tar: str) -> pa.Table:
-        """The rows of `rejected/` with those of the pairs that are taken out of a file behind them,
-        where they are not there yet."""
+        """The rows of `rejected/`, with the removed pairs of a file behind them, where they are not
+        there yet."""
         whole = as_rejected(dropped)
         batches = whole.to_batches(ROWS_AT_ONCE)
         before = self._keys_of_taken(batches)
@@ -166,7 +168,7 @@ class Rewriting:
     def _new_rows(
         self, kept: pa.Table, before: pa.Array, tar: str = ""
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of `rejected/` of those of some kept pairs that are taken out.
+        """The rows of `rejected/` of kept pairs that are removed.
 
         Args:
           before: string[m], the keys of those that are there already. tar: of a shard.
@@ -189,7 +191,7 @@ class Rewriting:
         return without_contents(rows, which) if self.forget else rows
 
     def marked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows of `rejected/`, of which those that may not be read again say so."""
+        """Rows of `rejected/`; rows that may not be read again say so."""
         details = self.removal.details_of_dropped(rows)
         which = details.is_valid()
         if not pc.any(which).as_py():

@@ -29,8 +29,8 @@ _SCORING = SharedThreads()
 class ImageScores:
     """Scores images in threads while others are still being fetched.
 
-    The queue holds row numbers, so fetching never blocks, and the memory is that of a batch a
-    thread. An image that is too small or too long is not scored, and each file is scored once.
+    The queue holds row numbers, so fetching never blocks, and the memory is one batch a thread. An
+    image that is too small or too long is not scored, and each file is scored once.
 
     Args:
       images: of the shard; what cannot be scored is dropped there.
@@ -92,7 +92,7 @@ class ImageScores:
     def _ask_custom(
         self, batch: Sequence[str], images: Sequence[tuple[bytes, Image]]
     ) -> list[Pixels | None] | None:
-        """Notes what rules of users measure of some pictures. Returns the small ones for the score;
+        """Notes what rules of users measure of some images. Returns the small ones for the score;
         None stands for those that it decodes again."""
         if not self._own:
             return None

@@ -34,7 +34,7 @@ from alignset.transforms.shards.shard_record import shard_record, word_counts
 from alignset.transforms.workers.unexpected import tell_once
 
 QUALITY = 75
-_MOST_PIXELS = 1 << 23  # of a picture that is no JPEG, whose thumbnail would take 0.1 s
+_MOST_PIXELS = 1 << 23  # of an image that is not a JPEG, whose thumbnail would take 0.1 s
 _MOST_BYTES = 1 << 13  # of a thumbnail, which has 2,500
 # Examples that a shard keeps of each kind with `--thumbnails=0`: their texts cost next to nothing.
 LEAST_EXAMPLES = 8
@@ -94,7 +94,7 @@ def _ranks(rules: RunRules, rows: Rows) -> Iterator[tuple[Limit, Floats]]:
 
 
 def known_here(rules: RunRules) -> list[Limit]:
-    """The rules whose measures are known of a shard's pairs: first those of images."""
+    """The rules whose measures are known of a shard's pairs: images' first."""
     of_texts = [limit for limit in limits(rules.texts) if not limit.measure.dropped_only]
     return [*limits(rules.images), *of_texts]
 

@@ -58,7 +58,7 @@ _SUM_OF_REST = sum(_AFTER_SUM) + 8 * ord(" ")  # the checksum's own field is bla
 
 
 def _tar_header(name: bytes, size: int) -> bytes:
-    """What `tarfile.TarInfo.tobuf` gives for such a file, in 2 us instead of 35."""
+    """The result of `tarfile.TarInfo.tobuf` for such a file, in 2 us instead of 35."""
     before = name.ljust(100, b"\0") + _BEFORE_SIZE + b"%011o\0" % size + b"00000000000\0"
     total = sum(before) + _SUM_OF_REST
     return before + b"%06o\0 " % total + _AFTER_SUM

@@ -63,20 +63,20 @@ class Verdicts:
 
 
 class ShardImages(Verdicts):
-    """What is known of the n images of a shard. Threads fill it, each in rows of its own.
+    """State of the n images of a shard. Threads fill it, each in rows of its own.
 
     Args:
       folder: of this attempt at the shard, for the files.
 
     Attributes:
       settings: how they are judged.
-      sizes: of each that is a picture, as its file has it.
+      sizes: of each that is an image, as its file has it.
       looks: what `examine` said of each whose file was put aside; None of others.
       places: of these files.
       sha256: of each file that came, in hex; digests: by another hash function, where the input
         has such hashes.
       bytes_fetched: of all files that came.
-      planes: places of the trimmed planes by row, where descriptors are wanted.
+      thumbnails: places of the trimmed thumbnails by row, where descriptors are wanted.
     """
 
     def __init__(self, size: int, settings: ShardSettings, folder: Path) -> None:
@@ -103,7 +103,7 @@ class ShardImages(Verdicts):
         return digest.digest()
 
     def put(self, row: int, body: bytes, image: Image) -> None:
-        """Puts the file of a picture aside: as it came, or as a PNG where others may not read it
+        """Puts the file of an image aside: as it came, or as a PNG where others may not read it
         and `image` has what is shown."""
         body, self.looks[row] = plain_form(body, image)
         self.places[row] = self.spool.put(body)
@@ -118,7 +118,7 @@ class ShardImages(Verdicts):
 def rule_rows(
     sizes: Sequence[Size | None], measures: Mapping[str, pa.Array], columns: Sequence[str]
 ) -> Rows:
-    """What the rules of images ask of n images, or of their pairs.
+    """Values of n images, or of their pairs, that the rules of images judge.
 
     Args:
       measures: what was measured, by column. columns: of rules of users.

@@ -143,22 +143,22 @@ class ShardPairs(Verdicts):
         return np.flatnonzero([reason is None for reason in self.reasons])
 
     def look(self, pair: int) -> Image | None:
-        """What is known of a pair's picture; None where its file was not put aside."""
+        """Facts about a pair's image; None where its file was not put aside."""
         row = self.image_rows[pair]
         return None if row is None else self.images.looks[row]
 
     def kept_row(self, pair: int) -> int:
-        """The row of a pair's picture, which was put aside."""
+        """The row of a pair's image, which was put aside."""
         row = self.image_rows[pair]
         assert row is not None
         return row
 
     def stored(self, pair: int) -> tuple[bytes, Image]:
-        """The file of a pair's picture, and what is known of it."""
+        """The file of a pair's image, and what is known of it."""
         return self.images.stored(self.kept_row(pair))
 
     def file_size(self, pair: int) -> int:
-        """Bytes of a pair's picture where it was put aside; else 0."""
+        """Bytes of a pair's image where it was put aside; else 0."""
         row = self.image_rows[pair]
         return 0 if row is None else self.images.places[row][1]
 
@@ -168,7 +168,7 @@ class ShardPairs(Verdicts):
         return np.array([self.file_size(pair) for pair in range(len(self.image_rows))], np.int64)
 
     def size(self, pair: int) -> Size | None:
-        """Width and height in px of a pair's picture, where it is one."""
+        """Width and height in px of a pair's image, where it is one."""
         row = self.image_rows[pair]
         return None if row is None else self.images.sizes[row]
 
@@ -177,7 +177,7 @@ class ShardPairs(Verdicts):
         return [self.size(pair) for pair in range(len(self.image_rows))]
 
     def rows(self, word_counts: Ints) -> Rows:
-        """What the rules ask of the pairs; word_counts: int64[n], of their texts."""
+        """Values of the pairs that the rules judge; word_counts: int64[n], of their texts."""
         rows = rule_rows(self.sizes, self.measures, self.rules.columns)
         of_columns = column_rows(self.rules.texts, self.carried)
         return Rows(rows | of_columns, word_count=word_counts)

@@ -48,22 +48,26 @@ class ShardPlaces:
         return f"{self.out}/rejected/{self._kind(shard)}-{shard_name(shard)}.parquet"
 
     def record(self, shard: int) -> str:
-        """What it records for the report."""
+        """Its records for the report."""
         return f"{self.out}/{RECORDS}/{self._kind(shard)}-{shard_name(shard)}.json"
 
     def thumbnails(self, shard: int) -> str:
-        """The pictures of its examples, behind one another."""
+        """The images of its examples, behind one another."""
         return f"{self.out}/{RECORDS}/{self._kind(shard)}-{shard_name(shard)}.thumbnails"
 
     def _kind(self, shard: int) -> str:
         return "holdout" if shard >= HOLDOUT else "images"
 
-    def answers(self, shard: int) -> str:
-        """The answers by which its images came. It is in a folder of its own, since readers of
-        sidecars take all of `shards/*.parquet`. A shard of which no kept image was fetched has
-        none."""
-        kind = "holdout-" if shard >= HOLDOUT else ""
-        return f"{self.out}/answers/{kind}{shard_name(shard)}_answers.parquet"
+    def responses(self, shard: int) -> str:
+        """The responses from which its images came, in a folder of its own, since readers of
+        sidecars read all of `shards/*.parquet`. A shard without a fetched image has none."""
+        return self.old_and_new_responses(shard)[1]
+
+    def old_and_new_responses(self, shard: int) -> tuple[str, str]:
+        """The responses of a shard, as an earlier version named the file and as this one does."""
+        number = f"{'holdout-' if shard >= HOLDOUT else ''}{shard_name(shard)}"
+        old, new = (f"{self.out}/{of}/{number}_{of}.parquet" for of in ("answers", "responses"))
+        return old, new
 
     def _stem(self, shard: int) -> str:
         return f"{self.folders[shard >= HOLDOUT]}/{shard_name(shard)}"

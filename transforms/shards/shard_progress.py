@@ -1,6 +1,6 @@
 """How far the shards are: which are whole, and what this machine's workers have done of others.
 
-A worker may be another process, or on another machine, and engines' metrics tell of a bundle only
+A worker may be another process, or on another machine, and runners' metrics tell of a bundle only
 when it ends. So each attempt at a shard keeps a count in a file in its scratch folder, which goes
 with the attempt, and whoever can read that folder may look. Nothing but a display depends on it.
 """
@@ -53,7 +53,7 @@ def _scratch(plan: str) -> str:
 
 
 class ShardCount:
-    """What one attempt has done of a shard, for whoever looks: called with each pair.
+    """Progress of one attempt at a shard: called with each pair.
 
     Args:
       folder: of the attempt.

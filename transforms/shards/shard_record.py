@@ -1,4 +1,4 @@
-"""What a shard records of its pairs for the report: counts in fixed bins, and a few examples."""
+"""Records of a shard for the report: counts in fixed bins, and a few examples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from alignset.transforms.shards.shard_pairs import ShardPairs
 
 
 def shard_record(pairs: ShardPairs, rows: Rows) -> Record:
-    """What is counted of a shard; it has no examples yet.
+    """Counts of a shard; without examples yet.
 
     Args:
       rows: what the rules asked of its pairs.
@@ -79,7 +79,7 @@ def shard_record(pairs: ShardPairs, rows: Rows) -> Record:
 
 
 def _trials(pairs: ShardPairs, rows: Rows, axes: Sequence[Axis]) -> Trials:
-    """Of the pairs that are kept, or were dropped by a rule on the axes."""
+    """Counts of pairs that are kept, or were dropped by a rule on the axes."""
     rules, own = pairs.rules, limits(pairs.rules.images)
     codes = {name: code for code, name in enumerate([KEPT, *(limit.reason for limit in own)])}
     found = [codes.get(reason or KEPT, -1) for reason in pairs.reasons]

@@ -1,4 +1,4 @@
-"""The samples of a shard: what is kept, in its tar, its sidecar and the list of its answers."""
+"""The samples of a shard: what is kept, in its tar, its sidecar and the list of its responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, METADATA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_images import Place, Spool
 from alignset.transforms.shards.shard_pairs import ShardPairs
-from alignset.transforms.shards.stated_opt_outs import ANSWER, ANSWERS, joined_opt_outs
+from alignset.transforms.shards.stated_opt_outs import RESPONSE, RESPONSES, joined_opt_outs
 from alignset.transforms.workers.threads import in_threads
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -82,8 +82,8 @@ def encoded_once(
     encode: Callable[[Iterable[int]], Iterable[Encoded | None]],
     spool: Spool,
 ) -> Iterator[Encoded | None]:
-    """What images are encoded to, one for each pair. The bytes of an image of several pairs are put
-    aside in between.
+    """The encoded images, one for each pair. The bytes of an image of several pairs are put aside
+    in between.
 
     Args:
       images: the image of each pair, in the order of the pairs.
@@ -104,7 +104,7 @@ def encoded_once(
 
 
 def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
-    """What the sample of each kept pair has of its source, and of what was measured and stated."""
+    """Values of each kept pair's sample: source, measures and statements."""
     columns = {name: pairs.table[name] for name in _OF_SOURCE if name in pairs.table.column_names}
     columns |= {"key": key_column(pairs.keys)} | pairs.of_languages
     wanted = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *pairs.rules.columns}
@@ -138,13 +138,13 @@ def write_sidecar(samples: list[dict[str, Any]], path: Path, pairs: ShardPairs) 
     pq.write_table(table, path, compression="zstd")
 
 
-def write_answers(pairs: ShardPairs, path: Path) -> None:
-    """Writes the answers by which kept images came, where any did."""
+def write_responses(pairs: ShardPairs, path: Path) -> None:
+    """Writes the responses by which kept images came, where any did."""
     kept = pa.array(pairs.kept)
-    answers = pairs.measures[ANSWER].take(kept)
-    came = answers.is_valid()
-    answers = answers.filter(came)
-    if len(answers):
+    responses = pairs.measures[RESPONSE].take(kept)
+    came = responses.is_valid()
+    responses = responses.filter(came)
+    if len(responses):
         names = [column.take(kept).filter(came) for column in (key_column(pairs.keys), pairs.urls)]
-        table = pa.table([*names, *answers.flatten()], schema=ANSWERS)
+        table = pa.table([*names, *responses.flatten()], schema=RESPONSES)
         pq.write_table(table, path, compression="zstd")

@@ -1,4 +1,4 @@
-"""What a shard's `_stats.json` says, and what the documents of a run say of all shards."""
+"""A shard's `_stats.json`, and its sums in the documents of a run."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class FailingHost:
 class SharedContents:
     """How many images have the bytes of another, and how many such contents there are.
 
-    An image is a URL: several alt-texts of one image are no duplicates.
+    An image is a URL: several alt-texts of one image are not duplicates.
     """
 
     images: int = 0
@@ -111,7 +111,7 @@ class ContentGroup:
 @dataclass(frozen=True)
 class NearDuplicates:
     """How many images have the perceptual hash of another with other bytes; how many pairs of such
-    were compared, and how many of these show one picture.
+    were compared, and how many of these show one image.
 
     Where `--duplicates=near` took near-duplicates out, `images` are the graphics that look like
     another and stay, and `distances` says how many images are how far from the nearest that they
@@ -134,7 +134,7 @@ class NearDuplicates:
 
 @dataclass(frozen=True)
 class Copies:
-    """What was found of copies in a dataset, or in a part of it.
+    """Copies in a dataset, or in a part of it.
 
     Attributes:
       shards: the numbers of those that change. dropped: how many pairs leave for each reason.

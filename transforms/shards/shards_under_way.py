@@ -29,7 +29,7 @@ _LOCK = Lock()
 
 @dataclass(eq=False)
 class Beginning:
-    """What is known of a shard that was begun.
+    """State of a shard that was begun.
 
     Attributes:
       nearly_taken: set when the next may begin.
@@ -93,7 +93,7 @@ class ShardsUnderWay:
 
         Raises:
           Exception: what writing one of them raised.
-          InterruptedError: they were stopped, on another thread: what is missing is not written.
+          InterruptedError: they were stopped, on another thread: missing packages is not written.
         """
         for shard, (_, results) in list(self._running.items()):
             done = results.done

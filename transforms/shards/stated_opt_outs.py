@@ -1,4 +1,4 @@
-"""What owners of a shard's images state of their use, and where the images are from."""
+"""Opt-outs and licences of a shard's images, and where the images are from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 
 # One row a kept pair whose image was fetched. Apart from the shard's other files: its times differ
 # from run to run.
-ANSWERS = pa.schema(
+RESPONSES = pa.schema(
     [
         ("key", pa.string()),
         ("url", pa.string()),
@@ -28,25 +28,25 @@ ANSWERS = pa.schema(
         ("last_modified", pa.string()),
     ]
 )
-_ANSWER = pa.struct([ANSWERS.field(at) for at in range(2, len(ANSWERS))])
-ANSWER = "answer"  # the column of these
+_RESPONSE = pa.struct([RESPONSES.field(at) for at in range(2, len(RESPONSES))])
+RESPONSE = "answer"  # the column of these
 
 
 class StatedOptOuts:
-    """What is stated of each image of a shard. Threads note it, each in rows of its own."""
+    """Statements about each image of a shard. Threads note them, each in rows of its own."""
 
     def __init__(self, settings: OptOutSettings, size: int) -> None:
         self._settings = settings
         self._opted_out: list[str | None] = [None] * size
         self._web_statements: list[str | None] = [None] * size
         self._usage_terms: list[str | None] = [None] * size
-        self._answers: list[ImageResponse | None] = [None] * size
+        self._responses: list[ImageResponse | None] = [None] * size
 
     def note(self, fetched: Fetched, look: FileLook) -> str | None:
         """Notes what is stated of an image that came; returns the detail by which it is dropped,
         None where it is not."""
         row, stated = fetched.index, file_opt_outs(look, self._settings)
-        self._answers[row] = fetched.answer
+        self._responses[row] = fetched.answer
         self._web_statements[row], self._usage_terms[row] = stated.web_statement, stated.usage_terms
         opt_outs = fetched.opted_out + stated.opt_outs
         if opt_outs and self._settings.rejects:
@@ -55,13 +55,13 @@ class StatedOptOuts:
         return None
 
     def columns(self) -> dict[str, pa.Array]:
-        """What was noted, by column, n rows each; ANSWER is a struct."""
-        answers = [answer and _answer_row(answer) for answer in self._answers]
+        """The notes, by column, n rows each; RESPONSE is a struct."""
+        responses = [answer and _answer_row(answer) for answer in self._responses]
         return {
             "opted_out": pa.array(self._opted_out, pa.string()),
             "web_statement": pa.array(self._web_statements, pa.string()),
             "usage_terms": pa.array(self._usage_terms, pa.string()),
-            ANSWER: pa.array(answers, _ANSWER),
+            RESPONSE: pa.array(responses, _RESPONSE),
         }
 
 

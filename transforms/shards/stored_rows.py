@@ -1,4 +1,4 @@
-"""The rows of finished files of a set, some thousands at a time, of older versions too."""
+"""The rows of finished files of a dataset, some thousands at a time, of older versions too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS_AT_ONCE = 1 << 15
 
 
 def as_rejected(rows: pa.Table) -> pa.Table:
-    """Rows of `rejected/` with all columns that this version has, and those of rules of users."""
+    """Rows of `rejected/` with all columns of this version and of users' rules."""
     return as_columns(rows, with_further(REJECTED, rows.schema))
 
 

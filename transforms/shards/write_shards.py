@@ -1,4 +1,4 @@
-"""The image plane: one shard is one element, which a worker builds and publishes."""
+"""The image stage: one shard is one element, which a worker builds and publishes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
 from alignset.transforms.fetching.fetcher import connections_open
 from alignset.transforms.shards.build_shard import (
-    ANSWERS_FILE,
     DESCRIPTORS,
+    RESPONSES_FILE,
     TAR,
     build_shard,
     published_files,
@@ -93,7 +93,7 @@ class ShardWriter:
             self.write(shard, Beginning())
 
     def written(self, shard: int) -> ShardStats:
-        """What a finished shard's stats say."""
+        """The stats of a finished shard."""
         return read_document(self.places.stats(shard), ShardStats)
 
     def write(self, shard: int, beginning: Beginning) -> ShardStats:
@@ -144,8 +144,8 @@ class ShardWriter:
             claim.publish(folder / name, path)
         if stats.successes:
             claim.publish(folder / TAR, places.tar(shard))
-        if (folder / ANSWERS_FILE).exists():
-            claim.publish(folder / ANSWERS_FILE, places.answers(shard))
+        if (folder / RESPONSES_FILE).exists():
+            claim.publish(folder / RESPONSES_FILE, places.responses(shard))
         if (folder / DESCRIPTORS).exists():
             path = descriptors_path(self.settings.descriptors, shard)
             claim.publish(folder / DESCRIPTORS, path)
@@ -154,7 +154,7 @@ class ShardWriter:
         if not stats.successes:  # a killed attempt may have been given images
             remove(places.sidecar(shard))
             remove(places.tar(shard))
-            remove(places.answers(shard))
+            remove(places.responses(shard))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
 
@@ -194,9 +194,9 @@ def take_over(
 
 class ShardDoFn(beam.DoFn):
     """A shard a call, which is begun, and told of when it is written: in a later call or when the
-    bundle ends. So a worker has several under way, each on a thread of its own. What another worker
-    holds is told of when the bundle ends, and where all shards are given out at the start, is taken
-    over then."""
+    bundle ends. So a worker has several under way, each on a thread of its own. Shards that another
+    worker holds are reported when the bundle ends, and taken over then where all shards are
+    assigned at the start."""
 
     def __init__(self, writer: ShardWriter) -> None:
         self.writer = writer
@@ -243,9 +243,9 @@ class WriteShards(beam.PTransform):
     Args:
       writer: what builds and publishes them.
       evaluation: a singleton, the place of the index of evaluation images, or "".
-      given_out: all the shards, where the engine gives them out at the start: a worker that has
+      given_out: all the shards, where the runner gives them out at the start: a worker that has
         written its own then takes over others'.
-      min_ram: what to ask of a worker, "4GB", where the engine hears it; elsewhere such a hint
+      min_ram: what to ask of a worker, "4GB", where the runner hears it; elsewhere such a hint
         only makes workers of a kind of their own.
     """
 

@@ -1,6 +1,6 @@
 """How blocks of rows cross from one Beam step to the next.
 
-A block crosses a shuffle either inline, which is right where the engine spills its shuffle (Flink,
+A block crosses a shuffle either inline, which is right where the runner spills its shuffle (Flink,
 Dataflow), or by reference to a temporary file: the in-process runner holds every shuffled byte in
 memory four to five times.
 """
@@ -31,7 +31,7 @@ class Blocks:
     folder: str | None = None
 
     def pack(self, batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
-        """What to emit in place of each of these batches; by reference they share a file."""
+        """Elements in place of each of these batches; by reference they share a file."""
         if self.folder is None or not batches:
             return list(batches)
         # A name of its own for each attempt, so that a retried bundle harms nothing.
@@ -71,7 +71,7 @@ def is_there(block: pa.RecordBatch) -> bool:
 
 
 def remove(block: pa.RecordBatch) -> None:
-    """Takes away the files that references lead to. What is mapped stays until it is let go."""
+    """Removes the files that references lead to. Mapped files stay until they are released."""
     for path in set(block["path"].to_pylist()):
         Path(path).unlink(missing_ok=True)
 

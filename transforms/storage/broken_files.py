@@ -1,7 +1,7 @@
 """Files that cannot be read, or not to their end: what is wrong, of a closed set, and in words.
 
-Only what is the file's own is told here. A full disk, too many open files and a store that does not
-answer are no fault of a file: what they raise ends the run.
+Only faults of the file itself are here. A full disk, too many open files and a store that does not
+answer are not faults of a file: their errors end the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LONGEST = 200  # characters in which it is told
 
 
 class FileFault(ValueError):
-    """What is wrong with the bytes of a file.
+    """A fault in the bytes of a file.
 
     Args:
       detail: CUT_SHORT, DAMAGED or WRONG_FORMAT.
@@ -56,14 +56,14 @@ class BrokenFile:
 
 
 class BrokenInputError(RuntimeError):
-    """Input is broken, and the run is not to go on; says what to do."""
+    """Input is broken, and the run must end; says what to do."""
 
     @classmethod
     def not_skipped(cls, file: BrokenFile) -> BrokenInputError:
-        """Of a file that may not be left out."""
+        """The fault of a file that may not be left out."""
         return cls(
             f"cannot read {file.path} to its end: {file.fault}; replace the file, leave it out of "
-            "--input, or give --on_broken_input=skip, each with another --output"
+            "--input, or pass --on_broken_input=skip, each with another --output"
         )
 
 
@@ -87,7 +87,7 @@ def sum_up(files: Iterable[BrokenFile]) -> BrokenFiles:
 
 
 def broken_file(path: str, error: BaseException) -> BrokenFile | None:
-    """What an error says of the file that was read; None where it is none of the file's own."""
+    """The fault of the file that an error describes; None for other errors."""
     detail = _detail(error)
     if detail is None:
         return None

@@ -32,7 +32,7 @@ def read_document(path: str, kind: type[Document]) -> Document:
     """The dataclass that was written there.
 
     Raises:
-      DocumentError: the file is no such document.
+      DocumentError: the file is not such a document.
     """
     with open_to_read(path) as source:
         encoded = source.read()
@@ -48,7 +48,7 @@ def find_document(path: str, kind: type[Document]) -> Document | None:
 
 
 def readable_document(path: str, kind: type[Document]) -> Document | None:
-    """The same, or None where what is there is no such document."""
+    """The same, or None where the file is not such a document."""
     try:
         return find_document(path, kind)
     except DocumentError:

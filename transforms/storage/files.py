@@ -180,7 +180,7 @@ def local_copy(path: str) -> str:
 
 
 def _size(path: str) -> int | None:
-    """Bytes of a file; None where there is none, or none any more: a run may go on here."""
+    """Bytes of a file; None where there is none, or none any more: a run may resume here."""
     try:
         status = os.stat(path)
     except OSError:

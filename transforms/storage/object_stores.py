@@ -171,7 +171,7 @@ def _exists(path: str) -> bool:
 
 @patiently
 def _head(path: str) -> dict[str, Any] | None:
-    """What S3 says of an object, or None where there is none."""
+    """S3's description of an object, or None where there is none."""
     try:
         answer: dict[str, Any] = _s3(path).client.head_object(**_s3_place(path))
     except Exception as error:
@@ -231,7 +231,8 @@ def remove_objects(paths: list[str]) -> None:
 
 
 def match_objects(pattern: str) -> list[FileMetadata]:
-    """The object of a name, or those of a glob as Beam reads it; a folder is one only as a glob.
+    """The object of a name, or the objects of a glob as Beam reads it; a folder is one only as a
+    glob.
 
     Raises:
       BeamIOError: the store refuses, or does not answer.

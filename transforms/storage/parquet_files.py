@@ -81,7 +81,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def parquet_file(path: str, schema: pa.Schema, scratch: str | None) -> Iterator[RowWriter]:
     """A Parquet file under way; it is published where the block ends without an error.
 
-    A file without rows is published too: it replaces that of an attempt which was killed.
+    A file without rows is published too: it replaces the file of an attempt that was killed.
 
     Args:
       scratch: a folder on this machine, on the disk of a local `path`; None for the system's own.

@@ -29,7 +29,7 @@ _SIGNED = struct.Struct("148b8x356b")
 
 
 class BrokenTar(FileFault):
-    """The file is no tar from some byte on; says where.
+    """The file is not a tar from some byte on; says where.
 
     Args:
       member: the name of the one that is cut, where its header is whole.
@@ -49,10 +49,10 @@ def _damaged(fault: str) -> BrokenTar:
 
 
 class Member(NamedTuple):
-    """A member of a tar that is no folder.
+    """A member of a tar that is not a folder.
 
     Attributes:
-      name: bytes that are no UTF-8 are surrogates in it.
+      name: bytes that are not UTF-8 are surrogates in it.
       at, size: where its bytes are in the file.
       plain: whether it is a regular file: no link, and not sparse.
       start: where its headers begin. tar: which of the tars behind each other it is in.
@@ -152,7 +152,7 @@ def members_of_stream(stream: TarStream, *, joined: bool = False) -> Iterator[Me
 def _member(
     header: bytes, size: int, extra: _Extra, stream: TarStream
 ) -> tuple[Member | None, int]:
-    """What is said of it, unless it is a folder, and where its bytes end."""
+    """The header's values, unless it is a folder, and where its bytes end."""
     kind, name = header[156:157], extra.name or _name(header)
     if kind == b"S":
         _skip_map(stream, header)
@@ -180,7 +180,7 @@ def _next_header(stream: TarStream, joined: bool) -> tuple[bytes, int]:
 
 
 def _go_behind(stream: TarStream, end: int) -> None:
-    """Goes on behind the bytes of a member, and the zeros that fill its last block."""
+    """Continues behind the bytes of a member, and the zeros that fill its last block."""
     filled = end + -end % BLOCK
     if stream.size is None or filled <= stream.size:
         stream.skip(filled - stream.at)
@@ -199,7 +199,7 @@ def _extra_body(stream: TarStream, size: int) -> bytes:
 
 
 class _Extra(NamedTuple):
-    """What headers say of the members behind them, before the members' own."""
+    """Values in headers for the members behind them, before the members' own."""
 
     name: str = ""
     size: int | None = None
@@ -269,7 +269,7 @@ def _text(field: bytes) -> str:
 
 
 def _skip_map(stream: TarStream, header: bytes) -> None:
-    """Goes on behind the blocks that tell the holes of GNU's sparse file."""
+    """Continues behind the blocks that describe the holes of GNU's sparse file."""
     follows = header[482] != 0
     while follows:
         block = stream.read(BLOCK)

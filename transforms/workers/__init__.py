@@ -1,2 +1,2 @@
-"""What a worker is and owes: its threads, fences and claims, the versions it runs, what it counts.
-Not what it works on."""
+"""A worker's own state: its threads, fences and claims, the versions it runs, its counts. Not what
+it works on."""

@@ -26,7 +26,7 @@ class ClaimLostError(RuntimeError):
 
 
 class Mark(NamedTuple):
-    """What an attempt leaves at a shard when it begins.
+    """The mark that an attempt leaves at a shard when it begins.
 
     Fields:
       start: of the command, for which it was begun. attempt: 1 for the first of that start.
@@ -51,13 +51,13 @@ class Mark(NamedTuple):
 class Claim:
     """A worker's mark that it has begun a shard, in place of the mark of any before it.
 
-    An engine gives a shard to another worker when it believes the first one dead; that one may
-    still run, on a slow host or cut off from the engine alone. Both would then publish what each
+    A runner gives a shard to another worker when it believes the first one dead; that one may
+    still run, on a slow host or cut off from the runner alone. Both would then publish what each
     has fetched, a tar of the one beside the table of the other. So a worker looks whether it is
     still the last, right before it publishes a file.
 
-    Who finds the mark of another attempt cannot know how that ended. A process that dies by a
-    signal says nothing, so all are suspect but those of a start that ended in order.
+    An attempt that finds another's mark cannot know how that ended. A process that dies by a signal
+    reports nothing, so all are suspect except attempts of a start that ended in order.
 
     Args:
       path: of the file with the mark.

@@ -1,4 +1,4 @@
-"""What workers counted, and how it adds up."""
+"""Counts of workers, which add up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of some pairs.
+    """Outcomes of some pairs.
 
     Attributes:
       seen, kept: how many there were, and are left.

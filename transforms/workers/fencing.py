@@ -16,7 +16,7 @@ class SupersededError(RuntimeError):
 
 @dataclass(frozen=True)
 class Fence:
-    """A fencing token: what an engine still runs for a command that died stays behind it.
+    """A fencing token: what a runner still runs for a command that died stays behind it.
 
     On a local file system locks make sure of it; on an object store, which has none, the token is
     looked at right before.

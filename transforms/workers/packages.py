@@ -1,4 +1,4 @@
-"""What is installed where, since it decides the bytes: workers must have what the launcher has."""
+"""Installed versions, since they decide the bytes: workers must have the launcher's."""
 
 from __future__ import annotations
 

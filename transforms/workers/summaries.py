@@ -13,7 +13,7 @@ from alignset.transforms.storage.documents import write_document
 
 @dataclass(eq=False)
 class WriteSummary(beam.PTransform):
-    """What several collections hold to one document.
+    """Writes several collections to one document.
 
     Args:
       kind: the dataclass of the document.

@@ -21,8 +21,8 @@ class ThreadedDoFn(beam.DoFn):
     """
 
     def take(self, element: Any) -> Any:
-        """What `work` needs of an element; on the runner's own thread, which may hold iterables
-        that cannot be read from another."""
+        """The values that `work` needs of an element; on the runner's own thread, which may hold
+        iterables that cannot be read from another."""
         return element
 
     def work(self, element: Any, *sides: Any) -> Iterable[Any]:
@@ -56,7 +56,7 @@ class ThreadedDoFn(beam.DoFn):
 
 
 def _windowed(value: Any) -> Any:
-    """What a bundle's end gives carries its window, inside the tag."""
+    """Results of a bundle's end carry their window, inside the tag."""
     if isinstance(value, beam.pvalue.TaggedOutput):
         return beam.pvalue.TaggedOutput(value.tag, _windowed(value.value))
     return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))

@@ -48,7 +48,7 @@ def in_threads(
 
 class SharedThreads:
     """A few threads for the work of all shards that are under way: each shard's own would hold as
-    many pictures more."""
+    many images more."""
 
     def __init__(self) -> None:
         self._renew()
@@ -139,7 +139,7 @@ def leave_stopped() -> NoReturn:
 
 
 class Results(Generic[Out]):
-    """What a function yields on another thread, which never runs far ahead."""
+    """Results of a generator on another thread, which never runs far ahead."""
 
     def __init__(self, pool: ThreadPoolExecutor, function: Callable[[], Iterable[Out]]) -> None:
         self._queue: Queue[Any] = Queue(maxsize=64)

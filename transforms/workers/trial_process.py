@@ -24,7 +24,7 @@ from alignset.transforms.workers.threads import check_stopped
 # Raises nothing for any bytes; may end its process.
 Work = Callable[[Sequence[bytes]], object]
 
-# For one body: the largest picture takes 3 s a decode. And for a new process, which imports and,
+# For one body: the largest image takes 3 s a decode. And for a new process, which imports and,
 # where that was not done before, compiles kernels: 30 s of CPU.
 TRIAL_S, START_S = 60.0, 600.0
 _LOOK_S = 0.5  # between two looks whether the caller is to stop
@@ -114,7 +114,7 @@ class TrialProcess:
         self.process.stdin.flush()
 
     def _answer(self, limit_s: float) -> str | None:
-        """What the work raised, empty if nothing; None where the process hangs, which ends it."""
+        """The error of the work, empty if none; None where the process hangs, which ends it."""
         assert self.process
         assert self.process.stdout
         until = time.monotonic() + limit_s

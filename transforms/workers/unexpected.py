@@ -1,4 +1,5 @@
-"""What our own code raises for somebody's bytes: a reason of theirs, told once a kind."""
+"""Unforeseen errors of our own code for somebody's bytes: a reason of theirs, logged once a
+kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of this machine a process may use: by Linux's control groups, and what it was bound to."""
+"""The part of this machine that a process may use: by Linux's control groups, and its binding."""
 
 import os
 from contextlib import suppress

@@ -3,7 +3,7 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
-// A page in the folder of its set knows by its own address where that is.
+// A page in the folder of its dataset knows by its own address where that is.
 const here = location.protocol === "file:" && decodeURIComponent(location.pathname.replace(/\/[^/]*$/, ""));
 const OUT = data.out || here || "OUT";
 const CARDS_AT_ONCE = 24;
@@ -54,7 +54,7 @@ function pictureOf(pair) {
 function cardOf(pair, rule) {
   const frame = make("span", "frame");
   if (pair.picture) frame.append(pictureOf(pair));
-  else frame.append(pair.reason ? "no picture is kept" : "no thumbnail");
+  else frame.append(pair.reason ? "no image is kept" : "no thumbnail");
   const why = whyOf(pair);
   const value = measureOf(pair, rule || RULE_OF[pair.reason]);
   const size = pair.width ? `${pair.width}×${pair.height}` : "";

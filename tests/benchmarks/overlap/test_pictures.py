@@ -26,7 +26,7 @@ def picture(seed: int, width: int = 120, height: int = 100) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A wheel to train on, of 60 pictures, and a tarball that is held out, with two of them."""
+    """A wheel to train on, of 60 images, and a tarball that is held out, with two of them."""
     with zipfile.ZipFile(tmp_path / "some_pictures-1.0-py3-none-any.whl", "w") as wheel:
         for seed in range(60):
             wheel.writestr(f"some/{seed}.png", picture(seed))

@@ -8,7 +8,7 @@ COUNT = len(ALTERATIONS)
 
 
 def copies() -> Copies:
-    """Four pictures: JPEGs first, and of either kind one that is chosen on."""
+    """Four images: JPEGs first, and of either kind one that is chosen on."""
     distances = np.full((4, COUNT), 0.5)
     distances[1] = 0.1  # a JPEG, reported
     distances[2] = 0.2  # another, chosen on

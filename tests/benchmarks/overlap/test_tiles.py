@@ -1,4 +1,4 @@
-"""Tiles out of pictures: which are made, and which are left out."""
+"""Tiles out of images: which are made, and which are left out."""
 
 import io
 

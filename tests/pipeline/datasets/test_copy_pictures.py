@@ -1,4 +1,4 @@
-"""What is told of copies by reading images: of a shard with flat and altered pictures."""
+"""What is told of copies by reading images: of a shard with flat and altered images."""
 
 import base64
 import io

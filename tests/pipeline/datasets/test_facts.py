@@ -1,4 +1,4 @@
-"""What is known of a set whose documents or records are not as they should be."""
+"""What is known of a dataset whose documents or records are not as they should be."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def changed(path: Path, **parts: object) -> None:
     path.write_bytes(encode_record(replace(record, **parts)))  # type: ignore[arg-type]
 
 
-# ---- A reason that both planes give -------------------------------------------------------
+# ---- A reason that both stages pass -------------------------------------------------------
 
 
 def test_a_reason_of_both_planes_adds_up_and_keeps_its_details_and_examples_apart(made_set: Path):
@@ -70,8 +70,8 @@ def test_a_reason_of_both_planes_adds_up_and_keeps_its_details_and_examples_apar
     }
     assert rows["pairs", "opted_out"].key == "opted_out (texts)"
     assert rows["pairs", "opted_out"].more == "tdm_reservation 1,000"
-    assert rows["wishes", "opted_out"].key == "opted_out (images)"
-    assert rows["wishes", "opted_out"].more == "noai_header 5"
+    assert rows["opt_outs", "opted_out"].key == "opted_out (images)"
+    assert rows["opt_outs", "opted_out"].more == "noai_header 5"
     assert {row.name: row.count for row in opt_out_rows(facts)} == {
         "tdm_reservation": 1000,
         "noai_header": 5,
@@ -169,7 +169,7 @@ def test_rules_that_are_no_numbers_of_this_world_are_none(made_set: Path):
     assert "min_image_side" not in find_facts(str(made_set)).rules
 
 
-# ---- A folder that is no set --------------------------------------------------------------
+# ---- A folder that is not a dataset --------------------------------------------------------------
 
 
 def test_a_wrong_folder_is_not_walked(tmp_path: Path, monkeypatch):
@@ -182,17 +182,17 @@ def test_a_wrong_folder_is_not_walked(tmp_path: Path, monkeypatch):
         return matching.match(spec)
 
     monkeypatch.setattr("alignset.pipeline.datasets.folder_samples.match", match)
-    with pytest.raises(UsageError, match="is no set"):
+    with pytest.raises(UsageError, match="is not a dataset"):
         find_facts(str(tmp_path))
     assert asked == [f"{tmp_path}/{end}" for end in ("*", "*/*.tar", "*/*.parquet")]
 
 
 def test_a_folder_of_a_set_is_no_set_of_its_own(made_set: Path, monkeypatch: pytest.MonkeyPatch):
     (made_set / "manifest.json").write_text("{}")
-    with pytest.raises(UsageError, match=f"is a folder of the set '{made_set}': give that one"):
+    with pytest.raises(UsageError, match=f"is a folder of the dataset '{made_set}': pass that one"):
         find_facts(f"{made_set}/shards/")
     monkeypatch.chdir(made_set)
-    with pytest.raises(UsageError, match=r"is a folder of the set '\.': give that one"):
+    with pytest.raises(UsageError, match=r"is a folder of the dataset '\.': pass that one"):
         find_facts("shards")
 
 
@@ -235,7 +235,7 @@ def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatc
     assert 0 < sum(len(e.get("picture", "")) for e in data["examples"]) <= 40_000
     page = render_page(facts)
     assert f"{examples:,} more examples are left out" in page
-    assert f"{pictures:,} pictures are left out" in page
+    assert f"{pictures:,} images are left out" in page
     assert len(page) < 200_000 + 20_000 + 40_000
     monkeypatch.undo()
     assert "left out, so that" not in render_page(facts)

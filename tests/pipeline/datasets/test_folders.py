@@ -129,7 +129,7 @@ def test_a_takedown_copies_what_stays_or_changes_the_folder_itself(folder: Path,
     blocklist.write_text(f"url:http://h.org/3.jpg\nsha256:{sha256}\ntext:boat number 11\n")
     words = [str(folder), f"--blocklist={blocklist}"]
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    (folder / "report.html").write_text("a report with a picture of what is listed")
+    (folder / "report.html").write_text("a report with an image of what is listed")
     before[folder / "report.html"] = (folder / "report.html").read_bytes()
     for wrong in ([], ["--in_place"], ["--yes"], [f"--output={folder}"]):
         assert takedown([*words, *wrong]) == 2

@@ -1,4 +1,4 @@
-"""What is in a set's folder, while its run is under way too."""
+"""What is in a dataset's folder, while its run is under way too."""
 
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def test_what_is_no_set_is_refused(tmp_path: Path):
         find_set(str(tmp_path / "none"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.parquet").write_bytes(b"")
-    with pytest.raises(UsageError, match="is no set"):
+    with pytest.raises(UsageError, match="is not a dataset"):
         find_set(str(tmp_path / "other"))
-    with pytest.raises(UsageError, match="is no set"):
+    with pytest.raises(UsageError, match="is not a dataset"):
         find_set("mem://bucket/nothing")

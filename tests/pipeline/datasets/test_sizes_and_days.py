@@ -1,4 +1,4 @@
-"""What the card tells of a set's files."""
+"""What the card tells of a dataset's files."""
 
 import json
 import os

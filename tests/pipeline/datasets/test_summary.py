@@ -1,4 +1,4 @@
-"""What is said of a set that holds next to nothing, and where nothing is said."""
+"""What is said of a dataset that holds next to nothing, and where nothing is said."""
 
 from pathlib import Path
 

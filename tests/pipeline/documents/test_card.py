@@ -106,7 +106,7 @@ def test_without_images_and_of_any_language(made):
     ]
     assert "| `language` | (all) |" in card.text
     assert "- **Language**: there was no rule" in card.text
-    assert "**Unsafe images**" not in card.text  # there are none
+    assert "**Unsafe images (NSFW)" not in card.text  # there are none
 
 
 def test_a_set_of_nothing_has_nothing_to_load(made):
@@ -126,7 +126,7 @@ def test_the_contact_of_the_last_command_that_gave_one(made, first: str, again: 
     retry = Retry(1, 1, (3, 3), described.fetch | {"contact": again})
     fetch = described.fetch | {"contact": first}
     card = dataset_card(replace(described, fetch=fetch, retries=[retry]), *rest)
-    assert f"taken out, turn to {contact if contact[0] == '`' else f'`{contact}`'} and" in card
+    assert f"removed, write to {contact if contact[0] == '`' else f'`{contact}`'} and" in card
 
 
 def test_the_sources_are_names_and_no_paths(made):
@@ -198,7 +198,7 @@ def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_pa
     assert "'page_url': Value('string')" in done.stdout  # though each is null here
     beside = {name for name in DOCUMENTS if "/" not in name}
     assert {*os.listdir(plain.output)} == beside | {
-        *("_generated", "answers", "rejected", "report", "shards")
+        *("_generated", "rejected", "report", "responses", "shards")
     }
 
 
@@ -216,7 +216,7 @@ def test_the_card_has_what_its_makers_say_of_it(made):
 def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):
     described, funnel, *rest = made
     card = dataset_card(*made)
-    assert "No pair was left out for such an opt-out." in card
+    assert "No pair was left out because of an opt-out." in card
     assert "the hosts' `robots.txt` was asked, and an `X-Robots-Tag` with one of `noai," in card
     assert "Heeded were also TDM reservations, AI preferences" in card
     unheeded = dict.fromkeys(("robots_txt", "tdm_reservation", "xmp_data_mining", "c2pa"), False)
@@ -227,10 +227,9 @@ def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):
         replace(funnel, opted_out=opt_outs),
         *rest,
     )
-    assert "`robots.txt` was not asked, and an `X-Robots-Tag` was not heeded.\n" in card
+    assert "`robots.txt` was not honoured, and an `X-Robots-Tag` was not honoured.\n" in card
     assert (
-        "| how that was said | pairs |\n|---|---|\n| `x_robots_tag` | 1,200 |\n| `robots_txt` | 7 |"
-        in card
+        "| opt-out | pairs |\n|---|---|\n| `x_robots_tag` | 1,200 |\n| `robots_txt` | 7 |" in card
     )
 
 
@@ -321,7 +320,7 @@ def test_what_differs_between_runs_is_told(documents):
     assert TO_BE_FILLED in answers(datasheet(*documents, {}))["How can they be reached?"]
     texts = replace(manifest, job=manifest.job | {"text_only": True}, shards={})
     sheet = answers(datasheet(texts, funnel, {}))
-    assert sheet["Is the set self-contained?"].startswith("No: the images are links")
+    assert sheet["Is the dataset self-contained?"].startswith("No: the images are links")
 
 
 def test_names_of_somebody_else_are_code(documents):

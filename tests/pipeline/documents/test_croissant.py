@@ -1,4 +1,4 @@
-"""The Croissant file: mlcroissant validates it, and loads by it what the set holds."""
+"""The Croissant file: mlcroissant validates it, and loads by it what the dataset holds."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def records(cache: Path) -> Reader:
-    """The records of a set's folder, by their name: fields without the name before them."""
+    """The records of a dataset's folder, by their name: fields without the name before them."""
     from mlcroissant import Dataset
 
     def read(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The funnel's picture: what it tells is the funnel, and its bars are as long as that says."""
+"""The funnel's image: what it tells is the funnel, and its bars are as long as that says."""
 
 import xml.etree.ElementTree as ET
 

@@ -82,7 +82,7 @@ def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):
     card = dataset_card(now, funnel, Contents(), earlier)
     assert "so copies of test sets may be in here" not in card
     for told in (
-        "No evaluation images were given to this run.\n",
+        "This run had no evaluation images.\n",
         "by the measure `copy`: `exam` (12 images, and 3 that could not be decoded), "
         "`` <b>` `` (1 image)",
         "`history/00` dropped images with a score above `0.5` by `nsfw.onnx`. This run scored none",
@@ -90,19 +90,21 @@ def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):
         f"- `history/00`: {now.vocabulary.vocabulary:,}\n",
         "- `history/00`: `hosts.txt`\n",
         "| `history/00: opted_out` | 5 |\n| `history/00: blocked` | 7 |\n",
-        "No image was fetched by this run, so no host was asked. Earlier, of `history/00`: While ",
-        "fetched for `history/00` from `2026-11-20` to `2026-11-21` (UTC); of others nothing here",
+        "No image was fetched by this run, so no host's opt-outs were read. Earlier, of "
+        "`history/00`: While ",
+        "fetched for `history/00` from `2026-11-20` to `2026-11-21` (UTC); the days of others are "
+        "unknown",
     ):
         assert told in card
     assert "shocking images are not filtered" not in card
-    assert "No pair was left out for such an opt-out" not in card
+    assert "No pair was left out because of an opt-out" not in card
 
 
 def test_the_datasheet_and_croissant_tell_it_too(made: Made):
     now, funnel, earlier = made
     sheet = datasheet(now, funnel, earlier)
     assert "No evaluation images were taken out" not in sheet
-    assert "Copies of any test set but those below may be in it." in sheet
+    assert "Copies of any test set but the ones below may be in it." in sheet
     assert "- `history/00`, at a distance below `0.25` by the measure `copy`: `exam` (12" in sheet
     assert "No image was fetched by this run. Before that, images were fetched for" in sheet
     for text in (sheet, croissant(now, funnel, earlier).decode().replace("`", "")):
@@ -117,7 +119,7 @@ def test_a_set_of_texts_between_loses_what_was_said_of_images(made: Made):
     assert with_images(before) == {}
     assert with_images({"history/00": now, "history/000": texts}) == {"history/00": now}
     card = dataset_card(now, funnel, Contents(), before)
-    assert "**No evaluation images were given, so copies of test sets may be in here.**" in card
+    assert "**No evaluation images were passed, so copies of test sets may be in here.**" in card
     assert "shocking images are not filtered" in card
     assert "before, `history/00/history/00`: `919`" in card  # its texts came along
 

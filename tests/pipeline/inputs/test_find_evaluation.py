@@ -76,10 +76,10 @@ def test_an_index_is_used_as_it_is(tmp_path: Path) -> None:
 
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     settings = OverlapSettings(eval_index=str(tmp_path))
-    with pytest.raises(UsageError, match="is no whole index"):
+    with pytest.raises(UsageError, match="is not a whole index"):
         find_evaluation("", settings)
     (tmp_path / "description.json").write_text("{")
-    with pytest.raises(UsageError, match="is no whole index"):
+    with pytest.raises(UsageError, match="is not a whole index"):
         find_evaluation("", settings)
 
 

@@ -97,10 +97,10 @@ def test_a_format_given_beats_the_name(tmp_path: Path):
     path = write(tmp_path / "pairs.dat")
     assert split_of(path, input_format="parquet").format == "parquet"
     for source in (path, f"{tmp_path}/*.dat"):
-        with pytest.raises(UsageError, match=r"format of .*dat.* give --input_format"):
+        with pytest.raises(UsageError, match=r"format of .*dat.* pass --input_format"):
             find_files(job(source))
     write(tmp_path / "more.dat")
-    with pytest.raises(UsageError, match=r"format of .*dat.* give --input_format"):
+    with pytest.raises(UsageError, match=r"format of .*dat.* pass --input_format"):
         find_files(job(f"{tmp_path}/*.dat"))
 
 
@@ -198,7 +198,7 @@ def test_an_output_within_the_input_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
-    with pytest.raises(UsageError, match="or lies within it; give another --output"):
+    with pytest.raises(UsageError, match="or lies within it; pass another --output"):
         find_files(Job(input=pattern, output=output))
 
 

@@ -1,4 +1,4 @@
-"""The picture, as far as a test can see it."""
+"""The image, as far as a test can see it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command that looks at a set."""
+"""The command that looks at a dataset."""
 
 import io
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_kept_pairs_as_a_table_and_a_picture(folder: str, look, tmp_path: Path):
     own = put_shard(folder, 0, 12) + put_shard(folder, 1, 12)
     put_funnel(folder, 24, {"too_small": 2}, {})
     status, out, err = look("--n=10")
-    assert (status, err) == (0, "the picture is in look.png\n")
+    assert (status, err) == (0, "the image is in look.png\n")
     title, subtitle, empty, header, *rows = out.splitlines()
     assert (title, empty) == (folder[: len(title)], "")
     assert subtitle == "10 of 24 kept pairs, from 2 of 2 shards"

@@ -125,7 +125,7 @@ def test_the_page(sets, tmp_path: Path):
 
 
 def test_rejects_of_another_name_are_read_too(tmp_path: Path):
-    """Of a set that holds nothing."""
+    """Of a dataset that holds nothing."""
     put_rejected(str(tmp_path), "text-00000", [("too_few_words", None)])
     assert len(kept_keys(find_set(str(tmp_path)))) == 0
 

@@ -77,7 +77,7 @@ TOLD: dict[str, Any] = {
 
 
 class Shown(NamedTuple):
-    """The page of a set, what the set is, and what the browser said."""
+    """The page of a dataset, what the dataset is, and what the browser said."""
 
     page: Page
     facts: Facts
@@ -147,7 +147,7 @@ def cards(page: Page, grid: str) -> int:
 
 def test_in_its_set_it_tells_no_path_and_finds_the_folder(shown: Shown, made_set: Path):
     assert shown.page.locator("h1").inner_text() == "Image and alt-text pairs"
-    assert "report of a set" in shown.page.title()
+    assert "report of a dataset" in shown.page.title()
     assert str(made_set) not in (made_set / "report.html").read_text()
     assert shown.page.evaluate("OUT") == str(made_set)
 
@@ -422,7 +422,7 @@ def test_the_command_has_all_that_the_run_was_told_and_no_path(shown: Shown, mad
 def test_the_query_and_the_line_of_python_open_the_very_sample(
     browser: Browser, golden: Golden, monkeypatch
 ):
-    """Of kept pairs and of dropped ones of both planes, as they are copied from the page."""
+    """Of kept pairs and of dropped ones of both stages, as they are copied from the page."""
     opened: list[PillowImage.Image] = []
     monkeypatch.setattr(PillowImage.Image, "show", lambda image: opened.append(image))
     page = browser.new_page()
@@ -521,7 +521,7 @@ def test_a_bar_shows_its_examples(shown: Shown):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The comparison of two sets; one has texts that mean harm, and a key that is none."""
+    """The comparison of two datasets; one has texts that mean harm, and a key that is none."""
     first, second = (tmp_path_factory.mktemp(name) for name in ("a", "b"))
     own = put_shard(str(first), 0, 6)
     put_shard(str(second), 1, 3)

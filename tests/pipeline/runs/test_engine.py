@@ -1,4 +1,4 @@
-"""What an engine says of a failed job, in one line; and jobs that a dead start left."""
+"""What a runner says of a failed job, in one line; and jobs that a dead start left."""
 
 import socket
 

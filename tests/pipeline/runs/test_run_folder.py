@@ -88,7 +88,7 @@ def test_other_rules_are_refused_and_nothing_is_touched(
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert "holds another run" in ended.err
     assert says in ended.err
-    assert "give another --output, or delete that folder" in ended.err
+    assert "pass another --output, or delete that folder" in ended.err
     assert state(finished.output) == before
 
 
@@ -107,7 +107,7 @@ def test_a_folder_that_is_not_empty_is_refused(finished: Finished, tmp_path: Pat
     for path in (tmp_path / "set", tmp_path / "set" / "thesis.tex"):
         ended = run(finished.source, path, "--text_only")
         assert (ended.status, ended.err.count("\n")) == (2, 1)
-        assert "no run of ours; give another --output" in ended.err
+        assert "no run of ours; pass another --output" in ended.err
     assert list(digests(tmp_path)) == ["set/thesis.tex"]
     assert (tmp_path / "set" / "thesis.tex").read_text() == "years of work"
 
@@ -201,6 +201,6 @@ def test_what_is_refused_is_let_go_again(tmp_path: Path, monkeypatch):
         return held[0]
 
     monkeypatch.setattr(run_folder, "take_lock", late)
-    with pytest.raises(UsageError, match="no file of ours"):
+    with pytest.raises(UsageError, match="not a file of ours"):
         RunFolder(str(tmp_path / "set"), DESCRIPTION)
     take_lock(f"{tmp_path}/set/_temporary").release()

@@ -47,7 +47,7 @@ def test_what_is_no_such_folder_is_refused(tmp_path: Path):
     with pytest.raises(SettingsError, match="no images with classes in"):
         find_images(str(tmp_path / "empty"))
     folder(tmp_path / "val", {"cow": 1})
-    with pytest.raises(SettingsError, match="'cow', which is no class of the training images"):
+    with pytest.raises(SettingsError, match="'cow', which is not a class of the training images"):
         find_images(str(tmp_path / "val"), ["ant"])
 
 

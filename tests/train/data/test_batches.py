@@ -118,7 +118,7 @@ def test_bad_samples_are_counted_by_reason_and_skipped(tmp_path: Path):
 
 
 def test_hostile_samples_are_skipped_and_counted(tmp_path: Path):
-    """Whatever a picture or a text is made of; the good ones come as if they were alone."""
+    """Whatever an image or a text is made of; the good ones come as if they were alone."""
     files = colour_files(0, 8)
     picture = files["0000000000000000.png"]
     bad = {

@@ -25,7 +25,7 @@ def exif_of_fields_over_each_other(fields: int, size: int) -> bytes:
 
 
 def with_exif(picture_format: str, block: bytes) -> bytes:
-    """Of a picture 20 px wide and 10 high; JPEG has it in pieces of 64 KB at most."""
+    """Of an image 20 px wide and 10 high; JPEG has it in pieces of 64 KB at most."""
     data = encoded(Image.new("RGB", (20, 10)), picture_format)
     if picture_format == "PNG":
         chunk = b"eXIf" + block
@@ -83,7 +83,7 @@ def test_what_would_take_long_is_too_large(name: str):
 
 
 def test_scans_are_counted_as_viewers_see_them():
-    """A film behind a picture, or a comment, may hold what looks like scans."""
+    """A film behind an image, or a comment, may hold what looks like scans."""
     film = b"\xff\xda\0\x08" * 500
     plain = jpeg_of()
     for data in (plain + film, jpeg_of(b"\xff\xfe" + struct.pack(">H", len(film) + 2) + film)):

@@ -42,7 +42,7 @@ def test_subsets_are_told_among_their_own_classes(name, count, first, last, lack
     assert (classes.names[0], classes.number(first)) == (imagenet_names()[first], 0)
     assert classes.number(str(count - 1)) == count - 1
     if lacks:
-        with pytest.raises(SettingsError, match=f"'{lacks}' of --data is no class of {name}"):
+        with pytest.raises(SettingsError, match=f"'{lacks}' of --data is not a class of {name}"):
             find_classes(name, [lacks])
 
 
@@ -63,8 +63,8 @@ def test_what_is_no_class_is_told_in_a_line(tmp_path: Path):
     (tmp_path / "one").write_text("cat\n")
     (tmp_path / "bytes").write_bytes(b"\xff")
     for file, labels, says in (
-        ("names", ["cat", "cow"], "'cow' of --data is no class of"),
-        ("names", ["2"], "'2' of --data is no class of"),
+        ("names", ["cat", "cow"], "'cow' of --data is not a class of"),
+        ("names", ["2"], "'2' of --data is not a class of"),
         ("twice", [], "'Cat' twice"),
         ("one", [], "has 1 class;"),
         ("bytes", [], "can't be read"),

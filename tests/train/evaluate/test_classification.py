@@ -41,7 +41,7 @@ class Made(torch.nn.Module):
 
 
 class Loader(list):
-    """Batches, and the classes of the set that they are of."""
+    """Batches, and the classes of the dataset that they are of."""
 
     def __init__(self, batches: list, classes: int):
         super().__init__(batches)

@@ -1,4 +1,5 @@
-"""Embedders: each kind's embeddings are its own model's, and what is no model says so in a line."""
+"""Embedders: each kind's embeddings are its own model's, and what is not a model says so in a
+line."""
 
 import json
 import shutil
@@ -54,7 +55,7 @@ def check_embedder(embedder, kind: str) -> None:
     for row, image in zip(images, pictures(3), strict=True):
         assert close(embedder.embed_images([image])[0], row, terms=TERMS)
     assert abs(images[0] - images[1]).max() > 1e-4
-    # A line of pixels is no reason to take all memory.
+    # A line of pixels is not a reason to take all memory.
     assert np.isfinite(embedder.embed_images([Image.new("RGB", (1, 60_000), "red")])).all()
 
 

@@ -67,7 +67,7 @@ def commands(folder: Path, hub: str, *lines: list) -> str:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "it/s" not in done.stderr  # a bar, and this is no terminal
+    assert "it/s" not in done.stderr  # a bar, and this is not a terminal
     return done.stdout
 
 

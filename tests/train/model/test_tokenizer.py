@@ -128,7 +128,7 @@ def test_what_counts_as_english_alone():
         ({"en": ["café"]}, True),
         ({"": ["a café", *["a dog"] * 19]}, True),  # 1 in 20
         ({"": ["a café", *["a dog"] * 18]}, False),
-        ({"": ["5 × 3 — “2”"]}, True),  # signs are no letters
+        ({"": ["5 × 3 — “2”"]}, True),  # signs are not letters
         ({"": ["कुत्ता"]}, False),
         ({"en": ["a dog"], "de": []}, False),
         ({}, True),

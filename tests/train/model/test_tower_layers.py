@@ -1,4 +1,4 @@
-"""The image tower's first weights and means; BatchNorm by groups; activations computed twice."""
+"""The image tower's initialisation and means; BatchNorm by groups; activations computed twice."""
 
 import copy
 from dataclasses import replace

@@ -294,7 +294,7 @@ def test_weights_that_compute_otherwise_are_refused(efficientnet: Path, bert: Pa
 def test_a_tower_makes_of_our_pixels_what_it_made_of_its_own(
     mean: float, efficientnet: Path, tmp_path: Path
 ):
-    """With other means and deviations by colour, but at two edges of the picture; a frozen one."""
+    """With other means and deviations by colour, but at two edges of the image; a frozen one."""
     pixels = {"image_mean": [mean, 0.5, 0.6], "image_std": [0.5, 0.229, 0.25]}
     if mean == 0.5:
         pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}

@@ -71,7 +71,8 @@ def test_a_bad_step_leaves_everything_as_it_was(device, name: str):
     with pytest.raises(Diverged) as raised:
         one_too_many()
     assert str(raised.value) == (
-        "the loss or the gradient of 3 steps up to step 9 was no finite number (max_skipped_steps "
+        "the loss or the gradient of 3 steps up to step 9 was not a finite number "
+        "(max_skipped_steps "
         "is 2): try a lower --learning_rate or more --warmup_steps, in a new --run"
     )
 
@@ -106,7 +107,7 @@ def test_a_long_gradient_is_made_shorter(device, longest: float):
 
 @pytest.mark.parametrize("micro_batch_size", [6, 3])
 def test_a_loss_that_is_not_finite_makes_every_gradient_none(device, micro_batch_size, monkeypatch):
-    """Also where the way back through the loss would give finite ones."""
+    """Also where the backward pass through the loss would give finite ones."""
     settings = replace(SETTINGS, micro_batch_size=micro_batch_size)
     tokenizer = small_tokenizer()
     model = small_model(settings, vocabulary_size=len(tokenizer))

@@ -72,7 +72,7 @@ def test_a_card_tells_data_settings_and_course(tmp_path: Path):
         "![The loss and what validations gave, by step](curve.png)",
     ):
         assert told in body
-    assert "decode_threads" not in body  # which is no matter of what was learned
+    assert "decode_threads" not in body  # which is not a matter of what was learned
     assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

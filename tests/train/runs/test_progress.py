@@ -103,7 +103,7 @@ def test_what_is_worth_nothing_is_refused(numbers, says):
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
-    """The gradients of these steps are no numbers."""
+    """The gradients of these steps are not numbers."""
 
     def spoiled(replica, micro_batches, settings, step):
         output = step_gradients(replica, micro_batches, settings, step)

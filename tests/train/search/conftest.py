@@ -19,7 +19,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> OpenedIndex:
     hostile = {
         "x1.jpg": picture_bytes(drawn(COLOURS["red"], 999)),
         "x1.txt": b"<img src=x onerror=alert(1)> red <script>document.title='owned'</script>",
-        "x2.jpg": red,  # the same picture as red/1.jpg
+        "x2.jpg": red,  # the same image as red/1.jpg
         "x2.txt": b"a red picture, once more",
         "x3.jpg": picture_bytes(drawn(COLOURS["pink"], 998)),
         "x3.txt": b"pink and unsafe",

@@ -113,7 +113,7 @@ def test_an_opened_index_gives_out_nothing_of_what_is_taken_down(
     assert not index.changed()
     assert (len(index.rows), index.pictures) == (24, 23)
     assert index.row_of(f"{3:016x}") is None
-    with pytest.raises(SettingsError, match="the index has no picture"):
+    with pytest.raises(SettingsError, match="the index has no image"):
         index.vector_of(f"{3:016x}")
     for filters in (Filters(), Filters(caption="picture")):
         row_mask = index.row_mask(filters)
@@ -161,7 +161,9 @@ def test_a_file_that_holds_no_keys_is_told(finished: Path, tmp_path: Path) -> No
         lambda: OpenedIndex(tmp_path / "index"),
         lambda: read_blocklist(finished / "taken_down.u64"),
     ):
-        with pytest.raises(TrainingError, match=r"no list of keys \(5 bytes\): run the takedown"):
+        with pytest.raises(
+            TrainingError, match=r"not a list of keys \(5 bytes\): run the takedown"
+        ):
             reads()
     take(finished, 255)
     assert read_blocklist(finished / "taken_down.u64").lines() == [f"key:{255:016x}"]

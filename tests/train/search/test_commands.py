@@ -102,7 +102,7 @@ def test_what_is_left_out_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixtu
         repeated = {} if name == "a" else {"repeated_key": 8}
         assert result["left_out"] == {"other_format": 3} | repeated
         assert "not read: 2 .svg, 1 .heic; the first is 'a.SVG'; convert them" in printed.err
-        assert ("a picture of the same key: 8 (" in printed.err) == (name == "b")
+        assert ("an image of the same key: 8 (" in printed.err) == (name == "b")
 
 
 QUERIES = [
@@ -177,7 +177,7 @@ def test_the_page_is_served_until_it_is_stopped(
     (answer,) = answers
     assert "a red picture" in answer["results"][0]["caption"]
     said = capsys.readouterr()
-    assert re.fullmatch(r"24 pictures at http://127\.0\.0\.1:\d+/\n", said.out)
+    assert re.fullmatch(r"24 images at http://127\.0\.0\.1:\d+/\n", said.out)
     assert said.err == ""
 
 
@@ -197,9 +197,9 @@ WRONG = [
     (["query", "INDEX", "--text", "a", "--caption", "\udcff"], "--caption: must be in UTF-8"),
     (["query", "INDEX", "--text", "a", "--host", "\udcff"], "--host: must be in UTF-8"),
     (["query", "INDEX", "--image", "none.jpg"], "cannot be read (No such file or directory)"),
-    (["query", "INDEX", "--image", "BROKEN"], "cannot be opened as a picture"),
+    (["query", "INDEX", "--image", "BROKEN"], "cannot be opened as an image"),
     (["query", "INDEX", "--image", "http://127.0.0.1/a.jpg"], "forbidden_address"),
-    (["query", "INDEX", "--key", "none"], "the index has no picture 'none'"),
+    (["query", "INDEX", "--key", "none"], "the index has no image 'none'"),
     (["query", "INDEX", "--text", "red", "--n", "1001"], "n must be at most 1000"),
     (["query", "INDEX", "--text", "red", "--n", "0"], "whole number, 1 or more"),
     (["query", "INDEX", "--text", "red", "--model", "other"], "was made by the model colours"),
@@ -208,7 +208,7 @@ WRONG = [
     (["index", "--model=colours", "--data=EMPTY", "--index=NEW"], "neither shards (.tar) nor pic"),
     (
         ["index", "--model=colours", "--data=MISSING", "--index=NEW"],
-        "has 1 caption of what is not among the pictures",
+        "has 1 caption of what is not among the images",
     ),
     (["index", "--model=colours", "--data=nothing/here", "--index=NEW"], "no shards at"),
     (["index", "--model=other", "--data=DATA", "--index=INDEX"], "was made by the model colours"),

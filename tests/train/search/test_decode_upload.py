@@ -1,4 +1,4 @@
-"""Strangers' pictures: decoded aside, and their processes killed where they go wrong."""
+"""Strangers' images: decoded aside, and their processes killed where they go wrong."""
 
 import io
 import subprocess
@@ -36,7 +36,7 @@ def test_a_process_of_its_own_decodes_the_same() -> None:
     picture = decode_upload(data)
     assert picture.size == (MAX_SIDE // 2, MAX_SIDE)  # made small, and upright
     assert picture.tobytes() == decode_here(data).tobytes()
-    with pytest.raises(RefusedPicture, match="no picture that can be opened"):
+    with pytest.raises(RefusedPicture, match="no image that can be opened"):
         decode_upload(b"<svg/>")
 
 
@@ -54,7 +54,7 @@ def test_a_decoder_that_takes_too_long_or_dies_is_a_refusal(
 
 
 def with_comment(gif: bytes, size: int) -> bytes:
-    """A GIF with a comment before its picture."""
+    """A GIF with a comment before its image."""
     table = 3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0
     comment = b"!\xfe" + (b"\xff" + b"c" * 255) * (size // 255) + b"\0"
     return gif[: 13 + table] + comment + gif[13 + table :]

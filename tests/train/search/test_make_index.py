@@ -168,7 +168,7 @@ def test_removed_rows_are_gone_from_every_file_for_good(tmp_path: Path) -> None:
     stored = b"".join((folder / name).read_bytes() for name in files_of(folder))
     assert b"red picture, number 0" not in stored
     assert captions_for(folder, "red", 1) == ["a red picture, number 1"]
-    # Neither the same pictures nor the same file in another place comes in again.
+    # Neither the same images nor the same file in another place comes in again.
     assert index_of(data, folder).rows == 0
     (data / "copy").mkdir()
     shutil.copy(data / "red" / "0.jpg", data / "copy" / "other.jpg")

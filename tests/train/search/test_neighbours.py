@@ -156,7 +156,7 @@ def test_duplicates_are_near_by_their_hash_and_their_embedding() -> None:
         ([0.0, 0.1, 0.2, 0.3], [0, 0b1111, 0b11111111, 0xFFFF << 40], [(0, 2), (3, 0)]),
         # 1 is near 2 and not 0, by its embedding; 2 is near 0.
         ([0.0, 0.33, 0.17], [0, 0, 0], [(0, 2)]),
-        # 3 is near 1 and 2, which are two pictures: it is the nearer one's to the query.
+        # 3 is near 1 and 2, which are two images: it is the nearer one's to the query.
         (
             [0.0, 0.5, 0.8, 0.81],
             [1 << 60, 0, 0b1111111, 0b1111],

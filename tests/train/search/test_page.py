@@ -64,7 +64,7 @@ def captions(page: Page) -> list[str]:
 def search(page: Page, text: str) -> None:
     page.fill("#text", text)
     page.press("#text", "Enter")
-    expect(page.locator("#status")).to_contain_text("pictures, in")
+    expect(page.locator("#status")).to_contain_text("images, in")
 
 
 def test_typing_finds_and_scrolling_loads_more(browser: Browser, site: str) -> None:
@@ -81,7 +81,7 @@ def test_typing_finds_and_scrolling_loads_more(browser: Browser, site: str) -> N
             if page.locator("#results li").count() >= total:
                 break
         expect(page.locator("#results li")).to_have_count(total)
-        expect(page.locator("#status")).to_contain_text(f"{total} pictures")
+        expect(page.locator("#status")).to_contain_text(f"{total} images")
         first = page.locator("#results img").first
         assert first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
 
@@ -112,7 +112,7 @@ def test_the_page_has_no_axe_violations(browser: Browser, site: str) -> None:
         with opened(
             browser, f"{site}/?text=red&key=green/1.jpg", size, color_scheme=scheme
         ) as page:
-            expect(page.locator("#status")).to_contain_text("pictures, in")
+            expect(page.locator("#status")).to_contain_text("images, in")
             page.locator("#filters summary").click()
             result = Axe().run(page)
             assert result.violations_count == 0, result.generate_report()
@@ -151,7 +151,7 @@ def test_results_that_arrive_late_leave_what_is_typed(browser: Browser, site: st
         held: list[Route] = []
         page.route(f"{site}/api/search?**", lambda route: held.append(route), times=1)
         page.goto(f"{site}/?text=green&key=green/1.jpg")
-        weight = page.get_by_label("Weight of a picture")
+        weight = page.get_by_label("Weight of an image")
         weight.fill("0")
         weight.press("Enter")
         expect(page.locator("#status")).to_contain_text("other than 0")
@@ -166,7 +166,7 @@ def test_results_that_arrive_late_leave_what_is_typed(browser: Browser, site: st
         expect(weight).to_be_focused()
         weight.fill("2")
         weight.press("Enter")
-        expect(page.locator("#status")).to_contain_text("pictures, in")
+        expect(page.locator("#status")).to_contain_text("images, in")
         expect(weight).to_be_focused()
         weight.press("ArrowUp")  # a step of the field itself
         page.wait_for_url("**key_weight=2.25*")
@@ -207,7 +207,7 @@ def test_a_picture_is_uploaded_dropped_and_pasted(browser: Browser, site: str) -
                 [event, list(blue)],
             )
             expect(page.locator("#results .caption").first).to_contain_text("blue")
-            assert page.url == link  # the same picture, by its embedding
+            assert page.url == link  # the same image, by its embedding
     with opened(browser, link) as page:  # with nothing kept of it on the server
         expect(page.locator("#results .caption").first).to_contain_text("blue")
 
@@ -218,7 +218,7 @@ def test_captions_and_urls_do_nothing(browser: Browser, site: str) -> None:
         assert captions(page) == [
             "<img src=x onerror=alert(1)> red <script>document.title='owned'</script>"
         ]
-        assert page.locator("#results a").count() == 0  # javascript: is no link
+        assert page.locator("#results a").count() == 0  # javascript: is not a link
         assert "owned" not in page.title()
 
 
@@ -241,7 +241,7 @@ def test_a_picture_scored_unsafe_is_blurred_until_it_is_asked_for(
         picture = page.locator(".picture")
         expect(picture).to_have_class("picture unsafe")
         assert "blur" in picture.locator("img").evaluate("node => getComputedStyle(node).filter")
-        page.get_by_role("button", name="Add this picture to the query").click()
+        page.get_by_role("button", name="Add this image to the query").click()
         page.wait_for_url("**key=x3*")
         expect(page.locator("#terms li")).to_have_count(1)
         # Nor is it shown as a part of the query.
@@ -258,7 +258,7 @@ def test_a_picture_scored_unsafe_is_blurred_until_it_is_asked_for(
 def test_a_link_shows_a_picture_once_it_is_told_to_be_safe(browser: Browser, site: str) -> None:
     for key, images in (("x3", 0), ("green/1.jpg", 1)):
         with opened(browser, f"{site}/?key={key}") as page:
-            expect(page.locator("#status")).to_contain_text("pictures, in")
+            expect(page.locator("#status")).to_contain_text("images, in")
             expect(page.locator("#terms li")).to_have_count(1)
             expect(page.locator("#terms img")).to_have_count(images)
 
@@ -282,7 +282,7 @@ def test_keys_are_enough(browser: Browser, site: str) -> None:
         assert page.locator("#text").input_value() == ""
         page.keyboard.type("black")
         page.keyboard.press("Enter")
-        expect(page.locator("#status")).to_contain_text("pictures, in")  # the sample has gone
+        expect(page.locator("#status")).to_contain_text("images, in")  # the sample has gone
         expect(page.locator("#results li").nth(5)).to_be_visible()
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowRight")
@@ -310,10 +310,10 @@ def test_the_page_tells_what_is_wrong(browser: Browser, site: str) -> None:
         expect(page.locator("#status")).to_contain_text("The query is empty")
         svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
         page.set_input_files("#file", {"name": "a.svg", "mimeType": "image/svg+xml", "buffer": svg})
-        expect(page.locator("#status")).to_contain_text("no picture that can be opened")
+        expect(page.locator("#status")).to_contain_text("no image that can be opened")
         page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"a"})
-        expect(page.locator("#status")).to_contain_text("That is no picture")
+        expect(page.locator("#status")).to_contain_text("That is not an image")
         page.goto(f"{site}/?text=red&min_side=99999")
         expect(page.locator("#status")).to_contain_text("Nothing fits these filters")
         page.goto(f"{site}/?key=gone")
-        expect(page.locator("#status")).to_contain_text("no picture 'gone'")
+        expect(page.locator("#status")).to_contain_text("no image 'gone'")

@@ -1,4 +1,4 @@
-"""Where an index's pictures come from, of what anybody may have written."""
+"""Where an index's images come from, of what anybody may have written."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +16,7 @@ BYTES = pa.array([b"http://\xff/"])
 
 
 def first_of(folder: Path, **columns: object) -> Picture:
-    """The one picture of a shard with a sidecar of these columns."""
+    """The one image of a shard with a sidecar of these columns."""
     write_tar(folder / "0.tar", colour_files(0, 1))
     pq.write_table(pa.table(columns), folder / "0.parquet")
     (source,) = find_sources(str(folder))
@@ -61,7 +61,7 @@ def test_captions_in_rows_that_are_too_short(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(colour_files(0, 1)[f"{KEY}.png"])
     for rows, text in (
         ("red\n", "row 2 of .* has 1 field"),
-        ("red,b.png\n", "has 1 caption of what is not among the pictures"),
+        ("red,b.png\n", "has 1 caption of what is not among the images"),
     ):
         (tmp_path / "captions.csv").write_text("caption,file\n" + rows)
         with pytest.raises(SettingsError, match=text):
@@ -70,5 +70,5 @@ def test_captions_in_rows_that_are_too_short(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_formats_alone(tmp_path: Path) -> None:
     (tmp_path / "a.svg").write_bytes(b"<svg/>")
-    with pytest.raises(SettingsError, match=r"pictures that are read \(1 .svg; .*'a.svg'\): name"):
+    with pytest.raises(SettingsError, match=r"images that are read \(1 .svg; .*'a.svg'\): name"):
         find_sources(str(tmp_path))

@@ -60,9 +60,9 @@ QUERIES = {
     "text=red&text_weight=nan": "a weight must be a number",
     "text=red&text_weight=0": "other than 0",
     "text=red&text=red&text_weight=1&text_weight=-1": "cancel each other out",
-    "key=../../etc/passwd": "no picture '../../etc/passwd'",
-    "picture=abc": "a picture of this link is none",
-    "picture=00000000.AAAA": "a picture of this link is none",
+    "key=../../etc/passwd": "no image '../../etc/passwd'",
+    "picture=abc": "an image of this link is none",
+    "picture=00000000.AAAA": "an image of this link is none",
     "picture=" + "ffffffff." + "A" * 43: "was for another model",
     "text=red&limit=0": "limit must be a whole number from 1 to 100",
     "text=red&limit=101": "limit must be a whole number from 1 to 100",
@@ -214,9 +214,9 @@ def bomb(side: int) -> bytes:
 # Bytes, or the side of a bomb; the status, and what is said.
 UPLOADS = [
     (b"", 400, "is empty"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 415, "no picture"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 415, "no image"),
     (9_000, 415, "too much time or memory"),
-    (picture_bytes(drawn(COLOURS["red"], 5))[:900], 415, "no picture that can be opened"),
+    (picture_bytes(drawn(COLOURS["red"], 5))[:900], 415, "no image that can be opened"),
 ]
 
 

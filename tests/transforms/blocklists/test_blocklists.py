@@ -1,4 +1,4 @@
-"""Lists that are asked: of pairs, of files, of pictures."""
+"""Lists that are asked: of pairs, of files, of images."""
 
 import hashlib
 import pickle

@@ -1,4 +1,4 @@
-"""What a split of the text plane records is the same however it is cut, and counts each pair."""
+"""What a split of the text stage records is the same however it is cut, and counts each pair."""
 
 from collections import Counter
 from itertools import pairwise

@@ -189,13 +189,13 @@ def test_diagrams_that_differ_in_their_words_are_told_apart_by_fine_planes(tmp_p
     for smallest, match in zip(unknown, known, strict=True):
         assert smallest.numbers["blocks_agreeing"] == -1
         assert smallest.distance <= match.distance
-        assert smallest.distance < COPY_DISTANCE  # so the picture is decoded whole
+        assert smallest.distance < COPY_DISTANCE  # so the image is decoded whole
 
 
 def test_a_picture_within_borders_is_compared_finely_without_them(tmp_path):
     framed = np.pad(diagram(1), 60, constant_values=90)
     build_copy_index([rows([framed])], str(tmp_path))
-    marked = framed.copy()  # so that nothing is trimmed, and the whole picture is what is alike
+    marked = framed.copy()  # so that nothing is trimmed, and the whole image is what is alike
     marked[:40, :40] = marked[-40:, -40:] = 20
     pictures = [diagram(1), framed, marked, diagram(2)]
     inner, same, whole, other = CopyIndex(tmp_path).nearest(rows(pictures))

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.numeric
 
 
 def pairs_of(count: int, first: int = 0) -> np.ndarray:
-    """Planes of pictures, of which each third has borders: uint8[count, 6, 64, 64]."""
+    """Planes of images, of which each third has borders: uint8[count, 6, 64, 64]."""
     pairs = []
     for seed in range(first, first + count):
         border = 15 * (seed % 3 == 0)

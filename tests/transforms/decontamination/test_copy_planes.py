@@ -16,7 +16,7 @@ PICTURE = grey_photograph(1, 160, 120)
 
 
 def framed(top: int, bottom: int, left: int, right: int, tone: int = 255, last: int | None = None):
-    """The picture with borders, the lower and the right one of another tone where that is given."""
+    """The image with borders, the lower and the right one of another tone where that is given."""
     last = tone if last is None else last
     height, width = PICTURE.shape
     canvas = np.full((height + top + bottom, width + left + right), tone, np.uint8)
@@ -65,12 +65,12 @@ def test_a_row_holds_the_planes_and_the_fine_one_without_borders(borders):
     fine = fine_planes(row[np.newaxis])[0]
     assert fine.shape == (128, 128)
     halves = fine.reshape(64, 2, 64, 2).mean((1, 3))
-    assert difference(halves, planes.trimmed) < 3  # 37 of another picture
+    assert difference(halves, planes.trimmed) < 3  # 37 of another image
     assert not plane_row(framed_large, fine=False)[2:].any()
 
 
 def test_of_a_small_picture_nothing_finer_is_known():
-    """Enlarged it is blurred, and its sharp copies would seem to be other pictures."""
+    """Enlarged it is blurred, and its sharp copies would seem to be other images."""
     for side, tones in ((63, {128}), (64, None)):
         fine = plane_row(grey_photograph(1, side, 400), fine=True)[2:]
         assert set(fine.ravel()) == tones if tones else len(set(fine.ravel())) > 9
@@ -126,5 +126,5 @@ def test_any_picture_has_planes_within_its_tones(grey):
     "grey", [np.zeros((0, 5), np.uint8), np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5))]
 )
 def test_what_is_no_grey_plane_is_refused(grey):
-    with pytest.raises(ValueError, match="a grey plane must be"):
+    with pytest.raises(ValueError, match="a grey thumbnail must be"):
         copy_planes(grey)

@@ -1,4 +1,4 @@
-"""The copy descriptor and its bytes: what holds of them whatever the planes."""
+"""The copy descriptor and its bytes: what holds of them whatever the thumbnails."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_cosines_of_bytes_are_rounded_and_near_those_of_descriptors():
 
 
 def altered(plane: np.ndarray) -> dict[str, np.ndarray]:
-    """Copies of a plane as the index leaves them over."""
+    """Copies of a thumbnail as the index leaves them over."""
     turn = cv2.getRotationMatrix2D((31.5, 31.5), 3, 1)
     marked = plane.copy()
     marked[4:16, 46:60], marked[55:] = 255, 0

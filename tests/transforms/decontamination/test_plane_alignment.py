@@ -19,7 +19,7 @@ START = placement_of(1.0, 0.0, 0.0)
 
 
 def seen_through(placement: np.ndarray) -> np.ndarray:
-    """The detail of a query that lies on the picture by that placement, cut from the full one."""
+    """The detail of a query that lies on the image by that placement, cut from the full one."""
     full = placement.astype(np.float64).copy()
     # Pixels are squares around their coordinates: the small one at p has its centre at 8 p + 3.5.
     full[:, 2] = 8 * placement[:, 2] + 3.5 - 3.5 * placement[:, :2].sum(1)

@@ -1,4 +1,4 @@
-"""Near-duplicates over shards: what leaves, and how many pictures of a cell are held at once."""
+"""Near-duplicates over shards: what leaves, and how many images of a cell are held at once."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ ROWS, MOST = 200, 100
 
 
 def put_shards(out: Path, count: int) -> list[int]:
-    """Shards of which the first half of the pictures look like one, and the largest is in the
+    """Shards of which the first half of the images look like one, and the largest is in the
     second shard."""
     rng = np.random.default_rng(0)
     one = rng.integers(-127, 128, 64)

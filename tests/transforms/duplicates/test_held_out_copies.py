@@ -115,5 +115,5 @@ def test_descriptors_are_computed_from_the_tar_where_nobody_wrote_them(
     there = read_descriptors(*paths)
     assert there.keys.tolist() == [*range(5)]
     assert index.index.may_match(there.vectors, LEAST_COSINE) == [0, 1, 2, 3]
-    assert not np.any(there.vectors[4])  # of a flat picture nothing is told
+    assert not np.any(there.vectors[4])  # of a flat image nothing is told
     assert all(isinstance(examine(body), Image) for body in bodies)

@@ -1,4 +1,4 @@
-"""Near-duplicates among pictures: cells, leaders and rounds, against plain versions."""
+"""Near-duplicates among images: cells, leaders and rounds, against plain versions."""
 
 import hashlib
 
@@ -40,7 +40,7 @@ def nodes(count: int, seed: int = 0) -> np.ndarray:
 
 
 def copies(of: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Other pictures that look like one."""
+    """Other images that look like one."""
     made = nodes(count, seed)
     made["look"] = of["look"]
     return made
@@ -67,7 +67,7 @@ def test_each_condition_of_a_near_duplicate_counts():
     flat = copies(picture, 2)
     flat["look"]["descriptor"] = 0
     assert not len(compared(flat[:1], flat[1:]).rows)
-    flat["look"]["one_tone"], flat["text"] = 1, 0  # 0 is no text that could be equal
+    flat["look"]["one_tone"], flat["text"] = 1, 0  # 0 is not a text that could be equal
     assert not len(compared(flat[:1], flat[1:]).rows)
 
 

@@ -77,7 +77,7 @@ def test_of_many_addresses_the_first_are_kept_and_a_name_may_have_none(watched: 
 
 
 def test_a_name_that_was_lost_in_time_is_asked_for_again(server: NameServer, watched: Watched):
-    """A time-out is no answer, so it is not kept for the next attempt."""
+    """A time-out is not an answer, so it is not kept for the next attempt."""
     server.is_down = True
     watched.names.add(job("a.example", left_s=0.1))
     while not (ended := watched.ended()):

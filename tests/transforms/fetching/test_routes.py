@@ -17,7 +17,7 @@ from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.small_web import SmallWeb, small_web
 
 HOW = FetchSettings(allow_private_addresses=True, retries=0, timeout_s=5.0)
-REPORT = replace(HOW, unwished="report")
+REPORT = replace(HOW, opt_outs="report")
 TDMREP = replace(HOW, tdmrep_json=True)
 WISHES = (routes.ROBOTS_PATH, routes.TDMREP_PATH)
 RULES = b"User-agent: *\nDisallow: /private/\nContent-Usage: /art/ train-ai=n\n"

@@ -30,7 +30,7 @@ NOT_PLAIN = {name for name in GOOD if name.startswith(("gif", "bmp", "avif"))} |
 
 
 def hash_of_what_is_shown(body: bytes) -> imagehash.ImageHash:
-    """imagehash on the picture as Pillow alone would show it: another way than the module's."""
+    """imagehash on the image as Pillow alone would show it: another way than the module's."""
     picture = ImageOps.exif_transpose(PillowImage.open(io.BytesIO(body)))
     if picture.mode == "I;16":
         picture = picture.point(lambda value: value / 256).convert("L")
@@ -68,7 +68,7 @@ def test_orientation_turns_the_hash_and_not_the_size(kind: str, orientation: int
     body = encoded(stored, kind, exif=exif, quality=90)
     image = examine(body)
     assert isinstance(image, Image)
-    # libavif stores the turned size: orientation is a property of the AVIF picture itself.
+    # libavif stores the turned size: orientation is a property of the AVIF image itself.
     assert (image.width, image.height) == stored.size
     assert distance(image, imagehash.phash(photograph())) <= 4
     assert displayed_picture(open_picture(body, image.format)).size == (WIDTH, HEIGHT)

@@ -1,4 +1,4 @@
-"""What is known of a file without a decode, and that hostile files are pictures or a reason."""
+"""What is known of a file without a decode, and that hostile files are images or a reason."""
 
 import struct
 import zlib

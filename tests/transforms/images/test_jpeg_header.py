@@ -1,5 +1,5 @@
 """JPEGs: the header as Pillow reads it, and headers in which another decoder would see another
-picture."""
+image."""
 
 import dataclasses
 import io
@@ -64,7 +64,7 @@ def test_an_endless_header_is_none_soon() -> None:
         assert jpeg_header(body) is None
         looked = examine(body)
         assert isinstance(looked, Unusable)
-        broken = body.startswith(b"\xff\xd8\xff")  # else it is no JPEG at all
+        broken = body.startswith(b"\xff\xd8\xff")  # else it is not a JPEG at all
         assert looked.detail == ("broken" if broken else "unknown")
     filled = b"\xff\xd8" + b"\xff" * 100_000 + USUAL[2:]
     assert jpeg_segments(filled).scan > 100_000
@@ -106,7 +106,7 @@ def split(body: bytes) -> tuple[bytes, bytes]:
 
 
 def altered(name: str) -> bytes:
-    """A file in whose header a decoder that takes it for usual would see another picture, or one
+    """A file in whose header a decoder that takes it for usual would see another image, or one
     that others refuse."""
     head, scan = split(USUAL)
     at = {marker: head.index(bytes((0xFF, marker))) for marker in (0xDB, 0xC0, 0xC4)}

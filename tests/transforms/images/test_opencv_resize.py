@@ -72,7 +72,7 @@ def test_any_size_becomes_the_size_that_img2datasets_has(seed: int):
     slow, fast = (Encoder(dataclasses.replace(how, exact_resize=exact)) for exact in (True, False))
     try:
         theirs = slow(body, image)
-    except ValueError as error:  # of a picture that is smaller than the crop
+    except ValueError as error:  # of an image that is smaller than the crop
         print(seed, error)
         assert mode == "center_crop"
         return

@@ -1,4 +1,4 @@
-"""The hash of a plane is imagehash's of the same samples."""
+"""The hash of a thumbnail is imagehash's of the same samples."""
 
 import imagehash
 import numpy as np
@@ -30,7 +30,7 @@ def test_it_reads_as_imagehash_prints_it() -> None:
 
 @pytest.mark.parametrize("size", [(640, 480), (20, 3000), (25, 4000), (9000, 7), (3, 2), (1, 1)])
 def test_rows_are_resized_before_columns(size: tuple[int, int]) -> None:
-    """Also of a plane that is so tall that Pillow would begin with the columns."""
+    """Also of a thumbnail that is so tall that Pillow would begin with the columns."""
     plane = np.random.default_rng(0).integers(0, 256, size[::-1], np.uint8)
     rows = PillowImage.fromarray(plane).resize((32, size[1]), PillowImage.Resampling.LANCZOS)
     assert plane_hash(plane) == plane_hash(np.asarray(rows))

@@ -30,7 +30,7 @@ LOSSLESS = ResizeSettings(resize_mode="no", encode_format="png", encode_quality=
 
 
 def shown(body: bytes) -> np.ndarray:
-    """float[height, width, 3]: the stored picture as a trainer reads it."""
+    """float[height, width, 3]: the stored image as a trainer reads it."""
     return np.asarray(PillowImage.open(io.BytesIO(body)).convert("RGB")).astype(float)
 
 
@@ -63,7 +63,7 @@ def test_originals_are_kept_or_become_a_png_that_shows_the_same(name: str) -> No
     if image.plain:
         assert body == GOOD[name]
     else:
-        # A wrong picture is off by 30 or more.
+        # A wrong image is off by 30 or more.
         assert np.abs(shown(body) - expected(name)).mean() < 5
         assert sized(body) == dataclasses.replace(image, format="png", plain=True)
         assert ORIGINAL(GOOD[name], image)[0] == body
@@ -121,7 +121,7 @@ def test_img2dataset_gets_every_kind_of_file_as_a_viewer_shows_it(name: str) -> 
     body, extension, width, height = Encoder(LOSSLESS)(GOOD[name], sized(GOOD[name]))
     assert (extension, width, height) == ("png", WIDTH, HEIGHT)
     assert PillowImage.open(io.BytesIO(body)).mode in ("L", "RGB")
-    assert np.abs(shown(body) - expected(name)).mean() < 5  # a wrong picture is off by 30 or more
+    assert np.abs(shown(body) - expected(name)).mean() < 5  # a wrong image is off by 30 or more
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
@@ -131,7 +131,7 @@ def test_img2dataset_gets_upright_pictures(kind: str) -> None:
     how = ORIGINAL if kind == "AVIF" else Encoder(LOSSLESS)  # which becomes a PNG
     upright, _, width, height = how(body, sized(body))
     assert (width, height) == (WIDTH, HEIGHT)
-    # A wrong picture is off by 30 or more.
+    # A wrong image is off by 30 or more.
     assert np.abs(shown(upright) - shown(encoded(photograph(), "PNG"))).mean() < 5
 
 

@@ -1,4 +1,4 @@
-"""JPEGs at a part of their size: libjpeg's planes of whole files, and none of damaged ones."""
+"""JPEGs at a part of their size: libjpeg's thumbnails of whole files, and none of damaged ones."""
 
 import struct
 
@@ -86,7 +86,8 @@ def test_of_cut_and_holed_files_none_is_taken(seed: int) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(sorted(LARGE)), st.data())
 def test_what_libjpeg_warns_of_is_never_taken(name: str, data: st.DataObject) -> None:
-    """Flipped, lost and filled bytes anywhere: a plane is one that libjpeg gives without a word."""
+    """Flipped, lost and filled bytes anywhere: a thumbnail is one that libjpeg gives without a
+    word."""
     body = bytearray(LARGE[name])
     places = st.integers(2, data.draw(st.sampled_from([700, len(body) - 1])))
     for place in data.draw(st.lists(places, max_size=3)):

@@ -38,7 +38,7 @@ def test_opt_outs_in_each_format(name: str) -> None:
         (put(plain, store=made.manifest_store({"cawg.ai_training": {"use": "allowed"}})), ()),
         (put(plain, prohibited, store), ("xmp_data_mining", "c2pa")),
     ):
-        Image.open(io.BytesIO(body)).load()  # it is still a picture
+        Image.open(io.BytesIO(body)).load()  # it is still an image
         assert file_opt_outs(FileLook(body), HOW).opt_outs == opt_outs
     off = OptOutSettings(xmp_data_mining=False, c2pa=False)
     assert file_opt_outs(FileLook(put(plain, prohibited, store)), off).opt_outs == ()

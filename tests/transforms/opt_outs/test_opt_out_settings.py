@@ -19,7 +19,7 @@ def test_the_directives_of_the_flags() -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"unwished": "keep"}, "unwished must be one of reject, report; got 'keep'"),
+        ({"opt_outs": "keep"}, "opt_outs must be one of reject, report; got 'keep'"),
         ({"content_usage": "Train AI"}, "content_usage must be categories"),
         ({"disallowed_page_directives": "no/ai"}, "disallowed_page_directives must be directives"),
         ({"user_agent_token": "a b"}, "user_agent_token must be"),

@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_a_row_with_its_detail(
 
 
 def test_a_opt_out_that_is_only_reported_is_a_column() -> None:
-    how = OptOutSettings(unwished="report")
+    how = OptOutSettings(opt_outs="report")
     (row,) = rows([*pairs_of_pages([Page("http://a.example/", OPTED_OUT)], how)])
     assert (row["malformed"], row["source_opted_out"]) == (None, "meta_robots")
 

@@ -15,7 +15,7 @@ BREAKOUTS = (
 
 
 def is_foreign(page: str) -> bool:
-    """Whether foreign content goes on behind a page: where it does, raw text is no raw text."""
+    """Whether foreign content goes on behind a page: where it does, raw text is not a raw text."""
     picked = picked_tags(f"{page}{RAW}".encode()).images.decode()
     assert picked in (IMG, "")
     return picked == IMG

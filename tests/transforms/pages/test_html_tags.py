@@ -51,7 +51,7 @@ def image_tags(page: bytes, *, links: bool = False) -> bytes:
         (f"<title>{IMG}", ""),
         (f"<script/>{IMG}", ""),
         (f"<svg><title/><style/><script/></svg>{IMG}", IMG),
-        (f"<svg>{IMG}<title>{IMG}</title>", IMG),  # an image ends what is no HTML
+        (f"<svg>{IMG}<title>{IMG}</title>", IMG),  # an image ends what is not a HTML
         (f"<svg/><title>{IMG}</title>", ""),
         (f"<svg><path><style><g></svg><title>{IMG}</title>", ""),
         (f"<svg><image src=a><source><base><picture></picture></svg>{IMG}", IMG),

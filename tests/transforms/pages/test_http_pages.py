@@ -1,4 +1,4 @@
-"""HTTP answers to pages: chunks, compressions, and what is no page."""
+"""HTTP answers to pages: chunks, compressions, and what is not a page."""
 
 import gzip
 import io

@@ -115,7 +115,7 @@ def test_rows_are_opted_out_or_only_say_so() -> None:
     (image,) = images_of(list(tags_of(page, HOW)))
     (batch,) = rows_of([image], HOW)
     assert batch["malformed"].to_pylist() == ["meta_robots"]
-    (batch,) = rows_of([image], OptOutSettings(unwished="report"))
+    (batch,) = rows_of([image], OptOutSettings(opt_outs="report"))
     assert batch["malformed"].to_pylist() == [None]
     assert batch["source_opted_out"].to_pylist() == ["meta_robots,tdm_reservation"]
     assert batch["source_license"].to_pylist() == ["https://p.example/x/by"]

@@ -1,4 +1,4 @@
-"""Which pairs are held out: the same for all texts of an image, whatever else is in the set."""
+"""Which pairs are held out: the same for all texts of an image, whatever else is in the dataset."""
 
 import numpy as np
 import pyarrow as pa

@@ -61,7 +61,7 @@ def by_the_rules(texts: list[str]) -> list[tuple]:
         ("🐕🐕犬が好き🐕", "犬|が|好き"),  # ICU counts in UTF-16
         ("བོད་སྐད", "བོད|སྐད"),  # by syllables
         ("강아지가 뛴다", "강아지가|뛴다"),  # by spaces
-        ("e\u030b\u0301 dog", "e|dog"),  # an accent is no sign of a script
+        ("e\u030b\u0301 dog", "e|dog"),  # an accent is not a sign of a script
         ("&#26085;&#26412; dog", "日本|dog"),
     ],
 )
@@ -121,7 +121,7 @@ AMPERSANDS = [
 
 @pytest.mark.parametrize("behind", ["", "amp;", "mp;", "p;", ";", " "])
 def test_ampersands_at_the_end_of_a_row(behind: str) -> None:
-    """What stands in the next row is no part of the entity."""
+    """What stands in the next row is not a part of the entity."""
     for caption in AMPERSANDS:
         texts = [caption, behind, f"é {caption}", behind, f"Dog{caption}"]
         assert told(measured(texts)) == by_the_rules(texts)

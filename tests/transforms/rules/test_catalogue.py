@@ -154,7 +154,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
 @EACH_LIMIT
 def test_each_has_a_slider_and_a_chart_with_its_threshold(limit: Limit, facts: Facts) -> None:
     if limit.is_off(limit.default):
-        return  # the made set has the defaults, and a report tells nothing of what is off
+        return  # the made dataset has the defaults, and a report tells nothing of what is off
     (slider,) = (slider for slider in sliders(facts) if slider.rule == limit.name)
     assert slider.edges[slider.place] == facts.rules[limit.name]
     (chart,) = (chart for chart in charts_of(facts) if chart.axis == limit.measure.axis)

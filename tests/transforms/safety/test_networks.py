@@ -1,4 +1,4 @@
-"""The networks of a classifier: a picture's score is its own, in every batch and thread."""
+"""The networks of a classifier: an image's score is its own, in every batch and thread."""
 
 import json
 import os

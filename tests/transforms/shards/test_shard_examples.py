@@ -28,7 +28,7 @@ def made(
     bodies: list[bytes] | None = None,
     text: str = "the picture number",
 ) -> ShardPairs:
-    """A shard of pictures of 40 px and more a side."""
+    """A shard of images of 40 px and more a side."""
     bodies = bodies or [encoded(photograph(row, 41 + row, 120), "JPEG") for row in range(ROWS)]
     size = len(bodies)
     images = images_of(folder, bodies, RULES, thumbnails=thumbnails)

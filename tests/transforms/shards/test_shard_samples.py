@@ -15,7 +15,7 @@ from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
-from alignset.transforms.shards.shard_samples import add_samples, write_answers, write_sidecar
+from alignset.transforms.shards.shard_samples import add_samples, write_responses, write_sidecar
 from alignset.transforms.shards.stated_opt_outs import StatedOptOuts
 from tests.support.made_images import images_of
 from tests.support.rules import run_rules
@@ -37,7 +37,7 @@ def test_samples_have_what_was_measured_and_stated_of_the_kept(tmp_path: Path):
     looks = [Image("jpeg", 3, 4, 10 + row, plain=row < 3) for row in range(4)]
     images = images_of(tmp_path, BODIES, run_rules(), looks)
     images.drop(1, "too_small")
-    opt_outs = StatedOptOuts(OptOutSettings(unwished="report"), 4)
+    opt_outs = StatedOptOuts(OptOutSettings(opt_outs="report"), 4)
     for row, body in enumerate(BODIES):
         answer = (
             ImageResponse(f"http://b.test/{row}.jpg", 200, 1.5, "image/jpeg") if row < 2 else None
@@ -72,12 +72,12 @@ def test_samples_have_what_was_measured_and_stated_of_the_kept(tmp_path: Path):
     assert rows[0]["opted_out"] is None
     assert rows[1]["opted_out"] == "x_robots_tag,meta_robots,tdm_reservation"
 
-    write_answers(pairs, tmp_path / "answers")
-    (row,) = pq.read_table(tmp_path / "answers").to_pylist()
+    write_responses(pairs, tmp_path / "responses")
+    (row,) = pq.read_table(tmp_path / "responses").to_pylist()
     assert (row["key"], row["url"]) == (first, "http://a.test/0.jpg")
     assert (row["final_url"], row["status"]) == ("http://b.test/0.jpg", 200)
     assert row["content_type"] == "image/jpeg"
     pairs.drop(0, "too_small")
-    write_answers(pairs, tmp_path / "none")
+    write_responses(pairs, tmp_path / "none")
     assert not (tmp_path / "none").exists()
     images.spool.close()

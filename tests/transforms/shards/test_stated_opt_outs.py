@@ -28,7 +28,7 @@ def test_what_is_stated_of_each_image() -> None:
 
 
 def test_what_is_only_reported_drops_nothing() -> None:
-    opt_outs = StatedOptOuts(OptOutSettings(unwished="report"), 1)
+    opt_outs = StatedOptOuts(OptOutSettings(opt_outs="report"), 1)
     assert (
         opt_outs.note(Fetched(0, STATING, None, opted_out=("x_robots_tag",)), FileLook(STATING))
         is None

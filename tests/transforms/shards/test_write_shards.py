@@ -153,7 +153,7 @@ def test_the_stats_are_the_last_file_of_a_shard(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """They say that it is whole: one that is killed before has none."""
-    folders, there = ("shards", "rejected", "report", "answers"), []
+    folders, there = ("shards", "rejected", "report", "responses"), []
     write = write_shards.write_atomically
 
     def files() -> set[str]:

@@ -130,8 +130,8 @@ def test_files_of_the_hub(web: str) -> None:
 def test_the_command_reads_them_and_writes_none(web: str, tmp_path: Path) -> None:
     succeed(f"{web}/files/a/in.csv", tmp_path / "out", "--text_only", "--language=")
     for output, says in (
-        (f"{web}/out", "http:// can only be read; give --output=FOLDER"),
-        ("ftp://host/out", "ftp:// cannot be read here; give a path of this machine"),
+        (f"{web}/out", "http:// can only be read; pass --output=FOLDER"),
+        ("ftp://host/out", "ftp:// cannot be read here; pass a path of this machine"),
     ):
         ended = run(f"{web}/files/a/in.csv", output, "--text_only")
         assert ended.status == 2

@@ -25,7 +25,7 @@ def test_the_last_has_it(tmp_path: Path):
 
 
 def test_after_the_run_nobody_has_it(tmp_path: Path):
-    """A worker that was cut off must not write into a finished set."""
+    """A worker that was cut off must not write into a finished dataset."""
     claim = Claim(str(tmp_path / "00000.claim"), fence(tmp_path))
     (tmp_path / "00000.claim").unlink()
     with pytest.raises(FileNotFoundError):
@@ -41,7 +41,7 @@ def test_a_claim_of_an_earlier_start_is_none(tmp_path: Path):
     second = Claim(path, fence(tmp_path, "second"))
     assert claimed(path, "second") == second.mark
     assert [claim.mark.attempt for claim in (first, again, second)] == [1, 2, 1]
-    # An engine gives a shard out again where its worker has died.
+    # A runner gives a shard out again where its worker has died.
     assert [claim.mark.suspect for claim in (first, again, second)] == [False, True, True]
 
 

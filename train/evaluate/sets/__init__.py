@@ -1,1 +1,1 @@
-"""What a model is evaluated on: images with captions, with classes, with masks; pairs of words."""
+"""Evaluation data: images with captions, with classes, with masks; pairs of words."""

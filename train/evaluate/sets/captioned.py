@@ -30,7 +30,7 @@ _MOST_NAMED = 9  # splits in an error
 
 class Caption(NamedTuple):
     text: str
-    language: str = ""  # empty where the set doesn't say
+    language: str = ""  # empty where the dataset doesn't say
     name: str = ""  # as Crisscrossed Captions names it
 
 
@@ -117,8 +117,8 @@ def find_captioned(
       image_list: a file with the name of an image in each line; then `data` has lines of captions.
 
     Raises:
-      SettingsError: there is no such set, an image is missing, `most` is below 0, or there are no
-        splits to choose from.
+      SettingsError: there is no such dataset, an image is missing, `most` is below 0, or there are
+        no splits to choose from.
     """
     if most < 0:
         raise SettingsError(f"--captions_per_image must be 0 (all) or more; got {most}")
@@ -207,7 +207,7 @@ def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], se
         }
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(
-            f"{path} is no file of captions ({error!r:.120}): it must have images, each with "
+            f"{path} is not a file of captions ({error!r:.120}): it must have images, each with "
             "filename, split and sentences, as Karpathy's splits do"
         ) from error
 
@@ -231,10 +231,10 @@ def _karpathy_captions(entry: dict[str, Any]) -> list[Caption]:
 
 
 def _whole(text: object) -> str:
-    """JSON may name halves of characters, of which no model has a token.
+    """JSON may name halves of characters, for which no model has a token.
 
     Raises:
-      TypeError: it is no text.
+      TypeError: it is not a text.
     """
     if not isinstance(text, str):
         raise TypeError(f"a caption is {text!r:.40}")

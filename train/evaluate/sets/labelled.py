@@ -28,7 +28,7 @@ _FORM = (
 
 class LabelledImage(NamedTuple):
     data: bytes
-    label: str  # as the set has it: a folder's name, a number, a name
+    label: str  # as the dataset has it: a folder's name, a number, a name
     name: str
 
 
@@ -73,7 +73,7 @@ LabelledSet = LabelledFiles | LabelledShards
 
 
 def labelled_languages(data: str) -> list[str]:
-    """The languages that a table's rows are in, in order; empty: it says none, or is no table.
+    """The languages that a table's rows are in, in order; empty: it says none, or is not a table.
 
     Raises:
       SettingsError: it can't be read as one.
@@ -91,7 +91,7 @@ def find_labelled(
     """The set that `data` names.
 
     Args:
-      language: of which a table's rows are, where it says any; empty: all.
+      language: of a table's rows, where it has languages; empty: all.
       images: the folder of the images that a table names; empty: the table's own folder.
       split: which of a table's splits, where it has any; empty: all.
 

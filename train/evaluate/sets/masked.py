@@ -1,4 +1,4 @@
-"""Images and, for each, a mask that says of which class each pixel is."""
+"""Images and, for each, a mask with the class of each pixel."""
 
 import io
 import os
@@ -75,7 +75,9 @@ def read_mask(path: Path) -> npt.NDArray[np.generic]:
         values = np.asarray(mask)
         mode = mask.mode
     except UnidentifiedImageError as error:  # which tells where its bytes lie in memory
-        raise SettingsError(f"the mask {path} is no PNG, BMP, TIFF or GIF: replace it") from error
+        raise SettingsError(
+            f"the mask {path} is not a PNG, BMP, TIFF or GIF: replace it"
+        ) from error
     except Exception as error:  # Pillow raises many kinds
         raise SettingsError(f"the mask {path} can't be read ({error!r:.80}): replace it") from error
     if mode not in _GREY or values.ndim != 2:

@@ -1,8 +1,8 @@
 """Crisscrossed Captions: MSCOCO's test images and captions with people's judgements of other pairs
 too, of images and texts, of texts, and of images.
 
-`sits_SPLIT.csv`, `sts_SPLIT.csv` and `sis_SPLIT.csv` are the set's own, of Parekh et al., 2020, and
-are read as its repository has them. What is done with them, the thresholds too, was written from
+`sits_SPLIT.csv`, `sts_SPLIT.csv` and `sis_SPLIT.csv` are the dataset's own, of Parekh et al., 2020,
+and are read as its repository has them. The evaluation, with its thresholds, was written from
 memory of the paper: neither its text nor its code was at hand, and no published number was
 reproduced.
 """
@@ -59,13 +59,15 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     paths = {kind: folder / f"{kind}_{flags.split}.csv" for kind in FILES}
     for path in paths.values():
         if not path.is_file():
-            raise SettingsError(f"there is no file {path}: --data is the folder of the set's files")
+            raise SettingsError(
+                f"there is no file {path}: --data is the folder of the dataset's files"
+            )
     captioned = find_captioned(flags.captions, images=flags.images, split=flags.split)
     embedded = embed_captioned(captioned, open_embedding(), flags.captions)
     if embedded.images.skipped:
         raise SettingsError(
             f"{counted(embedded.images.skipped, 'image')} of {flags.images or flags.captions} "
-            "can't be decoded: the set's judgements need all of them"
+            "can't be decoded: the dataset's judgements need all of them"
         )
     judgements = {kind: _read(path, kind, embedded) for kind, path in paths.items()}
     result: dict[str, Any] = {
@@ -95,7 +97,7 @@ def _read(path: Path, kind: str, embedded: EmbeddedCaptions) -> JudgedPairs:
                 "the split that it was made of"
             ) from error
         except ValueError as error:
-            raise SettingsError(f"{path}: {score!r} is no number") from error
+            raise SettingsError(f"{path}: {score!r} is not a number") from error
         first.append(rows[0])
         second.append(rows[1])
     if len(scores) < 2:
@@ -149,7 +151,7 @@ def _both_ways(first: Ints, second: Ints) -> tuple[Ints, Ints]:
 def _recalls(
     queries: Features, candidates: Features, of: Ints, right: Ints, *, alike: bool
 ) -> dict[str, Any]:
-    """Of the queries for which something is right.
+    """Scores of the queries with a right answer.
 
     Args:
       of, right: int64[p]: pairs of a query and what is right for it; some of them may be equal.

@@ -18,7 +18,7 @@ from alignset.train.evaluate.task_result import Card, Section, TaskResult, perce
 from alignset.train.evaluate.tasks.zero_shot import EmbeddedLabels, embed_labelled
 
 RECALL_AT = (1, 5, 10)  # as the paper's table 10 has it: is the class among the K nearest images'?
-_SHOWN = 12  # pictures of a section
+_SHOWN = 12  # images of a section
 AT_ONCE = 1 << 24  # scores
 WIDEST = 1 << 16  # labelled images that are looked at at once
 Ints = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     """The task, by its flags.
 
     Raises:
-      SettingsError: a set can't be read, k is too large, the temperature is not above 0.
+      SettingsError: a dataset can't be read, k is too large, the temperature is not above 0.
     """
     if flags.k < 1 or not flags.temperature > 0:  # nan is not
         raise SettingsError(
@@ -75,7 +75,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
 
 
 def both_classes(where: str, train_set: LabelledSet, *others: LabelledSet) -> Classes:
-    """The classes of the set that is learned from, of which the others have some, or all."""
+    """The classes of the training set; the others have some or all of them."""
     classes = find_classes(where, train_set.names())
     for other in others:
         for label in other.names() or ():
@@ -95,7 +95,7 @@ def shared_images(train: EmbeddedLabels, test: EmbeddedLabels) -> int:
 
 
 def sections(chosen: np.ndarray, test: EmbeddedLabels, classes: Classes) -> list[Section]:
-    """Some images that were classified wrong, and some right, spread over the set."""
+    """Some images that were classified wrong, and some right, spread over the dataset."""
 
     def card(row: int) -> Card:
         right, answer = int(test.labels[row]), int(chosen[row])
@@ -147,7 +147,7 @@ def votes(near: Ints, cosines: Cosines, labels: Ints, classes: int, temperature:
       labels: int64[m] of the labelled images.
     """
     behind = (cosines - cosines[:, :1]).astype(np.float64)  # float32 has no temperature of 1e-50
-    with np.errstate(over="ignore"):  # too far behind for any number is no vote
+    with np.errstate(over="ignore"):  # too far behind for any number is not a vote
         weights = np.exp(behind / temperature)  # float64[n, k], 1 at most
     ranked = np.zeros((len(near), min(5, classes)), np.int64)
     for first in range(0, len(near), size := max(1, AT_ONCE // classes)):

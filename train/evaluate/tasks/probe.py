@@ -30,8 +30,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     """The task, by its flags.
 
     Raises:
-      SettingsError: a set can't be read, has too few images to choose a strength with, or images
-        of the test are those to choose it with.
+      SettingsError: a dataset can't be read, has too few images to choose a strength with, or
+        images of the test are those to choose it with.
     """
     train_set, test_set = find_labelled(flags.data), find_labelled(flags.test)
     validation_set = find_labelled(flags.validation) if flags.validation else None
@@ -79,7 +79,7 @@ def _check_apart(validation_images: EmbeddedLabels, test: EmbeddedLabels) -> Non
 
 
 def _split(train: EmbeddedLabels, tested: set[bytes]) -> tuple[Labelled, Labelled]:
-    """Of each class every fifth image, in the order of their files' hashes, is for validation: the
+    """Every fifth image of each class, in the order of their files' hashes, is for validation: the
     same images whatever their names. Equal images are on one side, and none that is tested is for
     validation."""
     identities = np.array([name.hex() for name in train.images.identities])

@@ -27,7 +27,7 @@ from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_c
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 from alignset.train.evaluate.training_copies import TrainingCopies, find_copies, training_shards
 
-_SHOWN = 12  # pictures of a section
+_SHOWN = 12  # images of a section
 _TEXTS_AT_ONCE = 1 << 14
 Ints = npt.NDArray[np.int64]
 
@@ -63,7 +63,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     """The task, by its flags.
 
     Raises:
-      SettingsError: the set can't be read. TrainingError: the model diverged.
+      SettingsError: the dataset can't be read. TrainingError: the model diverged.
     """
     captioned_set = find_captioned(
         flags.data,
@@ -88,7 +88,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
 
 
 def _without_copies(embedded: EmbeddedCaptions, copies: TrainingCopies) -> dict[str, Any]:
-    """What the result says of images that were trained on, and the scores of all others."""
+    """The part of the result about images that were trained on, and the scores of all others."""
     copied = copies.equal | copies.near
     others = [name not in copied for name in embedded.images.identities]
     found: dict[str, Any] = {
@@ -243,7 +243,7 @@ def _recall_interval(hits: bootstrap.Floats, column: int) -> bootstrap.Interval:
 
 def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:
     """The mean over the languages of their mean recalls, of float[kinds, 8 * languages]. A language
-    of which a resample has no image is not in its mean."""
+    without an image in a resample is not in its mean."""
     sums = (times @ kinds).reshape(len(times), -1, 8)  # float[r, languages, 8]
     with np.errstate(invalid="ignore"):
         shares = sums[..., :6] / np.tile(sums[..., 6:], 3)

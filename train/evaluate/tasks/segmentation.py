@@ -28,7 +28,7 @@ from alignset.train.model.embed import DenseEmbedder
 
 _AT_ONCE = 8  # images
 AT_ONCE = 1 << 24  # scores
-_SHOWN = 12  # pictures of a section
+_SHOWN = 12  # images of a section
 Overlaps = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -37,7 +37,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     """The task, by its flags.
 
     Raises:
-      SettingsError: the set can't be read, or the model has no map of an image.
+      SettingsError: the dataset can't be read, or the model has no map of an image.
     """
     masked = find_masked(flags.data, flags.masks)
     classes = find_classes(flags.classes, [])
@@ -63,7 +63,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
 
 
 class _Answers:
-    """The classes that a set's pixels got."""
+    """The classes that a dataset's pixels got."""
 
     def __init__(self, masked: MaskedSet, classes: int, first_value: int):
         self._masked, self._classes, self._first = masked, classes, first_value

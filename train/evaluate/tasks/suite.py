@@ -1,4 +1,4 @@
-"""All tasks over a YAML of data sets, with one table at the end beside what was published."""
+"""All tasks over a YAML of datasets, with one table at the end beside what was published."""
 
 import contextlib
 import hashlib
@@ -32,13 +32,13 @@ from alignset.train.evaluate.task_result import (
 )
 
 _LARGEST = 1 << 20  # bytes of the file
-_LONGEST_REASON = 2000  # characters of what is told of a set that failed
+_LONGEST_REASON = 2000  # characters of what is told of a dataset that failed
 _FORM = "a list under `sets`, each with name, task, and that task's flags, as data"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set of a suite.
+    """One dataset of a suite.
 
     Attributes:
       published: the name by which published results of it are known; its own, if it has none.
@@ -57,13 +57,13 @@ class Entry:
 
 
 def read_suite(path: Path, shared: dict[str, str]) -> list[Entry]:
-    """The data sets of a YAML file. Its paths are from where the command runs.
+    """The datasets of a YAML file. Its paths are from where the command runs.
 
     Args:
       shared: flags of the suite that each task takes too.
 
     Raises:
-      SettingsError: it can't be read, or an entry is no task, lacks a flag or has another.
+      SettingsError: it can't be read, or an entry is not a task, lacks a flag or has another.
     """
     try:
         with path.open("rb") as file:
@@ -73,7 +73,7 @@ def read_suite(path: Path, shared: dict[str, str]) -> list[Entry]:
         raise SettingsError(f"{path} can't be read as YAML ({reason:.120})") from error
     entries = content.get("sets") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise SettingsError(f"{path} has no data sets: it must have {_FORM}")
+        raise SettingsError(f"{path} has no datasets: it must have {_FORM}")
     suite = [_entry(path, entry, shared) for entry in entries]
     name, count = Counter(entry.name for entry in suite).most_common(1)[0]
     if count > 1:
@@ -85,7 +85,7 @@ def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
     if not isinstance(entry, dict) or not {"name", "task"} <= entry.keys():
         # Not all of it: a YAML of 1 KB may name a list that is larger than memory.
         raise SettingsError(
-            f"{path}: each set must have a name and a task; got {reprlib.repr(entry):.80}"
+            f"{path}: each dataset must have a name and a task; got {reprlib.repr(entry):.80}"
         )
     for key, value in entry.items():
         if not isinstance(key, str) or isinstance(value, list | tuple | dict | set):
@@ -120,8 +120,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     """Runs what has no result yet in the folder --out; one that fails is told, and the others run.
 
     Raises:
-      SettingsError: the file or the folder is wrong. TrainingError: a set failed; the others have
-        their results.
+      SettingsError: the file or the folder is wrong. TrainingError: a dataset failed; the others
+        have their results.
     """
     shared = {"model": flags.model, "cache": flags.cache, "batch_size": flags.batch_size}
     suite = read_suite(Path(flags.data), {key: str(value) for key, value in shared.items()})
@@ -157,7 +157,7 @@ def _why(error: Exception) -> str:
 
 
 def _result(entry: Entry, folder: Path, embedding: Embedding) -> dict[str, Any]:
-    """What lies in the folder, if it is of the same model and flags and its page is there, else
+    """The result in the folder, if it is of the same model and flags and its page is there, else
     the task's."""
     path = folder / f"{entry.name}.json"
     digest, page = entry.digest(embedding.embedder.digest), entry.flags.page
@@ -197,11 +197,11 @@ _OF_LANGUAGE = {"retrieval": "mean_recall", "zero_shot": "top1"}  # and of each 
 
 
 def markdown(suite: list[Entry], results: dict[str, Any], failed: dict[str, str]) -> str:
-    """The table: a row for each metric of each set, this model's and the published ones, in percent
-    with one digit, as most are published.
+    """The table: a row for each metric of each dataset, this model's and the published ones, in
+    percent with one digit, as most are published.
 
     Args:
-      failed: of the sets that have no result, why.
+      failed: of the datasets that have no result, why.
     """
     rows = [["set", "task", "metric", "n", "this model", "95 %", "published"]]
     for entry in suite:
@@ -239,14 +239,14 @@ def _rows(entry: Entry, result: dict[str, Any]) -> list[list[str]]:
 
 
 def _count(result: dict[str, Any], metric: str) -> str:
-    """Of how many images, captions or pairs a metric is: what stands nearest to it."""
+    """The number of images, captions or pairs of a metric: the nearest number to it."""
     path = metric.split(" ")
     counts = (_at(result, " ".join([*path[:end], "n"])) for end in range(len(path), -1, -1))
     return next((str(count) for count in counts if count is not None), "")
 
 
 def _at(tree: dict[str, Any], path: str) -> Any:
-    """What is there, or None."""
+    """The result in the folder, or None."""
     value: Any = tree
     for name in path.split(" "):
         if not isinstance(value, dict) or name not in value:

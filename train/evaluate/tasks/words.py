@@ -1,7 +1,7 @@
 """How near pairs of words are to each other for the text tower, beside people's judgement.
 
 SimLex-999 as the paper's appendix B has it: the [CLS] token before the projection, and nine parts
-of the set."""
+of the dataset."""
 
 import math
 from argparse import Namespace
@@ -28,7 +28,7 @@ _SHOWN, _AT_ONCE = 12, 256
 
 
 class WordPair(NamedTuple):
-    """Two words. score: by people. parts: of the set, that the pair is in."""
+    """Two words. score: by people. parts: of the dataset, that the pair is in."""
 
     words: tuple[str, str]
     score: float
@@ -40,7 +40,7 @@ def read_words(path: Path) -> list[WordPair]:
     concreteness (`concQ`) and strong association (`SimAssoc333`), where it has them.
 
     Raises:
-      SettingsError: it can't be read, or a score is no number.
+      SettingsError: it can't be read, or a score is not a number.
     """
     pairs = []
     rows = read_table(path, FIRST, SECOND, SCORES, KINDS, QUARTILES, HARD)
@@ -48,9 +48,9 @@ def read_words(path: Path) -> list[WordPair]:
         try:
             value = float(score)
         except ValueError as error:
-            raise SettingsError(f"row {number} of {path}: {score!r} is no number") from error
+            raise SettingsError(f"row {number} of {path}: {score!r} is not a number") from error
         if not math.isfinite(value):
-            raise SettingsError(f"row {number} of {path}: {score!r} is no score: take it out")
+            raise SettingsError(f"row {number} of {path}: {score!r} is not a score: take it out")
         named = (_NAMES.get(kind, kind), quartile and f"concreteness {quartile}")
         parts = tuple(filter(None, (*named, "hard" if hard == "1" else "")))
         pairs.append(WordPair((first, second), value, parts))
@@ -87,7 +87,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
 
 
 def _embed(embedding: Embedding, texts: list[str]) -> tuple[str, np.ndarray]:
-    """What is embedded, and float32[n, width]; a set has some 2,000 words, which are not kept."""
+    """The embedded words, and float32[n, width]; a dataset has some 2,000 words, which are not
+    kept."""
     embedder = embedding.embedder
     if not isinstance(embedder, WordEmbedder):
         return TEXT_EMBEDDING, embedding.texts(texts)[:]

@@ -30,7 +30,7 @@ from alignset.train.evaluate.sets.labelled import (
 from alignset.train.evaluate.task_result import Card, Section, TaskResult
 from alignset.train.evaluate.zero_shot import class_weights, find_prompts, logits, usual_prompts
 
-_SHOWN = 12  # pictures of a section
+_SHOWN = 12  # images of a section
 _PAIRS = 10  # of classes that are confused
 # Digits and signs, or hexadecimal, or a synset of WordNet.
 _NUMBER = re.compile(r"[\W\d_]+|(?=\D*\d)[0-9a-f]+|n\d{8}", re.IGNORECASE)
@@ -43,7 +43,7 @@ class EmbeddedLabels:
     Attributes:
       labels: int64[n]: of each image that could be decoded its class.
       names: of these images.
-      files: how many the set has, of images that can't be decoded or are of no class too.
+      files: how many the dataset has, of images that can't be decoded or are of no class too.
     """
 
     images: EmbeddedImages
@@ -78,7 +78,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     """The task, by its flags; each language by itself where these, or --data, have several.
 
     Raises:
-      SettingsError: the set, its classes or the prompts can't be read.
+      SettingsError: the dataset, its classes or the prompts can't be read.
     """
     asked = {language: _asked(own) for language, own in flags_by_language(flags).items()}
     embedding = open_embedding()

@@ -2,7 +2,7 @@
 
 // The query is a list of terms, each {kind: "text" | "key" | "picture", value, weight, image}. The
 // first text is what stands in the large field; the others are chips. A link has all of them.
-// `unsafe` has, by key, whether a picture of the index is: a chip shows those alone that are not.
+// `unsafe` has, by key, whether an image of the index is: a chip shows those alone that are not.
 const $ = (id) => document.getElementById(id);
 const PAGE = 24;
 const FILTERS = ["host", "caption", "min_side", "max_side"];
@@ -92,7 +92,7 @@ function mark(item, term) {
 }
 
 function nameOf(term) {
-  return term.kind === "text" ? term.value : term.name || "a picture";
+  return term.kind === "text" ? term.value : term.name || "an image";
 }
 
 function imageOf(term) {
@@ -153,7 +153,7 @@ function search({ keepLink = false } = {}) {
   $("more").hidden = true;
   if (!terms.length) {
     if (!keepLink) history.pushState(null, "", location.pathname);
-    document.title = "Search pictures";
+    document.title = "Search images";
     welcome(state.asked);
     return;
   }
@@ -179,7 +179,7 @@ async function welcome(number) {
   }
 }
 
-// What the server says of pictures: chips that had to wait for it get their images.
+// What the server says of images: chips that had to wait for it get them.
 function note(results) {
   const waits = (term) => term.kind === "key" && !state.unsafe.has(term.value);
   const waiting = state.terms.filter(waits);
@@ -204,7 +204,7 @@ async function load(offset, number) {
     $("more").hidden = state.next === null;
     const count = $("results").children.length;
     const ms = Math.max(1, Math.round(answer.took_ms));
-    const found = count ? `${count}${state.next === null ? "" : "+"} pictures, in ${ms} ms`
+    const found = count ? `${count}${state.next === null ? "" : "+"} images, in ${ms} ms`
       : "Nothing fits these filters: leave one out.";
     // Results that arrive late do not replace the line about a wrong entry.
     if (state.speaker === number) say(found, false, number);
@@ -236,7 +236,7 @@ function pictureOf(result, caption) {
   const lazy = { alt: "", loading: "lazy", decoding: "async" };
   button.append(make("img", { src: result.thumbnail, ...lazy }));
   const label = () => button.setAttribute("aria-label", button.classList.contains("unsafe")
-    ? "Show a picture that may be unsafe" : `More like: ${caption}`);
+    ? "Show an image that may be unsafe (NSFW)" : `More like: ${caption}`);
   if (result.unsafe) {
     const textContent = "may be unsafe: click to show";
     button.append(make("span", { className: "veil", textContent }));
@@ -258,7 +258,7 @@ function pictureOf(result, caption) {
 function steering({ key }, caption) {
   const steer = make("div", { className: "steer" });
   for (const [sign, weight, meaning] of [
-    ["+", 1, "Add this picture to the query"], ["−", -1, "Take this picture away from the query"],
+    ["+", 1, "Add this image to the query"], ["−", -1, "Remove this image from the query"],
   ]) {
     const one = make("button", { type: "button", textContent: sign, title: meaning });
     one.setAttribute("aria-label", `${meaning}: ${caption}`);
@@ -300,14 +300,14 @@ function refine(weight) {
 
 async function searchByPicture(file) {
   if (!file.type.startsWith("image/")) {
-    say("That is no picture: give a JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP.", true);
+    say("That is not an image: use a JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP.", true);
     return;
   }
   if (file.size > 16 * 1024 * 1024) {
-    say("The picture has more than 16 MiB: give a smaller one.", true);
+    say("The image has more than 16 MiB: use a smaller one.", true);
     return;
   }
-  say("Looking at the picture …");
+  say("Reading the image …");
   state.asked += 1;
   const number = state.asked;
   try {
@@ -333,7 +333,7 @@ function loadMore() {
   if (state.next !== null) load(state.next, state.asked);
 }
 
-// Of the line of pictures below or above one, the picture that is nearest to it.
+// The image that is nearest to one in the line of images below or above it.
 function nextLine(pictures, from, down) {
   const boxes = pictures.map((node) => ({ node, box: node.getBoundingClientRect() }));
   const { top, left, width } = from.getBoundingClientRect();
@@ -369,7 +369,7 @@ $("query").addEventListener("submit", (event) => {
   if (document.activeElement === $("refinement")) { refine(1); return; }
   if (document.activeElement.closest("#terms")) return; // a weight's own event has begun a search
   if (!mainTerm().length && !state.terms.length) {
-    say("The query is empty: describe a picture, or give one.", true);
+    say("The query is empty: describe an image, or drop one.", true);
     $("text").focus();
     return;
   }
@@ -407,7 +407,7 @@ addEventListener("drop", (event) => {
   $("drop").hidden = true;
   const [file] = event.dataTransfer.files;
   if (file) searchByPicture(file);
-  else say("Only files can be dropped: save the picture first.", true);
+  else say("Only files can be dropped: save the image first.", true);
 });
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -426,7 +426,7 @@ addEventListener("keydown", (event) => {
 const described = asked("api/index");
 described.then(({ pictures, model, search: kind, recall_at_10: recall }) => {
   const how = kind === "exact" ? "searched exactly" : `recall@10 ${recall.toFixed(3)}`;
-  $("about").textContent = `${pictures.toLocaleString("en")} pictures · ${model} · ${how}`;
+  $("about").textContent = `${pictures.toLocaleString("en")} images · ${model} · ${how}`;
 }).catch(() => {});
 readLink();
 search({ keepLink: true });

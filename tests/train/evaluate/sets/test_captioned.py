@@ -94,7 +94,7 @@ def test_what_has_no_effect_is_refused(tmp_path: Path, images: Path):
 
 
 CONTENTS = [
-    ("[1]", "no file of captions"),
+    ("[1]", "not a file of captions"),
     ('{"images": [{"filename": "1.jpg"}]}', "no file of captions.*split"),
     ('{"images": [{"filename": "1.jpg", "split": "test", "sentences": [{}]}]}', "raw"),
     ('{"images": []}', "has no captions: give each image"),

@@ -53,7 +53,10 @@ def test_what_is_missing_or_no_mask_is_told_in_a_line(folders, tmp_path: Path):
         (lambda: find_masked(images, str(tmp_path / "no")), "name one with --masks"),
         (lambda: find_masked(str(tmp_path / "empty"), masks), "has no image"),
         (lambda: read_mask(tmp_path / "colours.png"), "has colours"),
-        (lambda: read_mask(tmp_path / "bad.png"), "bad.png is no PNG, BMP, TIFF or GIF: replace"),
+        (
+            lambda: read_mask(tmp_path / "bad.png"),
+            "bad.png is not a PNG, BMP, TIFF or GIF: replace",
+        ),
         (lambda: read_mask(tmp_path / "cut.png"), "can't be read"),
     ):
         with pytest.raises(SettingsError, match=says) as error:

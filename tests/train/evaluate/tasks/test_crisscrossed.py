@@ -1,4 +1,4 @@
-"""Crisscrossed Captions, from files of its form, over coloured pictures."""
+"""Crisscrossed Captions, from files of its form, over coloured images."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def write(folder: Path, kind: str, columns: str, rows: list[tuple]) -> None:
 
 @pytest.fixture
 def flags(tmp_path: Path) -> list[str]:
-    """Eight pictures, twice each (16), with two captions each, and judgements: of the same colour
+    """Eight images, twice each (16), with two captions each, and judgements: of the same colour
     5, of the colour before 1."""
     (tmp_path / "images" / "val2014").mkdir(parents=True)
     entries, sits, sts, sis = [], [], [], []
@@ -69,7 +69,7 @@ def test_all_four_ways_and_three_correlations(flags, capsys):
     }
     for way in ("image_to_text", "text_to_image", "text_to_text", "image_to_image"):
         assert ways[way]["R@5"] == 100, way
-    # The other picture of its colour is the nearest, and an image isn't its own candidate.
+    # The other image of its colour is the nearest, and an image isn't its own candidate.
     assert ways["image_to_image"]["R@1"] == 100
     assert ways["image_to_image"]["chance"]["R@1"] == pytest.approx(100 / 15, abs=1e-3)
     for kind, of in result["correlation"].items():
@@ -85,7 +85,7 @@ def test_bad_input_is_one_line(flags, tmp_path: Path, capsys):
     text = sis.read_text()
     for content, says in (
         (text.replace(image(3), image(77)), f"names '{image(77)}', which is not in the split"),
-        (text.replace(",1.0,", ",low,"), "'low' is no number"),
+        (text.replace(",1.0,", ",low,"), "'low' is not a number"),
         (text.partition("\n")[0] + "\n", "0 pairs"),
         ("a,b\n", "no column 'image1'"),
     ):

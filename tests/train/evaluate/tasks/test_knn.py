@@ -47,7 +47,7 @@ def test_bad_input_is_one_line(folders: Path, tmp_path: Path, capsys):
         ((*both, "--k=25"), "k must be at most the 24 images"),
         ((*both, "--temperature=0"), "temperature above 0"),
         ((*both, "--temperature=nan"), "temperature above 0"),
-        ((f"--data={folders}", f"--test={other}"), "'violet' of --data is no class"),
+        ((f"--data={folders}", f"--test={other}"), "'violet' of --data is not a class"),
         ((f"--data={folders}",), "--test"),
         ((f"--data={folders}", f"--test={folders}"), "all images of --test are in --data"),
     ):

@@ -1,4 +1,4 @@
-"""The task as a user runs it: tables and Karpathy's splits of coloured pictures."""
+"""The task as a user runs it: tables and Karpathy's splits of coloured images."""
 
 import gzip
 import json
@@ -128,7 +128,7 @@ def test_sets_of_several_languages_as_they_are_distributed(folders: Path, tmp_pa
 
 
 def test_languages_of_shards_and_of_a_file_each(folders: Path, tmp_path: Path, capsys):
-    """The same pictures in a file for each language are counted once."""
+    """The same images in a file for each language are counted once."""
     shard, texts = {}, {"en": "a {} thing", "de": "ein {} Ding"}
     for language, text in texts.items():
         rows = [f"{name}/0.png,{text.format(name)}\n" for name in COLOURS]

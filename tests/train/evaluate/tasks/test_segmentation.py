@@ -19,7 +19,7 @@ NAMES = list(COLOURS)
 
 @pytest.fixture
 def halves(tmp_path: Path) -> tuple[str, ...]:
-    """Six pictures of two colours each, left and right, with their masks from 1 on."""
+    """Six images of two colours each, left and right, with their masks from 1 on."""
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     for left in range(6):

@@ -184,8 +184,8 @@ def test_one_that_fails_stops_no_other(
 def test_a_file_that_is_none_is_told_in_a_line(tmp_path: Path, capsys):
     words = {"name": "a", "task": "words", "data": "x"}
     for suite, text in (
-        ({}, "has no data sets"),
-        ([1], "has no data sets"),
+        ({}, "has no datasets"),
+        ([1], "has no datasets"),
         ({"sets": [1]}, "must have a name and a task"),
         ({"sets": [words | {"task": "nothing"}]}, "has the task 'nothing'"),
         ({"sets": [words | {"task": "suite"}]}, "has the task 'suite'"),

@@ -42,10 +42,10 @@ def test_as_simlex_is_distributed(tmp_path: Path, capsys):
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys):
     for rows, says in (
-        ([("a", "b", "N", "much")], "row 2 of .* 'much' is no number"),
+        ([("a", "b", "N", "much")], "row 2 of .* 'much' is not a number"),
         ([("a", "b", "N", 1)], "has 1 pair:"),
         ([("a", "b", "N", 1), ("c", "d", "N", 1)], "has 2 pairs:"),
-        ([("a", "b", "N", 1), ("c", "d", "N", "nan")], "row 3 of .* 'nan' is no score"),
+        ([("a", "b", "N", 1), ("c", "d", "N", "nan")], "row 3 of .* 'nan' is not a score"),
     ):
         file = write(tmp_path / "a.tsv", rows)
         with pytest.raises(SettingsError, match=says):

@@ -164,10 +164,10 @@ def test_bad_input_is_one_line(folders: Path, tmp_path: Path, capsys):
     (tmp_path / "empty" / "a").mkdir(parents=True)
     data = f"--data={folders}"
     for flags, says in (
-        ((data, f"--classes={tmp_path / 'two'}"), "'black' of --data is no class of"),
+        ((data, f"--classes={tmp_path / 'two'}"), "'black' of --data is not a class of"),
         ((f"--data={tmp_path / 'empty'}",), "has no image"),
         ((data, "--prompts=nothing"), "no prompts at 'nothing'"),
-        ((data, "--classes=imagenet-a"), "no class of imagenet-a"),
+        ((data, "--classes=imagenet-a"), "not a class of imagenet-a"),
         ((data, f"--page={tmp_path / 'no' / 'page.html'}"), "--page="),
         ((data, "--batch_size=0"), "batch_size must be at least 1"),
         ((data, "--cache=/proc/nothing"), "--cache"),
