@@ -1,8 +1,9 @@
-"""Keeps each image of a finished dataset once: by the bytes of its file; with --near
-also one of photographs that look alike.
+"""Keeps each image of a finished dataset once: by the bytes of its file; with
+--near also one of photographs that look alike.
 
-Only shards that change are rewritten. In rejected/ a pair whose image and alt-text another has is
-duplicate_image then. If it is interrupted, the same command resumes.
+Only shards that change are rewritten. In rejected/ a pair whose image and
+alt-text another has is duplicate_image then. If it is interrupted, the same
+command resumes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Writes a contact sheet (PNG) of some pairs of a dataset, and prints them as a table.
+"""Writes a contact sheet (PNG) of some pairs of a dataset, and lists them.
 
 With --reason they are dropped pairs, and without it kept ones. A copy is shown
 beside the evaluation image, the kept image or the listed one. They are the same
-ones each time. A run that is under way shows what is finished.
+each time. A run that is under way shows what is finished.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Takes pairs out of a finished dataset: those on lists of hosts, URLs, words, hashes.
+"""Takes listed pairs out of a finished dataset, by hosts, URLs, words or hashes.
 
 They are taken_down in rejected/, for good. Killed, the same command resumes.
 """
