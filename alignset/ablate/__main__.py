@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shlex
 import shutil
 import sys
@@ -11,13 +12,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from alignset.ablate.plan import Plan, open_folder, read_plan
-from alignset.ablate.points import Point, log_here, measure_point, threads_of_jobs
+from alignset.ablate.points import (
+    Point,
+    check_captioned,
+    log_here,
+    measure_point,
+    threads_of_jobs,
+)
 from alignset.ablate.results import Row, cell_of, write_results
 from alignset.ablate.variants import ALL, RANDOM, Bools, Pool, Variant, curate
 from alignset.pipeline.command_line import ended, failed, run_command
@@ -42,6 +50,8 @@ def ablate(plan: Plan, command: str) -> str:
     Raises:
       UsageError: there is too little to train on. FailedRunError: a run failed.
     """
+    for name, data in plan.evals.items():
+        check_captioned(name, data)
     open_folder(plan)
     say("1 of 3: the pool: everything is fetched and measured once, and no rule drops a pair")
     curate(plan.pool_flags, None, done=plan.out / "pool/manifest.json")
@@ -106,10 +116,16 @@ def _train(plan: Plan, pool: Pool, points: list[Point]) -> None:
     logs = plan.out / "logs"
     with ProcessPoolExecutor(jobs, spawn, log_here, (logs,)) as executor:
         try:
-            takes = _probe(executor, points[0], jobs, write)
-            total = timedelta(seconds=round(sum(map(takes, points)) / jobs))
-            say(f"  about {total} with {counted(jobs, 'process', 'processes')}")
+            if len(points) > 2 * jobs:
+                takes = _probe(executor, points[0], jobs, write)
+                total = timedelta(seconds=round(sum(map(takes, points)) / jobs))
+                say(f"  about {total} with {counted(jobs, 'process', 'processes')}")
             _train_all(executor, points, jobs, write)
+        except BrokenProcessPool as error:
+            raise FailedRunError(
+                f"a training was killed, perhaps for want of memory; {logs} has what it said. "
+                "Pass a lower --jobs"
+            ) from error
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
@@ -177,8 +193,6 @@ def _recalls(result: Mapping[str, Any]) -> str:
 
 def _usual_jobs() -> int:
     """One on a GPU, which a training fills; else one a core."""
-    import os
-
     import torch
 
     return 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, _MOST_JOBS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignset.ablate.variants import ALL, RAW, Flags, Variant, variants_of
+from alignset.ablate.variants import ALL, WITHOUT, Flags, Variant, curate_words, variants_of
 from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import CommandParser
 from alignset.pipeline.errors import UsageError
@@ -26,9 +26,11 @@ from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
 # Flags of `curate` that the variants have too, beside those of rules.
-_OF_VARIANTS = ("rules", "duplicates", "vocabulary", "batch_rows")
+_OF_VARIANTS = ("rules", "duplicates", "batch_rows")
 # What drops nothing, of flags that are no thresholds.
 _OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
+# What goes with a flag: of no use without it.
+_WITH = {"language": ("min_language_score", "words_per_language", "like")}
 _REFUSED = {
     **dict.fromkeys(
         (field.name for field in dataclasses.fields(ResizeSettings)),
@@ -38,6 +40,7 @@ _REFUSED = {
     "score_only": "the pool is measured so in any case",
     "decontaminate_only": "the pool has no copies of evaluation images in any case",
     "text_only": "a model is trained on images",
+    "vocabulary": "it is counted over the pool",
     "retry_failed": "run it on the folder pool/ of the output",
     "score_model": "score the pairs first (curate --score_only --score_model=…), and give that "
     "dataset as --input with --min_column=similarity=…",
@@ -119,6 +122,9 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
         if flag in given.ours:
             raise UsageError(f"--{flag} is of no use here: {why}")
     command = make_command(given)
+    variants = _chosen(flags.variants, _variants(given, command))
+    for variant in variants:  # what is wrong with one is said before anything runs
+        make_command(read_flags(curate_words(variant.run_flags(out))))
     train, batch_size = _train_flags(flags.train)
     settings = {
         **{"input": flags.input, "eval": evals, "curate": sorted(words), "train": flags.train}
@@ -130,7 +136,7 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
         flags.seeds,
         flags.jobs,
         _pool_flags(given, command, evals),
-        _chosen(flags.variants, _variants(given, command)),
+        variants,
         train,
         batch_size,
         settings,
@@ -165,7 +171,7 @@ def _evals(said: str) -> dict[str, str]:
     for number, part in enumerate(said.split(",")):
         name, equals, path = part.partition("=")
         name, path = (name, path) if equals else (f"eval{number or ''}", part)
-        if not os.path.exists(path):
+        if "://" not in path and not os.path.exists(path):
             raise UsageError(
                 f"--eval: there is no {path!r}; give shards of images with captions, such as "
                 "OUT/holdout"
@@ -229,12 +235,12 @@ def _variants(given: GivenFlags, command: Command) -> list[Variant]:
         if name in wanted and getattr(command.rules, name) != value
     }
     opened |= {name: off for name, off in _OFF.items() if flags.get(name, off) != off}
-    found = variants_of(flags, opened, command.rules.max_unsafe_score)
+    found = variants_of(flags, opened, command.rules.max_unsafe_score, _WITH)
     for rule in set(SEVERAL) & flags.keys():
         parts = str(flags[rule]).split(",")
         for part in parts:
             others = {**flags, rule: ",".join(other for other in parts if other != part)}
-            name = f"without-{rule}={part.partition('=')[0]}"
+            name = f"{WITHOUT}{rule}={part.partition('=')[0]}"
             about = f"all rules but --{rule}={part}"
             found.append(Variant(name, about, others, command.rules.max_unsafe_score))
     return found
@@ -249,6 +255,5 @@ def _chosen(said: str, variants: list[Variant]) -> tuple[Variant, ...]:
             raise UsageError(
                 f"--variants: there is no {name!r}; there are {', '.join(sorted(names))}"
             )
-    # All rules are what the others are compared with; raw is the probe of the machine's speed.
-    wanted = {*said.split(","), ALL}
-    return tuple(v for v in variants if v.name in wanted or (v.name == RAW and len(wanted) == 1))
+    wanted = {*said.split(","), ALL}  # which the others are compared with
+    return tuple(variant for variant in variants if variant.name in wanted)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignset.pipeline.errors import FailedRunError
+from alignset.pipeline.errors import FailedRunError, UsageError
 from alignset.train.data.whole_files import write_whole
 
 
@@ -46,6 +46,18 @@ class Point:
     @property
     def file(self) -> Path:
         return self.out / f"points/{self.name}.json"
+
+
+def check_captioned(name: str, data: str) -> None:
+    """Raises UsageError where there is nothing to evaluate on."""
+    from alignset.train.errors import SettingsError, TrainingError
+    from alignset.train.evaluate.sets.captioned import find_captioned
+
+    try:
+        if next((image for image in find_captioned(data) if image.captions), None) is None:
+            raise SettingsError(f"{data} has no image with a caption")
+    except (SettingsError, TrainingError) as error:
+        raise UsageError(f"--eval={name}={data}: {error}") from error
 
 
 def log_here(folder: Path) -> None:

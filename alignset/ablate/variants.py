@@ -57,6 +57,11 @@ class Variant:
     max_unsafe_score: float = 1.0
     choose: Callable[[pa.Table, Bools], Bools] = field(default=_any_pair)
 
+    def run_flags(self, out: Path) -> Flags:
+        """Those of the run in the folder of an ablation."""
+        places = {"input": out / "pool", "output": out / "variants" / self.name}
+        return {**places, **(self.flags or {}), **_BARE}
+
 
 def _datacomp_texts(pool: pa.Table, kept: Bools) -> Bools:
     return kept & _lengths(pool, 6, None)
@@ -99,13 +104,16 @@ BASELINES = (
 )
 
 
-def variants_of(flags: Flags, opened: Flags, max_unsafe_score: float) -> list[Variant]:
+def variants_of(
+    flags: Flags, opened: Flags, max_unsafe_score: float, together: Mapping[str, Sequence[str]]
+) -> list[Variant]:
     """Makes the list of what is compared.
 
     Args:
       flags: those of rules that were given.
       opened: of each rule that is on, by its flag, the value with which it drops nothing.
       max_unsafe_score: the threshold of the run.
+      together: the flags that are of no use without another, by that one.
     """
     score = MAX_UNSAFE_SCORE.name
     found = [
@@ -114,7 +122,8 @@ def variants_of(flags: Flags, opened: Flags, max_unsafe_score: float) -> list[Va
         Variant(ALL, "all rules", flags, max_unsafe_score),
     ]
     for name, value in opened.items():
-        others = {**flags, name: value}
+        others = {of: given for of, given in flags.items() if of not in together.get(name, ())}
+        others[name] = value
         limit = 1.0 if name == score else max_unsafe_score
         found.append(Variant(f"{WITHOUT}{name}", f"all rules but --{name}", others, limit))
     return [*found, *BASELINES]
@@ -161,7 +170,7 @@ class Pool:
 
     def _kept_by_rules(self, variant: Variant) -> Bools:
         folder = self.out / f"variants/{variant.name}"
-        flags = {"input": self.out / "pool", "output": folder, **(variant.flags or {}), **_BARE}
+        flags = variant.run_flags(self.out)
         # A run that keeps little ends with status 1, and is finished all the same.
         curate(flags, self.out / f"logs/{variant.name}.log", done=folder / "manifest.json")
         tables = sorted((folder / "shards").glob("*.parquet"))
@@ -183,6 +192,10 @@ class Pool:
                             member = tarfile.TarInfo(f"{pair.key}.{end}")
                             member.size = len(data)
                             sink.addfile(member, BytesIO(data))
+
+
+def curate_words(flags: Flags) -> list[str]:
+    return [f"--{name}={value}" for name, value in flags.items()]
 
 
 def curate(flags: Flags, log: Path | None, done: Path) -> None:
