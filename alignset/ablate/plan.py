@@ -114,13 +114,15 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
     out, evals, budgets = Path(flags.output), _evals(flags.eval), _budgets(flags.budgets)
     if "://" in flags.output:
         raise UsageError(f"--output={flags.output}: name a folder of this machine")
-    for count in ("seeds", "jobs"):
-        if getattr(flags, count) < (count == "seeds"):
-            raise UsageError(f"--{count} must be >= 1; got {getattr(flags, count)}")
+    for count, least in (("seeds", 1), ("jobs", 0)):
+        if getattr(flags, count) < least:
+            raise UsageError(f"--{count} must be >= {least}; got {getattr(flags, count)}")
+    for word in words:  # before a model is opened that one of them names
+        if why := _REFUSED.get(word.partition("=")[0].removeprefix("--")):
+            raise UsageError(f"{word.partition('=')[0]} is of no use here: {why}")
     given = read_flags([f"--input={flags.input}", f"--output={out / 'pool'}", *words], name)
-    for flag, why in _REFUSED.items():
-        if flag in given.ours:
-            raise UsageError(f"--{flag} is of no use here: {why}")
+    images = [given.ours.get("eval_images"), *(f"{name}={path}" for name, path in evals.items())]
+    given.ours["eval_images"] = ",".join(filter(None, images))
     command = make_command(given)
     variants = _chosen(flags.variants, _variants(given, command))
     for variant in variants:  # what is wrong with one is said before anything runs
@@ -135,7 +137,7 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
         budgets,
         flags.seeds,
         flags.jobs,
-        _pool_flags(given, command, evals),
+        _pool_flags(given, command),
         variants,
         train,
         batch_size,
@@ -204,14 +206,12 @@ def _train_flags(said: str) -> tuple[tuple[str, ...], int]:
     return words, settings.batch_size
 
 
-def _pool_flags(given: GivenFlags, command: Command, evals: Mapping[str, str]) -> Flags:
+def _pool_flags(given: GivenFlags, command: Command) -> Flags:
     """Of the one run that fetches: every rule is off, and everything is measured."""
     rules = {field.name for field in dataclasses.fields(given.rules)}
     flags = {name: value for name, value in given.ours.items() if name not in rules}
     flags.pop("duplicates", None)
-    images = [*filter(None, [flags.get("eval_images", "")])]
-    images += [f"{name}={path}" for name, path in evals.items()]
-    flags |= {"eval_images": ",".join(images), "score_only": True, "unwished": "reject"}
+    flags |= {"score_only": True, "unwished": "reject"}
     flags |= {MIN_EVALUATION_DISTANCE.name: command.rules.min_evaluation_distance}
     if MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score):
         flags["unsafe_model"] = ""

@@ -7,6 +7,7 @@ don't widen it.
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def plot(rows: Sequence[Row], budgets: Sequence[int], title: str) -> str:
     scale, height = _WIDE_PX / widest, _ROW_PX * (len(rows) + 3)
 
     def text(x: float, y: float, words: str, anchor: str = "start") -> str:
-        return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{words}</text>'
+        return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(words)}</text>'
 
     parts = [text(8, 18, title)]
     for tick in range(5):
