@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from alignset.pipeline.errors import FailedRunError
+from alignset.pipeline.errors import FailedRunError, UsageError
 from alignset.train.data.samples import read_pairs
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
@@ -134,12 +134,17 @@ class Pool:
 
     Args:
       out: the folder of the ablation; `out/pool` is finished.
+
+    Raises:
+      UsageError: nothing is in it.
     """
 
     def __init__(self, out: Path) -> None:
         self.out = out
         tables = sorted((out / "pool/shards").glob("*.parquet"))
-        self.pairs = ds.dataset(tables).to_table(_COLUMNS) if tables else pa.table({"key": []})
+        if not tables:
+            raise UsageError(f"the pool is empty; {out}/pool/report.html says why")
+        self.pairs = ds.dataset(tables).to_table(_COLUMNS)
         (out / "variants").mkdir(exist_ok=True)
 
     def kept(self, variant: Variant, seed: int = 0) -> Bools:
