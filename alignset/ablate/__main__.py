@@ -21,8 +21,8 @@ from typing import Any
 from alignset.ablate.plan import Plan, open_folder, read_plan
 from alignset.ablate.points import (
     Point,
+    begin_job,
     check_captioned,
-    log_here,
     measure_point,
     threads_of_jobs,
 )
@@ -114,7 +114,7 @@ def _train(plan: Plan, pool: Pool, points: list[Point]) -> None:
 
     spawn = multiprocessing.get_context("spawn")
     logs = plan.out / "logs"
-    with ProcessPoolExecutor(jobs, spawn, log_here, (logs,)) as executor:
+    with ProcessPoolExecutor(jobs, spawn, begin_job, (logs,)) as executor:
         try:
             if len(points) > 2 * jobs:
                 takes = _probe(executor, points[0], jobs, write)

@@ -17,7 +17,8 @@ from PIL import Image
 from tests.support.root import ROOT
 from tests.support.train_shards import COLOURS, colour_shards, write_tar
 
-pytestmark = pytest.mark.slow  # 40 trainings, 3 s of CPU each
+# 40 trainings, 3 s of CPU each.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SHORT, SMALL = 4, 5  # each 4th text has a word, each 5th image has 24 px
 
@@ -120,7 +121,7 @@ def test_a_killed_ablation_resumes(
     whole: tuple[Path, str, str], data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    for wanted in (1, 8):
+    for wanted in (1, 5):
         started = subprocess.Popen(command(data, out), cwd=ROOT, start_new_session=True)
         while len([*(out / "points").glob("[!p]*.json")]) < wanted and started.poll() is None:
             time.sleep(0.2)
@@ -130,7 +131,7 @@ def test_a_killed_ablation_resumes(
     before = {path: path.stat().st_mtime_ns for path in (out / "points").glob("*.json")}
     done = subprocess.run(command(data, out), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert 8 <= len(before) < 20
+    assert 5 <= len(before) < 20
     assert {path: path.stat().st_mtime_ns for path in before} == before
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert table == [line for line in whole[1].splitlines() if line.startswith("|")]
