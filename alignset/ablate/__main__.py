@@ -114,7 +114,7 @@ def _train(plan: Plan, pool: Pool, points: list[Point]) -> None:
 
     spawn = multiprocessing.get_context("spawn")
     logs = plan.out / "logs"
-    with ProcessPoolExecutor(jobs, spawn, begin_job, (logs,)) as executor:
+    with ProcessPoolExecutor(jobs, spawn, begin_job, (logs, os.getpid())) as executor:
         try:
             if len(points) > 2 * jobs:
                 takes = _probe(executor, points[0], jobs, write)

@@ -117,6 +117,14 @@ def test_nothing_is_left_but_results(whole: tuple[Path, str, str]) -> None:
     assert said.strip() == re.sub(r"!\[.*\n\n", "", page).strip()
 
 
+def is_running(process: str) -> bool:
+    """Whether a process is there, and not ended and waiting to be collected."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 def test_a_killed_ablation_resumes(
     whole: tuple[Path, str, str], data: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +135,9 @@ def test_a_killed_ablation_resumes(
             time.sleep(0.2)
         os.killpg(started.pid, signal.SIGKILL)
         started.wait()
-        time.sleep(1)  # for the processes of trainings, which end with theirs
+        jobs = [path.stem.partition("-")[2] for path in (out / "logs").glob("job-*.log")]
+        while any(is_running(job) for job in jobs):  # they end with the command
+            time.sleep(0.1)
     before = {path: path.stat().st_mtime_ns for path in (out / "points").glob("*.json")}
     done = subprocess.run(command(data, out), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

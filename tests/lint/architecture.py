@@ -15,7 +15,7 @@ from tests.support.root import ROOT, parsed, tracked
 PACKAGES = {
     # By name, where a command or a part of the Python API is asked for.
     "alignset": "ablate curation dataset steps beam_runner pipeline train transforms",
-    "ablate": "pipeline train transforms",
+    "ablate": "pipeline stoppable train transforms",
     "curation": "dataset pipeline transforms",
     "steps": "curation pipeline transforms",
     "dataset": "pipeline transforms",
