@@ -16,7 +16,7 @@ class BuildPackage(build_py):
 
 
 setup(
-    packages=["alignset"]
+    packages=["alignset", "alignset.ablate"]
     + [f"alignset.{name}" for name in find_packages() if name.split(".")[0] in FOLDERS],
     package_dir={f"alignset.{folder}": folder for folder in FOLDERS},
     cmdclass={"build_py": BuildPackage},

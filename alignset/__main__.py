@@ -18,6 +18,7 @@ COMMANDS = {
         "alignset.pipeline.look.__main__",
         "draw and list some kept or dropped pairs of a dataset",
     ),
+    "ablate": ("alignset.ablate.__main__", "train on variants of the rules: which of them help"),
     "report": (
         "alignset.pipeline.report.__main__",
         "write report.html of a dataset, or compare two datasets",

@@ -52,7 +52,7 @@ def run_stoppable(
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*ours, signal.SIGCHLD, _ASK})
     parent, child = os.getpid(), os.fork()
     if child == 0:
-        _end_with_parent(parent)
+        end_with_parent(parent)
         _asks[:] = [parent]
         try:
             with _interrupted_once(ours - {signal.SIGTSTP}, mask):
@@ -97,7 +97,7 @@ def ask_for_time() -> None:
         os.kill(parent, _ASK)
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """Has this process get SIGKILL where its parent does, and lead a group that may print."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before

@@ -48,9 +48,8 @@ stand alone (`--text_only`). `--help` shows the most used flags, and `--help=all
   `--validation` say on what, and `--run` names its folder.
 - For both, `--preset` chooses a group of defaults. It is `tiny` by default. The tables below show
   the defaults of `tiny` and, beside them, the values of the paper; `--help=all` has every preset.
-- `--help` lists the few flags of `alignset evaluate`, `search` (whose commands have a `--help` of
-  their own), `look`, `report`, `takedown`
-  and `deduplicate`.
+- `--help` lists the few flags of `alignset ablate`, `evaluate`, `search` (whose commands have a
+  `--help` of their own), `look`, `report`, `takedown` and `deduplicate`.
 """
 FROM_IMG2DATASET = """
 ## From img2dataset's flags to ours

@@ -35,6 +35,7 @@ FORMS = {
     "curate": ("beam_runner.py",),
     "look": ("-m", "alignset.pipeline.look"),
     "report": ("-m", "alignset.pipeline.report"),
+    "ablate": ("-m", "alignset.ablate"),
     "takedown": ("-m", "alignset.pipeline.takedown"),
     "deduplicate": ("-m", "alignset.pipeline.deduplicate"),
     "train": ("-m", "alignset.train"),

@@ -14,7 +14,8 @@ from tests.support.root import ROOT, parsed, tracked
 # The packages, and what of ours each may import. docs/architecture.md has both tables as an image.
 PACKAGES = {
     # By name, where a command or a part of the Python API is asked for.
-    "alignset": "curation dataset steps beam_runner pipeline train transforms",
+    "alignset": "ablate curation dataset steps beam_runner pipeline train transforms",
+    "ablate": "pipeline stoppable train transforms",
     "curation": "dataset pipeline transforms",
     "steps": "curation pipeline transforms",
     "dataset": "pipeline transforms",

@@ -114,7 +114,7 @@ def _scored(
         result, sections = _by_language(spoken, with_pictures=with_pictures)
         result["n"] = len(set(embedded.images.identities))
     else:
-        pairs = _pairs(embedded)
+        pairs = pairs_of(embedded)
         ranked = both_ranks(pairs)
         result = scores(pairs, ranked) | {"clip_benchmark": _as_clip_benchmark(embedded)}
         if languages != [""]:
@@ -146,7 +146,7 @@ def _with_captions(embedded: EmbeddedCaptions, chosen: list[list[Caption]]) -> E
     )
 
 
-def _pairs(embedded: EmbeddedCaptions) -> Captioned:
+def pairs_of(embedded: EmbeddedCaptions) -> Captioned:
     return captioned(
         embedded.images.features,
         embedded.texts,
@@ -165,11 +165,11 @@ def _by_language(
     sections: list[Section] = []
     hits: dict[str, tuple[list[bytes], bootstrap.Floats]] = {}
     for language, embedded in spoken.items():
-        pairs = _pairs(embedded)
+        pairs = pairs_of(embedded)
         ranked = both_ranks(pairs)
         of_each[language] = scores(pairs, ranked)
         images = [*dict.fromkeys(embedded.images.identities)]
-        hits[language] = images, _hits_of_images(pairs, *ranked)
+        hits[language] = images, hits_of_images(pairs, *ranked)
         if with_pictures:
             for section in _sections(pairs, ranked[0], embedded):
                 sections.append(Section(f"{section.title}: {language}", section.cards))
@@ -186,7 +186,7 @@ def _side_by_side(hits: dict[str, tuple[list[bytes], bootstrap.Floats]]) -> boot
     """float[n, 8 * languages] of all images, zeros where an image has no caption in a language.
 
     Args:
-      hits: of each language the identities of its images, and what `_hits_of_images` gives.
+      hits: of each language the identities of its images, and what `hits_of_images` gives.
     """
     every = {name: row for row, name in enumerate({n for names, _ in hits.values() for n in names})}
     columns = []
@@ -203,7 +203,7 @@ def scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]:
     Args:
       ranked: what `both_ranks` gives.
     """
-    hits = _hits_of_images(pairs, *ranked)
+    hits = hits_of_images(pairs, *ranked)
     result: dict[str, Any] = recall_scores(pairs, ranked)
     both = [result[way] for way in WAYS]
     result["mean_recall"] = round(float(np.mean([r for way in both for r in way.values()])), 3)
@@ -223,7 +223,7 @@ def scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]:
     return result
 
 
-def _hits_of_images(pairs: Captioned, of_images: Ints, of_texts: Ints) -> bootstrap.Floats:
+def hits_of_images(pairs: Captioned, of_images: Ints, of_texts: Ints) -> bootstrap.Floats:
     """float[n, 8]: of each image, for each k: 1 where it found a text, how many of its texts found
     it; then 1, and how many texts it has."""
     n = len(pairs.images)

@@ -1,0 +1,259 @@
+"""What an ablation does, out of its flags: those of its own, of `curate` and of `train`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignset.ablate.variants import ALL, WITHOUT, Flags, Variant, curate_words, variants_of
+from alignset.pipeline.command import Command
+from alignset.pipeline.command_line import CommandParser
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.options import SEVERAL, GivenFlags, make_command, read_flags
+from alignset.train.__main__ import parse_flags
+from alignset.train.data.whole_files import write_whole
+from alignset.train.errors import SettingsError
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
+from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
+
+# Flags of `curate` that the variants have too, beside those of rules.
+_OF_VARIANTS = ("rules", "duplicates", "batch_rows")
+# What drops nothing, of flags that are no thresholds.
+_OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
+# What goes with a flag: of no use without it.
+_WITH = {"language": ("min_language_score", "words_per_language", "like")}
+_REFUSED = {
+    **dict.fromkeys(
+        (field.name for field in dataclasses.fields(ResizeSettings)),
+        "the trainer resizes, and rules judge the size of the images as they came",
+    ),
+    "holdout": "--eval names what is evaluated on",
+    "score_only": "the pool is measured so in any case",
+    "decontaminate_only": "the pool has no copies of evaluation images in any case",
+    "text_only": "a model is trained on images",
+    "vocabulary": "it is counted over the pool",
+    "retry_failed": "run it on the folder pool/ of the output",
+    "score_model": "score the pairs first (curate --score_only --score_model=…), and give that "
+    "dataset as --input with --min_column=similarity=…",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ablation.
+
+    Attributes:
+      out: its folder. evals: what is evaluated on, by name.
+      budgets: samples seen. seeds: how many trainings of each kind. jobs: processes; 0: by the
+        machine.
+      pool_flags: of `curate`, for the pool. variants: what is compared.
+      train: flags of `train`. batch_size: of the training.
+      settings: what must be the same when an ablation is resumed.
+    """
+
+    out: Path
+    evals: Mapping[str, str]
+    budgets: tuple[int, ...]
+    seeds: int
+    jobs: int
+    pool_flags: Flags
+    variants: tuple[Variant, ...]
+    train: tuple[str, ...]
+    batch_size: int
+    settings: Mapping[str, Any]
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """The parser of the command's own flags."""
+    made = CommandParser(
+        prog=name,
+        usage="%(prog)s --input=PAIRS --output=FOLDER --eval=DATA [flags]",
+        description="Shows which rules help on your data: curates it once with every rule off,\n"
+        "trains a small model per variant on equal numbers of samples, and compares\n"
+        "them: raw, a random part, all rules, all but one each, DataComp's, COYO's.",
+        epilog="Any other flag is one of alignset curate: its rules are those compared.",
+    )
+    flags = (
+        ("input", "PATHS", None, "as of curate: pairs, pages, shards or a dataset"),
+        ("output", "FOLDER", None, "a folder of this machine; resumes what is in it"),
+        ("eval", "DATA", None, "images with captions, as NAME=SHARDS,... or SHARDS"),
+        ("budgets", "N,...", "12800,38400,115200", "samples seen, ascending (%(default)s)"),
+        ("seeds", "N", 5, "trainings for each variant and budget (%(default)s)"),
+        ("jobs", "N", 0, "trainings at once (one a core, or one with a GPU)"),
+        ("train", "FLAGS", "", 'of alignset train: "--preset=tiny --crop_px=40"'),
+        ("variants", "NAMES", "", "only these: raw,random,all,without-min_words,..."),
+    )
+    for flag, metavar, default, meaning in flags:
+        made.add_argument(
+            f"--{flag}",
+            metavar=metavar,
+            default=default,
+            required=default is None,
+            type=int if isinstance(default, int) else str,
+            help=meaning,
+        )
+    return made
+
+
+def read_plan(argv: Sequence[str], name: str) -> Plan:
+    """Reads the command line.
+
+    Raises:
+      UsageError: a flag is wrong, or the folder holds another ablation.
+    """
+    flags, words = parser(name).parse_known_args(list(argv))
+    out, evals, budgets = Path(flags.output), _evals(flags.eval), _budgets(flags.budgets)
+    if "://" in flags.output:
+        raise UsageError(f"--output={flags.output}: name a folder of this machine")
+    for count, least in (("seeds", 1), ("jobs", 0)):
+        if getattr(flags, count) < least:
+            raise UsageError(f"--{count} must be >= {least}; got {getattr(flags, count)}")
+    for word in words:  # before a model is opened that one of them names
+        if why := _REFUSED.get(word.partition("=")[0].removeprefix("--")):
+            raise UsageError(f"{word.partition('=')[0]} is of no use here: {why}")
+    given = read_flags([f"--input={flags.input}", f"--output={out / 'pool'}", *words], name)
+    images = [given.ours.get("eval_images"), *(f"{name}={path}" for name, path in evals.items())]
+    given.ours["eval_images"] = ",".join(filter(None, images))
+    command = make_command(given)
+    variants = _chosen(flags.variants, _variants(given, command))
+    for variant in variants:  # what is wrong with one is said before anything runs
+        make_command(read_flags(curate_words(variant.run_flags(out))))
+    train, batch_size = _train_flags(flags.train)
+    settings = {
+        **{"input": flags.input, "eval": evals, "curate": sorted(words), "train": flags.train}
+    }
+    return Plan(
+        out,
+        evals,
+        budgets,
+        flags.seeds,
+        flags.jobs,
+        _pool_flags(given, command),
+        variants,
+        train,
+        batch_size,
+        settings,
+    )
+
+
+def open_folder(plan: Plan) -> None:
+    """Makes the folder of an ablation, or finds it.
+
+    Raises:
+      UsageError: it is of other data or flags.
+    """
+    file = plan.out / "settings.json"
+    if file.exists():
+        before = json.loads(file.read_text())
+        for name, value in plan.settings.items():
+            if before.get(name) != value:
+                raise UsageError(
+                    f"{plan.out} was begun with another --{name} ({before.get(name)!r:.200}): pass "
+                    "that, or another --output"
+                )
+        return
+    if plan.out.exists() and any(plan.out.iterdir()):
+        raise UsageError(f"{plan.out} is not empty, and holds no ablation: name a new folder")
+    for folder in ("logs", "points", "variants"):
+        (plan.out / folder).mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(plan.settings, indent=2))
+
+
+def _evals(said: str) -> dict[str, str]:
+    found = {}
+    for number, part in enumerate(said.split(",")):
+        name, equals, path = part.partition("=")
+        name, path = (name, path) if equals else (f"eval{number or ''}", part)
+        if "://" not in path and not os.path.exists(path):
+            raise UsageError(
+                f"--eval: there is no {path!r}; give shards of images with captions, such as "
+                "OUT/holdout"
+            )
+        found[name] = path
+    return found
+
+
+def _budgets(said: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part.replace("_", "")) for part in said.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1 or list(found) != sorted(set(found)):
+        raise UsageError(f"--budgets must be ascending numbers, such as 12800,38400; got {said!r}")
+    return found
+
+
+def _train_flags(said: str) -> tuple[tuple[str, ...], int]:
+    """The flags of `train`, and the batch size that they have."""
+    words = tuple(shlex.split(said))
+    own = ("shards", "run", "steps", "epochs", "seed", "validate")
+    for word in words:
+        if (name := word.partition("=")[0].removeprefix("--")) in own:
+            raise UsageError(f"--train: --{name} is set by alignset ablate: leave it out")
+    try:
+        settings, _, _ = parse_flags(["--shards=SHARDS", "--run=RUN", *words])
+    except SettingsError as error:
+        raise UsageError(f"--train: {error}") from error
+    return words, settings.batch_size
+
+
+def _pool_flags(given: GivenFlags, command: Command) -> Flags:
+    """Of the one run that fetches: every rule is off, and everything is measured."""
+    rules = {field.name for field in dataclasses.fields(given.rules)}
+    flags = {name: value for name, value in given.ours.items() if name not in rules}
+    flags.pop("duplicates", None)
+    flags |= {"score_only": True, "unwished": "reject"}
+    flags |= {MIN_EVALUATION_DISTANCE.name: command.rules.min_evaluation_distance}
+    if MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score):
+        flags["unsafe_model"] = ""
+    columns = [flags.get("columns", "")]
+    for rule in (MIN, MAX, REQUIRED):
+        parts = str(given.ours.get(rule, "")).split(",")
+        columns += [part.partition("=")[0] for part in parts]
+    if any(columns):
+        flags["columns"] = ",".join(dict.fromkeys(filter(None, columns)))
+    beam = [word.removeprefix("--").partition("=") for word in given.others]
+    return flags | {name: value or True for name, _, value in beam}
+
+
+def _variants(given: GivenFlags, command: Command) -> list[Variant]:
+    rules = {field.name for field in dataclasses.fields(given.rules)}
+    wanted = {*rules, *_OF_VARIANTS} - {MIN_EVALUATION_DISTANCE.name}
+    flags = {name: value for name, value in given.ours.items() if name in wanted}
+    opened: dict[str, object] = {
+        name: value
+        for name, value in command.rules.catalogue.opened.items()
+        if name in wanted and getattr(command.rules, name) != value
+    }
+    opened |= {name: off for name, off in _OFF.items() if flags.get(name, off) != off}
+    found = variants_of(flags, opened, command.rules.max_unsafe_score, _WITH)
+    for rule in set(SEVERAL) & flags.keys():
+        parts = str(flags[rule]).split(",")
+        for part in parts:
+            others = {**flags, rule: ",".join(other for other in parts if other != part)}
+            name = f"{WITHOUT}{rule}={part.partition('=')[0]}"
+            about = f"all rules but --{rule}={part}"
+            found.append(Variant(name, about, others, command.rules.max_unsafe_score))
+    return found
+
+
+def _chosen(said: str, variants: list[Variant]) -> tuple[Variant, ...]:
+    if not said:
+        return tuple(variants)
+    names = {variant.name for variant in variants}
+    for name in said.split(","):
+        if name not in names:
+            raise UsageError(
+                f"--variants: there is no {name!r}; there are {', '.join(sorted(names))}"
+            )
+    wanted = {*said.split(","), ALL}  # which the others are compared with
+    return tuple(variant for variant in variants if variant.name in wanted)

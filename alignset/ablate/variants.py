@@ -1,0 +1,227 @@
+"""What is compared: the pairs that each choice of rules keeps of one pool.
+
+The pool has every pair whose image arrived, measured, without copies of evaluation images. A
+variant is `alignset curate` on the pool with other flags: nothing is fetched again. NSFW scores,
+the dearest part of a run, are those of the pool.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from alignset.pipeline.errors import FailedRunError, UsageError
+from alignset.train.data.samples import read_pairs
+from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
+
+Bools = npt.NDArray[np.bool_]
+Flags = Mapping[str, object]
+RAW, RANDOM, ALL, WITHOUT = "raw", "random", "all", "without-"
+_COLUMNS = ["key", "caption", "phash", "unsafe_score"]
+_SHOWN_LINES = 8  # of a failed command's log
+# What a variant's run does not need: it is read once, and goes.
+_BARE = {"thumbnails": 0, MAX_UNSAFE_SCORE.name: MAX_UNSAFE_SCORE.opened, "quiet": True}
+
+
+def _any_pair(pool: pa.Table, kept: Bools) -> Bools:
+    return kept
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A choice of rules.
+
+    Attributes:
+      flags: of `alignset curate` on the pool; None keeps the whole pool.
+      max_unsafe_score: the largest NSFW score that is kept.
+      choose: which pairs of the pool (bool[n]) stay, given those that the rules keep.
+      about: what the table says of it.
+    """
+
+    name: str
+    about: str
+    flags: Flags | None = None
+    max_unsafe_score: float = 1.0
+    choose: Callable[[pa.Table, Bools], Bools] = field(default=_any_pair)
+
+    def run_flags(self, out: Path) -> Flags:
+        """Those of the run in the folder of an ablation."""
+        places = {"input": out / "pool", "output": out / "variants" / self.name}
+        return {**places, **(self.flags or {}), **_BARE}
+
+
+def _datacomp_texts(pool: pa.Table, kept: Bools) -> Bools:
+    return kept & _lengths(pool, 6, None)
+
+
+def _coyo_pairs(pool: pa.Table, kept: Bools) -> Bools:
+    kept = kept & _lengths(pool, 5, 1000)
+    rows = np.flatnonzero(kept)
+    chosen = pool.select(["phash", "caption"]).take(rows).append_column("row", pa.array(rows))
+    firsts = chosen.group_by(["phash", "caption"]).aggregate([("row", "min")])["row_min"]
+    unique = np.zeros(len(kept), np.bool_)
+    unique[firsts.to_numpy()] = True
+    return unique
+
+
+def _lengths(pool: pa.Table, least: int, most: int | None) -> Bools:
+    lengths = pc.utf8_length(pool["caption"]).to_numpy()
+    return (lengths >= least) & (lengths <= (most or np.inf))
+
+
+_SIZES = {"min_image_side": 200, "max_image_aspect": 3.0}
+_ENGLISH = {**PRODUCT.opened, "language": "en", "min_words": 3}
+# Source: Gadre et al. 2023, section 4 ("basic filtering"), and the data card of COYO-700M. Our
+# detector tells English in both. COYO's rules on nouns, bad words and bytes of a file are left out.
+BASELINES = (
+    Variant(
+        "datacomp-basic",
+        "DataComp's basic filter: English, more than 2 words and 5 characters, sizes",
+        _ENGLISH | _SIZES,
+        choose=_datacomp_texts,
+    ),
+    Variant(
+        "coyo",
+        "COYO's filter: English, 3 to 256 words, texts on 10 images at most, sizes, NSFW, equal "
+        "pHash and text once",
+        _ENGLISH | _SIZES | {"max_words": 256, "max_images_per_text": 10},
+        max_unsafe_score=0.5,
+        choose=_coyo_pairs,
+    ),
+)
+
+
+def variants_of(
+    flags: Flags, opened: Flags, max_unsafe_score: float, together: Mapping[str, Sequence[str]]
+) -> list[Variant]:
+    """Makes the list of what is compared.
+
+    Args:
+      flags: those of rules that were given.
+      opened: of each rule that is on, by its flag, the value with which it drops nothing.
+      max_unsafe_score: the threshold of the run.
+      together: the flags that are of no use without another, by that one.
+    """
+    score = MAX_UNSAFE_SCORE.name
+    found = [
+        Variant(RAW, "every pair of the pool"),
+        Variant(RANDOM, "a random part of the pool, as large as what all rules keep"),
+        Variant(ALL, "all rules", flags, max_unsafe_score),
+    ]
+    for name, value in opened.items():
+        others = {of: given for of, given in flags.items() if of not in together.get(name, ())}
+        others[name] = value
+        limit = 1.0 if name == score else max_unsafe_score
+        found.append(Variant(f"{WITHOUT}{name}", f"all rules but --{name}", others, limit))
+    return [*found, *BASELINES]
+
+
+class Pool:
+    """The measured pairs, in the order of their shards, and what variants keep of them.
+
+    Args:
+      out: the folder of the ablation; `out/pool` is finished.
+
+    Raises:
+      UsageError: nothing is in it.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        tables = sorted((out / "pool/shards").glob("*.parquet"))
+        if not tables:
+            raise UsageError(f"the pool is empty; {out}/pool/report.html says why")
+        self.pairs = ds.dataset(tables).to_table(_COLUMNS)
+        (out / "variants").mkdir(exist_ok=True)
+
+    def kept(self, variant: Variant, seed: int = 0) -> Bools:
+        """Finds which pairs a variant keeps, bool[n]; what was found before is read."""
+        if variant.name == RANDOM:
+            return self._drawn(seed)
+        file = self.out / f"variants/{variant.name}.npy"
+        if not file.exists():
+            part = file.with_suffix(".part.npy")
+            np.save(part, self._judged(variant))
+            part.rename(file)
+        return np.asarray(np.load(file), np.bool_)
+
+    def _drawn(self, seed: int) -> Bools:
+        wanted = int(self.kept(Variant(ALL, "")).sum())
+        order = np.random.default_rng(seed).permutation(len(self.pairs))
+        drawn = np.zeros(len(self.pairs), np.bool_)
+        drawn[order[:wanted]] = True
+        return drawn
+
+    def _judged(self, variant: Variant) -> Bools:
+        kept = np.ones(len(self.pairs), np.bool_)
+        if variant.flags is not None:
+            kept &= self._kept_by_rules(variant)
+            scores = pc.fill_null(self.pairs["unsafe_score"], 0).to_numpy()
+            kept &= scores <= variant.max_unsafe_score
+        return variant.choose(self.pairs, kept)
+
+    def _kept_by_rules(self, variant: Variant) -> Bools:
+        folder = self.out / f"variants/{variant.name}"
+        flags = variant.run_flags(self.out)
+        # A run that keeps little ends with status 1, and is finished all the same.
+        curate(flags, self.out / f"logs/{variant.name}.log", done=folder / "manifest.json")
+        tables = sorted((folder / "shards").glob("*.parquet"))
+        keys = ds.dataset(tables).to_table(["key"])["key"] if tables else pa.array([], pa.string())
+        shutil.copy(folder / "funnel.json", folder.with_suffix(".funnel.json"))
+        shutil.rmtree(folder)
+        return np.asarray(pc.is_in(self.pairs["key"], keys.combine_chunks()).to_numpy(), np.bool_)
+
+    def write_shards(self, kept: Bools, folder: Path) -> None:
+        """Writes the kept pairs as shards to train on; what a killed call left is replaced."""
+        keys = set(self.pairs["key"].filter(pa.array(kept)).to_pylist())
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for shard in sorted((self.out / "pool/shards").glob("*.tar")):
+            with tarfile.open(folder / shard.name, "w", format=tarfile.USTAR_FORMAT) as sink:
+                for pair in read_pairs([str(shard)]):
+                    if pair.key in keys:
+                        for end, data in (("jpg", pair.image), ("txt", pair.text.encode())):
+                            member = tarfile.TarInfo(f"{pair.key}.{end}")
+                            member.size = len(data)
+                            sink.addfile(member, BytesIO(data))
+
+
+def curate_words(flags: Flags) -> list[str]:
+    return [f"--{name}={value}" for name, value in flags.items()]
+
+
+def curate(flags: Flags, log: Path | None, done: Path) -> None:
+    """Runs `alignset curate`, unless it has run.
+
+    Args:
+      log: the file for what it says; None: it says it here.
+      done: the file that is there when it has run.
+
+    Raises:
+      FailedRunError: with the end of what it said.
+    """
+    if done.exists():
+        return
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    command: Sequence[str] = [sys.executable, "-m", "alignset", "curate", *words]
+    if log is None:
+        subprocess.run(command, stdout=sys.stderr, check=False)
+    else:
+        with open(log, "w") as sink:
+            subprocess.run(command, stdout=sink, stderr=sink, check=False)
+    if not done.exists():
+        lines = log.read_text(errors="replace").splitlines() if log else ["see above"]
+        raise FailedRunError("alignset curate failed: " + "\n".join(lines[-_SHOWN_LINES:]))
