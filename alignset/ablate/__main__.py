@@ -19,13 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from alignset.ablate.plan import Plan, open_folder, read_plan
-from alignset.ablate.points import (
-    Point,
-    begin_job,
-    check_captioned,
-    measure_point,
-    threads_of_jobs,
-)
+from alignset.ablate.points import Point, begin_job, check_captioned, measure_point, threads_of_jobs
 from alignset.ablate.results import Row, cell_of, write_results
 from alignset.ablate.variants import ALL, RANDOM, Bools, Pool, Variant, curate
 from alignset.pipeline.command_line import ended, failed, run_command

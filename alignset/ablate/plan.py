@@ -1,4 +1,4 @@
-"""What an ablation does, out of its flags: those of its own, of `curate` and of `train`."""
+"""The plan of an ablation, read from its own flags and the flags of `curate` and `train`."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def _pool_flags(given: GivenFlags, command: Command) -> Flags:
     rules = {field.name for field in dataclasses.fields(given.rules)}
     flags = {name: value for name, value in given.ours.items() if name not in rules}
     flags.pop("duplicates", None)
-    flags |= {"score_only": True, "unwished": "reject"}
+    flags |= {"score_only": True, "opt_outs": "reject"}
     flags |= {MIN_EVALUATION_DISTANCE.name: command.rules.min_evaluation_distance}
     if MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score):
         flags["unsafe_model"] = ""

@@ -54,7 +54,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """What the table has of a variant.
+    """One row of the table.
 
     Attributes:
       pairs: how many it keeps. cells: by budget.
@@ -68,7 +68,7 @@ class Row:
 
 
 def _resampled(points: Sequence[Mapping[str, Any]]) -> tuple[float, Floats]:
-    """R@1 of the points of a variant and a budget, one a seed, and that of each resample."""
+    """R@1 of a variant and a budget, given one point a seed, and the R@1 of each resample."""
     of_image, of_text = (np.array([p[name] for p in points], float) for name in ("image", "text"))
     texts = np.array(points[0]["texts"], float)
     rng = np.random.default_rng(SEED)  # the same for all variants, which makes pairs of them

@@ -2,7 +2,7 @@
 
 The pool has every pair whose image arrived, measured, without copies of evaluation images. A
 variant is `alignset curate` on the pool with other flags: nothing is fetched again. NSFW scores,
-the dearest part of a run, are those of the pool.
+the dearest part of a run, come from the pool.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def variants_of(
     """Makes the list of what is compared.
 
     Args:
-      flags: those of rules that were given.
+      flags: the flags of rules that were given.
       opened: of each rule that is on, by its flag, the value with which it drops nothing.
       max_unsafe_score: the threshold of the run.
       together: the flags that are of no use without another, by that one.
@@ -168,12 +168,13 @@ class Pool:
     def _judged(self, variant: Variant) -> Bools:
         kept = np.ones(len(self.pairs), np.bool_)
         if variant.flags is not None:
-            kept &= self._kept_by_rules(variant)
+            kept &= self.kept_by_rules(variant)
             scores = pc.fill_null(self.pairs["unsafe_score"], 0).to_numpy()
             kept &= scores <= variant.max_unsafe_score
         return variant.choose(self.pairs, kept)
 
-    def _kept_by_rules(self, variant: Variant) -> Bools:
+    def kept_by_rules(self, variant: Variant) -> Bools:
+        """Runs `alignset curate` with its flags; bool[n]."""
         folder = self.out / f"variants/{variant.name}"
         flags = variant.run_flags(self.out)
         # A run that keeps little ends with status 1, and is finished all the same.

@@ -82,7 +82,7 @@ def test_the_pool_measures_all_and_drops_nothing_but_copies(shards: Path, tmp_pa
     )
     assert made.pool_flags == {
         **{"input": str(shards), "output": str(tmp_path / "out/pool"), "score_only": True},
-        **{"unwished": "reject", "columns": "size,clip", "min_evaluation_distance": -1.0},
+        **{"opt_outs": "reject", "columns": "size,clip", "min_evaluation_distance": -1.0},
         **{"eval_images": f"more=x,colours={shards}", "connections": 9, "direct_num_workers": "2"},
     } | {"min_evaluation_distance": made.pool_flags["min_evaluation_distance"]}
     without_scores = plan(shards, tmp_path / "out", "--max_unsafe_score=1")
@@ -195,10 +195,10 @@ def test_baselines_choose_by_characters_and_copies(pool: Pool) -> None:
 
 
 def test_scores_of_the_pool_decide(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_kept_by_rules", lambda variant: np.arange(12) != 11)
+    monkeypatch.setattr(pool, "kept_by_rules", lambda variant: np.arange(12) != 11)
     kept = pool.kept(Variant("a", "", {}, max_unsafe_score=0.5))
     assert np.flatnonzero(~kept).tolist() == [5, 11]  # without a score a pair stays
-    monkeypatch.setattr(pool, "_kept_by_rules", None)  # what was found is read again
+    monkeypatch.setattr(pool, "kept_by_rules", None)  # what was found is read again
     assert (pool.kept(Variant("a", "", {}, max_unsafe_score=0.5)) == kept).all()
 
 

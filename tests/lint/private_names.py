@@ -23,6 +23,7 @@ OF_OTHERS = {
     "_pipeline_options": "of Beam: the options of file systems, to be set back",
     "_Credentials": "of google.auth's use by Beam: whether it has looked for credentials",
     "_credentials_init": "the same",
+    "_get_lines": "of clip_benchmark: the lines of a URL that it downloads",
 }
 BY_NAME = {"setattr", "getattr", "delattr", "hasattr", "patch", "object"}
 
