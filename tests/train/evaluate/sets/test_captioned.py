@@ -95,11 +95,11 @@ def test_what_has_no_effect_is_refused(tmp_path: Path, images: Path):
 
 CONTENTS = [
     ("[1]", "not a file of captions"),
-    ('{"images": [{"filename": "1.jpg"}]}', "no file of captions.*split"),
+    ('{"images": [{"filename": "1.jpg"}]}', "not a file of captions.*split"),
     ('{"images": [{"filename": "1.jpg", "split": "test", "sentences": [{}]}]}', "raw"),
     ('{"images": []}', "has no captions: give each image"),
     (json.dumps({"images": [entry("1.jpg", "val", "a")]}), "'test': it has val; name one"),
-    ("[" * 100_000, "no file of captions .RecursionError"),
+    ("[" * 100_000, "not a file of captions .RecursionError"),
     (json.dumps({"images": [entry("9" * 5000, "test", "a")]}), "1 of the images .*'999"),
     (json.dumps({"images": [entry("\ud800", "test", "a")]}), r"1 of the images .*'\\ud800"),
 ]
