@@ -64,7 +64,7 @@ _OF_PAGES = (
     "unwished",
 )
 _OF_IMAGES = (
-    # The card names the contact, and pages have wishes too.
+    # The card names the contact, and pages have opt-outs too.
     *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
     *("eval_images", "samples_per_shard", "holdout", "unsafe_model"),

@@ -28,7 +28,7 @@ from alignset.transforms.rules.verdicts import numbers_of
 from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces, read_changes
 from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.stated_wishes import reported_opt_outs
+from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.storage.parquet_files import read_rows

@@ -1,5 +1,5 @@
 """The funnel: what each step saw, kept and dropped, checked to add up; and what was counted of
-fetches and of wishes."""
+fetches and of opt-outs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def failed_fetches(
 def opt_outs(
     fetch: Settings, images: ImageSummary, *others: Mapping[str, int]
 ) -> OptOuts | UnsetType:
-    """What funnel.json says of the wishes of owners; nothing where none was met.
+    """The opt-outs in funnel.json; nothing where none was met.
 
     Args:
       fetch: the settings. images: what the image plane has counted.

@@ -183,7 +183,7 @@ def _close(out: str, work: WorkFolder, plan: DeduplicationPlan) -> None:
 
 
 def _opted_out(before: Funnel, copies: Copies) -> OptOuts | UnsetType:
-    """The wishes that are only reported, without those of pairs that left."""
+    """The opt-outs that are only reported, without those of pairs that left."""
     if isinstance(before.opted_out, UnsetType):
         return UNSET
     left = Counter(before.opted_out.details)

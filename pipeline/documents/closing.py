@@ -159,7 +159,7 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: 
 
 
 def _of_pages(pages: PageSummary | None) -> list[dict[str, int]]:
-    """How many pairs were dropped for the wishes of their pages, by detail; of none, nothing."""
+    """How many pairs were dropped for the opt-outs of their pages, by detail; of none, nothing."""
     counted = pages.counts.opted_out if pages else UNSET
     return [] if isinstance(counted, UnsetType) else [counted]
 

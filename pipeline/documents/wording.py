@@ -29,7 +29,7 @@ from alignset.transforms.rules.given import OPTED_OUT
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
 _NAMED_FILES = 5  # of each format
-# Reasons of the funnel, beside what owners wish, that say that a pair is not wanted here.
+# Reasons of the funnel, beside opt-outs, that say that a pair is not wanted here.
 _UNWANTED = ("blocked", "taken_down")
 # By flag, how an owner says it.
 _OTHER_WISHES = {
@@ -90,14 +90,14 @@ def opt_outs(funnel: Funnel, takedowns: Sequence[Takedown] = ()) -> dict[str, in
     """How many pairs are not in the set since somebody did not want them used, by how that was
     said: details of `opted_out`, and reasons of the funnel; those of earlier sets by their
     folders."""
-    wishes = funnel.opted_out
+    stated = funnel.opted_out
     counts: dict[str, int] = {}
-    if not isinstance(wishes, UnsetType) and wishes.unwished == "reject":
-        counts |= wishes.details
+    if not isinstance(stated, UnsetType) and stated.unwished == "reject":
+        counts |= stated.details
     for step in funnel.steps:
         for reason in _UNWANTED:
             counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)
-    # What was taken down for another reason is nobody's wish.
+    # A removal for another reason is not an opt-out.
     others = sum(of.pairs + of.dropped for of in takedowns if of.reason)
     counts["taken_down"] = counts.get("taken_down", 0) - others
     for stage in all_stages(funnel):
@@ -108,7 +108,7 @@ def opt_outs(funnel: Funnel, takedowns: Sequence[Takedown] = ()) -> dict[str, in
 
 
 def heeded(manifest: Manifest, earlier: Earlier) -> str:
-    """Which wishes about the use of images were asked for, in sentences in Markdown."""
+    """Which opt-outs about the use of images were asked for, in sentences in Markdown."""
     fetched = [
         f" Earlier, of {as_code(folder)}: {_heeded(of_set)}"
         for folder, of_set in with_images(earlier).items()

@@ -257,7 +257,7 @@ def _median(counts: Mapping[int, int]) -> int:
     return next((n for n, of in zip(sorted(counts), passed, strict=True) if 2 * of >= total), 0)
 
 
-def wish_rows(facts: Facts) -> list[TableRow]:
+def opt_out_rows(facts: Facts) -> list[TableRow]:
     """What the owners of images state against their use, by kind; those of kept pairs too."""
     if facts.funnel is not None and isinstance(facts.funnel.opted_out, OptOuts):
         return detail_rows(facts.funnel.opted_out.details)

@@ -148,9 +148,9 @@ class FetchReport:
 
 @dataclass(frozen=True)
 class OptOuts:
-    """What funnel.json says of the wishes of owners: what became of the pairs, as `--unwished` has
-    it, and how many state each wish, most first. A pair that is rejected counts once, by the first
-    wish that was found; one that is kept counts with each."""
+    """The opt-outs in funnel.json: whether the pairs were dropped, and how many state each opt-out,
+    most first. A dropped pair counts once, by the first opt-out that was found; a kept pair counts
+    with each."""
 
     unwished: str
     details: dict[str, int]

@@ -33,6 +33,7 @@ from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder, clean_work
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.rules.catalogue import PRODUCT, of_columns
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.rules.custom import RuleFile, described, limits_in
@@ -41,13 +42,12 @@ from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
 from alignset.transforms.storage.files import exists, is_local, remove
 from alignset.transforms.storage.matching import match
-from alignset.transforms.wishes.wish_settings import WishSettings
 from alignset.transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = (
     *("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent"),
-    *(setting.name for setting in dataclasses.fields(WishSettings)),
+    *(setting.name for setting in dataclasses.fields(OptOutSettings)),
 )
 # What of the job the description has elsewhere, or what changes nothing of the output.
 NOT_DECIDING = (

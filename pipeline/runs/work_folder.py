@@ -73,7 +73,7 @@ class ImageSummary:
         or "".
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
-      reported: how many kept pairs state each wish that is only reported.
+      reported: how many kept pairs state each opt-out that is only reported.
       copies: what of these and of earlier shards leaves since its image is there twice, or since
         others are more similar; it is in `copies_folder`, and taken out afterwards.
       ranked: whether the latter is in it.

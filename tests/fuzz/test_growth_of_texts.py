@@ -9,11 +9,11 @@ import pytest
 
 from alignset.transforms.fetching.fetch_target import request_url
 from alignset.transforms.fetching.robots import read_robots
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
+from alignset.transforms.opt_outs.response_headers import header_opt_outs
 from alignset.transforms.pairs.language import wrong_languages
 from alignset.transforms.pairs.texts import kept_text, measure_texts
 from alignset.transforms.pairs.urls import url_identity
-from alignset.transforms.wishes.answer_headers import header_opt_outs
-from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.fuzz.growth import LARGE, superlinear
 from tests.fuzz.texts import OTHER_TOKENS
 from tests.fuzz.urls import PIECES, TOKENS_OF_URLS
@@ -52,7 +52,7 @@ def _robots(text: str) -> object:
 
 def _header(value: str) -> object:
     line = f"X-Robots-Tag: {value}".encode()
-    return header_opt_outs([line, line], WishSettings(), {"noai"})
+    return header_opt_outs([line, line], OptOutSettings(), {"noai"})
 
 
 WHOLE: dict[str, tuple[Callable[[str], object], list[str]]] = {

@@ -19,10 +19,10 @@ from alignset.transforms.blocklists.targets import target_of, targets
 from alignset.transforms.columns.opt_outs import ROBOTS_TXT, X_ROBOTS_TAG
 from alignset.transforms.fetching.fetch_target import is_public_address, request_url
 from alignset.transforms.fetching.robots import field_and_value, read_robots
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
+from alignset.transforms.opt_outs.response_headers import header_opt_outs
 from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.pairs.urls import url_hashes
-from alignset.transforms.wishes.answer_headers import header_opt_outs
-from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.made_batches import in_the_middle, xxh
 
 SCHEMES = ["http://", "https://", "HTTP://", "hTTpS://", "http:\\\\", "http:/\\/", "http:", "//"]
@@ -145,7 +145,7 @@ def check(random: Random) -> None:
     header = f"X-Robots-Tag: {random.choice(urls)}, {random.choice(RULES)}".encode(
         "utf-8", "replace"
     )
-    assert header_opt_outs([header], WishSettings(), {"noai"}) in ((), (X_ROBOTS_TAG,))
+    assert header_opt_outs([header], OptOutSettings(), {"noai"}) in ((), (X_ROBOTS_TAG,))
 
 
 def _hashed(body: bytes) -> object:

@@ -43,7 +43,7 @@ HEADERS = {
 
 @pytest.fixture(scope="module")
 def stating() -> Any:
-    """A host that states each wish, and a list of its images."""
+    """A host that states each opt-out, and a list of its images."""
     with small_web() as server:
         for number, name in enumerate(NAMES):
             server.files[f"/{name}"] = encoded(photograph(900 + number), "JPEG")
@@ -93,7 +93,7 @@ def test_what_is_not_wanted_is_dropped_and_told(stating: SmallWeb, tmp_path: Pat
     assert stats["status_dict"]["opted_out: c2pa"] == 1
     assert "/private/a" not in stating.requests
     assert "/art/a" not in stating.requests
-    assert stating.wishes_asked.count("/robots.txt") <= 1  # once in this process
+    assert stating.policies_asked.count("/robots.txt") <= 1  # once in this process
     kept = rows(tmp_path / "set")
     assert set(kept) == {"a", "licensed"}
     hints = [kept["licensed"][name] for name in ("web_statement", "usage_terms", "page_license")]

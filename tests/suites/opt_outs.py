@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from alignset.transforms.images.file_look import FileLook
-from alignset.transforms.wishes.file_wishes import file_wishes
-from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.opt_outs.file_opt_outs import file_opt_outs
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from tests.suites.case import Case
 from tests.suites.images import pictures
 from tests.suites.packages import run, unpacked
@@ -54,7 +54,7 @@ def _compared(folder: Path) -> Iterator[Case]:
             ends.get("WebStatement"),
             ends.get("UsageTerms"),
         )
-        ours = file_wishes(FileLook(path.read_bytes()), WishSettings())
+        ours = file_opt_outs(FileLook(path.read_bytes()), OptOutSettings())
         yield Case(str(path.relative_to(folder)), theirs, tuple(ours))
 
 

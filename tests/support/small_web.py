@@ -19,7 +19,7 @@ class SmallWeb(ThreadingHTTPServer):
       files: path to body. Each is said to be a JPEG, as much of the web says of anything.
       headers: path to further headers. moved: path to where it leads instead.
       requests: the paths asked for, in order, but for
-      wishes_asked: those of files in which a host says what it wishes, which every run asks for.
+      policies_asked: requests of files in which a host states opt-outs, which every run reads.
       delay_s: how long every answer waits.
     """
 
@@ -33,7 +33,7 @@ class SmallWeb(ThreadingHTTPServer):
         self.headers: dict[str, dict[str, str]] = {}
         self.moved: dict[str, str] = {}
         self.requests: list[str] = []
-        self.wishes_asked: list[str] = []
+        self.policies_asked: list[str] = []
         self.delay_s = 0.0
         self._held: Callable[[str], bool] = lambda _: False
         self._let_go = threading.Event()
@@ -75,9 +75,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: SmallWeb
 
     def do_GET(self) -> None:
-        of_wishes = self.path in ("/robots.txt", "/.well-known/tdmrep.json")
-        (self.server.wishes_asked if of_wishes else self.server.requests).append(self.path)
-        if not of_wishes:
+        of_policy = self.path in ("/robots.txt", "/.well-known/tdmrep.json")
+        (self.server.policies_asked if of_policy else self.server.requests).append(self.path)
+        if not of_policy:
             self.server.wait(self.path)
         body = self.server.files.get(self.path)
         if target := self.server.moved.get(self.path):

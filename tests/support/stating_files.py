@@ -1,4 +1,4 @@
-"""Files of images that state wishes: XMP and C2PA put where each format keeps them."""
+"""Files of images that state opt-outs: XMP and C2PA put where each format keeps them."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies
-from alignset.transforms.shards.stated_wishes import reported_opt_outs
+from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.shards.stored_rows import as_columns, with_further
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
 from alignset.transforms.storage.files import write_atomically

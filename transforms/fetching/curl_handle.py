@@ -19,7 +19,7 @@ from alignset.transforms.fetching.fetch_target import is_public_address, request
 from alignset.transforms.fetching.host_queue import FetchJob
 from alignset.transforms.fetching.orders import ImageResponse
 from alignset.transforms.fetching.robots import READ_BYTES
-from alignset.transforms.wishes.answer_headers import field_values, header_opt_outs
+from alignset.transforms.opt_outs.response_headers import field_values, header_opt_outs
 
 _DETAIL_OF_ERROR: dict[int, str] = {
     pycurl.E_COULDNT_RESOLVE_HOST: "dns",
@@ -68,7 +68,7 @@ class EndedTransfer(NamedTuple):
       silent: whether not one byte of an answer came.
       was_asked: whether the host was asked, and nobody here held its answer up.
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
-      opted_out: the wishes in the answer's header, where these are only reported.
+      opted_out: the opt-outs in the answer's header, where these are only reported.
       answer: what that header says, where there is a body.
       named: nothing was asked for yet; the host's name is known now.
     """
@@ -168,7 +168,7 @@ class Slot:
         self._memory.ended(self, self.size)
         self._parts, self.size = [], 0
 
-    def _wishes(self) -> tuple[str, ...]:
+    def _opt_outs(self) -> tuple[str, ...]:
         """Those in the header, which is whole; a policy's own file has none."""
         if self._opted_out is None:
             self._opted_out = ()
@@ -179,7 +179,7 @@ class Slot:
         return self._opted_out
 
     def _is_refused(self) -> bool:
-        return self._settings.rejects and bool(self._wishes())
+        return self._settings.rejects and bool(self._opt_outs())
 
     def _is_challenge(self) -> bool:
         """Whether the header says so, by Cloudflare's field or by that of Amazon's firewall."""
@@ -203,7 +203,7 @@ class Slot:
         took_s = time.monotonic() - self.begun
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and self._is_refused():
-            return EndedTransfer(self.job, detail=self._wishes()[0], took_s=took_s)
+            return EndedTransfer(self.job, detail=self._opt_outs()[0], took_s=took_s)
         if status in _REDIRECTS and (location := self.curl.getinfo_raw(pycurl.REDIRECT_URL)):
             return self._redirected(location.decode("utf-8", "replace"), took_s)
         if status >= 200 and status != 200:
@@ -248,14 +248,14 @@ class Slot:
         most = self._settings.max_redirects
         if self.job.redirects >= (max(most, _REDIRECTS_OF_ROBOTS) if self.job.robots_of else most):
             return EndedTransfer(self.job, detail="too_many_redirects", took_s=took_s)
-        return EndedTransfer(self.job, redirect=target, took_s=took_s, opted_out=self._wishes())
+        return EndedTransfer(self.job, redirect=target, took_s=took_s, opted_out=self._opt_outs())
 
     def _came(self, status: int, took_s: float) -> EndedTransfer:
         body = b"".join(self._parts)
         if self.job.robots_of:
             return EndedTransfer(self.job, body, took_s=took_s)
-        wishes, answer = self._wishes(), self._answer(status)
-        return EndedTransfer(self.job, body, took_s=took_s, opted_out=wishes, answer=answer)
+        opt_outs, answer = self._opt_outs(), self._answer(status)
+        return EndedTransfer(self.job, body, took_s=took_s, opted_out=opt_outs, answer=answer)
 
     def _answer(self, status: int) -> ImageResponse:
         """What the header of the last answer says, which others, 1xx, may have come before."""

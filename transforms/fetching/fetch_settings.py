@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from alignset.transforms.wishes.wish_settings import TOKEN, WishSettings, setting
+from alignset.transforms.opt_outs.opt_out_settings import TOKEN, OptOutSettings, setting
 
 NAMED_STATUSES = (400, 401, 403, 404, 405, 406, 410, 429, 451, 500, 502, 503, 504)
 FETCH_DETAILS = frozenset(
@@ -27,7 +27,7 @@ GONE = frozenset({"http_404", "http_410"})  # the host says that there is no suc
 
 
 @dataclass(frozen=True)
-class FetchSettings(WishSettings):
+class FetchSettings(OptOutSettings):
     """How to fetch, and what not to. The command's flags are derived from these fields."""
 
     connections: int = setting(

@@ -28,7 +28,7 @@ class FetchJob:
       left_s: seconds left to this attempt; waiting for a host takes none.
       robots_of: the origin whose robots.txt, or other policy, this is; None for an image.
       policy: the path of that file.
-      opted_out: the wishes against the image's use that are known by now.
+      opted_out: the opt-outs that are known by now.
       reserved: whether the host's tdmrep.json reserves the rights of `url`; first_reserved: of
         `first_url`.
       order: whose it is; None of a robots.txt, which is everybody's.

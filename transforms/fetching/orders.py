@@ -45,7 +45,7 @@ class Fetched:
       detail: one of FETCH_DETAILS, or of OPT_OUTS where the image is not wanted to be used; None
         where it worked; beside a body, why that must not be decoded.
       listed: the blocklist that a redirect's target is on, which was not followed.
-      opted_out: the wishes against its use, where these are only reported.
+      opted_out: the opt-outs, where these are only reported.
       answer: of the host that gave the image; None where it was stored.
     """
 

@@ -11,8 +11,8 @@ from alignset.transforms.fetching.fetch_target import request_url
 from alignset.transforms.fetching.host_queue import FetchJob, HostQueue
 from alignset.transforms.fetching.orders import Fetched, Order
 from alignset.transforms.fetching.robots import PolicyCache, Robots, read_robots
-from alignset.transforms.wishes import tdm_reservation
-from alignset.transforms.wishes.tdm_reservation import TdmRules, read_tdmrep
+from alignset.transforms.opt_outs import tdm_reservation
+from alignset.transforms.opt_outs.tdm_reservation import TdmRules, read_tdmrep
 from alignset.transforms.workers.unexpected import tell_once
 
 # What may have passed in a second. A host without a name rarely gets one, so "dns" is not here.
@@ -32,7 +32,7 @@ class Routes:
 
     Attributes:
       queue: what waits for its host.
-      asked: how many wait for a file of an origin's wishes.
+      asked: how many wait for a file of an origin's opt-outs.
     """
 
     def __init__(self, settings: FetchSettings) -> None:
@@ -44,7 +44,7 @@ class Routes:
         self._reader = f"{self._token} {settings.content_usage} {private}"
         self._asking: dict[
             str, list[FetchJob]
-        ] = {}  # jobs that wait for a file of wishes, by its URL
+        ] = {}  # jobs that wait for a file of opt-outs, by its URL
         self.asked = 0
         self._late: list[FetchJob] = []  # which `settle` decides on
 
@@ -73,7 +73,7 @@ class Routes:
         return job
 
     def _add(self, job: FetchJob, *, first: bool = False) -> None:
-        """Takes a job: to its host's queue, or to wait for what its host wishes."""
+        """Takes a job: to its host's queue, or to wait for its host's opt-outs."""
         if job.robots_of:
             self.queue.add(job, first=first)
             return
@@ -153,7 +153,7 @@ class Routes:
         else:
             self.queue.answered(job.host, refused=False)
             stated = {*job.opted_out, *ended.opted_out}
-            opted_out = tuple(wish for wish in OPT_OUTS if wish in stated)
+            opted_out = tuple(kind for kind in OPT_OUTS if kind in stated)
             came = Fetched(job.index, ended.body, None, None, opted_out, ended.answer)
             _give(job, came)
 

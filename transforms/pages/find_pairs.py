@@ -10,22 +10,24 @@ import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.page_words import HONOURED
 from alignset.transforms.pages.parse_pages import PAGES_AT_ONCE, pairs_in, pairs_of, rows_of
-from alignset.transforms.wishes.wish_settings import WishSettings
 
 BYTES_AT_ONCE = 1 << 25  # of pages that wait to be parsed together
 
 
-def pairs_of_pages(pages: Iterable[Page], how: WishSettings = HONOURED) -> Iterator[pa.RecordBatch]:
+def pairs_of_pages(
+    pages: Iterable[Page], how: OptOutSettings = HONOURED
+) -> Iterator[pa.RecordBatch]:
     """The pairs of HTML pages, in batches of `PAGE_PAIRS`.
 
     Args:
-      how: which wishes of pages are honoured.
+      how: which opt-outs of pages are honoured.
     """
     yield from filter(len, rows_of(pairs_in(map(_checked, pages), PageTally(), how), how))
 
@@ -37,7 +39,7 @@ def _checked(page: Page) -> Page | Broken:
 
 
 class _FindPairs(beam.DoFn):
-    def __init__(self, how: WishSettings) -> None:
+    def __init__(self, how: OptOutSettings) -> None:
         self.how = how
 
     def start_bundle(self) -> None:
@@ -71,10 +73,10 @@ class FindPairs(beam.PTransform):
     `malformed` with that detail, so that a later step counts it.
 
     Args:
-      how: which wishes of pages are honoured.
+      how: which opt-outs of pages are honoured.
     """
 
-    how: WishSettings = HONOURED
+    how: OptOutSettings = HONOURED
 
     def expand(self, pages: beam.PCollection) -> beam.PCollection:
         # Declared so that Beam uses the IPC coder and does not pickle the batches.

@@ -11,9 +11,9 @@ import brotli
 import zstandard
 from zlib_ng import zlib_ng
 
+from alignset.transforms.opt_outs.response_headers import states_opt_out
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.archives import ArchiveRecord
-from alignset.transforms.wishes.answer_headers import states_wish
 
 BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
 LONG_URL = "long_url"
@@ -41,7 +41,7 @@ class Page(NamedTuple):
 
     Fields:
       url: of the page. body: its bytes, decoded. charset: as HTTP declares it, or empty.
-      header: the lines of the answer's header where one states a wish.
+      header: the lines of the answer's header where one states an opt-out.
     """
 
     url: str
@@ -72,7 +72,7 @@ def page_of(record: ArchiveRecord) -> Page | Broken | str:
     for name, value in _FIELD.findall(head[2]):
         fields.setdefault(name.lower(), value.strip())
     page = _page(record, fields, record.block[head.end() :])
-    if isinstance(page, Page) and states_wish(head[2]):
+    if isinstance(page, Page) and states_opt_out(head[2]):
         return page._replace(header=tuple(head[2].splitlines()))
     return page
 

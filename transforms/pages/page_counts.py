@@ -17,7 +17,7 @@ class PageCounts:
 
     Attributes:
       first_day, last_day: on which the archives say that the pages were crawled.
-      opted_out: pairs that are dropped for a wish of their pages, by detail.
+      opted_out: pairs that are dropped for an opt-out of their pages, by detail.
     """
 
     broken: int = 0

@@ -13,6 +13,7 @@ import can_ada
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from alignset.transforms.columns.web_urls import parse_url
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, unreadable
 from alignset.transforms.pages.html_tags import picked_tags, pieces
 from alignset.transforms.pages.http_pages import MAX_URL, Page
@@ -25,7 +26,6 @@ from alignset.transforms.pages.page_words import (
     words_of_tags,
 )
 from alignset.transforms.pages.srcset import srcset_candidates
-from alignset.transforms.wishes.wish_settings import WishSettings
 
 # Where pages that load images late keep their URL, the most usual first.
 LAZY_ATTRIBUTES = (
@@ -66,11 +66,11 @@ class Tags(NamedTuple):
     words: PageWords = SILENT
 
 
-def tags_of(page: Page, how: WishSettings = HONOURED) -> Iterator[Tags]:
+def tags_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Tags]:
     """The tags of a page that lead to images, decoded, in pieces; none where there are none.
 
     Args:
-      how: which wishes of the page are honoured.
+      how: which opt-outs of the page are honoured.
     """
     page = _in_ascii(page)
     picked = picked_tags(page.body, links=not page.url, metas=meta_names(how))

@@ -1,4 +1,4 @@
-"""What a page says of its use: wishes in its elements and in the header of its answer, and its
+"""Opt-outs that a page states in its elements and in the header of its response, and its
 licence."""
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from selectolax.lexbor import LexborHTMLParser
 
 from alignset.transforms.columns.opt_outs import META_ROBOTS, OPT_OUTS, TDM_RESERVATION
 from alignset.transforms.columns.web_urls import parse_url
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
+from alignset.transforms.opt_outs.response_headers import has_directive, header_opt_outs
+from alignset.transforms.opt_outs.tdm_reservation import is_reserved
 from alignset.transforms.pages.html_tags import PickedTags, pieces
 from alignset.transforms.pages.http_pages import MAX_URL
-from alignset.transforms.wishes.answer_headers import has_directive, header_opt_outs
-from alignset.transforms.wishes.tdm_reservation import is_reserved
-from alignset.transforms.wishes.wish_settings import WishSettings
 
-HONOURED = WishSettings()
+HONOURED = OptOutSettings()
 _TDM_RESERVATION = "tdm-reservation"
 _AROUND = " \t\n\f\r/"  # a value without quotation marks has the slash that should end its tag
 
@@ -36,13 +36,13 @@ class PageWords(NamedTuple):
 SILENT = PageWords()
 
 
-def meta_names(how: WishSettings) -> tuple[str, ...]:
+def meta_names(how: OptOutSettings) -> tuple[str, ...]:
     """The names of `meta` elements that may state an opt-out."""
     return "robots", how.user_agent_token, _TDM_RESERVATION
 
 
 def words_of_tags(
-    url: str, header: tuple[bytes, ...], tags: PickedTags, how: WishSettings
+    url: str, header: tuple[bytes, ...], tags: PickedTags, how: OptOutSettings
 ) -> PageWords:
     """What a page says.
 
@@ -68,7 +68,7 @@ def page_words(
     header: tuple[bytes, ...],
     metas: Iterable[tuple[str, str]],
     links: Iterable[tuple[str, str]],
-    how: WishSettings,
+    how: OptOutSettings,
 ) -> PageWords:
     """What a page says, by the attributes of its elements.
 
@@ -88,7 +88,7 @@ def page_words(
             reserved = reserved if stated is None else stated or bool(reserved)
     if reserved is not None:  # which comes before what the header says
         (opt_outs.add if reserved else opt_outs.discard)(TDM_RESERVATION)
-    return PageWords(tuple(wish for wish in OPT_OUTS if wish in opt_outs), _license(url, links))
+    return PageWords(tuple(kind for kind in OPT_OUTS if kind in opt_outs), _license(url, links))
 
 
 def _license(url: str, links: Iterable[tuple[str, str]]) -> str | None:

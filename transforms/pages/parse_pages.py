@@ -21,6 +21,7 @@ from msgspec import UNSET
 
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.html_tags import PIECE
@@ -42,7 +43,6 @@ from alignset.transforms.rules.given import PAGE_FAULTS
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import exists, is_local, open_to_read
 from alignset.transforms.storage.parquet_files import parquet_file
-from alignset.transforms.wishes.wish_settings import WishSettings
 from alignset.transforms.workers.counts import add_by_name
 
 LOG = logging.getLogger("alignset")
@@ -57,12 +57,12 @@ T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
 
-def pairs_of(part: PageFiles, tally: PageTally, how: WishSettings = HONOURED) -> Iterator[Pairs]:
+def pairs_of(part: PageFiles, tally: PageTally, how: OptOutSettings = HONOURED) -> Iterator[Pairs]:
     """The pairs of some pages, and which pages, records and files are broken; counts what it
     sees.
 
     Args:
-      how: which wishes of pages are honoured.
+      how: which opt-outs of pages are honoured.
     """
     if part.format == "wat":
         for path, _ in part.files:
@@ -73,7 +73,7 @@ def pairs_of(part: PageFiles, tally: PageTally, how: WishSettings = HONOURED) ->
 
 
 def pairs_in(
-    pages: Iterable[Page | Broken | BrokenFile], tally: PageTally, how: WishSettings = HONOURED
+    pages: Iterable[Page | Broken | BrokenFile], tally: PageTally, how: OptOutSettings = HONOURED
 ) -> Iterator[Pairs]:
     """The pairs of HTML pages; what is broken passes through."""
     waiting: list[Tags] = []
@@ -106,7 +106,7 @@ def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
         yield broken
 
 
-def _wat_pairs(path: str, tally: PageTally, how: WishSettings) -> Iterator[FoundImage | Broken]:
+def _wat_pairs(path: str, tally: PageTally, how: OptOutSettings) -> Iterator[FoundImage | Broken]:
     with open_to_read(path) as source:
         yield from to_the_end(read_wat(source, tally, how))
 
@@ -150,10 +150,10 @@ def _html_page(path: str, url: str) -> Iterator[Page | Broken]:
     yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
 
 
-def rows_of(pairs: Iterable[Pairs], how: WishSettings = HONOURED) -> Iterator[pa.RecordBatch]:
+def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[pa.RecordBatch]:
     """Rows in batches; a broken page is a row without a URL and text, and a broken file has its
     path and its fault there. A pair whose page is opted out is `malformed` with that detail, unless
-    such wishes are only reported."""
+    such opt-outs are only reported."""
     columns = _no_rows()
     size = 0
     row: tuple[str | None, ...]
@@ -189,7 +189,7 @@ def parsed_path(folder: str, number: int) -> str:
 
 
 class _Parse(beam.DoFn):
-    def __init__(self, folder: str, skip_broken: bool, how: WishSettings) -> None:
+    def __init__(self, folder: str, skip_broken: bool, how: OptOutSettings) -> None:
         self.folder, self.skip_broken, self.how = folder, skip_broken, how
         self.scratch = str(Path(folder).parent) if is_local(folder) else None
 
@@ -241,12 +241,12 @@ class ParsePages(beam.PTransform):
     is not to be skipped raises BrokenInputError.
 
     Args:
-      how: which wishes of pages are honoured.
+      how: which opt-outs of pages are honoured.
     """
 
     folder: str
     skip_broken: bool = False
-    how: WishSettings = HONOURED
+    how: OptOutSettings = HONOURED
 
     def expand(self, parts: beam.PCollection) -> Any:
         return parts | beam.ParDo(_Parse(self.folder, self.skip_broken, self.how))

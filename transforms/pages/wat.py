@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 from selectolax.lexbor import LexborHTMLParser
 
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
 from alignset.transforms.pages.archives import ArchiveRecord, read_members_or_records, records_of
 from alignset.transforms.pages.http_pages import (
@@ -27,7 +28,6 @@ from alignset.transforms.pages.page_images import Base, Found, FoundImage, usabl
 from alignset.transforms.pages.page_tally import PageTally, date_in_wat
 from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
 from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look
-from alignset.transforms.wishes.wish_settings import WishSettings
 
 BAD_JSON = "bad_json"
 _PATH = "IMG@/src"
@@ -41,7 +41,7 @@ Told = Iterable[FoundImage | Broken] | Broken | str
 
 
 def read_wat(
-    source: BinaryIO, tally: PageTally, how: WishSettings = HONOURED
+    source: BinaryIO, tally: PageTally, how: OptOutSettings = HONOURED
 ) -> Iterator[FoundImage | Broken]:
     """The images with alt-texts of the pages that the records tell of, of many pages at once as far
     as they are usual; and what is broken. Counts the records, and which are of no page."""
@@ -71,7 +71,7 @@ def _member(record: ArchiveRecord) -> bytearray | ArchiveRecord:
 
 
 def images_of_members(
-    members: list[bytearray], tally: PageTally, how: WishSettings = HONOURED
+    members: list[bytearray], tally: PageTally, how: OptOutSettings = HONOURED
 ) -> Iterator[FoundImage | Broken]:
     """The same of whole members; parses only what is not as usual."""
     looked = look(members, how.page_directives)
@@ -106,7 +106,7 @@ def _images(
 
 
 def _parsed_images(
-    members: Iterable[bytearray], tally: PageTally, how: WishSettings
+    members: Iterable[bytearray], tally: PageTally, how: OptOutSettings
 ) -> Iterator[FoundImage | Broken]:
     for member in members:
         for record in records_of(member):
@@ -114,7 +114,7 @@ def _parsed_images(
 
 
 def _counted(
-    read: ArchiveRecord | Broken, tally: PageTally, how: WishSettings
+    read: ArchiveRecord | Broken, tally: PageTally, how: OptOutSettings
 ) -> Iterator[FoundImage | Broken]:
     images = images_of_wat(read, how)
     tally["records"] += 1
@@ -129,7 +129,7 @@ def _counted(
         yield from to_the_end(images, "" if isinstance(read, Broken) else read.target)
 
 
-def images_of_wat(record: ArchiveRecord | Broken, how: WishSettings = HONOURED) -> Told:
+def images_of_wat(record: ArchiveRecord | Broken, how: OptOutSettings = HONOURED) -> Told:
     """The same of one record, whose JSON is parsed."""
     if isinstance(record, Broken):
         return record
@@ -153,7 +153,7 @@ def _loads(block: bytes | memoryview) -> Any:
         return json.loads(_SURROGATE.sub("\ufffd", text))
 
 
-def _parsed(whole: Any, target: str, how: WishSettings) -> Told:
+def _parsed(whole: Any, target: str, how: OptOutSettings) -> Told:
     envelope = whole["Envelope"]
     head = envelope.get("WARC-Header-Metadata") or {}
     if head.get("WARC-Type") != "response":
@@ -173,7 +173,7 @@ def _parsed(whole: Any, target: str, how: WishSettings) -> Told:
     return _images(iter(page.get("Links") or ()), base, lambda link: link, words)
 
 
-def _words(url: str, headers: Any, page: dict[str, Any], how: WishSettings) -> PageWords:
+def _words(url: str, headers: Any, page: dict[str, Any], how: OptOutSettings) -> PageWords:
     """What the page says, where that is as it should be; what is not says nothing."""
     head = page.get("Head")
     head = head if isinstance(head, dict) else {}

@@ -28,7 +28,7 @@ from alignset.transforms.shards.descriptors import look_measures, planes_of
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_images import ShardImages, rule_rows
-from alignset.transforms.shards.stated_wishes import StatedWishes
+from alignset.transforms.shards.stated_opt_outs import StatedOptOuts
 from alignset.transforms.workers.threads import THREADS, SharedThreads
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -57,7 +57,7 @@ class Arrivals:
         self._scores = ImageScores(images, count)
         self._search = EvaluationSearch(evaluation, len(images), self._settings.rules)
         self._describes = bool(self._settings.descriptors) or self._settings.looks
-        self._wishes = StatedWishes(self._settings.fetch, len(images))
+        self._opt_outs = StatedOptOuts(self._settings.fetch, len(images))
         # Others may not read some formats, so where files stay as they came these become PNGs.
         self._keep_shown = self._settings.resize.resize_mode == "original"
         self._jobs = _LOOKING.jobs(2 * THREADS)
@@ -103,7 +103,7 @@ class Arrivals:
         images: dict[int, tuple[bytes, Image]] = {}
         for fetched in group:
             look = FileLook(fetched.body or b"")
-            if opt_out := self._wishes.note(fetched, look):
+            if opt_out := self._opt_outs.note(fetched, look):
                 self._images.drop(fetched.index, given.OPTED_OUT, opt_out)
             elif image := self._examined(fetched, look):
                 images[fetched.index] = look.body, image
@@ -151,7 +151,7 @@ class Arrivals:
             measures["thumbnail"] = self._thumbnails()
         if self._settings.looks:
             measures |= look_measures(self._images)
-        return measures | self._wishes.columns()
+        return measures | self._opt_outs.columns()
 
     def _thumbnails(self) -> pa.BinaryArray:
         """binary[n], JPEGs of what is too near an evaluation image; null elsewhere."""

@@ -35,7 +35,7 @@ from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_samples import add_samples, write_answers, write_sidecar
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
-from alignset.transforms.shards.stated_wishes import reported_opt_outs
+from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.storage.files import PieceFile
 from alignset.transforms.storage.parquet_files import parquet_file
 

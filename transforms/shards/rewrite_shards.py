@@ -42,7 +42,7 @@ from alignset.transforms.shards.listed_pairs import Removal, keys_of, stored_ima
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
-from alignset.transforms.shards.stated_wishes import reported_opt_outs
+from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.shards.stored_rows import (
     ROWS_AT_ONCE,
     as_columns,

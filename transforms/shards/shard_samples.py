@@ -20,7 +20,7 @@ from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, METADATA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_images import Place, Spool
 from alignset.transforms.shards.shard_pairs import ShardPairs
-from alignset.transforms.shards.stated_wishes import ANSWER, ANSWERS, joined_opt_outs
+from alignset.transforms.shards.stated_opt_outs import ANSWER, ANSWERS, joined_opt_outs
 from alignset.transforms.workers.threads import in_threads
 from alignset.transforms.workers.unexpected import tell_once
 

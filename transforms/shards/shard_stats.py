@@ -28,7 +28,7 @@ class ShardStats:
       sha256: of the tar, in hex; None where nothing is kept, and so there is none.
       shard: its number in its folder. holdout: true in the folder of what is held out.
       status_dict: how many pairs came to each end: `success`, or `reason: detail`.
-      opted_out: how many that are kept state each wish that is only reported.
+      opted_out: how many that are kept state each opt-out that is only reported.
       connections: that the worker had open at once while it wrote the shard; limited_by: what
         limited them at its end. Neither is in the file, which would differ from run to run.
     """
@@ -139,7 +139,7 @@ class Copies:
     Attributes:
       shards: the numbers of those that change. dropped: how many pairs leave for each reason.
       moved: how many pairs get the URL of another image with the same bytes.
-      reported: how many of those that leave state each wish that is only reported.
+      reported: how many of those that leave state each opt-out that is only reported.
       shared: how many images have the bytes of another when that is done; groups: the largest.
       near: how many have the perceptual hash of another; near_pairs: a few of them.
       graphics, distances: where near-duplicates were looked for, how many graphics are near another

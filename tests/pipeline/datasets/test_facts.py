@@ -14,7 +14,7 @@ from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.report.page_data import all_lists, page_data
 from alignset.pipeline.report.sliders import answers
-from alignset.pipeline.report.tables import blocked_rows, funnel_table, wish_rows
+from alignset.pipeline.report.tables import blocked_rows, funnel_table, opt_out_rows
 from alignset.pipeline.runs.documents import Step
 from alignset.transforms.columns.record_files import decode_record, encode_record
 from alignset.transforms.columns.records import Record
@@ -72,7 +72,7 @@ def test_a_reason_of_both_planes_adds_up_and_keeps_its_details_and_examples_apar
     assert rows["pairs", "opted_out"].more == "tdm_reservation 1,000"
     assert rows["wishes", "opted_out"].key == "opted_out (images)"
     assert rows["wishes", "opted_out"].more == "noai_header 5"
-    assert {row.name: row.count for row in wish_rows(facts)} == {
+    assert {row.name: row.count for row in opt_out_rows(facts)} == {
         "tdm_reservation": 1000,
         "noai_header": 5,
     }

@@ -216,15 +216,15 @@ def test_the_card_has_what_its_makers_say_of_it(made):
 def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):
     described, funnel, *rest = made
     card = dataset_card(*made)
-    assert "No pair was left out for such a wish." in card
+    assert "No pair was left out for such an opt-out." in card
     assert "the hosts' `robots.txt` was asked, and an `X-Robots-Tag` with one of `noai," in card
     assert "Heeded were also TDM reservations, AI preferences" in card
     unheeded = dict.fromkeys(("robots_txt", "tdm_reservation", "xmp_data_mining", "c2pa"), False)
     unheeded |= {"content_usage": "", "disallowed_header_directives": ""}
-    wishes = OptOuts("reject", {"x_robots_tag": 1200, "robots_txt": 7})
+    opt_outs = OptOuts("reject", {"x_robots_tag": 1200, "robots_txt": 7})
     card = dataset_card(
         replace(described, fetch=described.fetch | unheeded),
-        replace(funnel, opted_out=wishes),
+        replace(funnel, opted_out=opt_outs),
         *rest,
     )
     assert "`robots.txt` was not asked, and an `X-Robots-Tag` was not heeded.\n" in card

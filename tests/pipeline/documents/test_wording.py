@@ -29,17 +29,17 @@ FETCH = FetchReport(10, 6, {"dns": 3}, [])
 FUNNEL = Funnel(fetch=FETCH, pairs=4, steps=[], vocabulary=VocabularySummary())
 
 
-def test_opt_outs_are_the_wishes_that_were_honoured_and_reasons_of_any_step():
+def test_opt_outs_are_the_opt_outs_that_were_honoured_and_reasons_of_any_step():
     assert opt_outs(FUNNEL) == {}
-    wishes = {"robots_txt": 2, "c2pa": 1}
+    stated = {"robots_txt": 2, "c2pa": 1}
     steps = [
         Step("blocklist", 20, 17, {"blocked": 3}),
         Step("fetch", 17, 11, {"fetch_failed": 6}),
         Step("decode", 11, 9, {"blocked": 1, "opted_out": 1, "undecodable": 0}),
     ]
-    honoured = replace(FUNNEL, steps=steps, opted_out=OptOuts("reject", wishes))
-    assert opt_outs(honoured) == wishes | {"blocked": 4}
-    kept = replace(FUNNEL, opted_out=OptOuts("report", wishes))
+    honoured = replace(FUNNEL, steps=steps, opted_out=OptOuts("reject", stated))
+    assert opt_outs(honoured) == stated | {"blocked": 4}
+    kept = replace(FUNNEL, opted_out=OptOuts("report", stated))
     assert opt_outs(kept) == {}
 
 
@@ -95,7 +95,7 @@ def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):
     ):
         assert told in card
     assert "shocking images are not filtered" not in card
-    assert "No pair was left out for such a wish" not in card
+    assert "No pair was left out for such an opt-out" not in card
 
 
 def test_the_datasheet_and_croissant_tell_it_too(made: Made):

@@ -47,7 +47,7 @@ def test_rules_are_asked_for_once_and_obeyed() -> None:
         asked = details(web, "/a", "/private/a", "/private/open", "/a?1", "/private/b")
         assert asked == [None, "robots_txt", None, "http_404", "robots_txt"]
         assert details(web, "/private/c", "/a") == ["robots_txt", None]  # another shard
-        assert web.wishes_asked == ["/robots.txt"]
+        assert web.policies_asked == ["/robots.txt"]
         assert not any("/private/a" in path or "/private/b" in path for path in web.requests)
 
 
@@ -56,10 +56,10 @@ def test_another_token_is_another_fetcher_and_without_the_flag_nobody_asks() -> 
         web.files = {"/robots.txt": RULES, "/a": b"x", "/private/a": b"x"}
         other = dataclasses.replace(POLITE, user_agent_token="other")
         assert details(web, "/a", how=other) == ["robots_txt"]
-        assert web.wishes_asked == ["/robots.txt"]
+        assert web.policies_asked == ["/robots.txt"]
         unasked = dataclasses.replace(POLITE, robots_txt=False)
         assert details(web, "/private/a", how=unasked) == [None]
-        assert (web.requests, web.wishes_asked) == (["/private/a"], ["/robots.txt"])
+        assert (web.requests, web.policies_asked) == (["/private/a"], ["/robots.txt"])
 
 
 def test_no_rules_allow_all_and_a_host_that_is_not_there_keeps_its_own_detail() -> None:

@@ -1,4 +1,4 @@
-"""What hosts wish, asked of real servers: robots.txt, tdmrep.json and the headers of answers."""
+"""Opt-outs of hosts, from real servers: robots.txt, tdmrep.json and the headers of responses."""
 
 import json
 from collections.abc import Iterator
@@ -82,25 +82,25 @@ def test_headers_of_an_answer_and_of_a_redirect(bad: BadWeb) -> None:
 def test_by_default_robots_txt_is_asked_for_once_and_tdmrep_json_not_at_all(web: SmallWeb) -> None:
     ends = {"/a": None, "/private/a": "robots_txt", "/art/a": "content_usage"}
     assert outcomes(web, HOW) == {**ends, "/r/a": None, "/r/free": None}
-    assert web.wishes_asked == ["/robots.txt"]
+    assert web.policies_asked == ["/robots.txt"]
     assert sorted(web.requests) == ["/a", "/r/a", "/r/free"]
     assert outcomes(web, HOW) == {**ends, "/r/a": None, "/r/free": None}  # another shard
-    assert web.wishes_asked == ["/robots.txt"]
+    assert web.policies_asked == ["/robots.txt"]
 
 
-def test_tdmrep_json_is_asked_for_once_and_each_wish_has_a_flag(web: SmallWeb) -> None:
+def test_tdmrep_json_is_asked_for_once_and_each_opt_out_has_a_flag(web: SmallWeb) -> None:
     none = replace(HOW, robots_txt=False, tdm_reservation=False)
     assert set(outcomes(web, none).values()) == {None}
-    assert web.wishes_asked == []
+    assert web.policies_asked == []
     for _ in range(2):
         ends = outcomes(web, TDMREP)  # an answer comes before the file
         assert (ends["/r/a"], ends["/r/free"], ends["/a"]) == ("tdm_reservation", None, None)
-    assert web.wishes_asked == ["/robots.txt", "/.well-known/tdmrep.json"]
+    assert web.policies_asked == ["/robots.txt", "/.well-known/tdmrep.json"]
     ends = outcomes(web, replace(HOW, content_usage=""))
     assert (ends["/art/a"], ends["/private/a"]) == (None, "robots_txt")
 
 
-def test_what_is_only_reported_is_fetched_with_all_its_wishes(web: SmallWeb) -> None:
+def test_what_is_only_reported_is_fetched_with_all_its_opt_outs(web: SmallWeb) -> None:
     web.headers |= {"/private/a": {"X-Robots-Tag": "noai"}}
     paths = ["/a", "/private/a", "/art/a", "/r/a", "/r/free"]
     how = replace(REPORT, tdmrep_json=True)
@@ -141,7 +141,7 @@ def test_a_host_that_was_asked_and_took_too_long_is_not_asked_again(
     assert job.attempts == 1 + is_tried_again
 
 
-def test_what_is_late_goes_with_its_order_and_a_file_of_wishes_is_asked_for_again() -> None:
+def test_what_is_late_goes_with_its_order_and_a_file_of_opt_outs_is_asked_for_again() -> None:
     ways, order = routes.Routes(replace(HOW, robots_txt=False, retries=2)), Order([], 60.0)
     ways.take(order, 0, "http://a.example/0")
     job = ways.next_job()
@@ -173,7 +173,7 @@ def test_the_answer_of_an_image(bad: BadWeb) -> None:
     assert (one.answer.status, one.answer.etag) == (200, "late")
 
 
-def test_files_of_wishes_that_never_end_are_read_as_far_as_they_count() -> None:
+def test_files_of_opt_outs_that_never_end_are_read_as_far_as_they_count() -> None:
     rules = {"/robots.txt": RULES, "/.well-known/tdmrep.json": b"[" + b" " * 9}
     with small_web() as web:
         web.files = {"/a": b"x", "/private/a": b"x"}
@@ -181,7 +181,7 @@ def test_files_of_wishes_that_never_end_are_read_as_far_as_they_count() -> None:
         assert outcomes(web, TDMREP) == {"/a": None, "/private/a": "robots_txt"}
 
 
-def test_endless_and_hostile_files_of_wishes_end(bad: BadWeb) -> None:
+def test_endless_and_hostile_files_of_opt_outs_end(bad: BadWeb) -> None:
     for kind in ("endless", "drip", "gzip/50000000"):
         with small_web() as web:
             web.files = {"/a": b"x"}

@@ -9,12 +9,12 @@ from apache_beam.testing.util import assert_that
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages import find_pairs
 from alignset.transforms.pages.find_pairs import FindPairs, pairs_of_pages
 from alignset.transforms.pages.http_pages import MAX_URL, Page
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.parse_pages import PAGE_PAIRS
-from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.made_batches import run_in_beam
 from tests.support.page_archives import page_record
 
@@ -63,8 +63,8 @@ def test_what_cannot_be_used_is_a_row_with_its_detail(
     assert row["page_url"] == bad.url
 
 
-def test_a_wish_that_is_only_reported_is_a_column() -> None:
-    how = WishSettings(unwished="report")
+def test_a_opt_out_that_is_only_reported_is_a_column() -> None:
+    how = OptOutSettings(unwished="report")
     (row,) = rows([*pairs_of_pages([Page("http://a.example/", OPTED_OUT)], how)])
     assert (row["malformed"], row["source_opted_out"]) == (None, "meta_robots")
 

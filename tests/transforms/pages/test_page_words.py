@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
 from alignset.transforms.pages.page_images import Spoken, images_of, tags_of
@@ -14,18 +15,17 @@ from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.page_words import SILENT, PageWords
 from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 from alignset.transforms.pages.wat import images_of_members
-from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.page_archives import packed, record, response
 from tests.support.root import ROOT
 from tests.wat_pages.directives import PAGES, RECORDS, html_of, page_url
 
-HOW = WishSettings()
-NOINDEX = WishSettings(disallowed_page_directives="noindex", tdm_reservation=False)
+HOW = OptOutSettings()
+NOINDEX = OptOutSettings(disallowed_page_directives="noindex", tdm_reservation=False)
 IMAGE = '<img src="a.jpg" alt="a dog in the garden">'
 URL = "https://p.example/x/"
 
 
-def words_of(head: str, body: str = "", how: WishSettings = HOW, header: tuple = ()) -> PageWords:
+def words_of(head: str, body: str = "", how: OptOutSettings = HOW, header: tuple = ()) -> PageWords:
     html = f"<html><head>{head}</head><body>{IMAGE}{body}</body></html>".encode()
     pieces = list(tags_of(Page(URL, html, "", header), how))
     (image,) = images_of(pieces)
@@ -55,7 +55,7 @@ def words_of(head: str, body: str = "", how: WishSettings = HOW, header: tuple =
 )
 def test_elements(head: str, opt_outs: tuple[str, ...]) -> None:
     assert words_of(head).opt_outs == opt_outs
-    off = WishSettings(disallowed_page_directives="", tdm_reservation=False)
+    off = OptOutSettings(disallowed_page_directives="", tdm_reservation=False)
     assert words_of(head, how=off).opt_outs == ()
 
 
@@ -115,7 +115,7 @@ def test_rows_are_opted_out_or_only_say_so() -> None:
     (image,) = images_of(list(tags_of(page, HOW)))
     (batch,) = rows_of([image], HOW)
     assert batch["malformed"].to_pylist() == ["meta_robots"]
-    (batch,) = rows_of([image], WishSettings(unwished="report"))
+    (batch,) = rows_of([image], OptOutSettings(unwished="report"))
     assert batch["malformed"].to_pylist() == [None]
     assert batch["source_opted_out"].to_pylist() == ["meta_robots,tdm_reservation"]
     assert batch["source_license"].to_pylist() == ["https://p.example/x/by"]
@@ -175,7 +175,7 @@ def test_wat(headers: dict, head: dict, links: list, words: PageWords, links_fir
     assert batch["source_license"].to_pylist() == [words.license]
 
 
-def stated(part: PageFiles, how: WishSettings) -> dict[str, tuple[str, str | None]]:
+def stated(part: PageFiles, how: OptOutSettings) -> dict[str, tuple[str, str | None]]:
     """What each page of some files states, by its URL: opt-outs and licence."""
     statements = defaultdict(set)
     for batch in rows_of(pairs_of(part, PageTally(), how), how):
@@ -209,13 +209,13 @@ def test_one_page_states_the_same_as_html_warc_and_wat(entrance: str, tmp_path: 
 
 @pytest.mark.parametrize("directive", ["nofollow", "x-own", "noimageai"])
 def test_any_word_is_a_directive(directive: str) -> None:
-    how = WishSettings(disallowed_page_directives=directive)
+    how = OptOutSettings(disallowed_page_directives=directive)
     assert words_of(f"<meta name=robots content='all {directive}'>", how=how).opt_outs
     assert not words_of(f"<meta name=robots content='all {directive}s'>", how=how).opt_outs
 
 
 def test_the_own_token_is_a_name() -> None:
-    how = WishSettings(user_agent_token="My_Bot.2")
+    how = OptOutSettings(user_agent_token="My_Bot.2")
     for name, said in (("my_bot.2", True), ("MY_BOT.2", True), ("mybot", False), ("robots", True)):
         assert bool(words_of(f"<meta name={name} content=noai>", how=how).opt_outs) == said
 

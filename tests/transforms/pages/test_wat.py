@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages import wat
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.page_files import PageFiles
@@ -21,14 +22,13 @@ from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.parse_pages import pairs_of, rows_of
 from alignset.transforms.pages.wat import images_of_members
 from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look
-from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.fuzz import wat as wat_cases
 from tests.fuzz.wat import found_in, member, parsed_of
 from tests.support.page_archives import packed, record
 from tests.support.root import ROOT
 
 PAGES = ROOT / "tests" / "wat_pages"
-DIRECTIVES = WishSettings().page_directives
+DIRECTIVES = OptOutSettings().page_directives
 PAGE_URL = "http://dogs.example/a/b.html"
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.wat_links import ODD, PAGE, look
-from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.transforms.pages.test_wat import USUAL, compact, member, page
 
-DIRECTIVES = WishSettings().page_directives
+DIRECTIVES = OptOutSettings().page_directives
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from alignset.transforms.fetching.orders import Fetched, ImageResponse
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
 from alignset.transforms.shards.shard_samples import add_samples, write_answers, write_sidecar
-from alignset.transforms.shards.stated_wishes import StatedWishes
-from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.shards.stated_opt_outs import StatedOptOuts
 from tests.support.made_images import images_of
 from tests.support.rules import run_rules
 
@@ -37,16 +37,16 @@ def test_samples_have_what_was_measured_and_stated_of_the_kept(tmp_path: Path):
     looks = [Image("jpeg", 3, 4, 10 + row, plain=row < 3) for row in range(4)]
     images = images_of(tmp_path, BODIES, run_rules(), looks)
     images.drop(1, "too_small")
-    wishes = StatedWishes(WishSettings(unwished="report"), 4)
+    opt_outs = StatedOptOuts(OptOutSettings(unwished="report"), 4)
     for row, body in enumerate(BODIES):
         answer = (
             ImageResponse(f"http://b.test/{row}.jpg", 200, 1.5, "image/jpeg") if row < 2 else None
         )
         fetched = Fetched(row, body, None, None, ("x_robots_tag",) * (row == 2), answer)
-        wishes.note(fetched, FileLook(body))
+        opt_outs.note(fetched, FileLook(body))
     measures = {"unsafe_score": pa.array([0.25, None, None, None], pa.float64())}
     shared, on_no_list = shared_images(PAIRS, np.ones(4, np.bool_)), pa.nulls(4, pa.string())
-    pairs = ShardPairs(PAIRS, shared, images, on_no_list, measures | wishes.columns())
+    pairs = ShardPairs(PAIRS, shared, images, on_no_list, measures | opt_outs.columns())
 
     sink = io.BytesIO()
     tar = TarWriter(sink)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from alignset.transforms.wishes.tdm_reservation import (
+from alignset.transforms.opt_outs.tdm_reservation import (
     MOST_RULES,
     TdmRules,
     is_reserved,

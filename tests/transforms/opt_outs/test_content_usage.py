@@ -1,6 +1,6 @@
 import pytest
 
-from alignset.transforms.wishes.content_usage import combined, usage_allowed
+from alignset.transforms.opt_outs.content_usage import combined, usage_allowed
 
 TRAINING = frozenset({"train-ai", "train-genai"})
 

@@ -11,12 +11,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from alignset.transforms.images.file_look import FileLook
-from alignset.transforms.wishes.file_wishes import FileWishes, embedded, file_wishes
-from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.opt_outs.file_opt_outs import FileOptOuts, embedded, file_opt_outs
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from tests.fuzz import pictures
 from tests.support import stating_files as made
 
-HOW = WishSettings()
+HOW = OptOutSettings()
 MAKERS = {
     "JPEG": made.jpeg_with,
     "PNG": made.png_with,
@@ -27,10 +27,10 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_wishes_in_each_format(name: str) -> None:
+def test_opt_outs_in_each_format(name: str) -> None:
     plain, put = made.picture(name), MAKERS[name]
     prohibited, store = made.xmp(made.PROHIBITED), made.forbidding_store()
-    assert file_wishes(FileLook(plain), HOW) == FileWishes()
+    assert file_opt_outs(FileLook(plain), HOW) == FileOptOuts()
     for body, opt_outs in (
         (put(plain, prohibited), ("xmp_data_mining",)),
         (put(plain, made.xmp(made.ALLOWED)), ()),
@@ -39,16 +39,16 @@ def test_wishes_in_each_format(name: str) -> None:
         (put(plain, prohibited, store), ("xmp_data_mining", "c2pa")),
     ):
         Image.open(io.BytesIO(body)).load()  # it is still a picture
-        assert file_wishes(FileLook(body), HOW).opt_outs == opt_outs
-    off = WishSettings(xmp_data_mining=False, c2pa=False)
-    assert file_wishes(FileLook(put(plain, prohibited, store)), off).opt_outs == ()
+        assert file_opt_outs(FileLook(body), HOW).opt_outs == opt_outs
+    off = OptOutSettings(xmp_data_mining=False, c2pa=False)
+    assert file_opt_outs(FileLook(put(plain, prohibited, store)), off).opt_outs == ()
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_licences_in_each_format(name: str) -> None:
     packet = made.xmp("", "https://a.example/licence?a=1&amp;b=2", "Free for\n all &lt;uses&gt;")
-    stated = file_wishes(FileLook(MAKERS[name](made.picture(name), packet)), HOW)
-    assert stated == FileWishes((), "https://a.example/licence?a=1&b=2", "Free for all <uses>")
+    stated = file_opt_outs(FileLook(MAKERS[name](made.picture(name), packet)), HOW)
+    assert stated == FileOptOuts((), "https://a.example/licence?a=1&b=2", "Free for all <uses>")
 
 
 def test_xmp_that_pillow_writes_and_in_the_longer_packet() -> None:
@@ -56,14 +56,14 @@ def test_xmp_that_pillow_writes_and_in_the_longer_packet() -> None:
     for name in ("JPEG", "PNG", "WEBP", "AVIF"):
         written = made.picture(name, xmp=packet)
         if b"DataMining" in written:  # not each version writes it for each format
-            assert file_wishes(FileLook(written), HOW).opt_outs == ("xmp_data_mining",)
+            assert file_opt_outs(FileLook(written), HOW).opt_outs == ("xmp_data_mining",)
     assert b"DataMining" in made.picture("JPEG", xmp=packet)
     long = made.xmp() + b" " * 70_000 + packet
     body = made.jpeg_with(made.picture("JPEG"), made.xmp(), extended=long)
-    assert file_wishes(FileLook(body), HOW).opt_outs == ("xmp_data_mining",)
+    assert file_opt_outs(FileLook(body), HOW).opt_outs == ("xmp_data_mining",)
     squeezed = made.png_with(made.picture("PNG"), packet, squeeze=True)
     assert b"DataMining" not in squeezed
-    assert file_wishes(FileLook(squeezed), HOW).opt_outs == ("xmp_data_mining",)
+    assert file_opt_outs(FileLook(squeezed), HOW).opt_outs == ("xmp_data_mining",)
 
 
 @pytest.mark.parametrize("squeezed", [True, False])
@@ -73,7 +73,7 @@ def test_xmp_that_image_magick_writes_into_a_png(squeezed: bool) -> None:
     told.add_text("Raw profile type xmp", f"\nxmp\n{len(packet):8}\n{lines}\n", zip=squeezed)
     body = made.picture("PNG", pnginfo=told)
     assert embedded(FileLook(body)).xmp == packet
-    assert file_wishes(FileLook(body), HOW).opt_outs == ("xmp_data_mining",)
+    assert file_opt_outs(FileLook(body), HOW).opt_outs == ("xmp_data_mining",)
     broken = PngInfo()
     broken.add_text("Raw profile type xmp", "\nxmp\n 9\nno digits\n", zip=squeezed)
     assert embedded(FileLook(made.picture("PNG", pnginfo=broken))).xmp == b""
@@ -102,7 +102,7 @@ def test_hostile_bytes_cost_little_and_say_nothing() -> None:
         png[:33] + b"\0\0\0\0junk\0\0\0\0" * 1_000_000,
     ):
         began = time.process_time()
-        assert file_wishes(FileLook(body), HOW) == FileWishes()
+        assert file_opt_outs(FileLook(body), HOW) == FileOptOuts()
         assert time.process_time() - began < 30
 
 
@@ -151,5 +151,5 @@ def test_damaged_files_raise_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         body = bytearray(chance.choice(wholes))
         for _ in range(chance.randrange(1, 6)):
             body[chance.randrange(len(body))] = chance.randrange(256)
-        file_wishes(FileLook(bytes(body[: chance.randrange(len(body))])), HOW)
-    assert "looking for wishes" not in capfd.readouterr().err
+        file_opt_outs(FileLook(bytes(body[: chance.randrange(len(body))])), HOW)
+    assert "looking for opt-outs" not in capfd.readouterr().err

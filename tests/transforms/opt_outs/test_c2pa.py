@@ -1,6 +1,6 @@
 import pytest
 
-from alignset.transforms.wishes.c2pa import boxes, decode_cbor, forbids_training
+from alignset.transforms.opt_outs.c2pa import boxes, decode_cbor, forbids_training
 from tests.support.stating_files import box, cbor, manifest_store, superbox
 
 

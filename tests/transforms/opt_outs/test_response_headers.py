@@ -1,15 +1,15 @@
 import pytest
 
-from alignset.transforms.wishes.answer_headers import (
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
+from alignset.transforms.opt_outs.response_headers import (
     field_values,
     has_directive,
     header_opt_outs,
-    states_wish,
+    states_opt_out,
 )
-from alignset.transforms.wishes.wish_settings import WishSettings
 
-HOW = WishSettings()
-OFF = WishSettings(tdm_reservation=False, content_usage="", disallowed_header_directives="")
+HOW = OptOutSettings()
+OFF = OptOutSettings(tdm_reservation=False, content_usage="", disallowed_header_directives="")
 
 
 @pytest.mark.parametrize(
@@ -35,18 +35,20 @@ OFF = WishSettings(tdm_reservation=False, content_usage="", disallowed_header_di
         ),
     ],
 )
-def test_what_a_header_wishes(lines: list[str], reserved: bool, opt_outs: tuple[str, ...]) -> None:
+def test_what_a_header_opt_outs(
+    lines: list[str], reserved: bool, opt_outs: tuple[str, ...]
+) -> None:
     told = [b"HTTP/1.1 200 OK\r\n", *(f"{line}\r\n".encode() for line in lines), b"\r\n"]
     assert header_opt_outs(told, HOW, HOW.directives, reserved) == opt_outs
     assert header_opt_outs(told, OFF, OFF.directives, reserved) == ()
     if opt_outs and not reserved:
-        assert states_wish(b"".join(told))
+        assert states_opt_out(b"".join(told))
 
 
 def test_values_of_a_field() -> None:
     lines = [b'ETag: "a:b"\r\n', b"etag:c", b"Other: d"]
     assert list(field_values(lines, b"etag")) == [b'"a:b"', b"c"]
-    assert not states_wish(b"".join(lines))
+    assert not states_opt_out(b"".join(lines))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_values_of_a_field() -> None:
     ],
 )
 def test_directives(value: str, said: bool) -> None:
-    assert has_directive(value, "alignset", WishSettings().directives) == said
+    assert has_directive(value, "alignset", OptOutSettings().directives) == said
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 from alignset.transforms.fetching.orders import Fetched, ImageResponse
 from alignset.transforms.images.file_look import FileLook
-from alignset.transforms.shards.stated_wishes import (
-    StatedWishes,
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
+from alignset.transforms.shards.stated_opt_outs import (
+    StatedOptOuts,
     joined_opt_outs,
     reported_opt_outs,
 )
-from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support import stating_files as made
 
 PLAIN = made.picture("JPEG")
@@ -14,10 +14,10 @@ ANSWER = ImageResponse("http://a/", 200, 1.5, "image/jpeg")
 
 
 def test_what_is_stated_of_each_image() -> None:
-    wishes = StatedWishes(WishSettings(), 4)
-    assert wishes.note(Fetched(2, PLAIN, None, answer=ANSWER), FileLook(PLAIN)) is None
-    assert wishes.note(Fetched(0, STATING, None), FileLook(STATING)) == "xmp_data_mining"
-    columns = {name: column.to_pylist() for name, column in wishes.columns().items()}
+    opt_outs = StatedOptOuts(OptOutSettings(), 4)
+    assert opt_outs.note(Fetched(2, PLAIN, None, answer=ANSWER), FileLook(PLAIN)) is None
+    assert opt_outs.note(Fetched(0, STATING, None), FileLook(STATING)) == "xmp_data_mining"
+    columns = {name: column.to_pylist() for name, column in opt_outs.columns().items()}
     assert columns["opted_out"] == [None] * 4  # what is dropped has a reason for that
     assert columns["web_statement"] == ["https://l/", None, None, None]
     assert columns["usage_terms"] == ["terms", None, None, None]
@@ -28,12 +28,12 @@ def test_what_is_stated_of_each_image() -> None:
 
 
 def test_what_is_only_reported_drops_nothing() -> None:
-    wishes = StatedWishes(WishSettings(unwished="report"), 1)
+    opt_outs = StatedOptOuts(OptOutSettings(unwished="report"), 1)
     assert (
-        wishes.note(Fetched(0, STATING, None, opted_out=("x_robots_tag",)), FileLook(STATING))
+        opt_outs.note(Fetched(0, STATING, None, opted_out=("x_robots_tag",)), FileLook(STATING))
         is None
     )
-    assert wishes.columns()["opted_out"].to_pylist() == ["x_robots_tag,xmp_data_mining"]
+    assert opt_outs.columns()["opted_out"].to_pylist() == ["x_robots_tag,xmp_data_mining"]
 
 
 def test_details_are_joined_in_their_order_and_counted() -> None:

@@ -1,17 +1,17 @@
 import pytest
 
-from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 
 
 def test_the_directives_of_the_flags() -> None:
-    how = WishSettings()
+    how = OptOutSettings()
     assert how.directives == {"noai", "noimageai", "noml", "noindex", "noimageindex"}
     assert how.page_directives == {"noai", "noimageai", "noml", "noimageindex"}
-    assert WishSettings(disallowed_header_directives="").directives == frozenset()
-    as_img2dataset_has_it = WishSettings(disallowed_header_directives='["noai", "noimageai"]')
+    assert OptOutSettings(disallowed_header_directives="").directives == frozenset()
+    as_img2dataset_has_it = OptOutSettings(disallowed_header_directives='["noai", "noimageai"]')
     assert as_img2dataset_has_it.directives == {"noai", "noimageai"}
     assert how.usage_categories == {"train-ai", "train-genai"}
-    assert WishSettings(content_usage="").usage_categories == frozenset()
+    assert OptOutSettings(content_usage="").usage_categories == frozenset()
     assert how.robots_txt
     assert how.rejects
 
@@ -28,4 +28,4 @@ def test_the_directives_of_the_flags() -> None:
 )
 def test_wrong_values_say_what_is_allowed(flags: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        WishSettings(**flags)
+        OptOutSettings(**flags)

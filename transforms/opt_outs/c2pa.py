@@ -1,5 +1,5 @@
-"""Whether a C2PA manifest store allows training and data mining. No signature is checked: a wish
-counts, whoever has written it.
+"""Whether a C2PA manifest store allows training and data mining. An opt-out counts,
+whoever has written it: no signature is checked.
 
 Source: C2PA technical specification 1.4 (`c2pa.training-mining`); CAWG training and data mining
 assertion 1.1 (`cawg.training-mining`); ISO/IEC 19566-5 (JUMBF); RFC 8949 (CBOR).

@@ -1,4 +1,4 @@
-"""What the header of an answer wishes, and directives such as `noai` in it or in a page."""
+"""Opt-outs in the header of a response, and directives such as `noai` in it or in a page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from alignset.transforms.columns.opt_outs import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
-from alignset.transforms.wishes.content_usage import usage_allowed
-from alignset.transforms.wishes.tdm_reservation import is_reserved
-from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.opt_outs.content_usage import usage_allowed
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
+from alignset.transforms.opt_outs.tdm_reservation import is_reserved
 
 _X_ROBOTS_TAG = b"x-robots-tag"
 _TDM_RESERVATION = b"tdm-reservation"
@@ -22,11 +22,11 @@ _SAYS_NONE = frozenset({"none", "noindex", "nofollow"})  # what `none` stands fo
 
 def header_opt_outs(
     lines: Sequence[bytes],
-    settings: WishSettings,
+    settings: OptOutSettings,
     directives: Collection[str],
     reserved_by_file: bool = False,
 ) -> tuple[str, ...]:
-    """Which wishes against its use an answer's header states, as details of `opted_out`.
+    """Which opt-outs an answer's header states, as details of `opted_out`.
 
     Args:
       lines: of the header, as they came.
@@ -55,8 +55,8 @@ def header_opt_outs(
     return tuple(opt_outs)
 
 
-def states_wish(header: bytes) -> bool:
-    """Whether a header may state a wish: a quick look."""
+def states_opt_out(header: bytes) -> bool:
+    """Whether a header may state an opt-out: a quick look."""
     text = header.lower()
     return _X_ROBOTS_TAG in text or _TDM_RESERVATION in text or _CONTENT_USAGE in text
 

@@ -1,4 +1,4 @@
-"""What the bytes of an image wish, and which licence they state, as XMP and C2PA have it.
+"""Opt-outs and licences in the bytes of an image, as XMP and C2PA state them.
 
 Nothing is decoded; what claims to be longer than the file ends with it.
 """
@@ -13,9 +13,9 @@ from typing import NamedTuple
 from alignset.transforms.columns.opt_outs import C2PA, XMP_DATA_MINING
 from alignset.transforms.images.file_formats import png_chunks
 from alignset.transforms.images.file_look import FileLook
-from alignset.transforms.wishes.c2pa import boxes, forbids_training
-from alignset.transforms.wishes.wish_settings import WishSettings
-from alignset.transforms.wishes.xmp import MOST_BYTES, NO_TERMS, xmp_terms
+from alignset.transforms.opt_outs.c2pa import boxes, forbids_training
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
+from alignset.transforms.opt_outs.xmp import MOST_BYTES, NO_TERMS, xmp_terms
 from alignset.transforms.workers.unexpected import tell_once
 
 _XMP, _LONGER_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
@@ -30,7 +30,7 @@ _XMP_TYPE = b"rdf+xml"
 _PACKETS = (b"<x:xmpmeta", b"<?xpacket begin", b"<rdf:RDF")
 
 
-class FileWishes(NamedTuple):
+class FileOptOuts(NamedTuple):
     """Attributes:
     opt_outs: details of `opted_out`, in their order.
     web_statement, usage_terms: where and how the licence is stated, in XMP.
@@ -41,10 +41,10 @@ class FileWishes(NamedTuple):
     usage_terms: str | None = None
 
 
-_NONE = FileWishes()
+_NONE = FileOptOuts()
 
 
-def file_wishes(look: FileLook, settings: WishSettings) -> FileWishes:
+def file_opt_outs(look: FileLook, settings: OptOutSettings) -> FileOptOuts:
     """What a file says. Raises nothing, whatever it is; may be called by many threads."""
     try:
         parts = embedded(look)
@@ -56,9 +56,9 @@ def file_wishes(look: FileLook, settings: WishSettings) -> FileWishes:
             opt_outs.append(XMP_DATA_MINING)
         if settings.c2pa and parts.c2pa and forbids_training(parts.c2pa):
             opt_outs.append(C2PA)
-        return FileWishes(tuple(opt_outs), terms.web_statement, terms.usage_terms)
+        return FileOptOuts(tuple(opt_outs), terms.web_statement, terms.usage_terms)
     except Exception as error:
-        tell_once("looking for wishes in a file", error)
+        tell_once("looking for opt-outs in a file", error)
         return _NONE
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.fetching.orders import Fetched, ImageResponse
 from alignset.transforms.images.file_look import FileLook
-from alignset.transforms.wishes.file_wishes import file_wishes
-from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.opt_outs.file_opt_outs import file_opt_outs
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 
 # One row a kept pair whose image was fetched. Apart from the shard's other files: its times differ
 # from run to run.
@@ -32,10 +32,10 @@ _ANSWER = pa.struct([ANSWERS.field(at) for at in range(2, len(ANSWERS))])
 ANSWER = "answer"  # the column of these
 
 
-class StatedWishes:
+class StatedOptOuts:
     """What is stated of each image of a shard. Threads note it, each in rows of its own."""
 
-    def __init__(self, settings: WishSettings, size: int) -> None:
+    def __init__(self, settings: OptOutSettings, size: int) -> None:
         self._settings = settings
         self._opted_out: list[str | None] = [None] * size
         self._web_statements: list[str | None] = [None] * size
@@ -45,7 +45,7 @@ class StatedWishes:
     def note(self, fetched: Fetched, look: FileLook) -> str | None:
         """Notes what is stated of an image that came; returns the detail by which it is dropped,
         None where it is not."""
-        row, stated = fetched.index, file_wishes(look, self._settings)
+        row, stated = fetched.index, file_opt_outs(look, self._settings)
         self._answers[row] = fetched.answer
         self._web_statements[row], self._usage_terms[row] = stated.web_statement, stated.usage_terms
         opt_outs = fetched.opted_out + stated.opt_outs
@@ -77,7 +77,7 @@ def joined_opt_outs(details: Iterable[str]) -> str | None:
 
 
 def reported_opt_outs(samples: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """How many samples state each wish that is only reported."""
+    """How many samples state each opt-out that is only reported."""
     counts = Counter[str]()
     for sample in samples:
         counts.update((sample["opted_out"] or "").split(","))

@@ -1,4 +1,4 @@
-"""Which wishes of owners are honoured, and how."""
+"""Which opt-outs of owners are honoured, and how."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ def setting(default: Any, help: str) -> Any:
 
 
 @dataclass(frozen=True)
-class WishSettings:
-    """Which wishes are honoured. The command's flags are derived from these fields."""
+class OptOutSettings:
+    """Which opt-outs are honoured. The command's flags are derived from these fields."""
 
     user_agent_token: str = setting(
         TOKEN, "your name in robots.txt, X-Robots-Tag and the meta elements of pages"
@@ -50,7 +50,7 @@ class WishSettings:
     unwished: str = setting(
         "reject",
         "reject what an owner does not want used, or report it: fetch and keep it, "
-        "with the wishes in the column opted_out",
+        "with the opt-outs in the column opted_out",
     )
 
     def __post_init__(self) -> None:

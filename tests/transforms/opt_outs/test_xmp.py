@@ -1,6 +1,6 @@
 import pytest
 
-from alignset.transforms.wishes.xmp import NO_TERMS, xmp_terms
+from alignset.transforms.opt_outs.xmp import NO_TERMS, xmp_terms
 from tests.support.stating_files import xmp
 
 VALUES = "http://ns.useplus.org/ldf/vocab/DMI-"
