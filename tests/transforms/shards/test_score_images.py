@@ -1,5 +1,6 @@
 """A shard's scores: each file once, only where the size is right, whoever comes first."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -112,10 +113,11 @@ def test_a_shard_that_is_stopped_waits_for_no_more_than_a_batch(
     model: UnsafeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
+    stopped = threading.Event()
 
     def slow(images: list, model: UnsafeModel, *more: object) -> list[float]:
         batches.append(len(images))
-        time.sleep(0.1)
+        stopped.wait()
         return [0.5] * len(images)
 
     monkeypatch.setattr(score_images, "unsafe_scores", slow)
@@ -131,5 +133,6 @@ def test_a_shard_that_is_stopped_waits_for_no_more_than_a_batch(
         while not batches:
             time.sleep(0.01)
         results.stop()
+        stopped.set()
         results.wait()
     assert len(batches) < 400 / open_classifier(model).batch / 2
