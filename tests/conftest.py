@@ -59,25 +59,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
-    return _FilesByRun(config, log)
+    # Slow tests wait for each other otherwise: there each worker makes the finished runs.
+    quick = config.getoption("markexpr") == "not slow"
+    return (_FilesByRun if quick else LoadFileScheduling)(config, log)
 
 
 class _FilesByRun(LoadFileScheduling):
-    """Files that look at the golden set go to one worker, which alone makes it: 8 s of CPU."""
+    """Files that look at the finished runs go to one worker, which alone makes them: 12 s of CPU
+    for each of them."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = super()._split_scope(nodeid)
-        return "golden" if _looks_at_golden(path) else path
+        return "finished runs" if _looks_at_runs(path) else path
 
 
 @lru_cache
-def _looks_at_golden(path: str) -> bool:
-    return "golden: Golden" in (ROOT / path).read_text()
+def _looks_at_runs(path: str) -> bool:
+    return ": Golden" in (ROOT / path).read_text()
 
 
 @lru_cache
 def _turn(path: str) -> tuple[bool, bytes]:
-    return not path.startswith(FIRST), hashlib.sha256(path.encode()).digest()
+    first = path.startswith(FIRST) or _looks_at_runs(path)
+    return not first, hashlib.sha256(path.encode()).digest()
 
 
 def pytest_collection_finish() -> None:
