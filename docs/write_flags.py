@@ -1,5 +1,5 @@
 """Writes docs/flags.md from the dataclasses that the flags come from, and the table of reasons in
-docs/shard_format.md from the catalogue of rules: `make docs`.
+docs/reasons.md from the catalogue of rules: `make docs`.
 
 `python docs/write_flags.py --check` fails where the page is not current.
 """
@@ -31,7 +31,7 @@ from alignset.transforms.rules.given import (  # noqa: E402
 
 TINY = {Settings: PRESETS["tiny"], ClassifySettings: CLASSIFY_PRESETS["tiny"]}
 PAGE = ROOT / "docs" / "flags.md"
-REASONS_PAGE = ROOT / "docs" / "shard_format.md"
+REASONS_PAGE = ROOT / "docs" / "reasons.md"
 HEAD_OF_REASONS = "| step | reason | the pair was dropped because | detail |\n|---|---|---|---|\n"
 BEGIN = """\
 # Flags
@@ -111,7 +111,7 @@ def page() -> str:
 
 
 def reasons() -> str:
-    """docs/shard_format.md with the reasons out of the catalogue of rules."""
+    """docs/reasons.md with the reasons out of the catalogue of rules."""
     before, head, rest = REASONS_PAGE.read_text().partition(HEAD_OF_REASONS)
     after = rest[rest.index("\n\n") :]
     failed = (OF_FAILED_TEXT_RULES, OF_FAILED_IMAGE_RULES)

@@ -77,7 +77,7 @@ class Job:
         default="",
         metadata={
             "help": "FILE,...: hosts, domains, URLs, words, and hashes of files and pictures that "
-            "must not be in the set, or image:PATH, an image or a folder of them (docs/manners.md)"
+            "must not be in the set, or image:PATH, images (docs/politeness.md)"
         },
     )
     forget_blocked: bool = field(

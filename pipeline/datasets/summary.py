@@ -220,7 +220,7 @@ def render_opt_outs(opted_out: OptOuts) -> str:
     """One line on what owners do not want used."""
     became = "dropped" if opted_out.unwished == "reject" else "kept, with it in `opted_out`"
     told = ", ".join(f"{detail} {count:,}" for detail, count in opted_out.details.items())
-    return f"not wanted by its owner, {became}: {told}; see docs/opt_outs.md"
+    return f"not wanted by its owner, {became}: {told}; see docs/politeness.md"
 
 
 def render_connections(connections: Connections) -> str:
@@ -246,7 +246,7 @@ def render_failed(fetch: FetchReport) -> str:
     if not failed:
         return ""
     of = counted(tried, "fetch", "fetches")
-    lines = [f"{failed:,} of {of} failed ({failed / tried:.1%}); see docs/fetching.md"]
+    lines = [f"{failed:,} of {of} failed ({failed / tried:.1%}); see docs/reasons.md"]
     for detail, count in fetch.details.items():
         hint = hint_of(detail) if count >= _LEAST_HINT_SHARE * tried else ""
         lines.append(f"  {detail:<20}{count:>11,}{count / tried:>8.1%}  {hint}".rstrip())

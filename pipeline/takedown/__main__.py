@@ -35,7 +35,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "--blocklist",
         required=True,
         metavar="FILE,...",
-        help="what goes, or image:PATH (docs/manners.md)",
+        help="what goes, or image:PATH (docs/politeness.md)",
     )
     made.add_argument("--dry_run", action="store_true", help="only tell what would go")
     made.add_argument(

@@ -15,7 +15,7 @@ def test_the_page_of_flags_is_current():
 def test_no_line_of_prose_is_longer_than_one_of_code():
     """Tables, code and generated pages have the lines that they need."""
     long = []
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in sorted((ROOT / "docs").rglob("*.md")):
         is_code = False
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
             is_code ^= line.lstrip().startswith("```")

@@ -7,7 +7,7 @@ it), `md5:`, `sha1:` and `sha256:` (of the picture's file). A line without a kin
 has `://` in it, else a host. Empty lines and those that begin with `#` are left out.
 
 A dataset's `taken_down.u64` holds the keys of all pairs that were ever taken out of it, as 64-bit
-numbers, little-endian (docs/manners.md). A sample's key is that number in 16 hexadecimal digits.
+numbers, little-endian (docs/politeness.md). A sample's key is that number in 16 hexadecimal digits.
 """
 
 from __future__ import annotations

@@ -59,20 +59,18 @@ BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
 
 
 class _Progress:
-    """Says now and then what this process has judged: an input may have a million splits."""
+    """Logs now and then what this process has judged: an input may have a million splits."""
 
     def __init__(self) -> None:
-        self._splits = self._kept = self._seen = 0
+        self._kept = self._seen = 0
         self._last = time.monotonic()
 
     def add(self, kept: int, seen: int) -> None:
-        self._splits += 1
         self._kept += kept
         self._seen += seen
         if time.monotonic() - self._last >= PROGRESS_S:
             self._last = time.monotonic()
-            message = "%d splits judged: %d of %d pairs kept by their texts"
-            LOG.info(message, self._splits, self._kept, self._seen)
+            LOG.info("texts so far: %s of %s pairs kept", f"{self._kept:,}", f"{self._seen:,}")
 
 
 _PROGRESS = _Progress()

@@ -27,8 +27,8 @@ DUPLICATE_OF_TRAINING = "duplicate_of_training"  # the detail is the key of the 
 DUPLICATE_IMAGE = "duplicate_image"  # the detail is the key of the pair whose image is kept
 TAKEN_DOWN = "taken_down"  # out of a finished set; the detail is as that of `blocked`
 
-_WISHES = "[opt-outs](opt_outs.md#what-is-honoured)"
-_LISTS = "[blocklist](manners.md#blocklists)"
+_WISHES = "[opt-outs](#details-of-opted_out)"
+_LISTS = "[blocklist](politeness.md#blocklists)"
 
 OF_ROWS = (
     Given(
@@ -37,14 +37,14 @@ OF_ROWS = (
         stage=Stage.TEXT,
         means="a file, or a row group of Parquet, cannot be read to its end; `url` is its path and "
         "`caption` its fault",
-        detail="[bad input](bad_input.md#broken-files)",
+        detail="[details](#details-of-broken_input)",
     ),
     Given(
         reason=BROKEN_PAGE,
         step="pairs",
         stage=Stage.TEXT,
         means="a page, or a record of an archive, cannot be read",
-        detail="[pages](pages.md#broken-pages)",
+        detail="[details](#details-of-broken_page)",
     ),
     Given(
         reason=OPTED_OUT,
@@ -58,7 +58,7 @@ OF_ROWS = (
         step="pairs",
         stage=Stage.TEXT,
         means="the URL or the alt-text is missing or unusable",
-        detail="[bad input](bad_input.md)",
+        detail="[details](#details-of-malformed_pair)",
     ),
     Given(
         reason=BLOCKED,
@@ -87,7 +87,7 @@ OF_FILES = (
         step="fetch",
         stage=Stage.FETCH,
         means="the image could not be fetched",
-        detail="[fetching](fetching.md#what-failed)",
+        detail="[details](#details-of-fetch_failed)",
     ),
     Given(
         reason=OPTED_OUT,
@@ -101,14 +101,14 @@ OF_FILES = (
         step="decode",
         stage=Stage.FETCH,
         means="the file is not an image",
-        detail="[bad input](bad_input.md#pictures)",
+        detail="[details](#details-of-not_an_image)",
     ),
     Given(
         reason=UNDECODABLE,
         step="decode",
         stage=Stage.FETCH,
         means="the picture cannot be decoded; `crashed_decoder` where that ends the process",
-        detail="[bad input](bad_input.md#pictures)",
+        detail="[details](#details-of-undecodable)",
     ),
     Given(
         reason=BLOCKED,
@@ -147,7 +147,7 @@ AFTER_RUN = (
         reason=TAKEN_DOWN,
         step="takedown",
         stage=Stage.FETCH,
-        means="it was [taken out](#a-set-from-which-pairs-were-taken-down) of the finished set",
+        means="it was [taken out](politeness.md#takedowns) of the finished set",
         detail="the list and the kind of entry",
     ),
 )
