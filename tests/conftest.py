@@ -69,7 +69,7 @@ class _FilesByRun(LoadFileScheduling):
     for each of them."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = super()._split_scope(nodeid)
+        path = nodeid.partition("::")[0]
         return "finished runs" if _looks_at_runs(path) else path
 
 
