@@ -3,11 +3,7 @@
 import numpy as np
 import pytest
 
-from alignset.train.evaluate.correlation import (
-    bootstrap_correlation,
-    spearman,
-    spearman_interval,
-)
+from alignset.train.evaluate.correlation import bootstrap_correlation, spearman, spearman_interval
 
 pytestmark = pytest.mark.numeric
 
