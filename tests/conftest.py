@@ -13,8 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.golden_run import Golden
+from tests.support.root import ROOT
 from tests.support.small_web import SmallWeb, small_web
 
 # Three workers on two cores; and several threads may share a sum out differently from run to run.
@@ -28,7 +30,10 @@ os.environ["ALIGNSET_CACHE"] = CACHE.name
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")
-# What is imported while tests are collected is not a garbage: 4 s of CPU for each worker.
+# What timm imports where it finds it, for a writer of logs that nobody here asks for: 2 s for each
+# worker. Whoever wants it imports it within a test.
+sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]
+# What is imported while tests are collected is no garbage: 4 s of CPU for each worker.
 gc.disable()
 # A shell's background job ignores Ctrl-C, and so would the commands that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,12 +58,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    # Slow tests wait for each other otherwise: there each worker makes the finished runs.
+    quick = config.getoption("markexpr") == "not slow"
+    return (_FilesByRun if quick else LoadFileScheduling)(config, log)
+
+
+class _FilesByRun(LoadFileScheduling):
+    """Files that look at the finished runs go to one worker, which alone makes them: 12 s of CPU
+    for each of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "finished runs" if _looks_at_runs(path) else path
+
+
+@lru_cache
+def _looks_at_runs(path: str) -> bool:
+    return ": Golden" in (ROOT / path).read_text()
+
+
 @lru_cache
 def _turn(path: str) -> tuple[bool, bytes]:
-    return not path.startswith(FIRST), hashlib.sha256(path.encode()).digest()
+    first = path.startswith(FIRST) or _looks_at_runs(path)
+    return not first, hashlib.sha256(path.encode()).digest()
 
 
 def pytest_collection_finish() -> None:
+    if sys.modules["wandb"] is None:
+        del sys.modules["wandb"]
+    if "apache_beam" in sys.modules:
+        from tests.support.quick_beam import keep_options, keep_states
+
+        keep_options()
+        keep_states()
     gc.freeze()
     gc.set_threshold(10_000, 20)  # from 700 and 10: half the time of what collects, 20 ms of a run
     gc.enable()

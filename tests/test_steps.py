@@ -13,7 +13,7 @@ from apache_beam.testing.util import assert_that
 
 import alignset
 from alignset.transforms.workers.counts import add_counts
-from tests.support.command import digests, rejected
+from tests.support.command import rejected
 from tests.support.golden import evaluation_copy, evaluation_image
 from tests.support.golden_run import Golden
 from tests.support.made_batches import run_in_beam
@@ -75,11 +75,6 @@ def test_they_keep_and_drop_what_the_command_does(plain: Golden, made: Path) -> 
     of_steps = sorted(fate.reason or "" for fate in rejected(made))
     assert of_steps == sorted([*reasons, *["duplicate_pair"] * 4])
     assert not (made / "_temporary").exists()
-
-
-def test_the_order_of_batches_does_not_matter(plain: Golden, made: Path, tmp_path: Path) -> None:
-    curated(plain, tmp_path / "a", 2)
-    assert digests(tmp_path / "a") == digests(made)
 
 
 def test_no_pairs_make_no_shards(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets.info import DatasetInfosDict
 
 from alignset import curate
 from alignset.pipeline.datasets.facts import find_facts
@@ -180,6 +179,8 @@ def test_uids_are_what_datacomps_resharder_takes(made: Carrying) -> None:
 def test_report_and_card_know_the_rules_on_columns(
     made: Carrying, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from datasets.info import DatasetInfosDict  # 1 s, not for each worker
+
     out = made.at("set")
     name = "min_column=clip_b32_similarity_score"
     (slider,) = [of for of in sliders(find_facts(str(out))) if of.rule == name]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -87,11 +88,21 @@ def overlaps(out: Path) -> dict[str, dict]:
     return {Path(row["url"]).stem: row for row in rows}
 
 
-def test_copies_are_dropped_named_and_shown(
-    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    out = tmp_path / "clean"
-    succeed(source / "00000.tar", out, *ALL, exam(source))
+@pytest.fixture(scope="module")
+def clean(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A set beside the folder of its index, and what was said of it."""
+    folder = tmp_path_factory.mktemp("clean")
+    log, said = logging.getLogger("alignset"), io.StringIO()
+    handler = logging.StreamHandler(said)
+    log.addHandler(handler)
+    flags = (*ALL, exam(source), f"--eval_index={folder}/indexes")
+    succeed(source / "00000.tar", folder / "set", *flags)
+    log.removeHandler(handler)
+    return folder / "set", said.getvalue()
+
+
+def test_copies_are_dropped_named_and_shown(clean: tuple[Path, str], tmp_path: Path) -> None:
+    out, warned = clean
     found = overlaps(out)
     assert {
         name: (row["evaluation_set"], row["evaluation_image"]) for name, row in found.items()
@@ -117,7 +128,7 @@ def test_copies_are_dropped_named_and_shown(
         row["evaluation_distance"] is None or row["evaluation_distance"] >= least for row in left
     )
     assert said["evaluation_images"]["people"] == {"images": 1, "unreadable": 1}
-    assert "broken.png" in caplog.text
+    assert "broken.png" in warned
     assert funnel(out)["pairs"] == len(OTHERS)
 
     sheet = tmp_path / "look.png"
@@ -127,11 +138,12 @@ def test_copies_are_dropped_named_and_shown(
     assert len(set(both.convert("L").tobytes())) > 100  # images, not cards that say there is none
 
 
-def test_an_index_serves_other_runs_without_its_images(source: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "indexes"
-    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+def test_an_index_serves_other_runs_without_its_images(
+    source: Path, clean: tuple[Path, str], tmp_path: Path
+) -> None:
+    first, folder = clean[0], clean[0].parent / "indexes"
+    second, third = tmp_path / "second", tmp_path / "third"
     tar = source / "00000.tar"
-    succeed(tar, first, *ALL, exam(source), f"--eval_index={folder}")
     (index,) = folder.iterdir()
     made = {path.name: path.stat().st_mtime_ns for path in index.iterdir()}
     succeed(tar, second, *ALL, exam(source), f"--eval_index={folder}")

@@ -81,7 +81,7 @@ def rich(own_web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Rich:
         *(f"--eval_images=exam={folder}/exam", f"--vocabulary_size={made.vocabulary_size(named)}"),
     )
     found = Rich(folder, flags, folder / "set")
-    found.run(found.output)
+    found.run(found.output, "--batch_rows=1000000", "--connections=256")
     return found
 
 
@@ -111,7 +111,6 @@ def test_every_feature_is_on(rich: Rich):
             ("--direct_num_workers=2", "--direct_running_mode=multi_processing"),
             marks=pytest.mark.slow,  # its workers import for 12 s of CPU
         ),
-        ("--batch_rows=1000000", "--connections=256"),
     ],
     ids=" ".join,
 )

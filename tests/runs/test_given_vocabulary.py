@@ -66,16 +66,6 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Crawl:
     return crawl(path, 2, 300, [*WORDS[3:], "blue", *WORDS[:3]])
 
 
-@pytest.fixture(scope="module")
-def whole(new: Crawl, old: Old, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs that nobody disturbed, by the flag that each was given."""
-    made = {}
-    for flag in (f"--vocabulary_size={SIZE}", f"--vocabulary={old.output}"):
-        made[flag] = tmp_path_factory.mktemp("whole") / "set"
-        succeed(new.source, made[flag], *FLAGS, flag)
-    return made
-
-
 def expected(rows: list[tuple[str, str]], vocabulary: set[str]) -> set[tuple[str, str]]:
     """What a plain implementation keeps, and with which text."""
     outcomes = text_rules.judge(rows, text_rules.Numbers())
@@ -157,43 +147,25 @@ def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_pat
     assert digests(tmp_path / "set") == before
 
 
-@pytest.mark.parametrize(
-    ("moment", "has_vocabulary"),
-    [
-        ("run.close_run", False),
-        ("documents.closing.dataset_card", True),
-    ],
-)
-def test_a_killed_run_goes_on(
-    monkeypatch,
-    old: Old,
-    new: Crawl,
-    whole: dict[str, Path],
-    tmp_path: Path,
-    moment: str,
-    has_vocabulary: bool,
-):
-    """Killed when the text stage has ended, when the vocabulary is in place, or at the very end;
-    then started again from another folder."""
-    flag = f"--vocabulary={old.output}" if has_vocabulary else f"--vocabulary_size={SIZE}"
-    flags = (*FLAGS, flag)
+def test_a_killed_run_goes_on(monkeypatch, old: Old, tmp_path: Path):
+    """Killed when the text stage has ended, and started again from another folder."""
+    flags = (*FLAGS, f"--vocabulary_size={SIZE}")
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(f"alignset.pipeline.{moment}", stop)
-        ended = run(new.source, "set", *flags)
+        patched.setattr("alignset.pipeline.run.close_run", stop)
+        ended = run(old.crawl.source, "set", *flags)
     assert ended.status == 1
     assert (tmp_path / "set" / "_temporary" / "text.json").exists()
-    in_place = not has_vocabulary and moment != "run.close_run"
-    assert (tmp_path / "set" / "vocabulary.u64").exists() == in_place
+    assert not (tmp_path / "set" / "vocabulary.u64").exists()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    ended = succeed(new.source, tmp_path / "set", *flags)
+    ended = succeed(old.crawl.source, tmp_path / "set", *flags)
     assert "split 0" not in ended.err  # the text stage is not done again
-    assert digests(tmp_path / "set") == digests(whole[flag])
+    assert digests(tmp_path / "set") == digests(old.output)
 
 
 @pytest.mark.parametrize(

@@ -171,39 +171,35 @@ def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
         assert says in ended.err
 
 
-@pytest.mark.parametrize("share", [0.5, 0.01])
-def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path, share: float) -> None:
-    """Over shards of five pairs, of which some are held out; the same ones from a scored set."""
-    model, kept = f"--score_model={rules.folder / 'clip'}", ("--keep_most_similar", str(share))
+def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path) -> None:
+    """Over shards of two pairs, of which some are held out; the same ones from a scored set."""
+    model = f"--score_model={rules.folder / 'clip'}"
     flags = (*FLAGS, model, "--holdout=0.3", "--samples_per_shard=2")
-    all_of, some = tmp_path / "all", tmp_path / "some"
-    succeed(rules.folder / "pairs.parquet", all_of, *flags)
-    ended = run(rules.folder / "pairs.parquet", some, *flags, *kept)
+    all_of, some, source = tmp_path / "all", tmp_path / "some", rules.folder / "pairs.parquet"
+    succeed(source, all_of, *flags)
+    succeed(source, some, *flags, "--keep_most_similar=0.5")
     before = [*rows_of(all_of, "shards"), *rows_of(all_of, "holdout")]
-    most = int(share * len(before))
-    if not most:
-        assert ended.status == 1
-        assert "0 of 8 pairs were kept: " in ended.err.splitlines()[-1]
-        assert " were dropped as less_similar" in ended.err.splitlines()[-1]
-        return
-    assert ended.status == 0, ended.err
-    ordered = sorted(before, key=lambda row: -row["similarity"])
+    best = sorted(before, key=lambda row: -row["similarity"])[: len(before) // 2]
     after = [*rows_of(some, "shards"), *rows_of(some, "holdout")]
-    assert {row["key"] for row in after} == {row["key"] for row in ordered[:most]}
+    assert {row["key"] for row in after} == {row["key"] for row in best}
     dropped = rows_of(some, "rejected")
     assert {(row["reason"], row["step"]) for row in dropped} == {("less_similar", "most_similar")}
     steps = {step["step"]: step["dropped"] for step in funnel(some)["steps"]}
-    assert steps["most_similar"] == {"less_similar": len(before) - most}
-    assert manifest(some)["pairs"] == most
-    assert Dataset(str(some)).dropped["less_similar"] == len(before) - most
+    assert steps["most_similar"] == {"less_similar": len(before) - len(best)}
+    assert manifest(some)["pairs"] == len(best)
+    assert Dataset(str(some)).dropped["less_similar"] == len(before) - len(best)
     rules.web.requests.clear()
-    again, column = tmp_path / "again", "--columns=all,similarity"
-    succeed(all_of, again, *FLAGS, "--holdout=0.3", column, *kept)
-    rows = [*rows_of(again, "shards"), *rows_of(again, "holdout")]
+    column = (*FLAGS, "--holdout=0.3", "--columns=all,similarity")
+    succeed(all_of, tmp_path / "again", *column, "--keep_most_similar=0.5")
+    rows = [*rows_of(tmp_path / "again", "shards"), *rows_of(tmp_path / "again", "holdout")]
     assert {row["key"]: row["similarity"] for row in rows} == {
-        row["key"]: row["similarity"] for row in ordered[:most]
+        row["key"]: row["similarity"] for row in best
     }
-    ended = run(rules.folder / "pairs.parquet", tmp_path / "none", *FLAGS, *kept)
+    ended = run(all_of, tmp_path / "none", *column, "--keep_most_similar=0.01")
+    assert ended.status == 1
+    assert f"0 of {len(before)} pairs were kept: " in ended.err.splitlines()[-1]
+    assert " were dropped as less_similar" in ended.err.splitlines()[-1]
+    ended = run(source, tmp_path / "none", *FLAGS, "--keep_most_similar=0.5")
     assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
     assert "the pairs will have none: pass --score_model, or --columns=similarity" in ended.err
     assert rules.web.requests == []

@@ -10,7 +10,7 @@ import pyarrow as pa
 import skimage.data
 from PIL import Image as PillowImage
 
-from tests.support.picture_files import encoded, good_files, photograph
+from tests.support.picture_files import encoded, good_files, photograph, png_that_says
 from tests.support.small_web import SmallWeb
 
 COLOURS = ("red", "green", "blue", "white", "black")
@@ -115,7 +115,7 @@ def image_fates(web: SmallWeb, bad_url: str) -> list[Fate]:
         "/cut_jpeg": (jpeg[: len(jpeg) // 2], "undecodable", "truncated"),
         "/cut_png": (png[: len(png) // 2], "undecodable", "truncated"),
         "/broken": (png[:60] + b"\xff" * 60 + png[120:], "undecodable", "broken"),
-        "/bomb": (bomb(), "undecodable", "too_many_pixels"),
+        "/bomb": (png_that_says(15_000, 15_000), "undecodable", "too_many_pixels"),
         "/small": (_jpeg(150, 100), "too_small", None),
         "/large_enough": (_jpeg(150, 101), None, None),
         "/long": (_jpeg(330, 110), "too_elongated", None),
@@ -143,11 +143,6 @@ def evaluation_copy() -> bytes:
     """The evaluation image, smaller and badly compressed."""
     picture = PillowImage.open(io.BytesIO(evaluation_image())).resize((200, 150))
     return encoded(picture, "JPEG", quality=40)
-
-
-def bomb() -> bytes:
-    """A PNG of 225 million pixels in a few hundred KB."""
-    return encoded(PillowImage.new("1", (15_000, 15_000)), "PNG")
 
 
 def columns(fates: Iterable[Fate]) -> pa.Table:

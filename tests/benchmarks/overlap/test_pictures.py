@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.overlap import pictures
-from benchmarks.overlap.packages import HELD_OUT_PACKAGES, TRAINING_PACKAGES, Package
-from benchmarks.overlap.pictures import downloaded, held_out_pictures, is_picture, training_pictures
+from benchmarks.overlap.packages import Package
+from benchmarks.overlap.pictures import downloaded, held_out_pictures, training_pictures
 
 WHEEL = Package("some-pictures", "1.0", "MIT", "noise", "pypi")
 TARBALL = Package("@some/others", "2.0", "MIT", "noise", "npm")
@@ -55,33 +55,9 @@ def test_no_picture_is_both_trained_on_and_measured_with(folder: Path) -> None:
     assert len(training) == len({*training.values()})
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "is_taken"),
-    [(96, 96, True), (95, 200, False), (100, 600, True), (100, 601, False)],
-)
-def test_pictures_of_a_size_and_shape_that_pages_show(
-    width: int, height: int, is_taken: bool
-) -> None:
-    assert is_picture("a.png", picture(1, width, height)) == is_taken
-
-
 def test_a_package_that_cannot_be_had_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="@some/others needs npm, which is not installed"):
         downloaded(TARBALL, tmp_path)
-
-
-def test_a_client_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = tmp_path / "npm"
-    client.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
-    client.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    with pytest.raises(RuntimeError, match="left no file: no such package"):
-        downloaded(TARBALL, tmp_path / "packages")
-
-
-def test_no_package_is_in_both_lists() -> None:
-    names = [package.name for package in (*TRAINING_PACKAGES, *HELD_OUT_PACKAGES)]
-    assert len(names) == len({*names})

@@ -12,8 +12,6 @@ from benchmarks.overlap.tiles import (
     cut_pictures,
     distinct_tiles,
     distractor_planes,
-    grey_picture,
-    has_detail,
     picture_hash,
     pieces,
     tile_planes,
@@ -76,25 +74,3 @@ def test_repeats_and_what_is_near_a_held_out_picture_are_left_out() -> None:
     assert distractor_planes(tiles).shape == (2 + 8, 64, 64)  # each whole, and its quarters
     assert distractor_planes(tiles, most=5).shape == (5, 64, 64)
     assert len(distinct_tiles([], held_out).pixels) == 0
-
-
-def test_what_shows_nothing_has_no_detail() -> None:
-    ramp = np.tile(np.linspace(0, 255, 128).astype(np.uint8), (128, 1))
-    assert has_detail(scene(128, 128))
-    assert not has_detail(np.full((128, 128), 200, np.uint8))
-    assert not has_detail(ramp)
-
-
-def test_white_shines_through_transparent_pictures() -> None:
-    body = io.BytesIO()
-    Image.new("RGBA", (120, 100), (0, 0, 0, 0)).save(body, "PNG")
-    grey = grey_picture(body.getvalue())
-    assert grey is not None
-    assert grey.shape == (100, 120)
-    assert (grey == 255).all()
-
-
-def test_large_pictures_are_made_smaller() -> None:
-    grey = grey_picture(png(scene(4800, 1200)))
-    assert grey is not None
-    assert grey.shape == (600, 2400)

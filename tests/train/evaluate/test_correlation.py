@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from alignset.train.evaluate.correlation import bootstrap_correlation, spearman, spearman_interval
 
@@ -13,6 +12,8 @@ RNG = np.random.default_rng(12)
 
 @pytest.mark.parametrize("kinds", [3, 40, 10_000])
 def test_it_is_scipys(kinds: int):
+    import scipy.stats  # 1 s, not for each worker
+
     for a, b in RNG.integers(0, kinds, (5, 2, 60)).astype(float):
         assert spearman(a, b) == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
     assert np.isnan(spearman(np.ones(5), np.arange(5.0)))

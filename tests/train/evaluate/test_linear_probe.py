@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 
 from alignset.train.evaluate.linear_probe import STRENGTHS, accuracy, choose_strength, fit
 from tests.support.word_embedder import kept, unit
@@ -25,6 +24,8 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0])
 def test_it_is_scikit_learns(made, strength: float):
+    from sklearn.linear_model import LogisticRegression  # 1 s, not for each worker
+
     (features, labels), *_ = made
     probe = fit(features, labels, CLASSES, strength)
     # Theirs is the sum of losses, not the mean, and C weighs it.

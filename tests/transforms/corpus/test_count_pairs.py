@@ -1,6 +1,5 @@
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
@@ -197,19 +196,6 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
     run_in_beam(build)
 
 
-def test_foreign_rows_in_beam() -> None:
-    splits = [(3, [[(A, ENGLISH)], [(A, GERMAN), (B, GERMAN)]]), (4, [[(None, "x"), (A, GERMAN)]])]
-
-    def build(pipeline: beam.Pipeline) -> None:
-        rule = language_rule("en")
-        outputs = pipeline | beam.Create(splits) | CountPairs(read_batches, Blocks(), rule)
-        score = language_score(GERMAN.casefold(), "en")[0]
-        first, second = (1, "de", score, None), (2, "de", score, None)
-        expect_rows(outputs["languages"], {3: [first, second], 4: [first]}, "languages")
-
-    run_in_beam(build)
-
-
 def in_blocks(
     rows: list[tuple],
     kinds: dict[str, pa.DataType],
@@ -291,11 +277,3 @@ def test_frequent_is_more_than_the_limit(tmp_path, by_reference: bool) -> None:
         expect_rows(outputs["images"], spread_by_bucket([(1,), (2**63,)]), "many images")
 
     run_in_beam(build)
-
-
-def test_rows_are_numbered_through_the_batches_of_a_split() -> None:
-    count = partial(counted, language=language_rule(""))
-    whole = [(A, "a"), (None, "b"), (B, "c"), (C, "d")]
-    at_once = count(pair_batch(whole), first_row=0).pairs
-    two = count(pair_batch(whole[2:]), first_row=2).pairs
-    assert at_once.slice(1).equals(two)

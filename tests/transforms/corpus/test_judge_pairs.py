@@ -116,10 +116,6 @@ def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
     ]
 
 
-def test_no_rows() -> None:
-    assert judged([], vocabulary=vocabulary("a")) == []
-
-
 @pytest.mark.parametrize(("by_reference", "plan"), [(False, False), (True, True)])
 def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> None:
     (tmp_path / "blocks").mkdir()

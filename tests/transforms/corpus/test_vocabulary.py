@@ -1,5 +1,4 @@
 from collections import Counter
-from itertools import pairwise
 
 import apache_beam as beam
 import numpy as np
@@ -171,19 +170,3 @@ def test_the_tail_by_hand() -> None:
         occurrences_in_vocabulary=227,
         share_of_occurrences=0.961864,
     )
-
-
-@given(captions, st.integers(0, 20))
-def test_the_classes_of_counts_add_up(texts: list[str], size: int) -> None:
-    said = describe_vocabulary(histograms_of(count_ngrams(texts), 8), size)
-    for total in ("ngrams", "occurrences"):
-        assert sum(getattr(row, total) for row in said.by_count) == getattr(said, total)
-    rows = said.by_count
-    assert all(a.max_count + 1 == b.min_count for a, b in pairwise(rows))
-    assert not rows or rows[-1].ngrams > 0
-
-
-def test_a_size_far_beyond_the_data_keeps_all() -> None:
-    histograms = histograms_of(COUNTS, 8)
-    assert vocabulary_cut(histograms, 100_000_000).cut_off == 0
-    assert describe_vocabulary(histograms, 10**18).vocabulary == len(COUNTS)

@@ -231,16 +231,6 @@ def test_a_large_record_in_small_pieces(kind: str):
     assert seconds(data) < 24 * max(seconds(packed([large[: 2 << 20]], kind)), 0.05)
 
 
-@pytest.mark.parametrize("piece", [b"a", b"a ", b"a:", b": ", b"a:a\r"])
-def test_a_long_line_in_a_head(piece: bytes):
-    def head(size: int) -> bytes:
-        return b"WARC/1.0\r\n" + piece * (size // len(piece)) + b"\r\n\r\n"
-
-    assert read(head(60_000)) == ["bad_head"]
-    assert read(head(66_000)) == ["bad_head"]
-    assert seconds(head(60_000)) < 24 * max(seconds(head(7500)), 0.003)
-
-
 def nested(count: int, tail: bytes) -> bytes:
     """Members of which each is the data of the one before, up to one fault for all of them."""
     head = gzip.compress(b"", mtime=0)[:10]

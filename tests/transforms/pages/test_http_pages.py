@@ -12,15 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.pages import http_pages
-from alignset.transforms.pages.archives import ArchiveRecord, Broken, read_records
+from alignset.transforms.pages.archives import Broken, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
 from alignset.transforms.rules.given import PAGE_FAULTS
-from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import record, response
 
 URL = "http://a.example/"
 HTML = b"<!doctype html><p>a page</p>" + b"<br>" * 50
-HALF = len(HTML) // 2
 # Without the time: bodies are in the names of tests, which all workers must find alike.
 GZIP = gzip.compress(HTML, mtime=0)
 GZIP_TWICE = gzip.compress(GZIP, mtime=0)
@@ -135,20 +133,6 @@ def test_a_long_head():
     assert page(b"HTTP/1.1 200 OK\r\n" + b"a: b\n" * 20_000 + b"\r\n" + HTML).detail == "bad_http"
     spaced = b"HTTP/1.1 200 OK\r\n: x\r\na b : c\r\nContent-Type :\t text/html \r\n\r\n"
     assert page(spaced + HTML).body == HTML
-
-
-@pytest.mark.parametrize("piece", [b"a", b"a ", b"a:", b": ", b"a:a\r"])
-def test_a_long_line_in_a_head(piece: bytes):
-    def answer(size: int) -> ArchiveRecord:
-        block = b"HTTP/1.1 200 OK\r\n" + piece * (size // len(piece)) + b"\r\n\r\n" + HTML
-        (read,) = read_records(io.BytesIO(record(URL, block)))
-        assert isinstance(read, ArchiveRecord)
-        return read
-
-    short, long = (answer(size) for size in (7500, 60_000))
-    assert isinstance(page_of(long), Page)
-    taken = cpu_seconds(lambda _: page_of(long), b"")
-    assert taken < 24 * max(cpu_seconds(lambda _: page_of(short), b""), 0.003)
 
 
 def test_encoded_more_often_than_anything():

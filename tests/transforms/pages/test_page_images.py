@@ -156,7 +156,7 @@ def test_a_page_without_a_url_is_known_by_its_canonical_link():
     assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]
 
 
-# Of the URL standard's own rules: https://url.spec.whatwg.org/
+# Some of the URL standard's rules; `make suites` has its own cases.
 @pytest.mark.parametrize(
     ("url", "base", "absolute"),
     [
@@ -164,42 +164,18 @@ def test_a_page_without_a_url_is_known_by_its_canonical_link():
         ("?q", "http://h/b/c?d#e", "http://h/b/c?q"),
         ("#f", "http://h/b/c?d", "http://h/b/c?d#f"),
         ("", "http://h/b?c#d", "http://h/b?c"),
-        ("../../../a", "http://h/b/c/d", "http://h/a"),
-        ("./a/./b/../c", "http://h/", "http://h/a/c"),
-        ("%2e%2E/a", "http://h/b/c/", "http://h/b/a"),
         ("//i/a", "https://h/", "https://i/a"),
-        ("\\\\i\\a\\b", "http://h/", "http://i/a/b"),
         ("/\\i/a", "http://h/", "http://i/a"),
         ("http:a", "http://h/b/", "http://h/b/a"),
-        ("http:a", "https://h/b/", "http://a/"),
-        ("http:/a", "https://h/", "http://a/"),
-        ("http:///a", "http://h/", "http://a/"),
         ("HTTP://EX%41MPLE.org:80/", "http://h/", "http://example.org/"),
-        ("https://h:443/a", "http://h/", "https://h/a"),
-        ("https://h:0443/a", "http://h/", "https://h/a"),
-        ("http://u:p@h/a", "http://h/", "http://u:p@h/a"),
         ("a b\u00e9?c d\u00e9", "http://h/", "http://h/a%20b%C3%A9?c%20d%C3%A9"),
         ("a\tb\nc", "http://h/", "http://h/abc"),
-        (" a ", "http://h/", "http://h/a"),
-        ("a|b{c}`'\"<>", "http://h/", "http://h/a|b%7Bc%7D%60'%22%3C%3E"),
-        ("a?b'\"<>`{}", "http://h/", "http://h/a?b%27%22%3C%3E`{}"),
-        ("http://b\u00fccher.example/", "http://h/", "http://xn--bcher-kva.example/"),
         ("http://FA\u00df.example/", "http://h/", "http://xn--fa-hia.example/"),
-        ("http://\uff45xample\u3002org/", "http://h/", "http://example.org/"),
         ("http://0x7f.1/", "http://h/", "http://127.0.0.1/"),
-        ("http://2130706433/", "http://h/", "http://127.0.0.1/"),
-        ("http://[::1]:8080/", "http://h/", "http://[::1]:8080/"),
-        ("http://[0:0::1]/", "http://h/", "http://[::1]/"),
-        ("http://h./a", "http://h/", "http://h./a"),
-        ("data:x", "http://h/", "data:x"),
         ("mailto:a@b", "http://h/", "mailto:a@b"),
         ("http://a b/", "http://h/", "http://a b/"),  # none of these is a URL: as it stands
         ("http://h:99999/", "http://h/", "http://h:99999/"),
-        ("http://h:a/", "http://h/", "http://h:a/"),
-        ("http://256.0.0.1/", "http://h/", "http://256.0.0.1/"),
         ("http://[::1", "http://h/", "http://[::1"),
-        ("http://a%00b/", "http://h/", "http://a%00b/"),
-        ("//", "http://h/", "//"),
         ("a", "", "a"),
         ("http://h/../a", "", "http://h/a"),
     ],

@@ -259,12 +259,6 @@ def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.
             assert (together, +counts) == alone
 
 
-def test_a_page_with_a_long_url():
-    long = page(USUAL)
-    long["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 5000}/"
-    assert len(told(member(compact(long)))) == 10
-
-
 def peak_of(members: list[bytearray]) -> int:
     """The bytes that are held at most while their rows are made, one batch at a time."""
     batches = rows_of(images_of_members(members, PageTally()))
@@ -316,8 +310,3 @@ def test_a_bad_link_costs_its_record_one_row(bad: str):
     faults = [row for row in rows if isinstance(row, Broken)]
     assert faults in ([], [Broken("bad_json", PAGE_URL)])
     assert (len(rows) - len(faults), counts["pages"]) == (3, 2)
-
-
-def test_the_fixture_is_a_wat():
-    with gzip.open(PAGES / "pages.wat.gz") as file:
-        assert b"ia-web-commons" in file.read(600)

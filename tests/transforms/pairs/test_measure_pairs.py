@@ -139,18 +139,6 @@ def test_every_kind_of_text_column(kind: pa.DataType) -> None:
     assert told(measure(cast)) == told(measure(batch))
 
 
-@pytest.mark.parametrize(
-    ("url", "caption"),
-    [(None, "a dog"), ("b.jpg", "a dog"), (b"http://a.example/\xff", "a dog"), (URL, b"a \xff")],
-)
-def test_the_words_of_a_malformed_pair_count_nowhere(url, caption) -> None:
-    pairs = measure(pair_batch([(URL, "x y"), (url, caption), (URL, "é z")]))
-    assert pairs.word_count.tolist() == [2, 0, 2]
-    assert sorted(pairs.ngrams.hashes.tolist()) == sorted(ngram_hashes("x y") + ngram_hashes("é z"))
-    assert pairs.text[1].as_py() in ("a dog", "a \ufffd")  # it is shown all the same
-    assert pairs.text_hash[1] == xxh(pairs.text[1].as_py())
-
-
 def test_nulls_that_lie_over_bytes_are_empty() -> None:
     whole = pair_batch([(URL, "a dog"), (URL, "a cat")])
     hidden = [
@@ -160,12 +148,3 @@ def test_nulls_that_lie_over_bytes_are_empty() -> None:
     pairs = measure(pa.record_batch(hidden, names=["url", "caption"]))
     assert pairs.malformed.to_pylist() == [None, "no_url"]
     assert pairs.text.to_pylist() == ["a dog", ""]
-
-
-@pytest.mark.parametrize("space", [" ", "\t", "\x1f", "\u00a0", "\u3000"])
-@pytest.mark.parametrize("side", ["before", "behind"])
-def test_urls_are_trimmed(space: str, side: str) -> None:
-    url = space + URL if side == "before" else URL + space
-    pairs = measure(pair_batch([(URL, "x"), (url, "x"), (None, "x")]))
-    assert pairs.url.to_pylist() == [URL, URL, ""]
-    assert pairs.key[0] == pairs.key[1]

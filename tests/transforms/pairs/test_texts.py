@@ -1,4 +1,3 @@
-import html.entities
 import subprocess
 import sys
 import unicodedata
@@ -214,12 +213,6 @@ def test_a_kept_text_is_kept_as_it_is(texts: list[str]) -> None:
     assert measured(once).kept.to_pylist() == once
 
 
-@given(columns, columns)
-def test_batches_do_not_matter(first: list[str], second: list[str]) -> None:
-    parts = told(measured(first)) + told(measured(second))
-    assert told(measured(first + second)) == parts
-
-
 def parted(mark: str, count: int) -> str:
     """So many marks in a row, a joiner after every 255."""
     whole, rest = divmod(count, 255)
@@ -248,12 +241,6 @@ def test_runs_of_every_mark_are_parted() -> None:
     assert {"\u0f73", "\u0f75", "\u0f81", "\u0344", "\u0301"} < set(marks)
     for mark in marks:
         assert kept_text("a" + mark * 256) == unicodedata.normalize("NFC", "a" + parted(mark, 256))
-
-
-def test_a_blank_ends_a_run_of_marks() -> None:
-    run = "\u0334" * 200
-    text = f"a{run} {run}b{run}"
-    assert measured([text]).kept.to_pylist() == [kept_text(text)] == [text]
 
 
 @pytest.mark.slow
@@ -316,8 +303,3 @@ def test_a_text_has_no_more_ngrams_than_bytes(texts: list[str]) -> None:
     """By this their room is made: a word, and what parts it from the next, take a byte each."""
     for text, ngrams in zip(texts, ngram_counts(texts), strict=True):
         assert ngrams <= len(text.encode())
-
-
-def test_an_entity_parts_no_more_words_than_it_has_bytes() -> None:
-    texts = [f"a&{name}b" for name in html.entities.html5]
-    assert max(ngram_counts(texts)) == 3

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +65,6 @@ def test_no_batch_changes_a_score(batch: int, network: IntegerNetwork) -> None:
         pictures = [*noise[:place], skin_picture(seed), *noise[place:]]
         assert network.scores(pictures)[place] == SCORES[seed]
     assert network.scores([]) == []
-
-
-def test_no_thread_changes_a_score(network: IntegerNetwork) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda seed: network.scores([skin_picture(seed)])[0], SCORES))
-    assert found == list(SCORES.values())
 
 
 def test_the_scores_are_near_those_in_float(network: IntegerNetwork) -> None:

@@ -141,10 +141,6 @@ def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
     assert images.bytes_fetched == sum(len(body.body or b"") for body in bodies)
 
 
-def test_no_images_at_all(tmp_path: Path):
-    assert judged([], index_of([1], tmp_path), tmp_path)[0].reasons == []
-
-
 def test_a_failure_of_ours_ends_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*_: object) -> None:
         raise OSError("no space left on device")

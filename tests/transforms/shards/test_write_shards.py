@@ -81,13 +81,6 @@ def test_originals_are_kept_byte_for_byte_or_become_png(golden: Golden, web: Sma
     }
 
 
-def test_distances_to_evaluation_images(golden: Golden):
-    kept = rows(golden.output)
-    least = manifest(golden.output)["rules"]["min_evaluation_distance"]
-    assert all(row["evaluation_distance"] >= least for row in kept)
-    assert {(row["evaluation_set"], row["evaluation_image"]) for row in kept} == {("exam", "1.png")}
-
-
 def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):
     fetched = [fate for fate in golden.fates if STEP_OF.get(fate.reason) not in UNFETCHED]
     size = 0

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.neighbors import KNeighborsClassifier
 
 from alignset.train.evaluate.tasks import knn as module
 from alignset.train.evaluate.tasks.knn import neighbours, votes
@@ -59,6 +58,8 @@ def test_bad_input_is_one_line(folders: Path, tmp_path: Path, capsys):
 def test_they_vote_as_scikit_learns_do(
     tmp_path: Path, k: int, blocks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
+    from sklearn.neighbors import KNeighborsClassifier  # 1 s, not for each worker
+
     monkeypatch.setattr(module, "AT_ONCE", blocks[0])
     monkeypatch.setattr(module, "WIDEST", blocks[1])
     rng = np.random.default_rng(11)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.tasks.words import read_words
@@ -27,6 +26,8 @@ def write(path: Path, rows: list) -> Path:
 
 
 def test_as_simlex_is_distributed(tmp_path: Path, capsys):
+    import scipy.stats  # 1 s, not for each worker
+
     file, page = write(tmp_path / "SimLex-999.txt", ROWS), tmp_path / "page.html"
     result = evaluated(capsys, "words", f"--data={file}", f"--page={page}")
     rows = [WordEmbedder().embed_texts([row[i] for row in ROWS]) for i in (0, 1)]
@@ -63,6 +64,8 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys):
 
 def test_the_nine_parts_of_simlex(tmp_path: Path, capsys):
     """All, three parts of speech, four quartiles of concreteness, and the strongly associated."""
+    import scipy.stats  # 1 s, not for each worker
+
     pairs = [
         (f"{a} {b}", f"{b}", (7 * i) % 11) for i, (a, b) in enumerate(permutations(COLOURS, 2))
     ]
