@@ -53,7 +53,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         for output in cell.get("outputs", ())
     )
     assert "387 pairs" in printed
-    assert "Warning" not in printed
+    assert "TqdmWarning" not in printed
     for reason in ("wrong_language': 18", "fetch_failed': 8", "too_small': 45", "overlap': 1"):
         assert reason in printed  # how many near-duplicates are held out depends on the port
     assert "'detail': 'de'" in printed
