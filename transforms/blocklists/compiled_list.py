@@ -13,6 +13,7 @@ import numpy as np
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.list_values import digests, hashed, phrases, prefix_values
+from alignset.transforms.blocklists.near_hashes import near_hashes
 from alignset.transforms.blocklists.prefixes import without_longer
 from alignset.transforms.blocklists.read_list import Entries, ListError, read_entries
 from alignset.transforms.storage.files import PIECE, local_copy, write_atomically
@@ -90,7 +91,8 @@ class _Gathered:
                 made[kind] = np.unique(rows.view(f"S{rows.shape[1]}").ravel())
             elif kind in k.OF_PICTURES:
                 words = rows.view(">u8").astype(np.uint64)
-                made[kind] = np.ascontiguousarray(np.unique(words, axis=0).T)
+                hashes, members, starts = near_hashes(words)
+                made |= {kind: hashes, f"{kind}_members": members, f"{kind}_starts": starts}
             elif kind == k.KEY:
                 made[kind] = np.unique(rows.view(">u8").astype(np.uint64))
             else:

@@ -41,7 +41,7 @@ def test_arrays_are_sorted_and_without_repeats(tmp_path: Path, stored: bool) -> 
     assert bytes(compiled.array("prefix")) == b"a.example/x"
     assert compiled.array("md5").tolist() == [b"", b"\xff"]  # NULs at an end are not shown
     assert compiled.array("phash").tolist() == [[7]]
-    assert compiled.array("pdq").tolist() == [[0x0F0F0F0F0F0F0F0F]] * 4  # by words
+    assert compiled.array("pdq").tolist() == [[0x0F0F0F0F0F0F0F0F] * 4]
     with pytest.raises(ValueError, match="read-only"):
         hosts[0] = 1
 
