@@ -260,6 +260,6 @@ def entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, 
 
 
 def with_shards(base: Manifest, shards: list[WrittenShard]) -> Manifest:
-    """The manifest of a finished set whose shards are now these."""
+    """The manifest of a finished dataset whose shards are now these."""
     held_out = UNSET if base.holdout is UNSET else entries(shards, held_out=True)
     return replace(base, shards=entries(shards), holdout=held_out)
