@@ -15,8 +15,6 @@ from alignset.pipeline.errors import UsageError
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-# Names of earlier versions, which are still read from command lines and documents.
-RENAMED_FLAGS = {"unwished": "opt_outs"}
 # Of img2dataset 1.47, then of cc2dataset 1.5 and DataComp's downloader where they have others.
 IMG2DATASET = {
     "url_list": "--input, which takes files, globs, folders, tar shards and web archives",
