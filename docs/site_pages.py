@@ -13,6 +13,12 @@ PLACES = {
     **{name: name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")},
     **{name: name for name in ("benchmarks/README.md", "benchmarks/notes.md")},
 }
+# How far up pages stand among the results of a search: tasks first, records of the project last.
+BOOSTS = {
+    **{name: 0.3 for name in ("decisions.md", "CHANGELOG.md", "architecture.md", "glossary.md")},
+    **{name: 0.3 for name in ("benchmarks/README.md", "benchmarks/notes.md", "suites.md")},
+    **{name: 3 for name in ("troubleshooting.md", "reasons.md", "cheat_sheet.md")},
+}
 _LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)#\s]+)((?:#[^)\s]*)?)\)")
 _FENCED = re.compile(r"(```.*?```)", re.DOTALL)
 
@@ -25,7 +31,9 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turns links that are right in the repository into the site's."""
+    """Turns links that are right in the repository into the site's, and boosts tasks."""
+    path = page.file.src_path
+    page.meta["search"] = {"boost": BOOSTS.get(path, 3 if path.startswith("how_to/") else 1)}
     here = next((s for s, p in PLACES.items() if p == page.file.src_path), None)
     source = ROOT / (here or f"docs/{page.file.src_path}")
 
