@@ -12,12 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from alignset import stoppable
-from alignset.pipeline.command_line import (
-    ended,
-    plain_reason,
-    was_interrupted,
-    without_package,
-)
+from alignset.pipeline.command_line import ended, plain_reason, was_interrupted, without_package
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
 from alignset.pipeline.shown_texts import on_one_line

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.pipeline.datasets.set_files import find_set
+from alignset.pipeline.datasets.set_files import find_own_set, no_set
 from alignset.pipeline.datasets.summary import summary_lines
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Step
@@ -68,12 +68,9 @@ class Dataset:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        files = find_set(os.fspath(path), 1)
-        if files.is_foreign:
-            raise UsageError(
-                f"{files.out} was made by another tool: alignset curate --input={files.out} makes "
-                "a dataset of it"
-            )
+        files = find_own_set(os.fspath(path))
+        if files is None:
+            raise no_set(os.fspath(path))
         self.path = files.out
         self._funnel = files.funnel
         finished = {path.removesuffix(".parquet") for path in files.kept}

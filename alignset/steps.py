@@ -37,8 +37,7 @@ from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.storage.blocks import BUCKET, Blocks, unpack
-from alignset.transforms.storage.files import is_local
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
 from alignset.transforms.workers.fencing import Fence

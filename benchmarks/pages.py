@@ -30,9 +30,9 @@ from warcio.warcwriter import WARCWriter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_images import Found
-from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.parse_pages import pairs_of
 
 Pairs = Counter[tuple[str, str, str]]

@@ -229,17 +229,21 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
     with progress.step("Searching the kept pictures by text, by picture, and by both", "15 s"):
         search_pictures(output / "index")
     with progress.step("Where to look"):
-        print(f"      {output / 'picture.webp'}: the funnel, and some kept and dropped pairs")
-        print(f"      {curated / 'funnel.json'}: what each step saw, kept and dropped")
-        print(f"      {curated / 'shards'}: the kept pairs, as WebDataset and Parquet")
-        print(f"      {curated / 'holdout'}: those that the training was validated on")
-        print(f"      {curated / 'rejected'}: every dropped pair with its reason")
-        print(f"      {training / 'model'}: the model, for transformers.AlignModel.from_pretrained")
-        beside = Path(sys.executable).with_name("alignset")
-        search = (
-            f"{'alignset' if shutil.which('alignset') else beside} search serve {output / 'index'}"
-        )
-        print(f"      {search}: the page that searches")
+        tell_places(output)
+
+
+def tell_places(output: Path) -> None:
+    """Where each thing is that the steps have made."""
+    curated, training = output / "set", output / "run"
+    print(f"      {output / 'picture.webp'}: the funnel, and some kept and dropped pairs")
+    print(f"      {curated / 'funnel.json'}: what each step saw, kept and dropped")
+    print(f"      {curated / 'shards'}: the kept pairs, as WebDataset and Parquet")
+    print(f"      {curated / 'holdout'}: those that the training was validated on")
+    print(f"      {curated / 'rejected'}: every dropped pair with its reason")
+    print(f"      {training / 'model'}: the model, for transformers.AlignModel.from_pretrained")
+    beside = Path(sys.executable).with_name("alignset")
+    search = f"{'alignset' if shutil.which('alignset') else beside} search serve {output / 'index'}"
+    print(f"      {search}: the page that searches")
 
 
 def check_packages() -> None:

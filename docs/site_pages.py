@@ -18,6 +18,7 @@ BOOSTS = {
     **{name: 0.3 for name in ("decisions.md", "CHANGELOG.md", "architecture.md", "glossary.md")},
     **{name: 0.3 for name in ("benchmarks/README.md", "benchmarks/notes.md", "suites.md")},
     **{name: 3 for name in ("troubleshooting.md", "reasons.md", "cheat_sheet.md")},
+    "politeness.md": 2,
 }
 _LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)#\s]+)((?:#[^)\s]*)?)\)")
 _FENCED = re.compile(r"(```.*?```)", re.DOTALL)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from alignset.pipeline.options import GROUPS  # noqa: E402
-from alignset.pipeline.peer_flags import IMG2DATASET  # noqa: E402
+from alignset.pipeline.other_flags import IMG2DATASET  # noqa: E402
 from alignset.train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa: E402
 from alignset.train.classify.settings import ClassifySettings  # noqa: E402
 from alignset.train.peer_flags import OPEN_CLIP  # noqa: E402

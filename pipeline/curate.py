@@ -14,11 +14,7 @@ from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.job import Job
 from alignset.pipeline.runs.engine import everywhere
-from alignset.pipeline.runs.work_folder import (
-    PageSummary,
-    TextSummary,
-    WorkFolder,
-)
+from alignset.pipeline.runs.work_folder import PageSummary, TextSummary, WorkFolder
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.concepts import (
     CONCEPTS,

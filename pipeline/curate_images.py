@@ -31,7 +31,7 @@ from alignset.transforms.shards.shard_progress import finished_shards
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, add_copies
 from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match
 from alignset.transforms.workers.claims import CLAIM, suspects
 from alignset.transforms.workers.counts import add_by_name, add_counts
 from alignset.transforms.workers.packages import CheckWorker, deciding

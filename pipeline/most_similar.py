@@ -73,17 +73,20 @@ class _Ranking:
     def written(self, shards: Sequence[int], share: float) -> tuple[dict[int, int], Counter[str]]:
         """How many pairs leave each shard, and the opt-outs that these only report."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            values = np.concatenate([of for _, of in pool.map(self._read, shards)])
-            most = int(round(share * len(values), 6))  # 0.29 * 100 is a little less than 29
-            least = float(np.partition(values, -most)[-most]) if most else np.inf
-            equal = [keys[of == least] for keys, of in pool.map(self._read, shards)]
+            found = dict(zip(shards, pool.map(self._read, shards), strict=True))
+        values = np.concatenate([of for _, of in found.values()])
+        most = int(round(share * len(values), 6))  # 0.29 * 100 is a little less than 29
+        least = float(np.partition(values, -most)[-most]) if most else np.inf
         # Among the pairs as similar as the last one, the smallest hashes of keys stay.
-        hashes = np.sort(key_hashes(np.concatenate(equal)))
-        room = most - int(np.count_nonzero(values > least))
+        tied = np.sort(key_hashes(np.concatenate([k[of == least] for k, of in found.values()])))
+        first_gone = tied[most - int(np.count_nonzero(values > least)) :][:1]
         dropped, reported = {}, Counter[str]()
-        for number in shards:
-            dropped[number], of_shard = self._write(number, least, hashes[room:][:1])
-            reported += of_shard
+        for number, (keys, of_shard) in found.items():
+            leaves = of_shard < least
+            if len(first_gone):
+                leaves |= (of_shard == least) & (key_hashes(keys) >= first_gone[0])
+            dropped[number] = int(np.count_nonzero(leaves))
+            reported += self._write(number, keys[leaves])
         return dropped, reported
 
     def _read(self, shard: int) -> tuple[UInt64s, npt.NDArray[np.float64]]:
@@ -97,34 +100,26 @@ class _Ranking:
         rows = read_rows(self._shards.sidecar(shard), columns)
         return read_changes(self._before, shard).rest_of(rows)
 
-    def _write(self, shard: int, least: float, first_gone: UInt64s) -> tuple[int, Counter[str]]:
-        """Writes down what leaves a shard, for its copies too.
-
-        Args:
-          first_gone: uint64[1], the smallest hash of a key that leaves among those that are as
-            similar as `least`; uint64[0] where none does.
-        """
-        rows = self._rows(shard, ["key", SIMILARITY, "opted_out"])
-        keys, values = keys_of(rows["key"]), numbers_of(rows[SIMILARITY])
-        goes = values < least
-        if len(first_gone):
-            goes |= (values == least) & (key_hashes(keys) >= first_gone[0])
-        leaving = rows.filter(pa.array(goes))
-        reported = reported_opt_outs(leaving.select(["opted_out"]).to_pylist())
-        count = len(leaving)
+    def _write(self, shard: int, leaves: UInt64s) -> Counter[str]:
+        """Writes down what leaves a shard, for its copies too; the opt-outs of those pairs."""
+        before, count = read_changes(self._before, shard).rows, len(leaves)
         table = pa.table(
             [
-                pa.array(keys[goes]),
+                pa.array(leaves),
                 pa.array([LESS_SIMILAR.reason] * count, pa.string()),
                 pa.nulls(count, pa.string()),
                 pa.array(np.zeros(count, np.bool_)),
             ],
             schema=LEAVING,
         )
-        before = read_changes(self._before, shard).rows
         whole = pa.concat_tables([before, table])
         if len(whole):
             self._fence.check()
             path = self._plan.leaving(shard)
             write_atomically(path, lambda sink: pq.write_table(whole, sink))
-        return count, Counter(reported)
+        if not count:
+            return Counter()
+        rows = self._rows(shard, ["key", "opted_out"])
+        leaving = pa.array(np.isin(keys_of(rows["key"]), leaves))
+        said = rows.select(["opted_out"]).filter(leaving).to_pylist()
+        return Counter(reported_opt_outs(said))

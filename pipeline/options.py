@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import difflib
 import importlib.util
-import io
-import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -20,26 +15,19 @@ from alignset.command_help import add_help
 from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
-from alignset.pipeline.peer_flags import instead_of
-from alignset.pipeline.rules import REPORTED, Rules, with_files
+from alignset.pipeline.other_flags import beam_options
+from alignset.pipeline.rule_files import rules_with
+from alignset.pipeline.rules import REPORTED, Rules
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
-from alignset.transforms.rules.custom import (
-    RuleFile,
-    RuleFileError,
-    check_names,
-    limits_in,
-    read_rule_files,
-)
-from alignset.transforms.rules.given import RULE_FAILED
 from alignset.transforms.rules.language_codes import word_limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 
 if TYPE_CHECKING:
-    from apache_beam.options.pipeline_options import PipelineOptions
+    pass
 
 S = TypeVar("S")
 
@@ -159,7 +147,8 @@ def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
     Raises:
       UsageError: a value of a wrong type.
     """
-    rules = rules_with(_value_in(argv, "rules"), _value_in(argv, "score_model"))
+    given = _value_in(argv, "rules"), _value_in(argv, "score_model")
+    rules = rules_with(*given, _defaults())
     parsed, others = parser(prog, rules).parse_known_args(list(argv))
     return GivenFlags(vars(parsed), others, rules)
 
@@ -169,55 +158,6 @@ def _value_in(argv: Sequence[str], flag: str) -> str:
     found = [word.partition("=")[2] for word in argv if word.startswith(f"--{flag}=")]
     found += [value for word, value in pairwise(argv) if word == f"--{flag}"]
     return found[-1] if found else ""
-
-
-def rules_with(paths: str, score_model: str = "") -> type[Rules]:
-    """The product's rules and those of users: in files, and on similarities by a model.
-
-    Raises:
-      UsageError: a file cannot be imported, a name in it is taken, or there is no such model.
-    """
-    if not paths and not score_model:
-        return Rules
-    try:
-        files = read_rule_files(paths) if paths else ()
-        files += (similarity_file(score_model),) if score_model else ()
-        check_names(limits_in(files), _names_of_product())
-        rules = with_files(files)
-    except RuleFileError as error:
-        raise UsageError(f"--rules: {error}") from error
-    return rules
-
-
-def similarity_file(model: str) -> RuleFile:
-    """The file of rules that `--score_model` stands for; opens the model, which takes seconds.
-
-    Raises:
-      UsageError: there is no such model.
-    """
-    from alignset.train.errors import SettingsError
-    from alignset.train.score_pairs import rule_source
-
-    path = os.path.abspath(model) if os.path.exists(model) else model
-    try:
-        return RuleFile("similarity.py", rule_source(path))
-    except SettingsError as error:
-        raise UsageError(f"--score_model: {error}") from error
-
-
-def _names_of_product() -> dict[str, set[str]]:
-    """The names that no rule of a user can have."""
-    from alignset.transforms.columns.rejects import REJECTED
-    from alignset.transforms.shards.shard_files import SHARD_SCHEMA
-
-    return {
-        "flag": {*_defaults(), "help"},
-        "reason": {*PRODUCT.reasons, RULE_FAILED},
-        "step": {*PRODUCT.text_steps, *PRODUCT.image_steps},
-        "axis": {*PRODUCT.measures, "bytes", "formats"},
-        "column": {*REJECTED.names, *SHARD_SCHEMA.names}
-        | {measure.column for measure in PRODUCT.measures.values()},
-    }
 
 
 def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
@@ -235,7 +175,7 @@ def make_command(given: GivenFlags) -> Command:
     Raises:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
-    flags, beam_options = given.ours, _beam_options(given.others)
+    flags, beam = given.ours, beam_options(given.others, _defaults())
     if said := flags.get("words_per_language"):
         flags = {**flags, "words_per_language": _limits_in(said)}
     if said := flags.get("concepts"):
@@ -260,7 +200,7 @@ def make_command(given: GivenFlags) -> Command:
             overlap,
             _settings(FetchSettings, REPORTED | flags if opened else flags),
             _settings(ResizeSettings, flags),
-            beam_options,
+            beam,
         )
         command.job.rejected_reasons(command.rules.catalogue)  # which it checks
         _check_ranking(command)
@@ -333,57 +273,3 @@ def _check_img2dataset() -> None:
 def _settings(kind: type[S], flags: dict[str, Any]) -> S:
     names = {setting.name for setting in dataclasses.fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in flags.items() if name in names})
-
-
-def _hint(unknown: str, names: list[str]) -> str:
-    """What may have been meant by a flag that there is not."""
-    if here := instead_of(unknown):
-        return here
-    if unknown == "min_similarity":
-        return "it is a rule on what a model finds: give --score_model too"
-    if unknown == "version":
-        return "alignset --version prints it"
-    near = difflib.get_close_matches(unknown, names, 1)
-    return f"did you mean --{near[0]}?" if near else "see --help"
-
-
-def _beam_options(rest: list[str]) -> PipelineOptions:
-    """Beam only warns of a flag that it does not know, and runs on without it."""
-    # Beam takes half a second to import, and --help needs none of it.
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-    from apache_beam.runners import create_runner
-
-    errors = io.StringIO()
-    logging.disable(logging.WARNING)  # it would say "Discarding unparseable args" before us
-    try:
-        with contextlib.redirect_stderr(errors):
-            options = PipelineOptions(rest)
-            declared = options.get_all_options()
-            passed = options.get_all_options(retain_unknown_options=True)
-    except SystemExit as error:
-        message = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
-        raise UsageError(f"{message}; see Apache Beam's pipeline options") from error
-    finally:
-        logging.disable(logging.NOTSET)
-    stray = [
-        word
-        for before, word in zip(["", *rest], rest, strict=False)
-        if not word.startswith("-") and (not before.startswith("-") or "=" in before)
-    ]
-    unknown = sorted(passed.keys() - declared.keys())
-    if stray:
-        raise UsageError(
-            f"{stray[0]!r} belongs to no flag: what is read and written are flags too, "
-            "--input=FILES and --output=FOLDER"
-        )
-    if unknown:
-        names = ["help", *_defaults(), *declared]
-        raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")
-    runner = options.view_as(StandardOptions).runner
-    try:
-        if runner:
-            create_runner(runner)
-    except (ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"runner {runner!r} is not to be had here: {reason}") from error
-    return options

@@ -7,13 +7,16 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from threading import Event, Thread
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+
+with warnings.catch_warnings(action="ignore"):  # in a notebook, that ipywidgets is missing
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
 from alignset.pipeline.datasets.funnel import details_of
 from alignset.pipeline.shown_texts import counted

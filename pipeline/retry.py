@@ -33,9 +33,8 @@ from alignset.pipeline.datasets.sizes_and_days import fetch_days
 from alignset.pipeline.documents.closing import (
     close,
     connections,
-    entries,
-    held_out,
     renumbered,
+    with_shards,
     without_copies,
     written_of,
 )
@@ -84,7 +83,7 @@ def retry_failed(
     evaluation: Evaluation,
     places: Places,
     engine: Engine,
-    unsafe_model: UnsafeModel | None = None,
+    unsafe_model: UnsafeModel | None,
 ) -> Funnel:
     """Tries again what could not be fetched; returns the funnel that there then is.
 
@@ -110,19 +109,7 @@ def retry_failed(
         )
     if plan.pairs:
         if not folder.work.find_images():
-            if descriptors_folder(command, places):
-                say(describing_cost(base.manifest.pairs))
-            what = (sorted(plan.shards), evaluation, command, places)
-            more = (base.manifest.holding, unsafe_model)
-            run_images(
-                engine,
-                places,
-                plan.shards,
-                unsafe_model,
-                lambda pipeline: curate_images(pipeline, *what, *more),
-                verb="fetch again",
-                resumed=bool(folder.earlier),
-            )
+            _fetch_again(command, folder, plan, (places, engine), evaluation, unsafe_model)
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
             with engine.pipeline("rejected") as pipeline:
@@ -131,6 +118,27 @@ def retry_failed(
         assert images is not None, "the image plane has ended"
         rewrite_copies(engine, images.copies, images.copies_folder, places)
     return close_retry(folder, base, plan)
+
+
+def _fetch_again(
+    command: Command,
+    folder: RunFolder,
+    plan: RetryPlan,
+    run_by: tuple[Places, Engine],
+    evaluation: Evaluation,
+    model: UnsafeModel | None,
+) -> None:
+    places, engine = run_by
+    before = folder.retry_base().manifest
+    if descriptors_folder(command, places):
+        say(describing_cost(before.pairs))
+
+    def build(pipeline: beam.Pipeline) -> None:
+        shards = sorted(plan.shards)
+        curate_images(pipeline, shards, evaluation, command, places, before.holding, model)
+
+    resumed = bool(folder.earlier)
+    run_images(engine, places, plan.shards, model, build, verb="fetch again", resumed=resumed)
 
 
 def _plan(
@@ -270,10 +278,8 @@ def _manifest(
     )
     earlier = before.retries or []
     return replace(
-        before,
+        with_shards(before, shards),
         pairs=before.pairs + images.counts.kept,
-        shards=entries(shards),
-        holdout=held_out(folder, shards),
         retries=[*earlier, retried],
         fetched=fetch_days(folder.out, new, before, before.fetched),
     )

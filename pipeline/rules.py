@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import field, make_dataclass, replace
 from functools import cache, cached_property
-from itertools import permutations
+from itertools import permutations, starmap
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import (
     KEEP_MOST_SIMILAR,
+    LIKE,
     PRODUCT,
     Catalogue,
     RunRules,
@@ -53,7 +54,6 @@ class _Checked:
         if len(wanted_languages(self.like)) > 1 or not {self.like} <= {"", *languages}:
             raise ValueError(f"like must be one of the languages of --language; got {self.like!r}")
         word_limits(self.words_per_language)
-        MAX_PAIRS_PER_CONCEPT.check(self.max_pairs_per_concept)
         if not 0 < self.keep_most_similar <= 1:
             raise ValueError(
                 "keep_most_similar must be above 0, and 1 at most, which keeps all; got "
@@ -83,7 +83,7 @@ class _Checked:
     @property
     def catalogue(self) -> Catalogue:
         """The rules, with those on input columns."""
-        return catalogue_of(self.files, columns=of_columns(self.numbers))
+        return catalogue_of(self.files, self.numbers)
 
     @property
     def run_rules(self) -> RunRules:
@@ -104,6 +104,8 @@ class _Checked:
             numbers[f"{REQUIRED}={carried_name(column)}"] = True
         if (count := len(of_columns(numbers))) > MOST_COLUMN_RULES:
             raise ValueError(f"{MIN}, {MAX} and {REQUIRED} take {MOST_COLUMN_RULES}; got {count}")
+        if self.like:
+            numbers[LIKE] = self.like
         if self.max_pairs_per_concept:
             numbers[MAX_PAIRS_PER_CONCEPT.name] = self.max_pairs_per_concept
         if self.keep_most_similar < 1:
@@ -177,61 +179,62 @@ def names_of_ours() -> frozenset[str]:
     return frozenset({*REJECTED.names, *SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *LANGUAGE_COLUMNS})
 
 
-def _flag(name: str, default: Any, said: str) -> tuple[str, type, Any]:
+def flag_of(name: str, default: Any, said: str) -> tuple[str, type, Any]:
+    """A flag as `make_dataclass` takes fields."""
     return name, type(default), field(default=default, metadata={"help": said})
 
 
-def _flags() -> Iterator[tuple[str, type, Any]]:
-    yield _flag(
+_OF_LANGUAGES = (
+    (
         "language",
         "en",
         "language of the alt-texts, or a list such as de,fr,ja; all finds each text's, and empty "
         "keeps all texts",
-    )
-    yield _flag(
-        "like", "", "of each language no more pairs than of this one, such as en, by their keys"
-    )
-    yield _flag(
+    ),
+    (LIKE, "", "of each language no more pairs than of this one, such as en, by their keys"),
+    (
         "words_per_language",
         "",
         "other least and most words of languages: FILE with lines such as fi 2 16, or "
         "fi:2-16,ja:2-30",
-    )
-    for rule in PRODUCT.rules:
-        yield _flag(rule.name, rule.default, rule.help)
-    yield _flag(
-        MAX_PAIRS_PER_CONCEPT.name, MAX_PAIRS_PER_CONCEPT.default, MAX_PAIRS_PER_CONCEPT.help
-    )
-    yield _flag(
-        "concepts", "", "FILE with a word or two in each line: of these alone, and a text has one"
-    )
-    yield _flag(
+    ),
+)
+_BEHIND_RULES = (
+    (MAX_PAIRS_PER_CONCEPT.name, MAX_PAIRS_PER_CONCEPT.default, MAX_PAIRS_PER_CONCEPT.help),
+    ("concepts", "", "FILE with a word or two in each line: of these alone, and a text has one"),
+    (
         KEEP_MOST_SIMILAR,
         1.0,
         "this share of the dataset, the pairs with the highest column similarity "
         "(docs/similarity.md)",
-    )
-    yield _flag(
+    ),
+    (
         "min_blocked_phash_distance",
         6,
         "bits of 64 to the nearest perceptual hash of a blocklist, at least",
-    )
-    yield _flag(
-        "min_blocked_pdq_distance", 32, "bits of 256 to the nearest PDQ of a blocklist, at least"
-    )
-    for kind, most in ((MIN, "least"), (MAX, "most")):
-        yield _flag(
+    ),
+    ("min_blocked_pdq_distance", 32, "bits of 256 to the nearest PDQ of a blocklist, at least"),
+    *(
+        (
             kind,
             "",
             f"NAME=VALUE,...: this column of the input, such as a score, at {most}; may be given "
             "several times (docs/columns.md)",
         )
-    yield _flag(REQUIRED, "", "NAME,...: drop pairs without a value in this column of the input")
-    yield _flag(
+        for kind, most in ((MIN, "least"), (MAX, "most"))
+    ),
+    (REQUIRED, "", "NAME,...: drop pairs without a value in this column of the input"),
+    (
         VERIFIED,
         "",
         "sha256=COLUMN, or md5: keep only files with the hash that the input has in this column",
-    )
+    ),
+)
+
+
+def _flags() -> Iterator[tuple[str, type, Any]]:
+    own = ((rule.name, rule.default, rule.help) for rule in PRODUCT.rules)
+    return starmap(flag_of, (*_OF_LANGUAGES, *own, *_BEHIND_RULES))
 
 
 if TYPE_CHECKING:
@@ -239,12 +242,3 @@ if TYPE_CHECKING:
 else:
     Rules = make_dataclass("Rules", _flags(), bases=(_Checked,), frozen=True)
     Rules.__module__, Rules.__doc__ = __name__, _Checked.__doc__
-
-
-def with_files(files: tuple[RuleFile, ...]) -> type[Rules]:
-    """The flags with those of rules of users behind them."""
-    catalogue = catalogue_of(files)
-    own = [_flag(limit.name, limit.default, limit.help) for limit in catalogue.custom]
-    space = {"files": files, "of_files": catalogue}
-    kind = make_dataclass("Rules", own, bases=(Rules,), frozen=True, namespace=space)
-    return kind

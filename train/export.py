@@ -84,8 +84,8 @@ def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> di
     Raises:
       SettingsError: there is no such model. TrainingError: a file computes something else.
     """
+    from alignset.train.data.whole_files import save_folder
     from alignset.train.model.pretrained import read_pretrained
-    from alignset.train.model.saved_folders import save_folder
 
     run = os.path.join(name, "model")
     # Any: transformers types a model's configs as what they may be before it is made.

@@ -25,8 +25,7 @@ from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_stats import MOST_GROUPS, NearDuplicates, SharedContents
 from alignset.transforms.storage.documents import DocumentError, find_document
-from alignset.transforms.storage.files import exists, is_local
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, is_local, match
 from alignset.transforms.workers.counts import Counts
 
 Document = TypeVar("Document")

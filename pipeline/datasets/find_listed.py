@@ -17,7 +17,7 @@ from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.shards.listed_pairs import LISTED, Removal, listed_in_shard, listed_texts
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.stored_rows import batches_of, rejected_batches
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match
 
 THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
 In = TypeVar("In")

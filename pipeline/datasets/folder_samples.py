@@ -18,8 +18,7 @@ from alignset.pipeline.inputs.readers import LONGEST_OF, new_sample, read_text, 
 from alignset.transforms.columns.records import LONGEST_WORD, cut
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.storage.broken_files import broken_file
-from alignset.transforms.storage.files import exists, is_local, open_to_read
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, is_local, match, open_to_read
 
 _STATS = "_stats.json"
 _ROWS_AT_ONCE = 1000

@@ -39,7 +39,7 @@ from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, RunRules
 from alignset.transforms.rules.popularity import MAX_TEXTS_PER_IMAGE
 from alignset.transforms.rules.rule import Limit, Measure, Stage
-from alignset.transforms.shards import build_shard as parts
+from alignset.transforms.shards.build_shard import build_shard, published_files
 from alignset.transforms.shards.image_places import write_places
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -47,7 +47,6 @@ from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import (
     Copies,
     NearDuplicates,
-    ShardStats,
     SharedContents,
     add_copies,
 )
@@ -210,7 +209,7 @@ def _unless_broken(shard: FolderShard, notes: list[str]) -> Iterator[Sample]:
 def _read_shard(
     number: int, shard: FolderShard, settings: ShardSettings, place: str, notes: list[str]
 ) -> None:
-    samples = [*_unless_broken(shard, notes)]
+    samples, places = [*_unless_broken(shard, notes)], ShardPlaces(place)
     if not samples:
         return
     table = _pairs(shard, samples, settings.rules.columns)
@@ -228,29 +227,17 @@ def _read_shard(
     whole = table.drop_columns(["fault", "name"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        stats = parts.build_shard(
+        stats = build_shard(
             *(number, whole, replace(settings, screen=screen), None, folder),
             *(lambda done: None, Event()),
         )
-        _publish(folder, stats, ShardPlaces(place))
-    keys = key_column(table["key"].to_numpy())
-    write_places(table.set_column(0, "key", keys), ShardPlaces(place).tar(number))
-
-
-def _publish(folder: Path, stats: ShardStats, places: ShardPlaces) -> None:
-    number = stats.number
-    files = {
-        parts.REJECTS: places.rejected(number),
-        parts.RECORD: places.record(number),
-        parts.THUMBNAILS: places.thumbnails(number),
-        parts.SIDECAR: places.sidecar(number),
-    }
-    for name, path in files.items():
-        if name != parts.SIDECAR or stats.successes:
+        for made, path in published_files(stats, places).items():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).replace(path)
+            (folder / made).replace(path)
     Path(places.stats(number)).parent.mkdir(exist_ok=True)
     Path(places.stats(number)).write_bytes(stats.encode())
+    keys = key_column(table["key"].to_numpy())
+    write_places(table.set_column(0, "key", keys), places.tar(number))
 
 
 def _pairs(shard: FolderShard, samples: Sequence[Sample], columns: Sequence[str]) -> pa.Table:

@@ -11,8 +11,7 @@ from dataclasses import replace
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet, Step
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import carry_file, exists
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import carry_file, exists, match
 
 FOLDER = "history"
 _THREADS = 16  # since a store answers slowly

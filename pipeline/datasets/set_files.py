@@ -12,8 +12,7 @@ from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document, readable_document
-from alignset.transforms.storage.files import exists, is_local
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, is_local, match
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def read_set(out: str) -> tuple[Manifest, Funnel]:
 
 
 def find_set(out: str, most: int = 0) -> SetFiles:
-    """What is in a set's folder. Shards count where their `_stats.json` is there, which comes last.
+    """What is in a set's folder, or what one of another tool is read into.
 
     Args:
       most: shards that are read of a folder of another tool; 0: all.
@@ -89,21 +88,47 @@ def find_set(out: str, most: int = 0) -> SetFiles:
     Raises:
       UsageError: there is no such folder, or it is none of a set.
     """
+    if files := find_own_set(out):
+        return files
+    from alignset.pipeline.datasets.folders import read_folder  # which decodes images
+
+    out = out.rstrip("/") or out
+    if folder := read_folder(out, most):
+        found = find_own_set(folder.place)
+        assert found is not None, "it has been written"
+        return replace(found, out=out, of=folder.of, catalogue=folder.catalogue)
+    raise no_set(out)
+
+
+def no_set(out: str) -> UsageError:
+    """What is wrong where a folder is no set of ours."""
+    from alignset.pipeline.datasets.folder_samples import folder_shards  # with all readers
+
+    if folder_shards(out):
+        return UsageError(
+            f"{out} was made by another tool: alignset curate --input={out} makes a dataset of it, "
+            "without fetching"
+        )
+    return UsageError(
+        f"{out!r} is no set, or its run has written nothing yet: it has no files in shards/, "
+        "pairs/ or rejected/; give the --output of a run, or a folder of shards"
+    )
+
+
+def find_own_set(out: str) -> SetFiles | None:
+    """What is in the folder of a set of ours. Shards count where their `_stats.json` is there,
+    which comes last. None of anything else.
+
+    Raises:
+      UsageError: there is no such folder.
+    """
     out = out.rstrip("/") or out
     if is_local(out) and not Path(out).is_dir():
         raise UsageError(f"there is no folder {out!r}: give the --output of a run")
     shards, pairs, rejected = (match(f"{out}/{name}") for name in ("shards", "pairs", "rejected"))
     shards = [*shards, *match(f"{out}/holdout")]
     if not shards and not pairs and not rejected:
-        from alignset.pipeline.datasets.folders import read_folder  # which decodes images
-
-        if folder := read_folder(out, most):
-            found = find_set(folder.place)
-            return replace(found, out=out, of=folder.of, catalogue=folder.catalogue)
-        raise UsageError(
-            f"{out!r} is no set, or its run has written nothing yet: it has no files in shards/, "
-            "pairs/ or rejected/; give the --output of a run, or a folder of shards"
-        )
+        return None
     finished = {
         path.removesuffix("_stats.json") for path, _ in shards if path.endswith("_stats.json")
     }

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from alignset.pipeline.datasets.earlier_trials import trials_of_joint
-from alignset.transforms.columns.earlier_records import EarlierRecord, Joint, add_joints
 from alignset.transforms.columns.record_files import MOST_BYTES, RecordError, decode_record
 from alignset.transforms.columns.records import (
     KEPT,
@@ -23,19 +21,16 @@ from alignset.transforms.columns.records import (
     Axis,
     Example,
     Record,
-    RowSample,
     Top,
     add_nested,
     add_samples,
     add_tops,
     cut,
 )
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, limits
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
-from alignset.transforms.rules.trials import Trials, add_trials
-from alignset.transforms.storage.files import open_to_read
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match, open_to_read
 
 MOST_KEPT, MOST_OF_A_REASON, MOST_NEAR = 96, 36, 12
 MOST_NAMES = 2_000  # of hosts and texts that are remembered, however many shards have others
@@ -55,7 +50,6 @@ class Sum:
         self._catalogue = catalogue
         self.records = 0
         self.whole = Record()
-        self._joint = Joint()
         self._examples: dict[str, dict[str, Example]] = {}
 
     def add(self, records: Sequence[Record], thresholds: dict[str, float]) -> None:
@@ -87,30 +81,10 @@ class Sum:
             alone=add_nested(part.alone for part in alike),
             sample=add_samples(part.sample for part in alike),
         )
-        joints = (part.joint for part in records if isinstance(part, EarlierRecord))
-        self._joint = add_joints([self._joint, *joints])
         for record in records:
             self._put(record.examples)
         for name in self._examples:
             self._trim(name, thresholds)
-
-    def end(self, limits: Sequence[Limit], rules: Mapping[str, float]) -> None:
-        """Adds what earlier records had in another form, by the thresholds of the run."""
-        if not self._joint.axes:
-            return
-        found, earlier = self._joint, trials_of_joint(self._joint, limits, rules)
-        if self.whole.axes in ([], found.axes):
-            whole = self.whole
-            own = Trials(whole.histograms, whole.alone, RowSample())
-            total = add_trials([own, earlier])
-            sample = RowSample() if whole.sample.rows else earlier.sample
-            self.whole = dataclasses.replace(
-                whole,
-                axes=found.axes,
-                histograms=total.histograms,
-                alone=total.alone,
-                sample=sample,
-            )
 
     def _put(self, examples: Iterable[Example]) -> None:
         for example in examples:
@@ -203,10 +177,7 @@ def read_records(out: str, thresholds: dict[str, float], catalogue: Catalogue) -
     files = [(path, size) for path, size in match(f"{out}/{RECORDS}") if path.endswith(".json")]
     records = SetRecords(Sum(catalogue), Sum(catalogue))
     with ThreadPoolExecutor(_THREADS) as pool:
-        for plane, kinds, entries in (
-            (TEXTS, ("text",), catalogue.texts),
-            (IMAGES, ("images", "holdout"), catalogue.images),
-        ):
+        for plane, kinds in ((TEXTS, ("text",)), (IMAGES, ("images", "holdout"))):
             own = [(path, size) for path, size in files if Path(path).name.split("-")[0] in kinds]
             for paths in in_parts(own):
                 read = zip(paths, pool.map(_read, paths), strict=True)
@@ -215,7 +186,6 @@ def read_records(out: str, thresholds: dict[str, float], catalogue: Catalogue) -
                 total.add(list(part.values()), thresholds)
                 if plane == IMAGES:
                     records.fetched |= {shard: _fetched(record) for shard, record in part.items()}
-            records.of(plane).end(limits(entries), thresholds)
     return records
 
 

@@ -21,10 +21,9 @@ from msgspec import UNSET, UnsetType
 from alignset.pipeline.copies import describing_cost, find_copies, rewrite_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.datasets.copy_groups import publish_copies
-from alignset.pipeline.datasets.folder_samples import folder_shards
 from alignset.pipeline.datasets.funnel import check_funnel, most_first, with_copies
-from alignset.pipeline.datasets.set_files import read_set
-from alignset.pipeline.documents.closing import entries, renumbered, write_closing, written_of
+from alignset.pipeline.datasets.set_files import find_own_set, no_set, read_set
+from alignset.pipeline.documents.closing import renumbered, with_shards, write_closing, written_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.progress import say
 from alignset.pipeline.runs.documents import Deduplication, Funnel, Manifest, OptOuts
@@ -45,8 +44,7 @@ from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies, add_copies
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import find_document, read_document, write_document
-from alignset.transforms.storage.files import exists, remove
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, match, remove
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.summaries import WriteSummary
 from alignset.transforms.workers.threads import stop_work
@@ -62,21 +60,14 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Copies:
     Raises:
       UsageError: there is no such set, or something else is under way in it.
     """
-    if not exists(f"{out}/manifest.json") and folder_shards(out):
-        raise UsageError(
-            f"{out} is a folder of another tool: alignset curate --input={out} "
-            f"--duplicates={'near' if near else 'exact'} makes a dataset of it without fetching"
-        )
+    if not exists(f"{out}/manifest.json") and find_own_set(out) is None:
+        raise no_set(out)
     _check(out, read_set(out)[0])
     work = WorkFolder(everywhere(f"{out}/_temporary"))
     lock = take_lock(work.path)
     aside = tempfile.mkdtemp(prefix="alignset-")
     try:
-        for path, name in ((work.retry_base, "--retry_failed"), (work.takedown, "takedown")):
-            if exists(path):
-                raise UsageError(
-                    f"a {name} of {out} was stopped; go on with it, and then give this"
-                )
+        work.refuse_stopped(out, but="deduplicate")
         if dry and exists(work.deduplication):
             raise UsageError(f"a deduplicate of {out} was stopped; give it without --dry_run")
         done = _Deduplication(out, WorkFolder(aside) if dry else work, lock, aside)
@@ -161,14 +152,12 @@ def _close(out: str, work: WorkFolder, plan: DeduplicationPlan) -> None:
     pairs = base.pairs - sum(copies.dropped.values())
     steps = with_copies(plan.funnel.steps, copies.dropped, base.catalogue)
     check_funnel(steps, pairs)
-    numbered = renumbered(out, work.path, with_rewritten(written_of(base), rewritten))
+    shards = with_rewritten(written_of(base), rewritten)
     near = plan.near or UNSET
     entry = Deduplication(plan.day, copies.dropped, copies.moved, near)
     manifest = replace(
-        base,
+        with_shards(base, renumbered(out, work.path, shards)),
         pairs=pairs,
-        shards=entries(numbered),
-        holdout=UNSET if base.holdout is UNSET else entries(numbered, held_out=True),
         deduplications=[*(base.deduplications or []), entry],
     )
     closing = replace(

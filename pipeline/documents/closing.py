@@ -153,7 +153,7 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: 
         evaluation_images=images.evaluation_images,
         evaluation_index=Path(images.evaluation_index).name or UNSET,
         shards=entries(shards),
-        holdout=held_out(folder, shards),
+        holdout=entries(shards, held_out=True) if folder.description.job["holdout"] else UNSET,
         fetched=fetch_days(folder.out, shards, folder.description),
     )
 
@@ -258,6 +258,7 @@ def entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, 
     }
 
 
-def held_out(folder: RunFolder, shards: list[WrittenShard]) -> dict[str, ShardEntry] | UnsetType:
-    wanted = folder.description.job.get("holdout")
-    return entries(shards, held_out=True) if wanted else UNSET
+def with_shards(base: Manifest, shards: list[WrittenShard]) -> Manifest:
+    """The manifest of a finished set whose shards are now these."""
+    held_out = UNSET if base.holdout is UNSET else entries(shards, held_out=True)
+    return replace(base, shards=entries(shards), holdout=held_out)

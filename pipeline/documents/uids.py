@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from alignset.transforms.storage.files import remove, write_atomically
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match, remove, write_atomically
 from alignset.transforms.storage.parquet_files import read_rows
 
 LOG = logging.getLogger("alignset")

@@ -16,12 +16,7 @@ from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.reproduce import open_flag
 from alignset.pipeline.job import ABOUT
 from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
-from alignset.pipeline.runs.documents import (
-    Funnel,
-    Manifest,
-    Settings,
-    Takedown,
-)
+from alignset.pipeline.runs.documents import Funnel, Manifest, Settings, Takedown
 from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.pipeline.inputs.splits import CarriedColumn, Split
+from alignset.pipeline.inputs.splits import Split
 from alignset.transforms.columns.carried import CARRIED, WRONG_TYPE, from_json, json_values, typed
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.storage.files import open_to_read
@@ -36,21 +36,19 @@ def with_sources(
     return rows
 
 
-def carried_json(
-    records: Sequence[Mapping[str, Any]], carried: Sequence[CarriedColumn], faults: pa.Array
-) -> tuple[dict[str, pa.Array], pa.Array]:
-    """The carried columns of objects of JSON, and why rows are malformed, string[n].
-
-    Args:
-      faults: what is known already, string[n] or null.
-    """
-    columns = {}
-    for column in carried:
+def with_json(
+    rows: pa.RecordBatch, split: Split, records: Sequence[Mapping[str, Any]]
+) -> pa.RecordBatch:
+    """Rows with the carried columns of their objects of JSON; `malformed`, string[n], also says
+    whose values do not fit."""
+    columns = dict(zip(rows.schema.names, rows.columns, strict=True))
+    for column in split.carried:
         if column.source:
             values = [record.get(column.source) for record in records]
             columns[CARRIED + column.field.name], wrong = from_json(values, column.field.type)
-            faults = faults if wrong is None else _with_wrong(faults, wrong)
-    return columns, faults
+            if wrong is not None:
+                columns["malformed"] = _with_wrong(columns["malformed"], wrong)
+    return pa.record_batch(columns)
 
 
 def _with_wrong(faults: pa.Array, wrong: Bools) -> pa.Array:

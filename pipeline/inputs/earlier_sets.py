@@ -10,8 +10,7 @@ from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, match
 
 OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a set that have pairs
 

@@ -14,8 +14,7 @@ from alignset.transforms.decontamination.evaluation_files import EVALUATION_SUFF
 from alignset.transforms.decontamination.evaluation_index import IndexDescription, find_index
 from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, OverlapSettings
-from alignset.transforms.storage.files import is_local
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import is_local, match
 
 
 @dataclass(frozen=True)

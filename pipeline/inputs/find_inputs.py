@@ -14,8 +14,7 @@ from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from alignset.transforms.corpus.vocabulary_file import check_vocabulary
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.storage.files import exists, is_local
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, is_local, match
 
 SUFFIXES = {
     ".parquet": "parquet",

@@ -31,8 +31,7 @@ from alignset.transforms.storage.broken_files import (
     FileFault,
     broken_file,
 )
-from alignset.transforms.storage.files import is_local, open_to_read
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import is_local, match, open_to_read
 
 LOG = logging.getLogger("alignset")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.inputs.carried_values import SidecarValues, carried_json, with_carried
+from alignset.pipeline.inputs.carried_values import SidecarValues, with_carried, with_json
 from alignset.pipeline.inputs.row_groups import (
     BATCH_BYTES,
     STRINGS,
@@ -275,11 +275,8 @@ def _sample_batch(samples: list[dict[str, Any]], split: Split) -> pa.RecordBatch
             ("source_path", pa.string()),
             ("source_at", pa.int64()),
             ("source_size", pa.int64()),
+            ("malformed", pa.string()),
         ]
     )
     batch = pa.RecordBatch.from_pylist(samples, schema=schema)
-    records = [sample["carried"] for sample in samples]
-    columns, faults = carried_json(records, split.carried, pa.nulls(len(samples), pa.string()))
-    for name, column in columns.items():
-        batch = batch.append_column(name, column)
-    return batch.append_column("malformed", faults) if faults.null_count < len(faults) else batch
+    return with_json(batch, split, [sample["carried"] for sample in samples])

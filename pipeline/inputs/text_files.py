@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
-from alignset.pipeline.inputs.carried_values import carried_json, with_sources
+from alignset.pipeline.inputs.carried_values import with_json, with_sources
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.inputs.text_headers import BYTE_ORDER_MARK, dialect, header_columns
 from alignset.pipeline.inputs.whole_lines import LONGEST_ROW, WholeLines
@@ -256,11 +256,7 @@ def _json_lines(lines: Iterable[bytes], split: Split) -> pa.RecordBatch:
             records.append({})
             faults.append(UNREADABLE)
     columns = [pa.array([row[at] for row in rows], pa.binary()) for at in range(len(names))]
-    carried, told = carried_json(records, split.carried, pa.array(faults, pa.string()))
-    batch = _rows(columns, told)
-    for name, column in carried.items():
-        batch = batch.append_column(name, column)
-    return batch
+    return with_json(_rows(columns, pa.array(faults, pa.string())), split, records)
 
 
 def _record(line: bytes) -> dict[str, Any]:

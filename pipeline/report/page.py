@@ -30,6 +30,7 @@ from alignset.transforms.storage.files import write_atomically
 REPORT = "report.html"
 _BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
 _FOLDER = Path(__file__).parent / "page"
+_OF_BYTES = {"bytes": "bytes of the file"}
 
 
 class Drawn(NamedTuple):
@@ -68,10 +69,8 @@ def render_page(facts: Facts, place: str = "") -> str:
     dropping = [step for step in steps if step.reasons] or steps[:1]
     hosts, hosts_note = tables.host_rows(facts)
     other_files, hashes_note = tables.other_file_rows(facts)
-    images = facts.records.images.whole
-    texts = facts.records.texts.whole
-    frequent = texts.tops.get("frequent_texts", Top())
-    kept_texts = images.tops.get("texts", Top())
+    frequent = facts.records.texts.whole.tops.get("frequent_texts", Top())
+    kept_texts = facts.records.images.whole.tops.get("texts", Top())
     return render(
         "report.html",
         facts=facts,
@@ -104,8 +103,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         copy_groups=facts.copy_groups,
         times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
         near=near_lists(facts, data["lists"]),
-        axes={axis: measure.short for axis, measure in facts.catalogue.measures.items()}
-        | {"bytes": "bytes of the file"},
+        axes={axis: of.short for axis, of in facts.catalogue.measures.items()} | _OF_BYTES,
         data=Markup(encode_for_page(data)),
     )
 

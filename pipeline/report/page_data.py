@@ -23,7 +23,6 @@ from alignset.transforms.columns.records import (
     RECORDS,
     THUMBNAIL_PX,
     Example,
-    RowSample,
     by_turns,
     host_of,
 )
@@ -41,7 +40,6 @@ MOST_BYTES, MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 11_000_000, 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
 _THREADS = 16
-MOST_ROWS = 20_000  # that several thresholds are tried on; of earlier records, all
 Lists = dict[str, list[Example]]
 Which = tuple[str, str, str]
 
@@ -220,13 +218,13 @@ def is_thumbnail(body: bytes) -> bool:
 def _plane(facts: Facts, plane: str) -> dict[str, Any]:
     """What other thresholds keep: by each alone, and by several at once of a sample."""
     whole = facts.records.of(plane).whole
-    sample = whole.sample if whole.sample.size <= MOST_ROWS else RowSample()
+    sample = whole.sample
     weight = sample.rows / max(1, sample.size)
     return {
         "axes": {axis.name: axis.edges for axis in whole.axes},
         "alone": whole.alone,
         "bins": {name: list(bins) for name, bins in sample.bins.items()},
-        "weights": sample.weights or [round(weight, 6)] * sample.size,
+        "weights": [round(weight, 6)] * sample.size,
         "exact": sample.is_all,
     }
 

@@ -16,7 +16,6 @@ import site
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partialmethod
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import MethodType
@@ -27,7 +26,6 @@ from alignset import stoppable
 # Beam is imported within the functions: `quick_imports` must come before it.
 
 
-SAMPLING_MS = 5
 WORDS = "ALIGNSET_WORDS"  # by which worker processes are told of the command's arguments
 _FOREIGN = ("--rules", "--score_model")  # what users and models import is not known
 # What Beam and numba import where they find it, and the flags' words that ask for it.
@@ -124,20 +122,6 @@ def remembered_signatures() -> Iterator[None]:
 
 
 @contextmanager
-def short_samples() -> Iterator[None]:
-    """At the end of each stage Beam waits for the thread that samples what it does, which sleeps
-    longer and longer, up to 0.2 s. Saves 0.07 s, and 0.3 s of 2 million pairs."""
-    from apache_beam.runners.worker.statesampler import StateSampler
-
-    make = StateSampler.__init__
-    StateSampler.__init__ = partialmethod(make, sampling_period_ms=SAMPLING_MS)
-    try:
-        yield
-    finally:
-        StateSampler.__init__ = make
-
-
-@contextmanager
 def quick_workers() -> Iterator[None]:
     """Worker processes on this machine import as quickly as the command does. Saves 1.2 s of CPU
     for each."""
@@ -172,7 +156,6 @@ def no_notebook() -> Iterator[None]:
 # Those that last as long as a pipeline is built and run.
 PATCHES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "signatures": remembered_signatures,
-    "samples": short_samples,
     "workers": quick_workers,
     "notebook": no_notebook,
 }

@@ -15,9 +15,7 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, Catalogue
-from alignset.transforms.rules.columns import column_rules
-from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
+from alignset.transforms.rules.catalogue import Catalogue, with_flags
 from alignset.transforms.rules.custom import from_description
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -86,15 +84,11 @@ class RunDescription:
     @property
     def catalogue(self) -> Catalogue:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
-        files, is_sized = self.rule_files or [], bool(self.rules.get("like"))
-        is_balanced = bool(self.rules.get(MAX_PAIRS_PER_CONCEPT.name))
-        is_ranked = self.rules.get(KEEP_MOST_SIMILAR, 1) != 1
-        further = (is_sized, is_balanced, is_ranked, column_rules(self.rules))
         try:
-            own = tuple(from_description(said) for of in files for said in of.rules)
+            own = [from_description(said) for of in self.rule_files or [] for said in of.rules]
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
-            own = ()
-        return Catalogue(own, *further)
+            own = []
+        return with_flags(tuple(own), self.rules)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.inputs.whole_input import Input
-from alignset.pipeline.job import ABOUT, Job
+from alignset.pipeline.job import ABOUT
 from alignset.pipeline.runs.documents import (
     Funnel,
     Manifest,
@@ -34,14 +34,13 @@ from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.rules.catalogue import PRODUCT, of_columns
+from alignset.transforms.rules.catalogue import of_columns
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.rules.custom import RuleFile, described, limits_in
 from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
-from alignset.transforms.storage.files import exists, is_local, remove
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, is_local, match, remove
 from alignset.transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.
@@ -54,13 +53,6 @@ NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
     *("unsafe_model", "blocklist", "rules", "quiet", *ABOUT),
 )
-# Of rules that an older version had not, what it did: it dropped nothing by them.
-OLDER_RULES = {**PRODUCT.opened} | {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
-JOB_DEFAULTS = {
-    setting.name: setting.default
-    for setting in dataclasses.fields(Job)
-    if setting.name not in NOT_DECIDING
-}
 
 
 def describe_run(command: Command, source: Input) -> RunDescription:
@@ -183,8 +175,6 @@ class RunFolder:
             there = msgspec.to_builtins(_read_description(ended if finished else started))
             here = msgspec.to_builtins(self.description)
             for said in (there, here):
-                said["job"] = JOB_DEFAULTS | said["job"]  # an older version had fewer flags
-                said["rules"] = OLDER_RULES | said["rules"]
                 said.setdefault("blocklists", [])
                 said.pop("about", None)
                 said.get("unsafe_model", {}).pop("path", None)
@@ -221,18 +211,8 @@ class RunFolder:
                 f"{self.out} holds no finished run; first give the same command without "
                 "--retry_failed"
             )
-        for path, name in (
-            (self.work.takedown, "takedown"),
-            (self.work.deduplication, "deduplicate"),
-        ):
-            if exists(path):
-                raise UsageError(
-                    f"a {name} of {self.out} was stopped; give it again, and then this command"
-                )
-        if exists(self.work.retry_base) and not self.retry:
-            raise UsageError(
-                f"a --retry_failed of {self.out} was stopped; give --retry_failed to go on with it"
-            )
+        this = "--retry_failed" if self.retry else ""
+        self.work.refuse_stopped(self.out, but=this, then="and then give this command")
 
     def _remove_leftovers(self) -> None:
         """Takes away what a killed attempt left."""

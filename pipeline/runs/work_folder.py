@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import UNSET, UnsetType
 
+from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
 from alignset.pipeline.runs.run_lock import LOCK
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
@@ -19,8 +20,7 @@ from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.shards.shard_stats import Copies, FailingHost
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, read_document
-from alignset.transforms.storage.files import is_local, remove, remove_leftovers
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
 
@@ -203,6 +203,20 @@ class WorkFolder:
         self.takedown_shards = f"{path}/takedown_shards.json"
         self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
         self.found, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
+
+    def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then give this") -> None:
+        """Raises UsageError where another command on a finished set was stopped.
+
+        Args:
+          out: the set. but: the command that may go on. then: what to do behind that one.
+        """
+        for path, name in (
+            (self.retry_base, "--retry_failed"),
+            (self.takedown, "takedown"),
+            (self.deduplication, "deduplicate"),
+        ):
+            if name != but and exists(path):
+                raise UsageError(f"a {name} of {out} was stopped; go on with it, {then}")
 
     def find_pages(self) -> PageSummary | None:
         """What was counted of pages; None where they are not parsed, or there were none."""

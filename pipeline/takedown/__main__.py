@@ -129,7 +129,7 @@ def folder_of(out: str, flags: argparse.Namespace) -> Folder | None:
 
 def check_target(out: str, flags: argparse.Namespace) -> None:
     """Raises UsageError where it is not said, or taken, where the shards of another tool go."""
-    from alignset.transforms.storage.matching import match
+    from alignset.transforms.storage.files import match
 
     if flags.reason != OPT_OUT or flags.forget_blocked:
         raise UsageError(

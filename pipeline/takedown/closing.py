@@ -20,7 +20,7 @@ from alignset.pipeline.datasets.funnel import (
     funnel,
     whole_funnel,
 )
-from alignset.pipeline.documents.closing import entries, renumbered, write_closing
+from alignset.pipeline.documents.closing import renumbered, with_shards, write_closing
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from alignset.transforms.columns.hashing import string_hashes
@@ -32,7 +32,7 @@ from alignset.transforms.shards.listed_pairs import Removal, contents
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import FailingHost, SharedContents
 from alignset.transforms.shards.stored_rows import batches_of
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match
 from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.counts import Counts, add_by_name
 
@@ -96,19 +96,13 @@ def close_takedown(
     pairs = base.pairs - plan.pairs
     steps = _steps(plan.funnel, counted, base.catalogue)
     check_funnel(steps, pairs)
-    numbered = renumbered(out, work, shards)
     manifest = replace(
-        base,
-        pairs=pairs,
-        shards=entries(numbered),
-        holdout=UNSET if base.holdout is UNSET else entries(numbered, held_out=True),
-        takedowns=[*earlier, entry],
+        with_shards(base, renumbered(out, work, shards)), pairs=pairs, takedowns=[*earlier, entry]
     )
     closing = replace(
         plan.funnel,
         pairs=pairs,
         steps=steps,
-        fetch=plan.funnel.fetch,
         copies=_copies(out, plan.funnel, manifest, removal),
     )
     if counted.failures.total() != plan.funnel.fetch.failed:

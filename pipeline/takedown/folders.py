@@ -26,11 +26,11 @@ from alignset.transforms.shards.stored_rows import rejected_batches
 from alignset.transforms.storage.files import (
     copy_file,
     exists,
+    match,
     open_to_read,
     remove,
     write_atomically,
 )
-from alignset.transforms.storage.matching import match
 from alignset.transforms.storage.tar_members import BLOCK, tar_members
 
 _PIECE, _ROWS_AT_ONCE = 1 << 20, 1000

@@ -44,10 +44,7 @@ from alignset.transforms.shards.forget_examples import forget_examples
 from alignset.transforms.shards.listed_pairs import Removal
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.shards.rewrite_shards import Rewriting
-from alignset.transforms.storage.documents import (
-    find_document,
-    write_document,
-)
+from alignset.transforms.storage.documents import find_document, write_document
 from alignset.transforms.storage.files import (
     exists,
     is_local,
@@ -96,14 +93,7 @@ class _Takedown:
         self.reason: str | UnsetType = UNSET if reason == OPT_OUT else reason
 
     def finish(self, *, forget: bool, sure: bool) -> Outcome:
-        if exists(self.work.retry_base):
-            raise UsageError(
-                f"a --retry_failed of {self.out} was stopped; go on with it, and then give this"
-            )
-        if exists(self.work.deduplication):
-            raise UsageError(
-                f"a deduplicate of {self.out} was stopped; go on with it, and then give this"
-            )
+        self.work.refuse_stopped(self.out, but="takedown")
         plan = find_document(self.work.takedown, TakedownPlan)
         if plan is None:
             manifest = read_set(self.out)[0]

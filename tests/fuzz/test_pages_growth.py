@@ -9,10 +9,9 @@ import pytest
 
 from alignset.transforms.pages.archives import read_records
 from alignset.transforms.pages.http_pages import Page, page_of
-from alignset.transforms.pages.page_images import Base, images_of, tags_of
-from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.page_counts import PageTally
+from alignset.transforms.pages.page_images import Base, images_of, srcset_candidates, tags_of
 from alignset.transforms.pages.parse_pages import rows_of
-from alignset.transforms.pages.srcset import srcset_candidates
 from alignset.transforms.pages.wat import read_wat
 from tests.fuzz import archives, html, wat
 from tests.fuzz.growth import LARGE, superlinear

@@ -12,8 +12,8 @@ from typing import Any
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.archives import records_of
+from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_images import FoundImage
-from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.wat import images_of_members, images_of_wat
 from alignset.transforms.pages.wat_links import look
 from tests.support.page_archives import record

@@ -82,7 +82,8 @@ BASE = {
         "errors",
         "shown_texts",
         "command",
-        "peer_flags",
+        "other_flags",
+        "rule_files",
         "removal_reasons",
     },
     "train": {"settings", "errors", "presets", "towers", "peer_flags"},
@@ -244,11 +245,8 @@ def test_tests_are_in_tests_alone() -> None:
 
 # Modules that are tested through those that use them.
 WITHOUT_A_TEST = """
-    transforms/columns/opt_outs
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
-    transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/columns/earlier_records transforms/shards/judge_custom
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/blocklists/listed_images transforms/shards/build_shard
     transforms/fetching/fetch_settings
@@ -264,7 +262,7 @@ WITHOUT_A_TEST = """
     transforms/pairs/language_kernels transforms/pairs/language_tables
     transforms/decontamination/overlap_settings transforms/images/onnx_networks
     transforms/images/network_files
-    transforms/images/resize_settings transforms/pages/page_counts transforms/pages/page_files
+    transforms/images/resize_settings transforms/pages/page_files
     transforms/workers/counts transforms/workers/threaded_dofn
 """
 

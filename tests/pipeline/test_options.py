@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import DirectOptions
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.options import GROUPS, parse
-from alignset.pipeline.peer_flags import IMG2DATASET
+from alignset.pipeline.other_flags import IMG2DATASET
 from alignset.pipeline.rules import Rules
 from alignset.transforms.decontamination.measures import measure_of
 from tests.support.command import run_args, run_process

@@ -16,13 +16,7 @@ from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
 from alignset.pipeline.job import Job
 from alignset.transforms.storage.broken_files import BrokenFile
-from tests.support.command import (
-    fates,
-    funnel,
-    rejected,
-    run,
-    succeed,
-)
+from tests.support.command import fates, funnel, rejected, run, succeed
 from tests.support.golden import Fate
 from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph

@@ -13,15 +13,7 @@ import pytest
 from alignset.demo import text_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_vocabulary
-from tests.support.command import (
-    digests,
-    fates,
-    funnel,
-    kept,
-    manifest,
-    run,
-    succeed,
-)
+from tests.support.command import digests, fates, funnel, kept, manifest, run, succeed
 from tests.support.memory_files import FILES
 from tests.support.ngram_hashes import count_ngrams, file_of, ngram_hash
 

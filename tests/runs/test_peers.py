@@ -19,15 +19,7 @@ from PIL import Image as PillowImage
 
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.takedown.__main__ import main as takedown
-from tests.support.command import (
-    digests,
-    fates,
-    funnel,
-    kept,
-    manifest,
-    samples,
-    succeed,
-)
+from tests.support.command import digests, fates, funnel, kept, manifest, samples, succeed
 from tests.support.golden import TEXTS, Fate
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph

@@ -145,7 +145,10 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     ]
     votes = pairs.filter(pa.array(first & (pairs["counted"].to_numpy() > 0)))
     ngrams, sums = sum_by_hash(
-        *([part.ngrams[name].to_numpy() for part in parts] for name in ("ngram", "count"))
+        *(
+            np.concatenate([part.ngrams[name].to_numpy() for part in parts])
+            for name in ("ngram", "count")
+        )
     )
     cut, quotas = vocabulary_cut({0: runs(np.sort(sums))}, numbers.vocabulary_size)
     corpus = CorpusSets(

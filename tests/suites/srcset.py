@@ -7,7 +7,7 @@ import html
 import re
 from collections.abc import Iterator
 
-from alignset.transforms.pages.srcset import srcset_candidates
+from alignset.transforms.pages.page_images import srcset_candidates
 from tests.suites.case import Case
 from tests.suites.packages import by_node, unpacked
 

@@ -107,8 +107,6 @@ def outcome(run: Path) -> dict[str, object]:
     import torch
 
     state = torch.load(max((run / "checkpoints").glob("*.pt")))
-    for process in state["processes"]:
-        del process["random"]["python"]  # which each start seeds anew, and nothing draws from
     return {"model": (run / "model/model.safetensors").read_bytes()} | leaves(state)
 
 

@@ -22,8 +22,6 @@ from alignset.transforms.columns.records import (
     Example,
     Record,
     RowSample,
-    histogram,
-    nested,
     top_of,
 )
 from alignset.transforms.columns.rejects import key_column
@@ -33,6 +31,7 @@ from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.trials import JudgedRows, trials_of
 from alignset.transforms.rules.verdicts import axes_of, known_of
 from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_record import histogram, nested
 from alignset.transforms.shards.shard_stats import shard_stats
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import write_atomically

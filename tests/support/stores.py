@@ -27,8 +27,7 @@ from apache_beam.internal.gcp import auth
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from alignset.transforms.storage.files import open_to_read, publish
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match, open_to_read, publish
 from tests.support.serving import serving
 
 BUCKET = "bucket"

@@ -13,12 +13,7 @@ from alignset.train.data.inputs import to_inputs
 from alignset.train.data.position import Position
 from alignset.train.loss import contrastive_loss
 from alignset.train.runs import processes
-from alignset.train.step import (
-    KeptInputs,
-    memory_between_passes,
-    seed_micro_batch,
-    step_gradients,
-)
+from alignset.train.step import KeptInputs, memory_between_passes, seed_micro_batch, step_gradients
 from tests.support.closeness import close, largest
 from tests.support.small_training import (
     SETTINGS,

@@ -14,10 +14,7 @@ from transformers import AlignModel, AlignProcessor
 from alignset.train.__main__ import main
 from alignset.train.evaluate.__main__ import main as evaluate
 from alignset.train.runs.progress import Progress
-from tests.support.small_training import (
-    SETTINGS,
-    held_out_shards,
-)
+from tests.support.small_training import SETTINGS, held_out_shards
 from tests.support.tensorboard_files import values
 from tests.support.train_shards import colour_shards, write_tar
 

@@ -9,8 +9,8 @@ from transformers import AlignVisionModel, EfficientNetImageProcessor
 
 from alignset.train.classify.labelled_images import CENTRAL_RATIO
 from alignset.train.classify.settings import ClassifySettings
+from alignset.train.data.whole_files import save_folder
 from alignset.train.model.dual_encoder import use_stochastic_depth
-from alignset.train.model.saved_folders import save_folder
 from alignset.train.model.tower_layers import tower_blocks, use_ghost_groups, use_sums
 
 _HEAD = "head.safetensors"

@@ -73,6 +73,14 @@ def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
         return _upright(image)
 
 
+def readable_image(data: bytes) -> Image.Image | None:
+    """The same; None where it can't be decoded: one bad image is no reason to stop."""
+    try:
+        return decode_image(data)
+    except Exception:  # Pillow raises many kinds
+        return None
+
+
 def _open(data: bytes, draft_px: int | None) -> Image.Image:
     check_decodable(data)
     image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -105,9 +113,9 @@ def decode_square(data: bytes, side: int) -> np.ndarray:
         return resize_square(np.array(_upright(image)), side)
 
 
-def not_longer(image: Image.Image, aspect: float = MAX_ASPECT) -> Image.Image:
-    """The image or, where a side is more than `aspect` times the other one, its middle."""
-    longest = round(min(image.size) * aspect)
+def not_longer(image: Image.Image) -> Image.Image:
+    """The image or, where a side is more than MAX_ASPECT times the other one, its middle."""
+    longest = round(min(image.size) * MAX_ASPECT)
     if max(image.size) <= longest:
         return image
     width, height = (min(side, longest) for side in image.size)

@@ -7,12 +7,7 @@ from typing import Any, NamedTuple
 
 from alignset.train.data.shard_streams import ShardStream
 from alignset.train.errors import TrainingError
-from alignset.transforms.storage.tar_members import (
-    COMPRESSED,
-    BrokenTar,
-    Member,
-    members_of_stream,
-)
+from alignset.transforms.storage.tar_members import COMPRESSED, BrokenTar, Member, members_of_stream
 
 LONGEST_TEXT = 1 << 14  # bytes of a text that are read: its first 64 tokens are learned from
 
@@ -105,20 +100,18 @@ def shard_samples(
         fields: dict[str, bytes | None] = {}
         parts: set[int] = set()  # keys of those that lack a file
         for name, _, size, _, place, tar in shard_files(stream):
-            folder, slash, base = name.rpartition("/")
-            stem, dot, extension = base.partition(".")
-            if not dot or not stem or len(name) > _LONGEST_NAME:  # such as .DS_Store
+            own, extension = _key_and_extension(name)
+            if not own:
                 continue
-            if (folder + slash + stem, tar) != (key, of):
+            if (own, tar) != (key, of):
                 if number >= 0:
                     sample = _sample(key, fields, parts, text_file, caption_field)
                     if number >= first:
                         yield sample
-                number, key, fields, of = number + 1, folder + slash + stem, {}, tar
+                number, key, fields, of = number + 1, own, {}, tar
                 if scan is not None:
                     scan.starts.append(place)
                     scan.image_bytes.append(0)
-            extension = extension.lower()
             if extension in wanted and extension not in fields:
                 if scan is not None and extension not in text_files:
                     scan.image_bytes[-1] = size
@@ -126,6 +119,15 @@ def shard_samples(
                 fields[extension] = _field(stream, extension, size) if read else b""
         if number >= first:
             yield _sample(key, fields, parts, text_file, caption_field)
+
+
+def _key_and_extension(name: str) -> tuple[str, str]:
+    """Of a sample's file; ("", "") of what is none, such as .DS_Store."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, extension = base.partition(".")
+    if not dot or not stem or len(name) > _LONGEST_NAME:
+        return "", ""
+    return folder + slash + stem, extension.lower()
 
 
 def shard_files(stream: ShardStream) -> Iterator[Member]:

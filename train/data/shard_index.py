@@ -213,21 +213,18 @@ def load_indexes(path: Path, shards: list[tuple[str, ...]]) -> list[ShardIndex]:
     """The reverse of `save_indexes`, of sets of the same shards wherever they are now.
 
     Raises:
-      SettingsError: an older version wrote it. TrainingError: it is not whole.
+      TrainingError: it is not whole.
     """
     try:
         with np.load(path) as file:
             arrays = [file[name] for name in file.files]
+        if len(arrays) != 2 * len(shards):
+            raise ValueError(f"it is of {len(arrays) // 2} sets")
     except _TORN as error:
         raise TrainingError(
             f"{path} is damaged ({error!s:.100}): remove it, and the same command reads the shards "
             "anew"
         ) from error
-    if len(arrays) != 2 * len(shards):
-        raise SettingsError(
-            f"{path.parent} was begun by an older version, which has another order of samples: "
-            "name a new --run"
-        )
     indexes = []
     for names, blocks, image in zip(shards, arrays[::2], arrays[1::2], strict=True):
         shard, start, samples, size = blocks

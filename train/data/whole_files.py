@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -31,3 +32,27 @@ def write_whole(path: Path, content: str | Callable[[IO[bytes]], object]) -> Non
 def aside_of(path: Path) -> Path:
     """What a kill, or a full disk, may leave beside the file."""
     return path.with_name(f"{path.name}.tmp")
+
+
+def save_folder(folder: Path, *savers: Callable[[Path], object]) -> None:
+    """Has each of `savers` write to a new folder, which then gets the name `folder`, in place of
+    what has it. Where a kill comes between these two, `put_back` has to be called."""
+    aside, replaced = folder.with_name(folder.name + ".tmp"), _replaced(folder)
+    for path in (aside, replaced):
+        shutil.rmtree(path, ignore_errors=True)
+    for save in savers:
+        save(aside)
+    if folder.exists():
+        os.replace(folder, replaced)
+    os.replace(aside, folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def put_back(folder: Path) -> None:
+    """Gives the former folder its name again, where a kill kept the new one from getting it."""
+    if _replaced(folder).exists() and not folder.exists():
+        os.replace(_replaced(folder), folder)
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from alignset.train.data.images import decode_image, parts_by_pixels
+from alignset.train.data.images import parts_by_pixels, readable_image
 from alignset.train.evaluate.feature_store import Features, FeatureStore
 from alignset.train.model.embed import DualEmbedder
 
@@ -155,15 +155,8 @@ def _decoded_ahead(
         keys = [hashlib.sha256(data).digest() for data in part]
         missing = np.flatnonzero(store.find(keys) < 0).tolist()
         first_of = {keys[i]: i for i in reversed(missing)}
-        decoded = {i: pool.submit(_decode, part[i]) for i in sorted(first_of.values())}
+        decoded = {i: pool.submit(readable_image, part[i]) for i in sorted(first_of.values())}
         ahead.append(_Part(keys, decoded))
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead
-
-
-def _decode(data: bytes) -> Image.Image | None:
-    try:
-        return decode_image(data)
-    except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
-        return None

@@ -19,17 +19,17 @@ from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
 
 from alignset.train.data.batches import Batch
 from alignset.train.data.find_shards import find_shards
-from alignset.train.data.images import decode_image
+from alignset.train.data.images import readable_image
 from alignset.train.data.inputs import to_inputs
 from alignset.train.data.position import Position
 from alignset.train.data.samples import caption_lines, read_pairs
+from alignset.train.data.whole_files import put_back
 from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.held_out_classes import HeldOutClasses, read_classes, zero_shot_scores
 from alignset.train.evaluate.retrieval import retrieval_scores
 from alignset.train.model.dual_encoder import DualEncoder, export_model, image_processor
-from alignset.train.model.saved_folders import put_back
 from alignset.train.runs import processes
-from alignset.train.runs.curve import CURVE, draw_curve, read_points
+from alignset.train.runs.curve import CURVE, CURVES, draw_curve, read_points
 from alignset.train.runs.device import full_precision
 from alignset.train.runs.progress import Progress
 from alignset.train.settings import Settings
@@ -92,9 +92,8 @@ def read_held_out(settings: Settings) -> HeldOut:
 
 def _central_crop(processor: EfficientNetImageProcessor, data: bytes) -> np.ndarray | None:
     """uint8[crop_px, crop_px, 3], or None where the image can't be decoded."""
-    try:
-        image = decode_image(data)
-    except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
+    image = readable_image(data)
+    if image is None:
         return None
     pixels: Any = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")[
         "pixel_values"
@@ -141,7 +140,8 @@ class Validation:
                     self._keep(step, model, scores)
                 seconds = time.perf_counter() - start
                 self.progress.validated(step, scores, seconds=seconds, best=better)
-                draw_curve(*read_points(self.progress.metrics), self.best.with_name(CURVE))
+                loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
+                draw_curve(loss, recall, self.best.with_name(CURVE))
             processes.wait_for_all()
 
     def _keep(self, step: int, model: DualEncoder, scores: dict[str, float]) -> None:

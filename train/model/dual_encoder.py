@@ -20,7 +20,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from alignset.train.data.inputs import Inputs, TextBuckets, on_device
-from alignset.train.model.saved_folders import save_folder
+from alignset.train.data.whole_files import save_folder
 from alignset.train.model.tower_layers import (
     checkpoint_activations,
     draw_first_weights,

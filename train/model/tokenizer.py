@@ -11,14 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 import tokenizers
 
 # Its stubs lack this one of its names.
-from transformers import (  # type: ignore[attr-defined]
-    AutoTokenizer,
-    BertTokenizerFast,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFast  # type: ignore[attr-defined]
 
 from alignset.train.data.shard_index import SHARE_POWER
-from alignset.train.model.saved_folders import save_folder
+from alignset.train.data.whole_files import save_folder
 
 # What bounds the memory that learning takes, whatever the texts are.
 _LONGEST_WORD = 100  # letters; BERT's tokenizers give longer ones no pieces

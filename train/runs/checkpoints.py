@@ -1,36 +1,23 @@
 """Checkpoints: whole or not at all, the last few kept, a damaged one passed over by name."""
 
 import hashlib
-import os
-import random
 import sys
-import threading
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NotRequired, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from alignset.train.data.position import Position, PositionState, position_of
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import TrainingError
 from alignset.train.runs import processes
 
 
-class RandomState(TypedDict):
-    """Of every generator that may be drawn from, as tensors and plain values: what `weights_only`
-    reads."""
-
-    torch: Tensor
-    numpy: tuple[str, Tensor, int, int, float]
-    python: tuple[Any, ...]
-    cuda: NotRequired[Tensor]
-
-
 class ProcessState(TypedDict):
     position: PositionState
-    random: RandomState
     statistics: NotRequired[dict[str, Tensor]]  # of BatchNorm, where they aren't all processes'
 
 
@@ -53,13 +40,13 @@ def capture(
     *,
     averaged: bool = True,
 ) -> Checkpoint:
-    """Every process has to call it: each has its own position in the data and its own random
-    numbers, while the weights are the same everywhere.
+    """Every process has to call it: each has its own position in the data, while the weights are
+    the same everywhere. Random numbers are not in it: those of a step follow from the seed.
 
     Args:
       averaged: whether BatchNorm's statistics are all processes' by now, or each one's own.
     """
-    mine: ProcessState = {"position": position.state(), "random": _random_state()}
+    mine: ProcessState = {"position": position.state()}
     if not averaged:
         mine["statistics"] = {name: buffer.cpu() for name, buffer in model.named_buffers()}
     return {
@@ -77,7 +64,7 @@ def restore(
     """The reverse of `capture`; gives the steps done and where this process's data goes on.
 
     Where another number of processes captured it, they share out anew what those have left of the
-    data, and no random numbers are taken over: those of a step follow from the seed anyway.
+    data.
 
     Raises:
       TrainingError: the processes have read checkpoints of different steps.
@@ -92,7 +79,6 @@ def restore(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     if len(captured) == processes.count():
-        _set_random_state(captured[rank]["random"])
         own = captured[rank].get("statistics", {})
         model.load_state_dict(own, strict=False)
     elif "statistics" in captured[0]:  # of a stop, where each process had its own
@@ -115,21 +101,15 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Pat
     """Writes `state` under its step's name with its SHA-256 beside it (as `sha256sum` does), then
     removes all but the last `keep` up to this step, and those of later steps, from which the run
     did not go on."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{state['step']:09d}.pt"
-    aside = path.with_suffix(".tmp")
-    with open(aside, "wb") as file:
+
+    def write(file: IO[bytes]) -> None:
         hashed = _Hashed(file)
         torch.save(state, hashed)  # type: ignore[arg-type]  # it only writes and flushes
-        _flush(file)
-    # First its sum: a checkpoint without one would be passed over.
-    sum_aside = _sum_path(path).with_suffix(".tmp")
-    with open(sum_aside, "w") as file:
-        file.write(f"{hashed.digest.hexdigest()}  {path.name}\n")
-        _flush(file)
-    os.replace(sum_aside, _sum_path(path))
-    os.replace(aside, path)
-    _flush_names(folder)
+        # Before the checkpoint has its name: one without its sum would be passed over.
+        write_whole(_sum_path(path), f"{hashed.digest.hexdigest()}  {path.name}\n")
+
+    write_whole(path, write)
     kept = [saved for saved in sorted(folder.glob("step_*.pt")) if saved <= path][-keep:]
     names = {saved.name for saved in kept} | {_sum_path(saved).name for saved in kept}
     for old in folder.glob("step_*"):
@@ -185,91 +165,39 @@ def _check_sum(path: Path) -> None:
         raise ValueError(f"its SHA-256 is {actual}, and was {expected} when it was written")
 
 
-def _flush(file: IO[Any]) -> None:
-    """Else a power cut may leave a new name on an empty file."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _flush_names(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _random_state() -> RandomState:
-    of_numpy = np.random.get_state(legacy=True)
-    assert isinstance(of_numpy, tuple)  # numpy's own generator, which nothing here exchanges
-    name, keys, place, has_gauss, gauss = of_numpy
-    state: RandomState = {
-        "torch": torch.get_rng_state(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss),
-        "python": random.getstate(),
-    }
-    if _on_a_gpu():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _on_a_gpu() -> bool:
-    """Whether this process computes on one: one on a CPU takes no memory there by looking."""
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # it has no types
-
-
-def _set_random_state(state: RandomState) -> None:
-    torch.set_rng_state(state["torch"])
-    name, keys, place, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, gauss))
-    random.setstate(state["python"])
-    if "cuda" in state and _on_a_gpu():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
 class CheckpointWriter:
     """Writes one checkpoint at a time in a thread. What it meets, as a full disk, the next call
     raises; leaving it waits for the last one."""
 
     def __init__(self, folder: Path, keep: int):
         self._folder, self._keep = folder, keep
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._last: Future[Path] | None = None
 
     def __enter__(self) -> "CheckpointWriter":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._pool.shutdown()
         if error is None:
             self.wait()
-        elif self._thread:
-            self._thread.join()
 
     def save(self, state: Checkpoint) -> None:
         """Copies `state`, which may change behind this call, and begins to write it."""
         self.wait()
         copied = _on_cpu(state)
-        self._thread = threading.Thread(target=self._write, args=(copied,), name="checkpoint")
-        self._thread.start()
+        self._last = self._pool.submit(save_checkpoint, self._folder, copied, keep=self._keep)
 
     def wait(self) -> None:
         """Until the last one is on disk."""
-        if self._thread:
-            self._thread.join()
-            self._thread = None
-        self.check()
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
 
     def check(self) -> None:
         """Raises what the last one has met so far; waits for nothing."""
-        if self._error:
-            error, self._error = self._error, None
-            raise error
-
-    def _write(self, state: Checkpoint) -> None:
-        try:
-            save_checkpoint(self._folder, state, keep=self._keep)
-        except BaseException as error:  # whatever it is, it belongs to whoever saves
-            self._error = error
+        if self._last is not None and self._last.done():
+            self.wait()
 
 
 def _on_cpu(value: Any) -> Any:

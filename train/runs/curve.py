@@ -4,46 +4,27 @@ import json
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw
 
 CURVE = "curve.png"  # in a run's folder
+CURVES = ("loss", "validation/R1")  # as metrics have them; the other is in percent
 _WIDTH, _HEIGHT, _MARGIN = 800, 360, 56  # px
 _LOSS, _RECALL, _INK, _GRID = (31, 119, 180), (214, 96, 20), (60, 60, 60), (225, 225, 225)
 _MOST_POINTS = 2_000  # of a line; of more, some
 Points = list[tuple[int, float]]  # (step, value), by step
 
 
-def read_points(metrics: Path) -> tuple[Points, Points]:
-    """The loss and the mean held-out R@1 (percent) by step, out of a metrics.jsonl."""
-    loss: Points = []
-    recall: Points = []
-    if metrics.exists():
-        for line in metrics.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:  # the line that was being written when a run was killed
-                continue
-            _add(loss, row, "loss")
-            _add(recall, row, "validation/R1")
-    return loss, recall
-
-
-def read_last(metrics: Path, name: str) -> float | None:
-    """The last number of this name in a metrics.jsonl; None where there is none."""
+def read_points(metrics: Path, name: str) -> Points:
+    """The numbers of a name by step, such as loss, out of a metrics.jsonl."""
     points: Points = []
-    if metrics.exists():
-        for line in metrics.read_text().splitlines():
-            with suppress(ValueError):
-                _add(points, json.loads(line), name)
-    return points[-1][1] if points else None
-
-
-def _add(points: Points, row: Any, name: str) -> None:
-    step, value = (row.get("step"), row.get(name)) if isinstance(row, dict) else (None, None)
-    if isinstance(step, int) and isinstance(value, int | float) and math.isfinite(value):
-        points.append((step, float(value)))
+    for line in metrics.read_text().splitlines() if metrics.exists() else ():
+        with suppress(ValueError):  # the line that was being written when a run was killed
+            row = json.loads(line)
+            step, value = (row.get("step"), row.get(name)) if isinstance(row, dict) else (0, None)
+            if isinstance(step, int) and isinstance(value, int | float) and math.isfinite(value):
+                points.append((step, float(value)))
+    return points
 
 
 def draw_curve(loss: Points, recall: Points, path: Path) -> None:

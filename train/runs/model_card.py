@@ -13,7 +13,7 @@ from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_sources import PIPE
 from alignset.train.errors import counted
 from alignset.train.model.tokenizer import read_unknown
-from alignset.train.runs.curve import CURVE, Points, draw_curve, read_last, read_points
+from alignset.train.runs.curve import CURVE, CURVES, Points, draw_curve, read_points
 from alignset.train.settings import Settings
 
 _MOST_BYTES = 1 << 26  # of a manifest: that of 500,000 shards
@@ -32,7 +32,9 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
       run: the run's folder, whose metrics are told.
       sets: what it was trained on. The manifests of shards that lie on this machine are looked for.
     """
-    loss, recall = read_points(run / "metrics.jsonl")
+    metrics = run / "metrics.jsonl"
+    loss, recall = (read_points(metrics, name) for name in CURVES)
+    validated_on = read_points(metrics, "validation/n")
     title = f"ALIGN, EfficientNet {settings.image_tower} and BERT {settings.text_tower}"
     if settings.start_from:
         title = f"ALIGN, from {_cell(settings.start_from)}"
@@ -48,7 +50,7 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
         title=title,
         model="model" if folder == run else ".",
         datasets=[data for shard_set in sets for data in _data(shard_set, len(sets) > 1)],
-        course=_course(loss, recall, read_last(run / "metrics.jsonl", "validation/n")),
+        course=_course(loss, recall, validated_on[-1][1] if validated_on else None),
         curve=CURVE,
         settings=_settings(settings),
         unknown=unknown,

@@ -76,11 +76,8 @@ class TensorBoard:
         self._events.flush()
 
 
-# By its own name, and by that of before it had one.
-_OURS = f"{TensorBoard.__module__}:{TensorBoard.__name__}"
 _NAMES = {
-    "tensorboard": _OURS,
-    "train.trackers:TensorBoard": _OURS,
+    "tensorboard": "alignset.train.runs.trackers:TensorBoard",
     "wandb": "alignset.train.runs.trackers:Wandb",
     "mlflow": "alignset.train.runs.trackers:MLflow",
 }

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from alignset.train.data.images import decode_image, parts_by_pixels
+from alignset.train.data.images import parts_by_pixels, readable_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
@@ -101,7 +101,8 @@ def _batches(
     bar = tqdm(unit=" pictures", leave=False, disable=not sys.stderr.isatty())
     with bar, ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
         for batch in parts_by_pixels(pictures, size, lambda picture: picture.data):
-            pairs = zip(batch, pool.map(_decode, batch), strict=True)
+            images = pool.map(lambda picture: readable_image(picture.data or b""), batch)
+            pairs = zip(batch, images, strict=True)
             decoded = [(picture, image) for picture, image in pairs if image is not None]
             without = sum(picture.data is None for picture in batch)
             result["left_out"]["no_image"] += without
@@ -113,13 +114,6 @@ def _batches(
                 yield rows, _embed(model, towers, decoded)
     if not result["rows"]:
         raise TrainingError("no picture of --data can be decoded: name others")
-
-
-def _decode(picture: Picture) -> Image.Image | None:
-    try:
-        return decode_image(picture.data) if picture.data is not None else None
-    except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
-        return None
 
 
 def _embed(

@@ -17,8 +17,7 @@ from alignset.transforms.decontamination.copy_overlap import CopyMeasure, neares
 from alignset.transforms.decontamination.overlap_measure import Nearest, Shown
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
-from alignset.transforms.storage.files import open_to_read
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match, open_to_read
 
 MOST_IMAGES = 10_000  # which take 0.3 GB and 30 s of each worker
 _MEASURE = CopyMeasure()

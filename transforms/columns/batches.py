@@ -52,11 +52,6 @@ def batch_of(columns: Mapping[str, npt.NDArray[np.generic] | pa.Array]) -> pa.Re
     return pa.record_batch([pa.array(c) for c in columns.values()], names=list(columns))
 
 
-def pieces(table: pa.Table, name: str) -> list[npt.NDArray[Any]]:
-    """A column of fixed-width numbers without nulls, as it lies in the table's batches."""
-    return [piece.to_numpy() for piece in table[name].chunks]
-
-
 def numbered(
     batches: Iterable[Batch], size: Callable[[Any], int] = len
 ) -> Iterator[tuple[int, Batch]]:

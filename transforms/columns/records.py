@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -27,7 +28,12 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: a shard's keys share their top bits
 
 Ints = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
-Outcomes = dict[str, int]
+# What a record may hold when it is read: anybody may have written it.
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]  # of pairs, bytes or pixels
+Name = Annotated[str, msgspec.Meta(max_length=LONGEST_URL)]
+Outcomes = Annotated[dict[Name, Count], msgspec.Meta(max_length=1024)]  # details, or ends
+Bins = Annotated[dict[str, Count], msgspec.Meta(max_length=256)]
+Few = msgspec.Meta(max_length=64)  # outcomes, axes
 
 
 class Axis(msgspec.Struct, frozen=True):
@@ -38,8 +44,8 @@ class Axis(msgspec.Struct, frozen=True):
         after the last is of what has no such value.
     """
 
-    name: str
-    edges: list[float]
+    name: Name
+    edges: Annotated[list[float], msgspec.Meta(min_length=1, max_length=250)]
 
     @property
     def bins(self) -> int:
@@ -71,13 +77,11 @@ class RowSample(msgspec.Struct, frozen=True, omit_defaults=True):
       rows: of how many rows these are a sample: of all that nothing is against but limits.
       hashes: uint64[n], big-endian, ascending: the n smallest hashes of their keys.
       bins: uint8[n] by the name of an axis.
-      weights: of each, where the n stand for all rows and not for a sample; of earlier records.
     """
 
-    rows: int = 0
+    rows: Count = 0
     hashes: bytes = b""
     bins: dict[str, bytes] = {}
-    weights: list[int] = []
 
     @property
     def size(self) -> int:
@@ -86,7 +90,7 @@ class RowSample(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def is_all(self) -> bool:
         """Whether these are all rows."""
-        return bool(self.weights) or self.rows == self.size
+        return self.rows == self.size
 
 
 class Top(msgspec.Struct, frozen=True):
@@ -96,8 +100,8 @@ class Top(msgspec.Struct, frozen=True):
       counts: by name, then by outcome. others: pairs of names that are not listed.
     """
 
-    counts: dict[str, Outcomes] = {}
-    others: int = 0
+    counts: Annotated[dict[Name, Outcomes], msgspec.Meta(max_length=1024)] = {}
+    others: Count = 0
 
 
 class Example(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -111,19 +115,19 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
       shard: whose it is, as in `images-00000`; filled in by whoever reads the record.
     """
 
-    key: str
+    key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
     url: str
     caption: str
-    lists: list[str]
-    reason: str = ""
+    lists: list[Name]
+    reason: Name = ""
     detail: str = ""
-    width: int = 0
-    height: int = 0
-    values: dict[str, float] = {}
+    width: Count = 0
+    height: Count = 0
+    values: Annotated[dict[Name, float], Few] = {}
     near: str = ""
     format: str = ""
-    bytes: int = 0
-    picture: tuple[int, int] | None = None
+    bytes: Count = 0
+    picture: tuple[Count, Count] | None = None
     shard: str = ""
 
     @property
@@ -145,14 +149,14 @@ class Record:
       alone: by rule, the pairs that all other rules keep, by bin.
     """
 
-    pairs: int = 0
-    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
-    histograms: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    pairs: Count = 0
+    outcomes: Annotated[dict[Name, Outcomes], Few] = field(default_factory=dict)
+    histograms: dict[str, Annotated[dict[Name, Bins], Few]] = field(default_factory=dict)
     tops: dict[str, Top] = field(default_factory=dict)
-    examples: list[Example] = field(default_factory=list)
-    bytes: int = 0
-    axes: list[Axis] = field(default_factory=list)
-    alone: dict[str, dict[str, int]] = field(default_factory=dict)
+    examples: Annotated[list[Example], msgspec.Meta(max_length=8192)] = field(default_factory=list)
+    bytes: Count = 0
+    axes: Annotated[list[Axis], Few] = field(default_factory=list)
+    alone: dict[Name, Bins] = field(default_factory=dict)
     sample: RowSample = field(default_factory=RowSample)
     version: int = VERSION
 
@@ -216,30 +220,6 @@ def add_nested(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, di
         for name, counts in part.items():
             total.setdefault(name, Counter()).update(counts)
     return {name: dict(sorted(counts.items())) for name, counts in sorted(total.items())}
-
-
-def nested(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    """How often each pair of two names stands there, by the first and then the second."""
-    counts: dict[str, dict[str, int]] = {}
-    for (name, other), count in sorted(Counter(pairs).items()):
-        counts.setdefault(name, {})[other] = count
-    return counts
-
-
-def histogram(outcomes: Sequence[str], bins: Ints, rows: Ints) -> dict[str, dict[str, int]]:
-    """How many of some rows are in each bin, by outcome.
-
-    Args:
-      outcomes: of each row, n of them. bins: int64[n], 0 or more. rows: int64[m].
-    """
-    names = sorted(set(outcomes))
-    places = {name: place for place, name in enumerate(names)}
-    size = int(bins[rows].max(initial=0)) + 1
-    codes = np.array([places[outcomes[row]] for row in rows], np.int64) * size + bins[rows]
-    counted: dict[str, dict[str, int]] = {}
-    for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-        counted.setdefault(names[code // size], {})[str(code % size)] = int(count)
-    return counted
 
 
 def top_of(counts: Mapping[str, Mapping[str, int]], most: int) -> Top:

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns.kernels import kernel
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
 
 REJECTED = pa.schema(
@@ -35,22 +34,11 @@ REJECTED = pa.schema(
     ]
 )
 _FIRST_MEASURED = REJECTED.get_field_index(PAGE_URL) + 1
-_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
-
-
-@kernel
-def _write_hex(keys, digits):  # type: ignore[no-untyped-def]
-    for row in range(len(keys)):
-        left = keys[row]
-        for place in range(16):
-            digits[16 * row + 15 - place] = _HEX[left & np.uint64(15)]
-            left >>= np.uint64(4)
 
 
 def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
     """uint64[n] keys as 16 hex digits each, the most significant first: string[n]."""
-    digits = np.empty(16 * len(keys), np.uint8)
-    _write_hex(keys, digits)
+    digits = keys.astype(">u8").tobytes().hex().encode()
     ends = np.arange(len(keys) + 1, dtype=np.int32) * 16
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
 

@@ -12,18 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alignset.transforms.columns.batches import (
-    batch_of,
-    bucket_order,
-    bucket_slices,
-    numbered,
-    pieces,
-)
+from alignset.transforms.columns.batches import batch_of, bucket_order, bucket_slices, numbered
 from alignset.transforms.columns.hashing import Bools, UInt64s, pair_keys
 from alignset.transforms.corpus.count_spread import spread_of
 from alignset.transforms.corpus.hash_counts import (
     byte_runs,
-    count_ngrams,
     ngrams_of,
     repeated_rows,
     runs,
@@ -116,13 +109,13 @@ def _counted_ngrams(
 ) -> pa.RecordBatch:
     if numbers is None:
         hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, voters)
-        return batch_of(dict(zip(("ngram", "count"), count_ngrams(hashes), strict=True)))
+        return batch_of(dict(zip(("ngram", "count"), byte_runs(np.sort(hashes)), strict=True)))
     parts = [batch_of({"ngram": np.zeros(0, np.uint64), "count": np.zeros(0, np.uint8)})]
     parts[0] = parts[0].append_column("language", pa.array([], pa.uint8()))
     for number in np.unique(numbers[voters]).tolist():
         rows = voters & (numbers == number)
-        hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, rows).copy()
-        distinct, times = count_ngrams(hashes)
+        hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, rows)
+        distinct, times = byte_runs(np.sort(hashes))
         of_language = np.full(len(distinct), number, np.uint8)
         parts.append(batch_of({"ngram": distinct, "count": times, "language": of_language}))
     return pa.concat_batches(parts)
@@ -305,7 +298,7 @@ class _FindFrequent(OfBucket):
 
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         kind, bucket = divmod(element[0], self.buckets)
-        hashes, sums = sum_by_hash(pieces(element[1], "hash"), pieces(element[1], "count"))
+        hashes, sums = sum_by_hash(*(element[1][name].to_numpy() for name in ("hash", "count")))
         members = batch_of({"hash": np.sort(hashes[sums > self.limits[kind]])})
         yield beam.pvalue.TaggedOutput(("texts", "images")[kind], (bucket, members))
         spread = ("text_spread", "image_spread")[kind]

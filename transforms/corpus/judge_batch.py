@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.hashing import Bools, UInt64s
-from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, OPT_OUTS, PAGE_URL
 from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.columns.rejects import (
     REJECTED,

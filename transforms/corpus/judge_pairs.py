@@ -22,11 +22,7 @@ from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.columns.record_files import encode_record
 from alignset.transforms.columns.records import RECORDS
-from alignset.transforms.columns.rejects import (
-    key_column,
-    pages_of,
-    with_columns,
-)
+from alignset.transforms.columns.rejects import key_column, pages_of, with_columns
 from alignset.transforms.corpus.concepts import CONCEPTS, LISTED_CONCEPTS, open_concepts
 from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet

@@ -58,19 +58,15 @@ def hash_with_language(
         _salt(ngrams.hashes, ngrams.first, word_count, _salts()[numbers])
 
 
-def by_language(table: pa.Table) -> Iterator[tuple[int, list[UInt64s], list[npt.NDArray[Any]]]]:
-    """Each language of a table of n-gram counts, with its pieces of both columns."""
-    columns = [[chunk.to_numpy() for chunk in table[name].chunks] for name in ("ngram", "count")]
+def by_language(table: pa.Table) -> Iterator[tuple[int, UInt64s, npt.NDArray[Any]]]:
+    """Each language of a table of n-gram counts, with its rows of both columns."""
+    ngrams, counts = (table[name].to_numpy() for name in ("ngram", "count"))
     if "language" not in table.column_names:
-        yield ENGLISH_NUMBER, columns[0], columns[1]
+        yield ENGLISH_NUMBER, ngrams, counts
         return
-    numbers = [chunk.to_numpy() for chunk in table["language"].chunks]
-    for number in np.unique(np.concatenate(numbers)).tolist():
-        marks = [piece == number for piece in numbers]
-        ngrams, counts = (
-            [piece[mark] for piece, mark in zip(column, marks, strict=True)] for column in columns
-        )
-        yield number, ngrams, counts
+    numbers = table["language"].to_numpy()
+    for number in np.unique(numbers).tolist():
+        yield number, ngrams[numbers == number], counts[numbers == number]
 
 
 def texts_by_language(counted: Int64s | int) -> dict[int, int]:

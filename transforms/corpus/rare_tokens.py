@@ -9,7 +9,6 @@ from numba import njit
 
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.kernels import kernel
-from alignset.transforms.corpus.hash_counts import count_ngrams
 from alignset.transforms.corpus.hash_sets import HashSet, is_member
 from alignset.transforms.corpus.language_ngrams import UInt8s, hash_with_language
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
@@ -74,7 +73,7 @@ def has_rare_token(
         ngrams, words = NGrams(texts.ngrams, texts.first_ngram), texts.word_count
     hash_with_language(ngrams, words, numbers)
     if distinct is None:
-        distinct = [count_ngrams(ngrams.hashes.copy())[0]]
+        distinct = [np.unique(ngrams.hashes)]
     marks = np.zeros(1 << (_SUSPECT_BITS - 3), np.uint8)
     for hashes in distinct:
         _mark_suspects(hashes, vocabulary.table, marks)

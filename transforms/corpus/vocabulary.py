@@ -70,7 +70,7 @@ class _Keep(ThreadedDoFn):
     def work(self, element: Bucket, cuts: Mapping[int, VocabularyCut]) -> Iterator[Bucket]:
         bucket, block = element
         members = [np.zeros(0, np.uint64)]
-        for number, (hashes,), (counts,) in by_language(pa.Table.from_batches([unpack(block)])):
+        for number, hashes, counts in by_language(pa.Table.from_batches([unpack(block)])):
             cut = cuts[number]
             members.append(frequent_ngrams(hashes, counts, cut.cut_off, cut.quotas[bucket]))
         whole = np.unique(np.concatenate(members)) if len(members) > 2 else members[-1]

@@ -24,11 +24,7 @@ import numpy.typing as npt
 
 from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX
 from alignset.transforms.decontamination.copy_variants import variants_of
-from alignset.transforms.decontamination.copy_vectors import (
-    WIDTH,
-    as_unit,
-    vectors_of,
-)
+from alignset.transforms.decontamination.copy_vectors import WIDTH, as_unit, vectors_of
 
 # Another number where files of the same names mean something else, or the check finds other copies.
 FORMAT = 5

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from protego import Protego
 
-from alignset.transforms.columns.opt_outs import CONTENT_USAGE, ROBOTS_TXT
+from alignset.transforms.columns.pair_columns import CONTENT_USAGE, ROBOTS_TXT
 from alignset.transforms.opt_outs.content_usage import combined, usage_allowed
 from alignset.transforms.workers.unexpected import tell_once
 

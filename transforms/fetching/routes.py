@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.columns.pair_columns import OPT_OUTS
 from alignset.transforms.fetching.curl_handle import EndedTransfer
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, REFUSALS, FetchSettings
 from alignset.transforms.fetching.fetch_target import request_url

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from alignset.transforms.columns.opt_outs import C2PA, XMP_DATA_MINING
+from alignset.transforms.columns.pair_columns import C2PA, XMP_DATA_MINING
 from alignset.transforms.images.file_formats import png_chunks
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.opt_outs.c2pa import boxes, forbids_training

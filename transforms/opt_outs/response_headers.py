@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from alignset.transforms.columns.opt_outs import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
+from alignset.transforms.columns.pair_columns import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
 from alignset.transforms.opt_outs.content_usage import usage_allowed
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.opt_outs.tdm_reservation import is_reserved

@@ -13,8 +13,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page
+from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
-from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.page_words import HONOURED
 from alignset.transforms.pages.parse_pages import PAGES_AT_ONCE, pairs_in, pairs_of, rows_of
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser
 
-from alignset.transforms.columns.opt_outs import META_ROBOTS, OPT_OUTS, TDM_RESERVATION
+from alignset.transforms.columns.pair_columns import META_ROBOTS, OPT_OUTS, TDM_RESERVATION
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.opt_outs.response_headers import has_directive, header_opt_outs

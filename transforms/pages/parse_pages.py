@@ -19,8 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
+from alignset.transforms.columns.pair_columns import (
+    OPT_OUTS,
+    PAGE_URL,
+    SOURCE_LICENSE,
+    SOURCE_OPTED_OUT,
+)
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
@@ -33,10 +37,9 @@ from alignset.transforms.pages.http_pages import (
     Page,
     page_of,
 )
-from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.pages.page_counts import PageCounts, PageTally
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_images import FoundImage, Spoken, Tags, images_of, tags_of
-from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.page_words import HONOURED, SILENT
 from alignset.transforms.pages.wat import read_wat
 from alignset.transforms.rules.given import PAGE_FAULTS

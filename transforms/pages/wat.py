@@ -24,8 +24,8 @@ from alignset.transforms.pages.http_pages import (
     NOT_OK,
     TOO_LARGE,
 )
+from alignset.transforms.pages.page_counts import PageTally, date_in_wat
 from alignset.transforms.pages.page_images import Base, Found, FoundImage, usable_url
-from alignset.transforms.pages.page_tally import PageTally, date_in_wat
 from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
 from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look
 

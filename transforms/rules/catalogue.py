@@ -23,12 +23,7 @@ from alignset.transforms.rules import (
     unsafe,
     words,
 )
-from alignset.transforms.rules.columns import (
-    OF_HASHES,
-    VERIFIED,
-    column_rules,
-    verified_column,
-)
+from alignset.transforms.rules.columns import OF_HASHES, VERIFIED, column_rules, verified_column
 from alignset.transforms.rules.custom import RuleFile, limits_in
 from alignset.transforms.rules.language_codes import EVERY_TEXT, LanguageRule
 from alignset.transforms.rules.rule import (
@@ -66,7 +61,7 @@ _IMAGES: tuple[Reason, ...] = (
     *given.OF_DATASET,
 )
 # The flag of `given.LESS_SIMILAR`, and the column that it goes by.
-KEEP_MOST_SIMILAR, SIMILARITY = "keep_most_similar", "similarity"
+KEEP_MOST_SIMILAR, SIMILARITY, LIKE = "keep_most_similar", "similarity", "like"
 # What a text is dropped for by counts of the whole corpus.
 OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
 
@@ -186,32 +181,37 @@ class Catalogue:
 
 
 PRODUCT = Catalogue()  # without rules of users
-Columns = tuple[tuple[str, float | str], ...]
+Settings = tuple[tuple[str, float | str], ...]
 
 
-@lru_cache(maxsize=64)
-def catalogue_of(
-    files: tuple[RuleFile, ...],
-    is_sized: bool = False,
-    is_balanced: bool = False,
-    is_ranked: bool = False,
-    columns: Columns = (),
-) -> Catalogue:
-    """The catalogue with the rules of users in some files, and what flags add.
+def with_flags(custom: tuple[Limit, ...], numbers: Numbers) -> Catalogue:
+    """The catalogue with some rules of users, and what flags of a run add."""
+    return Catalogue(
+        custom,
+        is_sized=bool(numbers.get(LIKE)),
+        is_balanced=bool(numbers.get(concepts.MAX_PAIRS_PER_CONCEPT.name)),
+        is_ranked=numbers.get(KEEP_MOST_SIMILAR, 1) != 1,
+        columns=column_rules(numbers),
+    )
 
-    Args:
-      columns: the numbers of the rules on columns of the input.
+
+def catalogue_of(files: tuple[RuleFile, ...], numbers: Numbers) -> Catalogue:
+    """The same with the rules of users in some files.
 
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    if not (files or is_sized or is_balanced or is_ranked or columns):
-        return PRODUCT
-    further = (is_sized, is_balanced, is_ranked, column_rules(dict(columns)))
-    return Catalogue(limits_in(files), *further)
+    added = {LIKE, concepts.MAX_PAIRS_PER_CONCEPT.name, KEEP_MOST_SIMILAR}
+    own = tuple((name, of) for name, of in numbers.items() if name in added)
+    return _remembered(files, own + of_columns(numbers))
 
 
-def of_columns(numbers: Numbers) -> Columns:
+@lru_cache(maxsize=64)
+def _remembered(files: tuple[RuleFile, ...], settings: Settings) -> Catalogue:
+    return with_flags(limits_in(files), dict(settings)) if files or settings else PRODUCT
+
+
+def of_columns(numbers: Numbers) -> Settings:
     """The numbers that are of rules on columns of the input."""
     return tuple((name, of) for name, of in numbers.items() if "=" in name or name == VERIFIED)
 
@@ -233,9 +233,7 @@ class RunRules:
 
     @property
     def catalogue(self) -> Catalogue:
-        is_balanced = bool(self.numbers.get(concepts.MAX_PAIRS_PER_CONCEPT.name))
-        kinds = bool(self.language.like), is_balanced, KEEP_MOST_SIMILAR in self.numbers
-        return catalogue_of(self.files, *kinds, of_columns(self.numbers))
+        return catalogue_of(self.files, self.numbers)
 
     @property
     def verified(self) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists, word_of
-from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.columns.pair_columns import OPT_OUTS
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched

@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 from alignset.transforms.columns.record_files import MOST_BYTES, decode_record, encode_record
 from alignset.transforms.columns.records import KEPT, RECORDS, Outcomes, Record, Top
 from alignset.transforms.columns.rejects import REJECTED
-from alignset.transforms.storage.files import exists, open_to_read, write_atomically
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, match, open_to_read, write_atomically
 
 # Why each of some rows, in the form of `rejected/`, may not be shown any more, or null: string[n].
 FindRows = Callable[[pa.RecordBatch], pa.StringArray]
@@ -52,8 +51,6 @@ def mark_copies(path: str, reasons: Mapping[str, tuple[str, str]], counts: Outco
     Args:
       reasons: reason and detail by key. counts: how many pairs of the shard left for each reason.
     """
-    if not exists(path):  # older versions recorded nothing
-        return
     record = _read(path)
     examples = [
         msgspec.structs.replace(e, lists=[why[0]], reason=why[0], detail=why[1])

@@ -102,10 +102,7 @@ def _shared(places: ShardPlaces, shard: int) -> tuple[str, ...]:
 
 def _copy_shared(source: ShardPlaces, target: ShardPlaces, old: int, new: int) -> None:
     for path, place in zip(_shared(source, old), _shared(target, new), strict=True):
-        if path == source.rejected(old) or exists(path):  # older versions recorded nothing
-            copy_file(path, place)
-        else:
-            remove(place)
+        copy_file(path, place)
 
 
 def _put_aside(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:

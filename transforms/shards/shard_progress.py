@@ -17,8 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
-from alignset.transforms.storage.files import is_local
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import is_local, match
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"

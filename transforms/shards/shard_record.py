@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +23,8 @@ from alignset.transforms.columns.records import (
     Record,
     Top,
     cut,
-    histogram,
     host_of,
     key_hashes,
-    nested,
     top_of,
 )
 from alignset.transforms.pairs.texts import measure_texts
@@ -140,3 +139,27 @@ def _kept_texts(captions: pa.StringArray, outcomes: Sequence[str]) -> dict[str, 
 def word_counts(captions: pa.StringArray) -> Ints:
     """int64[n], how many words each text has that is kept as it is here."""
     return measure_texts(captions, np.ones(len(captions), np.bool_)).word_count.astype(np.int64)
+
+
+def nested(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """How often each pair of two names stands there, by the first and then the second."""
+    counts: dict[str, dict[str, int]] = {}
+    for (name, other), count in sorted(Counter(pairs).items()):
+        counts.setdefault(name, {})[other] = count
+    return counts
+
+
+def histogram(outcomes: Sequence[str], bins: Ints, rows: Ints) -> dict[str, dict[str, int]]:
+    """How many of some rows are in each bin, by outcome.
+
+    Args:
+      outcomes: of each row, n of them. bins: int64[n], 0 or more. rows: int64[m].
+    """
+    names = sorted(set(outcomes))
+    places = {name: place for place, name in enumerate(names)}
+    size = int(bins[rows].max(initial=0)) + 1
+    codes = np.array([places[outcomes[row]] for row in rows], np.int64) * size + bins[rows]
+    counted: dict[str, dict[str, int]] = {}
+    for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
+        counted.setdefault(names[code // size], {})[str(code % size)] = int(count)
+    return counted

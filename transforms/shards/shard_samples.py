@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +33,12 @@ def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
     """Adds the kept pairs to a tar in the order of their keys, and drops those whose images cannot
     be encoded. Returns the rows of the sidecar."""
     images, samples = pairs.images, []
-    encode = Encoder(images.settings.resize)
-
-    def encoded(item: tuple[bytes, Image]) -> Encoded | None:
-        body, image = item
-        try:
-            with turn_of(image.width * image.height):
-                return encode(body, image)
-        except EncodingError:
-            return None
-        except Exception as error:  # whatever an image makes an encoder raise costs it alone
-            tell_once("encoding an image", error)
-            return None
-
+    encode = partial(_encoded, Encoder(images.settings.resize))
     # Bytes that stay as they are need no second core.
     in_order = map if images.settings.resize.resize_mode == "original" else in_threads
 
     def encode_all(rows: Iterable[int]) -> Iterable[Encoded | None]:
-        return in_order(encoded, map(images.stored, rows))
+        return in_order(encode, map(images.stored, rows))
 
     kept, metadata = pairs.kept.tolist(), (*METADATA, *pairs.of_languages, *pairs.carried)
     rows = [*map(pairs.kept_row, kept)]
@@ -74,6 +63,18 @@ def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
         tar.add_sample(sample, file.body, file.extension, metadata)
         samples.append(sample)
     return samples
+
+
+def _encoded(encode: Encoder, item: tuple[bytes, Image]) -> Encoded | None:
+    body, image = item
+    try:
+        with turn_of(image.width * image.height):
+            return encode(body, image)
+    except EncodingError:
+        return None
+    except Exception as error:  # whatever an image makes an encoder raise costs it alone
+        tell_once("encoding an image", error)
+        return None
 
 
 def encoded_once(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.columns.pair_columns import OPT_OUTS
 from alignset.transforms.fetching.orders import Fetched, ImageResponse
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.opt_outs.file_opt_outs import file_opt_outs

@@ -20,12 +20,9 @@ from alignset.transforms.fetching.fetcher import connections_open
 from alignset.transforms.shards.build_shard import (
     ANSWERS_FILE,
     DESCRIPTORS,
-    RECORD,
-    REJECTS,
-    SIDECAR,
     TAR,
-    THUMBNAILS,
     build_shard,
+    published_files,
 )
 from alignset.transforms.shards.descriptors import descriptors_path
 from alignset.transforms.shards.plan_shards import claim_path, plan_path
@@ -36,12 +33,7 @@ from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
 from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.storage.documents import read_document
-from alignset.transforms.storage.files import (
-    exists,
-    is_local,
-    remove,
-    write_atomically,
-)
+from alignset.transforms.storage.files import exists, is_local, remove, write_atomically
 from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
 from alignset.transforms.workers.fencing import Fence
@@ -148,11 +140,9 @@ class ShardWriter:
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
-        claim.publish(folder / REJECTS, places.rejected(shard))
-        claim.publish(folder / THUMBNAILS, places.thumbnails(shard))
-        claim.publish(folder / RECORD, places.record(shard))
+        for name, path in published_files(stats, places).items():
+            claim.publish(folder / name, path)
         if stats.successes:
-            claim.publish(folder / SIDECAR, places.sidecar(shard))
             claim.publish(folder / TAR, places.tar(shard))
         if (folder / ANSWERS_FILE).exists():
             claim.publish(folder / ANSWERS_FILE, places.answers(shard))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Any, BinaryIO
 
 from alignset.transforms.storage.object_stores import (
     copy_object,
+    match_objects,
     object_exists,
     open_object,
     remove_object,
@@ -174,3 +177,29 @@ def local_copy(path: str) -> str:
         with open_to_read(path) as source:
             write_atomically(str(copy), lambda sink: shutil.copyfileobj(source, sink, PIECE))
     return str(copy)
+
+
+def _size(path: str) -> int | None:
+    """Bytes of a file; None where there is none, or none any more: a run may go on here."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def match(pattern: str) -> list[tuple[str, int]]:
+    """The files under a folder, or that a glob or a path names: (path, bytes), sorted."""
+    if is_local(pattern):
+        folder = Path(pattern).is_dir()
+        names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
+        files = [(name, size) for name in names if (size := _size(name)) is not None]
+    else:
+        listed = [] if pattern.endswith("/") else match_objects(pattern)
+        folder = not listed and "*" not in pattern
+        if folder:
+            listed = match_objects(f"{pattern.rstrip('/')}/**")
+        files = [(item.path, item.size_in_bytes) for item in listed]
+    if folder:
+        files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
+    return sorted(files)

@@ -117,5 +117,5 @@ def claimed(path: str, start: str) -> Mark | None:
 def read_mark(path: str) -> Mark:
     """The newest mark there."""
     with open_to_read(path) as source:
-        start, attempt, unique, *suspect = source.read().decode().split()
-    return Mark(start, int(attempt), unique, suspect == ["1"])  # an older version's has no more
+        start, attempt, unique, suspect = source.read().decode().split()
+    return Mark(start, int(attempt), unique, suspect == "1")

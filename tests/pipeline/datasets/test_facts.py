@@ -19,7 +19,7 @@ from alignset.pipeline.runs.documents import Step
 from alignset.transforms.columns.record_files import decode_record, encode_record
 from alignset.transforms.columns.records import Record
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.storage import matching
+from alignset.transforms.storage import files as matching
 from tests.support.made_records import put_largest_set, put_made_set
 
 

@@ -3,7 +3,6 @@
 Where Beam itself no longer does what a patch is for, a test here fails, and the patch should go.
 """
 
-import inspect
 import os
 import subprocess
 import sys
@@ -16,13 +15,11 @@ import apache_beam.pipeline
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms import core
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from alignset.pipeline.runs.beam_patches import (
     PATCHES,
-    SAMPLING_MS,
     beam_patches,
     quick_imports,
     words_of_command,
@@ -82,7 +79,6 @@ def what_is_replaced() -> dict[str, object]:
     return {
         "workers": vars(SubprocessSDKEnvironment)["from_command_string"],
         "signatures": core.get_function_args_defaults,
-        "samples": StateSampler.__init__,
         "notebook": apache_beam.pipeline.alter_label_if_ipython,
     }
 
@@ -129,8 +125,6 @@ def test_beam_still_does_what_the_patches_are_for(monkeypatch: pytest.MonkeyPatc
         for number in range(9):
             rows = rows | f"{number}" >> beam.ParDo(_Asked())
     assert max(looks.values()) > 20, "Beam keeps signatures: `remembered_signatures` can go"
-    period = inspect.signature(StateSampler.__init__).parameters["sampling_period_ms"].default
-    assert period > 10 * SAMPLING_MS, "Beam samples as often: `short_samples` can go"
 
 
 @pytest.mark.parametrize("before", [None, "/a:/b"])

@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from alignset.train.evaluate.correlation import (
-    bootstrap_correlation,
-    spearman,
-    spearman_interval,
-)
+from alignset.train.evaluate.correlation import bootstrap_correlation, spearman, spearman_interval
 
 pytestmark = pytest.mark.numeric
 

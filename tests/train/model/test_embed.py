@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import AlignModel, AlignProcessor, AutoModel
 
-from alignset.train.data.images import not_longer
+from alignset.train.data.images import MAX_ASPECT, not_longer
 from alignset.train.errors import SettingsError
 from alignset.train.model.embed import DenseEmbedder, WordEmbedder, open_embedder
 from tests.support.closeness import close
@@ -183,7 +183,10 @@ def test_what_is_no_model_is_refused(saved, tmp_path: Path):
 
 
 def test_an_image_that_is_too_long_is_its_middle():
-    image = Image.new("RGB", (10, 1))
-    image.putpixel((5, 0), (255, 0, 0))
-    assert not_longer(image, 10) is image
-    assert [not_longer(image, 2).getpixel((x, 0)) for x in range(2)] == [(0, 0, 0), (255, 0, 0)]
+    image = Image.new("RGB", (MAX_ASPECT, 1))
+    assert not_longer(image) is image
+    longer = Image.new("RGB", (MAX_ASPECT + 20, 1))
+    longer.putpixel((10, 0), (255, 0, 0))
+    middle = not_longer(longer)
+    assert middle.size == (MAX_ASPECT, 1)
+    assert [middle.getpixel((x, 0)) for x in range(2)] == [(255, 0, 0), (0, 0, 0)]

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignset.train.runs.curve import draw_curve, read_points
+from alignset.train.runs.curve import CURVES, draw_curve, read_points
 
 
 def test_points_are_read_of_rows_that_have_them(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
-    assert read_points(path) == ([], [])
+    assert [read_points(path, name) for name in CURVES] == [[], []]
     rows = [{"step": 1, "loss": 2.5}, {"step": 2, "validation/R1": 7}, {"loss": 1}, [], 3]
     lines = [json.dumps(row) for row in rows]
     path.write_text("\n".join([*lines, '{"step": 3, "loss": NaN}', '{"step": 4, "lo']))
-    assert read_points(path) == ([(1, 2.5)], [(2, 7.0)])
+    assert [read_points(path, name) for name in CURVES] == [[(1, 2.5)], [(2, 7.0)]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 50_000])

@@ -17,9 +17,8 @@ from tests.support.small_training import SETTINGS
 from tests.support.tensorboard_files import events, text, values
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "train.trackers:TensorBoard"])
-def test_tensorboard_holds_what_it_was_told(name: str, tmp_path: Path):
-    (tracker,) = open_trackers(name, tmp_path, TINY, 1)
+def test_tensorboard_holds_what_it_was_told(tmp_path: Path):
+    (tracker,) = open_trackers("tensorboard", tmp_path, TINY, 1)
     pixels = np.zeros((4, 8, 8, 3), np.uint8)
     pixels[1] = (250, 10, 20)
     tracker.samples(1, pixels, ["a dog", "*a*\nred <b>square</b>", "x", "y"])

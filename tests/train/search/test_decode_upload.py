@@ -10,12 +10,7 @@ import pytest
 from PIL import Image
 
 from alignset.train.search import decode_upload as module
-from alignset.train.search.decode_upload import (
-    MAX_SIDE,
-    RefusedPicture,
-    decode_here,
-    decode_upload,
-)
+from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_here, decode_upload
 from tests.support.picture_files import photograph
 from tests.support.root import ROOT
 

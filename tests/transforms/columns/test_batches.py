@@ -12,7 +12,6 @@ from alignset.transforms.columns.batches import (
     bucket_order,
     bucket_slices,
     numbered,
-    pieces,
 )
 from alignset.transforms.storage.blocks import (
     Blocks,
@@ -74,14 +73,6 @@ def test_references_in_one_batch_keep_their_order(tmp_path) -> None:
         unpacked_batch.equals(batch)
         for unpacked_batch, batch in zip(unpack_each(crossed), batches, strict=True)
     )
-
-
-def test_a_column_of_several_blocks_comes_in_pieces() -> None:
-    batches = [batch_of({"n": np.array(part, np.uint64)}) for part in ([1, 2], [], [3])]
-    parts = pieces(unpacked(batches), "n")
-    assert [piece.tolist() for piece in parts if len(piece)] == [[1, 2], [3]]
-    assert {piece.dtype for piece in parts} == {np.dtype(np.uint64)}
-    assert [piece.tolist() for piece in pieces(unpacked([batches[0].slice(1)]), "n")] == [[2]]
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3], [2, 0, 3, 1]])

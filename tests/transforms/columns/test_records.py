@@ -13,14 +13,13 @@ from alignset.transforms.columns.records import (
     add_tops,
     by_turns,
     cut,
-    histogram,
     key_hashes,
     least_rows,
     nearest_rows,
-    nested,
     sample_of,
     top_of,
 )
+from alignset.transforms.shards.shard_record import histogram, nested
 
 AXES = [Axis("side", [1.0, 5.0, 9.0]), Axis("score", [0.5])]
 

@@ -79,6 +79,7 @@ def test_exact_at_every_size(texts: list[str], buckets: int) -> None:
         kept = []
         for bucket in sorted(histograms):
             its = [ngram for ngram in counts if bucket_of(ngram, buckets) == bucket]
+            its.sort(key=ngram_hash)
             hashes = np.array([ngram_hash(ngram) for ngram in its], np.uint64)
             sums = np.array([counts[ngram] for ngram in its], np.int64)
             kept += frequent_ngrams(hashes, sums, cut, quotas[bucket]).tolist()

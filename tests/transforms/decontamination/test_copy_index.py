@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 
 from alignset.transforms.decontamination import copy_index_files
-from alignset.transforms.decontamination.copy_index import (
-    QUICK_ERROR,
-    CopyIndex,
-    finer_distance,
-)
+from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex, finer_distance
 from alignset.transforms.decontamination.copy_index_files import SEARCH, build_copy_index
 from alignset.transforms.decontamination.copy_planes import plane_row
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE

@@ -7,9 +7,7 @@ import torch
 
 from alignset.transforms.decontamination.copy_planes import copy_planes
 from alignset.transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
-from alignset.transforms.decontamination.plane_placement import (
-    placement_of,
-)
+from alignset.transforms.decontamination.plane_placement import placement_of
 from tests.support.closeness import close
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 

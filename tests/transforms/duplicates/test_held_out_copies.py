@@ -12,11 +12,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from alignset.transforms.decontamination.copy_overlap import CopyMeasure
-from alignset.transforms.decontamination.evaluation_index import (
-    IMAGE_ROWS,
-    IMAGES,
-    EvaluationIndex,
-)
+from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
 from alignset.transforms.decontamination.overlap_measure import Nearest, Shown
 from alignset.transforms.duplicates.held_out_copies import (
     LEAST_COSINE,

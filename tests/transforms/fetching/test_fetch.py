@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.columns.pair_columns import OPT_OUTS
 from alignset.transforms.fetching import curl_handle as transfer
 from alignset.transforms.fetching import routes
 from alignset.transforms.fetching.fetch import Fetched, fetch_all

@@ -10,8 +10,8 @@ import pytest
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
+from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_images import Spoken, images_of, tags_of
-from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.page_words import SILENT, PageWords
 from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 from alignset.transforms.pages.wat import images_of_members

@@ -19,9 +19,9 @@ import pytest
 from alignset.transforms.pages import page_images
 from alignset.transforms.pages import parse_pages as pages
 from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles
 from alignset.transforms.pages.page_images import Found
-from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.parse_pages import pairs_of, rows_of
 from tests.support.command import digests, fates, funnel, rejected, run, succeed
 from tests.support.page_archives import packed, page_record, record, response
@@ -78,7 +78,7 @@ def test_rows_of_long_pages_are_given_sooner():
 
 PEAK = """
 import resource, sys
-from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 part = PageFiles("warc", ((sys.argv[1], ""),))
 rows = sum(map(len, rows_of(pairs_of(part, PageTally()))))

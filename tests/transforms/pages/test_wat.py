@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages import wat
 from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_images import Found
-from alignset.transforms.pages.page_tally import PageTally
 from alignset.transforms.pages.parse_pages import pairs_of, rows_of
 from alignset.transforms.pages.wat import images_of_members
 from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look

@@ -6,12 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.columns.hashing import word_hash
-from alignset.transforms.pairs.text_kernels import (
-    bare_ampersand,
-    next_blank,
-    ngram_count,
-    walk,
-)
+from alignset.transforms.pairs.text_kernels import bare_ampersand, next_blank, ngram_count, walk
 from alignset.transforms.pairs.unicode_tables import characters
 from tests.support.made_batches import ngram_hash, xxh
 

@@ -14,12 +14,12 @@ from google.cloud.storage import Blob
 from alignset.transforms.storage.files import (
     exists,
     local_copy,
+    match,
     move,
     open_to_read,
     publish,
     write_atomically,
 )
-from alignset.transforms.storage.matching import match
 from alignset.transforms.storage.object_stores import (
     has_conditions,
     may_pass,

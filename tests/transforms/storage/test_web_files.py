@@ -12,8 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from alignset.transforms.storage.files import exists, open_to_read
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import exists, match, open_to_read
 from tests.support.command import run, succeed
 from tests.support.serving import serving
 
@@ -103,7 +102,7 @@ def test_a_file_of_a_web_server_is_read_at_any_place(web: str, below: str) -> No
 
 READS = """
 from alignset.transforms.storage.files import exists, open_to_read
-from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.files import match
 
 root = "hf://datasets/me/set"
 print(match(f"{root}/*.bin"), match(root), match(f"{root}/no.parquet"))

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from alignset.train.data.images import decode_image
+from alignset.train.data.images import readable_image
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classes import Classes, find_classes
@@ -104,9 +104,8 @@ class _Answers:
         self, part: list[tuple[int, MaskedImage]]
     ) -> Iterator[tuple[int, MaskedImage, Image.Image]]:
         for place, image in part:
-            try:
-                picture = decode_image(image.data)
-            except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
+            picture = readable_image(image.data)
+            if picture is None:
                 self.skipped += 1
                 continue
             # All models squeeze it; eight large ones need not be held.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alignset.train.model.saved_folders import put_back, save_folder
+from alignset.train.data.whole_files import put_back, save_folder
 
 
 def saver(text: str):

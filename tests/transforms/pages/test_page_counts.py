@@ -2,9 +2,14 @@
 
 import pytest
 
-from alignset.transforms.pages.page_counts import PageCounts, add_page_counts
+from alignset.transforms.pages.page_counts import (
+    PageCounts,
+    PageTally,
+    add_page_counts,
+    date_in_wat,
+    day_of,
+)
 from alignset.transforms.pages.page_files import PageFiles
-from alignset.transforms.pages.page_tally import PageTally, date_in_wat, day_of
 from alignset.transforms.pages.parse_pages import pairs_of
 from tests.support.root import ROOT
 

@@ -1,0 +1,121 @@
+"""Flags that are not ours: Beam's, and those of similar tools with what to give here in their
+place."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from alignset.pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+# Of img2dataset 1.47, then of cc2dataset 1.5 and DataComp's downloader where they have others.
+IMG2DATASET = {
+    "url_list": "--input, which takes files, globs, folders, tar shards and web archives",
+    "url_col": "--url_column",
+    "caption_col": "--text_column",
+    "output_folder": "--output",
+    "output_format": "nothing: the output is WebDataset shards, each with a Parquet sidecar",
+    "number_sample_per_shard": "--samples_per_shard",
+    "thread_count": "--connections",
+    "processes_count": "--direct_num_workers, with --direct_running_mode=multi_processing",
+    "distributor": "--runner=FlinkRunner or --runner=DataflowRunner",
+    "subjob_size": "nothing: a run goes on shard by shard",
+    "timeout": "--timeout_s, beside --connect_timeout_s and --idle_timeout_s",
+    "max_shard_retry": "--retry_failed after the run",
+    "min_image_size": "--min_image_side, which an image must be larger than",
+    "max_aspect_ratio": "--max_image_aspect, which an image must be below",
+    "max_image_area": "--max_image_bytes; images of more than 89 million pixels are never taken",
+    "incremental_mode": "nothing: the same command goes on where it was stopped",
+    "skip_reencode": "--resize_mode=original, which is the default",
+    "disable_all_reencoding": "--resize_mode=original, which is the default",
+    "save_additional_columns": "--columns=NAME,..., or --columns=all",
+    "compute_hash": "nothing: SHA-256 and a perceptual hash are always computed",
+    "extract_exif": "nothing: EXIF is not kept as a column",
+    "bbox_col": "nothing: parts of images are not blurred",
+    "enable_wandb": "nothing: funnel.json has the counts",
+    "wandb_project": "nothing: funnel.json has the counts",
+    "oom_shard_count": "nothing: shards are numbered with five digits",
+}
+OTHERS = {
+    "output_path": "--output",
+    "wat_index_count": "--input, which takes the WAT files themselves",
+    "wat_count": "--input, which takes the WAT files themselves",
+    "document_type": "nothing: pairs of images and alt-texts are taken",
+    "source_cc_protocol": "--input, which takes local files, s3:// and gs://",
+    "multipart": "nothing: a run is one set",
+    "shuffle": "nothing: the order of a set follows from hashes",
+    "resume": "nothing: the same command goes on where it was stopped",
+    "spark_builder": "--runner=FlinkRunner or --runner=DataflowRunner",
+    "data_dir": "--output",
+    "metadata_dir": "--input",
+    "download_npz": "nothing: features of images are not made",
+    "skip_bbox_blurring": "nothing: parts of images are not blurred",
+}
+
+
+def _hint(unknown: str, names: list[str]) -> str:
+    """What may have been meant by a flag that there is not."""
+    if here := IMG2DATASET.get(unknown, OTHERS.get(unknown)):
+        return f"here give {here}"
+    if unknown == "min_similarity":
+        return "it is a rule on what a model finds: give --score_model too"
+    if unknown == "version":
+        return "alignset --version prints it"
+    near = difflib.get_close_matches(unknown, names, 1)
+    return f"did you mean --{near[0]}?" if near else "see --help"
+
+
+def beam_options(rest: list[str], ours: Iterable[str]) -> PipelineOptions:
+    """Beam's options, out of the words of a command line that are no flags of ours.
+
+    Args:
+      ours: the names of those, for hints.
+
+    Raises:
+      UsageError: an unknown flag, of which Beam only warns, or a wrong value.
+    """
+    # Beam takes half a second to import, and --help needs none of it.
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners import create_runner
+
+    errors = io.StringIO()
+    logging.disable(logging.WARNING)  # it would say "Discarding unparseable args" before us
+    try:
+        with contextlib.redirect_stderr(errors):
+            options = PipelineOptions(rest)
+            declared = options.get_all_options()
+            passed = options.get_all_options(retain_unknown_options=True)
+    except SystemExit as error:
+        message = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise UsageError(f"{message}; see Apache Beam's pipeline options") from error
+    finally:
+        logging.disable(logging.NOTSET)
+    stray = [
+        word
+        for before, word in zip(["", *rest], rest, strict=False)
+        if not word.startswith("-") and (not before.startswith("-") or "=" in before)
+    ]
+    unknown = sorted(passed.keys() - declared.keys())
+    if stray:
+        raise UsageError(
+            f"{stray[0]!r} belongs to no flag: what is read and written are flags too, "
+            "--input=FILES and --output=FOLDER"
+        )
+    if unknown:
+        names = ["help", *ours, *declared]
+        raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")
+    runner = options.view_as(StandardOptions).runner
+    try:
+        if runner:
+            create_runner(runner)
+    except (ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"runner {runner!r} is not to be had here: {reason}") from error
+    return options

@@ -1,0 +1,74 @@
+"""The rules of users: files that a command names, with their flags behind those of the product."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import make_dataclass
+
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.rules import Rules, flag_of
+from alignset.transforms.rules.catalogue import PRODUCT, catalogue_of
+from alignset.transforms.rules.custom import (
+    RuleFile,
+    RuleFileError,
+    check_names,
+    limits_in,
+    read_rule_files,
+)
+from alignset.transforms.rules.given import RULE_FAILED
+
+
+def rules_with(paths: str, score_model: str, flags: Iterable[str]) -> type[Rules]:
+    """The product's rules and those of users: in files, and on similarities by a model.
+
+    Args:
+      flags: the names of all flags without these.
+
+    Raises:
+      UsageError: a file cannot be imported, a name in it is taken, or there is no such model.
+    """
+    if not paths and not score_model:
+        return Rules
+    try:
+        files = read_rule_files(paths) if paths else ()
+        files += (similarity_file(score_model),) if score_model else ()
+        check_names(limits_in(files), _names_of_product(flags))
+        catalogue = catalogue_of(files, {})
+    except RuleFileError as error:
+        raise UsageError(f"--rules: {error}") from error
+    own = [flag_of(limit.name, limit.default, limit.help) for limit in catalogue.custom]
+    space = {"files": files, "of_files": catalogue}
+    rules = make_dataclass("Rules", own, bases=(Rules,), frozen=True, namespace=space)
+    return rules
+
+
+def similarity_file(model: str) -> RuleFile:
+    """The file of rules that `--score_model` stands for; opens the model, which takes seconds.
+
+    Raises:
+      UsageError: there is no such model.
+    """
+    from alignset.train.errors import SettingsError
+    from alignset.train.score_pairs import rule_source
+
+    path = os.path.abspath(model) if os.path.exists(model) else model
+    try:
+        return RuleFile("similarity.py", rule_source(path))
+    except SettingsError as error:
+        raise UsageError(f"--score_model: {error}") from error
+
+
+def _names_of_product(flags: Iterable[str]) -> dict[str, set[str]]:
+    """The names that no rule of a user can have."""
+    from alignset.transforms.columns.rejects import REJECTED
+    from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+
+    return {
+        "flag": {*flags, "help"},
+        "reason": {*PRODUCT.reasons, RULE_FAILED},
+        "step": {*PRODUCT.text_steps, *PRODUCT.image_steps},
+        "axis": {*PRODUCT.measures, "bytes", "formats"},
+        "column": {*REJECTED.names, *SHARD_SCHEMA.names}
+        | {measure.column for measure in PRODUCT.measures.values()},
+    }
