@@ -99,7 +99,7 @@ def python(*words: str) -> Ended:
 
 def test_the_whole_project_is_installed_and_no_more(installed: Installed):
     here = {path.relative_to(installed.modules) for path in installed.modules.rglob("*.py")}
-    wanted = {path.relative_to(ROOT) for path in (ROOT / "alignset").glob("*.py")}
+    wanted = {path.relative_to(ROOT) for path in (ROOT / "alignset").rglob("*.py")}
     for package in ("beam_runner.py", "pipeline", "transforms", "train", "demo"):
         paths = [ROOT / package, *(ROOT / package).rglob("*.py")]
         wanted |= {"alignset" / path.relative_to(ROOT) for path in paths if path.is_file()}

@@ -23,7 +23,7 @@ from alignset.transforms.rules.columns import MAX, MIN, verified_column
 LOG = logging.getLogger("alignset")
 ALL = "all"
 _NO_SIMILARITY = (
-    f"--{KEEP_MOST_SIMILAR} goes by the column {SIMILARITY}, and the pairs will have none: give "
+    f"--{KEEP_MOST_SIMILAR} goes by the column {SIMILARITY}, and the pairs will have none: pass "
     f"--score_model, or --columns={SIMILARITY} where the input has it"
 )
 Types = Mapping[str, pa.DataType]

@@ -158,7 +158,7 @@ def test_input_and_output_are_required(missing: str):
         ended = run_args(*(flag for flag in GIVEN if flag != missing), *absent)
         assert ended.status == 2
         assert ended.err.count("\n") == 1
-        assert f"give {name}=PATH" in ended.err
+        assert f"pass {name}=PATH" in ended.err
 
 
 def test_flags_reach_their_settings():

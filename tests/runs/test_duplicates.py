@@ -231,7 +231,10 @@ def test_what_cannot_be_done_is_one_line(made: Made, tmp_path: Path, capsys: pyt
     tar = sorted(out.glob("shards/*.tar"))[1]
     tar.unlink()
     before = digests(out)
-    for args, said in (([str(out)], f"{tar} is missing"), ([str(tmp_path / "no")], "no finished")):
+    for args, said in (
+        ([str(out)], f"{tar} is missing"),
+        ([str(tmp_path / "no")], "there is no folder"),
+    ):
         assert main(args) == 2
         err = capsys.readouterr().err
         assert said in err

@@ -9,11 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyarrow.dataset import dataset
 
 from alignset.pipeline.report.__main__ import main as report
 from tests.support.command import (
@@ -129,27 +127,6 @@ def test_every_pair_is_once_kept_or_dropped_and_all_counts_say_so(half: Half, wh
         row["key"] for f in out.glob("shards/*.parquet") for row in pq.read_table(f).to_pylist()
     ]
     assert len(keys) == len(set(keys)) == len(samples(out))
-
-
-def test_a_set_of_before_there_were_language_scores(half: Half, whole: Whole, tmp_path: Path):
-    old = tmp_path / "old"
-    shutil.copytree(half.output, old)
-    for path in old.glob("rejected/*.parquet"):
-        pq.write_table(pq.read_table(path).drop_columns(["language_score"]), path)
-    older = manifest(old)
-    for flag in ("also_rejected", "on_broken_input", "holdout"):
-        del older["job"][flag]
-    (old / "manifest.json").write_text(json.dumps(older))
-    assert "is finished: nothing to do" in succeed(half.source, old, *FLAGS).err
-    succeed(half.source, old, *FLAGS, AGAIN)
-    new = {name: digest for name, digest in digests(old).items() if name.startswith("shards/")}
-    assert new.items() <= digests(whole.output).items()
-    # Its files are of two schemas now, and a folder of them is still read.
-    reasons = duckdb.sql(f"SELECT url, reason FROM '{old}/rejected/*.parquet'").fetchall()
-    assert Counter(reasons) == Counter((f.url, f.reason) for f in rejected(whole.output))
-    assert len(reasons) == len(dataset(old / "rejected").to_table()) == 4
-    column = f"read_parquet('{old}/rejected/*.parquet', union_by_name=true)"
-    assert duckdb.sql(f"SELECT language_score FROM {column}").fetchall() == [(None,)] * 4
 
 
 def test_a_second_retry_goes_on_from_the_first(half: Half, whole: Whole, tmp_path: Path):

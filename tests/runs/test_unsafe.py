@@ -164,25 +164,13 @@ def test_scoring_is_turned_off(
     assert set(scores(tmp_path / "set", "shards").values()) == {None}
     assert "unsafe_model" not in manifest(tmp_path / "set")
     assert "are not filtered" in (tmp_path / "set" / "README.md").read_text()
-    if "max" not in flag:
-        return
-    # The manifest of an older version names no threshold: nothing was scored, as with 1.
-    path = tmp_path / "set" / "manifest.json"
-    said = json.loads(path.read_text())
-    del said["rules"]["max_unsafe_score"]
-    path.write_text(json.dumps(said))
-    ended = succeed(source, tmp_path / "set", *SCORING, flag)
-    assert "is finished: nothing to do" in ended.err
-    ended = run(source, tmp_path / "set", *SCORING)
-    assert ended.status == 2
-    assert "max_unsafe_score 1.0 there, 0.5 here" in ended.err
 
 
 def test_models_that_cannot_be_used_end_the_command_before_a_fetch(tmp_path: Path) -> None:
     whole = write_model(tmp_path)
     described = json.loads(whole.with_suffix(".json").read_text())
     for name, model, changed, said in (
-        ("cut", mean_colour()[:-20], {}, "no whole ONNX model"),
+        ("cut", mean_colour()[:-20], {}, "not a whole ONNX model"),
         ("wide", mean_colour(), {"size": 9}, "9 px"),
         ("bare", mean_colour(), None, "there is no"),
         ("wrong", mean_colour(), {"layout": "CHWN"}, "CHWN"),

@@ -85,5 +85,5 @@ class GuardedStep:
         last = f", the last {in_a_row} in a row," if in_a_row > 1 else ""
         raise Diverged(
             f"the loss or the gradient of {counted(skipped, 'step')} up to step {step}{last} was "
-            f"no finite number (max_skipped_steps is {most}): {ADVICE}"
+            f"not a finite number (max_skipped_steps is {most}): {ADVICE}"
         )

@@ -248,4 +248,4 @@ def test_the_largest_page_has_12_megabytes_at_most(tmp_path: Path):
     page = render_page(facts).encode()
     assert 10_000_000 < len(page) <= 12_000_000
     assert b"more examples are left out" in page
-    assert b"pictures are left out" in page
+    assert b"images are left out" in page

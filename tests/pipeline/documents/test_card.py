@@ -63,7 +63,7 @@ def test_the_golden_cards_text(golden: Golden):
     assert "| `min_image_side` | 100 |" in text
     assert "| `language` | en |" in text
     assert "- exam: 1 image, and 1 that could not be decoded" in text
-    assert "distance by the measure `copy` (0 to 2) is below 0.25:" in text
+    assert "distance by the measure\n`copy` (0 to 2) is below 0.25:" in text
     assert "evaluation_overlap" in text
 
 
@@ -217,8 +217,8 @@ def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):
     described, funnel, *rest = made
     card = dataset_card(*made)
     assert "No pair was left out because of an opt-out." in card
-    assert "the hosts' `robots.txt` was asked, and an `X-Robots-Tag` with one of `noai," in card
-    assert "Heeded were also TDM reservations, AI preferences" in card
+    assert "the hosts' `robots.txt` was honoured, and an `X-Robots-Tag` with one of `noai," in card
+    assert "Also honoured: TDM reservations, AI preferences" in card
     unheeded = dict.fromkeys(("robots_txt", "tdm_reservation", "xmp_data_mining", "c2pa"), False)
     unheeded |= {"content_usage": "", "disallowed_header_directives": ""}
     opt_outs = OptOuts("reject", {"x_robots_tag": 1200, "robots_txt": 7})

@@ -24,7 +24,7 @@ def test_none_and_some(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "body", "said"),
     [
-        ("gone", None, "cannot be read: there is no such file; give files"),
+        ("gone", None, "cannot be read: there is no such file; pass files"),
         ("bad", "example.com\n", "bad, line 1: 'example.com' does not begin with any of host:, "),
         ("empty", "", "has no entry"),
         ("pdq", f"pdq:{'0' * 64}", "need the package pdqhash: pip install pdqhash"),

@@ -171,9 +171,9 @@ TABLE = b"url,caption\nhttp://a.org,b\n"
         (
             "a.parquet",
             parquet([("url", ["x"]), ("words", ["y"])]),
-            "url, words: give --text_column",
+            "url, words: pass --text_column",
         ),
-        ("a.tsv", b"where\tcaption\na\tb\n", "it has where, caption: give --url_column"),
+        ("a.tsv", b"where\tcaption\na\tb\n", "it has where, caption: pass --url_column"),
         ("a.csv", b"url,caption,caption\nhttp://a,b,c\n", "2 columns 'caption'; rename"),
         ("a.parquet", parquet([PAIR[0], *PAIR]), "2 columns 'url'; rename"),
         ("a.parquet", parquet(PAIR)[:-20] + bytes(20), "a.parquet as parquet"),
@@ -227,5 +227,5 @@ def test_what_a_set_holds_out_is_read_only_by_a_run_that_holds_out() -> None:
     held = EarlierSet("set", text_only=False, holdout=0.1)
     assert held.pair_folders(job("set")) == ["set/shards"]
     assert held.pair_folders(job("set", holdout=0.2)) == ["set/shards", "set/holdout"]
-    with pytest.raises(UsageError, match=r"give --holdout=0\.1 too"):
+    with pytest.raises(UsageError, match=r"pass --holdout=0\.1 too"):
         held.rejected(job("set", also_rejected="too_small"))

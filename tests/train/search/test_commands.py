@@ -205,7 +205,7 @@ WRONG = [
     (["query", "INDEX", "--text", "red", "--model", "other"], "was made by the model colours"),
     (["query", "DATA", "--text", "red"], "holds no index: make one"),
     (["query", "INDEX", "--texts", "red"], "unrecognized arguments"),
-    (["index", "--model=colours", "--data=EMPTY", "--index=NEW"], "neither shards (.tar) nor pic"),
+    (["index", "--model=colours", "--data=EMPTY", "--index=NEW"], "neither shards (.tar) nor ima"),
     (
         ["index", "--model=colours", "--data=MISSING", "--index=NEW"],
         "has 1 caption of what is not among the images",

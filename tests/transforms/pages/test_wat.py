@@ -44,7 +44,7 @@ def test_the_pairs_of_a_wat_are_those_of_its_warc_but_for_what_it_does_not_tell(
     untold = "http://dogs.example/untold"
     assert warc - wat == {
         Found("http://dogs.example/lazy.png", "comes late", untold),
-        Found("http://dogs.example/l.png", "in a dataset", untold),
+        Found("http://dogs.example/l.png", "in a set", untold),
         Found("http://dogs.example/p.webp", "in a picture", untold),
         Found("http://dogs.example/first/b.png", "two bases", "http://dogs.example/bases"),
     }

@@ -167,7 +167,7 @@ def test_the_docs_have_its_flag(rule: Rule) -> None:
 
 
 def test_the_docs_have_each_reason() -> None:
-    page = (ROOT / "docs" / "shard_format.md").read_text()
+    page = (ROOT / "docs" / "reasons.md").read_text()
     for entry in (*PRODUCT.texts, *PRODUCT.images):
         row = f"| `{entry.step}` | `{entry.reason}` | {entry.means} | {entry.detail} |"
         assert row in page, "run `make docs`"

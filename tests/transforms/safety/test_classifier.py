@@ -81,9 +81,9 @@ def test_an_output_that_is_no_probability_is_made_one(
         (mean_colour(kind=11), {}, "failed on NHWC of 2 images"),
         (mean_colour(), {"unsafe_classes": [3]}, "3 classes, of which [3]"),
         (mean_colour(), {"scale": [1, 1, 1]}, "not probabilities: give its JSON an activation"),
-        (mean_colour()[:-30], {}, "no whole ONNX model"),
-        (b"", {}, "no whole ONNX model"),
-        (b"\x80\x02}q\x00.", {}, "no whole ONNX model"),
+        (mean_colour()[:-30], {}, "not a whole ONNX model"),
+        (b"", {}, "not a whole ONNX model"),
+        (b"\x80\x02}q\x00.", {}, "not a whole ONNX model"),
     ],
 )
 def test_a_model_that_cannot_be_used(

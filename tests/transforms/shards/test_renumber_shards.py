@@ -51,7 +51,7 @@ KEPT = {0: 0, 1: 3, 2: 0, 4: 2, 6: 1}
 
 def made(folder: Path) -> Path:
     """An output with these shards, each of whose files names the shard that it was made for."""
-    for name in ("shards", "rejected"):
+    for name in ("shards", "rejected", "report"):
         (folder / name).mkdir(parents=True)
     places = ShardPlaces(str(folder))
     for shard, samples in KEPT.items():
@@ -59,6 +59,8 @@ def made(folder: Path) -> Path:
         stats = shard_stats(shard, reasons, reasons, size=shard, sha256=f"of {shard}")
         Path(places.stats(shard)).write_bytes(stats.encode())
         Path(places.rejected(shard)).write_text(f"dropped from {shard}")
+        Path(places.record(shard)).write_text(f"record of {shard}")
+        Path(places.thumbnails(shard)).write_text(f"thumbnails of {shard}")
         if samples:
             Path(places.tar(shard)).write_text(f"tar {shard}")
             Path(places.sidecar(shard)).write_text(f"sidecar {shard}")
@@ -81,12 +83,18 @@ def test_each_shard_keeps_all_that_is_its_own(tmp_path: Path):
     assert was_renumbered(work)
     forget_renumbering(work)
     assert not was_renumbered(work)
+    numbers = {0: 4, 1: 1, 2: 6, 4: 0, 6: 2}
     assert contents(out) == {
         "rejected/images-00000.parquet": "dropped from 4",
         "rejected/images-00001.parquet": "dropped from 1",
         "rejected/images-00002.parquet": "dropped from 6",
         "rejected/images-00004.parquet": "dropped from 0",
         "rejected/images-00006.parquet": "dropped from 2",
+        **{f"report/images-{new:05d}.json": f"record of {old}" for new, old in numbers.items()},
+        **{
+            f"report/images-{new:05d}.thumbnails": f"thumbnails of {old}"
+            for new, old in numbers.items()
+        },
         "shards/00000.parquet": "sidecar 4",
         "shards/00000.tar": "tar 4",
         "shards/00001.parquet": "sidecar 1",
@@ -94,7 +102,7 @@ def test_each_shard_keeps_all_that_is_its_own(tmp_path: Path):
         "shards/00002.parquet": "sidecar 6",
         "shards/00002.tar": "tar 6",
     }
-    for new, old in {0: 4, 1: 1, 2: 6, 4: 0, 6: 2}.items():
+    for new, old in numbers.items():
         stats = json.loads((out / f"shards/{new:05d}_stats.json").read_text())
         assert (stats["shard"], stats["bytes_downloaded"]) == (new, old)
         assert stats["successes"] == KEPT[old]
@@ -102,8 +110,8 @@ def test_each_shard_keeps_all_that_is_its_own(tmp_path: Path):
 
 def test_a_number_that_nobody_has_any_more_is_gone(tmp_path: Path):
     out = made(tmp_path / "set")
-    for path in ("shards/00000_stats.json", "rejected/images-00000.parquet"):
-        (out / path).unlink()  # shard 0 was given no pair
+    for path in out.rglob("*00000*"):
+        path.unlink()  # shard 0 was given no pair
     kept = {shard: samples for shard, samples in KEPT.items() if shard}
     assert renumber_shards(str(out), str(tmp_path / "work"), kept) == {4: 0, 6: 2, 2: 6}
     assert not list(out.rglob("*00004*"))

@@ -62,14 +62,6 @@ def test_who_comes_after_an_attempt_that_may_have_died_is_suspect(folder: str):
     assert Claim(path, four).mark.suspect
 
 
-def test_a_mark_of_an_older_version_is_read(tmp_path: Path):
-    (tmp_path / "00000.claim").write_text("first 3 abc")
-    mark = claimed(str(tmp_path / "00000.claim"), "first")
-    assert mark is not None
-    assert mark[:3] == ("first", 3, "abc")
-    assert not mark.suspect
-
-
 def test_in_a_store_an_upload_that_was_overtaken_replaces_nothing(tmp_path: Path):
     FILES.clear()
     first, second = (Claim("mem://bucket/00000.claim", fence(tmp_path)) for _ in range(2))
