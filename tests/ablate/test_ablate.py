@@ -255,6 +255,8 @@ def test_intervals_are_over_seeds_and_images() -> None:
     assert cell.difference == pytest.approx(cell.score - recall(base, [1, 1, 1], half))
     assert (cell.low, cell.high) == pytest.approx(np.percentile(scores, [2.5, 97.5]))
     assert (cell.least, cell.most) == pytest.approx(np.percentile(differences, [2.5, 97.5]))
+    worse = cell_of([hits([0] * 3, [0] * 3, texts)] * 2, [hits([1] * 3, texts, texts)] * 2)
+    assert (worse.difference, worse.differs) == (-100, True)
     same = cell_of(base, base)
     assert (same.difference, same.least, same.most, same.differs) == (0, 0, 0, False)
 
