@@ -185,7 +185,7 @@ def main() -> None:
     parts = Measured()
     figures: dict[str, object] = {"benchmark": "scale", "measured": asdict(parts)}
     tables = []
-    for name, plane in (("text plane", text_plane), ("image plane", image_plane)):
+    for name, plane in (("text stage", text_plane), ("image stage", image_plane)):
         by_size = {size: plane(pairs, parts, flags) for size, pairs in SIZES.items()}
         names = list(by_size["1 M"])
         tables.append([{name: n} | {size: by_size[size][n] for size in SIZES} for n in names])

@@ -275,7 +275,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"{name}: stopped; the same command resumes from here", file=sys.stderr)
         return 1
     print(f"\nDone in {time.perf_counter() - start:.0f} s.")
     return 0

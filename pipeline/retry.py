@@ -105,7 +105,7 @@ def retry_failed(
     elif plan.details != details:
         raise UsageError(
             f"a --retry_failed={','.join(plan.details)} of {folder.out} was stopped; "
-            "give just that to go on with it"
+            "pass just that to resume it"
         )
     if plan.pairs:
         if not folder.work.find_images():

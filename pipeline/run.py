@@ -85,7 +85,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         funnel = Run(command, folder, source.on_workers(everywhere)).finish()
     except DocumentError as error:
         raise UsageError(
-            f"{error}: another version of alignset may have begun this run; go on with that "
+            f"{error}: another version of alignset may have begun this run; resume with that "
             f"version, or delete {folder.work.path} and start again"
         ) from error
     if funnel is not None:
@@ -161,7 +161,7 @@ class Run:
                 return False
             text = self._texts_curated()
             if text is None:
-                return self._handed_over("text plane's")
+                return self._handed_over("text stage's")
         holding = sum(bool(file.bytes or file.fault) for file in self.source.files)
         refuse_if_all_broken(text.broken, holding)
         self.folder.check_lock()
@@ -185,7 +185,7 @@ class Run:
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]
             say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
-        return self._images_done() or self._handed_over("image plane's")
+        return self._images_done() or self._handed_over("image stage's")
 
     def _copies_left(self) -> bool:
         """Takes out what leaves since its image is there twice, where there is some."""
@@ -211,7 +211,7 @@ class Run:
         source = self.source.parsed(self.places.work.pages)
         files, splits = counted(len(source.files), "file"), counted(len(source.splits), "split")
         say(f"reading {files} in {splits}")
-        with _Timed("text plane"), self.engine.pipeline("texts") as pipeline:
+        with _Timed("text stage"), self.engine.pipeline("texts") as pipeline:
             buckets = bucket_count(source.files)
             curate_texts(
                 pipeline, source.splits, self.command, self.places, buckets, source.vocabulary

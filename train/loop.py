@@ -160,7 +160,7 @@ def _resume(
     before, count = len(checkpoint["processes"]), processes.count()
     others = f", with {count} processes, which were {before}" if before != count else ""
     if processes.rank() == 0:
-        print(f"going on after step {start} of {settings.steps}{others}", file=sys.stderr)
+        print(f"resuming after step {start} of {settings.steps}{others}", file=sys.stderr)
     return start, position, checkpoint["skipped_steps"]
 
 

@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, case: str):
 def test_a_run_says_what_cannot_be_read_and_nothing_else(tmp_path: Path):
     for case, made in (
         ("a name for terminals", ()),
-        ("a damaged page", ("reading ", "text plane")),
+        ("a damaged page", ("reading ", "text stage")),
     ):
         name, body, status, says = REFUSED[case]
         (tmp_path / name).write_bytes(body)

@@ -52,9 +52,9 @@ def test_more_steps_and_other_micro_batches_are_told_in_a_line(
     assert train(shards, run, "--steps=4", "--micro_batch_size=6") == 0
     printed = capsys.readouterr().err.splitlines()
     assert printed[0] == (
-        f"{run} goes on with other settings: steps was 2, is 4; micro_batch_size was 128, is 6"
+        f"{run} resumes with other settings: steps was 2, is 4; micro_batch_size was 128, is 6"
     )
-    assert "going on after step 2 of 4" in printed
+    assert "resuming after step 2 of 4" in printed
     model = "model/model.safetensors"
     assert (run / model).read_bytes() != (two_steps / model).read_bytes()
     config = (run / "config.json").read_bytes()
@@ -70,7 +70,7 @@ def test_other_versions_are_told_in_a_line(run: Path, shards, capsys, monkeypatc
     assert "other versions" not in capsys.readouterr().err  # nothing is trained by them
     assert train(shards, run, "--steps=3") == 0
     line = capsys.readouterr().err.splitlines()[1]
-    assert line.startswith(f"{run} goes on with other versions: numpy was '")
+    assert line.startswith(f"{run} resumes with other versions: numpy was '")
     assert "is 'torch 0'" in line
     assert json.loads((run / "config.json").read_text())["versions"]["torch"] == "torch 0"
 
@@ -105,8 +105,8 @@ def test_other_numbers_of_processes_see_each_sample_once_an_epoch(shards, tmp_pa
 
         started = start(flags, processes, log)
         assert end(started) == [0] * processes, log.read_text()
-    assert "going on after step 2 of 3, with 3 processes, which were 2" in log.read_text()
-    assert "going on after step 3 of 6, with 1 processes, which were 3" in log.read_text()
+    assert "resuming after step 2 of 3, with 3 processes, which were 2" in log.read_text()
+    assert "resuming after step 3 of 6, with 1 processes, which were 3" in log.read_text()
     state = torch.load(run / "checkpoints" / "step_000000006.pt")
     (only,) = [process["position"] for process in state["processes"]]
     # 72 pairs of 39 an epoch, and the bad one once or twice: 33 to 35 into the second.

@@ -105,7 +105,7 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
         return  # nothing is trained: it stays what it was made with
     for what, changes in (("settings", changed), ("versions", versions)):
         if changes:
-            print(f"{run} goes on with other {what}: {'; '.join(changes)}", file=sys.stderr)
+            print(f"{run} resumes with other {what}: {'; '.join(changes)}", file=sys.stderr)
     if changed:
         shutil.rmtree(run / "model", ignore_errors=True)  # it is one of fewer steps
     if changed or versions or before.get("places") != config["places"]:

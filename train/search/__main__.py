@@ -18,7 +18,7 @@ from alignset.train.errors import SettingsError
 from alignset.train.runs.flags import Parser, exit_status, local_folder, whole_text
 
 NAME = "python -m alignset.train.search"
-_STOPPED = "stopped; an index that was being made goes on by the same command"
+_STOPPED = "stopped; the same command resumes an index that was being made"
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
