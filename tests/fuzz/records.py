@@ -18,7 +18,6 @@ from alignset.pipeline.report.page_data import encode_for_page, page_data
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.report.tables import failing_host_rows, host_rows
 from alignset.transforms.columns.record_files import RecordError, decode_record, encode_record
-from alignset.transforms.rules.catalogue import PRODUCT, limits
 from tests.support.made_records import made_record
 
 RULES = {"min_image_side": 200.0, "max_image_aspect": 3.0, "max_unsafe_score": 0.5}
@@ -49,7 +48,6 @@ def check(random: Random) -> None:
         raise
     facts = Facts("nowhere", rules=RULES, records=SetRecords())
     facts.records.images.add([decoded, decoded], RULES)
-    facts.records.images.end(limits(PRODUCT.images), RULES)
     for chart in charts_of(facts):
         draw(chart)
     host_rows(facts)

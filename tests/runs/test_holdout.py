@@ -105,7 +105,7 @@ def test_what_a_set_holds_out_comes_back_only_where_it_is_held_out_again(
     loose = ("--also_rejected=too_few_words", "--min_words=3")
     ended = run(first, tmp_path / "a", *FLAGS, *loose)
     assert ended.status == 2
-    assert f"give --holdout={SHARE} too" in ended.err
+    assert f"pass --holdout={SHARE} too" in ended.err
     succeed(first, tmp_path / "a", *FLAGS, *loose, HOLDOUT)
     assert urls_of(tmp_path / "a/holdout") == held
     assert not urls_of(tmp_path / "a/shards") & held
