@@ -68,7 +68,7 @@ def test_a_command_that_is_stopped_says_so_once() -> None:
         assert command.stdout
         assert command.stdout.readline() == "runs\n"
         command.send_signal(signal.SIGTERM)
-        assert command.communicate()[1].count("stopped; an index that was being made") == 1
+        assert command.communicate()[1].count("stopped; the same command resumes") == 1
     assert command.returncode == 130
 
 
