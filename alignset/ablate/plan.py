@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
-# Flags of `curate` that the variants have too, beside those of rules.
+# Flags of `curate` that the variants have too, beside the flags of rules.
 _OF_VARIANTS = ("rules", "duplicates", "batch_rows")
-# What drops nothing, of flags that are no thresholds.
+# The values that drop nothing, by flags that have no threshold.
 _OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
 # What goes with a flag: of no use without it.
 _WITH = {"language": ("min_language_score", "words_per_language", "like")}
@@ -169,14 +169,14 @@ def open_folder(plan: Plan) -> None:
 
 
 def _evals(said: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for number, part in enumerate(said.split(",")):
         name, equals, path = part.partition("=")
         name, path = (name, path) if equals else (f"eval{number or ''}", part)
-        if "://" not in path and not os.path.exists(path):
+        if name in found or not re.fullmatch(r"[\w.-]+", name):
             raise UsageError(
-                f"--eval: there is no {path!r}; give shards of images with captions, such as "
-                "OUT/holdout"
+                f"--eval: {name!r} must be a name of letters, digits, '.', '_' and '-', once; pass "
+                "NAME=SHARDS,..."
             )
         found[name] = path
     return found

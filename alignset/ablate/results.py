@@ -106,7 +106,7 @@ def table(rows: Iterable[Row], budgets: Sequence[int]) -> str:
 def plot(rows: Sequence[Row], budgets: Sequence[int], title: str) -> str:
     """R@1 with its interval, a dot a budget, as SVG."""
     ends = [cell.high for row in rows for cell in row.cells.values()]
-    widest = next(n for n in (1, 2, 5, 10, 20, 30, 40, 50, 60, 80, 100) if n >= max(ends))
+    widest = next((n for n in (1, 2, 5, 10, 20, 30, 40, 50, 60, 80) if n >= max(ends)), 100)
     scale, height = _WIDE_PX / widest, _ROW_PX * (len(rows) + 3)
 
     def text(x: float, y: float, words: str, anchor: str = "start") -> str:

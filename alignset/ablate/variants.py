@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from alignset.pipeline.errors import FailedRunError, UsageError
 from alignset.train.data.samples import read_pairs
@@ -179,11 +180,12 @@ class Pool:
         flags = variant.run_flags(self.out)
         # A run that keeps little ends with status 1, and is finished all the same.
         curate(flags, self.out / f"logs/{variant.name}.log", done=folder / "manifest.json")
-        tables = sorted((folder / "shards").glob("*.parquet"))
-        keys = ds.dataset(tables).to_table(["key"])["key"] if tables else pa.array([], pa.string())
+        tables = (folder / "shards").glob("*.parquet")  # none where nothing is kept
+        keys = [pq.read_table(table, columns=["key"])["key"].to_pylist() for table in tables]
         shutil.copy(folder / "funnel.json", folder.with_suffix(".funnel.json"))
         shutil.rmtree(folder)
-        return np.asarray(pc.is_in(self.pairs["key"], keys.combine_chunks()).to_numpy(), np.bool_)
+        value_set = pa.array([key for of_table in keys for key in of_table], pa.string())
+        return np.asarray(pc.is_in(self.pairs["key"], value_set).to_numpy(), np.bool_)
 
     def write_shards(self, kept: Bools, folder: Path) -> None:
         """Writes the kept pairs as shards to train on; what a killed call left is replaced."""
@@ -216,8 +218,7 @@ def curate(flags: Flags, log: Path | None, done: Path) -> None:
     """
     if done.exists():
         return
-    words = [f"--{name}={value}" for name, value in flags.items()]
-    command: Sequence[str] = [sys.executable, "-m", "alignset", "curate", *words]
+    command = [sys.executable, "-m", "alignset", "curate", *curate_words(flags)]
     if log is None:
         subprocess.run(command, stdout=sys.stderr, check=False)
     else:

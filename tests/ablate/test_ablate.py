@@ -12,7 +12,7 @@ import pytest
 from alignset.ablate.__main__ import main
 from alignset.ablate.plan import Plan, open_folder, read_plan
 from alignset.ablate.results import Row, cell_of, plot, table
-from alignset.ablate.variants import ALL, BASELINES, RANDOM, Pool, Variant
+from alignset.ablate.variants import ALL, BASELINES, RANDOM, Flags, Pool, Variant
 from alignset.pipeline.errors import UsageError
 from alignset.train.data.samples import read_pairs
 from alignset.train.evaluate.bootstrap import RESAMPLES, SEED
@@ -111,7 +111,9 @@ def test_chosen_variants_always_have_all_rules(shards: Path, tmp_path: Path) -> 
         (["--variants=without-min_word"], "there is no 'without-min_word'; there are all, coyo"),
         (["--min_wrods=3"], "did you mean --min_words?"),
         (["--min_words=-1"], "min_words must be"),
-        (["--eval=nowhere"], "--eval: there is no 'nowhere'"),
+        (["--eval=nowhere"], "--eval=eval=nowhere: no shards at 'nowhere'"),
+        (["--eval=a/b=nowhere"], "--eval: 'a/b' must be a name"),
+        (["--eval=a=x,a=y"], "--eval: 'a' must be a name"),
         (["--output=s3://bucket/x"], "name a folder of this machine"),
     ],
 )
@@ -202,6 +204,24 @@ def test_scores_of_the_pool_decide(pool: Pool, monkeypatch: pytest.MonkeyPatch) 
     assert (pool.kept(Variant("a", "", {}, max_unsafe_score=0.5)) == kept).all()
 
 
+@pytest.mark.parametrize("kept", [[], [1, 4]])
+def test_keys_of_a_run_are_found_in_the_pool(
+    pool: Pool, kept: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(flags: Flags, log: Path, done: Path) -> None:
+        shards = done.parent / "shards"
+        shards.mkdir(parents=True)
+        (done.parent / "funnel.json").touch()
+        if kept:  # without a shard there is no sidecar
+            keys = pool.pairs.select(["key"]).take(kept[::-1])
+            pq.write_table(keys, shards / "00000.parquet")
+
+    monkeypatch.setattr("alignset.ablate.variants.curate", run)
+    found = pool.kept_by_rules(Variant("a", "", {}))
+    assert np.flatnonzero(found).tolist() == kept
+    assert not (pool.out / "variants/a").exists()
+
+
 def test_a_random_part_is_as_large_as_all_rules(pool: Pool) -> None:
     np.save(pool.out / "variants/all.npy", np.arange(12) % 3 == 0)
     draws = [pool.kept(Variant(RANDOM, ""), seed) for seed in (0, 0, 1)]
@@ -274,6 +294,8 @@ def test_the_table_and_the_plot_have_each_variant_and_budget() -> None:
     assert lines[3] == (
         "| `raw` (= `all`) | 99 | 50.0 (+50.0: +50.0 to +50.0) \\* | 0.0 (+0.0: +0.0 to +0.0) |"
     )
+    perfect = Row(Variant("all", ""), 9, {8: cell_of(better, base)._replace(high=100 + 1e-12)})
+    assert "100 %" in plot([perfect], [8], "")
     drawn = ElementTree.fromstring(plot(rows, [8, 16], "R@1 < chance & more"))
     dots = [node for node in drawn.iter() if node.tag.endswith("circle") and node.get("r") == "3"]
     assert len(dots) == 4
