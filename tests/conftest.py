@@ -30,8 +30,8 @@ os.environ["ALIGNSET_CACHE"] = CACHE.name
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")
-# What timm imports where it finds it, for a writer of logs that nobody here asks for: 2 s for each
-# worker. Whoever wants it imports it within a test.
+# timm imports it where it is installed, for logs that no test asks for: 2 s for each worker. A test
+# that wants it imports it.
 sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]
 # What is imported while tests are collected is no garbage: 4 s of CPU for each worker.
 gc.disable()

@@ -76,7 +76,7 @@ def _count(plan: Plan, pool: Pool) -> tuple[dict[str, int], dict[str, str]]:
         if count < plan.batch_size:
             raise UsageError(
                 f"{variant.name} keeps {counted(count, 'pair')}, fewer than a batch of "
-                f'{plan.batch_size}: give more --input, or --train="--batch_size=…"'
+                f'{plan.batch_size}: pass more --input, or --train="--batch_size=…"'
             )
     return counts, same_as
 

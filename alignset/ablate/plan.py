@@ -29,7 +29,7 @@ from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 _OF_VARIANTS = ("rules", "duplicates", "batch_rows")
 # The values that drop nothing, by flags that have no threshold.
 _OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
-# What goes with a flag: of no use without it.
+# Flags that another flag needs to have an effect, by that flag.
 _WITH = {"language": ("min_language_score", "words_per_language", "like")}
 _REFUSED = {
     **dict.fromkeys(
@@ -42,7 +42,7 @@ _REFUSED = {
     "text_only": "a model is trained on images",
     "vocabulary": "it is counted over the pool",
     "retry_failed": "run it on the folder pool/ of the output",
-    "score_model": "score the pairs first (curate --score_only --score_model=…), and give that "
+    "score_model": "score the pairs first (curate --score_only --score_model=…), and pass that "
     "dataset as --input with --min_column=similarity=…",
 }
 

@@ -92,7 +92,7 @@ def measure_point(point: Point) -> dict[str, Any]:
         **{"warmup_steps": point.steps // 10, "checkpoint_every": point.steps, "trackers": ""},
         **{"samples_every": 0, "log_every": max(1, point.steps // 2)},
     }
-    # What the user gave stands behind, and wins.
+    # The user's flags come last, so that they win.
     status = train([*(f"--{name}={value}" for name, value in flags.items()), *point.train])
     if status:
         raise FailedRunError(f"the training of {point.name} failed; {point.out}/logs says why")

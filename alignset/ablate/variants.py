@@ -33,7 +33,7 @@ Flags = Mapping[str, object]
 RAW, RANDOM, ALL, WITHOUT = "raw", "random", "all", "without-"
 _COLUMNS = ["key", "caption", "phash", "unsafe_score"]
 _SHOWN_LINES = 8  # of a failed command's log
-# What a variant's run does not need: it is read once, and goes.
+# A variant's dataset is read once and removed, so its run needs no thumbnails, scores or lines.
 _BARE = {"thumbnails": 0, MAX_UNSAFE_SCORE.name: MAX_UNSAFE_SCORE.opened, "quiet": True}
 
 

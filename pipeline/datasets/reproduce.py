@@ -20,7 +20,7 @@ from alignset.transforms.rules.columns import REQUIRED
 
 _NAMED_FILES = 3  # of the input
 _LINE = 90  # characters
-# Flags of what a dataset was made of, which are not those of the dataset.
+# Flags of a dataset's source, which the dataset itself does not have.
 _OF_ANOTHER_INPUT = ("input_format", "url_column", "text_column", "base_url", "also_rejected")
 _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 

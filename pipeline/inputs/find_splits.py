@@ -199,7 +199,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
-    # What a dataset has dropped has columns of its own, whatever those of other files are.
+    # Rejected pairs have columns of their own, whatever columns other files have.
     wanted = ("url", "caption") if split.reasons else (job.url_column, job.text_column)
     url = _column(split, names, wanted[0], URL_NAMES, "url_column")
     text = _column(split, names, wanted[1], TEXT_NAMES, "text_column")

@@ -11,7 +11,7 @@ import numpy as np
 from alignset.train.data.shard_index import ShardIndex
 from alignset.train.settings import Settings
 
-# Of an image; where those of a window are larger, it has fewer, or memory would have no bound.
+# Of an image. A window of larger images has fewer of them, or memory would have no bound.
 MEAN_BYTES = 1 << 20
 
 

@@ -107,7 +107,7 @@ def add_sources(
                 _make_part(folder, name, SourceRows(source, model, blocklist, making, keys))
                 names.append(name)
                 stems.add(stem)
-        if len(blocklist):  # rows that are there already, and those of a killed command
+        if len(blocklist):  # rows that are there already, also from a killed command
             names = [_without(folder, name, blocklist, generation, write=True)[0] for name in names]
         counts = [len(read_part(folder, name)) for name in names]
         if not sum(counts) and old is None:

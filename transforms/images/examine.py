@@ -29,7 +29,7 @@ from alignset.transforms.images.scaled_jpeg import grey_plane
 from alignset.transforms.workers.unexpected import tell_once
 
 # imagehash.phash shrinks to 32 px a side. Of small images with sharp edges its bits from a
-# thumbnail of 32 differ from those of the whole image by up to 10 (2.2 on average), from one of 96
+# thumbnail of 32 differ from the whole image's by up to 10 (2.2 on average), from one of 96
 # by up to 6 (0.6). Of 640x480 they differ by up to 2 (0.2) from a thumbnail of 60 as from one of
 # 120, in two thirds of the time.
 _SMALLEST_PLANE_PX = 96

@@ -9,7 +9,7 @@ _INTERPOLATIONS = (
     *("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4"),
 )
 # One name for every original, as img2dataset has it where it does not encode: `datasets` takes the
-# fields of a dataset's first five samples for those of all. Decoders go by the bytes.
+# fields of a dataset's first five samples for the fields of all samples. Decoders go by the bytes.
 ANY = "jpg"
 _QUALITIES = {"jpg": range(0, 101), "png": range(0, 10), "webp": range(1, 102)}
 
