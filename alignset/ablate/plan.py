@@ -20,6 +20,7 @@ from alignset.pipeline.options import SEVERAL, GivenFlags, make_command, read_fl
 from alignset.train.__main__ import parse_flags
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
+from alignset.train.evaluate.retrieval import KS
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
@@ -55,6 +56,7 @@ class Plan:
       out: its folder. evals: what is evaluated on, by name.
       budgets: samples seen. seeds: how many trainings of each kind. jobs: processes; 0: by the
         machine.
+      recall_at: k of the results' R@k.
       pool_flags: of `curate`, for the pool. variants: what is compared.
       train: flags of `train`. batch_size: of the training.
       settings: what must be the same when an ablation is resumed.
@@ -65,6 +67,7 @@ class Plan:
     budgets: tuple[int, ...]
     seeds: int
     jobs: int
+    recall_at: int
     pool_flags: Flags
     variants: tuple[Variant, ...]
     train: tuple[str, ...]
@@ -90,6 +93,7 @@ def parser(name: str) -> argparse.ArgumentParser:
         ("seeds", "N", 5, "trainings for each variant and budget (%(default)s)"),
         ("jobs", "N", 0, "trainings at once (one a core, or one with a GPU)"),
         ("train", "FLAGS", "", 'of alignset train: "--preset=tiny --crop_px=40"'),
+        ("recall_at", "K", 1, "1, 5 or 10: R@K of the results (%(default)s)"),
         ("variants", "NAMES", "", "only these: raw,random,all,without-min_words,..."),
     )
     for flag, metavar, default, meaning in flags:
@@ -117,6 +121,8 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
     for count, least in (("seeds", 1), ("jobs", 0)):
         if getattr(flags, count) < least:
             raise UsageError(f"--{count} must be >= {least}; got {getattr(flags, count)}")
+    if flags.recall_at not in KS:
+        raise UsageError(f"--recall_at must be 1, 5 or 10; got {flags.recall_at}")
     for word in words:  # before a model is opened that one of them names
         if why := _REFUSED.get(word.partition("=")[0].removeprefix("--")):
             raise UsageError(f"{word.partition('=')[0]} is of no use here: {why}")
@@ -137,6 +143,7 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
         budgets,
         flags.seeds,
         flags.jobs,
+        flags.recall_at,
         _pool_flags(given, command),
         variants,
         train,
