@@ -73,10 +73,10 @@ def _count(plan: Plan, pool: Pool) -> tuple[dict[str, int], dict[str, str]]:
         if by != variant.name and (variant.name != RANDOM or kept.all()):
             same_as[variant.name] = by
         say(f"  {variant.name}: {count:,}{f', as {by}' if by != variant.name else ''}")
-        if count < plan.batch_size:
+        if count < plan.training.batch_size:
             raise UsageError(
                 f"{variant.name} keeps {counted(count, 'pair')}, fewer than a batch of "
-                f'{plan.batch_size}: pass more --input, or --train="--batch_size=…"'
+                f'{plan.training.batch_size}: pass more --input, or --train="--batch_size=…"'
             )
     return counts, same_as
 
@@ -91,7 +91,7 @@ def _points(plan: Plan, same_as: Mapping[str, str]) -> list[Point]:
             drawn = f"-{seed}" if variant.name == RANDOM else ""
             shards = plan.out / f"variants/{variant.name}{drawn}-shards"
             for budget in plan.budgets:
-                steps = -(-budget // plan.batch_size)
+                steps = -(-budget // plan.training.batch_size)
                 of = (plan.out, variant.name, budget, seed, shards, steps, plan.train, plan.evals)
                 found.append(Point(*of))
     return found
@@ -104,7 +104,7 @@ def _train(plan: Plan, pool: Pool, points: list[Point]) -> None:
 
     def write(point: Point) -> None:
         kept: Bools = pool.kept(variants[point.variant], point.seed)
-        pool.write_shards(kept, point.shards)
+        pool.write_shards(kept, point.shards, plan.training.resize_px)
 
     spawn = multiprocessing.get_context("spawn")
     logs = plan.out / "logs"

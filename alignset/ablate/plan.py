@@ -21,6 +21,7 @@ from alignset.train.__main__ import parse_flags
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.retrieval import KS
+from alignset.train.settings import Settings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
@@ -58,7 +59,7 @@ class Plan:
         machine.
       recall_at: k of the results' R@k.
       pool_flags: of `curate`, for the pool. variants: what is compared.
-      train: flags of `train`. batch_size: of the training.
+      train: flags of `train`. training: the settings that they make.
       settings: what must be the same when an ablation is resumed.
     """
 
@@ -71,7 +72,7 @@ class Plan:
     pool_flags: Flags
     variants: tuple[Variant, ...]
     train: tuple[str, ...]
-    batch_size: int
+    training: Settings
     settings: Mapping[str, Any]
 
 
@@ -133,7 +134,7 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
     variants = _chosen(flags.variants, _variants(given, command))
     for variant in variants:  # what is wrong with one is said before anything runs
         make_command(read_flags(curate_words(variant.run_flags(out))))
-    train, batch_size = _train_flags(flags.train)
+    train, training = _train_flags(flags.train)
     settings = {
         **{"input": flags.input, "eval": evals, "curate": sorted(words), "train": flags.train}
     }
@@ -147,7 +148,7 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
         _pool_flags(given, command),
         variants,
         train,
-        batch_size,
+        training,
         settings,
     )
 
@@ -199,8 +200,8 @@ def _budgets(said: str) -> tuple[int, ...]:
     return found
 
 
-def _train_flags(said: str) -> tuple[tuple[str, ...], int]:
-    """The flags of `train`, and the batch size that they have."""
+def _train_flags(said: str) -> tuple[tuple[str, ...], Settings]:
+    """The flags of `train`, and the settings that they make."""
     words = tuple(shlex.split(said))
     own = ("shards", "run", "steps", "epochs", "seed", "validate")
     for word in words:
@@ -210,7 +211,7 @@ def _train_flags(said: str) -> tuple[tuple[str, ...], int]:
         settings, _, _ = parse_flags(["--shards=SHARDS", "--run=RUN", *words])
     except SettingsError as error:
         raise UsageError(f"--train: {error}") from error
-    return words, settings.batch_size
+    return words, settings
 
 
 def _pool_flags(given: GivenFlags, command: Command) -> Flags:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.ablate.variants import ALL, Variant
+from alignset.pipeline.shown_texts import counted
 from alignset.train.data.whole_files import write_whole
 from alignset.train.evaluate.bootstrap import RESAMPLES, SEED, central
 
@@ -157,7 +158,7 @@ def write_results(
     one = next(iter(rows.values()))
     parts.append("\n".join(f"- `{row.variant.name}`: {row.variant.about}" for row in one))
     parts.append(
-        f"{measure} in percent: the mean of both directions and of {settings['seeds']} seeds; "
+        f"{measure} in percent: the mean of both directions and of {counted(settings['seeds'], 'seed')}; "
         "chance is "
         + ", ".join(f"{chance:.2f} ({name})" for name, chance in settings["chance"].items())
         + ". In brackets the difference from `all` with its 95 % interval over seeds and "

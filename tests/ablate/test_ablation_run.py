@@ -130,7 +130,7 @@ def test_nothing_is_left_but_results(whole: tuple[Path, str, str]) -> None:
     left = {path.name for path in out.iterdir()}
     assert left == {
         *("ablation.json", "ablation.md", "ablation-colours.svg", "settings.json"),
-        *("pool", "pool.eval_index", "points", "logs", "variants", "runs"),
+        *("pool", "pool-36px", "pool.eval_index", "points", "logs", "variants", "runs"),
     }
     assert [*(out / "runs").iterdir()] == []
     assert {path.suffix for path in (out / "variants").iterdir()} == {".npy", ".json"}
