@@ -158,8 +158,8 @@ def write_results(
     one = next(iter(rows.values()))
     parts.append("\n".join(f"- `{row.variant.name}`: {row.variant.about}" for row in one))
     parts.append(
-        f"{measure} in percent: the mean of both directions and of {counted(settings['seeds'], 'seed')}; "
-        "chance is "
+        f"{measure} in percent: the mean of both directions and of "
+        f"{counted(settings['seeds'], 'seed')}; chance is "
         + ", ".join(f"{chance:.2f} ({name})" for name, chance in settings["chance"].items())
         + ". In brackets the difference from `all` with its 95 % interval over seeds and "
         "evaluation images. \\* marks an interval without zero; of 20 such, one is by chance."
