@@ -1,6 +1,5 @@
 """Images and, for each, a mask with the class of each pixel."""
 
-import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from alignset.train.data.image_limits import check_decodable
-from alignset.train.data.images import image_files
+from alignset.train.data.images import image_files, open_image
 from alignset.train.data.tables import image_file
 from alignset.train.errors import SettingsError, counted
 
@@ -70,8 +68,7 @@ def read_mask(path: Path) -> npt.NDArray[np.generic]:
     """
     data = image_file(path)
     try:
-        check_decodable(data)
-        mask = Image.open(io.BytesIO(data), formats=("PNG", "BMP", "TIFF", "GIF"))
+        mask = open_image(data, ("PNG", "BMP", "TIFF", "GIF"))
         values = np.asarray(mask)
         mode = mask.mode
     except UnidentifiedImageError as error:  # which tells where its bytes lie in memory
