@@ -194,6 +194,7 @@ def test_the_trainer_imports_what_reads_hostile_files_and_what_finds_copies_alon
         "transforms.storage.tar_members",
         *(f"transforms.images.{name}" for name in ("examine", *of_images)),
         "transforms.rules.rule",  # what a score of ours is to a run
+        *("transforms.fetching.fetch", "transforms.fetching.fetch_settings"),  # a query's image
         *(f"transforms.decontamination.{name}" for name in of_copies),
     }
 
