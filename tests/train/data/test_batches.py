@@ -15,7 +15,7 @@ from PIL import Image
 from alignset.train.data.batches import Batch, TrainingData
 from alignset.train.data.find_shards import ShardSet, find_sets
 from alignset.train.data.images import random_crop
-from alignset.train.data.position import SKIPPED, Position
+from alignset.train.data.position import Position
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import TrainingError
 from alignset.train.presets import TINY
@@ -66,7 +66,7 @@ def two_sets(tmp_path: Path) -> list[ShardSet]:
 @pytest.mark.parametrize("taken", [1, 6, 40])
 def test_goes_on_from_any_batch_with_the_same_batches(two_sets, taken: int):
     whole = batches(two_sets, taken + 7)
-    position = Position.from_state(whole[taken - 1].position.state())
+    position = whole[taken - 1].position
     assert_equal(batches(two_sets, 7, position), whole[taken:])
 
 
@@ -184,11 +184,6 @@ def test_too_many_bad_samples_end_with_a_line(tmp_path: Path):
     nothing = find_sets(str(write_tar(tmp_path / "1.tar", {"a.jpg": b"x", "a.txt": b"y"})))
     with pytest.raises(TrainingError, match=r"11 of 11 samples cannot be used \(11 undecodable"):
         batches(nothing, 1)
-
-
-def test_a_position_of_an_older_run_has_all_reasons():
-    state = Position().state() | {"reasons": {"no_text": 3}}
-    assert Position.from_state(state).reasons == dict.fromkeys(SKIPPED, 0) | {"no_text": 3}
 
 
 @pytest.mark.parametrize("where", ["lines", "json"])
