@@ -2,7 +2,7 @@
 
 import io
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
@@ -60,7 +60,7 @@ def check_decodable(data: bytes) -> None:
         raise OSError("the JPEG is broken, lossless, or of another rare coding")
 
 
-def open_image(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_image(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """An image that is not decoded yet. Raises what `check_decodable` and Pillow raise."""
     check_decodable(data)
     body = gif_without_comments(data) if data.startswith(b"GIF8") else data

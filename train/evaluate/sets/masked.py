@@ -1,10 +1,7 @@
 """Images and, for each, a mask with the class of each pixel."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +15,9 @@ _MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _GREY = ("L", "P", "I", "I;16", "I;16B", "1")
 
 
-class MaskedImage(NamedTuple):
-    data: bytes
-    mask: npt.NDArray[np.generic]  # [h, w], the values in the type that the file has them in
-    name: str
-
-
-@dataclass(frozen=True)
-class MaskedSet:
-    """Goes through its images as often as it is asked to."""
-
-    pairs: tuple[tuple[Path, Path], ...]  # an image and its mask
-
-    def __iter__(self) -> Iterator[MaskedImage]:
-        for image, mask in self.pairs:
-            yield MaskedImage(image_file(image), read_mask(mask), image.name)
-
-
-def find_masked(images: str, masks: str) -> MaskedSet:
-    """The images of a folder, each with the mask of another folder that is called like it.
+def find_masked(images: str, masks: str) -> list[tuple[Path, Path]]:
+    """The files of a folder's images, each with the mask of another folder that is called like
+    it.
 
     Raises:
       SettingsError: a folder is missing, has no image, or an image has no mask.
@@ -57,7 +38,7 @@ def find_masked(images: str, masks: str) -> MaskedSet:
             f"{missing[0]!r}: put a .png of that name there, or take the images out"
         )
     pairs = zip(files, stems, strict=True)
-    return MaskedSet(tuple((folders[0] / name, folders[1] / of_stem[stem]) for name, stem in pairs))
+    return [(folders[0] / name, folders[1] / of_stem[stem]) for name, stem in pairs]
 
 
 def read_mask(path: Path) -> npt.NDArray[np.generic]:
