@@ -156,8 +156,8 @@ class _Takedown:
             flag = " --forget_blocked" if plan.forget else ""
             flag += f" --reason={plan.reason}" if plan.reason else ""
             raise UsageError(
-                f"a takedown of {self.out} with {names}{flag} was stopped; give just that to go "
-                "on with it"
+                f"a takedown of {self.out} with {names}{flag} was stopped; run just that again, "
+                "which resumes it"
             )
 
     def _rewrite(self, plan: TakedownPlan, rewriting: Rewriting) -> RewrittenShards:

@@ -54,7 +54,7 @@ WRONG = {
     "--timeout_s=inf": "timeout_s must be > 0",
     "--image_size=0": "image_size must be >= 1",
     "--encode_quality=101": "encode_quality must be 0 to 100 for jpg",
-    "--vocabulary=": "--vocabulary is empty; give a vocabulary.u64, or leave the flag out",
+    "--vocabulary=": "--vocabulary is empty; pass a vocabulary.u64, or leave the flag out",
     # a word that is none of the words
     "--input_format=xml": "input_format must be one of auto, parquet, csv",
     "--resize_mode=squash": "resize_mode must be one of original",

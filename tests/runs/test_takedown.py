@@ -432,4 +432,4 @@ def test_another_list_does_not_go_on_with_a_takedown_that_was_stopped(
         with pytest.raises(Killed):
             taken(out, tmp_path, f"url:{finished.url(40)}")
     assert taken(out, tmp_path, f"url:{finished.url(41)}") == 2
-    assert "with take.txt was stopped; give just that" in capsys.readouterr().err
+    assert "with take.txt was stopped; run just that again" in capsys.readouterr().err

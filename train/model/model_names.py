@@ -74,7 +74,7 @@ def _check_run(name: str) -> None:
     if (run / "model").is_dir() or not _is_run(run):
         return
     best = run / "model-best"
-    instead = f", or give the best of its validations, {best}" if best.is_dir() else ""
+    instead = f", or pass the best of its validations, {best}" if best.is_dir() else ""
     raise SettingsError(
         f"{str(run)!r} is a run that has no model/ yet: finish it (the command that began it goes "
         f"on){instead}"
