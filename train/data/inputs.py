@@ -75,7 +75,7 @@ def encode_texts(
 
 
 def on_device(inputs: Inputs, device: torch.device) -> Inputs:
-    """Copies of its tensors; on a GPU they are made while the CPU goes on, if they are pinned."""
+    """Copies of its tensors; on a GPU they are made in the background, if they are pinned."""
     return inputs.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
 
