@@ -60,3 +60,10 @@ def _short_help(
             lines.append(f"  --{flag:<17} {meaning}{shown}")
     lines += ["", "--help=all shows all flags.", parser.epilog or ""]
     return "\n".join(lines).rstrip()
+
+
+def boolean(text: str) -> bool:
+    """Parses true or false."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
+    return text.lower() == "true"

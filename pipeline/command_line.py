@@ -1,4 +1,4 @@
-"""Shared code of the commands around a dataset: `report`, `look`, `takedown` and `fetch_image` take
+"""Shared code of the commands around a dataset: `report`, `look`, `takedown` and `deduplicate` take
 their flags, and end, alike."""
 
 from __future__ import annotations

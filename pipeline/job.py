@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.pages.page_files import PAGE_FORMATS
@@ -27,136 +28,92 @@ def ruled(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     return tuple(reason for reason in catalogue.reasons if reason not in _FINAL)
 
 
+def flag(default: Any, said: str, **how: str) -> Any:
+    """A field whose flag has this help."""
+    return field(default=default, metadata={"help": said, **how})
+
+
 @dataclass(frozen=True)
 class Job:
     """Input and output."""
 
-    input: str = field(
-        default="", metadata={"help": "files, globs or folders, comma-separated (required)"}
+    input: str = flag("", "files, globs or folders, comma-separated (required)")
+    output: str = flag("", "a folder for the dataset (required)")
+    input_format: str = flag("auto", ", ".join(FORMATS))
+    url_column: str = flag("", "found by its usual names if not given")
+    text_column: str = flag("", "found by its usual names if not given")
+    columns: str = flag(
+        "",
+        "NAME,... or all: columns of the input to copy to every output file (docs/columns.md)",
     )
-    output: str = field(default="", metadata={"help": "a folder for the dataset (required)"})
-    input_format: str = field(default="auto", metadata={"help": ", ".join(FORMATS)})
-    url_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
-    text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
-    columns: str = field(
-        default="",
-        metadata={
-            "help": "NAME,... or all: columns of the input to copy to every output file "
-            "(docs/columns.md)"
-        },
+    rules: str = flag("", "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)")
+    score_model: str = flag(
+        "",
+        "a model that scores the similarity of image and text (column similarity): a run, an "
+        "ALIGN, CLIP or SigLIP, open_clip:NAME@WEIGHTS, or exported ONNX towers",
     )
-    rules: str = field(
-        default="",
-        metadata={"help": "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)"},
+    base_url: str = flag(
+        "",
+        "URL at which a folder of html is served, such as https://docs.example/",
     )
-    score_model: str = field(
-        default="",
-        metadata={
-            "help": "a model that scores the similarity of image and text (column similarity): a "
-            "run, "
-            "an ALIGN, CLIP or SigLIP, open_clip:NAME@WEIGHTS, or exported ONNX towers"
-        },
+    also_rejected: str = flag(
+        "",
+        "with a dataset as input, also read the pairs that it dropped for these reasons "
+        "(too_few_words,rare_token), or all",
     )
-    base_url: str = field(
-        default="",
-        metadata={"help": "URL at which a folder of html is served, such as https://docs.example/"},
+    text_only: bool = flag(False, "stop after the text rules; kept pairs go to pairs/")
+    eval_images: str = flag("", "NAME=PATH,...: folders, shards or Parquet of images to keep out")
+    blocklist: str = flag(
+        "",
+        "FILE,...: hosts, domains, URLs, words, and hashes of files and images that must not be "
+        "in the dataset, or image:PATH, images (docs/politeness.md)",
     )
-    also_rejected: str = field(
-        default="",
-        metadata={
-            "help": "with a dataset as input, also read the pairs that it dropped for these "
-            "reasons "
-            "(too_few_words,rare_token), or all"
-        },
+    forget_blocked: bool = flag(False, "write neither URL nor text of blocked pairs to rejected/")
+    unsafe_model: str = flag(
+        OPENNSFW,
+        "classifier of unsafe (NSFW) images: opennsfw, or FILE.onnx with FILE.json beside it; "
+        "empty scores none",
     )
-    text_only: bool = field(
-        default=False, metadata={"help": "stop after the text rules; kept pairs go to pairs/"}
+    vocabulary: str = flag(
+        "",
+        "a vocabulary.u64, or the output of an earlier run with one, to use in place of the "
+        "input's own",
     )
-    eval_images: str = field(
-        default="",
-        metadata={"help": "NAME=PATH,...: folders, shards or Parquet of images to keep out"},
+    retry_failed: str = flag(
+        "",
+        "fetch failed images of a finished run again and add them to its dataset: all but "
+        "http_404 and http_410, or only these details (dns,timeout), or all",
+        alone="true",
+        metavar="DETAILS",
     )
-    blocklist: str = field(
-        default="",
-        metadata={
-            "help": "FILE,...: hosts, domains, URLs, words, and hashes of files and images that "
-            "must not be in the dataset, or image:PATH, images (docs/politeness.md)"
-        },
+    on_broken_input: str = flag(
+        "skip",
+        "skip input files that are broken where others remain, or fail",
     )
-    forget_blocked: bool = field(
-        default=False,
-        metadata={"help": "write neither URL nor text of blocked pairs to rejected/"},
+    samples_per_shard: int = flag(10_000, "pairs in a shard, about")
+    holdout: float = flag(
+        0.0,
+        "this share of the images, by the hash of their URL, goes to holdout/ and not to "
+        "shards/; 1 or more: about so many pairs",
     )
-    unsafe_model: str = field(
-        default=OPENNSFW,
-        metadata={
-            "help": "classifier of unsafe (NSFW) images: opennsfw, or FILE.onnx with FILE.json "
-            "beside it; "
-            "empty scores none"
-        },
+    holdout_copies: str = flag(
+        "drop",
+        "drop held-out pairs whose image is in shards/ too, or keep them (docs/duplicates.md)",
     )
-    vocabulary: str = field(
-        default="",
-        metadata={
-            "help": "a vocabulary.u64, or the output of an earlier run with one, to use in place "
-            "of the "
-            "input's own"
-        },
+    duplicates: str = flag(
+        "keep",
+        "keep duplicate images; exact: keep one of images with equal bytes, with all alt-texts; "
+        "near: also one of near-duplicate photographs (docs/duplicates.md)",
     )
-    retry_failed: str = field(
-        default="",
-        metadata={
-            "help": "fetch failed images of a finished run again and add them to its dataset: all "
-            "but "
-            "http_404 and http_410, or only these details (dns,timeout), or all",
-            "alone": "true",
-            "metavar": "DETAILS",
-        },
+    title: str = flag("", "the dataset's name on its card")
+    description: str = flag("", "a paragraph for the card")
+    license: str = flag("", "the dataset's licence on its card, such as cc-by-4.0")
+    quiet: bool = flag(False, "print only warnings, errors and, at the end, the funnel")
+    thumbnails: int = flag(
+        16,
+        "examples of a kind whose thumbnails each shard keeps for the report; 0 keeps none",
     )
-    on_broken_input: str = field(
-        default="skip",
-        metadata={"help": "skip input files that are broken where others remain, or fail"},
-    )
-    samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
-    holdout: float = field(
-        default=0.0,
-        metadata={
-            "help": "this share of the images, by the hash of their URL, goes to holdout/ and not "
-            "to shards/; 1 or more: about so many pairs"
-        },
-    )
-    holdout_copies: str = field(
-        default="drop",
-        metadata={
-            "help": "drop held-out pairs whose image is in shards/ too, or keep them "
-            "(docs/duplicates.md)"
-        },
-    )
-    duplicates: str = field(
-        default="keep",
-        metadata={
-            "help": "keep duplicate images; exact: keep one of images with equal bytes, with all "
-            "alt-texts; near: also one of near-duplicate photographs (docs/duplicates.md)"
-        },
-    )
-    title: str = field(default="", metadata={"help": "the dataset's name on its card"})
-    description: str = field(default="", metadata={"help": "a paragraph for the card"})
-    license: str = field(
-        default="",
-        metadata={"help": "the dataset's licence on its card, such as cc-by-4.0"},
-    )
-    quiet: bool = field(
-        default=False,
-        metadata={"help": "print only warnings, errors and, at the end, the funnel"},
-    )
-    thumbnails: int = field(
-        default=16,
-        metadata={
-            "help": "examples of a kind whose thumbnails each shard keeps for the report; 0 keeps "
-            "none"
-        },
-    )
-    batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
+    batch_rows: int = flag(131_072, "rows measured at once")
 
     def __post_init__(self) -> None:
         for name in ("input", "output"):

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from alignset.command_help import add_help
+from alignset.command_help import add_help, boolean
 from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
@@ -26,9 +26,6 @@ from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
 from alignset.transforms.rules.language_codes import word_limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
-
-if TYPE_CHECKING:
-    pass
 
 S = TypeVar("S")
 
@@ -82,12 +79,6 @@ class _Joined(argparse.Action):
         setattr(flags, self.dest, f"{before},{value}" if before else value)
 
 
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
-    return text.lower() == "true"
-
-
 def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse.ArgumentParser:
     """The parser of all flags but Beam's, and of the rules of these."""
     made = _Parser(
@@ -102,7 +93,7 @@ def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse
     for title, settings in (GROUPS | {"rules": rules}).items():
         group = made.add_argument_group(title)
         for setting in dataclasses.fields(settings):
-            kind: Callable[[str], Any] = _truth if setting.type is bool else setting.type  # type: ignore[assignment]
+            kind: Callable[[str], Any] = boolean if setting.type is bool else setting.type  # type: ignore[assignment]
             alone = True if setting.type is bool else setting.metadata.get("alone")
             optional: dict[str, Any] = (
                 {"nargs": "?", "const": alone, "metavar": setting.metadata.get("metavar", "BOOL")}

@@ -59,7 +59,7 @@ OTHERS = {
     "skip_bbox_blurring": "nothing: parts of images are not blurred",
 }
 
-# Names of earlier versions, which are still read from command lines and documents.
+# Names of earlier versions, which command lines may still have.
 RENAMED_FLAGS = {"unwished": "opt_outs"}
 
 

@@ -22,13 +22,7 @@ from alignset.pipeline.copies import describing_cost, descriptors_folder, rewrit
 from alignset.pipeline.curate import Places
 from alignset.pipeline.curate_images import curate_images, run_images
 from alignset.pipeline.datasets.copy_groups import publish_copies
-from alignset.pipeline.datasets.funnel import (
-    check_funnel,
-    counts_of,
-    failed_fetches,
-    opt_outs,
-    whole_funnel,
-)
+from alignset.pipeline.datasets.funnel import check_funnel, failed_fetches, opt_outs, with_images
 from alignset.pipeline.datasets.sizes_and_days import fetch_days
 from alignset.pipeline.documents.closing import (
     close,
@@ -52,8 +46,8 @@ from alignset.pipeline.runs.work_folder import (
     with_rewritten,
 )
 from alignset.transforms.fetching.fetch_settings import GONE
-from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue
-from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
+from alignset.transforms.rules.catalogue import Catalogue
+from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
 from alignset.transforms.shards.plan_shards import PlanShards
@@ -61,7 +55,7 @@ from alignset.transforms.shards.renumber_shards import was_renumbered
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.storage.blocks import unpack
 from alignset.transforms.storage.files import is_local
-from alignset.transforms.workers.counts import add_by_name, add_counts
+from alignset.transforms.workers.counts import Counts, add_by_name, add_counts
 from alignset.transforms.workers.summaries import WriteSummary
 
 
@@ -231,21 +225,18 @@ def _steps(
     before: Funnel, plan: RetryPlan, images: ImageSummary, catalogue: Catalogue
 ) -> list[Step]:
     """The funnel in which each pair that was tried again counts where that ended."""
-    texts, of_images, taken_down = (
-        counts_of(before.steps, steps)
-        for steps in (catalogue.text_steps, catalogue.image_steps, TAKEDOWN_STEPS)
-    )
     tried = sum(before.fetch.details[detail] for detail in plan.details)
     if not tried == plan.pairs == images.counts.seen:
         raise RuntimeError(
             f"{tried} fetches had failed and {plan.pairs} were tried again: "
             "was a file in rejected/ changed?"
         )
-    failed = of_images.dropped.get(FETCH_FAILED, 0) - tried
-    untouched = replace(of_images, dropped=of_images.dropped | {FETCH_FAILED: failed})
-    # None where nothing was ever taken down: such a funnel has no step for it.
-    taken = taken_down.dropped.get(TAKEN_DOWN)
-    return whole_funnel(texts, add_counts([untouched, images.counts]), taken, catalogue)
+
+    def with_tried(earlier: Counts) -> Counts:
+        failed = {FETCH_FAILED: earlier.dropped.get(FETCH_FAILED, 0) - tried}
+        return add_counts([replace(earlier, dropped=earlier.dropped | failed), images.counts])
+
+    return with_images(before.steps, with_tried, catalogue)
 
 
 def _fetch(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,7 +135,7 @@ class Run:
                 say(f"{left}, left running by an earlier start of this command, is cancelled")
             folder.fence.take()
             if self.command.job.retry_failed:
-                with _Timed("retry"):
+                with _timed("retry"):
                     source, run_by = self.source, (self.places, self.engine)
                     return retry_failed(
                         self.command, folder, source.evaluation, *run_by, source.unsafe_model
@@ -203,7 +203,7 @@ class Run:
             return True
         files = counted(len(self.source.files), "file")
         say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
-        with _Timed("pages"), self.engine.pipeline("pages") as pipeline:
+        with _timed("pages"), self.engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, parts, self.command, self.places)
         return self._pages_done() or self._handed_over("pages'")
 
@@ -211,7 +211,7 @@ class Run:
         source = self.source.parsed(self.places.work.pages)
         files, splits = counted(len(source.files), "file"), counted(len(source.splits), "split")
         say(f"reading {files} in {splits}")
-        with _Timed("text stage"), self.engine.pipeline("texts") as pipeline:
+        with _timed("text stage"), self.engine.pipeline("texts") as pipeline:
             buckets = bucket_count(source.files)
             curate_texts(
                 pipeline, source.splits, self.command, self.places, buckets, source.vocabulary
@@ -273,13 +273,8 @@ def bucket_count(files: Sequence[InputFile]) -> int:
     return min(MAX_BUCKETS, max(8, 1 << int(wanted).bit_length()))
 
 
-class _Timed:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        self.start = time.monotonic()
-
-    def __exit__(self, error: object, *_: object) -> None:
-        if error is None:
-            say(f"{self.name}: {time.monotonic() - self.start:.1f} s")
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    say(f"{name}: {time.monotonic() - start:.1f} s")

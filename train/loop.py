@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from alignset.train.data.ahead import ahead
 from alignset.train.data.batches import Batch, TrainingData
 from alignset.train.data.find_shards import ShardSet
-from alignset.train.data.inputs import Inputs, to_inputs
+from alignset.train.data.inputs import Inputs, ahead, to_inputs
 from alignset.train.data.position import Position
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.validation import HeldOut, Validation
@@ -117,7 +116,7 @@ def _inputs_ahead(
 ) -> Iterator[Inputs]:
     """Micro-batches; a thread makes the next one."""
     gpu = torch.cuda.current_device() if device.type == "cuda" else None
-    return ahead(batches, 1, partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu))
+    return ahead(batches, partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu))
 
 
 def _course(step: int, settings: Settings, output: StepOutput) -> dict[str, float]:

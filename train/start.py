@@ -4,12 +4,10 @@ initialisation."""
 import json
 import shutil
 import sys
-import time
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 from transformers import AlignModel, PreTrainedTokenizerFast
 
 from alignset.train.data.find_shards import ShardSet
@@ -118,18 +116,20 @@ def _read(
     """The index of each dataset, and so many texts of all. Parts that an interrupted run had read
     are not read again."""
     total = sum(len(shard_set.shards) for shard_set in sets)
-    done = tell_of_reads(total)
+    print(f"reading {counted(total, 'shard')} once, for where their samples begin", file=sys.stderr)
     indexes, drawn = [], []
-    for number, shard_set in enumerate(sets):
-        index, of_set = read_index(
-            shard_set.shards,
-            texts=-(-texts * len(shard_set.shards) // total),
-            caption_field=settings.caption_field,
-            kept=_kept(run, number, texts),
-            done=done,
-        )
-        indexes.append(index)
-        drawn.append(of_set)
+    often = {"delay": _SAID_EVERY_S, "mininterval": _SAID_EVERY_S}
+    with tqdm(total=total, unit=" shards", file=sys.stderr, **often) as bar:
+        for number, shard_set in enumerate(sets):
+            index, of_set = read_index(
+                shard_set.shards,
+                texts=-(-texts * len(shard_set.shards) // total),
+                caption_field=settings.caption_field,
+                kept=_kept(run, number, texts),
+                done=bar.update,
+            )
+            indexes.append(index)
+            drawn.append(of_set)
     return indexes, DrawnTexts.of_all(drawn)
 
 
@@ -137,23 +137,6 @@ def _kept(run: Path, of_set: int, texts: int) -> Path:
     """The folder of what was read of a dataset, with so many texts of all sets."""
     (run / _PARTS).mkdir(exist_ok=True)
     return run / _PARTS / f"{of_set}-{texts}"
-
-
-def tell_of_reads(total: int) -> Callable[[], None]:
-    """Says that so many shards are read, and then, at times, for how much longer."""
-    print(f"reading {counted(total, 'shard')} once, for where their samples begin", file=sys.stderr)
-    start_s = report_s = time.monotonic()
-    read = 0
-
-    def done() -> None:
-        nonlocal read, report_s
-        read, now = read + 1, time.monotonic()
-        if now - report_s > _SAID_EVERY_S and read < total:
-            report_s = now
-            remaining = timedelta(seconds=round((now - start_s) / read * (total - read)))
-            print(f"{read} of {total} shards are read, {remaining} left", file=sys.stderr)
-
-    return done
 
 
 def start_model(settings: Settings, run: Path) -> tuple[AlignModel, PreTrainedTokenizerFast]:

@@ -6,7 +6,6 @@ batch gives the gradient of each embedding. Then embed the same few pairs again,
 and send that gradient back through it. The sum over all is the gradient of the one pass.
 """
 
-import functools
 import os
 import tempfile
 import zlib
@@ -19,9 +18,11 @@ from alignset.train.data.inputs import Inputs
 from alignset.train.loss import contrastive_loss
 from alignset.train.model.tower_layers import frozen_statistics
 from alignset.train.runs import processes
-from alignset.train.runs.device import free_host_memory, full_precision
+from alignset.train.runs.device import full_precision, memory_of
 from alignset.train.runs.progress import StepOutput
 from alignset.train.settings import Settings
+
+_WAITING = 1 << 33  # bytes of all processes: 16,384 crops of 289 px, as pinned memory rounds them
 
 
 def step_gradients(
@@ -101,14 +102,13 @@ def _send_back(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor
     torch.autograd.backward([rows for rows, _ in trained], [of_rows for _, of_rows in trained])
 
 
-@functools.cache
 def memory_between_passes(device: torch.device) -> int:
-    """Bytes of pixels that wait in memory: of a GPU's, which are pinned there, a quarter of what
-    the machine has left for each of its processes; on a CPU none. It is asked before the first
-    step alone, since what waits then is kept for the next one."""
+    """Bytes of pixels that wait in memory: for a GPU's, which are pinned there, a process's share
+    of a few GB or of a quarter of the machine; on a CPU none."""
     if device.type != "cuda":
         return 0
-    return free_host_memory() // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    whole = min(_WAITING, memory_of(torch.device("cpu")) // 4)
+    return whole // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def seed_micro_batch(settings: Settings, step: int, micro_batch: int) -> None:

@@ -4,7 +4,7 @@ fetches and of opt-outs."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from msgspec import UNSET, UnsetType
@@ -14,7 +14,7 @@ from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.shard_stats import FailingHost
-from alignset.transforms.workers.counts import Counts, add_by_name, add_counts
+from alignset.transforms.workers.counts import Counts, add_counts
 
 
 def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]]) -> list[Step]:
@@ -51,17 +51,18 @@ def whole_funnel(
     return table
 
 
-def with_copies(
-    before: Iterable[Step], dropped: Mapping[str, int], catalogue: Catalogue
+def with_images(
+    before: Iterable[Step], change: Callable[[Counts], Counts], catalogue: Catalogue
 ) -> list[Step]:
-    """The steps of a finished dataset since pairs left it whose images are there twice."""
+    """The steps of a finished dataset since the counts of its image stage have changed."""
     table = list(before)
     texts, images, taken_down = (
         counts_of(table, steps)
         for steps in (catalogue.text_steps, catalogue.image_steps, TAKEDOWN_STEPS)
     )
-    images = replace(images, dropped=add_by_name([images.dropped, dropped]))
-    return whole_funnel(texts, images, taken_down.dropped.get(TAKEN_DOWN), catalogue)
+    # None where nothing was ever taken down: such a funnel has no step for it.
+    taken = taken_down.dropped.get(TAKEN_DOWN)
+    return whole_funnel(texts, change(images), taken, catalogue)
 
 
 def counts_of(table: Iterable[Step], steps: Collection[str]) -> Counts:

@@ -21,7 +21,7 @@ from msgspec import UNSET, UnsetType
 from alignset.pipeline.copies import describing_cost, find_copies, rewrite_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.datasets.copy_groups import publish_copies
-from alignset.pipeline.datasets.funnel import check_funnel, most_first, with_copies
+from alignset.pipeline.datasets.funnel import check_funnel, most_first, with_images
 from alignset.pipeline.datasets.set_files import find_own_set, no_set, read_set
 from alignset.pipeline.documents.closing import renumbered, with_shards, write_closing, written_of
 from alignset.pipeline.errors import UsageError
@@ -45,6 +45,7 @@ from alignset.transforms.shards.shard_stats import Copies, add_copies
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import find_document, read_document, write_document
 from alignset.transforms.storage.files import exists, match, remove
+from alignset.transforms.workers.counts import Counts, add_by_name
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.summaries import WriteSummary
 from alignset.transforms.workers.threads import stop_work
@@ -150,7 +151,11 @@ def _close(out: str, work: WorkFolder, plan: DeduplicationPlan) -> None:
     rewritten = work.find_rewritten(copies)
     assert rewritten is not None, "copies are taken out"
     pairs = base.pairs - sum(copies.dropped.values())
-    steps = with_copies(plan.funnel.steps, copies.dropped, base.catalogue)
+
+    def without_copies(images: Counts) -> Counts:
+        return replace(images, dropped=add_by_name([images.dropped, copies.dropped]))
+
+    steps = with_images(plan.funnel.steps, without_copies, base.catalogue)
     check_funnel(steps, pairs)
     shards = with_rewritten(written_of(base), rewritten)
     near = plan.near or UNSET

@@ -11,7 +11,6 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.inputs.splits import InputFile
-from alignset.pipeline.other_flags import RENAMED_FLAGS
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
@@ -76,10 +75,6 @@ class RunDescription:
     columns: dict[str, Any] | UnsetType = field(default=UNSET, kw_only=True)
     about: dict[str, str] | UnsetType = field(default=UNSET, kw_only=True)
 
-    def __post_init__(self) -> None:
-        for name in RENAMED_FLAGS.keys() & self.fetch.keys():
-            self.fetch[RENAMED_FLAGS[name]] = self.fetch.pop(name)
-
     @property
     def extension(self) -> str:
         """The ending of its images' names."""
@@ -104,10 +99,6 @@ class Step:
     seen: int
     kept: int
     dropped: dict[str, int]  # by reason
-
-    def __post_init__(self) -> None:
-        if self.step == "wishes":  # as an earlier version wrote it
-            object.__setattr__(self, "step", "opt_outs")
 
 
 @dataclass(frozen=True)
@@ -157,12 +148,6 @@ class OptOuts:
 
     opt_outs: str = ""
     details: dict[str, int] = field(default_factory=dict)
-    unwished: str | UnsetType = field(default=UNSET, kw_only=True)  # as an earlier version wrote it
-
-    def __post_init__(self) -> None:
-        if self.unwished:
-            object.__setattr__(self, "opt_outs", self.unwished)
-            object.__setattr__(self, "unwished", UNSET)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ PACKAGES = {
     "beam_runner": "pipeline stoppable",
     "pipeline": "transforms command_help stoppable train",  # train: to score pairs
     "transforms": "",
-    "train": "transforms command_help stoppable",  # the reader of tars, and what finds copies
+    "train": "transforms command_help stoppable",  # what reads hostile files, and finds copies
     "command_help": "",
     "stoppable": "",
     "flink": "",
@@ -184,15 +184,17 @@ def test_packages_import_one_way() -> None:
         assert imported <= {package, *PACKAGES[package].split()}, path
 
 
-def test_the_trainer_imports_the_reader_of_tars_and_what_finds_copies_alone() -> None:
+def test_the_trainer_imports_what_reads_hostile_files_and_what_finds_copies_alone() -> None:
     trainer = [path for path in PRODUCT if package_of(path) == "train"]
     imported = set().union(*map(imported_modules, trainer))
     of_curation = {module for module in imported if module.startswith("transforms")}
     of_copies = ("copy_overlap", "overlap_measure")
+    of_images = ("file_formats", "file_look", "jpeg_header", "open_picture")
     assert of_curation == {
         "transforms.storage.tar_members",
-        "transforms.images.examine",
+        *(f"transforms.images.{name}" for name in ("examine", *of_images)),
         "transforms.rules.rule",  # what a score of ours is to a run
+        *("transforms.fetching.fetch", "transforms.fetching.fetch_settings"),  # a query's image
         *(f"transforms.decontamination.{name}" for name in of_copies),
     }
 

@@ -284,7 +284,7 @@ def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     assert "FutureWarning" not in said
     state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
     positions = [part["position"] for part in state["processes"]]
-    assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 12)])] * 2
+    assert [(p["samples"], p["cursors"]) for p in positions] == [(48, ((3, 12),))] * 2
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
 
 

@@ -136,21 +136,11 @@ def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatc
     assert len({drawn(0, 1, 0), *others}) == 5
 
 
-def test_host_memory_is_asked_for_once_a_run(monkeypatch):
-    """Behind the first step it would be less by what waits between the passes."""
-    asked = []
-
-    def free() -> int:
-        asked.append(1)
-        return 1 << 30
-
-    monkeypatch.setattr("alignset.train.step.free_host_memory", free)
-    memory_between_passes.cache_clear()
-    gpu = torch.device("cuda", 7)
-    assert [memory_between_passes(gpu) for _ in range(2)] == [1 << 28] * 2
-    assert len(asked) == 1
+def test_what_waits_in_memory_is_a_share_of_the_machine(monkeypatch):
+    monkeypatch.setattr("alignset.train.step.memory_of", lambda device: 4 << 30)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert memory_between_passes(torch.device("cuda", 7)) == 1 << 29
     assert memory_between_passes(torch.device("cpu")) == 0
-    memory_between_passes.cache_clear()
 
 
 @pytest.mark.parametrize("fitting", [0, 1, 2])  # of two micro-batches, by their pixels

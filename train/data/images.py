@@ -12,8 +12,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from alignset.train.data.image_limits import check_decodable
+from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError
+from alignset.transforms.images.file_formats import gif_without_comments
+from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.jpeg_header import has_too_many_scans
+from alignset.transforms.images.open_picture import bound_exif
 
 assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's default, which nothing here unsets
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejpeg knows no limit
@@ -30,7 +34,37 @@ MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
 # An image of more pixels waits until no other such is being decoded: they take 16 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
+_EXIF, _MOST_EXIF = b"Exif\0\0", 64  # segments, which Pillow joins: 490 take 2 s
 Item = TypeVar("Item")
+bound_exif()
+
+
+def check_decodable(data: bytes) -> None:
+    """Refuses a file that decoders must not be given, as curation does. All beside an image's
+    pixels has to be linear in its file, in time and in memory, and Pillow's readers are not.
+
+    Raises:
+      DecompressionBombError: it would take long for what it is.
+      OSError: a JPEG without a scan of one frame that decoders agree on.
+    """
+    if len(data) > LONGEST_IMAGE:
+        raise Image.DecompressionBombError(f"{len(data)} bytes")
+    look = FileLook(data)
+    if look.format != "jpeg":
+        return
+    exif = sum(data.startswith(_EXIF, begin) for _, begin, _ in look.segments.each)
+    scans = look.jpeg is not None and has_too_many_scans(data, look.jpeg)
+    if look.segments.too_many or exif > _MOST_EXIF or scans:
+        raise Image.DecompressionBombError("a JPEG of too many segments or scans")
+    if look.jpeg is None or look.jpeg.fault:
+        raise OSError("the JPEG is broken, lossless, or of another rare coding")
+
+
+def open_image(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """An image that is not decoded yet. Raises what `check_decodable` and Pillow raise."""
+    check_decodable(data)
+    body = gif_without_comments(data) if data.startswith(b"GIF8") else data
+    return Image.open(io.BytesIO(body), formats=formats)
 
 
 def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
@@ -81,8 +115,7 @@ def readable_image(data: bytes) -> Image.Image | None:
 
 
 def _open(data: bytes, draft_px: int | None) -> Image.Image:
-    check_decodable(data)
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = open_image(data)
     if draft_px:
         image.draft("RGB", (draft_px, draft_px))
     return image
@@ -144,7 +177,7 @@ def random_crop(pixels: np.ndarray, side: int, rng: random.Random, *, flip: bool
 
 def _upright_jpeg(data: bytes, min_px: int) -> np.ndarray | None:
     """uint8[h, w, 3], both sides at least min_px where the image's are, or None: left to Pillow."""
-    if not data.startswith(b"\xff\xd8"):
+    if not data.startswith(b"\xff\xd8\xff"):  # as `check_decodable` tells a JPEG
         return None
     if data.find(b"Exif\0\0", 0, 1 << 16) >= 0 and _is_turned(data):
         return None
@@ -171,8 +204,7 @@ def header_pixels(data: bytes) -> int:
     """How many pixels an image's header says that it has; 0 where there is none that is read, so
     that it won't be decoded."""
     try:
-        check_decodable(data)
-        width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
+        width, height = open_image(data).size
     except Exception:  # Pillow raises many kinds
         return 0
     return width * height

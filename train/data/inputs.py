@@ -1,8 +1,10 @@
 """Inputs of the model: pixels as they were decoded, and texts in buckets of like length."""
 
-import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from alignset.train.data.batches import Batch
 from alignset.train.data.position import Position
 from alignset.train.settings import Settings
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class TextBuckets(NamedTuple):
@@ -70,22 +75,19 @@ def encode_texts(
 
 
 def on_device(inputs: Inputs, device: torch.device) -> Inputs:
-    """Copies of its tensors; on a GPU they are made while it computes what it was asked for
-    before, where the tensors are pinned."""
-    if device.type != "cuda" or inputs.pixels.is_cuda:
-        return inputs.mapped(lambda tensor: tensor.to(device))
-    copying, computing = _copy_stream(device), torch.cuda.current_stream(device)
-    with torch.cuda.stream(copying):
-        copies = inputs.mapped(lambda tensor: tensor.to(device, non_blocking=True))
-    computing.wait_stream(copying)
-
-    def used(tensor: torch.Tensor) -> torch.Tensor:
-        tensor.record_stream(computing)  # its memory is not given away while it is computed with
-        return tensor
-
-    return copies.mapped(used)
+    """Copies of its tensors; on a GPU they are made in the background, if they are pinned."""
+    return inputs.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
 
-@functools.cache
-def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # it has no types
+def ahead(items: Generator[T, None, None], prepare: Callable[[T], R]) -> Generator[R, None, None]:
+    """Results of `prepare` for each item, the next one made in a thread meanwhile; an error in its
+    place. Closing it ends the thread, and closes `items`."""
+
+    def make() -> list[R]:  # empty behind the last one
+        return [prepare(item) for item in islice(items, 1)]
+
+    with closing(items), ThreadPoolExecutor(1, "ahead") as pool:
+        made = pool.submit(make)
+        while results := made.result():
+            made = pool.submit(make)
+            yield from results

@@ -1,32 +1,14 @@
 """How far a run has read, and where other processes continue behind it."""
 
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 from alignset.train.data.plan import Cursor
 from alignset.train.errors import TrainingError
 from alignset.train.settings import Settings
 
 # Why a sample can be left out.
-SKIPPED = (
-    "no_image",
-    "no_text",
-    "scattered",
-    "too_large",
-    "undecodable",
-)
-
-
+SKIPPED = ("no_image", "no_text", "scattered", "too_large", "undecodable")
 _FIRST_JUDGED = 1_000  # samples; of fewer, a share says little
-
-
-class PositionState(TypedDict):
-    """A Position as plain values, for a checkpoint."""
-
-    cursors: list[tuple[int, ...]]
-    samples: int
-    reasons: dict[str, int]
-    handovers: list[list[list[tuple[int, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -52,24 +34,6 @@ class Position:
         """How many samples were skipped, and for which reasons, as metrics have it."""
         why = {f"skipped_{reason}": count for reason, count in self.reasons.items() if count}
         return {"skipped": self.skipped} | why
-
-    def state(self) -> PositionState:
-        return {
-            "cursors": [tuple(cursor) for cursor in self.cursors],
-            "samples": self.samples,
-            "reasons": self.reasons,
-            "handovers": [[[tuple(c) for c in p] for p in all_] for all_ in self.handovers],
-        }
-
-    @classmethod
-    def from_state(cls, state: PositionState) -> "Position":
-        handovers = tuple(
-            tuple(tuple(Cursor(*cursor) for cursor in process) for process in processes)
-            for processes in state["handovers"]
-        )
-        reasons = dict.fromkeys(SKIPPED, 0) | state["reasons"]
-        cursors = tuple(Cursor(*cursor) for cursor in state["cursors"])
-        return cls(cursors, state["samples"], reasons, handovers)
 
 
 def position_of(rank: int, processes: int, positions: list[Position]) -> Position:

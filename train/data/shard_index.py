@@ -95,7 +95,7 @@ def read_index(
     texts: int = 0,
     caption_field: str = "",
     kept: Path | None = None,
-    done: Callable[[], None] = lambda: None,
+    done: Callable[[], object] = lambda: None,
 ) -> tuple[ShardIndex, DrawnTexts]:
     """The index of these shards, and about as many of their texts as are asked for.
 

@@ -5,11 +5,12 @@ Nothing here is as large as all queries times all candidates, unless that is sma
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from alignset.train.errors import TrainingError
 from alignset.train.evaluate.feature_store import Features
@@ -39,83 +40,49 @@ class Captioned:
     image_of: Ints
     number_of: Ints
 
-    def right(self) -> tuple["RightByText", "RightByText"]:
+    def right(self) -> tuple["Right", "Right"]:
         """Which texts are right for an image, and which images for a text. A text of another image
         is as right as one of the image's own that equals it."""
-        pairs = np.unique(np.stack([self.image_of, self.number_of]), axis=1)  # of image and number
-        images_of = Right.of(pairs[1], pairs[0], self.number_of.max() + 1)
-        of_texts = RightByText(self.number_of, images_of, len(self.images))
-        return replace(of_texts, of_images=True), of_texts
+        numbers = int(self.number_of.max()) + 1
+        of_images = table(self.image_of, self.number_of, (len(self.images), numbers))
+        of_texts = table(np.arange(len(self.texts)), self.number_of, (len(self.texts), numbers))
+        return Right(of_images, of_texts), Right(of_texts, of_images)
 
 
 @dataclass(frozen=True)
 class Right:
-    """For each of several queries the candidates that are right: for query i these are
-    candidates[starts[i] : starts[i + 1]]."""
+    """Which candidates are right for each query: those that share a label with it. One of both has
+    a single label each. The pairs are not held: of n images with one caption they would be n * n.
 
-    starts: Ints
-    candidates: Ints
+    Attributes:
+      queries, candidates: int32[q, labels], int32[c, labels]: 1 where it has a label.
+    """
+
+    queries: csr_array
+    candidates: csr_array
 
     @classmethod
-    def of(cls, queries: Ints, candidates: Ints, count: int) -> "Right":
-        order = np.argsort(queries, kind="stable")
-        starts = np.searchsorted(queries[order], np.arange(count + 1))
-        return cls(starts, candidates[order])
+    def of(cls, queries: Ints, candidates: Ints, shape: tuple[int, int]) -> "Right":
+        """By pairs, of so many queries and candidates: each candidate is a label itself."""
+        every = np.arange(shape[1])
+        return cls(table(queries, candidates, shape), table(every, every, (shape[1],) * 2))
 
     def counts(self) -> Ints:
-        return np.diff(self.starts)
-
-    def through(self, other: "Right") -> "Right":
-        """The right answers for the candidates, as queries of `other`."""
-        lengths = other.counts()[self.candidates]
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        # For each of them its place within its candidate's own.
-        within = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
-        candidates = other.candidates[np.repeat(other.starts[self.candidates], lengths) + within]
-        return Right(starts[self.starts], candidates)
+        """int64[q]."""
+        counts: Ints = self.queries @ self.candidates.sum(axis=0).astype(np.int64)
+        return counts
 
     def mask(self, rows: slice, columns: slice) -> npt.NDArray[np.bool_]:
         """bool[rows, columns]: of these queries, which of these candidates are right."""
-        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
-        queries = np.repeat(np.arange(len(mask)), self.counts()[rows])
-        candidates = self.candidates[self.starts[rows.start] : self.starts[rows.stop]]
-        inside = (candidates >= columns.start) & (candidates < columns.stop)
-        mask[queries[inside], candidates[inside] - columns.start] = True
-        return mask
+        shared: Ints = (self.queries[rows] @ self.candidates[columns].T).toarray()
+        return shared > 0
 
 
-@dataclass(frozen=True)
-class RightByText:
-    """For each text the images that are right, or for each image the texts. The pairs are not held:
-    of n images with one and the same caption they would be n * n.
-
-    Attributes:
-      number_of: int64[m], of each text; equal texts have equal numbers.
-      images_of: of each number its images.
-      images: how many there are.
-      of_images: the queries are the images, and the candidates the texts.
-    """
-
-    number_of: Ints
-    images_of: Right
-    images: int
-    of_images: bool = False
-
-    def counts(self) -> Ints:
-        images = self.images_of.counts()
-        if not self.of_images:
-            return images[self.number_of]
-        texts = np.bincount(self.number_of, minlength=len(images))
-        counts = np.bincount(self.images_of.candidates, np.repeat(texts, images), self.images)
-        return counts.astype(np.int64)
-
-    def mask(self, rows: slice, columns: slice) -> npt.NDArray[np.bool_]:
-        """As `Right.mask`."""
-        texts, images = (columns, rows) if self.of_images else (rows, columns)
-        numbers, again = np.unique(self.number_of[texts], return_inverse=True)
-        each = Right.of(np.arange(len(numbers)), numbers, len(numbers)).through(self.images_of)
-        mask = each.mask(slice(0, len(numbers)), images)[again]
-        return mask.T if self.of_images else mask
+def table(rows: Ints, columns: Ints, shape: tuple[int, int]) -> csr_array:
+    """int32: 1 at these places, which may repeat."""
+    made = csr_array((np.ones(len(rows), np.int32), (rows, columns)), shape)
+    made.data[:] = 1  # where one came twice
+    return made
 
 
 def retrieval_scores(
@@ -205,9 +172,7 @@ def both_ranks(pairs: Captioned) -> tuple[Ints, Ints]:
     )
 
 
-def ranks(
-    queries: Rows, candidates: Rows, right: Right | RightByText, left_out: Right | None = None
-) -> Ints:
+def ranks(queries: Rows, candidates: Rows, right: Right, left_out: Right | None = None) -> Ints:
     """int64[q]: as `both_ranks`, of one direction.
 
     Args:

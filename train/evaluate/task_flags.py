@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignset.train.runs.flags import Parser, boolean, local_folder, whole_text
+from alignset.command_help import boolean
+from alignset.train.runs.flags import Parser, local_folder, whole_text
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from alignset.train.model.pretrained import (
     check_tokenizer,
     check_whole,
     model_type,
-    one_line,
+    of_kind,
     read_pretrained,
 )
 
@@ -59,24 +59,6 @@ class DualEmbedder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """float32[n, width], L2-normalised. Texts that are too long for the model are cut."""
-
-
-@runtime_checkable
-class DenseEmbedder(DualEmbedder, Protocol):
-    """One that also embeds the parts of an image."""
-
-    def embed_parts(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """float32[n, h, w, width], L2-normalised: a map over the whole of each image, which is
-        squeezed to a square. Its mean over h and w, before it is normalised, is what embed_images
-        has of such a square."""
-
-
-@runtime_checkable
-class WordEmbedder(DualEmbedder, Protocol):
-    """One whose text tower has a layer between its [CLS] token and the embedding."""
-
-    def embed_class_tokens(self, texts: Sequence[str]) -> Embeddings:
-        """float32[n, width of the tower], L2-normalised: [CLS], before the projection."""
 
 
 def open_embedder(name: str) -> DualEmbedder:
@@ -180,11 +162,15 @@ class AlignEmbedder(_TransformersEmbedder):
         super().__init__(name, model, processor.image_processor, processor.tokenizer)
 
     def embed_class_tokens(self, texts: Sequence[str]) -> Embeddings:
+        """float32[n, width of the tower], L2-normalised: [CLS], before the projection."""
         with torch.inference_mode():
             states = self._model.text_model(**self._tokens(texts)).last_hidden_state
         return _unit_rows(states[:, 0])  # [n, tokens, width] -> [n, width]
 
     def embed_parts(self, images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
+        """float32[n, h, w, width], L2-normalised: a map over the whole of each image, which is
+        squeezed to a square. Its mean over h and w, before it is normalised, is what embed_images
+        has of such a square."""
         side = self._model.config.vision_config.image_size
         pixels = self._images(
             [image.resize((side, side), Image.Resampling.BILINEAR) for image in images],
@@ -210,14 +196,14 @@ class ClipEmbedder(_TransformersEmbedder):
     def __init__(self, name: str, kind: str):
         local = Path(name).is_dir()
         self.kind = _TO_COMPARE[kind].__name__
-        with one_line(name, self.kind):
+        with of_kind(name, self.kind):
             loaded: Any = _TO_COMPARE[kind].from_pretrained(
                 name, local_files_only=local, output_loading_info=True, dtype="float32"
             )
             images: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
                 name, local_files_only=local
             )
-        with one_line(name, f"tokenizer of a {self.kind}"):
+        with of_kind(name, f"tokenizer of a {self.kind}"):
             tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local)
         model, loading = loaded
         check_whole(name, self.kind, loading)

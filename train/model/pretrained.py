@@ -1,13 +1,12 @@
 """An AlignModel that somebody has trained: a folder, or a published one by its name."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from alignset.train.errors import SettingsError
@@ -21,7 +20,9 @@ _WANTED_OF = {"model": f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS"}  # by the kind
 
 def check_pretrained(name: str) -> None:
     """Raises SettingsError where there is no AlignModel, by the little that its config takes."""
-    config, kind = _config(name)
+    with of_kind(name):
+        config = saved_config(name)
+    kind = config.get("model_type")
     if (Path(name) / "model").is_dir():
         raise SettingsError(f"{name!r} is a run's folder: name the model in it, {name}/model")
     if not config:
@@ -46,30 +47,36 @@ def model_type(name: str) -> str:
     Raises:
       SettingsError: there is none.
     """
-    config, kind = _config(name, "model")
+    with of_kind(name, "model"):
+        config = saved_config(name)
     if not config:
         raise SettingsError(f"no model at {name!r} (it has no config.json): {_WANTED_OF['model']}")
-    return str(kind)
+    return str(config.get("model_type"))
 
 
-def _config(name: str, kind: str = "AlignModel") -> tuple[dict[str, Any], object]:
-    with one_line(name, kind):
-        check_name(name)
-        config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
-    return config, config.get("model_type")
+def saved_config(name: str) -> dict[str, Any]:
+    """The config of a saved model; empty: it has none. Raises what its library does."""
+    check_name(name)
+    config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
+    return config
 
 
 @contextmanager
-def one_line(name: str, kind: str = "AlignModel") -> Iterator[None]:
-    """Raises a SettingsError for what goes wrong while a saved model is read."""
+def one_line(what: str, wanted: str) -> Iterator[None]:
+    """Raises a SettingsError, "what (why): wanted", for what goes wrong while a saved model is
+    read: transformers, its hub and files that are cut raise many kinds."""
     try:
         yield
-    # What transformers, its hub (HTTP among it) and files that are cut raise; RuntimeError: weights
-    # of other shapes than the config says.
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (SettingsError, ModuleNotFoundError):
+        raise
+    except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        wanted = _WANTED_OF.get(kind, _WANTED)
-        raise SettingsError(f"no {kind} at {name!r} ({reason:.200}): {wanted}") from error
+        raise SettingsError(f"{what} ({reason:.200}): {wanted}") from error
+
+
+def of_kind(name: str, kind: str = "AlignModel") -> AbstractContextManager[None]:
+    """As `one_line`, of a model or a tokenizer of a kind."""
+    return one_line(f"no {kind} at {name!r}", _WANTED_OF.get(kind, _WANTED))
 
 
 def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
@@ -91,7 +98,7 @@ def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
     """
     check_pretrained(name)
     local = Path(name).is_dir()
-    with one_line(name):
+    with of_kind(name):
         loaded: Any = AlignModel.from_pretrained(  # a pair, because of output_loading_info
             name, local_files_only=local, output_loading_info=True, dtype="float32"
         )

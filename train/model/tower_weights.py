@@ -1,7 +1,7 @@
 """Towers that somebody has trained by themselves: an EfficientNet, a BERT, a BERT's tokenizer."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from transformers.activations import ACT2FN
 from alignset.train.errors import SettingsError
 from alignset.train.model.dual_encoder import new_align
 from alignset.train.model.model_names import check_name
+from alignset.train.model.pretrained import one_line, saved_config
 from alignset.train.model.tokenizer import load_tokenizer, pieces, tokenizer_lack
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
@@ -47,18 +48,9 @@ _COMPUTED = {
 }
 
 
-@contextmanager
-def _one_line(flag: str, name: str) -> Iterator[None]:
-    try:
-        yield
-    except SettingsError:
-        raise
-    except Exception as error:  # transformers, its hub and files that are cut raise many
-        reason = str(error).strip().partition("\n")[0]
-        raise SettingsError(
-            f"--{flag}={name}: it cannot be loaded ({reason:.200}): name a folder, or a published "
-            f"model, that is {_KINDS[flag]}"
-        ) from error
+def _one_line(flag: str, name: str) -> AbstractContextManager[None]:
+    wanted = f"name a folder, or a published model, that is {_KINDS[flag]}"
+    return one_line(f"--{flag}={name}: it cannot be loaded", wanted)
 
 
 def check_tower_weights(settings: Settings) -> None:
@@ -76,14 +68,13 @@ def check_tower_weights(settings: Settings) -> None:
         pass
 
 
-def _kind(flag: str, name: str) -> str:
+def _kind(flag: str, name: str) -> object:
     """A model's type, by its config."""
     with _one_line(flag, name):
-        check_name(name)
-        config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
+        config = saved_config(name)
     if not config:
         raise SettingsError(f"--{flag}={name} has no config.json: name {_KINDS[flag]}")
-    return str(config.get("model_type"))
+    return config.get("model_type")
 
 
 def load_own_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:

@@ -7,17 +7,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NotRequired, TypedDict
 
+import msgspec
 import torch
 from torch import Tensor
 
-from alignset.train.data.position import Position, PositionState, position_of
+from alignset.train.data.position import Position, position_of
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import TrainingError
 from alignset.train.runs import processes
 
 
 class ProcessState(TypedDict):
-    position: PositionState
+    position: dict[str, Any]  # a Position as plain values, which any torch.load reads
     statistics: NotRequired[dict[str, Tensor]]  # of BatchNorm, where they aren't all processes'
 
 
@@ -46,7 +47,7 @@ def capture(
     Args:
       averaged: whether BatchNorm's statistics are all processes' by now, or each one's own.
     """
-    mine: ProcessState = {"position": position.state()}
+    mine: ProcessState = {"position": msgspec.to_builtins(position)}
     if not averaged:
         mine["statistics"] = {name: buffer.cpu() for name, buffer in model.named_buffers()}
     return {
@@ -83,7 +84,7 @@ def restore(
         model.load_state_dict(own, strict=False)
     elif "statistics" in captured[0]:  # of a stop, where each process had its own
         model.load_state_dict(_means([of["statistics"] for of in captured]), strict=False)
-    positions = [Position.from_state(process["position"]) for process in captured]
+    positions = [msgspec.convert(process["position"], Position) for process in captured]
     return state["step"], position_of(rank, processes.count(), positions)
 
 

@@ -3,21 +3,17 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from alignset.train.errors import SettingsError
 
-# Where Linux says what a container may use, what it uses, and of what, in bytes: control groups of
-# version 2, and of version 1.
+# Where Linux says how many bytes a container may use: control groups of version 2, and of 1.
 CGROUPS = (
-    tuple(Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current", "stat")),
-    tuple(
-        Path("/sys/fs/cgroup/memory") / f"memory.{name}"
-        for name in ("limit_in_bytes", "usage_in_bytes", "stat")
-    ),
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 
 
@@ -67,36 +63,10 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for limit, _, _ in CGROUPS:
-        try:
+    for limit in CGROUPS:
+        with suppress(OSError, ValueError):  # there is no such file, or it says "max"
             limits.append(int(limit.read_text()))
-        except (OSError, ValueError):  # there is no such file, or it says "max"
-            continue
     return min(limits)
-
-
-def free_host_memory() -> int:
-    """Bytes that could be had without swapping, as Linux says of the machine and of a container;
-    0 where it doesn't."""
-    try:
-        free = _numbers(Path("/proc/meminfo"))["MemAvailable:"] << 10
-    except (OSError, ValueError, KeyError):
-        return 0
-    for limit, used, stat in CGROUPS:
-        try:
-            left = int(limit.read_text()) - int(used.read_text())
-            numbers = _numbers(stat)  # files that were read and that nobody asks for any more
-            left += numbers.get("total_inactive_file", numbers.get("inactive_file", 0))
-            free = min(free, max(0, left))
-        except (OSError, ValueError):
-            continue
-    return free
-
-
-def _numbers(path: Path) -> dict[str, int]:
-    """The number behind the first word of each line."""
-    lines = (line.split() for line in path.read_text().splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1}
 
 
 # glibc's numbers of what `mallopt` sets (malloc.h), and how its environment variables name it.

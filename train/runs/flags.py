@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
+from alignset.command_help import boolean
 from alignset.stoppable import run_stoppable
 from alignset.train.errors import SettingsError, SharedError, TrainingError
 
@@ -159,13 +160,6 @@ def local_folder(text: str) -> Path:
             f"{Path(text).name or 'a'}"
         )
     return Path(text)
-
-
-def boolean(text: str) -> bool:
-    """Parses true or false."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
-    return text.lower() == "true"
 
 
 def whole_text(text: str) -> str:

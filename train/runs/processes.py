@@ -90,7 +90,7 @@ def failing_together() -> Iterator[None]:
         yield
         failed = False
     finally:
-        if grouped() and ask_any(failed).wait() and not failed:
+        if grouped() and ask_any(failed)() and not failed:
             raise SharedError("another process of the run failed, and says why")
 
 
@@ -116,23 +116,18 @@ def begun_together(run: Path, device: str, begin: Callable[[], T]) -> Iterator[T
         stop_processes()
 
 
-class SharedAnswer:
-    """The answer of `ask_any`, once all processes have asked."""
-
-    def __init__(self, flag: torch.Tensor, work: dist.Work):
-        self._flag, self._work = flag, work
-
-    def wait(self) -> bool:
-        self._work.wait()
-        return bool(self._flag.item())
-
-
-def ask_any(yes: bool) -> SharedAnswer:
-    """Whether any process says yes; each has to ask, and none waits for it yet."""
+def ask_any(yes: bool) -> Callable[[], bool]:
+    """Asks all processes, which have to ask too; gives what waits for the answer, whether any of
+    them says yes."""
     flag = torch.tensor(int(yes))  # on the CPU, of whose group the others are asked
     work = dist.all_reduce(flag, dist.ReduceOp.MAX, group=_waiting, async_op=True)
     assert work is not None  # since it is asynchronous
-    return SharedAnswer(flag, work)
+
+    def answer() -> bool:
+        work.wait()
+        return bool(flag.item())
+
+    return answer
 
 
 def gather(value: T) -> list[T]:
@@ -222,7 +217,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._asked = False
-        self._answer: SharedAnswer | None = None
+        self._answer: Callable[[], bool] | None = None
 
     def __enter__(self) -> "StopRequest":
         self._is_main = threading.current_thread() is threading.main_thread()
@@ -247,4 +242,4 @@ class StopRequest:
         if count() == 1:
             return self._asked
         before, self._answer = self._answer, ask_any(self._asked)
-        return before is not None and before.wait()
+        return before is not None and before()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +24,20 @@ from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources, format_counts, unread_pictures
 from alignset.train.search.query import Filters, SearchQuery, Term
 from alignset.train.search.source_rows import Making
+from alignset.transforms.fetching.fetch_settings import FetchSettings
 
 if TYPE_CHECKING:
     from alignset.train.model.embed import DualEmbedder
 
-# A command of its own, since this package does not import the pipeline: its fetcher connects to no
-# private address.
-FETCH_COMMAND = (sys.executable, "-m", "alignset.pipeline.fetch_image")
-_FETCH_S = 120  # the fetcher ends by itself before
+# No address that is not public is connected to, after each redirect anew.
+FETCH = FetchSettings(timeout_s=20.0, shard_timeout_s=60.0, retries=1, max_retry_after_s=5.0)
+_FETCH_HINTS = {
+    "forbidden_address": "its host is at an address that is not public: save the image and give "
+    "its file",
+    "bad_url": "it is not a URL of http or https",
+    "too_large": "it has more than 20 MB",
+    "dns": "its host has no address: is the name right?",
+}
 TELL_S = 10.0  # between two reports of progress, where there is no terminal
 _FEW = 3  # lines that are named of more
 
@@ -158,15 +163,13 @@ def _image_bytes(where: str) -> bytes:
 
 
 def _fetched_bytes(url: str) -> bytes:
-    try:
-        command = [*FETCH_COMMAND, "--", url]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=_FETCH_S)
-    except subprocess.TimeoutExpired as error:
-        raise SettingsError(f"{url[:200]} did not come within {_FETCH_S} s") from error
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        raise SettingsError(lines[-1].removeprefix("error: "))
-    return done.stdout
+    from alignset.transforms.fetching.fetch import fetch_all  # here: files need no fetcher
+
+    (fetched,) = fetch_all([url], FETCH)
+    if fetched.body is None:
+        hint = _FETCH_HINTS.get(str(fetched.detail), "pass another URL, or the image's file")
+        raise SettingsError(f"{url[:200]!r} cannot be fetched ({fetched.detail}): {hint}")
+    return fetched.body
 
 
 def _embedded(term: Term, images: dict[str, bytes], model: DualEmbedder) -> Term:

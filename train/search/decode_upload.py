@@ -4,15 +4,13 @@
 that fails takes that process with it alone, and one that takes too long is killed.
 """
 
-import io
 import resource
 import subprocess
 import sys
 
 from PIL import Image
 
-from alignset.train.data.image_limits import check_decodable
-from alignset.train.data.images import FORMATS, decode_image
+from alignset.train.data.images import decode_image, open_image
 
 MAX_PIXELS = 1 << 26  # 67 million: more than what phones take
 MAX_SIDE = 1024  # px of the longer side of what is handed on: twice what the largest tower sees
@@ -50,8 +48,7 @@ def decode_upload(data: bytes) -> Image.Image:
 def decode_here(data: bytes) -> Image.Image:
     """The same in this process. Raises RefusedPicture."""
     try:
-        check_decodable(data)
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_image(data) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
         picture = decode_image(data, draft_px=MAX_SIDE)

@@ -54,7 +54,7 @@ class _Metered:
         return self._read(count)
 
 
-def _bound_exif() -> None:
+def bound_exif() -> None:
     """Has Pillow take what it has read of EXIF by then for all of it.
 
     Every value may refer to the same bytes, of which Pillow makes a copy for each: 64 KiB become
@@ -72,4 +72,4 @@ def _bound_exif() -> None:
     directory.load = metered  # type: ignore[assignment, method-assign]
 
 
-_bound_exif()
+bound_exif()

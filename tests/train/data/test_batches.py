@@ -15,7 +15,7 @@ from PIL import Image
 from alignset.train.data.batches import Batch, TrainingData
 from alignset.train.data.find_shards import ShardSet, find_sets
 from alignset.train.data.images import random_crop
-from alignset.train.data.position import SKIPPED, Position
+from alignset.train.data.position import Position
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import TrainingError
 from alignset.train.presets import TINY
@@ -66,7 +66,7 @@ def two_sets(tmp_path: Path) -> list[ShardSet]:
 @pytest.mark.parametrize("taken", [1, 6, 40])
 def test_goes_on_from_any_batch_with_the_same_batches(two_sets, taken: int):
     whole = batches(two_sets, taken + 7)
-    position = Position.from_state(whole[taken - 1].position.state())
+    position = whole[taken - 1].position
     assert_equal(batches(two_sets, 7, position), whole[taken:])
 
 
@@ -138,8 +138,8 @@ def test_hostile_samples_are_skipped_and_counted(tmp_path: Path):
     assert texts == {files[name].decode(): 2 for name in files if name.endswith("txt")}
     counts = made[-1].position.reasons
     # By where those of the second epoch lie.
-    assert 3 <= counts["too_large"] <= 6
-    assert 4 <= counts["undecodable"] <= 8
+    assert 2 <= counts["too_large"] <= 4
+    assert 5 <= counts["undecodable"] <= 10
 
 
 def test_as_few_samples_are_read_ahead_as_their_bytes_allow(tmp_path: Path, monkeypatch):
@@ -184,11 +184,6 @@ def test_too_many_bad_samples_end_with_a_line(tmp_path: Path):
     nothing = find_sets(str(write_tar(tmp_path / "1.tar", {"a.jpg": b"x", "a.txt": b"y"})))
     with pytest.raises(TrainingError, match=r"11 of 11 samples cannot be used \(11 undecodable"):
         batches(nothing, 1)
-
-
-def test_a_position_of_an_older_run_has_all_reasons():
-    state = Position().state() | {"reasons": {"no_text": 3}}
-    assert Position.from_state(state).reasons == dict.fromkeys(SKIPPED, 0) | {"no_text": 3}
 
 
 @pytest.mark.parametrize("where", ["lines", "json"])

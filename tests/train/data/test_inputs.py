@@ -1,5 +1,7 @@
 """What the model is fed: texts in buckets give what texts one by one give."""
 
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from alignset.train.data.batches import Batch
-from alignset.train.data.inputs import encode_texts, on_device, to_inputs
+from alignset.train.data.inputs import ahead, encode_texts, on_device, to_inputs
 from alignset.train.data.position import Position
 from tests.support.closeness import close, summed_terms
 from tests.support.small_training import SETTINGS, TEXTS, small_inputs, small_model, small_tokenizer
@@ -72,3 +74,35 @@ def test_inputs_reach_their_device_whole(device, tokenizer):
                 assert torch.equal(moved.cpu(), from_there.cpu())
         assert torch.equal(theirs.texts.place.cpu(), ours.texts.place.cpu())
         assert (theirs.captions, theirs.position) == (TEXTS, Position())
+
+
+def test_items_come_in_order_and_an_error_in_its_place():
+    def items():
+        yield from range(5)
+        raise ValueError("the sixth")
+
+    numbers = ahead(items(), lambda i: 10 * i)
+    assert [next(numbers) for _ in range(5)] == [0, 10, 20, 30, 40]
+    with pytest.raises(ValueError, match="the sixth"):
+        next(numbers)
+    assert list(ahead((i for i in range(3)), int)) == [0, 1, 2]
+
+
+def test_it_runs_one_ahead_and_ends_when_closed():
+    made, closed = [], threading.Event()
+
+    def items():
+        try:
+            for i in range(100):
+                made.append(i)
+                yield i
+        finally:
+            closed.set()
+
+    numbers = ahead(items(), int)
+    assert next(numbers) == 0
+    time.sleep(0.1)
+    assert len(made) == 2
+    numbers.close()
+    assert closed.is_set()
+    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())

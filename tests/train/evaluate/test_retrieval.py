@@ -16,7 +16,7 @@ def test_recalls_by_hand():
     for query, better in enumerate((0, 1, 5, 11)):
         scores[query, query] = 0.5
         scores[query, [c for c in range(12) if c != query][:better]] = 0.9
-    of_itself = Right.of(np.arange(4), np.arange(4), 4)
+    of_itself = Right.of(np.arange(4), np.arange(4), (4, 12))
     ranked = ranks(np.eye(4), scores.T, of_itself)
     assert ranked.tolist() == [0, 1, 5, 11]
     assert recalls(ranked) == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0}

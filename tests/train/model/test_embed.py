@@ -14,7 +14,7 @@ from transformers import AlignModel, AlignProcessor, AutoModel
 
 from alignset.train.data.images import MAX_ASPECT, not_longer
 from alignset.train.errors import SettingsError
-from alignset.train.model.embed import DenseEmbedder, WordEmbedder, open_embedder
+from alignset.train.model.embed import AlignEmbedder, open_embedder
 from tests.support.closeness import close
 from tests.support.small_embedders import (
     OPEN_CLIP_NAME,
@@ -76,8 +76,8 @@ def test_an_align_models_are_those_of_its_own_forward_pass(saved):
     assert close(embedder.embed_images(pictures(4)), outputs.image_embeds, terms=TERMS)
     assert close(embedder.embed_texts(TEXTS), outputs.text_embeds, terms=TERMS)
     # The class token is what the projection takes.
-    assert isinstance(embedder, WordEmbedder)
-    assert not isinstance(open_embedder(saved["CLIPModel"]), WordEmbedder)
+    assert isinstance(embedder, AlignEmbedder)
+    assert not hasattr(open_embedder(saved["CLIPModel"]), "embed_class_tokens")
     tokens = torch.from_numpy(embedder.embed_class_tokens(TEXTS))
     assert tokens.shape == (4, model.config.text_config.hidden_size)
     with torch.inference_mode():
@@ -89,7 +89,7 @@ def test_an_align_models_are_those_of_its_own_forward_pass(saved):
 
 def test_the_map_of_an_image_has_its_embedding_as_mean(saved):
     embedder = open_embedder(saved["AlignModel"])
-    assert isinstance(embedder, DenseEmbedder)
+    assert isinstance(embedder, AlignEmbedder)
     crops = [image.resize((32, 32)) for image in pictures(2)]
     parts = embedder.embed_parts(crops)
     assert parts.shape[::3] == (2, embedder.width)

@@ -91,12 +91,11 @@ def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
     model(torch.rand(5, 3)).sum().backward()
     optimizer.step()
     cursors = Cursor(1, 2), Cursor()
-    position = Position(cursors, 7, {"no_image": 1})  # an older one, which knew no other reason
+    position = Position(cursors, 7, dict.fromkeys(SKIPPED, 1), ((cursors, cursors),))
     save_checkpoint(tmp_path, capture(5, model, optimizer, position), keep=1)
     restored, other_optimizer = made()
     state = load_last_checkpoint(tmp_path)
-    reasons = dict.fromkeys(SKIPPED, 0) | {"no_image": 1}
-    assert restore(state, restored, other_optimizer) == (5, Position(cursors, 7, reasons))
+    assert restore(state, restored, other_optimizer) == (5, position)
     assert torch.equal(restored.weight, model.weight)
     moments = [
         o.state[p]["exp_avg"]

@@ -1,5 +1,6 @@
 """The commands as a user gives them: what they print, and what they refuse."""
 
+import dataclasses
 import http.server
 import json
 import re
@@ -142,8 +143,12 @@ def test_a_picture_is_fetched_by_its_url(
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/blue.png"
         try:
-            command = (*commands.FETCH_COMMAND, "--allow_private_addresses")
-            monkeypatch.setattr(commands, "FETCH_COMMAND", command)
+            assert query(folder, "--image", url, "--n", 1) == 2
+            assert "(forbidden_address): its host is at" in capsys.readouterr().err
+            private = dataclasses.replace(commands.FETCH, allow_private_addresses=True)
+            monkeypatch.setattr(commands, "FETCH", private)
+            assert query(folder, "--image", f"{url}.gone", "--n", 1) == 2
+            assert "(http_404): pass another URL" in capsys.readouterr().err
             assert query(folder, "--image", url, "--n", 1) == 0
         finally:
             server.shutdown()

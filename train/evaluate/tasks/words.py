@@ -17,7 +17,6 @@ from alignset.train.evaluate.correlation import ranks, spearman, spearman_interv
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import NOT_FINITE
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
-from alignset.train.model.embed import WordEmbedder
 
 FIRST, SECOND = ("word1", "word 1", "first"), ("word2", "word 2", "second")
 SCORES = ("simlex999", "score", "similarity", "human (mean)", "mean", "rating")
@@ -89,13 +88,11 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
 def _embed(embedding: Embedding, texts: list[str]) -> tuple[str, np.ndarray]:
     """The embedded words, and float32[n, width]; a dataset has some 2,000 words, which are not
     kept."""
-    embedder = embedding.embedder
-    if not isinstance(embedder, WordEmbedder):
+    embed_class_tokens = getattr(embedding.embedder, "embed_class_tokens", None)
+    if embed_class_tokens is None:
         return TEXT_EMBEDDING, embedding.texts(texts)[:]
     starts = range(0, len(texts), _AT_ONCE)
-    rows = np.concatenate(
-        [embedder.embed_class_tokens(texts[start : start + _AT_ONCE]) for start in starts]
-    )
+    rows = np.concatenate([embed_class_tokens(texts[start : start + _AT_ONCE]) for start in starts])
     if not np.isfinite(rows).all():
         raise TrainingError(NOT_FINITE)
     return CLASS_TOKEN, rows

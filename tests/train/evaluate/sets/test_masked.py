@@ -22,10 +22,9 @@ def folders(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_masks_are_found_by_the_images_names(folders):
-    masked = find_masked(*folders)
-    for _ in range(2):
-        assert [image.name for image in masked] == ["a.jpg", "b.jpg"]
-    mask = next(iter(masked)).mask
+    files = find_masked(*folders)
+    assert [image.name for image, _ in files] == ["a.jpg", "b.jpg"]
+    mask = read_mask(files[0][1])
     assert mask.tolist() == np.arange(12).reshape(3, 4).tolist()
     assert mask.itemsize == 1  # eight of them are held
 
