@@ -44,7 +44,7 @@ class Measured:
     start_s: float = 1.1  # text_plane.py: a run over 1000 pairs
     plan_us: float = 1.19  # group_memory.py --buckets=8 --plan: 30.0 CPU-s, without it 20.5
     element_us: float = 193.0  # group_memory.py, 8 million: 64 to 256 buckets, 187 thousand more
-    language_us: float = 1.7  # wrong_languages on text_corpus.py, on a busy machine
+    language_us: float = 1.7  # found_languages on text_corpus.py, on a busy machine
     # shuffle_sizes.py of 8 million pairs without --text_only
     pair_bytes: float = 32.6  # FindDistinctPairs
     ngram_bytes: float = 31.5  # BuildVocabulary, of batches of 125,000 pairs

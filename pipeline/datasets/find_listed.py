@@ -16,8 +16,8 @@ from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.shards.listed_pairs import LISTED, Removal, listed_in_shard, listed_texts
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from alignset.transforms.shards.stored_rows import batches_of, rejected_batches
 from alignset.transforms.storage.files import match
+from alignset.transforms.storage.parquet_files import batches_of
 
 _FEW = 10  # pairs; a dataset of fewer is a trial
 THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
@@ -105,7 +105,7 @@ def _rejected_files(out: str, *, history: bool) -> list[str]:
 
 def _dropped(paths: list[str], removal: Removal) -> dict[str, int]:
     def count(path: str) -> int:
-        rows = (removal.details_of_dropped(batch) for batch in rejected_batches(path))
+        rows = (removal.details_of_dropped(batch) for batch in batches_of(path))
         return sum(len(details) - details.null_count for details in rows)
 
     counts = zip(paths, in_order(count, paths), strict=True)

@@ -32,9 +32,8 @@ from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_ho
 from alignset.transforms.shards.listed_pairs import Removal, contents
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import FailingHost, SharedContents
-from alignset.transforms.shards.stored_rows import batches_of
 from alignset.transforms.storage.files import match
-from alignset.transforms.storage.parquet_files import read_rows
+from alignset.transforms.storage.parquet_files import batches_of, read_rows
 from alignset.transforms.workers.counts import Counts, add_by_name
 
 

@@ -22,7 +22,6 @@ from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.shards.image_places import read_places
 from alignset.transforms.shards.listed_pairs import Removal, keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.stored_rows import rejected_batches
 from alignset.transforms.storage.files import (
     copy_file,
     exists,
@@ -31,6 +30,7 @@ from alignset.transforms.storage.files import (
     remove,
     write_atomically,
 )
+from alignset.transforms.storage.parquet_files import batches_of
 from alignset.transforms.storage.tar_members import BLOCK, tar_members
 
 _PIECE, _ROWS_AT_ONCE = 1 << 20, 1000
@@ -64,7 +64,7 @@ def _gone(folder: Folder, removal: Removal) -> Iterator[tuple[int, set[str]]]:
         if (rows := read_places(places.tar(number))) is None:
             continue
         keys = removal.rows["key"].combine_chunks()
-        for batch in rejected_batches(places.rejected(number)):
+        for batch in batches_of(places.rejected(number)):
             on_list = batch.filter(removal.details_of_dropped(batch).is_valid())
             keys = pa.concat_arrays([keys, pa.array(keys_of(on_list["key"]))])
         own = pc.is_in(pa.array(keys_of(rows["key"])), value_set=keys)

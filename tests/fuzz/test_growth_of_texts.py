@@ -11,7 +11,7 @@ from alignset.transforms.fetching.fetch_target import request_url
 from alignset.transforms.fetching.robots import read_robots
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.opt_outs.response_headers import header_opt_outs
-from alignset.transforms.pairs.language import wrong_languages
+from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.texts import kept_text, measure_texts
 from alignset.transforms.pairs.urls import url_identity
 from tests.fuzz.growth import LARGE, superlinear
@@ -30,7 +30,7 @@ RULE = language_rule("en")
 
 
 def _languages(text: str) -> object:
-    return wrong_languages(pa.array([text], pa.string()), RULE)
+    return found_languages(pa.array([text], pa.string()), RULE)
 
 
 def _words(text: str) -> object:

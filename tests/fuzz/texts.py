@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from alignset.demo import text_rules
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.rare_tokens import has_rare_token
+from alignset.transforms.corpus.judge_batch import has_rare_token
 from alignset.transforms.corpus.remembered import recalled, remembered
 from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.measure_pairs import Pairs, measure

@@ -14,7 +14,7 @@ import pyarrow as pa
 from protego import Protego
 
 from alignset.demo import text_rules
-from alignset.transforms.blocklists.list_values import host_value, url_value
+from alignset.transforms.blocklists.compiled_list import host_value, url_value
 from alignset.transforms.blocklists.targets import target_of, targets
 from alignset.transforms.columns.pair_columns import ROBOTS_TXT, X_ROBOTS_TAG
 from alignset.transforms.fetching.fetch_target import is_public_address, request_url

@@ -250,17 +250,17 @@ def test_tests_are_in_tests_alone() -> None:
 WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
+    transforms/corpus/remembered transforms/blocklists/kinds
     transforms/blocklists/listed_images transforms/shards/build_shard
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
     transforms/decontamination/overlap_measure
-    transforms/images/open_picture transforms/images/exact_resize
+    transforms/images/open_picture
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/changed_pairs transforms/shards/joined_pairs transforms/shards/descriptors
     transforms/duplicates/find_copies transforms/duplicates/contents
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
-    transforms/shards/shard_settings transforms/shards/shard_images transforms/shards/stored_rows
+    transforms/shards/shard_settings transforms/shards/shard_images
     transforms/corpus/corpus_documents transforms/corpus/write_hash_sets
     transforms/pairs/language_kernels transforms/pairs/language_tables
     transforms/decontamination/overlap_settings transforms/images/onnx_networks

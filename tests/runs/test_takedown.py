@@ -64,9 +64,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
         columns = {"url": [url for url, _ in pairs], "caption": [text for _, text in pairs]}
         pq.write_table(pa.table(columns), folder / "pairs.parquet")
         succeed(folder / "pairs.parquet", folder / "set", *HELD)
-        old = folder / "set" / "answers" / "00000_answers.parquet"  # as an earlier version named it
-        old.parent.mkdir()
-        (folder / "set" / "responses" / "00000_responses.parquet").rename(old)
         yield Finished(web, folder / "pairs.parquet", folder / "set")
 
 
@@ -117,8 +114,7 @@ def check(out: Path) -> None:
                 body = (out / folder / f"{number}.tar").read_bytes()
                 assert hashlib.sha256(body).hexdigest() == entry["sha256"]
                 whole(out / folder / number)
-    files = [*out.glob("responses/*.parquet"), *out.glob("answers/*.parquet")]
-    responses = [pq.read_table(file)["key"].to_pylist() for file in files]
+    responses = [pq.read_table(file)["key"].to_pylist() for file in out.glob("responses/*.parquet")]
     assert sorted(key for keys in responses for key in keys) == sorted(stored(out))
     assert not (out / "_temporary").exists()
 

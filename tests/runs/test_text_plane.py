@@ -157,13 +157,12 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     )
     judged = []
     for part, (start, batch) in zip(parts, batches, strict=True):
-        measured, distinct = measure(batch), None
+        measured = measure(batch)
         if start % 2:
-            distinct = [part.ngrams["ngram"].to_numpy()]
             measured = recalled(remembered(part.measured, batch))
         at = np.arange(start, start + len(batch))
         marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(batch), np.bool_)
-        asked = text_rows(measured, corpus, *marks, distinct)
+        asked = text_rows(measured, corpus, *marks)
         reasons = first_of(faults(PRODUCT.texts, asked, asdict(numbers)))
         columns = (measured.url.to_pylist(), measured.text.to_pylist(), reasons.to_pylist())
         judged += map(Found, *columns)

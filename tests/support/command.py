@@ -148,7 +148,7 @@ def digests(output: Path, but: Iterable[str] = ()) -> dict[str, str]:
     """SHA-256 of every file under a folder, hidden ones too; without the days of a fetch, or what
     is compared at midnight would differ, and without the answers, which have the time of each."""
     files = [path for path in sorted(output.rglob("*")) if path.is_file()]
-    files = [path for path in files if path.parent.name not in ("answers", "responses")]
+    files = [path for path in files if path.parent.name != "responses"]
     named = {str(path.relative_to(output)): path for path in files}
     return {
         name: hashlib.sha256(_without_days(path)).hexdigest()

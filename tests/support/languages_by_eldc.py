@@ -11,7 +11,7 @@ import py3langid
 import pycld2
 from spellchecker import SpellChecker
 
-from alignset.transforms.pairs.language import (
+from alignset.transforms.pairs.language_votes import (
     FREQUENT,
     MOST_DOWN,
     MOST_UP,
@@ -27,7 +27,7 @@ _WORD = re.compile(f"{_LETTERS}(?:['’]{_LETTERS})*")
 
 
 class Mistaken(NamedTuple):
-    """A text that is not in the wanted language: one row of `WrongLanguages`."""
+    """A text that is not in the wanted language: one row of `FoundLanguages`."""
 
     language: str
     score: float | None

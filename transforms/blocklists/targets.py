@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import read_only, string_buffers
-from alignset.transforms.columns.kernels import kernel
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.fetching.fetch_target import request_url
 from alignset.transforms.pairs.urls import url_identity
@@ -25,12 +25,12 @@ _ESCAPED = re.compile("%([0-9a-fA-F]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _LONGEST_HOST = 253
 
-# Of URLs that are their own targets, but for the scheme: what host and path are made of.
-_LETTERS, _DIGITS = b"abcdefghijklmnopqrstuvwxyz", b"0123456789"
-_HOST = np.isin(np.arange(256), list(_LETTERS + _DIGITS + b".-_"))
-_PATH = np.isin(np.arange(256), list(_LETTERS + _LETTERS.upper() + _DIGITS + b"._~!$&()*+,;=:@/?-"))
-_HTTP, _HTTPS = np.frombuffer(b"http://", np.uint8), np.frombuffer(b"https://", np.uint8)
-_SLASH, _DOT, _ZERO, _NINE = ord("/"), ord("."), ord("0"), ord("9")
+# URLs that are their own targets, but for the scheme. A last label that begins with a digit may be
+# of an address.
+_PLAIN = (
+    r"^(?P<scheme>https?://)(?P<host>(?:[a-z0-9._-]*\.)?[a-z_-][a-z0-9_-]*)"
+    r"/[A-Za-z0-9._~!$&()*+,;=:@/?-]*$"
+)
 
 
 class Targets(NamedTuple):
@@ -91,64 +91,29 @@ def _plain(escaped: re.Match[str]) -> str:
     return character if character in _UNRESERVED else escaped[0].upper()
 
 
-@kernel
-def _begins(data, at, stop, word):  # type: ignore[no-untyped-def]
-    same = stop - at >= len(word)
-    for place in range(len(word) if same else 0):
-        same &= data[at + place] == word[place]
-    return same
-
-
-@kernel
-def _mark_plain(data, offsets, tables, spans, plain):  # type: ignore[no-untyped-def]
-    """Marks the URLs that are their own targets behind the scheme, and tells where these are."""
-    host, path = tables
-    starts, host_ends, stops = spans
-    for row in range(len(plain)):
-        plain[row] = False
-        at, stop = offsets[row], offsets[row + 1]
-        if _begins(data, at, stop, _HTTP):
-            at += len(_HTTP)
-        elif _begins(data, at, stop, _HTTPS):
-            at += len(_HTTPS)
-        else:
-            continue
-        starts[row], label = at, at
-        while at < stop and host[data[at]]:
-            if data[at] == _DOT:
-                label = at + 1
-            at += 1
-        size = at - starts[row]
-        if size == 0 or size > _LONGEST_HOST or label == at or at == stop or data[at] != _SLASH:
-            continue
-        if data[label] >= _ZERO and data[label] <= _NINE:  # an address
-            continue
-        host_ends[row], stops[row] = at, stop
-        good = True
-        while at < stop:
-            good &= path[data[at]]
-            good &= not (data[at] == _SLASH and at + 1 < stop and data[at + 1] == _DOT)
-            at += 1
-        plain[row] = good
-
-
 def targets(urls: pa.StringArray) -> Targets:
-    """The targets of URLs; a kernel finds usual ones, others are parsed one by one.
+    """The targets of URLs; usual ones are found together, others are parsed one by one.
 
     Args:
       urls: string[n], no nulls, valid UTF-8.
     """
     data, offsets = string_buffers(urls)
-    starts, host_ends, stops = (np.zeros(len(urls), np.int64) for _ in range(3))
-    plain = np.empty(len(urls), np.bool_)
-    _mark_plain(data, offsets, (_HOST, _PATH), (starts, host_ends, stops), plain)
+    parts = pc.extract_regex(urls, _PLAIN)
+    scheme, host = (
+        pc.fill_null(pc.binary_length(pc.struct_field(parts, name)), 0).to_numpy()
+        for name in ("scheme", "host")
+    )
+    has_dots = pc.match_substring(urls, "/.")  # which a fetcher takes off
+    plain = np.asarray(pc.and_(parts.is_valid(), pc.invert(has_dots))) & (host <= _LONGEST_HOST)
+    starts, stops = offsets[:-1].astype(np.int64) + scheme, offsets[1:].astype(np.int64)
+    host_ends = starts + host
     others = np.flatnonzero(~plain)
     if not len(others):
         return Targets(data, starts, host_ends, stops)
     made = [target_of(url) or ("", "") for url in urls.take(pa.array(others)).to_pylist()]
-    parts = [(host.encode(), rest.encode()) for host, rest in made]
-    ends = len(data) + np.cumsum([0, *(len(host) + len(rest) for host, rest in parts)])
+    encoded = [(name.encode(), rest.encode()) for name, rest in made]
+    ends = len(data) + np.cumsum([0, *(len(name) + len(rest) for name, rest in encoded)])
     starts[others], stops[others] = ends[:-1], ends[1:]
-    host_ends[others] = ends[:-1] + [len(host) for host, _ in parts]
-    more = np.frombuffer(b"".join(host + rest for host, rest in parts), np.uint8)
+    host_ends[others] = ends[:-1] + [len(name) for name, _ in encoded]
+    more = np.frombuffer(b"".join(name + rest for name, rest in encoded), np.uint8)
     return Targets(read_only(np.concatenate([data, more])), starts, host_ends, stops)

@@ -7,15 +7,13 @@ only the slice.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Batch = TypeVar("Batch")
 MAX_ROWS = 1 << 32  # of a split: its rows are told by uint32
 REFERENCE = pa.schema([("path", pa.string()), ("at", pa.int64()), ("size", pa.int64())])
 
@@ -52,40 +50,18 @@ def batch_of(columns: Mapping[str, npt.NDArray[np.generic] | pa.Array]) -> pa.Re
     return pa.record_batch([pa.array(c) for c in columns.values()], names=list(columns))
 
 
-def numbered(
-    batches: Iterable[Batch], size: Callable[[Any], int] = len
-) -> Iterator[tuple[int, Batch]]:
+def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Each batch with the number of its first row.
-
-    Args:
-      size: how many rows a batch has.
 
     Raises:
       RuntimeError: there are more rows than row numbers.
     """
     first = 0
     for batch in batches:
-        rows = size(batch)
-        if first + rows > MAX_ROWS:
+        if first + len(batch) > MAX_ROWS:
             raise RuntimeError(f"a file has more than {MAX_ROWS:,} rows; split it and start again")
         yield first, batch
-        first += rows
-
-
-def bucket_slices(hashes: npt.NDArray[np.uint64], buckets: int) -> Iterator[tuple[int, int, int]]:
-    """Where each bucket of ascending hashes lies, by their top bits: (bucket, start, stop).
-
-    Args:
-      hashes: uint64[n], ascending.
-      buckets: how many; a power of two.
-    """
-    if buckets == 1:
-        edges = np.array([0, len(hashes)])
-    else:
-        starts = np.arange(buckets, dtype=np.uint64) << np.uint64(65 - buckets.bit_length())
-        edges = np.append(np.searchsorted(hashes, starts), len(hashes))
-    for bucket in np.flatnonzero(edges[1:] > edges[:-1]):
-        yield int(bucket), int(edges[bucket]), int(edges[bucket + 1])
+        first += len(batch)
 
 
 def bucket_order(

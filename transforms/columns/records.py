@@ -179,19 +179,9 @@ def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, among: npt.NDArray[np.b
     size = int(np.count_nonzero(among))
     if not size:
         return RowSample()
-    chosen = least_rows(hashes, _small(hashes, among, size), MOST_SAMPLED)
+    chosen = least_rows(hashes, np.flatnonzero(among), MOST_SAMPLED)
     of_chosen = {name: of_axis[chosen].astype(np.uint8).tobytes() for name, of_axis in bins.items()}
     return RowSample(size, hashes[chosen].astype(">u8").tobytes(), of_chosen)
-
-
-def _small(hashes: UInt64s, among: npt.NDArray[np.bool_], size: int) -> Ints:
-    """Rows among which those with the smallest hashes are: hashes are uniform."""
-    if size >= 8 * MOST_SAMPLED:
-        bound = np.uint64(((1 << 64) - 1) // size * 2 * MOST_SAMPLED)
-        small = np.flatnonzero(among & (hashes <= bound))
-        if len(small) >= MOST_SAMPLED:
-            return small
-    return np.flatnonzero(among)
 
 
 def add_samples(samples: Iterable[RowSample]) -> RowSample:

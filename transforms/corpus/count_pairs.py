@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alignset.transforms.columns.batches import batch_of, bucket_order, bucket_slices, numbered
+from alignset.transforms.columns.batches import batch_of, bucket_order, numbered
 from alignset.transforms.columns.hashing import Bools, UInt64s, pair_keys
-from alignset.transforms.corpus.count_spread import spread_of
 from alignset.transforms.corpus.hash_counts import (
     byte_runs,
     ngrams_of,
     repeated_rows,
     runs,
+    spread_of,
     sum_by_hash,
 )
 from alignset.transforms.corpus.language_ngrams import FITS, hash_with_language, language_numbers
@@ -172,13 +172,10 @@ class _Count(ThreadedDoFn):
             beam.pvalue.TaggedOutput(tag, (bucket, block))
             for (tag, bucket, _), block in zip(spread, packed, strict=False)
         ]
-        if references:
-            ngrams = [output.value[1] for output in outputs if output.tag == "ngrams"]
-            references = [*ngrams, packed[-1]]
         for tag, rows in (("repeated", part.repeated), ("languages", part.languages)):
             for block in self.blocks.pack([rows] if len(rows) else []):
                 outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
-        return len(batch), references, outputs
+        return len(batch), packed[len(spread) :], outputs
 
     def _spread(self, split_id: int, part: Counted) -> Iterator[tuple[str, int, pa.RecordBatch]]:
         split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
@@ -193,11 +190,8 @@ def by_bucket(
     rows: pa.RecordBatch, hashes: UInt64s, buckets: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The rows of each bucket that has any, by their hashes: (bucket, rows)."""
-    if np.all(hashes[1:] >= hashes[:-1]):
-        slices: Iterable[tuple[int, int, int]] = bucket_slices(hashes, buckets)
-    else:
-        order, slices = bucket_order(hashes, buckets)
-        rows = rows.take(pa.array(order))
+    order, slices = bucket_order(hashes, buckets)
+    rows = rows.take(pa.array(order))
     for bucket, start, stop in slices:
         yield bucket, rows.slice(start, stop - start)
 
@@ -215,7 +209,7 @@ class CountPairs(beam.PTransform):
 
     Outputs, each of (bucket or split, block): `pairs` (url, text, exact, row, counted, split),
     `ngrams` (ngram, count), and by split `repeated` (row) and `languages` (row, language,
-    score, votes); `measured`, of each split references for `recalled_each`, where blocks go by
+    score, votes); `measured`, of each split references to what is `remembered`, where blocks go by
     reference; and `read`, of each split its number of rows.
     """
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.kernels import kernel
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, OPT_OUTS, PAGE_URL
 from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.columns.rejects import (
@@ -22,12 +23,13 @@ from alignset.transforms.columns.rejects import (
     without_contents,
 )
 from alignset.transforms.corpus.concepts import ConceptCounts, is_beyond_concepts
-from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.language_ngrams import UInt8s, language_numbers
-from alignset.transforms.corpus.rare_tokens import has_rare_token
-from alignset.transforms.corpus.remembered import Remembered, recalled
+from alignset.transforms.corpus.hash_sets import HashSet, is_member
+from alignset.transforms.corpus.language_ngrams import UInt8s, hash_with_language, language_numbers
+from alignset.transforms.corpus.remembered import is_remembered, recalled
 from alignset.transforms.corpus.text_record import JudgedTexts, TextPart, TextRecorder
-from alignset.transforms.pairs.measure_pairs import Pairs, measure
+from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
+from alignset.transforms.pairs.text_kernels import ngram_count
+from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import RunRules, step_of
 from alignset.transforms.rules.custom import computed
@@ -35,6 +37,42 @@ from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import Rows, Stage
 from alignset.transforms.rules.verdicts import column_rows, faults, first_of, numbers_of
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
+
+
+@kernel
+def _find_rare(texts, alive, vocabulary, rare):  # type: ignore[no-untyped-def]
+    ngrams, first, word_count = texts
+    for row in range(len(rare)):
+        rare[row] = False
+        if alive[row]:
+            for at in range(first[row], first[row] + ngram_count(word_count[row])):
+                if not is_member(vocabulary, ngrams[at]):
+                    rare[row] = True
+                    break
+
+
+def has_rare_token(
+    pairs: Pairs, alive: Bools, vocabulary: HashSet, numbers: UInt8s | None = None
+) -> Bools:
+    """Whether any n-gram of each text is outside the vocabulary: bool[n].
+
+    Args:
+      alive: bool[n], the pairs to judge; others get False.
+      numbers: of their languages, as for `hash_with_language`.
+
+    Source: ALIGN (Jia et al., 2021), section 3, "rare tokens".
+    """
+    if not len(vocabulary):
+        return alive & (pairs.word_count > 0)
+    ngrams, words = pairs.ngrams, pairs.word_count
+    if ngrams is None:
+        texts = measure_texts(pairs.text, alive, words)
+        ngrams, words = NGrams(texts.ngrams, texts.first_ngram), texts.word_count
+    hash_with_language(ngrams, words, numbers)
+    rare = np.empty(len(alive), np.bool_)
+    _find_rare((ngrams.hashes, ngrams.first, words), alive, vocabulary.table, rare)
+    return rare
+
 
 # Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
 # keys (uint64[n]) and how many words each text has (int32[n]).
@@ -66,7 +104,6 @@ def text_rows(
     repeated: Bools,
     foreign: Bools,
     blocked: Bools,
-    distinct: Sequence[UInt64s] | None = None,
     numbers: UInt8s | None = None,
 ) -> Rows:
     """Values of n pairs that the rules of texts judge.
@@ -76,12 +113,11 @@ def text_rows(
       repeated: bool[n], whether another row is the one that stands for this pair.
       foreign: bool[n], whether the text is in a language that is not wanted.
       blocked: bool[n], whether the pair is on a blocklist.
-      distinct: the pairs' n-grams, where they are known, as in `Remembered`.
       numbers: uint8[n], of their languages, where a vote found them.
     """
 
     def has_ngram_outside(vocabulary: HashSet, alive: Bools) -> Bools:
-        return has_rare_token(pairs, alive, vocabulary, distinct, numbers)
+        return has_rare_token(pairs, alive, vocabulary, numbers)
 
     def is_beyond(concepts: ConceptCounts, alive: Bools) -> Bools:
         return is_beyond_concepts(pairs, alive, concepts, numbers)
@@ -133,25 +169,19 @@ class JudgeBatch:
         self._columns = [*dict.fromkeys(limit.measure.column for limit in own)]
 
     def __call__(
-        self, numbered: tuple[int, pa.RecordBatch | Remembered]
+        self, numbered: tuple[int, pa.RecordBatch]
     ) -> tuple[int, pa.RecordBatch, pa.RecordBatch, TextPart]:
         """How many rows there are, the kept, the dropped as they are written down, and what the
         batch adds to the split's record."""
-        first, item = numbered
-        distinct = None
-        if isinstance(item, Remembered):
-            batch, distinct = item
-            pairs = recalled(batch)
-        else:
-            batch = item
-            pairs = measure(batch)
+        first, batch = numbered
+        pairs = recalled(batch) if is_remembered(batch) else measure(batch)
         repeated = _within(self.repeated, first, len(batch))
         foreign, of_language = self._languages(first, len(batch))
         blocked = self._blocked(pairs)
         on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
         has_vote = self.rules.language.has_vote
         numbers = language_numbers(of_language["language"]) if has_vote else None
-        rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, distinct, numbers)
+        rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, numbers)
         rows |= self._of_languages(numbers, pairs.key)
         carried = carried_columns(batch, self.rules.carried)
         rows |= column_rows(self.rules.texts, carried)

@@ -27,12 +27,19 @@ from alignset.transforms.corpus.concepts import CONCEPTS, LISTED_CONCEPTS, open_
 from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.judge_batch import Blocking, CorpusSets, JudgeBatch
-from alignset.transforms.corpus.remembered import Remembered, recalled_each
 from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.given import BROKEN_INPUT
 from alignset.transforms.rules.rule import Stage
-from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
+from alignset.transforms.storage.blocks import (
+    BUCKET,
+    Blocks,
+    Bucket,
+    is_there,
+    remove,
+    unpack,
+    unpack_each,
+)
 from alignset.transforms.storage.broken_files import BrokenFile
 from alignset.transforms.storage.files import is_local, local_copy, write_atomically
 from alignset.transforms.storage.parquet_files import RowWriter, parquet_file
@@ -96,7 +103,7 @@ class _Judge(ThreadedDoFn):
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
             judge = JudgeBatch(self.rules, corpus, repeated, found, self.blocking, shares)
-            batches = self.read(split) if measured is None else recalled_each(measured)
+            batches = self.read(split) if measured is None else unpack_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
             with parquet_file(path, judge.schema, self.scratch) as rejected:
@@ -114,13 +121,13 @@ class _Judge(ThreadedDoFn):
 
     def _judged(
         self,
-        batches: Iterator[pa.RecordBatch | Remembered],
+        batches: Iterator[pa.RecordBatch],
         judge: JudgeBatch,
         rejected: RowWriter,
         counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop, part in in_threads(judge, numbered(batches, _rows)):
+        for size, keep, drop, part in in_threads(judge, numbered(batches)):
             rejected.write(drop)
             judge.recorder.add(part)
             counts.add(size, keep, drop)
@@ -171,10 +178,6 @@ class _Counting:
 
 def _write(record: bytes, sink: BinaryIO) -> None:
     sink.write(record)
-
-
-def _rows(batch: pa.RecordBatch | Remembered) -> int:
-    return len(batch.batch if isinstance(batch, Remembered) else batch)
 
 
 def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
-
 import numpy as np
 import pyarrow as pa
 
 from alignset.transforms.columns.batches import batch_of
-from alignset.transforms.columns.hashing import UInt64s, pair_keys
+from alignset.transforms.columns.hashing import pair_keys
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.pairs.measure_pairs import Pairs
-from alignset.transforms.storage.blocks import unpack_each
 
 # What the second reading needs of the first. Each text's n-grams would take as much again, and are
-# quick; the distinct ones come from the blocks that were counted.
+# quick.
 _REMEMBERED = ("url", "text", "malformed", "url_hash", "text_hash", "word_count")
 
 
@@ -28,28 +24,9 @@ def remembered(pairs: Pairs, batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch_of(columns)
 
 
-class Remembered(NamedTuple):
-    """A batch as it was `remembered`.
-
-    Fields:
-      distinct: ascending uint64 arrays that hold each n-gram of the rows that counted; None where
-        none were counted.
-    """
-
-    batch: pa.RecordBatch
-    distinct: Sequence[UInt64s] | None
-
-
-def recalled_each(blocks: pa.RecordBatch) -> Iterator[Remembered]:
-    """The data behind references: for each batch blocks of its n-grams, and then the batch
-    itself."""
-    distinct: list[UInt64s] = []
-    for block in unpack_each(blocks):
-        if "ngram" in block.schema.names:
-            distinct.append(block["ngram"].to_numpy())
-        else:
-            yield Remembered(block, distinct or None)
-            distinct = []
+def is_remembered(batch: pa.RecordBatch) -> bool:
+    """Whether a batch is measured, and not as it was read."""
+    return "url_hash" in batch.schema.names
 
 
 def recalled(batch: pa.RecordBatch) -> Pairs:

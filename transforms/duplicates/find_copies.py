@@ -36,11 +36,9 @@ from alignset.transforms.duplicates.judge_contents import (
 from alignset.transforms.duplicates.near_sample import SampleNear
 from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces
 from alignset.transforms.shards.listed_pairs import keys_of
-from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
-from alignset.transforms.shards.stored_rows import as_columns, with_further
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
 from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.storage.parquet_files import read_rows
@@ -169,7 +167,6 @@ class _PlanLeaving(beam.DoFn):
         moves = []
         for shard, verdicts in _of_each(unpacked(element[1]), "shard"):
             rows = read_rows(self.places.sidecar(shard))
-            rows = as_columns(rows, with_further(SHARD_SCHEMA, rows.schema))
             leaving = leaving_pairs(rows, verdicts)
             self._write(shard, leaving)
             is_moved = pc.not_equal(leaving["target"], NOWHERE)

@@ -11,7 +11,12 @@ import time
 from collections import OrderedDict
 from threading import Lock, Thread
 
-from alignset.transforms.fetching.body_memory import BodyMemory, TakenBytes, memory_for_bodies
+from alignset.transforms.fetching.body_memory import (
+    BodyMemory,
+    TakenBytes,
+    memory_for_bodies,
+    usable_cores,
+)
 from alignset.transforms.fetching.connection_limit import ConnectionLimit, Interval, socket_limit
 from alignset.transforms.fetching.curl_handle import EndedTransfer
 from alignset.transforms.fetching.curl_multi import Transfers
@@ -19,7 +24,6 @@ from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.fetching.host_queue import FetchJob
 from alignset.transforms.fetching.orders import Fetched, Order
 from alignset.transforms.fetching.routes import Routes
-from alignset.transforms.workers.usable_machine import usable_cores
 
 LOG = logging.getLogger("alignset")
 # URLs that wait for a busy host, so that the others behind them are reached: 300 bytes each.

@@ -5,13 +5,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from threading import Lock
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from protego import Protego
 
 from alignset.transforms.columns.pair_columns import CONTENT_USAGE, ROBOTS_TXT
-from alignset.transforms.opt_outs.content_usage import combined, usage_allowed
+from alignset.transforms.opt_outs.response_headers import combined, usage_allowed
+from alignset.transforms.opt_outs.tdm_reservation import TdmRules
 from alignset.transforms.workers.unexpected import tell_once
 
 NO_ROBOTS_TXT = "no_robots_txt"
@@ -204,15 +205,7 @@ def _uses(lines: list[str], categories: frozenset[str]) -> list[str]:
     ]
 
 
-class _Policy(Protocol):
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def passing(self) -> bool: ...
-
-
-P = TypeVar("P", bound=_Policy)
+P = TypeVar("P", Robots, TdmRules)
 
 
 class PolicyCache(Generic[P]):

@@ -1,10 +1,15 @@
 """Opt-outs and licences in the bytes of an image, as XMP and C2PA state them.
 
 Nothing is decoded; what claims to be longer than the file ends with it.
+
+Source: IPTC Photo Metadata Standard 2023.1 (PLUS Data Mining, web statement of rights); XMP
+specification, part 2 (rights management).
 """
 
 from __future__ import annotations
 
+import html
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -15,8 +20,64 @@ from alignset.transforms.images.file_formats import png_chunks
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.opt_outs.c2pa import boxes, forbids_training
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.opt_outs.xmp import MOST_BYTES, NO_TERMS, xmp_terms
 from alignset.transforms.workers.unexpected import tell_once
+
+MOST_BYTES = 1 << 20  # of XMP that are looked at; that of photographs has some thousand
+_LONGEST = 2_000  # characters of a licence hint
+_MOST_PLACES = 50  # at which its name is looked at
+# Nothing is looked at twice: what is met ends where the name stands again.
+_DATA_MINING = re.compile(
+    rb"""DataMining\s*+=\s*+(?:"[^"<]*+|'[^'<]*+)"""  # an attribute
+    # An element, with what it holds: a value may lie in others, rdf:value among them.
+    rb"""|<[\w:.-]*?DataMining\b[^<>]*+"""
+    rb"""(?:(?<!/)>(?:[^<]++|<(?![/\w:.-]*DataMining\b)){0,40}+)?+"""
+)
+_PROHIBITED = re.compile(rb"\bDMI-PROHIBITED(?![A-Za-z])")
+
+
+class XmpTerms(NamedTuple):
+    """Terms: whether mining or training is prohibited, and the statements of the licence."""
+
+    prohibited: bool = False
+    web_statement: str | None = None
+    usage_terms: str | None = None
+
+
+NO_TERMS = XmpTerms()
+
+
+def xmp_terms(packet: bytes) -> XmpTerms:
+    """The terms in an XMP packet of UTF-8, looked for without an XML parser, which hostile packets
+    could keep busy: as attributes, as elements, or as the first text of a list of languages."""
+    packet = packet[:MOST_BYTES]
+    prohibited = b"DataMining" in packet and any(
+        _PROHIBITED.search(stated[0]) for stated in _DATA_MINING.finditer(packet)
+    )
+    return XmpTerms(prohibited, _text(packet, b"WebStatement"), _text(packet, b"UsageTerms"))
+
+
+def _text(packet: bytes, name: bytes) -> str | None:
+    """The value of the first property of this name that has one."""
+    at = packet.find(name)
+    for _ in range(_MOST_PLACES):
+        if at < 0:
+            break
+        behind = packet[at + len(name) : at + len(name) + 4 * _LONGEST]
+        if packet[at - 1 : at] in (b":", b"<") and (match := _VALUE.match(behind)):
+            value = next(filter(None, match.groups()), b"").decode("utf-8", "replace")
+            value = " ".join(html.unescape(value).split())[:_LONGEST]
+            if value:
+                return value
+        at = packet.find(name, at + len(name))
+    return None
+
+
+_VALUE = re.compile(
+    rb"""\s*+=\s*+(?:"([^"<]*+)"|'([^'<]*+)')"""  # an attribute
+    rb"""|[^<>]*?\bresource\s*+=\s*+["']([^"'<>]*+)["']"""
+    rb"""|[^<>]*+>\s*+(?:<(?:\w+:)?(?:Alt|Bag|Seq)\b[^<>]*+>\s*+<(?:\w+:)?li\b[^<>]*+>)?+([^<]*+)"""
+)
+
 
 _XMP, _LONGER_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _BEFORE_LONGER = len(_LONGER_XMP) + 32 + 8  # its digest, the length of all, the place of this part

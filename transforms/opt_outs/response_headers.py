@@ -1,14 +1,52 @@
-"""Opt-outs in the header of a response, and directives such as `noai` in it or in a page."""
+"""Opt-outs in the header of a response, and directives such as `noai` in it or in a page.
+
+Source of Content-Usage: draft-ietf-aipref-vocab-08, draft-ietf-aipref-attach-05, and RFC 9651 for
+the grammar.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import cast
+
+import http_sf
 
 from alignset.transforms.columns.pair_columns import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
-from alignset.transforms.opt_outs.content_usage import usage_allowed
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.opt_outs.tdm_reservation import is_reserved
+
+_MOST_BYTES = 1 << 14  # of one statement; more is none
+_PREFERENCES = {"y": True, "n": False}
+
+
+def usage_allowed(statement: bytes, categories: Collection[str]) -> bool | None:
+    """Preference of a statement for some categories of use.
+
+    Returns:
+      False where one is disallowed, else True where one is allowed; None where it says nothing of
+      them, or breaks the grammar.
+    """
+    if len(statement) > _MOST_BYTES:
+        return None
+    try:
+        members = cast(http_sf.DictionaryType, http_sf.parse(statement, tltype="dictionary"))
+    except ValueError:
+        return None
+    return combined(_PREFERENCES.get(_token(members.get(name))) for name in categories)
+
+
+def _token(member: object) -> str:
+    """Returns the token that a member of a dictionary is, or "" where it is another type."""
+    value = member[0] if isinstance(member, tuple) else None
+    return str(value) if isinstance(value, http_sf.Token) else ""
+
+
+def combined(preferences: Iterable[bool | None]) -> bool | None:
+    """Combines several statements: the most restrictive counts."""
+    stated = set(preferences)
+    return False if False in stated else True if True in stated else None
+
 
 _X_ROBOTS_TAG = b"x-robots-tag"
 _TDM_RESERVATION = b"tdm-reservation"

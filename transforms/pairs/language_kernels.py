@@ -12,8 +12,7 @@ from numba import njit
 from alignset.transforms.columns.hashing import read8, xxh64
 from alignset.transforms.columns.kernels import kernel
 from alignset.transforms.pairs.language_tables import ALONE, JOINS, KINDS_END, LETTER
-from alignset.transforms.pairs.unicode_tables import END, FOLDS
-from alignset.transforms.pairs.utf8_letters import decode_letter, encode_letter
+from alignset.transforms.pairs.unicode_tables import END, FOLDS, decode_letter, encode_letter
 
 JUDGED_CHARACTERS = 240  # at most 960 bytes of UTF-8; eldc reads 1000
 LIKELIEST = 3  # a language that is not among as many has no score

@@ -8,8 +8,17 @@ from numba import njit
 from alignset.transforms.columns.byte_search import is_byte, lowest_byte
 from alignset.transforms.columns.hashing import pair_begin, pair_end, read8, word_hash, xxh64
 from alignset.transforms.columns.kernels import allocating_kernel, kernel
-from alignset.transforms.pairs.unicode_tables import ALNUM, COMBINES, END, FOLDS, MARK, ODD, SPACE
-from alignset.transforms.pairs.utf8_letters import decode_letter, encode_letter
+from alignset.transforms.pairs.unicode_tables import (
+    ALNUM,
+    COMBINES,
+    END,
+    FOLDS,
+    MARK,
+    ODD,
+    SPACE,
+    decode_letter,
+    encode_letter,
+)
 
 LONGEST_RUN = 255  # marks on one letter; NFC orders them in quadratic time
 _BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")

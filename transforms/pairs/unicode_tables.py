@@ -1,4 +1,4 @@
-"""Properties of each character for the text kernels: Python's own Unicode tables, as arrays.
+"""Characters in the text kernels: Python's own Unicode tables as arrays, and valid UTF-8.
 
 A code point from `END` on is neither letter, digit nor white space, folds to itself and is NFC:
 a test asks Python about every one of them.
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 END = 0x32400
 ALNUM, SPACE, ODD, FOLDS, COMBINES, MARK, UNSPACED = 1, 2, 4, 8, 16, 32, 64
@@ -82,3 +83,40 @@ def characters() -> Characters:
     flags[list(_JAMO)] |= ODD
     flags[ord("&")] |= ODD
     return Characters(flags, folded, combining)
+
+
+@njit(inline="always")
+def decode_letter(data, at):  # type: ignore[no-untyped-def]
+    """The character at this place of valid UTF-8, and how many bytes it takes."""
+    lead = np.uint32(data[at])
+    if lead < 0x80:
+        return lead, 1
+    tail = np.uint32(data[at + 1] & 0x3F)
+    if lead < 0xE0:
+        return (lead & np.uint32(0x1F)) << np.uint32(6) | tail, 2
+    tail = tail << np.uint32(6) | np.uint32(data[at + 2] & 0x3F)
+    if lead < 0xF0:
+        return (lead & np.uint32(0x0F)) << np.uint32(12) | tail, 3
+    tail = tail << np.uint32(6) | np.uint32(data[at + 3] & 0x3F)
+    return (lead & np.uint32(0x07)) << np.uint32(18) | tail, 4
+
+
+@njit(inline="always")
+def encode_letter(code, room, end):  # type: ignore[no-untyped-def]
+    """Writes a character as UTF-8; returns where it ends."""
+    if code < 0x80:
+        room[end] = code
+        return end + 1
+    if code < 0x800:
+        room[end] = 0xC0 | code >> 6
+    else:
+        if code < 0x10000:
+            room[end] = 0xE0 | code >> 12
+        else:
+            room[end] = 0xF0 | code >> 18
+            end += 1
+            room[end] = 0x80 | code >> 12 & 0x3F
+        end += 1
+        room[end] = 0x80 | code >> 6 & 0x3F
+    room[end + 1] = 0x80 | code & 0x3F
+    return end + 2

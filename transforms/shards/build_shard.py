@@ -32,12 +32,11 @@ from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.shards.arrivals import Arrivals
 from alignset.transforms.shards.descriptors import write_descriptors
 from alignset.transforms.shards.image_places import stored_bodies
-from alignset.transforms.shards.input_hashes import InputHashes
 from alignset.transforms.shards.score_images import FAILED_RULE
 from alignset.transforms.shards.shard_examples import write_record
 from alignset.transforms.shards.shard_files import TarWriter
 from alignset.transforms.shards.shard_images import ShardImages
-from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
+from alignset.transforms.shards.shard_pairs import InputHashes, ShardPairs, shared_images
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_samples import add_samples, write_responses, write_sidecar
 from alignset.transforms.shards.shard_settings import ShardSettings

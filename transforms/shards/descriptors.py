@@ -24,8 +24,8 @@ from alignset.transforms.shards.listed_pairs import keys_of, stored_images
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA
 from alignset.transforms.shards.shard_images import ShardImages
 from alignset.transforms.shards.shard_pairs import ShardPairs
-from alignset.transforms.storage.files import exists, open_to_read
-from alignset.transforms.storage.parquet_files import read_rows
+from alignset.transforms.storage.files import exists
+from alignset.transforms.storage.parquet_files import read_rows, schema_of
 from alignset.transforms.workers.threads import in_threads
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -163,8 +163,7 @@ def read_descriptors(path: str, sidecar: str, tar: str) -> Descriptors:
 
 def has_looks(sidecar: str) -> bool:
     """Whether a shard's sidecar says how its images look."""
-    with open_to_read(sidecar) as source:
-        return set(LOOK_SCHEMA.names) <= set(pq.read_schema(source).names)
+    return set(LOOK_SCHEMA.names) <= set(schema_of(sidecar).names)
 
 
 def stored_planes(

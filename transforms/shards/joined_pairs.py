@@ -12,8 +12,18 @@ import pyarrow.compute as pc
 from alignset.transforms.columns.carried import json_values
 from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_files import TarWriter
-from alignset.transforms.shards.stored_rows import as_columns
 from alignset.transforms.storage.tar_members import Member, tar_members
+
+
+def as_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with all columns of a schema; null where they have none."""
+    columns = [
+        rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.nulls(len(rows), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def with_joined_rows(rows: pa.Table, joining: pa.Table) -> tuple[pa.Table, dict[str, str]]:

@@ -116,12 +116,9 @@ def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
     if new < old:  # it holds something
         move(places.sidecar(old), places.sidecar(new))
         move(places.tar(old), places.tar(new))
-        for source, target in zip(
-            places.old_and_new_responses(old), places.old_and_new_responses(new), strict=True
-        ):
-            if exists(source):
-                move(source, target)
-                remove(source)
+        if exists(places.responses(old)):
+            move(places.responses(old), places.responses(new))
+            remove(places.responses(old))
         remove(places.sidecar(old))
         remove(places.tar(old))
     _copy_shared(aside, places, new, new)

@@ -34,6 +34,7 @@ from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.changed_pairs import Changes
 from alignset.transforms.shards.forget_examples import mark_copies
 from alignset.transforms.shards.joined_pairs import (
+    as_columns,
     key_of,
     with_joined_responses,
     with_joined_rows,
@@ -44,15 +45,6 @@ from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA, Ta
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
 from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
-from alignset.transforms.shards.stored_rows import (
-    ROWS_AT_ONCE,
-    as_columns,
-    as_rejected,
-    batches_of,
-    rejected_batches,
-    rejected_schema,
-    with_further,
-)
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import (
     exists,
@@ -61,7 +53,13 @@ from alignset.transforms.storage.files import (
     remove,
     write_atomically,
 )
-from alignset.transforms.storage.parquet_files import read_rows, write_batches
+from alignset.transforms.storage.parquet_files import (
+    ROWS_AT_ONCE,
+    batches_of,
+    read_rows,
+    schema_of,
+    write_batches,
+)
 from alignset.transforms.storage.tar_members import tar_members
 
 _OF_EVERY_RUN = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *REJECTED.names}
@@ -122,8 +120,7 @@ class Rewriting:
             else:
                 remove(places.sidecar(shard))
                 remove(places.tar(shard))
-            for path in places.old_and_new_responses(shard):
-                self._rewrite_responses(path, folder / "responses")
+            self._rewrite_responses(places.responses(shard), folder / "responses")
             if isinstance(self.removal, Changes):
                 mark_copies(places.record(shard), *_copies(rejected))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
@@ -158,12 +155,11 @@ class Rewriting:
     def _with_taken(self, dropped: pa.Table, kept: pa.Table, tar: str) -> pa.Table:
         """The rows of `rejected/`, with the removed pairs of a file behind them, where they are not
         there yet."""
-        whole = as_rejected(dropped)
-        batches = whole.to_batches(ROWS_AT_ONCE)
+        batches = dropped.to_batches(ROWS_AT_ONCE)
         before = self._keys_of_taken(batches)
         marked = map(self.marked, batches)
-        new = (_with_schema(rows, whole.schema) for rows in self._new_rows(kept, before, tar))
-        return pa.Table.from_batches([*marked, *new], whole.schema)
+        new = (_with_schema(rows, dropped.schema) for rows in self._new_rows(kept, before, tar))
+        return pa.Table.from_batches([*marked, *new], dropped.schema)
 
     def _new_rows(
         self, kept: pa.Table, before: pa.Array, tar: str = ""
@@ -218,7 +214,6 @@ class Rewriting:
         """
         kept = self._sidecar(places, shard)
         rows = self.removal.rest_of(kept)
-        rows = as_columns(rows, with_further(SHARD_SCHEMA, rows.schema))
         if not len(rows):
             return rows, None
         pq.write_table(rows, folder / "sidecar", compression="zstd")
@@ -240,23 +235,23 @@ class Rewriting:
 
     def dropped_file(self, path: str) -> None:
         """Marks the rows of a file of `rejected/`."""
-        marked = map(self.marked, rejected_batches(path))
-        write_batches(path, rejected_schema(path), marked, self.scratch)
+        marked = map(self.marked, batches_of(path))
+        write_batches(path, schema_of(path), marked, self.scratch)
 
     def texts(self, pairs: str, rejected: str) -> None:
         """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
-        before = self._keys_of_taken(rejected_batches(rejected))
-        schema = rejected_schema(rejected)
+        before = self._keys_of_taken(batches_of(rejected))
+        schema = schema_of(rejected)
         new = (
             _with_schema(rows, schema)
             for batch in batches_of(pairs)
             for rows in self._new_rows(pa.Table.from_batches([batch]), before)
         )
-        marked = map(self.marked, rejected_batches(rejected))
+        marked = map(self.marked, batches_of(rejected))
         write_batches(rejected, schema, chain(marked, new), self.scratch)
-        with open_to_read(pairs) as source:
-            schema = pq.read_schema(source)
-        write_batches(pairs, schema, map(self.removal.rest_of, batches_of(pairs)), self.scratch)
+        write_batches(
+            pairs, schema_of(pairs), map(self.removal.rest_of, batches_of(pairs)), self.scratch
+        )
 
 
 def _thumbnails(tar: str, keys: UInt64s, wanted: set[int]) -> pa.BinaryArray:

@@ -61,13 +61,8 @@ class ShardPlaces:
     def responses(self, shard: int) -> str:
         """The responses from which its images came, in a folder of its own, since readers of
         sidecars read all of `shards/*.parquet`. A shard without a fetched image has none."""
-        return self.old_and_new_responses(shard)[1]
-
-    def old_and_new_responses(self, shard: int) -> tuple[str, str]:
-        """The responses of a shard, as an earlier version named the file and as this one does."""
         number = f"{'holdout-' if shard >= HOLDOUT else ''}{shard_name(shard)}"
-        old, new = (f"{self.out}/{of}/{number}_{of}.parquet" for of in ("answers", "responses"))
-        return old, new
+        return f"{self.out}/responses/{number}_responses.parquet"
 
     def _stem(self, shard: int) -> str:
         return f"{self.folders[shard >= HOLDOUT]}/{shard_name(shard)}"

@@ -16,6 +16,7 @@ from alignset.transforms.columns.hashing import string_buffers
 from alignset.transforms.storage.files import open_to_read, publish
 
 ROWS_PER_GROUP = 1 << 16
+ROWS_AT_ONCE = 1 << 15  # read of a file
 BYTES_PER_GROUP = 1 << 26  # of strings; usual rows have a sixth of it
 
 
@@ -111,3 +112,15 @@ def read_rows(path: str, columns: Sequence[str] | None = None) -> pa.Table:
     with open_to_read(path) as source:
         # `read_table` imports pyarrow.dataset, for 0.1 s.
         return pq.ParquetFile(source).read(None if columns is None else list(columns))
+
+
+def batches_of(path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The same, some thousands of rows at a time."""
+    with open_to_read(path) as source, pq.ParquetFile(source) as file:
+        yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
+
+
+def schema_of(path: str) -> pa.Schema:
+    """The columns of a Parquet file of any file system."""
+    with open_to_read(path) as source:
+        return pq.read_schema(source)

@@ -3,10 +3,21 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from alignset.transforms.blocklists.compiled_list import compile_list
-from alignset.transforms.blocklists.read_list import ListError
+from alignset.transforms.blocklists.compiled_list import (
+    compile_list,
+    digests,
+    hashed,
+    host_value,
+    phrases,
+    prefix_values,
+    url_value,
+)
+from alignset.transforms.blocklists.read_list import Entries, ListError
+from tests.support.made_batches import xxh
 from tests.support.memory_files import FILES
 
 LINES = """host:b.example
@@ -51,3 +62,75 @@ def test_a_list_without_entries_is_refused(tmp_path: Path, body: str) -> None:
     (tmp_path / "l").write_text(body)
     with pytest.raises(ListError, match="has no entry"):
         compile_list(str(tmp_path / "l"), str(tmp_path))
+
+
+WORK = {"prefix": prefix_values, "text": phrases, "md5": digests, "key": digests}
+
+
+def made(kind: str, *values: str) -> Entries:
+    places = pa.array(range(1, len(values) + 1))
+    return Entries(kind, pa.array(values, pa.string()), places, "list.txt, line")
+
+
+def refused(kind: str, value: str) -> str:
+    with pytest.raises(ListError, match=r"^list\.txt, line 1: ") as error:
+        WORK.get(kind, hashed)(made(kind, value))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "host"),
+    [
+        ("a.example", "a.example"),
+        ("A.Example.", "a.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("[::0:1]", "[::1]"),
+        ("localhost", "localhost"),
+        ("a.example/x", None),
+        ("a.example:80", None),
+        ("me@a.example", None),
+        ("*.a.example", None),
+        ("a.example\0", None),
+    ],
+)
+def test_hosts(value: str, host: str | None) -> None:
+    assert host_value(value) == host
+    if host is None:
+        assert "is not a host" in refused("host", value)
+    else:
+        assert hashed(made("host", "x.example", value)).tolist() == [xxh("x.example"), xxh(host)]
+
+
+def test_domains_with_what_is_below_them_and_not_what_anybody_may_register() -> None:
+    for value in ("example.co.uk", "*.Example.co.uk", ".example.co.uk"):
+        assert hashed(made("domain", value)).tolist() == [xxh("example.co.uk")]
+    for value in ("com", "co.uk", "localhost", "*.com"):
+        assert "would block too much" in refused("domain", value)
+    assert len(hashed(made("domain", "github.io", "1.2.3.4"))) == 2  # one owner's
+
+
+def test_urls_and_prefixes_with_and_without_a_scheme() -> None:
+    assert url_value("https://A.example/x y#z") == url_value("a.example/x%20y") == "a.example/x%20y"
+    assert prefix_values(made("prefix", "http://a.example", "a.example/x?")) == [
+        b"a.example/",
+        b"a.example/x?",
+    ]
+    for value in ("ftp://a.example/", "http://", "/x", "*.a.example/x", "http://a\0.example/"):
+        assert "is not an http(s) URL" in refused("url", value)
+        assert "is not an http(s) URL" in refused("prefix", value)
+
+
+def test_digests() -> None:
+    rows = digests(made("md5", "00" * 15 + "Ff", "ab" * 16))
+    assert rows.shape == (2, 16)
+    assert bytes(rows[0]) == bytes(15) + b"\xff"
+    assert "must have 32 hex digits to be md5" in refused("md5", "00" * 15 + "0g")
+    assert "must have 16 hex digits to be key" in refused("key", "0" * 15)
+
+
+def test_phrases_have_words() -> None:
+    hashes, longest = phrases(made("text", "Word", "two words"))
+    assert longest == 2
+    assert hashes[0] == np.uint64(xxh("word".ljust(8, "\0")))
+    assert "must have 1 to 32 words" in refused("text", "...")
+    assert "must have 1 to 32 words" in refused("text", "a " * 33)

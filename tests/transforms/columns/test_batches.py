@@ -10,7 +10,6 @@ from alignset.transforms.columns.batches import (
     BatchCoder,
     batch_of,
     bucket_order,
-    bucket_slices,
     numbered,
 )
 from alignset.transforms.storage.blocks import (
@@ -109,15 +108,6 @@ def test_a_reference_reads_no_other_blocks_bytes(tmp_path) -> None:
     raw[: places[1][0]] = bytes(places[1][0])
     path.write_bytes(raw)
     assert unpack(packed[1]).equals(BATCH.slice(1))
-
-
-@given(hashes, st.integers(0, 10).map(lambda power: 1 << power))
-def test_buckets_are_the_top_bits(values: list[int], buckets: int) -> None:
-    ordered = np.sort(np.array(values, np.uint64))
-    slices = list(bucket_slices(ordered, buckets))
-    by_bucket = [(b, value) for b, i, j in slices for value in ordered[i:j].tolist()]
-    assert by_bucket == sorted((value * buckets >> 64, value) for value in values)
-    assert all(stop > start for _, start, stop in slices)
 
 
 @given(hashes, st.integers(0, 16).map(lambda power: 1 << power))

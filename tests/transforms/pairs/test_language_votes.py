@@ -1,24 +1,36 @@
 """The language of a text by three detectors: their majority, each asked no more than needed."""
 
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
 import pyarrow as pa
 import pycld2
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from alignset.pipeline.rules import Rules
 from alignset.transforms.pairs import language_votes
-from alignset.transforms.pairs.language_votes import found_languages, voted_languages
-from alignset.transforms.rules.language_codes import NUMBERED
+from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS
+from alignset.transforms.pairs.language_votes import (
+    MOST_DOWN,
+    MOST_UP,
+    MOST_UP_AGAINST_FREQUENT,
+    found_languages,
+    language_scores,
+    voted_languages,
+)
+from alignset.transforms.rules.language_codes import NUMBERED, OF_ELDC, LanguageRule
 from alignset.transforms.workers.threads import in_threads
 from tests.support.labelled_texts import ENGLISH_TEXTS, FOREIGN_TEXTS
-from tests.support.languages_by_eldc import voted
+from tests.support.languages_by_eldc import eldc_score, language_score, mistaken_for, voted
 from tests.support.made_batches import in_the_middle, language_rule
 from tests.support.nasty_texts import captions
 from tests.support.root import ROOT
@@ -156,3 +168,192 @@ print("pycld2" in sys.modules)
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\nTrue\n"
+
+
+RULE = language_rule("en")
+ENGLISH = "two white dogs running along the beach in the morning"
+GERMAN = "zwei weiße Hunde laufen am Morgen den Strand entlang"
+CHINESE = "两只白色的狗早上在海滩上奔跑"
+COLUMN = [GERMAN, ENGLISH, CHINESE, ENGLISH, ""]
+
+# Many threads ask at once, before any table is loaded.
+AT_ONCE = f"""
+import logging
+logging.basicConfig(level=logging.ERROR)  # as the command does: Beam warns of what it does not find
+import pyarrow as pa
+from alignset.transforms.pairs.language_votes import LanguageRule, found_languages
+from alignset.transforms.workers.threads import in_threads
+rows = "mini bar", "a toy trombone", "{GERMAN}"
+columns = [pa.array([f"{ENGLISH} {{i}}", *rows]) for i in range(8)]
+rule = LanguageRule(("en",), 0.61)
+answers = in_threads(lambda column: found_languages(column, rule), columns)
+print({{(*wrong.rows.tolist(), *wrong.languages.to_pylist()) for wrong in answers}})
+"""
+
+
+def found(texts: list[str], rule: LanguageRule = RULE) -> dict[int, str]:
+    wrong = found_languages(pa.array(texts, pa.string()), rule)
+    assert wrong.rows.dtype == np.int64
+    assert wrong.scores.type == pa.float64()
+    assert len(wrong.scores) == len(wrong.rows)
+    return dict(zip(wrong.rows.tolist(), wrong.languages.to_pylist(), strict=True))
+
+
+def score(text: str, language: str) -> tuple[float, str]:
+    scores, rivals = language_scores(pa.array([text], pa.string()), language)
+    return float(scores[0]), [*OF_ELDC, "und"][rivals[0]]
+
+
+def test_the_tests_use_the_default_thresholds() -> None:
+    assert Rules().language_rule == RULE
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (ENGLISH, None),
+        (GERMAN, "de"),
+        (CHINESE, "zh"),
+        ("1920 - 300", "und"),
+        ("", "und"),
+        ("active contour model", None),  # by eldc French: 0.46; by its words 0.5016
+        ("plot radon transform", None),  # Malay: 0.49; 0.59
+        ("plot pca 3d", "sq"),  # 0 by eldc, which no words can change
+        ("rgb to hsv", "cs"),  # 0.51; none of its two long words is in the list: 0.41
+        ("a toy trombone.", None),  # Portuguese: 0.477; two words say less than three: 0.504
+        ("il y a minutes", "fr"),  # 0.46; one word says less still: 0.48
+        ("svalbard and jan mayen", "no"),  # 0.44; three of four words: 0.4908
+        ("an litir a ann an cainnt-shanais", "ro"),  # Gaelic: 0.53; one word of four: 0.48
+        ("ភាសាខ្មែរ email ភាសាខ្មែរ", "sk"),  # 0.477; one word of three: 0.44
+    ],
+)
+def test_the_verdict_on_a_text(text: str, language: str | None) -> None:
+    assert found([text]) == ({} if language is None else {0: language})
+
+
+@pytest.mark.parametrize(
+    ("text", "lean", "most"),
+    [
+        ("active contour model", 1, MOST_UP_AGAINST_FREQUENT),  # French
+        ("plot radon transform", 1, MOST_UP),  # Malay
+        ("a toy trombone.", 2 / 3, MOST_UP_AGAINST_FREQUENT),  # of three words, to be sure
+        ("rgb to hsv", -1, MOST_DOWN),
+        ("chan-vese segmentation", 1 / 3, MOST_UP),
+        (
+            "the dog's contour’s hsv",
+            0.5,
+            MOST_UP_AGAINST_FREQUENT,
+        ),  # an apostrophe is part of a word
+        ("to a la", 0, 0),  # no word of three letters
+        (GERMAN, 0, 0),  # to which eldc gives no English at all
+        (CHINESE, 0, 0),
+    ],
+)
+def test_the_words_move_the_score_of_english_alone(text: str, lean: float, most: float) -> None:
+    by_eldc, rival = eldc_score(text.casefold(), "en")
+    assert score(text, "en") == (pytest.approx(by_eldc + lean * most), rival)
+    for language in ("de", "fr", "eu"):
+        assert score(text, language) == eldc_score(text.casefold(), language)
+
+
+@pytest.mark.parametrize(
+    "text", ["a rifle", "happy birthday", "plot radon transform", "rgb to hsv"]
+)
+def test_the_threshold_keeps_what_scores_as_much(text: str) -> None:
+    own, rival = score(text, "en")
+    assert found([text], replace(RULE, min_score=own)) == {}
+    above = replace(RULE, min_score=float(np.nextafter(own, 1)))
+    assert found([text], above) == {0: rival}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "languages"),
+    [
+        ("en", {0: "de", 2: "zh", 4: "und"}),
+        ("", {}),
+    ],
+)
+def test_the_rows_in_another_language(wanted: str, languages: dict[int, str]) -> None:
+    rule = language_rule(wanted)
+    assert found(COLUMN, rule) == languages
+    assert found([], rule) == {}
+    wrong = found_languages(in_the_middle(pa.array(COLUMN)), rule)
+    assert dict(zip(wrong.rows.tolist(), wrong.languages.to_pylist(), strict=True)) == languages
+
+
+@pytest.mark.parametrize("respelt", [str.upper, str.lower, str.title, str.swapcase])
+def test_every_spelling_of_a_text_gets_one_verdict(respelt: Callable[[str], str]) -> None:
+    texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS, "STRASSE İSTANBUL ΣΑΣ"]
+    texts = [text for text in texts if respelt(text).casefold() == text.casefold()]
+    assert len(texts) > 50
+    assert found([respelt(text) for text in texts]) == found(texts)
+
+
+def test_threads_and_orders_do_not_matter() -> None:
+    texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS, "happy birthday", "raw binary data"]
+    wanted = found(texts)
+    columns = [texts[at:] + texts[:at] for at in range(0, len(texts), 3)]
+    for column, answer in zip(columns, in_threads(found, columns), strict=True):
+        assert {column[at]: name for at, name in answer.items()} == {
+            texts[at]: name for at, name in wanted.items()
+        }
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_threads_that_come_first_wait_for_the_tables(seed: str) -> None:
+    """And processes agree, whatever their hash seed, and print nothing of their own."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "{(1, 2, 3, 'it', 'pt', 'de')}\n"
+    assert done.stderr == ""
+
+
+# What joins letters or stands alone for eldc, is another letter for it or ends a string elsewhere.
+odd_words = st.text("abz AZ'’`éñçя中かア한ẞẜİſ\U00020000\U0002fa20\U0001f600\u0301\u200b09.,-_\0\n")
+any_text = st.one_of(
+    captions, st.text(), odd_words, st.sampled_from([*ENGLISH_TEXTS, *FOREIGN_TEXTS])
+)
+respelt = any_text.flatmap(lambda text: st.sampled_from([text, text.upper(), text.title()]))
+
+
+@given(st.lists(respelt))
+@settings(max_examples=300, deadline=None)
+def test_a_column_for_english_equals_its_texts_one_by_one(texts: list[str]) -> None:
+    wrong = found_languages(in_the_middle(pa.array(texts, pa.string())), RULE)
+    mistaken = [mistaken_for(text.casefold(), RULE) for text in texts]
+    assert wrong.rows.tolist() == [row for row, each in enumerate(mistaken) if each]
+    columns = wrong.languages.to_pylist(), wrong.scores.to_pylist()
+    assert [*zip(*columns, strict=True)] == [each for each in mistaken if each]
+    assert set(columns[0]) <= {*OF_ELDC, "und"} - {"en"}
+
+
+@given(respelt, st.sampled_from(["en", "fr", "eu", "zh"]))
+@settings(max_examples=300, deadline=None)
+def test_scores_equal_eldcs_own_to_the_last_bit(text: str, language: str) -> None:
+    assert score(text, language) == language_score(text.casefold(), language)
+    assert 0 <= score(text, language)[0] <= 1
+
+
+@pytest.mark.parametrize("text", [ENGLISH, GERMAN, CHINESE, "ß", "\U0001f600 ", "𠀀"])
+def test_of_a_long_text_the_first_characters_are_judged(text: str) -> None:
+    long = f"{text} " * (1_000_000 // (len(text) + 1))
+    wrong = found([long, long.upper()])
+    head = long.casefold()[:JUDGED_CHARACTERS]
+    assert len(head.encode()) < 1000  # of which eldc reads so many
+    assert wrong == found([head, head])
+    with_tail = f"{head} {GERMAN * 50}"
+    assert score(with_tail, "en") == score(head, "en")
+
+
+@pytest.mark.parametrize(
+    ("letters_from", "language"), [(0, "de"), (140, "de"), (232, "de"), (240, "und")]
+)
+def test_how_many_characters_are_judged(letters_from: int, language: str) -> None:
+    text = f"{'-' * letters_from}weiße Hunde, {GERMAN}"
+    assert found([text]) == {0: language}

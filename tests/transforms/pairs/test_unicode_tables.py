@@ -17,6 +17,8 @@ from alignset.transforms.pairs.unicode_tables import (
     SPACE,
     UNSPACED,
     characters,
+    decode_letter,
+    encode_letter,
 )
 
 CODES = range(END)
@@ -94,3 +96,17 @@ def test_from_the_end_on_there_is_nothing_to_know() -> None:
 
 def test_the_tables_are_made_once() -> None:
     assert characters() is characters()
+
+
+def test_every_character_is_read_and_written_as_utf8() -> None:
+    edges = [0, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x10FFFF]
+    for code in [*edges, *range(1, 0x110000, 997)]:
+        if 0xD800 <= code < 0xE000:
+            continue
+        written = chr(code).encode()
+        data = np.frombuffer(b"x" + written + b" " * 8, np.uint8)
+        assert decode_letter(data, 1) == (code, len(written))
+        room = np.full(8, 0xEE, np.uint8)
+        end = encode_letter(np.uint32(code), room, 1)
+        assert room.tobytes()[:end] == b"\xee" + written
+        assert set(room.tobytes()[end:]) == {0xEE}

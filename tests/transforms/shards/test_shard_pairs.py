@@ -1,14 +1,16 @@
 """Pairs that share an image: which they are, what becomes of each, and that it is encoded once."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from alignset.transforms.columns.carried import CARRIED
 from alignset.transforms.images.resize_settings import Encoded
 from alignset.transforms.shards.shard_images import Spool
-from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
+from alignset.transforms.shards.shard_pairs import BAD_HASH, InputHashes, ShardPairs, shared_images
 from alignset.transforms.shards.shard_samples import encoded_once
 from tests.support.made_images import empty_images
 from tests.support.rules import run_rules
@@ -71,3 +73,29 @@ def test_each_image_is_encoded_once_and_in_order(tmp_path: Path, images: list[in
     assert [spool.get(place) for place in reversed(places)] == [b"three" * 100_000, b"", b"one"]
     assert spool.get(spool.put(b"more, after a read")) == b"more, after a read"
     spool.close()
+
+
+BODY = b"a picture"
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256", "sha512"])
+def test_a_file_is_the_one_that_is_meant_or_not(kind: str) -> None:
+    right = hashlib.new(kind, BODY).hexdigest()
+    hashes = [right, f" {right.upper()}\n", right[:-1] + "g", right[:-1], f"{right}0", "", None]
+    table = pa.table({CARRIED + "hash": [*hashes, hashlib.new(kind, b"").hexdigest(), right]})
+    of_input = InputHashes(kind, "hash", table)
+    faults = [of_input.fault(pair, 0, [right]) for pair in range(8)]
+    said = ["" if fault is None else fault.detail or "differs" for fault in faults]
+    assert said == ["", "", BAD_HASH, BAD_HASH, BAD_HASH, "", "", "differs"]
+    assert of_input.given.tolist() == [True] * 5 + [False] * 2 + [True] * 2
+    assert of_input.fault(8, 0, [None]) is None  # no file came
+    assert of_input.fault(8, None, []) is None  # none was asked for
+
+
+def test_stored_images_and_pairs_without_the_column_are_not_compared() -> None:
+    paths = pa.array(["shards/00000.tar", None], pa.string())
+    table = pa.table({CARRIED + "hash": ["0" * 32, "0" * 32], "source_path": paths})
+    of_input = InputHashes("md5", "hash", table)
+    assert [of_input.fault(n, 0, ["1" * 32]) is None for n in range(2)] == [True, False]
+    nothing = InputHashes("md5", "hash", pa.table({"key": [1]}))
+    assert nothing.fault(0, 0, ["1" * 32]) is None
