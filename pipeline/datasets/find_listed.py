@@ -19,7 +19,7 @@ from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.files import match
 from alignset.transforms.storage.parquet_files import batches_of
 
-_FEW = 10  # pairs; a dataset of fewer is a trial
+FEW = 10  # pairs; a dataset of fewer is a trial
 THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -187,4 +187,4 @@ def outcome_of(listed: Listed, manifest: Manifest, files: list[str]) -> Outcome:
 
 def are_most(listed: Listed, manifest: Manifest) -> bool:
     """Whether more than half of a dataset is on a list, perhaps by mistake."""
-    return 2 * len(listed.rows) > manifest.pairs >= _FEW
+    return 2 * len(listed.rows) > manifest.pairs >= FEW
