@@ -27,7 +27,7 @@ from alignset.demo.web import build
 
 PORT = 8970
 TRAINING = "--crop_px=40 --resize_px=45 --batch_size=32 --learning_rate=0.003"
-ABLATION = ("--allow_private_addresses", "--budgets=2048,4096,8192", f"--train={TRAINING}")
+ABLATION = ("--allow_private_addresses", f"--train={TRAINING}")
 
 
 def stamps(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -81,12 +81,13 @@ def main() -> None:
         with serving(web, PORT):
             rules = (f"--{name}={value}" for name, value in of_web.items())
             data = f"--input={web / 'pairs.parquet'}", f"--eval=scenes={web / 'eval'}"
-            ablate(flags.output, *data, *rules)
+            ablate(flags.output, "--budgets=2048,4096,8192", *data, *rules)
     else:
         test = make_docs(web, flags.packages, flags.stamps)
         with served(web, PORT) as url:
             data = f"--input={web}", "--input_format=html", f"--base_url={url}/"
-            ablate(flags.output, *data, f"--eval=drawings={test}")
+            samples = "--budgets=4096,12288,24576", "--recall_at=10"
+            ablate(flags.output, *samples, *data, f"--eval=drawings={test}")
 
 
 if __name__ == "__main__":
