@@ -127,7 +127,7 @@ def test_what_every_mode_needs_is_taken():
 def test_a_flag_of_a_peer_is_answered_with_ours(flag: str, here: str):
     ended = run_args(*GIVEN, flag)
     assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert f"unknown flag {flag[2:].partition('=')[0]!r}; here give " in ended.err
+    assert f"unknown flag {flag[2:].partition('=')[0]!r}; here pass " in ended.err
     assert here in ended.err
 
 

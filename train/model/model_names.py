@@ -34,7 +34,7 @@ def check_name(name: str) -> None:
         return
     if constants.HF_HUB_OFFLINE:
         raise OSError("there is no such folder here, and HF_HUB_OFFLINE forbids to ask the Hub")
-    print(f"no folder {name} here: asking the Hub for a model of that name", file=sys.stderr)
+    print(f"no folder {name} here: looking for a model of that name on the Hub", file=sys.stderr)
     _ask(name)
 
 

@@ -139,8 +139,9 @@ LESS_SIMILAR = Given(  # where --keep_most_similar gives the share
     reason="less_similar",
     step="most_similar",
     stage=Stage.DATASET,
-    means="others of the dataset are [more similar](similarity.md#keep-the-most-similar-pairs); this step is "
-    "there with `--keep_most_similar` alone",
+    means="others of the dataset are "
+    "[more similar](similarity.md#keep-the-most-similar-pairs); this step is there with "
+    "`--keep_most_similar` alone",
 )
 AFTER_RUN = (
     Given(
