@@ -171,7 +171,7 @@ ASSUMED = {
     "scored": (1.0, "share of images that are scored; 0 with --max_unsafe_score=1"),
     "image_bytes": (57_000.0, "of an average image; as fetch.py's photographs"),
     "sample_bytes": (3_000.0, "of tar headers, text, JSON and sidecar beside an image"),
-    "seconds_a_fetch": (1.1, "0.5 of a slow host, and 10 s at each of 6% silent"),
+    "seconds_a_fetch": (1.1, "0.5 of a slow host, and 10 s at each of 6%% silent"),
     "connections": (2500.0, "that a worker comes to have open of its own accord; web.py: 2,585"),
     "mbit_s": (1000.0, "network of a worker, Mbit/s"),
 }

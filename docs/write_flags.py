@@ -54,7 +54,7 @@ stand alone (`--text_only`). `--help` shows the most used flags, and `--help=all
 FROM_IMG2DATASET = """
 ## From img2dataset's flags to ours
 The left column is a flag of img2dataset 1.47 that has another name or none here; the right one says
-what to give in its place. The command says the same where such a flag is given. The flags
+what to pass in its place. The command says the same where such a flag is passed. The flags
 `--input_format`, `--retries`, `--user_agent_token`, `--disallowed_header_directives`,
 `--verify_hash` and the resizing flags (`--image_size`, `--resize_mode`, `--encode_format` ...) are
 img2dataset's own.
@@ -65,7 +65,7 @@ img2dataset's own.
 FROM_OPEN_CLIP = """
 ## From open_clip's flags to ours
 The left column is a flag of open_clip 3.3's training, with `_` for `-`, that has another name or
-none in `alignset train`. The command says the same where such a flag is given. `--epochs`,
+none in `alignset train`. The command says the same where such a flag is passed. `--epochs`,
 `--batch_size` (of all processes together), `--precision`, `--seed`, `--beta1` and `--beta2` have
 the same names.
 

@@ -197,7 +197,7 @@ def make_command(given: GivenFlags) -> Command:
             "are none; pass one of them"
         )
     if flags.get("vocabulary") == "":
-        raise UsageError("--vocabulary is empty; give a vocabulary.u64, or leave the flag out")
+        raise UsageError("--vocabulary is empty; pass a vocabulary.u64, or leave the flag out")
     if "vocabulary" in flags and "vocabulary_size" in flags:
         raise UsageError(
             "--vocabulary_size is of the input's own vocabulary, and --vocabulary gives another; "
@@ -233,7 +233,7 @@ def _check_ranking(command: Command) -> None:
     if job.retry_failed:
         raise ValueError(
             "keep_most_similar is of a whole dataset, and --retry_failed adds to one: leave it "
-            "out, and then give that dataset as --input with --keep_most_similar"
+            "out, and then pass that dataset as --input with --keep_most_similar"
         )
     if job.duplicates != "keep":
         raise ValueError(

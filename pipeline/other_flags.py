@@ -66,7 +66,7 @@ RENAMED_FLAGS = {"unwished": "opt_outs"}
 def _hint(unknown: str, names: list[str]) -> str:
     """A hint for an unknown flag."""
     if here := IMG2DATASET.get(unknown, OTHERS.get(unknown)):
-        return f"here give {here}"
+        return f"here pass {here}"
     if unknown == "min_similarity":
         return "it is a rule on what a model finds: pass --score_model too"
     if unknown == "version":

@@ -160,7 +160,7 @@ def _named(flag: str, said: str) -> list[tuple[str, str]]:
                 f"blanks or '='; got {item!r}"
             )
         if column in dict(items):
-            raise ValueError(f"{flag} names {column} twice; give one value")
+            raise ValueError(f"{flag} names {column} twice; pass one value")
         items.append((column, value))
     return items
 

@@ -23,6 +23,7 @@ from alignset.command_help import First
 from alignset.pipeline.options import FIRST, GROUPS
 from alignset.train.__main__ import FIRST as FIRST_OF_TRAINING
 from alignset.train.classify.__main__ import FIRST as FIRST_OF_CLASSIFYING
+from alignset.transforms.fetching.fetch_settings import FetchSettings
 from tests.support.command import Ended, digests
 from tests.support.golden import TEXTS
 from tests.support.root import ROOT
@@ -229,6 +230,8 @@ def test_the_version_is_that_of_the_package(installed: Installed, tmp_path: Path
     )
     there = run(installed.command, "--version", cwd=tmp_path, env=installed.environment)
     assert there == (0, wanted, "")
+    minor = wanted.split()[1].rpartition(".")[0]
+    assert FetchSettings().user_agent.startswith(f"alignset/{minor} ")
     # A copy of the sources beside which nothing is installed, as of a clone without pip.
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(ROOT / "alignset", tmp_path / "alignset")

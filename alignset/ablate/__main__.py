@@ -73,10 +73,10 @@ def _count(plan: Plan, pool: Pool) -> tuple[dict[str, int], dict[str, str]]:
         if by != variant.name and (variant.name != RANDOM or kept.all()):
             same_as[variant.name] = by
         say(f"  {variant.name}: {count:,}{f', as {by}' if by != variant.name else ''}")
-        if count < plan.batch_size:
+        if count < plan.training.batch_size:
             raise UsageError(
                 f"{variant.name} keeps {counted(count, 'pair')}, fewer than a batch of "
-                f'{plan.batch_size}: pass more --input, or --train="--batch_size=…"'
+                f'{plan.training.batch_size}: pass more --input, or --train="--batch_size=…"'
             )
     return counts, same_as
 
@@ -91,7 +91,7 @@ def _points(plan: Plan, same_as: Mapping[str, str]) -> list[Point]:
             drawn = f"-{seed}" if variant.name == RANDOM else ""
             shards = plan.out / f"variants/{variant.name}{drawn}-shards"
             for budget in plan.budgets:
-                steps = -(-budget // plan.batch_size)
+                steps = -(-budget // plan.training.batch_size)
                 of = (plan.out, variant.name, budget, seed, shards, steps, plan.train, plan.evals)
                 found.append(Point(*of))
     return found
@@ -104,7 +104,7 @@ def _train(plan: Plan, pool: Pool, points: list[Point]) -> None:
 
     def write(point: Point) -> None:
         kept: Bools = pool.kept(variants[point.variant], point.seed)
-        pool.write_shards(kept, point.shards)
+        pool.write_shards(kept, point.shards, plan.training.resize_px)
 
     spawn = multiprocessing.get_context("spawn")
     logs = plan.out / "logs"
@@ -178,7 +178,8 @@ def _train_all(
 
 def _recalls(result: Mapping[str, Any]) -> str:
     recalls = []
-    for name, hits in result["scores"].items():
+    for name, found in result["scores"].items():
+        hits = found["1"]
         of_image = sum(hits["image"]) / len(hits["image"])
         of_text = sum(hits["text"]) / sum(hits["texts"])
         recalls.append(f"R@1 {50 * (of_image + of_text):.1f} % on {name}")
@@ -199,6 +200,7 @@ def _write(
     same_as: Mapping[str, str],
     command: str,
 ) -> str:
+    k = str(plan.recall_at)
     results: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for point in points:
         results.setdefault((point.variant, point.budget), []).append(
@@ -210,13 +212,16 @@ def _write(
         cells = {}
         for budget in plan.budgets:
             both = (results[by or variant.name, budget], results[ALL, budget])
-            cells[budget] = cell_of(*([point["scores"][name] for point in each] for each in both))
+            cells[budget] = cell_of(
+                *([point["scores"][name][k] for point in each] for each in both)
+            )
         return Row(variant, counts[variant.name], cells, by)
 
     rows = {name: [row(variant, name) for variant in plan.variants] for name in plan.evals}
     one = results[ALL, plan.budgets[0]][0]["scores"]
     settings = {
-        **{"command": command, "seeds": plan.seeds, "chance": {n: one[n]["chance"] for n in one}},
+        **{"command": command, "seeds": plan.seeds, "measure": f"R@{k}"},
+        **{"chance": {n: one[n][k]["chance"] for n in one}},
         **plan.settings,
     }
     return write_results(plan.out, rows, plan.budgets, settings)

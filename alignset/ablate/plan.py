@@ -20,6 +20,8 @@ from alignset.pipeline.options import SEVERAL, GivenFlags, make_command, read_fl
 from alignset.train.__main__ import parse_flags
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
+from alignset.train.evaluate.retrieval import KS
+from alignset.train.settings import Settings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
@@ -55,8 +57,9 @@ class Plan:
       out: its folder. evals: what is evaluated on, by name.
       budgets: samples seen. seeds: how many trainings of each kind. jobs: processes; 0: by the
         machine.
+      recall_at: k of the results' R@k.
       pool_flags: of `curate`, for the pool. variants: what is compared.
-      train: flags of `train`. batch_size: of the training.
+      train: flags of `train`. training: the settings that they make.
       settings: what must be the same when an ablation is resumed.
     """
 
@@ -65,10 +68,11 @@ class Plan:
     budgets: tuple[int, ...]
     seeds: int
     jobs: int
+    recall_at: int
     pool_flags: Flags
     variants: tuple[Variant, ...]
     train: tuple[str, ...]
-    batch_size: int
+    training: Settings
     settings: Mapping[str, Any]
 
 
@@ -90,6 +94,7 @@ def parser(name: str) -> argparse.ArgumentParser:
         ("seeds", "N", 5, "trainings for each variant and budget (%(default)s)"),
         ("jobs", "N", 0, "trainings at once (one a core, or one with a GPU)"),
         ("train", "FLAGS", "", 'of alignset train: "--preset=tiny --crop_px=40"'),
+        ("recall_at", "K", 1, "1, 5 or 10: R@K of the results (%(default)s)"),
         ("variants", "NAMES", "", "only these: raw,random,all,without-min_words,..."),
     )
     for flag, metavar, default, meaning in flags:
@@ -117,6 +122,8 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
     for count, least in (("seeds", 1), ("jobs", 0)):
         if getattr(flags, count) < least:
             raise UsageError(f"--{count} must be >= {least}; got {getattr(flags, count)}")
+    if flags.recall_at not in KS:
+        raise UsageError(f"--recall_at must be 1, 5 or 10; got {flags.recall_at}")
     for word in words:  # before a model is opened that one of them names
         if why := _REFUSED.get(word.partition("=")[0].removeprefix("--")):
             raise UsageError(f"{word.partition('=')[0]} is of no use here: {why}")
@@ -127,7 +134,7 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
     variants = _chosen(flags.variants, _variants(given, command))
     for variant in variants:  # what is wrong with one is said before anything runs
         make_command(read_flags(curate_words(variant.run_flags(out))))
-    train, batch_size = _train_flags(flags.train)
+    train, training = _train_flags(flags.train)
     settings = {
         **{"input": flags.input, "eval": evals, "curate": sorted(words), "train": flags.train}
     }
@@ -137,10 +144,11 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
         budgets,
         flags.seeds,
         flags.jobs,
+        flags.recall_at,
         _pool_flags(given, command),
         variants,
         train,
-        batch_size,
+        training,
         settings,
     )
 
@@ -192,8 +200,8 @@ def _budgets(said: str) -> tuple[int, ...]:
     return found
 
 
-def _train_flags(said: str) -> tuple[tuple[str, ...], int]:
-    """The flags of `train`, and the batch size that they have."""
+def _train_flags(said: str) -> tuple[tuple[str, ...], Settings]:
+    """The flags of `train`, and the settings that they make."""
     words = tuple(shlex.split(said))
     own = ("shards", "run", "steps", "epochs", "seed", "validate")
     for word in words:
@@ -203,7 +211,7 @@ def _train_flags(said: str) -> tuple[tuple[str, ...], int]:
         settings, _, _ = parse_flags(["--shards=SHARDS", "--run=RUN", *words])
     except SettingsError as error:
         raise UsageError(f"--train: {error}") from error
-    return words, settings.batch_size
+    return words, settings
 
 
 def _pool_flags(given: GivenFlags, command: Command) -> Flags:

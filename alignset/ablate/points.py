@@ -110,18 +110,19 @@ def measure_point(point: Point) -> dict[str, Any]:
     return found
 
 
-def hits(model: Path, data: str, cache: Path) -> dict[str, Any]:
+def hits(model: Path, data: str, cache: Path) -> dict[str, dict[str, Any]]:
     """Evaluates retrieval, by image.
 
     Args:
       cache: a folder for embeddings.
 
     Returns:
-      `image`: of each image 1 where a text of its own comes first; `text`: how many of its texts
-      find it first; `texts`: how many it has; `chance`: R@1 in percent of a random order.
+      for each k in 1, 5 and 10 (as text, for JSON) `image`: 1 for an image that has a text of its
+      own among the first k; `text`: how many of its texts have it among their first k; `texts`:
+      how many it has; `chance`: R@k in percent of a random order.
     """
     from alignset.train.evaluate.embedding import Embedding
-    from alignset.train.evaluate.retrieval import both_ranks, recall_scores
+    from alignset.train.evaluate.retrieval import KS, both_ranks, recall_scores
     from alignset.train.evaluate.sets.captioned import find_captioned
     from alignset.train.evaluate.tasks.retrieval import embed_captioned, hits_of_images, pairs_of
     from alignset.train.model.embed import open_embedder
@@ -132,10 +133,13 @@ def hits(model: Path, data: str, cache: Path) -> dict[str, Any]:
     of_images = hits_of_images(pairs, *ranked).astype(int)
     chance = recall_scores(pairs, ranked)["chance"]
     return {
-        "image": of_images[:, 0].tolist(),
-        "text": of_images[:, 1].tolist(),
-        "texts": of_images[:, -1].tolist(),
-        "chance": sum(way["R@1"] for way in chance.values()) / len(chance),
+        str(k): {
+            "image": of_images[:, 2 * number].tolist(),
+            "text": of_images[:, 2 * number + 1].tolist(),
+            "texts": of_images[:, -1].tolist(),
+            "chance": sum(way[f"R@{k}"] for way in chance.values()) / len(chance),
+        }
+        for number, k in enumerate(KS)
     }
 
 

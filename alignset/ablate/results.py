@@ -1,4 +1,4 @@
-"""The table and the plot: R@1 of each variant, and how far it is from all rules.
+"""The table and the plot: R@k of each variant, and how far it is from all rules.
 
 An interval is the central 95 % of 1,000 resamples of both the seeds and the evaluation images. A
 difference from all rules is taken within each resample, so that images which are hard for both
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.ablate.variants import ALL, Variant
+from alignset.pipeline.shown_texts import counted
 from alignset.train.data.whole_files import write_whole
 from alignset.train.evaluate.bootstrap import RESAMPLES, SEED, central
 
@@ -27,7 +28,7 @@ _COLOURS = ("#9ecae1", "#4292c6", "#084594", "#6a51a3", "#3f007d")
 
 
 class Cell(NamedTuple):
-    """R@1 of a variant after a budget, in percent, the mean of both directions and all seeds.
+    """R@k of a variant after a budget, in percent, the mean of both directions and all seeds.
 
     Fields:
       low, high: its interval.
@@ -68,7 +69,7 @@ class Row:
 
 
 def _resampled(points: Sequence[Mapping[str, Any]]) -> tuple[float, Floats]:
-    """R@1 of a variant and a budget, given one point a seed, and the R@1 of each resample."""
+    """R@k of a variant and a budget, given one point a seed, and the R@k of each resample."""
     of_image, of_text = (np.array([p[name] for p in points], float) for name in ("image", "text"))
     texts = np.array(points[0]["texts"], float)
     rng = np.random.default_rng(SEED)  # the same for all variants, which makes pairs of them
@@ -84,7 +85,7 @@ def cell_of(points: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any
     """Compares a variant with all rules.
 
     Args:
-      points, base: what `hits` gives for each seed, of the variant and of all rules.
+      points, base: what `hits` gives for one k and each seed, of the variant and of all rules.
     """
     score, each = _resampled(points)
     base_score, base_each = _resampled(base)
@@ -104,7 +105,7 @@ def table(rows: Iterable[Row], budgets: Sequence[int]) -> str:
 
 
 def plot(rows: Sequence[Row], budgets: Sequence[int], title: str) -> str:
-    """R@1 with its interval, a dot a budget, as SVG."""
+    """R@k with its interval, a dot a budget, as SVG."""
     ends = [cell.high for row in rows for cell in row.cells.values()]
     widest = next((n for n in (1, 2, 5, 10, 20, 30, 40, 50, 60, 80) if n >= max(ends)), 100)
     scale, height = _WIDE_PX / widest, _ROW_PX * (len(rows) + 3)
@@ -148,15 +149,17 @@ def write_results(
     Returns:
       the text of `ablation.md`, without its plots.
     """
+    measure = settings["measure"]
     parts = ["# Which rules help"]
     for name, of_set in rows.items():
         file = f"ablation-{name}.svg"
-        write_whole(out / file, plot(of_set, budgets, f"R@1 on {name}, with 95 % intervals"))
-        parts += [f"## {name}", table(of_set, budgets), f"![R@1 on {name}]({file})"]
+        write_whole(out / file, plot(of_set, budgets, f"{measure} on {name}, with 95 % intervals"))
+        parts += [f"## {name}", table(of_set, budgets), f"![{measure} on {name}]({file})"]
     one = next(iter(rows.values()))
     parts.append("\n".join(f"- `{row.variant.name}`: {row.variant.about}" for row in one))
     parts.append(
-        f"R@1 in percent: the mean of both directions and of {settings['seeds']} seeds; chance is "
+        f"{measure} in percent: the mean of both directions and of "
+        f"{counted(settings['seeds'], 'seed')}; chance is "
         + ", ".join(f"{chance:.2f} ({name})" for name, chance in settings["chance"].items())
         + ". In brackets the difference from `all` with its 95 % interval over seeds and "
         "evaluation images. \\* marks an interval without zero; of 20 such, one is by chance."

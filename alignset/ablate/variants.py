@@ -11,9 +11,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +25,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from PIL import Image
 
 from alignset.pipeline.errors import FailedRunError, UsageError
-from alignset.train.data.samples import read_pairs
+from alignset.train.data.images import decode_square, parts_by_pixels
+from alignset.train.data.samples import ShardPair, read_pairs
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
@@ -32,6 +37,7 @@ Bools = npt.NDArray[np.bool_]
 Flags = Mapping[str, object]
 RAW, RANDOM, ALL, WITHOUT = "raw", "random", "all", "without-"
 _COLUMNS = ["key", "caption", "phash", "unsafe_score"]
+_LARGEST_SQUARE = 128  # px; a larger one would take more space than the image
 _SHOWN_LINES = 8  # of a failed command's log
 # A variant's dataset is read once and removed, so its run needs no thumbnails, scores or lines.
 _BARE = {"thumbnails": 0, MAX_UNSAFE_SCORE.name: MAX_UNSAFE_SCORE.opened, "quiet": True}
@@ -187,19 +193,55 @@ class Pool:
         value_set = pa.array([key for of_table in keys for key in of_table], pa.string())
         return np.asarray(pc.is_in(self.pairs["key"], value_set).to_numpy(), np.bool_)
 
-    def write_shards(self, kept: Bools, folder: Path) -> None:
-        """Writes the kept pairs as shards to train on; what a killed call left is replaced."""
+    def write_shards(self, kept: Bools, folder: Path, side: int) -> None:
+        """Writes the kept pairs as shards to train on; what a killed call left is replaced.
+
+        Args:
+          side: px, the side of the squares to which the trainer resizes images.
+        """
         keys = set(self.pairs["key"].filter(pa.array(kept)).to_pylist())
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for shard in sorted((self.out / "pool/shards").glob("*.tar")):
-            with tarfile.open(folder / shard.name, "w", format=tarfile.USTAR_FORMAT) as sink:
-                for pair in read_pairs([str(shard)]):
-                    if pair.key in keys:
-                        for end, data in (("jpg", pair.image), ("txt", pair.text.encode())):
-                            member = tarfile.TarInfo(f"{pair.key}.{end}")
-                            member.size = len(data)
-                            sink.addfile(member, BytesIO(data))
+        for shard in sorted(self._to_train_on(side).glob("*.tar")):
+            pairs = (pair for pair in read_pairs([str(shard)]) if pair.key in keys)
+            _write_shard(folder / shard.name, pairs)
+
+    def _to_train_on(self, side: int) -> Path:
+        """The folder of the pool's shards, with small squares as the trainer makes them of the
+        images, so that these are decoded once and not by each training."""
+        if side > _LARGEST_SQUARE:
+            return self.out / "pool/shards"
+        folder = self.out / f"pool-{side}px"
+        if not folder.exists():
+            part = folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            with ThreadPoolExecutor() as threads:
+                for shard in sorted((self.out / "pool/shards").glob("*.tar")):
+                    parts = parts_by_pixels(read_pairs([str(shard)]), 64, lambda pair: pair.image)
+                    squares = (threads.map(partial(_squared, side), pairs) for pairs in parts)
+                    _write_shard(part / shard.name, chain.from_iterable(squares))
+            part.rename(folder)
+        return folder
+
+
+def _squared(side: int, pair: ShardPair) -> ShardPair:
+    try:
+        square = Image.fromarray(decode_square(pair.image, side))
+    except Exception:  # Pillow raises many kinds; the trainer leaves the image out, and says why
+        return pair
+    file = BytesIO()
+    square.save(file, "PNG", compress_level=1)
+    return pair._replace(image=file.getvalue())
+
+
+def _write_shard(path: Path, pairs: Iterable[ShardPair]) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as sink:
+        for pair in pairs:
+            for end, data in (("jpg", pair.image), ("txt", pair.text.encode())):
+                member = tarfile.TarInfo(f"{pair.key}.{end}")
+                member.size = len(data)
+                sink.addfile(member, BytesIO(data))
 
 
 def curate_words(flags: Flags) -> list[str]:

@@ -6,9 +6,9 @@ Alters held-out images as full images, writes each as a file and reads it as a r
 are looked for beside 100,000 indexed images, and so are held-out images that are different from
 all of these; images of packages that are held out whole are also looked for where nothing of these
 packages is indexed. Prints recall by change and strength, false positives of each threshold, and
-the cost; --write puts these into docs/overlap.md and draws docs/overlap.svg. Names of pairs that a
-person found to show one image stand in repeats.txt beside this file: they are not false
-positives.
+the cost; --write puts these into results.md beside this file and draws docs/overlap.svg. Names of
+pairs that a person found to show one image stand in repeats.txt beside this file: they are not
+false positives.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.overlap.search import built, hash_distances, hashes_of, matches_
 from benchmarks.overlap.tables import Copies, recall_table, table, threshold_table, write_blocks
 
 ROOT = Path(__file__).parents[2]
-PAGE, PLOT = ROOT / "docs/overlap.md", ROOT / "docs/overlap.svg"
+PAGE, PLOT = Path(__file__).with_name("results.md"), ROOT / "docs/overlap.svg"
 REPEATS = Path(__file__).with_name("repeats.txt")
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 HASH_BITS = (2, 4, 6)
@@ -95,7 +95,7 @@ def read_flags() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=Path("/tmp/alignset-overlap"))
     parser.add_argument("--indexed", type=int, default=100_000, help="images in the index")
     parser.add_argument("--altered", type=int, default=200, help="images that are altered")
-    parser.add_argument("--write", action="store_true", help="write docs/overlap.md")
+    parser.add_argument("--write", action="store_true", help="write results.md and the plot")
     return parser.parse_args()
 
 

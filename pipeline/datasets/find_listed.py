@@ -19,6 +19,7 @@ from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.files import match
 from alignset.transforms.storage.parquet_files import batches_of
 
+_FEW = 10  # pairs; a dataset of fewer is a trial
 THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -127,6 +128,7 @@ class Outcome:
         pairs.
       shards: how many shards hold some, of so many `of`.
       rewritten: how many files of dropped pairs are written anew, beside the shards' files.
+      most: whether these are more than half of the dataset, so that --yes is needed.
     """
 
     details: dict[str, int]
@@ -135,6 +137,7 @@ class Outcome:
     shards: int
     of: int
     rewritten: int
+    most: bool = False
 
 
 def dry_run(out: str, lists: Blocklists, *, forget: bool, **_other: object) -> Outcome:
@@ -178,4 +181,10 @@ def outcome_of(listed: Listed, manifest: Manifest, files: list[str]) -> Outcome:
         len(listed.shards),
         len(manifest.holding),
         len(files),
+        are_most(listed, manifest),
     )
+
+
+def are_most(listed: Listed, manifest: Manifest) -> bool:
+    """Whether more than half of a dataset is on a list, perhaps by mistake."""
+    return 2 * len(listed.rows) > manifest.pairs >= _FEW

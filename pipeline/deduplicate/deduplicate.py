@@ -69,7 +69,7 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Copies:
     try:
         work.refuse_stopped(out, but="deduplicate")
         if dry and exists(work.deduplication):
-            raise UsageError(f"a deduplicate of {out} was stopped; give it without --dry_run")
+            raise UsageError(f"a deduplicate of {out} was stopped; run it without --dry_run")
         done = _Deduplication(out, WorkFolder(aside) if dry else work, lock, aside)
         return done.finish(near=near, dry=dry)
     finally:

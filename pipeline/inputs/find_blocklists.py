@@ -31,7 +31,7 @@ def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: i
         if compiled.name in {other.name for other in lists[:place]}:
             raise UsageError(
                 f"two blocklists are called {compiled.name}, by which dropped pairs tell of them: "
-                "give one another name"
+                "rename one of them"
             )
     found = Blocklists(lists, min_phash_distance, min_pdq_distance)
     if found.have(k.PDQ):

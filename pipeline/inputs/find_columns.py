@@ -133,7 +133,7 @@ def _field(
         there = dict.fromkeys(of for found in types.values() for of in found)
         raise UsageError(
             f"no input file has a column {name!r}, which --columns or a rule names"
-            + (f"; there are {', '.join([*there][:20])}" if there else "")
+            + (f"; pass one of {', '.join([*there][:20])}" if there else "")
         )
     lacking = [path for path in sources if path not in having]
     if lacking:

@@ -141,7 +141,7 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
             raise UsageError(f"eval_images takes NAME=PATH,...; got {part!r}")
         if name in names:
             raise UsageError(
-                f"eval_images names {name} twice: give all its paths as one glob, or two names"
+                f"eval_images names {name} twice: pass all its paths as one glob, or two names"
             )
         names.add(name)
         files.extend(_files_of(name, pattern))

@@ -65,13 +65,13 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
             pairs += _matching(job, folder, of_set=True)
         if not pairs:
             raise UsageError(
-                f"the dataset {earlier.folder} holds no pair; give its own command with "
+                f"the dataset {earlier.folder} holds no pair; run its own command with "
                 "--retry_failed, or --also_rejected=all to read what it dropped"
             )
         files |= {file.path: file for file in pairs}
     if job.also_rejected and not sets:
         raise UsageError(
-            "--also_rejected reads what a dataset of this project has dropped: give the folder of "
+            "--also_rejected reads what a dataset of this project has dropped: pass the folder of "
             f"one, with its manifest.json, as --input; got {job.input}"
         )
     if not sum(file.bytes for file in files.values()):
@@ -158,5 +158,5 @@ def find_vocabulary(place: str) -> HashFile | None:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"{place} is not a vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
+            f"{place} is not a vocabulary: {reason}; pass the {VOCABULARY} of an earlier run"
         ) from error

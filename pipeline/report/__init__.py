@@ -1,3 +1,3 @@
-"""One set, or two side by side, as a page for a browser: `alignset report OUT`. `datasets`
+"""One dataset, or two side by side, as a page for a browser: `alignset report OUT`. `datasets`
 finds its facts.
 """

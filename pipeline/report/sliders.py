@@ -122,7 +122,7 @@ def command_note(facts: Facts) -> str:
     named = [name for name in named if f"--{name}=OUT" not in words and f"--{name}=" not in words]
     if named:
         flags = " and ".join(f"--{name}" for name in named)
-        said.append(f"Give the paths of your own files in {flags}: a report tells no folders.")
+        said.append(f"Pass the paths of your own files in {flags}: a report names no folders.")
     if facts.run is not None and facts.run.resize.get("resize_mode", "original") != "original":
         said.append("The images were resized: a new run judges their sides as they are stored.")
     return " ".join(said)

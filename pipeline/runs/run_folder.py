@@ -208,11 +208,11 @@ class RunFolder:
     def _check_retry(self, finished: bool) -> None:
         if self.retry and not finished:
             raise UsageError(
-                f"{self.out} holds no finished run; first give the same command without "
+                f"{self.out} holds no finished run; first run the same command without "
                 "--retry_failed"
             )
         this = "--retry_failed" if self.retry else ""
-        self.work.refuse_stopped(self.out, but=this, then="and then give this command")
+        self.work.refuse_stopped(self.out, but=this, then="and then run this command")
 
     def _remove_leftovers(self) -> None:
         """Takes away what a killed attempt left."""
@@ -279,7 +279,7 @@ def _way_out(there: dict[str, Any], here: dict[str, Any], finished: bool) -> str
         return f"end that run with its own flags and then add --retry_failed, or {anew}"
     if finished and not differing & {"input", "fetch"}:
         return (
-            "to filter it by other rules, give it as --input and another --output (a looser rule "
+            "to filter it by other rules, pass it as --input and another --output (a looser rule "
             f"also needs --also_rejected); or {anew}"
         )
     return anew

@@ -110,7 +110,7 @@ def check_retry(command: Command) -> None:
     if command.job.retry_failed and (template or is_dry_run(command)):
         raise UsageError(
             "--retry_failed looks at what one job has done before it makes the next: "
-            "give it to the command itself, without a template or --dry_run"
+            "pass it to the command itself, without a template or --dry_run"
         )
 
 

@@ -205,7 +205,7 @@ class WorkFolder:
         self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
         self.found, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
 
-    def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then give this") -> None:
+    def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then run this") -> None:
         """Raises UsageError where another command on a finished dataset was stopped.
 
         Args:

@@ -166,6 +166,7 @@ def render(outcome: Outcome, *, dry: bool) -> str:
     if outcome.of:
         said += f" in {outcome.shards:,} of {counted(outcome.of, 'shard')}"
     said += f"; {counted(outcome.dropped, 'pair')} dropped before may not be read again"
+    said += "; more than half of the dataset, which needs --yes" if dry and outcome.most else ""
     return f"{'would be taken down' if dry else 'taken down'}: {said}"
 
 

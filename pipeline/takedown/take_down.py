@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 from alignset.pipeline.datasets.find_listed import (
     Listed,
     Outcome,
+    are_most,
     find_listed,
     in_order,
     outcome_of,
@@ -54,7 +55,6 @@ from alignset.transforms.storage.files import (
 )
 
 TAKEN = "taken_down.u64"
-FEW = 10  # pairs; a dataset of fewer is a trial
 
 
 def take_down(
@@ -99,7 +99,7 @@ class _Takedown:
         if plan is None:
             manifest = read_set(self.out)[0]
             listed = find_listed(self.out, manifest, self.lists, history=forget)
-            if not sure and 2 * len(listed.rows) > manifest.pairs >= FEW:
+            if not sure and are_most(listed, manifest):
                 clean_work(self.out, self.work.path)
                 raise UsageError(
                     f"{len(listed.rows):,} of {counted(manifest.pairs, 'pair')} are on the list, "
@@ -156,8 +156,8 @@ class _Takedown:
             flag = " --forget_blocked" if plan.forget else ""
             flag += f" --reason={plan.reason}" if plan.reason else ""
             raise UsageError(
-                f"a takedown of {self.out} with {names}{flag} was stopped; give just that to go "
-                "on with it"
+                f"a takedown of {self.out} with {names}{flag} was stopped; run just that again, "
+                "which resumes it"
             )
 
     def _rewrite(self, plan: TakedownPlan, rewriting: Rewriting) -> RewrittenShards:

@@ -1,5 +1,6 @@
 """What is compared, what is refused, and what the table says; no model is trained here."""
 
+import io
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from alignset.ablate.__main__ import main
 from alignset.ablate.plan import Plan, open_folder, read_plan
 from alignset.ablate.results import Row, cell_of, plot, table
 from alignset.ablate.variants import ALL, BASELINES, RANDOM, Flags, Pool, Variant
 from alignset.pipeline.errors import UsageError
+from alignset.train.data.images import decode_square
 from alignset.train.data.samples import read_pairs
 from alignset.train.evaluate.bootstrap import RESAMPLES, SEED
 from tests.support.train_shards import colour_files, colour_shards, write_tar
@@ -234,11 +237,34 @@ def test_shards_of_a_variant_have_its_pairs_alone(pool: Pool) -> None:
     folder = pool.out / "part"
     folder.mkdir()
     (folder / "stale.tar").touch()  # of a killed call
-    pool.write_shards(np.arange(12) % 5 == 1, folder)
+    pool.write_shards(np.arange(12) % 5 == 1, folder, side=256)
     assert sorted(path.name for path in folder.iterdir()) == ["00000.tar"]
     pairs = [*read_pairs([str(folder / "00000.tar")])]
     whole = [*read_pairs([str(pool.out / "pool/shards/00000.tar")])]
     assert [pair[1:] for pair in pairs] == [whole[number][1:] for number in (1, 6, 11)]
+
+
+def test_small_squares_are_what_the_trainer_makes_of_the_images(pool: Pool) -> None:
+    shard, folder = pool.out / "pool/shards/00000.tar", pool.out / "part"
+    whole = [*read_pairs([str(shard)])]
+    broken = whole[3].key
+    files = {}
+    for pair in whole:
+        files[f"{pair.key}.jpg"] = b"no image" if pair.key == broken else pair.image
+        files[f"{pair.key}.txt"] = pair.text.encode()
+    write_tar(shard, files)
+    for _ in range(2):  # written, and read again
+        pool.write_shards(np.ones(12, np.bool_), folder, side=24)
+        found = [*read_pairs([str(folder / "00000.tar")])]
+        assert [(pair.key, pair.text) for pair in found] == [(p.key, p.text) for p in whole]
+        for pair, before in zip(found, whole, strict=True):
+            if pair.key == broken:  # the trainer counts it
+                assert pair.image == b"no image"
+                continue
+            assert Image.open(io.BytesIO(pair.image)).size == (24, 24)
+            pixels = decode_square(pair.image, 24)
+            assert (pixels == decode_square(before.image, 24)).all()
+        shard.unlink(missing_ok=True)
 
 
 def hits(image: list[int], text: list[int], texts: list[int]) -> dict[str, object]:

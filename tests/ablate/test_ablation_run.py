@@ -94,7 +94,7 @@ def test_the_table_counts_what_the_rules_keep(whole: tuple[Path, str, str]) -> N
             ]
             recalls = []
             for seed in seeds:
-                hits = seed["scores"]["colours"]
+                hits = seed["scores"]["colours"]["1"]
                 of_image = sum(hits["image"]) / len(hits["image"])
                 recalls.append(50 * (of_image + sum(hits["text"]) / sum(hits["texts"])))
                 assert seed["steps"] == int(budget) // 8
@@ -104,12 +104,33 @@ def test_the_table_counts_what_the_rules_keep(whole: tuple[Path, str, str]) -> N
     assert progress.index("about 0:") < progress.index("1 of 20")  # the time, before it starts
 
 
+def test_other_recalls_need_no_training(data: Path, whole: tuple[Path, str, str]) -> None:
+    out = whole[0]
+    again = [*command(data, out), "--recall_at=10"]
+    done = subprocess.run(again, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "3 of 3: 0 trainings" in done.stderr
+    assert "R@10 in percent" in done.stdout
+    numbers = json.loads((out / "ablation.json").read_text())
+    points = [json.loads((out / f"points/raw-16-{seed}.json").read_text()) for seed in (0, 1)]
+    recalls = []
+    for point in points:
+        hits, first = (point["scores"]["colours"][k] for k in ("10", "1"))
+        assert sum(hits["image"]) > sum(first["image"])
+        of_image = sum(hits["image"]) / len(hits["image"])
+        recalls.append(50 * (of_image + sum(hits["text"]) / sum(hits["texts"])))
+    assert numbers["measure"] == "R@10"
+    assert numbers["chance"]["colours"] == hits["chance"] > first["chance"]
+    raw = next(row for row in numbers["results"]["colours"] if row["variant"] == "raw")
+    assert raw["budgets"]["16"]["score"] == pytest.approx(sum(recalls) / 2)
+    subprocess.run(command(data, out), cwd=ROOT, check=True)  # as the other tests have it
+
+
 def test_nothing_is_left_but_results(whole: tuple[Path, str, str]) -> None:
     out, said, _ = whole
     left = {path.name for path in out.iterdir()}
     assert left == {
         *("ablation.json", "ablation.md", "ablation-colours.svg", "settings.json"),
-        *("pool", "pool.eval_index", "points", "logs", "variants", "runs"),
+        *("pool", "pool-36px", "pool.eval_index", "points", "logs", "variants", "runs"),
     }
     assert [*(out / "runs").iterdir()] == []
     assert {path.suffix for path in (out / "variants").iterdir()} == {".npy", ".json"}

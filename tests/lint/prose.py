@@ -27,6 +27,7 @@ BANNED = {
     '"goes on" for "resumes" or "continues"': r"(?i)\b(?:goes|go|going) on\b(?! the)",
     '"picture" for "image"': r"(?<![/.\w\"-])[Pp]ictures?\b(?!\.\w)",
     '"engine" for "runner"': r"(?i)(?<!search )\bengines?\b",
+    '"give --flag" for "pass --flag"': r"\b[Gg]ive x\b",
     '"told by names alone" for "zero-shot"': r"\b(?:told|apart) by names alone\b",
     '"first weights" for "initialisation"': r"(?i)\bfirst weights\b",
     '"way back" for "backward pass"': r"(?i)\bway back\b",

@@ -54,7 +54,7 @@ WRONG = {
     "--timeout_s=inf": "timeout_s must be > 0",
     "--image_size=0": "image_size must be >= 1",
     "--encode_quality=101": "encode_quality must be 0 to 100 for jpg",
-    "--vocabulary=": "--vocabulary is empty; give a vocabulary.u64, or leave the flag out",
+    "--vocabulary=": "--vocabulary is empty; pass a vocabulary.u64, or leave the flag out",
     # a word that is none of the words
     "--input_format=xml": "input_format must be one of auto, parquet, csv",
     "--resize_mode=squash": "resize_mode must be one of original",
@@ -127,7 +127,7 @@ def test_what_every_mode_needs_is_taken():
 def test_a_flag_of_a_peer_is_answered_with_ours(flag: str, here: str):
     ended = run_args(*GIVEN, flag)
     assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert f"unknown flag {flag[2:].partition('=')[0]!r}; here give " in ended.err
+    assert f"unknown flag {flag[2:].partition('=')[0]!r}; here pass " in ended.err
     assert here in ended.err
 
 

@@ -349,7 +349,7 @@ def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> No
         (["--min_column=" + ",".join(f"a{n}=1" for n in range(33))], "take 32; got 33"),
         (["--verify_hash=crc=sha256"], "verify_hash takes md5=COLUMN, sha256=COLUMN"),
         (["--verify_hash=md5=is_old"], "takes a column of hex text; 'is_old' is bool"),
-        (["--save_additional_columns=['a']"], "here give --columns=NAME,..., or --columns=all"),
+        (["--save_additional_columns=['a']"], "here pass --columns=NAME,..., or --columns=all"),
     ],
 )
 def test_one_line_says_what_is_wrong(

@@ -248,4 +248,4 @@ def test_a_launcher_that_only_hands_the_pages_over(tmp_path: Path, monkeypatch):
 def test_a_retry_is_no_single_graph(tmp_path: Path, flags: tuple[str, ...]):
     ended = run(page(tmp_path), "gs://bucket/set", "--retry_failed", *flags)
     assert ended.status == 2
-    assert "give it to the command itself" in ended.err
+    assert "pass it to the command itself" in ended.err

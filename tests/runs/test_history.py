@@ -168,7 +168,7 @@ def test_what_cannot_be_read_again(first: First):
     for reason in ("too_few_wrods", "duplicate_pair"):
         with pytest.raises(ValueError, match=f"got '{reason}'"):
             Job(input="a", output="b", also_rejected=reason).rejected_reasons()
-    with pytest.raises(UsageError, match="give the folder of one, with its"):
+    with pytest.raises(UsageError, match="pass the folder of one, with its"):
         find_files(Job(input=str(first.source), output="o", also_rejected="too_few_words"))
 
 
@@ -179,7 +179,7 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
     ended = run(empty, tmp_path / "out", *FLAGS)
     assert ended.status == 2
     assert (
-        f"the dataset {empty} holds no pair; give its own command with --retry_failed" in ended.err
+        f"the dataset {empty} holds no pair; run its own command with --retry_failed" in ended.err
     )
     succeed(empty, tmp_path / "again", *FLAGS, "--also_rejected=fetch_failed")
     assert len(kept(tmp_path / "again")) == sum(

@@ -182,7 +182,7 @@ def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, se
     ended = run(half.source, out, *FLAGS)
     assert ended.status == 2
     assert "a --retry_failed of" in ended.err
-    assert "was stopped; resume it, and then give this command" in ended.err
+    assert "was stopped; resume it, and then run this command" in ended.err
     succeed(half.source, out, *FLAGS, AGAIN)
     assert digests(out) == digests(whole.output)
 

@@ -216,7 +216,9 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     """It may be a slip, as the table of the dataset's own pairs for a list."""
     out = finished.copy(tmp_path)
     before = digests(out)
-    monkeypatch.setattr("alignset.pipeline.takedown.take_down.FEW", 1)
+    monkeypatch.setattr("alignset.pipeline.datasets.find_listed._FEW", 1)
+    assert taken(out, tmp_path, "host:127.0.0.1", flags=("--dry_run",)) == 0
+    assert "more than half of the dataset, which needs --yes" in capsys.readouterr().out
     assert taken(out, tmp_path, "host:127.0.0.1") == 2
     assert "more than half: --dry_run counts them by entry, and --yes" in capsys.readouterr().err
     assert digests(out) == before
@@ -428,4 +430,4 @@ def test_another_list_does_not_go_on_with_a_takedown_that_was_stopped(
         with pytest.raises(Killed):
             taken(out, tmp_path, f"url:{finished.url(40)}")
     assert taken(out, tmp_path, f"url:{finished.url(41)}") == 2
-    assert "with take.txt was stopped; give just that" in capsys.readouterr().err
+    assert "with take.txt was stopped; run just that again" in capsys.readouterr().err

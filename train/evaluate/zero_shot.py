@@ -82,10 +82,10 @@ def _of_file(where: str) -> tuple[str, ...]:
         lines = Path(where).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"no prompts at {where!r:.200} ({error!s:.200}): give a sentence with {{}}, a file of "
+            f"no prompts at {where!r:.200} ({error!s:.200}): pass a sentence with {{}}, a file of "
             f"such lines, or one of {names}"
         ) from error
     prompts = tuple(line.strip() for line in lines if line.strip())
     if not 0 < len(prompts) <= _MOST:
-        raise SettingsError(f"{where} has {len(prompts)} prompts: give 1 to {_MOST}, a line each")
+        raise SettingsError(f"{where} has {len(prompts)} prompts: write 1 to {_MOST}, a line each")
     return prompts

@@ -34,7 +34,7 @@ def check_name(name: str) -> None:
         return
     if constants.HF_HUB_OFFLINE:
         raise OSError("there is no such folder here, and HF_HUB_OFFLINE forbids to ask the Hub")
-    print(f"no folder {name} here: asking the Hub for a model of that name", file=sys.stderr)
+    print(f"no folder {name} here: looking for a model of that name on the Hub", file=sys.stderr)
     _ask(name)
 
 
@@ -74,7 +74,7 @@ def _check_run(name: str) -> None:
     if (run / "model").is_dir() or not _is_run(run):
         return
     best = run / "model-best"
-    instead = f", or give the best of its validations, {best}" if best.is_dir() else ""
+    instead = f", or pass the best of its validations, {best}" if best.is_dir() else ""
     raise SettingsError(
         f"{str(run)!r} is a run that has no model/ yet: finish it (the command that began it goes "
         f"on){instead}"

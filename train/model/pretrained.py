@@ -29,7 +29,7 @@ def check_pretrained(name: str) -> None:
     if kind in ("clip", "siglip"):
         raise SettingsError(
             f"{name!r} is a model of type {kind}, which alignset evaluates and searches with; to "
-            "train it further, give the same shards to open_clip (open_clip_train, --train-data)"
+            "train it further, pass the same shards to open_clip (open_clip_train, --train-data)"
         )
     if kind in _TOWERS:
         raise SettingsError(

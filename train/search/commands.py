@@ -179,7 +179,7 @@ def _embedded(term: Term, images: dict[str, bytes], model: DualEmbedder) -> Term
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "it is of no known format" if unknown else str(error)[:100]
         raise SettingsError(
-            f"{term.value!r} cannot be opened as an image ({reason}): give a JPEG, PNG, "
+            f"{term.value!r} cannot be opened as an image ({reason}): pass a JPEG, PNG, "
             "WebP, GIF, AVIF, TIFF or BMP"
         ) from error
     vector: np.ndarray = model.embed_images([image])[0]

@@ -73,7 +73,7 @@ def check_model(document: IndexDocument, model: DualEmbedder, folder: Path) -> N
     if document.digest != model.digest:
         raise SettingsError(
             f"the index in {str(folder)!r} was made by the model {document.model} "
-            f"({document.digest[:12]}) and not by {model.name} ({model.digest[:12]}): give the "
+            f"({document.digest[:12]}) and not by {model.name} ({model.digest[:12]}): pass the "
             "--model that it was made by, or another --index"
         )
 

@@ -118,7 +118,7 @@ class SearchQuery:
 
     def __post_init__(self) -> None:
         if not self.terms:
-            raise SettingsError("the query is empty: give a text, an image, or both")
+            raise SettingsError("the query is empty: pass a text, an image, or both")
         if len(self.terms) > MAX_TERMS:
             raise SettingsError(f"a query has at most {MAX_TERMS} terms; got {len(self.terms)}")
 

@@ -46,9 +46,9 @@ def picture_vector(name: str, digest: str, dimensions: int) -> np.ndarray:
         steps = np.empty(0, np.int8)
     vector = steps.astype(np.float32)
     if len(vector) == dimensions and len(model) == _DIGEST and model != digest[:_DIGEST]:
-        raise SettingsError("the image of this link was for another model: give the image anew")
+        raise SettingsError("the image of this link was for another model: pass the image again")
     if len(vector) != dimensions or model != digest[:_DIGEST] or not vector.any():
-        raise SettingsError("an image of this link is none, or is cut: give the image anew")
+        raise SettingsError("an image of this link is none, or is cut: pass the image again")
     return vector / np.linalg.norm(vector)
 
 
@@ -91,7 +91,7 @@ def _weights(kind: str, given: list[str], count: int) -> list[float]:
     except ValueError:
         weights = []
     if len(weights) != count:
-        raise SettingsError(f"give a {kind}_weight for each {kind}, or none; each is a number")
+        raise SettingsError(f"pass a {kind}_weight for each {kind}, or none; each is a number")
     return weights
 
 

@@ -31,9 +31,9 @@ _SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)
 # A host that has one of these is no other's: such an entry would block nothing.
 _WILD = re.compile(r"[*\x00-\x1f]")
 _NO_HOST = (
-    "is not a host: give a name or an address, without a scheme, a port, a path or an asterisk"
+    "is not a host: write a name or an address, without a scheme, a port, a path or an asterisk"
 )
-_TOO_WIDE = "is a public suffix and would block too much: name the domains: name the domains"
+_TOO_WIDE = "is a public suffix and would block too much: name the domains"
 
 
 def hashed(entries: Entries) -> UInt64s:

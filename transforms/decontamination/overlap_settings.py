@@ -74,5 +74,5 @@ class OverlapSettings:
             )
         if self.overlap_measure == "embedding" and not self.overlap_model:
             raise ValueError(
-                "overlap_measure=embedding needs a model: give overlap_model=FILE.onnx"
+                "overlap_measure=embedding needs a model: pass overlap_model=FILE.onnx"
             )

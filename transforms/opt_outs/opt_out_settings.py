@@ -63,7 +63,7 @@ class OptOutSettings:
         categories = re.fullmatch(r"[a-z0-9_.*-]*(,[a-z0-9_.*-]+)*", self.content_usage)
         self._check("content_usage", bool(categories), "categories, comma-separated, or empty")
         if self.tdmrep_json and not self.tdm_reservation:
-            raise ValueError("tdmrep_json asks for what tdm_reservation=false ignores; give one")
+            raise ValueError("tdmrep_json asks for what tdm_reservation=false ignores; pass one")
 
     def _check(self, name: str, holds: bool, must_be: str) -> None:
         if not holds:

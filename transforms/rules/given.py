@@ -139,15 +139,16 @@ LESS_SIMILAR = Given(  # where --keep_most_similar gives the share
     reason="less_similar",
     step="most_similar",
     stage=Stage.DATASET,
-    means="others of the dataset are [more similar](similarity.md#the-best-share); this step is "
-    "there with `--keep_most_similar` alone",
+    means="others of the dataset are "
+    "[more similar](similarity.md#keep-the-most-similar-pairs); this step is there with "
+    "`--keep_most_similar` alone",
 )
 AFTER_RUN = (
     Given(
         reason=TAKEN_DOWN,
         step="takedown",
         stage=Stage.FETCH,
-        means="it was [taken out](politeness.md#takedowns) of the finished dataset",
+        means="it was [taken out](politeness.md#takedown-requests) of the finished dataset",
         detail="the list and the kind of entry",
     ),
 )

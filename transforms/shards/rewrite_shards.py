@@ -295,5 +295,5 @@ def _check(tar: Path, sidecar: Path, wanted: set[str], sha256: str) -> None:
     if there != sha256 or not keys == listed == wanted:
         raise RuntimeError(
             f"a shard was not written as it should be ({len(keys)} and {len(listed)} of "
-            f"{len(wanted)} pairs): look at the disk, and give the same command again"
+            f"{len(wanted)} pairs): look at the disk, and run the same command again"
         )

@@ -409,11 +409,11 @@ def test_the_command_has_all_that_the_run_was_told_and_no_path(shown: Shown, mad
     assert command.fetch.user_agent == 'a "b" $HOME'
     assert command.resize.resize_mode == "keep_ratio"
     outcome = page.locator("[data-plane=images] .outcome").inner_text()
-    assert "Give the paths of your own files in --vocabulary and --blocklist" in outcome
+    assert "Pass the paths of your own files in --vocabulary and --blocklist" in outcome
     assert "The images were resized" in outcome
     assert "/home/me" not in page.content()
     page.locator("[data-plane=images] [data-reset]").click()
-    assert "Give the paths" not in page.locator("[data-plane=images] .outcome").inner_text()
+    assert "Pass the paths" not in page.locator("[data-plane=images] .outcome").inner_text()
 
 
 # ---- What opens the very sample -----------------------------------------------------------

@@ -53,7 +53,7 @@ def tries(hub, monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_a_folder_that_is_not_there_is_looked_up_once_and_that_is_said(words: str, tries, capfd):
     assert evaluate(["words", "--model=RUNS/nope", words]) == 2
     asking, error = capfd.readouterr().err.splitlines()
-    assert asking == "no folder RUNS/nope here: asking the Hub for a model of that name"
+    assert asking == "no folder RUNS/nope here: looking for a model of that name on the Hub"
     assert "'RUNS/nope' (there is no such folder here, and the Hub cannot be reached" in error
     assert len(tries) == 1
 
@@ -70,7 +70,7 @@ def test_so_it_is_with_the_models_of_towers(tries, tmp_path: Path, capfd):
         tries.clear()
         assert main([*flags, flag, name]) == 2
         asking, error = capfd.readouterr().err.splitlines()
-        assert asking.startswith(f"no folder {asked} here: asking the Hub")
+        assert asking.startswith(f"no folder {asked} here: looking for a model")
         assert name in error
         assert len(tries) == 1, flag
 

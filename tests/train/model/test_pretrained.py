@@ -144,7 +144,7 @@ def test_other_models_and_parts_of_one_are_refused(saved):
     save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
     load_pretrained(str(saved))
     (saved / "config.json").write_text(json.dumps(config | {"model_type": "clip"}))
-    with pytest.raises(SettingsError, match=r"is a model of type clip.* give the same shards"):
+    with pytest.raises(SettingsError, match=r"is a model of type clip.* pass the same shards"):
         load_pretrained(str(saved))
 
 

@@ -56,7 +56,7 @@ def read_words(path: Path) -> list[WordPair]:
         pairs.append(WordPair((first, second), value, parts))
     if len({pair.score for pair in pairs}) < 2:
         has = counted(len(pairs), "pair")
-        raise SettingsError(f"{path} has {has}: give at least two of unequal scores")
+        raise SettingsError(f"{path} has {has}: list at least two of unequal scores")
     return pairs
 
 

@@ -165,7 +165,7 @@ def warn_of_names(classes: Classes) -> None:
     if 2 * len(numbers) > len(classes.names):
         print(
             f"{len(numbers)} of {len(classes.names)} classes have a number for a name, as "
-            f"{numbers[0][:40]!r}, and the model is asked by the names alone: give words with "
+            f"{numbers[0][:40]!r}, and the model is asked by the names alone: pass words with "
             "--classes=FILE (a line LABEL, a tab, NAME for each class)",
             file=sys.stderr,
         )
