@@ -29,7 +29,7 @@ from alignset.transforms.corpus.count_pairs import (
     FindFrequent,
     ReadSplit,
 )
-from alignset.transforms.corpus.hash_counts import add_spreads
+from alignset.transforms.corpus.count_spread import add_spreads
 from alignset.transforms.corpus.judge_batch import Blocking
 from alignset.transforms.corpus.judge_pairs import JudgePairs
 from alignset.transforms.corpus.language_ngrams import shares_like, texts_by_language

@@ -251,9 +251,9 @@ def scoring_cost(model: UnsafeModel, pairs: int) -> str:
     off = "--unsafe_model= turns it off"
     classifier = open_classifier(model)
     if classifier.on_gpu:
-        return f"unsafe images are scored on a GPU; {off}"
+        return f"images get NSFW scores on a GPU; {off}"
     core_s = pairs * (classifier.cpu_s_an_image() + DECODE_S)
-    return f"unsafe images are scored: about {core_time(core_s)}; {off}"
+    return f"images get NSFW scores: about {core_time(core_s)}; {off}"
 
 
 def similarity_cost(model: str, pairs: int) -> str:

@@ -14,7 +14,7 @@ from alignset.pipeline.report.charts import Chart, short, size_of
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.corpus.hash_counts import CountSpread
+from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT, MAX_TEXTS_PER_IMAGE
 from alignset.transforms.rules.rule import IMAGES, Limit, Measure

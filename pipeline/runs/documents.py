@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
-from alignset.transforms.corpus.hash_counts import CountSpread
+from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import Catalogue, with_flags

@@ -14,7 +14,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
 from alignset.pipeline.runs.run_lock import LOCK
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
-from alignset.transforms.corpus.hash_counts import CountSpread
+from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.shards.shard_stats import Copies, FailingHost

@@ -92,7 +92,7 @@ def test_the_time_in_a_unit_of_its_size(
     monkeypatch.setattr(Classifier, "cpu_s_an_image", lambda self: 1.0 - DECODE_S)
     model = describe_model(str(write_model(tmp_path)))
     line = scoring_cost(model, pairs)
-    assert line.startswith("unsafe images are scored: ")
+    assert line.startswith("images get NSFW scores: ")
     assert shown in line
     assert line.endswith("; --unsafe_model= turns it off")
 
@@ -103,4 +103,4 @@ def test_on_a_gpu_no_time_is_promised(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(module, "open_classifier", lambda model: OnGpu())
     model = describe_model(str(write_model(tmp_path)))
-    assert scoring_cost(model, 5).startswith("unsafe images are scored on a GPU; ")
+    assert scoring_cost(model, 5).startswith("images get NSFW scores on a GPU; ")

@@ -257,7 +257,7 @@ def test_other_measures(source: Path, tmp_path: Path, name: str) -> None:
     [
         (("--overlap_measure=md5",), "overlap_measure must be one of"),
         (("--overlap_model=a.onnx",), "--overlap_model has no effect"),
-        (("--overlap_measure=embedding",), "needs a model: give overlap_model=FILE.onnx"),
+        (("--overlap_measure=embedding",), "needs a model: pass overlap_model=FILE.onnx"),
         (("--overlap_measure=embedding", "--overlap_model=a.onnx"), "a.onnx cannot be used"),
         (("--overlap_measure=embedding", "--overlap_model=timm:a"), "by torch.onnx.export"),
         (("--min_evaluation_distance=-2",), "min_evaluation_distance must be"),

@@ -61,7 +61,7 @@ def red(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     threshold = round(float(np.median([share_of_red(n) for n in range(COUNT)])), 3)
     flags = (f"--unsafe_model={model}", f"--max_unsafe_score={threshold}")
     ended = succeed(source, folder / "set", *SCORING, *flags)
-    assert f"unsafe images are scored: about 1 core-second; {OFF}" in ended.err
+    assert f"images get NSFW scores: about 1 core-second; {OFF}" in ended.err
     return source, folder / "set", threshold
 
 
@@ -160,7 +160,7 @@ def test_scoring_is_turned_off(
     monkeypatch.setattr("alignset.transforms.safety.classifier.Classifier.__init__", fail)
     source = put(web, tmp_path, bodies()[:2], "off")
     ended = succeed(source, tmp_path / "set", *SCORING, flag)
-    assert "unsafe images" not in ended.err
+    assert "NSFW" not in ended.err
     assert set(scores(tmp_path / "set", "shards").values()) == {None}
     assert "unsafe_model" not in manifest(tmp_path / "set")
     assert "are not filtered" in (tmp_path / "set" / "README.md").read_text()

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from alignset.transforms.columns.batches import batch_of, bucket_order, numbered
 from alignset.transforms.columns.hashing import Bools, UInt64s, pair_keys
+from alignset.transforms.corpus.count_spread import spread_of
 from alignset.transforms.corpus.hash_counts import (
     byte_runs,
     ngrams_of,
     repeated_rows,
     runs,
-    spread_of,
     sum_by_hash,
 )
 from alignset.transforms.corpus.language_ngrams import FITS, hash_with_language, language_numbers

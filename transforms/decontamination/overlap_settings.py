@@ -48,7 +48,7 @@ class OverlapSettings:
     score_only: bool = field(
         default=False,
         metadata={
-            "help": "add unsafe scores, hashes and distances to evaluation images, and drop none "
+            "help": "add NSFW scores, hashes and distances to evaluation images, and drop none "
             "that is a pair with an image: each rule is off, unless its flag is given"
         },
     )

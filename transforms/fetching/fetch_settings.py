@@ -39,7 +39,7 @@ class FetchSettings(OptOutSettings):
     )
     timeout_s: float = setting(30.0, "seconds an attempt may take, with its redirects")
     idle_timeout_s: float = setting(
-        10.0, "seconds an answer may stand still (under 100 bytes a second)"
+        10.0, "seconds a response may stand still (under 100 bytes a second)"
     )
     connect_timeout_s: float = setting(5.0, "seconds to find a host, and as many to connect to it")
     shard_timeout_s: float = setting(
@@ -50,7 +50,7 @@ class FetchSettings(OptOutSettings):
         60.0, "seconds to wait at a host's Retry-After; a longer one ends the attempts"
     )
     max_host_failures: int = setting(
-        20, "attempts in a row without an answer that give a host up; 0: never"
+        20, "attempts in a row without a response, after which a host is left alone; 0: never"
     )
     max_image_bytes: int = setting(20_000_000, "bytes of an image's file, at most")
     max_redirects: int = setting(5, "redirects to follow, at most")

@@ -40,6 +40,7 @@ def put_shards(out: Path, count: int) -> list[int]:
         texts = pa.array([f"text {key}" for key in keys.to_pylist()])
         table = {"key": keys, "url": texts, "caption": texts}
         table |= {"sha256": pa.array([rng.bytes(32).hex() for _ in range(ROWS)])}
+        table |= {"opted_out": pa.nulls(ROWS, pa.string())}
         table |= {f"original_{name}": sides[at] for at, name in enumerate(("width", "height"))}
         path = Path(ShardPlaces(str(out)).sidecar(shard))
         path.parent.mkdir(exist_ok=True)
