@@ -2,10 +2,10 @@
 
 import math
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
+from alignset.transforms.opt_outs.opt_out_settings import setting
 from alignset.transforms.pages.page_files import PAGE_FORMATS
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
@@ -28,92 +28,91 @@ def ruled(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     return tuple(reason for reason in catalogue.reasons if reason not in _FINAL)
 
 
-def flag(default: Any, said: str, **how: str) -> Any:
-    """A field whose flag has this help."""
-    return field(default=default, metadata={"help": said, **how})
-
-
 @dataclass(frozen=True)
 class Job:
     """Input and output."""
 
-    input: str = flag("", "files, globs or folders, comma-separated (required)")
-    output: str = flag("", "a folder for the dataset (required)")
-    input_format: str = flag("auto", ", ".join(FORMATS))
-    url_column: str = flag("", "found by its usual names if not given")
-    text_column: str = flag("", "found by its usual names if not given")
-    columns: str = flag(
+    input: str = setting("", "files, globs or folders, comma-separated (required)")
+    output: str = setting("", "a folder for the dataset (required)")
+    input_format: str = setting("auto", ", ".join(FORMATS))
+    url_column: str = setting("", "found by its usual names if not given")
+    text_column: str = setting("", "found by its usual names if not given")
+    columns: str = setting(
         "",
         "NAME,... or all: columns of the input to copy to every output file (docs/columns.md)",
     )
-    rules: str = flag("", "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)")
-    score_model: str = flag(
+    rules: str = setting("", "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)")
+    score_model: str = setting(
         "",
         "a model that scores the similarity of image and text (column similarity): a run, an "
         "ALIGN, CLIP or SigLIP, open_clip:NAME@WEIGHTS, or exported ONNX towers",
     )
-    base_url: str = flag(
+    base_url: str = setting(
         "",
         "URL at which a folder of html is served, such as https://docs.example/",
     )
-    also_rejected: str = flag(
+    also_rejected: str = setting(
         "",
         "with a dataset as input, also read the pairs that it dropped for these reasons "
         "(too_few_words,rare_token), or all",
     )
-    text_only: bool = flag(False, "stop after the text rules; kept pairs go to pairs/")
-    eval_images: str = flag("", "NAME=PATH,...: folders, shards or Parquet of images to keep out")
-    blocklist: str = flag(
+    text_only: bool = setting(False, "stop after the text rules; kept pairs go to pairs/")
+    eval_images: str = setting(
+        "", "NAME=PATH,...: folders, shards or Parquet of images to keep out"
+    )
+    blocklist: str = setting(
         "",
         "FILE,...: hosts, domains, URLs, words, and hashes of files and images that must not be "
         "in the dataset, or image:PATH, images (docs/politeness.md)",
     )
-    forget_blocked: bool = flag(False, "write neither URL nor text of blocked pairs to rejected/")
-    unsafe_model: str = flag(
+    forget_blocked: bool = setting(
+        False, "write neither URL nor text of blocked pairs to rejected/"
+    )
+    unsafe_model: str = setting(
         OPENNSFW,
         "classifier of unsafe (NSFW) images: opennsfw, or FILE.onnx with FILE.json beside it; "
         "empty scores none",
     )
-    vocabulary: str = flag(
+    vocabulary: str = setting(
         "",
         "a vocabulary.u64, or the output of an earlier run with one, to use in place of the "
         "input's own",
     )
-    retry_failed: str = flag(
+    retry_failed: str = setting(
         "",
         "fetch failed images of a finished run again and add them to its dataset: all but "
         "http_404 and http_410, or only these details (dns,timeout), or all",
         alone="true",
         metavar="DETAILS",
     )
-    on_broken_input: str = flag(
+    on_broken_input: str = setting(
         "skip",
         "skip input files that are broken where others remain, or fail",
     )
-    samples_per_shard: int = flag(10_000, "pairs in a shard, about")
-    holdout: float = flag(
+    samples_per_shard: int = setting(10_000, "pairs in a shard, about")
+    holdout: float = setting(
         0.0,
         "this share of the images, by the hash of their URL, goes to holdout/ and not to "
         "shards/; 1 or more: about so many pairs",
     )
-    holdout_copies: str = flag(
+    holdout_copies: str = setting(
         "drop",
         "drop held-out pairs whose image is in shards/ too, or keep them (docs/duplicates.md)",
     )
-    duplicates: str = flag(
+    duplicates: str = setting(
         "keep",
         "keep duplicate images; exact: keep one of images with equal bytes, with all alt-texts; "
         "near: also one of near-duplicate photographs (docs/duplicates.md)",
     )
-    title: str = flag("", "the dataset's name on its card")
-    description: str = flag("", "a paragraph for the card")
-    license: str = flag("", "the dataset's licence on its card, such as cc-by-4.0")
-    quiet: bool = flag(False, "print only warnings, errors and, at the end, the funnel")
-    thumbnails: int = flag(
+    title: str = setting("", "the dataset's name on its card")
+    description: str = setting("", "a paragraph for the card")
+    license: str = setting("", "the dataset's licence on its card, such as cc-by-4.0")
+    quiet: bool = setting(False, "print only warnings, errors and, at the end, the funnel")
+    thumbnails: int = setting(
         16,
         "examples of a kind whose thumbnails each shard keeps for the report; 0 keeps none",
     )
-    batch_rows: int = flag(131_072, "rows measured at once")
+    batch_rows: int = setting(131_072, "rows measured at once")
 
     def __post_init__(self) -> None:
         for name in ("input", "output"):

@@ -8,9 +8,9 @@ TOKEN = "alignset"
 MODES = ("reject", "report")
 
 
-def setting(default: Any, help: str) -> Any:
-    """A field whose flag has this default and help."""
-    return field(default=default, metadata={"help": help})
+def setting(default: Any, help: str, **how: str) -> Any:
+    """A field whose flag has this default and help, and what else its parser knows of it."""
+    return field(default=default, metadata={"help": help, **how})
 
 
 @dataclass(frozen=True)
