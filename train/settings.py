@@ -104,7 +104,7 @@ class Settings:
         "next the next; empty: KEY.txt has it",
     )
     caption_lines: bool = setting(
-        False, "each line of a text is a caption; an epoch uses one of them, the next the next"
+        False, "each line of a text is a caption; each epoch uses the next one"
     )
     # Loss (section 4.1).
     label_smoothing: float = setting(0.1, "share of a label that is spread over the batch")

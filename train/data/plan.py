@@ -11,7 +11,7 @@ import numpy as np
 from alignset.train.data.shard_index import ShardIndex
 from alignset.train.settings import Settings
 
-# Of an image. A window of larger images has fewer of them, or memory would have no bound.
+# The expected size of an image. A window of larger ones has fewer, so that memory is bounded.
 MEAN_BYTES = 1 << 20
 
 

@@ -28,7 +28,7 @@ from alignset.transforms.storage.files import PIECE, local_copy, write_atomicall
 
 _PLAIN_HOST = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.[a-z_-][a-z0-9_-]*$"
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)
-# A host that has one of these is no other's: such an entry would block nothing.
+# No URL has a host with one of these, so such an entry would block nothing.
 _WILD = re.compile(r"[*\x00-\x1f]")
 _NO_HOST = (
     "is not a host: write a name or an address, without a scheme, a port, a path or an asterisk"

@@ -1,5 +1,5 @@
-"""The bytes of answers that a process holds: bounded, however many connections bring some; and the
-part of this machine that it may use, by Linux's control groups and its binding."""
+"""A bound on the bytes of responses in a process, whatever the number of connections; and the cores
+and memory that the process may use, by Linux's control groups."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ from alignset.transforms.rules.language_codes import (
     LanguageRule,
 )
 
-# What a language unknown to eldc may score, as if it were a rival: without, one English word among
-# Khmer made the text English. Of texts in other languages 7% fewer are kept so, and all English is.
+# The score of a rival that eldc does not know. Without it, one English word made a Khmer text
+# English. It keeps 7% fewer texts of other languages, and all English ones.
 _UNKNOWN = 0.2
 
 # By how much the words of a text move its score at most: up by less where eldc takes it for one of

@@ -217,7 +217,7 @@ def test_a_list_knows_an_image_by_its_bytes(tmp_path: Path) -> None:
 def test_a_list_knows_an_image_by_its_look_as_others_hash_it(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    """The hash of the thumbnail that a JPEG is hashed from may be far from that of imagehash."""
+    """A JPEG is hashed by its thumbnail, whose hash may be far from imagehash's."""
     seed = int(np.random.SeedSequence().entropy % 2**32)
     print("seed", seed)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)

@@ -24,7 +24,7 @@ from alignset.train.evaluate.tasks.zero_shot import (
     sections,
 )
 
-# Of the penalty, per image: what CLIP's authors swept, by whole powers of ten.
+# Penalties per image. CLIP's authors swept the same range; here it is in whole powers of ten.
 STRENGTHS = tuple(10.0**power for power in range(-8, 3))
 _AT_ONCE = 1 << 14  # images
 _MOST_STEPS = 1000
@@ -182,8 +182,7 @@ def choose_strength(
     train: tuple[Features, Ints], validation: tuple[Features, Ints], classes: int
 ) -> tuple[float, dict[float, float]]:
     """The strength with the best accuracy on the validation images, and the accuracy of each. Among
-    equally
-    good ones the strongest: it is the simplest classifier."""
+    equally good ones the strongest: it is the simplest classifier."""
     accuracies: dict[float, float] = {}
     probe = None
     for strength in sorted(STRENGTHS, reverse=True):
