@@ -100,8 +100,8 @@ class Settings:
     horizontal_flip: bool = setting(True, "mirror an image with probability 0.5, at random")
     caption_field: str = setting(
         "",
-        "field of KEY.json with the text, or a list of texts; an epoch uses one of these, the "
-        "next the next; empty: KEY.txt has it",
+        "field of KEY.json with the text, or a list of texts; each epoch uses the next one; "
+        "empty: KEY.txt has it",
     )
     caption_lines: bool = setting(
         False, "each line of a text is a caption; each epoch uses the next one"
