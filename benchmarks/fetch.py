@@ -2,15 +2,16 @@
 
   python benchmarks/fetch.py [--few=4000] [--many=20000] [--repeats=3] [--cheapest] [--resized]
                             [--daft] [--pictures=photographs|mixed|FOLDER]
+                            [--eval_images=PATH]
   python benchmarks/fetch.py --mode=small [--few=400] [--repeats=3] [--scored --photos=400]
 
 Ours keeps the originals and does all its checks: cut file, size, aspect, perceptual hash, sha256.
 With --scored also with unsafe scores, as by default: each different photograph is scored once.
+With --eval_images also with a search for copies of the images there, whose index is made once.
 img2dataset runs in its default mode (border, 256 px, webdataset); with --cheapest also in the one
 that decodes nothing, and with --resized ours in img2dataset's default mode. With --daft also Daft,
-which downloads,
-decodes, filters by size, and writes Parquet (benchmarks/daft_fetch.py). Same list and 64
-connections for all: img2dataset's are 64 threads in one process.
+which downloads, decodes, filters by size, and writes Parquet (benchmarks/daft_fetch.py). Same list
+and 64 connections for all: img2dataset's are 64 threads in one process.
 
 The images are photographs of 57 KB, or a mix of JPEG, WebP, PNG, GIF and AVIF of many sizes, or
 the image files of a folder, of which some may be no good: how many each side kept is told.
@@ -43,6 +44,7 @@ PACKAGES = ("apache-beam", "pycurl", "pillow", "img2dataset", "opencv-python-hea
 SIDES = {
     "ours": ([], ""),
     "ours, scored": ([], "scored"),
+    "ours, decontaminated": ([], "eval_images"),
     "ours, resized": (["--resize_mode=border", "--image_size=256"], "resized"),
     "img2dataset": ([], ""),
     "Daft": ([], "daft"),
@@ -175,11 +177,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scored", action="store_true", help="also ours with unsafe scores")
     parser.add_argument("--cheapest", action="store_true", help="also img2dataset's cheapest mode")
     parser.add_argument("--resized", action="store_true", help="also ours with its resize on")
+    parser.add_argument("--eval_images", help="also ours with a search for copies of these")
     parser.add_argument("--daft", action="store_true", help="also Daft, where it is installed")
     parser.add_argument("--pictures", default="photographs", help="mixed, or a folder of images")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()
+    SIDES["ours, decontaminated"][0].append(f"--eval_images=benchmark={flags.eval_images}")
     flags.few = flags.few or (400 if flags.mode == "small" else 4000)
     if flags.mode == "marginal" and flags.many <= flags.few:
         parser.error(f"--many must be larger than --few; got {flags.many} and {flags.few}")

@@ -146,7 +146,7 @@ def _kept(
 
 def _row(name: str, body: bytes, image: Image, is_jpeg: bool, side_px: int) -> Row:
     """Decoded whole, as where a copy is decided."""
-    grey = small_grey(displayed_picture(open_picture(body, image.format)))
+    grey = small_grey(displayed_picture(open_picture(body, image.format)).convert("L"))
     return name, plane_row(grey, fine=True), image.phash, is_jpeg, side_px
 
 

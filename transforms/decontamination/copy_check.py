@@ -99,7 +99,7 @@ def share_around_corners(grey: Samples) -> float:
     laid on each other whatever they show. Source: Shi and Tomasi (1994), "Good Features to Track".
     """
     strengths = cv2.cornerMinEigenVal(grey, _CORNER_PX, ksize=3)
-    return round(float((strengths > _LEAST_CORNER_STRENGTH).mean()), 4)
+    return round(np.count_nonzero(strengths > _LEAST_CORNER_STRENGTH) / strengths.size, 4)
 
 
 def share_of_one_tone(plane: Plane) -> float:
@@ -277,14 +277,13 @@ def correlated_cells(
 def _best_region(coarse: Cells, fine: Cells) -> list[float]:
     """The textured share, the mean correlation and the agreeing share of the coarse detail, and the
     same of the fine, of the region of the cells that agrees best."""
-    best, best_agreement = [0.0] * 6, -3.0
     cells = np.stack([coarse, fine])
-    for top, bottom, left, right in _REGIONS:
-        textured, total, agreeing = cells[..., top:bottom, left:right].sum(axis=(2, 3)).T
-        pixels = (bottom - top) * (right - left) * (SIDE_PX // CELLS) ** 2
-        counts = np.where(textured > _LEAST_PIXELS, textured, np.inf)
-        means = total / counts
-        if means.sum() > best_agreement:
-            best_agreement = means.sum()
-            best = np.stack([textured / pixels, means, agreeing / counts], axis=1).ravel().tolist()
-    return best
+    regions = [cells[..., top:bottom, left:right] for top, bottom, left, right in _REGIONS]
+    sums = np.array([region.sum(axis=(2, 3)) for region in regions])
+    textured, total, agreeing = sums.transpose(2, 0, 1)
+    counts = np.where(textured > _LEAST_PIXELS, textured, np.inf)
+    means = total / counts
+    best = means.sum(axis=1).argmax()
+    pixels = regions[best][0, 0].size * (SIDE_PX // CELLS) ** 2
+    shares = np.stack([textured / pixels, means, agreeing / counts], axis=2)
+    return list(shares[best].ravel().tolist())

@@ -38,6 +38,8 @@ from alignset.transforms.images.perceptual_hash import plane_hash
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
+# Together these take half the time. From 20 on faiss multiplies by BLAS, whose last bits differ.
+_SEARCHED_AT_ONCE = 16
 _LEAST_COSINE, _MOST_CHECKED = 0.7, 4  # of what is checked, and how many evaluation images
 # A flat image has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 1.0  # grey levels, standard deviation
@@ -117,10 +119,10 @@ class CopyIndex:
         matches: list[list[Nearest]] = [[] for _ in features]
         if not len(self):
             return matches
-        planes, fine = np.ascontiguousarray(features[:, 1]), fine_planes(features)
-        vectors = descriptors(planes)
-        for at in np.flatnonzero(vectors.any(axis=1)).tolist():
-            matches[at] = self._match(_Query(planes[at], fine[at]), vectors[at], most)
+        vectors = descriptors(features[:, 1])
+        rows = np.flatnonzero(vectors.any(axis=1))
+        for row, near in zip(rows.tolist(), self._nearest_images(vectors[rows]), strict=True):
+            matches[row] = self._match(features[row], near, most)
         return matches
 
     def may_match(self, vectors: Vectors, least_cosine: float) -> list[int]:
@@ -131,37 +133,42 @@ class CopyIndex:
         """
         if not len(self):
             return []
-        near = [self._nearest_images(vector)[:1] for vector in vectors]
+        near = self._nearest_images(vectors)
         return [at for at, of in enumerate(near) if of and of[0][0] >= least_cosine]
 
-    def _match(self, query: _Query, vector: Vectors, most: int) -> list[Nearest]:
-        near = self._nearest_images(vector)
-        if not near:
-            return []
-        cosine, entry = near[0]
-        checked = [pair for pair in near if pair[0] > _LEAST_COSINE][:most]
-        if not checked:
+    def _match(
+        self, thumbnails: npt.NDArray[np.uint8], near: list[tuple[float, int]], most: int
+    ) -> list[Nearest]:
+        if near and near[0][0] <= _LEAST_COSINE:
+            cosine, entry = near[0]
             row, variant = self._entries[entry].tolist()
             numbers = {"cosine": round(cosine, 3), "variant": VARIANTS[variant].name}
             return [Nearest(row, _rounded(2 - cosine), numbers)]
-        return [self._checked(query, cosine, entry) for cosine, entry in checked]
+        query = _Query(thumbnails)
+        return [self._checked(query, cosine, entry) for cosine, entry in near[:most]]
 
-    def _nearest_images(self, vector: Vectors) -> list[tuple[float, int]]:
-        """The cosine and the entry of the nearest variant of each evaluation image, best first."""
+    def _nearest_images(self, vectors: Vectors) -> list[list[tuple[float, int]]]:
+        """For each descriptor the cosine and the entry of the nearest variant of each evaluation
+        image that is to be checked, best first; of the nearest one where none is."""
         faiss.omp_set_num_threads(1)  # of this thread alone
-        # One query at a time: with several, faiss takes other ways, whose last bits differ.
-        _, found = self._search.search(as_unit(vector[np.newaxis]), _NEAREST)
-        # A damaged file may tell of entries that are not there.
-        entries = np.sort(found[0][(found[0] >= 0) & (found[0] < len(self._entries))])
-        exact = cosines(vector, self._vectors, entries)
-        order = np.argsort(-exact, kind="stable")
-        ranked = entries[order]
-        best: dict[int, tuple[float, int]] = {}
-        for row, *pair in zip(
-            self._entries[ranked, 0].tolist(), exact[order].tolist(), ranked.tolist(), strict=True
-        ):
-            best.setdefault(row, (pair[0], pair[1]))
-        return [*best.values()]
+        units, found = as_unit(vectors), np.empty((len(vectors), _NEAREST), np.int64)
+        for first in range(0, len(units), _SEARCHED_AT_ONCE):
+            some = slice(first, first + _SEARCHED_AT_ONCE)
+            found[some] = self._search.search(units[some], _NEAREST)[1]
+        found.sort(axis=1)
+        found[found >= len(self._entries)] = -1  # which a damaged file may tell of
+        exact = cosines(vectors, self._vectors, found)
+        order = np.argsort(-exact, axis=1, kind="stable")
+        ranked = (np.take_along_axis(of, order, axis=1).tolist() for of in (exact, found))
+        nearest = []
+        for pairs in map(zip, *ranked):
+            best: dict[int, tuple[float, int]] = {}
+            for cosine, entry in pairs:
+                if entry < 0 or (best and cosine <= _LEAST_COSINE):
+                    break
+                best.setdefault(int(self._entries[entry, 0]), (cosine, entry))
+            nearest.append([*best.values()])
+        return nearest
 
     def _checked(self, query: _Query, cosine: float, entry: int) -> Nearest:
         row, number = self._entries[entry].tolist()
@@ -193,10 +200,11 @@ def descriptors(planes: npt.NDArray[np.uint8]) -> Vectors:
 
 
 class _Query(Query):
-    """A thumbnail to be checked, and its fine thumbnail, which is all 0 where it is not known."""
+    """The trimmed thumbnail of a row, and the fine one, which is all 0 where it is not known."""
 
-    def __init__(self, plane: Plane, fine: Plane) -> None:
-        super().__init__(plane)
+    def __init__(self, row: npt.NDArray[np.uint8]) -> None:
+        super().__init__(row[1])
+        (fine,) = fine_planes(row[np.newaxis])
         self._is_known, self._finer = bool(fine.any()), FineQuery(fine)
 
     def least(self, distance: float, error: float) -> float:

@@ -82,14 +82,17 @@ def as_unit(vectors: Vectors) -> npt.NDArray[np.float32]:
 
 @allocating_kernel
 def cosines(
-    query: Vectors, vectors: Vectors, rows: npt.NDArray[np.int64]
+    queries: Vectors, vectors: Vectors, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """float64[n], rounded to 4 decimals: of the query int8[64] with each of n rows of vectors."""
-    made = np.empty(len(rows), np.float64)
-    for at in range(len(rows)):
+    """float64[n, k], rounded to 4 decimals: of queries int8[n, 64] with k rows of vectors each;
+    -2 where a row is negative."""
+    made = np.full(rows.shape, -2.0)
+    for at, row in np.ndenumerate(rows):
+        if row < 0:
+            continue
         shared = own = other = np.int32(0)
         for number in range(WIDTH):
-            one, two = np.int32(query[number]), np.int32(vectors[rows[at], number])
+            one, two = np.int32(queries[at[0], number]), np.int32(vectors[row, number])
             shared += one * two
             own += one * one
             other += two * two

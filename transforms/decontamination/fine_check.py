@@ -8,6 +8,7 @@ seen; at 128 px the blocks with their words disagree.
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import product
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from alignset.transforms.decontamination.plane_placement import (
     place_inside,
 )
 
-Flags = npt.NDArray[np.bool_]  # [16, 16]
+Flags = npt.NDArray[np.bool_]  # [..., 16, 16]
 
 BLOCKS = 16  # a side
 _LOCAL_PX, _STEPS = 5.0, 6  # of the alignment
@@ -40,18 +41,14 @@ _LEAST_BLOCKS = 6  # that tell
 _AGREES = 0.5  # the correlation of a block
 
 
-def _regions() -> list[Flags]:
-    """All blocks; all but the upper or lower quarter, as under a banner; all but a corner, as under
-    a logo."""
-    quarter = BLOCKS // 4
-    all_of_them = slice(0, BLOCKS)
-    ends = (slice(0, quarter), slice(BLOCKS - quarter, BLOCKS))
-    regions = [np.ones((BLOCKS, BLOCKS), np.bool_)]
-    for rows in ends:
-        for columns in (all_of_them, *ends):
-            region = np.ones((BLOCKS, BLOCKS), np.bool_)
-            region[rows, columns] = False
-            regions.append(region)
+def _regions() -> Flags:
+    """bool[7, 16, 16]: all blocks; all but the upper or lower quarter, as under a banner; all but a
+    corner, as under a logo."""
+    regions = np.ones((7, BLOCKS, BLOCKS), np.bool_)
+    low, high = slice(0, BLOCKS // 4), slice(BLOCKS - BLOCKS // 4, BLOCKS)
+    hidden = product((low, high), (slice(0, BLOCKS), low, high))
+    for region, (rows, columns) in zip(regions[1:], hidden, strict=True):
+        region[rows, columns] = False
     return regions
 
 
@@ -116,12 +113,9 @@ class FineQuery:
             for shifted, own in zip(self._shifted, self._energies, strict=True)
         ]
         agrees = np.max(correlations, axis=0) >= _AGREES
-        counts = [(int((tells & region).sum()), region) for region in _REGIONS]
-        return [
-            float((agrees & tells & region).sum() / count)
-            for count, region in counts
-            if count >= _LEAST_BLOCKS
-        ]
+        counts = (tells & _REGIONS).sum(axis=(1, 2))
+        shares = (agrees & tells & _REGIONS).sum(axis=(1, 2)) / np.maximum(counts, 1)
+        return list(shares[counts >= _LEAST_BLOCKS].tolist())
 
     @cached_property
     def _grey(self) -> Samples:

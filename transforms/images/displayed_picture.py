@@ -58,10 +58,9 @@ def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:
     return picture.transpose(turn) if turn is not None else picture
 
 
-def small_grey(shown: PillowImage.Image) -> Pixels:
-    """uint8[h, w]: a displayed image in grey, its shorter side from 128 to 255 px if it had as
+def small_grey(grey: PillowImage.Image) -> Pixels:
+    """uint8[h, w]: a displayed image in mode "L", its shorter side from 128 to 255 px if it had as
     many, and its longer one below 8192 px."""
-    grey = shown.convert("L")
     factor = max(1, min(grey.size) // _GREY_PX)
     across, down = (max(factor, 1 + side // _MOST_GREY_PX) for side in grey.size)
     return np.asarray(grey.reduce((across, down)) if max(across, down) > 1 else grey)

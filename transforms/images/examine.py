@@ -208,8 +208,9 @@ def _decoded(look: FileLook, picture: ImageFile.ImageFile, wanted: _Wanted) -> I
     if name == "png" and _may_lack_rows(picture, look.body) and png_lacks_pixels(look.body):
         return Unusable("undecodable", "truncated", width, height)
     shown = displayed_picture(picture)
-    grey = small_grey(shown) if wanted.keep_grey else None
-    image = Image(name, width, height, picture_hash(shown), plain, grey, jpeg=_scalable(look))
+    grey = shown.convert("L")
+    phash, small = picture_hash(grey), small_grey(grey) if wanted.keep_grey else None
+    image = Image(name, width, height, phash, plain, small, jpeg=_scalable(look))
     if plain or not wanted.keep_shown or width * height > MOST_SHOWN:
         return image
     shown.info = {"icc_profile": picture.info.get("icc_profile")}

@@ -48,17 +48,22 @@ def test_unit_vectors_have_length_one_and_zero_stays_zero():
     lengths = np.linalg.norm(as_unit(vectors), axis=1)
     assert close(lengths[:40], np.ones(40), terms=64)
     assert lengths[-1] == 0
-    assert (cosines(vectors[-1], vectors, np.arange(len(vectors))) == 0).all()
+    assert (cosines(vectors[-1:], vectors, np.arange(len(vectors))[np.newaxis]) == 0).all()
 
 
 def test_cosines_of_bytes_are_rounded_and_near_those_of_descriptors():
-    described, rows = describe(PLANES).astype(np.float64), np.arange(len(PLANES))
-    for row in range(len(PLANES)):
-        made, expected = cosines(VECTORS[row], VECTORS, rows), described @ described[row]
-        assert np.abs(made - expected)[:40].max() < 0.02
-        assert (np.round(made, 4) == made).all()
-        assert made.tolist() == [cosines(VECTORS[row], VECTORS, rows[n : n + 1])[0] for n in rows]
-    assert cosines(VECTORS[0], VECTORS, rows)[0] == 1
+    described, count = describe(PLANES).astype(np.float64), len(PLANES)
+    rows = np.tile(np.arange(count), (count, 1))
+    made = cosines(VECTORS, VECTORS, rows)
+    assert np.abs(made - described @ described.T)[:, :40].max() < 0.02
+    assert (np.round(made, 4) == made).all()
+    assert made[0, 0] == 1
+    for row, one in enumerate(made):
+        alone = [cosines(VECTORS[[row]], VECTORS, np.array([[n]]))[0, 0] for n in range(count)]
+        assert one.tolist() == alone
+    rows[:, 3] = -1  # of no entry
+    made[:, 3] = -2
+    assert (cosines(VECTORS, VECTORS, rows) == made).all()
 
 
 def altered(plane: np.ndarray) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from tests.support.picture_files import encoded, good_files, photograph
     ],
 )
 def test_a_small_grey_picture(size: tuple[int, int], small: tuple[int, int]) -> None:
-    grey = small_grey(PillowImage.new("RGB", size, (255, 0, 0)))
+    grey = small_grey(PillowImage.new("L", size, 76))
     assert (grey.dtype, grey.shape) == (np.uint8, small[::-1])
     assert set(grey.ravel().tolist()) == {76}
 
