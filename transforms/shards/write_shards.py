@@ -35,7 +35,7 @@ from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import exists, is_local, remove, write_atomically
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
+from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, current_mark
 from alignset.transforms.workers.fencing import Fence
 
 LOG = logging.getLogger("alignset.shards")
@@ -84,7 +84,7 @@ class ShardWriter:
 
     def begun(self, shard: int) -> Mark | None:
         """The mark of the attempt that was begun last, None where there is none."""
-        return claimed(claim_path(self.plan, shard), self.fence.token)
+        return current_mark(claim_path(self.plan, shard), self.fence.token)
 
     def attempt(self, shard: int) -> None:
         """Takes a shard over from another worker, unless that one is faster."""
