@@ -236,7 +236,7 @@ class World:
         return self.others[shard].mark if shard in self.others else None
 
     def attempt(self, shard: int) -> None:
-        assert not self.finished(shard)
+        assert not self.is_finished(shard)
         self.now_s += self.took_s
         self.slowest_s = max(self.slowest_s, self.took_s)
         self.written[shard] = self.now_s
