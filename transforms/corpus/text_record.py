@@ -91,7 +91,7 @@ class TextRecorder:
         self._pairs = 0
         self._outcomes: dict[str, Counter[str]] = {}
         self._texts: dict[str, int] = {}
-        self._uncounted = 0
+        self._other_texts = 0
         self._languages: dict[str, dict[str, int]] = {}
         self._words: dict[str, dict[str, int]] = {}
         self._examples: dict[str, list[tuple[float, int, Example]]] = {}
@@ -102,7 +102,7 @@ class TextRecorder:
         rows_of = {name: np.flatnonzero(places == place) for place, name in enumerate(names)}
         rows_of = {name: rows for name, rows in rows_of.items() if len(rows)}
         return TextPart(
-            self._measured(batch, names, places),
+            self._trials_of(batch, names, places),
             list(_outcomes(batch.details, rows_of)),
             list(_frequent_texts(batch.shown["caption"], rows_of)),
             _examples(batch, rows_of, self._rules),
@@ -119,15 +119,15 @@ class TextRecorder:
             if text in self._texts or len(self._texts) < _COUNTED_TEXTS:
                 self._texts[text] = self._texts.get(text, 0) + count
             else:
-                self._uncounted += count
+                self._other_texts += count
         self._languages = add_nested([self._languages, part.languages])
         self._words = add_nested([self._words, part.words])
         for name, examples in part.examples.items():
             before = self._examples.get(name, [])
-            chosen = {e.key: (rank, e.hash, e) for rank, e in reversed(examples)}
-            chosen |= {e.key: (rank, place, e) for rank, place, e in before}
-            ordered = sorted(chosen.values(), key=lambda item: item[:2])
-            self._examples[name] = ordered[:EXAMPLES]
+            candidates = {e.key: (rank, e.hash, e) for rank, e in reversed(examples)}
+            candidates |= {e.key: (rank, place, e) for rank, place, e in before}
+            ranking = sorted(candidates.values(), key=lambda item: item[:2])
+            self._examples[name] = ranking[:EXAMPLES]
 
     def record(self) -> Record:
         """The record of the batches so far."""
@@ -140,21 +140,22 @@ class TextRecorder:
             pairs=self._pairs,
             outcomes={name: dict(sorted(n.items())) for name, n in sorted(self._outcomes.items())},
             histograms=self._trials.histograms,
-            tops={"frequent_texts": Top(frequent.counts, frequent.others + self._uncounted)} | tops,
-            examples=self._chosen(),
+            tops={"frequent_texts": Top(frequent.counts, frequent.others + self._other_texts)}
+            | tops,
+            examples=self._merge_examples(),
             axes=self.axes,
             alone=self._trials.alone,
             sample=self._trials.sample,
         )
 
-    def _chosen(self) -> list[Example]:
+    def _merge_examples(self) -> list[Example]:
         by_key: dict[str, Example] = {}
         for name, examples in sorted(self._examples.items()):
             for _, _, example in examples:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _measured(
+    def _trials_of(
         self, batch: JudgedTexts, names: list[str], places: npt.NDArray[np.int8]
     ) -> Trials:
         own = limits(self._rules.texts)
@@ -163,7 +164,7 @@ class TextRecorder:
         for reason, fault in batch.faults.items():
             if reason not in reasons:
                 others |= fault
-        judged = JudgedRows(
+        judged_rows = JudgedRows(
             names,
             places.astype(np.int64),
             key_hashes(batch.shown["key"].to_numpy()),
@@ -171,7 +172,7 @@ class TextRecorder:
             {limit.name: batch.faults[limit.reason] for limit in own},
             others,
         )
-        return trials_of(own, self.axes, judged, batch.judged)
+        return trials_of(own, self.axes, judged_rows, batch.judged)
 
 
 def _by_language(
@@ -193,11 +194,11 @@ def _counts_by_language(
 ) -> dict[str, dict[str, int]]:
     size = len(names)
     counts = np.bincount(numbers * size + codes, minlength=size)
-    found: dict[str, dict[str, int]] = {}
+    by_language: dict[str, dict[str, int]] = {}
     for at in np.flatnonzero(counts).tolist():
-        of_language = found.setdefault(NUMBERED[at // size - 1], {})
+        of_language = by_language.setdefault(NUMBERED[at // size - 1], {})
         of_language[names[at % size]] = int(counts[at])
-    return found
+    return by_language
 
 
 def _outcomes(
@@ -225,24 +226,28 @@ def _examples(
     """The examples of each outcome with the smallest hashes, and nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
     values = values_by_axis(rules.texts, batch.rows)
-    ranked: dict[str, list[tuple[float, int]]] = {}
+    ranking: dict[str, list[tuple[float, int]]] = {}
     for outcome, rows in rows_of.items():
         if outcome == BLOCKED:
             continue  # neither its URL nor its text is for the report
-        ranked[outcome] = [(0.0, row) for row in least_rows(hashes, rows, EXAMPLES).tolist()]
+        ranking[outcome] = [(0.0, row) for row in least_rows(hashes, rows, EXAMPLES).tolist()]
         for limit in limits(rules.texts):
             if limit.reason == outcome:
                 of_limit = values[limit.measure.axis]
                 ranks = -of_limit if limit.beyond else of_limit
                 near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
-                ranked[f"near:{limit.name}"] = [(float(ranks[row]), row) for row in near]
-    shown = _shown(
-        batch, sorted({row for of_list in ranked.values() for _, row in of_list}), values
+                ranking[f"near:{limit.name}"] = [(float(ranks[row]), row) for row in near]
+    examples = _examples_by_row(
+        batch, sorted({row for of_list in ranking.values() for _, row in of_list}), values
     )
-    return {name: [(rank, shown[row]) for rank, row in of_list] for name, of_list in ranked.items()}
+    return {
+        name: [(rank, examples[row]) for rank, row in of_list] for name, of_list in ranking.items()
+    }
 
 
-def _shown(batch: JudgedTexts, rows: list[int], values: Mapping[str, Floats]) -> dict[int, Example]:
+def _examples_by_row(
+    batch: JudgedTexts, rows: list[int], values: Mapping[str, Floats]
+) -> dict[int, Example]:
     """Some rows as examples."""
     columns = [batch.shown[name] for name in ("key", "url", "caption")]
     columns += [batch.reasons, batch.details]
