@@ -78,7 +78,7 @@ class Arrivals:
         for count, arrival in enumerate(bodies, 1):
             self._count(count - self._scores.waiting)
             if arrival.body is None:
-                detail = arrival.listed or arrival.detail
+                detail = arrival.blocklist or arrival.detail
                 self._images.drop(arrival.index, _why_missing(arrival), detail)
                 continue
             group.append(arrival)
@@ -184,7 +184,7 @@ class Arrivals:
 
 
 def _why_missing(arrival: Fetched) -> str:
-    if arrival.listed:
+    if arrival.blocklist:
         return given.BLOCKED
     return given.OPTED_OUT if arrival.detail in OPT_OUTS else given.FETCH_FAILED
 
