@@ -35,19 +35,19 @@ def encode_record(record: Record) -> bytes:
     return msgspec.json.encode(record)
 
 
-def decode_record(encoded: bytes, path: str) -> Record:
+def decode_record(body: bytes, path: str) -> Record:
     """The record in a file.
 
     Raises:
       RecordError: it is none, or none that a shard or a split writes.
     """
-    if len(encoded) > MOST_BYTES:
+    if len(body) > MOST_BYTES:
         raise RecordError(f"{path} has more than {MOST_BYTES:,} bytes, which no record has")
     try:
-        version = msgspec.json.decode(encoded, type=_Version).version
+        version = msgspec.json.decode(body, type=_Version).version
         if version != VERSION:
             raise RecordError(f"{path} is of another version of alignset: read it with that")
-        record = msgspec.json.decode(encoded, type=Record)
+        record = msgspec.json.decode(body, type=Record)
         _check(record)
     except RecordError:
         raise
