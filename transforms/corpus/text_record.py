@@ -58,15 +58,15 @@ class JudgedTexts(NamedTuple):
     """A batch of pairs, as they were judged by their texts.
 
     Fields:
-      shown: columns key (uint64), url, caption. reasons, details: string[n], null where there is
+      pairs: columns key (uint64), url, caption. reasons, details: string[n], null where there is
         none. judged: bool[n], those that count: neither malformed nor a repeated pair.
       rows: what the rules asked. faults: bool[n] by reason, what they answered.
     """
 
-    shown: pa.RecordBatch
+    pairs: pa.RecordBatch
     reasons: pa.StringArray
     details: pa.StringArray
-    judged: Bools
+    is_judged: Bools
     rows: Rows
     faults: Mapping[str, Bools]
 
@@ -104,7 +104,7 @@ class TextRecorder:
         return TextPart(
             self._trials_of(batch, names, places),
             list(_outcomes(batch.details, rows_of)),
-            list(_frequent_texts(batch.shown["caption"], rows_of)),
+            list(_frequent_texts(batch.pairs["caption"], rows_of)),
             _examples(batch, rows_of, self._rules),
             *_by_language(batch, places, names),
         )
@@ -160,31 +160,31 @@ class TextRecorder:
     ) -> Trials:
         own = limits(self._rules.texts)
         reasons = {limit.reason for limit in own}
-        others = np.zeros(len(batch.judged), np.bool_)
+        others = np.zeros(len(batch.is_judged), np.bool_)
         for reason, fault in batch.faults.items():
             if reason not in reasons:
                 others |= fault
         judged_rows = JudgedRows(
             names,
             places.astype(np.int64),
-            key_hashes(batch.shown["key"].to_numpy()),
+            key_hashes(batch.pairs["key"].to_numpy()),
             batch.rows,
             {limit.name: batch.faults[limit.reason] for limit in own},
             others,
         )
-        return trials_of(own, self.axes, judged_rows, batch.judged)
+        return trials_of(own, self.axes, judged_rows, batch.is_judged)
 
 
 def _by_language(
     batch: JudgedTexts, places: npt.NDArray[np.int8], names: list[str]
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
     """How many texts of each language came to which outcome, and have how many words."""
-    if LANGUAGE_COLUMNS[0] not in batch.shown.schema.names:
+    if LANGUAGE_COLUMNS[0] not in batch.pairs.schema.names:
         return {}, {}
-    numbers = language_numbers(batch.shown[LANGUAGE_COLUMNS[0]])[batch.judged].astype(np.int64)
-    words = np.minimum(batch.rows["word_count"][batch.judged], MOST_WORDS)
+    numbers = language_numbers(batch.pairs[LANGUAGE_COLUMNS[0]])[batch.is_judged].astype(np.int64)
+    words = np.minimum(batch.rows["word_count"][batch.is_judged], MOST_WORDS)
     return (
-        _counts_by_language(numbers, places[batch.judged], names),
+        _counts_by_language(numbers, places[batch.is_judged], names),
         _counts_by_language(numbers, words, [str(count) for count in range(MOST_WORDS + 1)]),
     )
 
@@ -224,7 +224,7 @@ def _examples(
     batch: JudgedTexts, rows_of: Mapping[str, Ints], rules: RunRules
 ) -> dict[str, list[tuple[float, Example]]]:
     """The examples of each outcome with the smallest hashes, and nearest to a threshold."""
-    hashes = key_hashes(batch.shown["key"].to_numpy())
+    hashes = key_hashes(batch.pairs["key"].to_numpy())
     values = values_by_axis(rules.texts, batch.rows)
     ranking: dict[str, list[tuple[float, int]]] = {}
     for outcome, rows in rows_of.items():
@@ -249,7 +249,7 @@ def _examples_by_row(
     batch: JudgedTexts, rows: list[int], values: Mapping[str, Floats]
 ) -> dict[int, Example]:
     """Some rows as examples."""
-    columns = [batch.shown[name] for name in ("key", "url", "caption")]
+    columns = [batch.pairs[name] for name in ("key", "url", "caption")]
     columns += [batch.reasons, batch.details]
     of_rows = zip(
         *(column.take(pa.array(rows, pa.int64())).to_pylist() for column in columns), strict=True

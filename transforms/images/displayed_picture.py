@@ -32,10 +32,10 @@ def orientation(picture: PillowImage.Image) -> int:
     try:
         if not any(key in picture.info for key in _EXIF_KEYS):
             return 1
-        found = picture.getexif().get(_ORIENTATION, 1)
+        value = picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # a broken EXIF block does not make the image bad
         return 1
-    return found if found in range(1, 9) else 1
+    return value if value in range(1, 9) else 1
 
 
 def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:
@@ -58,10 +58,10 @@ def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:
     return picture.transpose(turn) if turn is not None else picture
 
 
-def small_grey(shown: PillowImage.Image) -> Pixels:
+def small_grey(picture: PillowImage.Image) -> Pixels:
     """uint8[h, w]: a displayed image in grey, its shorter side from 128 to 255 px if it had as
     many, and its longer one below 8192 px."""
-    grey = shown.convert("L")
+    grey = picture.convert("L")
     factor = max(1, min(grey.size) // _GREY_PX)
     across, down = (max(factor, 1 + side // _MOST_GREY_PX) for side in grey.size)
     return np.asarray(grey.reduce((across, down)) if max(across, down) > 1 else grey)

@@ -132,7 +132,7 @@ class Arrivals:
             self._images.drop(row, given.BLOCKED, detail)
             return None
         self._images.put(row, look.body, image)
-        return replace(image, shown=None)  # before the next one is decoded
+        return replace(image, picture=None)  # before the next one is decoded
 
     def judge(self) -> dict[str, pa.Array]:
         """Judges the images once all have arrived; images near an evaluation image are judged by
@@ -203,7 +203,7 @@ def blocked_by(lists: Blocklists, look: FileLook, sha256: bytes, image: Image) -
         return (
             (_by_phash(lists, look, image) if lists.have(k.PHASH) else None)
             or (_by_pdq(lists, look.body, image) if lists.have(k.PDQ) else None)
-            or ((copy := lists.copied(look.body, image)) and copy.detail)
+            or ((copy := lists.listed_copy(look.body, image)) and copy.detail)
         )
     except ModuleNotFoundError:
         raise

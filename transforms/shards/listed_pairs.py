@@ -138,7 +138,7 @@ def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
     if near is None and lists.have(k.PDQ):
         words = pdq_words(body, image)
         near = None if words is None else lists.near(k.PDQ, words)
-    if near is None and (copy := lists.copied(body)):
+    if near is None and (copy := lists.listed_copy(body)):
         return copy.detail
     return near and near[0]
 
