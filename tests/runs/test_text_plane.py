@@ -134,7 +134,7 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
         return []
     pairs = pa.concat_batches([part.pairs for part in parts])
     first, again = distinct_pairs(pairs)
-    repeats = [again, *(part.repeated for part in parts)]
+    repeats = [again, *(part.repeats for part in parts)]
     repeated = [at for rows in repeats for at in rows["row"].to_pylist()]
     foreign = [
         at
@@ -159,7 +159,7 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     for part, (start, batch) in zip(parts, batches, strict=True):
         measured = measure(batch)
         if start % 2:
-            measured = recalled(remembered(part.measured, batch))
+            measured = recalled(remembered(part.measures, batch))
         at = np.arange(start, start + len(batch))
         marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(batch), np.bool_)
         asked = text_rows(measured, corpus, *marks)

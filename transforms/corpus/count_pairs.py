@@ -39,11 +39,11 @@ class Counted(NamedTuple):
     """The counts of one batch; malformed rows are left out."""
 
     pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, by language
-    repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
+    repeats: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
     ngrams: pa.RecordBatch  # ngram: uint64; count: uint8, `byte_runs`; of counted rows. They ascend
     # within a `language` (uint8), where there is a vote.
     languages: pa.RecordBatch  # row: uint32, and `FoundLanguages`, of those that were found
-    measured: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
+    measures: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
 
 
 def count_batch(
@@ -165,14 +165,14 @@ class _Count(ThreadedDoFn):
         first_row, batch = item
         part = count_batch(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
         parts = list(self._by_bucket(split_id, part))
-        references = [remembered(part.measured, batch)] if self.blocks.folder else []
+        references = [remembered(part.measures, batch)] if self.blocks.folder else []
         # In one file, which goes when the second reading is done with it.
         blocks = self.blocks.pack([rows for _, _, rows in parts] + references)
         outputs = [
             beam.pvalue.TaggedOutput(tag, (bucket, block))
             for (tag, bucket, _), block in zip(parts, blocks, strict=False)
         ]
-        for tag, rows in (("repeated", part.repeated), ("languages", part.languages)):
+        for tag, rows in (("repeated", part.repeats), ("languages", part.languages)):
             for block in self.blocks.pack([rows] if len(rows) else []):
                 outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
         return len(batch), blocks[len(parts) :], outputs

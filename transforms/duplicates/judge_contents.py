@@ -108,7 +108,7 @@ def judge_contents(rows: pa.Table, rules: CopyRules) -> Judged:
     """
     r = _Rows(rows.filter(pc.greater_equal(rows["shard"], 0)))
     first, of_group = r.first, r.group
-    group_content, group_held = r.content[first], r.held[first]
+    group_content, group_held = r.content[first], r.is_held_out[first]
     is_crowded = (r.texts > rules.max_texts)[group_content]
     in_training = np.zeros(int(r.content[-1]) + 1 if len(r) else 0, np.bool_)
     in_training[group_content[~group_held]] = True

@@ -262,7 +262,7 @@ def settle(edges: Edges) -> Edges:
     """
     own = edges[~edges["at_leader"]]
     items, item = np.unique(own["item"], return_inverse=True)
-    counts = [np.bincount(item[own["said"] == said], minlength=len(items)) for said in range(3)]
+    counts = [np.bincount(item[own["said"] == answer], minlength=len(items)) for answer in range(3)]
     verdicts = np.where(counts[STAYS] > 0, LEAVES, np.where(counts[UNKNOWN] > 0, UNKNOWN, STAYS))
     result, at_leader = edges.copy(), edges["at_leader"]
     leaders = edges["leader"][at_leader]

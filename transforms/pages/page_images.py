@@ -119,7 +119,7 @@ def _images(nodes: list[LexborNode], pages: Iterator[Tags]) -> Iterator[FoundIma
         try:
             if tag == "img":
                 if image := _image(node, pictures):
-                    yield Found(base.join(image[0]), image[1], base.page).said(words)
+                    yield Found(base.join(image[0]), image[1], base.page).with_words(words)
             elif tag == "hr":
                 base, _, words = next(pages)
                 pictures = _Pictures()

@@ -137,8 +137,8 @@ def voted_languages(texts: pa.StringArray) -> tuple[pa.StringArray, pa.StringArr
 
     Each distinct text is judged once, by the first characters of its identity.
     """
-    encoded = texts.dictionary_encode()
-    distinct = encoded.dictionary
+    dictionary = texts.dictionary_encode()
+    distinct = dictionary.dictionary
     scores, rivals = language_scores(distinct, ENGLISH)
     labels = pa.array([*(PART_OF.get(code, code) for code in OF_ELDC), UNDETERMINED])
     by_eldc = labels.take(pa.array(rivals)).to_pylist()
@@ -153,7 +153,7 @@ def voted_languages(texts: pa.StringArray) -> tuple[pa.StringArray, pa.StringArr
     ]
     columns = (pa.array(column, pa.string()) for column in zip(*all_votes, strict=True))
     languages, votes = columns if all_votes else (pa.array([], pa.string()),) * 2
-    return languages.take(encoded.indices), votes.take(encoded.indices)
+    return languages.take(dictionary.indices), votes.take(dictionary.indices)
 
 
 def _vote(by_eldc: str, identity: str) -> tuple[str, str]:

@@ -65,7 +65,7 @@ def test_a_batch_counts_its_usable_rows() -> None:
     assert part.pairs.schema.names == ["url", "text", "exact", "row", "counted"]
     assert dict(rows_of(part.ngrams)) == ngram_counts("a dog", "a dog.")
     assert part.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
-    assert (len(part.repeated), len(part.languages), len(part.measured.url)) == (0, 0, 4)
+    assert (len(part.repeats), len(part.languages), len(part.measures.url)) == (0, 0, 4)
 
 
 def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
@@ -80,7 +80,7 @@ def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
         (*pair_row(A, "a dog", exact=(A, first)), place, 1),
         (*pair_row(B_IDENTITY, "a dog", exact=(B, "a dog")), 15, 1),
     ]
-    assert rows_of(part.repeated) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
+    assert rows_of(part.repeats) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
     assert dict(rows_of(part.ngrams)) == ngram_counts(*["a dog"] * 6, *["one"] * 2)
 
 
@@ -93,7 +93,7 @@ def test_another_language_is_named_and_does_not_count() -> None:
     assert named == [(row, "de", score, None) for row in (11, 15, 16)]
     votes = dict(zip(*(part.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
     assert (votes[11], votes[13], votes[15]) == (0, 1, 0)
-    assert 16 in part.repeated["row"].to_pylist()
+    assert 16 in part.repeats["row"].to_pylist()
     ngrams = dict(rows_of(part.ngrams))
     assert not ngrams.keys() & set(ngram_hashes(GERMAN.casefold()))
     assert ngrams.keys() >= set(ngram_hashes(ENGLISH))
@@ -103,7 +103,7 @@ def test_nothing_counts_nothing() -> None:
     for batch in (pair_batch([]), pair_batch([(None, None)])):
         counts = count_batch(batch, first_row=0, language=language_rule("en"))
         assert [len(part) for part in counts[:4]] == [0, 0, 0, 0]
-        assert len(counts.measured.url) == len(batch)
+        assert len(counts.measures.url) == len(batch)
 
 
 PAIR_KINDS = {

@@ -224,7 +224,7 @@ class World:
         self.now_s = 0.0
         self.written: dict[int, float] = {}
 
-    def finished(self, shard: int) -> bool:
+    def is_finished(self, shard: int) -> bool:
         ends = self.others[shard].done_s if shard in self.others else float("inf")
         return shard in self.written or ends <= self.now_s
 
@@ -232,7 +232,7 @@ class World:
         if self.now_s >= self.superseded_s:
             raise SupersededError
 
-    def begun(self, shard: int) -> Mark | None:
+    def newest_mark(self, shard: int) -> Mark | None:
         return self.others[shard].mark if shard in self.others else None
 
     def attempt(self, shard: int) -> None:
