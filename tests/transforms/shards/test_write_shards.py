@@ -293,10 +293,10 @@ def test_a_finished_shard_is_not_written_again():
         def open(self, index: str) -> None:
             assert index == "index"
 
-        def finished(self, shard: int) -> bool:
+        def is_finished(self, shard: int) -> bool:
             return shard == 0
 
-        def written(self, shard: int) -> str:
+        def stats_of(self, shard: int) -> str:
             return f"stats of {shard}"
 
         def write(self, shard: int, beginning: Beginning) -> str:
