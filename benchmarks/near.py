@@ -31,7 +31,7 @@ from alignset.pipeline.runs.engine import Engine
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.duplicates.find_copies import FindCopies, bucket_count
-from alignset.transforms.duplicates.near_groups import GRAPHIC_TONE, NODE, cell_count, compared
+from alignset.transforms.duplicates.near_groups import GRAPHIC_TONE, NODE, cell_count, compare
 from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.examine import Image as Looked
 from alignset.transforms.images.examine import examine
@@ -63,7 +63,7 @@ def measure_pictures(paths: list[Path], sheets: Path | None) -> None:
     pairs = [
         (paths[row + first], paths[column])
         for first in range(0, len(nodes), 512)
-        for found in [compared(nodes[first : first + 512], nodes)]
+        for found in [compare(nodes[first : first + 512], nodes)]
         for row, column in zip(found.rows[found.leaves], found.columns[found.leaves], strict=True)
         if column < row + first
     ]
@@ -75,7 +75,7 @@ def measure_pictures(paths: list[Path], sheets: Path | None) -> None:
         altered = nodes_of(
             [change.file_of(p, str(at)) for p, at in zip(pictures, chosen, strict=True)]
         )
-        ours = (compared(nodes[[at]], altered[[n]]).leaves.any() for n, at in enumerate(chosen))
+        ours = (compare(nodes[[at]], altered[[n]]).leaves.any() for n, at in enumerate(chosen))
         rows.append({"change": change.name, "found": sum(ours) / len(chosen)})
     print_table(rows)
     random.Random(0).shuffle(pairs)

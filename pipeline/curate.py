@@ -191,11 +191,11 @@ def plan_shards(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) 
     plan = partial(PlanShards, places.work.plan, job.samples_per_shard, blocks=places.blocks)
     if job.holdout:
         sides = judged["kept"] | HoldOut(job.holdout, kept, places.blocks)
-        held = sides["held"] | "PlanHeld" >> plan(kept=sides["held_rows"], first=HOLDOUT)
-        left = sides["left"] | "PlanLeft" >> plan(kept=sides["left_rows"])
+        held = sides["held"] | "PlanHeld" >> plan(kept_count=sides["held_rows"], first=HOLDOUT)
+        left = sides["left"] | "PlanLeft" >> plan(kept_count=sides["left_rows"])
         planned = (held, left) | "BothSides" >> beam.Flatten()
     else:
-        planned = judged["kept"] | plan(kept=kept)
+        planned = judged["kept"] | plan(kept_count=kept)
     return planned | "Planned" >> beam.combiners.ToDict()
 
 

@@ -57,7 +57,7 @@ from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import exists, move, write_atomically
 from alignset.transforms.workers.counts import Counts, add_by_name
-from alignset.transforms.workers.packages import ICU, deciding, installed
+from alignset.transforms.workers.packages import ICU, deciding, package_versions
 from alignset.transforms.workers.unexpected import tell_once
 
 LOG = logging.getLogger("alignset")
@@ -147,7 +147,7 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: 
     packages = deciding(bool(folder.description.resize["exact_resize"]))
     return Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
-        versions={name: installed(packages)[name] for name in (*packages, ICU)},
+        versions={name: package_versions(packages)[name] for name in (*packages, ICU)},
         pairs=kept,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,

@@ -63,7 +63,7 @@ def _of_shard(
             continue
         pair = pair_of(row, path)
         body = stored_image(f"{stem}.tar", row["key"]) if stem in files.tars else None
-        copied = lists.copied(body) if body else None
+        copied = lists.listed_copy(body) if body else None
         if body and copied:
             name = copied.path.removeprefix(folders[copied.name])
             pair = replace(pair, overlap=Overlap(copied.name, name, copied.distance, body))

@@ -20,7 +20,7 @@ from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
 from alignset.pipeline.options import parse
 from alignset.pipeline.runs.work_folder import WorkFolder
-from alignset.transforms.corpus.count_pairs import counted, distinct_pairs
+from alignset.transforms.corpus.count_pairs import count_batch, distinct_pairs
 from alignset.transforms.corpus.hash_counts import (
     frequent_ngrams,
     runs,
@@ -129,12 +129,12 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     starts = range(0, len(rows), batch_rows)
     batches = [(at, pair_batch(rows[at : at + batch_rows])) for at in starts]
     language = language_rule(numbers.language)
-    parts = [counted(b, first_row=at, language=language) for at, b in batches]
+    parts = [count_batch(b, first_row=at, language=language) for at, b in batches]
     if not parts:
         return []
     pairs = pa.concat_batches([part.pairs for part in parts])
     first, again = distinct_pairs(pairs)
-    repeats = [again, *(part.repeated for part in parts)]
+    repeats = [again, *(part.repeats for part in parts)]
     repeated = [at for rows in repeats for at in rows["row"].to_pylist()]
     foreign = [
         at
@@ -159,7 +159,7 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     for part, (start, batch) in zip(parts, batches, strict=True):
         measured = measure(batch)
         if start % 2:
-            measured = recalled(remembered(part.measured, batch))
+            measured = recalled(remembered(part.measures, batch))
         at = np.arange(start, start + len(batch))
         marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(batch), np.bool_)
         asked = text_rows(measured, corpus, *marks)

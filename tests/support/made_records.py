@@ -31,7 +31,7 @@ from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.trials import JudgedRows, trials_of
 from alignset.transforms.rules.verdicts import axes_of, known_of
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_record import histogram, nested
+from alignset.transforms.shards.shard_record import histogram, nested_counts
 from alignset.transforms.shards.shard_stats import shard_stats
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import write_atomically
@@ -128,14 +128,14 @@ def made_record(
     words = random.integers(3, 21, pairs)
     return Record(
         pairs,
-        nested(zip(outcomes, details, strict=True)),
+        nested_counts(zip(outcomes, details, strict=True)),
         {
             **measured.histograms,
             "words": histogram(outcomes, words, np.arange(pairs)),
             "bytes": histogram(outcomes, random.integers(10, 22, pairs), np.flatnonzero(~failed)),
-            "formats": nested((outcome, "jpeg") for outcome in outcomes),
+            "formats": nested_counts((outcome, "jpeg") for outcome in outcomes),
         },
-        {"hosts": top_of(nested(zip(hosts, ends, strict=True)), 64)},
+        {"hosts": top_of(nested_counts(zip(hosts, ends, strict=True)), 64)},
         _examples(random, outcomes, (sides, unsafe), thumbnail),
         axes=axes,
         alone=measured.alone,

@@ -27,7 +27,7 @@ class Watched:
     def ended(self) -> list[tuple[FetchJob, float, str | None]]:
         for fd, events in self.poll.poll(min(0.5, self.names.due_s())):
             self.names.process(fd, events)
-        return list(self.names.ended())
+        return list(self.names.finished_jobs())
 
     def look_up(
         self, jobs: list[FetchJob], at_once: int = 1_000

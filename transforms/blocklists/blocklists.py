@@ -83,26 +83,26 @@ class ListedCopy(NamedTuple):
 class _OpenList:
     """A list whose arrays are mapped. For all threads."""
 
-    def __init__(self, compiled: CompiledList) -> None:
-        self._compiled = compiled
+    def __init__(self, blocklist: CompiledList) -> None:
+        self._blocklist = blocklist
         self._sets = {
-            kind: HashSet(compiled.array(kind))
+            kind: HashSet(blocklist.array(kind))
             for kind in (k.HOST, k.DOMAIN, k.URL, k.TEXT, k.KEY)
-            if kind in compiled.entries
+            if kind in blocklist.entries
         }
         self._near = {
-            kind: NearHashes(*(compiled.array(kind + end) for end in ("", "_members", "_starts")))
+            kind: NearHashes(*(blocklist.array(kind + end) for end in ("", "_members", "_starts")))
             for kind in k.OF_PICTURES
-            if kind in compiled.entries
+            if kind in blocklist.entries
         }
         self._files = {
-            kind: compiled.array(kind) for kind in k.OF_FILES if kind in compiled.entries
+            kind: blocklist.array(kind) for kind in k.OF_FILES if kind in blocklist.entries
         }
 
     @property
     def images(self) -> ListedImages | None:
         """Those of a list of images."""
-        if k.IMAGE not in self._compiled.entries:
+        if k.IMAGE not in self._blocklist.entries:
             return None
         with _OPENING:
             return self._images
@@ -111,13 +111,13 @@ class _OpenList:
     def _images(self) -> ListedImages:
         from alignset.transforms.blocklists.listed_images import ListedImages  # with decoders
 
-        return ListedImages(self._compiled.array(k.IMAGE), self._compiled.files)
+        return ListedImages(self._blocklist.array(k.IMAGE), self._blocklist.files)
 
     def marks(self, pairs: AskedPairs) -> Iterator[tuple[str, Bools]]:
         """For each kind of entries of pairs, which of them are on the list: bool[n]."""
         data, starts, host_ends, stops = pairs.targets
         for kind in k.OF_PAIRS:
-            if kind not in self._compiled.entries:
+            if kind not in self._blocklist.entries:
                 continue
             marks = np.zeros(len(starts), np.bool_)
             if kind == k.HOST:
@@ -127,12 +127,12 @@ class _OpenList:
             elif kind == k.URL:
                 _mark_urls((data, starts, stops), self._sets[kind].table, marks)
             elif kind == k.PREFIX:
-                prefixes = self._compiled.array("prefix"), self._compiled.array("prefix_ends")
+                prefixes = self._blocklist.array("prefix"), self._blocklist.array("prefix_ends")
                 marks = begins_with_any((data, starts, stops), prefixes)
             elif kind == k.KEY and pairs.keys is not None:
                 marks = self._sets[kind].contains(pairs.keys)
             elif kind == k.TEXT and pairs.texts is not None:
-                longest = self._compiled.longest_phrase
+                longest = self._blocklist.longest_phrase
                 marks = has_any_phrase(pairs.texts, self._sets[kind], longest)
             yield kind, marks
 
@@ -162,10 +162,10 @@ def _opened(path: str, name: str) -> _OpenList:
 _COMPILED: dict[tuple[str, str], CompiledList] = {}
 
 
-def _open(compiled: CompiledList) -> _OpenList:
-    _COMPILED[compiled.path, compiled.name] = compiled
+def _open(blocklist: CompiledList) -> _OpenList:
+    _COMPILED[blocklist.path, blocklist.name] = blocklist
     with _OPENING:
-        return _opened(compiled.path, compiled.name)
+        return _opened(blocklist.path, blocklist.name)
 
 
 @dataclass(frozen=True)
@@ -182,16 +182,16 @@ class Blocklists:
 
     def moved(self, folder: str) -> Blocklists:
         """The same, with the files of their arrays in a folder that all workers see."""
-        moved = []
-        for compiled in self.lists:
-            path = f"{folder}/{compiled.path.rpartition('/')[2]}"
-            carry_file(compiled.path, path)
-            moved.append(replace(compiled, path=path))
-        return replace(self, lists=tuple(moved))
+        lists = []
+        for blocklist in self.lists:
+            path = f"{folder}/{blocklist.path.rpartition('/')[2]}"
+            carry_file(blocklist.path, path)
+            lists.append(replace(blocklist, path=path))
+        return replace(self, lists=tuple(lists))
 
     def have(self, *kinds: str) -> bool:
         """Whether any list has entries of any of these kinds."""
-        return any(kind in compiled.entries for compiled in self.lists for kind in kinds)
+        return any(kind in blocklist.entries for blocklist in self.lists for kind in kinds)
 
     def of_pairs(
         self,
@@ -215,13 +215,13 @@ class Blocklists:
             texts = None
             if self.have(k.TEXT):
                 # Of a malformed pair no words are known, and so there is no room for them.
-                wanted = np.ones(len(urls), np.bool_) if words is None else words > 0
-                texts = measure_texts(captions, wanted, words)
+                has_words = np.ones(len(urls), np.bool_) if words is None else words > 0
+                texts = measure_texts(captions, has_words, words)
             pairs = AskedPairs(targets(urls), texts, keys)
-            for compiled in self.lists:
-                for kind, marks in _open(compiled).marks(pairs):
+            for blocklist in self.lists:
+                for kind, marks in _open(blocklist).marks(pairs):
                     codes[marks & (codes == 0)] = len(names)
-                    names.append(f"{compiled.name}:{kind}")  # type: ignore[arg-type]
+                    names.append(f"{blocklist.name}:{kind}")  # type: ignore[arg-type]
         return pa.array(names, pa.string()).take(pa.array(codes))
 
     def of_url(self, url: str) -> str | None:
@@ -229,10 +229,10 @@ class Blocklists:
         if not self.have(*k.OF_URLS):
             return None
         pairs = AskedPairs(targets(pa.array([url], pa.string())), None, None)
-        for compiled in self.lists:
-            for kind, marks in _open(compiled).marks(pairs):
+        for blocklist in self.lists:
+            for kind, marks in _open(blocklist).marks(pairs):
                 if marks[0]:
-                    return f"{compiled.name}:{kind}"
+                    return f"{blocklist.name}:{kind}"
         return None
 
     def of_file(self, sha256: bytes | None, body: bytes | None = None) -> str | None:
@@ -243,19 +243,19 @@ class Blocklists:
           body: its bytes, for the digests that are not given; None leaves these out.
         """
         digests = self._digests(sha256, body)
-        for compiled in self.lists:
+        for blocklist in self.lists:
             for kind, digest in digests.items():
-                if _open(compiled).has_file(kind, digest):
-                    return f"{compiled.name}:{kind}"
+                if _open(blocklist).has_file(kind, digest):
+                    return f"{blocklist.name}:{kind}"
         return None
 
     def _digests(self, sha256: bytes | None, body: bytes | None) -> Mapping[str, bytes]:
-        made = {k.SHA256: sha256} if sha256 and self.have(k.SHA256) else {}
+        digests = {k.SHA256: sha256} if sha256 and self.have(k.SHA256) else {}
         if body is not None:
             for kind in (k.MD5, k.SHA1):
                 if self.have(kind):
-                    made[kind] = hashlib.new(kind, body, usedforsecurity=False).digest()
-        return made
+                    digests[kind] = hashlib.new(kind, body, usedforsecurity=False).digest()
+        return digests
 
     def near(self, kind: str, words: UInt64s, slack: int = 0) -> tuple[str, int] | None:
         """Which list an image is on, by its hash, and how far it is from the entry.
@@ -267,23 +267,23 @@ class Blocklists:
         own = self.min_phash_distance if kind == k.PHASH else self.min_pdq_distance
         most = own - 1 + slack
         nearest: tuple[str, int] | None = None
-        for compiled in self.lists if most >= 0 else ():
-            bits = _open(compiled).distance(kind, words, most)
+        for blocklist in self.lists if most >= 0 else ():
+            bits = _open(blocklist).distance(kind, words, most)
             if bits <= most and (nearest is None or bits < nearest[1]):
-                nearest = f"{compiled.name}:{kind}", bits
+                nearest = f"{blocklist.name}:{kind}", bits
         return nearest
 
-    def copied(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
+    def listed_copy(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
         """Which listed image a file shows, too.
 
         Args:
           image: what `examine` said of the file with `keep_grey`.
         """
-        for compiled in self.lists:
-            images = _open(compiled).images
+        for blocklist in self.lists:
+            images = _open(blocklist).images
             if images is not None and (nearest := images.nearest(body, image)):
                 path = images.paths[nearest.row]
-                return ListedCopy(compiled.name, path, nearest.distance)
+                return ListedCopy(blocklist.name, path, nearest.distance)
         return None
 
 

@@ -68,9 +68,9 @@ def digests(entries: Entries) -> npt.NDArray[np.uint8]:
 
 
 def _targets(entries: Entries) -> pa.StringArray:
-    made = [url_value(value) for value in entries.values.to_pylist()]
-    entries.refuse(np.array([value is None for value in made]), "is not an http(s) URL")
-    return pa.array(made, pa.string())
+    values = [url_value(value) for value in entries.values.to_pylist()]
+    entries.refuse(np.array([value is None for value in values]), "is not an http(s) URL")
+    return pa.array(values, pa.string())
 
 
 def url_value(value: str) -> str | None:
@@ -152,8 +152,8 @@ class CompiledList:
         place = self.places[name]
         if not all(place.shape):
             return np.zeros(place.shape, place.dtype)
-        mapped = np.memmap(local_copy(self.path), place.dtype, "r", place.at, tuple(place.shape))
-        return mapped.view(np.ndarray)
+        values = np.memmap(local_copy(self.path), place.dtype, "r", place.at, tuple(place.shape))
+        return values.view(np.ndarray)
 
 
 class _Gathered:
@@ -177,24 +177,24 @@ class _Gathered:
         self.parts.setdefault(kind, []).append(part)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        made: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         for kind, parts in self.parts.items():
             if kind == k.PREFIX:
                 whole = without_longer(prefix for part in parts for prefix in part)
-                made["prefix"], made["prefix_ends"] = whole
+                arrays["prefix"], arrays["prefix_ends"] = whole
                 continue
             rows = np.concatenate(parts)
             if kind in k.OF_FILES:
-                made[kind] = np.unique(rows.view(f"S{rows.shape[1]}").ravel())
+                arrays[kind] = np.unique(rows.view(f"S{rows.shape[1]}").ravel())
             elif kind in k.OF_PICTURES:
                 words = rows.view(">u8").astype(np.uint64)
                 hashes, members, starts = near_hashes(words)
-                made |= {kind: hashes, f"{kind}_members": members, f"{kind}_starts": starts}
+                arrays |= {kind: hashes, f"{kind}_members": members, f"{kind}_starts": starts}
             elif kind == k.KEY:
-                made[kind] = np.unique(rows.view(">u8").astype(np.uint64))
+                arrays[kind] = np.unique(rows.view(">u8").astype(np.uint64))
             else:
-                made[kind] = np.unique(rows)
-        return made
+                arrays[kind] = np.unique(rows)
+        return arrays
 
 
 def compile_list(path: str, folder: str) -> CompiledList:
@@ -210,18 +210,18 @@ def compile_list(path: str, folder: str) -> CompiledList:
     """
     local = local_copy(path)
     sha256 = _sha256(local)
-    gathered = _Gathered()
+    parts = _Gathered()
     for entries in read_entries(path, local):
-        gathered.add(entries)
-    if not gathered.entries:
+        parts.add(entries)
+    if not parts.entries:
         raise ListError(f"the blocklist {path} has no entry: leave it out, or write some")
-    arrays = gathered.arrays()
+    arrays = parts.arrays()
     file = f"{folder}/{_FORMAT}-{sha256[:32]}.arrays"
     places = _places(arrays)
     write_atomically(file, lambda sink: _write(arrays, sink))
-    entries_of = {kind: gathered.entries[kind] for kind in k.KINDS if gathered.entries[kind]}
+    entries_of = {kind: parts.entries[kind] for kind in k.KINDS if parts.entries[kind]}
     name = path.rstrip("/").rpartition("/")[2]
-    return CompiledList(name, sha256, entries_of, file, places, gathered.longest_phrase)
+    return CompiledList(name, sha256, entries_of, file, places, parts.longest_phrase)
 
 
 def compile_images(path: str, folder: str) -> CompiledList:
@@ -234,15 +234,15 @@ def compile_images(path: str, folder: str) -> CompiledList:
         read_images,
     )  # decoders, for these alone
 
-    listed = read_images(path)
-    members = np.unique(listed.digests.view("S32").ravel())
-    arrays = {k.SHA256: members, k.IMAGE: listed.planes}
+    images = read_images(path)
+    members = np.unique(images.digests.view("S32").ravel())
+    arrays = {k.SHA256: members, k.IMAGE: images.planes}
     sha256 = hashlib.sha256(members.tobytes()).hexdigest()
     file = f"{folder}/{_FORMAT}-{sha256[:32]}.arrays"
     write_atomically(file, lambda sink: _write(arrays, sink))
-    count = len(listed.paths)
+    count = len(images.paths)
     name = f"{k.IMAGE}:{path.rstrip('/').rpartition('/')[2]}"
-    entries, files = {k.SHA256: count, k.IMAGE: count}, tuple(listed.paths)
+    entries, files = {k.SHA256: count, k.IMAGE: count}, tuple(images.paths)
     return CompiledList(name, sha256, entries, file, _places(arrays), files=files)
 
 

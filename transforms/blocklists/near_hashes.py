@@ -70,37 +70,37 @@ def _bits(word):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _distance(hashes, row, wanted, at):  # type: ignore[no-untyped-def]
+def _distance(hashes, row, queries, at):  # type: ignore[no-untyped-def]
     bits = 0
     for word in range(hashes.shape[1]):
-        bits += _bits(hashes[row, word] ^ wanted[at, word])
+        bits += _bits(hashes[row, word] ^ queries[at, word])
     return bits
 
 
 @kernel
-def _least_of_value(index, part, value, wanted, at, least):  # type: ignore[no-untyped-def]
+def _least_of_value(index, part, value, queries, at, least):  # type: ignore[no-untyped-def]
     hashes, members, starts = index
     for place in range(starts[part, value], starts[part, value + 1]):
-        least = min(least, _distance(hashes, members[part, place], wanted, at))
+        least = min(least, _distance(hashes, members[part, place], queries, at))
     return least
 
 
 @kernel
-def _least_of_part(index, part, wanted, at, flips, least):  # type: ignore[no-untyped-def]
+def _least_of_part(index, part, queries, at, flips, least):  # type: ignore[no-untyped-def]
     """The least distance to those whose part has at most so many other bits."""
-    word = wanted[at, part >> 2] >> np.uint64(16 * (part & 3))
+    word = queries[at, part >> 2] >> np.uint64(16 * (part & 3))
     value = np.int64(word & np.uint64(0xFFFF))
-    least = _least_of_value(index, part, value, wanted, at, least)
+    least = _least_of_value(index, part, value, queries, at, least)
     for first in range(16 if flips > 0 else 0):
         once = value ^ (1 << first)
-        least = _least_of_value(index, part, once, wanted, at, least)
+        least = _least_of_value(index, part, once, queries, at, least)
         for second in range(first if flips > 1 else 0):
-            least = _least_of_value(index, part, once ^ (1 << second), wanted, at, least)
+            least = _least_of_value(index, part, once ^ (1 << second), queries, at, least)
     return least
 
 
 @kernel
-def _search(index, wanted, most, distances):  # type: ignore[no-untyped-def]
+def _search(index, queries, most, distances):  # type: ignore[no-untyped-def]
     hashes, members, _ = index
     parts = members.shape[0]
     flips = most // max(1, parts)
@@ -108,10 +108,10 @@ def _search(index, wanted, most, distances):  # type: ignore[no-untyped-def]
         least = most + 1
         if parts == 0 or flips > _MOST_FLIPS:
             for row in range(hashes.shape[0]):
-                least = min(least, _distance(hashes, row, wanted, at))
+                least = min(least, _distance(hashes, row, queries, at))
         else:
             for part in range(parts):
-                least = _least_of_part(index, part, wanted, at, flips, least)
+                least = _least_of_part(index, part, queries, at, flips, least)
         distances[at] = least
 
 

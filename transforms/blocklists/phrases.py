@@ -17,22 +17,22 @@ LONGEST = 32  # words of a phrase
 @kernel
 def _chain(ngrams, first, words):  # type: ignore[no-untyped-def]
     """The hash of so many neighbouring words; for two it is the hash of their bigram."""
-    hashed = ngrams[first]
+    value = ngrams[first]
     for word in range(1, words):
-        hashed = pair_hash(hashed, ngrams[first + 2 * word - 1])
-    return hashed
+        value = pair_hash(value, ngrams[first + 2 * word - 1])
+    return value
 
 
 @kernel
 def _has_phrase(ngrams, first, words, table, longest):  # type: ignore[no-untyped-def]
     for begin in range(words):
         at = first + max(0, 2 * begin - 1)
-        hashed = ngrams[at]
-        if is_member(table, hashed):
+        value = ngrams[at]
+        if is_member(table, value):
             return True
         for more in range(1, min(longest, words - begin)):
-            hashed = pair_hash(hashed, ngrams[first + 2 * (begin + more) - 1])
-            if is_member(table, hashed):
+            value = pair_hash(value, ngrams[first + 2 * (begin + more) - 1])
+            if is_member(table, value):
                 return True
     return False
 

@@ -21,16 +21,16 @@ def without_longer(
     Returns:
       their bytes, uint8[m], and where each ends, int64[n + 1].
     """
-    kept: list[bytes] = []
+    roots: list[bytes] = []
     for prefix in sorted(set(prefixes)):
-        if not (kept and prefix.startswith(kept[-1])):
-            kept.append(prefix)
-    ends = np.cumsum([0, *map(len, kept)], dtype=np.int64)
-    return np.frombuffer(b"".join(kept), np.uint8), ends
+        if not (roots and prefix.startswith(roots[-1])):
+            roots.append(prefix)
+    ends = np.cumsum([0, *map(len, roots)], dtype=np.int64)
+    return np.frombuffer(b"".join(roots), np.uint8), ends
 
 
 @kernel
-def _compared(data, start, stop, prefix, first, last):  # type: ignore[no-untyped-def]
+def _compare(data, start, stop, prefix, first, last):  # type: ignore[no-untyped-def]
     """-1 where the string stands before the prefix, 0 where it begins with it, else 1."""
     size = min(stop - start, last - first)
     for place in range(size):
@@ -48,7 +48,7 @@ def _mark(strings, prefixes, marks):  # type: ignore[no-untyped-def]
         marks[row] = False
         while low < high:
             middle = (low + high) >> 1
-            order = _compared(data, starts[row], stops[row], prefix, ends[middle], ends[middle + 1])
+            order = _compare(data, starts[row], stops[row], prefix, ends[middle], ends[middle + 1])
             if order == 0:
                 marks[row] = True
                 break

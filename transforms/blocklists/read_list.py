@@ -45,8 +45,8 @@ class Entries(NamedTuple):
 
     def filter(self, rows: Bools) -> Entries:
         """Only some of them: bool[n]."""
-        chosen = pa.array(rows)
-        values, places = self.values.filter(chosen), self.places.filter(chosen)
+        mask = pa.array(rows)
+        values, places = self.values.filter(mask), self.places.filter(mask)
         return self._replace(values=values, places=places)
 
     def refuse(self, rows: Bools, what: str) -> None:
@@ -56,9 +56,9 @@ class Entries(NamedTuple):
             return
         first = int(rows.argmax())
         value, place = self.values[first].as_py(), self.places[first].as_py()
-        shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+        text = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
         more = f" ({count - 1:,} more are wrong, too)" if count > 1 else ""
-        raise ListError(f"{self.origin} {place:,}: {shown!r} {what}{more}")
+        raise ListError(f"{self.origin} {place:,}: {text!r} {what}{more}")
 
 
 def format_of_list(path: str) -> str:
@@ -125,16 +125,16 @@ def _of_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entr
         text = pa.array(lines, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid:
         text = pa.array([line.decode("utf-8", "replace") for line in lines], pa.string())
-        broken = np.array(["\ufffd" in line for line in text.to_pylist()])
+        is_broken = np.array(["\ufffd" in line for line in text.to_pylist()])
     else:
-        broken = np.zeros(len(lines), np.bool_)
+        is_broken = np.zeros(len(lines), np.bool_)
     places = pa.array(np.arange(len(lines)) + lines_before + 1)
     every = Entries("", pc.utf8_trim_whitespace(text), places, f"{path}, line")
-    skipped = _marks(pc.or_(pc.equal(every.values, ""), pc.starts_with(every.values, "#")))
+    is_skipped = _marks(pc.or_(pc.equal(every.values, ""), pc.starts_with(every.values, "#")))
     lengths = np.fromiter(map(len, lines), np.int64, len(lines))
     every.refuse(lengths > _LONGEST_LINE, f"is longer than {_LONGEST_LINE:,} bytes")
-    every.refuse(broken & ~skipped, "is not UTF-8; write it as UTF-8")
-    every = every.filter(~skipped)
+    every.refuse(is_broken & ~is_skipped, "is not UTF-8; write it as UTF-8")
+    every = every.filter(~is_skipped)
     for kind in KINDS:
         rows = _marks(pc.starts_with(every.values, f"{kind}:", ignore_case=True))
         entries, every = every.filter(rows), every.filter(~rows)
@@ -143,8 +143,8 @@ def _of_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entr
         entries.refuse(_marks(pc.equal(entries.values, "")), f"has nothing behind {kind}:")
         if len(entries.values):
             yield entries
-    said = f"does not begin with any of {NAMED}; images are given as --blocklist=image:PATH"
-    every.refuse(np.ones(len(every.values), np.bool_), said)
+    message = f"does not begin with any of {NAMED}; images are given as --blocklist=image:PATH"
+    every.refuse(np.ones(len(every.values), np.bool_), message)
 
 
 def _marks(marks: pa.BooleanArray) -> Bools:
@@ -180,20 +180,20 @@ def _as_strings(column: pa.Array) -> pa.StringArray:
     return strings
 
 
-def _known(path: str, names: list[str]) -> list[str]:
-    known = [name for name in names if name.strip().lower() in KINDS]
-    if not known:
-        shown = ", ".join(repr(name[:_SHOWN]) for name in names[:5]) or "none"
+def _list_columns(path: str, names: list[str]) -> list[str]:
+    columns = [name for name in names if name.strip().lower() in KINDS]
+    if not columns:
+        examples = ", ".join(repr(name[:_SHOWN]) for name in names[:5]) or "none"
         raise ListError(
-            f"the blocklist {path} has no column that is named {', '.join(KINDS)}; got {shown}"
+            f"the blocklist {path} has no column that is named {', '.join(KINDS)}; got {examples}"
         )
-    return known
+    return columns
 
 
 def _parquet_batches(path: str, local: str) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(local) as file:
-        known = _known(path, file.schema_arrow.names)
-        yield from file.iter_batches(1 << 16, columns=known)
+        columns = _list_columns(path, file.schema_arrow.names)
+        yield from file.iter_batches(1 << 16, columns=columns)
 
 
 def _csv_batches(path: str, local: str, delimiter: str) -> Iterator[pa.RecordBatch]:
@@ -202,15 +202,15 @@ def _csv_batches(path: str, local: str, delimiter: str) -> Iterator[pa.RecordBat
     names = next(
         csv.reader(io.StringIO(head[0].decode("utf-8", "replace")), delimiter=delimiter), []
     )
-    known = _known(path, names)
+    columns = _list_columns(path, names)
     with _opened(local) as source:
         reader = pacsv.open_csv(
             source,
             pacsv.ReadOptions(block_size=_PIECE),
             pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             pacsv.ConvertOptions(
-                column_types=dict.fromkeys(known, pa.string()),
-                include_columns=known,
+                column_types=dict.fromkeys(columns, pa.string()),
+                include_columns=columns,
                 strings_can_be_null=False,
             ),
         )

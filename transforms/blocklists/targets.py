@@ -60,16 +60,16 @@ def target_of(url: str) -> tuple[str, str] | None:
     Returns: (host, rest); None where `url` is not an http(s) URL.
     """
     url = url.encode(errors="replace").decode()  # no lone surrogates
-    requested = request_url(url) or url_identity(url)
-    if requested is None:
+    target = request_url(url) or url_identity(url)
+    if target is None:
         return None
-    scheme, _, rest = requested.partition("://")
+    scheme, _, rest = target.partition("://")
     end = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
     authority, path = rest[:end].rpartition("@")[2], rest[end:]
     host, port = _host_and_port(authority)
-    shown = "" if port in ("", str(_DEFAULT_PORTS[scheme])) else f":{port}"
+    port_part = "" if port in ("", str(_DEFAULT_PORTS[scheme])) else f":{port}"
     path = path if path.startswith("/") else f"/{path}"
-    return host, shown + _ESCAPED.sub(_plain, path)
+    return host, port_part + _ESCAPED.sub(_plain, path)
 
 
 def _host_and_port(authority: str) -> tuple[str, str]:
@@ -86,9 +86,9 @@ def _host_and_port(authority: str) -> tuple[str, str]:
     return host, port.lstrip("0")
 
 
-def _plain(escaped: re.Match[str]) -> str:
-    character = chr(int(escaped[1], 16))
-    return character if character in _UNRESERVED else escaped[0].upper()
+def _plain(match: re.Match[str]) -> str:
+    character = chr(int(match[1], 16))
+    return character if character in _UNRESERVED else match[0].upper()
 
 
 def targets(urls: pa.StringArray) -> Targets:
@@ -110,10 +110,10 @@ def targets(urls: pa.StringArray) -> Targets:
     others = np.flatnonzero(~plain)
     if not len(others):
         return Targets(data, starts, host_ends, stops)
-    made = [target_of(url) or ("", "") for url in urls.take(pa.array(others)).to_pylist()]
-    encoded = [(name.encode(), rest.encode()) for name, rest in made]
-    ends = len(data) + np.cumsum([0, *(len(name) + len(rest) for name, rest in encoded)])
+    pairs = [target_of(url) or ("", "") for url in urls.take(pa.array(others)).to_pylist()]
+    byte_pairs = [(name.encode(), rest.encode()) for name, rest in pairs]
+    ends = len(data) + np.cumsum([0, *(len(name) + len(rest) for name, rest in byte_pairs)])
     starts[others], stops[others] = ends[:-1], ends[1:]
-    host_ends[others] = ends[:-1] + [len(name) for name, _ in encoded]
-    more = np.frombuffer(b"".join(name + rest for name, rest in encoded), np.uint8)
+    host_ends[others] = ends[:-1] + [len(name) for name, _ in byte_pairs]
+    more = np.frombuffer(b"".join(name + rest for name, rest in byte_pairs), np.uint8)
     return Targets(read_only(np.concatenate([data, more])), starts, host_ends, stops)

@@ -79,5 +79,5 @@ def bucket_order(
     top = (hashes >> np.uint64(64 - bits) >> spare).astype(kind)
     order = np.argsort(top, kind="stable")
     edges = np.searchsorted(top[order], np.arange(buckets + 1))
-    filled = np.flatnonzero(edges[1:] > edges[:-1])
-    return order, [(int(b), int(edges[b]), int(edges[b + 1])) for b in filled]
+    nonempty = np.flatnonzero(edges[1:] > edges[:-1])
+    return order, [(int(b), int(edges[b]), int(edges[b + 1])) for b in nonempty]

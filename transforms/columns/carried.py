@@ -98,14 +98,14 @@ def carried_columns(
     Args:
       rows: columns whose names begin with `CARRIED`.
     """
-    found = {}
+    columns = {}
     for field in fields:
         if CARRIED + field.name in rows.schema.names:
             column = rows[CARRIED + field.name]
-            found[field.name] = column.combine_chunks() if isinstance(rows, pa.Table) else column
+            columns[field.name] = column.combine_chunks() if isinstance(rows, pa.Table) else column
         else:
-            found[field.name] = pa.nulls(len(rows), field.type)
-    return found
+            columns[field.name] = pa.nulls(len(rows), field.type)
+    return columns
 
 
 def typed(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools | None]:

@@ -161,9 +161,9 @@ def pair_begin(first):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def pair_end(begun, second):  # type: ignore[no-untyped-def]
+def pair_end(first_half, second):  # type: ignore[no-untyped-def]
     """The second half of `pair_hash`."""
-    return _avalanche(_add_lane(begun, second))
+    return _avalanche(_add_lane(first_half, second))
 
 
 @njit(inline="always")
@@ -173,9 +173,9 @@ def pair_hash(first, second):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _pair_rows(first, second, mixed):  # type: ignore[no-untyped-def]
-    for row in range(len(mixed)):
-        mixed[row] = pair_hash(first[row], second[row])
+def _pair_rows(first, second, out):  # type: ignore[no-untyped-def]
+    for row in range(len(out)):
+        out[row] = pair_hash(first[row], second[row])
 
 
 def read_only(values: Values) -> Values:

@@ -27,16 +27,16 @@ def kernels_digest() -> str:
     """SHA-256, in hex, of the sources that have kernels, and of all that these import."""
     texts = {path: path.read_bytes() for path in _sources(["transforms"])}
     waiting = [path for path, text in texts.items() if _USES_NUMBA.search(text)]
-    found: dict[Path, bytes] = {}
+    sources: dict[Path, bytes] = {}
     while waiting:
         path = waiting.pop()
-        if path not in found and path in texts:
-            found[path] = texts[path]
+        if path not in sources and path in texts:
+            sources[path] = texts[path]
             for module, names in _IMPORT.findall(texts[path]):
                 place = _ROOT / module.decode().replace(".", "/")
                 waiting += [place.with_suffix(".py")]  # or modules of a package:
                 waiting += [place / f"{name.decode()}.py" for name in re.findall(rb"\w+", names)]
-    return _digest(found)
+    return _digest(sources)
 
 
 def _sources(packages: Iterable[str]) -> list[Path]:

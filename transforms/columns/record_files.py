@@ -26,6 +26,11 @@ class _Version(msgspec.Struct):
     version: int = 1  # which had none
 
 
+# Made once, here: threads that decode a class for the first time together crash in msgspec.
+_DECODE_VERSION = msgspec.json.Decoder(_Version).decode
+_DECODE_RECORD = msgspec.json.Decoder(Record).decode
+
+
 class RecordError(ValueError):
     """A file is not a record; the message names it and what is wrong."""
 
@@ -35,19 +40,19 @@ def encode_record(record: Record) -> bytes:
     return msgspec.json.encode(record)
 
 
-def decode_record(encoded: bytes, path: str) -> Record:
+def decode_record(body: bytes, path: str) -> Record:
     """The record in a file.
 
     Raises:
       RecordError: it is none, or none that a shard or a split writes.
     """
-    if len(encoded) > MOST_BYTES:
+    if len(body) > MOST_BYTES:
         raise RecordError(f"{path} has more than {MOST_BYTES:,} bytes, which no record has")
     try:
-        version = msgspec.json.decode(encoded, type=_Version).version
+        version = _DECODE_VERSION(body).version
         if version != VERSION:
             raise RecordError(f"{path} is of another version of alignset: read it with that")
-        record = msgspec.json.decode(encoded, type=Record)
+        record = _DECODE_RECORD(body)
         _check(record)
     except RecordError:
         raise

@@ -66,8 +66,8 @@ class Axis(msgspec.Struct, frozen=True):
         if edge not in self.edges:
             return np.ones(len(bins), np.bool_)
         place = self.edges.index(edge)
-        kept = bins > place if beyond else bins <= place
-        return kept | (bins == self.no_value)
+        is_kept = bins > place if beyond else bins <= place
+        return is_kept | (bins == self.no_value)
 
 
 class RowSample(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -179,9 +179,9 @@ def sample_of(bins: Mapping[str, Ints], hashes: UInt64s, among: npt.NDArray[np.b
     size = int(np.count_nonzero(among))
     if not size:
         return RowSample()
-    chosen = least_rows(hashes, np.flatnonzero(among), MOST_SAMPLED)
-    of_chosen = {name: of_axis[chosen].astype(np.uint8).tobytes() for name, of_axis in bins.items()}
-    return RowSample(size, hashes[chosen].astype(">u8").tobytes(), of_chosen)
+    rows = least_rows(hashes, np.flatnonzero(among), MOST_SAMPLED)
+    of_rows = {name: of_axis[rows].astype(np.uint8).tobytes() for name, of_axis in bins.items()}
+    return RowSample(size, hashes[rows].astype(">u8").tobytes(), of_rows)
 
 
 def add_samples(samples: Iterable[RowSample]) -> RowSample:
@@ -190,13 +190,13 @@ def add_samples(samples: Iterable[RowSample]) -> RowSample:
     if len(parts) < 2:
         return parts[0] if parts else RowSample()
     hashes = np.concatenate([np.frombuffer(part.hashes, ">u8") for part in parts])
-    chosen = np.argsort(hashes, kind="stable")[:MOST_SAMPLED]
+    order = np.argsort(hashes, kind="stable")[:MOST_SAMPLED]
     return RowSample(
         sum(part.rows for part in parts),
-        hashes[chosen].astype(">u8").tobytes(),  # numpy joins them in the machine's order
+        hashes[order].astype(">u8").tobytes(),  # numpy joins them in the machine's order
         {
             name: np.frombuffer(b"".join(part.bins[name] for part in parts), np.uint8)[
-                chosen
+                order
             ].tobytes()
             for name in parts[0].bins
         },
@@ -216,8 +216,8 @@ def top_of(counts: Mapping[str, Mapping[str, int]], most: int) -> Top:
     """The names with the largest totals; of equal ones those that are first by name."""
     totals = {name: sum(outcomes.values()) for name, outcomes in counts.items()}
     names = sorted(totals, key=lambda name: (-totals[name], name))
-    listed = {name: dict(sorted(counts[name].items())) for name in names[:most]}
-    return Top(listed, sum(totals[name] for name in names[most:]))
+    top = {name: dict(sorted(counts[name].items())) for name in names[:most]}
+    return Top(top, sum(totals[name] for name in names[most:]))
 
 
 def add_tops(tops: Sequence[Top], most: int) -> Top:

@@ -62,10 +62,10 @@ def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
 
 
 def _column(
-    measured: Mapping[str, pa.Array], field: pa.Field, dropped: pa.BooleanArray, size: int
+    measures: Mapping[str, pa.Array], field: pa.Field, is_dropped: pa.BooleanArray, size: int
 ) -> pa.Array:
-    column = measured.get(field.name)
-    return pa.nulls(size, field.type) if column is None else column.filter(dropped)
+    column = measures.get(field.name)
+    return pa.nulls(size, field.type) if column is None else column.filter(is_dropped)
 
 
 def rejected_rows(
@@ -73,7 +73,7 @@ def rejected_rows(
     reasons: pa.StringArray,
     details: pa.StringArray,
     steps: Mapping[str, str],
-    measured: Mapping[str, pa.Array] | None = None,
+    measures: Mapping[str, pa.Array] | None = None,
     schema: pa.Schema = REJECTED,
 ) -> pa.RecordBatch:
     """The dropped pairs of a batch in the form in which they are written.
@@ -83,12 +83,12 @@ def rejected_rows(
         (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
       steps: of the stage, by reason.
-      measured: further columns by name, n rows each; those that are not here are null.
+      measures: further columns by name, n rows each; those that are not here are null.
       schema: REJECTED, or that `with_columns` of rules of users.
     """
-    dropped = reasons.is_valid()
-    rows = pairs.filter(dropped)
-    why = reasons.filter(dropped)
+    is_dropped = reasons.is_valid()
+    rows = pairs.filter(is_dropped)
+    why = reasons.filter(is_dropped)
     names = pc.dictionary_encode(why)
     of_reasons = pa.array([steps[reason] for reason in names.dictionary.to_pylist()], pa.string())
     return pa.record_batch(
@@ -98,10 +98,10 @@ def rejected_rows(
             rows["caption"],
             of_reasons.take(names.indices),
             why,
-            details.filter(dropped),
+            details.filter(is_dropped),
             pages_of(rows),
             *(
-                _column(measured or {}, schema.field(at), dropped, len(rows))
+                _column(measures or {}, schema.field(at), is_dropped, len(rows))
                 for at in range(_FIRST_MEASURED, len(schema))
             ),
         ],
@@ -118,10 +118,10 @@ def without_contents(rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordB
     """
     if not pc.any(which).as_py():
         return rows
-    kept = ("key", "step", "reason", "detail")
+    names = ("key", "step", "reason", "detail")
     columns = [
         rows[name]
-        if name in kept
+        if name in names
         else pc.if_else(which, pa.scalar(None, rows[name].type), rows[name])
         for name in rows.schema.names
     ]

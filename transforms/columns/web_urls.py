@@ -25,12 +25,12 @@ def parse_url(url: str, base: can_ada.URL | None = None) -> can_ada.URL | None:
     """
     if len(url) > _MAX_HOST or "ẞ" in url:
         url = url.translate(_NO_BREAKS)
-        if matched := _HOST.match(url):
-            before, host = matched.groups()
+        if match := _HOST.match(url):
+            before, host = match.groups()
             if len(host) >= _MAX_HOST:
                 return None
             # UTS 46 maps it to ß since Unicode 15.1, and can_ada to ss.
-            url = before + host.replace("ẞ", "ß") + url[matched.end() :]
+            url = before + host.replace("ẞ", "ß") + url[match.end() :]
     try:
         return can_ada.parse(url) if base is None else base + url
     except (ValueError, TypeError):  # of a lone surrogate

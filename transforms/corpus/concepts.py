@@ -67,18 +67,18 @@ def named_file(path: str) -> str:
     """
     data = _file_bytes(path)
     _ngrams_in(data)
-    return _named(path, data)
+    return _name_with_digest(path, data)
 
 
-def listed_concepts(named: str, language: LanguageRule) -> UInt64s:
+def listed_concepts(name: str, language: LanguageRule) -> UInt64s:
     """The n-grams of a file, as `named_file` names it, in each wanted language: ascending.
 
     Raises:
       ValueError: it is another file now, or has too many.
     """
-    path, _, _ = named.rpartition("@")
+    path, _, _ = name.rpartition("@")
     data = _file_bytes(path)
-    if _named(path, data) != named:
+    if _name_with_digest(path, data) != name:
         raise ValueError(f"{path} has changed since the command began")
     hashes = _ngrams_in(data)
     if not language.has_vote:
@@ -96,7 +96,7 @@ def listed_concepts(named: str, language: LanguageRule) -> UInt64s:
     return np.unique(copies)
 
 
-def _named(path: str, data: bytes) -> str:
+def _name_with_digest(path: str, data: bytes) -> str:
     return f"{path}@{hashlib.sha256(data).hexdigest()[:16]}"
 
 
@@ -114,12 +114,12 @@ def _ngrams_in(data: bytes) -> UInt64s:
       ValueError: a line has no word, or more than two; says which.
     """
     lines = [line.strip() for line in data.decode().splitlines()]
-    named = [line for line in lines if line]
-    texts = measure_texts(pa.array(named, pa.string()), np.ones(len(named), np.bool_))
-    for line, words in zip(named, texts.word_count.tolist(), strict=True):
+    concepts = [line for line in lines if line]
+    texts = measure_texts(pa.array(concepts, pa.string()), np.ones(len(concepts), np.bool_))
+    for line, words in zip(concepts, texts.word_count.tolist(), strict=True):
         if not 1 <= words <= 2:
             raise ValueError(f"{line[:60]!r} has {words} words; a concept has one or two")
-    if not named:
+    if not concepts:
         raise ValueError("it names no concept")
     # Of "red dog" there are "red", "dog", and behind them the two.
     last = texts.first_ngram + np.where(texts.word_count == 2, 2, 0)
@@ -127,7 +127,10 @@ def _ngrams_in(data: bytes) -> UInt64s:
 
 
 def kept_shares(
-    ngrams: NGrams, words: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], known: ConceptCounts
+    ngrams: NGrams,
+    words: npt.NDArray[np.int32],
+    rows: npt.NDArray[np.int64],
+    concepts: ConceptCounts,
 ) -> npt.NDArray[np.float64]:
     """The probability with which each of some rows stays: float64[len(rows)]."""
     sizes = np.maximum(2 * words[rows].astype(np.int64) - 1, 0)
@@ -140,26 +143,26 @@ def kept_shares(
     first = np.ones(len(hashes), np.bool_)
     first[1:] = (of_row[1:] != of_row[:-1]) | (hashes[1:] != hashes[:-1])
     of_row, hashes = of_row[first], hashes[first]
-    place, found = _find(known.hashes, hashes)
-    of_row, counts = of_row[found], known.counts[place[found]]
+    place, is_there = _find(concepts.hashes, hashes)
+    of_row, counts = of_row[is_there], concepts.counts[place[is_there]]
     product = np.ones(len(rows))
-    np.multiply.at(product, of_row, 1 - np.minimum(1.0, known.limit / counts))
-    if not known.listed:
+    np.multiply.at(product, of_row, 1 - np.minimum(1.0, concepts.limit / counts))
+    if not concepts.listed:
         product[np.bincount(of_row, minlength=len(rows)) == 0] = 0.0
     shares: npt.NDArray[np.float64] = 1 - product
     return shares
 
 
-def _find(known: UInt64s, hashes: UInt64s) -> tuple[npt.NDArray[np.int64], Bools]:
+def _find(sorted_hashes: UInt64s, hashes: UInt64s) -> tuple[npt.NDArray[np.int64], Bools]:
     """Where hashes stand among ascending ones, int64[n], and which do: bool[n]."""
-    place = np.searchsorted(known, hashes)
-    found = place < len(known)
-    found[found] = known[place[found]] == hashes[found]
-    return place, found
+    place = np.searchsorted(sorted_hashes, hashes)
+    is_there = place < len(sorted_hashes)
+    is_there[is_there] = sorted_hashes[place[is_there]] == hashes[is_there]
+    return place, is_there
 
 
 def is_beyond_concepts(
-    pairs: Pairs, alive: Bools, known: ConceptCounts, numbers: UInt8s | None = None
+    pairs: Pairs, alive: Bools, concepts: ConceptCounts, numbers: UInt8s | None = None
 ) -> Bools:
     """Which pairs go, by the hashes of their keys: bool[n].
 
@@ -171,7 +174,7 @@ def is_beyond_concepts(
     ngrams = NGrams(texts.ngrams, texts.first_ngram)
     hash_with_language(ngrams, texts.word_count, numbers)
     rows = np.flatnonzero(alive)
-    shares = kept_shares(ngrams, texts.word_count, rows, known)
+    shares = kept_shares(ngrams, texts.word_count, rows, concepts)
     # Of 53 bits of its hash a double is exact.
     places = (key_hashes(pairs.key[rows] ^ _OF_CONCEPTS) >> np.uint64(11)) * 2.0**-53
     beyond = np.zeros(len(alive), np.bool_)
@@ -182,15 +185,15 @@ def is_beyond_concepts(
 class _Concepts(beam.DoFn):
     """The n-grams of a bucket that are concepts, with their counts."""
 
-    def __init__(self, blocks: Blocks, limit: int, listed: UInt64s | None) -> None:
-        self.blocks, self.limit, self.listed = blocks, limit, listed
+    def __init__(self, blocks: Blocks, limit: int, concepts: UInt64s | None) -> None:
+        self.blocks, self.limit, self.concepts = blocks, limit, concepts
 
     def process(self, element: Bucket) -> Iterator[Bucket]:
         bucket, block = element
-        counted = unpack(block)
-        hashes, counts = counted["ngram"].to_numpy(), counted["count"].to_numpy()
-        chosen = counts > self.limit if self.listed is None else _find(self.listed, hashes)[1]
-        rows = {"hash": hashes[chosen], "count": counts[chosen].astype(np.uint32)}
+        table = unpack(block)
+        hashes, counts = table["ngram"].to_numpy(), table["count"].to_numpy()
+        in_file = counts > self.limit if self.concepts is None else _find(self.concepts, hashes)[1]
+        rows = {"hash": hashes[in_file], "count": counts[in_file].astype(np.uint32)}
         yield bucket, self.blocks.pack([batch_of(rows)])[0]
 
 
@@ -200,24 +203,24 @@ class WriteConcepts(beam.PTransform):
 
     Args:
       folder: where to. limit: as `--max_pairs_per_concept`.
-      listed: the concepts; None: all n-grams above the limit.
+      concepts: the concepts; None: all n-grams above the limit.
     """
 
     folder: str
     blocks: Blocks
     limit: int
-    listed: UInt64s | None = None
+    concepts: UInt64s | None = None
 
-    def expand(self, counted: beam.PCollection) -> beam.PCollection:
+    def expand(self, counts: beam.PCollection) -> beam.PCollection:
         path = f"{self.folder}/concepts"
-        found = counted | beam.ParDo(_Concepts(self.blocks, self.limit, self.listed))
-        found.element_type = BUCKET
-        start = counted.pipeline | beam.Create([None])
-        return start | beam.Map(lambda _, parts: _write(parts, path), beam.pvalue.AsList(found))
+        concepts = counts | beam.ParDo(_Concepts(self.blocks, self.limit, self.concepts))
+        concepts.element_type = BUCKET
+        start = counts.pipeline | beam.Create([None])
+        return start | beam.Map(lambda _, parts: _write(parts, path), beam.pvalue.AsList(concepts))
 
 
 def _write(parts: Iterable[Bucket], path: str) -> str:
-    named = f"{path}-{uuid.uuid4().hex}"  # each attempt its own, since readers keep it open
+    name = f"{path}-{uuid.uuid4().hex}"  # each attempt its own, since readers keep it open
     blocks = [unpack(block) for _, block in parts]
     hashes = np.concatenate([np.zeros(0, np.uint64), *(b["hash"].to_numpy() for b in blocks)])
     counts = np.concatenate([np.zeros(0, np.uint32), *(b["count"].to_numpy() for b in blocks)])
@@ -234,5 +237,5 @@ def _write(parts: Iterable[Bucket], path: str) -> str:
         with pa.ipc.new_file(sink, rows.schema) as file:
             file.write_batch(rows)
 
-    write_atomically(named, write)
-    return named
+    write_atomically(name, write)
+    return name

@@ -39,14 +39,14 @@ class Counted(NamedTuple):
     """The counts of one batch; malformed rows are left out."""
 
     pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, by language
-    repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
+    repeats: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
     ngrams: pa.RecordBatch  # ngram: uint64; count: uint8, `byte_runs`; of counted rows. They ascend
     # within a `language` (uint8), where there is a vote.
     languages: pa.RecordBatch  # row: uint32, and `FoundLanguages`, of those that were found
-    measured: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
+    measures: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
 
 
-def counted(
+def count_batch(
     batch: pa.RecordBatch, *, first_row: int, language: LanguageRule, ngrams: bool = True
 ) -> Counted:
     """Measures a batch for the corpus-wide counts.
@@ -60,16 +60,16 @@ def counted(
     pairs = measure(batch)
     usable = pairs.usable()
     rows = np.flatnonzero(usable)
-    judged = pairs.text.filter(pa.array(usable)) if language.languages else pairs.text.slice(0, 0)
-    found = found_languages(judged, language)
-    foreign = found.rows[language.is_foreign(found.languages)]
+    texts = pairs.text.filter(pa.array(usable)) if language.languages else pairs.text.slice(0, 0)
+    answers = found_languages(texts, language)
+    foreign = answers.rows[language.is_foreign(answers.languages)]
     counts = np.ones(len(rows), np.bool_)
     counts[foreign] = False
     voters = usable.copy()
     voters[rows[foreign]] = False
     numbers, own = None, counts.astype(np.uint8)
     if language.has_vote:
-        own *= language_numbers(found.languages)
+        own *= language_numbers(answers.languages)
         numbers = np.zeros(len(usable), np.uint8)
         numbers[rows] = own
         least, most = np.array(((0, 0), *language.words))[own].T
@@ -83,22 +83,22 @@ def counted(
         "counted": own,
     }
     distinct = batch_of(columns)
-    first, repeated = distinct_pairs(distinct)
-    if len(repeated):
+    first, repeats = distinct_pairs(distinct)
+    if len(repeats):
         distinct = distinct.filter(pa.array(first))
-    named = {
-        "row": (rows[found.rows] + first_row).astype(np.uint32),
-        "language": found.languages,
-        "score": found.scores,
-        "votes": found.votes,
+    language_columns = {
+        "row": (rows[answers.rows] + first_row).astype(np.uint32),
+        "language": answers.languages,
+        "score": answers.scores,
+        "votes": answers.votes,
     }
     if not ngrams:
         voters[:] = False
     assert pairs.ngrams is not None, "just measured"
     hash_with_language(pairs.ngrams, pairs.word_count, numbers)
     grams = _counted_ngrams(pairs.ngrams, pairs.word_count, voters, numbers)
-    measured = pairs._replace(ngrams=None)
-    return Counted(distinct, repeated, grams, batch_of(named), measured)
+    rest = pairs._replace(ngrams=None)
+    return Counted(distinct, repeats, grams, batch_of(language_columns), rest)
 
 
 def _counted_ngrams(
@@ -134,11 +134,11 @@ def distinct_pairs(pairs: pa.RecordBatch) -> tuple[Bools, pa.RecordBatch]:
         place |= pairs["split"].to_numpy().astype(np.uint64) << np.uint64(32)
         names = ["split", "row"]
     urls, texts, exact = (pairs[name].to_numpy() for name in ("url", "text", "exact"))
-    repeated = repeated_rows(pair_keys(urls, texts), urls, texts, exact, place)
-    repeated = repeated[np.argsort(place[repeated])]
+    repeats = repeated_rows(pair_keys(urls, texts), urls, texts, exact, place)
+    repeats = repeats[np.argsort(place[repeats])]
     first = np.ones(len(pairs), np.bool_)
-    first[repeated] = False
-    return first, pairs.select(names).take(pa.array(repeated))
+    first[repeats] = False
+    return first, pairs.select(names).take(pa.array(repeats))
 
 
 class _Count(ThreadedDoFn):
@@ -163,21 +163,21 @@ class _Count(ThreadedDoFn):
 
     def _count(self, split_id: int, item: tuple[int, pa.RecordBatch]) -> _OfBatch:
         first_row, batch = item
-        part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
-        spread = list(self._spread(split_id, part))
-        references = [remembered(part.measured, batch)] if self.blocks.folder else []
+        part = count_batch(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
+        parts = list(self._by_bucket(split_id, part))
+        references = [remembered(part.measures, batch)] if self.blocks.folder else []
         # In one file, which goes when the second reading is done with it.
-        packed = self.blocks.pack([rows for _, _, rows in spread] + references)
+        blocks = self.blocks.pack([rows for _, _, rows in parts] + references)
         outputs = [
             beam.pvalue.TaggedOutput(tag, (bucket, block))
-            for (tag, bucket, _), block in zip(spread, packed, strict=False)
+            for (tag, bucket, _), block in zip(parts, blocks, strict=False)
         ]
-        for tag, rows in (("repeated", part.repeated), ("languages", part.languages)):
+        for tag, rows in (("repeated", part.repeats), ("languages", part.languages)):
             for block in self.blocks.pack([rows] if len(rows) else []):
                 outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
-        return len(batch), packed[len(spread) :], outputs
+        return len(batch), blocks[len(parts) :], outputs
 
-    def _spread(self, split_id: int, part: Counted) -> Iterator[tuple[str, int, pa.RecordBatch]]:
+    def _by_bucket(self, split_id: int, part: Counted) -> Iterator[tuple[str, int, pa.RecordBatch]]:
         split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
         pairs = part.pairs.append_column("split", split)
         keys = pair_keys(pairs["url"].to_numpy(), pairs["text"].to_numpy())
@@ -203,7 +203,7 @@ class CountPairs(beam.PTransform):
     Args:
       read: gives the batches of one split, the same ones each time.
       blocks: how blocks cross the shuffles.
-      language: as for `counted`.
+      language: as for `count_batch`.
       buckets: how many buckets of pairs, and of n-grams, a power of two.
       ngrams: whether they are counted, which a given vocabulary makes needless.
 
@@ -242,19 +242,19 @@ class _FindDistinct(OfBucket):
 
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         pairs = element[1].combine_chunks().to_batches()[0]
-        first, repeated = distinct_pairs(pairs)
+        first, repeats = distinct_pairs(pairs)
         numbers = pairs["counted"].to_numpy()
         votes = first & (numbers > 0)
         yield beam.pvalue.TaggedOutput("languages", np.bincount(numbers[votes], minlength=256))
         for kind, name in enumerate(("text", "url")):
             hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
             counted_hashes = batch_of({"hash": hashes, "count": partners})
-            spread = list(by_bucket(counted_hashes, hashes, self.buckets))
-            packed = self.blocks.pack([part for _, part in spread])
-            for (bucket, _), block in zip(spread, packed, strict=True):
+            parts = list(by_bucket(counted_hashes, hashes, self.buckets))
+            blocks = self.blocks.pack([part for _, part in parts])
+            for (bucket, _), block in zip(parts, blocks, strict=True):
                 yield beam.pvalue.TaggedOutput("partners", (kind * self.buckets + bucket, block))
-        splits, counts = runs(repeated["split"].to_numpy())
-        rows = np.split(repeated["row"].to_numpy(), np.cumsum(counts))
+        splits, counts = runs(repeats["split"].to_numpy())
+        rows = np.split(repeats["row"].to_numpy(), np.cumsum(counts))
         # Copies, since a slice would carry all rows where Beam pickles it.
         of_splits = [batch_of({"row": of_split.copy()}) for of_split in rows[:-1]]
         for split_id, block in zip(splits, self.blocks.pack(of_splits), strict=True):
@@ -270,7 +270,7 @@ class FindDistinctPairs(beam.PTransform):
 
     Outputs: `repeated` (split, rows) and `partners` (bucket, hash and count): by bucket of its text
     the images of a text, and by `buckets` and the bucket of its URL the texts of an image; and
-    `languages`, int64[256] of each bucket: how many distinct pairs there are by `counted`.
+    `languages`, int64[256] of each bucket: how many distinct pairs there are by `count_batch`.
     """
 
     blocks: Blocks
@@ -295,8 +295,8 @@ class _FindFrequent(OfBucket):
         hashes, sums = sum_by_hash(*(element[1][name].to_numpy() for name in ("hash", "count")))
         members = batch_of({"hash": np.sort(hashes[sums > self.limits[kind]])})
         yield beam.pvalue.TaggedOutput(("texts", "images")[kind], (bucket, members))
-        spread = ("text_spread", "image_spread")[kind]
-        yield beam.pvalue.TaggedOutput(spread, spread_of(sums, self.limits[kind]))
+        tag = ("text_spread", "image_spread")[kind]
+        yield beam.pvalue.TaggedOutput(tag, spread_of(sums, self.limits[kind]))
 
 
 @dataclass(eq=False)

@@ -34,8 +34,10 @@ def spread_of(counts: npt.NDArray[np.int64], limit: int) -> CountSpread:
     places = np.searchsorted(least, counts, "right") - 1
     things = np.bincount(places, minlength=len(least))
     partners = np.bincount(places, counts, minlength=len(least)).astype(np.int64)
-    filled = np.flatnonzero(things)
-    return CountSpread(least[filled].tolist(), things[filled].tolist(), partners[filled].tolist())
+    nonempty = np.flatnonzero(things)
+    return CountSpread(
+        least[nonempty].tolist(), things[nonempty].tolist(), partners[nonempty].tolist()
+    )
 
 
 def add_spreads(spreads: Iterable[CountSpread]) -> CountSpread:

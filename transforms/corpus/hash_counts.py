@@ -45,8 +45,8 @@ def repeated_rows(
     Returns:
       row numbers, in no order.
     """
-    ordered = np.sort(keys)
-    again, _ = runs(ordered[1:][ordered[1:] == ordered[:-1]])
+    sorted_keys = np.sort(keys)
+    again, _ = runs(sorted_keys[1:][sorted_keys[1:] == sorted_keys[:-1]])
     rows = np.flatnonzero(HashSet(again).contains(keys))
     rows = rows[np.lexsort((order[rows], exact[rows], texts[rows], urls[rows]))]
     same = (urls[rows][1:] == urls[rows][:-1]) & (texts[rows][1:] == texts[rows][:-1])
@@ -71,8 +71,8 @@ def sum_by_hash(hashes: UInt64s, counts: npt.NDArray[np.unsignedinteger]) -> tup
     more = np.flatnonzero(counts > 1)
     more = more[np.argsort(hashes[more])]
     again, times = runs(hashes[more])
-    added = np.add.reduceat(counts[more], np.cumsum(times) - times, dtype=np.int64) - times
-    sums[np.searchsorted(distinct, again)] += added
+    extra = np.add.reduceat(counts[more], np.cumsum(times) - times, dtype=np.int64) - times
+    sums[np.searchsorted(distinct, again)] += extra
     return distinct, sums
 
 
@@ -117,6 +117,6 @@ def frequent_ngrams(
     hashes: UInt64s, counts: npt.NDArray[np.integer], cut: int, quota: int
 ) -> UInt64s:
     """The n-grams of one bucket that are in the vocabulary; both ascend."""
-    kept = counts > cut
-    kept[np.flatnonzero(counts == cut)[:quota]] = True
-    return hashes[kept]
+    in_vocabulary = counts > cut
+    in_vocabulary[np.flatnonzero(counts == cut)[:quota]] = True
+    return hashes[in_vocabulary]

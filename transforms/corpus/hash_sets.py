@@ -12,50 +12,50 @@ from alignset.transforms.columns.kernels import kernel
 
 
 @kernel
-def _is_between(members, at, stop, wanted):  # type: ignore[no-untyped-def]
+def _is_between(members, at, stop, value):  # type: ignore[no-untyped-def]
     """Whether a hash is among the members from `at` to `stop`, by bisection."""
     while stop - at > 1:
         middle = (at + stop) >> 1
-        if members[middle] <= wanted:
+        if members[middle] <= value:
             at = middle
         else:
             stop = middle
-    return at < stop and members[at] == wanted
+    return at < stop and members[at] == value
 
 
 @njit(inline="always")
-def is_member(table, wanted):  # type: ignore[no-untyped-def]
+def is_member(table, value):  # type: ignore[no-untyped-def]
     """Whether a hash is in the dataset behind `HashSet.table`. For use inside kernels."""
     members, starts, shift = table
-    slot = wanted >> shift
+    slot = value >> shift
     at, stop = np.int64(starts[slot]), np.int64(starts[slot + np.uint64(1)])
     far = at + 8  # a slot has one member, but they can be chosen so that one has all
-    while at < stop and members[at] < wanted:
+    while at < stop and members[at] < value:
         at += 1
         if at == far:
-            return _is_between(members, at, stop, wanted)
-    return at < stop and members[at] == wanted
+            return _is_between(members, at, stop, value)
+    return at < stop and members[at] == value
 
 
 @kernel
-def _contains(table, hashes, contained):  # type: ignore[no-untyped-def]
+def _contains(table, hashes, answers):  # type: ignore[no-untyped-def]
     for row in range(len(hashes)):
-        contained[row] = is_member(table, hashes[row])
+        answers[row] = is_member(table, hashes[row])
 
 
 @kernel
 def _index(members, shift, starts):  # type: ignore[no-untyped-def]
     """Where the members of each slot start; False where they do not ascend. Nothing is copied:
     100 million members are 800 MB of a mapped file."""
-    filled = 0
+    next_slot = 0
     for at in range(len(members)):
         if at > 0 and members[at] <= members[at - 1]:
             return False
         slot = np.int64(members[at] >> shift)
-        while filled <= slot:
-            starts[filled] = at
-            filled += 1
-    starts[filled:] = len(members)
+        while next_slot <= slot:
+            starts[next_slot] = at
+            next_slot += 1
+    starts[next_slot:] = len(members)
     return True
 
 
@@ -95,6 +95,6 @@ class HashSet:
 
     def contains(self, hashes: UInt64s) -> Bools:
         """Whether each of uint64[n] is a member: bool[n]."""
-        contained = np.empty(len(hashes), np.bool_)
-        _contains(self.table, read_only(hashes), contained)
-        return contained
+        answers = np.empty(len(hashes), np.bool_)
+        _contains(self.table, read_only(hashes), answers)
+        return answers

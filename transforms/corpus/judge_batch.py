@@ -101,18 +101,18 @@ class CorpusSets(NamedTuple):
 def text_rows(
     pairs: Pairs,
     corpus: CorpusSets,
-    repeated: Bools,
+    repeats: Bools,
     foreign: Bools,
-    blocked: Bools,
+    on_list: Bools,
     numbers: UInt8s | None = None,
 ) -> Rows:
     """Values of n pairs that the rules of texts judge.
 
     Args:
       corpus: what is frequent and what is rare over the whole corpus.
-      repeated: bool[n], whether another row is the one that stands for this pair.
+      repeats: bool[n], whether another row is the one that stands for this pair.
       foreign: bool[n], whether the text is in a language that is not wanted.
-      blocked: bool[n], whether the pair is on a blocklist.
+      on_list: bool[n], whether the pair is on a blocklist.
       numbers: uint8[n], of their languages, where a vote found them.
     """
 
@@ -128,8 +128,8 @@ def text_rows(
             given.BROKEN_PAGE: _is_one_of(pairs.malformed, given.PAGE_FAULTS),
             given.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
             given.MALFORMED_PAIR: ~pairs.usable(),
-            given.BLOCKED: blocked,
-            given.DUPLICATE_PAIR: repeated,
+            given.BLOCKED: on_list,
+            given.DUPLICATE_PAIR: repeats,
         },
         foreign=foreign,
         word_count=pairs.word_count,
@@ -145,8 +145,8 @@ def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
     """Which rows stand for a file or page that could not be read: bool[n]."""
     if faults.null_count == len(faults):
         return np.zeros(len(faults), np.bool_)
-    broken = pc.is_in(faults, value_set=pa.array(names))
-    return broken.to_numpy(zero_copy_only=False)
+    answer = pc.is_in(faults, value_set=pa.array(names))
+    return answer.to_numpy(zero_copy_only=False)
 
 
 class JudgeBatch:
@@ -156,68 +156,68 @@ class JudgeBatch:
         self,
         rules: RunRules,
         corpus: CorpusSets,
-        repeated: npt.NDArray[np.uint32],
-        found: pa.RecordBatch,
+        repeats: npt.NDArray[np.uint32],
+        languages: pa.RecordBatch,
         blocking: Blocking | None = None,
         shares: Mapping[int, float] | None = None,
     ) -> None:
         self.rules, self.corpus, self.blocking = rules, corpus, blocking
-        self.repeated, self.found, self.shares = repeated, found, shares
+        self.repeats, self.languages, self.shares = repeats, languages, shares
         self.recorder = TextRecorder(rules)
         self.schema = with_columns(REJECTED, rules.written_columns)
         own = rules.computing(Stage.TEXT)
         self._columns = [*dict.fromkeys(limit.measure.column for limit in own)]
 
     def __call__(
-        self, numbered: tuple[int, pa.RecordBatch]
+        self, numbered_batch: tuple[int, pa.RecordBatch]
     ) -> tuple[int, pa.RecordBatch, pa.RecordBatch, TextPart]:
         """How many rows there are, the kept, the dropped as they are written down, and what the
         batch adds to the split's record."""
-        first, batch = numbered
+        first, batch = numbered_batch
         pairs = recalled(batch) if is_remembered(batch) else measure(batch)
-        repeated = _within(self.repeated, first, len(batch))
+        repeats = _within(self.repeats, first, len(batch))
         foreign, of_language = self._languages(first, len(batch))
-        blocked = self._blocked(pairs)
-        on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
+        list_details = self._list_details(pairs)
+        on_list = list_details.is_valid().to_numpy(zero_copy_only=False)
         has_vote = self.rules.language.has_vote
         numbers = language_numbers(of_language["language"]) if has_vote else None
-        rows = text_rows(pairs, self.corpus, repeated, foreign, on_list, numbers)
+        rows = text_rows(pairs, self.corpus, repeats, foreign, on_list, numbers)
         rows |= self._of_languages(numbers, pairs.key)
-        carried = carried_columns(batch, self.rules.carried)
-        rows |= column_rows(self.rules.texts, carried)
+        carried_values = carried_columns(batch, self.rules.carried)
+        rows |= column_rows(self.rules.texts, carried_values)
         rows["own_language_score"] = self.rules.numbers[MIN_LANGUAGE_SCORE.name]
         rows["language_score"] = np.full(len(batch), np.nan)
-        failed = self._ask_custom(rows, pairs)
-        found = faults(self.rules.texts, rows, self.rules.numbers)
-        why = first_of(found)
-        failed = pc.if_else(pc.equal(why, given.RULE_FAILED), failed, None)
-        detail, score = pc.coalesce(pairs.malformed, blocked, failed), None
+        failed_rule = self._ask_custom(rows, pairs)
+        verdicts = faults(self.rules.texts, rows, self.rules.numbers)
+        why = first_of(verdicts)
+        failed_rule = pc.if_else(pc.equal(why, given.RULE_FAILED), failed_rule, None)
+        detail, score = pc.coalesce(pairs.malformed, list_details, failed_rule), None
         if len(of_language):
             rows["language_score"] = numbers_of(of_language["score"])
             is_language = pc.equal(why, MIN_LANGUAGE_SCORE.reason)
             detail = pc.if_else(is_language, of_language["language"], detail)
             score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
-        kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
+        columns = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
         if pairs.page is not None:
-            kept[PAGE_URL] = pairs.page
+            columns[PAGE_URL] = pairs.page
         for name in batch.schema.names:
             if name.startswith("source_"):
-                kept[name] = batch[name]
-        shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
+                columns[name] = batch[name]
+        pair_rows = pa.record_batch([pa.array(c) for c in columns.values()], names=list(columns))
         own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
         if has_vote:
             own |= zip(LANGUAGE_COLUMNS, of_language.select(["language", "votes"]), strict=True)
-        measured = {"language_score": score} | own | carried
-        dropped = rejected_rows(
-            shown, why, detail, step_of(self.rules.texts), measured, self.schema
+        measures = {"language_score": score} | own | carried_values
+        rejects = rejected_rows(
+            pair_rows, why, detail, step_of(self.rules.texts), measures, self.schema
         )
         for name, column in own.items():
-            shown = shown.append_column(name, column)
+            pair_rows = pair_rows.append_column(name, column)
         if self.blocking is not None and self.blocking.forget:
-            dropped = without_contents(dropped, pc.equal(dropped["reason"], given.BLOCKED))
-        judged = pairs.usable() & ~repeated & ~on_list
-        part = self.recorder.measure(JudgedTexts(shown, why, detail, judged, rows, found))
-        return len(batch), shown.filter(why.is_null()), dropped, part
+            rejects = without_contents(rejects, pc.equal(rejects["reason"], given.BLOCKED))
+        is_judged = pairs.usable() & ~repeats & ~on_list
+        part = self.recorder.measure(JudgedTexts(pair_rows, why, detail, is_judged, rows, verdicts))
+        return len(batch), pair_rows.filter(why.is_null()), rejects, part
 
     def _of_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
         """Values of rows by language that the rules judge: their limits of words, and which of them
@@ -243,18 +243,18 @@ class JudgeBatch:
         limits = self.rules.computing(Stage.TEXT)
         if not limits:
             return pa.nulls(len(pairs.key), pa.string())
-        failed = np.full(len(pairs.key), None)
+        failed_rule = np.full(len(pairs.key), None)
         usable = np.flatnonzero(pairs.usable())
         texts = pairs.text.take(pa.array(usable)).to_pylist()
         for limit in limits:
-            values, broken = computed(limit, Rows(text=texts), len(texts))
-            rows[limit.measure.column] = np.full(len(failed), np.nan)
+            values, failures = computed(limit, Rows(text=texts), len(texts))
+            rows[limit.measure.column] = np.full(len(failed_rule), np.nan)
             rows[limit.measure.column][usable] = values
-            failed[usable[broken]] = limit.name
-            rows[given.RULE_FAILED][usable[broken]] = True
-        return pa.array(failed, pa.string())
+            failed_rule[usable[failures]] = limit.name
+            rows[given.RULE_FAILED][usable[failures]] = True
+        return pa.array(failed_rule, pa.string())
 
-    def _blocked(self, pairs: Pairs) -> pa.StringArray:
+    def _list_details(self, pairs: Pairs) -> pa.StringArray:
         """Which blocklist each pair is on, or null: string[n]."""
         if self.blocking is None:
             return pa.nulls(len(pairs.key), pa.string())
@@ -262,17 +262,17 @@ class JudgeBatch:
 
     def _languages(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
         """Which rows of a batch are in a language that is not wanted: bool[size]; and the columns
-        of `found`, null where nothing was found; without a vote perhaps no rows."""
-        rows = self.found["row"].to_numpy()
+        of `languages`, null where nothing was found; without a vote perhaps no rows."""
+        rows = self.languages["row"].to_numpy()
         low, high = np.searchsorted(rows, [first, first + size])
         foreign = np.zeros(size, np.bool_)
         if low == high and not self.rules.language.has_vote:
-            return foreign, self.found.slice(0, 0)
+            return foreign, self.languages.slice(0, 0)
         here = rows[low:high].astype(np.int64) - first
         place, nothing = np.zeros(size, np.int64), np.ones(size, np.bool_)
         place[here], nothing[here] = np.arange(low, high), False
-        of_language = self.found.take(pa.array(place, mask=nothing))
-        foreign[here] = self.rules.language.is_foreign(self.found["language"][low:high])
+        of_language = self.languages.take(pa.array(place, mask=nothing))
+        foreign[here] = self.rules.language.is_foreign(self.languages["language"][low:high])
         return foreign, of_language
 
 

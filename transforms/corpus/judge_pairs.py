@@ -95,47 +95,47 @@ class _Judge(ThreadedDoFn):
         sets: Mapping[str, str],
         shares: Mapping[int, float] | None = None,
     ) -> Iterator[Any]:
-        split_id, joined = element
-        for split in joined["split"]:  # a repeated row's split is always there, exactly once
+        split_id, parts = element
+        for split in parts["split"]:  # a repeated row's split is always there, exactly once
             corpus = _open_sets(sets, self.rules)
-            repeated = _marked(joined["repeated"])
-            found = _by_row(joined["languages"])
+            repeats = _row_numbers(parts["repeated"])
+            languages = _by_row(parts["languages"])
             # By the first reading, where all share a disk; gone where this work is done again.
-            measured = next((block for block in joined["measured"] if is_there(block)), None)
-            judge = JudgeBatch(self.rules, corpus, repeated, found, self.blocking, shares)
-            batches = self.read(split) if measured is None else unpack_each(measured)
+            block = next((block for block in parts["measured"] if is_there(block)), None)
+            judge = JudgeBatch(self.rules, corpus, repeats, languages, self.blocking, shares)
+            batches = self.read(split) if block is None else unpack_each(block)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
-            with parquet_file(path, judge.schema, self.scratch) as rejected:
-                kept = self._judged(batches, judge, rejected, counts)
-                yield from self._keep(split_id, kept)
+            with parquet_file(path, judge.schema, self.scratch) as rejects:
+                kept_batches = self._judge_batches(batches, judge, rejects, counts)
+                yield from self._keep(split_id, kept_batches)
             record = encode_record(judge.recorder.record())
             place = f"{self.out}/{RECORDS}/text-{split_id:05d}.json"
             write_atomically(place, partial(_write, record))
-            if measured is not None:
-                remove(measured)  # 200 bytes a pair of cached pages, for the next file to have
+            if block is not None:
+                remove(block)  # 200 bytes a pair of cached pages, for the next file to have
             _PROGRESS.add(counts.kept, counts.seen)
             yield beam.pvalue.TaggedOutput("counts", counts.total())
-            for broken in counts.broken:
-                yield beam.pvalue.TaggedOutput("broken", broken)
+            for file in counts.broken_files:
+                yield beam.pvalue.TaggedOutput("broken", file)
 
-    def _judged(
+    def _judge_batches(
         self,
         batches: Iterator[pa.RecordBatch],
         judge: JudgeBatch,
-        rejected: RowWriter,
+        rejects: RowWriter,
         counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
         for size, keep, drop, part in in_threads(judge, numbered(batches)):
-            rejected.write(drop)
+            rejects.write(drop)
             judge.recorder.add(part)
             counts.add(size, keep, drop)
             yield keep
 
-    def _keep(self, split_id: int, kept: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
+    def _keep(self, split_id: int, batches: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
         if self.plan:
-            while group := list(islice(kept, BATCHES_PER_BLOCKS)):
+            while group := list(islice(batches, BATCHES_PER_BLOCKS)):
                 names = [n for n in group[0].schema.names if n not in self.rules.columns]
                 group = [batch.select(names) for batch in group if len(batch)]
                 for block in self.blocks.pack(group):
@@ -147,7 +147,7 @@ class _Judge(ThreadedDoFn):
         names = [name for name in self.rules.measured_columns if name not in others]
         schema = with_columns(PAIRS, [*names, *self.rules.carried])
         with parquet_file(path, schema, self.scratch) as file:
-            for rows in kept:
+            for rows in batches:
                 key = key_column(rows["key"].to_numpy())
                 columns = [key, rows["url"], rows["caption"], pages_of(rows)]
                 columns += [rows[name] for name in names]
@@ -161,16 +161,16 @@ class _Counting:
     def __init__(self) -> None:
         self.seen = self.kept = 0
         self.dropped: Counter[str] = Counter()
-        self.broken: list[BrokenFile] = []
+        self.broken_files: list[BrokenFile] = []
 
     def add(self, size: int, keep: pa.RecordBatch, drop: pa.RecordBatch) -> None:
         self.seen, self.kept = self.seen + size, self.kept + len(keep)
         for count in pc.value_counts(drop["reason"]).to_pylist():
             self.dropped[count["values"]] += count["counts"]
             if count["values"] == BROKEN_INPUT:
-                told = drop.filter(pc.equal(drop["reason"], BROKEN_INPUT))
-                columns = (told[name].to_pylist() for name in ("url", "detail", "caption"))
-                self.broken += map(BrokenFile, *columns)
+                rows = drop.filter(pc.equal(drop["reason"], BROKEN_INPUT))
+                columns = (rows[name].to_pylist() for name in ("url", "detail", "caption"))
+                self.broken_files += map(BrokenFile, *columns)
 
     def total(self) -> Counts:
         return Counts(self.seen, self.kept, dict(self.dropped))
@@ -180,7 +180,7 @@ def _write(record: bytes, sink: BinaryIO) -> None:
     sink.write(record)
 
 
-def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:
+def _row_numbers(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:
     rows = [unpack(block)["row"].to_numpy() for block in blocks]
     return np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.uint32)
 
@@ -194,8 +194,8 @@ def _by_row(blocks: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
 
 def _open_sets(paths: Mapping[str, str], rules: RunRules) -> CorpusSets:
     """The files that `JudgePairs.sets` names."""
-    found = {name: _open_set(path) for name, path in paths.items() if not name.startswith(CONCEPTS)}
-    corpus = CorpusSets(**found)  # type: ignore[arg-type]
+    sets = {name: _open_set(path) for name, path in paths.items() if not name.startswith(CONCEPTS)}
+    corpus = CorpusSets(**sets)  # type: ignore[arg-type]
     limit = rules.numbers.get(MAX_PAIRS_PER_CONCEPT.name)
     if not limit:
         return corpus
@@ -238,9 +238,9 @@ class JudgePairs(beam.PTransform):
     blocking: Blocking | None = None
     shares: beam.PCollection | None = None
 
-    def expand(self, joined: beam.PCollection) -> Any:
+    def expand(self, splits: beam.PCollection) -> Any:
         sides = [side for side in (self.sets, self.shares) if side is not None]
         judge = beam.ParDo(_Judge(self), *map(beam.pvalue.AsSingleton, sides))
-        outputs = joined | judge.with_outputs("counts", "broken", main="kept")
+        outputs = splits | judge.with_outputs("counts", "broken", main="kept")
         outputs["kept"].element_type = BUCKET
         return outputs

@@ -69,26 +69,26 @@ def by_language(table: pa.Table) -> Iterator[tuple[int, UInt64s, npt.NDArray[Any
         yield number, ngrams[numbers == number], counts[numbers == number]
 
 
-def texts_by_language(counted: Int64s | int) -> dict[int, int]:
+def texts_by_language(pair_counts: Int64s | int) -> dict[int, int]:
     """How many pairs there are of each language.
 
     Args:
-      counted: int64[256], how many with which number, with `FITS` or without; 0 of none.
+      pair_counts: int64[256], how many with which number, with `FITS` or without; 0 of none.
     """
-    sums = np.zeros(256, np.int64) + counted
+    sums = np.zeros(256, np.int64) + pair_counts
     sums = sums[: int(FITS)] + sums[int(FITS) :]
     return {number: int(sums[number]) for number in np.flatnonzero(sums).tolist()}
 
 
-def shares_like(counted: Int64s | int, like: str) -> dict[int, float]:
+def shares_like(pair_counts: Int64s | int, like: str) -> dict[int, float]:
     """The share of each language's pairs that may stay, so that none has more than one has.
 
     Counted are pairs whose texts have as many words as they may, before other rules.
 
     Args:
-      counted: as of `texts_by_language`. like: the language that none exceeds.
+      pair_counts: as of `texts_by_language`. like: the language that none exceeds.
     """
-    fitting = (np.zeros(256, np.int64) + counted)[int(FITS) :]
+    fitting = (np.zeros(256, np.int64) + pair_counts)[int(FITS) :]
     most = int(fitting[NUMBERED.index(like) + 1])
     return {
         number: min(1.0, most / int(fitting[number])) for number in np.flatnonzero(fitting).tolist()
@@ -113,7 +113,7 @@ def vocabulary_sizes(
     every = {number: _together(of_buckets) for number, of_buckets in histograms.items()}
     occurrences = {number: int((counts * n).sum()) for number, (counts, n) in every.items()}
     first = max(every, key=lambda number: (number == ENGLISH_NUMBER, occurrences[number], -number))
-    share = _covered(*every[first], size) / max(1, occurrences[first])
+    share = _occurrences(*every[first], size) / max(1, occurrences[first])
     length = {number: occurrences[number] / max(1, texts.get(number, 0)) for number in every}
     return {
         number: size
@@ -131,17 +131,17 @@ def _together(histograms: Histograms) -> tuple[Int64s, Int64s]:
     return values[::-1], np.bincount(places, ngrams).astype(np.int64)[::-1]
 
 
-def _covered(counts: Int64s, ngrams: Int64s, size: int) -> int:
+def _occurrences(counts: Int64s, ngrams: Int64s, size: int) -> int:
     """How often the `size` most frequent n-grams occur."""
-    left = np.maximum(size - (np.cumsum(ngrams) - ngrams), 0)
-    return int((np.minimum(left, ngrams) * counts).sum())
+    rest = np.maximum(size - (np.cumsum(ngrams) - ngrams), 0)
+    return int((np.minimum(rest, ngrams) * counts).sum())
 
 
 def _size_of(counts: Int64s, ngrams: Int64s, share: float) -> int:
     """How many of the most frequent n-grams make up this share of all occurrences."""
     sums = np.cumsum(counts * ngrams)
-    wanted = share * int(sums[-1])
-    place = min(int(np.searchsorted(sums, wanted)), len(sums) - 1)
+    goal = share * int(sums[-1])
+    place = min(int(np.searchsorted(sums, goal)), len(sums) - 1)
     before = int(sums[place]) - int(counts[place] * ngrams[place])
-    within = min(int(ngrams[place]), int(np.ceil((wanted - before) / counts[place])))
+    within = min(int(ngrams[place]), int(np.ceil((goal - before) / counts[place])))
     return int(ngrams[:place].sum()) + max(0, within)

@@ -58,15 +58,15 @@ class JudgedTexts(NamedTuple):
     """A batch of pairs, as they were judged by their texts.
 
     Fields:
-      shown: columns key (uint64), url, caption. reasons, details: string[n], null where there is
+      pairs: columns key (uint64), url, caption. reasons, details: string[n], null where there is
         none. judged: bool[n], those that count: neither malformed nor a repeated pair.
       rows: what the rules asked. faults: bool[n] by reason, what they answered.
     """
 
-    shown: pa.RecordBatch
+    pairs: pa.RecordBatch
     reasons: pa.StringArray
     details: pa.StringArray
-    judged: Bools
+    is_judged: Bools
     rows: Rows
     faults: Mapping[str, Bools]
 
@@ -91,7 +91,7 @@ class TextRecorder:
         self._pairs = 0
         self._outcomes: dict[str, Counter[str]] = {}
         self._texts: dict[str, int] = {}
-        self._uncounted = 0
+        self._other_texts = 0
         self._languages: dict[str, dict[str, int]] = {}
         self._words: dict[str, dict[str, int]] = {}
         self._examples: dict[str, list[tuple[float, int, Example]]] = {}
@@ -102,9 +102,9 @@ class TextRecorder:
         rows_of = {name: np.flatnonzero(places == place) for place, name in enumerate(names)}
         rows_of = {name: rows for name, rows in rows_of.items() if len(rows)}
         return TextPart(
-            self._measured(batch, names, places),
+            self._trials_of(batch, names, places),
             list(_outcomes(batch.details, rows_of)),
-            list(_frequent_texts(batch.shown["caption"], rows_of)),
+            list(_frequent_texts(batch.pairs["caption"], rows_of)),
             _examples(batch, rows_of, self._rules),
             *_by_language(batch, places, names),
         )
@@ -119,15 +119,15 @@ class TextRecorder:
             if text in self._texts or len(self._texts) < _COUNTED_TEXTS:
                 self._texts[text] = self._texts.get(text, 0) + count
             else:
-                self._uncounted += count
+                self._other_texts += count
         self._languages = add_nested([self._languages, part.languages])
         self._words = add_nested([self._words, part.words])
         for name, examples in part.examples.items():
             before = self._examples.get(name, [])
-            chosen = {e.key: (rank, e.hash, e) for rank, e in reversed(examples)}
-            chosen |= {e.key: (rank, place, e) for rank, place, e in before}
-            ordered = sorted(chosen.values(), key=lambda item: item[:2])
-            self._examples[name] = ordered[:EXAMPLES]
+            candidates = {e.key: (rank, e.hash, e) for rank, e in reversed(examples)}
+            candidates |= {e.key: (rank, place, e) for rank, place, e in before}
+            ranking = sorted(candidates.values(), key=lambda item: item[:2])
+            self._examples[name] = ranking[:EXAMPLES]
 
     def record(self) -> Record:
         """The record of the batches so far."""
@@ -140,50 +140,51 @@ class TextRecorder:
             pairs=self._pairs,
             outcomes={name: dict(sorted(n.items())) for name, n in sorted(self._outcomes.items())},
             histograms=self._trials.histograms,
-            tops={"frequent_texts": Top(frequent.counts, frequent.others + self._uncounted)} | tops,
-            examples=self._chosen(),
+            tops={"frequent_texts": Top(frequent.counts, frequent.others + self._other_texts)}
+            | tops,
+            examples=self._merge_examples(),
             axes=self.axes,
             alone=self._trials.alone,
             sample=self._trials.sample,
         )
 
-    def _chosen(self) -> list[Example]:
+    def _merge_examples(self) -> list[Example]:
         by_key: dict[str, Example] = {}
         for name, examples in sorted(self._examples.items()):
             for _, _, example in examples:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _measured(
+    def _trials_of(
         self, batch: JudgedTexts, names: list[str], places: npt.NDArray[np.int8]
     ) -> Trials:
         own = limits(self._rules.texts)
         reasons = {limit.reason for limit in own}
-        others = np.zeros(len(batch.judged), np.bool_)
+        others = np.zeros(len(batch.is_judged), np.bool_)
         for reason, fault in batch.faults.items():
             if reason not in reasons:
                 others |= fault
-        judged = JudgedRows(
+        judged_rows = JudgedRows(
             names,
             places.astype(np.int64),
-            key_hashes(batch.shown["key"].to_numpy()),
+            key_hashes(batch.pairs["key"].to_numpy()),
             batch.rows,
             {limit.name: batch.faults[limit.reason] for limit in own},
             others,
         )
-        return trials_of(own, self.axes, judged, batch.judged)
+        return trials_of(own, self.axes, judged_rows, batch.is_judged)
 
 
 def _by_language(
     batch: JudgedTexts, places: npt.NDArray[np.int8], names: list[str]
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
     """How many texts of each language came to which outcome, and have how many words."""
-    if LANGUAGE_COLUMNS[0] not in batch.shown.schema.names:
+    if LANGUAGE_COLUMNS[0] not in batch.pairs.schema.names:
         return {}, {}
-    numbers = language_numbers(batch.shown[LANGUAGE_COLUMNS[0]])[batch.judged].astype(np.int64)
-    words = np.minimum(batch.rows["word_count"][batch.judged], MOST_WORDS)
+    numbers = language_numbers(batch.pairs[LANGUAGE_COLUMNS[0]])[batch.is_judged].astype(np.int64)
+    words = np.minimum(batch.rows["word_count"][batch.is_judged], MOST_WORDS)
     return (
-        _counts_by_language(numbers, places[batch.judged], names),
+        _counts_by_language(numbers, places[batch.is_judged], names),
         _counts_by_language(numbers, words, [str(count) for count in range(MOST_WORDS + 1)]),
     )
 
@@ -193,11 +194,11 @@ def _counts_by_language(
 ) -> dict[str, dict[str, int]]:
     size = len(names)
     counts = np.bincount(numbers * size + codes, minlength=size)
-    found: dict[str, dict[str, int]] = {}
+    by_language: dict[str, dict[str, int]] = {}
     for at in np.flatnonzero(counts).tolist():
-        of_language = found.setdefault(NUMBERED[at // size - 1], {})
+        of_language = by_language.setdefault(NUMBERED[at // size - 1], {})
         of_language[names[at % size]] = int(counts[at])
-    return found
+    return by_language
 
 
 def _outcomes(
@@ -223,28 +224,32 @@ def _examples(
     batch: JudgedTexts, rows_of: Mapping[str, Ints], rules: RunRules
 ) -> dict[str, list[tuple[float, Example]]]:
     """The examples of each outcome with the smallest hashes, and nearest to a threshold."""
-    hashes = key_hashes(batch.shown["key"].to_numpy())
+    hashes = key_hashes(batch.pairs["key"].to_numpy())
     values = values_by_axis(rules.texts, batch.rows)
-    ranked: dict[str, list[tuple[float, int]]] = {}
+    ranking: dict[str, list[tuple[float, int]]] = {}
     for outcome, rows in rows_of.items():
         if outcome == BLOCKED:
             continue  # neither its URL nor its text is for the report
-        ranked[outcome] = [(0.0, row) for row in least_rows(hashes, rows, EXAMPLES).tolist()]
+        ranking[outcome] = [(0.0, row) for row in least_rows(hashes, rows, EXAMPLES).tolist()]
         for limit in limits(rules.texts):
             if limit.reason == outcome:
                 of_limit = values[limit.measure.axis]
                 ranks = -of_limit if limit.beyond else of_limit
                 near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
-                ranked[f"near:{limit.name}"] = [(float(ranks[row]), row) for row in near]
-    shown = _shown(
-        batch, sorted({row for of_list in ranked.values() for _, row in of_list}), values
+                ranking[f"near:{limit.name}"] = [(float(ranks[row]), row) for row in near]
+    examples = _examples_by_row(
+        batch, sorted({row for of_list in ranking.values() for _, row in of_list}), values
     )
-    return {name: [(rank, shown[row]) for rank, row in of_list] for name, of_list in ranked.items()}
+    return {
+        name: [(rank, examples[row]) for rank, row in of_list] for name, of_list in ranking.items()
+    }
 
 
-def _shown(batch: JudgedTexts, rows: list[int], values: Mapping[str, Floats]) -> dict[int, Example]:
+def _examples_by_row(
+    batch: JudgedTexts, rows: list[int], values: Mapping[str, Floats]
+) -> dict[int, Example]:
     """Some rows as examples."""
-    columns = [batch.shown[name] for name in ("key", "url", "caption")]
+    columns = [batch.pairs[name] for name in ("key", "url", "caption")]
     columns += [batch.reasons, batch.details]
     of_rows = zip(
         *(column.take(pa.array(rows, pa.int64())).to_pylist() for column in columns), strict=True

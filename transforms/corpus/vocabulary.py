@@ -94,15 +94,15 @@ def describe_languages(
         for low, high in sorted({(of_class.min_count, of_class.max_count) for of_class in classes})
         for own in [[c for c in classes if c.max_count == high]]
     ]
-    covered = sum(part.occurrences_in_vocabulary or 0 for part in whole)
+    in_vocabulary = sum(part.occurrences_in_vocabulary or 0 for part in whole)
     occurrences = sum(part.occurrences or 0 for part in whole)
     return VocabularySummary(
         by_count=by_count,
         cut_off_count=max(part.cut_off_count or 0 for part in whole),
         ngrams=sum(part.ngrams or 0 for part in whole),
         occurrences=occurrences,
-        occurrences_in_vocabulary=covered,
-        share_of_occurrences=round(covered / occurrences, 6) if occurrences else 1.0,
+        occurrences_in_vocabulary=in_vocabulary,
+        share_of_occurrences=round(in_vocabulary / occurrences, 6) if occurrences else 1.0,
         vocabulary=sum(part.vocabulary for part in whole),
         languages={
             name: LanguageVocabulary(
@@ -137,7 +137,7 @@ def describe_vocabulary(
     n_grams = np.concatenate([h[1] for h in histograms.values()] or [none])
     total, above = int(n_grams.sum()), counts > cut
     occurrences = int((counts * n_grams).sum())
-    covered = int((counts * n_grams)[above].sum()) + cut * sum(quotas.values())
+    in_vocabulary = int((counts * n_grams)[above].sum()) + cut * sum(quotas.values())
     by_count = []
     low, high = 1, 1
     while low <= counts.max(initial=0):
@@ -150,8 +150,8 @@ def describe_vocabulary(
         cut_off_count=cut,
         ngrams=total,
         occurrences=occurrences,
-        occurrences_in_vocabulary=covered,
-        share_of_occurrences=round(covered / occurrences, 6) if occurrences else 1.0,
+        occurrences_in_vocabulary=in_vocabulary,
+        share_of_occurrences=round(in_vocabulary / occurrences, 6) if occurrences else 1.0,
         vocabulary=min(total, size),
     )
 
@@ -180,49 +180,49 @@ class BuildVocabulary(beam.PTransform):
 
     def expand(self, ngrams: beam.PCollection) -> dict[str, beam.PCollection]:
         size = self.size
-        summed = (
+        sums = (
             ngrams
             | beam.GroupByKey()
             | beam.ParDo(_Sum(self.blocks)).with_outputs("histograms", main="counted")
         )
-        summed["counted"].element_type = BUCKET
-        sides = [beam.pvalue.AsList(summed["histograms"])]
+        sums["counted"].element_type = BUCKET
+        sides = [beam.pvalue.AsList(sums["histograms"])]
         if self.texts is not None:
             sides.append(beam.pvalue.AsSingleton(self.texts))
 
         def parts(
-            found: list[OfBucketByLanguage], texts: Mapping[int, int] | None = None
+            buckets: list[OfBucketByLanguage], texts: Mapping[int, int] | None = None
         ) -> tuple[dict[int, Histograms], dict[int, int]]:
-            histograms = _languages_first(found)
+            histograms = _languages_first(buckets)
             return histograms, vocabulary_sizes(histograms, size, texts or {})
 
-        def cuts(_: None, *found: Any) -> dict[int, VocabularyCut]:
-            histograms, sizes = parts(*found)
-            buckets = [bucket for bucket, _ in found[0]]
+        def cuts(_: None, *inputs: Any) -> dict[int, VocabularyCut]:
+            histograms, sizes = parts(*inputs)
+            buckets = [bucket for bucket, _ in inputs[0]]
             return {
                 number: _cut(of_language, sizes[number], buckets)
                 for number, of_language in histograms.items()
             }
 
-        def describe(_: None, *found: Any) -> VocabularySummary:
-            return describe_languages(*parts(*found))
+        def describe(_: None, *inputs: Any) -> VocabularySummary:
+            return describe_languages(*parts(*inputs))
 
         start = ngrams.pipeline | "Once" >> beam.Create([None])
         cut = start | "Cut" >> beam.Map(cuts, *sides)
         keep = beam.ParDo(_Keep(self.blocks), beam.pvalue.AsSingleton(cut))
         return {
-            "counted": summed["counted"],
-            "members": summed["counted"] | "Keep" >> keep.with_output_types(BUCKET),
+            "counted": sums["counted"],
+            "members": sums["counted"] | "Keep" >> keep.with_output_types(BUCKET),
             "summary": start | "Describe" >> beam.Map(describe, *sides),
         }
 
 
-def _languages_first(found: list[OfBucketByLanguage]) -> dict[int, Histograms]:
-    turned: dict[int, dict[int, tuple[Int64s, Int64s]]] = {}
-    for bucket, histograms in found:
+def _languages_first(buckets: list[OfBucketByLanguage]) -> dict[int, Histograms]:
+    by_number: dict[int, dict[int, tuple[Int64s, Int64s]]] = {}
+    for bucket, histograms in buckets:
         for number, histogram in histograms.items():
-            turned.setdefault(number, {})[bucket] = histogram
-    return dict(turned)
+            by_number.setdefault(number, {})[bucket] = histogram
+    return dict(by_number)
 
 
 def _cut(histograms: Histograms, size: int, buckets: Iterable[int]) -> VocabularyCut:

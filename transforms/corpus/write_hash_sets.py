@@ -23,7 +23,7 @@ def join_buckets(parts: Iterable[tuple[int, pa.RecordBatch | str]], path: str) -
       parts: each bucket's block with a column `hash`, or the path of a file of its hashes.
       path: what the file's name begins with.
     """
-    named = f"{path}-{uuid.uuid4().hex}"  # each attempt its own, since readers keep it open
+    name = f"{path}-{uuid.uuid4().hex}"  # each attempt its own, since readers keep it open
     size, digest = 0, hashlib.sha256()
 
     def write(sink: BinaryIO) -> None:
@@ -33,8 +33,8 @@ def join_buckets(parts: Iterable[tuple[int, pa.RecordBatch | str]], path: str) -
             size += sink.write(hashes)
             digest.update(hashes)
 
-    write_atomically(named, write)
-    return HashFile(named, size, digest.hexdigest())
+    write_atomically(name, write)
+    return HashFile(name, size, digest.hexdigest())
 
 
 def bucket_bytes(part: pa.RecordBatch | str) -> memoryview | bytes:

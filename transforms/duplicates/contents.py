@@ -101,17 +101,17 @@ def contents_of(shard: int, rows: pa.Table, max_texts: int) -> pa.RecordBatch:
     of_text = by_text[starts_of(content[by_text], text[order][by_text])]
     by_rank = of_text[np.lexsort((keys[order][of_text], others[of_text], content[of_text]))]
     starts = starts_of(content[by_rank])
-    chosen = by_rank[ranks(starts) <= max_texts]
-    first = starts_of(content[chosen])
+    picks = by_rank[ranks(starts) <= max_texts]
+    first = starts_of(content[picks])
 
     by_url = np.lexsort((url[order], content))
     is_image = starts_of(content[by_url], url[order][by_url])
-    images = np.bincount(content[by_url][is_image], minlength=1)[content[chosen]] * first
-    pairs = np.bincount(content, minlength=1)[content[chosen]] * first
+    images = np.bincount(content[by_url][is_image], minlength=1)[content[picks]] * first
+    pairs = np.bincount(content, minlength=1)[content[picks]] * first
     columns = {"hi": hi, "lo": lo, "text": text, "url": url, "key": keys}
     return batch_of(
-        {name: column[order][chosen] for name, column in columns.items()}
-        | {"shard": np.full(len(chosen), shard), "pairs": pairs, "images": images}
+        {name: column[order][picks] for name, column in columns.items()}
+        | {"shard": np.full(len(picks), shard), "pairs": pairs, "images": images}
     )
 
 

@@ -83,22 +83,22 @@ class FindCopies(beam.PTransform):
             contents.append(shards | FindHeldOutCopies(self.out, self.folder, *how))
         if self.rules.near:
             find = FindNear(self.out, self.rules.max_texts, self.blocks, self.buckets, self.cells)
-            found = {"shards": shards, "contents": contents[0]} | find
-            contents.append(found["contents"])
-            near = found["copies"]
+            near_outputs = {"shards": shards, "contents": contents[0]} | find
+            contents.append(near_outputs["contents"])
+            near = near_outputs["copies"]
         else:
             near = shards | SampleNear(self.out, self.blocks, self.buckets)
-        judged = (
+        outcomes = (
             contents
             | "Contents" >> beam.Flatten()
             | "ByContent" >> beam.GroupByKey()
             | "JudgeContents"
             >> beam.ParDo(_JudgeContents(self.rules, self.blocks)).with_outputs(main="verdicts")
         )
-        judged.verdicts.element_type = BUCKET
+        outcomes.verdicts.element_type = BUCKET
         plan = _PlanLeaving(self.out, self.folder, self.blocks, self.fence)
         leaving = (
-            judged.verdicts
+            outcomes.verdicts
             | "ByShards" >> beam.GroupByKey()
             | "PlanLeaving" >> beam.ParDo(plan).with_outputs(main="moves")
         )
@@ -108,7 +108,7 @@ class FindCopies(beam.PTransform):
             | "ByTarget" >> beam.GroupByKey()
             | "PlanJoining" >> beam.ParDo(_PlanJoining(self.folder, self.fence))
         )
-        return (judged.copies, leaving.copies, joining, near) | "Copies" >> beam.Flatten()
+        return (outcomes.copies, leaving.copies, joining, near) | "Copies" >> beam.Flatten()
 
 
 class _ReadContents(beam.DoFn):
@@ -127,8 +127,8 @@ class _ReadContents(beam.DoFn):
         yield from zip(numbers, self.blocks.pack(parts), strict=True)
 
 
-def _copies(found: Copies) -> beam.pvalue.TaggedOutput:
-    return beam.pvalue.TaggedOutput("copies", found)
+def _copies(copies: Copies) -> beam.pvalue.TaggedOutput:
+    return beam.pvalue.TaggedOutput("copies", copies)
 
 
 def _by_shards(rows: pa.RecordBatch, name: str, blocks: Blocks) -> Iterator[Bucket]:
@@ -152,11 +152,11 @@ class _JudgeContents(beam.DoFn):
         self.rules, self.blocks = rules, blocks
 
     def process(self, element: Any) -> Iterator[Any]:
-        judged = judge_contents(unpacked(element[1]), self.rules)
-        if judged.shared.images:
-            yield _copies(Copies(shared=judged.shared, groups=judged.groups))
-        if len(judged.verdicts):
-            yield from _by_shards(judged.verdicts, "shard", self.blocks)
+        outcome = judge_contents(unpacked(element[1]), self.rules)
+        if outcome.shared.images:
+            yield _copies(Copies(shared=outcome.shared, groups=outcome.groups))
+        if len(outcome.verdicts):
+            yield from _by_shards(outcome.verdicts, "shard", self.blocks)
 
 
 class _PlanLeaving(beam.DoFn):
@@ -172,10 +172,10 @@ class _PlanLeaving(beam.DoFn):
             self._write(shard, leaving)
             is_moved = pc.not_equal(leaving["target"], NOWHERE)
             goes, drops = leaving.filter(is_moved), leaving.filter(pc.invert(is_moved))
-            dropped = Counter(str(REASONS[code]) for code in drops["reason"].to_pylist())
-            gone = pc.is_in(pa.array(keys_of(rows["key"])), value_set=drops["key"])
-            reported = reported_opt_outs(rows.select(["opted_out"]).filter(gone).to_pylist())
-            yield _copies(Copies([shard], dict(dropped), len(goes), reported))
+            drop_counts = Counter(str(REASONS[code]) for code in drops["reason"].to_pylist())
+            is_dropped = pc.is_in(pa.array(keys_of(rows["key"])), value_set=drops["key"])
+            opt_outs = reported_opt_outs(rows.select(["opted_out"]).filter(is_dropped).to_pylist())
+            yield _copies(Copies([shard], dict(drop_counts), len(goes), opt_outs))
             if len(goes):
                 moves.append(_moved_rows(rows, goes))
         if moves:

@@ -84,7 +84,7 @@ class FindNear(beam.PTransform):
             | "WithTexts" >> beam.CoGroupByKey()
             | "Stay" >> _blocks(_stay, self.max_texts, self.blocks)
         )
-        sample = there | "Sample" >> beam.Map(_sampled, self.buckets, self.cells)
+        sample = there | "Sample" >> beam.Map(_sample_of, self.buckets, self.cells)
         centres = (
             sample.pipeline
             | "OfCells" >> beam.Create([None])
@@ -99,8 +99,8 @@ class FindNear(beam.PTransform):
         edges = led.edges
         edges.element_type = BUCKET
         for number in range(_ROUNDS):
-            settled = _blocks(_settle, *how, number + 1 == _ROUNDS)
-            edges = edges | f"Edges{number}" >> beam.GroupByKey() | f"Settle{number}" >> settled
+            work = _blocks(_settle, *how, number + 1 == _ROUNDS)
+            edges = edges | f"Edges{number}" >> beam.GroupByKey() | f"Settle{number}" >> work
         return {"contents": edges, "copies": led.copies}
 
 
@@ -117,21 +117,21 @@ def nodes_of(places: ShardPlaces, shard: int) -> Nodes:
     """The images of a shard, each content once. Where its sidecar does not say how they look,
     they are looked at."""
     path = places.sidecar(shard)
-    known = has_looks(path)
-    rows = read_rows(path, [*_COLUMNS, *(LOOK_SCHEMA.names if known else ())])
+    has_columns = has_looks(path)
+    rows = read_rows(path, [*_COLUMNS, *(LOOK_SCHEMA.names if has_columns else ())])
     rows = rows.filter(rows["sha256"].is_valid())
     hi, lo = digests_of(rows["sha256"])
     keys = keys_of(rows["key"])
     order = np.lexsort((keys, lo, hi))
     at = np.sort(order[starts_of(hi[order], lo[order])])
-    if not known:
-        seen, planes = stored_planes(places.tar(shard), set(keys[at].tolist()))
-        at = np.flatnonzero(np.isin(keys, seen))
+    if not has_columns:
+        decoded_keys, planes = stored_planes(places.tar(shard), set(keys[at].tolist()))
+        at = np.flatnonzero(np.isin(keys, decoded_keys))
         at = at[np.argsort(keys[at])]
     rows, keys = rows.take(pa.array(at)), keys[at]
     nodes = np.zeros(len(at), NODE)
     nodes["key"], nodes["hi"], nodes["lo"] = keys, hi[at], lo[at]
-    nodes["look"] = looks_in(rows) if known else looks_of(planes[np.argsort(seen)])
+    nodes["look"] = looks_in(rows) if has_columns else looks_of(planes[np.argsort(decoded_keys)])
     sides = (pc.fill_null(rows[name], 0).to_numpy() for name in _COLUMNS[2:])
     width, height = (side.astype(np.uint64) for side in sides)
     smaller = np.uint64(_MOST_AREA) - width * height
@@ -156,7 +156,7 @@ def _stay(element, max_texts, blocks):  # type: ignore[no-untyped-def]  # Beam w
         yield from zip([bucket], blocks.pack([as_block(nodes)]), strict=True)
 
 
-def _sampled(element: Bucket, buckets: int, cells: int) -> pa.RecordBatch:
+def _sample_of(element: Bucket, buckets: int, cells: int) -> pa.RecordBatch:
     """Some of the images of a bucket: those with the smallest hashes, enough in all."""
     nodes = rows_of([unpack(element[1])], NODE)
     # A bucket is by the other half of the content. Flat images have no descriptor.
@@ -195,8 +195,8 @@ def _lead(element, blocks, buckets):  # type: ignore[no-untyped-def]  # Beam wou
             best = by_rank(best)[:MOST_IN_CELL]
     best = by_rank(best)[:MOST_IN_CELL]
     led = lead(best)
-    found = Copies(graphics=led.graphics, distances=led.distances.tolist())
-    yield beam.pvalue.TaggedOutput("copies", found)
+    copies = Copies(graphics=led.graphics, distances=led.distances.tolist())
+    yield beam.pvalue.TaggedOutput("copies", copies)
     yield from _at_both_ends(led.edges, blocks, buckets)
     for block in element[1] if count > len(best) else ():
         some = rows_of([unpack(block)], NODE)
@@ -219,7 +219,7 @@ def _settle(element, blocks, buckets, is_last):  # type: ignore[no-untyped-def] 
     edges = rows_of(map(unpack, element[1]), EDGE)
     if not is_last:
         yield from _at_ends(settle(edges), blocks, buckets)
-    elif len(left := leaving(edges)):
-        hi, lo, kept = (left[name].copy() for name in ("hi", "lo", "leader"))
-        numbers, parts = bucketed(near_contents(hi, lo, kept, BETTER), buckets)
+    elif len(final_edges := leaving(edges)):
+        hi, lo, leaders = (final_edges[name].copy() for name in ("hi", "lo", "leader"))
+        numbers, parts = bucketed(near_contents(hi, lo, leaders, BETTER), buckets)
         yield from zip(numbers, blocks.pack(parts), strict=True)

@@ -55,22 +55,22 @@ def held_out_matches(index: EvaluationIndex, images: Mapping[int, bytes]) -> lis
     """
     assert isinstance(index.index, CopyIndex)
     looks = {key: examine(body, in_full=True, keep_grey=True) for key, body in images.items()}
-    shown = {
+    views = {
         key: Shown(images[key], look, in_full=True)
         for key, look in looks.items()
         if isinstance(look, Image)
     }
-    if not shown:
+    if not views:
         return []
-    candidates = index.index.candidates(_MEASURE.features([*shown.values()]), _MOST_COMPARED)
-    found = [
+    candidates = index.index.candidates(_MEASURE.features([*views.values()]), _MOST_COMPARED)
+    pairs = [
         (match.row, key)
-        for key, matches in zip(shown, candidates, strict=True)
+        for key, matches in zip(views, candidates, strict=True)
         for match in matches
         if is_near(match)
     ]
-    names = index.names([row for row, _ in found])["name"].to_pylist()
-    return [(name, key) for name, (_, key) in zip(names, found, strict=True)]
+    names = index.names([row for row, _ in pairs])["name"].to_pylist()
+    return [(name, key) for name, (_, key) in zip(names, pairs, strict=True)]
 
 
 @dataclass(eq=False)
@@ -96,9 +96,9 @@ class FindHeldOutCopies(beam.PTransform):
         def part(shard: int) -> tuple[EvaluationFile, ...]:
             return (EvaluationFile("holdout", places.tar(shard)),)
 
-        held = shards | "HeldOut" >> beam.Filter(lambda shard: shard >= HOLDOUT)
+        held_out = shards | "HeldOut" >> beam.Filter(lambda shard: shard >= HOLDOUT)
         index = (
-            held
+            held_out
             | "Part" >> beam.Map(part)
             | IndexEvaluationImages(_MEASURE, f"{self.work}/holdout-index", self.work, self.fence)
         )
@@ -126,10 +126,10 @@ class _Search(beam.DoFn):
         # An image that is everywhere, such as a placeholder, is compared once.
         vectors, first = np.unique(there.vectors, axis=0, return_index=True)
         near = index.index.may_match(vectors, LEAST_COSINE)
-        wanted = {int(there.keys[first[at]]) for at in near}
+        keys = {int(there.keys[first[at]]) for at in near}
         matches: list[tuple[str, int]] = []
-        if wanted:
-            bodies = ((int(key, 16), body) for key, body in stored_images(tar, wanted))
+        if keys:
+            bodies = ((int(key, 16), body) for key, body in stored_images(tar, keys))
             while some := dict(islice(bodies, _AT_ONCE)):
                 matches += held_out_matches(index, some)
         if matches:
@@ -141,8 +141,8 @@ class _Search(beam.DoFn):
         for name, training in matches:
             path = Path(name)
             of_shard = by_shard.setdefault(HOLDOUT + int(path.parent.stem), {})
-            held = path.name.partition(".")[0]
-            of_shard[held] = min(training, of_shard.get(held, training))
+            held_out_key = path.name.partition(".")[0]
+            of_shard[held_out_key] = min(training, of_shard.get(held_out_key, training))
         for shard, training_keys in sorted(by_shard.items()):
             rows = read_rows(self.places.sidecar(shard), ["key", "sha256"])
             mine = [key in training_keys for key in rows["key"].to_pylist()]

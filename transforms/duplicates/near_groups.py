@@ -79,7 +79,7 @@ def find_centres(sample: Vectors, count: int) -> Vectors:
 def nearest_cells(vectors: Vectors, centres: Vectors, most: int) -> Ints:
     """int64[n, most], the numbers of the cells whose centres are nearest, the nearest first."""
     most = min(most, len(centres))
-    found = np.empty((len(vectors), most), np.int64)
+    cells = np.empty((len(vectors), most), np.int64)
     # Sums of products of bytes are below 2 ** 24, so exact as floats, in whatever order.
     wide = centres.astype(np.float32).T
     for first in range(0, len(vectors), AT_ONCE):
@@ -87,9 +87,9 @@ def nearest_cells(vectors: Vectors, centres: Vectors, most: int) -> Ints:
         rows = np.arange(len(products))
         for place in range(most):
             best = products.argmax(axis=1)
-            found[first : first + AT_ONCE, place] = best
+            cells[first : first + AT_ONCE, place] = best
             products[rows, best] = -np.inf
-    return found
+    return cells
 
 
 def staying(contents: pa.Table, nodes: Nodes, max_texts: int) -> Nodes:
@@ -108,8 +108,8 @@ def staying(contents: pa.Table, nodes: Nodes, max_texts: int) -> Nodes:
     texts = np.diff(first, append=len(order))
     at = order[first]
     # Both are in the order of contents, and each node's content is there.
-    wanted = as_binary(nodes["hi"].copy(), nodes["lo"].copy())
-    there = pc.is_in(as_binary(hi[at], lo[at]), wanted).to_numpy(zero_copy_only=False)
+    node_contents = as_binary(nodes["hi"].copy(), nodes["lo"].copy())
+    there = pc.is_in(as_binary(hi[at], lo[at]), node_contents).to_numpy(zero_copy_only=False)
     at, texts = at[there], texts[there]
     nodes["text"] = np.where(texts == 1, text[at], 0)
     return nodes[texts <= max_texts]
@@ -129,7 +129,7 @@ class Compared(NamedTuple):
     leaves: Bools
 
 
-def compared(some: Nodes, others: Nodes) -> Compared:
+def compare(some: Nodes, others: Nodes) -> Compared:
     """How near images are to others."""
     ours, theirs = some["look"], others["look"]
     one, two = (look["descriptor"].astype(np.float32) for look in (ours, theirs))
@@ -202,16 +202,16 @@ class _Cell:
 
     def near(self, some: Ints, others: Ints) -> tuple[Ints, Ints]:
         """Those that leave, each with a better one of the others."""
-        found = compared(self.nodes[some], self.nodes[others])
+        result = compare(self.nodes[some], self.nodes[others])
         if some is others:
-            np.fill_diagonal(found.cosines, 0)
+            np.fill_diagonal(result.cosines, 0)
         if len(some) and len(others):
-            self.nearest[some] = np.maximum(self.nearest[some], found.cosines.max(axis=1))
-            self.nearest[others] = np.maximum(self.nearest[others], found.cosines.max(axis=0))
-        rows, columns = some[found.rows], others[found.columns]
+            self.nearest[some] = np.maximum(self.nearest[some], result.cosines.max(axis=1))
+            self.nearest[others] = np.maximum(self.nearest[others], result.cosines.max(axis=0))
+        rows, columns = some[result.rows], others[result.columns]
         is_better = columns < rows
-        self.is_graphic[rows[is_better & ~found.leaves]] = True
-        return rows[is_better & found.leaves], columns[is_better & found.leaves]
+        self.is_graphic[rows[is_better & ~result.leaves]] = True
+        return rows[is_better & result.leaves], columns[is_better & result.leaves]
 
     def note(self, rows: Ints, columns: Ints) -> Ints:
         self.edges.append(_edges(self.nodes[rows], self.nodes[columns]))
@@ -222,11 +222,11 @@ def _greedy(leads: Bools, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
     """Unmarks what is near a better leader; returns the pairs of these and their leaders."""
     if not len(rows):
         return rows, columns
-    kept = []
+    groups = []
     for of_row in np.split(np.arange(len(rows)), np.flatnonzero(starts_of(rows))[1:]):
-        kept.append(of_row[leads[columns[of_row]]])
-        leads[rows[of_row[0]]] = not len(kept[-1])
-    pairs = np.concatenate(kept)
+        groups.append(of_row[leads[columns[of_row]]])
+        leads[rows[of_row[0]]] = not len(groups[-1])
+    pairs = np.concatenate(groups)
     return rows[pairs], columns[pairs]
 
 
@@ -235,20 +235,22 @@ def follow(nodes: Nodes, leaders: Nodes) -> Edges:
     edges = []
     for first in range(0, len(nodes), AT_ONCE):
         some = nodes[first : first + AT_ONCE]
-        found = compared(some, leaders)
-        edges.append(_edges(some[found.rows[found.leaves]], leaders[found.columns[found.leaves]]))
+        result = compare(some, leaders)
+        edges.append(
+            _edges(some[result.rows[result.leaves]], leaders[result.columns[result.leaves]])
+        )
     return np.concatenate([np.zeros(0, EDGE), *edges])
 
 
 def _edges(items: Nodes, leaders: Nodes) -> Edges:
     """The first few rows of each item: items stand together, the best leaders first."""
-    made = np.zeros(len(items), EDGE)
+    edges = np.zeros(len(items), EDGE)
     for name in ("hi", "lo"):
-        made[name] = items[name]
-    made["item"], made["leader"], made["rank"] = items["key"], leaders["key"], leaders["rank"]
-    if not len(made):
-        return made
-    return made[ranks(starts_of(made["item"])) < _MOST_LEADERS]
+        edges[name] = items[name]
+    edges["item"], edges["leader"], edges["rank"] = items["key"], leaders["key"], leaders["rank"]
+    if not len(edges):
+        return edges
+    return edges[ranks(starts_of(edges["item"])) < _MOST_LEADERS]
 
 
 def settle(edges: Edges) -> Edges:
@@ -260,25 +262,25 @@ def settle(edges: Edges) -> Edges:
     """
     own = edges[~edges["at_leader"]]
     items, item = np.unique(own["item"], return_inverse=True)
-    counts = [np.bincount(item[own["said"] == said], minlength=len(items)) for said in range(3)]
-    known = np.where(counts[STAYS] > 0, LEAVES, np.where(counts[UNKNOWN] > 0, UNKNOWN, STAYS))
-    turned, asked = edges.copy(), edges["at_leader"]
-    leaders = edges["leader"][asked]
-    turned["said"][asked] = STAYS  # what has no leader
+    counts = [np.bincount(item[own["said"] == answer], minlength=len(items)) for answer in range(3)]
+    verdicts = np.where(counts[STAYS] > 0, LEAVES, np.where(counts[UNKNOWN] > 0, UNKNOWN, STAYS))
+    result, at_leader = edges.copy(), edges["at_leader"]
+    leaders = edges["leader"][at_leader]
+    result["said"][at_leader] = STAYS  # what has no leader
     if len(items):
         place = np.minimum(np.searchsorted(items, leaders), len(items) - 1)
         is_led = items[place] == leaders
-        turned["said"][asked] = np.where(is_led, known[place], STAYS)
-    turned["at_leader"] = ~asked
-    return turned
+        result["said"][at_leader] = np.where(is_led, verdicts[place], STAYS)
+    result["at_leader"] = ~at_leader
+    return result
 
 
 def leaving(edges: Edges) -> Edges:
     """The edge from each image that leaves to its best leader that stays, out of all rows after the
     last round."""
-    left = edges[~edges["at_leader"] & (edges["said"] == STAYS)]
-    left = left[np.lexsort((left["leader"], left["rank"], left["item"]))]
-    return left[starts_of(left["item"])] if len(left) else left
+    rows = edges[~edges["at_leader"] & (edges["said"] == STAYS)]
+    rows = rows[np.lexsort((rows["leader"], rows["rank"], rows["item"]))]
+    return rows[starts_of(rows["item"])] if len(rows) else rows
 
 
 def as_block(rows: npt.NDArray[Any]) -> pa.RecordBatch:

@@ -36,7 +36,7 @@ class SampleNear(beam.PTransform):
             shards
             | "ReadHashes" >> beam.ParDo(read).with_output_types(BUCKET)
             | "ByHash" >> beam.GroupByKey()
-            | "SampleHashes" >> beam.MapTuple(_sampled)
+            | "SampleHashes" >> beam.MapTuple(_sample)
         )
 
 
@@ -61,11 +61,11 @@ def hashes_of(shard: int, rows: pa.Table) -> pa.RecordBatch:
     order = np.lexsort((keys, content))
     first = order[np.unique(content[order], return_index=True)[1]]
     columns = {"mixed": mixed, "content": content, "key": keys}
-    found = {name: column[first] for name, column in columns.items()}
-    return batch_of(found | {"shard": np.full(len(first), shard)})
+    first_rows = {name: column[first] for name, column in columns.items()}
+    return batch_of(first_rows | {"shard": np.full(len(first), shard)})
 
 
-def _sampled(_: int, blocks: Iterable[pa.RecordBatch]) -> Copies:
+def _sample(_: int, blocks: Iterable[pa.RecordBatch]) -> Copies:
     return sample_near(unpacked(blocks))
 
 
@@ -84,10 +84,10 @@ def sample_near(rows: pa.Table) -> Copies:
     is_first[1:] = ~same_hash | (content[order][1:] != content[order][:-1])
     order = order[is_first]
     hashes, starts, counts = np.unique(mixed[order], return_index=True, return_counts=True)
-    shared = np.flatnonzero(counts > 1)[:MOST_PAIRS]  # the mixed hash is a random order
+    repeats = np.flatnonzero(counts > 1)[:MOST_PAIRS]  # the mixed hash is a random order
     pairs = [
         NearPair(int(hashes[at]), *((int(shard[row]), f"{key[row]:016x}") for row in two))
-        for at in shared.tolist()
+        for at in repeats.tolist()
         for two in [order[starts[at] : starts[at] + 2].tolist()]
     ]
     return Copies(near=int(counts[counts > 1].sum()), near_pairs=pairs)

@@ -91,7 +91,7 @@ class BodyMemory:
     most `most` bytes are held, and that one's.
 
     Attributes:
-      held: bytes of transfers under way, and of what is done and not yet looked at.
+      held_bytes: bytes of transfers under way, and of what is done and not yet looked at.
       unseen: the latter alone, which the user sets.
       was_short: whether anything was held back since it was last set to False, though most was of
         transfers under way.
@@ -105,14 +105,14 @@ class BodyMemory:
         self.was_short = False
 
     @property
-    def held(self) -> int:
+    def held_bytes(self) -> int:
         return self._under_way + self.unseen
 
     @property
     def has_room(self) -> bool:
         """Whether further transfers may begin."""
         # What is not looked at yet keeps decoders busy for seconds: more of it is of no use.
-        return self.held < self._most // 2 and self.unseen < self._most // 4
+        return self.held_bytes < self._most // 2 and self.unseen < self._most // 4
 
     @property
     def waits_for_callers(self) -> bool:
@@ -121,7 +121,7 @@ class BodyMemory:
 
     def admits(self, receiver: Receiver, size: int) -> bool:
         """Counts bytes that have come; or says that the transfer must wait, and be resumed."""
-        if self.held + size > self._most and self._first is not receiver:
+        if self.held_bytes + size > self._most and self._first is not receiver:
             self.was_short |= not self.waits_for_callers
             if self._first is not None:
                 self._held_back.append(receiver)
@@ -130,7 +130,7 @@ class BodyMemory:
         self._under_way += size
         return True
 
-    def ended(self, receiver: Receiver, size: int) -> None:
+    def note_end(self, receiver: Receiver, size: int) -> None:
         """A transfer is over, with so many bytes counted."""
         self._under_way -= size
         if self._first is receiver:

@@ -30,7 +30,7 @@ _USUAL_TROUBLES, _USUAL_UNNAMED = 0.05, 0.15
 # Files that a process asks for, where the system lets it; those that shards, logs, the runner and
 # name servers need; and sockets: fewer are told of.
 _WANTED, _SPARE, _FEW = 16_384, 64, 256
-_told = False
+_has_told = False
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class ConnectionLimit:
         self._before: tuple[int, float] | None = None  # connections, and answers a second
         self._in_vain = 0
         self._held_s = 0.0
-        self._troubles, self._unnamed = _USUAL_TROUBLES, _USUAL_UNNAMED
+        self._troubles, self._usual_unnamed = _USUAL_TROUBLES, _USUAL_UNNAMED
 
     @property
     def review_s(self) -> float:
@@ -109,95 +109,96 @@ class ConnectionLimit:
             return LEAST_STALLED_S
         return max(LEAST_STALLED_S, _STALLED_TIMES * self._quickest_s)
 
-    def answered(self) -> None:
+    def note_answer(self) -> None:
         """An answer came: in its place two may begin, while the limit rises."""
         if self._rising and self.now < self.ceiling:
             self.now += 1
 
-    def review(self, seen: Interval) -> None:
+    def review(self, interval: Interval) -> None:
         """Draws the conclusions of an interval."""
-        self._held_s = max(0.0, self._held_s - seen.seconds)
-        if seen.answers >= _MIN_ANSWERS:
-            self._quickest_s = min(1.002 * self._quickest_s, seen.answer_s / seen.answers)
-        if trouble := self._trouble(seen):
+        self._held_s = max(0.0, self._held_s - interval.seconds)
+        if interval.answers >= _MIN_ANSWERS:
+            self._quickest_s = min(1.002 * self._quickest_s, interval.answer_s / interval.answers)
+        if trouble := self._trouble(interval):
             self._rising, self.limited_by = False, trouble
             if not self._held_s:
                 self._fall(_FALL * self.now)
-        elif seen.behind or seen.cpu_share >= _BUSY:
+        elif interval.behind or interval.cpu_share >= _BUSY:
             self._rising, self.limited_by = False, "CPU"
-            self._fall(max(0.9 * self.now, self._needed(seen)), held_s=0.0)
-        elif not seen.wanted:
+            self._fall(max(0.9 * self.now, self._needed_connections(interval)), held_s=0.0)
+        elif not interval.wanted:
             self._rising, self.limited_by = False, "hosts"
         elif self.now >= self.ceiling:
             self.limited_by = self._above
         elif not self._held_s:
-            self._rise(seen)
+            self._rise(interval)
 
-    def _trouble(self, seen: Interval) -> str:
-        if seen.short_of_memory:
+    def _trouble(self, interval: Interval) -> str:
+        if interval.short_of_memory:
             return "memory"
-        all_ended = seen.answers + seen.troubles
+        all_ended = interval.answers + interval.troubles
         if all_ended >= _MIN_ANSWERS:
-            share = seen.troubles / all_ended
+            share = interval.troubles / all_ended
             if share > 2 * self._troubles + 0.05:
                 return "time-outs"
             self._troubles += 0.1 * (share - self._troubles)
-        if seen.names >= _MIN_ANSWERS:
-            share = seen.unnamed / seen.names
-            if share > 2 * self._unnamed + 0.1:
+        if interval.names >= _MIN_ANSWERS:
+            share = interval.unnamed / interval.names
+            if share > 2 * self._usual_unnamed + 0.1:
                 return "name server"
-            self._unnamed += 0.1 * (share - self._unnamed)
+            self._usual_unnamed += 0.1 * (share - self._usual_unnamed)
         return ""
 
-    def _needed(self, seen: Interval) -> float:
-        if seen.answers < _MIN_ANSWERS or self._quickest_s == math.inf:
+    def _needed_connections(self, interval: Interval) -> float:
+        if interval.answers < _MIN_ANSWERS or self._quickest_s == math.inf:
             return float(self.now)
-        return 2 * seen.answers / seen.seconds * self._quickest_s
+        return 2 * interval.answers / interval.seconds * self._quickest_s
 
     def _fall(self, to: float, held_s: float = _HELD_S) -> None:
         self.now = min(self.now, max(min(_LEAST, self.ceiling), int(to)))
         self._before, self._in_vain, self._held_s = None, 0, held_s
 
-    def _rise(self, seen: Interval) -> None:
-        rate = seen.answers / seen.seconds
+    def _rise(self, interval: Interval) -> None:
+        rate = interval.answers / interval.seconds
         if self._before is None:
-            self._before = seen.most, rate
-        elif seen.most >= _GROWN * self._before[0]:
-            grown = seen.most / max(1, self._before[0])
+            self._before = interval.most, rate
+        elif interval.most >= _GROWN * self._before[0]:
+            grown = interval.most / max(1, self._before[0])
             enough = rate >= self._before[1] * (1 + _GAIN * (grown - 1))
             self._in_vain = 0 if enough else self._in_vain + 1
-            self._before = seen.most, rate
+            self._before = interval.most, rate
             if enough:
                 self.limited_by = "rising"
         if self._in_vain >= 2:
             self._rising, self.limited_by = False, "bandwidth"
-            self._fall(self._needed(seen))
+            self._fall(self._needed_connections(interval))
         elif self.limited_by in _SLOWLY:
             self.now = min(self.ceiling, math.ceil(_RISE * self.now))
         else:
             self._rising, self.limited_by = True, "rising"
-            if seen.stalled >= seen.most:  # no answer lets it rise, and good hosts wait behind them
+            # No answer lets it rise, and good hosts wait behind them.
+            if interval.stalled >= interval.most:
                 self.now = min(self.ceiling, math.ceil(_RISE_OF_STALLED * self.now))
 
 
-def socket_limit(wanted: int) -> int:
+def socket_limit(connections: int) -> int:
     """How many sockets may be open at once; at least one.
 
     The soft limit is raised to the hard one, as far as that is of use. Where few are left, one line
     says so, once.
 
     Args:
-      wanted: what the user allows.
+      connections: what the user allows.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < _WANTED:
-        raised = _WANTED if hard == resource.RLIM_INFINITY else min(hard, _WANTED)
-        if raised > soft:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
-            soft = raised
-    most = wanted if soft == resource.RLIM_INFINITY else soft - _open_now() - _SPARE
-    _tell(min(_FEW, wanted), max(1, most), soft)
-    return max(1, min(most, 2 * wanted + _SPARE))
+        higher = _WANTED if hard == resource.RLIM_INFINITY else min(hard, _WANTED)
+        if higher > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (higher, hard))
+            soft = higher
+    most = connections if soft == resource.RLIM_INFINITY else soft - _open_now() - _SPARE
+    _tell(min(_FEW, connections), max(1, most), soft)
+    return max(1, min(most, 2 * connections + _SPARE))
 
 
 def _open_now() -> int:
@@ -208,8 +209,8 @@ def _open_now() -> int:
 
 
 def _tell(few: int, most: int, files: int) -> None:
-    global _told
-    if most < few and not _told:
-        _told = True
+    global _has_told
+    if most < few and not _has_told:
+        _has_told = True
         line = "this process may open %d files, so at most %d connections at once: ulimit -n %d"
         LOG.warning(line, files, most, _WANTED)

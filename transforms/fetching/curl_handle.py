@@ -70,7 +70,7 @@ class EndedTransfer(NamedTuple):
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
       opted_out: the opt-outs in the answer's header, where these are only reported.
       answer: what that header says, where there is a body.
-      named: nothing was asked for yet; the host's name is known now.
+      has_name: nothing was asked for yet; the host's name is known now.
     """
 
     job: FetchJob
@@ -81,7 +81,7 @@ class EndedTransfer(NamedTuple):
     silent: bool = False
     was_asked: bool = False
     retry_after_s: float = 0.0
-    named: bool = False
+    has_name: bool = False
     opted_out: tuple[str, ...] = ()
     answer: ImageResponse | None = None
 
@@ -90,7 +90,7 @@ class Slot:
     """One curl handle, which serves one job after another.
 
     Attributes:
-      begun: when the job did. size: bytes of its answer so far.
+      start_s: when the job did. size: bytes of its answer so far.
     """
 
     def __init__(self, settings: FetchSettings, memory: BodyMemory) -> None:
@@ -100,8 +100,8 @@ class Slot:
         self._headers: list[bytes] = []
         self._parts: list[bytes] = []
         self.size = 0
-        self.begun = 0.0
-        self._named = ""  # the name that curl was last told of
+        self.start_s = 0.0
+        self._last_name = ""  # the name that curl was last told of
         self._is_named = False  # whether this transfer's was told
         self._met_forbidden_address = False
         self._was_held = False  # whether its answer had to wait for memory
@@ -123,9 +123,9 @@ class Slot:
         if limit != self._limit:
             # Of a longer robots.txt the beginning counts; curl takes 0 for "no limit".
             self._limit = limit
-            announced = 0 if job.robots_of else limit
-            self.curl.setopt(pycurl.MAXFILESIZE_LARGE, announced)
-        self.begun = time.monotonic()
+            max_bytes = 0 if job.robots_of else limit
+            self.curl.setopt(pycurl.MAXFILESIZE_LARGE, max_bytes)
+        self.start_s = time.monotonic()
         self.curl.setopt(pycurl.URL, job.url)
         if bool(name) != self._is_named:
             # Each transfer looks through all names that curl knows, for those that are too old.
@@ -134,8 +134,8 @@ class Slot:
             self.curl.setopt(pycurl.DNS_CACHE_TIMEOUT, -1 if name else _KEPT_BY_CURL_S)
         if name:
             # What curl is told it keeps: the names of ended transfers must go.
-            told = name.split(":", 2)
-            former, self._named = self._named, f"-{told[0][1:]}:{told[1]}"
+            parts = name.split(":", 2)
+            former, self._last_name = self._last_name, f"-{parts[0][1:]}:{parts[1]}"
             self.curl.setopt(pycurl.RESOLVE, [former, name] if former else [name])
         # curl takes 0 for "no limit".
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, math.ceil(1000 * job.left_s)))
@@ -144,17 +144,17 @@ class Slot:
         if not self.size and self._is_refused():
             return 0
         # After curl has decoded it, so a gzip bomb ends here.
-        taken, room = len(data), self._limit - self.size
-        if taken > room:
+        size, room = len(data), self._limit - self.size
+        if size > room:
             if not self.job.robots_of:
                 return 0
-            data, taken = data[:room], 0
+            data, size = data[:room], 0
         if not self._memory.admits(self, len(data)):
             self._was_held = True
             return int(pycurl.WRITEFUNC_PAUSE)
         self.size += len(data)
         self._parts.append(data)
-        return taken
+        return size
 
     def resume(self) -> None:
         """Continues a response that had to wait for memory."""
@@ -165,7 +165,7 @@ class Slot:
 
     def drop(self) -> None:
         """Lets go of the answer."""
-        self._memory.ended(self, self.size)
+        self._memory.note_end(self, self.size)
         self._parts, self.size = [], 0
 
     def _opt_outs(self) -> tuple[str, ...]:
@@ -187,10 +187,10 @@ class Slot:
         return b"\ncf-mitigated: challenge" in header or b"\nx-amzn-waf-action: " in header
 
     def open_socket(self, purpose: int, address: Any) -> Any:
-        checked = not (
+        must_be_public = not (
             self._settings.allow_private_addresses or self._settings.proxies_from_environment
         )
-        if checked and not is_public_address(address.addr[0]):
+        if must_be_public and not is_public_address(address.addr[0]):
             self._met_forbidden_address = True
             return pycurl.SOCKET_BAD
         try:
@@ -198,9 +198,9 @@ class Slot:
         except OSError:  # no file descriptors are left, or no IPv6: this address fails, not the run
             return pycurl.SOCKET_BAD
 
-    def ended(self, error: int) -> EndedTransfer:
+    def outcome(self, error: int) -> EndedTransfer:
         """Outcome of the job, given curl's error."""
-        took_s = time.monotonic() - self.begun
+        took_s = time.monotonic() - self.start_s
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and self._is_refused():
             return EndedTransfer(self.job, detail=self._opt_outs()[0], took_s=took_s)
@@ -234,8 +234,8 @@ class Slot:
         if error == pycurl.E_COULDNT_CONNECT:
             if self._met_forbidden_address:
                 return "forbidden_address"
-            refused = self.curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
-            return "refused" if refused else "unreachable"
+            is_refusal = self.curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
+            return "refused" if is_refusal else "unreachable"
         if error == pycurl.E_PEER_FAILED_VERIFICATION:
             code = self.curl.getinfo(pycurl.SSL_VERIFYRESULT)
             return _DETAIL_OF_VERIFYING.get(code, "tls")
@@ -262,10 +262,10 @@ class Slot:
         begins = [at for at, line in enumerate(self._headers) if line[:5] == b"HTTP/"]
         lines = self._headers[begins[-1] + 1 :] if begins else self._headers
         kinds = (b"content-type", b"etag", b"last-modified")
-        told = b"".join(lines).lower()
-        values = (next(field_values(lines, kind), b"") if kind in told else b"" for kind in kinds)
-        shown = (value[:_LONGEST_FIELD].decode("latin-1") or None for value in values)
-        return ImageResponse(self.job.url, status, time.time(), *shown)
+        header = b"".join(lines).lower()
+        values = (next(field_values(lines, kind), b"") if kind in header else b"" for kind in kinds)
+        fields = (value[:_LONGEST_FIELD].decode("latin-1") or None for value in values)
+        return ImageResponse(self.job.url, status, time.time(), *fields)
 
 
 def _status_detail(status: int) -> str:

@@ -52,7 +52,7 @@ class Transfers:
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
         self._epoll.register(self._bell, select.EPOLLIN)
-        self._watched: set[int] = set()
+        self._watched_fds: set[int] = set()
         self.names = HostNames(settings.connect_timeout_s, self._watch_events)
         self._curl_due: float | None = None
         self._idle: list[Slot] = []
@@ -72,8 +72,8 @@ class Transfers:
     def look_for_stalled(self, seconds: float) -> None:
         """Counts those that were begun so long ago and have brought nothing."""
         before = time.monotonic() - seconds
-        begun = takewhile(lambda slot: slot.begun < before, self._busy.values())  # in their order
-        self.stalled = sum(not slot.size for slot in begun) + self.names.waiting_since(before)
+        older = takewhile(lambda slot: slot.start_s < before, self._busy.values())  # in their order
+        self.stalled = sum(not slot.size for slot in older) + self.names.waiting_since(before)
 
     def start(self, job: FetchJob) -> bool:
         """Begins a job, or lets it wait for its host's name: False. A proxy finds names itself."""
@@ -118,30 +118,32 @@ class Transfers:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         if self.memory.holds_back:
             self.memory.resume()
-        return [*self._unnamed(), *self._done()]
+        return [*self._ends_of_names(), *self._ends_of_transfers()]
 
-    def _unnamed(self) -> Iterator[EndedTransfer]:
-        for job, waited_s, detail in self.names.ended():
-            named, silent = detail is None, detail is not None
-            yield EndedTransfer(job, None, detail, took_s=waited_s, silent=silent, named=named)
+    def _ends_of_names(self) -> Iterator[EndedTransfer]:
+        for job, waited_s, detail in self.names.finished_jobs():
+            has_name, silent = detail is None, detail is not None
+            yield EndedTransfer(
+                job, None, detail, took_s=waited_s, silent=silent, has_name=has_name
+            )
 
-    def _done(self) -> Iterator[EndedTransfer]:
-        left = 1
-        while left:
-            left, worked, failed = self._multi.info_read()
-            all_ended = [(curl, pycurl.E_OK) for curl in worked]
-            for curl, error in all_ended + [(curl, error) for curl, error, _ in failed]:
+    def _ends_of_transfers(self) -> Iterator[EndedTransfer]:
+        more = 1
+        while more:
+            more, successes, failures = self._multi.info_read()
+            all_ended = [(curl, pycurl.E_OK) for curl in successes]
+            for curl, error in all_ended + [(curl, error) for curl, error, _ in failures]:
                 yield self._end(curl, error)
 
     def _end(self, curl: pycurl.Curl, error: int) -> EndedTransfer:
         self._multi.remove_handle(curl)
         slot = self._busy.pop(curl)
         self._idle.append(slot)
-        ended = _outcome(slot, error)
-        if ended.was_asked and slot.begun <= self._paused_until:
+        end = _outcome(slot, error)
+        if end.was_asked and slot.start_s <= self._paused_until:
             # While this process stood still its hosts were not asked in earnest.
-            return ended._replace(was_asked=False)
-        return ended
+            return end._replace(was_asked=False)
+        return end
 
     def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
         """Ends the jobs that are under way; returns them."""
@@ -159,21 +161,21 @@ class Transfers:
         self._watch_events(fd, 0 if none else _EVENTS_OF_POLL[what])
 
     def _watch_events(self, fd: int, events: int) -> None:
-        watched = fd in self._watched
+        is_watched = fd in self._watched_fds
         if not events:
-            self._watched.discard(fd)
-            if watched:
+            self._watched_fds.discard(fd)
+            if is_watched:
                 with suppress(OSError):  # closed already
                     self._epoll.unregister(fd)
             return
-        if watched:
+        if is_watched:
             try:
                 self._epoll.modify(fd, events)
                 return
             except FileNotFoundError:  # another socket has the number of one that was closed
                 pass
         self._epoll.register(fd, events)
-        self._watched.add(fd)
+        self._watched_fds.add(fd)
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._curl_due = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
@@ -190,7 +192,7 @@ class Transfers:
 
 def _outcome(slot: Slot, error: int) -> EndedTransfer:
     try:
-        return slot.ended(error)
+        return slot.outcome(error)
     except Exception as raised:
         tell_once("reading an answer", raised)
         return EndedTransfer(slot.job, None, "bad_answer")

@@ -17,7 +17,7 @@ def fetch_all(
     urls: Iterable[str],
     settings: FetchSettings,
     nearly_taken: Event | None = None,
-    listed: FindListed = listed_nowhere,
+    find_listed: FindListed = listed_nowhere,
 ) -> Iterator[Fetched]:
     """Fetches many URLs at once and yields each in the order of completion.
 
@@ -30,8 +30,8 @@ def fetch_all(
     Args:
       urls: taken on the fetcher's thread.
       nearly_taken: set when few of the URLs are left to be taken, so that others may follow.
-      listed: which blocklist a redirect's target is on; nothing is asked of such a target. Called
-        on the fetcher's thread.
+      find_listed: which blocklist a redirect's target is on; nothing is asked of such a target.
+        Called on the fetcher's thread.
 
     Yields:
       One `Fetched` for every URL, whatever string it is.
@@ -39,7 +39,7 @@ def fetch_all(
     Raises:
       InterruptedError: the work of this thread was stopped.
     """
-    order = Order(urls, settings.shard_timeout_s, nearly_taken, listed)
+    order = Order(urls, settings.shard_timeout_s, nearly_taken, find_listed)
     fetcher = begin(order, settings)
     try:
         yield from order.results()

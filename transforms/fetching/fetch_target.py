@@ -39,13 +39,13 @@ def request_url(url: str) -> str | None:
     """
     if _PLAIN_URL.fullmatch(url) and not _DOTS.search(url):
         return url
-    parsed = parse_url(_SURROGATE.sub("\ufffd", url))
-    if parsed is None or parsed.protocol not in ("http:", "https:") or parsed.port == "0":
+    target = parse_url(_SURROGATE.sub("\ufffd", url))
+    if target is None or target.protocol not in ("http:", "https:") or target.port == "0":
         return None
-    if not _HOST.fullmatch(parsed.hostname):
+    if not _HOST.fullmatch(target.hostname):
         return None
-    parsed.username = parsed.password = parsed.hash = ""
-    return parsed.href
+    target.username = target.password = target.hash = ""
+    return target.href
 
 
 @lru_cache(maxsize=65536)
@@ -62,9 +62,9 @@ def is_public_address(address: str) -> bool:
         return False
     if isinstance(ip, ipaddress.IPv4Address):
         return ip.is_global and not ip.is_multicast and not any(ip in net for net in _REFUSED)
-    carried = ip.ipv4_mapped or ip.sixtofour
+    ipv4 = ip.ipv4_mapped or ip.sixtofour
     if ip in _NAT64:
-        carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    if carried is not None:
-        return is_public_address(str(carried))
+        ipv4 = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if ipv4 is not None:
+        return is_public_address(str(ipv4))
     return ip in _IPV6_GLOBAL_UNICAST and ip.is_global and not any(ip in net for net in _REFUSED)

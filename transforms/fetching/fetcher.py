@@ -56,11 +56,12 @@ class Fetcher:
         self.limit = ConnectionLimit(settings.connections, sockets)
         self._interval = Interval()
         self._cores = usable_cores()
-        self._reviewed, self._cpu_s, self._waited_s = time.monotonic(), time.process_time(), 0.0
-        self._answered: OrderedDict[str, None] = OrderedDict()  # hosts that did, the latest last
+        self._last_review_s, self._cpu_s = time.monotonic(), time.process_time()
+        self._waited_s = 0.0
+        self._answering_hosts: OrderedDict[str, None] = OrderedDict()  # the latest last
         self._lock = Lock()
         self._new: list[Order] = []
-        self._cancelled: list[Order] = []
+        self._orders_to_drop: list[Order] = []
         self._orders: list[Order] = []
         self._unseen: list[Order] = []  # that are over, with results that nobody has looked at
         self.is_over = False
@@ -83,7 +84,7 @@ class Fetcher:
         """Nobody waits for this order's results any more. On any thread."""
         with self._lock:
             if not self.is_over:
-                self._cancelled.append(order)
+                self._orders_to_drop.append(order)
                 self._transfers.ring()
 
     def run(self) -> None:
@@ -125,22 +126,22 @@ class Fetcher:
         for order in self._orders:
             order.hand_over()
         self._end_orders()
-        for ended in self._transfers.wait(self._wait_s(full)):
-            self._count(ended)
-            if ended.job.order is None or not ended.job.order.over:
-                self._routes.ended(ended)
+        for end in self._transfers.wait(self._wait_s(full)):
+            self._count(end)
+            if end.job.order is None or not end.job.order.over:
+                self._routes.note_end(end)
         for order in self._orders:
             order.hand_over()
-        if time.monotonic() - self._reviewed >= self.limit.review_s:
+        if time.monotonic() - self._last_review_s >= self.limit.review_s:
             self._review()
 
     def _look_at_orders(self) -> None:
         with self._lock:
             new, self._new = self._new, []
-            cancelled, self._cancelled = self._cancelled, []
+            to_drop, self._orders_to_drop = self._orders_to_drop, []
         self._orders += new
         now = time.monotonic()
-        for order in cancelled:
+        for order in to_drop:
             self._drop(order)
         for order in self._orders:
             if now >= order.due:
@@ -153,21 +154,21 @@ class Fetcher:
         while self._has_place and self._memory.has_room:
             if (job := self._routes.next_job()) is not None:
                 if transfers.start(job):
-                    queue.begun(job.host)
+                    queue.note_start(job.host)
                 continue
             if len(self._routes) >= self._waiting:
                 break
             order, behind = self._next_order()
             if order is None:
                 break
-            if (taken := order.take()) is not None:
-                self._routes.take(order, *taken)
+            if (entry := order.take()) is not None:
+                self._routes.take(order, *entry)
         is_short = not self._memory.has_room
         behind |= is_short and self._memory.waits_for_callers
         interval.behind |= behind
         interval.most = max(interval.most, transfers.under_way - transfers.stalled)
         interval.wanted |= not self._has_place and bool(
-            len(queue) or any(not order.exhausted for order in self._orders)
+            len(queue) or any(not order.is_exhausted for order in self._orders)
         )
         interval.short_of_memory |= is_short and not behind
         return behind or is_short
@@ -182,9 +183,9 @@ class Fetcher:
         """The first order that a URL may be taken of; and whether one's caller is behind."""
         behind = False
         for order in self._orders:
-            if order.left < self.limit.now // 4:
+            if order.remaining_urls < self.limit.now // 4:
                 order.nearly_taken.set()
-            if order.exhausted:
+            if order.is_exhausted:
                 continue
             if not order.is_behind:
                 return order, behind
@@ -194,7 +195,7 @@ class Fetcher:
     def _wait_s(self, full: bool) -> float:
         """How long nothing can begin unless something ends, or is asked for: seconds."""
         may_begin = not full and self._has_place and len(self._routes) < self._waiting
-        if may_begin and any(not order.exhausted for order in self._orders):
+        if may_begin and any(not order.is_exhausted for order in self._orders):
             return 0.0
         due_s = min((order.due for order in self._orders), default=time.monotonic() + IDLE_S)
         wait_s = min(1.0, max(0.0, due_s - time.monotonic()))
@@ -202,22 +203,22 @@ class Fetcher:
             wait_s = min(wait_s, _FULL_S)
         return min(wait_s, self._routes.queue.due_s())
 
-    def _count(self, ended: EndedTransfer) -> None:
-        interval, host = self._interval, ended.job.host
-        if ended.detail in _TROUBLES:
-            interval.troubles += host in self._answered
-        elif not (ended.silent or ended.named or ended.redirect):
+    def _count(self, end: EndedTransfer) -> None:
+        interval, host = self._interval, end.job.host
+        if end.detail in _TROUBLES:
+            interval.troubles += host in self._answering_hosts
+        elif not (end.silent or end.has_name or end.redirect):
             interval.answers += 1
-            interval.answer_s += ended.took_s
-            self._answered[host] = None
-            self._answered.move_to_end(host)
-            if len(self._answered) > _KNOWN_HOSTS:
-                self._answered.popitem(last=False)
-            self.limit.answered()
+            interval.answer_s += end.took_s
+            self._answering_hosts[host] = None
+            self._answering_hosts.move_to_end(host)
+            if len(self._answering_hosts) > _KNOWN_HOSTS:
+                self._answering_hosts.popitem(last=False)
+            self.limit.note_answer()
 
     def _review(self) -> None:
         now, cpu_s, interval = time.monotonic(), time.process_time(), self._interval
-        interval.seconds = now - self._reviewed
+        interval.seconds = now - self._last_review_s
         interval.cpu_share = (cpu_s - self._cpu_s) / interval.seconds / self._cores
         waited_s = self._transfers.waited_s
         interval.behind |= waited_s - self._waited_s < 0.05 * interval.seconds
@@ -230,12 +231,12 @@ class Fetcher:
         interval.stalled = self._transfers.stalled
         self.limit.review(interval)
         self._routes.settle(try_again=self.limit.limited_by == "time-outs")
-        self._reviewed, self._cpu_s, self._waited_s = now, cpu_s, waited_s
+        self._last_review_s, self._cpu_s, self._waited_s = now, cpu_s, waited_s
         self._interval = Interval()
 
     def _end_orders(self) -> None:
         for order in self._orders:
-            if order.exhausted and not order.under_way:
+            if order.is_exhausted and not order.under_way:
                 order.end()
                 self._unseen.append(order)
         self._orders = [order for order in self._orders if not order.over]
@@ -245,8 +246,8 @@ class Fetcher:
         for job in self._remove(order):
             order.under_way -= 1
             order.give(Fetched(job.index, None, "deadline"))
-        while (taken := order.take()) is not None:
-            order.give(Fetched(taken[0], None, "deadline"))
+        while (entry := order.take()) is not None:
+            order.give(Fetched(entry[0], None, "deadline"))
 
     def _drop(self, order: Order) -> None:
         if not order.over:
@@ -258,7 +259,7 @@ class Fetcher:
     def _remove(self, order: Order) -> list[FetchJob]:
         under_way = self._transfers.remove(lambda job: job.order is order)
         for job in under_way:
-            self._routes.queue.ended(job.host)
+            self._routes.queue.note_end(job.host)
         return [*under_way, *self._routes.remove(order)]
 
 
@@ -276,8 +277,8 @@ def begin(order: Order, settings: FetchSettings) -> Fetcher:
             fetcher = _FETCHERS[settings] = Fetcher(settings)
             fetcher.add(order)
             Thread(target=fetcher.run, name="fetcher", daemon=True).start()
-        for known in [known for known, one in _FETCHERS.items() if one.is_over]:
-            del _FETCHERS[known]
+        for old in [old for old, one in _FETCHERS.items() if one.is_over]:
+            del _FETCHERS[old]
     return fetcher
 
 

@@ -39,8 +39,9 @@ class _Waiting(NamedTuple):
 class HostNames:
     """The jobs that wait for their host's name, and the answers.
 
-    A job that waits is in `_waiting` under its name, and there alone, until `ended` or `remove`
-    gives it away. The heaps and queues beside it hold names, for which nobody may wait any more.
+    A job that waits is in `_waiting` under its name, and there alone, until `finished_jobs` or
+    `remove` gives it away. The heaps and queues beside it hold names, for which nobody may wait
+    any more.
 
     Args:
       timeout_s: how long a name is waited for.
@@ -55,13 +56,13 @@ class HostNames:
         self._timeout_s = timeout_s
         self._questions = NameQuestions(timeout_s / 2, watch, self._put)
         self.process, self.close = self._questions.process, self._questions.close
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._entries: OrderedDict[str, _Known] = OrderedDict()
         self._waiting: dict[str, list[_Waiting]] = {}
         # A heap of when which name is waited for no more, with those that have an answer by now.
         self._untils: list[tuple[float, int, str]] = []
         self._numbers = itertools.count()
         self._count = 0  # of the jobs that wait
-        self._answered: deque[str] = deque()  # names with an answer that was not told yet
+        self._ready_names: deque[str] = deque()  # names with an answer that was not told yet
         self.ended_count = self.unanswered_count = 0
         self.sockets = self._questions.sockets
 
@@ -74,10 +75,10 @@ class HostNames:
         name, _, port = job.authority.partition(":")  # with its last dot, by which curl looks
         if _ADDRESS.fullmatch(name):
             return ""
-        known = self._known.get(job.host)
-        if known is None or known.until <= time.monotonic() or known.detail:
+        entry = self._entries.get(job.host)
+        if entry is None or entry.until <= time.monotonic() or entry.detail:
             return None
-        return f"+{name}:{port or (443 if job.url.startswith('https') else 80)}:{known.addresses}"
+        return f"+{name}:{port or (443 if job.url.startswith('https') else 80)}:{entry.addresses}"
 
     def add(self, job: FetchJob) -> None:
         """Lets a job wait for its name, which is looked up unless it is already."""
@@ -86,9 +87,9 @@ class HostNames:
         least_s = min(self._timeout_s, job.left_s)
         self._wait(name, _Waiting(job, now, least_s, now + least_s))
         self._count += 1
-        known = self._known.get(name)
-        if known is not None and known.until > now:  # a failure that was just told
-            self._answered.append(name)
+        entry = self._entries.get(name)
+        if entry is not None and entry.until > now:  # a failure that was just told
+            self._ready_names.append(name)
         elif name not in self._questions:
             self._questions.ask(name)
 
@@ -96,29 +97,29 @@ class HostNames:
         self._waiting.setdefault(name, []).append(waiting)
         heapq.heappush(self._untils, (waiting.until, next(self._numbers), name))
 
-    def _put(self, name: str, told: Told) -> None:
+    def _put(self, name: str, answer: Told) -> None:
         self.ended_count += 1
-        self.unanswered_count += told.unsure
-        self._known.pop(name, None)
-        detail = None if told.addresses else "dns"
-        self._known[name] = _Known(time.monotonic() + told.kept_s, told.addresses, detail)
-        if len(self._known) > MOST_KEPT:
-            self._known.popitem(last=False)
-        self._answered.append(name)
+        self.unanswered_count += answer.unsure
+        self._entries.pop(name, None)
+        detail = None if answer.addresses else "dns"
+        self._entries[name] = _Known(time.monotonic() + answer.kept_s, answer.addresses, detail)
+        if len(self._entries) > MOST_KEPT:
+            self._entries.popitem(last=False)
+        self._ready_names.append(name)
 
-    def ended(self) -> Iterator[tuple[FetchJob, float, str | None]]:
+    def finished_jobs(self) -> Iterator[tuple[FetchJob, float, str | None]]:
         """The jobs that wait no longer: for how long they did, and the detail where their name was
         not found."""
         now = time.monotonic()
         self._questions.turn(self._waiting)
-        while self._answered:
-            name = self._answered.popleft()
-            known = self._known.get(name)
+        while self._ready_names:
+            name = self._ready_names.popleft()
+            entry = self._entries.get(name)
             jobs = self._waiting.pop(name, [])
             self._count -= len(jobs)
             for waiting in jobs:
                 waited_s = min(now - waiting.since, self._timeout_s)
-                yield waiting.job, waited_s, known.detail if known else "dns"
+                yield waiting.job, waited_s, entry.detail if entry else "dns"
         while self._untils and self._untils[0][0] <= now:
             yield from self._late(heapq.heappop(self._untils)[2], now)
 
@@ -149,18 +150,18 @@ class HostNames:
 
     def due_s(self) -> float:
         """When something is to be looked at even if no socket tells: seconds."""
-        if self._answered:
+        if self._ready_names:
             return 0.0
         dues = [self._questions.due(), *(due for due, *_ in self._untils[:1])]
         return max(0.001, min(dues) - time.monotonic())
 
     def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
         """Removes the jobs that wait."""
-        removed: list[FetchJob] = []
+        removed_jobs: list[FetchJob] = []
         for name, jobs in list(self._waiting.items()):
-            removed += [waiting.job for waiting in jobs if is_meant(waiting.job)]
+            removed_jobs += [waiting.job for waiting in jobs if is_meant(waiting.job)]
             jobs[:] = [waiting for waiting in jobs if not is_meant(waiting.job)]
             if not jobs:
                 del self._waiting[name]
-        self._count -= len(removed)
-        return removed
+        self._count -= len(removed_jobs)
+        return removed_jobs

@@ -71,7 +71,7 @@ class _Host:
     jobs: deque[FetchJob] = field(default_factory=deque)
     busy: int = 0
     free_at: float = 0.0  # no request begins before
-    offered: bool = False  # whether it stands among the ready or the later ones
+    is_offered: bool = False  # whether it stands among the ready or the later ones
     silences: int = 0  # attempts in a row that got no byte
     refusals: int = 0  # images, before any other response; -1 after such a one
     given_up: str | None = None  # the detail of all further jobs
@@ -82,7 +82,7 @@ class HostQueue:
     """Waiting jobs, and the next that may begin. Hosts that may take turns.
 
     Attributes:
-      refused: jobs of hosts that were given up, each with its detail; to be emptied by the user.
+      refused_jobs: jobs of hosts that were given up, each with its detail; to be taken out.
     """
 
     def __init__(self, settings: FetchSettings) -> None:
@@ -96,7 +96,7 @@ class HostQueue:
         self._count = itertools.count()
         self._waiting = 0
         self._sweep_at = _SWEPT_HOSTS
-        self.refused: deque[tuple[FetchJob, str]] = deque()
+        self.refused_jobs: deque[tuple[FetchJob, str]] = deque()
         self._named_a_host = False  # that refuses
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class HostQueue:
         if host.given_up is not None:
             if time.monotonic() < host.until:
                 self._waiting -= 1
-                self.refused.append((job, host.given_up))
+                self.refused_jobs.append((job, host.given_up))
                 return
             host.given_up, host.silences = None, host.silences - 1
         (host.jobs.appendleft if first else host.jobs.append)(job)
@@ -135,12 +135,12 @@ class HostQueue:
 
     def _offer(self, host: _Host) -> None:
         at_most = self._settings.connections_per_host
-        if host.offered or not host.jobs or host.busy >= at_most:
+        if host.is_offered or not host.jobs or host.busy >= at_most:
             return
         if host.free_at - time.monotonic() > self._settings.shard_timeout_s:
             self._refuse(host, "deadline")  # by a Crawl-delay of days: no shard waits for that
             return
-        host.offered = True
+        host.is_offered = True
         if host.free_at > time.monotonic():
             self._push(host.free_at, host)
         else:
@@ -148,23 +148,23 @@ class HostQueue:
 
     def _refuse(self, host: _Host, detail: str) -> None:
         self._waiting -= len(host.jobs)
-        self.refused.extend((job, detail) for job in host.jobs)
+        self.refused_jobs.extend((job, detail) for job in host.jobs)
         host.jobs.clear()
 
     def take(self) -> FetchJob | None:
         """The next job that may begin now, which then counts as under way; or None. Where its
-        request begins, `begun` is to be told, before another is taken."""
+        request begins, `note_start` is to be told, before another is taken."""
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             due = heapq.heappop(self._later)[2]
             if isinstance(due, FetchJob):
                 self._join(due)
             else:
-                due.offered = False
+                due.is_offered = False
                 self._offer(due)
         while self._ready:
             host = self._ready.popleft()
-            host.offered = False
+            host.is_offered = False
             if not host.jobs:
                 continue
             if host.free_at > now:  # it was held since
@@ -177,7 +177,7 @@ class HostQueue:
             return job
         return None
 
-    def begun(self, name: str) -> None:
+    def note_start(self, name: str) -> None:
         """A request to this host begins."""
         host = self._hosts[name]
         host.free_at = max(host.free_at, time.monotonic() + host.interval_s)
@@ -190,7 +190,7 @@ class HostQueue:
         self._waiting += 1
         self._offer(host)
 
-    def ended(self, name: str, *, silent: str | None = None) -> None:
+    def note_end(self, name: str, *, silent: str | None = None) -> None:
         """A job of this host is no longer under way.
 
         Args:
@@ -205,13 +205,13 @@ class HostQueue:
             self._refuse(host, silent)
         self._offer(host)
 
-    def answered(self, name: str, *, refused: bool) -> None:
+    def note_answer(self, name: str, *, is_refusal: bool) -> None:
         """A host gave its last response to one of our images.
 
         A host that refuses its first images, and gives none, is left alone for the rest of the run.
         """
         host = self._hosts[name]
-        if not refused:
+        if not is_refusal:
             host.refusals = -1
         elif host.refusals >= 0:
             host.refusals += 1
@@ -232,7 +232,7 @@ class HostQueue:
         self._hosts = {
             name: host
             for name, host in self._hosts.items()
-            if host.jobs or host.busy or host.offered or now < max(host.free_at, host.until)
+            if host.jobs or host.busy or host.is_offered or now < max(host.free_at, host.until)
         }
         self._sweep_at = max(_SWEPT_HOSTS, 2 * len(self._hosts))
 
@@ -255,16 +255,14 @@ class HostQueue:
 
     def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
         """Removes the jobs that wait."""
-        removed = [
-            what for _, _, what in self._later if isinstance(what, FetchJob) and is_meant(what)
-        ]
-        gone = {id(job) for job in removed}
-        self._later = [entry for entry in self._later if id(entry[2]) not in gone]
+        jobs = [what for _, _, what in self._later if isinstance(what, FetchJob) and is_meant(what)]
+        ids = {id(job) for job in jobs}
+        self._later = [entry for entry in self._later if id(entry[2]) not in ids]
         heapq.heapify(self._later)
         for host in self._hosts.values():
             of_host = [job for job in host.jobs if is_meant(job)]
             if of_host:
                 host.jobs = deque(job for job in host.jobs if not is_meant(job))
-                removed += of_host
-        self._waiting -= len(removed)
-        return removed
+                jobs += of_host
+        self._waiting -= len(jobs)
+        return jobs

@@ -101,7 +101,7 @@ class NameQuestions:
         tell: Callable[[str, Told], None],
     ) -> None:
         self._watch, self._tell = watch, tell
-        self._asked: dict[str, _Asked] = {}
+        self._questions: dict[str, _Asked] = {}
         self._again: list[tuple[float, str]] = []  # a heap of when which of them are asked anew
         self._numbers = itertools.count()
         self._look_at = self._time_out_at = -math.inf  # of c-ares
@@ -111,7 +111,7 @@ class NameQuestions:
         self._channels = [self._channel(tries) for tries in _TRIES]
 
     def _channel(self, tries: int) -> pycares.Channel:
-        def told(fd: int, readable: bool, writable: bool) -> None:
+        def note_socket(fd: int, readable: bool, writable: bool) -> None:
             self.sockets[fd] = channel
             if not (events := select.EPOLLIN * readable | select.EPOLLOUT * writable):
                 del self.sockets[fd]
@@ -119,18 +119,18 @@ class NameQuestions:
 
         servers, size = SERVERS or None, _RECEIVED
         channel = pycares.Channel(
-            sock_state_cb=told, servers=servers, tries=tries, socket_receive_buffer_size=size
+            sock_state_cb=note_socket, servers=servers, tries=tries, socket_receive_buffer_size=size
         )
         return channel
 
     def process(self, fd: int, events: int) -> None:
         """Reads and writes what a socket is ready for."""
         bad = pycares.ARES_SOCKET_BAD
-        written = fd if events & select.EPOLLOUT else bad
-        self.sockets[fd].process_fd(fd if events & ~select.EPOLLOUT else bad, written)
+        write_fd = fd if events & select.EPOLLOUT else bad
+        self.sockets[fd].process_fd(fd if events & ~select.EPOLLOUT else bad, write_fd)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._asked
+        return name in self._questions
 
     def ask(self, name: str) -> None:
         """Asks for the addresses of a host, HOST[:PORT]."""
@@ -138,30 +138,30 @@ class NameQuestions:
 
     def forget(self, name: str) -> None:
         """Nobody waits for a name any more."""
-        self._asked.pop(name, None)
+        self._questions.pop(name, None)
 
     def could_not_tell(self, name: str) -> bool:
         """Whether that is what the server has said of a name by now."""
-        asked = self._asked.get(name)
-        return asked is not None and asked.failures > 0
+        question = self._questions.get(name)
+        return question is not None and question.failures > 0
 
     def settle(self, name: str) -> bool:
         """Tells what there is of an answer whose rest nobody waits for any more; or False."""
-        asked = self._asked.get(name)
-        if asked is None or not asked.ipv6:
+        question = self._questions.get(name)
+        if question is None or not question.ipv6:
             return False
-        self._answer(name, asked.ipv6, _LEAST_KEPT_S)
+        self._answer(name, question.ipv6, _LEAST_KEPT_S)
         return True
 
     def _ask(self, name: str, family: Family = socket.AF_UNSPEC, slow: bool = False) -> None:
         number = next(self._numbers)
-        asked = self._asked.setdefault(name, _Asked())
-        asked.number, asked.family = number, family
+        question = self._questions.setdefault(name, _Asked())
+        question.number, question.family = number, family
         self._time_out_at = min(self._time_out_at, time.monotonic() + _SHORTEST_S)
 
-        def told(result: Any, error: int | None) -> None:
+        def note_result(result: Any, error: int | None) -> None:
             try:
-                is_latest = self._asked.get(name) is asked and asked.number == number
+                is_latest = self._questions.get(name) is question and question.number == number
                 if error not in _NO_ANSWER:
                     self._hear()
                 if is_latest:
@@ -175,7 +175,7 @@ class NameQuestions:
         plain, kind = name.partition(":")[0], socket.SOCK_STREAM
         try:
             self._channels[slow].getaddrinfo(
-                plain, None, family=family, type=kind, flags=_UNSORTED, callback=told
+                plain, None, family=family, type=kind, flags=_UNSORTED, callback=note_result
             )
         except Exception as error:  # a name that is none to c-ares
             tell_once("asking for a name", error)
@@ -183,68 +183,68 @@ class NameQuestions:
 
     def _heard_of(self, name: str, result: Any, error: int | None, slow: bool) -> None:
         """Result of the latest query for a name."""
-        asked = self._asked[name]
-        if error in _CANNOT_TELL and asked.failures < len(_CANNOT_TELL_AGAIN_S):
-            self._ask_later(name, _CANNOT_TELL_AGAIN_S[asked.failures])
-            asked.failures += 1
-        elif asked.ipv6:
-            self._join(name, asked, result, error)
+        question = self._questions[name]
+        if error in _CANNOT_TELL and question.failures < len(_CANNOT_TELL_AGAIN_S):
+            self._ask_later(name, _CANNOT_TELL_AGAIN_S[question.failures])
+            question.failures += 1
+        elif question.ipv6:
+            self._join(name, question, result, error)
         elif error in _UNHEARD:
             self._ask_later(name, _AGAIN_S * slow)
-        elif error == pycares.errno.ARES_ENODATA and asked.family in _NEXT_FAMILY:
-            self._ask(name, _NEXT_FAMILY[asked.family], slow=True)
-        elif error is None and _lacks_ipv4(asked.family, result):
-            asked.ipv6, asked.ttl_s = tuple(result.nodes), _ttl_s(result)
+        elif error == pycares.errno.ARES_ENODATA and question.family in _NEXT_FAMILY:
+            self._ask(name, _NEXT_FAMILY[question.family], slow=True)
+        elif error is None and _lacks_ipv4(question.family, result):
+            question.ipv6, question.ttl_s = tuple(result.nodes), _ttl_s(result)
             self._ask(name, socket.AF_INET, slow=True)
         elif error is None:
             self._answer(name, result.nodes, _ttl_s(result))
         elif error != pycares.errno.ARES_ECANCELLED:
             self._fail(name, unsure=error in _CANNOT_TELL)
 
-    def _join(self, name: str, asked: _Asked, result: Any, error: int | None) -> None:
+    def _join(self, name: str, question: _Asked, result: Any, error: int | None) -> None:
         """Joins a name's IPv6 addresses with the result for the others."""
         if error is None:
-            ttl_s = min(asked.ttl_s, _ttl_s(result))
-            self._answer(name, (*result.nodes, *asked.ipv6), ttl_s)
+            ttl_s = min(question.ttl_s, _ttl_s(result))
+            self._answer(name, (*result.nodes, *question.ipv6), ttl_s)
         elif error in _CANNOT_TELL | _NO_ANSWER:  # it may have others
-            self._answer(name, asked.ipv6, min(asked.ttl_s, _FAILED_KEPT_S))
+            self._answer(name, question.ipv6, min(question.ttl_s, _FAILED_KEPT_S))
         else:
-            self._answer(name, asked.ipv6, asked.ttl_s)
+            self._answer(name, question.ipv6, question.ttl_s)
 
     def _ask_later(self, name: str, seconds: float) -> None:
         heapq.heappush(self._again, (time.monotonic() + seconds, name))
 
     def _answer(self, name: str, nodes: Sequence[Any], ttl_s: float) -> None:
-        self._asked.pop(name, None)
+        self._questions.pop(name, None)
         addresses = [node.addr[0].decode() for node in nodes[:_MOST_ADDRESSES]]
-        shown = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
-        self._tell(name, Told(shown, min(_LONGEST_KEPT_S, max(_LEAST_KEPT_S, ttl_s))))
+        text = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
+        self._tell(name, Told(text, min(_LONGEST_KEPT_S, max(_LEAST_KEPT_S, ttl_s))))
 
     def _fail(self, name: str, *, unsure: bool = False) -> None:
-        self._asked.pop(name, None)
+        self._questions.pop(name, None)
         self._tell(name, Told("", _FAILED_KEPT_S, unsure))
 
-    def turn(self, wanted: Container[str]) -> None:
+    def turn(self, names: Container[str]) -> None:
         """Does what is due by the clock.
 
         Args:
-          wanted: the names that somebody waits for; no others are asked for again.
+          names: the names that somebody waits for; no others are asked for again.
         """
         now = time.monotonic()
-        if self._asked:
+        if self._questions:
             self._probe(now)
             if now >= self._look_at:
                 self._look_at_time_outs(now)
         if self._all_again:  # c-ares would wait for twice as long as before its last try
             self._all_again = False
-            self._again = [(now, name) for name in self._asked]
+            self._again = [(now, name) for name in self._questions]
         while self._again and self._again[0][0] <= now:
             name = heapq.heappop(self._again)[1]
-            if name in wanted:
-                asked = self._asked.get(name)
-                self._ask(name, asked.family if asked else socket.AF_UNSPEC, slow=True)
+            if name in names:
+                question = self._questions.get(name)
+                self._ask(name, question.family if question else socket.AF_UNSPEC, slow=True)
             else:
-                self._asked.pop(name, None)
+                self._questions.pop(name, None)
 
     def _look_at_time_outs(self, now: float) -> None:
         """Lets c-ares see to its own; it looks at no socket."""
@@ -261,19 +261,19 @@ class NameQuestions:
         if now < self.silence.due():
             return
 
-        def told(_: Any, error: int | None) -> None:
+        def note_answer(_: Any, error: int | None) -> None:
             if error not in _NO_ANSWER:
                 self._hear()
 
         slow = self.silence.is_doubted
         self.silence.probe(now)
         name = f"{uuid.uuid4().hex}.invalid"
-        self._channels[slow].query(name, pycares.QUERY_TYPE_A, callback=told)
+        self._channels[slow].query(name, pycares.QUERY_TYPE_A, callback=note_answer)
 
     def due(self) -> float:
         """When `turn` is to be called even if no socket tells."""
         due = self._again[0][0] if self._again else math.inf
-        if self._asked:
+        if self._questions:
             due = min(due, max(self._look_at, self._time_out_at), self.silence.due())
         return due
 

@@ -44,7 +44,7 @@ class Fetched:
       body: decoded bytes of a 200 answer; None where it failed.
       detail: one of FETCH_DETAILS, or of OPT_OUTS where the image is not wanted to be used; None
         where it worked; beside a body, why that must not be decoded.
-      listed: the blocklist that a redirect's target is on, which was not followed.
+      blocklist: the blocklist that a redirect's target is on, which was not followed.
       opted_out: the opt-outs, where these are only reported.
       answer: of the host that gave the image; None where it was stored.
     """
@@ -52,7 +52,7 @@ class Fetched:
     index: int
     body: bytes | None
     detail: str | None
-    listed: str | None = None
+    blocklist: str | None = None
     opted_out: tuple[str, ...] = ()
     answer: ImageResponse | None = field(default=None, compare=False)  # it has a clock
 
@@ -75,7 +75,7 @@ class Order:
       urls: taken on the fetcher's thread, so they must come at once.
       limit_s: seconds after which the rest fails as "deadline".
       nearly_taken: set when only few URLs are left to be taken.
-      listed: asked of the URLs that are redirected to; on the fetcher's thread.
+      find_listed: asked of the URLs that are redirected to; on the fetcher's thread.
     """
 
     def __init__(
@@ -83,20 +83,20 @@ class Order:
         urls: Iterable[str],
         limit_s: float,
         nearly_taken: Event | None = None,
-        listed: FindListed = listed_nowhere,
+        find_listed: FindListed = listed_nowhere,
     ) -> None:
-        self.listed = listed
+        self.find_listed = find_listed
         self._urls = iter(urls)
         self._limit_s, self.nearly_taken = limit_s, nearly_taken or Event()
         self.due = math.inf
         self.next_index = 0
         self.under_way = 0
-        self.exhausted = self.over = False
+        self.is_exhausted = self.over = False
         self.error: BaseException | None = None
-        self._found: list[Fetched] = []
+        self._pending: list[Fetched] = []
         self._results: SimpleQueue[list[Fetched] | None] = SimpleQueue()
-        self._given = self._given_bytes = 0  # by the fetcher
-        self._seen = self._seen_bytes = 0  # by the caller
+        self._given_count = self._given_bytes = 0  # by the fetcher
+        self._seen_count = self._seen_bytes = 0  # by the caller
 
     def begin(self) -> None:
         self.due = time.monotonic() + self._limit_s
@@ -104,7 +104,7 @@ class Order:
     @property
     def unseen(self) -> int:
         """Results that the caller has not looked at."""
-        return self._given - self._seen
+        return self._given_count - self._seen_count
 
     @property
     def unseen_bytes(self) -> int:
@@ -117,9 +117,9 @@ class Order:
         return self.unseen >= enough
 
     @property
-    def left(self) -> int:
+    def remaining_urls(self) -> int:
         """How many URLs are still to be taken, as far as that is known."""
-        return 0 if self.exhausted else length_hint(self._urls, 1)
+        return 0 if self.is_exhausted else length_hint(self._urls, 1)
 
     def take(self) -> tuple[int, str] | None:
         """The next URL with its number; None after the last, or after what the URLs raised."""
@@ -128,21 +128,21 @@ class Order:
         except BaseException as error:  # the caller's own: raised again where it looks
             self.error, url = error, None
         if url is None:
-            self.exhausted = True
+            self.is_exhausted = True
             return None
         self.next_index += 1
         return self.next_index - 1, url
 
-    def give(self, fetched: Fetched) -> None:
+    def give(self, result: Fetched) -> None:
         """A result, which the caller sees after `hand_over`."""
-        self._found.append(fetched)
-        self._given += 1
-        self._given_bytes += len(fetched.body or b"")
+        self._pending.append(result)
+        self._given_count += 1
+        self._given_bytes += len(result.body or b"")
 
     def hand_over(self) -> None:
-        if self._found:
-            self._results.put(self._found)
-            self._found = []
+        if self._pending:
+            self._results.put(self._pending)
+            self._pending = []
 
     def end(self, error: BaseException | None = None) -> None:
         """There will be no more results."""
@@ -165,10 +165,10 @@ class Order:
                 continue
             if some is None:
                 break
-            for fetched in some:
-                self._seen += 1
-                self._seen_bytes += len(fetched.body or b"")
-                yield fetched
+            for result in some:
+                self._seen_count += 1
+                self._seen_bytes += len(result.body or b"")
+                yield result
             check_stopped()
         if self.error is not None:
             raise self.error

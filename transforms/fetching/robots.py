@@ -61,11 +61,11 @@ class Robots(NamedTuple):
             return (ROBOTS_TXT,)  # nobody can say that it is allowed
         try:
             forbidden = not self.rules.can_fetch(url, "*")
-            unoffered = self.uses is not None and not self.uses.can_fetch(url, "*")
+            unusable = self.uses is not None and not self.uses.can_fetch(url, "*")
         except Exception as error:
             tell_once("asking a robots.txt", error)
             return (ROBOTS_TXT,)
-        return (ROBOTS_TXT,) * forbidden + (CONTENT_USAGE,) * unoffered
+        return (ROBOTS_TXT,) * forbidden + (CONTENT_USAGE,) * unusable
 
     def crawl_delay_s(self) -> float:
         """Seconds that the origin asks for between requests; 0 where it does not."""
@@ -189,19 +189,19 @@ def _uses(lines: list[str], categories: frozenset[str]) -> list[str]:
 
     Source: draft-ietf-aipref-attach-05, section 3.
     """
-    stated: dict[str, list[bool | None]] = {}
+    statements: dict[str, list[bool | None]] = {}
     for line in lines:
         field, _, value = line.partition(": ")
         if field == _CONTENT_USAGE:
             path, *rest = value.split(None, 1) if value.startswith("/") else ("", value)
             statement = rest[0].strip() if rest else ""
-            allowed = usage_allowed(statement.encode(), categories)
-            stated.setdefault(path, []).append(allowed)
-    if "" in stated:  # which fits all, and is shorter than "/"
-        stated.setdefault("/", stated.pop(""))
+            is_allowed = usage_allowed(statement.encode(), categories)
+            statements.setdefault(path, []).append(is_allowed)
+    if "" in statements:  # which fits all, and is shorter than "/"
+        statements.setdefault("/", statements.pop(""))
     return [
-        f"{'disallow' if combined(allowed) is False else 'allow'}: {path}"
-        for path, allowed in stated.items()
+        f"{'disallow' if combined(is_allowed) is False else 'allow'}: {path}"
+        for path, is_allowed in statements.items()
     ]
 
 
@@ -212,23 +212,23 @@ class PolicyCache(Generic[P]):
     """Rules of origins' files, for all threads of a process."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str], tuple[float, P]] = OrderedDict()
+        self._policies: OrderedDict[tuple[str, str], tuple[float, P]] = OrderedDict()
         self._size = 0
         self._lock = Lock()
 
     def get(self, origin: str, reader: str) -> P | None:
         """Rules of its file for a fetcher, or None where it must be requested (again)."""
         with self._lock:
-            until, policy = self._known.get((origin, reader), (0.0, None))
+            until, policy = self._policies.get((origin, reader), (0.0, None))
             return policy if time.monotonic() < until else None
 
     def put(self, origin: str, reader: str, policy: P) -> None:
         # What could not be had may soon be there again.
         kept_s = 60.0 if policy.passing else _KEPT_S
         with self._lock:
-            if (origin, reader) in self._known:
-                self._size -= self._known.pop((origin, reader))[1].size
+            if (origin, reader) in self._policies:
+                self._size -= self._policies.pop((origin, reader))[1].size
             self._size += policy.size
-            self._known[origin, reader] = (time.monotonic() + kept_s, policy)
-            while len(self._known) > _KEPT_HOSTS or self._size > _KEPT_CHARACTERS:
-                self._size -= self._known.popitem(last=False)[1][1].size
+            self._policies[origin, reader] = (time.monotonic() + kept_s, policy)
+            while len(self._policies) > _KEPT_HOSTS or self._size > _KEPT_CHARACTERS:
+                self._size -= self._policies.popitem(last=False)[1][1].size

@@ -32,7 +32,7 @@ class Routes:
 
     Attributes:
       queue: what waits for its host.
-      asked: how many wait for a file of an origin's opt-outs.
+      waiting_count: how many wait for a file of an origin's opt-outs.
     """
 
     def __init__(self, settings: FetchSettings) -> None:
@@ -45,11 +45,11 @@ class Routes:
         self._asking: dict[
             str, list[FetchJob]
         ] = {}  # jobs that wait for a file of opt-outs, by its URL
-        self.asked = 0
+        self.waiting_count = 0
         self._late: list[FetchJob] = []  # which `settle` decides on
 
     def __len__(self) -> int:
-        return len(self.queue) + self.asked
+        return len(self.queue) + self.waiting_count
 
     def take(self, order: Order, index: int, url: str) -> None:
         """Takes one of an order's URLs."""
@@ -67,9 +67,9 @@ class Routes:
     def next_job(self) -> FetchJob | None:
         """The next job that may begin now, or None."""
         job = self.queue.take()
-        while self.queue.refused:
-            refused, detail = self.queue.refused.popleft()
-            self._fail(refused, detail)
+        while self.queue.refused_jobs:
+            refused_job, detail = self.queue.refused_jobs.popleft()
+            self._fail(refused_job, detail)
         return job
 
     def _add(self, job: FetchJob, *, first: bool = False) -> None:
@@ -91,7 +91,7 @@ class Routes:
 
     def _ask(self, job: FetchJob, path: str) -> None:
         """Lets a job wait for a file of its origin, which the first that needs it asks for."""
-        self.asked += 1
+        self.waiting_count += 1
         origin = job.origin
         url = origin + path
         if url in self._asking:
@@ -122,44 +122,44 @@ class Routes:
         job.left_s, job.reserved = self._settings.timeout_s, job.first_reserved
         return job
 
-    def ended(self, ended: EndedTransfer) -> None:
+    def note_end(self, end: EndedTransfer) -> None:
         """Sends a job whose transfer has ended on its further way."""
-        job, detail = ended.job, ended.detail
-        if ended.named:
-            job.left_s = max(0.001, job.left_s - ended.took_s)
+        job, detail = end.job, end.detail
+        if end.has_name:
+            job.left_s = max(0.001, job.left_s - end.took_s)
             self.queue.put_back(job)
             return
-        self.queue.ended(job.host, silent=detail if ended.silent else None)
-        if ended.retry_after_s:
-            self.queue.hold(job.host, min(ended.retry_after_s, self._settings.max_retry_after_s))
-        if ended.redirect is not None and (listed := _listed(job, ended.redirect)):
-            _give(job, Fetched(job.index, None, None, listed))
-        elif ended.redirect is not None:
-            job.url, job.redirects = ended.redirect, job.redirects + 1
-            job.opted_out += ended.opted_out
-            job.left_s = max(0.001, job.left_s - ended.took_s)
+        self.queue.note_end(job.host, silent=detail if end.silent else None)
+        if end.retry_after_s:
+            self.queue.hold(job.host, min(end.retry_after_s, self._settings.max_retry_after_s))
+        if end.redirect is not None and (blocklist := _blocklist_of(job, end.redirect)):
+            _give(job, Fetched(job.index, None, None, blocklist))
+        elif end.redirect is not None:
+            job.url, job.redirects = end.redirect, job.redirects + 1
+            job.opted_out += end.opted_out
+            job.left_s = max(0.001, job.left_s - end.took_s)
             self._add(job, first=True)
-        elif detail in _TRANSIENT and self._may_try_again(ended):
-            if detail == "timeout" and ended.was_asked and not job.robots_of:
+        elif detail in _TRANSIENT and self._may_try_again(end):
+            if detail == "timeout" and end.was_asked and not job.robots_of:
                 self._late.append(job)
             else:
-                self._add_later(job, ended.retry_after_s)
+                self._add_later(job, end.retry_after_s)
         elif detail is not None:
             if not job.robots_of and (detail in REFUSALS or detail[:5] == "http_"):
-                self.queue.answered(job.host, refused=detail in REFUSALS)
+                self.queue.note_answer(job.host, is_refusal=detail in REFUSALS)
             self._fail(job, detail)
         elif job.robots_of:
-            self._answer(job, ended.body)
+            self._answer(job, end.body)
         else:
-            self.queue.answered(job.host, refused=False)
-            stated = {*job.opted_out, *ended.opted_out}
-            opted_out = tuple(kind for kind in OPT_OUTS if kind in stated)
-            came = Fetched(job.index, ended.body, None, None, opted_out, ended.answer)
+            self.queue.note_answer(job.host, is_refusal=False)
+            statements = {*job.opted_out, *end.opted_out}
+            opted_out = tuple(kind for kind in OPT_OUTS if kind in statements)
+            came = Fetched(job.index, end.body, None, None, opted_out, end.answer)
             _give(job, came)
 
-    def _may_try_again(self, ended: EndedTransfer) -> bool:
-        in_time = ended.retry_after_s <= self._settings.max_retry_after_s
-        return in_time and ended.job.attempts <= self._settings.retries
+    def _may_try_again(self, end: EndedTransfer) -> bool:
+        in_time = end.retry_after_s <= self._settings.max_retry_after_s
+        return in_time and end.job.attempts <= self._settings.retries
 
     def settle(self, *, try_again: bool) -> None:
         """Decides on images that their hosts were asked for and did not bring in time.
@@ -187,17 +187,17 @@ class Routes:
         else:
             _give(job, Fetched(job.index, None, detail))
 
-    def _answer(self, asked: FetchJob, body: bytes | None, detail: str | None = None) -> None:
+    def _answer(self, file_job: FetchJob, body: bytes | None, detail: str | None = None) -> None:
         """Continues the jobs that wait for this file; a response with status 200 has a body."""
-        assert asked.robots_of is not None
-        if asked.policy == ROBOTS_PATH:
+        assert file_job.robots_of is not None
+        if file_job.policy == ROBOTS_PATH:
             robots = read_robots(body, detail, self._token, self._settings.usage_categories)
-            ROBOTS.put(asked.robots_of, self._reader, robots)
+            ROBOTS.put(file_job.robots_of, self._reader, robots)
         else:
             rules = read_tdmrep(body)._replace(passing=detail in _TRANSIENT)
-            TDMREP.put(asked.robots_of, self._reader, rules)
-        waiting = self._asking.pop(asked.first_url, [])
-        self.asked -= len(waiting)
+            TDMREP.put(file_job.robots_of, self._reader, rules)
+        waiting = self._asking.pop(file_job.first_url, [])
+        self.waiting_count -= len(waiting)
         for job in waiting:
             self._add(job)
 
@@ -209,17 +209,17 @@ class Routes:
         for url, waiting in self._asking.items():
             mine = [job for job in waiting if job.order is order]
             self._asking[url] = [job for job in waiting if job.order is not order]
-            self.asked -= len(mine)
+            self.waiting_count -= len(mine)
             jobs += mine
         return jobs
 
 
-def _listed(job: FetchJob, url: str) -> str | None:
+def _blocklist_of(job: FetchJob, url: str) -> str | None:
     """The blocklist that the target of a redirect is on, or None."""
-    return None if job.order is None else job.order.listed(url)
+    return None if job.order is None else job.order.find_listed(url)
 
 
-def _give(job: FetchJob, fetched: Fetched) -> None:
+def _give(job: FetchJob, result: Fetched) -> None:
     assert job.order is not None
     job.order.under_way -= 1
-    job.order.give(fetched)
+    job.order.give(result)

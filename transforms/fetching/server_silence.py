@@ -20,16 +20,16 @@ class ServerSilence:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._heard = self._probed = self.spoke_again = -math.inf
+        self._last_heard_s = self._last_probe_s = self.spoke_again = -math.inf
         self._unanswered_since = math.inf
 
     def hear(self, now: float) -> bool:
         """The name server said something; whether that ends a silence."""
-        ended = self.lasts(now)
-        if ended:
+        was_silent = self.lasts(now)
+        if was_silent:
             self.spoke_again = now
-        self._heard, self._unanswered_since = now, math.inf
-        return ended
+        self._last_heard_s, self._unanswered_since = now, math.inf
+        return was_silent
 
     def lasts(self, now: float) -> bool:
         """Whether it says nothing at all, though it was probed a while ago."""
@@ -42,8 +42,8 @@ class ServerSilence:
 
     def due(self) -> float:
         """When it is to be probed."""
-        return max(self._probed, self._heard) + _PROBED_S
+        return max(self._last_probe_s, self._last_heard_s) + _PROBED_S
 
     def probe(self, now: float) -> None:
         """It is probed."""
-        self._probed, self._unanswered_since = now, min(now, self._unanswered_since)
+        self._last_probe_s, self._unanswered_since = now, min(now, self._unanswered_since)

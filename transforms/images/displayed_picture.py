@@ -32,10 +32,10 @@ def orientation(picture: PillowImage.Image) -> int:
     try:
         if not any(key in picture.info for key in _EXIF_KEYS):
             return 1
-        found = picture.getexif().get(_ORIENTATION, 1)
+        value = picture.getexif().get(_ORIENTATION, 1)
     except Exception:  # a broken EXIF block does not make the image bad
         return 1
-    return found if found in range(1, 9) else 1
+    return value if value in range(1, 9) else 1
 
 
 def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:

@@ -58,7 +58,7 @@ class Image:
         Pillow's `convert("RGB")` reads right, unlike a 16-bit grey PNG's.
       grey: uint8[h, w], the image as displayed, in grey and small, where that was asked for. A
         JPEG's is the thumbnail that it is hashed from.
-      shown: the image as displayed, and its colour profile in `info`, where the file is not plain
+      picture: the image as displayed, and its colour profile in `info`, where the file is not plain
         and that was asked for.
       jpeg: the header of a JPEG that can be decoded at a part of its size; None of one that Pillow
         must decode, since decoders may differ in what they see.
@@ -70,7 +70,7 @@ class Image:
     phash: int
     plain: bool
     grey: Pixels | None = field(default=None, repr=False, compare=False)
-    shown: PillowImage.Image | None = field(default=None, repr=False, compare=False)
+    picture: PillowImage.Image | None = field(default=None, repr=False, compare=False)
     jpeg: JpegHeader | None = field(default=None, repr=False, compare=False)
 
 
@@ -129,33 +129,33 @@ class _Wanted(NamedTuple):
     keep_shown: bool
 
 
-def examined(look: FileLook, wanted: _Wanted) -> Image | Unusable:
+def examined(look: FileLook, options: _Wanted) -> Image | Unusable:
     """Examines one file, and raises what our own code raises."""
     name, picture = look.format, None
     if name is None:
         return Unusable("not_an_image", foreign_kind(look.body))
-    if name == "jpeg" and (known := _known_jpeg(look, wanted)):
-        return known
+    if name == "jpeg" and (jpeg := _known_jpeg(look, options)):
+        return jpeg
     # libwebp allocates the canvas when it opens a file.
     size = webp_canvas(look.body) if name == "webp" else None
     try:
         if size is None:
             picture = open_picture(look.body, name)
             size = picture.size
-        if fault := _fault(look, size, wanted):
+        if fault := _fault(look, size, options):
             return Unusable("undecodable", fault, *size)
         with turn_of(size[0] * size[1]):
-            return _decoded(look, picture or open_picture(look.body, name), wanted)
+            return _decoded(look, picture or open_picture(look.body, name), options)
     except PillowImage.DecompressionBombError:
         fault = "too_many_pixels"
     except Exception as error:  # Pillow raises some ten kinds, by format and by what is broken
-        cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        fault = look.fault or ("truncated" if cut else "broken")
+        is_cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        fault = look.fault or ("truncated" if is_cut else "broken")
     return Unusable("undecodable", fault, *(size or ()))
 
 
-def _fault(look: FileLook, size: tuple[int, int], wanted: _Wanted) -> str | None:
-    return "too_many_pixels" if size[0] * size[1] > wanted.max_pixels else look.fault
+def _fault(look: FileLook, size: tuple[int, int], options: _Wanted) -> str | None:
+    return "too_many_pixels" if size[0] * size[1] > options.max_pixels else look.fault
 
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:
@@ -163,16 +163,16 @@ def turn_of(pixels: int) -> AbstractContextManager[object]:
     return _MANY if pixels > _MANY_PIXELS else nullcontext()
 
 
-def _known_jpeg(look: FileLook, wanted: _Wanted) -> Image | Unusable | None:
+def _known_jpeg(look: FileLook, options: _Wanted) -> Image | Unusable | None:
     """Facts about a JPEG from its header and a grey thumbnail; None where Pillow must decode the
     whole of it."""
     header = look.jpeg
     if header is None:
         return Unusable("undecodable", look.fault or "broken")
     size = header.width, header.height
-    if fault := header.fault or _fault(look, size, wanted):
+    if fault := header.fault or _fault(look, size, options):
         return Unusable("undecodable", fault, *size)
-    if wanted.in_full or header.components not in (1, 3) or not header.width * header.height:
+    if options.in_full or header.components not in (1, 3) or not header.width * header.height:
         return None
     smallest_px = _SMALLEST_PLANE_OF_LARGE_PX if min(size) >= _LARGE_PX else _SMALLEST_PLANE_PX
     with turn_of(header.width * header.height):
@@ -185,7 +185,7 @@ def _known_jpeg(look: FileLook, wanted: _Wanted) -> Image | Unusable | None:
         turn = TURNS.get(_orientation_of_jpeg(look.body))
         if turn is not None:
             plane = np.asarray(PillowImage.fromarray(plane).transpose(turn))
-    grey = plane if wanted.keep_grey else None
+    grey = plane if options.keep_grey else None
     return Image("jpeg", *size, plane_hash(plane), True, grey, jpeg=_scalable(look))
 
 
@@ -201,20 +201,20 @@ def _orientation_of_jpeg(body: bytes) -> int:
         return 1
 
 
-def _decoded(look: FileLook, picture: ImageFile.ImageFile, wanted: _Wanted) -> Image | Unusable:
+def _decoded(look: FileLook, picture: ImageFile.ImageFile, options: _Wanted) -> Image | Unusable:
     name, (width, height) = look.format or "", picture.size
     plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
     picture.load()
     if name == "png" and _may_lack_rows(picture, look.body) and png_lacks_pixels(look.body):
         return Unusable("undecodable", "truncated", width, height)
-    shown = displayed_picture(picture)
-    grey = shown.convert("L")
-    phash, small = picture_hash(grey), small_grey(grey) if wanted.keep_grey else None
+    display = displayed_picture(picture)
+    grey = display.convert("L")
+    phash, small = picture_hash(grey), small_grey(grey) if options.keep_grey else None
     image = Image(name, width, height, phash, plain, small, jpeg=_scalable(look))
-    if plain or not wanted.keep_shown or width * height > MOST_SHOWN:
+    if plain or not options.keep_shown or width * height > MOST_SHOWN:
         return image
-    shown.info = {"icc_profile": picture.info.get("icc_profile")}
-    return replace(image, shown=shown)
+    display.info = {"icc_profile": picture.info.get("icc_profile")}
+    return replace(image, picture=display)
 
 
 def _may_lack_rows(png: PillowImage.Image, body: bytes) -> bool:

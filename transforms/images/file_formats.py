@@ -186,14 +186,14 @@ def gif_without_comments(body: bytes) -> bytes:
 
     Pillow joins comments in quadratic time: 4 MB of them take two minutes.
     """
-    kept, since = [], 0
+    pieces, since = [], 0
     for kind, begin, end in _gif_blocks(body):
         if kind == _GIF_IMAGE:
             break
         if kind == _GIF_EXTENSION and body[begin + 1 : begin + 2] != _GIF_CONTROL:
-            kept.append(body[since:begin])
+            pieces.append(body[since:begin])
             since = end
-    return b"".join([*kept, body[since:]])
+    return b"".join([*pieces, body[since:]])
 
 
 def is_cut_webp(body: bytes) -> bool:

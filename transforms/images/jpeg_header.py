@@ -112,7 +112,7 @@ class JpegHeader:
             return None
         return "lossless" if self.frame & 3 == 3 else "unsupported_frame"
 
-    def scaled(self, eighths: int) -> tuple[int, int]:
+    def scaled_size(self, eighths: int) -> tuple[int, int]:
         """Return the (height, width) in px at so many eighths of a side."""
         return -(-self.height * eighths // 8), -(-self.width * eighths // 8)
 

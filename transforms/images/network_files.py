@@ -16,13 +16,13 @@ def file_of_run(path: str, sha256: str) -> bytes:
       ValueError: it is another one.
     """
     with open_to_read(path) as source:
-        encoded = source.read()
-    if (there := hashlib.sha256(encoded).hexdigest()) != sha256:
+        content = source.read()
+    if (there := hashlib.sha256(content).hexdigest()) != sha256:
         raise ValueError(
             f"{path} has the SHA-256 {there}, and the run was started with {sha256}; give each "
             "worker the same file"
         )
-    return encoded
+    return content
 
 
 def file_sha256(path: str) -> str:

@@ -13,7 +13,7 @@ from alignset.transforms.images.displayed_picture import Pixels
 _GPU = "CUDAExecutionProvider"
 
 
-def open_session(encoded: bytes, *, may_use_gpu: bool = False) -> Any:
+def open_session(model_bytes: bytes, *, may_use_gpu: bool = False) -> Any:
     """Opens a network's file.
 
     Raises:
@@ -29,7 +29,7 @@ def open_session(encoded: bytes, *, may_use_gpu: bool = False) -> Any:
     providers: list[Any] = ["CPUExecutionProvider"]
     if may_use_gpu and _GPU in onnxruntime.get_available_providers():
         providers.insert(0, (_GPU, {"use_tf32": "0"}))  # whose products have 10 bits
-    return onnxruntime.InferenceSession(encoded, options, providers=providers)
+    return onnxruntime.InferenceSession(model_bytes, options, providers=providers)
 
 
 class Network:
@@ -51,14 +51,14 @@ class Network:
 
     def __init__(
         self,
-        encoded: bytes,
+        model_bytes: bytes,
         size: int,
         layout: str,
         mean: Sequence[float],
         scale: Sequence[float],
         output: str = "",
     ) -> None:
-        self.session = open_session(encoded, may_use_gpu=True)
+        self.session = open_session(model_bytes, may_use_gpu=True)
         self.on_gpu = _GPU in self.session.get_providers()
         self._size, self._layout = size, layout
         self._mean, self._scale = (np.tile(np.array(of, np.float32), size) for of in (mean, scale))
@@ -74,8 +74,8 @@ class Network:
             row -= self._mean
             if self._is_scaled:
                 row *= self._scale
-        shaped = values.reshape(-1, size, size, 3)
+        tensor = values.reshape(-1, size, size, 3)
         if self._layout == "NCHW":
-            shaped = np.ascontiguousarray(shaped.transpose(0, 3, 1, 2))
+            tensor = np.ascontiguousarray(tensor.transpose(0, 3, 1, 2))
         name = self.session.get_inputs()[0].name
-        return np.asarray(self.session.run(self._outputs, {name: shaped})[0], np.float32)
+        return np.asarray(self.session.run(self._outputs, {name: tensor})[0], np.float32)

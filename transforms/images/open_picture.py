@@ -44,12 +44,12 @@ class _Metered:
     def __init__(self, file: IO[bytes]) -> None:
         self.seek, self.tell, self._read = file.seek, file.tell, file.read
         begin = file.tell()
-        self._left = 2 * file.seek(0, 2) + _MAX_OVERLAP
+        self._budget = 2 * file.seek(0, 2) + _MAX_OVERLAP
         file.seek(begin)
 
     def read(self, count: int) -> bytes:
-        self._left -= count
-        if self._left < 0:
+        self._budget -= count
+        if self._budget < 0:
             raise OSError("the values of EXIF lie over each other")
         return self._read(count)
 

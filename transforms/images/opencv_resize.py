@@ -57,7 +57,7 @@ class OpenCVResizer:
         except Exception as error:  # decoders and encoders raise many kinds
             raise EncodingError(f"a {image.format} cannot be resized: {error}") from error
 
-    def _wanted(self, width: int, height: int) -> tuple[int, int]:
+    def _target_size(self, width: int, height: int) -> tuple[int, int]:
         """The (width, height) in px that an image of this size is resized to."""
         settings, size = self._settings, self._settings.image_size
         if settings.resize_mode == "no":
@@ -82,29 +82,29 @@ class OpenCVResizer:
             return None
         factor = self._factor(header.width, header.height)
         # Less exact steps are not seen where at least two lines become one.
-        wanted, high = self._wanted(header.width, header.height)
-        fast = header.width >= 2 * wanted and header.height >= 2 * high
+        wide, high = self._target_size(header.width, header.height)
+        fast = header.width >= 2 * wide and header.height >= 2 * high
         colours = "GRAY" if header.components == 1 else "RGB"
-        pixels = scaled_jpeg(body, header, colours, header.scaled(8 // factor), fast=fast)
+        pixels = scaled_jpeg(body, header, colours, header.scaled_size(8 // factor), fast=fast)
         return pixels[:, :, 0] if header.components == 1 else pixels
 
     def _factor(self, width: int, height: int) -> int:
         """By how much libjpeg may reduce an image of this size."""
         if self._settings.downscale_interpolation != "area":
             return 1
-        wanted, high = self._wanted(width, height)
-        fits = (n for n in (8, 4, 2) if width >= n * _LEFT * wanted and height >= n * _LEFT * high)
+        wide, high = self._target_size(width, height)
+        fits = (n for n in (8, 4, 2) if width >= n * _LEFT * wide and height >= n * _LEFT * high)
         return next(fits, 1)
 
     def _resized(self, pixels: Pixels, width: int, height: int) -> Pixels:
         """The pixels of an image of so many px in the size that is wanted."""
         settings = self._settings
-        wanted, high = self._wanted(width, height)
-        if (high, wanted) == pixels.shape[:2]:
+        wide, high = self._target_size(width, height)
+        if (high, wide) == pixels.shape[:2]:
             return pixels
-        smaller = wanted <= width and high <= height
+        smaller = wide <= width and high <= height
         how = settings.downscale_interpolation if smaller else settings.upscale_interpolation
-        return np.asarray(cv2.resize(pixels, (wanted, high), interpolation=_OF_CV2[how]), np.uint8)
+        return np.asarray(cv2.resize(pixels, (wide, high), interpolation=_OF_CV2[how]), np.uint8)
 
     def _framed(self, pixels: Pixels) -> Pixels:
         """Cropped to the middle, or with white around it, as the mode says."""
@@ -129,5 +129,5 @@ class OpenCVResizer:
             rows = np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
             colours = ("GRAY", "Gray") if grey else ("RGB", "420")
             return bytes(simplejpeg.encode_jpeg(rows, max(1, quality), *colours, fastdct=False))
-        shown = pixels if grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-        return bytes(cv2.imencode(f".{form}", shown, [_QUALITY[form], quality])[1])
+        samples = pixels if grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        return bytes(cv2.imencode(f".{form}", samples, [_QUALITY[form], quality])[1])

@@ -32,8 +32,8 @@ def plane_hash(plane: npt.NDArray[np.uint8]) -> int:
     small = np.asarray(lines.resize((_SIDE, _SIDE), _LANCZOS), np.float32)
     # Whole numbers: what is zero but for rounding must not be told by the machine's rounding.
     low = np.rint(_DCT @ small @ _DCT.T)
-    ordered = np.sort(low, axis=None)
-    middle = (ordered[len(ordered) // 2 - 1] + ordered[len(ordered) // 2]) / 2
+    values = np.sort(low, axis=None)
+    middle = (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
     return _as_int(low > middle)
 
 

@@ -44,11 +44,11 @@ def _filtered_rows(pixels: Pixels) -> Pixels:
     """uint8[height, 1 + n]: each row behind the number of its filter."""
     rows = pixels.reshape(len(pixels), -1)
     samples = rows.shape[1] // pixels.shape[1]
-    filtered: Pixels = np.empty((rows.shape[0], 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = _SUB
-    filtered[:, 1 : 1 + samples] = rows[:, :samples]
-    np.subtract(rows[:, samples:], rows[:, :-samples], out=filtered[:, 1 + samples :])
-    return filtered
+    lines: Pixels = np.empty((rows.shape[0], 1 + rows.shape[1]), np.uint8)
+    lines[:, 0] = _SUB
+    lines[:, 1 : 1 + samples] = rows[:, :samples]
+    np.subtract(rows[:, samples:], rows[:, :-samples], out=lines[:, 1 + samples :])
+    return lines
 
 
 def _chunk(kind: bytes, data: bytes | bytearray) -> bytes:
@@ -63,9 +63,9 @@ def as_png(body: bytes, image: Image) -> Encoded:
       EncodingError: it cannot be decoded after all.
     """
     try:
-        opened = open_picture(body, image.format)
-        picture = displayed_picture(opened)
-        png = png_of(np.asarray(picture), opened.info.get("icc_profile"))
+        source = open_picture(body, image.format)
+        picture = displayed_picture(source)
+        png = png_of(np.asarray(picture), source.info.get("icc_profile"))
     except Exception as error:  # as in `examine`: Pillow raises many kinds
         raise EncodingError(f"a {image.format} cannot become a PNG: {error}") from error
     return Encoded(png, ANY, picture.width, picture.height)

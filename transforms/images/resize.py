@@ -42,10 +42,10 @@ def exact_resizer(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded]
     def encoded(body: bytes, image: Image) -> Encoded:
         if not _opencv_shows_it_right(body, image):
             body = as_png(body, image).body
-        resized, width, height, _, _, error = resize(io.BytesIO(body))
+        data, width, height, _, _, error = resize(io.BytesIO(body))
         if error is not None:
             raise EncodingError(f"img2dataset cannot resize a {image.format}: {error}")
-        return Encoded(resized, settings.encode_format, width, height)
+        return Encoded(data, settings.encode_format, width, height)
 
     return encoded
 
@@ -101,16 +101,16 @@ class Encoder:
 def plain_form(body: bytes, image: Image) -> tuple[bytes, Image]:
     """A file that others can read, and what there is to say of it: where `image` has what is shown,
     a PNG of that; else the file itself, as far as it is known here."""
-    shown = image.shown
-    image = replace(image, grey=None, shown=None)
-    if shown is None:
+    picture = image.picture
+    image = replace(image, grey=None, picture=None)
+    if picture is None:
         return body, image
     try:
-        png = png_of(np.asarray(shown), shown.info["icc_profile"])
+        png = png_of(np.asarray(picture), picture.info["icc_profile"])
     except Exception as error:  # the `Encoder` will try again, and say of which image that is
         tell_once("writing a PNG", error)
         return body, image
-    return png, replace(image, format="png", width=shown.width, height=shown.height, plain=True)
+    return png, replace(image, format="png", width=picture.width, height=picture.height, plain=True)
 
 
 def _resizer(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded]:

@@ -55,15 +55,15 @@ class ResizeSettings:
     )
 
     def __post_init__(self) -> None:
-        for name, allowed in (
+        for name, values in (
             ("resize_mode", _RESIZE_MODES),
             ("encode_format", tuple(_QUALITIES)),
             ("upscale_interpolation", _INTERPOLATIONS),
             ("downscale_interpolation", _INTERPOLATIONS),
         ):
-            if getattr(self, name) not in allowed:
+            if getattr(self, name) not in values:
                 raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                    f"{name} must be one of {', '.join(values)}; got {getattr(self, name)!r}"
                 )
         if self.image_size < 1:
             raise ValueError(f"image_size must be >= 1; got {self.image_size}")

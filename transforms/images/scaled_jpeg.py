@@ -35,7 +35,7 @@ def grey_plane(
         if "Corrupt" in message and not _HARMLESS.search(message):
             return None, "broken"
         return None, None
-    if not any(plane.shape[:2] == header.scaled(eighths) for eighths in range(1, 9)):
+    if not any(plane.shape[:2] == header.scaled_size(eighths) for eighths in range(1, 9)):
         return None, None  # libjpeg found another frame than we
     return plane[:, :, 0], None
 

@@ -43,7 +43,7 @@ def shown_in_groups(images: Iterable[tuple[bytes, Image]]) -> Iterator[list[Pixe
     depends on the largest image, and not on their number.
     """
     group: list[Pixels | None] = []
-    held = 0
+    group_bytes = 0
     for body, image in images:
         try:
             pixels = shown_pixels(body, image)
@@ -52,10 +52,10 @@ def shown_in_groups(images: Iterable[tuple[bytes, Image]]) -> Iterator[list[Pixe
             group.append(None)
         else:
             group.append(pixels)
-            held += pixels.nbytes
-        if held >= MOST_SHOWN or len(group) == _SHOWN_AT_ONCE:
+            group_bytes += pixels.nbytes
+        if group_bytes >= MOST_SHOWN or len(group) == _SHOWN_AT_ONCE:
             yield group
-            group, held = [], 0
+            group, group_bytes = [], 0
     if group:
         yield group
 
@@ -81,9 +81,9 @@ def _decoded(body: bytes, image: Image, smallest_px: int) -> Pixels:
     """uint8[height, width, 3], RGB as displayed; of a JPEG a half, a quarter or so of it."""
     if image.jpeg and (pixels := _scaled_jpeg(body, image.jpeg, smallest_px)) is not None:
         return pixels
-    shown = displayed_picture(open_picture(body, image.format)).convert("RGB")
-    across, down = (1 + side // _MOST_PX for side in shown.size)
-    return np.asarray(shown.reduce((across, down)) if max(across, down) > 1 else shown)
+    display = displayed_picture(open_picture(body, image.format)).convert("RGB")
+    across, down = (1 + side // _MOST_PX for side in display.size)
+    return np.asarray(display.reduce((across, down)) if max(across, down) > 1 else display)
 
 
 def _scaled_jpeg(body: bytes, header: JpegHeader, smallest_px: int) -> Pixels | None:
@@ -95,7 +95,7 @@ def _scaled_jpeg(body: bytes, header: JpegHeader, smallest_px: int) -> Pixels | 
     factor = next((n for n in (8, 4, 2) if shorter >= n * smallest_px), 1)
     try:
         # By accurate steps, which cost no more: what is not reduced is as Pillow decodes it.
-        return scaled_jpeg(body, header, "RGB", header.scaled(8 // factor))
+        return scaled_jpeg(body, header, "RGB", header.scaled_size(8 // factor))
     except ValueError:
         return None
 

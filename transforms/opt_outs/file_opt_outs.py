@@ -51,7 +51,7 @@ def xmp_terms(packet: bytes) -> XmpTerms:
     could keep busy: as attributes, as elements, or as the first text of a list of languages."""
     packet = packet[:MOST_BYTES]
     prohibited = b"DataMining" in packet and any(
-        _PROHIBITED.search(stated[0]) for stated in _DATA_MINING.finditer(packet)
+        _PROHIBITED.search(match[0]) for match in _DATA_MINING.finditer(packet)
     )
     return XmpTerms(prohibited, _text(packet, b"WebStatement"), _text(packet, b"UsageTerms"))
 
@@ -229,13 +229,13 @@ def _of_gif(look: FileLook) -> Embedded:
 
 def _joined_blocks(body: bytes, at: int) -> bytes:
     """The content of the blocks of a GIF extension."""
-    joined = bytearray()
+    content = bytearray()
     for _ in range(_MOST_BLOCKS):
         if at >= len(body) or not (size := body[at]):
             break
-        joined += body[at + 1 : at + 1 + size]
+        content += body[at + 1 : at + 1 + size]
         at += 1 + size
-    return bytes(joined)
+    return bytes(content)
 
 
 def _of_avif(body: bytes) -> Embedded:

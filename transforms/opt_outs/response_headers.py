@@ -44,8 +44,8 @@ def _token(member: object) -> str:
 
 def combined(preferences: Iterable[bool | None]) -> bool | None:
     """Combines several statements: the most restrictive counts."""
-    stated = set(preferences)
-    return False if False in stated else True if True in stated else None
+    values = set(preferences)
+    return False if False in values else True if True in values else None
 
 
 _X_ROBOTS_TAG = b"x-robots-tag"

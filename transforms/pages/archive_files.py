@@ -58,30 +58,30 @@ def _unpacked(
     pieces: Iterable[bytes | bytearray | Broken], size: int
 ) -> Iterator[BinaryIO | Broken]:
     """The unpacked content of so many bytes, as far as it can be read, and the last fault."""
-    broken, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
+    fault, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
     with tempfile.TemporaryFile() as sink:
         try:
             for piece in pieces:
                 if isinstance(piece, Broken):
-                    broken = piece
+                    fault = piece
                     continue
-                taken = sink.write(piece[:room])
-                room -= taken
-                if taken < len(piece):
-                    broken = Broken(CUT_OFF)
+                count = sink.write(piece[:room])
+                room -= count
+                if count < len(piece):
+                    fault = Broken(CUT_OFF)
                     break
         except OSError:  # of a disk: the zip's own faults are others
             raise
         except Exception:
-            broken = Broken(BAD_COMPRESSION)
+            fault = Broken(BAD_COMPRESSION)
         sink.seek(0)
         yield sink
-    if broken:
-        yield broken
+    if fault:
+        yield fault
 
 
 def _of_wacz(source: BinaryIO) -> Iterator[BinaryIO | Broken]:
-    left = source.seek(0, 2)
+    bytes_left = source.seek(0, 2)
     try:
         wacz = zipfile.ZipFile(_ZipFile(source))
         files = sorted(
@@ -94,9 +94,9 @@ def _of_wacz(source: BinaryIO) -> Iterator[BinaryIO | Broken]:
         yield Broken(BAD_COMPRESSION)
         return
     for file in files:
-        left -= file.compress_size
+        bytes_left -= file.compress_size
         # Of files that lie over each other a zip of 10 MB may have 280 TB.
-        if left < 0 or file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if bytes_left < 0 or file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             yield Broken(BAD_COMPRESSION)
             continue
         for archive in _unpacked(_pieces(wacz, file), file.compress_size):

@@ -92,10 +92,10 @@ class _Input:
         self._at += len(part)
         return part
 
-    def _read_on(self, kept: int) -> bool:
-        """Holds the next bytes behind those from `kept` on; False at the end of the file."""
+    def _read_on(self, start: int) -> bool:
+        """Holds the next bytes behind those from `start` on; False at the end of the file."""
         more = self.source.read(READ)
-        self._data, self._begin, self._at = self._data[kept:] + more, self._begin + kept, 0
+        self._data, self._begin, self._at = self._data[start:] + more, self._begin + start, 0
         return bool(more)
 
     def go_to(self, place: int) -> None:
@@ -168,8 +168,8 @@ def read_compressed(
         try:
             while not decoder.eof and (part := source.take(min(chunk, decoder.chunk))):
                 chunk *= 2
-                piece, left = decoder(part)
-                source.go_to(source.place - left)
+                piece, unused = decoder(part)
+                source.go_to(source.place - unused)
                 if piece:
                     yield piece
             fault = None if decoder.eof else Broken(CUT_OFF)
@@ -181,8 +181,8 @@ def read_compressed(
         if fault:
             furthest = max(furthest, source.place)
             again += source.place - start
-            spent = again > _AGAIN + _TIMES_AGAIN * furthest
-            source.go_to(furthest if spent else start + 1)
+            is_spent = again > _AGAIN + _TIMES_AGAIN * furthest
+            source.go_to(furthest if is_spent else start + 1)
             if not source.find(magic):
                 return
 

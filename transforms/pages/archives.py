@@ -90,7 +90,7 @@ def read_members_or_records(source: BinaryIO) -> Iterator[bytearray | Found]:
 def records_of(member: bytearray) -> Iterator[Found]:
     """The records of a whole member."""
     frame = _Frame(len(member))
-    frame.held = member
+    frame.buffer = member
     return frame.end(None)
 
 
@@ -113,73 +113,73 @@ class _Frame:
 
     def __init__(self, longest: int) -> None:
         self.longest = longest
-        self.held = bytearray()
+        self.buffer = bytearray()
         self.at = 0
-        self.wanted = READ  # bytes held, from which on it is worth a look: all of a usual member
+        self.least_bytes = READ  # in the buffer, for a look: all of a usual member
         self.blank = -1  # where the next blank line is, if that is known
         self.skip = 0  # bytes still to come of a record that is not held
-        self.lost = False  # looking for the next line that begins a record
+        self.is_lost = False  # looking for the next line that begins a record
 
     def add(self, piece: bytes) -> Iterator[Found]:
         """The records that are whole once this piece has come."""
-        gone = min(self.skip, len(piece))
-        self.skip -= gone
-        self.held += memoryview(piece)[gone:]
-        if len(self.held) >= self.wanted:
+        passed_bytes = min(self.skip, len(piece))
+        self.skip -= passed_bytes
+        self.buffer += memoryview(piece)[passed_bytes:]
+        if len(self.buffer) >= self.least_bytes:
             yield from self._parse(final=False)
 
-    def end(self, broken: Broken | None) -> Iterator[Found]:
+    def end(self, fault: Broken | None) -> Iterator[Found]:
         """The member ends, as it should or not."""
-        cut = self.skip > 0
-        yield from self._parse(final=True, broken=broken)
-        if broken and not self.lost and cut:
-            yield broken
+        is_cut = self.skip > 0
+        yield from self._parse(final=True, fault=fault)
+        if fault and not self.is_lost and is_cut:
+            yield fault
 
-    def _parse(self, final: bool, broken: Broken | None = None) -> Iterator[Found]:
-        told = False
-        self.wanted, self.blank = 0, -1
+    def _parse(self, final: bool, fault: Broken | None = None) -> Iterator[Found]:
+        has_said = False
+        self.least_bytes, self.blank = 0, -1
         while True:
             item = self._next(final)
             if item is None:
                 break
-            if broken and isinstance(item, Broken) and self._used_up():
-                item, told = item._replace(detail=broken.detail), True
+            if fault and isinstance(item, Broken) and self._used_up():
+                item, has_said = item._replace(detail=fault.detail), True
             yield item
         if final:
-            if broken and not told and not self.skip:
-                yield broken
+            if fault and not has_said and not self.skip:
+                yield fault
             return
-        gone = max(0, self.at - 1)  # the byte before tells whether a line begins there
-        del self.held[:gone]
-        self.at -= gone
-        self.wanted = max(READ, self.wanted - gone)
+        passed_bytes = max(0, self.at - 1)  # the byte before tells whether a line begins there
+        del self.buffer[:passed_bytes]
+        self.at -= passed_bytes
+        self.least_bytes = max(READ, self.least_bytes - passed_bytes)
 
     def _used_up(self) -> bool:
-        return self.lost and self._start() < 0
+        return self.is_lost and self._start() < 0
 
     def _start(self) -> int:
         """Where the next line is that begins a record, or -1."""
-        held, at = self.held, self.held.find(b"WARC/", self.at)
-        while at > 0 and (held[at - 1] != ord("\n") or not _LINE.match(held, at)):
-            at = held.find(b"WARC/", at + 1)
+        buffer, at = self.buffer, self.buffer.find(b"WARC/", self.at)
+        while at > 0 and (buffer[at - 1] != ord("\n") or not _LINE.match(buffer, at)):
+            at = buffer.find(b"WARC/", at + 1)
         return at
 
     def _next(self, final: bool) -> Found | None:
         """The next thing found; None where more is needed, or nothing is left."""
-        held = self.held
-        if self.lost:
+        buffer = self.buffer
+        if self.is_lost:
             start = self._start()
             if start < 0:
-                self.at = len(held) if final else max(self.at, len(held) - 32)
+                self.at = len(buffer) if final else max(self.at, len(buffer) - 32)
                 return None
-            self.at, self.lost = start, False
-        while self.at < len(held) and held[self.at] in b"\r\n":
+            self.at, self.is_lost = start, False
+        while self.at < len(buffer) and buffer[self.at] in b"\r\n":
             self.at += 1
-        if self.at == len(held):
+        if self.at == len(buffer):
             return None
         head = self._head()
         if not head:
-            to_come = len(held) - self.at < _MAX_HEAD and self._may_begin()
+            to_come = len(buffer) - self.at < _MAX_HEAD and self._may_begin()
             if to_come and not final:
                 return None
             return self._broken(CUT_OFF if to_come else BAD_HEAD, self.at + 1, {})
@@ -190,51 +190,51 @@ class _Frame:
         return self._framed(start, int(length), fields, final)
 
     def _may_begin(self) -> bool:
-        return b"WARC/".startswith(self.held[self.at : self.at + 5])
+        return b"WARC/".startswith(self.buffer[self.at : self.at + 5])
 
     def _head(self) -> tuple[dict[bytes, bytes], int] | None:
         """The fields of the record that begins here, and where its block does."""
-        held = self.held
-        line = _LINE.match(held, self.at, self.at + _MAX_HEAD)
+        buffer = self.buffer
+        line = _LINE.match(buffer, self.at, self.at + _MAX_HEAD)
         if not line:
             return None
         if self.blank < line.end() - 1:  # else it was found for a record before
-            blank = _BLANK.search(held, line.end() - 1)
-            self.blank = blank.start() if blank else len(held)
+            blank = _BLANK.search(buffer, line.end() - 1)
+            self.blank = blank.start() if blank else len(buffer)
         end = self.blank + 1
-        start = end + (2 if held[end : end + 1] == b"\r" else 1)
-        if end - self.at > _MAX_HEAD or held[start - 1 : start] != b"\n":
+        start = end + (2 if buffer[end : end + 1] == b"\r" else 1)
+        if end - self.at > _MAX_HEAD or buffer[start - 1 : start] != b"\n":
             return None
-        fields = _FIELD.findall(held[line.end() : end])
+        fields = _FIELD.findall(buffer[line.end() : end])
         return {name.lower(): value.rstrip(b"\r") for name, value in fields}, start
 
     def _framed(
         self, start: int, length: int, fields: dict[bytes, bytes], final: bool
     ) -> Found | None:
-        held, stop = self.held, start + length
-        if stop > len(held):
+        buffer, stop = self.buffer, start + length
+        if stop > len(buffer):
             if length > self.longest:
                 return self._broken(WRONG_LENGTH, start, fields)
             if final:
                 return self._broken(CUT_OFF, start, fields)
             held_whole = length <= MAX_RECORD
-            self.wanted = stop + 9 if held_whole else start + _MAX_HEAD
-            if held_whole or len(held) < self.wanted:
+            self.least_bytes = stop + 9 if held_whole else start + _MAX_HEAD
+            if held_whole or len(buffer) < self.least_bytes:
                 return None
-            self.skip = stop - len(held)
-            self.at = len(held)
-            return ArchiveRecord(fields, bytes(held[start : start + _MAX_HEAD]), whole=False)
-        behind = bytes(held[stop : stop + 9])
+            self.skip = stop - len(buffer)
+            self.at = len(buffer)
+            return ArchiveRecord(fields, bytes(buffer[start : start + _MAX_HEAD]), whole=False)
+        behind = bytes(buffer[stop : stop + 9])
         if len(behind) < 9 and not final:
-            self.wanted = stop + 9
+            self.least_bytes = stop + 9
             return None
         if behind[:4] != b"\r\n\r\n" and behind.lstrip(b"\r\n")[:5] not in (b"", b"WARC/"):
             return self._broken(WRONG_LENGTH, start, fields)
         self.at = stop
-        block = memoryview(held)[start:stop]
+        block = memoryview(buffer)[start:stop]
         # What is held will grow: no view.
         return ArchiveRecord(fields, block if final else bytes(block))
 
     def _broken(self, detail: str, at: int, fields: dict[bytes, bytes]) -> Broken:
-        self.at, self.lost = at, True
+        self.at, self.is_lost = at, True
         return Broken(detail, _target(fields))

@@ -161,14 +161,14 @@ def close_element(elements, number, name):  # type: ignore[no-untyped-def]
     if at >= 0 and kinds[at] != _HTML and number in (P, BR):
         _break_out(elements)
         return True
-    walled = False
+    has_wall = False
     while at >= 0 and kinds[at] != _HTML:
         if elements.names[at] == name:
             elements.depth[0] = at
             return False
-        walled |= kinds[at] != _IN_SVG and kinds[at] != _IN_MATH
+        has_wall |= kinds[at] != _IN_SVG and kinds[at] != _IN_MATH
         at -= 1
-    if walled:  # by an integration point, beyond which no end tag of HTML reaches
+    if has_wall:  # by an integration point, beyond which no end tag of HTML reaches
         return False
     while at >= 0 and kinds[at] == _HTML:
         if elements.names[at] == name:

@@ -68,10 +68,10 @@ def _is_named(data, at, stop, names):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _has_word(data, at, stop, wanted):  # type: ignore[no-untyped-def]
+def _has_word(data, at, stop, word):  # type: ignore[no-untyped-def]
     """Whether a word of lower case stands anywhere there, in letters of any case."""
-    for place in range(at, stop - len(wanted) + 1):
-        if is_name(data, place, place + len(wanted), wanted):
+    for place in range(at, stop - len(word) + 1):
+        if is_name(data, place, place + len(word), word):
             return True
     return False
 
@@ -91,36 +91,36 @@ class _Picked(NamedTuple):
 
 
 @kernel
-def _copy(data, at, stop, picked, kind):  # type: ignore[no-untyped-def]
+def _copy(data, at, stop, picks, kind):  # type: ignore[no-untyped-def]
     """Appends a tag, without what it ends with, to the tags of a kind."""
-    tags, end = picked.tags[kind], picked.sizes[kind]
+    tags, end = picks.tags[kind], picks.sizes[kind]
     for place in range(stop - at):
         tags[end + place] = data[at + place]
     tags[end + stop - at] = ord(">")
-    picked.sizes[kind] = end + stop - at + 1
+    picks.sizes[kind] = end + stop - at + 1
 
 
 @kernel
-def _pick_tag(data, tag, number, wanted, picked):  # type: ignore[no-untyped-def]
+def _pick_tag(data, tag, number, options, picks):  # type: ignore[no-untyped-def]
     """Copies a start tag of HTML if it is wanted.
 
     Args:
       tag: where it begins, where its name ends, and where it ends.
     """
     begin, name_end, stop = tag
-    if number <= BASE or (number == LINK and wanted.links):
-        _copy(data, begin, stop, picked, _IMAGES)
+    if number <= BASE or (number == LINK and options.links):
+        _copy(data, begin, stop, picks, _IMAGES)
     if number == META:
-        if _is_named(data, name_end, stop, wanted.names):
-            _copy(data, begin, stop, picked, _METAS)
+        if _is_named(data, name_end, stop, options.names):
+            _copy(data, begin, stop, picks, _METAS)
     elif number > BASE:
-        room = len(picked.tags[_LICENCES]) - picked.sizes[_LICENCES]
+        room = len(picks.tags[_LICENCES]) - picks.sizes[_LICENCES]
         if stop - begin < room and _has_word(data, name_end, stop, _LICENSE):
-            _copy(data, begin, stop, picked, _LICENCES)
+            _copy(data, begin, stop, picks, _LICENCES)
 
 
 @allocating_kernel
-def _pick(data, wanted, picked, elements):  # type: ignore[no-untyped-def]  # noqa: C901, a machine of states
+def _pick(data, options, picks, elements):  # type: ignore[no-untyped-def]  # noqa: C901, a machine of states
     """Copies the wanted tags of a page."""
     at, stop = 0, len(data)
     while True:
@@ -140,15 +140,15 @@ def _pick(data, wanted, picked, elements):  # type: ignore[no-untyped-def]  # no
                 at = after_byte(data, at, stop, ord(">"))
             continue
         number, name, name_end = name_at(data, at, stop)
-        at, closes_itself, kept = after_attributes(data, name_end, stop)
+        at, closes_itself, kept_end = after_attributes(data, name_end, stop)
         if at < 0:
             break
         if closes:
             if close_element(elements, number, name) and number == PICTURE:
-                _copy(data, begin, kept, picked, _IMAGES)
-        elif open_element(elements, number, name, data, name_end, kept, closes_itself):
+                _copy(data, begin, kept_end, picks, _IMAGES)
+        elif open_element(elements, number, name, data, name_end, kept_end, closes_itself):
             if number != NOT_LISTED and number <= A:
-                _pick_tag(data, (begin, name_end, kept), number, wanted, picked)
+                _pick_tag(data, (begin, name_end, kept_end), number, options, picks)
             elif number == PLAINTEXT:
                 break
             elif IS_RAW_TEXT[number]:
@@ -210,6 +210,6 @@ def picked_tags(
     data = np.frombuffer(page, np.uint8)
     data.setflags(write=False)  # or the kernel is compiled once more for pages that could change
     sizes = len(data), len(data), _MOST_LICENCES
-    picked = _Picked(tuple(np.empty(size, np.uint8) for size in sizes), np.zeros(3, np.int64))
-    _pick(data, _Wanted(links, _words(metas)), picked, OpenElements.none())
-    return PickedTags(*(tags[:end].tobytes() for tags, end in zip(*picked, strict=True)))
+    picks = _Picked(tuple(np.empty(size, np.uint8) for size in sizes), np.zeros(3, np.int64))
+    _pick(data, _Wanted(links, _words(metas)), picks, OpenElements.none())
+    return PickedTags(*(tags[:end].tobytes() for tags, end in zip(*picks, strict=True)))

@@ -163,7 +163,7 @@ def attribute_at(data, at, stop):  # type: ignore[no-untyped-def]
 def after_attributes(data, at, stop):  # type: ignore[no-untyped-def]
     """Behind the tag's ">", whether it closes itself, and where its attributes end that are kept;
     -1 where the page ends within it."""
-    count, kept = 0, 0
+    count, kept_end = 0, 0
     while True:
         before = at
         name, name_end, _, _, at = attribute_at(data, at, stop)
@@ -171,24 +171,24 @@ def after_attributes(data, at, stop):  # type: ignore[no-untyped-def]
             return -1, False, 0
         if name == name_end:
             closes_itself = name > before and data[name - 1] == ord("/")
-            return at + 1, closes_itself, kept if count > ATTRIBUTES else at
+            return at + 1, closes_itself, kept_end if count > ATTRIBUTES else at
         count += 1
         if count == ATTRIBUTES + 1:
-            kept = name
+            kept_end = name
 
 
 @kernel
-def attribute_value(data, at, stop, wanted):  # type: ignore[no-untyped-def]
+def attribute_value(data, at, stop, lower_name):  # type: ignore[no-untyped-def]
     """Where the value of a tag's first attribute of a name begins and ends; -1 where it has none.
 
     Args:
-      at, stop: of the tag's attributes. wanted: the name, in lower case.
+      at, stop: of the tag's attributes. lower_name: the name, in lower case.
     """
     while True:
         name, name_end, value, value_end, at = attribute_at(data, at, stop)
         if name == name_end:
             return -1, -1
-        if is_name(data, name, name_end, wanted):
+        if is_name(data, name, name_end, lower_name):
             return value, value_end
 
 
@@ -245,8 +245,8 @@ def after_declaration(data, at, stop, foreign):  # type: ignore[no-untyped-def]
 def _is_tag(data, at, stop, number):  # type: ignore[no-untyped-def]
     """Whether a listed name stands there in whole; looks no further than the longest of them."""
     last = min(stop, at + _LONGEST + 1)
-    found, _, end = name_at(data, at, last)
-    return found == number and end < last
+    number_here, _, end = name_at(data, at, last)
+    return number_here == number and end < last
 
 
 @kernel

@@ -56,12 +56,12 @@ def page_of(record: ArchiveRecord) -> Page | Broken | str:
     Pages are HTML by their Content-Type, or by their first bytes where they have none, that were
     answered with a status of 200 to 299.
     """
-    declared = record.fields.get(b"content-type", b"")
+    content_type = record.fields.get(b"content-type", b"")
     if record.kind == b"resource":
-        if not _HTML.match(declared) or not record.target.startswith(("http://", "https://")):
+        if not _HTML.match(content_type) or not record.target.startswith(("http://", "https://")):
             return NO_RESPONSE
-        return _page(record, {b"content-type": declared}, record.block)
-    if record.kind != b"response" or not declared.lower().startswith(b"application/http"):
+        return _page(record, {b"content-type": content_type}, record.block)
+    if record.kind != b"response" or not content_type.lower().startswith(b"application/http"):
         return NO_RESPONSE
     head = _HTTP_HEAD.match(record.block, 0, _MAX_HEAD)
     if not head or (head.end() == head.end(2) and len(record.block) > _MAX_HEAD):
@@ -80,23 +80,23 @@ def page_of(record: ArchiveRecord) -> Page | Broken | str:
 def _page(
     record: ArchiveRecord, fields: dict[bytes, bytes], body: bytes | memoryview
 ) -> Page | Broken | str:
-    declared = fields.get(b"content-type", b"")
-    if declared and not _HTML.match(declared):
+    content_type = fields.get(b"content-type", b"")
+    if content_type and not _HTML.match(content_type):
         return NOT_HTML
     if not record.whole:
-        return Broken(TOO_LARGE, record.target) if declared else NOT_HTML
+        return Broken(TOO_LARGE, record.target) if content_type else NOT_HTML
     try:
-        decoded = _decoded(body, fields)
+        content = _decoded(body, fields)
     except OverflowError:
         return Broken(TOO_LARGE, record.target)
     except ValueError:
         return Broken(BAD_ENCODING, record.target)
-    if not declared and not _LOOKS_HTML.match(decoded[:4096]):
+    if not content_type and not _LOOKS_HTML.match(content[:4096]):
         return NOT_HTML
     if len(record.target) > MAX_URL:
         return Broken(LONG_URL, record.target)
-    charset = _CHARSET.search(declared)
-    return Page(record.target, decoded, charset[1].decode("latin1") if charset else "")
+    charset = _CHARSET.search(content_type)
+    return Page(record.target, content, charset[1].decode("latin1") if charset else "")
 
 
 def _decoded(body: bytes | memoryview, fields: dict[bytes, bytes]) -> bytes | memoryview:

@@ -43,7 +43,7 @@ class Found(NamedTuple):
     text: str
     page: str
 
-    def said(self, words: PageWords) -> FoundImage:
+    def with_words(self, words: PageWords) -> FoundImage:
         """The same with what its page says."""
         return self if words == SILENT else Spoken(self, words)
 
@@ -73,19 +73,19 @@ def tags_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Tags]:
       how: which opt-outs of the page are honoured.
     """
     page = _in_ascii(page)
-    picked = picked_tags(page.body, links=not page.url, metas=meta_names(how))
-    if not picked.images:
+    picks = picked_tags(page.body, links=not page.url, metas=meta_names(how))
+    if not picks.images:
         return
-    name = "ascii" if picked.images.isascii() else encoding_of(page.body, page.charset)
-    base, words = Base(page.url), words_of_tags(page.url, page.header, picked, how)
-    for piece in pieces(picked.images):
+    name = "ascii" if picks.images.isascii() else encoding_of(page.body, page.charset)
+    base, words = Base(page.url), words_of_tags(page.url, page.header, picks, how)
+    for piece in pieces(picks.images):
         yield Tags(base, piece.decode(name, "replace"), words)
 
 
 def _in_ascii(page: Page) -> Page:
     """The page, as UTF-8 where in its own encoding a byte of ASCII need not be that character."""
-    marked = bytes(page.body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    if marked or python_name(page.charset) in NOT_ASCII or has_escapes(page.body):
+    has_mark = bytes(page.body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if has_mark or python_name(page.charset) in NOT_ASCII or has_escapes(page.body):
         name = encoding_of(page.body, page.charset)
         if name in NOT_ASCII:
             body = str(page.body, name, "replace").encode("utf-8", "replace")
@@ -119,7 +119,7 @@ def _images(nodes: list[LexborNode], pages: Iterator[Tags]) -> Iterator[FoundIma
         try:
             if tag == "img":
                 if image := _image(node, pictures):
-                    yield Found(base.join(image[0]), image[1], base.page).said(words)
+                    yield Found(base.join(image[0]), image[1], base.page).with_words(words)
             elif tag == "hr":
                 base, _, words = next(pages)
                 pictures = _Pictures()
@@ -225,8 +225,8 @@ class Base:
 
     def join(self, url: str) -> str:
         """The absolute URL, or the same where that cannot be."""
-        joined = parse_url(url, self._url)
-        return url if joined is None else joined.href
+        target = parse_url(url, self._url)
+        return url if target is None else target.href
 
 
 def _may_be_page(url: can_ada.URL) -> bool:
@@ -251,9 +251,9 @@ def srcset_candidates(srcset: str) -> list[tuple[float, str]]:
         url, at = match[1].rstrip(","), match.end()
         size: float | None = 1.0
         if url == match[1]:  # else the comma ends the candidate
-            described = _DESCRIPTORS.match(srcset, at)
-            if described:
-                size, at = _size(_DESCRIPTOR.findall(described[0])), described.end()
+            descriptors = _DESCRIPTORS.match(srcset, at)
+            if descriptors:
+                size, at = _size(_DESCRIPTOR.findall(descriptors[0])), descriptors.end()
         if size is not None:
             candidates.append((size, url))
     return candidates

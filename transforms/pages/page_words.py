@@ -84,8 +84,8 @@ def page_words(
             if has_directive(content, token, directives):
                 opt_outs.add(META_ROBOTS)
         elif name == _TDM_RESERVATION and how.tdm_reservation:
-            stated = is_reserved(content)
-            reserved = reserved if stated is None else stated or bool(reserved)
+            statement = is_reserved(content)
+            reserved = reserved if statement is None else statement or bool(reserved)
     if reserved is not None:  # which comes before what the header says
         (opt_outs.add if reserved else opt_outs.discard)(TDM_RESERVATION)
     return PageWords(tuple(kind for kind in OPT_OUTS if kind in opt_outs), _license(url, links))
@@ -95,7 +95,7 @@ def _license(url: str, links: Iterable[tuple[str, str]]) -> str | None:
     for rel, href in links:
         href = href.strip()
         if "license" in rel.lower().split() and 0 < len(href) <= MAX_URL:
-            joined = parse_url(href, parse_url(url))
-            if joined is not None:
-                return joined.href[:MAX_URL]
+            target = parse_url(href, parse_url(url))
+            if target is not None:
+                return target.href[:MAX_URL]
     return None

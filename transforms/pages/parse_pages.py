@@ -103,10 +103,10 @@ def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
     try:
         yield from items
     except Exception as error:
-        broken = broken_file(path, error)
-        if broken is None:
+        file = broken_file(path, error)
+        if file is None:
             raise
-        yield broken
+        yield file
 
 
 def _wat_pairs(path: str, tally: PageTally, how: OptOutSettings) -> Iterator[FoundImage | Broken]:
@@ -171,8 +171,8 @@ def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[
             image, words = item if isinstance(item, Spoken) else (item, SILENT)
             opted_out = words.opt_outs
             fault = opted_out[0] if opted_out and how.rejects else None
-            said = words.license, ",".join(opted_out) or None
-            row = (image.url, image.text, fault, image.page, *said)
+            statements = words.license, ",".join(opted_out) or None
+            row = (image.url, image.text, fault, image.page, *statements)
             size += len(image.url) + len(image.text) + len(image.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
@@ -209,20 +209,20 @@ class _Parse(beam.DoFn):
         with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
             for batch in rows_of(self._pairs_of(part, tally), self.how):
                 file.write(batch)
-                refused = _opted_out(batch["malformed"])
-                opted_out = add_by_name([opted_out, refused])
-                tally["pairs"] += batch["malformed"].null_count + sum(refused.values())
+                drop_counts = _opted_out(batch["malformed"])
+                opted_out = add_by_name([opted_out, drop_counts])
+                tally["pairs"] += batch["malformed"].null_count + sum(drop_counts.values())
                 faults = pc.is_in(batch["malformed"], value_set=pa.array(PAGE_FAULTS))
                 tally["broken"] += faults.true_count
-            counted = PageCounts(
+            counts = PageCounts(
                 **tally,
                 first_day=tally.first_day or UNSET,
                 last_day=tally.last_day or UNSET,
                 opted_out=opted_out or UNSET,
             )
-            file.note({COUNTS: msgspec.json.encode(counted)})
-        LOG.info("pages %d: %d pairs of %d pages", number, counted.pairs, counted.pages)
-        yield counted
+            file.note({COUNTS: msgspec.json.encode(counts)})
+        LOG.info("pages %d: %d pairs of %d pages", number, counts.pairs, counts.pages)
+        yield counts
 
     def _pairs_of(self, part: PageFiles, tally: PageTally) -> Iterator[Pairs]:
         for item in pairs_of(part, tally, self.how):

@@ -74,15 +74,15 @@ def images_of_members(
     members: list[bytearray], tally: PageTally, how: OptOutSettings = HONOURED
 ) -> Iterator[FoundImage | Broken]:
     """The same of whole members; parses only what is not as usual."""
-    looked = look(members, how.page_directives)
-    pages, none = (int(np.count_nonzero(looked.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
+    result = look(members, how.page_directives)
+    pages, none = (int(np.count_nonzero(result.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
     tally.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
-    for at in np.flatnonzero(looked.kinds == PAGE):
+    for at in np.flatnonzero(result.kinds == PAGE):
         tally.note_day(date_in_wat(members[at]))
-    for url, of_page in groupby(looked.objects(), key=itemgetter(0)):
+    for url, of_page in groupby(result.objects(), key=itemgetter(0)):
         base = Base(url.decode("utf-8", "replace").strip("<>"))
         yield from _images((link for _, link in of_page), base, _loads)
-    odd_members = (members[at] for at in np.flatnonzero(looked.kinds == ODD))
+    odd_members = (members[at] for at in np.flatnonzero(result.kinds == ODD))
     yield from _parsed_images(odd_members, tally, how)
 
 
@@ -90,19 +90,19 @@ def _images(
     links: Iterable[T], base: Base, parse: Callable[[T], Any], words: PageWords = SILENT
 ) -> Iterator[FoundImage | Broken]:
     """The images among a page's links, and one `bad_json` where any is not as it should be."""
-    broken = False
+    has_fault = False
     for link in links:
         try:
             image = _image(parse(link), base)
         except _NOT_AS_IT_SHOULD:
-            if not broken:
+            if not has_fault:
                 yield Broken(BAD_JSON, base.page)
-            broken = True
+            has_fault = True
         except Exception as error:
             yield unreadable(error, base.page)
         else:
             if image:
-                yield image.said(words)
+                yield image.with_words(words)
 
 
 def _parsed_images(
@@ -114,9 +114,9 @@ def _parsed_images(
 
 
 def _counted(
-    read: ArchiveRecord | Broken, tally: PageTally, how: OptOutSettings
+    record: ArchiveRecord | Broken, tally: PageTally, how: OptOutSettings
 ) -> Iterator[FoundImage | Broken]:
-    images = images_of_wat(read, how)
+    images = images_of_wat(record, how)
     tally["records"] += 1
     if isinstance(images, str):
         tally[images] += 1
@@ -124,9 +124,9 @@ def _counted(
         yield images
     else:
         tally["pages"] += 1
-        if isinstance(read, ArchiveRecord):
-            tally.note_day(date_in_wat(read.block))
-        yield from to_the_end(images, "" if isinstance(read, Broken) else read.target)
+        if isinstance(record, ArchiveRecord):
+            tally.note_day(date_in_wat(record.block))
+        yield from to_the_end(images, "" if isinstance(record, Broken) else record.target)
 
 
 def images_of_wat(record: ArchiveRecord | Broken, how: OptOutSettings = HONOURED) -> Told:
@@ -182,12 +182,12 @@ def _words(url: str, headers: Any, page: dict[str, Any], how: OptOutSettings) ->
         for value in values if isinstance(values, list) else [values]:
             lines.append(f"{name}: {value}".encode("utf-8", "replace"))
     metas, links, more = (
-        list(filter(_is_object, listed)) if isinstance(listed, list) else []
-        for listed in (head.get("Metas"), head.get("Link"), page.get("Links"))
+        list(filter(_is_object, items)) if isinstance(items, list) else []
+        for items in (head.get("Metas"), head.get("Link"), page.get("Links"))
     )
-    named = (_pair(meta, "name", "content") for meta in metas)
-    related = (_pair(link, "rel", "url") for link in (*links, *more) if "rel" in link)
-    return page_words(url, tuple(lines), named, related, how)
+    meta_pairs = (_pair(meta, "name", "content") for meta in metas)
+    link_pairs = (_pair(link, "rel", "url") for link in (*links, *more) if "rel" in link)
+    return page_words(url, tuple(lines), meta_pairs, link_pairs, how)
 
 
 def _is_object(element: object) -> bool:
@@ -211,7 +211,7 @@ def _unescaped(first: str, second: str) -> tuple[str, str]:
     """Two attributes as a page's parser reads them; a WAT has them as they stand in the page."""
     if "&" not in first and "&" not in second:
         return first, second
-    quoted = (value.replace('"', "&quot;") for value in (first, second))
-    tree = LexborHTMLParser('<img alt="{}" src="{}">'.format(*quoted))
+    values = (value.replace('"', "&quot;") for value in (first, second))
+    tree = LexborHTMLParser('<img alt="{}" src="{}">'.format(*values))
     (image,) = tree.tags("img")
     return image.attributes["alt"] or "", image.attributes["src"] or ""

@@ -37,10 +37,11 @@ class Sought(NamedTuple):
 def sought(directives: frozenset[str]) -> Sought:
     """Patterns of bytes that may state an opt-out by these directives of pages."""
     texts = {*directives, *_OPT_OUTS, *(("none",) if directives & {"noindex", "nofollow"} else ())}
-    found = words(sorted(texts), _LONGEST)
+    patterns = words(sorted(texts), _LONGEST)
     starts = np.zeros(256, np.bool_)
-    starts[found.table[:, 0]] = starts[found.table[:, 0] & ~np.uint8(32)] = starts[ord("&")] = True
-    return Sought(found, starts)
+    firsts = patterns.table[:, 0]
+    starts[firsts] = starts[firsts & ~np.uint8(32)] = starts[ord("&")] = True
+    return Sought(patterns, starts)
 
 
 @kernel

@@ -35,25 +35,25 @@ def held_out(urls: pa.StringArray, share: float) -> Bools:
     return (hashes & _LOW) < np.uint64(round(share * (1 << 32)))
 
 
-def held_out_share(holdout: float, kept: int) -> float:
+def held_out_share(holdout: float, kept_count: int) -> float:
     """The share of all images that is held out.
 
     Args:
       holdout: that share if it is below 1, else about how many pairs.
-      kept: how many pairs there are.
+      kept_count: how many pairs there are.
     """
-    return holdout if holdout < 1 else min(1.0, holdout / max(1, kept))
+    return holdout if holdout < 1 else min(1.0, holdout / max(1, kept_count))
 
 
 class _HoldOut(beam.DoFn):
     def __init__(self, holdout: float, blocks: Blocks) -> None:
         self.holdout, self.blocks = holdout, blocks
 
-    def process(self, element: Bucket, kept: int) -> Iterator[Any]:
+    def process(self, element: Bucket, kept_count: int) -> Iterator[Any]:
         bucket, rows = element[0], unpack(element[1])
-        aside = held_out(rows["url"], held_out_share(self.holdout, kept))
-        for tag, chosen in (("held", aside), ("left", ~aside)):
-            part = rows.filter(pa.array(chosen))
+        aside = held_out(rows["url"], held_out_share(self.holdout, kept_count))
+        for tag, mask in (("held", aside), ("left", ~aside)):
+            part = rows.filter(pa.array(mask))
             for block in self.blocks.pack([part] if len(part) else []):
                 yield beam.pvalue.TaggedOutput(tag, (bucket, block))
                 yield beam.pvalue.TaggedOutput(f"{tag}_rows", len(part))
@@ -68,20 +68,22 @@ class HoldOut(beam.PTransform):
 
     Args:
       holdout: the share of images below 1, else about how many pairs.
-      kept: a singleton, how many pairs are kept in all.
+      kept_count: a singleton, how many pairs are kept in all.
     """
 
     holdout: float
-    kept: beam.PCollection
+    kept_count: beam.PCollection
     blocks: Blocks
 
     def expand(self, pairs: beam.PCollection) -> dict[str, beam.PCollection]:
-        split = beam.ParDo(_HoldOut(self.holdout, self.blocks), beam.pvalue.AsSingleton(self.kept))
+        split = beam.ParDo(
+            _HoldOut(self.holdout, self.blocks), beam.pvalue.AsSingleton(self.kept_count)
+        )
         tags = ("held", "left", "held_rows", "left_rows")
         outputs = pairs | split.with_outputs(*tags)
-        made = {tag: outputs[tag] for tag in tags}
+        parts = {tag: outputs[tag] for tag in tags}
         for tag in ("held", "left"):
-            made[tag].element_type = BUCKET
-            counts = made[f"{tag}_rows"]
-            made[f"{tag}_rows"] = counts | f"Sum{tag}" >> beam.CombineGlobally(sum)
-        return made
+            parts[tag].element_type = BUCKET
+            counts = parts[f"{tag}_rows"]
+            parts[f"{tag}_rows"] = counts | f"Sum{tag}" >> beam.CombineGlobally(sum)
+        return parts

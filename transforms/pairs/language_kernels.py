@@ -27,22 +27,22 @@ _NO_SCORE = np.float32(1)  # where eldc's sums begin
 def _fold_head(source, tables, identity):  # type: ignore[no-untyped-def]
     """Writes the first characters of a case-folded text; returns where they end."""
     data, at, stop = source
-    flags, folded, _ = tables
-    end, written = 0, 0
-    while at < stop and written < JUDGED_CHARACTERS:
+    flags, foldings, _ = tables
+    end, count = 0, 0
+    while at < stop and count < JUDGED_CHARACTERS:
         code, width = decode_letter(data, at)
         at += width
         flag = flags[code] if code < END else np.uint8(0)
         for place in range(3 if flag & FOLDS else 1):
-            letter = folded[code, place] if flag & FOLDS else code
-            if written == JUDGED_CHARACTERS or (letter == 0 and place):
+            letter = foldings[code, place] if flag & FOLDS else code
+            if count == JUDGED_CHARACTERS or (letter == 0 and place):
                 break
             if letter == 0:
                 letter = np.uint32(_BLANK)  # eldc would end there
             if letter == 0x1E9C:
                 letter = np.uint32(0x1E9D)  # the one folded letter that eldc makes another of
             end = encode_letter(letter, identity, end)
-            written += 1
+            count += 1
     return end
 
 
@@ -120,13 +120,13 @@ def _add_up(ngrams, count, model, sums):  # type: ignore[no-untyped-def]
     last_slot = np.uint64(len(slots) - 1)
     sums[:] = _NO_SCORE
     for place in range(count):
-        mixed = (ngrams[place] ^ ngrams[place] >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= mixed >> np.uint64(27)
-        wanted = np.uint32(max(mixed >> np.uint64(32), np.uint64(1)))
-        at = mixed & last_slot
-        while slots[at, 0] != 0 and slots[at, 0] != wanted:
+        mix = (ngrams[place] ^ ngrams[place] >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        mix ^= mix >> np.uint64(27)
+        tag = np.uint32(max(mix >> np.uint64(32), np.uint64(1)))
+        at = mix & last_slot
+        while slots[at, 0] != 0 and slots[at, 0] != tag:
             at = (at + np.uint64(1)) & last_slot
-        if slots[at, 0] == wanted:
+        if slots[at, 0] == tag:
             first = np.uint64(slots[at, 1] & np.uint32(0xFFFFFF))
             for entry in range(first, first + np.uint64(slots[at, 1] >> np.uint32(24))):
                 sums[languages[entry]] += scores[entry]
@@ -147,23 +147,23 @@ def _is_of_word(code):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _is_listed(word, size, listed):  # type: ignore[no-untyped-def]
-    last = np.uint64(len(listed) - 1)
-    hashed = xxh64(word, 0, size)
-    at = hashed & last
-    while listed[at] != 0 and listed[at] != hashed:
+def _is_listed(word, size, word_list):  # type: ignore[no-untyped-def]
+    last = np.uint64(len(word_list) - 1)
+    value = xxh64(word, 0, size)
+    at = value & last
+    while word_list[at] != 0 and word_list[at] != value:
         at = (at + np.uint64(1)) & last
-    return listed[at] == hashed
+    return word_list[at] == value
 
 
 @njit(inline="always")
-def _english_lean(identity, end, word, listed):  # type: ignore[no-untyped-def]
+def _english_lean(identity, end, word, word_list):  # type: ignore[no-untyped-def]
     """How far a text's words are in the list of English words: from -1, where none is, to 1, where
     all of at least three are; 0 where as many are as are not, and where there are none.
 
     Words are runs of at least three letters, with apostrophes within: no numbers, no "GT218M".
     """
-    at, words, found = 0, 0, 0
+    at, words, hits = 0, 0, 0
     while at < end:
         size, letters = 0, 0
         while at < end:
@@ -181,25 +181,25 @@ def _english_lean(identity, end, word, listed):  # type: ignore[no-untyped-def]
             letters, at = letters + 1, at + width
         if letters >= _MIN_LETTERS:
             words += 1
-            found += _is_listed(word, size, listed)
+            hits += _is_listed(word, size, word_list)
         if letters == 0:
             at += width
     if words == 0:
         return 0.0
-    lean = 2 * (found / words) - 1
+    lean = 2 * (hits / words) - 1
     return lean * min(words, _ENOUGH_WORDS) / _ENOUGH_WORDS if lean > 0 else lean
 
 
 @kernel
-def score_languages(column, tables, model, wanted, listed, room, out):  # type: ignore
+def score_languages(column, tables, model, own_language, word_list, room, out):  # type: ignore
     """Fills `out`: for each text the wanted language's score, 0 for all but the three likeliest;
     the strongest other language, and its score, or none and 0; and the lean towards English.
 
     Args:
       column: the bytes and the row offsets of texts as they are kept.
       tables: `characters()`. model: an `EldcModel`.
-      wanted: the language's place in the model, or -1.
-      listed: `english_words()`; empty where they are not asked.
+      own_language: the language's place in the model, or -1.
+      word_list: `english_words()`; empty where they are not asked.
       room: uint8[1024] twice, for an identity and a word; uint64[256] for n-grams; float32[k] for
         the sums of each language.
       out: float32[n], int64[n], float32[n], float64[n].
@@ -212,16 +212,16 @@ def score_languages(column, tables, model, wanted, listed, room, out):  # type: 
         end = _fold_head((data, offsets[row], offsets[row + 1]), tables, identity)
         count = _find_ngrams(identity, end, model[0], ngrams)
         _add_up(ngrams, count, model, sums)
-        own = sums[wanted] if wanted >= 0 else _NO_SCORE
+        own = sums[own_language] if own_language >= 0 else _NO_SCORE
         rival, most, ahead = none, _NO_SCORE, 0
         for language in range(len(sums)):
-            if language != wanted:
-                ahead += sums[language] > own or (sums[language] == own and language < wanted)
+            if language != own_language:
+                ahead += sums[language] > own or (sums[language] == own and language < own_language)
                 if sums[language] > most:
                     rival, most = language, sums[language]
         rivals[row] = rival
         rival_scores[row] = _score(most, count) if rival != none else 0
         own_scores[row] = _score(own, count) if own > _NO_SCORE and ahead < LIKELIEST else 0
         leans[row] = 0
-        if len(listed) and own_scores[row] > 0:
-            leans[row] = _english_lean(identity, end, word, listed)
+        if len(word_list) and own_scores[row] > 0:
+            leans[row] = _english_lean(identity, end, word, word_list)

@@ -48,9 +48,9 @@ def eldc_model() -> EldcModel:
     source = (folder / "large_db.h").read_bytes()
     slots = _c_array(source, b"ELD_hashtable", 2 * _SLOTS).reshape(_SLOTS, 2)
     # A score is a float whose lowest byte makes room for its language.
-    packed = _c_array(source, b"ELD_blob", None)
-    languages = (packed & np.uint32(0xFF)).astype(np.uint8)
-    scores = (packed & np.uint32(0xFFFFFF00)).view(np.float32)
+    entries = _c_array(source, b"ELD_blob", None)
+    languages = (entries & np.uint32(0xFF)).astype(np.uint8)
+    scores = (entries & np.uint32(0xFFFFFF00)).view(np.float32)
     return EldcModel(_kinds((folder / "eld_unicode_bits.h").read_bytes()), slots, languages, scores)
 
 

@@ -72,7 +72,7 @@ def language_scores(texts: pa.StringArray, language: str) -> LanguageScores:
     rows = len(texts)
     with _LOADING:
         model = eldc_model()
-        listed = english_words() if language == ENGLISH else np.zeros(0, np.uint64)
+        word_list = english_words() if language == ENGLISH else np.zeros(0, np.uint64)
     out = (
         np.empty(rows, np.float32),
         np.empty(rows, np.int64),
@@ -85,9 +85,9 @@ def language_scores(texts: pa.StringArray, language: str) -> LanguageScores:
         np.empty(256, np.uint64),
         np.empty(len(OF_ELDC), np.float32),
     )
-    wanted = OF_ELDC.index(language) if language in OF_ELDC else -1
+    place = OF_ELDC.index(language) if language in OF_ELDC else -1
     tables = tuple(characters())
-    score_languages(string_buffers(texts), tables, tuple(model), wanted, listed, room, out)
+    score_languages(string_buffers(texts), tables, tuple(model), place, word_list, room, out)
     own, rivals, others, leans = out[0].astype(np.float64), *out[1:]
     scores = own / (own + np.maximum(others.astype(np.float64), _UNKNOWN))
     if language == ENGLISH:
@@ -137,23 +137,23 @@ def voted_languages(texts: pa.StringArray) -> tuple[pa.StringArray, pa.StringArr
 
     Each distinct text is judged once, by the first characters of its identity.
     """
-    encoded = texts.dictionary_encode()
-    distinct = encoded.dictionary
+    dictionary = texts.dictionary_encode()
+    distinct = dictionary.dictionary
     scores, rivals = language_scores(distinct, ENGLISH)
     labels = pa.array([*(PART_OF.get(code, code) for code in OF_ELDC), UNDETERMINED])
     by_eldc = labels.take(pa.array(rivals)).to_pylist()
     # Case-folding changes each character by itself, so a long text can be cut before it.
     heads = pc.utf8_slice_codeunits(distinct, 0, JUDGED_CHARACTERS)
     heads = pc.replace_substring(heads, "\0", " ").to_pylist()  # as eldc's kernel reads it
-    voted = [
+    all_votes = [
         _vote(ENGLISH if is_english else label, head.casefold()[:JUDGED_CHARACTERS])
         for is_english, label, head in zip(
             (scores >= _MIN_ENGLISH_SCORE).tolist(), by_eldc, heads, strict=True
         )
     ]
-    columns = (pa.array(column, pa.string()) for column in zip(*voted, strict=True))
-    languages, votes = columns if voted else (pa.array([], pa.string()),) * 2
-    return languages.take(encoded.indices), votes.take(encoded.indices)
+    columns = (pa.array(column, pa.string()) for column in zip(*all_votes, strict=True))
+    languages, votes = columns if all_votes else (pa.array([], pa.string()),) * 2
+    return languages.take(dictionary.indices), votes.take(dictionary.indices)
 
 
 def _vote(by_eldc: str, identity: str) -> tuple[str, str]:
@@ -169,14 +169,14 @@ def _by_cld2(identity: str) -> str:
     import pycld2
 
     try:
-        found = pycld2.detect(identity, isPlainText=True, bestEffort=True)
+        answer = pycld2.detect(identity, isPlainText=True, bestEffort=True)
     except pycld2.error:  # it refuses control characters, which it calls invalid UTF-8
-        shown = "".join(letter if letter.isprintable() else " " for letter in identity)
+        printable = "".join(letter if letter.isprintable() else " " for letter in identity)
         try:
-            found = pycld2.detect(shown, isPlainText=True, bestEffort=True)
+            answer = pycld2.detect(printable, isPlainText=True, bestEffort=True)
         except pycld2.error:
             return UNDETERMINED
-    return _CODES.get(found[2][0][1], UNDETERMINED)
+    return _CODES.get(answer[2][0][1], UNDETERMINED)
 
 
 def _py3langid() -> Callable[[str], Any]:

@@ -46,7 +46,8 @@ class Pairs(NamedTuple):
       word_count: int32[n]; a malformed pair has no words.
       page: string[n], URL of the page that each pair is from, or null; None where none is known.
       ngrams: None where they were used up, or are not remembered.
-      said: string[n], all that each pair's page says of its use; None where none says anything.
+      statements: string[n], all that each pair's page says of its use; None where no page says
+        anything.
     """
 
     url: pa.StringArray
@@ -59,7 +60,7 @@ class Pairs(NamedTuple):
     word_count: npt.NDArray[np.int32]
     page: pa.StringArray | None = None
     ngrams: NGrams | None = None
-    said: pa.StringArray | None = None
+    statements: pa.StringArray | None = None
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """bool[n]: which pairs are not malformed."""
@@ -68,10 +69,10 @@ class Pairs(NamedTuple):
     def exact_hash(self) -> UInt64s:
         """uint64[n]: hash of the very strings, to choose between pairs of one identity."""
         url_hash = self.url_hash.copy()
-        spelled = np.flatnonzero(~self.own_url)
-        url_hash[spelled] = string_hashes(self.url.take(pa.array(spelled)))
+        rows = np.flatnonzero(~self.own_url)
+        url_hash[rows] = string_hashes(self.url.take(pa.array(rows)))
         strings = pair_keys(url_hash, string_hashes(self.text))
-        for more in (self.page, self.said):
+        for more in (self.page, self.statements):
             strings = strings if more is None else pair_keys(strings, string_hashes(more))
         return strings
 
@@ -94,18 +95,18 @@ def _trimmed(urls: pa.StringArray) -> pa.StringArray:
 def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
     """The column as valid UTF-8 without nulls, and which rows were not valid."""
     text = _without_nulls(values.cast(pa.binary())).view(pa.string())
-    broken = np.zeros(len(text), np.bool_)
+    is_broken = np.zeros(len(text), np.bool_)
     data, offsets = string_buffers(text)
     if data[offsets[0] : offsets[-1]].max(initial=0) < 0x80:
-        return text, broken
+        return text, is_broken
     try:
         text.validate(full=True)
-        return text, broken
+        return text, is_broken
     except pa.ArrowInvalid:
         raw = text.view(pa.binary()).to_pylist()
-    shown = [row.decode("utf-8", errors="replace") for row in raw]
-    return pa.array(shown, pa.string()), np.array(
-        [row != text.encode() for row, text in zip(raw, shown, strict=True)]
+    readable = [row.decode("utf-8", errors="replace") for row in raw]
+    return pa.array(readable, pa.string()), np.array(
+        [row != text.encode() for row, text in zip(raw, readable, strict=True)]
     )
 
 
@@ -120,7 +121,7 @@ def _pages(batch: pa.RecordBatch) -> pa.StringArray | None:
     return pc.if_else(pc.equal(pages, ""), pa.scalar(None, pa.string()), pages)
 
 
-def _said(batch: pa.RecordBatch) -> pa.StringArray | None:
+def _statements(batch: pa.RecordBatch) -> pa.StringArray | None:
     if SOURCE_LICENSE not in batch.schema.names:
         return None
     columns = [batch[name] for name in (SOURCE_LICENSE, SOURCE_OPTED_OUT)]
@@ -147,7 +148,7 @@ def measure(batch: pa.RecordBatch) -> Pairs:
             NOT_UTF8: bad_url | bad_text,
             NO_URL: _is_empty(url),
             NOT_HTTP: ~usable,
-            NO_TEXT: _is_empty(text.kept),
+            NO_TEXT: _is_empty(text.kept_texts),
         }
     )
     if "malformed" in batch.schema.names:
@@ -158,7 +159,7 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     key = pair_keys(url_hash, text.hash)
     return Pairs(
         url=url,
-        text=text.kept,
+        text=text.kept_texts,
         malformed=faults,
         url_hash=url_hash,
         text_hash=text.hash,
@@ -167,5 +168,5 @@ def measure(batch: pa.RecordBatch) -> Pairs:
         word_count=text.word_count,
         page=_pages(batch),
         ngrams=NGrams(text.ngrams, text.first_ngram),
-        said=_said(batch),
+        statements=_statements(batch),
     )

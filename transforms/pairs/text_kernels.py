@@ -87,40 +87,40 @@ ROWS_AT_ONCE = 512  # whose texts stay in the nearest cache from one look to the
 
 
 @njit(inline="always")
-def _lower_into(lowered, data, start, stop):  # type: ignore[no-untyped-def]
+def _lower_into(lower_text, data, start, stop):  # type: ignore[no-untyped-def]
     """ASCII in lower case."""
     for at in range(np.uint64(stop - start)):
         byte = data[np.uint64(start) + at]
-        lowered[at] = byte + np.uint8(32 if byte >= 65 and byte <= 90 else 0)
+        lower_text[at] = byte + np.uint8(32 if byte >= 65 and byte <= 90 else 0)
 
 
 @njit(inline="always")
-def _add_words(lowered, at, stop, ngrams, used):  # type: ignore[no-untyped-def]
+def _add_words(lower_text, at, stop, ngrams, used):  # type: ignore[no-untyped-def]
     """Adds a plain text's n-grams; returns how many there are then, and how many words it has."""
-    words, begun = 0, np.uint64(0)
+    words, first_half = 0, np.uint64(0)
     while at < stop:
-        blank = next_blank(lowered, at, stop)
+        blank = next_blank(lower_text, at, stop)
         end = blank
-        while at < end and not _LETTER[lowered[at]]:
+        while at < end and not _LETTER[lower_text[at]]:
             at += 1
-        while at < end and not _LETTER[lowered[end - 1]]:
+        while at < end and not _LETTER[lower_text[end - 1]]:
             end -= 1
         if at < end:
-            word = word_hash(lowered, at, end)
-            used = _add_word(word, begun, words, ngrams, used)
-            begun = pair_begin(word)
+            word = word_hash(lower_text, at, end)
+            used = _add_word(word, first_half, words, ngrams, used)
+            first_half = pair_begin(word)
             words += 1
         at = blank + 1
     return used, words
 
 
 @kernel
-def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no-untyped-def]
+def walk_plain(data, offsets, has_words, trusted, lower_text, out):  # type: ignore[no-untyped-def]
     """Fills `out` for the plain rows; returns how many n-grams there are in all. Where texts are
     trusted, only n-grams are wanted, and nothing of the other rows.
 
     Args:
-      lowered: room for ROWS_AT_ONCE rows, and 8 bytes more.
+      lower_text: room for ROWS_AT_ONCE rows, and 8 bytes more.
       out: as `Texts` has them, and which rows are not plain; `word_count` and `first_ngram` are 0.
     """
     hashes, word_count, ngrams, first_ngram, other = out
@@ -128,9 +128,9 @@ def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no
     for row in range(len(hashes)):
         if row % ROWS_AT_ONCE == 0:
             base = offsets[row]
-            _lower_into(lowered, data, base, offsets[min(row + ROWS_AT_ONCE, len(hashes))])
+            _lower_into(lower_text, data, base, offsets[min(row + ROWS_AT_ONCE, len(hashes))])
         other[row] = False
-        if trusted and not wanted[row]:
+        if trusted and not has_words[row]:
             continue
         other[row] = not _is_plain(data, offsets[row], offsets[row + 1])
         if other[row]:
@@ -138,9 +138,9 @@ def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no
         first_ngram[row] = used
         at, stop = offsets[row] - base, offsets[row + 1] - base
         if not trusted:
-            hashes[row] = xxh64(lowered, at, stop)
-        if wanted[row]:
-            used, word_count[row] = _add_words(lowered, at, stop, ngrams, used)
+            hashes[row] = xxh64(lower_text, at, stop)
+        if has_words[row]:
+            used, word_count[row] = _add_words(lower_text, at, stop, ngrams, used)
     return used
 
 
@@ -156,33 +156,33 @@ def bare_ampersand(data, at, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _add_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
+def _add_word(word, first_half, words, ngrams, used):  # type: ignore[no-untyped-def]
     """Adds a word's n-grams; returns how many n-grams there are then."""
     ngrams[used] = word
     if words == 0:
         return used + 1
-    ngrams[used + 1] = pair_end(begun, word)
+    ngrams[used + 1] = pair_end(first_half, word)
     return used + 2
 
 
 @njit(inline="always")
-def _add_ended_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
+def _add_ended_word(word, first_half, words, ngrams, used):  # type: ignore[no-untyped-def]
     """Adds the n-grams of the word that ends here, if one began, as identity, start and end: how
     many n-grams and words there are then, and how the next bigram begins."""
     identity, start, end = word
     if start < 0:
-        return used, words, begun
-    hashed = word_hash(identity, start, end)
-    return _add_word(hashed, begun, words, ngrams, used), words + 1, pair_begin(hashed)
+        return used, words, first_half
+    value = word_hash(identity, start, end)
+    return _add_word(value, first_half, words, ngrams, used), words + 1, pair_begin(value)
 
 
 @njit(inline="always")
 def _add_folded(identity, end, code, flag, tables, word_start, word_end):  # type: ignore
     """Adds a character to the identity; returns where that ends then, and where its last word
     begins (-1: not yet) and ends, without what is neither letter nor digit."""
-    flags, folded, _ = tables
+    flags, foldings, _ = tables
     for place in range(3 if flag & FOLDS else 1):
-        letter = folded[code, place] if flag & FOLDS else code
+        letter = foldings[code, place] if flag & FOLDS else code
         if letter == 0 and place:  # a shorter folding
             break
         start, end = end, encode_letter(letter, identity, end)
@@ -195,23 +195,23 @@ def _add_folded(identity, end, code, flag, tables, word_start, word_end):  # typ
 
 
 @njit(inline="always")
-def _walk_text(source, tables, odd, room, filled):  # type: ignore[no-untyped-def]
+def _walk_text(source, tables, odd, room, sizes):  # type: ignore[no-untyped-def]
     """Adds a text and its n-grams, up to where it is odd.
 
     Args:
       source: the bytes, and where in them the text begins and ends.
       odd: flags of the characters that make a text odd. Without ODD it is trusted: its entities are
         decoded, and it is NFC.
-      room: for kept texts, an identity, and n-grams. filled: how much of the first and the last.
+      room: for kept texts, an identity, and n-grams. sizes: of what the first and the last hold.
 
     Returns:
-      `filled` afterwards, bytes of the identity, words, and whether the text is odd.
+      `sizes` afterwards, bytes of the identity, words, and whether the text is odd.
     """
     data, at, stop = source
     flags, _, combining = tables
-    kept, identity, ngrams = room
-    kept_end, used = filled
-    end, words, begun = 0, 0, np.uint64(0)  # the identity's end
+    kept_text, identity, ngrams = room
+    kept_end, used = sizes
+    end, words, first_half = 0, 0, np.uint64(0)  # the identity's end
     word_start, word_end, blank, is_odd = -1, 0, False, False
     class_before, run = np.uint8(0), 0
     while at < stop and not is_odd:
@@ -222,53 +222,53 @@ def _walk_text(source, tables, odd, room, filled):  # type: ignore[no-untyped-de
             at += width
             continue
         if blank:
-            kept[kept_end], identity[end] = _BLANK, _BLANK
+            kept_text[kept_end], identity[end] = _BLANK, _BLANK
             kept_end, end, blank = kept_end + 1, end + 1, False
             word = identity, word_start, word_end
-            used, words, begun = _add_ended_word(word, begun, words, ngrams, used)
+            used, words, first_half = _add_ended_word(word, first_half, words, ngrams, used)
             word_start = -1
-        skipped, is_odd = width, bool(flag & odd)
+        step, is_odd = width, bool(flag & odd)
         if odd & ODD:
             class_here = combining[code] if flag & COMBINES else np.uint8(0)
             run = run + 1 if class_here else 0
             is_odd = is_odd or bool(0 < class_here < class_before) or run > LONGEST_RUN
             class_before = class_here
             if code == _AMPERSAND:
-                skipped = bare_ampersand(data, at, stop)
-                is_odd = skipped == 0
+                step = bare_ampersand(data, at, stop)
+                is_odd = step == 0
         for byte in range(width):
-            kept[kept_end + byte] = data[at + byte]
-        kept_end, at = kept_end + width, at + skipped
+            kept_text[kept_end + byte] = data[at + byte]
+        kept_end, at = kept_end + width, at + step
         end, word_start, word_end = _add_folded(
             identity, end, code, flag, tables, word_start, word_end
         )
     word = identity, word_start, word_end
-    used, words, begun = _add_ended_word(word, begun, words, ngrams, used)
+    used, words, first_half = _add_ended_word(word, first_half, words, ngrams, used)
     return kept_end, used, end, words, is_odd
 
 
 @kernel
-def walk(data, offsets, wanted, tables, odd_flags, texts, out):  # type: ignore[no-untyped-def]
+def walk(data, offsets, has_words, tables, odd_flags, texts, out):  # type: ignore[no-untyped-def]
     """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are.
 
     Where texts are trusted, those that are not wanted are left out: the room is for the others.
     """
-    kept, ends, identity = texts
+    kept_text, ends, identity = texts
     hashes, word_count, ngrams, first_ngram, odd = out
     kept_end, used = 0, 0
     for row in range(len(hashes)):
         kept_start, first = kept_end, used
-        if not wanted[row] and not odd_flags & ODD:
+        if not has_words[row] and not odd_flags & ODD:
             ends[row + 1], hashes[row], word_count[row] = kept_end, 0, 0
             first_ngram[row], odd[row] = used, False
             continue
-        source, filled = (data, offsets[row], offsets[row + 1]), (kept_end, used)
+        source, sizes = (data, offsets[row], offsets[row + 1]), (kept_end, used)
         kept_end, used, end, words, is_odd = _walk_text(
-            source, tables, odd_flags, (kept, identity, ngrams), filled
+            source, tables, odd_flags, (kept_text, identity, ngrams), sizes
         )
         if is_odd:
             kept_end, end = kept_start, 0
-        if is_odd or not wanted[row]:
+        if is_odd or not has_words[row]:
             used, words = first, 0
         ends[row + 1] = kept_end
         hashes[row] = xxh64(identity, 0, end)

@@ -36,7 +36,7 @@ class Texts(NamedTuple):
     """Facts about n alt-texts.
 
     Fields:
-      kept: string[n], as they are kept.
+      kept_texts: string[n], as they are kept.
       hash: uint64[n], of their identities.
       word_count: int32[n].
       ngrams: uint64[m], hashes of the unigrams and bigrams, text by text; a bigram's is `pair_hash`
@@ -44,7 +44,7 @@ class Texts(NamedTuple):
       first_ngram: int64[n], where each text's begin; it has `ngram_count` of them.
     """
 
-    kept: pa.StringArray
+    kept_texts: pa.StringArray
     hash: UInt64s
     word_count: npt.NDArray[np.int32]
     ngrams: UInt64s
@@ -57,8 +57,8 @@ def kept_text(text: str) -> str:
 
 
 def _composed(text: str) -> str:
-    decoded = html.unescape(_LONG_NUMBER.sub("\ufffd", text))
-    return unicodedata.normalize("NFC", _with_short_runs(decoded))
+    plain = html.unescape(_LONG_NUMBER.sub("\ufffd", text))
+    return unicodedata.normalize("NFC", _with_short_runs(plain))
 
 
 _LONG_NUMBER = re.compile("&#[0-9]{4300,};?")  # of these Python makes no number, but an error
@@ -86,50 +86,52 @@ def _with_short_runs(text: str) -> str:
 
 
 def measure_texts(
-    captions: pa.StringArray, wanted: Bools, words: npt.NDArray[np.int32] | None = None
+    captions: pa.StringArray, has_words: Bools, words: npt.NDArray[np.int32] | None = None
 ) -> Texts:
     """Measures alt-texts.
 
     Args:
       captions: string[n], no nulls, valid UTF-8.
-      wanted: bool[n], which texts are to have words; the others have none.
+      has_words: bool[n], which texts are to have words; the others have none.
       words: int32[n], where these are kept texts, measured before: how many words each has. Then
-        only words and n-grams are measured, and what is said of `kept` and `hash` does not count.
+        only words and n-grams are measured; `kept_texts` and `hash` say nothing.
     """
     trusted = words is not None
     if words is not None:
-        most = 2 * int(words[wanted].sum())
+        most = 2 * int(words[has_words].sum())
     else:
         # Two n-grams a word, and a byte a word at least; what is not filled takes no memory.
         most = 2 * int(np.ptp(string_buffers(captions)[1]))
     room = np.empty(most, np.uint64)
-    texts, other = _walked_plain(captions, wanted, room, trusted=trusted)
+    texts, other = _walked_plain(captions, has_words, room, trusted=trusted)
     if len(other):
         behind = room[len(texts.ngrams) :]
         others = captions.take(pa.array(other))
-        rest, odd = _walked(others, wanted[other], behind, UNSPACED if trusted else ODD | UNSPACED)
+        rest, odd = _walked(
+            others, has_words[other], behind, UNSPACED if trusted else ODD | UNSPACED
+        )
         if len(odd):
             raw = captions.take(pa.array(other[odd])).to_pylist()
-            composed = raw if trusted else [_composed(text) for text in raw]
+            odd_texts = raw if trusted else [_composed(text) for text in raw]
             behind_them = behind[len(rest.ngrams) :]
-            last = _measured_odd(composed, wanted[other[odd]], behind_them, trusted=trusted)
+            last = _measured_odd(odd_texts, has_words[other[odd]], behind_them, trusted=trusted)
             rest = _filled(rest, odd, last, behind)._replace(
-                kept=_spliced(rest.kept, odd, last.kept)
+                kept_texts=_spliced(rest.kept_texts, odd, last.kept_texts)
             )
         texts = _filled(texts, other, rest, room)
         if not trusted:
-            texts = texts._replace(kept=_spliced(texts.kept, other, rest.kept))
+            texts = texts._replace(kept_texts=_spliced(texts.kept_texts, other, rest.kept_texts))
     return texts
 
 
-def _measured_odd(texts: list[str], wanted: Bools, room: UInt64s, *, trusted: bool) -> Texts:
+def _measured_odd(texts: list[str], has_words: Bools, room: UInt64s, *, trusted: bool) -> Texts:
     """Measures texts whose entities are decoded and that are NFC, in scripts without spaces too."""
-    asked = [text if has_words else "" for text, has_words in zip(texts, wanted, strict=True)]
-    all_rows, composed = np.ones(len(texts), np.bool_), pa.array(texts, pa.string())
+    word_texts = [text if has else "" for text, has in zip(texts, has_words, strict=True)]
+    all_rows, column = np.ones(len(texts), np.bool_), pa.array(texts, pa.string())
     # As they are kept first, since that leaves n-grams by spaces in the room.
-    whole = None if trusted else _walked(composed, all_rows, room, 0)[0]
-    words, _ = _walked(pa.array(with_words_apart(asked), pa.string()), wanted, room, 0)
-    return words._replace(kept=whole.kept, hash=whole.hash) if whole else words
+    whole = None if trusted else _walked(column, all_rows, room, 0)[0]
+    words, _ = _walked(pa.array(with_words_apart(word_texts), pa.string()), has_words, room, 0)
+    return words._replace(kept_texts=whole.kept_texts, hash=whole.hash) if whole else words
 
 
 _AT_ONCE = 4096  # texts that ICU is given in one piece: a breaker for each takes twice as long
@@ -150,9 +152,9 @@ def with_words_apart(texts: list[str]) -> list[str]:
     apart: list[str] = []
     for first in range(0, len(texts), _AT_ONCE):
         tokens = [text.casefold().split() for text in texts[first : first + _AT_ONCE]]
-        broken = [token for of_text in tokens for token in of_text if has_letter(token)]
+        letter_tokens = [token for of_text in tokens for token in of_text if has_letter(token)]
         # A line end is a piece by itself, and is in no token.
-        pieces = iter(_broken("\n".join(broken)).split(" \n "))
+        pieces = iter(_broken("\n".join(letter_tokens)).split(" \n "))
         apart += [
             " ".join(next(pieces) if has_letter(token) else token for token in of_text)
             for of_text in tokens
@@ -183,8 +185,8 @@ def _spliced(column: pa.StringArray, rows: Rows, others: pa.StringArray) -> pa.S
     """A column with others in the place of some rows, which ascend."""
     data, offsets = string_buffers(column)
     more, ends_of_more = string_buffers(others)
-    replaced = int((offsets[rows + 1] - offsets[rows]).sum())
-    size = int(offsets[-1] - offsets[0]) - replaced + int(ends_of_more[-1] - ends_of_more[0])
+    old_size = int((offsets[rows + 1] - offsets[rows]).sum())
+    size = int(offsets[-1] - offsets[0]) - old_size + int(ends_of_more[-1] - ends_of_more[0])
     bytes_, ends = np.empty(size, np.uint8), np.empty(len(offsets), np.int32)
     splice((data, offsets), rows, (more, ends_of_more), bytes_, ends)
     return pa.StringArray.from_buffers(len(column), pa.py_buffer(ends), pa.py_buffer(bytes_))
@@ -199,21 +201,21 @@ def _columns(
 
 
 def _walked_plain(
-    captions: pa.StringArray, wanted: Bools, room: UInt64s, *, trusted: bool
+    captions: pa.StringArray, has_words: Bools, room: UInt64s, *, trusted: bool
 ) -> tuple[Texts, Rows]:
     """Measures the plain rows; gives which rows are not."""
     data, offsets = string_buffers(captions)
     edges = np.append(offsets[::ROWS_AT_ONCE], offsets[-1])
-    lowered = np.empty(int(np.diff(edges).max()) + 8, np.uint8)
+    lower_text = np.empty(int(np.diff(edges).max()) + 8, np.uint8)
     out = _columns(len(captions), room)
-    used = walk_plain(data, offsets, wanted, trusted, lowered, out)
+    used = walk_plain(data, offsets, has_words, trusted, lower_text, out)
     hashes, word_count, _, first_ngram, other = out
     texts = Texts(captions, hashes, word_count, room[:used], first_ngram)
     return texts, np.flatnonzero(other)
 
 
 def _walked(
-    captions: pa.StringArray, wanted: Bools, room: UInt64s, odd_flags: int
+    captions: pa.StringArray, has_words: Bools, room: UInt64s, odd_flags: int
 ) -> tuple[Texts, Rows]:
     """Measures all rows but the odd ones, and gives which those are.
 
@@ -223,15 +225,15 @@ def _walked(
         with their entities decoded.
     """
     data, offsets = string_buffers(captions)
-    kept = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
+    text_bytes = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
     ends = np.zeros(len(offsets), np.int32)
     longest = int(np.diff(offsets).max(initial=0))
     identity = np.empty(3 * longest + 8, np.uint8)  # no character's folding is longer than that
     out = _columns(len(captions), room)
-    tables, texts = tuple(characters()), (kept, ends, identity)
-    used = walk(data, offsets, wanted, tables, np.uint8(odd_flags), texts, out)
+    tables, texts = tuple(characters()), (text_bytes, ends, identity)
+    used = walk(data, offsets, has_words, tables, np.uint8(odd_flags), texts, out)
     text = pa.StringArray.from_buffers(
-        len(captions), pa.py_buffer(ends), pa.py_buffer(kept[: ends[-1]])
+        len(captions), pa.py_buffer(ends), pa.py_buffer(text_bytes[: ends[-1]])
     )
     hashes, word_count, _, first_ngram, odd = out
     return Texts(text, hashes, word_count, room[:used], first_ngram), np.flatnonzero(odd)

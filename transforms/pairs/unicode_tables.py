@@ -41,12 +41,12 @@ class Characters(NamedTuple):
         MARK (a vowel sign or another mark of a script that has such signs), UNSPACED (a letter of
         a script without spaces) and ODD: a text with it might not be NFC (it changes, or joins the
         character before it), or it is the ampersand.
-      folded: uint32[END, 3], the case folding of each that FOLDS, 0 where it is shorter.
+      foldings: uint32[END, 3], the case folding of each that FOLDS, 0 where it is shorter.
       combining: uint8[END], the canonical combining class.
     """
 
     flags: npt.NDArray[np.uint8]
-    folded: npt.NDArray[np.uint32]
+    foldings: npt.NDArray[np.uint32]
     combining: npt.NDArray[np.uint8]
 
 
@@ -66,12 +66,12 @@ def characters() -> Characters:
     for first, last in _WITHOUT_SPACES:
         of_script = flags[first : last + 1]
         of_script[of_script & ALNUM > 0] |= UNSPACED
-    folded = np.zeros((END, 3), np.uint32)
-    cased = np.strings.islower(wide) | np.strings.isupper(wide) | np.strings.istitle(wide)
-    for character in wide[cased].tolist():
+    foldings = np.zeros((END, 3), np.uint32)
+    has_case = np.strings.islower(wide) | np.strings.isupper(wide) | np.strings.istitle(wide)
+    for character in wide[has_case].tolist():
         if (folding := character.casefold()) != character:
             flags[ord(character)] |= FOLDS
-            folded[ord(character), : len(folding)] = [*map(ord, folding)]
+            foldings[ord(character), : len(folding)] = [*map(ord, folding)]
     for character, parts in zip(every, map(unicodedata.decomposition, every), strict=True):
         if parts and parts[0] != "<":  # else it is NFC and composed of nothing, or Hangul
             if unicodedata.combining(unicodedata.normalize("NFD", character)[0]):
@@ -82,7 +82,7 @@ def characters() -> Characters:
                 flags[int(parts.partition(" ")[2], 16)] |= ODD
     flags[list(_JAMO)] |= ODD
     flags[ord("&")] |= ODD
-    return Characters(flags, folded, combining)
+    return Characters(flags, foldings, combining)
 
 
 @njit(inline="always")

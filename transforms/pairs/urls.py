@@ -42,18 +42,18 @@ def url_identity(url: str) -> str | None:
     url = url.strip()
     match = _URL.fullmatch(url)
     if match is None or not _is_name(match[3]):
-        parsed = parse_url(url)
-        if parsed is None or parsed.protocol not in ("http:", "https:"):
+        target = parse_url(url)
+        if target is None or target.protocol not in ("http:", "https:"):
             return None
         if match is None:
-            return parsed.href.partition("#")[0]
+            return target.href.partition("#")[0]
     scheme, user, host, port, rest = match.groups()
     scheme = scheme.lower()
     number = (port or "").lstrip("0")
     if len(number) > 5 or int(number or 0) > 65535:  # int() raises at thousands of digits
         return None
-    shown = f":{port}" if port and number != _DEFAULT_PORT[scheme] else ""
-    return f"{scheme}://{user or ''}{host.lower()}{shown}{(rest or '').partition('#')[0]}"
+    port_part = f":{port}" if port and number != _DEFAULT_PORT[scheme] else ""
+    return f"{scheme}://{user or ''}{host.lower()}{port_part}{(rest or '').partition('#')[0]}"
 
 
 def _is_name(host: str) -> bool:

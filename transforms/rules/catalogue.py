@@ -69,17 +69,17 @@ OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
 def limits(entries: Iterable[Reason], until: Stage | None = None) -> list[Limit]:
     """Those with a threshold on a measure that is known at a stage; last those whose measure is
     recorded of dropped rows alone."""
-    found = [entry for entry in entries if isinstance(entry, Limit)]
-    found = [limit for limit in found if until is None or limit.stage <= until]
-    return sorted(found, key=lambda limit: limit.measure.dropped_only)
+    all_limits = [entry for entry in entries if isinstance(entry, Limit)]
+    all_limits = [limit for limit in all_limits if until is None or limit.stage <= until]
+    return sorted(all_limits, key=lambda limit: limit.measure.dropped_only)
 
 
 def steps(entries: Iterable[Reason]) -> dict[str, tuple[str, ...]]:
     """Each step of the funnel with the reasons it can give, in order."""
-    found: dict[str, tuple[str, ...]] = {}
+    reasons: dict[str, tuple[str, ...]] = {}
     for entry in entries:
-        found[entry.step] = (*found.get(entry.step, ()), entry.reason)
-    return found
+        reasons[entry.step] = (*reasons.get(entry.step, ()), entry.reason)
+    return reasons
 
 
 # What was done to a dataset after its run; in the funnel of such a dataset alone.
@@ -201,13 +201,13 @@ def catalogue_of(files: tuple[RuleFile, ...], numbers: Numbers) -> Catalogue:
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    added = {LIKE, concepts.MAX_PAIRS_PER_CONCEPT.name, KEEP_MOST_SIMILAR}
-    own = tuple((name, of) for name, of in numbers.items() if name in added)
-    return _remembered(files, own + of_columns(numbers))
+    flags = {LIKE, concepts.MAX_PAIRS_PER_CONCEPT.name, KEEP_MOST_SIMILAR}
+    own = tuple((name, of) for name, of in numbers.items() if name in flags)
+    return _cached_catalogue(files, own + of_columns(numbers))
 
 
 @lru_cache(maxsize=64)
-def _remembered(files: tuple[RuleFile, ...], settings: Settings) -> Catalogue:
+def _cached_catalogue(files: tuple[RuleFile, ...], settings: Settings) -> Catalogue:
     return with_flags(limits_in(files), dict(settings)) if files or settings else PRODUCT
 
 

@@ -50,19 +50,19 @@ OF_HASHES = Given(
 
 def column_rules(numbers: Mapping[str, Any]) -> tuple[Reason, ...]:
     """The rules on input columns among the numbers of a run."""
-    found: list[Reason] = [OF_HASHES] if numbers.get(VERIFIED) else []
-    named = [(*name.partition("=")[::2], bound) for name, bound in numbers.items() if "=" in name]
+    rules: list[Reason] = [OF_HASHES] if numbers.get(VERIFIED) else []
+    entries = [(*name.partition("=")[::2], bound) for name, bound in numbers.items() if "=" in name]
     measures = {
-        column: _measure(column, [bound for _, of, bound in named if of == column])
-        for kind, column, bound in named
+        column: _measure(column, [bound for _, of, bound in entries if of == column])
+        for kind, column, bound in entries
         if kind in (MIN, MAX) and isinstance(bound, int | float)
     }
-    for kind, column, bound in named:
+    for kind, column, bound in entries:
         if kind == REQUIRED:
-            found.append(_required(column))
+            rules.append(_required(column))
         elif kind in (MIN, MAX) and column in measures:
-            found.append(_limit(kind, column, bound, measures[column]))
-    return tuple(found)
+            rules.append(_limit(kind, column, bound, measures[column]))
+    return tuple(rules)
 
 
 def _measure(column: str, bounds: Iterable[float]) -> Measure:

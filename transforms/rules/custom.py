@@ -70,8 +70,8 @@ def read_rule_files(words: str) -> tuple[RuleFile, ...]:
         path, flag = one.groups() if one else (word, "")
         flags.setdefault(path, set()).add(flag)
     return tuple(
-        RuleFile(Path(path).name, _bytes_of(path), frozenset() if "" in named else frozenset(named))
-        for path, named in flags.items()
+        RuleFile(Path(path).name, _bytes_of(path), frozenset() if "" in names else frozenset(names))
+        for path, names in flags.items()
     )
 
 
@@ -88,14 +88,14 @@ def limits_in(files: Sequence[RuleFile]) -> tuple[Limit, ...]:
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used, or is not there.
     """
-    found = []
+    all_limits = []
     for file in files:
         limits = _of_file(file.name, file.source)
         names = {limit.name for limit in limits}
         for flag in sorted(file.flags - names):
             raise RuleFileError(f"{file.name} has no rule {flag!r}; it has {sorted(names)}")
-        found += [limit for limit in limits if not file.flags or limit.name in file.flags]
-    return tuple(found)
+        all_limits += [limit for limit in limits if not file.flags or limit.name in file.flags]
+    return tuple(all_limits)
 
 
 @lru_cache(maxsize=64)
@@ -109,19 +109,19 @@ def _of_file(name: str, source: bytes) -> tuple[Limit, ...]:
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == name]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
         where = f", line {line}" if line else ""
-        said = str(error).splitlines()[0] if str(error) else ""
+        message = str(error).splitlines()[0] if str(error) else ""
         raise RuleFileError(
-            f"{name} cannot be imported{where}: {type(error).__name__}: {said}"
+            f"{name} cannot be imported{where}: {type(error).__name__}: {message}"
         ) from error
     finally:
         IMPORTING.reset(token)
-    found = {id(value): value for value in vars(module).values() if isinstance(value, Limit)}
-    if not found:
+    rules = {id(value): value for value in vars(module).values() if isinstance(value, Limit)}
+    if not rules:
         raise RuleFileError(f"{name} has no rule: a rule is a Limit that stands in the file")
-    for limit in found.values():
+    for limit in rules.values():
         _check(name, limit)
     measures: dict[int, Measure] = {}
-    return tuple(computing(limit, measures) for limit in found.values())
+    return tuple(computing(limit, measures) for limit in rules.values())
 
 
 def computing(limit: Limit, measures: dict[int, Measure] | None = None) -> Limit:
@@ -132,11 +132,11 @@ def computing(limit: Limit, measures: dict[int, Measure] | None = None) -> Limit
     """
     measures, measure = {} if measures is None else measures, limit.measure
     column = measure.column or measure.axis
-    known = measures.setdefault(
+    shared_measure = measures.setdefault(
         id(measure),
         replace(measure, of=lambda rows: rows[column], column=column, compute=measure.of),
     )
-    return replace(limit, measure=known)
+    return replace(limit, measure=shared_measure)
 
 
 # What must hold for a rule; an error counts as a no, since a user may write anything there.
@@ -177,27 +177,27 @@ def _has_plain_names(limit: Limit) -> bool:
     return all(word.isidentifier() and word.isascii() for word in words)
 
 
-def check_names(limits: Sequence[Limit], taken: Mapping[str, set[str]]) -> None:
+def check_names(limits: Sequence[Limit], names_in_use: Mapping[str, set[str]]) -> None:
     """Refuses what is there already.
 
     Args:
-      taken: the names of flags, reasons, steps, axes and columns.
+      names_in_use: the names of flags, reasons, steps, axes and columns.
     """
-    seen = {kind: set(names) for kind, names in taken.items()}
+    all_names = {kind: set(names) for kind, names in names_in_use.items()}
     axes: dict[str, Measure] = {}
     for limit in limits:
         own = {"flag": limit.name, "reason": limit.reason}
         if limit.measure.axis not in axes or axes[limit.measure.axis] is not limit.measure:
             own |= {"axis": limit.measure.axis, "column": limit.measure.column}
         axes[limit.measure.axis] = limit.measure
-        if limit.step in taken["step"]:
+        if limit.step in names_in_use["step"]:
             own["step"] = limit.step
         for kind, name in own.items():
-            if name in seen[kind]:
+            if name in all_names[kind]:
                 raise RuleFileError(
                     f"the rule {limit.name}: the {kind} {name!r} is taken; choose another"
                 )
-            seen[kind].add(name)
+            all_names[kind].add(name)
 
 
 def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
@@ -207,10 +207,10 @@ def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     """
     import numpy as np
 
-    compute, failed = limit.measure.compute, np.zeros(size, np.bool_)
+    compute, is_failed = limit.measure.compute, np.zeros(size, np.bool_)
     assert compute is not None
     try:
-        return _numbers(compute(rows), size), failed
+        return _numbers(compute(rows), size), is_failed
     except Exception as error:
         _tell_failure(limit, error)
     values = np.full(size, math.nan)
@@ -219,8 +219,8 @@ def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
         try:
             values[row] = _numbers(compute(one), 1)[0]
         except Exception:  # whatever a user's rule raises
-            failed[row] = True
-    return values, failed
+            is_failed[row] = True
+    return values, is_failed
 
 
 def _tell_failure(limit: Limit, error: Exception) -> None:
@@ -232,14 +232,14 @@ def _tell_failure(limit: Limit, error: Exception) -> None:
     place = f" at {file}, line {lines[-1]}" if lines else ""
     if (limit.name, place) not in _TOLD:
         _TOLD.add((limit.name, place))
-        said = "the rule %s failed%s: %r; such pairs are dropped as rule_failed"
-        LOG.warning(said, limit.name, place, error)
+        message = "the rule %s failed%s: %r; such pairs are dropped as rule_failed"
+        LOG.warning(message, limit.name, place, error)
 
 
-def _numbers(found: Any, size: int) -> Floats:
+def _numbers(answer: Any, size: int) -> Floats:
     import numpy as np
 
-    values = np.asarray([math.nan if v is None else v for v in found], np.float64)
+    values = np.asarray([math.nan if v is None else v for v in answer], np.float64)
     if values.shape != (size,):
         raise ValueError(f"it gave {values.size} numbers for {size} rows")
     return values
@@ -255,15 +255,15 @@ def described(limit: Limit) -> dict[str, Any]:
     return own | more | {"measure": measure | {"edges": edges}}
 
 
-def from_description(said: Mapping[str, Any]) -> Limit:
+def from_description(description: Mapping[str, Any]) -> Limit:
     """The rule that a manifest describes, for reports: nothing can be measured by it."""
-    low, high = said["range"]
+    low, high = description["range"]
     limit = Limit(
-        **{name: said[name] for name in _DESCRIBED},
-        stage=Stage[said["stage"]],
-        opened=said["opened"],
+        **{name: description[name] for name in _DESCRIBED},
+        stage=Stage[description["stage"]],
+        opened=description["opened"],
         range=(-math.inf if low is None else low, math.inf if high is None else high),
-        measure=Measure(**said["measure"], of=_unmeasured),
+        measure=Measure(**description["measure"], of=_unmeasured),
     )
     if not _has_plain_names(limit):
         raise ValueError(f"{limit.name!r} is not a name of a rule")

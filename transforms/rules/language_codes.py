@@ -83,8 +83,8 @@ class LanguageRule:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        wanted = pc.is_in(languages, value_set=pa.array(self.languages, pa.string()))
-        return ~wanted.to_numpy(zero_copy_only=False)
+        is_wanted = pc.is_in(languages, value_set=pa.array(self.languages, pa.string()))
+        return ~is_wanted.to_numpy(zero_copy_only=False)
 
 
 _LIMITS = re.compile(r"([\w-]+)[:\s]\s*(\d{1,9})[-\s]\s*(\d{1,9})")
@@ -101,11 +101,11 @@ def wanted_languages(flag: str) -> tuple[str, ...]:
         return ()
     if flag == ALL:
         return NUMBERED
-    codes = {_known(code.strip()) for code in flag.split(",")}
+    codes = {_code_of(code.strip()) for code in flag.split(",")}
     return tuple(code for code in NUMBERED if code in codes)
 
 
-def _known(code: str) -> str:
+def _code_of(code: str) -> str:
     code = PART_OF.get(code, code)
     if code in NUMBERED:
         return code
@@ -119,34 +119,34 @@ def _known(code: str) -> str:
     )
 
 
-def word_limits(said: str) -> dict[str, tuple[int, int]]:
+def word_limits(words: str) -> dict[str, tuple[int, int]]:
     """The least and the most words of languages, as of "ja:2-30,fi 2 16" or a line each.
 
     Raises:
       ValueError: an entry cannot be read, or its language is not known.
     """
     limits: dict[str, tuple[int, int]] = {}
-    for line in said.replace(",", "\n").split("\n"):
+    for line in words.replace(",", "\n").split("\n"):
         entry = line.partition("#")[0].strip()
         if not entry:
             continue
-        found = _LIMITS.fullmatch(entry)
-        if found is None or int(found[2]) > int(found[3]):
+        match = _LIMITS.fullmatch(entry)
+        if match is None or int(match[2]) > int(match[3]):
             raise ValueError(
                 f"words_per_language has {entry[:40]!r}, where a code with the least and the most "
                 "words is expected, such as ja:2-30"
             )
-        limits[_known(found[1])] = int(found[2]), int(found[3])
+        limits[_code_of(match[1])] = int(match[2]), int(match[3])
     return limits
 
 
 def weak_points(flag: str, languages: Sequence[str]) -> str:
     """One line on languages among these that cannot be told from others well; or empty."""
-    named = {code.strip() for code in flag.split(",")}
+    codes = {code.strip() for code in flag.split(",")}
     parts = [
         f"{part} is kept as {whole}"
         for part, whole in PART_OF.items()
-        if part in named and part not in languages
+        if part in codes and part not in languages
     ]
     if flag == ALL:
         parts = ["id, bs, nn and yue are ms, hr, no and zh"]

@@ -21,7 +21,7 @@ MAX_TEXTS_PER_IMAGE = OfCorpus(
     step="texts_per_image",
     means="the image has too many alt-texts",
     makes="crowded_images",
-    of=lambda rows, crowded: crowded.contains(rows["url_hash"]),
+    of=lambda rows, images: images.contains(rows["url_hash"]),
     opened=1_000_000_000,
 )
 # The same of all URLs whose files are equal, once these have come.

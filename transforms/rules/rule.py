@@ -183,8 +183,8 @@ class Limit(Rule):
         values, bound = self.measure.of(rows), numbers[self.name]
         if self.measure.over is not None:
             bound = bound * self.measure.over(rows)
-        kept = KEEPS[self.keeps](values, bound)
-        return ~(kept | (values != values) | (bound != bound))  # NaN equals nothing
+        passes = KEEPS[self.keeps](values, bound)
+        return ~(passes | (values != values) | (bound != bound))  # NaN equals nothing
 
     def bins(self, rows: Rows, axis: Axis) -> Ints:
         """int64[n]: how many edges each value passes, by the comparison of `dropped`; the last bin
@@ -230,5 +230,5 @@ class OfCorpus(Rule):
     allows: str = ">= 1, or no pair passes"
 
     def dropped(self, rows: Rows, numbers: Numbers) -> Bools:
-        known = rows["corpus"][self.makes]
-        return rows.alive & False if known is None else self.of(rows, known)
+        corpus_set = rows["corpus"][self.makes]
+        return rows.alive & False if corpus_set is None else self.of(rows, corpus_set)

@@ -56,50 +56,56 @@ class Trials:
 
 
 def trials_of(
-    limits: Sequence[Limit], axes: Sequence[Axis], judged: JudgedRows, counted: Bools
+    limits: Sequence[Limit], axes: Sequence[Axis], judged_rows: JudgedRows, is_counted: Bools
 ) -> Trials:
     """The records of some rows.
 
     Args:
-      counted: bool[n], the rows that count.
+      is_counted: bool[n], the rows that count.
     """
     limit_of = {limit.measure.axis: limit for limit in limits}
-    bins = {axis.name: limit_of[axis.name].bins(judged.rows, axis) for axis in axes}
-    free = counted & ~judged.others
+    bins = {axis.name: limit_of[axis.name].bins(judged_rows.rows, axis) for axis in axes}
+    free = is_counted & ~judged_rows.others
     for axis in axes:
         if limit_of[axis.name].measure.dropped_only:  # no threshold would keep what has no value
             free &= bins[axis.name] != axis.no_value
     # One count by class, outcome and bin: 12 ms of a batch of 131,072 texts became 8.
-    classes, shape = _classes(limits, judged, free, counted), (len(limits) + 3, len(judged.names))
-    outcomes = np.where(counted, judged.codes, 0)  # what does not count may have no outcome
+    classes = _classes(limits, judged_rows, free, is_counted)
+    shape = (len(limits) + 3, len(judged_rows.names))
+    outcomes = np.where(is_counted, judged_rows.codes, 0)  # what does not count may have no outcome
     codes, size = (classes * shape[1] + outcomes) * _BINS, shape[0] * shape[1] * _BINS
     by_class = {
         name: np.bincount(codes + of_axis, minlength=size).reshape(*shape, _BINS)
         for name, of_axis in bins.items()
     }
     return Trials(
-        {name: _by_outcome(judged.names, of[:-1].sum(axis=0)) for name, of in by_class.items()},
+        {
+            name: _by_outcome(judged_rows.names, of[:-1].sum(axis=0))
+            for name, of in by_class.items()
+        },
         {
             limit.name: _counts(by_class[limit.measure.axis][[0, place]].sum(axis=(0, 1)))
             for place, limit in enumerate(limits, 1)
         },
-        sample_of(bins, judged.hashes, free),
+        sample_of(bins, judged_rows.hashes, free),
     )
 
 
-def _classes(limits: Sequence[Limit], judged: JudgedRows, free: Bools, counted: Bools) -> Ints:
+def _classes(
+    limits: Sequence[Limit], judged_rows: JudgedRows, free: Bools, is_counted: Bools
+) -> Ints:
     """int64[n]: 0 of what nothing is against, the place of a limit that alone is against a row,
     one more of all else that counts, and one more again of what does not."""
     against = np.zeros(len(free), np.int8)
-    for fault in judged.against.values():
+    for fault in judged_rows.against.values():
         against += fault
-    found = np.full(len(free), len(limits) + 1, np.int64)
-    np.copyto(found, 0, where=free & (against == 0))
+    classes = np.full(len(free), len(limits) + 1, np.int64)
+    np.copyto(classes, 0, where=free & (against == 0))
     alone = free & (against == 1)
     for place, limit in enumerate(limits, 1):
-        np.copyto(found, place, where=alone & judged.against[limit.name])
-    np.copyto(found, len(limits) + 2, where=~counted)
-    return found
+        np.copyto(classes, place, where=alone & judged_rows.against[limit.name])
+    np.copyto(classes, len(limits) + 2, where=~is_counted)
+    return classes
 
 
 def _counts(totals: Ints) -> dict[str, int]:

@@ -26,14 +26,14 @@ def faults(
     Args:
       until: the stage of the last rules that are judged.
     """
-    found: dict[str, Bools] = {}
+    verdicts: dict[str, Bools] = {}
     for entry in entries:
         if until is not None and entry.stage > until:
             break
         if isinstance(entry, OfCorpus) and entry.costly:
-            rows.alive = ~np.logical_or.reduce(list(found.values()))
-        found[entry.reason] = entry.dropped(rows, numbers)
-    return found
+            rows.alive = ~np.logical_or.reduce(list(verdicts.values()))
+        verdicts[entry.reason] = entry.dropped(rows, numbers)
+    return verdicts
 
 
 def axes_of(entries: Sequence[Reason], numbers: Numbers) -> list[Axis]:
@@ -93,23 +93,23 @@ def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows
 
 def fit(rules: RunRules, rows: Rows) -> list[bool]:
     """Which of n images are not dropped by their size, before more of them is measured."""
-    found = faults(limits(rules.images, Stage.HEADER), rows, rules.numbers)
-    return first_of(found).is_null().to_pylist()
+    verdicts = faults(limits(rules.images, Stage.HEADER), rows, rules.numbers)
+    return first_of(verdicts).is_null().to_pylist()
 
 
-def column_rows(entries: Sequence[Reason], carried: Mapping[str, pa.Array]) -> Rows:
+def column_rows(entries: Sequence[Reason], columns: Mapping[str, pa.Array]) -> Rows:
     """Values that the rules on input columns judge.
 
     Args:
-      carried: these columns by name.
+      columns: these columns by name.
     """
     rows = Rows()
     for rule in entries:
         if isinstance(rule, RequiredColumn):
-            lacks = carried[rule.column].is_null(nan_is_null=True)
+            lacks = columns[rule.column].is_null(nan_is_null=True)
             rows[rule.reason] = lacks.to_numpy(zero_copy_only=False)
         elif isinstance(rule, ColumnLimit):
-            numbers = carried[rule.column].cast(pa.float64(), safe=False)
+            numbers = columns[rule.column].cast(pa.float64(), safe=False)
             rows[rule.measure.axis] = numbers_of(numbers)
     return rows
 

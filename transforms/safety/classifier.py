@@ -42,18 +42,18 @@ class Classifier:
     """
 
     def __init__(self, model: UnsafeModel) -> None:
-        self._name, self._wanted = model.path or "open-nsfw.onnx", model.wanted
-        encoded = file_of_run(model.path or open_nsfw_path(), model.sha256)
+        self._name, self._form = model.path or "open-nsfw.onnx", model.wanted
+        model_bytes = file_of_run(model.path or open_nsfw_path(), model.sha256)
         try:
-            self.whole = FloatNetwork(encoded, self._wanted)
+            self.whole = FloatNetwork(model_bytes, self._form)
         except Exception as error:  # onnxruntime has a class of its own for each kind of fault
             raise self._fault(f"is not a whole ONNX model: {_one_line(error)}") from error
         self.on_gpu = self.whole.on_gpu
         inputs = self.whole.session.get_inputs()
         self._must(
-            [wanted.name for wanted in inputs] == [self._wanted.input],
-            f"has the inputs {[wanted.name for wanted in inputs]}, and must have one, as its JSON "
-            f"says: {self._wanted.input!r}",
+            [one.name for one in inputs] == [self._form.input],
+            f"has the inputs {[one.name for one in inputs]}, and must have one, as its JSON "
+            f"says: {self._form.input!r}",
         )
         takes_one = inputs[0].shape[:1] == [1]
         self.batch = 1 if takes_one else GPU_BATCH if self.on_gpu else BATCH
@@ -61,23 +61,23 @@ class Classifier:
             self._check_output()
         self.integer, self._settles_below = None, 0.0
         if (integer := model.integer_model) and not self.on_gpu:
-            encoded = file_of_run(str(INTEGER_FILE), integer.sha256)
-            self.integer, self._settles_below = IntegerNetwork(encoded), integer.settles_below
+            model_bytes = file_of_run(str(INTEGER_FILE), integer.sha256)
+            self.integer, self._settles_below = IntegerNetwork(model_bytes), integer.settles_below
 
     def _check_output(self) -> None:
         """Runs the model once: what it gives must be probabilities, of as many classes."""
-        wanted = self._wanted
-        shape = (min(self.batch, _FOR_CHECKING), wanted.size, wanted.size, 3)
+        form = self._form
+        shape = (min(self.batch, _FOR_CHECKING), form.size, form.size, 3)
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         try:
             output = self.whole.probabilities(list(noise))
         except Exception as error:
-            pictures = f"{wanted.layout} of {shape[0]} images of {wanted.size} px"
+            pictures = f"{form.layout} of {shape[0]} images of {form.size} px"
             raise self._fault(f"failed on {pictures}: {_one_line(error)}") from error
         classes = output[0].size
         self._must(
-            max(wanted.unsafe_classes) < classes,
-            f"has {classes} classes, of which {list(wanted.unsafe_classes)} are to be unsafe",
+            max(form.unsafe_classes) < classes,
+            f"has {classes} classes, of which {list(form.unsafe_classes)} are to be unsafe",
         )
         least, most = float(output.min()), float(output.max())
         self._must(
@@ -110,7 +110,7 @@ class Classifier:
 
     def cpu_s_an_image(self) -> float:
         """The cost of a score here, CPU-seconds, without the decode."""
-        pictures = [np.zeros((self._wanted.size, self._wanted.size, 3), np.uint8)] * self.batch
+        pictures = [np.zeros((self._form.size, self._form.size, 3), np.uint8)] * self.batch
         whole_s = least_cpu_s(self.whole.scores, pictures)
         if self.integer is None:
             return whole_s
@@ -121,9 +121,9 @@ def least_cpu_s(scores: Callable[[list[Pixels]], list[float]], pictures: list[Pi
     """CPU-seconds an image, of the better of two runs: the first also allocates memory."""
     runs_s = []
     for _ in range(2):
-        begun = time.process_time()
+        start_s = time.process_time()
         scores(pictures)
-        runs_s.append((time.process_time() - begun) / len(pictures))
+        runs_s.append((time.process_time() - start_s) / len(pictures))
     return min(runs_s)
 
 

@@ -156,7 +156,7 @@ def describe_model(path: str) -> UnsafeModel:
         if not exists(file):
             raise ModelError(f"unsafe_model: there is no {file}, {what} (docs/safety.md)")
     try:
-        wanted = read_document(beside, ModelInput)
+        form = read_document(beside, ModelInput)
         sha256 = file_sha256(path)
     except DocumentError as error:
         raise ModelError(
@@ -164,7 +164,7 @@ def describe_model(path: str) -> UnsafeModel:
         ) from error
     except OSError as error:  # a folder, or nothing that may be read
         raise ModelError(f"unsafe_model: {path} cannot be read: {error}") from error
-    return UnsafeModel(path, sha256, wanted)
+    return UnsafeModel(path, sha256, form)
 
 
 def _reason(error: DocumentError) -> str:

@@ -21,20 +21,20 @@ class FloatNetwork(Network):
     """A network in float. For all threads.
 
     Args:
-      encoded: its file. wanted: what that takes and gives.
+      model_bytes: its file. form: what that takes and gives.
     """
 
-    def __init__(self, encoded: bytes, wanted: ModelInput) -> None:
-        form = wanted.size, wanted.layout, wanted.mean, wanted.scale
-        super().__init__(encoded, *form, output=wanted.output)
-        self._wanted = wanted
+    def __init__(self, model_bytes: bytes, form: ModelInput) -> None:
+        fields = form.size, form.layout, form.mean, form.scale
+        super().__init__(model_bytes, *fields, output=form.output)
+        self._form = form
 
     def probabilities(self, pictures: list[Pixels]) -> npt.NDArray[np.float32]:
         """float32[n, classes] for uint8[size, size, 3] each, in the model's order of channels."""
         output = self.outputs(pictures).reshape(len(pictures), -1)
-        if self._wanted.activation == "sigmoid":
+        if self._form.activation == "sigmoid":
             return np.float32(1) / (np.float32(1) + np.exp(-output))
-        if self._wanted.activation == "softmax":
+        if self._form.activation == "softmax":
             powers = np.exp(output - output.max(axis=1, keepdims=True))
             return powers / powers.sum(axis=1, keepdims=True)
         return output
@@ -44,7 +44,7 @@ class FloatNetwork(Network):
         if not pictures:
             return []
         output = self.probabilities(pictures)
-        unsafe = output[:, list(self._wanted.unsafe_classes)].sum(axis=1, dtype=np.float64)
+        unsafe = output[:, list(self._form.unsafe_classes)].sum(axis=1, dtype=np.float64)
         return [round(min(float(score), 1.0), 4) for score in unsafe]
 
 
@@ -55,8 +55,8 @@ class IntegerNetwork:
     all threads.
     """
 
-    def __init__(self, encoded: bytes) -> None:
-        self._session = open_session(encoded)
+    def __init__(self, model_bytes: bytes) -> None:
+        self._session = open_session(model_bytes)
 
     def scores(self, pictures: Sequence[Pixels]) -> list[float]:
         """How likely each is unsafe, 0 to 1, to 4 digits.
@@ -81,8 +81,8 @@ def space_to_depth(pictures: Sequence[Pixels]) -> npt.NDArray[np.uint8]:
     Args:
       images: uint8[224, 224, 3].
     """
-    framed = np.repeat(_FRAME[None], len(pictures), axis=0)
-    for inside, picture in zip(framed, pictures, strict=True):
+    frames = np.repeat(_FRAME[None], len(pictures), axis=0)
+    for inside, picture in zip(frames, pictures, strict=True):
         inside[_BORDER:-_BORDER, _BORDER:-_BORDER] = picture
-    above, below = (framed[:, row::2].reshape(-1, _PLACES, _PLACES, 6) for row in range(2))
+    above, below = (frames[:, row::2].reshape(-1, _PLACES, _PLACES, 6) for row in range(2))
     return np.concatenate([above, below], axis=3)

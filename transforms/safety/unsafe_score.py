@@ -20,12 +20,12 @@ from alignset.transforms.workers.unexpected import tell_once
 def unsafe_scores(
     images: Sequence[tuple[bytes, Image]],
     model: UnsafeModel,
-    shown: Sequence[Pixels | None] | None = None,
+    pixels: Sequence[Pixels | None] | None = None,
 ) -> list[float | None]:
     """The scores of some images, as many at once as the model's classifier has a batch.
 
     Args:
-      images: files, with what `examine` said of them. shown: what `shown_pixels` made of each.
+      images: files, with what `examine` said of them. pixels: what `shown_pixels` made of each.
 
     Returns:
       0 to 1, to 4 digits; None where an image cannot be decoded after all, or the model has no
@@ -34,7 +34,7 @@ def unsafe_scores(
     pictures: dict[int, Pixels] = {}
     for at, (body, image) in enumerate(images):
         try:
-            pictures[at] = model_pixels(body, image, model.wanted, shown[at] if shown else None)
+            pictures[at] = model_pixels(body, image, model.wanted, pixels[at] if pixels else None)
         except (
             Exception
         ) as error:  # it was decoded once, in grey or whole: whatever this is, is new
@@ -47,13 +47,13 @@ def unsafe_scores(
 
 
 def model_pixels(
-    body: bytes, image: Image, wanted: ModelInput, shown: Pixels | None = None
+    body: bytes, image: Image, form: ModelInput, pixels: Pixels | None = None
 ) -> Pixels:
     """The image as displayed, squashed, cropped and coded as the model's reference does it.
 
     Args:
       body: the file. image: what `examine` said of it.
-      shown: what `shown_pixels` made of it, where that was asked for.
+      pixels: what `shown_pixels` made of it, where that was asked for.
 
     Returns:
       uint8[size, size, 3], in the model's order of channels.
@@ -61,14 +61,14 @@ def model_pixels(
     Raises:
       Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
-    if shown is not None and wanted.size == RULE_PX:
-        cropped = squashed(shown, wanted.resize, wanted.size)
+    if pixels is not None and form.size == RULE_PX:
+        crop = squashed(pixels, form.resize, form.size)
     else:
-        cropped = small_pixels(body, image, wanted.resize, wanted.size)
-    if not wanted.jpeg_quality:
-        return cropped if wanted.channels == "RGB" else cropped[:, :, ::-1]
+        crop = small_pixels(body, image, form.resize, form.size)
+    if not form.jpeg_quality:
+        return crop if form.channels == "RGB" else crop[:, :, ::-1]
     file = io.BytesIO()  # the reference of some models has a JPEG here, and their scores show it
-    PillowImage.fromarray(cropped).save(file, "JPEG", quality=wanted.jpeg_quality)
+    PillowImage.fromarray(crop).save(file, "JPEG", quality=form.jpeg_quality)
     return simplejpeg.decode_jpeg(
-        file.getvalue(), wanted.channels, fastdct=False, fastupsample=False, strict=False
+        file.getvalue(), form.channels, fastdct=False, fastupsample=False, strict=False
     )

@@ -75,14 +75,14 @@ class Arrivals:
         """Looks at each image as it arrives, and puts its bytes aside."""
         group: list[Fetched] = []
         size = 0
-        for done, fetched in enumerate(bodies, 1):
-            self._count(done - self._scores.waiting)
-            if fetched.body is None:
-                detail = fetched.listed or fetched.detail
-                self._images.drop(fetched.index, _why_missing(fetched), detail)
+        for count, arrival in enumerate(bodies, 1):
+            self._count(count - self._scores.waiting)
+            if arrival.body is None:
+                detail = arrival.blocklist or arrival.detail
+                self._images.drop(arrival.index, _why_missing(arrival), detail)
                 continue
-            group.append(fetched)
-            size += len(fetched.body)
+            group.append(arrival)
+            size += len(arrival.body)
             if len(group) == IMAGES_AT_ONCE or size > BYTES_AT_ONCE:
                 self._begin(group, size)
                 group, size = [], 0
@@ -101,12 +101,12 @@ class Arrivals:
 
     def _look_at(self, group: list[Fetched], size: int) -> None:
         images: dict[int, tuple[bytes, Image]] = {}
-        for fetched in group:
-            look = FileLook(fetched.body or b"")
-            if opt_out := self._opt_outs.note(fetched, look):
-                self._images.drop(fetched.index, given.OPTED_OUT, opt_out)
-            elif image := self._examined(fetched, look):
-                images[fetched.index] = look.body, image
+        for arrival in group:
+            look = FileLook(arrival.body or b"")
+            if opt_out := self._opt_outs.note(arrival, look):
+                self._images.drop(arrival.index, given.OPTED_OUT, opt_out)
+            elif image := self._examined(arrival, look):
+                images[arrival.index] = look.body, image
         self._scores.add(images)
         self._search.add(images)
         if self._describes:
@@ -115,11 +115,11 @@ class Arrivals:
                 self._images.planes[row] = self._images.spool.put(planes.tobytes())
         self._bytes.add(-size)
 
-    def _examined(self, fetched: Fetched, look: FileLook) -> Image | None:
+    def _examined(self, arrival: Fetched, look: FileLook) -> Image | None:
         """Examines an image, and puts it into its row and aside; None where it is dropped."""
-        row, digest = fetched.index, self._images.note_digest(fetched.index, look.body)
-        if fetched.detail:
-            self._images.drop(row, given.UNDECODABLE, fetched.detail)
+        row, digest = arrival.index, self._images.note_digest(arrival.index, look.body)
+        if arrival.detail:
+            self._images.drop(row, given.UNDECODABLE, arrival.detail)
             return None
         copies = self._describes or self._settings.blocklists.have(k.IMAGE)
         keep_grey = self._search.index is not None or copies
@@ -128,13 +128,13 @@ class Arrivals:
             self._images.drop(row, image.reason, image.detail)
             return None
         self._images.sizes[row] = image.width, image.height
-        if blocked := blocked_by(self._settings.blocklists, look, digest, image):
-            self._images.drop(row, given.BLOCKED, blocked)
+        if detail := blocked_by(self._settings.blocklists, look, digest, image):
+            self._images.drop(row, given.BLOCKED, detail)
             return None
         self._images.put(row, look.body, image)
-        return replace(image, shown=None)  # before the next one is decoded
+        return replace(image, picture=None)  # before the next one is decoded
 
-    def judged(self) -> dict[str, pa.Array]:
+    def judge(self) -> dict[str, pa.Array]:
         """Judges the images once all have arrived; images near an evaluation image are judged by
         the whole image. Returns the measures of each, by column."""
         self._look_again()
@@ -143,8 +143,10 @@ class Arrivals:
         if search.index is not None:
             measures |= search.index.columns(search.nearest)
         own = [limit for limit in limits(rules.images) if limit.stage < Stage.PAIR]
-        found = faults(own, rule_rows(self._images.sizes, measures, rules.columns), rules.numbers)
-        for row, reason in enumerate(first_of(found).to_pylist()):
+        all_faults = faults(
+            own, rule_rows(self._images.sizes, measures, rules.columns), rules.numbers
+        )
+        for row, reason in enumerate(first_of(all_faults).to_pylist()):
             if reason is not None:
                 self._images.drop(row, reason)
         if any(reason == MIN_EVALUATION_DISTANCE.reason for reason in self._images.reasons):
@@ -155,14 +157,14 @@ class Arrivals:
 
     def _thumbnails(self) -> pa.BinaryArray:
         """binary[n], JPEGs of what is too near an evaluation image; null elsewhere."""
-        made: list[bytes | None] = [None] * len(self._images)
+        thumbnails: list[bytes | None] = [None] * len(self._images)
         for row, reason in enumerate(self._images.reasons):
             if reason == MIN_EVALUATION_DISTANCE.reason:
                 try:
-                    made[row] = thumbnail(*self._images.stored(row))
+                    thumbnails[row] = thumbnail(*self._images.stored_file(row))
                 except Exception as error:  # it is dropped all the same
                     tell_once("making a thumbnail", error)
-        return pa.array(made, pa.binary())
+        return pa.array(thumbnails, pa.binary())
 
     def _look_again(self) -> None:
         """Searches once more for the JPEGs that are near, by their whole images. Their stored
@@ -173,7 +175,7 @@ class Arrivals:
         least = self._settings.rules.numbers[MIN_EVALUATION_DISTANCE.name]
         near = pc.less(search.distances, least + search.index.measure.quick_error)
         for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
-            body, image = self._images.stored(int(row))
+            body, image = self._images.stored_file(int(row))
             if image.format == "jpeg":  # others were looked at whole
                 whole = examine(body, in_full=True, keep_grey=True)
                 if isinstance(whole, Image):
@@ -181,10 +183,10 @@ class Arrivals:
         search.finish()
 
 
-def _why_missing(fetched: Fetched) -> str:
-    if fetched.listed:
+def _why_missing(arrival: Fetched) -> str:
+    if arrival.blocklist:
         return given.BLOCKED
-    return given.OPTED_OUT if fetched.detail in OPT_OUTS else given.FETCH_FAILED
+    return given.OPTED_OUT if arrival.detail in OPT_OUTS else given.FETCH_FAILED
 
 
 def blocked_by(lists: Blocklists, look: FileLook, sha256: bytes, image: Image) -> str | None:
@@ -201,7 +203,7 @@ def blocked_by(lists: Blocklists, look: FileLook, sha256: bytes, image: Image) -
         return (
             (_by_phash(lists, look, image) if lists.have(k.PHASH) else None)
             or (_by_pdq(lists, look.body, image) if lists.have(k.PDQ) else None)
-            or ((copied := lists.copied(look.body, image)) and copied.detail)
+            or ((copy := lists.listed_copy(look.body, image)) and copy.detail)
         )
     except ModuleNotFoundError:
         raise

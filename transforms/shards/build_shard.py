@@ -85,17 +85,17 @@ def build_shard(
     """
     # Of a retry, pairs come here that were never asked of its lists.
     urls, texts = (table[name].combine_chunks() for name in ("url", "caption"))
-    blocked = settings.blocklists.of_pairs(urls, texts, table["key"].to_numpy())
-    wanted, hashes = blocked.is_null().to_numpy(zero_copy_only=False), None
+    list_details = settings.blocklists.of_pairs(urls, texts, table["key"].to_numpy())
+    to_fetch, hashes = list_details.is_null().to_numpy(zero_copy_only=False), None
     if settings.rules.verified:
         hashes = InputHashes(*settings.rules.verified, table)
-        wanted &= ~hashes.bad
-    shared = shared_images(table, wanted)
-    images = ShardImages(len(shared.rows), settings, folder)
-    asked = table.take(pa.array(shared.rows))
-    with Arrivals(images, evaluation, shared.counted(count)) as arrivals:
-        arrivals.take_in(_bodies(asked, settings, nearly_taken))
-        pairs = ShardPairs(table, shared, images, blocked, arrivals.judged(), hashes)
+        to_fetch &= ~hashes.bad
+    sharing = shared_images(table, to_fetch)
+    images = ShardImages(len(sharing.rows), settings, folder)
+    first_pairs = table.take(pa.array(sharing.rows))
+    with Arrivals(images, evaluation, sharing.pair_counter(count)) as arrivals:
+        arrivals.take_in(_bodies(first_pairs, settings, nearly_taken))
+        pairs = ShardPairs(table, sharing, images, list_details, arrivals.judge(), hashes)
     judge_custom(pairs)
     with PieceFile(folder / TAR, "wb") as sink:
         tar = TarWriter(sink)
@@ -131,8 +131,8 @@ def _unscreened(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -
             bodies = stored_bodies(part, settings.fetch.max_image_bytes)
         else:
             bodies = fetch_all(part["url"].to_pylist(), *how)
-        for fetched in bodies:
-            yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
+        for arrival in bodies:
+            yield dataclasses.replace(arrival, index=int(rows[arrival.index]))
     nearly_taken.set()
 
 
@@ -167,18 +167,18 @@ def judge_custom(pairs: ShardPairs) -> None:
     for limit in rules.computing(Stage.TEXT):  # a text that was kept has passed them
         rows[limit.measure.column] = computed(limit, Rows(text=texts.to_pylist()), len(texts))[0]
     own = rules.computing(Stage.PAIR)
-    alive = [pair for pair in pairs.kept.tolist() if failed_rule[pair] is None]
+    alive = [pair for pair in pairs.kept_pairs.tolist() if failed_rule[pair] is None]
     for limit in own:
         rows[limit.measure.column] = np.full(len(texts), np.nan)
     if own:
         begin = 0
-        for pictures in shown_in_groups(map(pairs.stored, alive)):
+        for pictures in shown_in_groups(map(pairs.stored_file, alive)):
             part = alive[begin : begin + len(pictures)]
             _ask(own, part, pictures, texts, rows, failed_rule)
             begin += len(pictures)
     rows[given.RULE_FAILED] = np.array([name is not None for name in failed_rule], np.bool_)
-    found = faults([*own, given.OF_FAILED_IMAGE_RULES], rows, rules.numbers)
-    for pair, reason in enumerate(first_of(found).to_pylist()):
+    all_faults = faults([*own, given.OF_FAILED_IMAGE_RULES], rows, rules.numbers)
+    for pair, reason in enumerate(first_of(all_faults).to_pylist()):
         if reason is not None:
             pairs.drop(pair, reason, failed_rule[pair] if reason == given.RULE_FAILED else None)
     pairs.measures |= {
@@ -195,13 +195,13 @@ def _ask(
     failed_rule: npt.NDArray[Any],
 ) -> None:
     """Puts what the rules measure of some pairs into their rows."""
-    seen = [at for at, picture in enumerate(pictures) if picture is not None]
+    present = [at for at, picture in enumerate(pictures) if picture is not None]
     of_part = [texts[row].as_py() for row in part]
-    asked = Rows(pixels=[pictures[at] for at in seen], text=[of_part[at] for at in seen])
-    places = np.array([part[at] for at in seen], np.int64)
+    inputs = Rows(pixels=[pictures[at] for at in present], text=[of_part[at] for at in present])
+    places = np.array([part[at] for at in present], np.int64)
     for limit in own:
-        values, broken = computed(limit, asked, len(seen))
+        values, failures = computed(limit, inputs, len(present))
         rows[limit.measure.column][places] = values
-        failed_rule[places[broken]] = limit.name
+        failed_rule[places[failures]] = limit.name
         unseen = [row for row, picture in zip(part, pictures, strict=True) if picture is None]
         failed_rule[unseen] = limit.name

@@ -75,7 +75,7 @@ class Changes:
         """The details beside the reasons: string[n]."""
         return self._of("detail", keys)
 
-    def pictured(self, keys: UInt64s) -> set[int]:
+    def pictured_keys(self, keys: UInt64s) -> set[int]:
         """Those of some kept pairs whose image is shown beside the one that is kept."""
         is_near = pc.is_in(pa.array(keys), value_set=self._keys.filter(self.rows["near"]))
         near = keys[is_near.to_numpy(zero_copy_only=False)]

@@ -69,15 +69,15 @@ def plane_of(image: Image) -> Plane:
 def planes_of(body: bytes, image: Image, *, in_colour: bool) -> npt.NDArray[Any]:
     """PLANES[1] of an image that was looked at with `keep_grey`."""
     assert image.grey is not None
-    planes, made = copy_planes(image.grey), np.zeros(1, PLANES)
-    made["plane"], made["border"] = planes.trimmed, planes.is_trimmed
+    planes, row = copy_planes(image.grey), np.zeros(1, PLANES)
+    row["plane"], row["border"] = planes.trimmed, planes.is_trimmed
     if in_colour:
         try:
             pixels = shown_pixels(body, image, _COLOUR_PX)
-            made["chroma"] = chroma_grid(pixels, planes).ravel()
+            row["chroma"] = chroma_grid(pixels, planes).ravel()
         except Exception as error:  # it was decoded in grey: it counts as grey
             tell_once("decoding an image in colour", error)
-    return made
+    return row
 
 
 def looks_of(planes: npt.NDArray[Any]) -> Looks:
@@ -134,7 +134,7 @@ def _stored(images: ShardImages, rows: list[int]) -> npt.NDArray[Any]:
 def write_descriptors(pairs: ShardPairs, path: Path) -> None:
     """Writes the descriptors of a shard's kept pairs, each image once."""
     images = pairs.images
-    first = {pairs.kept_row(pair): pair for pair in reversed(pairs.kept.tolist())}
+    first = {pairs.kept_row(pair): pair for pair in reversed(pairs.kept_pairs.tolist())}
     rows = sorted(first)
     parts = in_threads(lambda some: descriptors(_stored(images, some)["plane"]), _batches(rows))
     flat = np.concatenate([np.zeros(0, np.int8), *(part.ravel() for part in parts)])
@@ -167,13 +167,13 @@ def has_looks(sidecar: str) -> bool:
 
 
 def stored_planes(
-    tar: str, wanted: Container[int] | None = None, *, in_colour: bool = True
+    tar: str, wanted_keys: Container[int] | None = None, *, in_colour: bool = True
 ) -> tuple[UInt64s, npt.NDArray[Any]]:
     """Keys and PLANES[n] of images of a tar that can be decoded; of all where none are wanted."""
-    made = {}
-    for key, body in stored_images(tar, wanted):
+    planes_by_key = {}
+    for key, body in stored_images(tar, wanted_keys):
         image = examine(body, keep_grey=True)
         if isinstance(image, Image):
-            made[int(key, 16)] = planes_of(body, image, in_colour=in_colour)
-    planes = np.concatenate([np.zeros(0, PLANES), *made.values()])
-    return np.array([*made], np.uint64), planes
+            planes_by_key[int(key, 16)] = planes_of(body, image, in_colour=in_colour)
+    planes = np.concatenate([np.zeros(0, PLANES), *planes_by_key.values()])
+    return np.array([*planes_by_key], np.uint64), planes

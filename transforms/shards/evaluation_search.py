@@ -47,8 +47,8 @@ class EvaluationSearch:
         if self.index is None:
             return
         looks = {row: Shown(body, image, in_full) for row, (body, image) in images.items()}
-        seen = [image for _, image in images.values()]
-        of_sizes = size_rows([image.width for image in seen], [image.height for image in seen])
+        facts = [image for _, image in images.values()]
+        of_sizes = size_rows([image.width for image in facts], [image.height for image in facts])
         fitting = list(compress(looks, fit(self._rules, of_sizes)))
         if not fitting:
             return
@@ -74,12 +74,12 @@ class EvaluationSearch:
 
     def _search(self, rows: list[int], features: list[Features]) -> None:
         if self.index is not None and rows:
-            found = self.index.nearest(np.concatenate(features))
-            for row, nearest in zip(rows, found, strict=True):
+            neighbours = self.index.nearest(np.concatenate(features))
+            for row, nearest in zip(rows, neighbours, strict=True):
                 self.nearest[row] = nearest
 
     @property
     def distances(self) -> pa.DoubleArray:
         """float64[n], to the nearest evaluation image; null where there is none."""
-        found = [None if nearest is None else nearest.distance for nearest in self.nearest]
-        return pa.array(found, pa.float64())
+        distances = [None if nearest is None else nearest.distance for nearest in self.nearest]
+        return pa.array(distances, pa.float64())

@@ -27,28 +27,30 @@ MOST_HOSTS = 20
 OF_PAIRS = ("key", "url", "caption", PAGE_URL, *LANGUAGE_COLUMNS)
 
 
-def _rejected(out: str, shard: int) -> pa.Table:
+def _read_rejects(out: str, shard: int) -> pa.Table:
     return read_rows(ShardPlaces(out).rejected(shard))
 
 
-def _has_failed(rejected: pa.Table) -> pa.ChunkedArray:
-    return pc.equal(rejected["reason"], given.FETCH_FAILED)
+def _has_failed(rejects: pa.Table) -> pa.ChunkedArray:
+    return pc.equal(rejects["reason"], given.FETCH_FAILED)
 
 
-def _failed_with(rejected: pa.Table, details: Sequence[str]) -> pa.ChunkedArray:
-    of_these = pc.is_in(rejected["detail"], pa.array(details, pa.string()))
-    return pc.and_(_has_failed(rejected), of_these)
+def _failed_with(rejects: pa.Table, details: Sequence[str]) -> pa.ChunkedArray:
+    of_these = pc.is_in(rejects["detail"], pa.array(details, pa.string()))
+    return pc.and_(_has_failed(rejects), of_these)
 
 
-def failures_by_host(rejected: pa.Table) -> dict[str, dict[str, int]]:
+def failures_by_host(rejects: pa.Table) -> dict[str, dict[str, int]]:
     """How often each host (with its port, where there is one) failed with each detail.
 
     Args:
-      rejected: columns url, reason, detail (string[n]).
+      rejects: columns url, reason, detail (string[n]).
     """
-    failed = rejected.filter(_has_failed(rejected))
+    failures = rejects.filter(_has_failed(rejects))
     counts: dict[str, Counter[str]] = {}
-    for url, detail in zip(failed["url"].to_pylist(), failed["detail"].to_pylist(), strict=True):
+    for url, detail in zip(
+        failures["url"].to_pylist(), failures["detail"].to_pylist(), strict=True
+    ):
         try:
             host = urlsplit(url).netloc.rpartition("@")[2].lower()
         except ValueError:
@@ -71,7 +73,7 @@ class FindFailingHosts(beam.PTransform):
         out = self.out
 
         def failures(shard: int) -> Iterable[tuple[str, dict[str, int]]]:
-            return failures_by_host(_rejected(out, shard)).items()
+            return failures_by_host(_read_rejects(out, shard)).items()
 
         return (
             shards
@@ -107,14 +109,14 @@ class _ReadFailed(beam.DoFn):
         self.blocks, self.carried = transform.blocks, transform.carried
 
     def process(self, shard: int) -> Iterator[Bucket]:
-        rejected = _rejected(self.out, shard)
+        rejects = _read_rejects(self.out, shard)
         names = {name: name for name in OF_PAIRS} | {name: CARRIED + name for name in self.carried}
-        names = {name: there for name, there in names.items() if name in rejected.column_names}
-        failed = rejected.filter(_failed_with(rejected, self.details)).select([*names])
-        failed = failed.rename_columns(names)
-        keys = np.array([int(key, 16) for key in failed["key"].to_pylist()], np.uint64)
-        failed = failed.set_column(0, "key", pa.array(keys))
-        for block in self.blocks.pack(failed.combine_chunks().to_batches()):
+        names = {name: there for name, there in names.items() if name in rejects.column_names}
+        failures = rejects.filter(_failed_with(rejects, self.details)).select([*names])
+        failures = failures.rename_columns(names)
+        keys = np.array([int(key, 16) for key in failures["key"].to_pylist()], np.uint64)
+        failures = failures.set_column(0, "key", pa.array(keys))
+        for block in self.blocks.pack(failures.combine_chunks().to_batches()):
             yield shard, block
 
 
@@ -123,10 +125,10 @@ def forget_failed(
 ) -> int:
     """Takes the pairs whose fetch failed with one of these details out of a shard's `rejected/`:
     they are in another shard's books now. Done again it does nothing. Returns the shard."""
-    rejected = _rejected(out, shard)
-    others = rejected.filter(pc.invert(_failed_with(rejected, details)))
+    rejects = _read_rejects(out, shard)
+    others = rejects.filter(pc.invert(_failed_with(rejects, details)))
     path = ShardPlaces(out).rejected(shard)
-    if len(others) < len(rejected):
+    if len(others) < len(rejects):
         with fence.publishing(path):
-            write_batches(path, rejected.schema, others.combine_chunks().to_batches(), scratch)
+            write_batches(path, rejects.schema, others.combine_chunks().to_batches(), scratch)
     return shard

@@ -61,8 +61,8 @@ def mark_copies(path: str, reasons: Mapping[str, tuple[str, str]], counts: Outco
     before = sum(sum(record.outcomes.get(name, {}).values()) for name in (KEPT, *counts))
     outcomes[KEPT] = {"": before - sum(counts.values())}
     outcomes |= {name: {"": count} for name, count in counts.items()}
-    marked = dataclasses.replace(record, examples=examples, outcomes=outcomes)
-    write_atomically(path, lambda sink: sink.write(encode_record(marked)))
+    new_record = dataclasses.replace(record, examples=examples, outcomes=outcomes)
+    write_atomically(path, lambda sink: sink.write(encode_record(new_record)))
 
 
 def _read(path: str) -> Record:
@@ -73,27 +73,27 @@ def _read(path: str) -> Record:
 def _forget(path: str, find: FindRows, find_texts: FindTexts) -> bool:
     record = _read(path)
     rows = [(e.key, e.url, e.caption, e.reason) for e in record.examples]
-    hidden = [why is not None for why in find(_rows(rows)).to_pylist()]
-    tops = {name: _shown(top, name, find, find_texts) for name, top in record.tops.items()}
-    if not any(hidden) and tops == record.tops:
+    to_hide = [why is not None for why in find(_rows(rows)).to_pylist()]
+    tops = {name: _shown_top(top, name, find, find_texts) for name, top in record.tops.items()}
+    if not any(to_hide) and tops == record.tops:
         return False
     pictures = path.removesuffix(_ENDING) + ".thumbnails"
     if exists(pictures):
         with open_to_read(pictures) as source:
             bodies = bytearray(source.read())
-        for example, is_hidden in zip(record.examples, hidden, strict=True):
+        for example, is_hidden in zip(record.examples, to_hide, strict=True):
             if is_hidden and example.picture:
                 place = slice(example.picture[0], sum(example.picture))
                 size = len(bodies[place])  # never more than there is, whatever the record says
                 bodies[place] = bytes(size)  # the others stay where they are said to be
         write_atomically(pictures, lambda sink: sink.write(bodies))
-    shown = [e for e, is_hidden in zip(record.examples, hidden, strict=True) if not is_hidden]
-    encoded = encode_record(dataclasses.replace(record, examples=shown, tops=tops))
-    write_atomically(path, lambda sink: sink.write(encoded))
+    examples = [e for e, is_hidden in zip(record.examples, to_hide, strict=True) if not is_hidden]
+    body = encode_record(dataclasses.replace(record, examples=examples, tops=tops))
+    write_atomically(path, lambda sink: sink.write(body))
     return True
 
 
-def _shown(top: Top, name: str, find: FindRows, find_texts: FindTexts) -> Top:
+def _shown_top(top: Top, name: str, find: FindRows, find_texts: FindTexts) -> Top:
     """The names that may be shown; what the others counted is of others then."""
     names = [*top.counts]
     hosts = name == "hosts"
@@ -102,9 +102,9 @@ def _shown(top: Top, name: str, find: FindRows, find_texts: FindTexts) -> Top:
     if not hosts:  # also one that other pairs have: it may name somebody
         why = pc.coalesce(why, find_texts(pa.array(names, pa.string())))
     reasons = why.to_pylist()
-    shown = {n: top.counts[n] for n, why in zip(names, reasons, strict=True) if why is None}
-    gone = sum(sum(counts.values()) for n, counts in top.counts.items() if n not in shown)
-    return Top(shown, top.others + gone)
+    rest = {n: top.counts[n] for n, why in zip(names, reasons, strict=True) if why is None}
+    hidden_count = sum(sum(counts.values()) for n, counts in top.counts.items() if n not in rest)
+    return Top(rest, top.others + hidden_count)
 
 
 def _rows(rows: Sequence[tuple[str, str, str, str]]) -> pa.RecordBatch:

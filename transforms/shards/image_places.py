@@ -68,16 +68,16 @@ def read_places(tar: str) -> pa.Table | None:
 
 
 def placed_images(
-    places: pa.Table, wanted: Container[int] | None = None
+    places: pa.Table, wanted_keys: Container[int] | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """The images at some places, by the keys of their pairs; all where none are wanted."""
-    if wanted is not None:
+    if wanted_keys is not None:
         keys = places["key"].to_pylist()
-        places = places.filter(pa.array([int(key, 16) in wanted for key in keys], pa.bool_()))
+        places = places.filter(pa.array([int(key, 16) in wanted_keys for key in keys], pa.bool_()))
     keys = places["key"].to_pylist()
-    for fetched in stored_bodies(places, MAX_BYTES):
-        if fetched.body:
-            yield keys[fetched.index], fetched.body
+    for arrival in stored_bodies(places, MAX_BYTES):
+        if arrival.body:
+            yield keys[arrival.index], arrival.body
 
 
 def _path(tar: str) -> str:

@@ -44,9 +44,9 @@ def with_joined_responses(responses: pa.Table, joining: pa.Table) -> pa.Table:
     """The responses, and those from which the images of the joining pairs came."""
     at = pc.index_in(joining["kept"], pa.array(keys_of(responses["key"])))
     there = pc.is_in(joining["key"], value_set=responses["key"].combine_chunks())
-    wanted = pc.and_(at.is_valid(), pc.invert(there))
-    new = responses.take(at.filter(wanted)).set_column(
-        0, responses.schema.field("key"), joining["key"].filter(wanted)
+    joins = pc.and_(at.is_valid(), pc.invert(there))
+    new = responses.take(at.filter(joins)).set_column(
+        0, responses.schema.field("key"), joining["key"].filter(joins)
     )
     return pa.concat_tables([responses, new]).sort_by("key")
 

@@ -65,12 +65,12 @@ def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.Recor
     unsure = _unsure(rows, lists, details, original=original)
     if unsure:
         _by_images(f"{stem}.tar", unsure, lists, details, original=original)
-    return _listed(rows, details)
+    return _listed_rows(rows, details)
 
 
 def listed_texts(rows: pa.Table, lists: Blocklists) -> pa.RecordBatch:
     """The same of a file of `pairs/`, of a dataset whose images were not fetched."""
-    return _listed(rows, _of_pairs(rows, lists).to_pylist())
+    return _listed_rows(rows, _of_pairs(rows, lists).to_pylist())
 
 
 def _of_pairs(rows: pa.Table, lists: Blocklists) -> pa.StringArray:
@@ -98,15 +98,15 @@ def _unsure(
 ) -> dict[str, int]:
     """The rows, by their keys, whose images must be looked at."""
     keys = rows["key"].to_pylist()
-    unlisted = {keys[row]: row for row, detail in enumerate(details) if detail is None}
+    rest = {keys[row]: row for row, detail in enumerate(details) if detail is None}
     if lists.have(k.PDQ, k.IMAGE) or (original and lists.have(k.MD5, k.SHA1)):
-        return unlisted
+        return rest
     if not lists.have(k.PHASH):
         return {}
     phashes = keys_of(rows["phash"])
     return {
         key: row
-        for key, row in unlisted.items()
+        for key, row in rest.items()
         if lists.near(k.PHASH, phashes[row : row + 1], k.QUICK_ERROR)
     }
 
@@ -138,29 +138,33 @@ def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
     if near is None and lists.have(k.PDQ):
         words = pdq_words(body, image)
         near = None if words is None else lists.near(k.PDQ, words)
-    if near is None and (copied := lists.copied(body)):
-        return copied.detail
+    if near is None and (copy := lists.listed_copy(body)):
+        return copy.detail
     return near and near[0]
 
 
-def stored_images(tar: str, wanted: Container[int] | None = None) -> Iterator[tuple[str, bytes]]:
+def stored_images(
+    tar: str, wanted_keys: Container[int] | None = None
+) -> Iterator[tuple[str, bytes]]:
     """The images of a shard, by the keys of their pairs; all where none are wanted.
 
     Args:
       tar: of ours, or the path of one in whose place `write_places` wrote where they lie.
     """
     if (places := read_places(tar)) is not None:
-        yield from placed_images(places, wanted)
+        yield from placed_images(places, wanted_keys)
         return
     with open_to_read(tar) as source:
         for member in tar_members(source):
             key, _, extension = member.name.partition(".")
-            if extension not in ("json", "txt") and (wanted is None or int(key, 16) in wanted):
+            if extension not in ("json", "txt") and (
+                wanted_keys is None or int(key, 16) in wanted_keys
+            ):
                 source.seek(member.at)
                 yield key, source.read(member.size)
 
 
-def _listed(rows: pa.Table, details: list[str | None]) -> pa.RecordBatch:
+def _listed_rows(rows: pa.Table, details: list[str | None]) -> pa.RecordBatch:
     column = pa.array(details, pa.string())
     rows, column = rows.filter(column.is_valid()), column.drop_null()
     urls = _filled(rows["url"])
@@ -190,15 +194,15 @@ class Removal:
 
     def reasons_of(self, keys: UInt64s) -> pa.StringArray:
         """The reason for which each of some kept pairs is taken out, or null: string[n]."""
-        gone = self.details_of(keys).is_valid()
-        return pc.if_else(gone, pa.scalar(TAKEN_DOWN), pa.scalar(None, pa.string()))
+        leaves = self.details_of(keys).is_valid()
+        return pc.if_else(leaves, pa.scalar(TAKEN_DOWN), pa.scalar(None, pa.string()))
 
     def details_of(self, keys: UInt64s) -> pa.StringArray:
         """Why each of some kept pairs is taken out, or null: string[n]."""
         at = pc.index_in(pa.array(keys), self.rows["key"].combine_chunks())
         return self.rows["detail"].combine_chunks().take(at)
 
-    def pictured(self, _: UInt64s) -> set[int]:
+    def pictured_keys(self, _: UInt64s) -> set[int]:
         """Those of some kept pairs of which an image stays: none."""
         return set()
 

@@ -54,17 +54,17 @@ class _Spread(beam.DoFn):
     def __init__(self, blocks: Blocks, samples_per_shard: int) -> None:
         self.blocks, self.samples_per_shard = blocks, samples_per_shard
 
-    def process(self, element: Bucket, kept: int) -> Iterator[Bucket]:
+    def process(self, element: Bucket, kept_count: int) -> Iterator[Bucket]:
         rows = unpack(element[1])
-        shards = shard_count(kept, self.samples_per_shard)
-        groups = group_count(kept, shards)
+        shards = shard_count(kept_count, self.samples_per_shard)
+        groups = group_count(kept_count, shards)
         group = shards_of(url_hashes(rows["url"])[0], shards) * groups // shards
         order = np.argsort(group, kind="stable")
         edges = np.searchsorted(group[order], np.arange(groups + 1))
         rows = rows.take(pa.array(order))
-        filled = [g for g in range(groups) if edges[g + 1] > edges[g]]
-        pieces = [rows.slice(edges[g], edges[g + 1] - edges[g]) for g in filled]
-        yield from zip(filled, self.blocks.pack(pieces), strict=True)
+        used_groups = [g for g in range(groups) if edges[g + 1] > edges[g]]
+        pieces = [rows.slice(edges[g], edges[g + 1] - edges[g]) for g in used_groups]
+        yield from zip(used_groups, self.blocks.pack(pieces), strict=True)
 
 
 class _WritePlan(beam.DoFn):
@@ -72,9 +72,9 @@ class _WritePlan(beam.DoFn):
         self.folder, self.samples_per_shard, self.first = folder, samples_per_shard, first
 
     def process(
-        self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int
+        self, element: tuple[int, Iterable[pa.RecordBatch]], kept_count: int
     ) -> Iterator[tuple[int, int]]:
-        shards = shard_count(kept, self.samples_per_shard)
+        shards = shard_count(kept_count, self.samples_per_shard)
         table = _one_table(element[1])
         place = shards_of(url_hashes(table["url"].combine_chunks())[0], shards)
         order = np.lexsort((table["key"].to_numpy(), place))
@@ -113,18 +113,18 @@ class PlanShards(beam.PTransform):
     number of each shard, with how many pairs it has.
 
     Args:
-      kept: a singleton, how many pairs are kept in all.
+      kept_count: a singleton, how many pairs are kept in all.
       first: the number of the first shard.
     """
 
     folder: str
     samples_per_shard: int
-    kept: beam.PCollection
+    kept_count: beam.PCollection
     blocks: Blocks
     first: int = 0
 
     def expand(self, pairs: beam.PCollection) -> Any:
-        kept = beam.pvalue.AsSingleton(self.kept)
-        spread = beam.ParDo(_Spread(self.blocks, self.samples_per_shard), kept)
-        write = beam.ParDo(_WritePlan(self.folder, self.samples_per_shard, self.first), kept)
+        kept_count = beam.pvalue.AsSingleton(self.kept_count)
+        spread = beam.ParDo(_Spread(self.blocks, self.samples_per_shard), kept_count)
+        write = beam.ParDo(_WritePlan(self.folder, self.samples_per_shard, self.first), kept_count)
         return pairs | spread.with_output_types(BUCKET) | beam.GroupByKey() | write

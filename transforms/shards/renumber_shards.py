@@ -27,24 +27,24 @@ class Renumbering:
     moves: list[tuple[int, int]]
 
 
-def renumbering(kept: Mapping[int, int]) -> Renumbering:
+def renumbering(sample_counts: Mapping[int, int]) -> Renumbering:
     """Which shards take another number.
 
     Args:
-      kept: how many samples each shard holds, by its number.
+      sample_counts: how many samples each shard holds, by its number.
     """
-    filled = sorted(shard for shard, samples in kept.items() if samples)
+    nonempty = sorted(shard for shard, samples in sample_counts.items() if samples)
     down: list[tuple[int, int]] = []
     for first, shards in (
-        (0, [shard for shard in filled if shard < HOLDOUT]),
-        (HOLDOUT, [shard for shard in filled if shard >= HOLDOUT]),
+        (0, [shard for shard in nonempty if shard < HOLDOUT]),
+        (HOLDOUT, [shard for shard in nonempty if shard >= HOLDOUT]),
     ):
         gaps = sorted(set(range(first, first + len(shards))).difference(shards))
         down += zip(shards[len(shards) - len(gaps) :], gaps, strict=True)
-    return Renumbering(down + [(gap, shard) for shard, gap in down if gap in kept])
+    return Renumbering(down + [(gap, shard) for shard, gap in down if gap in sample_counts])
 
 
-def renumber_shards(out: str, work: str, kept: Mapping[int, int]) -> dict[int, int]:
+def renumber_shards(out: str, work: str, sample_counts: Mapping[int, int]) -> dict[int, int]:
     """Gives shards their last numbers. If it is killed anywhere, it can be done again.
 
     The files that both of two exchanged shards have are first put aside under their new names.
@@ -52,24 +52,24 @@ def renumber_shards(out: str, work: str, kept: Mapping[int, int]) -> dict[int, i
 
     Args:
       out: the output folder. work: a folder for what is put aside, which goes at the run's end.
-      kept: how many samples each shard holds, by its number.
+      sample_counts: how many samples each shard holds, by its number.
 
     Returns:
       the new number of each shard that takes another.
     """
     marker, places, aside = _marker(work), ShardPlaces(out), ShardPlaces(f"{work}/renumbered")
-    wanted = find_document(marker, Renumbering)
-    if wanted is None:
-        wanted = renumbering(kept)
-        if not wanted.moves:
+    plan = find_document(marker, Renumbering)
+    if plan is None:
+        plan = renumbering(sample_counts)
+        if not plan.moves:
             return {}
-        _for_all(wanted, lambda old, new: _put_aside(places, aside, old, new))
-        write_document(marker, wanted)
-    _for_all(wanted, lambda old, new: _bring(places, aside, old, new))
-    for gone in {old for old, _ in wanted.moves} - {new for _, new in wanted.moves}:
-        for path in (*_shared(places, gone), places.stats(gone)):
+        _for_all(plan, lambda old, new: _put_aside(places, aside, old, new))
+        write_document(marker, plan)
+    _for_all(plan, lambda old, new: _bring(places, aside, old, new))
+    for gap in {old for old, _ in plan.moves} - {new for _, new in plan.moves}:
+        for path in (*_shared_files(places, gap), places.stats(gap)):
             remove(path)
-    return dict(wanted.moves)
+    return dict(plan.moves)
 
 
 def was_renumbered(work: str) -> bool:
@@ -90,18 +90,18 @@ def _marker(work: str) -> str:
     return f"{work}/renumbered.json"
 
 
-def _for_all(wanted: Renumbering, work: Callable[[int, int], None]) -> None:
+def _for_all(plan: Renumbering, work: Callable[[int, int], None]) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda item: work(*item), wanted.moves))  # raises what one did
+        list(pool.map(lambda item: work(*item), plan.moves))  # raises what one did
 
 
-def _shared(places: ShardPlaces, shard: int) -> tuple[str, ...]:
+def _shared_files(places: ShardPlaces, shard: int) -> tuple[str, ...]:
     """The files that a shard has, whether it holds something or not, but its stats."""
     return places.rejected(shard), places.thumbnails(shard), places.record(shard)
 
 
 def _copy_shared(source: ShardPlaces, target: ShardPlaces, old: int, new: int) -> None:
-    for path, place in zip(_shared(source, old), _shared(target, new), strict=True):
+    for path, place in zip(_shared_files(source, old), _shared_files(target, new), strict=True):
         copy_file(path, place)
 
 

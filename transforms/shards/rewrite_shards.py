@@ -96,12 +96,12 @@ class Rewriting:
             Path(self.scratch).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="shard-", dir=self.scratch) as name:
             folder = Path(name)
-            rejected = self._rejected_aside(places, shard, folder)
+            rejects = self._rejected_aside(places, shard, folder)
             rest, sha256 = self._files_aside(places, shard, folder)
             opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
-            reasons = rejected["reason"].to_pylist()
+            reasons = rejects["reason"].to_pylist()
             # A copy's detail is a key, and would be alone in a count.
-            pairs = zip(reasons, rejected["detail"].to_pylist(), strict=True)
+            pairs = zip(reasons, rejects["detail"].to_pylist(), strict=True)
             details = [None if why in STEPS_OF_COPIES else detail for why, detail in pairs]
             stats = shard_stats(
                 shard,
@@ -122,7 +122,7 @@ class Rewriting:
                 remove(places.tar(shard))
             self._rewrite_responses(places.responses(shard), folder / "responses")
             if isinstance(self.removal, Changes):
-                mark_copies(places.record(shard), *_copies(rejected))
+                mark_copies(places.record(shard), *_copies(rejects))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         return stats
 
@@ -141,8 +141,8 @@ class Rewriting:
             publish(aside, path)
 
     def _rejected_aside(self, places: ShardPlaces, shard: int, folder: Path) -> pa.Table:
-        kept, tar = self._sidecar(places, shard), places.tar(shard)
-        rows = self._with_taken(read_rows(places.rejected(shard)), kept, tar)
+        sidecar, tar = self._sidecar(places, shard), places.tar(shard)
+        rows = self._with_taken(read_rows(places.rejected(shard)), sidecar, tar)
         batches = rows.to_batches(ROWS_AT_ONCE)
         write_batches(str(folder / "rejected"), rows.schema, batches, str(folder))
         return rows
@@ -152,54 +152,54 @@ class Rewriting:
             return SHARD_SCHEMA.empty_table()
         return read_rows(places.sidecar(shard))
 
-    def _with_taken(self, dropped: pa.Table, kept: pa.Table, tar: str) -> pa.Table:
+    def _with_taken(self, rejects: pa.Table, sidecar: pa.Table, tar: str) -> pa.Table:
         """The rows of `rejected/`, with the removed pairs of a file behind them, where they are not
         there yet."""
-        batches = dropped.to_batches(ROWS_AT_ONCE)
+        batches = rejects.to_batches(ROWS_AT_ONCE)
         before = self._keys_of_taken(batches)
-        marked = map(self.marked, batches)
-        new = (_with_schema(rows, dropped.schema) for rows in self._new_rows(kept, before, tar))
-        return pa.Table.from_batches([*marked, *new], dropped.schema)
+        marked_rows = map(self.mark, batches)
+        new = (_with_schema(rows, rejects.schema) for rows in self._new_rows(sidecar, before, tar))
+        return pa.Table.from_batches([*marked_rows, *new], rejects.schema)
 
     def _new_rows(
-        self, kept: pa.Table, before: pa.Array, tar: str = ""
+        self, pairs: pa.Table, before: pa.Array, tar: str = ""
     ) -> Iterator[pa.RecordBatch]:
         """The rows of `rejected/` of kept pairs that are removed.
 
         Args:
           before: string[m], the keys of those that are there already. tar: of a shard.
         """
-        leaves = self.removal.reasons_of(keys_of(kept["key"])).is_valid()
-        there = pc.is_in(kept["key"], value_set=before)
-        new = kept.filter(pc.and_(leaves, pc.invert(there)))
-        further = [field for field in kept.schema if field.name not in _OF_EVERY_RUN]
+        leaves = self.removal.reasons_of(keys_of(pairs["key"])).is_valid()
+        there = pc.is_in(pairs["key"], value_set=before)
+        new = pairs.filter(pc.and_(leaves, pc.invert(there)))
+        further = [field for field in pairs.schema if field.name not in _OF_EVERY_RUN]
         schema = with_columns(REJECTED, further)
         for batch in new.combine_chunks().to_batches():
             keys = keys_of(batch["key"])
             rows = batch.set_column(0, "key", pa.array(keys))
-            measured = {field.name: batch[field.name] for field in further}
+            measures = {field.name: batch[field.name] for field in further}
             why = self.removal.reasons_of(keys), self.removal.details_of(keys)
-            measured["thumbnail"] = _thumbnails(tar, keys, self.removal.pictured(keys))
-            made = rejected_rows(rows, *why, self.removal.steps, measured, schema)
-            yield self._forgotten(made, pa.array([True] * len(made)))
+            measures["thumbnail"] = _thumbnails(tar, keys, self.removal.pictured_keys(keys))
+            new_rows = rejected_rows(rows, *why, self.removal.steps, measures, schema)
+            yield self._forgotten(new_rows, pa.array([True] * len(new_rows)))
 
     def _forgotten(self, rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
         return without_contents(rows, which) if self.forget else rows
 
-    def marked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+    def mark(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Rows of `rejected/`; rows that may not be read again say so."""
         details = self.removal.details_of_dropped(rows)
         which = details.is_valid()
         if not pc.any(which).as_py():
             return rows
-        said = {
+        values = {
             "step": pa.scalar(STEP_OF_TAKEDOWNS[TAKEN_DOWN]),
             "reason": pa.scalar(TAKEN_DOWN),
             "detail": details,
             "thumbnail": pa.scalar(None, pa.binary()),
         }
         columns = [
-            pc.if_else(which, said[name], rows[name]) if name in said else rows[name]
+            pc.if_else(which, values[name], rows[name]) if name in values else rows[name]
             for name in rows.schema.names
         ]
         return self._forgotten(pa.record_batch(columns, schema=rows.schema), which)
@@ -212,8 +212,8 @@ class Rewriting:
         Where pairs join, `sidecar` is without them and `joined` with them: a sidecar's keys are in
         the tar, both before that is published and after it.
         """
-        kept = self._sidecar(places, shard)
-        rows = self.removal.rest_of(kept)
+        sidecar = self._sidecar(places, shard)
+        rows = self.removal.rest_of(sidecar)
         if not len(rows):
             return rows, None
         pq.write_table(rows, folder / "sidecar", compression="zstd")
@@ -223,51 +223,51 @@ class Rewriting:
             pq.write_table(rows, folder / "joined", compression="zstd")
         with open_to_read(places.tar(shard)) as source, (folder / "tar").open("wb") as sink:
             sha256 = write_tar(source, TarWriter(sink), rows, sources)
-        wanted = set(rows["key"].to_pylist())
-        _check(folder / "tar", folder / ("joined" if sources else "sidecar"), wanted, sha256)
+        keys = set(rows["key"].to_pylist())
+        _check(folder / "tar", folder / ("joined" if sources else "sidecar"), keys, sha256)
         return rows, sha256
 
-    def _keys_of_taken(self, rejected: Iterable[pa.RecordBatch]) -> pa.Array:
+    def _keys_of_taken(self, rejects: Iterable[pa.RecordBatch]) -> pa.Array:
         """string[n]: the keys of the pairs that were taken out already."""
         reasons = pa.array([*self.removal.steps])
-        keys = [rows.filter(pc.is_in(rows["reason"], reasons))["key"] for rows in rejected]
+        keys = [rows.filter(pc.is_in(rows["reason"], reasons))["key"] for rows in rejects]
         return pa.concat_arrays(keys) if keys else pa.array([], pa.string())
 
     def dropped_file(self, path: str) -> None:
         """Marks the rows of a file of `rejected/`."""
-        marked = map(self.marked, batches_of(path))
-        write_batches(path, schema_of(path), marked, self.scratch)
+        marked_rows = map(self.mark, batches_of(path))
+        write_batches(path, schema_of(path), marked_rows, self.scratch)
 
-    def texts(self, pairs: str, rejected: str) -> None:
+    def texts(self, pairs: str, rejects: str) -> None:
         """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
-        before = self._keys_of_taken(batches_of(rejected))
-        schema = schema_of(rejected)
+        before = self._keys_of_taken(batches_of(rejects))
+        schema = schema_of(rejects)
         new = (
             _with_schema(rows, schema)
             for batch in batches_of(pairs)
             for rows in self._new_rows(pa.Table.from_batches([batch]), before)
         )
-        marked = map(self.marked, batches_of(rejected))
-        write_batches(rejected, schema, chain(marked, new), self.scratch)
+        marked_rows = map(self.mark, batches_of(rejects))
+        write_batches(rejects, schema, chain(marked_rows, new), self.scratch)
         write_batches(
             pairs, schema_of(pairs), map(self.removal.rest_of, batches_of(pairs)), self.scratch
         )
 
 
-def _thumbnails(tar: str, keys: UInt64s, wanted: set[int]) -> pa.BinaryArray:
+def _thumbnails(tar: str, keys: UInt64s, wanted_keys: set[int]) -> pa.BinaryArray:
     """binary[n], JPEGs of the images of some pairs of a shard; null of others."""
-    if not wanted:
+    if not wanted_keys:
         return pa.nulls(len(keys), pa.binary())
     # Decoders, which most removals have no use for.
     from alignset.transforms.images.examine import Image, examine
     from alignset.transforms.images.thumbnail import thumbnail
 
-    made: dict[int, bytes] = {}
-    for key, body in stored_images(tar, wanted):
+    thumbnails: dict[int, bytes] = {}
+    for key, body in stored_images(tar, wanted_keys):
         if isinstance(image := examine(body), Image):
             with suppress(Exception):  # whatever it is, the pair leaves without it
-                made[int(key, 16)] = thumbnail(body, image)
-    return pa.array([made.get(key) for key in keys.tolist()], pa.binary())
+                thumbnails[int(key, 16)] = thumbnail(body, image)
+    return pa.array([thumbnails.get(key) for key in keys.tolist()], pa.binary())
 
 
 def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -275,14 +275,14 @@ def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return whole
 
 
-def _copies(rejected: pa.Table) -> tuple[dict[str, tuple[str, str]], dict[str, int]]:
+def _copies(rejects: pa.Table) -> tuple[dict[str, tuple[str, str]], dict[str, int]]:
     """Reason and detail of the copies among dropped pairs, by key; and how many go for each."""
-    copies = rejected.filter(pc.is_in(rejected["reason"], pa.array([*STEPS_OF_COPIES])))
+    copies = rejects.filter(pc.is_in(rejects["reason"], pa.array([*STEPS_OF_COPIES])))
     why = {row["key"]: (row["reason"], row["detail"] or "") for row in copies.to_pylist()}
     return why, dict(Counter(copies["reason"].to_pylist()))
 
 
-def _check(tar: Path, sidecar: Path, wanted: set[str], sha256: str) -> None:
+def _check(tar: Path, sidecar: Path, expected_keys: set[str], sha256: str) -> None:
     """Reads what was written aside back.
 
     Raises:
@@ -291,9 +291,9 @@ def _check(tar: Path, sidecar: Path, wanted: set[str], sha256: str) -> None:
     with tar.open("rb") as source:
         there = hashlib.file_digest(source, "sha256").hexdigest()
         keys = {key_of(member) for member in tar_members(source)}
-    listed = set(pq.read_table(sidecar, columns=["key"])["key"].to_pylist())
-    if there != sha256 or not keys == listed == wanted:
+    sidecar_keys = set(pq.read_table(sidecar, columns=["key"])["key"].to_pylist())
+    if there != sha256 or not keys == sidecar_keys == expected_keys:
         raise RuntimeError(
-            f"a shard was not written as it should be ({len(keys)} and {len(listed)} of "
-            f"{len(wanted)} pairs): look at the disk, and run the same command again"
+            f"a shard was not written as it should be ({len(keys)} and {len(sidecar_keys)} of "
+            f"{len(expected_keys)} pairs): look at the disk, and run the same command again"
         )

@@ -82,11 +82,11 @@ class ImageScores:
         self._jobs.begin(self._score, batch)
 
     def _score(self, batch: list[str]) -> None:
-        images = [self._images.stored(self._rows[sha256][0]) for sha256 in batch]
-        shown = self._ask_custom(batch, images)
+        images = [self._images.stored_file(self._rows[sha256][0]) for sha256 in batch]
+        pictures = self._ask_custom(batch, images)
         scores: list[float | None] = [None] * len(batch)
         if self._model is not None:
-            scores = unsafe_scores(images, self._model, shown)
+            scores = unsafe_scores(images, self._model, pictures)
         self._scores |= dict(zip(batch, scores, strict=True))
 
     def _ask_custom(
@@ -96,23 +96,25 @@ class ImageScores:
         None stands for those that it decodes again."""
         if not self._own:
             return None
-        shown: list[Pixels | None] = []
+        pictures: list[Pixels | None] = []
         for group in shown_in_groups(images):
-            self._note(batch[len(shown) : len(shown) + len(group)], group)
+            self._note(batch[len(pictures) : len(pictures) + len(group)], group)
             size = sum(pixels.nbytes for pixels in group if pixels is not None)
-            shown += group if size < MOST_SHOWN else [None] * len(group)
-        return shown
+            pictures += group if size < MOST_SHOWN else [None] * len(group)
+        return pictures
 
-    def _note(self, batch: Sequence[str], shown: Sequence[Pixels | None]) -> None:
-        seen = [at for at, pixels in enumerate(shown) if pixels is not None]
-        asked = Rows(pixels=[shown[at] for at in seen])
+    def _note(self, batch: Sequence[str], pictures: Sequence[Pixels | None]) -> None:
+        present = [at for at, pixels in enumerate(pictures) if pixels is not None]
+        inputs = Rows(pixels=[pictures[at] for at in present])
         for limit in self._own:
-            values, broken = computed(limit, asked, len(seen))
-            for at, value, is_broken in zip(seen, values.tolist(), broken.tolist(), strict=True):
+            values, failures = computed(limit, inputs, len(present))
+            for at, value, is_broken in zip(
+                present, values.tolist(), failures.tolist(), strict=True
+            ):
                 self._values.setdefault(batch[at], {})[limit.measure.column] = value
                 if is_broken:
                     self._failed_rules.setdefault(batch[at], limit.name)
-            for at in set(range(len(batch))) - set(seen):
+            for at in set(range(len(batch))) - set(present):
                 self._failed_rules.setdefault(batch[at], limit.name)
 
     def finish(self) -> None:

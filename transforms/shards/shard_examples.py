@@ -44,17 +44,19 @@ def write_record(pairs: ShardPairs, record: Path, pictures: Path) -> None:
     """Writes what a shard records: a line of JSON, and its thumbnails behind one another."""
     thumbnails = pairs.images.settings.thumbnails
     rows = pairs.rows(word_counts(pairs.captions))
-    chosen = choose_rows(pairs, rows, thumbnails or LEAST_EXAMPLES)
+    choices = choose_rows(pairs, rows, thumbnails or LEAST_EXAMPLES)
     values = values_by_axis(known_here(pairs.rules), rows)
-    examples = [_example(pairs, row, lists, known_of(values, row)) for row, lists in chosen.items()]
-    counted = shard_record(pairs, rows)
+    examples = [
+        _example(pairs, row, lists, known_of(values, row)) for row, lists in choices.items()
+    ]
+    totals = shard_record(pairs, rows)
     with pictures.open("wb") as sink:
         if thumbnails:
-            for at, row in enumerate(chosen):
+            for at, row in enumerate(choices):
                 if body := _picture(pairs, row):
                     place = sink.tell(), sink.write(body)
                     examples[at] = msgspec.structs.replace(examples[at], picture=place)
-    record.write_bytes(encode_record(dataclasses.replace(counted, examples=examples)))
+    record.write_bytes(encode_record(dataclasses.replace(totals, examples=examples)))
 
 
 def choose_rows(pairs: ShardPairs, rows: Rows, count: int) -> dict[int, list[str]]:
@@ -134,7 +136,7 @@ def _picture(pairs: ShardPairs, row: int) -> bytes:
     if look.format != "jpeg" and look.width * look.height > _MOST_PIXELS:
         return b""
     try:
-        body = thumbnail(*pairs.stored(row), THUMBNAIL_PX, QUALITY)
+        body = thumbnail(*pairs.stored_file(row), THUMBNAIL_PX, QUALITY)
     except Exception as error:  # the pair is what it is all the same
         tell_once("making a thumbnail", error)
         return b""

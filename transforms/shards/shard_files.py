@@ -82,9 +82,9 @@ class TarWriter:
         self._sha256 = hashlib.sha256()
         self._size = 0
         self._parts: list[bytes] = []  # of the piece that is not written yet
-        self._left = PIECE
+        self._missing_bytes = PIECE
         self._hashing = ThreadPoolExecutor(1)  # a second core's, half of the work
-        self._hashed: Future[None] | None = None
+        self._hash_job: Future[None] | None = None
 
     def add(self, *files: tuple[str, bytes]) -> None:
         """Appends files (name, body); a name has at most 100 bytes."""
@@ -110,22 +110,22 @@ class TarWriter:
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self._size % tarfile.RECORDSIZE))
         self._write_piece()
-        if self._hashed is not None:
-            self._hashed.result()
+        if self._hash_job is not None:
+            self._hash_job.result()
         self._hashing.shutdown()
         return self._sha256.hexdigest()
 
     def _write(self, data: bytes) -> None:
         self._parts.append(data)
         self._size += len(data)
-        self._left -= len(data)
-        if self._left <= 0:
+        self._missing_bytes -= len(data)
+        if self._missing_bytes <= 0:
             self._write_piece()
 
     def _write_piece(self) -> None:
         piece = b"".join(self._parts)
-        self._parts, self._left = [], PIECE
-        if self._hashed is not None:
-            self._hashed.result()
-        self._hashed = self._hashing.submit(self._sha256.update, piece)
+        self._parts, self._missing_bytes = [], PIECE
+        if self._hash_job is not None:
+            self._hash_job.result()
+        self._hash_job = self._hashing.submit(self._sha256.update, piece)
         self._sink.write(piece)

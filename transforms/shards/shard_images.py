@@ -97,9 +97,9 @@ class ShardImages(Verdicts):
         """Notes what a file that came hashes to; returns its SHA-256."""
         digest = hashlib.sha256(body)
         self.sha256[row] = self.digests[row] = digest.hexdigest()
-        verified = self.settings.rules.verified
-        if verified and verified[0] != "sha256":
-            self.digests[row] = hashlib.new(verified[0], body, usedforsecurity=False).hexdigest()
+        input_hash = self.settings.rules.verified
+        if input_hash and input_hash[0] != "sha256":
+            self.digests[row] = hashlib.new(input_hash[0], body, usedforsecurity=False).hexdigest()
         return digest.digest()
 
     def put(self, row: int, body: bytes, image: Image) -> None:
@@ -108,7 +108,7 @@ class ShardImages(Verdicts):
         body, self.looks[row] = plain_form(body, image)
         self.places[row] = self.spool.put(body)
 
-    def stored(self, row: int) -> tuple[bytes, Image]:
+    def stored_file(self, row: int) -> tuple[bytes, Image]:
         """A file that was put aside, and what `examine` said of it."""
         image = self.looks[row]
         assert image is not None

@@ -44,13 +44,15 @@ class InputHashes:
 
     def __init__(self, kind: str, column: str, table: pa.Table) -> None:
         name = CARRIED + column
-        given = table[name].to_pylist() if name in table.column_names else [None] * len(table)
+        texts = table[name].to_pylist() if name in table.column_names else [None] * len(table)
         if "source_path" in table.column_names:
-            stored = table["source_path"].is_valid().to_pylist()
-            given = [None if is_stored else g for g, is_stored in zip(given, stored, strict=True)]
-        self._hashes = [(text or "").strip().lower() for text in given]
+            stored_rows = table["source_path"].is_valid().to_pylist()
+            texts = [
+                None if is_stored else g for g, is_stored in zip(texts, stored_rows, strict=True)
+            ]
+        self._hashes = [(text or "").strip().lower() for text in texts]
         is_hash = re.compile(f"[0-9a-f]{{{HASHES[kind]}}}").fullmatch
-        self.given = np.array([bool(text) for text in self._hashes], np.bool_)
+        self.present = np.array([bool(text) for text in self._hashes], np.bool_)
         self.bad = np.array([bool(t) and not is_hash(t) for t in self._hashes], np.bool_)
 
     def fault(self, pair: int, row: int | None, digests: Sequence[str | None]) -> HashFault | None:
@@ -62,7 +64,7 @@ class InputHashes:
         if self.bad[pair]:
             return HashFault(BAD_HASH)
         digest = None if row is None else digests[row]
-        differs = self.given[pair] and digest not in (None, self._hashes[pair])
+        differs = self.present[pair] and digest not in (None, self._hashes[pair])
         return HashFault(None) if differs else None
 
 
@@ -81,33 +83,33 @@ class SharedImages(NamedTuple):
         """A column of images as one of pairs; null where no image was asked for."""
         return column.take(pa.array(self.of_pairs, mask=self.of_pairs < 0))
 
-    def counted(self, count: Callable[[int], None]) -> Callable[[int], None]:
+    def pair_counter(self, count: Callable[[int], None]) -> Callable[[int], None]:
         """Tells how many pairs are done, by how many of their images are."""
         pairs, images = len(self.of_pairs), max(1, len(self.rows))
-        return lambda done: count(done * pairs // images)
+        return lambda images_done: count(images_done * pairs // images)
 
 
-def shared_images(pairs: pa.Table, wanted: Bools) -> SharedImages:
+def shared_images(pairs: pa.Table, to_fetch: Bools) -> SharedImages:
     """Which pairs share an image: those whose URLs have one identity. An image that is stored is
     its pair's own, since other tools store one for each.
 
     Args:
       pairs: columns url, and perhaps source_path: where a stored image is.
-      wanted: bool[n], the pairs whose images are asked for.
+      to_fetch: bool[n], the pairs whose images are asked for.
     """
     identities = url_hashes(pairs["url"].combine_chunks())[0] if len(pairs) else np.zeros(0)
     of_pairs = np.full(len(pairs), -1, np.int64)
-    shareable = wanted.copy()
+    shareable = to_fetch.copy()
     if "source_path" in pairs.column_names:
         shareable &= pairs["source_path"].is_null().to_numpy()
-    own = np.flatnonzero(wanted & ~shareable)
-    shared = np.flatnonzero(shareable)
-    _, first, image = np.unique(identities[shared], return_index=True, return_inverse=True)
-    rows = np.concatenate([shared[first], own])
+    own = np.flatnonzero(to_fetch & ~shareable)
+    sharing = np.flatnonzero(shareable)
+    _, first, image = np.unique(identities[sharing], return_index=True, return_inverse=True)
+    rows = np.concatenate([sharing[first], own])
     order = np.argsort(rows)
     place = np.empty(len(rows), np.int64)
     place[order] = np.arange(len(rows))
-    of_pairs[shared], of_pairs[own] = place[image], place[len(first) :]
+    of_pairs[sharing], of_pairs[own] = place[image], place[len(first) :]
     return SharedImages(rows[order], of_pairs)
 
 
@@ -129,23 +131,23 @@ class ShardPairs(Verdicts):
     def __init__(
         self,
         table: pa.Table,
-        shared: SharedImages,
+        sharing: SharedImages,
         images: ShardImages,
-        blocked: pa.StringArray,
+        list_details: pa.StringArray,
         measures: dict[str, pa.Array],
         hashes: InputHashes | None = None,
     ) -> None:
         super().__init__(len(table))
         self.table, self.images, self.rules = table, images, images.settings.rules
         self.hashes = hashes
-        self.image_rows = [row if row >= 0 else None for row in shared.of_pairs.tolist()]
-        self.measures = {name: shared.spread(column) for name, column in measures.items()}
+        self.image_rows = [row if row >= 0 else None for row in sharing.of_pairs.tolist()]
+        self.measures = {name: sharing.spread(column) for name, column in measures.items()}
         numbers = [name for name in self.rules.columns if name in table.column_names]
         self.measures |= {name: table[name].combine_chunks() for name in numbers}
-        on_lists = blocked.to_pylist()
-        for pair, (listed, row) in enumerate(zip(on_lists, self.image_rows, strict=True)):
-            if listed is not None:
-                self.drop(pair, given.BLOCKED, listed)
+        on_lists = list_details.to_pylist()
+        for pair, (detail, row) in enumerate(zip(on_lists, self.image_rows, strict=True)):
+            if detail is not None:
+                self.drop(pair, given.BLOCKED, detail)
                 continue
             is_blocked = row is not None and images.reasons[row] == given.BLOCKED
             if hashes and not is_blocked and (fault := hashes.fault(pair, row, images.digests)):
@@ -182,7 +184,7 @@ class ShardPairs(Verdicts):
         return self.table["caption"].combine_chunks()
 
     @property
-    def kept(self) -> npt.NDArray[np.int64]:
+    def kept_pairs(self) -> npt.NDArray[np.int64]:
         """The numbers of the pairs that are not dropped."""
         return np.flatnonzero([reason is None for reason in self.reasons])
 
@@ -197,9 +199,9 @@ class ShardPairs(Verdicts):
         assert row is not None
         return row
 
-    def stored(self, pair: int) -> tuple[bytes, Image]:
+    def stored_file(self, pair: int) -> tuple[bytes, Image]:
         """The file of a pair's image, and what is known of it."""
-        return self.images.stored(self.kept_row(pair))
+        return self.images.stored_file(self.kept_row(pair))
 
     def file_size(self, pair: int) -> int:
         """Bytes of a pair's image where it was put aside; else 0."""

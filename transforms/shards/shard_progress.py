@@ -26,17 +26,17 @@ COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a wo
 _LONGEST = 150  # bytes of such a file: a token, a shard and a count
 
 
-def finished_shards(out: str, planned: Collection[int]) -> set[int]:
+def finished_shards(out: str, shards: Collection[int]) -> set[int]:
     """Which planned shards are whole in an output folder: their stats are written last."""
     whole: set[int] = set()
     for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
-        if first and max(planned, default=0) < first:
+        if first and max(shards, default=0) < first:
             continue
-        named = glob.escape(folder) if is_local(folder) else folder
-        names = [path.rpartition("/")[2] for path, _ in match(f"{named}/*{STATS}")]
+        pattern = glob.escape(folder) if is_local(folder) else folder
+        names = [path.rpartition("/")[2] for path, _ in match(f"{pattern}/*{STATS}")]
         numbers = [name.removesuffix(STATS) for name in names]
         whole.update(first + int(number) for number in numbers if number.isdecimal())
-    return whole.intersection(planned)
+    return whole.intersection(shards)
 
 
 def attempt_folder(plan: str) -> tempfile.TemporaryDirectory[str]:
@@ -75,25 +75,25 @@ class ShardCount:
     ) -> None:
         self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
         self._shard, self._pairs, self._load, self.most = shard, pairs, load, 0
-        self._begun = self._counted = self._said = clock()
+        self._start_s = self._last_count_s = self._last_line_s = clock()
         self._write(0)  # that it is begun
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, count: int) -> None:
         """Says how many pairs are fetched, or have failed; at most twice a second it is written."""
         now = self._clock()
-        if now - self._counted < COUNT_S:
+        if now - self._last_count_s < COUNT_S:
             return
-        self._counted, load = now, self._load()
+        self._last_count_s, load = now, self._load()
         self.most = max(self.most, load[0])
-        self._write(done)
-        if now - self._said >= LINE_S:
-            self._said, rate = now, done / (now - self._begun)
+        self._write(count)
+        if now - self._last_line_s >= LINE_S:
+            self._last_line_s, rate = now, count / (now - self._start_s)
             line = "shard %s: %d of %d images, %.0f a second; %d connections (%s)"
-            LOG.info(line, shard_name(self._shard), done, self._pairs, rate, *load)
+            LOG.info(line, shard_name(self._shard), count, self._pairs, rate, *load)
 
-    def _write(self, done: int) -> None:
+    def _write(self, count: int) -> None:
         with suppress(OSError):  # a full disk: what is done there says so
-            self._path.write_text(f"{self._head} {done}\n")
+            self._path.write_text(f"{self._head} {count}\n")
 
 
 def shards_under_way(plan: str, token: str) -> dict[int, int]:

@@ -53,14 +53,14 @@ def shard_record(pairs: ShardPairs, rows: Rows) -> Record:
     trials = _trials(pairs, rows, axes)
     return Record(
         len(outcomes),
-        nested(zip(outcomes, details, strict=True)),
+        nested_counts(zip(outcomes, details, strict=True)),
         {
             **trials.histograms,
             **_by_hash(pairs, outcomes),
             "words": histogram(outcomes, np.minimum(words, MOST_WORDS), np.arange(len(words))),
             # By the number of their binary digits: 11 has files of 1024 to 2047 bytes.
             "bytes": histogram(outcomes, np.frexp(pairs.file_sizes)[1].astype(np.int64), looked_at),
-            "formats": nested(
+            "formats": nested_counts(
                 (outcome, form)
                 for outcome, form in zip(outcomes, formats, strict=True)
                 if form is not None
@@ -82,14 +82,14 @@ def _trials(pairs: ShardPairs, rows: Rows, axes: Sequence[Axis]) -> Trials:
     """Counts of pairs that are kept, or were dropped by a rule on the axes."""
     rules, own = pairs.rules, limits(pairs.rules.images)
     codes = {name: code for code, name in enumerate([KEPT, *(limit.reason for limit in own)])}
-    found = [codes.get(reason or KEPT, -1) for reason in pairs.reasons]
-    counted = np.array(found, np.int64) >= 0
+    outcome_codes = [codes.get(reason or KEPT, -1) for reason in pairs.reasons]
+    is_counted = np.array(outcome_codes, np.int64) >= 0
     against = {limit.name: limit.dropped(rows, rules.numbers) for limit in own}
-    others = np.zeros(len(found), np.bool_)
-    judged = JudgedRows(
-        [*codes], np.array(found, np.int64), key_hashes(pairs.keys), rows, against, others
+    others = np.zeros(len(outcome_codes), np.bool_)
+    judged_rows = JudgedRows(
+        [*codes], np.array(outcome_codes, np.int64), key_hashes(pairs.keys), rows, against, others
     )
-    return trials_of(own, axes, judged, counted)
+    return trials_of(own, axes, judged_rows, is_counted)
 
 
 def _by_host(
@@ -102,7 +102,7 @@ def _by_host(
     )
     hosts = map(host_of, urls.to_pylist())
     # Of what is blocked, not even the host is told.
-    return nested(
+    return nested_counts(
         (host, end) for host, end in zip(hosts, ends, strict=True) if not _is_blocked(end)
     )
 
@@ -113,15 +113,15 @@ def _by_language(pairs: ShardPairs, outcomes: Sequence[str]) -> dict[str, Top]:
     if not of_languages:
         return {}
     codes = of_languages[LANGUAGE_COLUMNS[0]].fill_null(UNDETERMINED).to_pylist()
-    return {LANGUAGES: Top(nested(zip(codes, outcomes, strict=True)))}
+    return {LANGUAGES: Top(nested_counts(zip(codes, outcomes, strict=True)))}
 
 
 def _by_hash(pairs: ShardPairs, outcomes: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
     """How many pairs with a hash of the input, and without one, came to which end."""
     if pairs.hashes is None:
         return {}
-    has_hash = (("without", "with")[has] for has in pairs.hashes.given.tolist())
-    return {HASHES: nested(zip(outcomes, has_hash, strict=True))}
+    has_hash = (("without", "with")[has] for has in pairs.hashes.present.tolist())
+    return {HASHES: nested_counts(zip(outcomes, has_hash, strict=True))}
 
 
 def _is_blocked(end: str) -> bool:
@@ -129,7 +129,7 @@ def _is_blocked(end: str) -> bool:
 
 
 def _kept_texts(captions: pa.StringArray, outcomes: Sequence[str]) -> dict[str, dict[str, int]]:
-    return nested(
+    return nested_counts(
         (cut(text, LONGEST_TEXT), KEPT)
         for text, outcome in zip(captions.to_pylist(), outcomes, strict=True)
         if outcome == KEPT
@@ -141,7 +141,7 @@ def word_counts(captions: pa.StringArray) -> Ints:
     return measure_texts(captions, np.ones(len(captions), np.bool_)).word_count.astype(np.int64)
 
 
-def nested(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+def nested_counts(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
     """How often each pair of two names stands there, by the first and then the second."""
     counts: dict[str, dict[str, int]] = {}
     for (name, other), count in sorted(Counter(pairs).items()):
@@ -159,7 +159,7 @@ def histogram(outcomes: Sequence[str], bins: Ints, rows: Ints) -> dict[str, dict
     places = {name: place for place, name in enumerate(names)}
     size = int(bins[rows].max(initial=0)) + 1
     codes = np.array([places[outcomes[row]] for row in rows], np.int64) * size + bins[rows]
-    counted: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-        counted.setdefault(names[code // size], {})[str(code % size)] = int(count)
-    return counted
+        counts.setdefault(names[code // size], {})[str(code % size)] = int(count)
+    return counts

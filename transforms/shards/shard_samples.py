@@ -38,19 +38,22 @@ def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
     in_order = map if images.settings.resize.resize_mode == "original" else in_threads
 
     def encode_all(rows: Iterable[int]) -> Iterable[Encoded | None]:
-        return in_order(encode, map(images.stored, rows))
+        return in_order(encode, map(images.stored_file, rows))
 
-    kept, metadata = pairs.kept.tolist(), (*METADATA, *pairs.of_languages, *pairs.carried)
-    rows = [*map(pairs.kept_row, kept)]
+    kept_pairs = pairs.kept_pairs.tolist()
+    metadata = (*METADATA, *pairs.of_languages, *pairs.carried)
+    rows = [*map(pairs.kept_row, kept_pairs)]
     encodings = encoded_once(rows, encode_all, images.spool)
-    for pair, row, stated, file in zip(kept, rows, _stated(pairs, kept), encodings, strict=True):
+    for pair, row, source_values, file in zip(
+        kept_pairs, rows, _stated_values(pairs, kept_pairs), encodings, strict=True
+    ):
         if file is None:
             pairs.drop(pair, given.UNDECODABLE, "unwritable")
             continue
         look, size = images.looks[row], images.sizes[row]
         assert look is not None
         assert size is not None
-        sample = stated | {
+        sample = source_values | {
             "status": "success",
             "error_message": None,
             "width": file.width,
@@ -94,29 +97,29 @@ def encoded_once(
     aside: dict[int, tuple[Encoded, Place] | None] = {}
     for image in images:
         if image in aside:
-            shared = aside[image]
-            yield shared and shared[0]._replace(body=spool.get(shared[1]))
+            entry = aside[image]
+            yield entry and entry[0]._replace(body=spool.get(entry[1]))
             continue
-        encoded = next(encodings)
+        encoding = next(encodings)
         if uses[image] > 1:
-            aside[image] = encoded and (encoded._replace(body=b""), spool.put(encoded.body))
-        yield encoded
+            aside[image] = encoding and (encoding._replace(body=b""), spool.put(encoding.body))
+        yield encoding
 
 
-def _stated(pairs: ShardPairs, kept: list[int]) -> Iterator[dict[str, Any]]:
+def _stated_values(pairs: ShardPairs, kept_pairs: list[int]) -> Iterator[dict[str, Any]]:
     """Values of each kept pair's sample: source, measures and statements."""
     columns = {name: pairs.table[name] for name in _OF_SOURCE if name in pairs.table.column_names}
     columns |= {"key": key_column(pairs.keys)} | pairs.of_languages
-    wanted = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *pairs.rules.columns}
-    columns |= {name: of for name, of in pairs.measures.items() if name in wanted}
-    names, carried = [*dict.fromkeys([*_OF_SOURCE, *columns])], pairs.carried
-    numbers = pa.array(kept, pa.int64())
+    column_names = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *pairs.rules.columns}
+    columns |= {name: of for name, of in pairs.measures.items() if name in column_names}
+    names, carried_values = [*dict.fromkeys([*_OF_SOURCE, *columns])], pairs.carried
+    numbers = pa.array(kept_pairs, pa.int64())
     values = [
-        columns[name].take(numbers).to_pylist() if name in columns else [None] * len(kept)
+        columns[name].take(numbers).to_pylist() if name in columns else [None] * len(kept_pairs)
         for name in names
     ]
-    names += carried
-    values += [json_values(column.take(numbers)) for column in carried.values()]
+    names += carried_values
+    values += [json_values(column.take(numbers)) for column in carried_values.values()]
     for row in zip(*values, strict=True):
         sample = dict(zip(names, row, strict=True))
         sample["page_license"] = sample.pop(SOURCE_LICENSE)
@@ -132,19 +135,21 @@ def write_sidecar(samples: list[dict[str, Any]], path: Path, pairs: ShardPairs) 
     schema = with_columns(SHARD_SCHEMA, pairs.rules.measured_columns)
     if pairs.images.settings.looks:
         schema = pa.schema([*schema, *LOOK_SCHEMA])
-    table, kept = pa.Table.from_pylist(samples, schema), pa.array(pairs.kept)
+    table, numbers = pa.Table.from_pylist(samples, schema), pa.array(pairs.kept_pairs)
     for name, column in pairs.carried.items():
-        table = table.append_column(name, column.take(kept))
+        table = table.append_column(name, column.take(numbers))
     pq.write_table(table, path, compression="zstd")
 
 
 def write_responses(pairs: ShardPairs, path: Path) -> None:
     """Writes the responses by which kept images came, where any did."""
-    kept = pa.array(pairs.kept)
-    responses = pairs.measures[RESPONSE].take(kept)
+    numbers = pa.array(pairs.kept_pairs)
+    responses = pairs.measures[RESPONSE].take(numbers)
     came = responses.is_valid()
     responses = responses.filter(came)
     if len(responses):
-        names = [column.take(kept).filter(came) for column in (key_column(pairs.keys), pairs.urls)]
+        names = [
+            column.take(numbers).filter(came) for column in (key_column(pairs.keys), pairs.urls)
+        ]
         table = pa.table([*names, *responses.flatten()], schema=RESPONSES)
         pq.write_table(table, path, compression="zstd")

@@ -58,8 +58,8 @@ class ShardStats:
 
     def encode(self) -> bytes:
         """The bytes of the file, which has no line break at its end."""
-        kept = replace(self, connections=UNSET, limited_by=UNSET)
-        return encode_document(kept).rstrip(b"\n")
+        document = replace(self, connections=UNSET, limited_by=UNSET)
+        return encode_document(document).rstrip(b"\n")
 
 
 @dataclass(frozen=True)
@@ -160,20 +160,20 @@ class Copies:
 
 def add_copies(parts: Iterable[Copies]) -> Copies:
     """Adds up what was found in parts."""
-    found = list(parts)
+    copies = list(parts)
     return Copies(
-        sorted({shard for part in found for shard in part.shards}),
-        add_by_name(part.dropped for part in found),
-        sum(part.moved for part in found),
-        add_by_name(part.reported for part in found),
+        sorted({shard for part in copies for shard in part.shards}),
+        add_by_name(part.dropped for part in copies),
+        sum(part.moved for part in copies),
+        add_by_name(part.reported for part in copies),
         SharedContents(
-            sum(part.shared.images for part in found), sum(part.shared.contents for part in found)
+            sum(part.shared.images for part in copies), sum(part.shared.contents for part in copies)
         ),
-        largest(group for part in found for group in part.groups),
-        sum(part.near for part in found),
-        sorted(pair for part in found for pair in part.near_pairs)[:MOST_PAIRS],
-        sum(part.graphics for part in found),
-        [sum(of) for of in zip_longest(*(part.distances for part in found), fillvalue=0)],
+        largest(group for part in copies for group in part.groups),
+        sum(part.near for part in copies),
+        sorted(pair for part in copies for pair in part.near_pairs)[:MOST_PAIRS],
+        sum(part.graphics for part in copies),
+        [sum(of) for of in zip_longest(*(part.distances for part in copies), fillvalue=0)],
     )
 
 

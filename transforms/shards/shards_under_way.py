@@ -52,8 +52,8 @@ class ShardsUnderWay:
         self._write = write
         self._pool = ThreadPoolExecutor(MOST_SHARDS, thread_name_prefix="shard")
         self._running: dict[int, tuple[Beginning, Results[ShardStats | None]]] = {}
-        self.lost: list[int] = []  # which another worker has begun since
-        self._stopped = False
+        self.lost_shards: list[int] = []  # which another worker has begun since
+        self._is_stopped = False
         with _LOCK:
             _ALL.add(self)
 
@@ -61,7 +61,7 @@ class ShardsUnderWay:
         """Begins a shard."""
         beginning = Beginning()
 
-        def written() -> Iterator[ShardStats | None]:
+        def work() -> Iterator[ShardStats | None]:
             try:
                 yield self._write(shard, beginning)
             except ClaimLostError:
@@ -69,7 +69,7 @@ class ShardsUnderWay:
             finally:
                 beginning.nearly_taken.set()
 
-        self._running[shard] = beginning, Results(self._pool, written)
+        self._running[shard] = beginning, Results(self._pool, work)
 
     @property
     def has_room(self) -> bool:
@@ -88,7 +88,7 @@ class ShardsUnderWay:
         running = list(self._running.values())  # another bundle's thread may look
         return [beginning for beginning, results in running if not results.done]
 
-    def ended(self) -> Iterator[ShardStats]:
+    def new_stats(self) -> Iterator[ShardStats]:
         """Those that are written since this was asked last.
 
         Raises:
@@ -96,35 +96,37 @@ class ShardsUnderWay:
           InterruptedError: they were stopped, on another thread: missing packages is not written.
         """
         for shard, (_, results) in list(self._running.items()):
-            done = results.done
-            if self._stopped:  # looked at after `done`: of what was stopped no result may come
+            is_done = results.done
+            if (
+                self._is_stopped
+            ):  # looked at after `is_done`: of what was stopped no result may come
                 leave_stopped()
-            if not done:
+            if not is_done:
                 continue
             del self._running[shard]
             for stats in results:
                 if stats is None:
-                    self.lost.append(shard)
+                    self.lost_shards.append(shard)
                 else:
                     yield stats
 
     def until_room(self) -> Iterator[ShardStats]:
         """Waits until another may begin; gives those that are written meanwhile."""
-        yield from self.ended()
+        yield from self.new_stats()
         while not self.has_room:
             time.sleep(_LOOK_S)
-            yield from self.ended()
+            yield from self.new_stats()
 
     def finish(self) -> Iterator[ShardStats]:
         """Waits for all."""
         while self._running:
-            yield from self.ended()
+            yield from self.new_stats()
             time.sleep(_LOOK_S)
         self._pool.shutdown()
 
     def stop(self) -> None:
         """Ends all that is under way, and waits for it."""
-        self._stopped = True
+        self._is_stopped = True
         running = [results for _, results in self._running.values()]
         for results in running:
             results.stop()

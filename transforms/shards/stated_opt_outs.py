@@ -42,13 +42,16 @@ class StatedOptOuts:
         self._usage_terms: list[str | None] = [None] * size
         self._responses: list[ImageResponse | None] = [None] * size
 
-    def note(self, fetched: Fetched, look: FileLook) -> str | None:
+    def note(self, arrival: Fetched, look: FileLook) -> str | None:
         """Notes what is stated of an image that came; returns the detail by which it is dropped,
         None where it is not."""
-        row, stated = fetched.index, file_opt_outs(look, self._settings)
-        self._responses[row] = fetched.answer
-        self._web_statements[row], self._usage_terms[row] = stated.web_statement, stated.usage_terms
-        opt_outs = fetched.opted_out + stated.opt_outs
+        row, statements = arrival.index, file_opt_outs(look, self._settings)
+        self._responses[row] = arrival.answer
+        self._web_statements[row], self._usage_terms[row] = (
+            statements.web_statement,
+            statements.usage_terms,
+        )
+        opt_outs = arrival.opted_out + statements.opt_outs
         if opt_outs and self._settings.rejects:
             return opt_outs[0]
         self._opted_out[row] = joined_opt_outs(opt_outs)
@@ -72,8 +75,8 @@ def _answer_row(answer: ImageResponse) -> dict[str, Any]:
 
 def joined_opt_outs(details: Iterable[str]) -> str | None:
     """Details in their order, each once, comma-separated; None where there are none."""
-    stated = set(details)
-    return ",".join(detail for detail in OPT_OUTS if detail in stated) or None
+    present = set(details)
+    return ",".join(detail for detail in OPT_OUTS if detail in present) or None
 
 
 def reported_opt_outs(samples: Iterable[dict[str, Any]]) -> dict[str, int]:

@@ -51,12 +51,12 @@ def tried(bodies: Iterable[Fetched], urls: Sequence[str], trial: TrialProcess) -
     """
     group: list[Fetched] = []
     size = 0
-    for fetched in bodies:
-        if fetched.body is None:
-            yield fetched
+    for arrival in bodies:
+        if arrival.body is None:
+            yield arrival
             continue
-        group.append(fetched)
-        size += len(fetched.body)
+        group.append(arrival)
+        size += len(arrival.body)
         if len(group) == IMAGES_AT_ONCE or size > BYTES_AT_ONCE:
             yield from _tried(group, urls, trial)
             group, size = [], 0
@@ -65,12 +65,12 @@ def tried(bodies: Iterable[Fetched], urls: Sequence[str], trial: TrialProcess) -
 
 
 def _tried(group: list[Fetched], urls: Sequence[str], trial: TrialProcess) -> Iterator[Fetched]:
-    lethal = trial.lethal([fetched.body or b"" for fetched in group])
-    for at, fetched in enumerate(group):
+    lethal = trial.lethal([arrival.body or b"" for arrival in group])
+    for at, arrival in enumerate(group):
         if at in lethal:
-            LOG.warning("a decoder crashes at %s: please report it", urls[fetched.index])
-            fetched = replace(fetched, detail=CRASHED_DECODER)
-        yield fetched
+            LOG.warning("a decoder crashes at %s: please report it", urls[arrival.index])
+            arrival = replace(arrival, detail=CRASHED_DECODER)
+        yield arrival
 
 
 def build_alone(
@@ -78,15 +78,15 @@ def build_alone(
 ) -> None:
     """Builds a shard of some images, as any shard is built, and leaves nothing of it."""
     with tempfile.TemporaryDirectory() as name:
-        stored = Path(name) / "images"
-        stored.write_bytes(b"".join(bodies))
+        file = Path(name) / "images"
+        file.write_bytes(b"".join(bodies))
         sizes = [len(body) for body in bodies]
         pairs = {
             "key": pa.array(range(len(bodies)), pa.uint64()),
             "url": [f"http://trial.invalid/{row}" for row in range(len(bodies))],
             "caption": ["" for _ in bodies],
             "page_url": pa.nulls(len(bodies), pa.string()),
-            "source_path": [str(stored) for _ in bodies],
+            "source_path": [str(file) for _ in bodies],
             "source_at": pa.array(accumulate(sizes, initial=0), pa.int64())[:-1],
             "source_size": pa.array(sizes, pa.int64()),
         }
@@ -96,6 +96,6 @@ def build_alone(
             settings,
             open_index(index, measure) if measure else None,
             Path(name),
-            lambda done: None,
+            lambda _: None,
             Event(),
         )

@@ -35,7 +35,7 @@ from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import exists, is_local, remove, write_atomically
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
+from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, current_mark
 from alignset.transforms.workers.fencing import Fence
 
 LOG = logging.getLogger("alignset.shards")
@@ -78,13 +78,13 @@ class ShardWriter:
         """Raises where this worker may no more write."""
         self.fence.check()
 
-    def finished(self, shard: int) -> bool:
+    def is_finished(self, shard: int) -> bool:
         """Whether a shard is whole: its stats are written last."""
         return exists(self.places.stats(shard))
 
-    def begun(self, shard: int) -> Mark | None:
+    def newest_mark(self, shard: int) -> Mark | None:
         """The mark of the attempt that was begun last, None where there is none."""
-        return claimed(claim_path(self.plan, shard), self.fence.token)
+        return current_mark(claim_path(self.plan, shard), self.fence.token)
 
     def attempt(self, shard: int) -> None:
         """Takes a shard over from another worker, unless that one is faster."""
@@ -92,7 +92,7 @@ class ShardWriter:
         with suppress(ClaimLostError):
             self.write(shard, Beginning())
 
-    def written(self, shard: int) -> ShardStats:
+    def stats_of(self, shard: int) -> ShardStats:
         """The stats of a finished shard."""
         return read_document(self.places.stats(shard), ShardStats)
 
@@ -106,12 +106,12 @@ class ShardWriter:
           ClaimLostError: another attempt began later.
         """
         self.check()
-        begun, plan = time.monotonic(), plan_path(self.plan, shard)
+        start_s, plan = time.monotonic(), plan_path(self.plan, shard)
         claim = Claim(claim_path(self.plan, shard), self.fence)
         try:
             return self._write(shard, plan, claim, beginning)
         finally:  # in vain, too
-            self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
+            self.slowest_s = max(self.slowest_s, time.monotonic() - start_s)
 
     def left_of(self, shards: Sequence[int]) -> set[int]:
         """Which of these are not finished."""
@@ -133,8 +133,8 @@ class ShardWriter:
             # Another attempt may have been as far; the web may have given it other images, so the
             # files of two must not be mixed.
             with self.fence.publishing(plan):
-                if self.finished(shard):
-                    return self.written(shard)
+                if self.is_finished(shard):
+                    return self.stats_of(shard)
                 self._publish(stats, folder, claim)
         return replace(stats, connections=count.most, limited_by=connections_open()[1])
 
@@ -180,13 +180,13 @@ def take_over(
     while waiting:
         writer.check()
         for shard in random.sample(sorted(waiting), len(waiting)):
-            if writer.finished(shard):
+            if writer.is_finished(shard):
                 waiting.discard(shard)
                 continue
-            mark, now = writer.begun(shard), clock()
-            waited = now - first_seen.setdefault((shard, mark), now)
+            mark, now = writer.newest_mark(shard), clock()
+            waited_s = now - first_seen.setdefault((shard, mark), now)
             patience_s = max(PATIENCE_S, 1.5 * writer.slowest_s)
-            if not mark or waited >= patience_s * 2 ** (mark.attempt - 1):
+            if not mark or waited_s >= patience_s * 2 ** (mark.attempt - 1):
                 writer.attempt(shard)
         if waiting:
             sleep(POLL_S)
@@ -212,24 +212,24 @@ class ShardDoFn(beam.DoFn):
     ) -> Iterator[ShardStats]:
         writer, self.given_out = self.writer, given_out
         writer.open(evaluation)
-        if writer.finished(shard):
-            yield writer.written(shard)
+        if writer.is_finished(shard):
+            yield writer.stats_of(shard)
             return
         yield from self.under_way.until_room()
-        if given_out and writer.begun(shard):
+        if given_out and writer.newest_mark(shard):
             self.elsewhere.append(shard)
         else:
             self.under_way.begin(shard)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from map(GlobalWindows.windowed_value, self.under_way.finish())
-        lost = self.under_way.lost
-        if lost and not self.given_out:
-            raise ClaimLostError(f"another worker has begun shard {lost[0]}; left to it")
+        lost_shards = self.under_way.lost_shards
+        if lost_shards and not self.given_out:
+            raise ClaimLostError(f"another worker has begun shard {lost_shards[0]}; left to it")
         if self.given_out:
             take_over(self.writer.left_of(self.given_out), self.writer)
-        for shard in (*self.elsewhere, *lost):
-            yield GlobalWindows.windowed_value(self.writer.written(shard))
+        for shard in (*self.elsewhere, *lost_shards):
+            yield GlobalWindows.windowed_value(self.writer.stats_of(shard))
 
     def teardown(self) -> None:
         if hasattr(self, "under_way"):
@@ -258,7 +258,7 @@ class WriteShards(beam.PTransform):
         views = [beam.pvalue.AsSingleton(self.evaluation)]
         if self.given_out is not None:
             views.append(beam.pvalue.AsList(self.given_out))
-        written = beam.ParDo(ShardDoFn(self.writer), *views)
+        write = beam.ParDo(ShardDoFn(self.writer), *views)
         if self.min_ram:
-            written = written.with_resource_hints(min_ram=self.min_ram)
-        return shards | written
+            write = write.with_resource_hints(min_ram=self.min_ram)
+        return shards | write

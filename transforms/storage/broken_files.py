@@ -82,8 +82,8 @@ def sum_up(files: Iterable[BrokenFile]) -> BrokenFiles:
     for file in files:
         first[file.path] = min(file, first.get(file.path, file))
     details = Counter(file.detail for file in first.values())
-    named = sorted(first.values())[:MOST_NAMED]
-    return BrokenFiles(len(first), dict(sorted(details.items())), named)
+    first_files = sorted(first.values())[:MOST_NAMED]
+    return BrokenFiles(len(first), dict(sorted(details.items())), first_files)
 
 
 def broken_file(path: str, error: BaseException) -> BrokenFile | None:
@@ -91,8 +91,8 @@ def broken_file(path: str, error: BaseException) -> BrokenFile | None:
     detail = _detail(error)
     if detail is None:
         return None
-    told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    lines = (told or type(error).__name__).splitlines() or [detail]
+    message = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    lines = (message or type(error).__name__).splitlines() or [detail]
     return BrokenFile(path, detail, lines[0][:_LONGEST])
 
 

@@ -24,8 +24,8 @@ def encode_document(document: object) -> bytes:
 
 def write_document(path: str, document: object) -> None:
     """Writes a dataclass as JSON, whole or not at all."""
-    encoded = encode_document(document)
-    write_atomically(path, lambda sink: sink.write(encoded))
+    body = encode_document(document)
+    write_atomically(path, lambda sink: sink.write(body))
 
 
 def read_document(path: str, kind: type[Document]) -> Document:
@@ -35,9 +35,9 @@ def read_document(path: str, kind: type[Document]) -> Document:
       DocumentError: the file is not such a document.
     """
     with open_to_read(path) as source:
-        encoded = source.read()
+        body = source.read()
     try:  # not by msgspec alone, which reads no `Infinity`
-        return msgspec.convert(json.loads(encoded), kind, str_keys=True)
+        return msgspec.convert(json.loads(body), kind, str_keys=True)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path} is not as it was written: {error}") from error
 

@@ -39,10 +39,10 @@ class PieceFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         """Writes all of it."""
-        left = memoryview(data).cast("B")
-        size = len(left)
-        while left:
-            left = left[super().write(left[:PIECE]) or 0 :]
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest:
+            rest = rest[super().write(rest[:PIECE]) or 0 :]
         return size
 
 
@@ -195,11 +195,11 @@ def match(pattern: str) -> list[tuple[str, int]]:
         names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
         files = [(name, size) for name in names if (size := _size(name)) is not None]
     else:
-        listed = [] if pattern.endswith("/") else match_objects(pattern)
-        folder = not listed and "*" not in pattern
+        objects = [] if pattern.endswith("/") else match_objects(pattern)
+        folder = not objects and "*" not in pattern
         if folder:
-            listed = match_objects(f"{pattern.rstrip('/')}/**")
-        files = [(item.path, item.size_in_bytes) for item in listed]
+            objects = match_objects(f"{pattern.rstrip('/')}/**")
+        files = [(item.path, item.size_in_bytes) for item in objects]
     if folder:
         files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
     return sorted(files)

@@ -94,14 +94,14 @@ def patiently(function: Callable[P, T]) -> Callable[P, T]:
     def patient(*args: P.args, **kwargs: P.kwargs) -> T:
         from apache_beam.utils import retry
 
-        tried = retry.with_exponential_backoff(
+        retrying = retry.with_exponential_backoff(
             num_retries=8,
             initial_delay_secs=2.0,
             max_delay_secs=60.0,
             retry_filter=may_pass,
             logger=_say,
         )
-        result: T = tried(function)(*args, **kwargs)
+        result: T = retrying(function)(*args, **kwargs)
         return result
 
     return patient
@@ -224,10 +224,10 @@ def remove_objects(paths: list[str]) -> None:
     from apache_beam.io.aws.s3io import S3IO
 
     ends = S3IO(client=_s3(paths[0])).delete_paths(paths)
-    if failed := {path: error for path, error in ends.items() if error is not None}:
+    if errors := {path: error for path, error in ends.items() if error is not None}:
         from apache_beam.io.filesystem import BeamIOError
 
-        raise BeamIOError("Delete operation failed", failed)
+        raise BeamIOError("Delete operation failed", errors)
 
 
 def match_objects(pattern: str) -> list[FileMetadata]:
@@ -257,12 +257,12 @@ def _match_s3(pattern: str) -> list[FileMetadata]:
 
     before_globs = re.split(r"[\[*?]", pattern, maxsplit=1)[0]
     if before_globs == pattern:
-        found = _head(pattern)
-        if found is None:
+        head = _head(pattern)
+        if head is None:
             return []
-        return [FileMetadata(pattern, found["ContentLength"], found["LastModified"].timestamp())]
-    listed = S3IO(client=_s3(pattern)).list_files(before_globs, with_metadata=True)
-    files = [FileMetadata(path, size, updated) for path, (size, updated) in listed]
+        return [FileMetadata(pattern, head["ContentLength"], head["LastModified"].timestamp())]
+    objects = S3IO(client=_s3(pattern)).list_files(before_globs, with_metadata=True)
+    files = [FileMetadata(path, size, time_s) for path, (size, time_s) in objects]
     return list(_file_systems().get_filesystem(pattern).match_files(files, pattern))
 
 
@@ -284,8 +284,8 @@ def put_if(path: str, body: bytes, version: str | None) -> str | None:
     try:
         if scheme(path) == "s3":
             condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
-            done = _s3(path).client.put_object(**_s3_place(path), Body=body, **condition)
-            return done["ETag"]
+            response = _s3(path).client.put_object(**_s3_place(path), Body=body, **condition)
+            return response["ETag"]
         blob = _gs_blob(path)
         blob.upload_from_string(body, if_generation_match=int(version or 0))
         return str(blob.generation)

@@ -26,28 +26,28 @@ class RowWriter:
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer = writer
-        self._held: list[pa.RecordBatch] = []
+        self._batches: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds rows."""
         ends = string_bytes(batch)  # of each row, from the batch's start
-        start = done = 0
+        start = bytes_before = 0
         while start < len(batch):
-            full = int(np.searchsorted(ends, done + BYTES_PER_GROUP - self._bytes)) + 1
+            full = int(np.searchsorted(ends, bytes_before + BYTES_PER_GROUP - self._bytes)) + 1
             stop = min(full, start + ROWS_PER_GROUP - self._rows, len(batch))
-            self._held.append(batch.slice(start, stop - start))
+            self._batches.append(batch.slice(start, stop - start))
             self._rows += stop - start
-            self._bytes += int(ends[stop - 1]) - done
-            start, done = stop, int(ends[stop - 1])
+            self._bytes += int(ends[stop - 1]) - bytes_before
+            start, bytes_before = stop, int(ends[stop - 1])
             if self._rows == ROWS_PER_GROUP or self._bytes >= BYTES_PER_GROUP:
                 self.finish()
 
     def finish(self) -> None:
-        """Writes what is held."""
+        """Writes the rows that are not yet written."""
         if self._rows:
-            self._writer.write_table(pa.Table.from_batches(self._held))
-        self._held, self._rows, self._bytes = [], 0, 0
+            self._writer.write_table(pa.Table.from_batches(self._batches))
+        self._batches, self._rows, self._bytes = [], 0, 0
 
     def note(self, metadata: dict[bytes, bytes]) -> None:
         """Adds to the file's own metadata."""

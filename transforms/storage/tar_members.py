@@ -40,11 +40,11 @@ class BrokenTar(FileFault):
         self.member = member
 
 
-def _cut(size: int, within: str, member: str | None = None) -> BrokenTar:
+def _cut_error(size: int, within: str, member: str | None = None) -> BrokenTar:
     return BrokenTar(CUT_SHORT, f"it is cut off at byte {size}, within {within}", member)
 
 
-def _damaged(fault: str) -> BrokenTar:
+def _damage(fault: str) -> BrokenTar:
     return BrokenTar(DAMAGED, fault)
 
 
@@ -111,7 +111,7 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
         raise BrokenTar(CUT_SHORT, "it is cut off: it has no bytes")
     # An empty tar is no longer.
     if stream.size > tarfile.RECORDSIZE and not stream.read(BLOCK).strip(b"\0"):
-        raise _damaged("it begins with zeros")
+        raise _damage("it begins with zeros")
     stream.at = 0
     yield from members_of_stream(stream)
 
@@ -123,30 +123,30 @@ def members_of_stream(stream: TarStream, *, joined: bool = False) -> Iterator[Me
     Args:
       joined: whether behind a tar's end another may follow, as `cat` puts them together.
     """
-    shared, own = _Extra(), None
+    global_extra, own = _Extra(), None
     tar, start = 0, -1
     while True:
         header, zeros = _next_header(stream, joined)
         if not header:
             break
         if zeros:
-            tar, shared, own = tar + 1, _Extra(), None
+            tar, global_extra, own = tar + 1, _Extra(), None
         at = stream.at - BLOCK
         start = at if start < 0 else start
         kind, size = header[156:157], _checked_size(header, at)
         behind = stream.at + size
         if kind in (b"L", b"x", b"X"):
-            own = _with(own or shared, kind, _extra_body(stream, size), at + BLOCK)
+            own = _with(own or global_extra, kind, _extra_body(stream, size), at + BLOCK)
         elif kind == b"g":  # holds for all members behind it
-            shared = _with(shared, kind, _extra_body(stream, size), at + BLOCK)
+            global_extra = _with(global_extra, kind, _extra_body(stream, size), at + BLOCK)
         elif kind != b"K":  # where a link leads
-            member, behind = _member(header, size, own or shared, stream)
+            member, behind = _member(header, size, own or global_extra, stream)
             if member:
                 yield member._replace(start=start, tar=tar)
             own, start = None, -1
         _go_behind(stream, behind)
-    if not zeros and own not in (None, shared):
-        raise _cut(stream.at, "a header")
+    if not zeros and own not in (None, global_extra):
+        raise _cut_error(stream.at, "a header")
 
 
 def _member(
@@ -160,7 +160,7 @@ def _member(
     size = size if extra.size is None else extra.size
     end = stream.at + (0 if kind in _BARE else size)
     if stream.size is not None and end > stream.size:
-        raise _cut(stream.size, "a member", name)
+        raise _cut_error(stream.size, "a member", name)
     plain = kind in _FILES and not extra.sparse
     return None if kind == b"5" else Member(name, stream.at, size, plain), end
 
@@ -175,26 +175,26 @@ def _next_header(stream: TarStream, joined: bool) -> tuple[bytes, int]:
     if zeros == 1:  # other readers end at a lone block of zeros too
         return b"", zeros
     if len(block) < BLOCK:
-        raise _cut(stream.at, "a header")
+        raise _cut_error(stream.at, "a header")
     return block, zeros
 
 
 def _go_behind(stream: TarStream, end: int) -> None:
     """Continues behind the bytes of a member, and the zeros that fill its last block."""
-    filled = end + -end % BLOCK
-    if stream.size is None or filled <= stream.size:
-        stream.skip(filled - stream.at)
-    if stream.at < filled:
+    block_end = end + -end % BLOCK
+    if stream.size is None or block_end <= stream.size:
+        stream.skip(block_end - stream.at)
+    if stream.at < block_end:
         place = stream.at if stream.size is None else stream.size
-        raise _cut(place, "a member" if place < end else "the zeros behind a member")
+        raise _cut_error(place, "a member" if place < end else "the zeros behind a member")
 
 
 def _extra_body(stream: TarStream, size: int) -> bytes:
     if size > MAX_EXTRA:
-        raise _damaged(f"at byte {stream.at} is a name or header of {size:,} bytes")
+        raise _damage(f"at byte {stream.at} is a name or header of {size:,} bytes")
     body = stream.read(size)
     if len(body) < size:
-        raise _cut(stream.at, "a header")
+        raise _cut_error(stream.at, "a header")
     return body
 
 
@@ -215,7 +215,7 @@ def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
         length = body[end : max(space, end)]
         stop = end + int(length) if length.isdigit() else 0
         if not space + 3 <= stop <= len(body):
-            raise _damaged(f"no header's record at byte {at + end}")
+            raise _damage(f"no header's record at byte {at + end}")
         end = stop
         key, _, value = body[space + 1 : end - 1].partition(b"=")
         if key == b"path":
@@ -255,7 +255,7 @@ def _decimal(value: bytes) -> int:
 
 def _possible(size: int, at: int) -> int:
     if not 0 <= size < _MAX_SIZE:
-        raise _damaged(f"at byte {at} is a member without a size")
+        raise _damage(f"at byte {at} is a member without a size")
     return size
 
 
@@ -274,5 +274,5 @@ def _skip_map(stream: TarStream, header: bytes) -> None:
     while follows:
         block = stream.read(BLOCK)
         if len(block) < BLOCK:
-            raise _cut(stream.at, "a header")
+            raise _cut_error(stream.at, "a header")
         follows = block[504] != 0

@@ -47,10 +47,10 @@ def match_web_files(pattern: str) -> list[tuple[str, int]]:
     system = _file_system(pattern)
     if not pattern.startswith("hf://"):
         return [(pattern, _size(system, pattern))] if system.isfile(pattern) else []
-    found: dict[str, dict[str, Any]] = {}
+    files: dict[str, dict[str, Any]] = {}
     with suppress(FileNotFoundError):
-        found = system.glob(pattern, detail=True)
-    return [(f"hf://{name}", said["size"]) for name, said in found.items() if said["size"]]
+        files = system.glob(pattern, detail=True)
+    return [(f"hf://{name}", details["size"]) for name, details in files.items() if details["size"]]
 
 
 def web_file_exists(path: str) -> bool:

@@ -39,13 +39,13 @@ class Mark(NamedTuple):
     unique: str
     suspect: bool = False
 
-    def is_suspect(self, ended: Collection[str]) -> bool:
+    def is_suspect(self, finished_starts: Collection[str]) -> bool:
         """Whether the next attempt is suspect.
 
         Args:
-          ended: the starts of the command that ended in order.
+          finished_starts: the starts of the command that ended in order.
         """
-        return self.suspect or self.start not in ended
+        return self.suspect or self.start not in finished_starts
 
 
 class Claim:
@@ -67,7 +67,7 @@ class Claim:
     def __init__(self, path: str, fence: Fence) -> None:
         last = read_mark(path) if exists(path) else None
         attempts = last.attempt if last and last.start == fence.token else 0
-        suspect = last is not None and last.is_suspect(fence.ended())
+        suspect = last is not None and last.is_suspect(fence.finished_starts())
         self.path = path
         self.mark = Mark(fence.token, attempts + 1, uuid.uuid4().hex, suspect)
         text = " ".join(map(str, (*self.mark[:3], int(suspect)))).encode()
@@ -104,11 +104,11 @@ class Claim:
 
 def suspects(paths: Iterable[str], fence: Fence) -> list[str]:
     """Which of some marks were left by attempts that may have died of what they worked on."""
-    ended = fence.ended()
-    return [path for path in paths if read_mark(path).is_suspect(ended)]
+    finished_starts = fence.finished_starts()
+    return [path for path in paths if read_mark(path).is_suspect(finished_starts)]
 
 
-def claimed(path: str, start: str) -> Mark | None:
+def current_mark(path: str, start: str) -> Mark | None:
     """The newest mark there, None where there is none of this start of the command."""
     mark = read_mark(path) if exists(path) else None
     return mark if mark and mark.start == start else None

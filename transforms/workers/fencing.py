@@ -46,7 +46,7 @@ class Fence:
         with open_to_read(self.path) as source:
             return source.read().decode()
 
-    def ended(self) -> set[str]:
+    def finished_starts(self) -> set[str]:
         """The tokens of the starts that ended in order, though not with the run."""
         if not exists(self._ends):
             return set()
@@ -55,7 +55,7 @@ class Fence:
 
     def note_end(self) -> None:
         """Has others know that this start has not died: it was stopped, or raised an error."""
-        tokens = " ".join(sorted({*self.ended(), self.token}))
+        tokens = " ".join(sorted({*self.finished_starts(), self.token}))
         write_atomically(self._ends, lambda sink: sink.write(tokens.encode()))
 
     @property

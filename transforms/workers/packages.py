@@ -28,7 +28,7 @@ def deciding(exact_resize: bool) -> tuple[str, ...]:
 
 
 @lru_cache
-def installed(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
+def package_versions(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
     """The version of each package that decides an output's bytes, of Python, and of this project:
     a hash of its sources. A package that is not there is not named."""
     versions = {"python": ".".join(platform.python_version_tuple()[:2])}  # its Unicode tables
@@ -45,9 +45,9 @@ def installed(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
     return versions | {"alignset": f"sources {digest[:12]}"}
 
 
-def differing(wanted: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """The first package that a worker has not as it is wanted, in words; or empty."""
-    for name, version in wanted.items():
+def version_difference(run_versions: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """The first package that a worker has not in the version of the run, in words; or empty."""
+    for name, version in run_versions.items():
         if name not in here:
             return f"a worker has no package {name}, and {version} is wanted"
         if here[name] != version:
@@ -62,10 +62,10 @@ class CheckWorker(beam.DoFn):
     """
 
     def __init__(self, names: tuple[str, ...] = DECIDING) -> None:
-        self.names, self.wanted = names, installed(names)
+        self.names, self.versions = names, package_versions(names)
 
     def setup(self) -> None:
-        if difference := differing(self.wanted, installed(self.names)):
+        if difference := version_difference(self.versions, package_versions(self.names)):
             raise RuntimeError(
                 f"{difference}: install requirements/base.txt and this very project on the workers"
             )

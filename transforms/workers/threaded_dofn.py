@@ -35,8 +35,8 @@ class ThreadedDoFn(beam.DoFn):
         self._running: deque[Results[Any]] = deque()
 
     def process(self, element, *sides):  # type: ignore[no-untyped-def]  # Beam would read hints
-        taken = self.take(element)
-        self._running.append(Results(self._pool, lambda: self.work(taken, *sides)))
+        item = self.take(element)
+        self._running.append(Results(self._pool, lambda: self.work(item, *sides)))
         while len(self._running) > THREADS:
             yield from self._running[0]  # which stays there, to be stopped if this is left
             self._running.popleft()

@@ -18,7 +18,7 @@ Out = TypeVar("Out")
 _END = object()
 _ALL: WeakSet[Results[Any]] = WeakSet()
 _LOOK_S = 0.2  # between two looks whether what is waited for was stopped
-_HERE = local()  # `stopped`: the event of the results that this thread makes, if any
+_HERE = local()  # `stop_signal`: the event of the results that this thread makes, if any
 
 THREADS = max(2, min(4, os.cpu_count() or 2))  # beyond, threads wait for the interpreter's lock
 
@@ -41,9 +41,9 @@ def in_threads(
         waiting = deque(pool.submit(work, some) for some in islice(chunks, 2 * THREADS))
         while waiting:
             check_stopped()
-            done = waiting.popleft()
+            oldest = waiting.popleft()
             waiting.extend(pool.submit(work, some) for some in islice(chunks, 1))
-            yield from done.result()
+            yield from oldest.result()
 
 
 class SharedThreads:
@@ -118,8 +118,8 @@ def check_stopped() -> None:
     Raises:
       InterruptedError: it is.
     """
-    stopped = getattr(_HERE, "stopped", None)
-    if stopped and stopped.is_set():
+    stop_signal = getattr(_HERE, "stop_signal", None)
+    if stop_signal and stop_signal.is_set():
         raise InterruptedError("this work was stopped")
 
 
@@ -143,24 +143,24 @@ class Results(Generic[Out]):
 
     def __init__(self, pool: ThreadPoolExecutor, function: Callable[[], Iterable[Out]]) -> None:
         self._queue: Queue[Any] = Queue(maxsize=64)
-        self._stopped = Event()
+        self._stop_signal = Event()
         self._future = pool.submit(self._run, function)
         _ALL.add(self)
 
     def _run(self, function: Callable[[], Iterable[Out]]) -> None:
-        if self._stopped.is_set():
+        if self._stop_signal.is_set():
             return
-        _HERE.stopped = self._stopped
+        _HERE.stop_signal = self._stop_signal
         try:
             for value in function():
                 self._put(value)
-                if self._stopped.is_set():
+                if self._stop_signal.is_set():
                     return
         finally:
             self._put(_END)
 
     def _put(self, value: Any) -> None:
-        while not self._stopped.is_set():
+        while not self._stop_signal.is_set():
             with suppress(Full):
                 return self._queue.put(value, timeout=0.1)
 
@@ -176,7 +176,7 @@ class Results(Generic[Out]):
         while True:
             with suppress(Empty):
                 return self._queue.get(timeout=_LOOK_S)
-            if self._stopped.is_set():  # and so no more comes
+            if self._stop_signal.is_set():  # and so no more comes
                 leave_stopped()
 
     @property
@@ -186,7 +186,7 @@ class Results(Generic[Out]):
 
     def stop(self) -> None:
         """Lets the thread end at its next value, or its next batch (`in_threads`)."""
-        self._stopped.set()
+        self._stop_signal.set()
         self._future.cancel()
 
     def wait(self) -> None:

@@ -143,17 +143,17 @@ _LOCK = Lock()
 @contextmanager
 def trial_process(work: Work) -> Iterator[TrialProcess]:
     """The trial process of some work, one for all threads of this process that use it at a time."""
-    pickled = pickle.dumps(work)
+    work_bytes = pickle.dumps(work)
     with _LOCK:
-        trial, users = SHARED.get(pickled) or (TrialProcess(pickled), 0)
-        SHARED[pickled] = trial, users + 1
+        trial, users = SHARED.get(work_bytes) or (TrialProcess(work_bytes), 0)
+        SHARED[work_bytes] = trial, users + 1
     try:
         yield trial
     finally:
         with _LOCK:
-            _, users = SHARED.pop(pickled)
+            _, users = SHARED.pop(work_bytes)
             if users > 1:
-                SHARED[pickled] = trial, users - 1
+                SHARED[work_bytes] = trial, users - 1
             else:
                 trial.end()
 

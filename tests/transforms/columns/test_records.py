@@ -19,7 +19,7 @@ from alignset.transforms.columns.records import (
     sample_of,
     top_of,
 )
-from alignset.transforms.shards.shard_record import histogram, nested
+from alignset.transforms.shards.shard_record import histogram, nested_counts
 
 AXES = [Axis("side", [1.0, 5.0, 9.0]), Axis("score", [0.5])]
 
@@ -91,7 +91,7 @@ def test_the_most_frequent_names_add_up_with_those_that_are_not_listed():
 
 
 def test_counts_by_two_names():
-    assert nested([("b", "x"), ("a", "y"), ("b", "x")]) == {"a": {"y": 1}, "b": {"x": 2}}
+    assert nested_counts([("b", "x"), ("a", "y"), ("b", "x")]) == {"a": {"y": 1}, "b": {"x": 2}}
     assert add_nested([{"a": {"x": 1}}, {"a": {"x": 2, "y": 1}}]) == {"a": {"x": 3, "y": 1}}
     outcomes = ["kept", "kept", "too_small", "kept"]
     counted = histogram(outcomes, np.array([3, 0, 3, 3]), np.array([0, 1, 2]))

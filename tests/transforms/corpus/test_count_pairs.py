@@ -10,7 +10,7 @@ from alignset.transforms.corpus.count_pairs import (
     CountPairs,
     FindDistinctPairs,
     FindFrequent,
-    counted,
+    count_batch,
     distinct_pairs,
 )
 from alignset.transforms.storage.blocks import Blocks, unpack_each
@@ -57,7 +57,7 @@ def ngram_counts(*identities: str) -> dict[int, int]:
 
 def test_a_batch_counts_its_usable_rows() -> None:
     rows = [(None, "x"), (A, "A  Dog"), (B, b"\xff"), (B, "a dog.")]
-    part = counted(pair_batch(rows), first_row=100, language=language_rule(""))
+    part = count_batch(pair_batch(rows), first_row=100, language=language_rule(""))
     assert rows_of(part.pairs) == [
         (*pair_row(A, "a dog", exact=(A, "A Dog")), 101, 1),
         (*pair_row(B_IDENTITY, "a dog.", exact=(B, "a dog.")), 103, 1),
@@ -65,7 +65,7 @@ def test_a_batch_counts_its_usable_rows() -> None:
     assert part.pairs.schema.names == ["url", "text", "exact", "row", "counted"]
     assert dict(rows_of(part.ngrams)) == ngram_counts("a dog", "a dog.")
     assert part.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
-    assert (len(part.repeated), len(part.languages), len(part.measured.url)) == (0, 0, 4)
+    assert (len(part.repeats), len(part.languages), len(part.measures.url)) == (0, 0, 4)
 
 
 def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
@@ -73,27 +73,27 @@ def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
     spellings = ["a Dog", "A dog", "a dog", "a dog "]
     first = min(("a Dog", "A dog", "a dog"), key=lambda text: xxh_pair(A, text))
     rows = [(A, "one"), *((A, text) for text in spellings), (B, "a dog"), (A, "one"), (A, "a dog")]
-    part = counted(pair_batch(rows), first_row=10, language=language_rule(""))
+    part = count_batch(pair_batch(rows), first_row=10, language=language_rule(""))
     place = 11 + spellings.index(first)
     assert rows_of(part.pairs) == [
         (*pair_row(A, "one", exact=(A, "one")), 10, 1),
         (*pair_row(A, "a dog", exact=(A, first)), place, 1),
         (*pair_row(B_IDENTITY, "a dog", exact=(B, "a dog")), 15, 1),
     ]
-    assert rows_of(part.repeated) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
+    assert rows_of(part.repeats) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
     assert dict(rows_of(part.ngrams)) == ngram_counts(*["a dog"] * 6, *["one"] * 2)
 
 
 def test_another_language_is_named_and_does_not_count() -> None:
     rows = [(None, "x"), (A, GERMAN), (B, "a dog"), (B, ENGLISH), (B, b"\xff"), (C, GERMAN)]
     rows.append((A, f" {GERMAN}"))
-    part = counted(pair_batch(rows), first_row=10, language=language_rule("en"))
+    part = count_batch(pair_batch(rows), first_row=10, language=language_rule("en"))
     score = language_score(GERMAN.casefold(), "en")[0]
     named = [row for row in rows_of(part.languages) if row[0] != 12]
     assert named == [(row, "de", score, None) for row in (11, 15, 16)]
     votes = dict(zip(*(part.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
     assert (votes[11], votes[13], votes[15]) == (0, 1, 0)
-    assert 16 in part.repeated["row"].to_pylist()
+    assert 16 in part.repeats["row"].to_pylist()
     ngrams = dict(rows_of(part.ngrams))
     assert not ngrams.keys() & set(ngram_hashes(GERMAN.casefold()))
     assert ngrams.keys() >= set(ngram_hashes(ENGLISH))
@@ -101,9 +101,9 @@ def test_another_language_is_named_and_does_not_count() -> None:
 
 def test_nothing_counts_nothing() -> None:
     for batch in (pair_batch([]), pair_batch([(None, None)])):
-        counts = counted(batch, first_row=0, language=language_rule("en"))
+        counts = count_batch(batch, first_row=0, language=language_rule("en"))
         assert [len(part) for part in counts[:4]] == [0, 0, 0, 0]
-        assert len(counts.measured.url) == len(batch)
+        assert len(counts.measures.url) == len(batch)
 
 
 PAIR_KINDS = {

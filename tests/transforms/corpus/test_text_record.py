@@ -20,7 +20,7 @@ def part(batch: JudgedTexts, start: int, stop: int) -> JudgedTexts:
 
     return JudgedTexts(
         *(column.slice(start, stop - start) for column in batch[:3]),
-        batch.judged[start:stop],
+        batch.is_judged[start:stop],
         Rows(cut(batch.rows)),
         cut(batch.faults),
     )
@@ -61,7 +61,7 @@ def test_it_counts_what_is_there():
     assert told.outcomes["wrong_language"] == languages
     frequent = Counter(
         text
-        for why, text in zip(reasons, batch.shown["caption"].to_pylist(), strict=True)
+        for why, text in zip(reasons, batch.pairs["caption"].to_pylist(), strict=True)
         if why == "text_on_too_many_images"
     )
     top = told.tops["frequent_texts"]
@@ -109,7 +109,7 @@ def kept_by(batch: JudgedTexts, least: int, most: int, score: float) -> np.ndarr
 def test_examples_are_those_with_the_smallest_hashes_and_those_nearest_to_a_threshold():
     batch = made_judged(1500, seed=4)
     told = record([batch])
-    reasons, keys = batch.reasons.to_pylist(), batch.shown["key"].to_numpy()
+    reasons, keys = batch.reasons.to_pylist(), batch.pairs["key"].to_numpy()
     hashes = key_hashes(keys)
     for reason in TEXT_REASONS:
         rows = [row for row, why in enumerate(reasons) if why == reason]

@@ -15,7 +15,7 @@ from alignset.transforms.duplicates.near_groups import (
     as_block,
     by_rank,
     cell_count,
-    compared,
+    compare,
     find_centres,
     follow,
     lead,
@@ -59,16 +59,16 @@ def test_each_condition_of_a_near_duplicate_counts():
     look["one_tone"][6] = 0.29
     look["one_tone"][7:] = 0.3
     others["text"][8] = picture["text"]
-    found = compared(picture.reshape(1), others)
+    found = compare(picture.reshape(1), others)
     assert dict(zip(found.columns.tolist(), found.leaves.tolist(), strict=True)) == {
         **dict.fromkeys((0, 2, 4, 6, 8), True),
         7: False,
     }
     flat = copies(picture, 2)
     flat["look"]["descriptor"] = 0
-    assert not len(compared(flat[:1], flat[1:]).rows)
+    assert not len(compare(flat[:1], flat[1:]).rows)
     flat["look"]["one_tone"], flat["text"] = 1, 0  # 0 is not a text that could be equal
-    assert not len(compared(flat[:1], flat[1:]).rows)
+    assert not len(compare(flat[:1], flat[1:]).rows)
 
 
 def test_leaders_are_those_that_are_near_no_better_leader(monkeypatch):

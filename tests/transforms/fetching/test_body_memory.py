@@ -46,14 +46,14 @@ def test_the_bound_holds_and_all_end(answers: list[list[int]], seed: int):
     rounds = 0
     while transfers:
         random.choice(transfers).go_on()
-        assert memory.held <= 100 + largest
+        assert memory.held_bytes <= 100 + largest
         for done in [one for one in transfers if not one.parts]:
-            memory.ended(done, done.had)
+            memory.note_end(done, done.had)
             transfers.remove(done)
         memory.resume()
         rounds += 1
         assert rounds < 20_000
-    assert memory.held == 0
+    assert memory.held_bytes == 0
     assert not memory.holds_back
 
 

@@ -20,7 +20,7 @@ def reviewed(cap: int = 4096, sockets: int = 9000, **changes: object) -> Connect
     """A limit after a good interval and one with these changes."""
     limit = ConnectionLimit(cap, sockets)
     for _ in range(500):
-        limit.answered()
+        limit.note_answer()
     limit.review(GOOD)
     limit.review(dataclasses.replace(GOOD, **changes))
     return limit
@@ -52,10 +52,10 @@ def test_where_nothing_more_could_begin_it_stays_and_then_goes_on_rising():
     limit = reviewed(wanted=False)
     before = limit.now
     for _ in range(1_000):
-        limit.answered()
+        limit.note_answer()
     assert (limit.now, limit.limited_by) == (before, "hosts")
     limit.review(GOOD)
-    limit.answered()
+    limit.note_answer()
     assert (limit.now, limit.limited_by) == (before + 1, "rising")
     assert limit.stalled_s == 2.0
     limit.review(dataclasses.replace(GOOD, answer_s=150.0))  # the quickest is what counts
@@ -105,7 +105,7 @@ class Line:
             self.now = max(ready, self.now + 1 / self.rate)
             seen.answers, seen.answer_s = seen.answers + 1, seen.answer_s + self.now - begun
             total += 1
-            self.limit.answered()
+            self.limit.note_answer()
             if self.now - reviewed_at >= self.limit.review_s:
                 seen.seconds, reviewed_at = self.now - reviewed_at, self.now
                 self.limit.review(seen)

@@ -109,7 +109,7 @@ def test_what_breaks_the_fetcher_comes_to_every_caller_and_the_next_call_works(
         raise RuntimeError("a broken invariant")
 
     with monkeypatch.context() as patched:
-        patched.setattr(ConnectionLimit, "answered", broken)
+        patched.setattr(ConnectionLimit, "note_answer", broken)
         with pytest.raises(RuntimeError, match="a broken invariant"):
             list(fetch_all([f"{web.url}/ok"], HOW))
     assert [one.body for one in fetch_all([f"{web.url}/ok"], HOW)] == [BODY]

@@ -23,5 +23,5 @@ def test_a_job_that_waited_for_its_name_is_still_the_first():
     queue.put_back(jobs[0])
     assert len(queue) == 3
     assert queue.take() is jobs[0]
-    queue.ended("a.example")
+    queue.note_end("a.example")
     assert queue.take() is jobs[1]

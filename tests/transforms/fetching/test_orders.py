@@ -22,8 +22,8 @@ def test_results_come_in_the_order_in_which_they_were_given():
 def test_how_many_are_left_is_known_of_a_list():
     order = Order(["a", "b", "c"], 60)
     order.take()
-    assert order.left == 2
-    assert Order((url for url in "abc"), 60).left >= 1
+    assert order.remaining_urls == 2
+    assert Order((url for url in "abc"), 60).remaining_urls >= 1
 
 
 def test_of_small_results_more_wait_before_the_caller_is_waited_for():

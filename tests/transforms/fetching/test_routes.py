@@ -117,7 +117,7 @@ def test_where_a_redirect_leads_goes_before_what_waits() -> None:
         ways.take(order, number, f"http://a.example/{number}")
     job = ways.next_job()
     assert job is not None
-    ways.ended(EndedTransfer(job, redirect="http://a.example/new"))
+    ways.note_end(EndedTransfer(job, redirect="http://a.example/new"))
     assert ways.next_job() is job
     assert job.url == "http://a.example/new"
 
@@ -133,7 +133,7 @@ def test_a_host_that_was_asked_and_took_too_long_is_not_asked_again(
     ways.take(order, 0, "http://a.example/0")
     job = ways.next_job()
     assert job is not None
-    ways.ended(EndedTransfer(job, detail="timeout", silent=True, was_asked=was_asked))
+    ways.note_end(EndedTransfer(job, detail="timeout", silent=True, was_asked=was_asked))
     ways.settle(try_again=line_has_trouble)
     order.end()
     assert [result.detail for result in order.results()] == ["timeout"] * (not is_tried_again)
@@ -146,7 +146,7 @@ def test_what_is_late_goes_with_its_order_and_a_file_of_opt_outs_is_asked_for_ag
     ways.take(order, 0, "http://a.example/0")
     job = ways.next_job()
     assert job is not None
-    ways.ended(EndedTransfer(job, detail="timeout", was_asked=True))
+    ways.note_end(EndedTransfer(job, detail="timeout", was_asked=True))
     assert ways.remove(order) == [job]
     ways.settle(try_again=True)
     assert len(ways) == 0
@@ -155,7 +155,7 @@ def test_what_is_late_goes_with_its_order_and_a_file_of_opt_outs_is_asked_for_ag
     job = ways.next_job()
     assert job is not None
     assert job.url.endswith(routes.ROBOTS_PATH)
-    ways.ended(EndedTransfer(job, detail="timeout", silent=True, was_asked=True))
+    ways.note_end(EndedTransfer(job, detail="timeout", silent=True, was_asked=True))
     assert ways.queue.due_s() > 0
     assert job.attempts == 2
 

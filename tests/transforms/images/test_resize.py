@@ -75,10 +75,10 @@ def test_what_is_shown_at_a_look_becomes_the_same_png(name: str) -> None:
     image = examine(GOOD[name], keep_shown=True)
     assert isinstance(image, Image)
     body, kept = plain_form(GOOD[name], image)
-    assert kept.grey is kept.shown is None
+    assert kept.grey is kept.picture is None
     assert ORIGINAL(body, kept) == ORIGINAL(GOOD[name], sized(GOOD[name]))
-    assert (body == GOOD[name]) == (image.shown is None)
-    assert image.shown is None or not image.plain
+    assert (body == GOOD[name]) == (image.picture is None)
+    assert image.picture is None or not image.plain
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "GIF", "BMP"])
@@ -88,8 +88,8 @@ def test_only_pictures_of_few_pixels_are_shown(kind: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(examine_module, "MOST_SHOWN", most)
         image = examine(body, keep_shown=True)
         assert isinstance(image, Image)
-        assert (image.shown is not None) == (most == WIDTH * HEIGHT)
-    assert sized(body).shown is None
+        assert (image.picture is not None) == (most == WIDTH * HEIGHT)
+    assert sized(body).picture is None
 
 
 def test_a_png_that_cannot_be_written_at_a_look_is_left_to_the_encoder(

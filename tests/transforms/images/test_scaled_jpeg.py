@@ -48,8 +48,8 @@ def test_colours_and_sizes_that_are_not_multiples_of_eight() -> None:
     header = FileLook(body).jpeg
     assert header is not None
     for eighths in (1, 2, 4, 8):
-        assert scaled_jpeg(body, header, "RGB", header.scaled(eighths)).shape == (
-            *header.scaled(eighths),
+        assert scaled_jpeg(body, header, "RGB", header.scaled_size(eighths)).shape == (
+            *header.scaled_size(eighths),
             3,
         )
 

@@ -29,8 +29,8 @@ def measured(texts: list[str]) -> Texts:
 
 def told(texts: Texts) -> list[tuple]:
     """All that is known of each row."""
-    texts.kept.validate(full=True)
-    columns = texts.kept.to_pylist(), texts.hash.tolist(), texts.word_count.tolist()
+    texts.kept_texts.validate(full=True)
+    columns = texts.kept_texts.to_pylist(), texts.hash.tolist(), texts.word_count.tolist()
     return list(zip(*columns, ngrams_by_row(texts), strict=True))
 
 
@@ -108,7 +108,7 @@ def test_the_words_of_other_scripts(text: str, words: str) -> None:
 )
 def test_the_kept_text(caption: str, kept: str) -> None:
     assert kept_text(caption) == text_rules.kept_text(caption) == kept
-    assert measured(["x", caption, "y  z"]).kept.to_pylist() == ["x", kept, "y z"]
+    assert measured(["x", caption, "y  z"]).kept_texts.to_pylist() == ["x", kept, "y z"]
 
 
 AMPERSANDS = [
@@ -210,7 +210,7 @@ def test_texts_that_are_not_wanted_have_no_words(texts: list[str], random) -> No
 @given(columns)
 def test_a_kept_text_is_kept_as_it_is(texts: list[str]) -> None:
     once = [kept for kept in map(kept_text, texts) if "&" not in kept]  # "&amp;amp;" decodes again
-    assert measured(once).kept.to_pylist() == once
+    assert measured(once).kept_texts.to_pylist() == once
 
 
 def parted(mark: str, count: int) -> str:
@@ -229,7 +229,7 @@ def test_long_runs_of_marks_are_parted(mark: str, count: int) -> None:
     texts[f"a{run}".replace(mark, f"&#{ord(mark)};")] = f"a{expected}"
     wanted = [unicodedata.normalize("NFC", text) for text in texts.values()]
     assert [kept_text(text) for text in texts] == wanted
-    assert measured(list(texts)).kept.to_pylist() == wanted
+    assert measured(list(texts)).kept_texts.to_pylist() == wanted
     assert told(measured(list(texts))) == by_the_rules(list(texts))
     assert ("\u034f" in wanted[0]) == (count > 255)
 
@@ -250,7 +250,7 @@ def test_ten_megabytes_of_marks_take_seconds() -> None:
         import numpy as np, pyarrow as pa
         from alignset.transforms.pairs.texts import measure_texts
         text = "a" + "\\u0301\\u0334" * 2_500_000
-        kept = measure_texts(pa.array([text]), np.ones(1, np.bool_)).kept[0].as_py()
+        kept = measure_texts(pa.array([text]), np.ones(1, np.bool_)).kept_texts[0].as_py()
         assert len(kept) == len(text) - 1 + 19_607, len(kept)  # the first composes
         """
     command = [sys.executable, "-c", code]
@@ -282,7 +282,7 @@ def test_every_composition() -> None:
         if sequence[1:]
     ]
     assert len(texts) > 24_000  # 11172 are Hangul syllables
-    kept = measured(texts).kept.to_pylist()
+    kept = measured(texts).kept_texts.to_pylist()
     assert kept == [unicodedata.normalize("NFC", text) for text in texts]
 
 

@@ -75,7 +75,7 @@ def judged(
     images = empty_images(folder, len(list(bodies)) if size is None else size, rules)
     with Arrivals(images, index, lambda done: None) as arrivals:
         arrivals.take_in(bodies)
-        measures = arrivals.judged()
+        measures = arrivals.judge()
     images.spool.close()
     return images, measures
 

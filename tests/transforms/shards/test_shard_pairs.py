@@ -46,13 +46,13 @@ def test_a_pair_has_the_end_of_its_image_or_its_own(tmp_path: Path) -> None:
     images.drop(1, "fetch_failed", "dns")
     images.drop(1, "undecodable", "truncated")  # the first end stays
     counts: list[int] = []
-    shared.counted(counts.append)(2)
+    shared.pair_counter(counts.append)(2)
     assert counts == [3]
     pairs = ShardPairs(table, shared, images, blocked, {"n": pa.array([0, 1, 2, 3])})
     assert pairs.reasons == [None, "fetch_failed", "blocked", None, "fetch_failed", None]
     assert pairs.details == [None, "dns", "l.txt:key", None, "dns", None]
     assert pairs.measures["n"].to_pylist() == [0, 1, None, 2, 1, 3]
-    assert pairs.kept.tolist() == [0, 3, 5]
+    assert pairs.kept_pairs.tolist() == [0, 3, 5]
     images.spool.close()
 
 
@@ -87,7 +87,7 @@ def test_a_file_is_the_one_that_is_meant_or_not(kind: str) -> None:
     faults = [of_input.fault(pair, 0, [right]) for pair in range(8)]
     said = ["" if fault is None else fault.detail or "differs" for fault in faults]
     assert said == ["", "", BAD_HASH, BAD_HASH, BAD_HASH, "", "", "differs"]
-    assert of_input.given.tolist() == [True] * 5 + [False] * 2 + [True] * 2
+    assert of_input.present.tolist() == [True] * 5 + [False] * 2 + [True] * 2
     assert of_input.fault(8, 0, [None]) is None  # no file came
     assert of_input.fault(8, None, []) is None  # none was asked for
 

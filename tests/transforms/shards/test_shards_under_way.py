@@ -96,7 +96,7 @@ def test_one_that_is_done_makes_room_and_one_that_another_worker_has_begun_is_na
     under_way = ShardsUnderWay(lost)
     under_way.begin(5)
     assert list(under_way.finish()) == []
-    assert under_way.lost == [5]
+    assert under_way.lost_shards == [5]
 
 
 def test_what_one_raises_is_raised_and_the_others_are_stopped():

@@ -254,7 +254,7 @@ class World:
         self.now_s = 0.0
         self.written: dict[int, float] = {}
 
-    def finished(self, shard: int) -> bool:
+    def is_finished(self, shard: int) -> bool:
         ends = self.others[shard].done_s if shard in self.others else float("inf")
         return shard in self.written or ends <= self.now_s
 
@@ -262,11 +262,11 @@ class World:
         if self.now_s >= self.superseded_s:
             raise SupersededError
 
-    def begun(self, shard: int) -> Mark | None:
+    def newest_mark(self, shard: int) -> Mark | None:
         return self.others[shard].mark if shard in self.others else None
 
     def attempt(self, shard: int) -> None:
-        assert not self.finished(shard)
+        assert not self.is_finished(shard)
         self.now_s += self.took_s
         self.slowest_s = max(self.slowest_s, self.took_s)
         self.written[shard] = self.now_s
@@ -293,10 +293,10 @@ def test_a_finished_shard_is_not_written_again():
         def open(self, index: str) -> None:
             assert index == "index"
 
-        def finished(self, shard: int) -> bool:
+        def is_finished(self, shard: int) -> bool:
             return shard == 0
 
-        def written(self, shard: int) -> str:
+        def stats_of(self, shard: int) -> str:
             return f"stats of {shard}"
 
         def write(self, shard: int, beginning: Beginning) -> str:

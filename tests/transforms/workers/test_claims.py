@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alignset.transforms.workers.claims import Claim, ClaimLostError, claimed, suspects
+from alignset.transforms.workers.claims import Claim, ClaimLostError, current_mark, suspects
 from alignset.transforms.workers.fencing import Fence
 from tests.support.memory_files import FILES
 
@@ -34,12 +34,12 @@ def test_after_the_run_nobody_has_it(tmp_path: Path):
 
 def test_a_claim_of_an_earlier_start_is_none(tmp_path: Path):
     path = str(tmp_path / "00000.claim")
-    assert claimed(path, "first") is None
+    assert current_mark(path, "first") is None
     first, again = (Claim(path, fence(tmp_path, "first")) for _ in range(2))
-    assert claimed(path, "first") == again.mark != first.mark
-    assert claimed(path, "second") is None
+    assert current_mark(path, "first") == again.mark != first.mark
+    assert current_mark(path, "second") is None
     second = Claim(path, fence(tmp_path, "second"))
-    assert claimed(path, "second") == second.mark
+    assert current_mark(path, "second") == second.mark
     assert [claim.mark.attempt for claim in (first, again, second)] == [1, 2, 1]
     # A runner gives a shard out again where its worker has died.
     assert [claim.mark.suspect for claim in (first, again, second)] == [False, True, True]
@@ -57,7 +57,7 @@ def test_who_comes_after_an_attempt_that_may_have_died_is_suspect(folder: str):
     assert suspects([path, other], three) == [path, other]  # the second died
     assert Claim(path, three).mark.suspect
     three.note_end()
-    assert three.ended() == {"1", "3"}
+    assert three.finished_starts() == {"1", "3"}
     assert suspects([path, other], four) == [path, other]  # so it stays, until it is written
     assert Claim(path, four).mark.suspect
 

@@ -12,30 +12,30 @@ from alignset.transforms.workers.packages import (
     DECIDING,
     CheckWorker,
     deciding,
-    differing,
-    installed,
+    package_versions,
+    version_difference,
 )
 from tests.support.root import ROOT
 
 
 def test_the_first_difference_is_named():
     wanted = {"numpy": "2.4.0", "eldc": "0.4"}
-    assert differing(wanted, wanted | {"other": "1"}) == ""
+    assert version_difference(wanted, wanted | {"other": "1"}) == ""
     missing = "a worker has no package eldc, and 0.4 is wanted"
-    assert differing(wanted, {"numpy": "2.4.0"}) == missing
+    assert version_difference(wanted, {"numpy": "2.4.0"}) == missing
     another = "a worker has numpy 2.3.1, and the command was started with 2.4.0"
-    assert differing(wanted, {"numpy": "2.3.1", "eldc": "0.4"}) == another
+    assert version_difference(wanted, {"numpy": "2.3.1", "eldc": "0.4"}) == another
 
 
 def test_all_that_decides_is_compared_and_another_worker_ends_with_one_line():
-    here = installed()
+    here = package_versions()
     assert here.keys() == {"python", "icu", "alignset", *DECIDING}
     assert here["numpy"] == importlib.metadata.version("numpy")
-    assert installed(deciding(True)).keys() - here.keys() == {"img2dataset"}
+    assert package_versions(deciding(True)).keys() - here.keys() == {"img2dataset"}
     check = CheckWorker()
     check.setup()
     assert list(check.process("a")) == ["a"]
-    check.wanted = check.wanted | {"numpy": "1.0"}
+    check.versions = check.versions | {"numpy": "1.0"}
     with pytest.raises(RuntimeError, match=r"\Aa worker has numpy .*requirements/base\.txt.*\Z"):
         check.setup()
 
@@ -47,10 +47,10 @@ def test_other_sources_are_another_project(tmp_path: Path):
     tell = [
         sys.executable,
         "-c",
-        "from alignset.transforms.workers.packages import *; print(installed()['alignset'])",
+        "from alignset.transforms.workers.packages import *; print(package_versions()['alignset'])",
     ]
     same = subprocess.run(tell, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert same.strip() == installed()["alignset"]
+    assert same.strip() == package_versions()["alignset"]
     told = {same}
     for changed in (
         "pipeline/rules.py",
