@@ -39,7 +39,7 @@ Compute = partial["Tensor"]  # a tower of a model, by its functions below
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
-    return exit_status(lambda: _run(arguments, name), stopped=_STOPPED)
+    return exit_status(lambda: _run(arguments, name), stop_message=_STOPPED)
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:

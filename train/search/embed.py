@@ -40,7 +40,7 @@ Batch = tuple[list[Picture], "dict[str, Embeddings]"]
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
-    return exit_status(lambda: _run(arguments, name), stopped=_STOPPED)
+    return exit_status(lambda: _run(arguments, name), stop_message=_STOPPED)
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:
