@@ -55,7 +55,7 @@ class WholeLines(io.RawIOBase):
                     break
                 self._rest = memoryview(piece)
             parts.append(self._rest[:missing])
-            self._rest = self._left[missing:]
+            self._rest = self._rest[missing:]
             missing -= len(parts[-1])
         return b"".join(parts)
 
