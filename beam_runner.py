@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from alignset import stoppable
-from alignset.pipeline.command_line import ended, plain_reason, was_interrupted, without_package
+from alignset.pipeline.command_line import plain_reason, print_end, was_interrupted, without_package
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
 from alignset.pipeline.shown_texts import on_one_line
@@ -66,7 +66,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         print(f"{name}: {_last_line(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        return ended(name, without_package(error), 2)
+        return print_end(name, without_package(error), 2)
 
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")
@@ -103,7 +103,7 @@ def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s, whatever it is doing."""
     return stoppable.run_stoppable(
         lambda: main(argv, name),
-        stopped=f"{name}: {STOPPED}",
+        stop_message=f"{name}: {STOPPED}",
         stopped_status=1,
         name=f"{name}: ",
     )

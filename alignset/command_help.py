@@ -56,8 +56,8 @@ def _short_help(
         lines.append(f"{title}:")
         for flag, meaning in flags.items():
             default = defaults.get(flag)
-            shown = "" if default in (None, "", False) else f" ({default})"
-            lines.append(f"  --{flag:<17} {meaning}{shown}")
+            default_text = "" if default in (None, "", False) else f" ({default})"
+            lines.append(f"  --{flag:<17} {meaning}{default_text}")
     lines += ["", "--help=all shows all flags.", parser.epilog or ""]
     return "\n".join(lines).rstrip()
 

@@ -72,10 +72,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="alignset-kernels-") as name:
         for flags in _write_inputs(Path(name)):
             command = [sys.executable, "-m", "alignset.beam_runner", *flags]
-            done = subprocess.run(command, cwd=name, capture_output=True, text=True)
-            if done.returncode:
-                print(done.stderr, file=sys.stderr)
-                return done.returncode
+            process = subprocess.run(command, cwd=name, capture_output=True, text=True)
+            if process.returncode:
+                print(process.stderr, file=sys.stderr)
+                return process.returncode
     return 0
 
 

@@ -143,9 +143,9 @@ def _file_of(rule: Limit) -> str:
 
 def _describe() -> None:
     """Gives `curate` the signature and the docstring that name each flag, for notebooks."""
-    named = inspect.Parameter.KEYWORD_ONLY
+    kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        inspect.Parameter(name, named, default=setting.default, annotation=setting.type)
+        inspect.Parameter(name, kind, default=setting.default, annotation=setting.type)
         for name, setting in _SETTINGS.items()
     ]
     beam = inspect.Parameter("beam_options", inspect.Parameter.VAR_KEYWORD)

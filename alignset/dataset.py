@@ -73,14 +73,14 @@ class Dataset:
             raise no_set(os.fspath(path))
         self.path = files.out
         self._funnel = files.funnel
-        finished = {path.removesuffix(".parquet") for path in files.kept}
-        shards = [f"{stem}.tar" for stem in files.tars & finished]
+        finished_stems = {path.removesuffix(".parquet") for path in files.kept_files}
+        shards = [f"{stem}.tar" for stem in files.tars & finished_stems]
         self.paths = Paths(
             _of_side(shards),
-            _of_side(files.kept),
+            _of_side(files.kept_files),
             _of_side(shards, holdout=True),
-            _of_side(files.kept, holdout=True),
-            sorted(files.rejected),
+            _of_side(files.kept_files, holdout=True),
+            sorted(files.rejected_files),
             f"{self.path}/report.html",
         )
 

@@ -89,15 +89,15 @@ class FilterTexts(beam.PTransform):
     def expand(self, pairs: beam.PCollection) -> dict[str, beam.PCollection]:
         job = dataclasses.replace(self._command.job, text_only=False)
         command = dataclasses.replace(self._command, job=job)
-        places = _begun(self._places)
-        numbered = _numbered(pairs)
-        spread = numbered | "SpreadBatches" >> beam.Reshuffle()
-        judged, _, _ = judge_texts(
-            numbered, spread, _only, command, places, self._buckets, self._vocabulary
+        places = _begin(self._places)
+        batches = _number_batches(pairs)
+        spread_batches = batches | "SpreadBatches" >> beam.Reshuffle()
+        outputs, _, _ = judge_texts(
+            batches, spread_batches, _only, command, places, self._buckets, self._vocabulary
         )
-        judged["counts"] | "Ended" >> _RemoveWork(places.work.path)
-        unpack_each = beam.MapTuple(_unpacked).with_output_types(pa.RecordBatch)
-        return {"kept": judged["kept"] | "Unpack" >> unpack_each, "counts": judged["counts"]}
+        outputs["counts"] | "Ended" >> _RemoveWork(places.work.path)
+        unpack_each = beam.MapTuple(_unpack_block).with_output_types(pa.RecordBatch)
+        return {"kept": outputs["kept"] | "Unpack" >> unpack_each, "counts": outputs["counts"]}
 
 
 class FetchImages(beam.PTransform):
@@ -123,15 +123,15 @@ class FetchImages(beam.PTransform):
         self._unsafe_model = find_unsafe_model(job, rules)
         self._places = _places(self._command, "shards")
 
-    def expand(self, kept: beam.PCollection) -> beam.PCollection:
-        pipeline = kept.pipeline
+    def expand(self, pairs: beam.PCollection) -> beam.PCollection:
+        pipeline = pairs.pipeline
         command = dataclasses.replace(self._command, beam=pipeline.options)
-        places = _begun(self._places)
-        batches = kept | "Checked" >> beam.FlatMap(_bucket).with_output_types(BUCKET)
+        places = _begin(self._places)
+        batches = pairs | "Checked" >> beam.FlatMap(_bucket).with_output_types(BUCKET)
         counts = batches | "Count" >> beam.MapTuple(lambda _, rows: Counts(kept=len(rows)))
-        judged = {"kept": batches, "counts": counts}
-        planned = plan_shards(pipeline, judged, command.job, places)
-        numbers = planned | "Numbers" >> beam.FlatMap(sorted)
+        outputs = {"kept": batches, "counts": counts}
+        shards = plan_shards(pipeline, outputs, command.job, places)
+        numbers = shards | "Numbers" >> beam.FlatMap(sorted)
         evaluation = self._evaluation.on_workers(everywhere)
         stats, _ = write_shards(numbers, evaluation, command, places, self._unsafe_model)
         stats | "Ended" >> _RemoveWork(places.work.path)
@@ -154,12 +154,12 @@ class FindCopies(beam.PTransform):
 
     def __init__(self, eval_images: Mapping[str, Path], eval_index: Path, **flags: Value) -> None:
         super().__init__()
-        fixed = {"eval_images": eval_images, "eval_index": eval_index}
-        self._command = _command("FindCopies", _OF_COPIES, flags, eval_index, **fixed)
+        eval_flags = {"eval_images": eval_images, "eval_index": eval_index}
+        self._command = _command("FindCopies", _OF_COPIES, flags, eval_index, **eval_flags)
         self._evaluation = find_evaluation(self._command.job.eval_images, self._command.overlap)
 
     def expand(self, images: beam.PCollection) -> beam.PCollection:
-        places = _begun(_places(self._command))
+        places = _begin(_places(self._command))
         evaluation = self._evaluation.on_workers(everywhere)
         index = evaluation_index(images.pipeline, evaluation, self._command, places)
         index["sets"] | "Ended" >> _RemoveWork(places.work.path)
@@ -169,17 +169,17 @@ class FindCopies(beam.PTransform):
 
 def _command(
     step: str,
-    allowed: Collection[str],
+    names: Collection[str],
     flags: Mapping[str, Value],
     output: Path,
-    **fixed: Value,
+    **fixed_flags: Value,
 ) -> Command:
     """The command that a step is a part of, checked."""
-    for name in flags.keys() - allowed:
-        near = difflib.get_close_matches(name, allowed, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(allowed))}"
+    for name in flags.keys() - names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(names))}"
         raise UsageError(f"{step} takes no {name!r}; {hint}")
-    words = command_words({"input": "a PCollection", "output": output, **fixed, **flags})
+    words = command_words({"input": "a PCollection", "output": output, **fixed_flags, **flags})
     return make_command(read_flags(words, step))
 
 
@@ -196,46 +196,46 @@ def _places(command: Command, folder: str = "") -> Places:
     return Places(out, work, Blocks(), Fence(work.start, token), blocklists)
 
 
-def _begun(places: Places) -> Places:
+def _begin(places: Places) -> Places:
     """Makes the work folder, and lets workers write there."""
     if is_local(places.work.path):
         LocalPath(places.work.path).mkdir(parents=True, exist_ok=True)
     places.fence.take()
-    moved = places.blocklists.moved(places.work.blocklists)
-    return dataclasses.replace(places, blocklists=moved)
+    blocklists = places.blocklists.moved(places.work.blocklists)
+    return dataclasses.replace(places, blocklists=blocklists)
 
 
-def _numbered(batches: beam.PCollection) -> beam.PCollection:
+def _number_batches(batches: beam.PCollection) -> beam.PCollection:
     """(number, batch), by the order of the digests of their contents, and so the same for the same
     batches in any order."""
     by_digest = batches | "Digest" >> beam.Map(_digest).with_output_types(
         beam.typehints.Tuple[str, pa.RecordBatch]
     )
-    named = by_digest | "Equal" >> beam.GroupByKey() | "Name" >> beam.FlatMapTuple(_named)
-    named.element_type = beam.typehints.Tuple[str, pa.RecordBatch]
-    names = named | "Names" >> beam.Keys() | "AllNames" >> beam.combiners.ToList()
+    by_name = by_digest | "Equal" >> beam.GroupByKey() | "Name" >> beam.FlatMapTuple(_name)
+    by_name.element_type = beam.typehints.Tuple[str, pa.RecordBatch]
+    names = by_name | "Names" >> beam.Keys() | "AllNames" >> beam.combiners.ToList()
     order = beam.pvalue.AsSingleton(names | "Order" >> beam.Map(sorted))
-    return named | "Number" >> beam.Map(_number, order).with_output_types(BUCKET)
+    return by_name | "Number" >> beam.Map(_number, order).with_output_types(BUCKET)
 
 
 def _digest(batch: pa.RecordBatch) -> tuple[str, pa.RecordBatch]:
     return hashlib.sha256(BatchCoder().encode(batch)).hexdigest(), batch
 
 
-def _named(digest: str, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
+def _name(digest: str, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.RecordBatch]]:
     for place, batch in enumerate(batches):
         yield f"{digest}-{place:09d}", batch
 
 
-def _number(named: tuple[str, pa.RecordBatch], order: list[str]) -> tuple[int, pa.RecordBatch]:
-    return bisect_left(order, named[0]), named[1]
+def _number(item: tuple[str, pa.RecordBatch], order: list[str]) -> tuple[int, pa.RecordBatch]:
+    return bisect_left(order, item[0]), item[1]
 
 
 def _only(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     yield batch
 
 
-def _unpacked(_: int, block: pa.RecordBatch) -> pa.RecordBatch:
+def _unpack_block(_: int, block: pa.RecordBatch) -> pa.RecordBatch:
     return unpack(block)
 
 
@@ -254,10 +254,10 @@ class _RemoveWork(beam.PTransform):
         super().__init__()
         self._work = work
 
-    def expand(self, done: beam.PCollection) -> beam.PCollection:
+    def expand(self, last: beam.PCollection) -> beam.PCollection:
         work = self._work
         return (
-            done | beam.combiners.Count.Globally() | "Remove" >> beam.Map(lambda _: _remove(work))
+            last | beam.combiners.Count.Globally() | "Remove" >> beam.Map(lambda _: _remove(work))
         )
 
 

@@ -27,7 +27,7 @@ _OURS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
 
 
 def run_stoppable(
-    command: Callable[[], int], *, stopped: str, stopped_status: int, name: str = ""
+    command: Callable[[], int], *, stop_message: str, stopped_status: int, name: str = ""
 ) -> int:
     """Runs a command in a child process, which leads a process group of its own.
 
@@ -37,8 +37,8 @@ def run_stoppable(
 
     Args:
       command: gives its exit status; called in the child alone.
-      stopped, stopped_status: what is said, and the status, where a signal ended the command before
-        it could say so itself.
+      stop_message, stopped_status: what is said, and the status, where a signal ended the command
+        before it could say so itself.
       name: what the line begins with where it was not stopped and dies by a signal all the same.
 
     Returns:
@@ -58,12 +58,12 @@ def run_stoppable(
             with _interrupted_once(ours - {signal.SIGTSTP}, mask):
                 return _read_or_not(command)
         except KeyboardInterrupt:
-            print(stopped, file=sys.stderr)
+            print(stop_message, file=sys.stderr)
             return stopped_status
     try:
         with suppress(OSError):  # the child may have done it itself
             os.setpgid(child, child)
-        asked = _wait(child, {*ours, signal.SIGCHLD, _ASK})
+        stop_requested = _wait(child, {*ours, signal.SIGCHLD, _ASK})
         with suppress(OSError):
             os.killpg(child, signal.SIGKILL)  # of a command that has ended, what it has left
         status = _status(child)
@@ -74,8 +74,8 @@ def run_stoppable(
     why = f"failed: {signal.strsignal(-status)} (signal {-status}); the same command resumes"
     # The command may have been drawing lines, and is then at the first of them.
     clear = "\r\033[J" if sys.stderr.isatty() else ""
-    print(f"{clear}{stopped}" if asked else f"{clear}{name}{why}", file=sys.stderr)
-    return stopped_status if asked else 128 - status
+    print(f"{clear}{stop_message}" if stop_requested else f"{clear}{name}{why}", file=sys.stderr)
+    return stopped_status if stop_requested else 128 - status
 
 
 def _read_or_not(command: Callable[[], int]) -> int:
@@ -157,8 +157,8 @@ def _wait(child: int, signals: set[signal.Signals]) -> bool:
 def _status(child: int) -> int:
     """The exit status of a child that has ended or was killed; -n where a signal n ended it."""
     until = time.monotonic() + GONE_S
-    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+    while not (pid_and_status := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > until:
             return -signal.SIGKILL
         time.sleep(0.01)
-    return os.waitstatus_to_exitcode(ended[1])
+    return os.waitstatus_to_exitcode(pid_and_status[1])

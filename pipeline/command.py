@@ -52,7 +52,7 @@ class _Needless(NamedTuple):
 
     flags: tuple[str, ...]
     because: str
-    needed: str
+    need: str
 
 
 def _names(settings: type) -> tuple[str, ...]:
@@ -138,16 +138,16 @@ def of_images(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     return (*_OF_IMAGES, *(limit.name for limit in limits(catalogue.images)))
 
 
-def needless_flag(named: Collection[str], command: Command) -> str | None:
+def needless_flag(flag_names: Collection[str], command: Command) -> str | None:
     """The fault of the first flag that cannot have an effect, or None.
 
     Args:
-      named: the names of the flags of the command line. command: that they describe.
+      flag_names: the names of the flags of the command line. command: that they describe.
     """
     for needless in _needless(command):
         for flag in needless.flags:
-            if flag in named:
-                return f"--{flag} has no effect, since {needless.because}: {needless.needed}"
+            if flag in flag_names:
+                return f"--{flag} has no effect, since {needless.because}: {needless.need}"
     return None
 
 

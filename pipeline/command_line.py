@@ -28,20 +28,20 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
-def ended(name: str, why: object, status: int) -> int:
+def print_end(name: str, why: object, status: int) -> int:
     """Tells on standard error, in one line, why a command ends; returns the status."""
     print(f"{name}: {on_one_line(str(why)[:_LONGEST])}", file=sys.stderr)
     return status
 
 
-def failed(name: str, error: Exception, advice: str = "") -> int:
+def print_failure(name: str, error: Exception, advice: str = "") -> int:
     """Tells that a command failed by an error that nobody expected; returns the status 1.
 
     Args:
       advice: what is to be done, behind the error's last line.
     """
     lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-    return ended(name, f"failed: {lines[-1].strip()[: _LONGEST // 2]}{advice}", 1)
+    return print_end(name, f"failed: {lines[-1].strip()[: _LONGEST // 2]}{advice}", 1)
 
 
 def run_command(command: Callable[[], int], name: str, advice: str = "") -> int:
@@ -55,10 +55,12 @@ def run_command(command: Callable[[], int], name: str, advice: str = "") -> int:
         try:
             return command()
         except ModuleNotFoundError as error:
-            return ended(name, without_package(error), 2)
+            return print_end(name, without_package(error), 2)
 
-    stopped = f"{name}: stopped{advice}"
-    return run_stoppable(command_with_packages, stopped=stopped, stopped_status=1, name=f"{name}: ")
+    stop_message = f"{name}: stopped{advice}"
+    return run_stoppable(
+        command_with_packages, stop_message=stop_message, stopped_status=1, name=f"{name}: "
+    )
 
 
 def without_package(error: ModuleNotFoundError) -> str:

@@ -72,14 +72,14 @@ def rewrite_shards(pipeline: beam.Pipeline, copies: Copies, folder: str, places:
             stats = Rewriting(places.out, changes, scratch, forget=False).shard(shard)
         return WrittenShard(stats.number, stats.successes, stats.sha256)
 
-    written = (
+    new_shards = (
         pipeline
         | "Changing" >> beam.Create(copies.shards)
         | "SpreadChanging" >> beam.Reshuffle()
         | "Rewrite" >> beam.Map(rewrite)
     )
     pipeline | "Rewritten" >> WriteSummary(
-        places.work.rewritten, RewrittenShards, sums={"shards": (written, sorted)}
+        places.work.rewritten, RewrittenShards, sums={"shards": (new_shards, sorted)}
     )
 
 

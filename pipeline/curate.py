@@ -73,9 +73,9 @@ def parse_pages(
     """Web pages to pairs, each page once; what was counted is left beside them."""
     skip_broken = command.job.on_broken_input == "skip"
     parse = ParsePages(places.work.pages, skip_broken, command.fetch)
-    numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
-    spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
-    counts = spread | "CheckParser" >> beam.ParDo(CheckWorker()) | parse
+    items = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
+    groups = items | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
+    counts = groups | "CheckParser" >> beam.ParDo(CheckWorker()) | parse
     pipeline | "PageSummary" >> WriteSummary(
         places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
     )
@@ -100,21 +100,23 @@ def curate_texts(
     job = command.job
     skip_broken = job.on_broken_input == "skip"
     read = partial(read_split, batch_rows=job.batch_rows, skip_broken=skip_broken)
-    numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
+    numbered_splits = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
-    spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
-    spread = spread | "CheckReader" >> beam.ParDo(CheckWorker())
+    spread_splits = (
+        numbered_splits | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
+    )
+    spread_splits = spread_splits | "CheckReader" >> beam.ParDo(CheckWorker())
 
-    judged, corpus, rows_read = judge_texts(
-        numbered, spread, read, command, places, buckets, vocabulary
+    judge_outputs, corpus, rows_read = judge_texts(
+        numbered_splits, spread_splits, read, command, places, buckets, vocabulary
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
-        result["shards"] = plan_shards(pipeline, judged, job, places)
+        result["shards"] = plan_shards(pipeline, judge_outputs, job, places)
     sums = {
         "rows_read": (rows_read, sum),
-        "counts": (judged["counts"], add_counts),
-        "broken": (judged["broken"], sum_up),
+        "counts": (judge_outputs["counts"], add_counts),
+        "broken": (judge_outputs["broken"], sum_up),
         "images_per_text": (corpus.images_per_text, add_spreads),
         "texts_per_image": (corpus.texts_per_image, add_spreads),
     }
@@ -122,8 +124,8 @@ def curate_texts(
 
 
 def judge_texts(
-    numbered: beam.PCollection,
-    spread: beam.PCollection,
+    numbered_splits: beam.PCollection,
+    spread_splits: beam.PCollection,
     read: ReadSplit,
     command: Command,
     places: Places,
@@ -133,33 +135,36 @@ def judge_texts(
     """Counts over all pairs, then judges each.
 
     Args:
-      numbered: (number, split), read by `read`. spread: the same, wherever there is a worker.
+      numbered_splits: (number, split), read by `read`.
+      spread_splits: the same, wherever there is a worker.
 
     Returns:
       the outputs of `JudgePairs`, what the counts found, and how many rows each split has.
     """
     rules, blocks = command.rules, places.blocks
-    counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=not vocabulary)
-    pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
+    count_outputs = spread_splits | CountPairs(
+        read, blocks, rules.language_rule, buckets, ngrams=not vocabulary
+    )
+    pairs = count_outputs["pairs"] | FindDistinctPairs(blocks, buckets)
     language, counts, shares = rules.language_rule, None, None
     if language.has_vote:
         counts = pairs["languages"] | "Languages" >> beam.CombineGlobally(sum)
     if language.like:
         shares = counts | "Shares" >> beam.Map(shares_like, language.like)
-    corpus = _corpus(counted, pairs, command, places, buckets, vocabulary, counts)
-    repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
-    judged = (
+    corpus = _corpus(count_outputs, pairs, command, places, buckets, vocabulary, counts)
+    repeats = (count_outputs["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
+    judge_outputs = (
         {
-            "split": numbered,
-            "repeated": repeated,
-            "languages": counted["languages"],
-            "measured": counted["measured"],
+            "split": numbered_splits,
+            "repeated": repeats,
+            "languages": count_outputs["languages"],
+            "measured": count_outputs["measured"],
         }
         | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> beam.ParDo(CheckWorker())
         | _judge_pairs(read, corpus.paths, shares, command, places)
     )
-    return judged, corpus, counted["read"]
+    return judge_outputs, corpus, count_outputs["read"]
 
 
 def _judge_pairs(
@@ -183,20 +188,24 @@ def _judge_pairs(
     )
 
 
-def plan_shards(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> beam.PCollection:
+def plan_shards(
+    pipeline: beam.Pipeline, outputs: Any, job: Job, places: Places
+) -> beam.PCollection:
     """A singleton, the shards that the kept pairs are planned into, as in `TextSummary`."""
-    view = beam.pvalue.AsIter(judged["counts"])
+    view = beam.pvalue.AsIter(outputs["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
-    kept = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
+    kept_count = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
     plan = partial(PlanShards, places.work.plan, job.samples_per_shard, blocks=places.blocks)
     if job.holdout:
-        sides = judged["kept"] | HoldOut(job.holdout, kept, places.blocks)
-        held = sides["held"] | "PlanHeld" >> plan(kept_count=sides["held_rows"], first=HOLDOUT)
-        left = sides["left"] | "PlanLeft" >> plan(kept_count=sides["left_rows"])
-        planned = (held, left) | "BothSides" >> beam.Flatten()
+        sides = outputs["kept"] | HoldOut(job.holdout, kept_count, places.blocks)
+        holdout_shards = sides["held"] | "PlanHeld" >> plan(
+            kept_count=sides["held_rows"], first=HOLDOUT
+        )
+        main_shards = sides["left"] | "PlanLeft" >> plan(kept_count=sides["left_rows"])
+        shards = (holdout_shards, main_shards) | "BothSides" >> beam.Flatten()
     else:
-        planned = judged["kept"] | plan(kept_count=kept)
-    return planned | "Planned" >> beam.combiners.ToDict()
+        shards = outputs["kept"] | plan(kept_count=kept_count)
+    return shards | "Planned" >> beam.combiners.ToDict()
 
 
 class CorpusOutputs(NamedTuple):
@@ -216,7 +225,7 @@ class CorpusOutputs(NamedTuple):
 
 
 def _corpus(
-    counted: Any,
+    count_outputs: Any,
     pairs: Any,
     command: Command,
     places: Places,
@@ -235,22 +244,24 @@ def _corpus(
         # Documents name it as it was given; workers may run in another folder.
         there = replace(vocabulary, path=everywhere(vocabulary.path))
         files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": there})
-        described = VocabularySummary(vocabulary=vocabulary.members)
-        summary = pipeline | "Given" >> beam.Create([described])
+        given_summary = VocabularySummary(vocabulary=vocabulary.members)
+        summary = pipeline | "Given" >> beam.Create([given_summary])
         file = pipeline | "GivenDescribed" >> beam.Create([vocabulary])
     else:
         texts = counts and counts | beam.Map(texts_by_language)
-        built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, places.blocks, texts)
-        sets["vocabulary"], summary = built["members"], built["summary"]
+        outputs = count_outputs["ngrams"] | BuildVocabulary(
+            rules.vocabulary_size, places.blocks, texts
+        )
+        sets["vocabulary"], summary = outputs["members"], outputs["summary"]
         large = () if places.blocks.folder else ("vocabulary",)
         files = pipeline | WriteHashSets(places.work.path, sets, large)
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
     if limit := rules.max_pairs_per_concept:
-        listed = listed_concepts(rules.concepts, language) if rules.concepts else None
-        name = CONCEPTS if listed is None else LISTED_CONCEPTS
-        write = WriteConcepts(places.work.path, places.blocks, limit, listed)
-        concepts = beam.pvalue.AsSingleton(built["counted"] | write)
+        concept_list = listed_concepts(rules.concepts, language) if rules.concepts else None
+        name = CONCEPTS if concept_list is None else LISTED_CONCEPTS
+        write = WriteConcepts(places.work.path, places.blocks, limit, concept_list)
+        concepts = beam.pvalue.AsSingleton(outputs["counted"] | write)
         paths = paths | "AddConcepts" >> beam.Map(lambda of, path: of | {name: path}, concepts)
     spreads = frequent["text_spread"], frequent["image_spread"]
     return CorpusOutputs(paths, summary, file, *spreads)

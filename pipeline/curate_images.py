@@ -64,7 +64,7 @@ def curate_images(
     find = find_copies(copy_rules(command), places, pairs, descriptors_folder(command, places))
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
-        "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
+        "shards": stats | "Written" >> beam.Map(_entry) | "AllWritten" >> beam.combiners.ToList(),
         "hosts": stats | "Failing" >> beam.FlatMap(_failing) | FindFailingHosts(places.out),
         "copies_folder": pipeline | "CopiesFolder" >> beam.Create([find.folder]),
         "evaluation_images": index["sets"],
@@ -112,7 +112,7 @@ def write_shards(
 def run_images(
     engine: Engine,
     places: Places,
-    planned: Mapping[int, int],
+    sizes: Mapping[int, int],
     unsafe_model: UnsafeModel | None,
     build: Callable[[beam.Pipeline], None],
     *,
@@ -123,7 +123,7 @@ def run_images(
     each attempt leaves fewer shards.
 
     Args:
-      planned: how many pairs each shard has, by its number.
+      sizes: how many pairs each shard has, by its number.
       build: gives a pipeline its steps.
       verb: what becomes of the pairs, such as fetch.
       resumed: whether an earlier start may have died of an image.
@@ -131,19 +131,19 @@ def run_images(
     Raises:
       WorkerDiedError: no shard was written before one died again.
     """
-    if unsafe_model and (pairs := sum(planned.values())):
+    if unsafe_model and (pairs := sum(sizes.values())):
         say(scoring_cost(unsafe_model, pairs))
-    missing = len(planned) + 1
+    missing = len(sizes) + 1
     forget_hosts()
-    with ImageProgress(places.out, places.work.plan, places.fence, planned, verb):
+    with ImageProgress(places.out, places.work.plan, places.fence, sizes, verb):
         while True:
             if resumed:
-                _name_suspects(places, planned)
+                _name_suspects(places, sizes)
             try:
                 with engine.pipeline("images") as pipeline:
                     return build(pipeline)
             except WorkerDiedError:
-                before, missing = missing, len(planned) - len(finished_shards(places.out, planned))
+                before, missing = missing, len(sizes) - len(finished_shards(places.out, sizes))
                 if missing >= before:
                     raise
                 message = "a worker process died: the %d shards that are left are begun again"
@@ -151,12 +151,12 @@ def run_images(
                 resumed = True
 
 
-def _name_suspects(places: Places, planned: Mapping[int, int]) -> None:
+def _name_suspects(places: Places, sizes: Mapping[int, int]) -> None:
     """Logs what was under way when a process died."""
-    begun = {path for path, _ in match(places.work.path) if path.endswith(CLAIM)}
-    left = planned.keys() - finished_shards(places.out, planned)
-    shards = begun & {claim_path(places.work.plan, shard) for shard in left}
-    evaluation = {path for path in begun if path.startswith(f"{places.work.path}/{FEATURES}")}
+    claims = {path for path, _ in match(places.work.path) if path.endswith(CLAIM)}
+    missing_shards = sizes.keys() - finished_shards(places.out, sizes)
+    shards = claims & {claim_path(places.work.plan, shard) for shard in missing_shards}
+    evaluation = {path for path in claims if path.startswith(f"{places.work.path}/{FEATURES}")}
     for names, kind, of in (
         (shards, "shard", ""),
         (evaluation, "part", " of the evaluation images"),
@@ -177,7 +177,7 @@ def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable
     return {
         "counts": (counts, add_counts),
         "statuses": (statuses, add_by_name),
-        "reported": (stats | "Reported" >> beam.Map(_reported), add_by_name),
+        "reported": (stats | "Reported" >> beam.Map(_reported_opt_outs), add_by_name),
         "connections": (stats | "Connections" >> beam.Map(_connections), _most),
         "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
     }
@@ -215,7 +215,7 @@ def evaluation_index(
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
 
 
-def _written(stats: ShardStats) -> WrittenShard:
+def _entry(stats: ShardStats) -> WrittenShard:
     return WrittenShard(stats.number, stats.successes, stats.sha256)
 
 
@@ -227,7 +227,7 @@ def _connections(stats: ShardStats) -> int:
     return stats.connections or 0
 
 
-def _reported(stats: ShardStats) -> dict[str, int]:
+def _reported_opt_outs(stats: ShardStats) -> dict[str, int]:
     return stats.opted_out or {}
 
 

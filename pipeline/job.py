@@ -22,7 +22,7 @@ _FINAL = {
 }
 
 
-def ruled(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
+def undoable_reasons(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     """The reasons that another rule, or another fetch, may undo. Pairs that were taken down stay
     so."""
     return tuple(reason for reason in catalogue.reasons if reason not in _FINAL)
@@ -118,14 +118,14 @@ class Job:
         for name in ("input", "output"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is required: pass --{name}=PATH")
-        for name, allowed in (
+        for name, choices in (
             ("input_format", FORMATS),
             ("on_broken_input", ("skip", "fail")),
             ("holdout_copies", ("drop", "keep")),
             ("duplicates", ("keep", "exact", "near")),
         ):
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
         for name in ABOUT:
             if re.search(r"[\x00-\x1f\x7f]", getattr(self, name)):
                 raise ValueError(f"{name} must be one line; got {getattr(self, name)!r}")
@@ -148,18 +148,18 @@ class Job:
         Raises:
           ValueError: there is no such reason, or none that can be undone.
         """
-        named = self.also_rejected.split(",") if self.also_rejected else []
-        reasons = ruled(catalogue)
-        for reason in named:
+        names = self.also_rejected.split(",") if self.also_rejected else []
+        reasons = undoable_reasons(catalogue)
+        for reason in names:
             if reason not in (*reasons, "all"):
                 raise ValueError(
                     "also_rejected must be all, or reasons, comma-separated: "
                     f"{', '.join(reasons)}; got {reason!r}"
                 )
-        if "all" not in named:
-            return tuple(named)
+        if "all" not in names:
+            return tuple(names)
         # What was blocked is read again only where that is asked for by its name.
-        return tuple(r for r in reasons if r != given.BLOCKED or r in named)
+        return tuple(r for r in reasons if r != given.BLOCKED or r in names)
 
     def _check_numbers(self) -> None:
         for name in ("samples_per_shard", "batch_rows"):

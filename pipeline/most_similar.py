@@ -45,23 +45,23 @@ def rank_pairs(images: ImageSummary, places: Places, share: float) -> ImageSumma
         return images
     shards = sorted(shard.number for shard in images.shards if shard.kept)
     folder = f"{places.work.path}/most-similar-{places.fence.token}"
-    ranked = _Ranking(places, images.copies_folder, folder)
+    ranking = _Ranking(places, images.copies_folder, folder)
     copies = images.copies
     if shards:
-        dropped, reported = ranked.written(shards, share)
-        changed = {*copies.shards, *(number for number, n in dropped.items() if n)}
-        total = sum(dropped.values())
+        drop_counts, opt_outs = ranking.write_all(shards, share)
+        changed_shards = {*copies.shards, *(number for number, n in drop_counts.items() if n)}
+        total = sum(drop_counts.values())
         copies = replace(
             copies,
-            shards=sorted(changed),
+            shards=sorted(changed_shards),
             dropped=copies.dropped | ({LESS_SIMILAR.reason: total} if total else {}),
-            reported=dict(sorted((Counter(copies.reported) + reported).items())),
+            reported=dict(sorted((Counter(copies.reported) + opt_outs).items())),
         )
         say(f"{counted(total, 'pair')} are less similar than the others, and leave")
-    found = replace(images, copies=copies, copies_folder=folder, ranked=True)
+    ranked_images = replace(images, copies=copies, copies_folder=folder, ranked=True)
     places.fence.check()
-    write_document(places.work.image_summary, found)
-    return found
+    write_document(places.work.image_summary, ranked_images)
+    return ranked_images
 
 
 class _Ranking:
@@ -71,31 +71,31 @@ class _Ranking:
         self._shards, self._fence = ShardPlaces(places.out), places.fence
         self._before, self._plan = before, ChangePlaces(folder)
 
-    def written(self, shards: Sequence[int], share: float) -> tuple[dict[int, int], Counter[str]]:
+    def write_all(self, shards: Sequence[int], share: float) -> tuple[dict[int, int], Counter[str]]:
         """How many pairs leave each shard, and the opt-outs that these only report."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = dict(zip(shards, pool.map(self._read, shards), strict=True))
-        values = np.concatenate([of for _, of in found.values()])
+            by_shard = dict(zip(shards, pool.map(self._read, shards), strict=True))
+        values = np.concatenate([of for _, of in by_shard.values()])
         most = int(round(share * len(values), 6))  # 0.29 * 100 is a little less than 29
         least = float(np.partition(values, -most)[-most]) if most else np.inf
         # Among the pairs as similar as the last one, the smallest hashes of keys stay.
-        tied = np.sort(key_hashes(np.concatenate([k[of == least] for k, of in found.values()])))
+        tied = np.sort(key_hashes(np.concatenate([k[of == least] for k, of in by_shard.values()])))
         first_gone = tied[most - int(np.count_nonzero(values > least)) :][:1]
-        dropped, reported = {}, Counter[str]()
-        for number, (keys, of_shard) in found.items():
+        drop_counts, opt_outs = {}, Counter[str]()
+        for number, (keys, of_shard) in by_shard.items():
             leaves = of_shard < least
             if len(first_gone):
                 leaves |= (of_shard == least) & (key_hashes(keys) >= first_gone[0])
-            dropped[number] = int(np.count_nonzero(leaves))
-            reported += self._write(number, keys[leaves])
-        return dropped, reported
+            drop_counts[number] = int(np.count_nonzero(leaves))
+            opt_outs += self._write(number, keys[leaves])
+        return drop_counts, opt_outs
 
     def _read(self, shard: int) -> tuple[UInt64s, npt.NDArray[np.float64]]:
         """Keys and similarities of the pairs that have one and stay."""
         rows = self._rows(shard, ["key", SIMILARITY])
         values = numbers_of(rows[SIMILARITY])
-        known = ~np.isnan(values)  # an input may have NaN, which is not a similarity
-        return keys_of(rows["key"].filter(pa.array(known))), values[known]
+        is_number = ~np.isnan(values)  # an input may have NaN, which is not a similarity
+        return keys_of(rows["key"].filter(pa.array(is_number))), values[is_number]
 
     def _rows(self, shard: int, columns: list[str]) -> pa.Table:
         rows = read_rows(self._shards.sidecar(shard), columns)
@@ -122,5 +122,5 @@ class _Ranking:
             return Counter()
         rows = self._rows(shard, ["key", "opted_out"])
         leaving = pa.array(np.isin(keys_of(rows["key"]), leaves))
-        said = rows.select(["opted_out"]).filter(leaving).to_pylist()
-        return Counter(reported_opt_outs(said))
+        opt_outs = rows.select(["opted_out"]).filter(leaving).to_pylist()
+        return Counter(reported_opt_outs(opt_outs))

@@ -81,7 +81,7 @@ class _Joined(argparse.Action):
 
 def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse.ArgumentParser:
     """The parser of all flags but Beam's, and of the rules of these."""
-    made = _Parser(
+    flags_parser = _Parser(
         prog=prog,
         usage="%(prog)s --input=PATHS --output=FOLDER [flags]",
         description="Image URLs with alt-texts in, ALIGN's filtered WebDataset shards out.",
@@ -89,9 +89,9 @@ def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse
         allow_abbrev=False,
         add_help=False,
     )
-    add_help(made, FIRST, _defaults())
+    add_help(flags_parser, FIRST, _defaults())
     for title, settings in (GROUPS | {"rules": rules}).items():
-        group = made.add_argument_group(title)
+        group = flags_parser.add_argument_group(title)
         for setting in dataclasses.fields(settings):
             kind: Callable[[str], Any] = boolean if setting.type is bool else setting.type  # type: ignore[assignment]
             alone = True if setting.type is bool else setting.metadata.get("alone")
@@ -108,7 +108,7 @@ def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse
                 action=_Joined if setting.name in SEVERAL else "store",
                 **optional,
             )
-    return made
+    return flags_parser
 
 
 def _defaults() -> dict[str, object]:
@@ -116,8 +116,8 @@ def _defaults() -> dict[str, object]:
 
 
 def _help(setting: dataclasses.Field[Any]) -> str:
-    shown = "" if setting.default in ("", False) else f" (default: {setting.default})"
-    return f"{setting.metadata['help']}{shown}".replace("%", "%%")
+    default_text = "" if setting.default in ("", False) else f" (default: {setting.default})"
+    return f"{setting.metadata['help']}{default_text}".replace("%", "%%")
 
 
 class GivenFlags(NamedTuple):
@@ -139,10 +139,10 @@ def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
     Raises:
       UsageError: a value of a wrong type.
     """
-    given = _value_in(argv, "rules"), _value_in(argv, "score_model")
-    rules = rules_with(*given, _defaults())
-    parsed, others = parser(prog, rules).parse_known_args([*map(_current_name, argv)])
-    return GivenFlags(vars(parsed), others, rules)
+    sources = _value_in(argv, "rules"), _value_in(argv, "score_model")
+    rules = rules_with(*sources, _defaults())
+    flags, others = parser(prog, rules).parse_known_args([*map(_current_name, argv)])
+    return GivenFlags(vars(flags), others, rules)
 
 
 def _current_name(word: str) -> str:
@@ -157,9 +157,9 @@ def _current_name(word: str) -> str:
 
 def _value_in(argv: Sequence[str], flag: str) -> str:
     """The value of a flag that brings flags of its own."""
-    found = [word.partition("=")[2] for word in argv if word.startswith(f"--{flag}=")]
-    found += [value for word, value in pairwise(argv) if word == f"--{flag}"]
-    return found[-1] if found else ""
+    values = [word.partition("=")[2] for word in argv if word.startswith(f"--{flag}=")]
+    values += [value for word, value in pairwise(argv) if word == f"--{flag}"]
+    return values[-1] if values else ""
 
 
 def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
@@ -171,17 +171,17 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
     return make_command(read_flags(argv, prog))
 
 
-def make_command(given: GivenFlags) -> Command:
+def make_command(given_flags: GivenFlags) -> Command:
     """Makes the command that some flags describe, and checks it.
 
     Raises:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
-    flags, beam = given.ours, beam_options(given.others, _defaults())
-    if said := flags.get("words_per_language"):
-        flags = {**flags, "words_per_language": _limits_in(said)}
-    if said := flags.get("concepts"):
-        flags = {**flags, "concepts": _concepts_in(said)}
+    flags, beam = given_flags.ours, beam_options(given_flags.others, _defaults())
+    if text := flags.get("words_per_language"):
+        flags = {**flags, "words_per_language": _limits_in(text)}
+    if text := flags.get("concepts"):
+        flags = {**flags, "concepts": _concepts_in(text)}
     if flags.get("vocabulary") and flags.get("max_pairs_per_concept"):
         raise UsageError(
             "--max_pairs_per_concept goes by the input's own counts, and with --vocabulary there "
@@ -195,12 +195,13 @@ def make_command(given: GivenFlags) -> Command:
             "pass only one of them"
         )
     try:
-        overlap, opened = _settings(OverlapSettings, flags), _opened(given.rules, flags)
+        overlap = _settings(OverlapSettings, flags)
+        open_values = _open_values(given_flags.rules, flags)
         command = Command(
             _settings(Job, flags),
-            _settings(given.rules, opened | flags),
+            _settings(given_flags.rules, open_values | flags),
             overlap,
-            _settings(FetchSettings, REPORTED | flags if opened else flags),
+            _settings(FetchSettings, REPORTED | flags if open_values else flags),
             _settings(ResizeSettings, flags),
             beam,
         )
@@ -233,23 +234,23 @@ def _check_ranking(command: Command) -> None:
         )
 
 
-def _opened(rules: type[Rules], flags: dict[str, Any]) -> dict[str, object]:
+def _open_values(rules: type[Rules], flags: dict[str, Any]) -> dict[str, object]:
     """The thresholds that drop nothing, where no rule is to; none elsewhere."""
     if flags.get("score_only"):
         return {**rules.of_files.opened, MIN_EVALUATION_DISTANCE.name: 0.0}
     return {**rules.of_files.opened} if flags.get("decontaminate_only") else {}
 
 
-def _limits_in(said: str) -> str:
+def _limits_in(text: str) -> str:
     """The limits of languages on one line, out of a file where there is one of that name."""
-    if "," not in said and ":" not in said:
+    if "," not in text and ":" not in text:
         try:
-            said = Path(said).read_text(encoding="utf-8")
+            text = Path(text).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise UsageError(f"--words_per_language: {said!r} cannot be read: {why}") from error
+            raise UsageError(f"--words_per_language: {text!r} cannot be read: {why}") from error
     try:
-        limits = word_limits(said)
+        limits = word_limits(text)
     except ValueError as error:
         raise UsageError(f"--words_per_language: {error}") from error
     return ",".join(f"{code}:{least}-{most}" for code, (least, most) in sorted(limits.items()))

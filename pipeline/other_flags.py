@@ -93,8 +93,8 @@ def beam_options(rest: list[str], ours: Iterable[str]) -> PipelineOptions:
     try:
         with contextlib.redirect_stderr(errors):
             options = PipelineOptions(rest)
-            declared = options.get_all_options()
-            passed = options.get_all_options(retain_unknown_options=True)
+            known_flags = options.get_all_options()
+            passed_flags = options.get_all_options(retain_unknown_options=True)
     except SystemExit as error:
         message = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise UsageError(f"{message}; see Apache Beam's pipeline options") from error
@@ -105,14 +105,14 @@ def beam_options(rest: list[str], ours: Iterable[str]) -> PipelineOptions:
         for before, word in zip(["", *rest], rest, strict=False)
         if not word.startswith("-") and (not before.startswith("-") or "=" in before)
     ]
-    unknown = sorted(passed.keys() - declared.keys())
+    unknown = sorted(passed_flags.keys() - known_flags.keys())
     if stray:
         raise UsageError(
             f"{stray[0]!r} belongs to no flag: what is read and written are flags too, "
             "--input=FILES and --output=FOLDER"
         )
     if unknown:
-        names = ["help", *ours, *declared]
+        names = ["help", *ours, *known_flags]
         raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")
     runner = options.view_as(StandardOptions).runner
     try:

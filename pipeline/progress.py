@@ -58,9 +58,9 @@ class Amount:
         self._whole: set[int] = set()
         self._pairs_of_whole = 0
         self._under_way: dict[int, int] = {}
-        self._listed, self._listed_again = False, 0.0
+        self._has_listed, self._listed_again = False, 0.0
         self._unread: deque[int] = deque()
-        self._judged = self._kept = 0  # pairs of shards whose stats were read
+        self._judged_pairs = self._kept_pairs = 0  # pairs of shards whose stats were read
         self._failures: Counter[str] = Counter()
 
     @property
@@ -85,18 +85,18 @@ class Amount:
         self.pairs = self._pairs_of_whole + sum(self._under_way.values())
 
     def _list(self, now: float, reading_s: float) -> None:
-        begun = time.monotonic()
+        start = time.monotonic()
         with suppress(Exception):  # a store that does not answer: those who write there tell
             new = finished_shards(self._out, self.sizes.keys()) - self._whole
             self._whole |= new
             for shard in new:
                 self._pairs_of_whole += self.sizes[shard]
                 self._under_way.pop(shard, None)
-            if not self._listed:  # what earlier starts have done is not a speed of this one
-                self._listed, self.earlier = True, self._pairs_of_whole
+            if not self._has_listed:  # what earlier starts have done is not a speed of this one
+                self._has_listed, self.earlier = True, self._pairs_of_whole
             self._unread.extend(sorted(new))
-            self._read_stats(begun + reading_s)
-        took_s = time.monotonic() - begun
+            self._read_stats(start + reading_s)
+        took_s = time.monotonic() - start
         least_s = 0.0 if is_local(self._out) else LISTED_S
         self._listed_again = now + max(least_s, took_s / LISTING_SHARE)
 
@@ -106,8 +106,8 @@ class Amount:
             path = ShardPlaces(self._out).stats(self._unread.popleft())
             with suppress(OSError, DocumentError):  # a store; another version's
                 stats = read_document(path, ShardStats)
-                self._judged += stats.count
-                self._kept += stats.successes
+                self._judged_pairs += stats.count
+                self._kept_pairs += stats.successes
                 self._failures += details_of(FETCH_FAILED, stats.status_dict)
 
     def __str__(self) -> str:
@@ -118,18 +118,20 @@ class Amount:
     @property
     def outcome(self) -> str:
         """As ", 88.8% kept, 11.2% failed (http_404 11.2%)", of shards whose stats were read."""
-        parts = [f", {self._kept / self._judged:.1%} kept"] if self._judged else []
-        if failed := self._failures.total():
+        parts = (
+            [f", {self._kept_pairs / self._judged_pairs:.1%} kept"] if self._judged_pairs else []
+        )
+        if failures := self._failures.total():
             kinds = self._failures.most_common(_MOST_FAILURES)
-            named = ", ".join(f"{name} {n / self._judged:.1%}" for name, n in kinds)
-            parts.append(f", {failed / self._judged:.1%} failed ({named})")
+            names = ", ".join(f"{name} {n / self._judged_pairs:.1%}" for name, n in kinds)
+            parts.append(f", {failures / self._judged_pairs:.1%} failed ({names})")
         return "".join(parts)
 
 
 def verb_of(formats: Collection[str]) -> str:
     """The image stage's verb for pairs of such input formats: pairs of shards are stored."""
-    stored = {name == "webdataset" for name in formats}
-    return {(True,): "read", (False, True): "read or fetch"}.get(tuple(sorted(stored)), "fetch")
+    kinds = {name == "webdataset" for name in formats}
+    return {(True,): "read", (False, True): "read or fetch"}.get(tuple(sorted(kinds)), "fetch")
 
 
 def what_is_left(amount: Amount, verb: str) -> str:
@@ -142,10 +144,10 @@ def what_is_left(amount: Amount, verb: str) -> str:
         return f"{counted(amount.shards, 'shard')}, each of them whole: what is left is to add up"
     if not amount.shards:
         return f"{counted(shards, 'shard')}, {counted(pairs, 'pair')} to {verb}"
-    left = (
+    shards_left = (
         f"{shards:,} of {counted(len(amount.sizes), 'shard')} {'is' if shards == 1 else 'are'} left"
     )
-    return f"{left}, {pairs:,} of {counted(amount.total, 'pair')} to {verb}"
+    return f"{shards_left}, {pairs:,} of {counted(amount.total, 'pair')} to {verb}"
 
 
 class ImageProgress:
@@ -175,8 +177,8 @@ class ImageProgress:
     def __enter__(self) -> None:
         if _QUIET.is_set():
             return
-        self._begun = self._written = time.monotonic()
-        self._amount.look(self._begun, listing=True)
+        self._start = self._last_line_at = time.monotonic()
+        self._amount.look(self._start, listing=True)
         say(what_is_left(self._amount, self._verb))
         self._stack = ExitStack()
         self._bar: tqdm | None = None
@@ -200,7 +202,7 @@ class ImageProgress:
         now = time.monotonic()
         self._amount.look(now, listing=True, reading_s=LAST_READING_S)
         if self._amount.shards == len(self._amount.sizes):  # else a job was only handed over
-            end = f"{self._amount.outcome}, {now - self._begun:.1f} s"
+            end = f"{self._amount.outcome}, {now - self._start:.1f} s"
             self._say(now, f"{self._amount}, {{rate_noinv_fmt}}{end}")
 
     def _watch(self) -> None:
@@ -211,8 +213,8 @@ class ImageProgress:
                 self._bar.n, self._bar.initial = self._amount.pairs, self._amount.earlier
                 self._bar.bar_format = self._format(" |{bar:20}| ")
                 self._bar.refresh()
-            elif now - self._written >= self._line_s:
-                self._written = now
+            elif now - self._last_line_at >= self._line_s:
+                self._last_line_at = now
                 self._say(now, self._format(", "))
 
     def _format(self, behind: str) -> str:
@@ -230,7 +232,7 @@ class ImageProgress:
     def _say(self, now: float, line_format: str) -> None:
         amount = self._amount
         how = {"initial": amount.earlier, "unit": " pairs", "bar_format": line_format}
-        text = tqdm.format_meter(amount.pairs, amount.total, now - self._begun, **how)
+        text = tqdm.format_meter(amount.pairs, amount.total, now - self._start, **how)
         say(f"image stage: {text}".replace("  ", " "))  # where the rate has a digit less
 
 

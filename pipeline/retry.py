@@ -27,7 +27,7 @@ from alignset.pipeline.datasets.sizes_and_days import fetch_days
 from alignset.pipeline.documents.closing import (
     close,
     connections,
-    renumbered,
+    renumber,
     with_shards,
     without_copies,
     written_of,
@@ -59,16 +59,16 @@ from alignset.transforms.workers.counts import Counts, add_by_name, add_counts
 from alignset.transforms.workers.summaries import WriteSummary
 
 
-def details_to_retry(wanted: str, failed: Mapping[str, int]) -> list[str]:
+def details_to_retry(choice: str, failures: Mapping[str, int]) -> list[str]:
     """The details of failed fetches that are tried again.
 
     Args:
-      wanted: what `--retry_failed` was given: "true", "all" or details, comma-separated.
-      failed: how many fetches of the dataset failed with each detail.
+      choice: what `--retry_failed` was given: "true", "all" or details, comma-separated.
+      failures: how many fetches of the dataset failed with each detail.
     """
-    if wanted == "true":
-        return sorted(failed.keys() - GONE)
-    return sorted(failed if wanted == "all" else failed.keys() & set(wanted.split(",")))
+    if choice == "true":
+        return sorted(failures.keys() - GONE)
+    return sorted(failures if choice == "all" else failures.keys() & set(choice.split(",")))
 
 
 def retry_failed(
@@ -142,18 +142,18 @@ def _plan(
     command: Command,
     places: Places,
 ) -> None:
-    carried = [field.name for field in command.carried]
-    counts, planned = [], []
+    carried_columns = [field.name for field in command.carried]
+    counts, plans = [], []
     # What is held out stays so.
     for first, name in ((0, "shards"), (HOLDOUT, "holdout")):
         of_kind = [shard for shard in old if (shard >= HOLDOUT) == (first == HOLDOUT)]
         shards = (
             pipeline | f"Old {name}" >> beam.Create(of_kind) | f"Spread {name}" >> beam.Reshuffle()
         )
-        failed = shards | f"Failed {name}" >> ReadFailed(
-            places.out, details, places.blocks, carried
+        failed_pairs = shards | f"Failed {name}" >> ReadFailed(
+            places.out, details, places.blocks, carried_columns
         )
-        rows = failed | f"Rows {name}" >> beam.MapTuple(_rows)
+        rows = failed_pairs | f"Rows {name}" >> beam.MapTuple(_rows)
         counts.append(rows | f"Count {name}" >> beam.CombineGlobally(sum))
         plan = PlanShards(
             places.work.plan,
@@ -162,8 +162,8 @@ def _plan(
             places.blocks,
             first=max(of_kind, default=first - 1) + 1,
         )
-        planned.append(failed | f"Plan {name}" >> plan)
-    shards = planned | "All" >> beam.Flatten() | beam.combiners.ToDict()
+        plans.append(failed_pairs | f"Plan {name}" >> plan)
+    shards = plans | "All" >> beam.Flatten() | beam.combiners.ToDict()
     summary = {"shards": shards, "details": pipeline | "Details" >> beam.Create([details])}
     pairs = counts | "Pairs" >> beam.Flatten()
     pipeline | "Plan" >> WriteSummary(
@@ -201,8 +201,8 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     assert images is not None, "the image stage has ended"
     images = without_copies(images)
     steps = _steps(base.funnel, plan, images, base.manifest.catalogue)
-    kept = base.manifest.pairs + images.counts.kept
-    check_funnel(steps, kept)
+    pairs = base.manifest.pairs + images.counts.kept
+    check_funnel(steps, pairs)
     manifest = _manifest(folder, base.manifest, plan, images)
     before = base.funnel.opted_out
     closing = replace(
@@ -213,7 +213,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
             images,
             *([] if isinstance(before, UnsetType) else [before.details]),
         ),
-        pairs=kept,
+        pairs=pairs,
         steps=steps,
         copies=images.copies.shared,
         near_duplicates=publish_copies(folder.out, folder.work),
@@ -225,16 +225,16 @@ def _steps(
     before: Funnel, plan: RetryPlan, images: ImageSummary, catalogue: Catalogue
 ) -> list[Step]:
     """The funnel in which each pair that was tried again counts where that ended."""
-    tried = sum(before.fetch.details[detail] for detail in plan.details)
-    if not tried == plan.pairs == images.counts.seen:
+    retry_count = sum(before.fetch.details[detail] for detail in plan.details)
+    if not retry_count == plan.pairs == images.counts.seen:
         raise RuntimeError(
-            f"{tried} fetches had failed and {plan.pairs} were tried again: "
+            f"{retry_count} fetches had failed and {plan.pairs} were tried again: "
             "was a file in rejected/ changed?"
         )
 
     def with_tried(earlier: Counts) -> Counts:
-        failed = {FETCH_FAILED: earlier.dropped.get(FETCH_FAILED, 0) - tried}
-        return add_counts([replace(earlier, dropped=earlier.dropped | failed), images.counts])
+        failures = {FETCH_FAILED: earlier.dropped.get(FETCH_FAILED, 0) - retry_count}
+        return add_counts([replace(earlier, dropped=earlier.dropped | failures), images.counts])
 
     return with_images(before.steps, with_tried, catalogue)
 
@@ -243,8 +243,8 @@ def _fetch(
     folder: RunFolder, before: FetchReport, plan: RetryPlan, images: ImageSummary
 ) -> FetchReport:
     """The fetching in the documents: the failures that were not tried again, and the new ones."""
-    left = {f"{FETCH_FAILED}: {d}": n for d, n in before.details.items() if d not in plan.details}
-    statuses = add_by_name([left, images.statuses])
+    rest = {f"{FETCH_FAILED}: {d}": n for d, n in before.details.items() if d not in plan.details}
+    statuses = add_by_name([rest, images.statuses])
     fetch = failed_fetches(before.tried, statuses, folder.work.read_retry_hosts())
     return replace(fetch, connections=connections(images))
 
@@ -255,14 +255,14 @@ def _manifest(
     """The manifest with the new shards and the retry; brings these shards where they stay."""
     rewritten = folder.work.find_rewritten(images.copies)
     assert rewritten is not None, "copies are taken out"
-    written = with_rewritten([*written_of(before), *images.shards], rewritten)
-    shards = renumbered(folder.out, folder.work.path, written)
+    all_shards = with_rewritten([*written_of(before), *images.shards], rewritten)
+    shards = renumber(folder.out, folder.work.path, all_shards)
     new = shards[len(before.numbers) :]
-    added = [shard.number for shard in new if shard.kept and shard.number < HOLDOUT]
-    retried = Retry(
+    added_numbers = [shard.number for shard in new if shard.kept and shard.number < HOLDOUT]
+    retry = Retry(
         tried=plan.pairs,
         kept=images.counts.kept,
-        shards=(min(added), max(added)) if added else None,
+        shards=(min(added_numbers), max(added_numbers)) if added_numbers else None,
         fetch=folder.description.fetch,
         details=plan.details,
         blocklists=folder.description.blocklists,
@@ -271,6 +271,6 @@ def _manifest(
     return replace(
         with_shards(before, shards),
         pairs=before.pairs + images.counts.kept,
-        retries=[*earlier, retried],
+        retries=[*earlier, retry],
         fetched=fetch_days(folder.out, new, before, before.fetched),
     )

@@ -95,7 +95,7 @@ class _Checked:
         """The thresholds, by flag; of rules on input columns by flag and column."""
         numbers = {rule.name: getattr(self, rule.name) for rule in self.of_files.rules}
         for kind in (MIN, MAX):
-            for column, bound in _named(kind, getattr(self, kind)):
+            for column, bound in _items(kind, getattr(self, kind)):
                 try:
                     numbers[f"{kind}={carried_name(column)}"] = float(bound)
                 except ValueError as error:
@@ -110,24 +110,24 @@ class _Checked:
             numbers[MAX_PAIRS_PER_CONCEPT.name] = self.max_pairs_per_concept
         if self.keep_most_similar < 1:
             numbers[KEEP_MOST_SIMILAR] = self.keep_most_similar
-        if hashes := self._verified:
+        if hashes := self._verification:
             numbers[VERIFIED] = f"{hashes[0]}={carried_name(hashes[1])}"
         return numbers
 
     @property
-    def _verified(self) -> tuple[str, str] | None:
+    def _verification(self) -> tuple[str, str] | None:
         """The hash function and the column of `--verify_hash`; img2dataset has a list of them the
         other way around."""
-        said = getattr(self, VERIFIED)
-        if not said:
+        text = getattr(self, VERIFIED)
+        if not text:
             return None
-        words = [word.strip(" \"'") for word in said.strip("[]() ").split(",")]
-        kind, _, column = said.partition("=")
+        words = [word.strip(" \"'") for word in text.strip("[]() ").split(",")]
+        kind, _, column = text.partition("=")
         if len(words) == 2 and words[1] in HASHES:
             column, kind = words
         if kind not in HASHES or not column:
             raise ValueError(
-                f"{VERIFIED} takes {', '.join(f'{name}=COLUMN' for name in HASHES)}; got {said!r}"
+                f"{VERIFIED} takes {', '.join(f'{name}=COLUMN' for name in HASHES)}; got {text!r}"
             )
         return kind, column
 
@@ -149,10 +149,10 @@ class _Checked:
         return replace(rule, words=words, has_own_words=bool(own), like=like)
 
 
-def _named(flag: str, said: str) -> list[tuple[str, str]]:
+def _items(flag: str, text: str) -> list[tuple[str, str]]:
     """The items of a flag of columns."""
     items: list[tuple[str, str]] = []
-    for item in filter(None, said.split(",")):
+    for item in filter(None, text.split(",")):
         column, equals, value = item.rpartition("=")
         if not equals or re.search(r"[\s=]", column) or not column:
             raise ValueError(
@@ -179,9 +179,9 @@ def names_of_ours() -> frozenset[str]:
     return frozenset({*REJECTED.names, *SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *LANGUAGE_COLUMNS})
 
 
-def flag_of(name: str, default: Any, said: str) -> tuple[str, type, Any]:
+def flag_of(name: str, default: Any, help_text: str) -> tuple[str, type, Any]:
     """A flag as `make_dataclass` takes fields."""
-    return name, type(default), field(default=default, metadata={"help": said})
+    return name, type(default), field(default=default, metadata={"help": help_text})
 
 
 _OF_LANGUAGES = (

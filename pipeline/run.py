@@ -74,7 +74,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         _translate(command, source)
         return
     folder = RunFolder(job.output, describe_run(command, source), retry=bool(job.retry_failed))
-    if folder.finished and not job.retry_failed:
+    if folder.is_finished and not job.retry_failed:
         folder.clean_finished()
         complete(folder.out)
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
@@ -131,16 +131,16 @@ class Run:
             if self.engine.in_process and not WERE_COMPILED:
                 say("compiling kernels for this machine: about 30 s, once")
             self.engine.check()
-            for left in self.engine.cancel(folder.earlier):
-                say(f"{left}, left running by an earlier start of this command, is cancelled")
+            for old_job in self.engine.cancel(folder.earlier):
+                say(f"{old_job}, left running by an earlier start of this command, is cancelled")
             folder.fence.take()
             if self.command.job.retry_failed:
-                with _timed("retry"):
+                with _timing("retry"):
                     source, run_by = self.source, (self.places, self.engine)
                     return retry_failed(
                         self.command, folder, source.evaluation, *run_by, source.unsafe_model
                     )
-            return close_run(folder, self.source.sets) if self._curated() else None
+            return close_run(folder, self.source.sets) if self._curate_all() else None
         except BaseException as error:
             if was_interrupted(error):  # unnoted, it would seem to have died
                 with suppress(Exception):
@@ -153,7 +153,7 @@ class Run:
             if self.places.blocks.folder:
                 shutil.rmtree(self.places.blocks.folder, ignore_errors=True)
 
-    def _curated(self) -> bool:
+    def _curate_all(self) -> bool:
         """Runs the stages that are not done yet; False where a job was only handed over."""
         text = self.folder.work.find_text()
         if text is None:
@@ -203,15 +203,15 @@ class Run:
             return True
         files = counted(len(self.source.files), "file")
         say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
-        with _timed("pages"), self.engine.pipeline("pages") as pipeline:
+        with _timing("pages"), self.engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, parts, self.command, self.places)
         return self._pages_done() or self._handed_over("pages'")
 
     def _texts_curated(self) -> TextSummary | None:
-        source = self.source.parsed(self.places.work.pages)
+        source = self.source.with_parsed_pages(self.places.work.pages)
         files, splits = counted(len(source.files), "file"), counted(len(source.splits), "split")
         say(f"reading {files} in {splits}")
-        with _timed("text stage"), self.engine.pipeline("texts") as pipeline:
+        with _timing("text stage"), self.engine.pipeline("texts") as pipeline:
             buckets = bucket_count(source.files)
             curate_texts(
                 pipeline, source.splits, self.command, self.places, buckets, source.vocabulary
@@ -245,13 +245,13 @@ def _translate(command: Command, source: Input) -> None:
     work = WorkFolder(f"{out}/_temporary")
     places = Places(out, work, Blocks(), Fence(work.start, "dry"), source.blocklists)
     engine = Engine(command.beam, "dry")
-    splits, made = [*source.splits], 1
+    splits, graphs = [*source.splits], 1
     if source.pages:
         with engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, source.pages, command, places)
         # What they will be parsed to, one split a part at least.
         splits += [Split(part.files[0][0], "pages") for part in source.pages]
-        made += 1
+        graphs += 1
     with engine.pipeline("texts") as pipeline:
         buckets = bucket_count(source.files)
         curate_texts(pipeline, splits, command, places, buckets, source.vocabulary)
@@ -259,8 +259,8 @@ def _translate(command: Command, source: Input) -> None:
         with engine.pipeline("images") as pipeline:
             model = source.unsafe_model
             curate_images(pipeline, [0], source.evaluation, command, places, unsafe_model=model)
-        made += 1
-    say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
+        graphs += 1
+    say(f"dry run: {graphs} graphs were made, of {len(splits)} splits; nothing was started")
 
 
 def bucket_count(files: Sequence[InputFile]) -> int:
@@ -269,12 +269,12 @@ def bucket_count(files: Sequence[InputFile]) -> int:
     Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
     what one bucket holds fits in a worker's memory (docs/scale.md).
     """
-    wanted = sum(file.bytes for file in files) // BYTES_PER_BUCKET
-    return min(MAX_BUCKETS, max(8, 1 << int(wanted).bit_length()))
+    count = sum(file.bytes for file in files) // BYTES_PER_BUCKET
+    return min(MAX_BUCKETS, max(8, 1 << int(count).bit_length()))
 
 
 @contextmanager
-def _timed(name: str) -> Iterator[None]:
+def _timing(name: str) -> Iterator[None]:
     start = time.monotonic()
     yield
     say(f"{name}: {time.monotonic() - start:.1f} s")

@@ -24,13 +24,13 @@ def counted(number: int, thing: str, things: str = "") -> str:
 def printable(text: str) -> str:
     """A text on one line. Control characters, marks that turn the direction and the like are
     escaped; a very long text is cut, and so are heaps of accents."""
-    cut = text if len(text) <= LONGEST else text[:LONGEST] + ELLIPSIS
-    shown, marks = [], 0
-    for character in cut:
+    short = text if len(text) <= LONGEST else text[:LONGEST] + ELLIPSIS
+    characters, marks = [], 0
+    for character in short:
         marks = 0 if _cells(character) else marks + 1
         if marks <= MOST_MARKS:
-            shown.append(character if character.isprintable() else ascii(character)[1:-1])
-    return "".join(shown)
+            characters.append(character if character.isprintable() else ascii(character)[1:-1])
+    return "".join(characters)
 
 
 def cells(text: str) -> int:
@@ -49,13 +49,13 @@ def fitted(text: str, width: int) -> str:
     text = printable(text)
     used = cells(text)
     if used > width:
-        kept, used = [], 0
+        characters, used = [], 0
         for character in text:
             if used + _cells(character) > width - 1:
                 break
-            kept.append(character)
+            characters.append(character)
             used += _cells(character)
-        text, used = "".join(kept) + ELLIPSIS, used + 1
+        text, used = "".join(characters) + ELLIPSIS, used + 1
     return text + " " * (width - used)
 
 
@@ -93,5 +93,5 @@ def core_time(core_s: float) -> str:
         if core_s >= unit_s or unit == "second":
             break
     amount = core_s / unit_s
-    shown = f"{amount:.1f}" if unit == "hour" and amount < 10 else f"{max(1, round(amount)):,}"
-    return f"{shown} core-{unit}{'' if shown == '1' else 's'}"
+    number = f"{amount:.1f}" if unit == "hour" and amount < 10 else f"{max(1, round(amount)):,}"
+    return f"{number} core-{unit}{'' if number == '1' else 's'}"

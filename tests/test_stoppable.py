@@ -40,7 +40,7 @@ def command():
     say(os.getpid())
 """
 END = """
-sys.exit(run_stoppable(command, stopped="stopped", stopped_status=7, name="it: "))
+sys.exit(run_stoppable(command, stop_message="stopped", stopped_status=7, name="it: "))
 """
 # What a command may be doing; only asleep can it still answer.
 STATES = {

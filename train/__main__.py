@@ -123,16 +123,16 @@ def _run(arguments: list[str], name: str) -> int:
     # The run's from then on: on another device it would learn something else.
     settings = settings.on(find_device(settings.device).type)
     first = os.environ.get("RANK", "0") == "0"
-    finished = has_ended(run, settings)
-    if not finished:
+    is_finished = has_ended(run, settings)
+    if not is_finished:
         _train(settings, sets, run)
     elif first:
         _open(settings, sets, run)
     if first:
-        begun = f"{run} is finished: its" if finished else "done: the"
+        opening = f"{run} is finished: its" if is_finished else "done: the"
         best = run / "model-best"
         also = f", and the best of its validations in {best}" if best.exists() else ""
-        print(f"{begun} model is in {run / 'model'}{also}", file=sys.stderr)
+        print(f"{opening} model is in {run / 'model'}{also}", file=sys.stderr)
     return 0
 
 
@@ -186,8 +186,8 @@ def _check_validate(where: str) -> None:
     try:
         find_shards(where)
     except SettingsError as error:
-        made = "alignset curate --holdout=0.01 makes OUT/holdout"
-        raise SettingsError(f"--validate: {error} ({made})") from error
+        hint = "alignset curate --holdout=0.01 makes OUT/holdout"
+        raise SettingsError(f"--validate: {error} ({hint})") from error
 
 
 def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:

@@ -39,7 +39,7 @@ Compute = partial["Tensor"]  # a tower of a model, by its functions below
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
-    return exit_status(lambda: _run(arguments, name), stopped=_STOPPED)
+    return exit_status(lambda: _run(arguments, name), stop_message=_STOPPED)
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:
@@ -89,8 +89,8 @@ def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> di
 
     run = os.path.join(name, "model")
     # Any: transformers types a model's configs as what they may be before it is made.
-    loaded: Any = read_pretrained(run if os.path.isdir(run) else name)
-    model, processor = loaded
+    pair: Any = read_pretrained(run if os.path.isdir(run) else name)
+    model, processor = pair
     model.eval()
     document: dict[str, Any] = {
         "alignset": _version(),
@@ -125,24 +125,24 @@ def _save_tower(
     """Writes one tower and compares it with the model; what export.json says of it."""
     path = folder / f"{tower}{SUFFIXES[format_]}"
     compute = partial(_embed_images if tower == "image" else _embed_texts, model)
-    computed = _WRITERS[format_](model, compute, _examples(model, tower, 2, 7), tower, path)
+    run_file = _WRITERS[format_](model, compute, _examples(model, tower, 2, 7), tower, path)
     apart = 0.0
     for rows, tokens in ((2, 7), (3, 12), (1, 3)):  # other numbers than it was traced with
         inputs = _examples(model, tower, rows, tokens)
-        apart = max(apart, (computed(*inputs) - compute(*inputs)).abs().max().item())
+        apart = max(apart, (run_file(*inputs) - compute(*inputs)).abs().max().item())
     if not apart <= MOST_APART:
         raise TrainingError(
             f"{path.name} computes embeddings that are {apart:.2g} from the model's, more than "
             f"{MOST_APART:g}: nothing was written; try another --format"
         )
-    described = _images(processor, model) if tower == "image" else _texts(processor, model)
+    description = _images(processor, model) if tower == "image" else _texts(processor, model)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     output = {"name": "embeddings", "shape": ["n", model.config.projection_dim], "norm": 1}
     return {
         "file": path.name,
         "sha256": digest,
-        **described,
+        **description,
         "output": output,
         "largest_difference": apart,
     }
@@ -259,8 +259,8 @@ def _as_torchscript(model: Any, compute: Compute, inputs: Any, tower: str, path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         jit.trace(_module(compute), inputs, strict=False).save(str(path))
-        loaded: Computed = jit.load(str(path))
-    return loaded
+        script: Computed = jit.load(str(path))
+    return script
 
 
 def _as_safetensors(model: Any, compute: Compute, inputs: Any, tower: str, path: Path) -> Computed:

@@ -75,19 +75,19 @@ def train(
             model.clamp_temperature()
 
             writer.check()
-            stopped = stop.after_step()
-            saved = step == settings.steps or step % settings.checkpoint_every == 0
-            validated = validation.due(step)
+            stops = stop.after_step()
+            saves = step == settings.steps or step % settings.checkpoint_every == 0
+            validates = validation.due(step)
             # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
-            measured = partial(measure, step, output, model, guard)
+            measure_now = partial(measure, step, output, model, guard)
             course = _course(step, settings, output)
-            progress.step(step, measured, course, check=saved or validated)
+            progress.step(step, measure_now, course, check=saves or validates)
             progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
-            if validated:  # before the checkpoint: what that has is not done again
+            if validates:  # before the checkpoint: what that has is not done again
                 validation.after(step, model)
-            if saved or stopped:  # where the step was left out, it is as behind the one before
-                _save(writer, model, optimizer, guard, output, step, averaged=saved)
-            if stopped:
+            if saves or stops:  # where the step was left out, it is as behind the one before
+                _save(writer, model, optimizer, guard, output, step, averaged=saves)
+            if stops:
                 writer.wait()
                 raise KeyboardInterrupt
     progress.close()

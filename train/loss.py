@@ -51,7 +51,7 @@ def contrastive_loss(
     """
     b, first = len(images), len(images) * processes.rank()
     all_images, all_texts = images, texts  # float[n, d], n = b * processes
-    if processes.grouped():
+    if processes.is_grouped():
         all_images, all_texts = _GatherRows.apply(images), _GatherRows.apply(texts)
     target = torch.arange(first, first + b, device=images.device)  # int64[b]
 

@@ -42,17 +42,17 @@ def step_memory(settings: Settings, processes: int) -> StepMemory:
     pairs, share = settings.micro_batches(processes)[1], settings.batch_size // processes
     width, d = 2 if settings.precision == "bf16" else 4, pooled_width(size)
     values, largest = _image_values(image, settings)
-    kept = {"image": width * values, "text": _text_bytes(text, settings, width)}
+    kept_bytes = {"image": width * values, "text": _text_bytes(text, settings, width)}
     towers = {"image": image, "text": text}
     numbers = {name: sum(p.numel() for p in tower.parameters()) for name, tower in towers.items()}
     frozen = numbers.pop(settings.freeze, 0)
-    kept.pop(settings.freeze, None)
-    trained = sum(numbers.values()) + d * (text.config.hidden_size + 1)  # and the linear layer
+    kept_bytes.pop(settings.freeze, None)
+    trainable = sum(numbers.values()) + d * (text.config.hidden_size + 1)  # and the linear layer
     scores = 6 * min(ROWS_AT_ONCE, share) * settings.batch_size
     embeddings = 2 * d * (4 * share + 3 * settings.batch_size)
     return StepMemory(
-        4 * (5 * trained + frozen),
-        pairs * sum(kept.values()),
+        4 * (5 * trainable + frozen),
+        pairs * sum(kept_bytes.values()),
         pairs * 3 * 4 * largest,
         4 * (scores + embeddings),
     )
@@ -63,7 +63,7 @@ def _image_values(tower: AlignVisionModel, settings: Settings) -> tuple[int, int
     side, inputs, within = -(-settings.crop_px // 2), 0, [0]
     stem = tower.embeddings.convolution.out_channels
     # The pixels; the convolution's output and BatchNorm's.
-    kept, largest = 3 * settings.crop_px**2 + 2 * stem * side**2, stem * side**2
+    values, largest = 3 * settings.crop_px**2 + 2 * stem * side**2, stem * side**2
     for block in tower_blocks(tower):
         depthwise, entry = block.depthwise_conv.depthwise_conv, side
         inner, outer = depthwise.in_channels, block.projection.project_conv.out_channels
@@ -73,7 +73,7 @@ def _image_values(tower: AlignVisionModel, settings: Settings) -> tuple[int, int
         within.append(inner * (entries * entry**2 + 4 * side**2) + outer * side**2)
         inputs += entry**2 * (block.expansion.expand_conv.in_channels if block.expand else inner)
         largest = max(largest, inner * entry**2)
-    return kept + inputs + (max if settings.checkpoint_activations else sum)(within), largest
+    return values + inputs + (max if settings.checkpoint_activations else sum)(within), largest
 
 
 def _text_bytes(tower: AlignTextModel, settings: Settings, width: int) -> int:
@@ -96,10 +96,10 @@ def check_memory(settings: Settings, processes: int, available: int, device: str
     Raises:
       SettingsError: it names what would fit, of what costs least time first.
     """
-    needed = step_memory(settings, processes).total(device)
-    if needed <= available:
+    need = step_memory(settings, processes).total(device)
+    if need <= available:
         return
-    error = f"a step takes about {_gb(needed)} of the {_gb(available)} that {_WHOSE[device]} has"
+    error = f"a step takes about {_gb(need)} of the {_gb(available)} that {_WHOSE[device]} has"
     pairs = whole = settings.micro_batches(processes)[1]
     least = min(settings.batch_norm_group_size, whole)  # BatchNorm's groups stay what they are
     for twice in sorted({settings.checkpoint_activations, True}):

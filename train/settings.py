@@ -18,15 +18,15 @@ SHARE: Range = (math.ulp(0.0), 1 + math.ulp(1.0), "larger than 0 and at most 1")
 MOMENTUM: Range = (math.ulp(0.0), 1.0, "larger than 0 and below 1")
 
 
-def setting(default: Any, meaning: str, *, free: bool = False, told: bool = False) -> Any:
+def setting(default: Any, meaning: str, *, free: bool = False, warns: bool = False) -> Any:
     """A field of settings.
 
     Args:
       meaning: what its flag's help says.
       free: whether it may differ when a run is resumed: it does not change what is learned.
-      told: whether it may differ then although it does, which a line says.
+      warns: whether it may differ then although it does, which a line says.
     """
-    return field(default=default, metadata={"help": meaning, "free": free, "told": told})
+    return field(default=default, metadata={"help": meaning, "free": free, "warns": warns})
 
 
 def check_fields(
@@ -40,10 +40,10 @@ def check_fields(
     Raises:
       SettingsError: naming the field, what is allowed, and the value.
     """
-    for name, (least, end, allowed) in ranges.items():
+    for name, (least, end, range_text) in ranges.items():
         value = getattr(settings, name)
         if not least <= value < end:  # also refuses nan
-            raise SettingsError(f"{name} must be {allowed}; got {value}")
+            raise SettingsError(f"{name} must be {range_text}; got {value}")
     for name, choices in names.items():
         if getattr(settings, name) not in choices:
             *others, last = choices
@@ -121,16 +121,16 @@ class Settings:
     weight_decay: float = setting(1e-5, "of all weights but biases and normalisations")
     max_gradient_norm: float = setting(0.0, "a longer gradient is made this long; 0: none is")
     warmup_steps: int = setting(10_000, "steps in which the learning rate rises from zero")
-    steps: int = setting(1_200_000, "of the whole run", told=True)
+    steps: int = setting(1_200_000, "of the whole run", warns=True)
     epochs: float = setting(
-        0.0, "passes over the data, in place of steps; 0: as many steps as steps says", told=True
+        0.0, "passes over the data, in place of steps; 0: as many steps as steps says", warns=True
     )
     batch_size: int = setting(16_384, "pairs of a step, over all processes")
     micro_batch_size: int = setting(
         64,
         "pairs that go through the towers at once, on each process; where they are fewer than its "
         "share of batch_size, the gradients are cached",
-        told=True,
+        warns=True,
     )
     text_buckets: int = setting(
         0,

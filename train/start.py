@@ -53,29 +53,29 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
     index, tokenizer = run / "shards.npz", run / "tokenizer"
     if processes.rank() == 0 and not index.exists():
         brought = settings.tokenizer or settings.text_weights
-        learned = not settings.start_from and not brought and not tokenizer.exists()
-        texts = settings.tokenizer_texts if learned else SAMPLED
-        indexes, drawn = _read(settings, sets, run, texts)
-        if not drawn.seen:
+        learns = not settings.start_from and not brought and not tokenizer.exists()
+        texts = settings.tokenizer_texts if learns else SAMPLED
+        indexes, drawn_texts = _read(settings, sets, run, texts)
+        if not drawn_texts.counts:
             raise SettingsError(_without_texts(settings, sets[0].shards[0]))
-        if learned:
+        if learns:
             learned_tokenizer = learn_tokenizer(
-                drawn.texts,
+                drawn_texts.texts,
                 vocabulary_size=settings.vocabulary_size,
                 max_tokens=settings.max_tokens,
-                seen=drawn.seen,
-                strip_accents=english_alone(drawn.texts),
+                counts=drawn_texts.counts,
+                strip_accents=english_alone(drawn_texts.texts),
             )
             save_tokenizer(learned_tokenizer, tokenizer)
         if brought and not tokenizer.exists():
             save_tokenizer(load_own_tokenizer(settings), tokenizer)
-        _count_unknown(settings, drawn, run)
+        _count_unknown(settings, drawn_texts, run)
         save_indexes(indexes, index)
     if processes.rank() == 0:
         shutil.rmtree(run / _PARTS, ignore_errors=True)
-        if (unknown := read_unknown(run)) and (said := unknown.said()):
+        if (unknown := read_unknown(run)) and (note := unknown.summary()):
             print(
-                f"{said}: the model can't tell them apart; name another --tokenizer, or learn one "
+                f"{note}: the model can't tell them apart; name another --tokenizer, or learn one "
                 "of these texts (a larger --vocabulary_size)",
                 file=sys.stderr,
             )
@@ -89,24 +89,22 @@ def _without_texts(settings: Settings, shard: str) -> str:
         files = (file for file in shard_files(stream) if file.name.endswith(".json"))
         first = next(files, None)
         fields = [*json_object(stream.read(min(first.size, LONGEST_JSON)))] if first else []
-    named = f"; KEY.json has {', '.join(fields)}"[:300] if fields else ""
+    hint = f"; KEY.json has {', '.join(fields)}"[:300] if fields else ""
     if field := settings.caption_field:
-        return (
-            f"--caption_field={field}: no sample has an image and that field{named}: name another"
-        )
+        return f"--caption_field={field}: no sample has an image and that field{hint}: name another"
     return (
-        f"no sample has an image and a text in KEY.txt{named}: name other --shards, or the field "
+        f"no sample has an image and a text in KEY.txt{hint}: name other --shards, or the field "
         "that has the captions with --caption_field"
     )
 
 
-def _count_unknown(settings: Settings, drawn: DrawnTexts, run: Path) -> None:
+def _count_unknown(settings: Settings, drawn_texts: DrawnTexts, run: Path) -> None:
     """Writes what `read_unknown` reads."""
     if settings.start_from:
         tokenizer = load_pretrained(settings.start_from)[1].tokenizer
     else:
         tokenizer = load_tokenizer(run / "tokenizer")
-    unknown = unknown_tokens(tokenizer, *drawn, settings.max_tokens)
+    unknown = unknown_tokens(tokenizer, *drawn_texts, settings.max_tokens)
     write_whole(run / UNKNOWN_TOKENS, json.dumps(unknown._asdict(), indent=2) + "\n")
 
 
@@ -117,7 +115,7 @@ def _read(
     are not read again."""
     total = sum(len(shard_set.shards) for shard_set in sets)
     print(f"reading {counted(total, 'shard')} once, for where their samples begin", file=sys.stderr)
-    indexes, drawn = [], []
+    indexes, parts = [], []
     often = {"delay": _SAID_EVERY_S, "mininterval": _SAID_EVERY_S}
     with tqdm(total=total, unit=" shards", file=sys.stderr, **often) as bar:
         for number, shard_set in enumerate(sets):
@@ -125,15 +123,15 @@ def _read(
                 shard_set.shards,
                 texts=-(-texts * len(shard_set.shards) // total),
                 caption_field=settings.caption_field,
-                kept=_kept(run, number, texts),
-                done=bar.update,
+                folder=_parts_folder(run, number, texts),
+                advance=bar.update,
             )
             indexes.append(index)
-            drawn.append(of_set)
-    return indexes, DrawnTexts.of_all(drawn)
+            parts.append(of_set)
+    return indexes, DrawnTexts.of_all(parts)
 
 
-def _kept(run: Path, of_set: int, texts: int) -> Path:
+def _parts_folder(run: Path, of_set: int, texts: int) -> Path:
     """The folder of what was read of a dataset, with so many texts of all sets."""
     (run / _PARTS).mkdir(exist_ok=True)
     return run / _PARTS / f"{of_set}-{texts}"

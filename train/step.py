@@ -56,12 +56,12 @@ def _two_passes(
     replica: torch.nn.Module, micro_batches: Iterable[Inputs], settings: Settings, step: int
 ) -> StepOutput:
     device = next(replica.parameters()).device
-    with KeptInputs(memory_between_passes(device)) as kept:
+    with KeptInputs(memory_between_passes(device)) as kept_inputs:
         parts = []
         # BatchNorm normalises as in the second pass, but gathers its statistics only there.
         with torch.no_grad(), frozen_statistics(replica):
             for i, inputs in enumerate(micro_batches):
-                kept.append(inputs)
+                kept_inputs.append(inputs)
                 seed_micro_batch(settings, step, i)
                 parts.append(replica(inputs))  # [m, d], [m, d], []
         images, texts = (torch.cat([part[side] for part in parts]) for side in range(2))  # [b, d]
@@ -73,7 +73,7 @@ def _two_passes(
         )
         once = [torch.zeros_like(temperature)] * last + [of_temperature]
         gradients = zip(torch.split(of_images, m), torch.split(of_texts, m), once, strict=True)
-        for i, (inputs, of_part) in enumerate(zip(kept, gradients, strict=True)):
+        for i, (inputs, of_part) in enumerate(zip(kept_inputs, gradients, strict=True)):
             with processes.unsynchronised(replica, i < last):
                 seed_micro_batch(settings, step, i)  # the same dropout as in the first pass
                 _send_back(replica(inputs), of_part)
@@ -98,8 +98,8 @@ def _loss_gradients(
 def _send_back(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
     """Sends gradients through the graph of a model's outputs; a frozen tower's have none."""
     pairs = zip(outputs, gradients, strict=True)
-    trained = [(rows, of_rows) for rows, of_rows in pairs if rows.requires_grad]
-    torch.autograd.backward([rows for rows, _ in trained], [of_rows for _, of_rows in trained])
+    trainable = [(rows, of_rows) for rows, of_rows in pairs if rows.requires_grad]
+    torch.autograd.backward([rows for rows, _ in trainable], [of_rows for _, of_rows in trainable])
 
 
 def memory_between_passes(device: torch.device) -> int:
@@ -127,27 +127,27 @@ class KeptInputs:
     """
 
     def __init__(self, memory: int = 0):
-        self._left = memory
+        self._memory = memory
 
     def __enter__(self) -> "KeptInputs":
         self._file = tempfile.TemporaryFile()
-        self._kept: list[Inputs] = []  # with pixels, or with none that stand for those in the file
+        self._inputs: list[Inputs] = []  # with pixels, or with none for those in the file
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._kept.clear()
+        self._inputs.clear()
 
     def append(self, inputs: Inputs) -> None:
-        self._left -= 1 << (inputs.pixels.nbytes - 1).bit_length()
-        if self._left < 0:
+        self._memory -= 1 << (inputs.pixels.nbytes - 1).bit_length()
+        if self._memory < 0:
             np.save(self._file, inputs.pixels.numpy())
             inputs = inputs._replace(pixels=torch.empty(0))
-        self._kept.append(inputs)
+        self._inputs.append(inputs)
 
     def __iter__(self) -> Iterator[Inputs]:
         self._file.seek(0)
-        for inputs in self._kept:
+        for inputs in self._inputs:
             if inputs.pixels.numel():
                 yield inputs
             else:

@@ -22,7 +22,7 @@ from alignset.ablate.plan import Plan, open_folder, read_plan
 from alignset.ablate.points import Point, begin_job, check_captioned, measure_point, threads_of_jobs
 from alignset.ablate.results import Row, cell_of, write_results
 from alignset.ablate.variants import ALL, RANDOM, Bools, Pool, Variant, curate
-from alignset.pipeline.command_line import ended, failed, run_command
+from alignset.pipeline.command_line import print_end, print_failure, run_command
 from alignset.pipeline.errors import FailedRunError, UsageError
 from alignset.pipeline.shown_texts import counted
 
@@ -48,14 +48,14 @@ def ablate(plan: Plan, command: str) -> str:
         check_captioned(name, data)
     open_folder(plan)
     say("1 of 3: the pool: everything is fetched and measured once, and no rule drops a pair")
-    curate(plan.pool_flags, None, done=plan.out / "pool/manifest.json")
+    curate(plan.pool_flags, None, done_file=plan.out / "pool/manifest.json")
     pool = Pool(plan.out)
     say(f"2 of 3: what each of {len(plan.variants)} variants keeps of {len(pool.pairs):,} pairs")
     counts, same_as = _count(plan, pool)
     points = _points(plan, same_as)
     pending = [point for point in points if not point.file.exists()]
-    seen = sum(point.budget for point in pending)
-    say(f"3 of 3: {counted(len(pending), 'training')}, {seen:,} samples seen in all")
+    samples = sum(point.budget for point in pending)
+    say(f"3 of 3: {counted(len(pending), 'training')}, {samples:,} samples seen in all")
     if pending:
         _train(plan, pool, pending)
     return _write(plan, points, counts, same_as, command)
@@ -67,10 +67,10 @@ def _count(plan: Plan, pool: Pool) -> tuple[dict[str, int], dict[str, str]]:
     same_as: dict[str, str] = {}
     first: dict[bytes, str] = {}
     for variant in sorted(plan.variants, key=lambda variant: variant.name != ALL):
-        kept = pool.kept(variant)
-        counts[variant.name] = count = int(kept.sum())
-        by = first.setdefault(kept.tobytes(), variant.name)
-        if by != variant.name and (variant.name != RANDOM or kept.all()):
+        mask = pool.mask(variant)
+        counts[variant.name] = count = int(mask.sum())
+        by = first.setdefault(mask.tobytes(), variant.name)
+        if by != variant.name and (variant.name != RANDOM or mask.all()):
             same_as[variant.name] = by
         say(f"  {variant.name}: {count:,}{f', as {by}' if by != variant.name else ''}")
         if count < plan.training.batch_size:
@@ -83,18 +83,18 @@ def _count(plan: Plan, pool: Pool) -> tuple[dict[str, int], dict[str, str]]:
 
 def _points(plan: Plan, same_as: Mapping[str, str]) -> list[Point]:
     """All trainings, variant by variant."""
-    found = []
+    points = []
     for variant in plan.variants:
         if variant.name in same_as:
             continue
         for seed in range(plan.seeds):
-            drawn = f"-{seed}" if variant.name == RANDOM else ""
-            shards = plan.out / f"variants/{variant.name}{drawn}-shards"
+            suffix = f"-{seed}" if variant.name == RANDOM else ""
+            shards = plan.out / f"variants/{variant.name}{suffix}-shards"
             for budget in plan.budgets:
                 steps = -(-budget // plan.training.batch_size)
                 of = (plan.out, variant.name, budget, seed, shards, steps, plan.train, plan.evals)
-                found.append(Point(*of))
-    return found
+                points.append(Point(*of))
+    return points
 
 
 def _train(plan: Plan, pool: Pool, points: list[Point]) -> None:
@@ -103,8 +103,8 @@ def _train(plan: Plan, pool: Pool, points: list[Point]) -> None:
     variants = {variant.name: variant for variant in plan.variants}
 
     def write(point: Point) -> None:
-        kept: Bools = pool.kept(variants[point.variant], point.seed)
-        pool.write_shards(kept, point.shards, plan.training.resize_px)
+        mask: Bools = pool.mask(variants[point.variant], point.seed)
+        pool.write_shards(mask, point.shards, plan.training.resize_px)
 
     spawn = multiprocessing.get_context("spawn")
     logs = plan.out / "logs"
@@ -133,12 +133,12 @@ def _probe(
     probes = [
         replace(point, variant=f"probe{n}", steps=_PROBE_STEPS, budget=0) for n in range(jobs)
     ]
-    found = [*executor.map(measure_point, probes)]
+    results = [*executor.map(measure_point, probes)]
     for probe in probes:
         probe.file.unlink()
     batch = point.budget / point.steps
-    step_s = batch / min(result["samples_per_s"] for result in found)
-    before_s = max(result["wall_s"] for result in found) - _PROBE_STEPS * step_s
+    step_s = batch / min(result["samples_per_s"] for result in results)
+    before_s = max(result["wall_s"] for result in results) - _PROBE_STEPS * step_s
     say(f"  measured: {max(before_s, 0):.1f} s a training and {1000 * step_s:.0f} ms a step")
     return lambda other: max(before_s, 0) + other.steps * step_s
 
@@ -148,29 +148,29 @@ def _train_all(
 ) -> None:
     """Shards of a variant are there from its first training to its last."""
     pending = Counter(point.shards for point in points)
-    written: set[Path] = set()
+    written_shards: set[Path] = set()
     running: dict[Future[dict[str, Any]], Point] = {}
-    start, done = time.monotonic(), 0
+    start, done_count = time.monotonic(), 0
 
     def settle(most: int) -> None:
-        nonlocal done
+        nonlocal done_count
         while len(running) > most:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 point, result = running.pop(future), future.result()
-                done += 1
+                done_count += 1
                 pending[point.shards] -= 1
                 if not pending[point.shards]:
                     shutil.rmtree(point.shards)
-                remaining = (time.monotonic() - start) / done * (len(points) - done)
+                remaining = (time.monotonic() - start) / done_count * (len(points) - done_count)
                 say(
-                    f"  {done} of {len(points)}: {point.name}: {_recalls(result)}; "
+                    f"  {done_count} of {len(points)}: {point.name}: {_recalls(result)}; "
                     f"{timedelta(seconds=round(remaining))} left"
                 )
 
     for point in points:
-        if point.shards not in written:
+        if point.shards not in written_shards:
             write(point)
-            written.add(point.shards)
+            written_shards.add(point.shards)
         running[executor.submit(measure_point, point)] = point
         settle(2 * jobs - 1)
     settle(0)
@@ -178,8 +178,8 @@ def _train_all(
 
 def _recalls(result: Mapping[str, Any]) -> str:
     recalls = []
-    for name, found in result["scores"].items():
-        hits = found["1"]
+    for name, by_k in result["scores"].items():
+        hits = by_k["1"]
         of_image = sum(hits["image"]) / len(hits["image"])
         of_text = sum(hits["text"]) / sum(hits["texts"])
         recalls.append(f"R@1 {50 * (of_image + of_text):.1f} % on {name}")
@@ -233,11 +233,11 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         plan = read_plan(argv, name)
         print(ablate(plan, shlex.join([*name.split(), *argv])), end="")
     except UsageError as error:
-        return ended(name, error, 2)
+        return print_end(name, error, 2)
     except FailedRunError as error:
-        return ended(name, f"{error} (the same command resumes)", 1)
+        return print_end(name, f"{error} (the same command resumes)", 1)
     except Exception as error:
-        return failed(name, error, "; the same command resumes")
+        return print_failure(name, error, "; the same command resumes")
     say(f"done: {plan.out}/ablation.md, and its plots and ablation.json beside it")
     return 0
 

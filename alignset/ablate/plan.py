@@ -78,7 +78,7 @@ class Plan:
 
 def parser(name: str) -> argparse.ArgumentParser:
     """The parser of the command's own flags."""
-    made = CommandParser(
+    own_parser = CommandParser(
         prog=name,
         usage="%(prog)s --input=PAIRS --output=FOLDER --eval=DATA [flags]",
         description="Shows which rules help on your data: curates it once with every rule off,\n"
@@ -98,7 +98,7 @@ def parser(name: str) -> argparse.ArgumentParser:
         ("variants", "NAMES", "", "only these: raw,random,all,without-min_words,..."),
     )
     for flag, metavar, default, meaning in flags:
-        made.add_argument(
+        own_parser.add_argument(
             f"--{flag}",
             metavar=metavar,
             default=default,
@@ -106,7 +106,7 @@ def parser(name: str) -> argparse.ArgumentParser:
             type=int if isinstance(default, int) else str,
             help=meaning,
         )
-    return made
+    return own_parser
 
 
 def read_plan(argv: Sequence[str], name: str) -> Plan:
@@ -127,11 +127,14 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
     for word in words:  # before a model is opened that one of them names
         if why := _REFUSED.get(word.partition("=")[0].removeprefix("--")):
             raise UsageError(f"{word.partition('=')[0]} is of no use here: {why}")
-    given = read_flags([f"--input={flags.input}", f"--output={out / 'pool'}", *words], name)
-    images = [given.ours.get("eval_images"), *(f"{name}={path}" for name, path in evals.items())]
-    given.ours["eval_images"] = ",".join(filter(None, images))
-    command = make_command(given)
-    variants = _chosen(flags.variants, _variants(given, command))
+    given_flags = read_flags([f"--input={flags.input}", f"--output={out / 'pool'}", *words], name)
+    images = [
+        given_flags.ours.get("eval_images"),
+        *(f"{name}={path}" for name, path in evals.items()),
+    ]
+    given_flags.ours["eval_images"] = ",".join(filter(None, images))
+    command = make_command(given_flags)
+    variants = _choose(flags.variants, _variants(given_flags, command))
     for variant in variants:  # what is wrong with one is said before anything runs
         make_command(read_flags(curate_words(variant.run_flags(out))))
     train, training = _train_flags(flags.train)
@@ -145,7 +148,7 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
         flags.seeds,
         flags.jobs,
         flags.recall_at,
-        _pool_flags(given, command),
+        _pool_flags(given_flags, command),
         variants,
         train,
         training,
@@ -176,33 +179,33 @@ def open_folder(plan: Plan) -> None:
     write_whole(file, json.dumps(plan.settings, indent=2))
 
 
-def _evals(said: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for number, part in enumerate(said.split(",")):
+def _evals(text: str) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for number, part in enumerate(text.split(",")):
         name, equals, path = part.partition("=")
         name, path = (name, path) if equals else (f"eval{number or ''}", part)
-        if name in found or not re.fullmatch(r"[\w.-]+", name):
+        if name in paths or not re.fullmatch(r"[\w.-]+", name):
             raise UsageError(
                 f"--eval: {name!r} must be a name of letters, digits, '.', '_' and '-', once; pass "
                 "NAME=SHARDS,..."
             )
-        found[name] = path
-    return found
+        paths[name] = path
+    return paths
 
 
-def _budgets(said: str) -> tuple[int, ...]:
+def _budgets(text: str) -> tuple[int, ...]:
     try:
-        found = tuple(int(part.replace("_", "")) for part in said.split(","))
+        budgets = tuple(int(part.replace("_", "")) for part in text.split(","))
     except ValueError:
-        found = ()
-    if not found or min(found) < 1 or list(found) != sorted(set(found)):
-        raise UsageError(f"--budgets must be ascending numbers, such as 12800,38400; got {said!r}")
-    return found
+        budgets = ()
+    if not budgets or min(budgets) < 1 or list(budgets) != sorted(set(budgets)):
+        raise UsageError(f"--budgets must be ascending numbers, such as 12800,38400; got {text!r}")
+    return budgets
 
 
-def _train_flags(said: str) -> tuple[tuple[str, ...], Settings]:
+def _train_flags(text: str) -> tuple[tuple[str, ...], Settings]:
     """The flags of `train`, and the settings that they make."""
-    words = tuple(shlex.split(said))
+    words = tuple(shlex.split(text))
     own = ("shards", "run", "steps", "epochs", "seed", "validate")
     for word in words:
         if (name := word.partition("=")[0].removeprefix("--")) in own:
@@ -214,10 +217,10 @@ def _train_flags(said: str) -> tuple[tuple[str, ...], Settings]:
     return words, settings
 
 
-def _pool_flags(given: GivenFlags, command: Command) -> Flags:
+def _pool_flags(given_flags: GivenFlags, command: Command) -> Flags:
     """Of the one run that fetches: every rule is off, and everything is measured."""
-    rules = {field.name for field in dataclasses.fields(given.rules)}
-    flags = {name: value for name, value in given.ours.items() if name not in rules}
+    rules = {field.name for field in dataclasses.fields(given_flags.rules)}
+    flags = {name: value for name, value in given_flags.ours.items() if name not in rules}
     flags.pop("duplicates", None)
     flags |= {"score_only": True, "opt_outs": "reject"}
     flags |= {MIN_EVALUATION_DISTANCE.name: command.rules.min_evaluation_distance}
@@ -225,43 +228,43 @@ def _pool_flags(given: GivenFlags, command: Command) -> Flags:
         flags["unsafe_model"] = ""
     columns = [flags.get("columns", "")]
     for rule in (MIN, MAX, REQUIRED):
-        parts = str(given.ours.get(rule, "")).split(",")
+        parts = str(given_flags.ours.get(rule, "")).split(",")
         columns += [part.partition("=")[0] for part in parts]
     if any(columns):
         flags["columns"] = ",".join(dict.fromkeys(filter(None, columns)))
-    beam = [word.removeprefix("--").partition("=") for word in given.others]
+    beam = [word.removeprefix("--").partition("=") for word in given_flags.others]
     return flags | {name: value or True for name, _, value in beam}
 
 
-def _variants(given: GivenFlags, command: Command) -> list[Variant]:
-    rules = {field.name for field in dataclasses.fields(given.rules)}
-    wanted = {*rules, *_OF_VARIANTS} - {MIN_EVALUATION_DISTANCE.name}
-    flags = {name: value for name, value in given.ours.items() if name in wanted}
-    opened: dict[str, object] = {
+def _variants(given_flags: GivenFlags, command: Command) -> list[Variant]:
+    rules = {field.name for field in dataclasses.fields(given_flags.rules)}
+    flag_names = {*rules, *_OF_VARIANTS} - {MIN_EVALUATION_DISTANCE.name}
+    flags = {name: value for name, value in given_flags.ours.items() if name in flag_names}
+    open_values: dict[str, object] = {
         name: value
         for name, value in command.rules.catalogue.opened.items()
-        if name in wanted and getattr(command.rules, name) != value
+        if name in flag_names and getattr(command.rules, name) != value
     }
-    opened |= {name: off for name, off in _OFF.items() if flags.get(name, off) != off}
-    found = variants_of(flags, opened, command.rules.max_unsafe_score, _WITH)
+    open_values |= {name: off for name, off in _OFF.items() if flags.get(name, off) != off}
+    variants = variants_of(flags, open_values, command.rules.max_unsafe_score, _WITH)
     for rule in set(SEVERAL) & flags.keys():
         parts = str(flags[rule]).split(",")
         for part in parts:
             others = {**flags, rule: ",".join(other for other in parts if other != part)}
             name = f"{WITHOUT}{rule}={part.partition('=')[0]}"
             about = f"all rules but --{rule}={part}"
-            found.append(Variant(name, about, others, command.rules.max_unsafe_score))
-    return found
+            variants.append(Variant(name, about, others, command.rules.max_unsafe_score))
+    return variants
 
 
-def _chosen(said: str, variants: list[Variant]) -> tuple[Variant, ...]:
-    if not said:
+def _choose(text: str, variants: list[Variant]) -> tuple[Variant, ...]:
+    if not text:
         return tuple(variants)
     names = {variant.name for variant in variants}
-    for name in said.split(","):
+    for name in text.split(","):
         if name not in names:
             raise UsageError(
                 f"--variants: there is no {name!r}; there are {', '.join(sorted(names))}"
             )
-    wanted = {*said.split(","), ALL}  # which the others are compared with
-    return tuple(variant for variant in variants if variant.name in wanted)
+    chosen_names = {*text.split(","), ALL}  # which the others are compared with
+    return tuple(variant for variant in variants if variant.name in chosen_names)

@@ -99,15 +99,15 @@ def measure_point(point: Point) -> dict[str, Any]:
     train_s = time.monotonic() - start
     scores = {name: hits(run / "model", data, run) for name, data in point.evals.items()}
     last = (run / "metrics.jsonl").read_text().splitlines()[-1]
-    found = {
+    result = {
         **{"variant": point.variant, "budget": point.budget, "seed": point.seed},
         **{"steps": point.steps, "scores": scores, "train_s": round(train_s, 2)},
         "samples_per_s": json.loads(last)["samples_per_second"],
         "wall_s": round(time.monotonic() - start, 2),
     }
-    write_whole(point.file, json.dumps(found))
+    write_whole(point.file, json.dumps(result))
     shutil.rmtree(run)
-    return found
+    return result
 
 
 def hits(model: Path, data: str, cache: Path) -> dict[str, dict[str, Any]]:
@@ -129,9 +129,9 @@ def hits(model: Path, data: str, cache: Path) -> dict[str, dict[str, Any]]:
 
     embedding = Embedding(open_embedder(str(model)), cache)
     pairs = pairs_of(embed_captioned(find_captioned(data), embedding, data))
-    ranked = both_ranks(pairs)
-    of_images = hits_of_images(pairs, *ranked).astype(int)
-    chance = recall_scores(pairs, ranked)["chance"]
+    ranks = both_ranks(pairs)
+    of_images = hits_of_images(pairs, *ranks).astype(int)
+    chance = recall_scores(pairs, ranks)["chance"]
     return {
         str(k): {
             "image": of_images[:, 2 * number].tolist(),

@@ -68,17 +68,17 @@ class Row:
     same_as: str = ""
 
 
-def _resampled(points: Sequence[Mapping[str, Any]]) -> tuple[float, Floats]:
+def _resample(points: Sequence[Mapping[str, Any]]) -> tuple[float, Floats]:
     """R@k of a variant and a budget, given one point a seed, and the R@k of each resample."""
     of_image, of_text = (np.array([p[name] for p in points], float) for name in ("image", "text"))
     texts = np.array(points[0]["texts"], float)
     rng = np.random.default_rng(SEED)  # the same for all variants, which makes pairs of them
     images, seeds = len(texts), len(points)
     times = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(float)
-    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
+    seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
     scores = (times @ of_image.T / images + times @ of_text.T / (times @ texts)[:, None]) / 2
     mean = (of_image.mean() + (of_text.sum(axis=1) / texts.sum()).mean()) / 2
-    return 100 * float(mean), 100 * (scores * drawn).sum(axis=1)
+    return 100 * float(mean), 100 * (scores * seed_weights).sum(axis=1)
 
 
 def cell_of(points: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]) -> Cell:
@@ -87,8 +87,8 @@ def cell_of(points: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any
     Args:
       points, base: what `hits` gives for one k and each seed, of the variant and of all rules.
     """
-    score, each = _resampled(points)
-    base_score, base_each = _resampled(base)
+    score, each = _resample(points)
+    base_score, base_each = _resample(base)
     return Cell(score, *central(each), score - base_score, *central(each - base_each))
 
 

@@ -43,8 +43,8 @@ _SHOWN_LINES = 8  # of a failed command's log
 _BARE = {"thumbnails": 0, MAX_UNSAFE_SCORE.name: MAX_UNSAFE_SCORE.opened, "quiet": True}
 
 
-def _any_pair(pool: pa.Table, kept: Bools) -> Bools:
-    return kept
+def _any_pair(pool: pa.Table, mask: Bools) -> Bools:
+    return mask
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,16 @@ class Variant:
         return {**places, **(self.flags or {}), **_BARE}
 
 
-def _datacomp_texts(pool: pa.Table, kept: Bools) -> Bools:
-    return kept & _lengths(pool, 6, None)
+def _datacomp_texts(pool: pa.Table, mask: Bools) -> Bools:
+    return mask & _lengths(pool, 6, None)
 
 
-def _coyo_pairs(pool: pa.Table, kept: Bools) -> Bools:
-    kept = kept & _lengths(pool, 5, 1000)
-    rows = np.flatnonzero(kept)
-    chosen = pool.select(["phash", "caption"]).take(rows).append_column("row", pa.array(rows))
-    firsts = chosen.group_by(["phash", "caption"]).aggregate([("row", "min")])["row_min"]
-    unique = np.zeros(len(kept), np.bool_)
+def _coyo_pairs(pool: pa.Table, mask: Bools) -> Bools:
+    mask = mask & _lengths(pool, 5, 1000)
+    rows = np.flatnonzero(mask)
+    candidates = pool.select(["phash", "caption"]).take(rows).append_column("row", pa.array(rows))
+    firsts = candidates.group_by(["phash", "caption"]).aggregate([("row", "min")])["row_min"]
+    unique = np.zeros(len(mask), np.bool_)
     unique[firsts.to_numpy()] = True
     return unique
 
@@ -112,28 +112,28 @@ BASELINES = (
 
 
 def variants_of(
-    flags: Flags, opened: Flags, max_unsafe_score: float, together: Mapping[str, Sequence[str]]
+    flags: Flags, open_values: Flags, max_unsafe_score: float, together: Mapping[str, Sequence[str]]
 ) -> list[Variant]:
     """Makes the list of what is compared.
 
     Args:
       flags: the flags of rules that were given.
-      opened: of each rule that is on, by its flag, the value with which it drops nothing.
+      open_values: of each rule that is on, by its flag, the value with which it drops nothing.
       max_unsafe_score: the threshold of the run.
       together: the flags that are of no use without another, by that one.
     """
     score = MAX_UNSAFE_SCORE.name
-    found = [
+    variants = [
         Variant(RAW, "every pair of the pool"),
         Variant(RANDOM, "a random part of the pool, as large as what all rules keep"),
         Variant(ALL, "all rules", flags, max_unsafe_score),
     ]
-    for name, value in opened.items():
-        others = {of: given for of, given in flags.items() if of not in together.get(name, ())}
+    for name, value in open_values.items():
+        others = {of: setting for of, setting in flags.items() if of not in together.get(name, ())}
         others[name] = value
         limit = 1.0 if name == score else max_unsafe_score
-        found.append(Variant(f"{WITHOUT}{name}", f"all rules but --{name}", others, limit))
-    return [*found, *BASELINES]
+        variants.append(Variant(f"{WITHOUT}{name}", f"all rules but --{name}", others, limit))
+    return [*variants, *BASELINES]
 
 
 class Pool:
@@ -154,38 +154,38 @@ class Pool:
         self.pairs = ds.dataset(tables).to_table(_COLUMNS)
         (out / "variants").mkdir(exist_ok=True)
 
-    def kept(self, variant: Variant, seed: int = 0) -> Bools:
+    def mask(self, variant: Variant, seed: int = 0) -> Bools:
         """Finds which pairs a variant keeps, bool[n]; what was found before is read."""
         if variant.name == RANDOM:
-            return self._drawn(seed)
+            return self._random_mask(seed)
         file = self.out / f"variants/{variant.name}.npy"
         if not file.exists():
             part = file.with_suffix(".part.npy")
-            np.save(part, self._judged(variant))
+            np.save(part, self._rule_mask(variant))
             part.rename(file)
         return np.asarray(np.load(file), np.bool_)
 
-    def _drawn(self, seed: int) -> Bools:
-        wanted = int(self.kept(Variant(ALL, "")).sum())
+    def _random_mask(self, seed: int) -> Bools:
+        count = int(self.mask(Variant(ALL, "")).sum())
         order = np.random.default_rng(seed).permutation(len(self.pairs))
-        drawn = np.zeros(len(self.pairs), np.bool_)
-        drawn[order[:wanted]] = True
-        return drawn
+        mask = np.zeros(len(self.pairs), np.bool_)
+        mask[order[:count]] = True
+        return mask
 
-    def _judged(self, variant: Variant) -> Bools:
-        kept = np.ones(len(self.pairs), np.bool_)
+    def _rule_mask(self, variant: Variant) -> Bools:
+        mask = np.ones(len(self.pairs), np.bool_)
         if variant.flags is not None:
-            kept &= self.kept_by_rules(variant)
+            mask &= self.kept_by_rules(variant)
             scores = pc.fill_null(self.pairs["unsafe_score"], 0).to_numpy()
-            kept &= scores <= variant.max_unsafe_score
-        return variant.choose(self.pairs, kept)
+            mask &= scores <= variant.max_unsafe_score
+        return variant.choose(self.pairs, mask)
 
     def kept_by_rules(self, variant: Variant) -> Bools:
         """Runs `alignset curate` with its flags; bool[n]."""
         folder = self.out / f"variants/{variant.name}"
         flags = variant.run_flags(self.out)
         # A run that keeps little ends with status 1, and is finished all the same.
-        curate(flags, self.out / f"logs/{variant.name}.log", done=folder / "manifest.json")
+        curate(flags, self.out / f"logs/{variant.name}.log", done_file=folder / "manifest.json")
         tables = (folder / "shards").glob("*.parquet")  # none where nothing is kept
         keys = [pq.read_table(table, columns=["key"])["key"].to_pylist() for table in tables]
         shutil.copy(folder / "funnel.json", folder.with_suffix(".funnel.json"))
@@ -193,13 +193,13 @@ class Pool:
         value_set = pa.array([key for of_table in keys for key in of_table], pa.string())
         return np.asarray(pc.is_in(self.pairs["key"], value_set).to_numpy(), np.bool_)
 
-    def write_shards(self, kept: Bools, folder: Path, side: int) -> None:
+    def write_shards(self, mask: Bools, folder: Path, side: int) -> None:
         """Writes the kept pairs as shards to train on; what a killed call left is replaced.
 
         Args:
           side: px, the side of the squares to which the trainer resizes images.
         """
-        keys = set(self.pairs["key"].filter(pa.array(kept)).to_pylist())
+        keys = set(self.pairs["key"].filter(pa.array(mask)).to_pylist())
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for shard in sorted(self._to_train_on(side).glob("*.tar")):
@@ -219,13 +219,13 @@ class Pool:
             with ThreadPoolExecutor() as threads:
                 for shard in sorted((self.out / "pool/shards").glob("*.tar")):
                     parts = parts_by_pixels(read_pairs([str(shard)]), 64, lambda pair: pair.image)
-                    squares = (threads.map(partial(_squared, side), pairs) for pairs in parts)
+                    squares = (threads.map(partial(_square, side), pairs) for pairs in parts)
                     _write_shard(part / shard.name, chain.from_iterable(squares))
             part.rename(folder)
         return folder
 
 
-def _squared(side: int, pair: ShardPair) -> ShardPair:
+def _square(side: int, pair: ShardPair) -> ShardPair:
     try:
         square = Image.fromarray(decode_square(pair.image, side))
     except Exception:  # Pillow raises many kinds; the trainer leaves the image out, and says why
@@ -248,17 +248,17 @@ def curate_words(flags: Flags) -> list[str]:
     return [f"--{name}={value}" for name, value in flags.items()]
 
 
-def curate(flags: Flags, log: Path | None, done: Path) -> None:
+def curate(flags: Flags, log: Path | None, done_file: Path) -> None:
     """Runs `alignset curate`, unless it has run.
 
     Args:
       log: the file for what it says; None: it says it here.
-      done: the file that is there when it has run.
+      done_file: the file that is there when it has run.
 
     Raises:
       FailedRunError: with the end of what it said.
     """
-    if done.exists():
+    if done_file.exists():
         return
     command = [sys.executable, "-m", "alignset", "curate", *curate_words(flags)]
     if log is None:
@@ -266,6 +266,6 @@ def curate(flags: Flags, log: Path | None, done: Path) -> None:
     else:
         with open(log, "w") as sink:
             subprocess.run(command, stdout=sink, stderr=sink, check=False)
-    if not done.exists():
+    if not done_file.exists():
         lines = log.read_text(errors="replace").splitlines() if log else ["see above"]
         raise FailedRunError("alignset curate failed: " + "\n".join(lines[-_SHOWN_LINES:]))

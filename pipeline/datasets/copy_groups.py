@@ -36,16 +36,16 @@ class CopyPictures:
 
 def publish_copies(out: str, work: WorkFolder) -> NearDuplicates | UnsetType:
     """Brings what was found beside the records; returns what the funnel says of near-duplicates."""
-    found = find_document(work.copy_pictures, CopyPictures)
-    if found is None:
+    pictures = find_document(work.copy_pictures, CopyPictures)
+    if pictures is None:
         return UNSET
-    write_document(f"{out}/{PICTURES}", found)
-    return found.near
+    write_document(f"{out}/{PICTURES}", pictures)
+    return pictures.near
 
 
 def forget_contents(out: str, contents: Container[int]) -> None:
     """Removes groups with an image that is taken down."""
-    found = find_document(f"{out}/{PICTURES}", CopyPictures)
-    if found is not None:
-        left = [group for group in found.groups if int(group.content, 16) not in contents]
-        write_document(f"{out}/{PICTURES}", replace(found, groups=left))
+    pictures = find_document(f"{out}/{PICTURES}", CopyPictures)
+    if pictures is not None:
+        groups = [group for group in pictures.groups if int(group.content, 16) not in contents]
+        write_document(f"{out}/{PICTURES}", replace(pictures, groups=groups))

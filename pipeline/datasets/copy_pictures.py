@@ -24,19 +24,19 @@ def look_at_copies(out: str, copies: Copies) -> CopyPictures:
     have the numbers that they were found with."""
     groups = []
     for group in copies.groups:
-        body = _stored(out, (group.shard, group.key))
+        body = _image_at(out, (group.shard, group.key))
         groups.append(GroupPicture(group.images, group.content, _picture(body)))
-    found = [
-        _are_alike(_stored(out, pair.first), _stored(out, pair.second))
+    answers = [
+        _are_alike(_image_at(out, pair.first), _image_at(out, pair.second))
         for pair in copies.near_pairs
     ]
     if copies.distances:  # near-duplicates were looked for, and left but for graphics
         return CopyPictures(groups, NearDuplicates(copies.graphics, 0, 0, copies.distances))
-    told = [alike for alike in found if alike is not None]
-    return CopyPictures(groups, NearDuplicates(copies.near, len(told), sum(told)))
+    verdicts = [alike for alike in answers if alike is not None]
+    return CopyPictures(groups, NearDuplicates(copies.near, len(verdicts), sum(verdicts)))
 
 
-def _stored(out: str, place: tuple[int, str]) -> bytes | None:
+def _image_at(out: str, place: tuple[int, str]) -> bytes | None:
     shard, key = place
     return stored_image(ShardPlaces(out).tar(shard), key)
 

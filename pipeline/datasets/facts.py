@@ -40,7 +40,7 @@ class Facts:
     Attributes:
       out: the dataset's folder, as it was given. state: finished, under way, or foreign.
       steps: of the funnel. waiting: pairs that no shard has yet.
-      kept: pairs in the dataset. shards: how many are whole; planned: of how many.
+      kept: pairs in the dataset. shards: how many are whole; planned_shards: of how many.
       rules: those that are numbers, by name. language: that is kept.
       details: of all pairs that were dropped, by stage and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
@@ -54,7 +54,7 @@ class Facts:
     waiting: int = 0
     kept: int = 0
     shards: int = 0
-    planned: int = 0
+    planned_shards: int = 0
     rules: Numbers = field(default_factory=dict)
     language: str = ""
     text_only: bool = False
@@ -84,8 +84,8 @@ class Facts:
     @property
     def copy_groups(self) -> list[GroupPicture]:
         """The largest groups of images with the same bytes."""
-        found = self.find(PICTURES, CopyPictures)
-        return found.groups[:MOST_GROUPS] if found else []
+        pictures = self.find(PICTURES, CopyPictures)
+        return pictures.groups[:MOST_GROUPS] if pictures else []
 
     def find(self, name: str, kind: type[Document]) -> Document | None:
         """A document of the dataset; of one that cannot be read there is a note."""
@@ -123,11 +123,11 @@ def find_facts(out: str) -> Facts:
             "manifest.json, "
             "shards/ or rejected/; pass the --output of a run, or a folder of shards"
         )
-    facts.shards = facts.planned = len(stats)
+    facts.shards = facts.planned_shards = len(stats)
     _tell_rules(facts, run)
     facts.records = read_records(out, facts.rules, facts.catalogue)
-    finished = facts.state == "finished"
-    facts.funnel = facts.find("funnel.json", Funnel) if finished else None
+    is_finished = facts.state == "finished"
+    facts.funnel = facts.find("funnel.json", Funnel) if is_finished else None
     if facts.funnel is not None:
         facts.steps, facts.kept = facts.funnel.steps, facts.funnel.pairs
         facts.copies, facts.near = facts.funnel.copies, facts.funnel.near_duplicates
@@ -142,11 +142,11 @@ def _tell_rules(facts: Facts, run: RunDescription | None) -> None:
     if run is None:
         return
     facts.catalogue = run.catalogue
-    known = {rule.name for rule in facts.catalogue.rules} | Rules.__dataclass_fields__.keys()
+    names = {rule.name for rule in facts.catalogue.rules} | Rules.__dataclass_fields__.keys()
     facts.run, facts.language = run, str(run.rules.get("language", ""))
     facts.text_only = bool(run.job.get("text_only"))
     for name, value in run.rules.items():
-        if name in known and isinstance(value, int | float) and abs(value) <= 1e15:
+        if name in names and isinstance(value, int | float) and abs(value) <= 1e15:
             facts.rules[name] = float(value)
 
 
@@ -163,12 +163,12 @@ def _count_by_records(facts: Facts, text: TextSummary | None) -> None:
     facts.kept = of_images.kept
     if facts.state == "under way":
         facts.waiting = max(0, counts.kept - of_images.seen)
-        facts.planned = len(text.shards) if text else 0
+        facts.planned_shards = len(text.shards) if text else 0
 
 
-def _counts(pairs: int, kept: int, outcomes: Mapping[str, Mapping[str, int]]) -> Counts:
-    dropped = {name: sum(n.values()) for name, n in outcomes.items() if name != KEPT}
-    return Counts(pairs, kept, dropped)
+def _counts(pairs: int, kept_pairs: int, outcomes: Mapping[str, Mapping[str, int]]) -> Counts:
+    drop_counts = {name: sum(n.values()) for name, n in outcomes.items() if name != KEPT}
+    return Counts(pairs, kept_pairs, drop_counts)
 
 
 def _tell_details(facts: Facts) -> None:
@@ -185,10 +185,10 @@ def _tell_details(facts: Facts) -> None:
 
 
 def _what_is_missing(facts: Facts, manifest: Manifest | None) -> list[str]:
-    broken = facts.records.broken
-    notes = [f"A record cannot be read and is left out: {why}." for why in broken[:_MOST_TOLD]]
-    if len(broken) > _MOST_TOLD:
-        notes.append(f"{len(broken) - _MOST_TOLD:,} more records cannot be read.")
+    faults = facts.records.faults
+    notes = [f"A record cannot be read and is left out: {why}." for why in faults[:_MOST_TOLD]]
+    if len(faults) > _MOST_TOLD:
+        notes.append(f"{len(faults) - _MOST_TOLD:,} more records cannot be read.")
     notes += _how_far(facts) if facts.state == "under way" else _what_is_of_others(facts)
     if manifest is not None and not isinstance(manifest.takedowns, UnsetType):
         notes.append(
@@ -212,10 +212,10 @@ def _how_far(facts: Facts) -> list[str]:
     """How much of a run that has not ended is counted."""
     if facts.text_only:
         return []
-    if not facts.planned and not facts.shards:
+    if not facts.planned_shards and not facts.shards:
         return ["The text rules have not ended: the counts are of the splits that are done."]
-    of = f"{facts.shards:,} of " if facts.planned else ""
-    shards = counted(facts.planned or facts.shards, "shard")
+    of = f"{facts.shards:,} of " if facts.planned_shards else ""
+    shards = counted(facts.planned_shards or facts.shards, "shard")
     return [f"The run has not ended: the counts are of {of}{shards}."]
 
 
@@ -232,8 +232,8 @@ def _what_is_of_others(facts: Facts) -> list[str]:
             "The text rules recorded nothing that can be read: there are no histograms, examples "
             "or other thresholds of texts that were dropped."
         )
-    broken = sum(not name.startswith("text-") for name in facts.records.broken)
-    missing = facts.shards - facts.records.images.records - broken
+    broken_count = sum(not name.startswith("text-") for name in facts.records.faults)
+    missing = facts.shards - facts.records.images.records - broken_count
     if missing > 0:
         notes.append(
             f"{missing:,} of {facts.shards:,} shards recorded nothing for a report, as older "
@@ -250,7 +250,7 @@ def _foreign_facts(out: str) -> Facts | None:
     folder = read_folder(out)
     if folder is None:
         return None
-    facts = Facts(folder.place, "foreign", shards=len(folder.shards), planned=folder.of)
+    facts = Facts(folder.place, "foreign", shards=len(folder.shards), planned_shards=folder.of)
     facts.catalogue, facts.notes = folder.catalogue, [*folder.notes]
     facts.records = read_records(folder.place, {}, facts.catalogue)
     _count_by_records(facts, None)

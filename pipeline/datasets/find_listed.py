@@ -33,13 +33,13 @@ class Listed:
       rows: LISTED, the pairs that it holds.
       shards: how many pairs each shard holds that are on a list, by its number. texts: the same of
         files of `pairs/`.
-      dropped: how many rows of each file of `rejected/` name what is on a list, by its path.
+      rejected_rows: how many rows of each file of `rejected/` name what is on a list, by its path.
     """
 
     rows: pa.Table
     shards: dict[int, int] = field(default_factory=dict)
     texts: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
+    rejected_rows: dict[str, int] = field(default_factory=dict)
 
     @property
     def details(self) -> dict[str, int]:
@@ -86,11 +86,13 @@ def find_in_shards(
     of_shards = dict(zip(holding, in_order(of_shard, holding), strict=True))
     of_files = dict(zip(texts, in_order(of_texts, texts), strict=True))
     tables = [_table(rows) for rows in (*of_shards.values(), *of_files.values())]
-    listed = Listed(pa.concat_tables([LISTED.empty_table(), *tables]).combine_chunks())
-    listed.shards = {shard: len(rows) for shard, rows in of_shards.items() if len(rows)}
-    listed.texts = {path: len(rows) for path, rows in of_files.items() if len(rows)}
-    listed.dropped = _dropped(_rejected_files(out, history=history), Removal(listed.rows, lists))
-    return listed
+    matches = Listed(pa.concat_tables([LISTED.empty_table(), *tables]).combine_chunks())
+    matches.shards = {shard: len(rows) for shard, rows in of_shards.items() if len(rows)}
+    matches.texts = {path: len(rows) for path, rows in of_files.items() if len(rows)}
+    matches.rejected_rows = _count_rejected(
+        _rejected_files(out, history=history), Removal(matches.rows, lists)
+    )
+    return matches
 
 
 def _table(rows: pa.RecordBatch | pa.Table) -> pa.Table:
@@ -103,7 +105,7 @@ def _rejected_files(out: str, *, history: bool) -> list[str]:
     return [path for path, _ in match(f"{out}/rejected")] + of_history
 
 
-def _dropped(paths: list[str], removal: Removal) -> dict[str, int]:
+def _count_rejected(paths: list[str], removal: Removal) -> dict[str, int]:
     def count(path: str) -> int:
         rows = (removal.details_of_dropped(batch) for batch in batches_of(path))
         return sum(len(details) - details.null_count for details in rows)
@@ -124,8 +126,8 @@ class Outcome:
 
     Attributes:
       details: how many pairs are on each list, by which kind of entry.
-      pairs, dropped: how many the dataset held, and how many rows of what it dropped name such
-        pairs.
+      pairs: how many the dataset held.
+      rejected_rows: how many rows of what it dropped name such pairs.
       shards: how many shards hold some, of so many `of`.
       rewritten: how many files of dropped pairs are written anew, beside the shards' files.
       most: whether these are more than half of the dataset, so that --yes is needed.
@@ -133,7 +135,7 @@ class Outcome:
 
     details: dict[str, int]
     pairs: int
-    dropped: int
+    rejected_rows: int
     shards: int
     of: int
     rewritten: int
@@ -143,8 +145,8 @@ class Outcome:
 def dry_run(out: str, lists: Blocklists, *, forget: bool, **_other: object) -> Outcome:
     """Pairs that a takedown would remove; nothing is written."""
     manifest, _ = read_set(out)
-    listed = find_listed(out, manifest, lists, history=forget)
-    return outcome_of(listed, manifest, plan_of(out, listed)[1])
+    matches = find_listed(out, manifest, lists, history=forget)
+    return outcome_of(matches, manifest, plan_of(out, matches)[1])
 
 
 def rejected_of_texts(out: str, pairs: str) -> str:
@@ -152,12 +154,12 @@ def rejected_of_texts(out: str, pairs: str) -> str:
     return f"{out}/rejected/text-{Path(pairs).name}"
 
 
-def plan_of(out: str, listed: Listed) -> tuple[list[int], list[str]]:
+def plan_of(out: str, matches: Listed) -> tuple[list[int], list[str]]:
     """The shards and the other files that are written anew: files below the output."""
-    places, shards = ShardPlaces(out), set(listed.shards)
-    files = set(listed.texts)
-    of_texts = {rejected_of_texts(out, path) for path in listed.texts}
-    for path in set(listed.dropped) - of_texts:
+    places, shards = ShardPlaces(out), set(matches.shards)
+    files = set(matches.texts)
+    of_texts = {rejected_of_texts(out, path) for path in matches.texts}
+    for path in set(matches.rejected_rows) - of_texts:
         kind, _, number = Path(path).stem.partition("-")
         first = {"images": 0, "holdout": HOLDOUT}.get(kind)
         shard = None if first is None or not number.isdigit() else first + int(number)
@@ -168,23 +170,23 @@ def plan_of(out: str, listed: Listed) -> tuple[list[int], list[str]]:
     return sorted(shards), sorted(path.removeprefix(f"{out}/") for path in files)
 
 
-def outcome_of(listed: Listed, manifest: Manifest, files: list[str]) -> Outcome:
+def outcome_of(matches: Listed, manifest: Manifest, files: list[str]) -> Outcome:
     """Sums up what is found in a dataset.
 
     Args:
       files: files of dropped pairs that are written anew.
     """
     return Outcome(
-        listed.details,
-        len(listed.rows),
-        sum(listed.dropped.values()),
-        len(listed.shards),
+        matches.details,
+        len(matches.rows),
+        sum(matches.rejected_rows.values()),
+        len(matches.shards),
         len(manifest.holding),
         len(files),
-        are_most(listed, manifest),
+        are_most(matches, manifest),
     )
 
 
-def are_most(listed: Listed, manifest: Manifest) -> bool:
+def are_most(matches: Listed, manifest: Manifest) -> bool:
     """Whether more than half of a dataset is on a list, perhaps by mistake."""
-    return 2 * len(listed.rows) > manifest.pairs >= FEW
+    return 2 * len(matches.rows) > manifest.pairs >= FEW

@@ -106,8 +106,8 @@ def shard_samples(shard: FolderShard) -> Iterator[Sample]:
 
 def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
     """The first numbers among the fields of a sample's JSON."""
-    found = ((name, value) for name, value in fields.items() if type(value) in (int, float))
-    return dict(islice(found, _MOST_NUMBERS))
+    numbers = ((name, value) for name, value in fields.items() if type(value) in (int, float))
+    return dict(islice(numbers, _MOST_NUMBERS))
 
 
 def _of_tar(shard: FolderShard) -> Iterator[dict[str, Any]]:
@@ -172,8 +172,8 @@ def _rows(source: Any) -> Iterator[dict[str, Any]]:
 
 def _sample_of(row: dict[str, Any]) -> Sample:
     key, url, caption, status, message = (row.pop(name, None) or "" for name in _TEXTS)
-    failed = {"": "", "success": "", "failed_to_resize": "decode"}.get(status, "fetch")
-    fault = f"{failed} {cut(message, LONGEST_WORD)}" if failed else None
+    kind = {"": "", "success": "", "failed_to_resize": "decode"}.get(status, "fetch")
+    fault = f"{kind} {cut(message, LONGEST_WORD)}" if kind else None
     return Sample(key, url.encode(), caption.encode(), fault=fault, numbers=_floats(row))
 
 

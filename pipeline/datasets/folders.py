@@ -82,7 +82,7 @@ class Folder:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def broken(self) -> list[str]:
+    def faults(self) -> list[str]:
         """Which of its shards cannot be read to their ends."""
         return self.notes[1:]
 
@@ -114,28 +114,28 @@ def read_folder(path: str, most: int = 0) -> Folder | None:
 
 @lru_cache(maxsize=4)
 def _read_folder(path: str, most: int, shards: tuple[FolderShard, ...]) -> Folder:
-    chosen = shards[:: max(1, len(shards) // most)][:most] if most else shards
+    sample = shards[:: max(1, len(shards) // most)][:most] if most else shards
     _KEPT.append(tempfile.TemporaryDirectory(prefix="alignset-folder-"))
-    place, notes = _KEPT[-1].name, [_about(path, len(chosen), len(shards))]
-    limits = _limits(chosen, notes)
+    place, notes = _KEPT[-1].name, [_about(path, len(sample), len(shards))]
+    limits = _limits(sample, notes)
     settings = _settings(limits)
-    told = time.monotonic()
-    for number, shard in enumerate(chosen):
+    told_at = time.monotonic()
+    for number, shard in enumerate(sample):
         _read_shard(number, shard, settings, place, notes)
-        if time.monotonic() - told > _TOLD_EVERY_S:
-            told = time.monotonic()
-            said = f"{path}: read {number + 1:,} of {counted(len(chosen), 'shard')}"
-            print(said, file=sys.stderr, flush=True)
+        if time.monotonic() - told_at > _TOLD_EVERY_S:
+            told_at = time.monotonic()
+            message = f"{path}: read {number + 1:,} of {counted(len(sample), 'shard')}"
+            print(message, file=sys.stderr, flush=True)
     if len(notes) > _MOST_NOTED:
         notes[_MOST_NOTED:] = [f"{len(notes) - _MOST_NOTED:,} more are broken."]
-    return Folder(path, place, chosen, len(shards), Catalogue(limits), notes)
+    return Folder(path, place, sample, len(shards), Catalogue(limits), notes)
 
 
-def _about(path: str, chosen: int, of: int) -> str:
-    read = f"{chosen:,} of {counted(of, 'shard')}" if chosen < of else counted(of, "shard")
+def _about(path: str, count: int, of: int) -> str:
+    shards = f"{count:,} of {counted(of, 'shard')}" if count < of else counted(of, "shard")
     return (
         f"A folder of another tool, which records no rules and no dropped texts: the images of "
-        f"{read} were read, and their sizes and hashes are of the files as they are stored."
+        f"{shards} were read, and their sizes and hashes are of the files as they are stored."
     )
 
 
@@ -158,8 +158,8 @@ def _limits(shards: Sequence[FolderShard], notes: list[str]) -> tuple[Limit, ...
         for sample in _unless_broken(shard, notes):
             for name, value in sample.numbers.items():
                 columns.setdefault(name, []).append(value)
-        found = (_limit(name, np.array(columns[name])) for name in columns if _is_axis(name))
-        if limits := tuple(limit for limit in found if limit is not None):
+        candidates = (_limit(name, np.array(columns[name])) for name in columns if _is_axis(name))
+        if limits := tuple(limit for limit in candidates if limit is not None):
             return limits[:_MOST_NUMBERS]
     return ()
 
@@ -216,24 +216,24 @@ def _read_shard(
     faults = table["fault"].to_pylist()
 
     def screen(bodies: Iterable[Fetched], urls: Sequence[str]) -> Iterator[Fetched]:
-        for fetched in bodies:
-            kind, _, detail = (faults[fetched.index] or "").partition(" ")
+        for answer in bodies:
+            kind, _, detail = (faults[answer.index] or "").partition(" ")
             if not kind:
-                yield fetched
+                yield answer
             else:
                 body = b"" if kind == "decode" else None
-                yield replace(fetched, body=body, detail=detail or "unknown")
+                yield replace(answer, body=body, detail=detail or "unknown")
 
     whole = table.drop_columns(["fault", "name"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stats = build_shard(
             *(number, whole, replace(settings, screen=screen), None, folder),
-            *(lambda done: None, Event()),
+            *(lambda _count: None, Event()),
         )
-        for made, path in published_files(stats, places).items():
+        for file_name, path in published_files(stats, places).items():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / made).replace(path)
+            (folder / file_name).replace(path)
     Path(places.stats(number)).parent.mkdir(exist_ok=True)
     Path(places.stats(number)).write_bytes(stats.encode())
     keys = key_column(table["key"].to_numpy())
@@ -249,7 +249,7 @@ def _pairs(shard: FolderShard, samples: Sequence[Sample], columns: Sequence[str]
     bare = np.flatnonzero(~pairs.usable())  # its URL or text may be that of many
     names = pa.array([f"{shard.name}/{sample.name}" for sample in samples], pa.string())
     keys[bare] = string_hashes(names.take(pa.array(bare)))
-    shown = [
+    captions = [
         text.as_py() or sample.caption.decode("utf-8", "replace")
         for text, sample in zip(pairs.text, samples, strict=True)
     ]
@@ -257,7 +257,7 @@ def _pairs(shard: FolderShard, samples: Sequence[Sample], columns: Sequence[str]
         {
             "key": keys,
             "url": pairs.url,
-            "caption": pa.array(shown, pa.string()),
+            "caption": pa.array(captions, pa.string()),
             "page_url": pa.nulls(len(samples), pa.string()),
             "source_path": [sample.path for sample in samples],
             "source_at": pa.array([sample.at for sample in samples], pa.int64()),
@@ -283,8 +283,8 @@ def find_folder_copies(folder: Folder) -> tuple[SharedContents, NearDuplicates]:
     hashes = [hashes_of(n, of) for n, of in rows.items()]
     if not rows:
         return SharedContents(), NearDuplicates()
-    judged = judge_contents(pa.Table.from_batches(contents), rules)
-    own = Copies(shared=judged.shared, groups=judged.groups)
+    verdict = judge_contents(pa.Table.from_batches(contents), rules)
+    own = Copies(shared=verdict.shared, groups=verdict.groups)
     copies = add_copies([own, sample_near(pa.Table.from_batches(hashes))])
     pictures = look_at_copies(folder.place, copies)
     write_document(f"{folder.place}/{PICTURES}", pictures)

@@ -61,17 +61,17 @@ def with_images(
         for steps in (catalogue.text_steps, catalogue.image_steps, TAKEDOWN_STEPS)
     )
     # None where nothing was ever taken down: such a funnel has no step for it.
-    taken = taken_down.dropped.get(TAKEN_DOWN)
-    return whole_funnel(texts, change(images), taken, catalogue)
+    removals = taken_down.dropped.get(TAKEN_DOWN)
+    return whole_funnel(texts, change(images), removals, catalogue)
 
 
 def counts_of(table: Iterable[Step], steps: Collection[str]) -> Counts:
     """The counts that some steps of a funnel were made of."""
-    taken = [step for step in table if step.step in steps]
-    if not taken:
+    chosen_steps = [step for step in table if step.step in steps]
+    if not chosen_steps:
         return Counts()
-    dropped = add_counts(Counts(dropped=step.dropped) for step in taken).dropped
-    return Counts(taken[0].seen, taken[-1].kept, dropped)
+    dropped = add_counts(Counts(dropped=step.dropped) for step in chosen_steps).dropped
+    return Counts(chosen_steps[0].seen, chosen_steps[-1].kept, dropped)
 
 
 def check_funnel(table: list[Step], kept: int) -> None:

@@ -24,14 +24,14 @@ def carry_history(out: str, sets: Sequence[EarlierSet]) -> list[SourceSet]:
     stages = []
     for number, earlier in enumerate(sets):
         folder = f"{FOLDER}/{number:02d}"
-        pairs = [(path, f"{out}/{folder}/{name}") for path, name in _carried(earlier.folder)]
+        pairs = [(path, f"{out}/{folder}/{name}") for path, name in _documents(earlier.folder)]
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(lambda pair: carry_file(*pair), pairs))
         stages.append(_stage(out, folder))
     return stages
 
 
-def _carried(folder: str) -> Iterator[tuple[str, str]]:
+def _documents(folder: str) -> Iterator[tuple[str, str]]:
     for name in ("manifest.json", "funnel.json"):
         if exists(f"{folder}/{name}"):
             yield f"{folder}/{name}", name

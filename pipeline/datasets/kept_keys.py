@@ -51,7 +51,7 @@ class OnlyOne:
 def kept_keys(files: SetFiles) -> UInt64s:
     """The keys of all pairs that a dataset holds, held-out pairs too: uint64[n], ascending; other
     strings are omitted."""
-    parts = [_keys_of(path) for path in files.kept]
+    parts = [_keys_of(path) for path in files.kept_files]
     keys = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
     return keys[keys != 0]
 
@@ -91,57 +91,57 @@ def only_in(files: SetFiles, keys: UInt64s, others: SetFiles, other_keys: UInt64
       keys, other_keys: what each keeps, as by `kept_keys`.
     """
     alone = np.setdiff1d(keys, other_keys, assume_unique=True)
-    told = OnlyOne(len(alone))
+    result = OnlyOne(len(alone))
     if not len(alone):
-        return told
+        return result
     # By name, the number of each reason; a pair that another row drops otherwise is not a
     # duplicate.
     numbers = {NOWHERE: 0, DUPLICATE_PAIR: 1}
     of_pairs = np.zeros(len(alone), np.int32)
-    shown = set(alone[np.argsort(key_hashes(alone))[:EXAMPLES]].tolist())
+    example_keys = set(alone[np.argsort(key_hashes(alone))[:EXAMPLES]].tolist())
     reasons: dict[int, tuple[str, str]] = {}
-    for place, reason, detail in _dropped(others, alone):
+    for place, reason, detail in _find_dropped(others, alone):
         number = numbers.setdefault(reason, len(numbers))
         if of_pairs[place] > 1 or of_pairs[place] == number:
             continue
         of_pairs[place] = number
-        if (key := int(alone[place])) in shown:
+        if (key := int(alone[place])) in example_keys:
             reasons[key] = reason, detail
     counts = np.bincount(of_pairs, minlength=len(numbers)).tolist()
-    told.reasons += Counter(dict(zip(numbers, counts, strict=True)))
-    _find_examples(files, shown, reasons, told)
-    return told
+    result.reasons += Counter(dict(zip(numbers, counts, strict=True)))
+    _find_examples(files, example_keys, reasons, result)
+    return result
 
 
-def _dropped(files: SetFiles, wanted: UInt64s) -> Iterator[tuple[int, str, str]]:
+def _find_dropped(files: SetFiles, wanted_keys: UInt64s) -> Iterator[tuple[int, str, str]]:
     """The dropped pairs that have one of these keys: the key's place, reason, detail."""
-    for path in sorted(files.rejected):
+    for path in sorted(files.rejected_files):
         for batch in _batches(path, ["key", "reason", "detail"]):
-            places = _places_in(wanted, key_numbers(batch["key"]))
+            places = _places_in(wanted_keys, key_numbers(batch["key"]))
             rows = np.flatnonzero(places >= 0)
-            told = batch.take(pa.array(rows)).to_pylist()
-            for place, row in zip(places[rows].tolist(), told, strict=True):
+            dicts = batch.take(pa.array(rows)).to_pylist()
+            for place, row in zip(places[rows].tolist(), dicts, strict=True):
                 yield place, cut(row["reason"], LONGEST_WORD), cut(row["detail"], LONGEST_WORD)
 
 
-def _known(files: SetFiles, row: Mapping[str, Any]) -> dict[str, float]:
+def _measures(files: SetFiles, row: Mapping[str, Any]) -> dict[str, float]:
     """The measures of a kept pair that its sidecar has."""
     measures = files.catalogue.measures.items()
-    known = {axis: row.get(measure.column) for axis, measure in measures}
-    return {axis: float(value) for axis, value in known.items() if value is not None}
+    values = {axis: row.get(measure.column) for axis, measure in measures}
+    return {axis: float(value) for axis, value in values.items() if value is not None}
 
 
 def _find_examples(
-    files: SetFiles, shown: set[int], reasons: dict[int, tuple[str, str]], told: OnlyOne
+    files: SetFiles, example_keys: set[int], reasons: dict[int, tuple[str, str]], result: OnlyOne
 ) -> None:
-    wanted = np.array(sorted(shown), np.uint64)
+    wanted_keys = np.array(sorted(example_keys), np.uint64)
     own = (m.column for m in files.catalogue.measures.values() if m.column)
     columns = ("key", "url", "caption", "width", "height", *own)
-    for path in files.kept:
-        for row in _rows_of(path, columns, wanted):
+    for path in files.kept_files:
+        for row in _rows_of(path, columns, wanted_keys):
             reason, detail = reasons.get(int(row["key"], 16), (NOWHERE, ""))
-            told.files[row["key"]] = path
-            told.examples.append(
+            result.files[row["key"]] = path
+            result.examples.append(
                 Example(
                     key=row["key"],
                     url=cut(row["url"], LONGEST_URL),
@@ -151,24 +151,24 @@ def _find_examples(
                     detail=detail,
                     width=row.get("width") or 0,
                     height=row.get("height") or 0,
-                    values=_known(files, row),
+                    values=_measures(files, row),
                 )
             )
-        if len(told.examples) >= len(shown):
+        if len(result.examples) >= len(example_keys):
             break
-    told.examples.sort(key=lambda example: example.hash)
+    result.examples.sort(key=lambda example: example.hash)
 
 
-def _rows_of(path: str, columns: Sequence[str], wanted: UInt64s) -> Iterator[dict[str, Any]]:
+def _rows_of(path: str, columns: Sequence[str], wanted_keys: UInt64s) -> Iterator[dict[str, Any]]:
     """The first row with each of these keys; all columns are read of a file that has such alone."""
-    if (_places_in(wanted, _keys_of(path)) < 0).all():
+    if (_places_in(wanted_keys, _keys_of(path)) < 0).all():
         return
-    left = set(range(len(wanted)))
+    missing_places = set(range(len(wanted_keys)))
     for batch in _batches(path, columns):
-        places = _places_in(wanted, key_numbers(batch["key"]))
+        places = _places_in(wanted_keys, key_numbers(batch["key"]))
         for row in np.flatnonzero(places >= 0).tolist():
-            if (place := int(places[row])) in left:
-                left.remove(place)
+            if (place := int(places[row])) in missing_places:
+                missing_places.remove(place)
                 yield batch.slice(row, 1).to_pylist()[0]
 
 

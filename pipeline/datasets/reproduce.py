@@ -31,18 +31,18 @@ def commands(manifest: Manifest) -> list[str]:
     Each flag that decides what is kept is there if it was not the default. Files are named without
     the machine's folders. How fast was fetched, and with how many attempts, no manifest tells.
     """
-    made, retries = ["alignset curate", *_flags(manifest)], manifest.retries or []
+    curate_words, retries = ["alignset curate", *_flags(manifest)], manifest.retries or []
     again = [
-        [*_with_lists(made, retry.blocklists), f"--retry_failed={','.join(retry.details)}"]
+        [*_with_lists(curate_words, retry.blocklists), f"--retry_failed={','.join(retry.details)}"]
         for retry in retries
     ]
     takedowns = [
-        ["alignset takedown OUT", *_with_lists([], taken.lists)]
-        + ["--forget_blocked"] * taken.forgotten
-        for taken in manifest.takedowns or []
+        ["alignset takedown OUT", *_with_lists([], takedown.lists)]
+        + ["--forget_blocked"] * takedown.forgotten
+        for takedown in manifest.takedowns or []
     ]
-    deduplicated = [["alignset deduplicate OUT"] for _ in manifest.deduplications or []]
-    return [_on_lines(words) for words in (made, *again, *takedowns, *deduplicated)]
+    deduplications = [["alignset deduplicate OUT"] for _ in manifest.deduplications or []]
+    return [_on_lines(words) for words in (curate_words, *again, *takedowns, *deduplications)]
 
 
 def _with_lists(words: Sequence[str], lists: list[NamedList] | UnsetType) -> list[str]:
@@ -68,14 +68,14 @@ def _flags(manifest: Manifest) -> Iterator[str]:
     more = [f"AND_{len(names) - _NAMED_FILES}_MORE"] if len(names) > _NAMED_FILES else []
     yield _flag("input", ",".join([*names[:_NAMED_FILES], *more]))
     yield "--output=OUT"
-    opened = open_flag(manifest)
+    flag_name = open_flag(manifest)
     rules = _rules(manifest)
-    if opened:
+    if flag_name:
         rules = {
             name: value for name, value in rules.items() if name not in manifest.catalogue.opened
         }
     yield from _settings(manifest, manifest.job, rules)
-    yield from _files_of_rules(manifest, opened)
+    yield from _files_of_rules(manifest, flag_name)
 
 
 def flags_on_set(run: RunDescription) -> list[str]:
@@ -89,15 +89,15 @@ def flags_on_set(run: RunDescription) -> list[str]:
     return [*_settings(run, job, rules), *_files_of_rules(run, "")]
 
 
-def _settings(run: RunDescription, *changed: Mapping[str, Any]) -> Iterator[str]:
-    job, rules = changed
+def _settings(run: RunDescription, *changes: Mapping[str, Any]) -> Iterator[str]:
+    job, rules = changes
     for kind, values in (
         (Job, job),
         (Rules, rules),
         (ResizeSettings, run.resize),
         (FetchSettings, run.fetch),
     ):
-        yield from _changed(kind, values)
+        yield from _changes(kind, values)
     for name, _, column in (rule.partition("=") for rule in rules if "=" in rule):
         value = "" if name == REQUIRED else f"={rules[f'{name}={column}']}"
         yield _flag(name, f"{column}{value}")
@@ -115,14 +115,14 @@ def _rules(manifest: RunDescription) -> dict[str, Any]:
 def open_flag(run: RunDescription) -> str:
     """The flag by which a run dropped nothing but copies, or nothing; "" where it had rules."""
     rules, fetch = run.rules, run.fetch
-    opened = all(rules.get(name, value) == value for name, value in run.catalogue.opened.items())
-    if not opened or not all(fetch.get(name) == value for name, value in REPORTED.items()):
+    is_open = all(rules.get(name, value) == value for name, value in run.catalogue.opened.items())
+    if not is_open or not all(fetch.get(name) == value for name, value in REPORTED.items()):
         return ""
     is_scored = bool(run.unsafe_model) or not rules.get("min_evaluation_distance", 1)
     return "score_only" if is_scored else "decontaminate_only" if run.overlap else ""
 
 
-def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
+def _changes(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
     """The flags whose values are not the defaults."""
     for setting in fields(kind):
         value = values.get(setting.name, setting.default)
@@ -142,7 +142,7 @@ def _custom(manifest: RunDescription) -> Iterator[str]:
             yield _flag(str(rule["name"]), str(value))
 
 
-def _files_of_rules(manifest: RunDescription, opened: str) -> Iterator[str]:
+def _files_of_rules(manifest: RunDescription, flag_name: str) -> Iterator[str]:
     """Settings with a form of their own in the manifest: a vocabulary, evaluation images, a
     classifier."""
     yield from _custom(manifest)
@@ -150,21 +150,21 @@ def _files_of_rules(manifest: RunDescription, opened: str) -> Iterator[str]:
         yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
     if manifest.given_vocabulary:
         yield _flag("vocabulary", Path(manifest.given_vocabulary.path).name)
-    if opened:
-        yield f"--{opened}"
+    if flag_name:
+        yield f"--{flag_name}"
     if manifest.overlap:
         measure = {"overlap_measure": manifest.overlap.get("measure", "")}
-        yield from _changed(OverlapSettings, measure)
+        yield from _changes(OverlapSettings, measure)
         if measure["overlap_measure"] == "embedding":
             yield _flag("overlap_model", "FILE.onnx")
         sets = {file.name: file.path for file in manifest.evaluation}
         if sets:
-            named = (f"{name}={Path(path).parent.name or name}" for name, path in sets.items())
-            yield _flag("eval_images", ",".join(named))
+            items = (f"{name}={Path(path).parent.name or name}" for name, path in sets.items())
+            yield _flag("eval_images", ",".join(items))
         elif index := manifest.overlap.get("index"):
             yield _flag("eval_index", str(index))
     score = manifest.rules.get("max_unsafe_score", 0)
-    off = not isinstance(score, int | float) or (score >= 1 and opened != "score_only")
+    off = not isinstance(score, int | float) or (score >= 1 and flag_name != "score_only")
     if manifest.job.get("text_only") or off:
         return
     model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""

@@ -20,8 +20,8 @@ class SetFiles:
     """The files of a dataset's finished shards, or of its kept texts, and of its dropped pairs.
 
     Attributes:
-      kept: paths of the sidecars, or of `pairs/`.
-      rejected: paths of `rejected/`.
+      kept_files: paths of the sidecars, or of `pairs/`.
+      rejected_files: paths of `rejected/`.
       tars: the paths of the tars, without `.tar`.
       funnel: None where the run has not ended, or another version wrote it.
       evaluation: the files of evaluation images; none where the run has not ended.
@@ -29,8 +29,8 @@ class SetFiles:
     """
 
     out: str
-    kept: list[str]
-    rejected: list[str]
+    kept_files: list[str]
+    rejected_files: list[str]
     tars: frozenset[str]
     funnel: Funnel | None
     evaluation: list[EvaluationFile]
@@ -43,7 +43,7 @@ class SetFiles:
 
     @property
     def is_of_shards(self) -> bool:
-        return bool(self.kept) and Path(self.kept[0]).parent.name != "pairs"
+        return bool(self.kept_files) and Path(self.kept_files[0]).parent.name != "pairs"
 
     def rejected_for(self, reason: str) -> list[str]:
         """Those of `rejected/` that may hold a reason: of texts, of images, or any."""
@@ -59,9 +59,9 @@ class SetFiles:
             if any(reason in reasons for reasons in steps.values())
         )
         if not starts:
-            return self.rejected
+            return self.rejected_files
         others = tuple(planes.keys() - set(starts))
-        return [path for path in self.rejected if not Path(path).name.startswith(others)]
+        return [path for path in self.rejected_files if not Path(path).name.startswith(others)]
 
 
 def read_set(out: str) -> tuple[Manifest, Funnel]:
@@ -98,9 +98,9 @@ def find_set(out: str, most: int = 0) -> SetFiles:
 
     out = out.rstrip("/") or out
     if folder := read_folder(out, most):
-        found = find_own_set(folder.place)
-        assert found is not None, "it has been written"
-        return replace(found, out=out, of=folder.of, catalogue=folder.catalogue)
+        own_files = find_own_set(folder.place)
+        assert own_files is not None, "it has been written"
+        return replace(own_files, out=out, of=folder.of, catalogue=folder.catalogue)
     raise no_set(out)
 
 
@@ -129,24 +129,24 @@ def find_own_set(out: str) -> SetFiles | None:
     out = out.rstrip("/") or out
     if is_local(out) and not Path(out).is_dir():
         raise UsageError(f"there is no folder {out!r}: pass the --output of a run")
-    shards, pairs, rejected = (match(f"{out}/{name}") for name in ("shards", "pairs", "rejected"))
+    shards, pairs, rejects = (match(f"{out}/{name}") for name in ("shards", "pairs", "rejected"))
     shards = [*shards, *match(f"{out}/holdout")]
-    if not shards and not pairs and not rejected:
+    if not shards and not pairs and not rejects:
         return None
-    finished = {
+    finished_stems = {
         path.removesuffix("_stats.json") for path, _ in shards if path.endswith("_stats.json")
     }
     tables = [path for path, _ in shards if path.endswith(".parquet")]
-    kept = [path for path in tables if path.removesuffix(".parquet") in finished]
-    kept = kept or [path for path, _ in pairs if path.endswith(".parquet")]
+    kept_files = [path for path in tables if path.removesuffix(".parquet") in finished_stems]
+    kept_files = kept_files or [path for path, _ in pairs if path.endswith(".parquet")]
     manifest = readable_document(f"{out}/manifest.json", Manifest)
     return SetFiles(
         out,
-        in_order(kept),
+        in_order(kept_files),
         in_order(
             path
-            for path, _ in rejected
-            if path.endswith(".parquet") and _shard_of(out, path) in finished | {""}
+            for path, _ in rejects
+            if path.endswith(".parquet") and _shard_of(out, path) in finished_stems | {""}
         ),
         frozenset(
             path.rpartition(".")[0] for path, _ in shards if path.endswith((".tar", ".places"))
@@ -163,8 +163,8 @@ def in_order(paths: Iterable[str]) -> list[str]:
     return sorted(paths, key=lambda path: hashlib.sha256(Path(path).name.encode()).digest())
 
 
-def _shard_of(out: str, rejected: str) -> str:
+def _shard_of(out: str, path: str) -> str:
     """The path, without its ending, of the shard whose rejects a file has; empty for texts'."""
-    kind, _, number = Path(rejected).stem.partition("-")
+    kind, _, number = Path(path).stem.partition("-")
     folder = {"images": "shards", "holdout": "holdout"}.get(kind, "")
     return f"{out}/{folder}/{number}" if folder else ""

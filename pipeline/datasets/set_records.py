@@ -62,9 +62,9 @@ class Sum:
         of_axes = {axis.name for part in parts for axis in part.axes}
         self.whole = Record(
             sum(part.pairs for part in parts),
-            _bounded(add_nested(part.outcomes for part in parts)),
+            _most_frequent(add_nested(part.outcomes for part in parts)),
             {
-                name: _bounded(
+                name: _most_frequent(
                     add_nested(
                         part.histograms.get(name, {})
                         for part in (alike if name in of_axes else parts)
@@ -73,7 +73,7 @@ class Sum:
                 for name in sorted(names)
             },
             {
-                name: _added([part.tops.get(name, Top()) for part in parts])
+                name: _sum_tops([part.tops.get(name, Top()) for part in parts])
                 for name in sorted({name for part in parts for name in part.tops})
             },
             bytes=sum(part.bytes for part in parts),
@@ -101,10 +101,10 @@ class Sum:
         if name.startswith(NEAR):
             rule, most = name.removeprefix(NEAR).partition(" ")[0], MOST_NEAR
             limit, threshold = self._catalogue.limits.get(rule), thresholds.get(rule)
-            ordered = sorted(examples, key=lambda e: (distance_to(e, limit, threshold), e.hash))
+            nearest = sorted(examples, key=lambda e: (distance_to(e, limit, threshold), e.hash))
         else:
-            ordered = sorted(examples, key=lambda e: e.hash)
-        self._examples[name] = {example.key: example for example in ordered[:most]}
+            nearest = sorted(examples, key=lambda e: e.hash)
+        self._examples[name] = {example.key: example for example in nearest[:most]}
 
     def axis(self, name: str) -> Axis | None:
         """The bins of a measure; None where it was not recorded."""
@@ -115,27 +115,27 @@ class Sum:
         return {name: list(own.values()) for name, own in sorted(self._examples.items())}
 
 
-def _added(tops: Sequence[Top]) -> Top:
+def _sum_tops(tops: Sequence[Top]) -> Top:
     whole = add_tops(tops, MOST_NAMES)
     counts = {name: _largest(ends, _MOST_ENDS) for name, ends in whole.counts.items()}
     return Top(counts, whole.others)
 
 
-def _bounded(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+def _most_frequent(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
     """Counts by two names, of both the most frequent alone where there are very many."""
-    kept = _largest({name: sum(of.values()) for name, of in counts.items()}, _MOST_OUTCOMES)
-    bounded = {name: _largest(of, _MOST_DETAILS) for name, of in counts.items() if name in kept}
-    if len(bounded) < len(counts):
-        bounded[OTHERS] = {"": kept[OTHERS]}
-    return bounded
+    largest = _largest({name: sum(of.values()) for name, of in counts.items()}, _MOST_OUTCOMES)
+    details = {name: _largest(of, _MOST_DETAILS) for name, of in counts.items() if name in largest}
+    if len(details) < len(counts):
+        details[OTHERS] = {"": largest[OTHERS]}
+    return details
 
 
 def _largest(counts: Mapping[str, int], most: int) -> dict[str, int]:
     if len(counts) <= most:
         return dict(counts)
     names = sorted(counts, key=lambda name: (name == OTHERS, -counts[name], name))
-    listed = {name: counts[name] for name in sorted(names[: most - 1])}
-    return listed | {OTHERS: sum(counts[name] for name in names[most - 1 :])}
+    largest = {name: counts[name] for name in sorted(names[: most - 1])}
+    return largest | {OTHERS: sum(counts[name] for name in names[most - 1 :])}
 
 
 def distance_to(example: Example, limit: Limit | None, threshold: float | None) -> float:
@@ -153,14 +153,14 @@ class SetRecords:
 
     Attributes:
       texts, images: sums over the splits and the shards, of held out ones too.
-      broken: why records that cannot be read cannot.
-      fetched: pairs, and failed fetches, by the name of their shard's record.
+      faults: why records that cannot be read cannot.
+      fetches: pairs, and failed fetches, by the name of their shard's record.
     """
 
     texts: Sum = field(default_factory=Sum)
     images: Sum = field(default_factory=Sum)
-    broken: list[str] = field(default_factory=list)
-    fetched: dict[str, tuple[int, int]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    fetches: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def of(self, plane: str) -> Sum:
         """Records of the texts or the images."""
@@ -180,34 +180,34 @@ def read_records(out: str, thresholds: dict[str, float], catalogue: Catalogue) -
         for plane, kinds in ((TEXTS, ("text",)), (IMAGES, ("images", "holdout"))):
             own = [(path, size) for path, size in files if Path(path).name.split("-")[0] in kinds]
             for paths in in_parts(own):
-                read = zip(paths, pool.map(_read, paths), strict=True)
-                part = dict(_decoded(read, plane, records.broken))
+                contents = zip(paths, pool.map(_read, paths), strict=True)
+                part = dict(_decode_records(contents, plane, records.faults))
                 total = records.of(plane)
                 total.add(list(part.values()), thresholds)
                 if plane == IMAGES:
-                    records.fetched |= {shard: _fetched(record) for shard, record in part.items()}
+                    records.fetches |= {shard: _fetches(record) for shard, record in part.items()}
     return records
 
 
-def _fetched(record: Record) -> tuple[int, int]:
+def _fetches(record: Record) -> tuple[int, int]:
     return record.pairs, sum(record.outcomes.get(FETCH_FAILED, {}).values())
 
 
-def _decoded(
-    read: Iterable[tuple[str, bytes | OSError]], plane: str, broken: list[str]
+def _decode_records(
+    files: Iterable[tuple[str, bytes | OSError]], plane: str, faults: list[str]
 ) -> Iterator[tuple[str, Record]]:
-    """The records by their shards; of what is none, `broken` tells why."""
-    for path, encoded in read:
+    """The records by their shards; of what is none, `faults` tells why."""
+    for path, content in files:
         name, shard = Path(path).name, Path(path).stem
-        if isinstance(encoded, OSError):
-            broken.append(f"{name} cannot be opened: {encoded.strerror or type(encoded).__name__}")
+        if isinstance(content, OSError):
+            faults.append(f"{name} cannot be opened: {content.strerror or type(content).__name__}")
             continue
         try:
-            record = decode_record(encoded, name)
+            record = decode_record(content, name)
         except RecordError as error:
-            broken.append(str(error))
+            faults.append(str(error))
             continue
-        yield shard, _named(record, shard)
+        yield shard, _name_shard(record, shard)
 
 
 def _read(path: str) -> bytes | OSError:
@@ -219,7 +219,7 @@ def _read(path: str) -> bytes | OSError:
         return error
 
 
-def _named(record: Record, shard: str) -> Record:
+def _name_shard(record: Record, shard: str) -> Record:
     """A record whose examples know their shard, and have no longer texts than are recorded."""
     examples = [
         msgspec.structs.replace(

@@ -61,18 +61,18 @@ def look_into(out: str, manifest: Manifest) -> Contents:
     numbers = sorted(number for number, shard in manifest.shards.items() if shard.pairs)
     if not numbers:
         return Contents()
-    taken = {numbers[at * len(numbers) // _MOST_SHARDS] for at in range(_MOST_SHARDS)}
-    paths = [f"{out}/shards/{number}.parquet" for number in sorted(taken)]
+    sample = {numbers[at * len(numbers) // _MOST_SHARDS] for at in range(_MOST_SHARDS)}
+    paths = [f"{out}/shards/{number}.parquet" for number in sorted(sample)]
     table = pa.concat_tables(map(_read, paths))
-    measured = {
+    columns = {
         "width, px": table["width"],
         "height, px": table["height"],
         "alt-text, words": [text.count(" ") + 1 for text in table["caption"].to_pylist()],
     }
     return Contents(
-        len(taken),
+        len(sample),
         len(table),
-        {name: _quantiles(values) for name, values in measured.items()},
+        {name: _quantiles(values) for name, values in columns.items()},
         _examples(table.slice(0, _EXAMPLES).to_pylist()),
         sum(file.bytes for file in files_in(f"{out}/shards") if file.name.endswith(".tar")),
         _languages(paths),
@@ -94,7 +94,7 @@ def _languages(paths: Iterable[str]) -> dict[str, int]:
 class _File(NamedTuple):
     name: str
     bytes: int
-    written: float  # seconds since 1970, or 0 where that is not known
+    written_at: float  # seconds since 1970, or 0 where that is not known
 
 
 def files_in(folder: str) -> list[_File]:
@@ -133,17 +133,17 @@ def _examples(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 def as_example(row: dict[str, Any]) -> str:
     """A row as a line of JSON that is safe within Markdown and HTML, whatever its texts are."""
-    shown = {name: row[name] for name in _COLUMNS if name in row}
-    shown["caption"] = _shortened(shown["caption"], _LONGEST_TEXT)
-    shown["url"] = _shortened(shown["url"], _LONGEST_URL)
-    return "".join(map(_escaped, json.dumps(shown, ensure_ascii=False)))
+    fields = {name: row[name] for name in _COLUMNS if name in row}
+    fields["caption"] = _shorten(fields["caption"], _LONGEST_TEXT)
+    fields["url"] = _shorten(fields["url"], _LONGEST_URL)
+    return "".join(map(_escape, json.dumps(fields, ensure_ascii=False)))
 
 
-def _shortened(text: str, longest: int) -> str:
+def _shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     if character in _NEVER_BARE:
         return f"\\u{ord(character):04x}"
     return character if character.isprintable() else json.dumps(character)[1:-1]
@@ -168,9 +168,9 @@ def fetch_days(
         places = ShardPlaces(out)
         stats = {places.stats(shard.number) for shard in shards}
         days += [
-            datetime.fromtimestamp(file.written, UTC).date().isoformat()
+            datetime.fromtimestamp(file.written_at, UTC).date().isoformat()
             for folder in places.folders[: 1 + any(shard.number >= HOLDOUT for shard in shards)]
             for file in files_in(folder)
-            if f"{folder}/{file.name}" in stats and file.written
+            if f"{folder}/{file.name}" in stats and file.written_at
         ]
     return Days(min(days), max(days)) if days else UNSET

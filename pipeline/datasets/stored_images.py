@@ -46,8 +46,8 @@ def stored_image(tar: str, key: str) -> bytes | None:
         from alignset.transforms.shards.image_places import placed_images, read_places
 
         places = read_places(tar)
-        found = placed_images(places, {int(key, 16)}) if places is not None else ()
-        return next((body for _, body in found), None)
+        images = placed_images(places, {int(key, 16)}) if places is not None else ()
+        return next((body for _, body in images), None)
     with open_to_read(tar) as source:
         return read_image(source, source.seek(0, 2), key)
 
@@ -103,8 +103,8 @@ def _header(block: bytes) -> tarfile.TarInfo | None:
 def _read(source: BinaryIO, at: int, size: int) -> bytes:
     """So many bytes, fewer at the end of the file: a file without a buffer may give parts."""
     source.seek(at)
-    parts, left = [], size
-    while left and (part := source.read(left)):
+    parts, rest = [], size
+    while rest and (part := source.read(rest)):
         parts.append(part)
-        left -= len(part)
+        rest -= len(part)
     return b"".join(parts)

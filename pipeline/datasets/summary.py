@@ -71,8 +71,8 @@ def summary_lines(funnel: Funnel) -> Iterator[str]:
         yield render_broken(funnel.broken_input)
     if funnel.opted_out:
         yield render_opt_outs(funnel.opted_out)
-    if failed := render_failed(funnel.fetch):
-        yield failed
+    if failures := render_failed(funnel.fetch):
+        yield failures
     if isinstance(funnel.fetch.connections, Connections):
         yield render_connections(funnel.fetch.connections)
 
@@ -81,35 +81,35 @@ def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
     """Advice for a dataset that holds nothing, or almost nothing of what was to be fetched, or of
     its input; "" where it holds more than that."""
     images = [step for step in funnel.steps if step.step in catalogue.image_steps]
-    planned = images[0].seen if images else 0
+    planned_pairs = images[0].seen if images else 0
     if isinstance(funnel.broken_input, BrokenInput):
-        broken = funnel.broken_input
-        if broken.broken > MOST_BROKEN * broken.files:
+        counts = funnel.broken_input
+        if counts.broken > MOST_BROKEN * counts.files:
             return (
-                f"{broken.broken:,} of {broken.files:,} input files were broken, and the dataset "
+                f"{counts.broken:,} of {counts.files:,} input files were broken, and the dataset "
                 "is made of the rest; mend them, and pass another --output"
             )
     if not funnel.steps[0].seen:
         return "the input holds no pair"
-    steps = images if planned else funnel.steps
+    steps = images if planned_pairs else funnel.steps
     reason, count = _most_dropped(steps)
-    least = LEAST_SHARE * planned if reason == FETCH_FAILED else 1
+    least = LEAST_SHARE * planned_pairs if reason == FETCH_FAILED else 1
     if funnel.pairs and funnel.holdout == funnel.pairs:
-        held = f"all {funnel.pairs:,} pairs are held out"
-        return f"{held}; pass a smaller --holdout, and another --output"
+        outcome = f"all {funnel.pairs:,} pairs are held out"
+        return f"{outcome}; pass a smaller --holdout, and another --output"
     if funnel.pairs >= max(1, least):
         return ""
-    held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
+    outcome = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
     if reason == FETCH_FAILED:
-        return f"{held}: {_why_not_fetched(funnel)}"
+        return f"{outcome}: {_why_not_fetched(funnel)}"
     flag = flags(catalogue).get(reason, "")
-    said = f"; the rule's flag is {flag}" if flag else ""
-    return f"{held}: {count:,} were dropped as {reason}{said}, and rejected/ has each of them"
+    hint = f"; the rule's flag is {flag}" if flag else ""
+    return f"{outcome}: {count:,} were dropped as {reason}{hint}, and rejected/ has each of them"
 
 
 def _most_dropped(steps: list[Step]) -> tuple[str, int]:
-    dropped = [item for step in steps for item in step.dropped.items()]
-    return max(dropped, key=lambda item: item[1])
+    items = [item for step in steps for item in step.dropped.items()]
+    return max(items, key=lambda item: item[1])
 
 
 def _why_not_fetched(funnel: Funnel) -> str:
@@ -122,42 +122,42 @@ def _why_not_fetched(funnel: Funnel) -> str:
     )
 
 
-def render_broken(broken: BrokenInput) -> str:
+def render_broken(counts: BrokenInput) -> str:
     """The broken files, some of them by name, whatever bytes these have."""
-    named, details = broken.named[:_MOST_TOLD], broken.details.items()
+    files, details = counts.named[:_MOST_TOLD], counts.details.items()
     kinds = ", ".join(f"{count:,} {detail}" for detail, count in details)
     lines = [
-        f"{broken.broken:,} of {broken.files:,} input files could not be read to their end, and "
+        f"{counts.broken:,} of {counts.files:,} input files could not be read to their end, and "
         f"what could not be read was left out: {kinds}"
     ]
-    lines += [f"  {_told(file)}" for file in named]
-    if left := broken.broken - len(named):
-        lines.append(f"  and {left:,} more: rejected/*.parquet, reason broken_input")
+    lines += [f"  {_file_line(file)}" for file in files]
+    if rest := counts.broken - len(files):
+        lines.append(f"  and {rest:,} more: rejected/*.parquet, reason broken_input")
     return "\n".join(lines)
 
 
-def refuse_if_all_broken(broken: BrokenFiles, files: int) -> None:
+def refuse_if_all_broken(counts: BrokenFiles, files: int) -> None:
     """Raises BrokenInputError where none of so many files is whole: a dataset of remains is
     none."""
-    if broken.broken and broken.broken >= files:
-        others = f", nor any of the {broken.broken - 1:,} others" if broken.broken > 1 else ""
-        first = broken.named[0]
+    if counts.broken and counts.broken >= files:
+        others = f", nor any of the {counts.broken - 1:,} others" if counts.broken > 1 else ""
+        first = counts.named[0]
         raise BrokenInputError(
             f"cannot read {first.path} to its end{others}: {first.fault}; replace the file or give "
             "other input, with another --output"
         )
 
 
-def _told(file: BrokenFile) -> str:
+def _file_line(file: BrokenFile) -> str:
     return on_one_line(f"{file.path} ({file.detail}: {file.fault})")
 
 
-def render_copies(shared: SharedContents, near: NearDuplicates | UnsetType) -> str:
+def render_copies(shared_contents: SharedContents, near: NearDuplicates | UnsetType) -> str:
     """One line on the images that have the bytes of another, and on those that look like one."""
     about = f"; about {near.estimate:,} look like another" if near and near.estimate else ""
     return (
-        f"copies: {shared.images:,} kept images have the bytes of another, in "
-        f"{counted(shared.contents, 'group')}{about}"
+        f"copies: {shared_contents.images:,} kept images have the bytes of another, in "
+        f"{counted(shared_contents.contents, 'group')}{about}"
     )
 
 
@@ -166,11 +166,11 @@ def render_vocabulary(vocabulary: VocabularySummary) -> str:
     size = f"vocabulary: {vocabulary.vocabulary:,}"
     if isinstance(vocabulary.by_count, UnsetType):
         return f"{size} n-grams, of the given file"
-    cut, once = vocabulary.cut_off_count, vocabulary.by_count[:1]
+    cut_count, once = vocabulary.cut_off_count, vocabulary.by_count[:1]
     parts = [
         f"{size} of {vocabulary.ngrams:,} n-grams",
         f"{vocabulary.share_of_occurrences:.1%} of {vocabulary.occurrences:,} occurrences",
-        f"cut within those that occur {cut:,} times" if cut else "nothing cut",
+        f"cut within those that occur {cut_count:,} times" if cut_count else "nothing cut",
         f"{once[0].ngrams if once else 0:,} occur once",
     ]
     return "; ".join(parts)
@@ -185,22 +185,22 @@ def render_pages(counts: PageCounts) -> str:
         (counts.no_response, "no answers"),
     )
     parts = [f"{count:,} {name}" for count, name in others if count]
-    pages, broken = f"pages: {counts.pages:,}{records}", f"{counts.broken:,} broken"
-    return "; ".join([pages, *parts, broken, counted(counts.pairs, "pair")])
+    pages, broken_pages = f"pages: {counts.pages:,}{records}", f"{counts.broken:,} broken"
+    return "; ".join([pages, *parts, broken_pages, counted(counts.pairs, "pair")])
 
 
 def render_funnel(table: list[Step]) -> str:
     """The funnel as text, a line a step and a line a reason; steps that dropped nothing share
     one."""
     total = max(1, table[0].seen)
-    shown = [step for step in table if step.kept < step.seen] or table[:1]
+    shown_steps = [step for step in table if step.kept < step.seen] or table[:1]
     lines = [f"{'step':<28}{'seen':>13}{'dropped':>13}{'kept':>13}{'of all':>9}"]
-    for step in shown:
-        dropped = step.seen - step.kept
+    for step in shown_steps:
+        drop_count = step.seen - step.kept
         share = f"{step.kept / total:.1%}"
-        lines.append(f"{step.step:<28}{step.seen:>13,}{dropped:>13,}{step.kept:>13,}{share:>9}")
+        lines.append(f"{step.step:<28}{step.seen:>13,}{drop_count:>13,}{step.kept:>13,}{share:>9}")
         lines += [f"  {why:<26}{'':>13}{n:>13,}" for why, n in step.dropped.items() if n]
-    if idle := [step.step for step in table if step not in shown]:
+    if idle := [step.step for step in table if step not in shown_steps]:
         lines += wrap(f"nothing dropped: {', '.join(idle)}", 76, subsequent_indent="  ")
     return "\n".join(lines)
 
@@ -220,18 +220,18 @@ def render_stages(funnel: Funnel) -> str:
 def render_opt_outs(opted_out: OptOuts) -> str:
     """One line on what owners do not want used."""
     became = "dropped" if opted_out.opt_outs == "reject" else "kept, with it in `opted_out`"
-    told = ", ".join(f"{detail} {count:,}" for detail, count in opted_out.details.items())
-    return f"not wanted by its owner, {became}: {told}; see docs/politeness.md"
+    details = ", ".join(f"{detail} {count:,}" for detail, count in opted_out.details.items())
+    return f"not wanted by its owner, {became}: {details}; see docs/politeness.md"
 
 
 def render_connections(connections: Connections) -> str:
     """As "at most 1,024 connections at once in a worker; limited by CPU (9 shards), hosts (1)"."""
     most = f"at most {connections.most:,} connections at once in a worker"
     limits = most_first(connections.limits)
-    named = [(what, n) for what, n in limits.items() if what != "rising"]
-    if not named:
+    named_limits = [(what, n) for what, n in limits.items() if what != "rising"]
+    if not named_limits:
         return f"{most}; nothing limited them"
-    (first, count), *others = named
+    (first, count), *others = named_limits
     shards = f"{first} ({count:,} shard{'' if count == 1 else 's'})"
     return f"{most}; limited by " + ", ".join([shards, *(f"{what} ({n:,})" for what, n in others)])
 
@@ -243,17 +243,17 @@ def hint_of(detail: str) -> str:
 
 def render_failed(fetch: FetchReport) -> str:
     """The failures as a table; "" where nothing failed."""
-    tried, failed = fetch.tried, fetch.failed
-    if not failed:
+    fetches, failures = fetch.tried, fetch.failed
+    if not failures:
         return ""
-    of = counted(tried, "fetch", "fetches")
-    lines = [f"{failed:,} of {of} failed ({failed / tried:.1%}); see docs/reasons.md"]
+    of = counted(fetches, "fetch", "fetches")
+    lines = [f"{failures:,} of {of} failed ({failures / fetches:.1%}); see docs/reasons.md"]
     for detail, count in fetch.details.items():
-        hint = hint_of(detail) if count >= _LEAST_HINT_SHARE * tried else ""
-        lines.append(f"  {detail:<20}{count:>11,}{count / tried:>8.1%}  {hint}".rstrip())
+        hint = hint_of(detail) if count >= _LEAST_HINT_SHARE * fetches else ""
+        lines.append(f"  {detail:<20}{count:>11,}{count / fetches:>8.1%}  {hint}".rstrip())
     lines.append("hosts with the most failures")
     for host in fetch.hosts:
         most = ", ".join(f"{name} {count:,}" for name, count in [*host.details.items()][:3])
-        shown = "".join(c if c.isprintable() else "?" for c in host.host)[:48]
-        lines.append(f"  {shown:<48}{host.failed:>11,}  {most}")
+        host_name = "".join(c if c.isprintable() else "?" for c in host.host)[:48]
+        lines.append(f"  {host_name:<48}{host.failed:>11,}  {most}")
     return "\n".join(lines)

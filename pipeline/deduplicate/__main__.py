@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
+from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted
@@ -27,13 +27,13 @@ NAME = "python -m alignset.pipeline.deduplicate"
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
-    made = CommandParser(prog=name, usage="%(prog)s OUT [flags]", description=__doc__)
-    made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
-    made.add_argument(
+    flags = CommandParser(prog=name, usage="%(prog)s OUT [flags]", description=__doc__)
+    flags.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
+    flags.add_argument(
         "--near", action="store_true", help="also keep one of photographs that look alike"
     )
-    made.add_argument("--dry_run", action="store_true", help="only tell what would go")
-    return made
+    flags.add_argument("--dry_run", action="store_true", help="only tell what would go")
+    return flags
 
 
 def main(argv: Sequence[str], name: str = NAME) -> int:
@@ -43,25 +43,25 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     with quick_imports(argv):
         from alignset.pipeline.deduplicate.deduplicate import deduplicate
     try:
-        found = deduplicate(flags.set.rstrip("/") or flags.set, near=flags.near, dry=flags.dry_run)
+        copies = deduplicate(flags.set.rstrip("/") or flags.set, near=flags.near, dry=flags.dry_run)
     except UsageError as error:
-        return ended(name, error, 2)
+        return print_end(name, error, 2)
     except Exception as error:
-        return failed(name, error, "; the same command resumes")
-    print(render(found, dry=flags.dry_run))
+        return print_failure(name, error, "; the same command resumes")
+    print(render(copies, dry=flags.dry_run))
     return 0
 
 
-def render(found: Copies, *, dry: bool) -> str:
+def render(tally: Copies, *, dry: bool) -> str:
     """As "left: 30 pairs (duplicate_image 30); 4 pairs moved to the image that is kept …"."""
-    if not found.shards:
+    if not tally.shards:
         return "no image is in the dataset twice; nothing was changed"
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.dropped.items())
-    pairs = counted(sum(found.dropped.values()), "pair")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in tally.dropped.items())
+    pairs = counted(sum(tally.dropped.values()), "pair")
     return (
         f"{'would leave' if dry else 'left'}: {pairs}{f' ({reasons})' if reasons else ''}; "
-        f"{counted(found.moved, 'pair')} {'would get' if dry else 'got'} the URL of the image that "
-        f"is kept; {counted(len(found.shards), 'shard')} {'would change' if dry else 'changed'}"
+        f"{counted(tally.moved, 'pair')} {'would get' if dry else 'got'} the URL of the image that "
+        f"is kept; {counted(len(tally.shards), 'shard')} {'would change' if dry else 'changed'}"
     )
 
 

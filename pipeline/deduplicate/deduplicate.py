@@ -23,7 +23,7 @@ from alignset.pipeline.curate import Places
 from alignset.pipeline.datasets.copy_groups import publish_copies
 from alignset.pipeline.datasets.funnel import check_funnel, most_first, with_images
 from alignset.pipeline.datasets.set_files import find_own_set, no_set, read_set
-from alignset.pipeline.documents.closing import renumbered, with_shards, write_closing, written_of
+from alignset.pipeline.documents.closing import renumber, with_shards, write_closing, written_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.progress import say
 from alignset.pipeline.runs.documents import Deduplication, Funnel, Manifest, OptOuts
@@ -71,8 +71,8 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Copies:
         work.refuse_stopped(out, but="deduplicate")
         if dry and exists(work.deduplication):
             raise UsageError(f"a deduplicate of {out} was stopped; run it without --dry_run")
-        done = _Deduplication(out, WorkFolder(aside) if dry else work, lock, aside)
-        return done.finish(near=near, dry=dry)
+        deduplication = _Deduplication(out, WorkFolder(aside) if dry else work, lock, aside)
+        return deduplication.finish(near=near, dry=dry)
     finally:
         stop_work()
         shutil.rmtree(aside, ignore_errors=True)
@@ -107,7 +107,7 @@ class _Deduplication:
         self.places.fence.take()
         plan = find_document(self.work.deduplication, DeduplicationPlan)
         if plan is None:
-            plan = self._planned(near=near)
+            plan = self._plan(near=near)
         if dry or not plan.copies.shards:
             if not dry:
                 clean_work(self.out, self.work.path)
@@ -120,7 +120,7 @@ class _Deduplication:
         clean_work(self.out, self.work.path)
         return plan.copies
 
-    def _planned(self, *, near: bool) -> DeduplicationPlan:
+    def _plan(self, *, near: bool) -> DeduplicationPlan:
         manifest, funnel = read_set(self.out)
         most = int(manifest.rules.get(MAX_TEXTS_PER_IMAGE.name, MAX_TEXTS_PER_IMAGE.default))
         descriptors = ""
@@ -133,10 +133,10 @@ class _Deduplication:
         rules = CopyRules(most, once=True, near=near)
         find = find_copies(rules, self.places, manifest.pairs, descriptors)
         with self.engine.pipeline("deduplicate") as pipeline:
-            found = pipeline | beam.Create(manifest.holding) | beam.Reshuffle() | find
-            sums = {"copies": (found, add_copies)}
-            pipeline | WriteSummary(self.work.found, FoundCopies, sums=sums)
-        copies = read_document(self.work.found, FoundCopies).copies
+            per_shard = pipeline | beam.Create(manifest.holding) | beam.Reshuffle() | find
+            sums = {"copies": (per_shard, add_copies)}
+            pipeline | WriteSummary(self.work.found_copies, FoundCopies, sums=sums)
+        copies = read_document(self.work.found_copies, FoundCopies).copies
         # Of a command that was killed at its end.
         forget_renumbering(self.work.path)
         remove(self.work.rewritten)
@@ -161,7 +161,7 @@ def _close(out: str, work: WorkFolder, plan: DeduplicationPlan) -> None:
     near = plan.near or UNSET
     entry = Deduplication(plan.day, copies.dropped, copies.moved, near)
     manifest = replace(
-        with_shards(base, renumbered(out, work.path, shards)),
+        with_shards(base, renumber(out, work.path, shards)),
         pairs=pairs,
         deduplications=[*(base.deduplications or []), entry],
     )
@@ -180,6 +180,6 @@ def _opted_out(before: Funnel, copies: Copies) -> OptOuts | UnsetType:
     """The opt-outs that are only reported, without pairs that left."""
     if isinstance(before.opted_out, UnsetType):
         return UNSET
-    left = Counter(before.opted_out.details)
-    left.subtract(copies.reported)
-    return replace(before.opted_out, details=most_first(+left)) if +left else UNSET
+    rest = Counter(before.opted_out.details)
+    rest.subtract(copies.reported)
+    return replace(before.opted_out, details=most_first(+rest)) if +rest else UNSET

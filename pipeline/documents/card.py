@@ -47,7 +47,7 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
         extension=extension,
         features=_features(manifest, bool(contents.languages)),
         looked_into=sum(contents.languages.values()),
-        languages=spoken(manifest, contents),
+        languages=spoken_languages(manifest, contents),
         pairs=f"{manifest.pairs:,}",
         size=size_category(manifest.pairs),
         quantiles=[f"{share:.0%}" for share in QUANTILES],
@@ -110,27 +110,27 @@ def tar_pattern(numbers: list[int]) -> str:
     return "::".join(f"shards/{{{part[0]:05d}..{part[-1]:05d}}}.tar" for part in parts)
 
 
-def spoken(manifest: Manifest, contents: Contents) -> list[str]:
+def spoken_languages(manifest: Manifest, contents: Contents) -> list[str]:
     """The languages of a dataset, the most frequent first."""
-    found = [code for code in contents.languages if code and code != UNDETERMINED]
+    codes = [code for code in contents.languages if code and code != UNDETERMINED]
     rule = str(manifest.rules["language"])
-    return found or [code for code in rule.split(",") if code not in ("", ALL)]
+    return codes or [code for code in rule.split(",") if code not in ("", ALL)]
 
 
 def _features(manifest: Manifest, has_languages: bool) -> list[tuple[str, Any]]:
     """Types that `datasets` would guess from the first five samples, where a null may be all it
     sees."""
     further = LANGUAGE_COLUMNS if has_languages else ()
-    extension, carried = manifest.extension, [*(manifest.columns or {}).items()]
+    extension, columns = manifest.extension, [*(manifest.columns or {}).items()]
     if manifest.job["text_only"]:
-        named: list[tuple[str, Any]]
-        named = [(name, "string") for name in ("key", "url", "caption", "page_url", *further)]
-        return [*named, *((name, {"name": name} | feature(kind)) for name, kind in carried)]
+        texts: list[tuple[str, Any]]
+        texts = [(name, "string") for name in ("key", "url", "caption", "page_url", *further)]
+        return [*texts, *((name, {"name": name} | feature(kind)) for name, kind in columns)]
     kinds = {pa.string(): "string", pa.int32(): "int32"}
     metadata: list[tuple[str, Any]]
     metadata = [(name, kinds[SHARD_SCHEMA.field(name).type]) for name in METADATA]
     metadata += [(name, "string") for name in further]
-    metadata += [(name, {"name": name} | feature(kind, in_json=True)) for name, kind in carried]
+    metadata += [(name, {"name": name} | feature(kind, in_json=True)) for name, kind in columns]
     own = [("__key__", "string"), ("__url__", "string")]
     return [(extension, "image"), ("json", metadata), ("txt", "string"), *own]
 
@@ -158,9 +158,9 @@ class _Questions:
     """Writes each question with its answer, and counts the answers."""
 
     def __init__(self) -> None:
-        self.asked = self.answered = self.partly = 0
+        self.questions = self.answers = self.partly = 0
 
-    def __call__(self, asked: str, person: str = "", caller: Callable[[], str] = str) -> str:
+    def __call__(self, question: str, person: str = "", caller: Callable[[], str] = str) -> str:
         """A question, its answer by the run, and what a person still has to say.
 
         Args:
@@ -168,12 +168,12 @@ class _Questions:
         """
         # A line's end within an answer is a space, unless a list begins there.
         answer = re.sub(r"(?<!\n)\n(?!\n|- )", " ", caller().strip())
-        self.asked += 1
-        self.answered += bool(answer)
+        self.questions += 1
+        self.answers += bool(answer)
         self.partly += bool(answer and person)
         mark = f"{TO_BE_FILLED}{f': {person}' if person else ''}."
         marks = [mark] if person or not answer else []
-        return "\n\n".join([f"**{asked}**", *filter(None, [answer]), *marks])
+        return "\n\n".join([f"**{question}**", *filter(None, [answer]), *marks])
 
 
 def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
@@ -182,7 +182,7 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
     Args:
       manifest, funnel, earlier: as of `common_facts`.
     """
-    broken = funnel.broken_input
+    broken_input = funnel.broken_input
     facts = common_facts(manifest, funnel, earlier) | {
         "mark": TO_BE_FILLED,
         "original": manifest.resize["resize_mode"] == "original",
@@ -190,7 +190,7 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
         "steps": funnel.steps,
         "seen": funnel.steps[0].seen if funnel.steps else 0,
         "failed": sum(step.dropped.get(FETCH_FAILED, 0) for step in funnel.steps),
-        "broken": broken.broken if isinstance(broken, BrokenInput) else 0,
+        "broken": broken_input.broken if isinstance(broken_input, BrokenInput) else 0,
         "private": bool(manifest.fetch["allow_private_addresses"]),
         "retries": len(manifest.retries or []),
     }

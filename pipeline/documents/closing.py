@@ -103,8 +103,8 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
 def without_copies(images: ImageSummary) -> ImageSummary:
     """Results of the image stage, without pairs that left for their copies."""
     counts, copies = images.counts, images.copies
-    reported = Counter(images.reported)
-    reported.subtract(copies.reported)
+    opt_outs = Counter(images.reported)
+    opt_outs.subtract(copies.reported)
     return replace(
         images,
         counts=replace(
@@ -112,7 +112,7 @@ def without_copies(images: ImageSummary) -> ImageSummary:
             kept=counts.kept - sum(copies.dropped.values()),
             dropped=add_by_name([counts.dropped, copies.dropped]),
         ),
-        reported=dict(+reported),
+        reported=dict(+opt_outs),
     )
 
 
@@ -122,8 +122,8 @@ def checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue
     Args:
       images: the counts of the image stage; None where there was none.
     """
-    steps, kept = funnel(text.counts, catalogue.text_steps), text.counts.kept
-    check_funnel(steps, kept)
+    steps, pairs = funnel(text.counts, catalogue.text_steps), text.counts.kept
+    check_funnel(steps, pairs)
     if text.rows_read != text.counts.seen:
         raise RuntimeError(
             f"the first reading found {text.rows_read} rows and the second {text.counts.seen}: "
@@ -131,24 +131,24 @@ def checked_steps(text: TextSummary, images: Counts | None, catalogue: Catalogue
         )
     if images is None:
         return steps
-    if images.seen != kept:
-        raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
+    if images.seen != pairs:
+        raise RuntimeError(f"the shards were given other pairs than the {pairs} that are kept")
     steps = whole_funnel(text.counts, images, catalogue=catalogue)
     check_funnel(steps, images.kept)
     return steps
 
 
-def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: int) -> Manifest:
+def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, pairs: int) -> Manifest:
     """The manifest; brings the shards and the vocabulary where they stay."""
     rewritten = folder.work.find_rewritten(images.copies)
     assert rewritten is not None, "copies are taken out"
     shards = with_rewritten(images.shards, rewritten)
-    shards = renumbered(folder.out, folder.work.path, shards)
+    shards = renumber(folder.out, folder.work.path, shards)
     packages = deciding(bool(folder.description.resize["exact_resize"]))
     return Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
         versions={name: package_versions(packages)[name] for name in (*packages, ICU)},
-        pairs=kept,
+        pairs=pairs,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
         evaluation_index=Path(images.evaluation_index).name or UNSET,
@@ -160,8 +160,8 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: 
 
 def _of_pages(pages: PageSummary | None) -> list[dict[str, int]]:
     """How many pairs were dropped for the opt-outs of their pages, by detail; of none, nothing."""
-    counted = pages.counts.opted_out if pages else UNSET
-    return [] if isinstance(counted, UnsetType) else [counted]
+    opt_outs = pages.counts.opted_out if pages else UNSET
+    return [] if isinstance(opt_outs, UnsetType) else [opt_outs]
 
 
 def connections(images: ImageSummary) -> Connections | UnsetType:
@@ -171,8 +171,8 @@ def connections(images: ImageSummary) -> Connections | UnsetType:
 def _broken_input(text: TextSummary, description: RunDescription) -> BrokenInput | UnsetType:
     if not text.broken.broken:
         return UNSET
-    broken = {f.name: getattr(text.broken, f.name) for f in fields(BrokenFiles)}
-    return BrokenInput(**broken, files=len(description.input))
+    counts = {f.name: getattr(text.broken, f.name) for f in fields(BrokenFiles)}
+    return BrokenInput(**counts, files=len(description.input))
 
 
 def close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
@@ -187,8 +187,8 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     if not isinstance(manifest.holdout, UnsetType):
         pairs = sum(shard.pairs for shard in manifest.held_out.values())
         closing = replace(closing, holdout=pairs)
-    written = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
-    write_document(f"{out}/funnel.json", written)
+    document = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
+    write_document(f"{out}/funnel.json", document)
     write_uids(out, manifest)
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
     write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
@@ -240,14 +240,14 @@ def written_of(manifest: Manifest) -> list[WrittenShard]:
     ]
 
 
-def renumbered(out: str, work: str, shards: list[WrittenShard]) -> list[WrittenShard]:
+def renumber(out: str, work: str, shards: list[WrittenShard]) -> list[WrittenShard]:
     """The shards with the numbers that they have in the end.
 
     Args:
       out: the output folder. work: its work folder.
     """
-    kept = {shard.number: shard.kept for shard in shards}
-    numbers = renumber_shards(out, work, kept)
+    sizes = {shard.number: shard.kept for shard in shards}
+    numbers = renumber_shards(out, work, sizes)
     return [replace(shard, number=numbers.get(shard.number, shard.number)) for shard in shards]
 
 

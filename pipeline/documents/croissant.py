@@ -16,9 +16,9 @@ from alignset.pipeline.documents.wording import (
     Earlier,
     crawl_days,
     fetch_span,
-    heeded,
+    limitations,
     method,
-    unfiltered,
+    opt_out_text,
 )
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.transforms.columns.carried import type_of
@@ -94,15 +94,15 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
         code for code in str(manifest.rules["language"]).split(",") if code not in ("", ALL)
     ]
     what = "URLs of images, with their alt-texts" if text_only else "images and their alt-texts"
-    seen = funnel.steps[0].seen if funnel.steps else 0
+    total = funnel.steps[0].seen if funnel.steps else 0
     days = {"dateCreated": manifest.fetched.last} if manifest.fetched else {}
     about = manifest.about or {}
-    counts = f"{manifest.pairs:,} pairs of {what}, of {seen:,} that were read"
+    counts = f"{manifest.pairs:,} pairs of {what}, of {total:,} that were read"
     by = ", by the filters of ALIGN (Jia et al., 2021)."
     by = by if not open_flag(manifest) else f". {method(manifest)}"
     frame = [manifest.fetched.first, manifest.fetched.last] if manifest.fetched else []
-    crawled = f" The pages were crawled {crawl_days(funnel)}." if crawl_days(funnel) else ""
-    fetched = f" The images were fetched {fetch_span(manifest)}." if fetch_span(manifest) else ""
+    crawl_note = f" The pages were crawled {crawl_days(funnel)}." if crawl_days(funnel) else ""
+    fetch_note = f" The images were fetched {fetch_span(manifest)}." if fetch_span(manifest) else ""
     return {
         "@type": "sc:Dataset",
         "name": about.get("title", "alignset"),
@@ -116,14 +116,14 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
         "keywords": ["image-text pairs", "alt-text", "web", "ALIGN"],
         **({"inLanguage": languages if languages[1:] else languages[0]} if languages else {}),
         **days,
-        "rai:dataCollection": f"By a program, from the web.{crawled}{fetched} "
-        f"{_plain(heeded(manifest, earlier))}",
+        "rai:dataCollection": f"By a program, from the web.{crawl_note}{fetch_note} "
+        f"{_plain(opt_out_text(manifest, earlier))}",
         "rai:dataCollectionType": ["Web Scraping"],
         **({"rai:dataCollectionTimeFrame": frame} if frame else {}),
         "rai:dataPreprocessingProtocol": [
             f"{step.step}: {step.kept:,} of {step.seen:,} pairs were kept" for step in funnel.steps
         ],
-        "rai:dataLimitations": [_plain(line) for line in unfiltered(manifest, earlier)],
+        "rai:dataLimitations": [_plain(line) for line in limitations(manifest, earlier)],
         "rai:personalSensitiveInformation": "Names, faces and addresses in texts and images stay.",
     }
 
@@ -137,7 +137,7 @@ def _of_languages(manifest: Manifest) -> tuple[str, ...]:
     return LANGUAGE_COLUMNS if manifest.rules["language"] not in ("", ENGLISH) else ()
 
 
-def _carried(manifest: Manifest) -> dict[str, pa.DataType]:
+def _input_columns(manifest: Manifest) -> dict[str, pa.DataType]:
     """The columns that came from the input; lists and structs are not described."""
     names = manifest.columns or {}
     return {name: type_of(kind) for name, kind in names.items() if isinstance(kind, str)}
@@ -147,7 +147,7 @@ def _files_and_records(manifest: Manifest, funnel: Funnel) -> tuple[list[Node], 
     if manifest.job["text_only"]:
         files = [_parquet("pairs", "pairs/*.parquet")] if manifest.pairs else []
         columns = dict.fromkeys((*_PAIR_COLUMNS, *_of_languages(manifest)), pa.string())
-        columns |= _carried(manifest)
+        columns |= _input_columns(manifest)
         records = [_record_set("train", "pairs", columns)] if manifest.pairs else []
     else:
         files, records = [], []
@@ -160,7 +160,7 @@ def _files_and_records(manifest: Manifest, funnel: Funnel) -> tuple[list[Node], 
     if any(step.seen > step.kept for step in funnel.steps):
         files.append(_parquet("rejected_files", "rejected/*.parquet"))
         columns = {name: REJECTED.field(name).type for name in _REJECT_COLUMNS}
-        columns |= _carried(manifest)
+        columns |= _input_columns(manifest)
         records.append(_record_set("rejected", "rejected_files", columns))
     return files, records
 
@@ -169,23 +169,23 @@ def _side(
     manifest: Manifest, name: str, folder: str, shards: Mapping[str, ShardEntry]
 ) -> tuple[list[Node], list[Node]]:
     """The files and records of the shards to train on, or of those that are held out."""
-    filled = {number: shard for number, shard in sorted(shards.items()) if shard.pairs}
-    if not filled:
+    holding = {number: shard for number, shard in sorted(shards.items()) if shard.pairs}
+    if not holding:
         return [], []
     sidecars, tars = f"{name}_sidecars", f"{name}_tars"
     files = [_parquet(sidecars, f"{folder}/*.parquet")]
     own = [m.column for m in manifest.catalogue.measures.values() if m.column]
     own += _of_languages(manifest)
     schema = with_columns(SHARD_SCHEMA, [n for n in dict.fromkeys(own) if n not in REJECTED.names])
-    columns = {column.name: column.type for column in schema} | _carried(manifest)
+    columns = {column.name: column.type for column in schema} | _input_columns(manifest)
     records = [_record_set(name, sidecars, columns)]
-    if len(filled) > MOST_TARS:
+    if len(holding) > MOST_TARS:
         return [*files, _file_set(tars, f"{folder}/*.tar", "application/x-tar")], records
-    named = [_tar(f"{folder}/{number}.tar", str(shard.sha256)) for number, shard in filled.items()]
+    nodes = [_tar(f"{folder}/{number}.tar", str(shard.sha256)) for number, shard in holding.items()]
     extension = manifest.extension
     images = _file_set(f"{name}_image_files", f"*.{extension}", _MIME[extension])
-    images |= {"containedIn": [{"@id": tar["@id"]} for tar in named], "description": _UNPACKED}
-    return [*files, *named, images], [*records, _image_records(f"{name}_images", images, extension)]
+    images |= {"containedIn": [{"@id": tar["@id"]} for tar in nodes], "description": _UNPACKED}
+    return [*files, *nodes, images], [*records, _image_records(f"{name}_images", images, extension)]
 
 
 def _tar(path: str, sha256: str) -> Node:
@@ -231,9 +231,9 @@ def _records(name: str, fields: Sequence[Node]) -> Node:
 
 
 def _field(records: str, name: str, kind: str, files: str, extract: Node) -> Node:
-    told = {"description": _TOLD[name]} if name in _TOLD else {}
+    description = {"description": _TOLD[name]} if name in _TOLD else {}
     source = {"fileSet": {"@id": files}, "extract": extract}
-    node = {"@type": "cr:Field", "@id": f"{records}/{name}", "name": name, **told}
+    node = {"@type": "cr:Field", "@id": f"{records}/{name}", "name": name, **description}
     return node | {"dataType": kind, "source": source}
 
 

@@ -25,7 +25,7 @@ def funnel_svg(steps: Sequence[Step]) -> str:
     total, kept = steps[0].seen, steps[-1].kept
     rows, top = [], _ROWS_Y
     for step in steps:
-        dropped = {reason: count for reason, count in step.dropped.items() if count}
+        reasons = {reason: count for reason, count in step.dropped.items() if count}
         kept_px, dropped_px = (_length(n, total) for n in (step.kept, step.seen - step.kept))
         rows.append(
             {
@@ -35,10 +35,10 @@ def funnel_svg(steps: Sequence[Step]) -> str:
                 "dropped_x": f"{_BAR_X + kept_px:.1f}",
                 "dropped_px": f"{dropped_px:.1f}",
                 "share": _share(step.kept, total),
-                "reasons": [f"{r}: {n:,}, {_share(n, total)} of all" for r, n in dropped.items()],
+                "reasons": [f"{r}: {n:,}, {_share(n, total)} of all" for r, n in reasons.items()],
             }
         )
-        top += _STEP_HEIGHT + _REASON_HEIGHT * len(dropped)
+        top += _STEP_HEIGHT + _REASON_HEIGHT * len(reasons)
     share = f" ({kept / total:.1%})" if total else ""
     head = f"{kept:,} of {total:,} pairs{share} were kept"
     picture = template("funnel.svg.j2")

@@ -21,24 +21,24 @@ GENERATED = "_generated"
 MOST_LINES = 2_000
 
 
-def write_page(out: str, name: str, made: bytes) -> None:
+def write_page(out: str, name: str, new_page: bytes) -> None:
     """Writes a page of a dataset, with the edits that people made in the one that is there.
 
     Args:
-      out: the dataset's folder. made: the page as it is generated now.
+      out: the dataset's folder. new_page: the page as it is generated now.
     """
     path, base_path = f"{out}/{name}", f"{out}/{GENERATED}/{name}"
-    page = made
+    page = new_page
     if exists(path):
         here = _read(path)
         base = _read(base_path) if exists(base_path) else None
         if base is None or max(here.count(b"\n"), base.count(b"\n")) > MOST_LINES:
-            if here != made:
+            if here != new_page:
                 _write(f"{path}.before", here)
                 LOG.warning("%s is generated anew; what it was is in %s.before", path, name)
         else:
-            merged, clashes = merge(*(text.splitlines(True) for text in (base, here, made)))
-            page = b"".join(merged)
+            result, clashes = merge(*(text.splitlines(True) for text in (base, here, new_page)))
+            page = b"".join(result)
             if clashes:
                 LOG.warning(
                     "%s: %s edited by hand have changed in the generated page too; the edits stay. "
@@ -47,42 +47,42 @@ def write_page(out: str, name: str, made: bytes) -> None:
                 )
     # In this order: after a kill in between, both changes agree with what is there.
     _write(path, page)
-    _write(base_path, made)
+    _write(base_path, new_page)
 
 
 def merge(
-    base: Sequence[bytes], edited: Sequence[bytes], made: Sequence[bytes]
+    base: Sequence[bytes], hand_lines: Sequence[bytes], new_lines: Sequence[bytes]
 ) -> tuple[list[bytes], int]:
     """Both changes of a text, by lines; where they clash, the edit.
 
     Returns:
       The lines, and how many of them clash.
     """
-    merged: list[bytes] = []
+    result: list[bytes] = []
     clashes = 0
-    for old, hand, new in _pieces(base, edited, made):
+    for old, hand, new in _pieces(base, hand_lines, new_lines):
         if len(old) == len(hand) == len(new):  # neighbours that changed for different reasons
             lines = [(h if o != h else n) for o, h, n in zip(old, hand, new, strict=True)]
             clashes += sum(len({*three}) == 3 for three in zip(old, hand, new, strict=True))
-            merged += lines
+            result += lines
         elif hand in (old, new):
-            merged += new
+            result += new
         else:
-            merged += hand
+            result += hand
             clashes += len(hand) if new != old else 0
-    return merged, clashes
+    return result, clashes
 
 
 def _pieces(
-    base: Sequence[bytes], edited: Sequence[bytes], made: Sequence[bytes]
+    base: Sequence[bytes], hand_lines: Sequence[bytes], new_lines: Sequence[bytes]
 ) -> Iterator[tuple[list[bytes], list[bytes], list[bytes]]]:
     """The three texts in pieces that belong together; every other piece is equal in all."""
-    lines = zip(_places(base, edited), _places(base, made), strict=True)
+    lines = zip(_places(base, hand_lines), _places(base, new_lines), strict=True)
     at = (0, 0, 0)
-    for i, (j, k) in enumerate([*lines, (len(edited), len(made))]):
+    for i, (j, k) in enumerate([*lines, (len(hand_lines), len(new_lines))]):
         if j is None or k is None:
             continue
-        yield list(base[at[0] : i]), list(edited[at[1] : j]), list(made[at[2] : k])
+        yield list(base[at[0] : i]), list(hand_lines[at[1] : j]), list(new_lines[at[2] : k])
         yield (list(base[i : i + 1]),) * 3
         at = (i + 1, j + 1, k + 1)
 

@@ -36,7 +36,7 @@ def write_uids(out: str, manifest: Manifest) -> None:
         LOG.info("%s is not written: %s", path, error)
         remove(path)
         return
-    ids = _sorted(np.concatenate([np.zeros((0, 2), np.uint64), *halves]))
+    ids = _distinct(np.concatenate([np.zeros((0, 2), np.uint64), *halves]))
     write_atomically(path, partial(_save, ids))
 
 
@@ -67,7 +67,7 @@ def _halves(uids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     return np.frombuffer(digits, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
-def _sorted(halves: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
+def _distinct(halves: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
     """The distinct ones, ascending, as pairs of halves, the upper first."""
     order = np.lexsort((halves[:, 1], halves[:, 0]))
     ids = halves[order]

@@ -85,10 +85,10 @@ def opt_outs(funnel: Funnel, takedowns: Sequence[Takedown] = ()) -> dict[str, in
     """How many pairs are not in the dataset since somebody did not want them used, by how that was
     said: details of `opted_out`, and reasons of the funnel; for earlier datasets, by their
     folders."""
-    stated = funnel.opted_out
+    report = funnel.opted_out
     counts: dict[str, int] = {}
-    if not isinstance(stated, UnsetType) and stated.opt_outs == "reject":
-        counts |= stated.details
+    if not isinstance(report, UnsetType) and report.opt_outs == "reject":
+        counts |= report.details
     for step in funnel.steps:
         for reason in _UNWANTED:
             counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)
@@ -97,24 +97,24 @@ def opt_outs(funnel: Funnel, takedowns: Sequence[Takedown] = ()) -> dict[str, in
     counts["taken_down"] = counts.get("taken_down", 0) - others
     for stage in all_stages(funnel):
         for reason in (OPTED_OUT, *_UNWANTED):
-            dropped = sum(step.dropped.get(reason, 0) for step in stage.steps)
-            counts[f"{stage.folder}: {reason}"] = dropped
+            pairs = sum(step.dropped.get(reason, 0) for step in stage.steps)
+            counts[f"{stage.folder}: {reason}"] = pairs
     return {name: count for name, count in counts.items() if count}
 
 
-def heeded(manifest: Manifest, earlier: Earlier) -> str:
+def opt_out_text(manifest: Manifest, earlier: Earlier) -> str:
     """Which opt-outs about the use of images were asked for, in sentences in Markdown."""
-    fetched = [
-        f" Earlier, of {as_code(folder)}: {_heeded(of_set)}"
+    earlier_texts = [
+        f" Earlier, of {as_code(folder)}: {_own_text(of_set)}"
         for folder, of_set in with_images(earlier).items()
         if of_set.fetched
     ]
-    own = " by this run" if fetched and not manifest.fetched else ""
-    first = _heeded(manifest) or f"No image was fetched{own}, so no host's opt-outs were read."
-    return "".join([first, *fetched])
+    own = " by this run" if earlier_texts and not manifest.fetched else ""
+    first = _own_text(manifest) or f"No image was fetched{own}, so no host's opt-outs were read."
+    return "".join([first, *earlier_texts])
 
 
-def _heeded(manifest: Manifest) -> str:
+def _own_text(manifest: Manifest) -> str:
     if not manifest.fetched:
         return ""
     fetch = manifest.fetch
@@ -123,14 +123,14 @@ def _heeded(manifest: Manifest) -> str:
     heard = f"with one of {as_code(directives)} was honoured" if directives else "was not honoured"
     others = [name for flag, name in _OTHER_OPT_OUTS.items() if fetch.get(flag)]
     also = f" Also honoured: {', '.join(others)}." if others else ""
-    reported = (
+    report_note = (
         " Pairs with an opt-out were kept, with its kind in `opted_out` of the sidecars."
         if fetch.get("opt_outs") == "report"
         else ""
     )
     return (
         f"While images were fetched, the hosts' `robots.txt` was {robots}honoured, and an "
-        f"`X-Robots-Tag` {heard}.{also}{reported}"
+        f"`X-Robots-Tag` {heard}.{also}{report_note}"
     )
 
 
@@ -191,7 +191,7 @@ def method(manifest: Manifest) -> str:
     )
 
 
-def unfiltered(manifest: Manifest, earlier: Earlier) -> list[str]:
+def limitations(manifest: Manifest, earlier: Earlier) -> list[str]:
     """Properties that no rule of this run or of earlier datasets judged, in plain words."""
     rules, fetch = manifest.rules, manifest.fetch
     of_all = [
@@ -200,11 +200,11 @@ def unfiltered(manifest: Manifest, earlier: Earlier) -> list[str]:
         "**Whether a text describes its image**: no model has compared the two.",
     ]
     if rules["language"]:
-        judged = "**Language**: a program judged each text, and errs; some are in other languages."
+        line = "**Language**: a program judged each text, and errs; some are in other languages."
     else:
-        judged = "**Language**: there was no rule, and texts of all languages were kept."
+        line = "**Language**: there was no rule, and texts of all languages were kept."
     if manifest.job["text_only"]:
-        return [*of_all, judged, "**Images**: none was fetched, so no rule saw any."]
+        return [*of_all, line, "**Images**: none was fetched, so no rule saw any."]
     lines = [
         _of_unsafe_images(manifest, earlier),
         *of_all,
@@ -212,7 +212,7 @@ def unfiltered(manifest: Manifest, earlier: Earlier) -> list[str]:
         "looks for them.",
         "**Copies within the dataset**: an image that lies at two URLs is in the dataset twice, "
         "and images that nearly equal each other stay.",
-        judged,
+        line,
     ]
     if manifest.fetched and not fetch["robots_txt"]:
         lines.append("**`robots.txt`** of the hosts was not read.")
@@ -241,7 +241,7 @@ def earlier_evaluation(earlier: Earlier) -> list[str]:
     for folder, manifest in with_images(earlier).items():
         if manifest.evaluation_images:
             overlap: Settings = manifest.overlap or {}
-            sets = ", ".join(_counted(*item) for item in manifest.evaluation_images.items())
+            sets = ", ".join(_set_text(*item) for item in manifest.evaluation_images.items())
             lines.append(
                 f"{as_code(folder)}, at a distance below "
                 f"{_rule(manifest, 'min_evaluation_distance')} by the measure "
@@ -250,7 +250,7 @@ def earlier_evaluation(earlier: Earlier) -> list[str]:
     return lines
 
 
-def _counted(name: str, of_set: EvaluationSet) -> str:
+def _set_text(name: str, of_set: EvaluationSet) -> str:
     unreadable = f", and {of_set.unreadable:,} that could not be decoded"
     tail = unreadable if of_set.unreadable else ""
     return f"{as_code(name)} ({counted(of_set.images, 'image')}{tail})"
@@ -315,13 +315,13 @@ def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[s
         "text_only": text_only,
         "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
         "sources": sources(manifest),
-        "unfiltered": unfiltered(manifest, earlier),
+        "limitations": limitations(manifest, earlier),
         "method": method(manifest),
         "has_filters": not open_flag(manifest),
         "days": crawl_days(funnel),
         "fetched": fetch_span(manifest),
         "fetched_before": "" if text_only else earlier_fetch_span(earlier),
-        "heeded": heeded(manifest, earlier),
+        "opt_out_text": opt_out_text(manifest, earlier),
         "evaluated": [] if text_only else earlier_evaluation(earlier),
         "opt_outs": opt_outs(funnel, manifest.takedowns or []),
         "copies": funnel.copies or None,

@@ -18,7 +18,7 @@ from alignset.transforms.storage.parquet_files import read_rows
 
 def with_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[str, pa.Array]:
     """The columns of a batch with all that are carried, in the types of the run."""
-    for field in (carried.field for carried in split.carried):
+    for field in (column.field for column in split.carried):
         values = columns.get(CARRIED + field.name, pa.nulls(size, field.type))
         columns[CARRIED + field.name], wrong = typed(values, field.type)
         if wrong is not None:
@@ -53,8 +53,8 @@ def with_json(
 
 def _with_wrong(faults: pa.Array, wrong: Bools) -> pa.Array:
     """Faults, string[n] or null, including values that do not fit their column."""
-    told = pc.if_else(pa.array(wrong), WRONG_TYPE, pa.scalar(None, pa.string()))
-    return pc.coalesce(faults.cast(pa.string()), told)
+    wrong_types = pc.if_else(pa.array(wrong), WRONG_TYPE, pa.scalar(None, pa.string()))
+    return pc.coalesce(faults.cast(pa.string()), wrong_types)
 
 
 class SidecarValues:
@@ -65,7 +65,7 @@ class SidecarValues:
         self._split = split
         self._rows: dict[str, dict[str, Any]] | None = None
 
-    def completed(self, name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    def complete(self, name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
         """The carried fields of a sample's JSON, and those that only its row has."""
         if all(source in record for source in self._split.sources):
             return record
@@ -79,9 +79,9 @@ class SidecarValues:
         try:
             with open_to_read(path) as source:
                 names = pq.read_schema(source).names
-            wanted = [name for name in self._split.sources if names.count(name) == 1]
-            rows = read_rows(path, [*dict.fromkeys(["key", *wanted])])
-            values = {name: json_values(rows[name].combine_chunks()) for name in wanted}
+            sources = [name for name in self._split.sources if names.count(name) == 1]
+            rows = read_rows(path, [*dict.fromkeys(["key", *sources])])
+            values = {name: json_values(rows[name].combine_chunks()) for name in sources}
             keys = rows["key"].to_pylist()
         except (OSError, KeyError, TypeError, pa.ArrowException):
             return {}

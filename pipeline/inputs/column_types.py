@@ -51,12 +51,12 @@ def _in_shard(path: str) -> dict[str, pa.DataType]:
     with open_to_read(path) as source, contextlib.suppress(BrokenTar, OSError):
         for sample in islice(tar_samples(source, None), _SAMPLES):
             records.append(sample["carried"])
-    found, sidecar = _of_records(records), f"{path.removesuffix('.tar')}.parquet"
+    types, sidecar = _of_records(records), f"{path.removesuffix('.tar')}.parquet"
     if exists(sidecar):
         with contextlib.suppress(OSError, pa.ArrowException):
             beside = _in_parquet(sidecar)
-            found |= {n: kind for n, kind in beside.items() if n in found or "key" in beside}
-    return found
+            types |= {n: kind for n, kind in beside.items() if n in types or "key" in beside}
+    return types
 
 
 def _head(split: Split) -> bytes:
@@ -80,13 +80,13 @@ def _of_records(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
     for record in records:
         for name, value in record.items():
             values.setdefault(name, []).append(value)
-    found = {}
+    types = {}
     for name, of_name in values.items():
         try:
-            found[name] = pa.array(of_name).type
+            types[name] = pa.array(of_name).type
         except (pa.ArrowException, OverflowError, ValueError):
-            found[name] = pa.union([], "dense")
-    return found
+            types[name] = pa.union([], "dense")
+    return types
 
 
 def _in_table(split: Split) -> dict[str, pa.DataType]:
@@ -106,10 +106,10 @@ def _in_table(split: Split) -> dict[str, pa.DataType]:
     )
     texts = pa.csv.read_csv(pa.BufferReader(head), reading, parsing, as_text) if whole else {}
     codes = [n for n in whole if pc.any(pc.match_substring_regex(texts[n], _CODE)).as_py()]
-    found = {}
+    types = {}
     for field in schema:
         try:
-            found[field.name] = plain_type(field.type)
+            types[field.name] = plain_type(field.type)
         except TypeError:
-            found[field.name] = pa.string()
-    return found | dict.fromkeys(codes, pa.string())
+            types[field.name] = pa.string()
+    return types | dict.fromkeys(codes, pa.string())

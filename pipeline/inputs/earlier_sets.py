@@ -50,7 +50,7 @@ class EarlierSet:
         held_out = [f"{self.folder}/holdout"] if self.holdout and job.holdout else []
         return [f"{self.folder}/shards", *held_out]
 
-    def rejected(self, job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
+    def rejected_files(self, job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
         """The files of what was dropped from it, with the reasons for which pairs are read.
 
         Raises:
@@ -96,8 +96,8 @@ def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[
     sets = [there for there in earlier_sets(files) if not pattern.startswith(f"{there.folder}/")]
     if not sets:
         return files
-    wanted = tuple(f"{folder}/" for there in sets for folder in there.pair_folders(job))
+    folders = tuple(f"{folder}/" for there in sets for folder in there.pair_folders(job))
     within = tuple(f"{there.folder}/" for there in sets)
     return [
-        file for file in files if file.path.startswith(wanted) or not file.path.startswith(within)
+        file for file in files if file.path.startswith(folders) or not file.path.startswith(within)
     ]

@@ -26,17 +26,17 @@ def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: i
     paths = [path for path in blocklist.split(",") if path]
     if len(paths) > MOST_LISTS:
         raise UsageError(f"blocklist takes {MOST_LISTS} files; got {len(paths)}: join some of them")
-    lists = tuple(map(_compiled, paths))
-    for place, compiled in enumerate(lists):
-        if compiled.name in {other.name for other in lists[:place]}:
+    lists = tuple(map(_compile, paths))
+    for place, own_list in enumerate(lists):
+        if own_list.name in {other.name for other in lists[:place]}:
             raise UsageError(
-                f"two blocklists are called {compiled.name}, by which dropped pairs tell of them: "
+                f"two blocklists are called {own_list.name}, by which dropped pairs tell of them: "
                 "rename one of them"
             )
-    found = Blocklists(lists, min_phash_distance, min_pdq_distance)
-    if found.have(k.PDQ):
+    blocklists = Blocklists(lists, min_phash_distance, min_pdq_distance)
+    if blocklists.have(k.PDQ):
         _check_pdq()
-    return found
+    return blocklists
 
 
 def _check_pdq() -> None:
@@ -57,7 +57,7 @@ def _folder(pid: int) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=f"alignset-blocklists-{pid}-")
 
 
-def _compiled(path: str) -> CompiledList:
+def _compile(path: str) -> CompiledList:
     folder = _folder(os.getpid()).name
     try:
         if path.startswith(f"{k.IMAGE}:"):

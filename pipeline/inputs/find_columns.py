@@ -42,9 +42,9 @@ def find_columns(
       UsageError: a column is nowhere, has a name of ours, or has types that do not fit.
     """
     own = frozenset(rules.run_rules.columns) | names_of_ours()
-    said = [*filter(None, job.columns.split(","))]
-    names = [*said, *rules.judged_columns]
-    names += (name for earlier in sets for name in earlier.columns if not said)
+    given_names = [*filter(None, job.columns.split(","))]
+    names = [*given_names, *rules.judged_columns]
+    names += (name for earlier in sets for name in earlier.columns if not given_names)
     for name in own.intersection(names):
         raise UsageError(
             f"{name!r} is the name of a column of ours; pass --columns={INPUT}{name}, by which the "
@@ -53,29 +53,29 @@ def find_columns(
     if not names:
         _check_numbers(rules, (), own)
         return [*splits], ()
-    found = {split.path: split for split in splits if not split.broken}
-    types = {path: column_types(split) for path, split in found.items()}
+    by_path = {split.path: split for split in splits if not split.broken}
+    types = {path: column_types(split) for path, split in by_path.items()}
     if ALL in names:
-        names = [*_all_of(found, types, sets, own), *(name for name in names if name != ALL)]
-    within = {path for path in found if any(path.startswith(f"{of.folder}/") for of in sets)}
+        names = [*_all_of(by_path, types, sets, own), *(name for name in names if name != ALL)]
+    within = {path for path in by_path if any(path.startswith(f"{of.folder}/") for of in sets)}
     sources = {
         path: {name: _source(name, of, path in within) for name in dict.fromkeys(names)}
         for path, of in types.items()
     }
-    tables = {path for path, split in found.items() if split.format in DELIMITERS}
+    tables = {path for path, split in by_path.items() if split.format in DELIMITERS}
     fields = tuple(_field(name, types, sources, tables) for name in dict.fromkeys(names))
     _check_numbers(rules, fields, own)
     return [
-        replace(split, carried=_carried(fields, sources.get(split.path, {}))) for split in splits
+        replace(split, carried=_carry(fields, sources.get(split.path, {}))) for split in splits
     ], fields
 
 
 def with_carried(splits: Iterable[Split], fields: Sequence[pa.Field]) -> list[Split]:
     """Splits of what has none of these columns."""
-    return [replace(split, carried=_carried(fields, {})) for split in splits]
+    return [replace(split, carried=_carry(fields, {})) for split in splits]
 
 
-def _carried(fields: Sequence[pa.Field], sources: Mapping[str, str]) -> tuple[CarriedColumn, ...]:
+def _carry(fields: Sequence[pa.Field], sources: Mapping[str, str]) -> tuple[CarriedColumn, ...]:
     return tuple(CarriedColumn(sources.get(field.name, ""), field) for field in fields)
 
 
@@ -112,8 +112,8 @@ def _all_of(
             (names if fits else left_out)[name] = None
     if left_out:
         some = ", ".join(left_out)
-        said = "--columns=all leaves out %s, of names of ours or types that KEY.json cannot hold"
-        LOG.info(f"{said}; --columns=all,{INPUT}NAME carries one of such a name", some)
+        message = "--columns=all leaves out %s, of names of ours or types that KEY.json cannot hold"
+        LOG.info(f"{message}; --columns=all,{INPUT}NAME carries one of such a name", some)
     return [*names]
 
 
@@ -130,15 +130,15 @@ def _field(
     """
     having = {path: types[path][of[name]] for path, of in sources.items() if of[name]}
     if not having:
-        there = dict.fromkeys(of for found in types.values() for of in found)
+        there = dict.fromkeys(of for of_file in types.values() for of in of_file)
         raise UsageError(
             f"no input file has a column {name!r}, which --columns or a rule names"
             + (f"; pass one of {', '.join([*there][:20])}" if there else "")
         )
     lacking = [path for path in sources if path not in having]
     if lacking:
-        said = "the column %r is missing in %s, such as %s: their pairs have no value in it"
-        LOG.info(said, name, counted(len(lacking), "file"), lacking[0])
+        message = "the column %r is missing in %s, such as %s: their pairs have no value in it"
+        LOG.info(message, name, counted(len(lacking), "file"), lacking[0])
     kinds: dict[pa.DataType, str] = {}
     for path, kind in having.items():
         try:
@@ -170,17 +170,17 @@ def _common(name: str, tables: Set[str], *kinds: tuple[pa.DataType, str]) -> pa.
 def _check_numbers(rules: Rules, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
     """Raises UsageError where a rule compares a column without numbers, or a hash is not a text."""
     kinds = {field.name: field.type for field in fields}
-    compared = [name.partition("=")[::2] for name in rules.numbers]
+    comparisons = [name.partition("=")[::2] for name in rules.numbers]
     if rules.keep_most_similar < 1 and SIMILARITY not in own:
         if SIMILARITY not in kinds:
             raise UsageError(_NO_SIMILARITY)
-        compared.append((KEEP_MOST_SIMILAR, SIMILARITY))
-    for flag, column in compared:
+        comparisons.append((KEEP_MOST_SIMILAR, SIMILARITY))
+    for flag, column in comparisons:
         if flag in (MIN, MAX, KEEP_MOST_SIMILAR) and column:
             kind = kinds[column]
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
                 raise UsageError(f"--{flag} takes a column of numbers; {column!r} is {kind}")
-    if verified := verified_column(rules.numbers):
-        kind = kinds[verified[1]]
+    if hashing := verified_column(rules.numbers):
+        kind = kinds[hashing[1]]
         if kind != pa.string():
-            raise UsageError(f"--verify_hash takes a column of hex text; {verified[1]!r} is {kind}")
+            raise UsageError(f"--verify_hash takes a column of hex text; {hashing[1]!r} is {kind}")

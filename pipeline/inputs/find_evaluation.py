@@ -61,8 +61,8 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
         )
     measure = measure_of(overlap)
     if (description.measure, description.settings) != (measure.name, measure.settings):
-        there = _shown(description.measure, description.settings)
-        here = _shown(measure.name, measure.settings)
+        there = _measure_text(description.measure, description.settings)
+        here = _measure_text(measure.name, measure.settings)
         raise UsageError(
             f"{folder} was made by other settings ({there} there, {here} here): "
             "pass those, or --eval_images=NAME=PATH to make another"
@@ -123,7 +123,7 @@ def _find_index(folder: str) -> IndexDescription | None:
         ) from error
 
 
-def _shown(measure: str, settings: dict[str, str]) -> str:
+def _measure_text(measure: str, settings: dict[str, str]) -> str:
     return ", ".join([measure, *(f"{name} {value}" for name, value in sorted(settings.items()))])
 
 
@@ -150,9 +150,9 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
 
 def _files_of(name: str, pattern: str) -> list[EvaluationFile]:
     suffixes = (*EVALUATION_SUFFIXES, ".tar", ".parquet")
-    matched = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
-    if any(path.lower().endswith(".tar") for path, _ in matched):
-        matched = [item for item in matched if not item[0].lower().endswith(".parquet")]
-    if not matched:
+    items = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
+    if any(path.lower().endswith(".tar") for path, _ in items):
+        items = [item for item in items if not item[0].lower().endswith(".parquet")]
+    if not items:
         raise UsageError(f"no evaluation images at {pattern!r} ({name}); pass a path with some")
-    return [EvaluationFile(name, *item) for item in matched]
+    return [EvaluationFile(name, *item) for item in items]

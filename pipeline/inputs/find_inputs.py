@@ -54,13 +54,13 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
         _check_apart(pattern, job.output)
         earlier = earlier_set(pattern)
         if earlier is None:
-            named = without_other_files(pattern, _matching(job, pattern), job)
-            if not named:
+            matches = without_other_files(pattern, _matching(job, pattern), job)
+            if not matches:
                 raise UsageError(_nothing_at(pattern, job))
-            files |= {file.path: file for file in named}
+            files |= {file.path: file for file in matches}
             continue
         sets.append(earlier)
-        pairs = earlier.rejected(job, catalogue)
+        pairs = earlier.rejected_files(job, catalogue)
         for folder in earlier.pair_folders(job):
             pairs += _matching(job, folder, of_set=True)
         if not pairs:
@@ -93,7 +93,7 @@ def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile
       UsageError: there are files, and the format of none can be told.
     """
     files = [
-        InputFile(path, size, _named(job, path))
+        InputFile(path, size, _format(job, path))
         for path, size in match(pattern)
         if not _is_in(path, job.output)  # else a run could not go on where it stopped
     ]
@@ -103,12 +103,12 @@ def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile
     tars = [file for file in files if file.format == "webdataset"]
     if any(file.format not in ("", "html") for file in files):
         files = [file for file in files if file.format != "html"]  # a page about the others
-    listed = [file for file in files if file.format]
-    if files and not listed:
+    inputs = [file for file in files if file.format]
+    if files and not inputs:
         raise UsageError(
             f"cannot tell the format of {files[0].path} by its name; pass --input_format"
         )
-    return tars or listed  # beside shards, Parquet and JSON are their sidecars
+    return tars or inputs  # beside shards, Parquet and JSON are their sidecars
 
 
 def _check_apart(pattern: str, output: str) -> None:
@@ -125,8 +125,8 @@ def _check_apart(pattern: str, output: str) -> None:
 
 def _may_be(file: InputFile) -> bool:
     """Whether its name agrees with its format; beside pages there are images and the like."""
-    named = format_of(file.path)[0]
-    return named == file.format or (not named and file.format != "html")
+    by_name = format_of(file.path)[0]
+    return by_name == file.format or (not by_name and file.format != "html")
 
 
 def _is_in(path: str, folder: str) -> bool:
@@ -135,7 +135,7 @@ def _is_in(path: str, folder: str) -> bool:
     return path.startswith(f"{folder.rstrip('/')}/")
 
 
-def _named(job: Job, path: str) -> str:
+def _format(job: Job, path: str) -> str:
     return format_of(path)[0] if job.input_format == "auto" else job.input_format
 
 

@@ -61,12 +61,12 @@ def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
         is left.
     """
     splits: list[Split] = []
-    unfinished = _unfinished(files)
+    open_shards = _open_shards(files)
     for file in files:
         reasons = () if isinstance(file.reasons, UnsetType) else tuple(file.reasons)
         split = Split(file.path, file.format, format_of(file.path)[1], reasons=reasons)
         try:
-            if file.path in unfinished:
+            if file.path in open_shards:
                 stats = f"{file.path.rpartition('/')[2].removesuffix('.tar')}{_STATS}"
                 fault = f"its writer has not ended: there is no {stats} beside it"
                 raise FileFault(UNFINISHED, fault)
@@ -74,10 +74,10 @@ def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
         except UsageError:
             raise
         except Exception as error:
-            broken = broken_file(file.path, error)
-            if broken is None:
+            broken_input = broken_file(file.path, error)
+            if broken_input is None:
                 raise
-            splits.append(replace(split, broken=broken))
+            splits.append(replace(split, broken=broken_input))
     _refuse_broken(job, files, [split.broken for split in splits if split.broken])
     if not splits and not any(file.format in PAGE_FORMATS for file in files):
         raise UsageError(f"the input is empty: {job.input} has no rows; pass pairs to read")
@@ -92,42 +92,42 @@ def with_faults(files: Sequence[InputFile], splits: Sequence[Split]) -> list[Inp
     ]
 
 
-def _refuse_broken(job: Job, files: Sequence[InputFile], broken: Sequence[BrokenFile]) -> None:
+def _refuse_broken(job: Job, files: Sequence[InputFile], faults: Sequence[BrokenFile]) -> None:
     """Raises UsageError where broken files are not to be skipped, or there are no others."""
-    if not broken:
+    if not faults:
         return
-    paths = {file.path for file in broken}
+    paths = {file.path for file in faults}
     others = any(file.bytes and file.path not in paths for file in files)
     if others and job.on_broken_input == "skip":
         return
     formats = {file.path: file.format for file in files}
-    first = f"cannot read {broken[0].path} as {formats[broken[0].path]}: {broken[0].fault}"
+    first = f"cannot read {faults[0].path} as {formats[faults[0].path]}: {faults[0].fault}"
     if others:
         raise UsageError(
             f"{first}; replace the file, leave it out of --input, or pass --on_broken_input=skip"
         )
-    if len(broken) == 2:
+    if len(faults) == 2:
         first += "; and the other file cannot be read either"
-    elif len(broken) > 2:
-        first += f"; and none of the other {len(broken) - 1:,} files can be read"
+    elif len(faults) > 2:
+        first += f"; and none of the other {len(faults) - 1:,} files can be read"
     raise UsageError(f"{first}; pass files that can be read")
 
 
-def _unfinished(files: Sequence[InputFile]) -> set[str]:
+def _open_shards(files: Sequence[InputFile]) -> set[str]:
     """The shards whose writer has not ended: img2dataset and this project write a shard's stats
     last. Where no shard of a folder has stats, nothing is concluded."""
     shards: dict[str, dict[str, str]] = {}
     for file in files:
-        if file.format == "webdataset" and (named := _SHARD.fullmatch(file.path)):
-            shards.setdefault(named[1] or "", {})[named[2]] = file.path
-    unfinished = set()
+        if file.format == "webdataset" and (name_parts := _SHARD.fullmatch(file.path)):
+            shards.setdefault(name_parts[1] or "", {})[name_parts[2]] = file.path
+    open_shards = set()
     for folder, paths in shards.items():
         within = glob.escape(folder) if is_local(folder) else folder
         names = [path.rpartition("/")[2] for path, _ in match(f"{within}*{_STATS}")]
-        ended = {number for name in names if (number := name.removesuffix(_STATS)).isdigit()}
-        if ended:
-            unfinished |= {path for number, path in paths.items() if number not in ended}
-    return unfinished
+        whole = {number for name in names if (number := name.removesuffix(_STATS)).isdigit()}
+        if whole:
+            open_shards |= {path for number, path in paths.items() if number not in whole}
+    return open_shards
 
 
 def _splits_of(job: Job, split: Split, size: int) -> list[Split]:
@@ -159,9 +159,9 @@ def _splits_of(job: Job, split: Split, size: int) -> list[Split]:
 def _parquet_splits(job: Job, split: Split) -> list[Split]:
     footer = _footer(split.path)
     schema = footer.schema.to_arrow_schema()
-    named = _with_columns(job, split, schema.names)
+    named_split = _with_columns(job, split, schema.names)
     for flag in ("url_column", "text_column"):
-        field = schema.field(getattr(named, flag))
+        field = schema.field(getattr(named_split, flag))
         if pa.types.is_nested(field.type):
             raise UsageError(
                 f"{split.path}: column {field.name!r} holds {field.type}, no text; pass --{flag}"
@@ -170,9 +170,9 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
             as_bytes(pa.nulls(1, field.type))
         except pa.ArrowException as error:
             raise FileFault(WRONG_FORMAT, str(error)) from error
-    if named.page_column and not _is_text(schema.field(named.page_column).type):
-        named = replace(named, page_column="")
-    return row_group_splits(named, footer)
+    if named_split.page_column and not _is_text(schema.field(named_split.page_column).type):
+        named_split = replace(named_split, page_column="")
+    return row_group_splits(named_split, footer)
 
 
 def _footer(path: str) -> pq.FileMetaData:
@@ -200,9 +200,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
     # Rejected pairs have columns of their own, whatever columns other files have.
-    wanted = ("url", "caption") if split.reasons else (job.url_column, job.text_column)
-    url = _column(split, names, wanted[0], URL_NAMES, "url_column")
-    text = _column(split, names, wanted[1], TEXT_NAMES, "text_column")
+    given_names = ("url", "caption") if split.reasons else (job.url_column, job.text_column)
+    url = _column(split, names, given_names[0], URL_NAMES, "url_column")
+    text = _column(split, names, given_names[1], TEXT_NAMES, "text_column")
     if url == text:
         raise UsageError(
             f"{split.path}: column {url!r} is to be both URL and text; pass another --text_column"
@@ -214,18 +214,18 @@ def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
 
 
 def _column(
-    split: Split, names: Sequence[str], wanted: str, usual: Sequence[str], flag: str
+    split: Split, names: Sequence[str], given_name: str, usual: Sequence[str], flag: str
 ) -> str:
-    if wanted:
-        matching = [name for name in names if name == wanted]
+    if given_name:
+        matching = [name for name in names if name == given_name]
     else:
         matching = [name for usual_name in usual for name in names if name.lower() == usual_name]
     if not matching:
-        looked_for = repr(wanted) if wanted else f"named {', '.join(usual)}"
-        shown = ", ".join(name[:40] for name in names[:20])
+        looked_for = repr(given_name) if given_name else f"named {', '.join(usual)}"
+        first_names = ", ".join(name[:40] for name in names[:20])
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise UsageError(
-            f"{split.path} has no column {looked_for}; it has {shown}{more}: pass --{flag}"
+            f"{split.path} has no column {looked_for}; it has {first_names}{more}: pass --{flag}"
         )
     if names.count(matching[0]) > 1:
         raise UsageError(

@@ -18,7 +18,7 @@ from alignset.pipeline.inputs.row_groups import (
     BATCH_BYTES,
     STRINGS,
     RowGroups,
-    joined,
+    join_batches,
     string_sizes,
 )
 from alignset.pipeline.inputs.splits import Split
@@ -54,8 +54,8 @@ def read_split(
     Raises:
       BrokenInputError: the file is broken, and not to be skipped.
     """
-    told: list[BrokenFile] = []
-    for batch in _unless_broken(split, batch_rows, told):
+    faults: list[BrokenFile] = []
+    for batch in _unless_broken(split, batch_rows, faults):
         for start, stop, size in _parts(batch, batch_rows):
             part = batch.slice(start, stop - start)
             if len(part) == 1 and size > LONGEST_ROW + BLOCK:
@@ -65,36 +65,36 @@ def read_split(
                 for name, column in zip(part.schema.names, part.columns, strict=True)
             }
             yield pa.record_batch(with_carried(columns, len(part), split))
-    if told and not skip_broken:
-        raise BrokenInputError.not_skipped(told[0])
-    for start in range(0, len(told), batch_rows):
-        yield broken_rows(told[start : start + batch_rows])
+    if faults and not skip_broken:
+        raise BrokenInputError.not_skipped(faults[0])
+    for start in range(0, len(faults), batch_rows):
+        yield broken_rows(faults[start : start + batch_rows])
 
 
 def _unless_broken(
-    split: Split, batch_rows: int, told: list[BrokenFile]
+    split: Split, batch_rows: int, faults: list[BrokenFile]
 ) -> Iterator[pa.RecordBatch]:
-    """The batches of a split as far as they go, and what ended them in `told`."""
+    """The batches of a split as far as they go, and what ended them in `faults`."""
     if split.broken:
-        told.append(replace(split.broken, path=split.path))
+        faults.append(replace(split.broken, path=split.path))
         return
     try:
         if split.format in ("parquet", "pages"):
-            yield from _parquet(split, batch_rows, told)
+            yield from _parquet(split, batch_rows, faults)
         else:
             readers = {"jsonl": read_json_lines, "webdataset": _webdataset}
             yield from readers.get(split.format, read_table)(split, batch_rows)
     except Exception as error:
-        told.append(_told(split, error))
+        faults.append(_fault(split, error))
 
 
-def _told(split: Split, error: Exception) -> BrokenFile:
+def _fault(split: Split, error: Exception) -> BrokenFile:
     """The fault that an error describes; errors that are not about an input file are raised
     again."""
-    broken = broken_file(split.path, error)
-    if broken is None or split.format == "pages":  # which the run has written
+    fault = broken_file(split.path, error)
+    if fault is None or split.format == "pages":  # which the run has written
         raise error
-    return broken
+    return fault
 
 
 def broken_rows(files: Sequence[BrokenFile]) -> pa.RecordBatch:
@@ -147,8 +147,8 @@ def as_bytes(values: pa.Array) -> pa.Array:
     return values.cast(pa.binary())
 
 
-def _parquet(split: Split, batch_rows: int, told: list[BrokenFile]) -> Iterator[pa.RecordBatch]:
-    """The rows of each row group, but for those from where it is broken on, which is `told`.
+def _parquet(split: Split, batch_rows: int, faults: list[BrokenFile]) -> Iterator[pa.RecordBatch]:
+    """The rows of each row group, but for those from where it is broken on, told in `faults`.
 
     Each group is read by itself, in steps that do not depend on `batch_rows` or on the split.
     """
@@ -158,8 +158,8 @@ def _parquet(split: Split, batch_rows: int, told: list[BrokenFile]) -> Iterator[
     )
     # Arrow's own file does not wait for the interpreter's lock.
     with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
-        carried = {CARRIED + of.field.name: of.source for of in split.carried if of.source}
-        groups = RowGroups(source, names, others, carried)
+        carried_sources = {CARRIED + of.field.name: of.source for of in split.carried if of.source}
+        groups = RowGroups(source, names, others, carried_sources)
 
         def read_each() -> Iterator[pa.RecordBatch]:
             for group in split.row_groups:
@@ -167,15 +167,15 @@ def _parquet(split: Split, batch_rows: int, told: list[BrokenFile]) -> Iterator[
                     for batch in groups.read(group):
                         yield _dropped_for(split.reasons, batch) if split.reasons else batch
                 except Exception as error:
-                    told.append(_told(split, error))
+                    faults.append(_fault(split, error))
 
-        yield from joined(read_each(), batch_rows)
+        yield from join_batches(read_each(), batch_rows)
 
 
 def _dropped_for(reasons: Sequence[str], batch: pa.RecordBatch) -> pa.RecordBatch:
     """The pairs of a batch that were dropped for one of these reasons."""
-    wanted = pc.is_in(batch["reason"], value_set=pa.array(reasons, pa.string()))
-    return batch.filter(wanted).drop_columns(["reason"])
+    mask = pc.is_in(batch["reason"], value_set=pa.array(reasons, pa.string()))
+    return batch.filter(mask).drop_columns(["reason"])
 
 
 def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -186,7 +186,7 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     with open_to_read(split.path) as source:
         try:
             for sample in tar_samples(source, split.sources):
-                sample["carried"] = beside.completed(sample["name"], sample["carried"])
+                sample["carried"] = beside.complete(sample["name"], sample["carried"])
                 samples.append(sample | {"source_path": split.path})
                 size += sum(len(sample[name] or b"") for name in STRINGS) + sample["carried_bytes"]
                 if len(samples) == batch_rows or size > BATCH_BYTES:
@@ -200,15 +200,15 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
         raise fault
 
 
-def tar_samples(source: BinaryIO, carried: Sequence[str] | None = ()) -> Iterator[dict[str, Any]]:
+def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator[dict[str, Any]]:
     """The samples of a shard: neighbouring files whose names agree up to the first dot. The last
     sample of a broken shard is left out where it may lack files.
 
     Each has `name`, STRINGS as bytes or None, `source_at` and `source_size` of its image, and
-    `carried` fields of its JSON.
+    `fields` fields of its JSON.
 
     Args:
-      carried: the fields of `KEY.json` that are wanted; None for all of them.
+      fields: the fields of `KEY.json` that are wanted; None for all of them.
     """
     key, sample = None, new_sample("")
     try:
@@ -224,7 +224,7 @@ def tar_samples(source: BinaryIO, carried: Sequence[str] | None = ()) -> Iterato
                 sample |= {"source_at": member.at, "source_size": member.size}
             elif member.size <= LONGEST_OF.get(extension, -1):
                 source.seek(member.at)
-                read_text(sample, extension, source.read(member.size), carried)
+                read_text(sample, extension, source.read(member.size), fields)
     except BrokenTar as error:
         if key is not None and error.member is not None and _sample_of(error.member)[0] != key:
             yield sample
@@ -247,7 +247,7 @@ def new_sample(name: str) -> dict[str, Any]:
 
 
 def read_text(
-    sample: dict[str, Any], extension: str, body: bytes, carried: Sequence[str] | None
+    sample: dict[str, Any], extension: str, body: bytes, fields: Sequence[str] | None
 ) -> None:
     """Puts what a text file of a sample says into the sample."""
     if extension == "txt":
@@ -259,9 +259,9 @@ def read_text(
             value = record.get(name)
             if isinstance(value, str):
                 sample[name] = value.encode("utf-8", "surrogatepass")
-        if carried is None or carried:
-            wanted = record if carried is None else carried
-            sample["carried"] = {name: record[name] for name in wanted if name in record}
+        if fields is None or fields:
+            names = record if fields is None else fields
+            sample["carried"] = {name: record[name] for name in names if name in record}
             sample["carried_bytes"] = len(body)
     except (ValueError, AttributeError, RecursionError):
         return  # without a URL the pair is malformed, and is recorded as such

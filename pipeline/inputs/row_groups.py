@@ -32,25 +32,25 @@ class RowGroups:
     """
 
     def __init__(
-        self, source: Any, names: list[str], others: list[str], carried: Mapping[str, str]
+        self, source: Any, names: list[str], others: list[str], carried_sources: Mapping[str, str]
     ) -> None:
         self.source, self.names = source, names
         self.footer = pq.read_metadata(source)
-        self.others = {**{name: name for name in others}, **carried}
-        self.carried = set(carried.values())
+        self.others = {**{name: name for name in others}, **carried_sources}
+        self.carried_sources = set(carried_sources.values())
         paths = (self.footer.schema.column(at).path for at in range(self.footer.num_columns))
-        self.flat = sorted(self.carried.intersection(paths))  # neither lists nor structs
+        self.flat = sorted(self.carried_sources.intersection(paths))  # neither lists nor structs
         # A page without a checksum passes.
         checks = {"pre_buffer": False, "page_checksum_verification": True}
         self.options = {"metadata": self.footer, **checks}
 
     def read(self, group: int) -> Iterator[pa.RecordBatch]:
         """The rows of one, in batches of at most ROWS_AT_ONCE."""
-        rows, shared = self._rows_at_once(group)
-        alone = [n for n in dict.fromkeys([*self.names, *self.flat]) if n not in shared]
+        rows, shared_columns = self._rows_at_once(group)
+        alone = [n for n in dict.fromkeys([*self.names, *self.flat]) if n not in shared_columns]
         repeats = _long_repeats(self.source, alone, group, rows, self.options)
         file = pq.ParquetFile(self.source, read_dictionary=repeats, **self.options)
-        few = min(rows, SHARED_ROWS) if shared else rows
+        few = min(rows, SHARED_ROWS) if shared_columns else rows
         columns = [*dict.fromkeys([*self.names, *self.others.values()])]
         for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=columns):
             strings = [batch[name] for name in self.names]
@@ -61,35 +61,35 @@ class RowGroups:
 
     def _rows_at_once(self, group: int) -> tuple[int, set[str]]:
         """How many rows a batch may have, and the columns whose values may share their bytes."""
-        rows, shared = ROWS_AT_ONCE, set()
-        told = self.footer.row_group(group)
-        for place, column in enumerate(map(told.column, range(told.num_columns))):
+        rows, shared_columns = ROWS_AT_ONCE, set()
+        metadata = self.footer.row_group(group)
+        for place, column in enumerate(map(metadata.column, range(metadata.num_columns))):
             root = column.path_in_schema.partition(".")[0]
-            is_carried = {root, column.path_in_schema} & self.carried
-            if told.num_rows and (column.path_in_schema in self.names or is_carried):
-                size = column.total_uncompressed_size / told.num_rows
+            is_carried = {root, column.path_in_schema} & self.carried_sources
+            if metadata.num_rows and (column.path_in_schema in self.names or is_carried):
+                size = column.total_uncompressed_size / metadata.num_rows
                 size = max(size, self.footer.schema.column(place).length or 1)  # where it is fixed
                 rows = min(rows, max(1, int(BATCH_BYTES / size)))
                 is_text = column.physical_type == "BYTE_ARRAY" or not is_carried
                 if is_text and any("DELTA" in encoding for encoding in column.encodings):
-                    shared.add(column.path_in_schema)
-        return rows, shared
+                    shared_columns.add(column.path_in_schema)
+        return rows, shared_columns
 
 
-def joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+def join_batches(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
     """Neighbouring batches of the same columns as one, of at most so many rows and `BATCH_BYTES`
     where they are not more already."""
-    held: list[pa.RecordBatch] = []
+    parts: list[pa.RecordBatch] = []
     count = size = 0
     for batch in batches:
         full = count + len(batch) > rows or size + batch.nbytes > BATCH_BYTES
-        if held and (full or batch.schema != held[0].schema):
-            yield held[0] if len(held) == 1 else pa.concat_batches(held)
-            held, count, size = [], 0, 0
-        held.append(batch)
+        if parts and (full or batch.schema != parts[0].schema):
+            yield parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+            parts, count, size = [], 0, 0
+        parts.append(batch)
         count, size = count + len(batch), size + batch.nbytes
-    if held:
-        yield held[0] if len(held) == 1 else pa.concat_batches(held)
+    if parts:
+        yield parts[0] if len(parts) == 1 else pa.concat_batches(parts)
 
 
 def _long_repeats(

@@ -32,7 +32,7 @@ class InputFile:
     fault: str | UnsetType = UNSET
     reasons: list[str] | UnsetType = UNSET
 
-    def shown(self) -> InputFile:
+    def for_documents(self) -> InputFile:
         """The same for documents, which are UTF-8; the bytes of a name need not be."""
         return replace(self, path=os.fsencode(self.path).decode("utf-8", "backslashreplace"))
 

@@ -49,16 +49,16 @@ class _Followed(io.RawIOBase):
 
 def read_table(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Rows of a table in text: `url`, `caption` and `malformed`, with invalid rows last."""
-    done = 0
+    count = 0
     try:
         for batch in _table_rows(split, batch_rows, BLOCK):
             yield batch
-            done += len(batch)
+            count += len(batch)
     except _LongRowError:
         # Larger blocks, which take 300 MB more, from the start again.
         for batch in _table_rows(split, batch_rows, LONGEST_ROW):
-            yield batch.slice(min(done, len(batch)))
-            done -= min(done, len(batch))
+            yield batch.slice(min(count, len(batch)))
+            count -= min(count, len(batch))
 
 
 class _LongRowError(Exception):
@@ -89,27 +89,27 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
                 pickle.dump(row.text, invalid)
             return "skip"
 
-        parsing, held = dialect(split, on_invalid), None
+        parsing, last_batch = dialect(split, on_invalid), None
         with WholeLines(split) as source:
             try:
-                followed = _Followed(source, last.encode())
-                with pa.csv.open_csv(followed, reading, parsing, convert) as reader:
+                stream = _Followed(source, last.encode())
+                with pa.csv.open_csv(stream, reading, parsing, convert) as reader:
                     for batch in filter(len, reader):
-                        if held is not None:
-                            yield held
+                        if last_batch is not None:
+                            yield last_batch
                         values = [_latin1_bytes(batch[_as_latin1(n)]) for n in _names(split)]
-                        held = _rows(values, pa.nulls(len(batch), pa.string()))
-                        carried = {n: _latin1_bytes(batch[_as_latin1(n)]) for n in split.sources}
-                        held = with_sources(held, split, carried)
+                        last_batch = _rows(values, pa.nulls(len(batch), pa.string()))
+                        columns = {n: _latin1_bytes(batch[_as_latin1(n)]) for n in split.sources}
+                        last_batch = with_sources(last_batch, split, columns)
                 if ends != [last]:
-                    held, fault = _without_last(held, among_rows=not ends)
+                    last_batch, fault = _without_last(last_batch, among_rows=not ends)
             except pa.ArrowInvalid as error:
                 fault = _of_long_row(error, block)
-        if held is not None:
-            yield held
+        if last_batch is not None:
+            yield last_batch
         # Last, since the reader runs ahead of its batches: their place must not depend on time.
         invalid.seek(0)
-        rows = _unpickled(invalid)
+        rows = _unpickle(invalid)
         while group := list(islice(rows, batch_rows)):
             yield _unreadable([row.encode("latin1") for row in group])
     source.check()
@@ -160,7 +160,7 @@ def _of_long_row(error: pa.ArrowInvalid, block: int) -> Exception:
     )
 
 
-def _unpickled(file: BinaryIO) -> Iterator[str]:
+def _unpickle(file: BinaryIO) -> Iterator[str]:
     with contextlib.suppress(EOFError):
         while True:
             yield pickle.load(file)
@@ -220,8 +220,8 @@ def read_json_lines(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
                 continue
             columns = [table[n].combine_chunks().cast(pa.binary()) for n in _names(split)]
             rows = _rows(columns, pa.nulls(len(table), pa.string()))
-            carried = {n: table[n].combine_chunks() for n in split.sources}
-            yield with_sources(rows, split, carried)
+            carried_values = {n: table[n].combine_chunks() for n in split.sources}
+            yield with_sources(rows, split, carried_values)
     source.check()
 
 
@@ -229,10 +229,10 @@ def _line_blocks(source: io.RawIOBase) -> Iterator[bytes]:
     """A file in blocks of whole lines, without a byte order mark."""
     rest = source.read(len(BYTE_ORDER_MARK)).removeprefix(BYTE_ORDER_MARK)
     while data := source.read(BLOCK):
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            yield rest + data[:cut]
-            rest = data[cut:]
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield rest + data[:end]
+            rest = data[end:]
         else:
             rest += data
         if len(rest) > LONGEST_ROW + BLOCK:
@@ -282,12 +282,12 @@ def _json_row(line: bytes, names: list[str]) -> list[bytes | None]:
     record = json.loads(text, object_pairs_hook=tuple, parse_int=float)
     if not isinstance(record, tuple):
         raise ValueError("no object")
-    found: list[bytes | None] = []
+    texts: list[bytes | None] = []
     for place, name in enumerate(names):
         values = [value for key, value in record if key == name] or [None]
         if len(values) > 1 or not isinstance(values[0], str | None):
             if place < 2:
                 raise ValueError("twice, or no text")
             values = [None]
-        found.append(None if values[0] is None else values[0].encode("utf-8", errors))
-    return found
+        texts.append(None if values[0] is None else values[0].encode("utf-8", errors))
+    return texts

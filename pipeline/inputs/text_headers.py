@@ -25,12 +25,12 @@ HEAD = 1 << 20  # bytes from which the columns are told
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def header_columns(split: Split, wanted: Iterable[str] = ()) -> list[str]:
+def header_columns(split: Split, more_fields: Iterable[str] = ()) -> list[str]:
     """The columns of a text file: a table's header, or the fields of the first JSON objects.
     None at all where no row follows.
 
     Args:
-      wanted: fields that are named even where few of the objects have them.
+      more_fields: fields that are named even where few of the objects have them.
 
     Raises:
       FileFault: the file begins with no header, or no JSON object; or nothing can be read.
@@ -40,7 +40,7 @@ def header_columns(split: Split, wanted: Iterable[str] = ()) -> list[str]:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
         raise _no_text("its first bytes are not UTF-8 text; convert it, or decompress it")
     if split.format == "jsonl":
-        fields = _json_fields(head, set(wanted))
+        fields = _json_fields(head, set(more_fields))
         if not fields:
             source.check()
         return fields
@@ -81,7 +81,7 @@ def _head(source: WholeLines) -> bytes:
     return head
 
 
-def _json_fields(head: bytes, wanted: set[str]) -> list[str]:
+def _json_fields(head: bytes, more_fields: set[str]) -> list[str]:
     """The fields of a tenth of the objects and more: many writers leave out those that are null,
     and a stray line must not choose the columns."""
     lines = [line for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip()]
@@ -93,7 +93,7 @@ def _json_fields(head: bytes, wanted: set[str]) -> list[str]:
     if lines and not fields:
         raise _no_text("no line holds a JSON object with fields; write one object on each line")
     usual = max(fields.values(), default=0) / 10
-    return [name for name, count in fields.items() if count >= usual or name in wanted]
+    return [name for name, count in fields.items() if count >= usual or name in more_fields]
 
 
 def dialect(split: Split, on_invalid: Any = None) -> pa.csv.ParseOptions:

@@ -69,7 +69,7 @@ class Input:
         files = find_files(job, rules.catalogue)
         splits = find_splits(job, files)
         files, sets = with_faults(files, splits), earlier_sets(files)
-        splits, carried = find_columns(job, rules, splits, sets)
+        splits, carried_fields = find_columns(job, rules, splits, sets)
         return cls(
             files,
             splits,
@@ -81,7 +81,7 @@ class Input:
             find_blocklists(
                 job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
             ),
-            carried,
+            carried_fields,
         )
 
     def on_workers(self, everywhere: Callable[[str], str]) -> Input:
@@ -95,7 +95,7 @@ class Input:
             evaluation=self.evaluation.on_workers(everywhere),
         )
 
-    def parsed(self, folder: str) -> Input:
+    def with_parsed_pages(self, folder: str) -> Input:
         """The same with what its pages were parsed to in place of the pages."""
         if not self.pages:
             return self
@@ -136,11 +136,11 @@ def _page_url(job: Job, path: str) -> str:
         folder = re.split(r"[*?\[]", pattern)[0]
         folder = folder if folder == pattern else folder.rpartition("/")[0]
         if path.startswith(f"{folder.rstrip('/')}/"):
-            return urljoin(job.base_url, _quoted(path[len(folder.rstrip("/")) + 1 :]))
-    return urljoin(job.base_url, _quoted(path.rpartition("/")[2]))
+            return urljoin(job.base_url, _quote(path[len(folder.rstrip("/")) + 1 :]))
+    return urljoin(job.base_url, _quote(path.rpartition("/")[2]))
 
 
-def _quoted(path: str) -> str:
+def _quote(path: str) -> str:
     return quote(os.fsencode(path))  # a name may be no UTF-8
 
 
@@ -160,12 +160,12 @@ def parsed_files(
     folder: str, parts: Sequence[PageFiles], files: Iterable[InputFile]
 ) -> list[InputFile]:
     """The input, with what the pages were parsed to in place of the pages."""
-    parsed = [file for file in files if file.format not in PAGE_FORMATS]
+    all_files = [file for file in files if file.format not in PAGE_FORMATS]
     for number in range(len(parts)):
         path = parsed_path(folder, number)
         with open_to_read(path) as source:
-            parsed.append(InputFile(path, source.seek(0, 2), "pages"))
-    return parsed
+            all_files.append(InputFile(path, source.seek(0, 2), "pages"))
+    return all_files
 
 
 def find_unsafe_model(job: Job, rules: Rules, *, score_only: bool = False) -> UnsafeModel | None:

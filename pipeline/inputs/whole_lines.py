@@ -36,7 +36,7 @@ class WholeLines(io.RawIOBase):
         self.fault: Exception | None = None
         self._path, self._source = split.path, open_to_read(split.path)
         self._pieces = self._whole_lines(_pieces(self._source, split.compression))
-        self._left = memoryview(b"")
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -49,13 +49,13 @@ class WholeLines(io.RawIOBase):
         parts: list[memoryview] = []
         missing = size if size >= 0 else 1 << 62
         while missing:
-            if not self._left:
+            if not self._rest:
                 piece = next(self._pieces, b"")
                 if not piece:
                     break
-                self._left = memoryview(piece)
-            parts.append(self._left[:missing])
-            self._left = self._left[missing:]
+                self._rest = memoryview(piece)
+            parts.append(self._rest[:missing])
+            self._rest = self._rest[missing:]
             missing -= len(parts[-1])
         return b"".join(parts)
 
@@ -65,23 +65,23 @@ class WholeLines(io.RawIOBase):
             raise self.fault
 
     def _whole_lines(self, pieces: Iterator[bytes | bytearray]) -> Iterator[bytes]:
-        held: list[bytes | bytearray] = []  # of a line whose end has not come
+        parts: list[bytes | bytearray] = []  # of a line whose end has not come
         size = 0
         try:
             for piece in pieces:
                 end = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
                 if end or size > LONGEST_ROW:  # a longer one is not a row for any reader
-                    yield b"".join([*held, piece[: end or len(piece)]])
-                    held, size, piece = [], 0, piece[end or len(piece) :]
+                    yield b"".join([*parts, piece[: end or len(piece)]])
+                    parts, size, piece = [], 0, piece[end or len(piece) :]
                 if piece:
-                    held.append(piece)
+                    parts.append(piece)
                     size += len(piece)
         except (FileFault, OSError) as error:
             if broken_file(self._path, error) is None:
                 raise
             self.fault = error
             return
-        yield b"".join(held)
+        yield b"".join(parts)
 
 
 def _pieces(source: BinaryIO, compression: str) -> Iterator[bytes | bytearray]:
@@ -99,16 +99,16 @@ def _pieces(source: BinaryIO, compression: str) -> Iterator[bytes | bytearray]:
     if not _MAGIC[compression].startswith(head) and (compression, head[1:]) != _SKIPPABLE:
         raise FileFault(WRONG_FORMAT, f"no {compression} begins in it")
     frames = zstandard.ZstdDecompressor() if compression == "zstd" else None
-    done = 0
+    text_bytes = 0
     for event in read_compressed(source, _MAGIC[compression], frames):
         if isinstance(event, Broken):
             if event.detail == CUT_OFF:
-                fault = f"it is cut off: its {compression} ends after {done:,} bytes of text"
+                fault = f"it is cut off: its {compression} ends after {text_bytes:,} bytes of text"
                 raise FileFault(CUT_SHORT, fault)
-            fault = f"its {compression} is damaged after {done:,} bytes of text"
+            fault = f"its {compression} is damaged after {text_bytes:,} bytes of text"
             raise FileFault(DAMAGED, fault)
         if event:
-            done += len(event)
+            text_bytes += len(event)
             yield event
     if not head:
         raise FileFault(CUT_SHORT, "it is cut off: it has no bytes")

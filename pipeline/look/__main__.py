@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
+from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 
@@ -40,47 +40,47 @@ def _png(text: str) -> str:
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
-    made = CommandParser(prog=name, description=__doc__)
-    made.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
-    made.add_argument(
+    flags = CommandParser(prog=name, description=__doc__)
+    flags.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
+    flags.add_argument(
         "--reason",
         default="",
         metavar="REASON[:DETAIL]",
         help="why the pairs were dropped, such as too_small or fetch_failed:http_404; dropped: for "
         "any reason",
     )
-    made.add_argument(
+    flags.add_argument(
         "--blocklist",
         default="",
         metavar="FILE,...",
         help="kept pairs that are on these lists, as takedown takes them; of image:FILE, each "
         "beside the listed image",
     )
-    made.add_argument(
+    flags.add_argument(
         "--language",
         default="",
         metavar="CODE",
         help="of the pairs, where the dataset has languages",
     )
-    made.add_argument(
+    flags.add_argument(
         "--n", type=_count, default=20, help=f"pairs, 1 to {MOST_PAIRS} (default: 20)"
     )
-    made.add_argument(
+    flags.add_argument(
         "--output",
         type=_png,
         default="look.png",
         metavar="FILE",
         help="where the image goes (default: look.png)",
     )
-    return made
+    return flags
 
 
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed or nothing to show, 2 wrong flags."""
-    made = parser(name)
-    flags = made.parse_args(list(argv))
+    own_parser = parser(name)
+    flags = own_parser.parse_args(list(argv))
     if flags.blocklist and (flags.reason or flags.language):
-        made.error("--blocklist takes neither --reason nor --language")
+        own_parser.error("--blocklist takes neither --reason nor --language")
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
         from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
@@ -92,24 +92,24 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         else:
             _show(find_pairs(flags.set, flags.reason, flags.n, flags.language), flags.output)
     except UsageError as error:
-        return ended(name, error, 2)
+        return print_end(name, error, 2)
     except NothingToShow as error:
-        return ended(name, error, 1)
+        return print_end(name, error, 1)
     except Exception as error:
-        return failed(name, error)
+        return print_failure(name, error)
     return 0
 
 
-def _show(shown: ShownPairs, output: str) -> None:
+def _show(result: ShownPairs, output: str) -> None:
     from alignset.pipeline.look.sheet import draw_sheet
     from alignset.transforms.storage.files import write_atomically
 
     png = io.BytesIO()
-    sheet = draw_sheet(shown.title, shown.subtitle, shown.pairs, shown.pictures())
+    sheet = draw_sheet(result.title, result.subtitle, result.pairs, result.pictures())
     sheet.save(png, "PNG", compress_level=4)  # as small as by 9, in a quarter of the time
     write_atomically(output, lambda sink: sink.write(png.getvalue()))
-    print(shown.title, shown.subtitle, "", sep="\n")
-    print(shown.table(shutil.get_terminal_size((100, 24)).columns))
+    print(result.title, result.subtitle, "", sep="\n")
+    print(result.table(shutil.get_terminal_size((100, 24)).columns))
     print(f"the image is in {output}", file=sys.stderr)
 
 

@@ -33,22 +33,22 @@ def find_listed_pairs(out: str, blocklist: str, count: int) -> ShownPairs:
     distances = rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
     lists, files = find_blocklists(blocklist, *distances), find_set(out)
     # The sheet finds them as it finds evaluation images.
-    listed = [EvaluationFile(of.name, path) for of in lists.lists for path in of.files]
-    folders = set_folders([(file.name, file.path) for file in listed])
+    list_files = [EvaluationFile(of.name, path) for of in lists.lists for path in of.files]
+    folders = set_folders([(file.name, file.path) for file in list_files])
     pairs = list[Pair]()
-    read = 0
-    for path in files.kept if files.is_of_shards else ():
+    shards_read = 0
+    for path in files.kept_files if files.is_of_shards else ():
         # Each has the bytes of its image.
         pairs += islice(_of_shard(path, files, lists, folders), count - len(pairs))
-        read += 1
+        shards_read += 1
         if len(pairs) >= count:
             break
     if not pairs:
         raise NothingToShow(f"no kept pair of {files.out} is on the list")
-    said = f"{len(pairs):,} kept pairs on {printable(blocklist)}, "
-    said += f"from {read:,} of {counted(len(files.kept), 'shard')}"
-    files = replace(files, evaluation=listed)
-    return ShownPairs(files, pairs, printable(files.out), said)
+    subtitle = f"{len(pairs):,} kept pairs on {printable(blocklist)}, "
+    subtitle += f"from {shards_read:,} of {counted(len(files.kept_files), 'shard')}"
+    files = replace(files, evaluation=list_files)
+    return ShownPairs(files, pairs, printable(files.out), subtitle)
 
 
 def _of_shard(
@@ -63,8 +63,8 @@ def _of_shard(
             continue
         pair = pair_of(row, path)
         body = stored_image(f"{stem}.tar", row["key"]) if stem in files.tars else None
-        copied = lists.listed_copy(body) if body else None
-        if body and copied:
-            name = copied.path.removeprefix(folders[copied.name])
-            pair = replace(pair, overlap=Overlap(copied.name, name, copied.distance, body))
+        copy = lists.listed_copy(body) if body else None
+        if body and copy:
+            name = copy.path.removeprefix(folders[copy.name])
+            pair = replace(pair, overlap=Overlap(copy.name, name, copy.distance, body))
         yield pair

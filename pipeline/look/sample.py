@@ -47,7 +47,7 @@ class Overlap:
     thumbnail: bytes
 
     @property
-    def shown(self) -> str:
+    def place(self) -> str:
         return f"{self.of_set}/{self.name}"
 
 
@@ -85,7 +85,7 @@ class Pair:
     @property
     def why(self) -> str:
         if self.overlap:
-            return f"copy of {self.overlap.shown}"
+            return f"copy of {self.overlap.place}"
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
@@ -135,8 +135,8 @@ def _batches(path: str, reason: str) -> Iterator[pa.RecordBatch]:
     with open_to_read(path) as source:
         file = pq.ParquetFile(source)
         with_pictures = (MIN_EVALUATION_DISTANCE.reason, DUPLICATE_IMAGE)
-        wanted = (*_COLUMNS, *_OF_OVERLAP) if reason in with_pictures else _COLUMNS
-        columns = [name for name in wanted if name in file.schema_arrow.names]
+        names = (*_COLUMNS, *_OF_OVERLAP) if reason in with_pictures else _COLUMNS
+        columns = [name for name in names if name in file.schema_arrow.names]
         groups = [
             group
             for group in range(file.num_row_groups)
@@ -208,8 +208,8 @@ def pair_of(row: dict[str, Any], path: str) -> Pair:
     size = "x".join(sides) if all(sides) else ""
     language = _text(row.get(LANGUAGE_COLUMNS[0]))
     thumbnail = row.get("thumbnail") if reason == DUPLICATE_IMAGE else None
-    told = key, url, caption, reason, detail, size, path
-    return Pair(*told, _overlap(row), language, thumbnail or b"")
+    values = key, url, caption, reason, detail, size, path
+    return Pair(*values, _overlap(row), language, thumbnail or b"")
 
 
 def _overlap(row: dict[str, Any]) -> Overlap | None:

@@ -114,11 +114,11 @@ def _write(
     colour: str,
 ) -> int:
     """Writes a text in so many lines at most, px; returns where the next line begins."""
-    shown = printable(text)[:MOST_DRAWN]
-    face = font_for(shown, size_px)
+    one_line = printable(text)[:MOST_DRAWN]
+    face = font_for(one_line, size_px)
     x, y = place
-    for line in lines(shown, face, width, most):
-        if is_right_to_left(shown):
+    for line in lines(one_line, face, width, most):
+        if is_right_to_left(one_line):
             draw.text((x + width, y), line, colour, face, anchor="ra")
         else:
             draw.text((x, y), line, colour, face)
@@ -150,15 +150,15 @@ def _both_pictures(
 def beside(thumbnail: bytes, other: Picture, labels: tuple[str, str]) -> Picture:
     """The image of one image at the left, and another at the right, no larger than HALF_BOX, each
     with a label."""
-    dropped = shown_picture(thumbnail, HALF_BOX)
+    first = shown_picture(thumbnail, HALF_BOX)
     both = Image.new("RGB", PICTURE_BOX, EMPTY)
     draw, face = ImageDraw.Draw(both), font(PILLOWS_OWN, SMALL_PX)
-    for at, (picture, title) in enumerate(zip((dropped, other), labels, strict=True)):
-        left = at * (HALF_BOX[0] + _GAP_PX)
-        middle = left + HALF_BOX[0] // 2
+    for at, (picture, title) in enumerate(zip((first, other), labels, strict=True)):
+        left_px = at * (HALF_BOX[0] + _GAP_PX)
+        middle = left_px + HALF_BOX[0] // 2
         draw.text((middle, 3), title, FAINT, face, anchor="ma")
         if isinstance(picture, Image.Image):
-            x = left + (HALF_BOX[0] - picture.width) // 2
+            x = left_px + (HALF_BOX[0] - picture.width) // 2
             y = (HALF_BOX[1] - picture.height) // 2
             both.paste(picture, (x, _LABEL_PX + y))
         else:
@@ -173,19 +173,19 @@ def _evaluation_bodies(
     """The files of the evaluation images that are there, by set and name."""
     folders = set_folders([(file.name, file.path) for file in files])
     paths = {(file.name, file.path.removeprefix(folders[file.name])): file.path for file in files}
-    wanted: dict[tuple[str, str], list[str]] = {}  # names within a file, by the file
+    names_by_file: dict[tuple[str, str], list[str]] = {}  # names within a file, by the file
     for overlap in {pair.overlap for pair in pairs if pair.overlap}:
         for of_file, name in _ways_to_read(overlap.name):
             if (overlap.of_set, of_file) in paths:
-                wanted.setdefault((overlap.of_set, of_file), []).append(name)
+                names_by_file.setdefault((overlap.of_set, of_file), []).append(name)
                 break
     bodies: dict[tuple[str, str], bytes] = {}
-    for (of_set, of_file), names in wanted.items():
+    for (of_set, of_file), names in names_by_file.items():
         try:
-            found = find_images(paths[of_set, of_file], names)
+            images = find_images(paths[of_set, of_file], names)
         except Exception:  # gone, or broken since: the other half of the image is shown
             continue
-        for name, body in found.items():
+        for name, body in images.items():
             bodies[of_set, f"{of_file}/{name}" if name else of_file] = body
     return bodies
 
@@ -218,8 +218,8 @@ def _system_font(blocks: tuple[int, ...]) -> str:
     charset = " ".join(f"{ord(letter):x}" for letter in ("a", *first))
     command = ["fc-match", "--format=%{file}", f":charset={charset}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        best = done.stdout
+        process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        best = process.stdout
     except (OSError, subprocess.TimeoutExpired):
         best = ""
     for name in filter(None, (best, "DejaVuSans.ttf")):
@@ -240,16 +240,16 @@ def is_right_to_left(text: str) -> bool:
 def lines(text: str, face: Font, width_px: float, most: int) -> list[str]:
     """A text in so many lines at most; where it is longer, the last one ends in an ellipsis."""
     words = [part for word in text.split() for part in _parts(word, face, width_px)]
-    broken = [""]
-    for joined, word in words:
-        longer = f"{broken[-1]}{'' if joined or not broken[-1] else ' '}{word}"
-        if not broken[-1] or face.getlength(longer) <= width_px:
-            broken[-1] = longer
-        elif len(broken) == most:
-            return [*broken[:-1], _cut(broken[-1] + " " + word, face, width_px)]
+    rows = [""]
+    for is_joined, word in words:
+        longer = f"{rows[-1]}{'' if is_joined or not rows[-1] else ' '}{word}"
+        if not rows[-1] or face.getlength(longer) <= width_px:
+            rows[-1] = longer
+        elif len(rows) == most:
+            return [*rows[:-1], _cut(rows[-1] + " " + word, face, width_px)]
         else:
-            broken.append(word)
-    return broken
+            rows.append(word)
+    return rows
 
 
 def _parts(word: str, face: Font, width_px: float) -> Iterator[tuple[bool, str]]:

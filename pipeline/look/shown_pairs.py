@@ -45,23 +45,23 @@ class ShownPairs:
         of evaluation images, beside these; near-duplicates, beside the kept image; and images with
         the bytes of a kept image, which is shown."""
         copies = [pair for pair in self.pairs if pair.overlap]
-        drawn = iter(overlap_pictures(copies, self.files.evaluation))
+        drawings = iter(overlap_pictures(copies, self.files.evaluation))
         places = self._kept_places()
         with ThreadPoolExecutor(8) as pool:
             own = pool.map(lambda pair: self._picture(pair, places), self.pairs)
             pairs = zip(self.pairs, own, strict=True)
-            return [next(drawn) if pair.overlap else picture for pair, picture in pairs]
+            return [next(drawings) if pair.overlap else picture for pair, picture in pairs]
 
     def _kept_places(self) -> dict[str, str]:
         """The sidecars of the kept pairs that dropped ones are copies of, by their keys."""
-        wanted = {pair.detail for pair in self.pairs if pair.reason in OF_KEPT_IMAGE}
+        kept_keys = {pair.detail for pair in self.pairs if pair.reason in OF_KEPT_IMAGE}
         places: dict[str, str] = {}
-        for path in self.files.kept if wanted else ():
+        for path in self.files.kept_files if kept_keys else ():
             with open_to_read(path) as source:
                 keys = pq.ParquetFile(source).read(["key"])["key"]
-            found = keys.filter(pc.is_in(keys, pa.array(wanted - places.keys(), pa.string())))
-            places |= dict.fromkeys(found.to_pylist(), path)
-            if len(places) == len(wanted):
+            hits = keys.filter(pc.is_in(keys, pa.array(kept_keys - places.keys(), pa.string())))
+            places |= dict.fromkeys(hits.to_pylist(), path)
+            if len(places) == len(kept_keys):
                 break
         return places
 
@@ -81,9 +81,9 @@ class ShownPairs:
         """The pairs as text, in so many columns of a terminal."""
         columns: dict[str, list[str]] = {"key": [pair.key for pair in self.pairs]}
         if any(pair.overlap for pair in self.pairs):
-            found = [pair.overlap for pair in self.pairs]
-            columns["copy of"] = [of.shown if of else "" for of in found]
-            columns["distance"] = [f"{of.distance:.3g}" if of else "" for of in found]
+            overlaps = [pair.overlap for pair in self.pairs]
+            columns["copy of"] = [of.place if of else "" for of in overlaps]
+            columns["distance"] = [f"{of.distance:.3g}" if of else "" for of in overlaps]
         elif any(pair.why for pair in self.pairs):
             columns["dropped for"] = [pair.why for pair in self.pairs]
         elif any(pair.size for pair in self.pairs):
@@ -95,12 +95,12 @@ class ShownPairs:
         return text_table([*columns], [*zip(*columns.values(), strict=True)], width)
 
 
-def find_pairs(out: str, asked: str, count: int, language: str = "") -> ShownPairs:
+def find_pairs(out: str, choice: str, count: int, language: str = "") -> ShownPairs:
     """The pairs to show.
 
     Args:
       out: the dataset's folder.
-      asked: a reason, perhaps with `:` and a detail; DROPPED, or empty for kept pairs.
+      choice: a reason, perhaps with `:` and a detail; DROPPED, or empty for kept pairs.
       count: how many pairs, at most.
       language: of the pairs, as the vote found it; empty for any.
 
@@ -108,24 +108,24 @@ def find_pairs(out: str, asked: str, count: int, language: str = "") -> ShownPai
       UsageError: there is no such dataset, or no pair was dropped for that reason.
       NothingToShow: nothing was kept, or nothing was dropped.
     """
-    files = find_set(out, 0 if asked else ENOUGH_FILES)
-    if not asked:
-        sample = take_sample(files.kept, count, language=language)
+    files = find_set(out, 0 if choice else ENOUGH_FILES)
+    if not choice:
+        sample = take_sample(files.kept_files, count, language=language)
         if not sample.pairs:
-            spoken = f" in {language}" if language else ""
-            raise NothingToShow(f"{files.out} has no kept pair{spoken} yet{_but(files)}")
+            suffix = f" in {language}" if language else ""
+            raise NothingToShow(f"{files.out} has no kept pair{suffix} yet{_but(files)}")
         total = None if files.funnel is None or language else files.funnel.pairs
         kinds = ("shard",) if files.is_of_shards else ("file of pairs", "files of pairs")
         what = f"kept pairs in {language}" if language else "kept pairs"
-        return _shown_pairs(files, sample, what, total, counted(len(files.kept), *kinds))
-    reason, _, detail = asked.partition(":")
+        return _shown_pairs(files, sample, what, total, counted(len(files.kept_files), *kinds))
+    reason, _, detail = choice.partition(":")
     reason, detail = ("", "") if reason == DROPPED else (reason.strip(), detail.strip())
-    paths = files.rejected_for(reason) if reason else files.rejected
+    paths = files.rejected_for(reason) if reason else files.rejected_files
     sample = take_sample(paths, count, reason, detail, language)
     if not sample.pairs:
         raise _nothing_dropped(files, sample, reason, detail)
     what = f"pairs dropped for {reason}" if reason else "dropped pairs"
-    total = _dropped(files).get(reason) if reason else sum(_dropped(files).values())
+    total = _drop_counts(files).get(reason) if reason else sum(_drop_counts(files).values())
     if detail:
         what, total = f"{what}: {detail}", _details(files, reason, sample).get(detail)
     if language:
@@ -146,14 +146,14 @@ def _shown_pairs(
     return ShownPairs(files, sample.pairs, printable(files.out), ", ".join(parts))
 
 
-def _dropped(files: SetFiles) -> dict[str, int]:
+def _drop_counts(files: SetFiles) -> dict[str, int]:
     """How many pairs were dropped for each reason, by the funnel."""
     if files.funnel is None:
         return {}
-    dropped: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for step in files.funnel.steps:
-        dropped.update(step.dropped)
-    return dict(+dropped)
+        counts.update(step.dropped)
+    return dict(+counts)
 
 
 def _details(files: SetFiles, reason: str, sample: PairSample) -> dict[str, int]:
@@ -173,14 +173,14 @@ def _nothing_dropped(files: SetFiles, sample: PairSample, reason: str, detail: s
     details = {n: c for n, c in sample.row_counts.items() if n.startswith(start) and n != start}
     if detail and details:
         return UsageError(f"no pair was dropped for {reason}:{detail}; there are {_list(details)}")
-    reasons = _dropped(files)
+    reasons = _drop_counts(files)
     if reason in reasons and not detail:
         return NothingToShow(
             f"none of {counted(reasons[reason], 'pair')} dropped for {reason} is in the "
             f"{counted(sample.files_read, 'file that was read', 'files that were read')}"
         )
     if not reasons:
-        rows = take_sample(files.rejected, 1).row_counts
+        rows = take_sample(files.rejected_files, 1).row_counts
         reasons = {name: n for name, n in rows.items() if ":" not in name}
     if not reasons:
         return NothingToShow(f"{files.out} has no dropped pair")
@@ -189,13 +189,13 @@ def _nothing_dropped(files: SetFiles, sample: PairSample, reason: str, detail: s
 
 def _but(files: SetFiles) -> str:
     """The message instead of kept pairs."""
-    if not files.rejected:
+    if not files.rejected_files:
         return ""
-    names = ", ".join(sorted({Path(path).parent.name for path in files.rejected}))
+    names = ", ".join(sorted({Path(path).parent.name for path in files.rejected_files}))
     return f", but there are dropped ones in {names}/: look at them with --reason={DROPPED}"
 
 
 def _list(counts: Mapping[str, int]) -> str:
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    named = ", ".join(f"{name} ({count:,})" for name, count in most[:_MOST_NAMED])
-    return f"{named} and {len(most) - _MOST_NAMED} more" if len(most) > _MOST_NAMED else named
+    text = ", ".join(f"{name} ({count:,})" for name, count in most[:_MOST_NAMED])
+    return f"{text} and {len(most) - _MOST_NAMED} more" if len(most) > _MOST_NAMED else text

@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
+from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 
@@ -27,29 +27,31 @@ def _html(text: str) -> str:
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
-    made = CommandParser(prog=name, description=__doc__)
-    made.add_argument(
+    flags = CommandParser(prog=name, description=__doc__)
+    flags.add_argument(
         "sets", metavar="OUT", nargs="+", help="the --output of a run, or a folder of shards"
     )
-    made.add_argument("--compare", action="store_true", help="two datasets, side by side")
-    made.add_argument(
+    flags.add_argument("--compare", action="store_true", help="two datasets, side by side")
+    flags.add_argument(
         "--output",
         type=_html,
         metavar="FILE",
         help="where the report goes (default: OUT/report.html; of two datasets: compare.html)",
     )
-    return made
+    return flags
 
 
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
-    made = parser(name)
-    flags = made.parse_args(list(argv))
-    wanted = 2 if flags.compare else 1
-    if len(flags.sets) != wanted:
-        given = f"{len(flags.sets)} are given"
-        made.error(
-            f"--compare takes two datasets; {given}" if flags.compare else f"one dataset; {given}"
+    own_parser = parser(name)
+    flags = own_parser.parse_args(list(argv))
+    set_count = 2 if flags.compare else 1
+    if len(flags.sets) != set_count:
+        count_text = f"{len(flags.sets)} are given"
+        own_parser.error(
+            f"--compare takes two datasets; {count_text}"
+            if flags.compare
+            else f"one dataset; {count_text}"
         )
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
@@ -63,9 +65,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         else:
             path = write_report(flags.sets[0], flags.output or "")
     except UsageError as error:
-        return ended(name, error, 2)
+        return print_end(name, error, 2)
     except Exception as error:
-        return failed(name, error)
+        return print_failure(name, error)
     print(f"the report is in {path}", file=sys.stderr)
     return 0
 

@@ -66,17 +66,17 @@ def draw(chart: Chart) -> Markup:
     parts = [_grid(scale)]
     for number, label in enumerate(chart.labels):
         bar, span = chart.bar(number), chart.spans[number] if chart.spans else None
-        parts.append(_bar(scale, _LEFT + number * step, step, bar, _told(label, bar), span))
+        parts.append(_bar(scale, _LEFT + number * step, step, bar, _bar_title(label, bar), span))
     parts.append(_ticks(chart.ticks, step))
     parts += [_mark(_LEFT + place * step, text, count * step) for place, text in chart.marks]
-    told = f"{chart.name}: {chart.total:,} {chart.unit}"
+    title = f"{chart.name}: {chart.total:,} {chart.unit}"
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" data-measure="{}">'
         "{}</svg>"
-    ).format(WIDTH, HEIGHT, told, chart.axis, Markup("").join(parts))
+    ).format(WIDTH, HEIGHT, title, chart.axis, Markup("").join(parts))
 
 
-def _told(label: str, bar: Bar) -> str:
+def _bar_title(label: str, bar: Bar) -> str:
     names = zip(("kept", "dropped", "not judged yet"), bar, strict=True)
     counts = ", ".join(f"{count:,} {name}" for name, count in names if count)
     return f"{label}: {counts or 0}"
@@ -108,15 +108,15 @@ def draw_overlay(chart: Overlay) -> Markup:
     parts, outline = [_grid(scale, "‰")], []
     for number, label in enumerate(chart.labels):
         x = _LEFT + number * step
-        told = f"{label}: {chart.first[number]:,} and {chart.second[number]:,}"
-        parts.append(_bar(scale, x, step, (shares[0][number], 0, 0), told))
+        title = f"{label}: {chart.first[number]:,} and {chart.second[number]:,}"
+        parts.append(_bar(scale, x, step, (shares[0][number], 0, 0), title))
         y = scale.y(shares[1][number])
         outline += [f"{x:.1f},{y:.1f}", f"{x + step:.1f},{y:.1f}"]
     line = Markup('<polyline class="second" points="{}"/>').format(" ".join(outline))
-    told = f"{chart.name}: {totals[0]:,} and {totals[1]:,} pairs"
+    title = f"{chart.name}: {totals[0]:,} and {totals[1]:,} pairs"
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>'
-    ).format(WIDTH, HEIGHT, told, Markup("").join(parts), line, _ticks(chart.ticks, step))
+    ).format(WIDTH, HEIGHT, title, Markup("").join(parts), line, _ticks(chart.ticks, step))
 
 
 class _Scale:
@@ -176,7 +176,7 @@ def _bar(
     x: float,
     step: float,
     counts: Bar,
-    told: str,
+    title: str,
     span: tuple[float, float] | None = None,
 ) -> Markup:
     gap, below = min(2.0, step * 0.15), 0
@@ -196,25 +196,25 @@ def _bar(
     )
     filters = Markup(' data-from="{:.12g}" data-to="{:.12g}"').format(*span) if span else ""
     return Markup("<g{}>{}{}<title>{}</title></g>").format(
-        filters, Markup("").join(parts), hover, told
+        filters, Markup("").join(parts), hover, title
     )
 
 
 def _ticks(ticks: Sequence[str], step: float) -> Markup:
     every = max(1, math.ceil(len(ticks) / _MOST_LABELS))
-    shown = [
+    texts = [
         Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(
             _LEFT + (number + 0.5) * step, HEIGHT - _BOTTOM + 15, tick
         )
         for number, tick in enumerate(ticks)
         if number % every == 0
     ]
-    return Markup("").join(shown)
+    return Markup("").join(texts)
 
 
 def _mark(x: float, text: str, wide: float) -> Markup:
     """A threshold's line, with its name on the side where it fits."""
-    left = x > _LEFT + wide * 0.6
+    is_left = x > _LEFT + wide * 0.6
     return Markup(
         '<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
         '<text class="marked {side}" x="{at:.1f}" y="{text_y}">{text}</text>'
@@ -222,8 +222,8 @@ def _mark(x: float, text: str, wide: float) -> Markup:
         x=x,
         top=_TOP - 8,
         bottom=HEIGHT - _BOTTOM,
-        side="end" if left else "start",
-        at=x - 5 if left else x + 5,
+        side="end" if is_left else "start",
+        at=x - 5 if is_left else x + 5,
         text_y=_TOP - 9,
         text=text,
     )
@@ -246,12 +246,12 @@ def size_of(size: float) -> str:
     return f"{digits} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
-def small_histogram(counts: Mapping[int, int], kept: range, told: str) -> Markup:
+def small_histogram(counts: Mapping[int, int], kept_range: range, title: str) -> Markup:
     """A histogram of small numbers, of the size of a table's row: one bar a number up to 24, and a
     last one for all that are larger.
 
     Args:
-      kept: the numbers that a rule keeps.
+      kept_range: the numbers that a rule keeps.
     """
     bars = Counter[int]()
     for number, count in counts.items():
@@ -259,17 +259,17 @@ def small_histogram(counts: Mapping[int, int], kept: range, told: str) -> Markup
     most = max(bars.values(), default=1)
     rects = [
         Markup('<rect class="{}" x="{}" y="{:.2f}" width="3.4" height="{:.2f}"/>').format(
-            "k" if number in kept else "d", 4 * number, 20 - 20 * n / most, 20 * n / most
+            "k" if number in kept_range else "d", 4 * number, 20 - 20 * n / most, 20 * n / most
         )
         for number, n in sorted(bars.items())
     ]
     return Markup(
         '<svg class="small" viewBox="0 0 {} 20" preserveAspectRatio="none" role="img" '
         'aria-label="{}">{}</svg>'
-    ).format(4 * _LARGEST + 4, escape(told), Markup("").join(rects))
+    ).format(4 * _LARGEST + 4, escape(title), Markup("").join(rects))
 
 
-def share_bar(parts: Sequence[tuple[str, float]], told: str) -> Markup:
+def share_bar(parts: Sequence[tuple[str, float]], title: str) -> Markup:
     """One bar of several parts, each (class, share of the whole); 100 units wide."""
     rects, x = [], 0.0
     for name, share in parts:
@@ -282,4 +282,4 @@ def share_bar(parts: Sequence[tuple[str, float]], told: str) -> Markup:
     return Markup(
         '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
         'aria-label="{}">{}</svg>'
-    ).format(escape(told), Markup("").join(rects))
+    ).format(escape(title), Markup("").join(rects))

@@ -22,7 +22,7 @@ from alignset.pipeline.datasets.set_records import Sum
 from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.report.charts import Overlay, draw_overlay
 from alignset.pipeline.report.page import render
-from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, is_blurred, shown
+from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, is_blurred, shown_fields
 from alignset.pipeline.report.tables import percent
 from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet, Step
 from alignset.pipeline.shown_texts import counted, printable
@@ -73,11 +73,11 @@ def write_comparison(first: str, second: str, path: str) -> str:
         steps=list(step_deltas(*facts)),
         history=list(_history(facts)),
         charts=[(chart, draw_overlay(chart)) for chart in overlays(*facts)],
-        sides=[_Side(of_files, told) for of_files, told in zip(files, sides, strict=True)],
+        sides=[_Side(of_files, side) for of_files, side in zip(files, sides, strict=True)],
         percent=percent,
     )
-    encoded = page.encode("utf-8", "replace")
-    write_atomically(path, lambda sink: sink.write(encoded))
+    body = page.encode("utf-8", "replace")
+    write_atomically(path, lambda sink: sink.write(body))
     return path
 
 
@@ -98,17 +98,17 @@ def _history(facts: tuple[Facts, Facts]) -> Iterator[str]:
 class _Side:
     """Pairs that only one dataset keeps, as the page shows them."""
 
-    def __init__(self, files: SetFiles, told: OnlyOne) -> None:
-        self.pairs, self._files = told.pairs, told.files
-        self.reasons = [(printable(name), n) for name, n in told.reasons.most_common(_MOST_REASONS)]
+    def __init__(self, files: SetFiles, side: OnlyOne) -> None:
+        self.pairs, self._files = side.pairs, side.files
+        self.reasons = [(printable(name), n) for name, n in side.reasons.most_common(_MOST_REASONS)]
         self.examples = [
             {"picture": "", "detail": "", "text": "", "host": ""}
-            | shown(example, files.catalogue)
+            | shown_fields(example, files.catalogue)
             | {
                 "picture": self._picture(files, example),
                 "unsafe": is_blurred(example, files.catalogue),
             }
-            for example in told.examples
+            for example in side.examples
             if example.reason not in NEVER_SHOWN
         ]
 
@@ -142,9 +142,9 @@ def rule_differences(first: Facts, second: Facts) -> Iterator[tuple[str, str, st
 
 
 def _setting(facts: Facts, name: str) -> str:
-    rules, opened = facts.run.rules if facts.run else {}, facts.catalogue.opened
+    rules, open_values = facts.run.rules if facts.run else {}, facts.catalogue.opened
     value = rules.get(name, "–")
-    if name in opened and value == opened[name]:
+    if name in open_values and value == open_values[name]:
         return "off"  # where a number that nothing reaches would be read as a choice
     return printable(str(value))
 
@@ -158,9 +158,9 @@ def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:
     for name in ours | theirs:
         one, other = ours.get(name), theirs.get(name)
         yield Delta(printable(name), one.kept if one else 0, other.kept if other else 0)
-        dropped = [step.dropped if step else {} for step in (one, other)]
-        for reason in dropped[0] | dropped[1]:
-            counts = [of_step.get(reason, 0) for of_step in dropped]
+        by_reason = [step.dropped if step else {} for step in (one, other)]
+        for reason in by_reason[0] | by_reason[1]:
+            counts = [of_step.get(reason, 0) for of_step in by_reason]
             if any(counts):
                 yield Delta(printable(reason), counts[0], counts[1], 1)
 
@@ -227,7 +227,7 @@ def steps_over_stages(facts: Facts) -> list[Step]:
     """The funnel from the first set on, where each dataset was made of all that one other kept and
     of nothing else; the dataset's own funnel otherwise, as where rejected pairs were read again."""
     chain = [] if facts.funnel is None else _chain(facts.funnel)
-    return _summed([*chain, facts.steps]) if chain else facts.steps
+    return _sum_up([*chain, facts.steps]) if chain else facts.steps
 
 
 def has_other_input(facts: Facts) -> bool:
@@ -252,15 +252,15 @@ def _follows(steps: Sequence[Step], stage: SourceSet) -> bool:
     return bool(steps) and bool(stage.steps) and steps[0].seen == stage.pairs
 
 
-def _summed(chain: Sequence[Sequence[Step]]) -> list[Step]:
+def _sum_up(chain: Sequence[Sequence[Step]]) -> list[Step]:
     """One funnel of several; each sees what the one before has kept."""
-    dropped: dict[str, Counter[str]] = {}
+    by_step: dict[str, Counter[str]] = {}
     for steps in (chain[-1], *chain[:-1]):  # in the order of the last one's steps
         for step in steps:
-            dropped.setdefault(step.step, Counter()).update(step.dropped)
-    seen, summed = chain[0][0].seen, []
-    for name, reasons in dropped.items():
+            by_step.setdefault(step.step, Counter()).update(step.dropped)
+    seen, table = chain[0][0].seen, []
+    for name, reasons in by_step.items():
         kept = seen - reasons.total()
-        summed.append(Step(name, seen, kept, dict(reasons)))
+        table.append(Step(name, seen, kept, dict(reasons)))
         seen = kept
-    return summed
+    return table

@@ -67,9 +67,9 @@ def _copy_charts(facts: Facts) -> Iterator[Chart]:
 def _measure_chart(facts: Facts, limit: Limit, axis: Axis, kept: Ints, dropped: Ints) -> Chart:
     measure, own = limit.measure, facts.rules.get(limit.name)
     place = axis.edges.index(own) + 1 if own in axis.edges else None
-    known, missing = (int((kept + dropped)[part].sum()) for part in (np.s_[:-1], np.s_[-1:]))
+    pairs, missing = (int((kept + dropped)[part].sum()) for part in (np.s_[:-1], np.s_[-1:]))
     what = "image" if limit.plane == IMAGES else "text"
-    note = f"Of {counted(known, 'pair')} whose {what} these rules judged."
+    note = f"Of {counted(pairs, 'pair')} whose {what} these rules judged."
     return Chart(
         measure.label,
         _between(axis.edges),
@@ -98,11 +98,11 @@ def _between(edges: Sequence[float]) -> list[str]:
 
 def _words(axis: Axis, heights: Ints) -> Ints:
     """int64[_SHOWN_WORDS + 1], pairs by their words, out of the bins of the text stage."""
-    shown = np.zeros(_SHOWN_WORDS + 1, np.int64)
+    bars = np.zeros(_SHOWN_WORDS + 1, np.int64)
     for place, count in enumerate(heights[: axis.no_value].tolist()):
         least = int(axis.edges[place - 1]) if place else 0
-        shown[min(least, _SHOWN_WORDS)] += count
-    return shown
+        bars[min(least, _SHOWN_WORDS)] += count
+    return bars
 
 
 def _text_charts(facts: Facts) -> Iterator[Chart]:
@@ -124,15 +124,15 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
 
 def _whole_chart(facts: Facts, measure: Measure, axis: Axis | None = None) -> Chart:
     of_images = facts.records.images.whole.histograms.get("words", {})
-    of_all = passed = _shown_words(of_images)
+    of_all = of_texts = _shown_words(of_images)
     if axis is not None:
         of_kept, dropped = _heights(facts.records.texts, axis)
-        of_all, passed = _words(axis, of_kept + dropped), _words(axis, of_kept)
-    kept, waiting = passed, np.zeros_like(passed)
+        of_all, of_texts = _words(axis, of_kept + dropped), _words(axis, of_kept)
+    kept, waiting = of_texts, np.zeros_like(of_texts)
     if not facts.text_only:
         kept = _shown_words({KEPT: of_images.get(KEPT, {})})
         if facts.waiting:
-            waiting = np.maximum(0, passed - _shown_words(of_images))
+            waiting = np.maximum(0, of_texts - _shown_words(of_images))
     labels = [counted(n, "word") for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
     own = [limit for limit in limits(facts.catalogue.texts) if limit.measure is measure]
     edges = [(limit, limit.edge(facts.rules.get(limit.name, 0))) for limit in own]
@@ -225,23 +225,23 @@ def _ngram_chart(vocabulary: VocabularySummary) -> Iterator[Chart]:
         + ("" if bin_.max_count == bin_.min_count else f" to {bin_.max_count:,}")
         for bin_ in by_count
     ]
-    cut = vocabulary.cut_off_count if isinstance(vocabulary.cut_off_count, int) else 0
-    place = next((n for n, bin_ in enumerate(by_count) if bin_.max_count >= cut), 0)
-    left, kept = vocabulary.vocabulary, list[int]()
+    cut_count = vocabulary.cut_off_count if isinstance(vocabulary.cut_off_count, int) else 0
+    place = next((n for n, bin_ in enumerate(by_count) if bin_.max_count >= cut_count), 0)
+    room, heights = vocabulary.vocabulary, list[int]()
     for bin_ in reversed(by_count):  # the most frequent are the vocabulary's
-        kept.append(min(left, bin_.ngrams))
-        left -= kept[-1]
+        heights.append(min(room, bin_.ngrams))
+        room -= heights[-1]
     yield Chart(
         "How often n-grams occur",
         labels,
         [short(bin_.min_count) for bin_ in by_count],
-        kept[::-1],
-        [bin_.ngrams - n for bin_, n in zip(by_count, reversed(kept), strict=True)],
-        [(place, f"cut within {cut:,}")] if cut else [],
+        heights[::-1],
+        [bin_.ngrams - n for bin_, n in zip(by_count, reversed(heights), strict=True)],
+        [(place, f"cut within {cut_count:,}")] if cut_count else [],
         unit="n-grams",
         logarithmic=True,
         note="Kept are those of the vocabulary. Both scales are logarithmic."
-        if cut
+        if cut_count
         else "Nothing was cut off: the vocabulary has room for all of them.",
     )
 
@@ -270,11 +270,11 @@ def _file_charts(facts: Facts) -> Iterator[Chart]:
         {name for counts in formats.values() for name in counts},
         key=lambda name: (-sum(counts.get(name, 0) for counts in formats.values()), name),
     )[:8]
-    shown = [printable(name) for name in names]
+    ticks = [printable(name) for name in names]
     yield Chart(
         "Format of the file",
-        shown,
-        shown,
+        ticks,
+        ticks,
         [formats.get(KEPT, {}).get(name, 0) for name in names],
         [sum(c.get(name, 0) for out, c in formats.items() if out != KEPT) for name in names],
     )

@@ -96,9 +96,9 @@ def render_page(facts: Facts, place: str = "") -> str:
         languages=tables.language_rows(facts),
         found_languages=tables.found_language_rows(facts),
         frequent_texts=tables.text_rows(frequent, "d"),
-        frequent_note=tables.sampled(frequent, "texts"),
+        frequent_note=tables.sample_note(frequent, "texts"),
         kept_texts=tables.text_rows(kept_texts, "k", 2),
-        kept_note=tables.sampled(kept_texts, "texts"),
+        kept_note=tables.sample_note(kept_texts, "texts"),
         copies=tables.copies(facts),
         copy_groups=facts.copy_groups,
         times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
@@ -109,19 +109,19 @@ def render_page(facts: Facts, place: str = "") -> str:
 
 
 def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
-    judged = facts.seen - facts.waiting
+    judged_pairs = facts.seen - facts.waiting
     of = "of those judged" if facts.waiting else "of all"
-    yield "Pairs kept", f"{facts.kept:,}", f"{tables.percent(facts.kept, judged)} {of}"
+    yield "Pairs kept", f"{facts.kept:,}", f"{tables.percent(facts.kept, judged_pairs)} {of}"
     yield "Pairs at the start", f"{facts.seen:,}", ""
     if facts.text_only:
         return
-    done = f"of {facts.planned:,}" if facts.planned != facts.shards else ""
-    yield "Shards", f"{facts.shards:,}", done
+    of_planned = f"of {facts.planned_shards:,}" if facts.planned_shards != facts.shards else ""
+    yield "Shards", f"{facts.shards:,}", of_planned
     fetch = next((step for step in facts.steps if step.step == "fetch"), None)
     if fetch and fetch.seen:
-        failed = fetch.seen - fetch.kept
+        failures = fetch.seen - fetch.kept
         share = tables.percent(fetch.kept, fetch.seen)
-        yield "Pairs fetched", f"{fetch.kept:,}", f"{share}; {failed:,} failed"
+        yield "Pairs fetched", f"{fetch.kept:,}", f"{share}; {failures:,} failed"
     if facts.records.images.whole.bytes:
         yield "Bytes of images", size_of(facts.records.images.whole.bytes), "as they were fetched"
     if facts.waiting:
@@ -134,20 +134,20 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
 def _times_chart(facts: Facts) -> Iterator[Chart]:
     """How fetching went over time: the pairs of the shards that ended in each part of the run's
     time, if it took a while. By when their stats were written, since shards hold no clock."""
-    ended = {} if facts.state == "foreign" else dict(_ended(facts))
-    times = {shard: at for shard, at in ended.items() if shard in facts.records.fetched}
+    end_times = {} if facts.state == "foreign" else dict(_end_times(facts))
+    times = {shard: at for shard, at in end_times.items() if shard in facts.records.fetches}
     if len(times) < 2:
         return
     first, last = min(times.values()), max(times.values())
     if last - first < _LEAST_S:
         return
     bars = min(_BARS, len(times))
-    pairs, failed = [0] * bars, [0] * bars
+    pairs, failures = [0] * bars, [0] * bars
     for shard, at in times.items():
         place = min(bars - 1, int(bars * (at - first) / (last - first)))
-        tried, lost = facts.records.fetched[shard]
-        pairs[place] += tried - lost
-        failed[place] += lost
+        tries, losses = facts.records.fetches[shard]
+        pairs[place] += tries - losses
+        failures[place] += losses
     starts = [first + (last - first) * place / bars for place in range(bars)]
     form = "%d %b %H:%M" if last - first > 86_400 else "%H:%M"
     labels = [datetime.fromtimestamp(at, UTC).strftime(form) for at in starts]
@@ -156,29 +156,29 @@ def _times_chart(facts: Facts) -> Iterator[Chart]:
         labels,
         labels,
         pairs,
-        failed,
+        failures,
         note="A shard counts where its _stats.json was written; blue were fetched, orange failed.",
     )
 
 
-def _ended(facts: Facts) -> Iterator[tuple[str, float]]:
+def _end_times(facts: Facts) -> Iterator[tuple[str, float]]:
     for folder, kind in (("shards", "images"), ("holdout", "holdout")):
         for file in files_in(f"{facts.out}/{folder}"):
-            if file.name.endswith("_stats.json") and file.written:
-                yield f"{kind}-{file.name.removesuffix('_stats.json')}", file.written
+            if file.name.endswith("_stats.json") and file.written_at:
+                yield f"{kind}-{file.name.removesuffix('_stats.json')}", file.written_at
 
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": "{:,}".format, "shown": printable}
-    return made
+    environment.filters |= {"number": "{:,}".format, "shown": printable}
+    return environment
 
 
 def render(template: str, **values: Any) -> str:

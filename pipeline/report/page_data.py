@@ -85,11 +85,11 @@ def page_data(facts: Facts) -> dict[str, Any]:
         "rules": facts.rules,
         "textOnly": facts.text_only,
     }
-    chosen, examples, size = _with_room(lists, facts.catalogue)
+    picks, examples, size = _with_room(lists, facts.catalogue)
     size += len(encode_for_page(data).encode())
-    bodies = read_pictures(facts.out, chosen)
-    pictures = _encoded(bodies, min(MOST_PICTURE_BYTES, (MOST_BYTES - size) * 3 // 4))
-    places = {_which(example): place for place, example in enumerate(chosen)}
+    bodies = read_pictures(facts.out, picks)
+    pictures = _encode(bodies, min(MOST_PICTURE_BYTES, (MOST_BYTES - size) * 3 // 4))
+    places = {_which(example): place for place, example in enumerate(picks)}
     all_of_them = {_which(example) for of_list in lists.values() for example in of_list}
     return data | {
         "examples": [
@@ -101,7 +101,7 @@ def page_data(facts: Facts) -> dict[str, Any]:
             for name, of_list in lists.items()
         },
         "left_out": [
-            len(all_of_them) - len(chosen),
+            len(all_of_them) - len(picks),
             sum(map(bool, bodies)) - sum(map(bool, pictures)),
         ],
     }
@@ -112,18 +112,18 @@ def _with_room(
 ) -> tuple[list[Example], list[dict[str, Any]], int]:
     """The examples that fit on the page, from each list by turns, as they are and as they are
     shown; and the bytes of these."""
-    chosen: dict[Which, Example] = {}
+    picks: dict[Which, Example] = {}
     examples, size = list[dict[str, Any]](), 0
     for example in by_turns(lists.values()):
-        if _which(example) in chosen:
+        if _which(example) in picks:
             continue
-        as_shown = shown(example, catalogue)
+        as_shown = shown_fields(example, catalogue)
         size += len(encode_for_page(as_shown).encode()) + 1
-        if size > MOST_TEXT_BYTES or len(chosen) >= MOST_EXAMPLES:
+        if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
             break
-        chosen[_which(example)] = example
+        picks[_which(example)] = example
         examples.append(as_shown)
-    return [*chosen.values()], examples, size
+    return [*picks.values()], examples, size
 
 
 def _which(example: Example) -> Which:
@@ -131,7 +131,7 @@ def _which(example: Example) -> Which:
     return example.key, example.reason, example.shard
 
 
-def shown(example: Example, catalogue: Catalogue) -> dict[str, Any]:
+def shown_fields(example: Example, catalogue: Catalogue) -> dict[str, Any]:
     """An example as the script shows it: no text in it gives a page, or a reader, commands."""
     values: dict[str, Any] = {
         "key": example.key,
@@ -150,9 +150,9 @@ def shown(example: Example, catalogue: Catalogue) -> dict[str, Any]:
         "bytes": example.bytes or None,
     }
     numbers["blurred"] = is_blurred(example, catalogue) or None
-    known = {printable(name[:40]): round(value, 4) for name, value in example.values.items()}
-    said = {name: value for name, value in (values | numbers).items() if value not in ("", None)}
-    return said | ({"values": known} if known else {})
+    measures = {printable(name[:40]): round(value, 4) for name, value in example.values.items()}
+    fields = {name: value for name, value in (values | numbers).items() if value not in ("", None)}
+    return fields | ({"values": measures} if measures else {})
 
 
 def is_blurred(example: Example, catalogue: Catalogue) -> bool:
@@ -173,24 +173,24 @@ def read_pictures(out: str, examples: Sequence[Example]) -> list[bytes]:
             by_shard.setdefault(example.shard, []).append(place)
     pictures = [b""] * len(examples)
     with ThreadPoolExecutor(_THREADS) as pool:
-        read = pool.map(
+        parts = pool.map(
             lambda item: _of_shard(out, item[0], [examples[place] for place in item[1]]),
             by_shard.items(),
         )
-        for places, bodies in zip(by_shard.values(), read, strict=True):
+        for places, bodies in zip(by_shard.values(), parts, strict=True):
             for place, body in zip(places, bodies, strict=True):
                 pictures[place] = body
     return pictures
 
 
-def _encoded(pictures: Sequence[bytes], room: int) -> list[str]:
+def _encode(pictures: Sequence[bytes], room: int) -> list[str]:
     """Images in base64, empty once earlier ones have used so many bytes."""
-    encoded, left = [], room
+    texts, rest = [], room
     for body in pictures:
-        has_room = len(body) + 2 <= left  # base64 fills up to three bytes
-        left -= len(body) + 2 if has_room else 0
-        encoded.append(base64.b64encode(body).decode() if has_room else "")
-    return encoded
+        has_room = len(body) + 2 <= rest  # base64 fills up to three bytes
+        rest -= len(body) + 2 if has_room else 0
+        texts.append(base64.b64encode(body).decode() if has_room else "")
+    return texts
 
 
 def _of_shard(out: str, shard: str, examples: Sequence[Example]) -> list[bytes]:
@@ -231,7 +231,7 @@ def _plane(facts: Facts, plane: str) -> dict[str, Any]:
 
 def encode_for_page(data: Mapping[str, Any]) -> str:
     """JSON that may stand within a `script` element: no text in it can end that."""
-    encoded = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for bare, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
-        encoded = encoded.replace(bare, escaped)
-    return encoded.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for bare, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(bare, escape)
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -59,9 +59,9 @@ def is_left_out(facts: Facts, rule: str) -> bool:
     """Whether a rule is off by --decontaminate_only, and so is not shown. A rule that was set to
     drop nothing is shown, since a reader may want to know its cost."""
     rules = facts.run.rules if facts.run else {}
-    only_copies = all(counted.is_off(rules.get(counted.name)) for counted in OF_COUNTS)
-    opened = facts.catalogue.opened
-    return only_copies and rule in opened and rules.get(rule) == opened[rule]
+    only_copies = all(other.is_off(rules.get(other.name)) for other in OF_COUNTS)
+    open_values = facts.catalogue.opened
+    return only_copies and rule in open_values and rules.get(rule) == open_values[rule]
 
 
 def _edges(facts: Facts, limit: Limit, edges: list[float]) -> list[float]:
@@ -77,8 +77,8 @@ def _edges(facts: Facts, limit: Limit, edges: list[float]) -> list[float]:
                 most = min(most, bound)
             elif bound is not None:
                 least = max(least, bound)
-    found = map(limit.threshold, edges)
-    return [threshold for threshold in found if least <= threshold <= most]
+    thresholds = map(limit.threshold, edges)
+    return [threshold for threshold in thresholds if least <= threshold <= most]
 
 
 def _is_judged(facts: Facts, limit: Limit) -> bool:
@@ -98,9 +98,9 @@ def is_open(facts: Facts, limit: Limit) -> bool:
     """Whether a looser threshold brings pairs back that a later rule has not judged."""
     later = [other for other in facts.catalogue.limits.values() if other.plane == limit.plane]
     later = [other for other in later if other.stage > limit.stage]
-    counted = [rule for rule in OF_COUNTS if rule.costly and rule.plane == limit.plane]
+    count_rules = [rule for rule in OF_COUNTS if rule.costly and rule.plane == limit.plane]
     return any(_is_judged(facts, other) for other in later) or any(
-        not rule.is_off(facts.rules.get(rule.name)) for rule in counted
+        not rule.is_off(facts.rules.get(rule.name)) for rule in count_rules
     )
 
 
@@ -116,16 +116,16 @@ def command(facts: Facts) -> list[str]:
 
 def command_note(facts: Facts) -> str:
     """Notes on the command."""
-    said = []
+    notes = []
     words = command(facts)
-    named = [name for name in _FILES if any(w.startswith(f"--{name}=") for w in words[3:])]
-    named = [name for name in named if f"--{name}=OUT" not in words and f"--{name}=" not in words]
-    if named:
-        flags = " and ".join(f"--{name}" for name in named)
-        said.append(f"Pass the paths of your own files in {flags}: a report names no folders.")
+    names = [name for name in _FILES if any(w.startswith(f"--{name}=") for w in words[3:])]
+    names = [name for name in names if f"--{name}=OUT" not in words and f"--{name}=" not in words]
+    if names:
+        flags = " and ".join(f"--{name}" for name in names)
+        notes.append(f"Pass the paths of your own files in {flags}: a report names no folders.")
     if facts.run is not None and facts.run.resize.get("resize_mode", "original") != "original":
-        said.append("The images were resized: a new run judges their sides as they are stored.")
-    return " ".join(said)
+        notes.append("The images were resized: a new run judges their sides as they are stored.")
+    return " ".join(notes)
 
 
 def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str, str]]:
@@ -145,50 +145,50 @@ class FirstAnswer(NamedTuple):
     """A frequent question with its answer; `key`: its list of examples, or ""."""
 
     title: str
-    said: str
+    text: str
     key: str = ""
 
 
 def answers(
-    facts: Facts, failing: Sequence[TableRow], listed: Mapping[str, Sequence[object]]
+    facts: Facts, failing: Sequence[TableRow], lists: Mapping[str, Sequence[object]]
 ) -> list[FirstAnswer]:
     """Frequent questions with their answers.
 
     Args:
-      listed: the lists of examples by name.
+      lists: the lists of examples by name.
     """
-    told = []
-    dropped = facts.dropped
-    if dropped:
-        reason, count = next(iter(dropped.items()))
+    result = []
+    drop_counts = facts.dropped
+    if drop_counts:
+        reason, count = next(iter(drop_counts.items()))
         flag = flags(facts.catalogue).get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
         share = percent(count, facts.seen)
-        said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
-        told.append(
-            FirstAnswer("What cost most", f"{said}{by}", _examples_of(facts, reason, listed))
+        text = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
+        result.append(
+            FirstAnswer("What cost most", f"{text}{by}", _examples_of(facts, reason, lists))
         )
     for limit in facts.catalogue.limits.values():
-        if limit.looser and (said := _with_looser(facts, limit, limit.looser[1])):
-            told.append(FirstAnswer(limit.looser[0], said))
+        if limit.looser and (text := _with_looser(facts, limit, limit.looser[1])):
+            result.append(FirstAnswer(limit.looser[0], text))
     if failing:
         worst = failing[0]
         rate = f", {worst.share}" if worst.share else ""
-        told.append(
+        result.append(
             FirstAnswer(
                 "Where fetching failed most",
                 f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}.",
             )
         )
-    return told
+    return result
 
 
-def _examples_of(facts: Facts, reason: str, listed: Mapping[str, Sequence[object]]) -> str:
+def _examples_of(facts: Facts, reason: str, lists: Mapping[str, Sequence[object]]) -> str:
     """The longest of the lists of a reason, which both stages may have."""
     list_name = facts.catalogue.list_name
     names = [printable(list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
-    having = [name for name in names if listed.get(name)]
-    return max(having, key=lambda name: len(listed[name]), default="")
+    having = [name for name in names if lists.get(name)]
+    return max(having, key=lambda name: len(lists[name]), default="")
 
 
 def _with_looser(facts: Facts, limit: Limit, part: float) -> str:

@@ -66,16 +66,16 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.{digits}f} %"
 
 
-def funnel_table(facts: Facts, listed: Mapping[str, object]) -> list[FunnelStep]:
+def funnel_table(facts: Facts, lists: Mapping[str, object]) -> list[FunnelStep]:
     """The funnel's steps in order.
 
     Args:
-      listed: the lists of examples by name.
+      lists: the lists of examples by name.
     """
     total, steps = max(1, facts.seen), []
     for step in facts.steps:
         reasons = [
-            _reason_row(facts, facts.catalogue.plane_of(step.step), reason, count, listed)
+            _reason_row(facts, facts.catalogue.plane_of(step.step), reason, count, lists)
             for reason, count in step.dropped.items()
             if count
         ]
@@ -97,7 +97,7 @@ def funnel_table(facts: Facts, listed: Mapping[str, object]) -> list[FunnelStep]
 
 
 def _reason_row(
-    facts: Facts, plane: str, reason: str, count: int, listed: Mapping[str, object]
+    facts: Facts, plane: str, reason: str, count: int, lists: Mapping[str, object]
 ) -> TableRow:
     name = printable(facts.catalogue.list_name(plane, reason))
     return TableRow(
@@ -105,17 +105,17 @@ def _reason_row(
         count,
         percent(count, max(1, facts.seen)),
         more=_first_details(facts.details.get((plane, reason), {})),
-        key=name if name in listed else "",
+        key=name if name in lists else "",
     )
 
 
 def _first_details(details: Mapping[str, int]) -> str:
     """As "dns 3, http_404 2, timeout 1 and 4 more"."""
-    named = [(printable(name), n) for name, n in details.items() if name]
-    shown = ", ".join(f"{name} {n:,}" for name, n in named[:_DETAILS_SHOWN])
-    if len(named) > _DETAILS_SHOWN:
-        return f"{shown} and {len(named) - _DETAILS_SHOWN:,} more"
-    return shown
+    items = [(printable(name), n) for name, n in details.items() if name]
+    text = ", ".join(f"{name} {n:,}" for name, n in items[:_DETAILS_SHOWN])
+    if len(items) > _DETAILS_SHOWN:
+        return f"{text} and {len(items) - _DETAILS_SHOWN:,} more"
+    return text
 
 
 def detail_rows(details: Mapping[str, int]) -> list[TableRow]:
@@ -146,13 +146,14 @@ def host_rows(facts: Facts) -> tuple[list[TableRow], str]:
     for host, total in sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:MOST_ROWS]:
         kept = top.counts[host].get(KEPT, 0)
         bar = share_bar(
-            [("k", kept / total), ("d", 1 - kept / total)], f"{printable(host)}: {kept:,} kept"
+            [("k", kept / total), ("d", 1 - kept / total)],
+            f"{printable(host)}: {kept:,} kept",
         )
         rows.append(TableRow(printable(host) or "(none)", total, percent(total, whole), bar))
-    return rows, sampled(top, "hosts")
+    return rows, sample_note(top, "hosts")
 
 
-def sampled(top: Top, things: str) -> str:
+def sample_note(top: Top, things: str) -> str:
     """A note on counts of the most frequent things."""
     if not top.counts:
         return ""
@@ -179,19 +180,19 @@ def failing_host_rows(facts: Facts) -> list[TableRow]:
     tries = facts.records.images.whole.tops.get("hosts", Top()).counts
     rows = []
     for host, details in sorted(hosts, key=lambda item: -sum(item[1].values()))[:MOST_ROWS]:
-        failed = sum(details.values())
-        if not failed:
+        failures = sum(details.values())
+        if not failures:
             continue
-        ordered = sorted(details.items(), key=lambda item: (-item[1], item[0]))
-        said = _first_details(dict(ordered))
-        hint = hint_of(ordered[0][0])
+        items = sorted(details.items(), key=lambda item: (-item[1], item[0]))
+        text = _first_details(dict(items))
+        hint = hint_of(items[0][0])
         of = sum(tries.get(host, {}).values())
         rows.append(
             TableRow(
                 printable(host)[:80] or "(none)",
-                failed,
-                f"{percent(failed, of)} of {of:,}" if of >= failed else "",
-                more=f"{said} ({printable(ordered[0][0])}: {hint})" if hint else said,
+                failures,
+                f"{percent(failures, of)} of {of:,}" if of >= failures else "",
+                more=f"{text} ({printable(items[0][0])}: {hint})" if hint else text,
             )
         )
     return rows
@@ -200,11 +201,11 @@ def failing_host_rows(facts: Facts) -> list[TableRow]:
 def text_rows(top: Top, kind: str, least: int = 1) -> list[TableRow]:
     """The most frequent texts; kind: of their bars, `k` where they were kept, else `d`."""
     totals = {text: sum(ends.values()) for text, ends in top.counts.items()}
-    ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    items = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
     most = max(totals.values(), default=1)
     return [
         TableRow(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
-        for text, n in ordered[:MOST_ROWS]
+        for text, n in items[:MOST_ROWS]
         if n >= least
     ]
 
@@ -227,21 +228,21 @@ def found_language_rows(facts: Facts) -> list[TableRow]:
         kept = in_set.get(code, {}).get(KEPT, 0)
         if not total:
             continue
-        shown = printable(code)
+        label = printable(code)
         counts = {int(name): n for name, n in words.get(code, {}).items() if name.isdecimal()}
         middle = f"median {counted(_median(counts), 'word')}"
-        bar = small_histogram(counts, _kept_words(facts), f"{shown}: {middle}")
-        dropped = Counter(ends[code])
+        bar = small_histogram(counts, _kept_words(facts), f"{label}: {middle}")
+        drop_counts = Counter(ends[code])
         if not facts.text_only:
-            dropped.update(images.tops.get(LANGUAGES, Top()).counts.get(code, {}))
-        del dropped[KEPT]
+            drop_counts.update(images.tops.get(LANGUAGES, Top()).counts.get(code, {}))
+        del drop_counts[KEPT]
         reasons = ", ".join(
-            f"{printable(why)} {percent(n, total)}" for why, n in dropped.most_common(3) if n
+            f"{printable(why)} {percent(n, total)}" for why, n in drop_counts.most_common(3) if n
         )
         more = "; ".join(
             [f"{kept:,} kept ({percent(kept, total)})", middle, *filter(None, [reasons])]
         )
-        rows.append(TableRow(shown, total, percent(total, sum(totals.values())), bar, more))
+        rows.append(TableRow(label, total, percent(total, sum(totals.values())), bar, more))
     return rows
 
 
@@ -252,9 +253,9 @@ def _kept_words(facts: Facts) -> range:
 
 
 def _median(counts: Mapping[int, int]) -> int:
-    passed = accumulate(counts[number] for number in sorted(counts))
+    sums = accumulate(counts[number] for number in sorted(counts))
     total = sum(counts.values())
-    return next((n for n, of in zip(sorted(counts), passed, strict=True) if 2 * of >= total), 0)
+    return next((n for n, of in zip(sorted(counts), sums, strict=True) if 2 * of >= total), 0)
 
 
 def opt_out_rows(facts: Facts) -> list[TableRow]:
@@ -280,9 +281,9 @@ def other_file_rows(facts: Facts) -> tuple[list[TableRow], str]:
     for host, ends in whole.tops.get("hosts", Top()).counts.items():
         counts[host] = sum(n for end, n in ends.items() if end.partition(":")[0] == HASH_MISMATCH)
     without = hashes.get(KEPT, {}).get("without", 0)
-    said = f"{counted(without, 'kept pair')} came without a hash, or with the image, and could not"
-    said += " be compared."
-    return detail_rows(dict((+counts).most_common())), said
+    note = f"{counted(without, 'kept pair')} came without a hash, or with the image, and could not"
+    note += " be compared."
+    return detail_rows(dict((+counts).most_common())), note
 
 
 def _of_both_planes(facts: Facts, reason: str) -> dict[str, int]:
@@ -294,13 +295,13 @@ def _of_both_planes(facts: Facts, reason: str) -> dict[str, int]:
 
 def copies(facts: Facts) -> str:
     """How many images have the bytes of another of the dataset."""
-    shared, near = facts.copies, facts.near
-    if isinstance(shared, UnsetType):
+    shared_contents, near = facts.copies, facts.near
+    if isinstance(shared_contents, UnsetType):
         return ""
     same = "No two images of the dataset have the same bytes."
-    if shared.images:
-        groups = counted(shared.contents, "group")
-        same = f"{shared.images:,} images have the bytes of another, in {groups}."
+    if shared_contents.images:
+        groups = counted(shared_contents.contents, "group")
+        same = f"{shared_contents.images:,} images have the bytes of another, in {groups}."
     if near and near.distances:
         graphics = counted(near.images, "graphic")
         return f"{same} {graphics} near another image stayed; photographs left."

@@ -81,8 +81,8 @@ def quick_imports(argv: Sequence[str] = ()) -> Iterator[None]:
         return
     words = uses_in(argv)
     os.environ[WORDS] = " ".join(sorted(words))
-    hidden = _Hidden(words)
-    sys.meta_path.insert(0, hidden)
+    finder = _Hidden(words)
+    sys.meta_path.insert(0, finder)
     gc.disable()
     try:
         if any("://" in word for word in argv):  # Beam reads stores, and is imported by its first
@@ -91,7 +91,7 @@ def quick_imports(argv: Sequence[str] = ()) -> Iterator[None]:
         if pyarrow := sys.modules.get("pyarrow"):
             pyarrow.scalar(0)  # of its first value Arrow asks whether pandas is there: 0.6 s
     finally:
-        sys.meta_path.remove(hidden)
+        sys.meta_path.remove(finder)
         gc.freeze()
         gc.enable()
 
@@ -107,13 +107,13 @@ def remembered_specs() -> Iterator[None]:
 
     find = userstate.get_dofn_specs
 
-    def remembered(dofn: Any) -> Any:
+    def remember(dofn: Any) -> Any:
         kind = type(dofn)
         if kind not in _SPECS:
             _SPECS[kind] = find(dofn)
         return _SPECS[kind]
 
-    userstate.get_dofn_specs = remembered
+    userstate.get_dofn_specs = remember
     try:
         yield
     finally:
@@ -128,13 +128,13 @@ def remembered_views() -> Iterator[None]:
     parse = PipelineOptions.view_as
     views: dict[tuple[int, type], Any] = {}
 
-    def remembered(options: PipelineOptions, kind: type) -> Any:
+    def remember(options: PipelineOptions, kind: type) -> Any:
         key = id(options._all_options), kind  # its values, which all its views share
         if key not in views:
             views[key] = parse(options, kind)
         return views[key]
 
-    PipelineOptions.view_as = remembered
+    PipelineOptions.view_as = remember
     try:
         yield
     finally:

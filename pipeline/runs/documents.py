@@ -85,7 +85,7 @@ class RunDescription:
     def catalogue(self) -> Catalogue:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
         try:
-            own = [from_description(said) for of in self.rule_files or [] for said in of.rules]
+            own = [from_description(rule) for of in self.rule_files or [] for rule in of.rules]
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
             own = []
         return with_flags(tuple(own), self.rules)

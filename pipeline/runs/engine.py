@@ -169,10 +169,10 @@ def job_error(error: BaseException) -> str:
     if isinstance(error, grpc.RpcError) and hasattr(error, "details"):
         return f"the job service does not answer: {error.details()}"
     text = str(error)
-    named = [found for line in text.splitlines() if (found := _NAMED.match(line.strip()))]
-    if not named:
+    matches = [match for line in text.splitlines() if (match := _NAMED.match(line.strip()))]
+    if not matches:
         return text.strip().splitlines()[-1] if text.strip() else repr(error)
-    kind, reason = named[-1].groups()
+    kind, reason = matches[-1].groups()
     if missing := _MISSING.search(reason):
         return (
             f"the workers have no package {missing[1].partition('.')[0]}: install there what is "

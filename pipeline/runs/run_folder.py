@@ -71,7 +71,7 @@ def describe_run(command: Command, source: Input) -> RunDescription:
         rules=rules,
         resize=dataclasses.asdict(command.resize),
         fetch={name: getattr(command.fetch, name) for name in FETCH_RULES} | contact,
-        input=[file.shown() for file in source.files],
+        input=[file.for_documents() for file in source.files],
         evaluation=list(source.evaluation.files),
         given_vocabulary=source.vocabulary,
         overlap=_overlap(command, source.evaluation),
@@ -84,7 +84,7 @@ def describe_run(command: Command, source: Input) -> RunDescription:
 
 
 def _named_rules(files: Sequence[RuleFile]) -> list[NamedRules] | UnsetType:
-    named = [
+    entries = [
         NamedRules(
             file.name,
             file.sha256,
@@ -93,7 +93,7 @@ def _named_rules(files: Sequence[RuleFile]) -> list[NamedRules] | UnsetType:
         )
         for file in files
     ]
-    return named or UNSET
+    return entries or UNSET
 
 
 def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:
@@ -124,8 +124,8 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
         return []
     if isinstance(old, list | dict) or isinstance(new, list | dict):
         return [f"other {name.replace('_', ' ')}"]
-    shown = ["not given" if value is None else value for value in (old, new)]
-    return [f"{name} {shown[0]} there, {shown[1]} here"]
+    values = ["not given" if value is None else value for value in (old, new)]
+    return [f"{name} {values[0]} there, {values[1]} here"]
 
 
 class RunFolder:
@@ -150,8 +150,8 @@ class RunFolder:
         self.fence = Fence(self.work.start, uuid.uuid4().hex[:12])
         self.earlier = ""
         self._lock: Lock | None = None
-        self.finished = self._is_finished()
-        if retry or not self.finished:
+        self.is_finished = self._check_finished()
+        if retry or not self.is_finished:
             self._lock = take_lock(self.work.path)
             try:
                 self._begin()
@@ -161,25 +161,25 @@ class RunFolder:
 
     def _begin(self) -> None:
         """The work once the folder is locked: another run may just have ended in it, or begun."""
-        self.finished, self.earlier = self._is_finished(), self.fence.newest()
-        if not self.finished and not exists(self.work.description):
+        self.is_finished, self.earlier = self._check_finished(), self.fence.newest()
+        if not self.is_finished and not exists(self.work.description):
             write_document(self.work.description, self.description)
         if is_local(self.work.path):
             self._remove_leftovers()
 
-    def _is_finished(self) -> bool:
+    def _check_finished(self) -> bool:
         """Whether there is nothing to do; refuses what another run, or somebody else, has made."""
-        started, ended = self.work.description, f"{self.out}/manifest.json"
-        finished = exists(ended)
-        if finished or exists(started):
-            there = msgspec.to_builtins(_read_description(ended if finished else started))
+        description, manifest = self.work.description, f"{self.out}/manifest.json"
+        is_finished = exists(manifest)
+        if is_finished or exists(description):
+            there = msgspec.to_builtins(_read_description(manifest if is_finished else description))
             here = msgspec.to_builtins(self.description)
-            for said in (there, here):
-                said.setdefault("blocklists", [])
-                said.pop("about", None)
-                said.get("unsafe_model", {}).pop("path", None)
-                said["fetch"].pop("contact", None)  # hosts are told of it; the dataset is the same
-            if self.retry or here["fetch"] in self._retried_with(finished):
+            for run in (there, here):
+                run.setdefault("blocklists", [])
+                run.pop("about", None)
+                run.get("unsafe_model", {}).pop("path", None)
+                run["fetch"].pop("contact", None)  # hosts are told of it; the dataset is the same
+            if self.retry or here["fetch"] in self._retried_with(is_finished):
                 # Another way of fetching may have what the first one had not.
                 here["fetch"] = there["fetch"]
             if self.retry and (here["blocklists"] or not there["blocklists"]):
@@ -188,16 +188,16 @@ class RunFolder:
             if differ:
                 raise UsageError(
                     f"{self.out} holds another run ({'; '.join(differ[:3])}); "
-                    f"{_way_out(there, here, finished)}"
+                    f"{_way_out(there, here, is_finished)}"
                 )
         elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
             raise UsageError(f"{self.out} is not empty and no run of ours; pass another --output")
-        self._check_retry(finished)
-        return finished
+        self._check_retry(is_finished)
+        return is_finished
 
-    def _retried_with(self, finished: bool) -> list[Settings]:
+    def _retried_with(self, is_finished: bool) -> list[Settings]:
         """The ways in which what failed was fetched again."""
-        if not finished:
+        if not is_finished:
             return []
         retries = read_document(f"{self.out}/manifest.json", Manifest).retries or []
         return [
@@ -205,8 +205,8 @@ class RunFolder:
             for retry in retries
         ]
 
-    def _check_retry(self, finished: bool) -> None:
-        if self.retry and not finished:
+    def _check_retry(self, is_finished: bool) -> None:
+        if self.retry and not is_finished:
             raise UsageError(
                 f"{self.out} holds no finished run; first run the same command without "
                 "--retry_failed"
@@ -240,11 +240,11 @@ class RunFolder:
         if not exists(self.work.retry_base):
             # A `clean` that was killed may have left what the run that had ended worked with.
             forget_renumbering(self.work.path)
-            for left in (
+            for path in (
                 *(self.work.retry_plan, self.work.retry_hosts, self.work.image_summary),
                 *(self.work.rewritten, self.work.copy_pictures),
             ):
-                remove(left)
+                remove(path)
             manifest = read_document(f"{self.out}/manifest.json", Manifest)
             write_document(self.work.retry_base, RetryBase(manifest, self.closing_funnel()))
         return self.work.read_retry_base()
@@ -269,15 +269,15 @@ class RunFolder:
                 self.clean()
 
 
-def _way_out(there: dict[str, Any], here: dict[str, Any], finished: bool) -> str:
+def _way_out(there: dict[str, Any], here: dict[str, Any], is_finished: bool) -> str:
     """Advice where a folder holds another run than the one that the command describes."""
     differing = {name for name in here if there.get(name) != here[name]}
     anew = "pass another --output, or delete that folder"
-    if differing == {"fetch"} and finished:
+    if differing == {"fetch"} and is_finished:
         return f"to fetch again what failed there, add --retry_failed; to fetch all anew, {anew}"
     if differing == {"fetch"}:
         return f"end that run with its own flags and then add --retry_failed, or {anew}"
-    if finished and not differing & {"input", "fetch"}:
+    if is_finished and not differing & {"input", "fetch"}:
         return (
             "to filter it by other rules, pass it as --input and another --output (a looser rule "
             f"also needs --also_rejected); or {anew}"

@@ -91,7 +91,7 @@ class Lease(Lock):
         self.path, self.lease_s = path, lease_s
         self._run, self._renewals = uuid.uuid4().hex, 0
         self._version: str | None = None
-        self._ended, self._lost = threading.Event(), False
+        self._end, self._is_lost = threading.Event(), False
         while not self._write(self._version):
             self._version = self._version_of_the_dead()
         _LIVE.add(self._run)
@@ -99,11 +99,11 @@ class Lease(Lock):
         self._thread.start()
 
     def check(self) -> None:
-        if self._lost:
+        if self._is_lost:
             raise RuntimeError(f"another run took {self.path.rpartition('/')[0]} over; let it end")
 
     def release(self) -> None:
-        self._ended.set()
+        self._end.set()
         self._thread.join()
         _LIVE.discard(self._run)
         lease = read_version(self.path)
@@ -113,14 +113,14 @@ class Lease(Lock):
     def _write(self, version: str | None) -> bool:
         self._renewals += 1
         body = {"run": self._run, "renewals": self._renewals, "pid": os.getpid()} | _here()
-        written = put_if(self.path, json.dumps(body).encode(), version)
-        if written is None:  # perhaps by ourselves, where the store wrote but did not say so
+        new_version = put_if(self.path, json.dumps(body).encode(), version)
+        if new_version is None:  # perhaps by ourselves, where the store wrote but did not say so
             lease = read_version(self.path)
             if lease and self._is_ours(lease.body):
-                written = lease.version
-        if written:
-            self._version = written
-        return written is not None
+                new_version = lease.version
+        if new_version:
+            self._version = new_version
+        return new_version is not None
 
     def _is_ours(self, body: bytes) -> bool:
         return _holder(body).get("run") == self._run
@@ -150,10 +150,10 @@ class Lease(Lock):
         return version
 
     def _renew(self) -> None:
-        while not self._ended.wait(self.lease_s / 4):
+        while not self._end.wait(self.lease_s / 4):
             try:
                 if not self._write(self._version):
-                    self._lost = True
+                    self._is_lost = True
                     LOG.error("another run took %s over; this one will not end", self.path)
                     return
             except Exception as error:

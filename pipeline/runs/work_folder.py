@@ -203,7 +203,7 @@ class WorkFolder:
         self.takedown, self.takedown_pairs = f"{path}/takedown.json", f"{path}/takedown.parquet"
         self.takedown_shards = f"{path}/takedown_shards.json"
         self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
-        self.found, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
+        self.found_copies, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
 
     def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then run this") -> None:
         """Raises UsageError where another command on a finished dataset was stopped.

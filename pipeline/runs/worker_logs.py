@@ -52,8 +52,8 @@ def plain_logs() -> Iterator[None]:
     if not level:
         levels[HANDLERS] = "CRITICAL"
     before = {name: logging.getLogger(name).level for name in (*levels, LOG.name)}
-    for name, wanted in levels.items():
-        logging.getLogger(name).setLevel(wanted)
+    for name, new_level in levels.items():
+        logging.getLogger(name).setLevel(new_level)
     of_workers, show = OfWorkers(), threading.excepthook
     if not level:
         logging.getLogger(SOURCE).addFilter(of_workers)
@@ -68,12 +68,12 @@ def plain_logs() -> Iterator[None]:
 
 
 def _show_ours(
-    show: Callable[[threading.ExceptHookArgs], object], failed: threading.ExceptHookArgs
+    show: Callable[[threading.ExceptHookArgs], object], failure: threading.ExceptHookArgs
 ) -> None:
-    if ended := _STATUS.search(str(failed.exc_value)):
-        number = abs(int(ended[1])) % 128  # a shell adds 128
+    if status := _STATUS.search(str(failure.exc_value)):
+        number = abs(int(status[1])) % 128  # a shell adds 128
         with suppress(ValueError):
             LOG.warning("a worker process was ended by %s", signal.Signals(number).name)
-    frames = traceback.extract_tb(failed.exc_traceback)
+    frames = traceback.extract_tb(failure.exc_traceback)
     if not any("apache_beam" in frame.filename for frame in frames):
-        show(failed)
+        show(failure)

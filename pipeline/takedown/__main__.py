@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
+from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
 from alignset.pipeline.runs.beam_patches import quick_imports
@@ -29,47 +29,47 @@ NAME = "python -m alignset.pipeline.takedown"
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     usage = "%(prog)s OUT --blocklist=FILE,... [flags]"
-    made = CommandParser(prog=name, usage=usage, description=__doc__)
-    made.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
-    made.add_argument(
+    flags = CommandParser(prog=name, usage=usage, description=__doc__)
+    flags.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
+    flags.add_argument(
         "--blocklist",
         required=True,
         metavar="FILE,...",
         help="what goes, or image:PATH (docs/politeness.md)",
     )
-    made.add_argument("--dry_run", action="store_true", help="only tell what would go")
-    made.add_argument(
+    flags.add_argument("--dry_run", action="store_true", help="only tell what would go")
+    flags.add_argument(
         "--output",
         default="",
         metavar="NEW",
         help="of another tool's shards: the folder of what stays",
     )
-    made.add_argument(
+    flags.add_argument(
         "--in_place", action="store_true", help="of another tool's shards: changes them, with --yes"
     )
-    made.add_argument(
+    flags.add_argument(
         "--yes", action="store_true", help="with --in_place, and where more than half of it goes"
     )
-    made.add_argument(
+    flags.add_argument(
         "--reason",
         choices=REMOVAL_REASONS,
         default=OPT_OUT,
         help="why they go, which the card says (%(default)s)",
     )
-    made.add_argument(
+    flags.add_argument(
         "--forget_blocked",
         action="store_true",
         help="leave neither URL nor text of what goes in rejected/",
     )
     for distance, default in (("phash", 6), ("pdq", 32)):
-        made.add_argument(
+        flags.add_argument(
             f"--min_blocked_{distance}_distance",
             type=int,
             default=default,
             metavar="BITS",
             help=f"least distance to a listed {distance} that stays ({default})",
         )
-    return made
+    return flags
 
 
 def main(argv: Sequence[str], name: str = NAME) -> int:
@@ -99,9 +99,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
             target = "" if flags.dry_run else flags.output or out
             outcome = take_down_folder(folder, lists, target)
     except (UsageError, ValueError) as error:
-        return ended(name, error, 2)
+        return print_end(name, error, 2)
     except Exception as error:
-        return failed(name, error, "; the same command resumes")
+        return print_failure(name, error, "; the same command resumes")
     print(render(outcome, dry=flags.dry_run))
     if flags.dry_run and outcome.pairs:
         look = name.replace("takedown", "look")
@@ -159,15 +159,15 @@ def _dry_run_or_takedown(dry: bool, *, sure: bool) -> Callable[..., Outcome]:
 
 def render(outcome: Outcome, *, dry: bool) -> str:
     """As "taken down: 3 pairs (list.txt:host 3) of 1 of 100 shards; 2 dropped pairs …"."""
-    if not outcome.pairs and not outcome.dropped:
+    if not outcome.pairs and not outcome.rejected_rows:
         return "nothing in the dataset is on the list; nothing was changed"
     kinds = ", ".join(f"{detail} {count:,}" for detail, count in outcome.details.items())
-    said = f"{counted(outcome.pairs, 'pair')}{f' ({kinds})' if kinds else ''}"
+    text = f"{counted(outcome.pairs, 'pair')}{f' ({kinds})' if kinds else ''}"
     if outcome.of:
-        said += f" in {outcome.shards:,} of {counted(outcome.of, 'shard')}"
-    said += f"; {counted(outcome.dropped, 'pair')} dropped before may not be read again"
-    said += "; more than half of the dataset, which needs --yes" if dry and outcome.most else ""
-    return f"{'would be taken down' if dry else 'taken down'}: {said}"
+        text += f" in {outcome.shards:,} of {counted(outcome.of, 'shard')}"
+    text += f"; {counted(outcome.rejected_rows, 'pair')} dropped before may not be read again"
+    text += "; more than half of the dataset, which needs --yes" if dry and outcome.most else ""
+    return f"{'would be taken down' if dry else 'taken down'}: {text}"
 
 
 def told_of_indexes(out: str, name: str) -> str:

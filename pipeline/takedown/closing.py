@@ -21,7 +21,7 @@ from alignset.pipeline.datasets.funnel import (
     funnel,
     whole_funnel,
 )
-from alignset.pipeline.documents.closing import renumbered, with_shards, write_closing
+from alignset.pipeline.documents.closing import renumber, with_shards, write_closing
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from alignset.transforms.columns.hashing import string_hashes
@@ -52,13 +52,13 @@ class Recount:
         self.failures.update(failures)
 
 
-def _counted(path: str) -> tuple[Counter[str], Counter[str]]:
+def _count(path: str) -> tuple[Counter[str], Counter[str]]:
     """How many rows of a file have each reason, and how many failed fetches each detail."""
     reasons, failures = Counter[str](), Counter[str]()
     for batch in batches_of(path, ["reason", "detail"]):
         reasons.update(_values(batch["reason"]))
-        failed = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
-        failures.update(_values(failed["detail"]))
+        failed_rows = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
+        failures.update(_values(failed_rows["detail"]))
     return reasons, failures
 
 
@@ -70,7 +70,7 @@ def recount(out: str) -> Recount:
     """Counts the rows of `rejected/`."""
     paths = [path for path, _ in match(f"{out}/rejected")]
     total = Recount()
-    for path, counts in zip(paths, in_order(_counted, paths), strict=True):
+    for path, counts in zip(paths, in_order(_count, paths), strict=True):
         total.add(Path(path).name, *counts)
     return total
 
@@ -87,17 +87,17 @@ def close_takedown(
     Raises:
       RuntimeError: the counts do not add up.
     """
-    base, counted = plan.manifest, recount(out)
+    base, new_counts = plan.manifest, recount(out)
     earlier = base.takedowns or []
     of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)
-    dropped = counted.taken_down - of_before - plan.pairs
+    rejected_rows = new_counts.taken_down - of_before - plan.pairs
     forget_contents(out, set(removal.rows["content"].to_pylist()))
-    entry = Takedown(plan.day, plan.lists, plan.pairs, dropped, plan.forget, plan.reason)
+    entry = Takedown(plan.day, plan.lists, plan.pairs, rejected_rows, plan.forget, plan.reason)
     pairs = base.pairs - plan.pairs
-    steps = _steps(plan.funnel, counted, base.catalogue)
+    steps = _steps(plan.funnel, new_counts, base.catalogue)
     check_funnel(steps, pairs)
     manifest = replace(
-        with_shards(base, renumbered(out, work, shards)), pairs=pairs, takedowns=[*earlier, entry]
+        with_shards(base, renumber(out, work, shards)), pairs=pairs, takedowns=[*earlier, entry]
     )
     closing = replace(
         plan.funnel,
@@ -105,23 +105,23 @@ def close_takedown(
         steps=steps,
         copies=_copies(out, plan.funnel, manifest, removal),
     )
-    if counted.failures.total() != plan.funnel.fetch.failed:
-        failed = {f"{FETCH_FAILED}: {detail}": n for detail, n in counted.failures.items()}
+    if new_counts.failures.total() != plan.funnel.fetch.failed:
+        statuses = {f"{FETCH_FAILED}: {detail}": n for detail, n in new_counts.failures.items()}
         hosts = _hosts(out, manifest)
-        closing = replace(closing, fetch=failed_fetches(plan.funnel.fetch.tried, failed, hosts))
+        closing = replace(closing, fetch=failed_fetches(plan.funnel.fetch.tried, statuses, hosts))
     write_closing(out, manifest, closing)
-    return dropped
+    return rejected_rows
 
 
-def _steps(before: Funnel, counted: Recount, catalogue: Catalogue) -> list[Step]:
+def _steps(before: Funnel, new_counts: Recount, catalogue: Catalogue) -> list[Step]:
     """The funnel with what was taken out as its last step."""
-    texts = Counts(before.steps[0].seen, 0, dict(counted.texts))
+    texts = Counts(before.steps[0].seen, 0, dict(new_counts.texts))
     of_texts = catalogue.text_steps
     if any(step.step not in (*of_texts, *TAKEDOWN_STEPS) for step in before.steps):
-        images = Counts(dropped=dict(counted.images))
-        return whole_funnel(texts, images, counted.taken_down, catalogue)
+        images = Counts(dropped=dict(new_counts.images))
+        return whole_funnel(texts, images, new_counts.taken_down, catalogue)
     table = funnel(texts, of_texts)
-    removal = Counts(table[-1].kept, 0, {TAKEN_DOWN: counted.taken_down})
+    removal = Counts(table[-1].kept, 0, {TAKEN_DOWN: new_counts.taken_down})
     return table + funnel(removal, TAKEDOWN_STEPS)
 
 
@@ -131,20 +131,20 @@ def _copies(
     """The count without the images that are gone: only theirs and those like them are looked at."""
     if isinstance(before.copies, UnsetType):
         return UNSET
-    gone, places = removal.rows, ShardPlaces(out)
-    like = pa.array(gone["content"].unique())
+    removed_rows, places = removal.rows, ShardPlaces(out)
+    like = pa.array(removed_rows["content"].unique())
 
     def left_in(shard: int) -> pa.Table:
         rows = read_rows(places.sidecar(shard), ["sha256", "url"]).combine_chunks()
         there = {"content": contents(rows["sha256"]), "url": string_hashes(rows["url"].chunk(0))}
         return pa.table(there).filter(pc.is_in(pa.array(there["content"]), value_set=like))
 
-    images = gone.select(["content", "url"])
-    left = pa.concat_tables([images.slice(0, 0), *in_order(left_in, manifest.holding)])
-    both = pa.concat_tables([left, images])
+    images = removed_rows.select(["content", "url"])
+    rest = pa.concat_tables([images.slice(0, 0), *in_order(left_in, manifest.holding)])
+    both = pa.concat_tables([rest, images])
     was, is_now = (
         count_shared(*(table[name].to_numpy() for name in ("content", "url")))
-        for table in (both, left)
+        for table in (both, rest)
     )
     return SharedContents(
         before.copies.images - was.images + is_now.images,
@@ -170,8 +170,8 @@ def most_failing(parts: Iterable[dict[str, dict[str, int]]]) -> list[FailingHost
     for part in parts:
         for host, details in part.items():
             hosts.setdefault(host, []).append(details)
-    listed: Sequence[FailingHost] = [
+    all_hosts: Sequence[FailingHost] = [
         FailingHost(total := add_by_name(details), sum(total.values()), host)
         for host, details in hosts.items()
     ]
-    return sorted(listed, key=lambda host: (-host.failed, host.host))[:MOST_HOSTS]
+    return sorted(all_hosts, key=lambda host: (-host.failed, host.host))[:MOST_HOSTS]

@@ -45,19 +45,19 @@ def take_down_folder(folder: Folder, lists: Blocklists, target: str) -> Outcome:
     Raises:
       UsageError: a file cannot be read to its end.
     """
-    if target and folder.broken:
-        raise UsageError(f"{folder.broken[0]} Replace it, or take it away: it may hold anything")
+    if target and folder.faults:
+        raise UsageError(f"{folder.faults[0]} Replace it, or take it away: it may hold anything")
     places = ShardPlaces(folder.place)
     holding = [n for n in range(len(folder.shards)) if exists(places.sidecar(n))]
-    listed = find_in_shards(folder.place, holding, lists, original=True)
-    gone = dict(_gone(folder, Removal(listed.rows, lists)))
-    if target and gone:
-        _write(folder, gone, target)
-    pairs, dropped = len(listed.rows), sum(map(len, gone.values())) - len(listed.rows)
-    return Outcome(listed.details, pairs, max(0, dropped), len(gone), len(folder.shards), 0)
+    matches = find_in_shards(folder.place, holding, lists, original=True)
+    removals = dict(_removals(folder, Removal(matches.rows, lists)))
+    if target and removals:
+        _write(folder, removals, target)
+    pairs, others = len(matches.rows), sum(map(len, removals.values())) - len(matches.rows)
+    return Outcome(matches.details, pairs, max(0, others), len(removals), len(folder.shards), 0)
 
 
-def _gone(folder: Folder, removal: Removal) -> Iterator[tuple[int, set[str]]]:
+def _removals(folder: Folder, removal: Removal) -> Iterator[tuple[int, set[str]]]:
     """The names of the samples and rows that go, by the number of their shard."""
     for number in range(len(folder.shards)):
         places = ShardPlaces(folder.place)
@@ -72,7 +72,7 @@ def _gone(folder: Folder, removal: Removal) -> Iterator[tuple[int, set[str]]]:
             yield number, names
 
 
-def _write(folder: Folder, gone: Mapping[int, set[str]], target: str) -> None:
+def _write(folder: Folder, removals: Mapping[int, set[str]], target: str) -> None:
     in_place = target == folder.path
     rest = {path for path, _ in match(folder.path)} if not in_place else set()
     report = f"{folder.path.rstrip('/')}/{REPORT}"  # which shows images of what leaves
@@ -80,42 +80,42 @@ def _write(folder: Folder, gone: Mapping[int, set[str]], target: str) -> None:
     if in_place and exists(report):
         remove(report)
 
-    def moved(path: str) -> str:
+    def place(path: str) -> str:
         return f"{target.rstrip('/')}{path.removeprefix(folder.path.rstrip('/'))}"
 
     for number, shard in enumerate(folder.shards):
-        if names := gone.get(number):
+        if names := removals.get(number):
             samples = read_places(ShardPlaces(folder.place).tar(number))
             assert samples is not None, "some of them go"
-            rest -= set(_write_shard(shard, names, len(samples) - len(names), moved))
+            rest -= set(_write_shard(shard, names, len(samples) - len(names), place))
     for path in sorted(rest):
-        copy_file(path, moved(path))
+        copy_file(path, place(path))
 
 
 def _write_shard(
-    shard: FolderShard, names: Collection[str], rest: int, moved: Callable[[str], str]
+    shard: FolderShard, names: Collection[str], rest: int, place: Callable[[str], str]
 ) -> Iterator[str]:
     """Writes the files of a shard without some samples, where a rest stays; returns the paths. The
     images go last: by them a command that was killed finds again what is to do."""
     if shard.sidecar:
-        _write_sidecar(shard.sidecar, names, moved(shard.sidecar))
+        _write_sidecar(shard.sidecar, names, place(shard.sidecar))
         yield shard.sidecar
     stats = shard.path.removesuffix(".tar") + "_stats.json"
     if exists(stats):
-        _write_stats(stats, rest, shard.sidecar, moved)
+        _write_stats(stats, rest, shard.sidecar, place)
         yield stats
-    yield from _write_samples(shard.path, names, moved)
+    yield from _write_samples(shard.path, names, place)
 
 
-def _write_samples(path: str, names: Collection[str], moved: Callable[[str], str]) -> Iterator[str]:
+def _write_samples(path: str, names: Collection[str], place: Callable[[str], str]) -> Iterator[str]:
     if path.endswith(".tar"):
         with open_to_read(path) as source:
-            write_atomically(moved(path), lambda sink: _copy_tar(source, names, sink))
+            write_atomically(place(path), lambda sink: _copy_tar(source, names, sink))
         yield path
         return
     for file, _ in match(path):
         if file.rpartition("/")[2].partition(".")[0] in names:
-            if moved(file) == file:
+            if place(file) == file:
                 remove(file)
             yield file
 
@@ -128,10 +128,10 @@ def _copy_tar(source: BinaryIO, names: Collection[str], sink: BinaryIO) -> None:
             continue
         end = member.at + member.size if member.plain else member.at
         source.seek(member.start)
-        left = end - member.start
-        while piece := source.read(min(left, _PIECE)):
+        rest = end - member.start
+        while piece := source.read(min(rest, _PIECE)):
             sink.write(piece)
-            left -= len(piece)
+            rest -= len(piece)
         sink.write(bytes(-(end - member.start) % BLOCK))
     sink.write(bytes(tarfile.RECORDSIZE))
 
@@ -149,21 +149,21 @@ def _write_sidecar(path: str, names: Collection[str], target: str) -> None:
         write_atomically(target, write)
 
 
-def _write_stats(path: str, rest: int, sidecar: str, moved: Callable[[str], str]) -> None:
+def _write_stats(path: str, rest: int, sidecar: str, place: Callable[[str], str]) -> None:
     """Counts anew by the sidecar; where there is none, the samples that stay are the successes."""
     with open_to_read(path) as source:
         stats = json.loads(source.read())
     ends = Counter(stats.get("status_dict") or {})
     if sidecar:
-        with open_to_read(moved(sidecar)) as source:
+        with open_to_read(place(sidecar)) as source:
             rows = pq.read_table(source, columns=["status", "error_message"]).to_pylist()
         ends = Counter(row["error_message"] or row["status"] for row in rows)
         statuses = Counter(row["status"] for row in rows)
         stats |= {name: statuses[name] for name in ("failed_to_download", "failed_to_resize")}
         stats |= {"count": len(rows), "successes": statuses["success"]}
     else:
-        removed = max(0, stats.get("successes", rest) - rest)  # 0 after a kill behind this
-        ends["success"] -= removed
-        stats |= {name: stats.get(name, removed) - removed for name in ("count", "successes")}
+        count = max(0, stats.get("successes", rest) - rest)  # 0 after a kill behind this
+        ends["success"] -= count
+        stats |= {name: stats.get(name, count) - count for name in ("count", "successes")}
     stats["status_dict"] = dict(+ends)
-    write_atomically(moved(path), lambda sink: sink.write(json.dumps(stats, indent=4).encode()))
+    write_atomically(place(path), lambda sink: sink.write(json.dumps(stats, indent=4).encode()))

@@ -98,18 +98,18 @@ class _Takedown:
         plan = find_document(self.work.takedown, TakedownPlan)
         if plan is None:
             manifest = read_set(self.out)[0]
-            listed = find_listed(self.out, manifest, self.lists, history=forget)
-            if not sure and are_most(listed, manifest):
+            matches = find_listed(self.out, manifest, self.lists, history=forget)
+            if not sure and are_most(matches, manifest):
                 clean_work(self.out, self.work.path)
                 raise UsageError(
-                    f"{len(listed.rows):,} of {counted(manifest.pairs, 'pair')} are on the list, "
+                    f"{len(matches.rows):,} of {counted(manifest.pairs, 'pair')} are on the list, "
                     "more than half: --dry_run counts them by entry, and --yes takes them out; "
                     "nothing was changed"
                 )
-            plan = self._planned(listed, forget=forget)
+            plan = self._plan(matches, forget=forget)
             if plan is None:
                 clean_work(self.out, self.work.path)
-                return outcome_of(listed, manifest, [])
+                return outcome_of(matches, manifest, [])
         self._check_same(plan, forget=forget)
         with open_to_read(self.work.takedown_pairs) as source:
             removal = Removal(pq.read_table(source), self.lists)
@@ -119,32 +119,32 @@ class _Takedown:
         self.lock.check()
         self._tell_indexes(removal)
         forget_examples(self.out, removal.details_of_dropped, removal.details_of_texts)
-        dropped = close_takedown(self.out, self.work.path, plan, removal, rewritten.shards)
+        rejected_rows = close_takedown(self.out, self.work.path, plan, removal, rewritten.shards)
         clean_work(self.out, self.work.path)
         before, of = plan.manifest.pairs_of_shards, len(plan.manifest.holding)
-        held = sum(shard.kept < before.get(shard.number, 0) for shard in rewritten.shards)
+        shard_count = sum(shard.kept < before.get(shard.number, 0) for shard in rewritten.shards)
         details = Listed(removal.rows).details
-        return Outcome(details, plan.pairs, dropped, held, of, len(plan.files))
+        return Outcome(details, plan.pairs, rejected_rows, shard_count, of, len(plan.files))
 
     @property
     def _scratch(self) -> str | None:
         return self.work.path if is_local(self.out) else None
 
-    def _planned(self, listed: Listed, *, forget: bool) -> TakedownPlan | None:
+    def _plan(self, matches: Listed, *, forget: bool) -> TakedownPlan | None:
         """The plan, written down; None where nothing is to be done."""
-        shards, files = plan_of(self.out, listed)
+        shards, files = plan_of(self.out, matches)
         if not shards and not files:
             return None
         manifest, funnel = read_set(self.out)
         lists = named_lists(self.lists)
         assert not isinstance(lists, UnsetType)
         day = datetime.now(UTC).date().isoformat()
-        pairs = len(listed.rows)
+        pairs = len(matches.rows)
         plan = TakedownPlan(day, lists, forget, pairs, shards, files, manifest, funnel, self.reason)
         # Of a command that was killed at its end.
         forget_renumbering(self.work.path)
         remove(self.work.takedown_shards)
-        write_atomically(self.work.takedown_pairs, lambda sink: pq.write_table(listed.rows, sink))
+        write_atomically(self.work.takedown_pairs, lambda sink: pq.write_table(matches.rows, sink))
         self.lock.check()
         write_document(self.work.takedown, plan)
         return plan
@@ -152,7 +152,7 @@ class _Takedown:
     def _check_same(self, plan: TakedownPlan, *, forget: bool) -> None:
         same = (plan.forget, plan.reason) == (forget, self.reason)
         if plan.lists != named_lists(self.lists) or not same:
-            names = ", ".join(named.name for named in plan.lists)
+            names = ", ".join(entry.name for entry in plan.lists)
             flag = " --forget_blocked" if plan.forget else ""
             flag += f" --reason={plan.reason}" if plan.reason else ""
             raise UsageError(
@@ -174,7 +174,7 @@ class _Takedown:
             else:
                 rewriting.dropped_file(path)
 
-        anew = {written.number: written for written in in_order(shard, plan.shards)}
+        anew = {entry.number: entry for entry in in_order(shard, plan.shards)}
         list(in_order(file, plan.files))
         shards = [anew.get(of.number, of) for of in written_of(plan.manifest)]
         rewritten = RewrittenShards(shards)

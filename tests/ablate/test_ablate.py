@@ -201,20 +201,20 @@ def test_baselines_choose_by_characters_and_copies(pool: Pool) -> None:
 
 def test_scores_of_the_pool_decide(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "kept_by_rules", lambda variant: np.arange(12) != 11)
-    kept = pool.kept(Variant("a", "", {}, max_unsafe_score=0.5))
+    kept = pool.mask(Variant("a", "", {}, max_unsafe_score=0.5))
     assert np.flatnonzero(~kept).tolist() == [5, 11]  # without a score a pair stays
     monkeypatch.setattr(pool, "kept_by_rules", None)  # what was found is read again
-    assert (pool.kept(Variant("a", "", {}, max_unsafe_score=0.5)) == kept).all()
+    assert (pool.mask(Variant("a", "", {}, max_unsafe_score=0.5)) == kept).all()
 
 
 @pytest.mark.parametrize("kept", [[], [1, 4]])
 def test_keys_of_a_run_are_found_in_the_pool(
     pool: Pool, kept: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(flags: Flags, log: Path, done: Path) -> None:
-        shards = done.parent / "shards"
+    def run(flags: Flags, log: Path, done_file: Path) -> None:
+        shards = done_file.parent / "shards"
         shards.mkdir(parents=True)
-        (done.parent / "funnel.json").touch()
+        (done_file.parent / "funnel.json").touch()
         if kept:  # without a shard there is no sidecar
             keys = pool.pairs.select(["key"]).take(kept[::-1])
             pq.write_table(keys, shards / "00000.parquet")
@@ -227,7 +227,7 @@ def test_keys_of_a_run_are_found_in_the_pool(
 
 def test_a_random_part_is_as_large_as_all_rules(pool: Pool) -> None:
     np.save(pool.out / "variants/all.npy", np.arange(12) % 3 == 0)
-    draws = [pool.kept(Variant(RANDOM, ""), seed) for seed in (0, 0, 1)]
+    draws = [pool.mask(Variant(RANDOM, ""), seed) for seed in (0, 0, 1)]
     assert [int(draw.sum()) for draw in draws] == [4, 4, 4]
     assert (draws[0] == draws[1]).all()
     assert (draws[0] != draws[2]).any()

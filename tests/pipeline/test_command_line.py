@@ -1,6 +1,6 @@
 import pytest
 
-from alignset.pipeline.command_line import CommandParser, ended, failed
+from alignset.pipeline.command_line import CommandParser, print_end, print_failure
 
 
 @pytest.mark.parametrize("flags", [["--siz=1"], ["--size=x"], ["--nothing"]])
@@ -17,7 +17,7 @@ def test_a_wrong_flag_is_one_line_and_status_2(flags, capsys):
 
 
 def test_what_is_told_gives_a_terminal_no_commands(capsys):
-    assert ended("look", "no \x1b[2J set\nhere", 1) == 1
+    assert print_end("look", "no \x1b[2J set\nhere", 1) == 1
     assert capsys.readouterr().err == "look: no \\x1b[2J set\\nhere\n"
 
 
@@ -26,5 +26,5 @@ def test_what_is_told_gives_a_terminal_no_commands(capsys):
     [("first\n\n the cause \n", "the cause"), ("", "OSError('')"), ("x" * 5000, "x" * 500)],
 )
 def test_a_failure_is_its_last_line_with_advice_behind_it(text, told, capsys):
-    assert failed("takedown", OSError(text), "; the same command resumes") == 1
+    assert print_failure("takedown", OSError(text), "; the same command resumes") == 1
     assert capsys.readouterr().err == f"takedown: failed: {told}; the same command resumes\n"

@@ -11,7 +11,7 @@ import pytest
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files
-from alignset.pipeline.job import Job, ruled
+from alignset.pipeline.job import Job, undoable_reasons
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
@@ -189,8 +189,8 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
 
 def test_the_reasons_that_another_run_may_undo():
     final = {"broken_input", "broken_page", "malformed_pair", "duplicate_pair", "taken_down"}
-    assert set(PRODUCT.reasons) - set(ruled()) == final
-    assert "blocked" in ruled()
+    assert set(PRODUCT.reasons) - set(undoable_reasons()) == final
+    assert "blocked" in undoable_reasons()
 
 
 def test_a_comparison_tells_that_one_set_was_made_of_the_other(first: First, tmp_path: Path):

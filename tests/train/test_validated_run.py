@@ -125,7 +125,7 @@ def test_the_bar_shows_the_last_one_and_its_time_is_no_steps(tmp_path, monkeypat
     clock[0] += 2.0
     progress.step(1, lambda: {"loss": 1.5}, {}, check=False)
     clock[0] += 50.0
-    progress.validated(1, numbers, seconds=50.0, best=True)
+    progress.show_validation(1, numbers, seconds=50.0, best=True)
     clock[0] += 2.0
     progress.step(2, lambda: {"loss": 1.4}, {}, check=False)
     progress.close()

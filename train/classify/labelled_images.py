@@ -127,16 +127,16 @@ class TrainingBatches:
         with ThreadPoolExecutor(self.settings.decode_threads) as pool:
             try:
                 for step in count(last + 1):
-                    chosen = self._chosen(step)
-                    futures = [pool.submit(self._pixels, step, i) for i in chosen]
-                    pending.append((futures, np.array([self.images.labels[i] for i in chosen])))
+                    numbers = self._numbers(step)
+                    futures = [pool.submit(self._pixels, step, i) for i in numbers]
+                    pending.append((futures, np.array([self.images.labels[i] for i in numbers])))
                     if len(pending) > 1:  # the next one decodes while this one is learned from
                         futures, labels = pending.popleft()
                         yield np.stack([future.result() for future in futures]), labels
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _chosen(self, step: int) -> list[int]:
+    def _numbers(self, step: int) -> list[int]:
         """This process's images of a step; an epoch ends with its last full batch."""
         number, size = len(self.images.paths), self.settings.batch_size
         epoch, place = divmod(step - 1, number // size)

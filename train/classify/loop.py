@@ -119,11 +119,11 @@ def _train_stage(
         loss, right = _add_gradients(replica, pixels, labels, settings.micro_batch_size)
         optimizer.step()
 
-        saved = step % settings.checkpoint_every == 0 and step < before + job.steps
-        measured = partial(measure_step, step, loss, right, model)
-        progress.step(step, measured, {"learning_rate": rate}, check=saved)
+        saves = step % settings.checkpoint_every == 0 and step < before + job.steps
+        measure = partial(measure_step, step, loss, right, model)
+        progress.step(step, measure, {"learning_rate": rate}, check=saves)
         progress.show_samples(step, pixels, [model.classes[label] for label in labels])
-        if saved:
+        if saves:
             processes.average_buffers(model)
             _save(job, step, model, optimizer, checkpoint["results"])
     return optimizer
@@ -146,27 +146,27 @@ def _add_gradients(
         )
     )
     loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
-    for i, (part, wanted) in enumerate(parts):
+    for i, (part, targets) in enumerate(parts):
         with processes.unsynchronised(replica, i < len(parts) - 1):
             logits = replica(to_pixels(part.to(device)))  # [m, classes]
-            part_loss = F.cross_entropy(logits, wanted, reduction="sum") / len(labels)
+            part_loss = F.cross_entropy(logits, targets, reduction="sum") / len(labels)
             torch.autograd.backward(part_loss)
         loss += part_loss.detach()
-        right += (logits.argmax(dim=1) == wanted).sum() / len(labels)
+        right += (logits.argmax(dim=1) == targets).sum() / len(labels)
     return loss, right
 
 
 def measure_step(
     step: int, loss: torch.Tensor, right: torch.Tensor, model: ImageClassifier
 ) -> dict[str, float]:
-    measured = {
+    numbers = {
         "loss": processes.mean(loss),
         "accuracy": processes.mean(right),
         "gradient_norm": gradient_norm(model),
     }
     rate = "frozen_learning_rate" if model.frozen else "learning_rate"
-    check_finite(step, measured, f"try a lower --{rate}, in a new --run")
-    return measured
+    check_finite(step, numbers, f"try a lower --{rate}, in a new --run")
+    return numbers
 
 
 @torch.inference_mode()

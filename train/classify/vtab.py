@@ -142,13 +142,13 @@ class Protocol:
 
     def _result(self, task: str) -> dict[str, Any]:
         images, test = self._sets[task]
-        learned, chosen_with = examples(images)
-        shared = self._of_task(task, len(learned.paths))
+        training, chosen_with = examples(images)
+        base = self._of_task(task, len(training.paths))
         scores = []
         for number in range(self._trials):
-            settings = trial_settings(shared, task, number)
+            settings = trial_settings(base, task, number)
             folder = self._run / task / f"trial-{number:02}"
-            job = ClassifyJob(replace(settings, trackers=""), learned, chosen_with, folder)
+            job = ClassifyJob(replace(settings, trackers=""), training, chosen_with, folder)
             scores.append(self.score(job, keep=False)["top_1"])
             print(
                 f"{task}: trial {number + 1} of {self._trials}: top-1 {scores[-1]:.1f}, "
@@ -156,8 +156,8 @@ class Protocol:
                 file=sys.stderr,
             )
         best = scores.index(max(scores))
-        settings = trial_settings(shared, task, best)
-        both = _some(images, [images.paths.index(p) for p in learned.paths + chosen_with.paths])
+        settings = trial_settings(base, task, best)
+        both = _some(images, [images.paths.index(p) for p in training.paths + chosen_with.paths])
         final = self.score(ClassifyJob(settings, both, test, self._run / task / "final"), keep=True)
         return {
             "group": _GROUP_OF.get(task.lower().replace("-", "_"), "other"),
@@ -235,7 +235,7 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     rows += [("mean", group, "", f"{mean:.1f}", "") for group, mean in result["groups"].items()]
     count = len(result["tasks"])
-    known = ", ".join(f"{model} {mean} (19 tasks)" for model, mean in PUBLISHED_MEAN.items())
-    rows.append(("mean", f"all {count}", "", f"{result['mean']:.1f}", known))
+    means = ", ".join(f"{model} {mean} (19 tasks)" for model, mean in PUBLISHED_MEAN.items())
+    rows.append(("mean", f"all {count}", "", f"{result['mean']:.1f}", means))
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|---|---|---|---|---|", *lines[1:]]) + "\n"

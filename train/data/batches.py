@@ -60,7 +60,7 @@ class TrainingData:
     rank: int = 0
     processes: int = 1
     indexes: list[ShardIndex] | None = None
-    _resized: dict[str, np.ndarray] = field(default_factory=dict)
+    _pixel_cache: dict[str, np.ndarray] = field(default_factory=dict)
 
     def batches(self, position: Position) -> Generator[Batch, None, None]:
         """Full micro-batches of this process's pairs, for ever; one may span two epochs.
@@ -83,22 +83,22 @@ class TrainingData:
         shares = [shard_set.weight / total for shard_set in self.sets]  # of the samples
         streams = self._streams(shares, cursors, position)
         *bounds, _ = accumulate(shares)
-        taken, samples, reasons = position.samples, position.samples, dict(position.reasons)
+        turn, samples, reasons = position.samples, position.samples, dict(position.reasons)
         pending: deque[_Pending] = deque()
-        held = 0  # bytes
+        bytes_ahead = 0
         pixels: list[np.ndarray] = []
         texts: list[str] = []
         with ThreadPoolExecutor(settings.decode_threads) as pool:
             try:
                 while True:
-                    while not pending or (len(pending) <= most and held <= MAX_BYTES_AHEAD):
-                        of_set = bisect(bounds, taken * _GOLDEN % 1)
+                    while not pending or (len(pending) <= most and bytes_ahead <= MAX_BYTES_AHEAD):
+                        of_set = bisect(bounds, turn * _GOLDEN % 1)
                         cursor, sample = next(streams[of_set])
                         crop = pool.submit(self._crop, cursor, sample)
                         pending.append(_Pending(of_set, cursor, sample, crop))
-                        taken, held = taken + 1, held + len(sample.image or b"")
+                        turn, bytes_ahead = turn + 1, bytes_ahead + len(sample.image or b"")
                     first = pending.popleft()
-                    held -= len(first.sample.image or b"")
+                    bytes_ahead -= len(first.sample.image or b"")
                     cursors[first.of_set], samples = first.cursor, samples + 1
                     image = first.crop.result()
                     if isinstance(image, str):
@@ -137,7 +137,7 @@ class TrainingData:
         if sample.image is None or sample.text is None:
             return "no_image" if sample.image is None else "no_text"
         name = f"{sample.key} {hash(sample.image)}"  # keys of two datasets may be equal
-        pixels = self._resized.get(name)
+        pixels = self._pixel_cache.get(name)
         if pixels is None:
             try:
                 pixels = decode_square(sample.image, settings.resize_px)
@@ -145,8 +145,8 @@ class TrainingData:
                 return "too_large"
             except Exception:  # Pillow raises many kinds; a bad sample must not end a long run
                 return "undecodable"
-            if len(self._resized) < settings.cached_images:
-                self._resized[name] = pixels
+            if len(self._pixel_cache) < settings.cached_images:
+                self._pixel_cache[name] = pixels
         rng = random.Random(zlib.crc32(f"{settings.seed} {cursor.epoch} {sample.key}".encode()))
         return random_crop(pixels, settings.crop_px, rng, flip=settings.horizontal_flip)
 

@@ -30,18 +30,18 @@ def find_sets(where: str) -> list[ShardSet]:
       SettingsError: a part holds no shard, a shard is named twice, a weight is none.
     """
     parts = _parts(where)
-    weighted = [match for part in parts if (match := _WEIGHT.fullmatch(part))]
-    if not weighted:
+    matches = [match for part in parts if (match := _WEIGHT.fullmatch(part))]
+    if not matches:
         sets = [ShardSet(tuple(find_shards(where)))]
-    elif len(weighted) < len(parts):
+    elif len(matches) < len(parts):
         raise SettingsError(
             f"give every part of --shards a weight (A::2,B::1) or none; got {where!r}"
         )
     else:
-        sets = [ShardSet(tuple(_find(match[1])), _weight(match[2], match[0])) for match in weighted]
-    named = [shard for shard_set in sets for shard in shard_set.shards]
-    if len(named) > len(set(named)):
-        twice = next(shard for shard in named if named.count(shard) > 1)
+        sets = [ShardSet(tuple(_find(match[1])), _weight(match[2], match[0])) for match in matches]
+    shards = [shard for shard_set in sets for shard in shard_set.shards]
+    if len(shards) > len(set(shards)):
+        twice = next(shard for shard in shards if shards.count(shard) > 1)
         raise SettingsError(
             f"{twice} is named twice by --shards: to see a dataset more often, weigh it (A::2,B::1)"
         )
@@ -67,8 +67,8 @@ def find_shards(where: str) -> list[str]:
 def _parts(where: str) -> list[str]:
     """At commas outside of braces, up to the first command."""
     command = re.search(r"(?:^|,)\s*(?=pipe:)", where)
-    listed = where[: command.start()] if command else where
-    parts = [part.strip() for part in re.split(r",(?![^{]*\})", listed)]
+    files = where[: command.start()] if command else where
+    parts = [part.strip() for part in re.split(r",(?![^{]*\})", files)]
     return [part for part in parts if part] + ([where[command.end() :]] if command else [])
 
 

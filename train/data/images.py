@@ -161,18 +161,18 @@ def resize_square(pixels: np.ndarray, side: int) -> np.ndarray:
     import torch  # here: processes that decode alone would take 3 s and 200 MB for it
 
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # uint8[1, 3, h, w], channels last
-    resized = torch.nn.functional.interpolate(
+    square = torch.nn.functional.interpolate(
         image, (side, side), mode="bilinear", antialias=True
     )  # uint8[1, 3, side, side]
-    return resized[0].permute(1, 2, 0).numpy()
+    return square[0].permute(1, 2, 0).numpy()
 
 
 def random_crop(pixels: np.ndarray, side: int, rng: random.Random, *, flip: bool) -> np.ndarray:
     """uint8[s, s, 3] -> uint8[side, side, 3], from anywhere; half of them mirrored if `flip`."""
     top, left = (rng.randint(0, len(pixels) - side) for _ in range(2))
     crop = pixels[top : top + side, left : left + side]
-    mirrored = flip and rng.random() < 0.5
-    return (crop[:, ::-1] if mirrored else crop).copy()  # a view would hold all pixels
+    is_mirrored = flip and rng.random() < 0.5
+    return (crop[:, ::-1] if is_mirrored else crop).copy()  # a view would hold all pixels
 
 
 def _upright_jpeg(data: bytes, min_px: int) -> np.ndarray | None:

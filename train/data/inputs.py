@@ -24,7 +24,7 @@ class TextBuckets(NamedTuple):
     buckets: list[tuple[torch.Tensor, torch.Tensor]]  # of (ids, mask), both int64[b_i, t_i]
     place: torch.Tensor  # int64[b]: where in the buckets, put one behind the other, text i is
 
-    def mapped(self, change: "Callable[[torch.Tensor], torch.Tensor]") -> "TextBuckets":
+    def map(self, change: "Callable[[torch.Tensor], torch.Tensor]") -> "TextBuckets":
         buckets = [(change(ids), change(mask)) for ids, mask in self.buckets]
         return TextBuckets(buckets, change(self.place))
 
@@ -37,9 +37,9 @@ class Inputs(NamedTuple):
     captions: list[str]  # the texts as they are
     position: Position  # behind the last sample
 
-    def mapped(self, change: "Callable[[torch.Tensor], torch.Tensor]") -> "Inputs":
+    def map(self, change: "Callable[[torch.Tensor], torch.Tensor]") -> "Inputs":
         """With each tensor changed."""
-        return self._replace(pixels=change(self.pixels), texts=self.texts.mapped(change))
+        return self._replace(pixels=change(self.pixels), texts=self.texts.map(change))
 
 
 def to_inputs(
@@ -55,7 +55,7 @@ def to_inputs(
     if gpu is None:
         return inputs
     with torch.cuda.device(gpu):  # a thread begins with the first one, and would take memory there
-        return inputs.mapped(torch.Tensor.pin_memory)
+        return inputs.map(torch.Tensor.pin_memory)
 
 
 def encode_texts(
@@ -76,7 +76,7 @@ def encode_texts(
 
 def on_device(inputs: Inputs, device: torch.device) -> Inputs:
     """Copies of its tensors; on a GPU they are made in the background, if they are pinned."""
-    return inputs.mapped(lambda tensor: tensor.to(device, non_blocking=True))
+    return inputs.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def ahead(items: Generator[T, None, None], prepare: Callable[[T], R]) -> Generator[R, None, None]:
@@ -87,7 +87,7 @@ def ahead(items: Generator[T, None, None], prepare: Callable[[T], R]) -> Generat
         return [prepare(item) for item in islice(items, 1)]
 
     with closing(items), ThreadPoolExecutor(1, "ahead") as pool:
-        made = pool.submit(make)
-        while results := made.result():
-            made = pool.submit(make)
+        future = pool.submit(make)
+        while results := future.result():
+            future = pool.submit(make)
             yield from results

@@ -45,11 +45,11 @@ class Runs(NamedTuple):
         ends = np.cumsum(self.samples)
         starts = ends - self.samples
         part = slice(np.searchsorted(ends, low, "right"), np.searchsorted(starts, high, "left"))
-        skipped = np.maximum(low - starts[part], 0)
+        offsets = np.maximum(low - starts[part], 0)
         stops = np.minimum(self.samples[part], high - starts[part])
-        return Runs(self.block[part], self.first[part] + skipped, stops - skipped)
+        return Runs(self.block[part], self.first[part] + offsets, stops - offsets)
 
-    def chosen(self, places: np.ndarray) -> "Runs":
+    def take(self, places: np.ndarray) -> "Runs":
         """Those of the places int64[m], one run for each sample."""
         block = np.repeat(self.block, self.samples)
         before = np.repeat(np.cumsum(self.samples) - self.samples, self.samples)
@@ -85,25 +85,25 @@ class Plan:
 
     def windows(self, cursor: Cursor, rank: int, processes: int) -> Iterator[Window]:
         """Those of a process from the one on that the cursor is in, for ever."""
-        taken = cursor.taken
+        start = cursor.taken
         for epoch in count(cursor.epoch):
-            share = self._share(self._left(epoch), epoch, rank, processes)
+            share = self._share(self._remainder(epoch), epoch, rank, processes)
             edges = self._edges(share)
-            for at in range(_window_at(edges, taken), len(edges) - 1):
+            for at in range(_window_at(edges, start), len(edges) - 1):
                 yield self._window(epoch, share, edges, at, (rank, len(self.handovers)))
-            taken = 0
+            start = 0
 
-    def _left(self, epoch: int) -> Runs:
+    def _remainder(self, epoch: int) -> Runs:
         """The part of an epoch that processes before these have left."""
         index = self.index
         order = np.random.default_rng([self.seed, epoch]).permutation(len(index.samples))
-        left = Runs(order, np.zeros_like(order), index.samples[order])
+        remainder = Runs(order, np.zeros_like(order), index.samples[order])
         for number, cursors in enumerate(self.handovers):
             if not cursors:
                 continue
             parts = []
             for rank, cursor in enumerate(cursors):
-                share = self._share(left, epoch, rank, len(cursors))
+                share = self._share(remainder, epoch, rank, len(cursors))
                 if cursor.epoch < epoch:
                     parts.append(share)
                 elif cursor.epoch == epoch:
@@ -113,10 +113,10 @@ class Plan:
                         continue
                     window = self._window(epoch, share, edges, at, (rank, number))
                     rest = np.sort(window.order[cursor.taken - window.begins :])
-                    parts += [window.runs.chosen(rest), share.cut(edges[at + 1], edges[-1])]
+                    parts += [window.runs.take(rest), share.cut(edges[at + 1], edges[-1])]
             none = Runs(*np.zeros((3, 0), np.int64))
-            left = Runs(*map(np.concatenate, zip(none, *parts, strict=True)))
-        return left
+            remainder = Runs(*map(np.concatenate, zip(none, *parts, strict=True)))
+        return remainder
 
     def _share(self, runs: Runs, epoch: int, rank: int, processes: int) -> Runs:
         """One process's part: where they can't be equal, those that get one more change with the
@@ -133,9 +133,9 @@ class Plan:
         costs = np.cumsum(share.samples * np.maximum(each, 1.0))
         if not len(costs):
             return [0]
-        wanted = np.arange(0, costs[-1], self.window_samples)
+        targets = np.arange(0, costs[-1], self.window_samples)
         ends = np.cumsum(share.samples)
-        edges = np.ceil(np.interp(wanted, np.insert(costs, 0, 0), np.insert(ends, 0, 0)))
+        edges = np.ceil(np.interp(targets, np.insert(costs, 0, 0), np.insert(ends, 0, 0)))
         return [*np.unique(edges).astype(np.int64).tolist(), share.total]
 
     def _window(
@@ -143,7 +143,7 @@ class Plan:
     ) -> Window:
         runs = share.cut(edges[at], edges[at + 1])
         rng = np.random.default_rng([self.seed, epoch, at, *whose])
-        each = runs.chosen(np.arange(runs.total))
+        each = runs.take(np.arange(runs.total))
         images = self.index.image[self.index.before[each.block] + each.first]
         return Window(epoch, edges[at], runs, shuffled_apart(images, rng))
 
@@ -154,20 +154,20 @@ def shuffled_apart(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     A sample's time is random between 0 and 1. The k-th of an image's c samples, counted in a random
     order, has (k + u) / c, with one random u for each image.
     """
-    shuffled = rng.permutation(len(images))
-    of_image = images[shuffled]
+    permutation = rng.permutation(len(images))
+    of_image = images[permutation]
     by_image = np.argsort(of_image, kind="stable")
     _, firsts, group, counts = np.unique(
         of_image[by_image], return_index=True, return_inverse=True, return_counts=True
     )
     number = np.arange(len(images)) - firsts[group]
     times = (number + rng.random(len(counts))[group]) / counts[group]
-    return shuffled[by_image[np.argsort(times, kind="stable")]]
+    return permutation[by_image[np.argsort(times, kind="stable")]]
 
 
-def _window_at(edges: list[int], taken: int) -> int:
+def _window_at(edges: list[int], start: int) -> int:
     """Which window the next sample is of; one more than there are, where none is left."""
-    return int(np.searchsorted(edges, taken, "right")) - 1
+    return int(np.searchsorted(edges, start, "right")) - 1
 
 
 def plans_of(

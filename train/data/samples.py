@@ -94,7 +94,7 @@ def shard_samples(
     """
     text_file = "json" if caption_field else text_file
     text_files = {text_file, "json"} if languages else {text_file}
-    wanted = {*IMAGE_EXTENSIONS, *text_files}
+    extensions = {*IMAGE_EXTENSIONS, *text_files}
     with ShardStream(shard, at) if isinstance(shard, str) else shard as stream:
         number, key, of = -1, "", 0
         fields: dict[str, bytes | None] = {}
@@ -112,11 +112,11 @@ def shard_samples(
                 if scan is not None:
                     scan.starts.append(place)
                     scan.image_bytes.append(0)
-            if extension in wanted and extension not in fields:
+            if extension in extensions and extension not in fields:
                 if scan is not None and extension not in text_files:
                     scan.image_bytes[-1] = size
-                read = number >= first and (scan is None or extension in text_files)
-                fields[extension] = _field(stream, extension, size) if read else b""
+                is_read = number >= first and (scan is None or extension in text_files)
+                fields[extension] = _field(stream, extension, size) if is_read else b""
         if number >= first:
             yield _sample(key, fields, parts, text_file, caption_field)
 
@@ -185,14 +185,14 @@ def _sample(
     else:
         text = (fields.get(text_file) or b"").decode("utf-8", "replace").strip()
     whole = bool(images) and text_file in fields
-    scattered = not whole and hash(key) in parts
+    is_scattered = not whole and hash(key) in parts
     if not whole and len(parts) < _MOST_PARTS:
         parts.add(hash(key))
     return ShardSample(
         key,
         images[0] if images else None,
         text or None,
-        scattered,
+        is_scattered,
         images[:1] == [None],
         json_language(document),
     )

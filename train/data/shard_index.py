@@ -68,17 +68,17 @@ class DrawnTexts(NamedTuple):
     """Texts out of shards, by the code of their language; empty: nothing says it."""
 
     texts: dict[str, list[str]]
-    seen: dict[str, int]  # of how many these were drawn
+    counts: dict[str, int]  # of how many these were drawn
 
     @classmethod
     def of_all(cls, parts: Iterable["DrawnTexts"]) -> "DrawnTexts":
         texts: dict[str, list[str]] = {}
-        seen: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for part in parts:
             for language, of_language in part.texts.items():
                 texts.setdefault(language, []).extend(of_language)
-            seen.update(part.seen)
-        return cls(texts, dict(seen))
+            counts.update(part.counts)
+        return cls(texts, dict(counts))
 
 
 class _Scanned(NamedTuple):
@@ -86,7 +86,7 @@ class _Scanned(NamedTuple):
 
     blocks: np.ndarray  # int64[n, 3]: of each its start, its samples and its size
     images: np.ndarray  # uint16[m], of its samples, as `ShardIndex.image` has it
-    drawn: DrawnTexts
+    drawn_texts: DrawnTexts
 
 
 def read_index(
@@ -94,8 +94,8 @@ def read_index(
     *,
     texts: int = 0,
     caption_field: str = "",
-    kept: Path | None = None,
-    done: Callable[[], object] = lambda: None,
+    folder: Path | None = None,
+    advance: Callable[[], object] = lambda: None,
 ) -> tuple[ShardIndex, DrawnTexts]:
     """The index of these shards, and about as many of their texts as are asked for.
 
@@ -104,8 +104,8 @@ def read_index(
     samples say their language, each language gives texts by its share to the power 0.5.
 
     Args:
-      kept: a folder where what was read of each shard is kept: another call reads only the others.
-      done: is called for each shard, in their order.
+      folder: where what was read of each shard is kept: another call reads only the others.
+      advance: is called for each shard, in their order.
 
     Raises:
       TrainingError: a shard can't be read. SettingsError: there is no sample.
@@ -113,35 +113,35 @@ def read_index(
     each = -(-texts // len(shards))
 
     def scan(number: int) -> _Scanned:
-        if kept is None:
+        if folder is None:
             return _scan(shards[number], each, caption_field)
-        part = kept / f"{number}.npz"
-        scanned = _read_part(part)
-        if scanned is None:
-            scanned = _scan(shards[number], each, caption_field)
-            _write_part(part, scanned)
-        return scanned
+        part = folder / f"{number}.npz"
+        contents = _read_part(part)
+        if contents is None:
+            contents = _scan(shards[number], each, caption_field)
+            _write_part(part, contents)
+        return contents
 
     parts = []
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         for of_shard in pool.map(scan, range(len(shards))):
             parts.append(of_shard)
-            done()
+            advance()
     blocks = [np.insert(part.blocks, 0, i, axis=1) for i, part in enumerate(parts)]
     columns = np.concatenate(blocks).T.copy()  # int64[4, n]
     if not columns.size:
         raise SettingsError(f"no sample in {counted(len(shards), 'shard')}, such as {shards[0]}")
     image = np.concatenate([part.images for part in parts])
-    drawn = DrawnTexts.of_all(part.drawn for part in parts)
+    drawn_texts = DrawnTexts.of_all(part.drawn_texts for part in parts)
     shard, start, samples, size = columns
-    return ShardIndex(tuple(shards), shard, start, samples, size, image), drawn
+    return ShardIndex(tuple(shards), shard, start, samples, size, image), drawn_texts
 
 
 def _scan(shard: str, texts: int, caption_field: str) -> _Scanned:
     """Facts about one shard, with so many of its texts."""
     scan = Scan()
-    drawn: dict[str, list[str]] = {}
-    rng, seen = random.Random(zlib.crc32(os.path.basename(shard).encode())), Counter[str]()
+    by_language: dict[str, list[str]] = {}
+    rng, counts = random.Random(zlib.crc32(os.path.basename(shard).encode())), Counter[str]()
     stream = ShardStream(shard)
     samples_read = shard_samples(
         stream, scan=scan, caption_field=caption_field, languages=bool(texts)
@@ -149,15 +149,15 @@ def _scan(shard: str, texts: int, caption_field: str) -> _Scanned:
     for sample in samples_read:
         if sample.text is None or sample.image is None or not texts:
             continue
-        of_language = drawn.setdefault(sample.language, [])
-        seen[sample.language] += 1
+        of_language = by_language.setdefault(sample.language, [])
+        counts[sample.language] += 1
         if len(of_language) < texts:
             of_language.append(sample.text[:_LEARNED_FROM])
-        elif (place := rng.randrange(seen[sample.language])) < texts:  # all are as likely to stay
+        elif (place := rng.randrange(counts[sample.language])) < texts:  # all are as likely to stay
             of_language[place] = sample.text[:_LEARNED_FROM]
-    for language, quota in language_quotas(seen, texts).items():
-        if quota < len(drawn[language]):
-            drawn[language] = rng.sample(drawn[language], quota)
+    for language, quota in language_quotas(counts, texts).items():
+        if quota < len(by_language[language]):
+            by_language[language] = rng.sample(by_language[language], quota)
     starts, block = scan.starts, len(scan.starts)
     if stream.seeks:
         block = REMOTE_BLOCK if "://" in shard else LOCAL_BLOCK
@@ -167,21 +167,23 @@ def _scan(shard: str, texts: int, caption_field: str) -> _Scanned:
     blocks = np.stack([edges[:-1], samples, np.diff(edges)], axis=1).astype(np.int64)
     # Knuth's multiplicative hash, modulo 2**64.
     images = np.array(scan.image_bytes, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return _Scanned(blocks, (images >> np.uint64(48)).astype(np.uint16), DrawnTexts(drawn, seen))
+    return _Scanned(
+        blocks, (images >> np.uint64(48)).astype(np.uint16), DrawnTexts(by_language, counts)
+    )
 
 
-def language_quotas(seen: Mapping[str, int], texts: int) -> dict[str, int]:
+def language_quotas(counts: Mapping[str, int], texts: int) -> dict[str, int]:
     """How many texts each language gives: by its share to the power 0.5, and no more than it has.
 
     Source: Jia et al. say nothing; by the plain shares, 2.7 % of the texts of a skewed mix had
     unknown pieces, by the power 0.5 0.2 %.
     """
-    left, roots = texts, sum(count**SHARE_POWER for count in seen.values())
+    rest, roots = texts, sum(count**SHARE_POWER for count in counts.values())
     quotas = {}
-    for language, count in sorted(seen.items(), key=lambda item: (item[1], item[0])):
+    for language, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
         root = count**SHARE_POWER
-        quotas[language] = min(count, round(left * min(1.0, root / roots)))
-        left, roots = left - quotas[language], roots - root
+        quotas[language] = min(count, round(rest * min(1.0, root / roots)))
+        rest, roots = rest - quotas[language], roots - root
     return quotas
 
 
@@ -189,15 +191,15 @@ def _read_part(path: Path) -> _Scanned | None:
     """None where it isn't there whole."""
     try:
         with np.load(path) as file:
-            drawn = DrawnTexts(*json.loads(file["drawn"].tobytes()))
-            return _Scanned(file["blocks"], file["images"], drawn)
+            drawn_texts = DrawnTexts(*json.loads(file["drawn"].tobytes()))
+            return _Scanned(file["blocks"], file["images"], drawn_texts)
     except _TORN:
         return None
 
 
-def _write_part(path: Path, scanned: _Scanned) -> None:
-    drawn = np.frombuffer(json.dumps(scanned.drawn).encode(), np.uint8)
-    arrays = {"blocks": scanned.blocks, "images": scanned.images, "drawn": drawn}
+def _write_part(path: Path, contents: _Scanned) -> None:
+    drawn_texts = np.frombuffer(json.dumps(contents.drawn_texts).encode(), np.uint8)
+    arrays = {"blocks": contents.blocks, "images": contents.images, "drawn": drawn_texts}
     write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 

@@ -50,22 +50,22 @@ class ShardStream:
         Raises:
           TrainingError: it failed TRIES times on end, or is not there.
         """
-        for tried in range(1, TRIES + 1):
+        for attempt in range(1, TRIES + 1):
             try:
                 data = self._read(count)
             except (SettingsError, TrainingError):
                 raise
             except Exception as error:  # drivers raise many kinds
                 self._close()
-                if tried == TRIES or is_final(error):
+                if attempt == TRIES or is_final(error):
                     raise TrainingError(
                         f"{self.shard} cannot be read at byte {self.at} ({reason_of(error)}), "
-                        f"tried {tried} times: put it right; the same command resumes"
+                        f"tried {attempt} times: put it right; the same command resumes"
                     ) from error
                 logging.getLogger(__name__).warning(
                     "%s failed at byte %d (%s): trying again", self.shard, self.at, reason_of(error)
                 )
-                time.sleep(2 ** (tried - 1))
+                time.sleep(2 ** (attempt - 1))
             else:
                 self.at += len(data)
                 return data

@@ -39,39 +39,39 @@ class ShuffledStream:
         """
         windows = self.plan.windows(cursor, self.rank, self.processes)
         window = next(windows)
-        held: list[ShardSample | None] = []
-        self._read_all(_unread(window), held)
-        self._check(window, held)
-        taken = cursor.taken if cursor.epoch == window.epoch else 0
+        buffer: list[ShardSample | None] = []
+        self._read_all(_unread(window), buffer)
+        self._check(window, buffer)
+        count = cursor.taken if cursor.epoch == window.epoch else 0
         while True:
             following = next(windows)
-            unread, read = _unread(following), list[ShardSample | None]()
-            for place in window.order[taken - window.begins :].tolist():
-                self._read_one(unread, read)
-                sample, held[place] = held[place], None  # what was given is let go
+            unread, next_buffer = _unread(following), list[ShardSample | None]()
+            for place in window.order[count - window.begins :].tolist():
+                self._read_one(unread, next_buffer)
+                sample, buffer[place] = buffer[place], None  # what was given is let go
                 assert sample is not None
-                taken += 1
-                yield Cursor(window.epoch, taken), sample
-            self._read_all(unread, read)
-            self._check(following, read)
-            window, held, taken = following, read, following.begins
+                count += 1
+                yield Cursor(window.epoch, count), sample
+            self._read_all(unread, next_buffer)
+            self._check(following, next_buffer)
+            window, buffer, count = following, next_buffer, following.begins
 
-    def _read_all(self, unread: _Unread, read: list[ShardSample | None]) -> None:
+    def _read_all(self, unread: _Unread, buffer: list[ShardSample | None]) -> None:
         while unread:
-            self._read_one(unread, read)
+            self._read_one(unread, buffer)
 
-    def _read_one(self, unread: _Unread, read: list[ShardSample | None]) -> None:
+    def _read_one(self, unread: _Unread, buffer: list[ShardSample | None]) -> None:
         """Puts the next sample to those that are read, if there is one."""
         if not unread:
             return
-        block, number, left = unread.popleft()
+        block, number, rest = unread.popleft()
         sample = self._sample(block, number)
         if sample is None:  # the shard is shorter than it was, as `_check` says
             unread.clear()
             return
-        read.append(sample)
-        if left > 1:
-            unread.appendleft((block, number + 1, left - 1))
+        buffer.append(sample)
+        if rest > 1:
+            unread.appendleft((block, number + 1, rest - 1))
 
     def _sample(self, block: int, number: int) -> ShardSample | None:
         """One sample of a block. One shard is open at a time, and stays so where the next sample
@@ -82,15 +82,15 @@ class ShuffledStream:
             self._open = None  # closes it
             samples = shard_samples(shard, number, at=at, caption_field=self.caption_field)
             self._open = _Block(block, number, samples)
-        opened = self._open
-        while opened.next < number:
-            next(opened.samples, None)
-            opened.next += 1
-        opened.next += 1
-        return next(opened.samples, None)
+        current = self._open
+        while current.next < number:
+            next(current.samples, None)
+            current.next += 1
+        current.next += 1
+        return next(current.samples, None)
 
-    def _check(self, window: Window, read: list[ShardSample | None]) -> None:
-        if len(read) != window.runs.total:
+    def _check(self, window: Window, buffer: list[ShardSample | None]) -> None:
+        if len(buffer) != window.runs.total:
             index = self.plan.index
             names = sorted({index.shards[i] for i in index.shard[window.runs.block].tolist()})
             raise TrainingError(

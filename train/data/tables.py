@@ -40,10 +40,10 @@ def per_language(value: str) -> dict[str, str]:
     if not re.match(f"{_CODE}=", value):
         return {"": value}
     parts = [part.partition("=") for part in re.split(f",(?={_CODE}=)", value)]
-    named = {code: of_language for code, _, of_language in parts}
-    if len(named) < len(parts):
+    by_language = {code: of_language for code, _, of_language in parts}
+    if len(by_language) < len(parts):
         raise SettingsError(f"{value!r:.200} names a language twice: give each one file")
-    return named
+    return by_language
 
 
 def _rows(path: Path, file: Iterator[str], columns: Sequence[Sequence[str]]) -> Iterator[list[str]]:

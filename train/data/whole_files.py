@@ -37,22 +37,22 @@ def aside_of(path: Path) -> Path:
 def save_folder(folder: Path, *savers: Callable[[Path], object]) -> None:
     """Has each of `savers` write to a new folder, which then gets the name `folder`, in place of
     what has it. Where a kill comes between these two, `put_back` has to be called."""
-    aside, replaced = folder.with_name(folder.name + ".tmp"), _replaced(folder)
-    for path in (aside, replaced):
+    aside, old = folder.with_name(folder.name + ".tmp"), _old_folder(folder)
+    for path in (aside, old):
         shutil.rmtree(path, ignore_errors=True)
     for save in savers:
         save(aside)
     if folder.exists():
-        os.replace(folder, replaced)
+        os.replace(folder, old)
     os.replace(aside, folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def put_back(folder: Path) -> None:
     """Gives the former folder its name again, where a kill kept the new one from getting it."""
-    if _replaced(folder).exists() and not folder.exists():
-        os.replace(_replaced(folder), folder)
+    if _old_folder(folder).exists() and not folder.exists():
+        os.replace(_old_folder(folder), folder)
 
 
-def _replaced(folder: Path) -> Path:
+def _old_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + ".old")

@@ -55,8 +55,8 @@ def evaluate(task: str, flags: Namespace) -> str:
 
     check_flags(flags)
     check_page(flags.page)
-    compared = getattr(flags, "compare_published", "")  # a suite names the datasets itself
-    published = published_scores(task, compared) if compared else {}
+    name = getattr(flags, "compare_published", "")  # a suite names the datasets itself
+    scores = published_scores(task, name) if name else {}
 
     @cache  # what is wrong with a dataset is told before a model is read
     def open_embedding() -> Embedding:
@@ -64,7 +64,7 @@ def evaluate(task: str, flags: Namespace) -> str:
 
     outcome = run_task(task, flags, open_embedding)
     result = whole_result(task, open_embedding(), flags, outcome)
-    result |= {"published": published} if published else {}
+    result |= {"published": scores} if scores else {}
     if flags.page:
         write_page(flags.page, result, outcome)
     return as_json(result)

@@ -76,7 +76,7 @@ def find_classes(where: str, labels: Sequence[str] | None, language: str = "") -
     Raises:
       SettingsError: there are none, two are called the same, or a label is none of them.
     """
-    classes = _of_babel(Path(where), language) if where.endswith(".json") else _named(where, labels)
+    classes = _of_babel(Path(where), language) if where.endswith(".json") else _find(where, labels)
     if len(classes.names) < 2:
         count = counted(len(classes.names), "class", "classes")
         raise SettingsError(f"{classes.of} has {count}; there must be two")
@@ -97,13 +97,13 @@ def _read_babel(path: Path) -> dict[str, tuple[list[int], list[str]]]:
       SettingsError: it can't be read, or isn't as the file that Babel-ImageNet publishes.
     """
     try:
-        found = {}
+        by_code = {}
         for code, (numbers, names) in json.loads(path.read_bytes()).items():
             pairs = zip(numbers, names, strict=True)
             if not all(0 <= number < 1000 and name.strip() for number, name in pairs):
                 raise ValueError(f"{code} has a number that is not a class, or an empty name")
-            found[str(code).upper()] = (numbers, names)
-        return found
+            by_code[str(code).upper()] = (numbers, names)
+        return by_code
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(
             f"{str(path)!r} can't be read ({error!s:.200}): a .json of --classes is as "
@@ -113,18 +113,18 @@ def _read_babel(path: Path) -> dict[str, tuple[list[int], list[str]]]:
 
 def _of_babel(path: Path, language: str) -> Classes:
     """The classes of ImageNet that have a name in a language; images of others do not count."""
-    found = _read_babel(path)
-    if language.upper() not in found:
-        has = ", ".join(sorted(found)[:20]).lower()
+    by_code = _read_babel(path)
+    if language.upper() not in by_code:
+        has = ", ".join(sorted(by_code)[:20]).lower()
         raise SettingsError(f"{path} has no names in {language!r}: it has {has} ...")
-    numbers, names = found[language.upper()]
+    numbers, names = by_code[language.upper()]
     synsets = _synsets(IMAGENETS["imagenet"])
     number_of = {synsets[number]: i for i, number in enumerate(numbers)}
     number_of |= {str(number): i for i, number in enumerate(numbers)}
     return Classes(names, number_of, f"{path} in {language}", some=True)
 
 
-def _named(where: str, labels: Sequence[str] | None) -> Classes:
+def _find(where: str, labels: Sequence[str] | None) -> Classes:
     if where in IMAGENETS:
         return _of_imagenet(_synsets(IMAGENETS[where]), where)
     if where:

@@ -30,14 +30,14 @@ class ClassAnswers:
       labels: int64[n], the classes that are right.
       best: int64[n, k]: the classes that score best, the best one first, -1 where there are no
         more; k is 5, or 1 where there are fewer classes.
-      chosen: int64[n]: the first of the classes that score best.
+      choices: int64[n]: the first of the classes that score best.
       margins: float32[n]: how much better the best class scores than the right one; of an image
         that is classified right, how much better than the next one, and below zero.
     """
 
     labels: Ints
     best: Ints
-    chosen: Ints
+    choices: Ints
     margins: npt.NDArray[np.float32]
 
     def hits(self, k: int) -> npt.NDArray[np.bool_]:
@@ -53,15 +53,15 @@ def class_answers(
     Args:
       score: float32[m, d] -> float[m, classes].
     """
-    best, chosen, margins = [], [], []
+    best, choices, margins = [], [], []
     for first, part in parts(features, max(1, min(_ROWS_AT_ONCE, _AT_ONCE // classes))):
         scores = score(torch.from_numpy(part))
         of_part = torch.from_numpy(labels[first : first + len(part)])
         best.append(scores.topk(TOP if classes >= TOP else 1, dim=1)[1].numpy())
-        chosen.append(scores.argmax(dim=1).numpy())
+        choices.append(scores.argmax(dim=1).numpy())
         margins.append(_margins(scores, of_part).numpy())
     return ClassAnswers(
-        labels, np.concatenate(best), np.concatenate(chosen), np.concatenate(margins)
+        labels, np.concatenate(best), np.concatenate(choices), np.concatenate(margins)
     )
 
 
@@ -82,7 +82,7 @@ def _margins(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def class_scores(answers: ClassAnswers, classes: int) -> dict[str, Any]:
     """Scores of these images, in percent and with intervals."""
     ks = (1, TOP) if answers.best.shape[1] >= TOP else (1,)
-    right = answers.chosen == answers.labels
+    right = answers.choices == answers.labels
     result: dict[str, Any] = {"n": len(answers.labels), "classes": classes}
     result |= {f"top{k}": percent(float(answers.hits(k).mean())) for k in ks}
     result["mean_per_class"] = percent(float(_class_accuracies(answers.labels, right).mean()))
@@ -103,11 +103,13 @@ def _class_accuracies(labels: Ints, right: npt.NDArray[np.bool_]) -> npt.NDArray
     return accuracies
 
 
-def confused(answers: ClassAnswers, most: int) -> list[tuple[int, int, int]]:
+def confusions(answers: ClassAnswers, most: int) -> list[tuple[int, int, int]]:
     """(right class, answered class, how often), the most frequent first."""
-    wrong = answers.chosen != answers.labels
+    wrong = answers.choices != answers.labels
     pairs, counts = np.unique(
-        np.stack([answers.labels[wrong], answers.chosen[wrong]], axis=1), axis=0, return_counts=True
+        np.stack([answers.labels[wrong], answers.choices[wrong]], axis=1),
+        axis=0,
+        return_counts=True,
     )
     order = np.argsort(-counts, kind="stable")[:most]
     return [(*map(int, pairs[i]), int(counts[i])) for i in order]  # type: ignore[misc]

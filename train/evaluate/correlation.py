@@ -28,7 +28,7 @@ def spearman_interval(a: Floats, b: Floats) -> Interval:
 
 
 def bootstrap_correlation(
-    queries: npt.NDArray[np.int64], judged: Floats, similar: Floats
+    queries: npt.NDArray[np.int64], judgements: Floats, similar: Floats
 ) -> tuple[float, float, Interval]:
     """Spearman's bootstrap correlation of Crisscrossed Captions: mean, standard deviation and the
     central 95 % of 1,000 samples. Each takes half of the queries, and for each of these one of the
@@ -36,7 +36,7 @@ def bootstrap_correlation(
 
     Args:
       queries: int64[n]: of each pair its query, 0 to q.
-      judged: float[n], people's scores.
+      judgements: float[n], people's scores.
       similar: float[n], the model's similarities.
 
     Source: Parekh et al., 2020, from memory: see `train/evaluate/tasks/crisscrossed.py`.
@@ -44,11 +44,11 @@ def bootstrap_correlation(
     order = np.argsort(queries, kind="stable")
     starts = np.searchsorted(queries[order], np.arange(queries.max() + 2))
     counts = np.diff(starts)
-    asked = np.flatnonzero(counts)
+    nonempty = np.flatnonzero(counts)
     rng = np.random.default_rng(SEED)
     values = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
-        half = rng.choice(asked, max(2, len(asked) // 2), replace=False)
+        half = rng.choice(nonempty, max(2, len(nonempty) // 2), replace=False)
         rows = order[starts[half] + (rng.random(len(half)) * counts[half]).astype(np.int64)]
-        values[i] = spearman(judged[rows], similar[rows])
+        values[i] = spearman(judgements[rows], similar[rows])
     return float(np.nanmean(values)), float(np.nanstd(values)), central(values)

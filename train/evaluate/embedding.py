@@ -125,7 +125,7 @@ class Embedding:
         """int64[n]; -1 where an image can't be decoded."""
         numbers = store.find(part.keys)  # the part before may have had some of them
         pictures: dict[bytes, Image.Image] = {}
-        for place, future in part.decoded.items():
+        for place, future in part.futures.items():
             picture = future.result()
             if picture is not None and numbers[place] < 0:
                 pictures[part.keys[place]] = picture
@@ -144,7 +144,7 @@ def _bar(unit: str) -> tqdm:
 @dataclass
 class _Part:
     keys: list[bytes]
-    decoded: dict[int, "Future[Image.Image | None]"]  # by place, of those that are not stored
+    futures: dict[int, "Future[Image.Image | None]"]  # by place, of those that are not stored
 
 
 def _decoded_ahead(
@@ -156,8 +156,8 @@ def _decoded_ahead(
         keys = [hashlib.sha256(data).digest() for data in part]
         missing = np.flatnonzero(store.find(keys) < 0).tolist()
         first_of = {keys[i]: i for i in reversed(missing)}
-        decoded = {i: pool.submit(readable_image, part[i]) for i in sorted(first_of.values())}
-        ahead.append(_Part(keys, decoded))
+        futures = {i: pool.submit(readable_image, part[i]) for i in sorted(first_of.values())}
+        ahead.append(_Part(keys, futures))
         if len(ahead) > 1:
             yield ahead.popleft()
     yield from ahead

@@ -47,7 +47,7 @@ class FeatureStore:
                 f"embeddings can't be kept in {folder} ({error.strerror}): name a folder that can "
                 "be written to with --cache"
             ) from error
-        with self._locked():
+        with self._lock():
             count = self._cut()
         # The first 8 bytes of each key: of a million, two are equal once in 37 million stores.
         with self._keys.open("rb") as file:
@@ -69,7 +69,7 @@ class FeatureStore:
         """
         if not np.isfinite(rows).all():
             raise TrainingError(NOT_FINITE)
-        with self._locked():
+        with self._lock():
             count = self._cut()
             # Rows first: where a kill comes between, they count for nothing.
             for path, data in ((self._rows, rows.tobytes()), (self._keys, b"".join(keys))):
@@ -86,7 +86,7 @@ class FeatureStore:
         return Features(self._rows, numbers, self.width)
 
     @contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
+    def _lock(self) -> Iterator[BinaryIO]:
         with self._keys.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file

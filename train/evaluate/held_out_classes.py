@@ -53,28 +53,26 @@ def read_classes(settings: Settings, crop: Crop) -> HeldOutClasses:
       SettingsError: there is none, or what is named has no names of classes.
     """
     where = settings.validate_classes
-    labelled = find_labelled(where)
-    if not isinstance(labelled, LabelledFiles):
+    labelled_set = find_labelled(where)
+    if not isinstance(labelled_set, LabelledFiles):
         raise SettingsError(
             f"--validate_classes: {where!r} are shards, which have no names of classes: name a "
             "folder that has one of images for each class, or a table"
         )
-    classes = find_classes("", labelled.names())
-    files = _by_turns(labelled.labels)[: settings.validate_pairs]
+    classes = find_classes("", labelled_set.names())
+    files = _by_turns(labelled_set.labels)[: settings.validate_pairs]
     with ThreadPoolExecutor(settings.decode_threads) as pool:
-        crops = [*pool.map(lambda name: crop(image_file(labelled.folder / name)), files)]
-    decoded = {
-        name: pixels for name, pixels in zip(files, crops, strict=True) if pixels is not None
-    }
-    if not decoded:
+        crops = [*pool.map(lambda name: crop(image_file(labelled_set.folder / name)), files)]
+    images = {name: pixels for name, pixels in zip(files, crops, strict=True) if pixels is not None}
+    if not images:
         raise SettingsError(f"--validate_classes: no image in {where!r} can be decoded")
-    labels = [classes.number(labelled.labels[name]) for name in decoded]
+    labels = [classes.number(labelled_set.labels[name]) for name in images]
     return HeldOutClasses(
-        np.stack([*decoded.values()]),
+        np.stack([*images.values()]),
         np.array(labels, np.int64),
         classes.names,
         find_prompts(usual_prompts(classes)),
-        len(files) - len(decoded),
+        len(files) - len(images),
     )
 
 
@@ -99,7 +97,7 @@ def zero_shot_scores(
     device, size = model.log_temperature.device, settings.micro_batch_size
     texts = [prompt.replace("{}", name) for name in classes.names for prompt in classes.prompts]
 
-    def embedded(n: int, embed: Callable[[slice], torch.Tensor]) -> npt.NDArray[np.float32]:
+    def embed_all(n: int, embed: Callable[[slice], torch.Tensor]) -> npt.NDArray[np.float32]:
         rows = []
         for first in range(0, n, size):
             with torch.autocast(device.type, torch.bfloat16, enabled=model.bf16):
@@ -112,11 +110,11 @@ def zero_shot_scores(
         return model.embed_images(torch.from_numpy(classes.pixels[rows]).to(device))
 
     def of_texts(rows: slice) -> torch.Tensor:
-        encoded = encode_texts(texts[rows], tokenizer, settings)
-        return model.embed_texts(encoded.mapped(lambda tensor: tensor.to(device)))
+        buckets = encode_texts(texts[rows], tokenizer, settings)
+        return model.embed_texts(buckets.map(lambda tensor: tensor.to(device)))
 
-    weights = mean_weights(embedded(len(texts), of_texts), len(classes.prompts))
-    images = embedded(len(classes.pixels), of_images)
+    weights = mean_weights(embed_all(len(texts), of_texts), len(classes.prompts))
+    images = embed_all(len(classes.pixels), of_images)
     answers = class_answers(
         images, classes.labels, lambda part: logits(part, weights), len(classes.names)
     )

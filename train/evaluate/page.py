@@ -33,8 +33,8 @@ def check_page(page: str) -> None:
 
 def write_page(page: str, result: dict[str, Any], outcome: TaskResult) -> None:
     """Writes the file, whole or not at all."""
-    wanted = {card.place for section in outcome.sections for card in section.cards}
-    pictures = _pictures(outcome.files(), wanted - {-1})
+    places = {card.place for section in outcome.sections for card in section.cards}
+    pictures = _pictures(outcome.files(), places - {-1})
     sections = [
         {
             "title": section.title,
@@ -62,14 +62,14 @@ def numbers(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Each number of a result by its path, with its interval, and what others published, where it
     has one."""
     intervals = dict(_leaves(result.get("intervals", {})))
-    published = result.get("published", {})
+    peer_scores = result.get("published", {})
     no_numbers = ("intervals", "bootstrap", "data", "published")
     return [
         (
             " ".join(path),
             f"{value:g}",
             "to".join(f" {end:g} " for end in intervals.get(path, ())),
-            in_one_line(published, " ".join(path)),
+            in_one_line(peer_scores, " ".join(path)),
         )
         for path, value in _leaves({k: v for k, v in result.items() if k not in no_numbers})
         if isinstance(value, int | float) and not isinstance(value, bool)
@@ -84,13 +84,13 @@ def _leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[
             yield (*path, name), value
 
 
-def _pictures(files: Iterable[bytes], wanted: set[int]) -> dict[int, str]:
+def _pictures(files: Iterable[bytes], places: set[int]) -> dict[int, str]:
     """Small ones of these places, as data: URLs."""
     pictures: dict[int, str] = {}
     for place, data in enumerate(files):
-        if place in wanted:
+        if place in places:
             pictures[place] = thumbnail(decode_image(data))
-        if len(pictures) == len(wanted):
+        if len(pictures) == len(places):
             break
     return pictures
 

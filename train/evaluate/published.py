@@ -108,8 +108,8 @@ def published_scores(task: str, name: str) -> dict[str, Scores]:
     """
     if (task, name) not in PUBLISHED:
         names = [of for of_task, of in PUBLISHED if of_task == task]
-        known = f"there is {', '.join(names)}" if names else "nothing is known of this task"
-        raise SettingsError(f"--compare_published={name!r:.100}: {known}")
+        hint = f"there is {', '.join(names)}" if names else "nothing is known of this task"
+        raise SettingsError(f"--compare_published={name!r:.100}: {hint}")
     return PUBLISHED[task, name]
 
 

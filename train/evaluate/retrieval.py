@@ -74,15 +74,15 @@ class Right:
 
     def mask(self, rows: slice, columns: slice) -> npt.NDArray[np.bool_]:
         """bool[rows, columns]: of these queries, which of these candidates are right."""
-        shared: Ints = (self.queries[rows] @ self.candidates[columns].T).toarray()
-        return shared > 0
+        counts: Ints = (self.queries[rows] @ self.candidates[columns].T).toarray()
+        return counts > 0
 
 
 def table(rows: Ints, columns: Ints, shape: tuple[int, int]) -> csr_array:
     """int32: 1 at these places, which may repeat."""
-    made = csr_array((np.ones(len(rows), np.int32), (rows, columns)), shape)
-    made.data[:] = 1  # where one came twice
-    return made
+    result = csr_array((np.ones(len(rows), np.int32), (rows, columns)), shape)
+    result.data[:] = 1  # where one came twice
+    return result
 
 
 def retrieval_scores(
@@ -105,16 +105,16 @@ def retrieval_scores(
     Raises:
       TrainingError: an embedding has a number that is not finite.
     """
-    pairs = captioned(images, texts, captions, identities=identities)
+    pairs = make_captioned(images, texts, captions, identities=identities)
     return recall_scores(pairs, both_ranks(pairs))
 
 
-def recall_scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]:
+def recall_scores(pairs: Captioned, ranks: tuple[Ints, Ints]) -> dict[str, Any]:
     """n and, where it is another, captions, their number; R@1, R@5, R@10 in percent for
     image_to_text and text_to_image; and for chance, which is what a random order would get.
 
     Args:
-      ranked: what `both_ranks` gives.
+      ranks: what `both_ranks` gives.
     """
     n, m = len(pairs.images), len(pairs.texts)
     counts = [right.counts() for right in pairs.right()]
@@ -122,12 +122,12 @@ def recall_scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]
     return {
         "n": n,
         **({"captions": m} if m > n else {}),
-        **dict(zip(WAYS, map(recalls, ranked), strict=True)),
+        **dict(zip(WAYS, map(recalls, ranks), strict=True)),
         "chance": dict(zip(WAYS, chances, strict=True)),
     }
 
 
-def captioned(
+def make_captioned(
     images: Rows,
     texts: Rows,
     captions: Sequence[Sequence[str]],
@@ -143,18 +143,20 @@ def captioned(
     if identities is None:
         return Captioned(images, texts, image_of, number_of)
     first_of: dict[Hashable, int] = {}
-    merged = np.array([first_of.setdefault(name, len(first_of)) for name in identities], np.int64)
-    firsts = np.unique(merged, return_index=True)[1]
-    order = np.argsort(merged[image_of], kind="stable")
+    image_numbers = np.array(
+        [first_of.setdefault(name, len(first_of)) for name in identities], np.int64
+    )
+    firsts = np.unique(image_numbers, return_index=True)[1]
+    order = np.argsort(image_numbers[image_of], kind="stable")
     return Captioned(
-        _taken(images, firsts),
-        _taken(texts, order),
-        merged[image_of][order],
+        _take(images, firsts),
+        _take(texts, order),
+        image_numbers[image_of][order],
         number_of[order],
     )
 
 
-def _taken(rows: Rows, numbers: Ints) -> Rows:
+def _take(rows: Rows, numbers: Ints) -> Rows:
     return rows.take(numbers) if isinstance(rows, Features) else rows[numbers]
 
 
@@ -234,6 +236,6 @@ def chance(counts: Ints, m: int) -> Recalls:
     result = {}
     for k in KS:
         k_ = min(k, m)
-        missed = [math.comb(m - r, k_) / math.comb(m, k_) for r in kinds.tolist()]
-        result[f"R@{k}"] = round(100 * (1 - float(np.average(missed, weights=queries))), 3)
+        misses = [math.comb(m - r, k_) / math.comb(m, k_) for r in kinds.tolist()]
+        result[f"R@{k}"] = round(100 * (1 - float(np.average(misses, weights=queries))), 3)
     return result

@@ -43,17 +43,18 @@ class TrainingCopies:
     near: set[bytes] = field(default_factory=set)
 
 
-def training_shards(model: str, named: str) -> list[str]:
+def training_shards(model: str, flag: str) -> list[str]:
     """The shards to compare with; says on stderr where there are too many to do so unasked.
 
     Args:
-      model: a run's folder, or the model in it. named: by the flag; empty: the run's, none: none.
+      model: a run's folder, or the model in it.
+      flag: what the flag says: shards; empty: the run's; none: none.
 
     Raises:
       SettingsError: what is named holds no shard.
     """
-    if named:
-        return [] if named == NONE else find_shards(named)
+    if flag:
+        return [] if flag == NONE else find_shards(flag)
     run = next((f for f in (Path(model), Path(model).parent) if (f / "shards.npz").exists()), None)
     shards = trained_shards(run) if run else []
     if run and shards and (images := trained_images(run)) > MOST_IMAGES:
@@ -81,19 +82,19 @@ def find_copies(held_out: Iterable[bytes], shards: Sequence[str]) -> TrainingCop
         ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool,
         tqdm(unit=" images", leave=False, disable=not sys.stderr.isatty()) as bar,
     ):
-        _MEASURE.build(_measured(held_out, identities, pool), 0, Path(folder))
-        index, known = _MEASURE.open(Path(folder)), set(identities)
-        seen: set[bytes] = set()  # one image may have many texts, and be in many samples
+        _MEASURE.build(_measure(held_out, identities, pool), 0, Path(folder))
+        index, all_identities = _MEASURE.open(Path(folder)), set(identities)
+        seen_digests: set[bytes] = set()  # one image may have many texts, and be in many samples
         training = (sample.image for shard in shards for sample in shard_samples(shard))
         images = (image for image in training if image)
         while batch := list(islice(images, _AT_ONCE)):
             copies.images += len(batch)
             new = {hashlib.sha256(image).digest(): image for image in batch}
-            new = {digest: image for digest, image in new.items() if digest not in seen}
-            seen |= new.keys()
-            copies.equal |= known & new.keys()
+            new = {digest: image for digest, image in new.items() if digest not in seen_digests}
+            seen_digests |= new.keys()
+            copies.equal |= all_identities & new.keys()
             nearest = pool.map(partial(nearest_copy, index), new.values())
-            copies.near |= {identities[copied.row] for copied in nearest if copied is not None}
+            copies.near |= {identities[match.row] for match in nearest if match is not None}
             bar.update(len(batch))
     copies.near -= copies.equal
     if not copies.images:
@@ -101,17 +102,19 @@ def find_copies(held_out: Iterable[bytes], shards: Sequence[str]) -> TrainingCop
     return copies
 
 
-def _measured(
+def _measure(
     files: Iterable[bytes], identities: list[bytes], pool: ThreadPoolExecutor
 ) -> Iterator[Features]:
     """The features of different images that can be decoded, whose SHA-256 go to `identities`."""
-    seen: set[bytes] = set()
+    seen_digests: set[bytes] = set()
     files = iter(files)
     while batch := list(islice(files, _AT_ONCE)):
         new = {
-            digest: file for file in batch if (digest := hashlib.sha256(file).digest()) not in seen
+            digest: file
+            for file in batch
+            if (digest := hashlib.sha256(file).digest()) not in seen_digests
         }
-        seen |= new.keys()
+        seen_digests |= new.keys()
         looks = pool.map(partial(examine, in_full=True, keep_grey=True), new.values())
         for (digest, file), image in zip(new.items(), looks, strict=True):
             if not isinstance(image, Unusable):

@@ -49,8 +49,8 @@ class HeldOut:
 
     def digest(self) -> str:
         """Tells these pairs from others."""
-        told = [self.pixels.shape, self.captions, [name.hex() for name in self.identities]]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        parts = [self.pixels.shape, self.captions, [name.hex() for name in self.identities]]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def read_held_out(settings: Settings) -> HeldOut:
@@ -139,7 +139,7 @@ class Validation:
                 if better:
                     self._keep(step, model, scores)
                 seconds = time.perf_counter() - start
-                self.progress.validated(step, scores, seconds=seconds, best=better)
+                self.progress.show_validation(step, scores, seconds=seconds, best=better)
                 loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
                 draw_curve(loss, recall, self.best.with_name(CURVE))
             processes.wait_for_all()

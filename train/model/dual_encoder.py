@@ -105,8 +105,8 @@ class DualEncoder(nn.Module):
 
     def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:  # uint8[b, h, w, 3] -> [b, d]
         # A view with the channels in front: in memory they stay last, as convolutions like them.
-        scaled = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # [b, 3, h, w] in [-1, 1]
-        return self.align.get_image_features(scaled).pooler_output
+        inputs = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # [b, 3, h, w] in [-1, 1]
+        return self.align.get_image_features(inputs).pooler_output
 
     def embed_texts(self, texts: TextBuckets) -> torch.Tensor:  # -> [b, d]
         # All words of all buckets at once: the gradient of this embedding has a row for each piece
@@ -233,6 +233,6 @@ def text_config(
 
 def pooled_width(tower: ImageTower) -> int:
     """Channels of the last stage: EfficientNet's rounding to multiples of 8, at most 10 % down."""
-    wanted = tower.channels[-1] * tower.width
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * wanted else rounded + 8
+    exact = tower.channels[-1] * tower.width
+    channels = max(8, int(exact + 4) // 8 * 8)
+    return channels if channels >= 0.9 * exact else channels + 8

@@ -197,7 +197,7 @@ class ClipEmbedder(_TransformersEmbedder):
         local = Path(name).is_dir()
         self.kind = _TO_COMPARE[kind].__name__
         with of_kind(name, self.kind):
-            loaded: Any = _TO_COMPARE[kind].from_pretrained(
+            pair: Any = _TO_COMPARE[kind].from_pretrained(
                 name, local_files_only=local, output_loading_info=True, dtype="float32"
             )
             images: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
@@ -205,7 +205,7 @@ class ClipEmbedder(_TransformersEmbedder):
             )
         with of_kind(name, f"tokenizer of a {self.kind}"):
             tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local)
-        model, loading = loaded
+        model, loading = pair
         check_whole(name, self.kind, loading)
         check_tokenizer(name, self.kind, tokenizer, model.config.text_config.vocab_size)
         super().__init__(name, model, images, tokenizer, "max_length" if kind == "siglip" else True)
@@ -281,9 +281,9 @@ def _unit_rows(rows: torch.Tensor) -> Embeddings:
     return unit
 
 
-def _model_digest(tensors: Iterable[tuple[str, torch.Tensor]], *described: object) -> str:
+def _model_digest(tensors: Iterable[tuple[str, torch.Tensor]], *descriptions: object) -> str:
     """Hex SHA-256 of named weights, and of what else decides on an embedding."""
-    whole = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
+    whole = hashlib.sha256(json.dumps(descriptions, sort_keys=True, default=str).encode())
     for name, tensor in tensors:
         whole.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         plain = tensor.detach().cpu().contiguous()

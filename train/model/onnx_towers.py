@@ -43,11 +43,11 @@ class OnnxTowers:
         self.name, folder = name, Path(name)
         try:
             with (folder / DOCUMENT).open("rb") as file:
-                said = json.loads(file.read(_LARGEST))
-            towers = said["towers"]
+                document = json.loads(file.read(_LARGEST))
+            towers = document["towers"]
             self._image, self._text = towers["image"], towers["text"]
-            opened = {tower: _session(folder / of["file"], of) for tower, of in towers.items()}
-            self._sessions = {tower: session for tower, (session, _) in opened.items()}
+            sessions = {tower: _session(folder / of["file"], of) for tower, of in towers.items()}
+            self._sessions = {tower: session for tower, (session, _) in sessions.items()}
             self._tokenizer = _tokenizer(folder, self._text["preprocessing"])
         except ModuleNotFoundError:
             raise
@@ -57,8 +57,8 @@ class OnnxTowers:
                 f"{name} has no image and text tower that can be run ({said_by_error:.200}): write "
                 "both with alignset export --format=onnx --tower=both"
             ) from error
-        parts = [json.dumps(said, sort_keys=True), self._tokenizer.to_str()]
-        parts += [digest for _, (_, digest) in sorted(opened.items())]
+        parts = [json.dumps(document, sort_keys=True), self._tokenizer.to_str()]
+        parts += [digest for _, (_, digest) in sorted(sessions.items())]
         self.digest = hashlib.sha256("".join(parts).encode()).hexdigest()
         self.width = self.embed_texts(["a"]).shape[1]
         width = self.embed_images([Image.new("RGB", (8, 8))]).shape[1]
@@ -75,9 +75,9 @@ class OnnxTowers:
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32[n, width], L2-normalised. Texts that are too long for the model are cut."""
-        encoded = self._tokenizer.encode_batch([*texts])
-        ids = np.array([one.ids for one in encoded], np.int64)
-        mask = np.array([one.attention_mask for one in encoded], np.int64)
+        encodings = self._tokenizer.encode_batch([*texts])
+        ids = np.array([one.ids for one in encodings], np.int64)
+        mask = np.array([one.attention_mask for one in encodings], np.int64)
         names = list(self._text["inputs"])
         return self._run("text", dict(zip(names, (ids, mask), strict=False)))
 
@@ -88,36 +88,36 @@ class OnnxTowers:
         return unit
 
 
-def _session(path: Path, said: dict[str, Any]) -> tuple[Any, str]:
+def _session(path: Path, entry: dict[str, Any]) -> tuple[Any, str]:
     """A tower, and the SHA-256 of its file."""
     import onnxruntime
 
-    encoded, providers = path.read_bytes(), onnxruntime.get_available_providers()
-    digest = hashlib.sha256(encoded).hexdigest()
-    if said.get("sha256", digest) != digest:
+    body, providers = path.read_bytes(), onnxruntime.get_available_providers()
+    digest = hashlib.sha256(body).hexdigest()
+    if entry.get("sha256", digest) != digest:
         raise ValueError(f"{path.name} is not the file that {DOCUMENT} describes")
-    return onnxruntime.InferenceSession(encoded, providers=providers), digest
+    return onnxruntime.InferenceSession(body, providers=providers), digest
 
 
-def _tokenizer(folder: Path, said: dict[str, Any]) -> Any:
+def _tokenizer(folder: Path, entry: dict[str, Any]) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer: Any = Tokenizer.from_file(str(folder / said["tokenizer"]))
-    tokenizer.enable_truncation(said["max_tokens"])
-    tokenizer.enable_padding(pad_id=said["pad_token"])
+    tokenizer: Any = Tokenizer.from_file(str(folder / entry["tokenizer"]))
+    tokenizer.enable_truncation(entry["max_tokens"])
+    tokenizer.enable_padding(pad_id=entry["pad_token"])
     return tokenizer
 
 
-def _pixels(image: Image.Image, said: dict[str, Any]) -> np.ndarray:
+def _pixels(image: Image.Image, entry: dict[str, Any]) -> np.ndarray:
     """float32[3, height, width] of an RGB image."""
-    how = _INTERPOLATIONS[said["interpolation"]]
+    how = _INTERPOLATIONS[entry["interpolation"]]
     image = not_longer(image)
-    image = image.resize(_side(image, said["resize"]), how)
-    if crop := said["centre_crop"]:
+    image = image.resize(_side(image, entry["resize"]), how)
+    if crop := entry["centre_crop"]:
         left, top = (image.width - crop["width"]) // 2, (image.height - crop["height"]) // 2
         image = image.crop((left, top, left + crop["width"], top + crop["height"]))
-    pixels = np.asarray(image, np.float32) * np.float32(said["scale"]) - said["then_minus_1"]
-    pixels = (pixels - np.array(said["mean"], np.float32)) / np.array(said["std"], np.float32)
+    pixels = np.asarray(image, np.float32) * np.float32(entry["scale"]) - entry["then_minus_1"]
+    pixels = (pixels - np.array(entry["mean"], np.float32)) / np.array(entry["std"], np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
 
 

@@ -62,8 +62,8 @@ def saved_config(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def one_line(what: str, wanted: str) -> Iterator[None]:
-    """Raises a SettingsError, "what (why): wanted", for what goes wrong while a saved model is
+def one_line(what: str, advice: str) -> Iterator[None]:
+    """Raises a SettingsError, "what (why): advice", for what goes wrong while a saved model is
     read: transformers, its hub and files that are cut raise many kinds."""
     try:
         yield
@@ -71,7 +71,7 @@ def one_line(what: str, wanted: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        raise SettingsError(f"{what} ({reason:.200}): {wanted}") from error
+        raise SettingsError(f"{what} ({reason:.200}): {advice}") from error
 
 
 def of_kind(name: str, kind: str = "AlignModel") -> AbstractContextManager[None]:
@@ -99,10 +99,10 @@ def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
     check_pretrained(name)
     local = Path(name).is_dir()
     with of_kind(name):
-        loaded: Any = AlignModel.from_pretrained(  # a pair, because of output_loading_info
+        pair: Any = AlignModel.from_pretrained(  # a pair, because of output_loading_info
             name, local_files_only=local, output_loading_info=True, dtype="float32"
         )
-        model, loading = loaded
+        model, loading = pair
         processor = AlignProcessor.from_pretrained(name, local_files_only=local)
     check_whole(name, "AlignModel", loading)
     check_tokenizer(name, "AlignModel", processor.tokenizer, model.text_model.config.vocab_size)
@@ -136,10 +136,10 @@ def check_tokenizer(name: str, kind: str, tokenizer: Any, vocabulary_size: int) 
 
 
 def _check_pixels(name: str, processor: AlignProcessor) -> None:
-    for grey, expected in ((0, -1.0), (255, 1.0)):
+    for grey, target in ((0, -1.0), (255, 1.0)):
         image = Image.fromarray(np.full((8, 8, 3), grey, np.uint8))
         pixels = processor.image_processor(image, return_tensors="np")["pixel_values"]
-        if not np.allclose(pixels, expected, atol=0.01):
+        if not np.allclose(pixels, target, atol=0.01):
             raise SettingsError(
                 f"{name!r} was trained on pixels from elsewhere than [-1, 1] (a value of {grey} "
                 f"becomes {pixels.mean():.3g}): such a model can't be trained further here"

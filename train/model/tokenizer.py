@@ -46,7 +46,7 @@ def learn_tokenizer(
     *,
     vocabulary_size: int,
     max_tokens: int,
-    seen: Mapping[str, int] | None = None,
+    counts: Mapping[str, int] | None = None,
     strip_accents: bool = True,
 ) -> PreTrainedTokenizerFast:
     """Learns wordpieces of the texts, lower-cased as BERT does it.
@@ -58,19 +58,19 @@ def learn_tokenizer(
       vocabulary_size: at most so many pieces, the five special ones among them. Single letters are
         a quarter of them at most, or 128; words with rarer letters teach nothing.
       max_tokens: longer texts are cut there, [CLS] and [SEP] counted.
-      seen: the number of texts of each language that texts were drawn from. A language counts by
+      counts: the number of texts of each language that texts were drawn from. A language counts by
         its share of these to the power 0.5.
       strip_accents: whether letters lose their accents and other marks, as BERT's of English do.
         In other languages a mark makes another word of it.
     """
-    learned = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     # None strips where it lowers, which older versions of transformers were saved with.
     accents = None if strip_accents else False
-    learned.normalizer = tokenizers.normalizers.BertNormalizer(
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(
         lowercase=True, strip_accents=accents
     )
-    learned.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    words = _without_rare_letters(weighted_words(texts, seen or {}, learned), vocabulary_size)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    words = _without_rare_letters(weighted_words(texts, counts or {}, tokenizer), vocabulary_size)
     # The trainer numbers "##a", "##b" ... in the order of a randomly seeded hash table, and breaks
     # ties by number: two runs on equal texts learned different pieces. Named as special tokens they
     # have their numbers before it starts; below, only their numbers are taken over.
@@ -78,9 +78,9 @@ def learn_tokenizer(
     trainer = tokenizers.trainers.WordPieceTrainer(
         vocab_size=vocabulary_size, special_tokens=[*SPECIAL, *inner], show_progress=False
     )
-    learned.train_from_iterator(repeated_words(words), trainer)
+    tokenizer.train_from_iterator(repeated_words(words), trainer)
     return BertTokenizerFast(
-        vocab=learned.get_vocab(), model_max_length=max_tokens, strip_accents=accents
+        vocab=tokenizer.get_vocab(), model_max_length=max_tokens, strip_accents=accents
     )
 
 
@@ -94,11 +94,11 @@ def english_alone(texts: Mapping[str, Iterable[str]]) -> bool:
 
 
 def weighted_words(
-    texts: Mapping[str, Collection[str]], seen: Mapping[str, int], tokenizer: tokenizers.Tokenizer
+    texts: Mapping[str, Collection[str]], counts: Mapping[str, int], tokenizer: tokenizers.Tokenizer
 ) -> dict[str, float]:
     """How often each word is in the texts, in the order of the words; of several languages as if
     each had as many texts as its share to the power 0.5 says."""
-    roots = {name: (seen.get(name) or len(own)) ** SHARE_POWER for name, own in texts.items()}
+    roots = {name: (counts.get(name) or len(own)) ** SHARE_POWER for name, own in texts.items()}
     each = sum(map(len, texts.values())) / (sum(roots.values()) or 1)
     words: dict[str, float] = {}
     for language in sorted(texts):
@@ -133,8 +133,8 @@ def repeated_words(words: Mapping[str, float]) -> Iterator[str]:
     total = 0.0
     for word, count in words.items():
         before, total = int(total), total + count
-        for done in range(before, int(total), _REPEATED):
-            yield f"{word} " * min(_REPEATED, int(total) - done)
+        for start in range(before, int(total), _REPEATED):
+            yield f"{word} " * min(_REPEATED, int(total) - start)
 
 
 def _without_rare_letters(words: dict[str, float], vocabulary_size: int) -> dict[str, float]:
@@ -167,14 +167,14 @@ def load_tokenizer(
     Args:
       max_tokens: longer texts are cut there; None: where the saved one says.
     """
-    cut = {} if max_tokens is None else {"model_max_length": max_tokens}
+    how = {} if max_tokens is None else {"model_max_length": max_tokens}
     files = {path.name for path in Path(name).iterdir()} if local else set()
     # transformers does not know whose a vocab.txt is that lies there alone.
     bare = "vocab.txt" in files and not files & {"tokenizer.json", "tokenizer_config.json"}
     kind: Any = BertTokenizerFast if bare else AutoTokenizer
     # Without the flag, some versions of transformers ask a hub about a folder too.
-    loaded: PreTrainedTokenizerFast = kind.from_pretrained(name, local_files_only=local, **cut)
-    return loaded
+    tokenizer: PreTrainedTokenizerFast = kind.from_pretrained(name, local_files_only=local, **how)
+    return tokenizer
 
 
 def tokenizer_lack(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> str:
@@ -191,10 +191,10 @@ def tokenizer_lack(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> str:
     file = Path(tokenizer.name_or_path) / "tokenizer.json"
     if not file.exists():
         return ""
-    saved = tokenizers.Tokenizer.from_file(str(file))
-    saved.no_padding()
-    saved.enable_truncation(max_tokens)
-    if [encoding.ids for encoding in saved.encode_batch(_SCRIPTS)] != ids:
+    file_tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    file_tokenizer.no_padding()
+    file_tokenizer.enable_truncation(max_tokens)
+    if [encoding.ids for encoding in file_tokenizer.encode_batch(_SCRIPTS)] != ids:
         return (
             f"does not do what its tokenizer.json says once it is a {type(tokenizer).__name__} of "
             "transformers, which builds some parts anew (normalizer, pre_tokenizer)"
@@ -215,7 +215,7 @@ class UnknownTokens(NamedTuple):
     share: float
     languages: dict[str, float]
 
-    def said(self) -> str:
+    def summary(self) -> str:
         """One line; empty where at most 1 % are unknown, and at most 5 % of each language's."""
         if (
             self.share <= _MOST_UNKNOWN
@@ -223,21 +223,21 @@ class UnknownTokens(NamedTuple):
         ):
             return ""
         worst = sorted(self.languages.items(), key=lambda item: (-item[1], item[0]))
-        named = [f"{name} {share:.0%}" for name, share in worst if name and share > _MOST_UNKNOWN]
-        most = f" (most in {', '.join(named[:5])})" if named else ""
+        names = [f"{name} {share:.0%}" for name, share in worst if name and share > _MOST_UNKNOWN]
+        most = f" (most in {', '.join(names[:5])})" if names else ""
         return f"{self.share:.1%} of the tokens are unknown to the tokenizer{most}"
 
 
 def unknown_tokens(
     tokenizer: PreTrainedTokenizerFast,
     texts: Mapping[str, Sequence[str]],
-    seen: Mapping[str, int],
+    counts: Mapping[str, int],
     max_tokens: int,
 ) -> UnknownTokens:
     """Tokenises a sample of the texts, at most 10,000 and as far as they are read.
 
     Args:
-      seen: the number of texts of each language that texts were drawn from.
+      counts: the number of texts of each language that texts were drawn from.
     """
     how = {"add_special_tokens": False, "truncation": True, "max_length": max_tokens}
     each = -(-SAMPLED // max(1, len(texts)))
@@ -249,7 +249,7 @@ def unknown_tokens(
         count = sum(map(len, ids))
         missing = sum(of_text.count(tokenizer.unk_token_id) for of_text in ids)
         languages[language] = missing / max(1, count)
-        weight = seen[language] / len(sample)
+        weight = counts[language] / len(sample)
         unknown, tokens = unknown + weight * missing, tokens + weight * count
     return UnknownTokens(sum(map(len, samples.values())), unknown / max(1, tokens), languages)
 

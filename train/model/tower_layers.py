@@ -102,17 +102,17 @@ def checkpoint_activations(align: AlignModel) -> None:
     backward pass. The gradients are the same; BatchNorm gathers its statistics the first time."""
     assert align.text_model.encoder is not None  # every AlignModel has one
     for block in (*tower_blocks(align.vision_model), *align.text_model.encoder.layer):
-        block.forward = partial(_checkpointed, block, block.forward)
+        block.forward = partial(_checkpoint, block, block.forward)
 
 
-def _checkpointed(block: nn.Module, forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
+def _checkpoint(block: nn.Module, forward: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
     if not torch.is_grad_enabled():
-        return forward(*args, **named)
+        return forward(*args, **keywords)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _unmoved_statistics(block)
 
-    return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **named)
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **keywords)
 
 
 @contextmanager

@@ -49,16 +49,16 @@ _COMPUTED = {
 
 
 def _one_line(flag: str, name: str) -> AbstractContextManager[None]:
-    wanted = f"name a folder, or a published model, that is {_KINDS[flag]}"
-    return one_line(f"--{flag}={name}: it cannot be loaded", wanted)
+    advice = f"name a folder, or a published model, that is {_KINDS[flag]}"
+    return one_line(f"--{flag}={name}: it cannot be loaded", advice)
 
 
 def check_tower_weights(settings: Settings) -> None:
     """Raises SettingsError where the name is not such a model, or does not fit the towers."""
     for flag, kind in (("image_weights", "efficientnet"), ("text_weights", "bert")):
         name = getattr(settings, flag)
-        if name and (found := _kind(flag, name)) != kind:
-            raise SettingsError(f"--{flag}={name} is of type {found}: name {_KINDS[flag]}")
+        if name and (own_kind := _kind(flag, name)) != kind:
+            raise SettingsError(f"--{flag}={name} is of type {own_kind}: name {_KINDS[flag]}")
     rows = 1  # which are compared only where a BERT brings them
     if settings.tokenizer or settings.text_weights:
         rows = pieces(load_own_tokenizer(settings))
@@ -132,13 +132,13 @@ def _image_state(name: str, tower: Module) -> tuple[dict[str, Tensor], Pretraine
     """For our pixels, with its config; what lies behind the last block is left out, since ALIGN has
     none of it."""
     local = Path(name).is_dir()
-    loaded: Any = EfficientNetModel.from_pretrained(name, local_files_only=local, dtype="float32")
+    model: Any = EfficientNetModel.from_pretrained(name, local_files_only=local, dtype="float32")
     names = tower.state_dict()
-    state = {k: value for k, value in loaded.state_dict().items() if k in names}
+    state = {k: value for k, value in model.state_dict().items() if k in names}
     if not local or (Path(name) / "preprocessor_config.json").exists():
         images = EfficientNetImageProcessor.from_pretrained(name, local_files_only=local)
         state = for_our_pixels(state, *_black_and_white(images))
-    return state, loaded.config
+    return state, model.config
 
 
 def _black_and_white(processor: EfficientNetImageProcessor) -> tuple[Tensor, Tensor]:
@@ -163,10 +163,10 @@ def for_our_pixels(state: dict[str, Tensor], black: Tensor, white: Tensor) -> di
     if torch.equal(scale, torch.ones(3)) and torch.equal(shift, torch.zeros(3)):
         return state
     kernel, mean = state[_FIRST_KERNEL], state[_FIRST_MEAN]
-    moved = (kernel * shift[:, None, None]).sum(dim=(1, 2, 3))
+    offset = (kernel * shift[:, None, None]).sum(dim=(1, 2, 3))
     return state | {
         _FIRST_KERNEL: kernel * scale[:, None, None],
-        _FIRST_MEAN: mean - moved,  # of the normalisation behind it
+        _FIRST_MEAN: mean - offset,  # of the normalisation behind it
     }
 
 

@@ -30,11 +30,11 @@ class GuardedStep:
     ):
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._buffers = list(model.buffers())
-        self._kept = [buffer.clone() for buffer in self._buffers]  # after the last step
+        self._last_buffers = [buffer.clone() for buffer in self._buffers]  # after the last step
         self._optimizer, self._settings = optimizer, settings
         device = self._parameters[0].device
         self.norm = torch.zeros((), device=device)  # of the last gradient, as it came
-        self._skipped = torch.tensor(float(skipped), device=device)
+        self._skip_count = torch.tensor(float(skipped), device=device)
         self._in_a_row = torch.zeros((), device=device)
 
     @torch.no_grad()
@@ -45,16 +45,16 @@ class GuardedStep:
         finite = self.norm.isfinite()
         bad = (~finite).float()
         if self._settings.max_gradient_norm:
-            shortened = (self._settings.max_gradient_norm / self.norm.clamp(min=1e-12)).clamp(max=1)
-            torch._foreach_mul_(gradients, shortened)
+            factor = (self._settings.max_gradient_norm / self.norm.clamp(min=1e-12)).clamp(max=1)
+            torch._foreach_mul_(gradients, factor)
         # Its type knows neither; torch.amp's GradScaler sets it as well.
         self._optimizer.found_inf = bad  # type: ignore[attr-defined]
         self._optimizer.step()
-        for buffer, kept in zip(self._buffers, self._kept, strict=True):
-            torch.where(finite, buffer, kept, out=kept)
+        for buffer, last in zip(self._buffers, self._last_buffers, strict=True):
+            torch.where(finite, buffer, last, out=last)
         if self._buffers:
-            torch._foreach_copy_(self._buffers, self._kept)
-        self._skipped += bad
+            torch._foreach_copy_(self._buffers, self._last_buffers)
+        self._skip_count += bad
         self._in_a_row = (self._in_a_row + 1) * bad
         if self.norm.device.type == "cpu":
             self.check(step)
@@ -63,12 +63,12 @@ class GuardedStep:
     def keep_statistics(self) -> None:
         """Has to be called where the model's buffers were changed by anything but a step."""
         if self._buffers:
-            torch._foreach_copy_(self._kept, self._buffers)
+            torch._foreach_copy_(self._last_buffers, self._buffers)
 
     @property
     def skipped(self) -> int:
         """Steps of the run that were left out; waits for the device."""
-        return int(self._skipped.item())
+        return int(self._skip_count.item())
 
     @property
     def left_out(self) -> bool:

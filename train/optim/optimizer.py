@@ -56,14 +56,14 @@ class Lamb(torch.optim.Optimizer):
 
     def _adam(
         self,
-        moved: list[torch.Tensor],
+        moves: list[torch.Tensor],
         weights: list[torch.Tensor],
         group: dict[str, Any],
         *,
         lr: float,
         decay: float,
     ) -> None:
-        """Adam's step of `moved`, with the gradients and the averages of `weights`."""
+        """Adam's step of `moves`, with the gradients and the averages of `weights`."""
         for p in weights:
             if not self.state[p]:
                 averages = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
@@ -71,7 +71,7 @@ class Lamb(torch.optim.Optimizer):
         states = [self.state[p] for p in weights]
         beta1, beta2 = group["betas"]
         adamw(
-            moved,
+            moves,
             [gradient for p in weights if (gradient := p.grad) is not None],  # of all of them
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
@@ -99,10 +99,10 @@ def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Op
     Biases, normalisations and the temperature are exempt, as in LAMB's experiments with BERT
     (You et al., 2020); ALIGN does not say.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     lamb = settings.optimizer == "lamb"
     betas = settings.beta1, settings.kept_of_squares
@@ -118,10 +118,10 @@ def learning_rate(step: int, settings: Settings) -> float:
     warmup = min(settings.warmup_steps, settings.steps)
     if step <= warmup:
         return settings.learning_rate * step / warmup
-    left = (settings.steps - step + 1) / (settings.steps - warmup + 1)
+    share = (settings.steps - step + 1) / (settings.steps - warmup + 1)
     if settings.schedule == "cosine":
-        left = (1 - math.cos(math.pi * left)) / 2
-    return settings.learning_rate * left
+        share = (1 - math.cos(math.pi * share)) / 2
+    return settings.learning_rate * share
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, settings: Settings) -> None:

@@ -76,15 +76,15 @@ def restore(
             f"the processes see different last checkpoints (of the steps {steps}): "
             "pass all of them the same --run folder"
         )
-    rank, captured = processes.rank(), state["processes"]
+    rank, states = processes.rank(), state["processes"]
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    if len(captured) == processes.count():
-        own = captured[rank].get("statistics", {})
+    if len(states) == processes.count():
+        own = states[rank].get("statistics", {})
         model.load_state_dict(own, strict=False)
-    elif "statistics" in captured[0]:  # of a stop, where each process had its own
-        model.load_state_dict(_means([of["statistics"] for of in captured]), strict=False)
-    positions = [msgspec.convert(process["position"], Position) for process in captured]
+    elif "statistics" in states[0]:  # of a stop, where each process had its own
+        model.load_state_dict(_means([of["statistics"] for of in states]), strict=False)
+    positions = [msgspec.convert(process["position"], Position) for process in states]
     return state["step"], position_of(rank, processes.count(), positions)
 
 
@@ -105,14 +105,14 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Pat
     path = folder / f"step_{state['step']:09d}.pt"
 
     def write(file: IO[bytes]) -> None:
-        hashed = _Hashed(file)
-        torch.save(state, hashed)  # type: ignore[arg-type]  # it only writes and flushes
+        sink = _Hashed(file)
+        torch.save(state, sink)  # type: ignore[arg-type]  # it only writes and flushes
         # Before the checkpoint has its name: one without its sum would be passed over.
-        write_whole(_sum_path(path), f"{hashed.digest.hexdigest()}  {path.name}\n")
+        write_whole(_sum_path(path), f"{sink.digest.hexdigest()}  {path.name}\n")
 
     write_whole(path, write)
-    kept = [saved for saved in sorted(folder.glob("step_*.pt")) if saved <= path][-keep:]
-    names = {saved.name for saved in kept} | {_sum_path(saved).name for saved in kept}
+    paths = [one for one in sorted(folder.glob("step_*.pt")) if one <= path][-keep:]
+    names = {one.name for one in paths} | {_sum_path(one).name for one in paths}
     for old in folder.glob("step_*"):
         if old.name not in names:
             old.unlink()
@@ -186,8 +186,8 @@ class CheckpointWriter:
     def save(self, state: Checkpoint) -> None:
         """Copies `state`, which may change behind this call, and begins to write it."""
         self.wait()
-        copied = _on_cpu(state)
-        self._last = self._pool.submit(save_checkpoint, self._folder, copied, keep=self._keep)
+        copy = _on_cpu(state)
+        self._last = self._pool.submit(save_checkpoint, self._folder, copy, keep=self._keep)
 
     def wait(self) -> None:
         """Until the last one is on disk."""

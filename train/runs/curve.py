@@ -39,20 +39,20 @@ def draw_curve(loss: Points, recall: Points, path: Path) -> None:
         x = _MARGIN + (right - _MARGIN) * part // 4
         draw.text((x, bottom + 8), f"{last * part // 4:,}", fill=_INK, anchor="ma")
     draw.text(((_MARGIN + right) // 2, bottom + 28), "steps", fill=_INK, anchor="ma")
-    for points, colour, name, left in (
+    for points, colour, name, is_left in (
         (loss, _LOSS, "loss", True),
         (recall, _RECALL, "held-out R@1, %", False),
     ):
         if not points:
             continue
         top = max(value for _, value in points) * 1.05 or 1.0
-        at, anchor = (_MARGIN, "l") if left else (right, "r")
+        at, anchor = (_MARGIN, "l") if is_left else (right, "r")
         draw.text((at, _MARGIN - 20), name, fill=colour, anchor=f"{anchor}m")
         for part in range(5):
             y = _MARGIN + (bottom - _MARGIN) * part // 4
-            outside = at - 6 if left else at + 6
+            outside = at - 6 if is_left else at + 6
             label = f"{top * (4 - part) / 4:.3g}"
-            draw.text((outside, y), label, fill=colour, anchor="rm" if left else "lm")
+            draw.text((outside, y), label, fill=colour, anchor="rm" if is_left else "lm")
         every = -(-len(points) // _MOST_POINTS)
         line = [
             (

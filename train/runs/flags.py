@@ -93,11 +93,11 @@ def take_settings(flags: dict[str, Any], presets: Mapping[str, S]) -> S:
     return dataclasses.replace(preset, **{name: flags.pop(name) for name in names})
 
 
-def exit_status(command: Callable[[], int], *, stopped: str = STOPPED) -> int:
+def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> int:
     """That of `command`, or 2 for wrong settings and 1 for a run that can't continue, with a line.
 
     Args:
-      stopped: the line where a signal ends it.
+      stop_message: the line where a signal ends it.
     """
     if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are not lines
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -118,16 +118,16 @@ def exit_status(command: Callable[[], int], *, stopped: str = STOPPED) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
+        print(stop_message, file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever reads it, such as head, has read enough
         raise
     except Exception as error:
-        refused = _refused_by_the_system(error)
-        if refused is None or os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
+        refusal = _refused_by_the_system(error)
+        if refusal is None or os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
             raise
         print(
-            f"error: {refused}: make room, or let it be read and written (the run's folder, and "
+            f"error: {refusal}: make room, or let it be read and written (the run's folder, and "
             "TMPDIR); the same command resumes",
             file=sys.stderr,
         )
@@ -139,7 +139,7 @@ def stoppable(command: Callable[[], int]) -> int:
     torchrun are ended by torchrun."""
     if "RANK" in os.environ:
         return command()
-    return run_stoppable(command, stopped=STOPPED, stopped_status=130)
+    return run_stoppable(command, stop_message=STOPPED, stopped_status=130)
 
 
 def _refused_by_the_system(error: Exception) -> str | None:

@@ -58,13 +58,13 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
     (folder / "README.md").write_text(text, encoding="utf-8", errors="replace")
 
 
-def _data(shard_set: ShardSet, weighted: bool) -> Iterator[dict[str, Any]]:
+def _data(shard_set: ShardSet, has_weights: bool) -> Iterator[dict[str, Any]]:
     """The card's section on a dataset, for each folder of its shards."""
     for shards, manifest in _by_manifest(shard_set.shards):
         data: dict[str, Any] = {
             "shards": counted(len(shards), "shard"),
             "first": _shard_name(shards[0]),
-            "weight": f", weight {shard_set.weight:g}" if weighted else "",
+            "weight": f", weight {shard_set.weight:g}" if has_weights else "",
         }
         if manifest is not None:
             digest, document = manifest
@@ -138,9 +138,9 @@ def _facts(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
     """The facts in a manifest that a reader of the card needs first."""
     if "pairs" in document:
         yield "pairs", _pairs(document)
-    fetched = document.get("fetched")
-    if isinstance(fetched, dict) and {"first", "last"} <= fetched.keys():
-        first, last = str(fetched["first"]), str(fetched["last"])
+    days = document.get("fetched")
+    if isinstance(days, dict) and {"first", "last"} <= days.keys():
+        first, last = str(days["first"]), str(days["last"])
         yield "images were fetched", f"on {first}" if first == last else f"from {first} to {last}"
     inputs = document.get("input")
     if isinstance(inputs, list):
@@ -193,7 +193,7 @@ def _cell(value: object) -> str:
     """A value as one line of a table that nothing in it can end or make a tag."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     text = " ".join(text.split())
-    cut = text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + " …"
-    for sign, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
-        cut = cut.replace(sign, escaped)
-    return cut.encode("utf-8", "replace").decode()
+    short = text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + " …"
+    for sign, escape in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
+        short = short.replace(sign, escape)
+    return short.encode("utf-8", "replace").decode()

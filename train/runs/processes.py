@@ -56,25 +56,25 @@ def end_with_torchrun() -> None:
 def stop_processes() -> None:
     global _waiting
     _waiting = None
-    if grouped():
+    if is_grouped():
         dist.destroy_process_group()
 
 
-def grouped() -> bool:
+def is_grouped() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
 def rank() -> int:
-    return dist.get_rank() if grouped() else 0
+    return dist.get_rank() if is_grouped() else 0
 
 
 def count() -> int:
-    return dist.get_world_size() if grouped() else 1
+    return dist.get_world_size() if is_grouped() else 1
 
 
 def wait_for_all() -> None:
     """However long one of them takes; the end of one is the end of all, by torchrun."""
-    if grouped():
+    if is_grouped():
         dist.barrier(_waiting)
 
 
@@ -90,7 +90,7 @@ def failing_together() -> Iterator[None]:
         yield
         failed = False
     finally:
-        if grouped() and ask_any(failed)() and not failed:
+        if is_grouped() and ask_any(failed)() and not failed:
             raise SharedError("another process of the run failed, and says why")
 
 
@@ -106,12 +106,12 @@ def begun_together(run: Path, device: str, begin: Callable[[], T]) -> Iterator[T
     start_processes(device)
     try:
         with ExitStack() as stack:
-            begun = None
+            result = None
             with failing_together():
                 if rank() == 0:
-                    begun = begin()
+                    result = begin()
                     stack.enter_context(hold_run(run))
-            yield begun
+            yield result
     finally:
         stop_processes()
 
@@ -132,7 +132,7 @@ def ask_any(yes: bool) -> Callable[[], bool]:
 
 def gather(value: T) -> list[T]:
     """Every process's `value`, in rank order."""
-    if not grouped():
+    if not is_grouped():
         return [value]
     values = [value] * count()
     dist.all_gather_object(values, value)
@@ -146,9 +146,9 @@ def mean(value: torch.Tensor) -> float:
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     """float[b, d] of each process -> float[b * processes, d], in rank order; not differentiable."""
-    gathered = rows.new_empty(len(rows) * count(), *rows.shape[1:])
-    dist.all_gather_into_tensor(gathered, rows.contiguous())
-    return gathered
+    all_rows = rows.new_empty(len(rows) * count(), *rows.shape[1:])
+    dist.all_gather_into_tensor(all_rows, rows.contiguous())
+    return all_rows
 
 
 def sum_rows(rows: torch.Tensor) -> torch.Tensor:
@@ -172,7 +172,7 @@ def scatter_sum(rows: torch.Tensor) -> torch.Tensor:
 
 def average_buffers(model: torch.nn.Module) -> None:
     """BatchNorm's running statistics, which each process gathers alone, become all processes'."""
-    if grouped():
+    if is_grouped():
         for buffer in model.buffers():
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
@@ -193,7 +193,7 @@ def averaged_buffers(model: torch.nn.Module) -> Iterator[None]:
 
 def replicate(model: torch.nn.Module) -> torch.nn.Module:
     """The model as it is trained: its gradients are averaged over the processes."""
-    if not grouped():
+    if not is_grouped():
         return model
     with warnings.catch_warnings():
         # Torch 2.15 has another name for `broadcast_buffers`, which 2.8 does not know.
@@ -216,7 +216,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._is_requested = False
         self._answer: Callable[[], bool] | None = None
 
     def __enter__(self) -> "StopRequest":
@@ -230,7 +230,7 @@ class StopRequest:
             signal.signal(signal.SIGTERM, self._before)
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
-        self._asked = True
+        self._is_requested = True
         signal.signal(signal.SIGTERM, self._before)
         stoppable.ask_for_time()
 
@@ -240,6 +240,6 @@ class StopRequest:
         They ask each other about the step before: nobody waits for one that is slow at this one.
         """
         if count() == 1:
-            return self._asked
-        before, self._answer = self._answer, ask_any(self._asked)
+            return self._is_requested
+        before, self._answer = self._answer, ask_any(self._is_requested)
         return before is not None and before()

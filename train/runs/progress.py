@@ -70,10 +70,10 @@ class Progress:
         self.trackers: list[Tracker] = []
         if not quiet:
             self.trackers = open_trackers(settings.trackers, run, settings, start + 1)
-        hidden = quiet or not sys.stderr.isatty()
-        self.bar = tqdm(initial=start, total=steps, unit="step", disable=hidden)
+        is_hidden = quiet or not sys.stderr.isatty()
+        self.bar = tqdm(initial=start, total=steps, unit="step", disable=is_hidden)
         self._first, self._since, self._steps_since = start + 1, time.perf_counter(), 0
-        self._shown = self._validated = ""  # of the last report, and of the last validation
+        self._report_text = self._validation_text = ""  # the last of each
 
     def step(
         self,
@@ -93,11 +93,11 @@ class Progress:
         """
         self.bar.update()
         self._steps_since += 1
-        reported = step == self.steps or step % self.settings.log_every == 0
-        if reported or check:
-            measured = measure()
-        if reported:
-            self._report(step, measured | rest)
+        reports = step == self.steps or step % self.settings.log_every == 0
+        if reports or check:
+            numbers = measure()
+        if reports:
+            self._report(step, numbers | rest)
 
     def show_samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
         """Shows the trackers the first of uint8[n, h, w, 3] and n texts, at some of the steps."""
@@ -114,13 +114,13 @@ class Progress:
         if self.quiet:
             return
         numbers = numbers | {"samples_per_second": round(self.settings.batch_size / step_s, 1)}
-        self._shown = " ".join(
+        self._report_text = " ".join(
             form.format(numbers[name]) for name, form in _SHOWN.items() if name in numbers
         )
-        self.bar.set_postfix_str(self._shown + self._validated)
+        self.bar.set_postfix_str(self._report_text + self._validation_text)
         if self.bar.disable:
             remaining = timedelta(seconds=round((self.steps - step) * step_s))
-            self.say(f"step {step}/{self.steps} {self._shown} {remaining} left")
+            self.say(f"step {step}/{self.steps} {self._report_text} {remaining} left")
         self._write(step, numbers)
 
     def _write(self, step: int, numbers: dict[str, float]) -> None:
@@ -128,7 +128,7 @@ class Progress:
             file.write(json.dumps({"step": step} | numbers) + "\n")
         self._tell(lambda tracker: tracker.scalars(step, numbers))
 
-    def validated(
+    def show_validation(
         self, step: int, numbers: dict[str, float], *, seconds: float, best: bool
     ) -> None:
         """Shows, writes and tells the trackers what a validation gave, by names that begin with
@@ -140,15 +140,15 @@ class Progress:
         """
         self._since += seconds
         both = (numbers[f"validation/{way}_R1"] for way in ("image_to_text", "text_to_image"))
-        shown = "held-out R@1 {:.1f} / {:.1f} %".format(*both)
+        line = "held-out R@1 {:.1f} / {:.1f} %".format(*both)
         top1 = numbers.get("validation/zero_shot_top1")
         zero_shot = "" if top1 is None else f" zero-shot {top1:.1f} %"
-        self._validated = f" {shown}{zero_shot}"
-        self.bar.set_postfix_str(self._shown + self._validated)
+        self._validation_text = f" {line}{zero_shot}"
+        self.bar.set_postfix_str(self._report_text + self._validation_text)
         if self.bar.disable:
             loss, n = numbers["validation/loss"], numbers["validation/n"]
             text = (
-                f"{shown} (image to text / text to image, {n:,} images){zero_shot} loss {loss:.3f}"
+                f"{line} (image to text / text to image, {n:,} images){zero_shot} loss {loss:.3f}"
             )
             praise = ", the best so far" if best else ""
             self.say(f"step {step}/{self.steps} {text} in {seconds:.1f} s{praise}")
@@ -184,7 +184,7 @@ def measure(
       Diverged: too many steps were left out, or the temperature is the least it may be.
     """
     guard.check(step)
-    measured = {
+    numbers = {
         "loss": processes.mean(output.loss),
         "accuracy": processes.mean(in_batch_accuracy(output.images, output.texts)),
         "temperature": model.temperature.item(),
@@ -192,18 +192,18 @@ def measure(
     }
     if guard.left_out:
         for name in ("loss", "gradient_norm"):
-            if not math.isfinite(measured[name]):
-                del measured[name]
-    check_finite(step, measured, ADVICE)
-    if measured["temperature"] <= model.min_temperature * (1 + 1e-6):  # as a float32's logarithm
+            if not math.isfinite(numbers[name]):
+                del numbers[name]
+    check_finite(step, numbers, ADVICE)
+    if numbers["temperature"] <= model.min_temperature * (1 + 1e-6):  # as a float32's logarithm
         raise Diverged(
-            f"the temperature is {measured['temperature']:.2g} at step {step}, the least it may "
+            f"the temperature is {numbers['temperature']:.2g} at step {step}, the least it may "
             f"be, where little more is learned: {ADVICE}; or more --label_smoothing, if the pairs "
             "are few and learned by heart; or a lower --min_temperature"
         )
     if skipped := guard.skipped:
-        measured["skipped_steps"] = skipped
-    return measured
+        numbers["skipped_steps"] = skipped
+    return numbers
 
 
 def gradient_norm(model: torch.nn.Module) -> float:
@@ -211,9 +211,9 @@ def gradient_norm(model: torch.nn.Module) -> float:
     return torch.nn.utils.get_total_norm(gradients).item()
 
 
-def check_finite(step: int, measured: dict[str, float], advice: str) -> None:
+def check_finite(step: int, numbers: dict[str, float], advice: str) -> None:
     """Raises Diverged, on all processes at the same step: the numbers are the same there."""
-    for name, value in measured.items():
+    for name, value in numbers.items():
         if not math.isfinite(value):
             raise Diverged(f"the {name.replace('_', ' ')} is {value} at step {step}: {advice}")
 
@@ -230,7 +230,7 @@ def in_batch_accuracy(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor
     target = torch.arange(first, first + b, device=images.device)  # int64[b]
     right = torch.zeros((), device=images.device)
     for rows, candidates in ((images, texts), (texts, images)):
-        if processes.grouped():
+        if processes.is_grouped():
             candidates = processes.gather_rows(candidates)  # [b * processes, d]
         for part, own in zip(torch.split(rows, 512), torch.split(target, 512), strict=True):
             right += ((part @ candidates.T).argmax(dim=1) == own).sum()

@@ -81,8 +81,8 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
     path = run / "config.json"
     try:
         before = json.loads(path.read_text())
-        differing = _differences(before["settings"], settings, told=False)
-        changed = _differences(before["settings"], settings, told=True)
+        differing = _differences(before["settings"], settings, warns=False)
+        new_settings = _differences(before["settings"], settings, warns=True)
         versions = _changes(before["versions"], config["versions"], config["versions"])
         same_data = all(before[name] == config[name] for name in ("sets", "weights"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -103,20 +103,20 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
         )
     if has_ended(run, settings):
         return  # nothing is trained: it stays what it was made with
-    for what, changes in (("settings", changed), ("versions", versions)):
+    for what, changes in (("settings", new_settings), ("versions", versions)):
         if changes:
             print(f"{run} resumes with other {what}: {'; '.join(changes)}", file=sys.stderr)
-    if changed:
+    if new_settings:
         shutil.rmtree(run / "model", ignore_errors=True)  # it is one of fewer steps
-    if changed or versions or before.get("places") != config["places"]:
+    if new_settings or versions or before.get("places") != config["places"]:
         _write_config(path, config)
 
 
 def _has_stepped(run: Path) -> bool:
     """Whether a step of a run left something that another start could resume from, or lose."""
     metrics = run / "metrics.jsonl"
-    made = [*run.glob("checkpoints/*.pt"), *run.glob("model*")]
-    return bool(made) or (metrics.exists() and metrics.stat().st_size > 0)
+    traces = [*run.glob("checkpoints/*.pt"), *run.glob("model*")]
+    return bool(traces) or (metrics.exists() and metrics.stat().st_size > 0)
 
 
 def _begin_anew(run: Path, config: dict[str, Any]) -> None:
@@ -136,7 +136,7 @@ def has_ended(run: Path, settings: AnySettings) -> bool:
         lengths = (
             (before.get(name, 0), getattr(settings, name, 0)) for name in ("steps", "epochs")
         )
-        return (run / "model").exists() and all(of >= wanted for of, wanted in lengths)
+        return (run / "model").exists() and all(of >= full for of, full in lengths)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # it is not a run, as `open_run` says
 
@@ -171,14 +171,14 @@ def cut_metrics(path: Path, last_step: int) -> None:
     """Drops measurements after the checkpoint that the run resumes from."""
     if not path.exists():
         return
-    kept = []
+    lines = []
     for line in path.read_text().splitlines():
         try:
             if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
+                lines.append(line + "\n")
         except ValueError:  # the line that was being written when the run was killed
             break
-    write_whole(path, "".join(kept))
+    write_whole(path, "".join(lines))
 
 
 def _identities(sets: list[ShardSet]) -> list[dict[str, object]]:
@@ -215,8 +215,8 @@ def trained_shards(run: Path) -> list[str]:
         paths = [Path(place) / name for name in names for place in config["places"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    found = [str(path) for path in dict.fromkeys(paths) if path.is_file()]
-    return found if len(found) == len(names) else []
+    files = [str(path) for path in dict.fromkeys(paths) if path.is_file()]
+    return files if len(files) == len(names) else []
 
 
 def trained_images(run: Path) -> int:
@@ -228,15 +228,15 @@ def trained_images(run: Path) -> int:
         return 0
 
 
-def _differences(before: dict[str, object], settings: AnySettings, *, told: bool) -> list[str]:
+def _differences(before: dict[str, object], settings: AnySettings, *, warns: bool) -> list[str]:
     """The settings that differ: those that may although it matters, or those that may not. One that
     an older version did not know had what is its default now."""
     now = dataclasses.asdict(settings)
-    known = dataclasses.fields(settings)
-    before = {field.name: field.default for field in known} | before
-    free = {field.name for field in known if field.metadata.get("free")}
-    may = {field.name for field in known if field.metadata.get("told")}
-    names = [name for name in (now | before) if name not in free and (name in may) == told]
+    fields = dataclasses.fields(settings)
+    before = {field.name: field.default for field in fields} | before
+    free = {field.name for field in fields if field.metadata.get("free")}
+    may = {field.name for field in fields if field.metadata.get("warns")}
+    names = [name for name in (now | before) if name not in free and (name in may) == warns]
     return _changes(before, now, names)
 
 

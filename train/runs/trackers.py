@@ -93,18 +93,18 @@ def open_trackers(names: str, run: Path, settings: AnySettings, first_step: int)
     Raises:
       SettingsError: one of them can't be imported or made.
     """
-    opened: list[Tracker] = []
+    trackers: list[Tracker] = []
     for name in filter(None, names.split(",")):
         module, _, attribute = _NAMES.get(name, name).partition(":")
         try:
             make = getattr(importlib.import_module(module), attribute)
-            opened.append(make(run, dataclasses.asdict(settings), first_step))
+            trackers.append(make(run, dataclasses.asdict(settings), first_step))
         except Exception as error:  # whatever a user's own module raises
             raise SettingsError(
                 f"the tracker {name!r} can't be used ({error!r:.200}): name it as tensorboard, "
                 "wandb, mlflow or module:name, or start without it by --trackers="
             ) from error
-    return opened
+    return trackers
 
 
 class Wandb:
@@ -113,18 +113,18 @@ class Wandb:
     def __init__(self, run: Path, settings: dict[str, Any], first_step: int):
         import wandb
 
-        self._image, started = wandb.Image, run / "wandb_run_id"
+        self._image, id_file = wandb.Image, run / "wandb_run_id"
         self._run = wandb.init(
             project=settings.get("wandb_project", "alignset"),
             entity=settings.get("wandb_entity") or None,
             name=settings.get("wandb_name") or run.name,
             tags=[tag.strip() for tag in settings.get("wandb_tags", "").split(",") if tag.strip()],
-            id=started.read_text() if started.exists() else None,
+            id=id_file.read_text() if id_file.exists() else None,
             dir=str(run),
             resume="allow",
             config=settings,
         )
-        started.write_text(self._run.id)
+        id_file.write_text(self._run.id)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
@@ -143,12 +143,12 @@ class MLflow:
     def __init__(self, run: Path, settings: dict[str, Any], first_step: int):
         import mlflow
 
-        self._mlflow, started = mlflow, run / "mlflow_run_id"
+        self._mlflow, id_file = mlflow, run / "mlflow_run_id"
         mlflow.set_experiment("alignset")
-        if started.exists():
-            mlflow.start_run(run_id=started.read_text())
+        if id_file.exists():
+            mlflow.start_run(run_id=id_file.read_text())
             return
-        started.write_text(mlflow.start_run(run_name=run.name).info.run_id)
+        id_file.write_text(mlflow.start_run(run_name=run.name).info.run_id)
         mlflow.log_params(settings)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

@@ -31,7 +31,7 @@ def main(arguments: list[str], name: str = NAME) -> int:
                 return 0
             raise
 
-    return exit_status(command, stopped=_STOPPED)
+    return exit_status(command, stop_message=_STOPPED)
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:
@@ -43,7 +43,7 @@ def stoppable_main(arguments: list[str], name: str = NAME) -> int:
             os._exit(status)
         return status
 
-    return run_stoppable(command, stopped=_STOPPED, stopped_status=130)
+    return run_stoppable(command, stop_message=_STOPPED, stopped_status=130)
 
 
 def parser(name: str = NAME) -> Parser:

@@ -56,7 +56,7 @@ class Blocklist:
     def lines(self) -> list[str]:
         return sorted(f"{kind}:{value}" for kind in KINDS for value in self.values[kind])
 
-    def joined(self, other: Blocklist) -> Blocklist:
+    def union(self, other: Blocklist) -> Blocklist:
         """Both lists."""
         return Blocklist({kind: self.values[kind] | other.values[kind] for kind in KINDS})
 
@@ -103,15 +103,15 @@ def parse_blocklist(lines: Iterable[str], name: str) -> Blocklist:
     values: dict[str, set[str]] = {kind: set() for kind in KINDS}
     others = 0
     for number, line in enumerate(lines, 1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
             continue
-        kind, value = _parse(stripped)
+        kind, value = _parse(entry)
         if kind in _OTHER_KINDS:
             others += 1
         elif kind not in KINDS or not _is_valid(kind, value):
             raise SettingsError(
-                f"{name}, line {number}: {stripped[:80]!r} is none of {', '.join(KINDS)} with a "
+                f"{name}, line {number}: {entry[:80]!r} is none of {', '.join(KINDS)} with a "
                 "value, as in sha256:HEX or host:a.example"
             )
         else:

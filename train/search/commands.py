@@ -51,11 +51,11 @@ def run_index(flags: argparse.Namespace) -> int:
     seconds = 0.5 if sys.stderr.isatty() else TELL_S
     with tqdm(unit=" samples", mininterval=seconds, delay=seconds, file=sys.stderr) as bar:
         making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update)
-        added = add_sources(flags.index, sources, model, making, _say)
-    document = added.document
-    if repeated := making.left_out["repeated_key"]:
+        result = add_sources(flags.index, sources, model, making, _say)
+    document = result.document
+    if repeats := making.left_out["repeated_key"]:
         _say(
-            f"left out, since the index has an image of the same key: {repeated:,} (of a folder a "
+            f"left out, since the index has an image of the same key: {repeats:,} (of a folder a "
             "key is the path below --data)"
         )
     unread = unread_pictures(flags.data)
@@ -70,8 +70,8 @@ def run_index(flags: argparse.Namespace) -> int:
             {
                 "index": str(flags.index),
                 "rows": document.rows,
-                "added": added.rows,
-                **({"taken_out": added.removed_rows} if added.removed_rows else {}),
+                "added": result.rows,
+                **({"taken_out": result.removed_rows} if result.removed_rows else {}),
                 "left_out": {reason: n for reason, n in left_out.items() if n},
                 "search": document.kind,
                 "recall@10": document.recall,
@@ -94,7 +94,7 @@ def run_query(flags: argparse.Namespace) -> int:
     index = OpenedIndex(flags.index)
     model = open_model(flags.model, index)
     query = SearchQuery(
-        tuple(_embedded(term, images, model) for term in terms), filters, query.fold
+        tuple(_embed_term(term, images, model) for term in terms), filters, query.fold
     )
     results = find_results(query_vector(query, index, model.embed_texts), query, index, flags.n)
     to_terminal = sys.stdout.isatty()
@@ -112,7 +112,7 @@ def run_query(flags: argparse.Namespace) -> int:
 def run_remove(flags: argparse.Namespace) -> int:
     """Takes rows out of an index, and prints their keys and how many they were."""
     blocklist = read_blocklist(flags.blocklist)
-    keys, unmatched = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=_say)
+    keys, unmatched_lines = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=_say)
     for key in keys:
         print(printable(key))
     if blocklist.others:
@@ -120,17 +120,17 @@ def run_remove(flags: argparse.Namespace) -> int:
             f"passed over {counted(blocklist.others, 'line')} of what an index does not hold "
             "(phash, pdq, text): name what is found by them as key: or sha256:"
         )
-    if unmatched:
-        few = ", ".join(printable(line)[:200] for line in unmatched[:_FEW])
-        more = ", …" if len(unmatched) > _FEW else ""
-        _say(f"{counted(len(unmatched), 'line')} matched nothing: {few}{more}")
-    done = "would be taken out" if flags.dry_run else "taken out"
+    if unmatched_lines:
+        few = ", ".join(printable(line)[:200] for line in unmatched_lines[:_FEW])
+        more = ", …" if len(unmatched_lines) > _FEW else ""
+        _say(f"{counted(len(unmatched_lines), 'line')} matched nothing: {few}{more}")
+    action = "would be taken out" if flags.dry_run else "taken out"
     follows = "; a server that runs follows by itself" if keys and not flags.dry_run else ""
-    _say(f"{done} of {flags.index}: {counted(len(keys), 'row')}{follows}")
+    _say(f"{action} of {flags.index}: {counted(len(keys), 'row')}{follows}")
     return 0
 
 
-def open_model(given: str | None, index: OpenedIndex) -> DualEmbedder:
+def open_model(name: str | None, index: OpenedIndex) -> DualEmbedder:
     """The model of an index, from the given place or from where the index was made with it.
 
     Raises:
@@ -139,9 +139,9 @@ def open_model(given: str | None, index: OpenedIndex) -> DualEmbedder:
     from alignset.train.model.embed import open_embedder
 
     try:
-        model = open_embedder(given or index.document.model)
+        model = open_embedder(name or index.document.model)
     except SettingsError as error:
-        if given:
+        if name:
             raise
         raise SettingsError(
             f"{error}; or say where the index's model lies now by --model"
@@ -165,14 +165,14 @@ def _image_bytes(where: str) -> bytes:
 def _fetched_bytes(url: str) -> bytes:
     from alignset.transforms.fetching.fetch import fetch_all  # here: files need no fetcher
 
-    (fetched,) = fetch_all([url], FETCH)
-    if fetched.body is None:
-        hint = _FETCH_HINTS.get(str(fetched.detail), "pass another URL, or the image's file")
-        raise SettingsError(f"{url[:200]!r} cannot be fetched ({fetched.detail}): {hint}")
-    return fetched.body
+    (response,) = fetch_all([url], FETCH)
+    if response.body is None:
+        hint = _FETCH_HINTS.get(str(response.detail), "pass another URL, or the image's file")
+        raise SettingsError(f"{url[:200]!r} cannot be fetched ({response.detail}): {hint}")
+    return response.body
 
 
-def _embedded(term: Term, images: dict[str, bytes], model: DualEmbedder) -> Term:
+def _embed_term(term: Term, images: dict[str, bytes], model: DualEmbedder) -> Term:
     if term.kind != "picture":
         return term
     try:

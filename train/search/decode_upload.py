@@ -33,14 +33,14 @@ def decode_upload(data: bytes) -> Image.Image:
     """
     command = [sys.executable, "-m", "alignset.train.search.decode_upload"]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, input=data, capture_output=True, timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise RefusedPicture(_COSTS) from error
-    if done.returncode:
-        raise RefusedPicture(done.stderr.decode() if done.returncode == _REFUSED else _COSTS)
-    size, _, pixels = done.stdout.partition(b"\n")
+    if process.returncode:
+        raise RefusedPicture(process.stderr.decode() if process.returncode == _REFUSED else _COSTS)
+    size, _, pixels = process.stdout.partition(b"\n")
     width, height = map(int, size.split())
     return Image.frombytes("RGB", (width, height), pixels)
 

@@ -40,7 +40,7 @@ Batch = tuple[list[Picture], "dict[str, Embeddings]"]
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
-    return exit_status(lambda: _run(arguments, name), stopped=_STOPPED)
+    return exit_status(lambda: _run(arguments, name), stop_message=_STOPPED)
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:
@@ -103,25 +103,25 @@ def _batches(
         for batch in parts_by_pixels(pictures, size, lambda picture: picture.data):
             images = pool.map(lambda picture: readable_image(picture.data or b""), batch)
             pairs = zip(batch, images, strict=True)
-            decoded = [(picture, image) for picture, image in pairs if image is not None]
+            items = [(picture, image) for picture, image in pairs if image is not None]
             without = sum(picture.data is None for picture in batch)
             result["left_out"]["no_image"] += without
-            result["left_out"]["undecodable"] += len(batch) - without - len(decoded)
+            result["left_out"]["undecodable"] += len(batch) - without - len(items)
             bar.update(len(batch))
-            if decoded:
-                rows = [picture._replace(data=None) for picture, _ in decoded]
+            if items:
+                rows = [picture._replace(data=None) for picture, _ in items]
                 result["rows"] += len(rows)
-                yield rows, _embed(model, towers, decoded)
+                yield rows, _embed(model, towers, items)
     if not result["rows"]:
         raise TrainingError("no image of --data can be decoded: name others")
 
 
 def _embed(
-    model: DualEmbedder, towers: tuple[str, ...], decoded: list[tuple[Picture, Image.Image]]
+    model: DualEmbedder, towers: tuple[str, ...], items: list[tuple[Picture, Image.Image]]
 ) -> dict[str, Embeddings]:
     embed: dict[str, Callable[[], Embeddings]] = {
-        "image": lambda: model.embed_images([image for _, image in decoded]),
-        "text": lambda: model.embed_texts([picture.caption for picture, _ in decoded]),
+        "image": lambda: model.embed_images([image for _, image in items]),
+        "text": lambda: model.embed_texts([picture.caption for picture, _ in items]),
     }
     vectors = {tower: embed[tower]() for tower in towers}
     if not all(np.isfinite(rows).all() for rows in vectors.values()):

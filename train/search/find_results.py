@@ -28,7 +28,7 @@ def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts
       SettingsError: the index has no such key, or the terms cancel each other out.
     """
     texts = [term.value for term in query.terms if term.kind == "text"]
-    embedded = iter(embed_texts(texts) if texts else ())
+    text_vectors = iter(embed_texts(texts) if texts else ())
     vectors = []
     for term in query.terms:
         if term.vector is not None:
@@ -36,7 +36,7 @@ def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts
         elif term.kind == "key":
             vectors.append(index.vector_of(term.value))
         else:
-            vectors.append(next(embedded))
+            vectors.append(next(text_vectors))
     return weighted_sum([term.weight for term in query.terms], np.stack(vectors))
 
 
@@ -49,7 +49,7 @@ def find_results(
         scores, rows = index.neighbours.nearest(vector, count, mask)
         return _results(index, scores, rows, np.zeros(len(rows), int))
     scores, rows = index.neighbours.nearest(vector, max(2 * count, _MIN_COMPARED), mask)
-    first_of = _folded(index, rows)  # int[m]
+    first_of = _fold(index, rows)  # int[m]
     heads = np.flatnonzero(first_of == np.arange(len(rows)))[:count]
     copies = np.bincount(first_of, minlength=len(rows)) - 1
     return _results(index, scores[heads], rows[heads], copies[heads])
@@ -65,7 +65,7 @@ def sample_results(index: OpenedIndex, count: int) -> list[Result]:
     return _results(index, zeros, rows, zeros)
 
 
-def _folded(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
+def _fold(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
     """int[m]: the place of the first row that shows the same image; of most, its own."""
     hashes = index.phashes[rows]  # uint64[m]
     bits = np.bitwise_count(hashes[:, None] ^ hashes[None])  # uint8[m, m]

@@ -65,7 +65,7 @@ class Removed(NamedTuple):
     """The keys of the rows that were taken out, and the lines of the list that matched none."""
 
     keys: list[str]
-    unmatched: list[str]
+    unmatched_lines: list[str]
 
 
 def check_model(document: IndexDocument, model: DualEmbedder, folder: Path) -> None:
@@ -98,7 +98,7 @@ def add_sources(
             generation, names = old.generation + 1, list(old.parts)
         shards = [source.where for source in sources if isinstance(source, ShardSource)]
         sets = sorted({*datasets_of(shards), *(old.sets if old else ())})
-        blocklist = stored_blocklist(folder).joined(Blocklist.of_keys(taken_down_keys(sets)))
+        blocklist = stored_blocklist(folder).union(Blocklist.of_keys(taken_down_keys(sets)))
         keys = {key for name in names for key in _keys_of(folder, name)}
         stems = {name.partition(".")[0] for name in names}
         for source in sources:
@@ -150,7 +150,7 @@ def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) 
     with _only_one(folder):
         old = read_index(folder)
         if not dry_run:
-            store_blocklist(folder, stored_blocklist(folder).joined(blocklist))
+            store_blocklist(folder, stored_blocklist(folder).union(blocklist))
         generation = old.generation + 1
         names, keys, matches = [], list[str](), set[str]()
         for part in old.parts:

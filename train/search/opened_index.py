@@ -43,7 +43,7 @@ class OpenedIndex:
         self.pictures = len(self.rows) if self._present is None else int(self._present.sum())
         self.row_mask = functools.lru_cache(_MASKS)(self._row_mask)
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether the folder holds another index now, or more was taken down from its datasets;
         costs 2 microseconds, and as much a dataset."""
         marks = taken_down_marks(self.document.sets)

@@ -144,8 +144,8 @@ def unread_pictures(where: str) -> list[str]:
 def format_counts(files: Sequence[str]) -> str:
     """How many files of other formats there are, as "2 .svg, 1 .heic; the first is 'a.svg'"."""
     counts = Counter(Path(file).suffix.lower() for file in files)
-    named = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
-    return f"{named}; the first is {files[0]!r}"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return f"{kinds}; the first is {files[0]!r}"
 
 
 def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:

@@ -40,8 +40,8 @@ def picture_vector(name: str, digest: str, dimensions: int) -> np.ndarray:
     """float32[d], unit length. Raises SettingsError where it is not a name of an image."""
     model, _, text = name.partition(".")
     try:
-        padded = text + "=" * (-len(text) % 4)
-        steps = np.frombuffer(base64.b64decode(padded, altchars=b"-_", validate=True), np.int8)
+        digits = text + "=" * (-len(text) % 4)
+        steps = np.frombuffer(base64.b64decode(digits, altchars=b"-_", validate=True), np.int8)
     except ValueError:
         steps = np.empty(0, np.int8)
     vector = steps.astype(np.float32)
@@ -85,9 +85,9 @@ def parse_query(parameters: QueryParams, digest: str, dimensions: int) -> PageRe
     )
 
 
-def _weights(kind: str, given: list[str], count: int) -> list[float]:
+def _weights(kind: str, texts: list[str], count: int) -> list[float]:
     try:
-        weights = [float(text) for text in given] or [1.0] * count
+        weights = [float(text) for text in texts] or [1.0] * count
     except ValueError:
         weights = []
     if len(weights) != count:
@@ -95,10 +95,10 @@ def _weights(kind: str, given: list[str], count: int) -> list[float]:
     return weights
 
 
-def _number(parameters: QueryParams, name: str, default: int, allowed: range) -> int:
+def _number(parameters: QueryParams, name: str, default: int, choices: range) -> int:
     text = parameters.get(name, "").strip() or str(default)
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) in allowed):
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) in choices):
         raise SettingsError(
-            f"{name} must be a whole number from {allowed.start} to {allowed.stop - 1}"
+            f"{name} must be a whole number from {choices.start} to {choices.stop - 1}"
         )
     return int(text)

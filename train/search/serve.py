@@ -86,14 +86,14 @@ class SearchApp:
         handlers = dict.fromkeys((*kinds, Exception), _error_response)
         self.asgi = Starlette(routes=routes, exception_handlers=handlers)
 
-    def _opened(self) -> OpenedIndex:
+    def _live_index(self) -> OpenedIndex:
         """The index as it is now: `remove` and `index` may have changed it.
 
         Raises:
           TrainingError: it is of another model now, is gone, or cannot be read.
         """
         with self._reopening:
-            if self._index.changed():
+            if self._index.has_changed():
                 try:
                     index = OpenedIndex(self._index.folder)
                 except SettingsError as error:
@@ -109,7 +109,7 @@ class SearchApp:
         return vector
 
     def _describe(self, request: Request) -> Response:
-        index = self._opened()
+        index = self._live_index()
         document = index.document
         return JSONResponse(
             {
@@ -117,26 +117,26 @@ class SearchApp:
                 "model": os.path.basename(document.model.rstrip("/")),
                 "search": document.kind,
                 "recall_at_10": document.recall,
-                "sample": [_shown(of) | {"score": None} for of in sample_results(index, _SAMPLE)],
+                "sample": [_entry(of) | {"score": None} for of in sample_results(index, _SAMPLE)],
             }
         )
 
     def _search(self, request: Request) -> Response:
         start = time.perf_counter()
-        index = self._opened()
+        index = self._live_index()
         digest, dimensions = index.document.digest, index.document.dimensions
         query, offset, limit = parse_query(request.query_params, digest, dimensions)
-        needed = min(offset + limit + 1, MAX_RESULTS)  # one more: whether there is another page
+        least = min(offset + limit + 1, MAX_RESULTS)  # one more: whether there is another page
         vector = query_vector(
             query, index, lambda texts: np.stack([*map(self._text_vector, texts)])
         )
-        count = _FEW_RESULTS if needed <= _FEW_RESULTS else MAX_RESULTS
+        count = _FEW_RESULTS if least <= _FEW_RESULTS else MAX_RESULTS
         results = find_results(vector, query, index, count)
-        shown = results[offset : offset + limit]
-        end = offset + len(shown)
+        page = results[offset : offset + limit]
+        end = offset + len(page)
         return JSONResponse(
             {
-                "results": [_shown(result) for result in shown],
+                "results": [_entry(result) for result in page],
                 "next_offset": end if end < min(len(results), MAX_RESULTS) else None,
                 "took_ms": round(1000 * (time.perf_counter() - start), 1),
             }
@@ -156,10 +156,10 @@ class SearchApp:
             image = decode_upload(data)
         with self._embedding:
             vector = self._model.embed_images([image])[0]
-        return JSONResponse({"picture": picture_name(vector, self._opened().document.digest)})
+        return JSONResponse({"picture": picture_name(vector, self._live_index().document.digest)})
 
     def _thumbnail(self, request: Request) -> Response:
-        index = self._opened()
+        index = self._live_index()
         row = index.row_of(request.path_params["key"])
         if row is None:
             raise HTTPException(404, "the index has no such image")
@@ -185,7 +185,7 @@ def _refusal(status: int, reason: str) -> HTTPException:
     return HTTPException(status, reason, {"Connection": "close"})
 
 
-def _shown(result: Result) -> Result:
+def _entry(result: Result) -> Result:
     return result | {"thumbnail": f"thumbnails/{quote(result['key'], safe='')}"}
 
 
@@ -231,7 +231,7 @@ class Server:
     ):
         """Raises SettingsError where nothing can listen at the address."""
         host, port = address
-        shown = f"[{host}]" if ":" in host else host
+        url_host = f"[{host}]" if ":" in host else host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server(address, family=family)
@@ -240,7 +240,7 @@ class Server:
                 f"nothing can listen at {host}:{port} ({error.strerror}): choose another --port, "
                 "or 0 for a free one"
             ) from error
-        names = _LOCAL_NAMES | {shown.lower()} if is_loopback(host) else None
+        names = _LOCAL_NAMES | {url_host.lower()} if is_loopback(host) else None
         self._server = uvicorn.Server(
             uvicorn.Config(
                 Guard(SearchApp(index, model, root_path).asgi, names),
@@ -255,7 +255,7 @@ class Server:
                 h11_max_incomplete_event_size=_MAX_HEAD,
             )
         )
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}{root_path}/"
+        self.url = f"http://{url_host}:{self._socket.getsockname()[1]}{root_path}/"
 
     def run(self) -> None:
         """Until a signal or `stop` ends it."""

@@ -82,9 +82,9 @@ class SourceRows:
         pictures = self._source.pictures()
         with ThreadPoolExecutor(self._making.threads) as pool:
             while batch := list(islice(pictures, self._making.batch_size)):
-                candidates = list(self._allowed(batch))
+                candidates = list(self._candidates(batch))
                 results = pool.map(self._decode, [data for _, data in candidates])
-                rows, images = self._decoded(
+                rows, images = self._collect(
                     zip((row for row, _ in candidates), results, strict=True)
                 )
                 if rows:
@@ -93,7 +93,7 @@ class SourceRows:
                     yield fields.append_column(schema.field("vector"), vector_column(vectors))
                 self._making.tell(len(batch))
 
-    def _allowed(self, batch: list[Picture]) -> Iterator[tuple[Row, bytes]]:
+    def _candidates(self, batch: list[Picture]) -> Iterator[tuple[Row, bytes]]:
         """The images that may come in: what a row has of each before it is decoded, and its file.
         A key counts once it was decoded: a whole image may follow a damaged one."""
         for picture in batch:
@@ -106,7 +106,7 @@ class SourceRows:
             else:
                 yield row, picture.data
 
-    def _decoded(
+    def _collect(
         self, results: Iterator[tuple[Row, tuple[Image.Image, Row] | None]]
     ) -> tuple[list[Row], list[Image.Image]]:
         """The whole rows and the images of what could be decoded."""

@@ -87,7 +87,7 @@ def test_what_cost_most_is_the_sum_of_both_planes():
     ]
     (told,) = answers(Facts("", steps=steps), [], {"too_few_words": [1]})
     assert told.title == "What cost most"
-    assert told.said.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
+    assert told.text.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
     assert told.key == ""  # of which no example is shown
 
 
@@ -244,7 +244,7 @@ def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatc
 def test_the_largest_page_has_12_megabytes_at_most(tmp_path: Path):
     put_largest_set(tmp_path / "set", np.random.default_rng(0))
     facts = find_facts(str(tmp_path / "set"))
-    assert facts.records.broken == []
+    assert facts.records.faults == []
     page = render_page(facts).encode()
     assert 10_000_000 < len(page) <= 12_000_000
     assert b"more examples are left out" in page

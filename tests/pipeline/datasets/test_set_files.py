@@ -19,8 +19,8 @@ def test_only_shards_with_stats_count_and_their_rejects(folder: str):
     for name in ("text-00000", "images-00000", "images-00001"):
         put_rejected(folder, name, [("too_small", None)])
     files = find_set(f"{folder}/")
-    assert names(files.kept) == {"00000.parquet"}
-    assert names(files.rejected) == {"text-00000.parquet", "images-00000.parquet"}
+    assert names(files.kept_files) == {"00000.parquet"}
+    assert names(files.rejected_files) == {"text-00000.parquet", "images-00000.parquet"}
     assert files.is_of_shards
     assert files.funnel is None
 
@@ -33,9 +33,9 @@ def test_what_is_held_out_is_of_the_set(folder: str):
         put_rejected(folder, f"holdout-{number:05d}", [("too_small", None)])
     put(f"{folder}/holdout/00000_stats.json", b"{}")
     files = find_set(folder)
-    assert f"{folder}/holdout/00000.parquet" in files.kept
-    assert f"{folder}/holdout/00001.parquet" not in files.kept  # its run is not that far
-    assert names(files.rejected) == {"holdout-00000.parquet"}
+    assert f"{folder}/holdout/00000.parquet" in files.kept_files
+    assert f"{folder}/holdout/00001.parquet" not in files.kept_files  # its run is not that far
+    assert names(files.rejected_files) == {"holdout-00000.parquet"}
     assert names(files.rejected_for("too_small")) == {"holdout-00000.parquet"}
     assert files.rejected_for("rare_token") == []
     assert files.is_of_shards
@@ -45,14 +45,14 @@ def test_a_shard_without_a_tar_is_one_of_the_set(folder: str):
     put(f"{folder}/shards/00000.parquet", b"")
     put(f"{folder}/shards/00000_stats.json", b"{}")
     files = find_set(folder)
-    assert names(files.kept) == {"00000.parquet"}
+    assert names(files.kept_files) == {"00000.parquet"}
     assert not files.tars
 
 
 def test_a_text_only_set_has_pairs(folder: str):
     put(f"{folder}/pairs/00000.parquet", b"")
     files = find_set(folder)
-    assert names(files.kept) == {"00000.parquet"}
+    assert names(files.kept_files) == {"00000.parquet"}
     assert not files.is_of_shards
 
 

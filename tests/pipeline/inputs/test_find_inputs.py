@@ -228,4 +228,4 @@ def test_what_a_set_holds_out_is_read_only_by_a_run_that_holds_out() -> None:
     assert held.pair_folders(job("set")) == ["set/shards"]
     assert held.pair_folders(job("set", holdout=0.2)) == ["set/shards", "set/holdout"]
     with pytest.raises(UsageError, match=r"pass --holdout=0\.1 too"):
-        held.rejected(job("set", also_rejected="too_small"))
+        held.rejected_files(job("set", also_rejected="too_small"))

@@ -18,7 +18,7 @@ def shown(files: list[str], count: int, *why: str) -> list[str]:
 
 def test_pairs_of_all_shards_are_shown_and_always_the_same(folder: str):
     own = [put_shard(folder, number, 30) for number in range(3)]
-    files = find_set(folder).kept
+    files = find_set(folder).kept_files
     twelve = take_sample(files, 12)
     assert [pair.key for pair in twelve.pairs] == shown(files, 12)
     assert {len(set(shard) & set(shown(files, 12))) > 0 for shard in own} == {True}

@@ -31,7 +31,7 @@ def taken(plan: Plan, cursor: Cursor, rank: int, processes: int):
     """(epoch, block, number in it) and the cursor behind it, for ever: as ShuffledStream reads."""
     at = cursor
     for window in plan.windows(cursor, rank, processes):
-        places = window.runs.chosen(np.arange(window.runs.total))
+        places = window.runs.take(np.arange(window.runs.total))
         first = at.taken - window.begins if at.epoch == window.epoch else 0
         for done, place in enumerate(window.order.tolist(), 1):
             if done > first:
@@ -135,7 +135,7 @@ def test_a_window_mixes_many_shards():
     shards = plan.index.shard[window.runs.block]
     assert window.runs.total == 10_000
     assert len(set(shards.tolist())) > 70  # of 157 blocks
-    order = window.runs.chosen(window.order[:2_048])
+    order = window.runs.take(window.order[:2_048])
     assert len(set(plan.index.shard[order.block].tolist())) > 70
 
 
@@ -161,7 +161,7 @@ def test_samples_of_one_image_are_far_apart(processes: int):
         windows = Plan(index, 1, 1_000).windows(Cursor(), rank, processes)
         for window in itertools.takewhile(lambda window: window.epoch == 0, windows):
             assert sorted(window.order.tolist()) == list(range(window.runs.total))
-            order = window.runs.chosen(window.order)
+            order = window.runs.take(window.order)
             images = index.image[before[order.block] + order.first]
             for value, count in Counter(images.tolist()).items():
                 if count > 1:
@@ -199,7 +199,7 @@ def test_runs_are_cut_anywhere():
         for high in range(low, 12):
             part = runs.cut(low, high)
             assert part.total == high - low
-            each = part.chosen(np.arange(part.total))
+            each = part.take(np.arange(part.total))
             found = list(zip(each.block.tolist(), each.first.tolist(), strict=True))
             assert found == whole[low:high]
             assert part.samples.all()  # none is empty

@@ -80,8 +80,8 @@ def test_languages_give_texts_by_their_share_to_the_power_of_a_half(tmp_path):
         files |= {f"{number}.jpg": b"x", f"{number}.txt": f"text {number}".encode()}
         files[f"{number}.json"] = json.dumps(said).encode()
     shards = [str(write_tar(tmp_path / f"{i}.tar", files)) for i in range(2)]
-    drawn = read_index(shards, texts=2 * 70, kept=tmp_path)[1]
-    assert drawn.seen == {"en": 800, "th": 32, "und": 8, "": 8}
+    drawn = read_index(shards, texts=2 * 70, folder=tmp_path)[1]
+    assert drawn.counts == {"en": 800, "th": 32, "und": 8, "": 8}
     # 20 : 4 : 2 : 2 of 70 are 50, 10, 5 and 5, and of two languages there are only 4 texts.
     assert {name: len(texts) // 2 for name, texts in drawn.texts.items()} == {
         **{"en": 52, "th": 10, "und": 4, "": 4}
@@ -89,7 +89,7 @@ def test_languages_give_texts_by_their_share_to_the_power_of_a_half(tmp_path):
     numbers = [int(text.split()[1]) for text in drawn.texts["en"][:52]]
     assert len(set(numbers)) == 52
     assert min(numbers) < 100 < 300 < max(numbers)
-    assert read_index(shards, texts=2 * 70, kept=tmp_path)[1] == drawn  # as it was kept
+    assert read_index(shards, texts=2 * 70, folder=tmp_path)[1] == drawn  # as it was kept
     assert language_quotas({"a": 10, "b": 10}, 10**6) == {"a": 10, "b": 10}
     assert language_quotas({}, 5) == {}
 
@@ -157,13 +157,13 @@ def test_what_was_read_before_a_kill_is_not_read_again(shards, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        read_index(shards, texts=60, kept=kept, done=killed)
+        read_index(shards, texts=60, folder=kept, advance=killed)
     first, *others = sorted(kept.glob("*.npz"))
     assert len(others) == 2
     first.write_bytes(first.read_bytes()[:100])  # as a power cut may leave it: read anew
     for shard in shards[1:]:
         Path(shard).unlink()
-    again = read_index(shards, texts=60, kept=kept)
+    again = read_index(shards, texts=60, folder=kept)
     assert again[1] == whole[1]
     for column in ("shard", "start", "samples", "size", "image"):
         assert np.array_equal(getattr(again[0], column), getattr(whole[0], column))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification
 
-from alignset.train.evaluate.classification import class_answers, class_scores, confused
+from alignset.train.evaluate.classification import class_answers, class_scores, confusions
 from alignset.train.evaluate.zero_shot import logits, mean_weights
 
 pytestmark = pytest.mark.numeric
@@ -101,12 +101,12 @@ def test_which_are_confused():
     weights = mean_weights(of_prompts.reshape(-1, 16), PROMPTS)
     answers = class_answers(images, labels, partial(logits, weights=weights), CLASSES)
     counts = np.zeros((CLASSES, CLASSES), int)
-    np.add.at(counts, (labels, answers.chosen), 1)
+    np.add.at(counts, (labels, answers.choices), 1)
     np.fill_diagonal(counts, 0)
-    pairs = confused(answers, 4)
+    pairs = confusions(answers, 4)
     assert [count for *_, count in pairs] == sorted(counts.ravel().tolist(), reverse=True)[:4]
     assert all(counts[right, chosen] == count for right, chosen, count in pairs)
-    assert (answers.margins > 0).sum() == (answers.chosen != labels).sum()
+    assert (answers.margins > 0).sum() == (answers.choices != labels).sum()
 
 
 def test_a_part_is_of_bounded_size_however_few_classes_there_are():
@@ -117,5 +117,5 @@ def test_a_part_is_of_bounded_size_however_few_classes_there_are():
         return part
 
     features = np.zeros((40_000, 2), np.float32)
-    assert len(class_answers(features, np.zeros(40_000, np.int64), score, 2).chosen) == 40_000
+    assert len(class_answers(features, np.zeros(40_000, np.int64), score, 2).choices) == 40_000
     assert max(heights) <= 1 << 14

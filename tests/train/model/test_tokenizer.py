@@ -143,7 +143,7 @@ def test_unknown_tokens_are_told_of_all_and_of_a_language():
         (0.01, {"en": 0.0, "zh": 0.05}, ""),
         (0.01, {"en": 0.0, "ko": 0.03, "zh": 0.06}, "tokenizer (most in zh 6%, ko 3%)"),
     ):
-        line = UnknownTokens(100, share, languages).said()
+        line = UnknownTokens(100, share, languages).summary()
         assert line.endswith(said), languages
         assert bool(line) == bool(said), languages
 

@@ -62,7 +62,7 @@ def test_a_line_that_is_none_is_told_with_its_number() -> None:
 def test_a_list_is_kept_with_the_index(tmp_path: Path) -> None:
     assert len(stored_blocklist(tmp_path)) == 0
     first, second = (parse_blocklist([line], "list") for line in ("key:k", "host:a.example"))
-    store_blocklist(tmp_path, first.joined(second))
+    store_blocklist(tmp_path, first.union(second))
     assert stored_blocklist(tmp_path).lines() == ["host:a.example", "key:k"]
 
 
@@ -106,11 +106,11 @@ def test_an_opened_index_gives_out_nothing_of_what_is_taken_down(
 ) -> None:
     index_of(finished / "shards", tmp_path / "index")
     index = OpenedIndex(tmp_path / "index")
-    assert not index.changed()
+    assert not index.has_changed()
     take(finished, 3, 99)
-    assert index.changed()
+    assert index.has_changed()
     index = OpenedIndex(tmp_path / "index")
-    assert not index.changed()
+    assert not index.has_changed()
     assert (len(index.rows), index.pictures) == (24, 23)
     assert index.row_of(f"{3:016x}") is None
     with pytest.raises(SettingsError, match="the index has no image"):

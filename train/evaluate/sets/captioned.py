@@ -86,8 +86,8 @@ class CaptionedLanguages:
     sets: "dict[str, CaptionedSet]"
 
     def __iter__(self) -> Iterator[CaptionedImage]:
-        for language, captioned in self.sets.items():
-            for image in captioned:
+        for language, images in self.sets.items():
+            for image in images:
                 captions = [caption._replace(language=language) for caption in image.captions]
                 yield image._replace(captions=captions)
 
@@ -122,12 +122,12 @@ def find_captioned(
     """
     if most < 0:
         raise SettingsError(f"--captions_per_image must be 0 (all) or more; got {most}")
-    named = per_language(data)
-    if "" not in named:
+    by_language = per_language(data)
+    if "" not in by_language:
         how: dict[str, Any] = {"images": images, "split": split, "lines": lines, "field": field}
         how["image_list"] = image_list
         return CaptionedLanguages(
-            {code: find_captioned(of, **how, most=most) for code, of in named.items()}
+            {code: find_captioned(of, **how, most=most) for code, of in by_language.items()}
         )
     path = Path(data)
     if image_list:
@@ -173,9 +173,9 @@ def _first(captions: list[Caption], most: int) -> list[Caption]:
 def _without_captions(data: str, split: str, splits: set[str]) -> str:
     if not split or not splits:
         return f"{data} has no captions: give each image one at least"
-    named = ", ".join(sorted(splits)[:_MOST_NAMED])
+    names = ", ".join(sorted(splits)[:_MOST_NAMED])
     return (
-        f"{data} has no captions in the split {split!r}: it has {named:.200}; name one with "
+        f"{data} has no captions in the split {split!r}: it has {names:.200}; name one with "
         "--split, or all with --split="
     )
 
@@ -214,8 +214,8 @@ def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], se
 
 def _read_xm3600(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
     """The same of XM3600, which has no splits."""
-    read = read_xm3600(path)
-    return {name: [Caption(*each) for each in own] for name, own in read.items()}, set()
+    captions = read_xm3600(path)
+    return {name: [Caption(*each) for each in own] for name, own in captions.items()}, set()
 
 
 _READERS = {".json": _read_karpathy, ".jsonl": _read_xm3600}

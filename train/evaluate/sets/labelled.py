@@ -124,9 +124,9 @@ def _labelled_table(path: Path, images: str, split: str, language: str) -> Label
     check_split(path, split, [of_split for _, _, of_split, _ in rows])
     labels = {
         image: label
-        for image, label, of_split, spoken in rows
+        for image, label, of_split, of_language in rows
         if image and label and (not of_split or not split or of_split == split)
-        if not language or spoken in ("", language)
+        if not language or of_language in ("", language)
     }
     if not labels:
         raise SettingsError(f"{path} has no image with a class: see --split")

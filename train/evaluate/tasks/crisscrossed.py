@@ -45,8 +45,8 @@ class JudgedPairs:
     scores: npt.NDArray[np.float64]
 
     def right(self, least: float) -> tuple[Ints, Ints]:
-        chosen = self.scores >= least
-        return self.first[chosen], self.second[chosen]
+        mask = self.scores >= least
+        return self.first[mask], self.second[mask]
 
 
 def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
@@ -62,19 +62,19 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
             raise SettingsError(
                 f"there is no file {path}: --data is the folder of the dataset's files"
             )
-    captioned = find_captioned(flags.captions, images=flags.images, split=flags.split)
-    embedded = embed_captioned(captioned, open_embedding(), flags.captions)
-    if embedded.images.skipped:
+    captioned_set = find_captioned(flags.captions, images=flags.images, split=flags.split)
+    embeddings = embed_captioned(captioned_set, open_embedding(), flags.captions)
+    if embeddings.images.skipped:
         raise SettingsError(
-            f"{counted(embedded.images.skipped, 'image')} of {flags.images or flags.captions} "
+            f"{counted(embeddings.images.skipped, 'image')} of {flags.images or flags.captions} "
             "can't be decoded: the dataset's judgements need all of them"
         )
-    judgements = {kind: _read(path, kind, embedded) for kind, path in paths.items()}
+    judgements = {kind: _read(path, kind, embeddings) for kind, path in paths.items()}
     result: dict[str, Any] = {
-        "n": len(embedded.captions),
-        "captions": len(embedded.texts),
-        "retrieval": _retrieval(embedded, judgements),
-        "correlation": _correlations(embedded, judgements),
+        "n": len(embeddings.captions),
+        "captions": len(embeddings.texts),
+        "retrieval": _retrieval(embeddings, judgements),
+        "correlation": _correlations(embeddings, judgements),
     }
     intervals = {
         kind: {way: of.pop("intervals") for way, of in result[kind].items()}
@@ -83,8 +83,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     return TaskResult({**result, "intervals": intervals})
 
 
-def _read(path: Path, kind: str, embedded: EmbeddedCaptions) -> JudgedPairs:
-    rows_of = _rows_of_images(embedded) | _rows_of_captions(embedded)
+def _read(path: Path, kind: str, embeddings: EmbeddedCaptions) -> JudgedPairs:
+    rows_of = _rows_of_images(embeddings) | _rows_of_captions(embeddings)
     first, second, scores = [], [], []
     columns = FILES[kind][0]
     for *names, score in read_table(path, (columns[0],), (columns[1],), ("agg_score", "score")):
@@ -105,25 +105,25 @@ def _read(path: Path, kind: str, embedded: EmbeddedCaptions) -> JudgedPairs:
     return JudgedPairs(np.array(first), np.array(second), np.array(scores))
 
 
-def _rows_of_images(embedded: EmbeddedCaptions) -> dict[str, int]:
-    return {Path(name).name: row for row, name in enumerate(embedded.names)}
+def _rows_of_images(embeddings: EmbeddedCaptions) -> dict[str, int]:
+    return {Path(name).name: row for row, name in enumerate(embeddings.names)}
 
 
-def _rows_of_captions(embedded: EmbeddedCaptions) -> dict[str, int]:
+def _rows_of_captions(embeddings: EmbeddedCaptions) -> dict[str, int]:
     """Named by the folder of their image and their sentid, as COCO_val2014:sentid:7321."""
     names = [
         f"{Path(name).name.rpartition('_')[0]}:sentid:{caption.name}"
-        for name, own in zip(embedded.names, embedded.captions, strict=True)
+        for name, own in zip(embeddings.names, embeddings.captions, strict=True)
         for caption in own
     ]
     return {name: row for row, name in enumerate(names)}
 
 
-def _retrieval(embedded: EmbeddedCaptions, judgements: dict[str, JudgedPairs]) -> dict[str, Any]:
+def _retrieval(embeddings: EmbeddedCaptions, judgements: dict[str, JudgedPairs]) -> dict[str, Any]:
     """Right are an image's own captions and the pairs that people judged near. An image and a text
     are not among their own candidates."""
-    images, texts = embedded.images.features, embedded.texts
-    image_of = np.repeat(np.arange(len(images)), [len(own) for own in embedded.captions])
+    images, texts = embeddings.images.features, embeddings.texts
+    image_of = np.repeat(np.arange(len(images)), [len(own) for own in embeddings.captions])
     rows = np.arange(len(texts))
     near = {kind: of.right(FILES[kind][1]) for kind, of in judgements.items()}
     texts_near, images_near = near["sits"]
@@ -165,19 +165,21 @@ def _recalls(
     shape = len(query_rows), len(candidates)
     pairs = Right.of(numbers, right, shape)
     itself = Right.of(np.arange(len(query_rows)), query_rows, shape) if alike else None
-    ranked = ranks(queries.take(query_rows), candidates, pairs, itself)
+    positions = ranks(queries.take(query_rows), candidates, pairs, itself)
     return {
         "n": len(query_rows),
-        **recalls(ranked),
+        **recalls(positions),
         "chance": chance(pairs.counts(), len(candidates) - alike),
         "intervals": {
-            f"R@{k}": percents(bootstrap.mean_interval((ranked < k).astype(float))) for k in KS
+            f"R@{k}": percents(bootstrap.mean_interval((positions < k).astype(float))) for k in KS
         },
     }
 
 
-def _correlations(embedded: EmbeddedCaptions, judgements: dict[str, JudgedPairs]) -> dict[str, Any]:
-    images, texts = embedded.images.features, embedded.texts
+def _correlations(
+    embeddings: EmbeddedCaptions, judgements: dict[str, JudgedPairs]
+) -> dict[str, Any]:
+    images, texts = embeddings.images.features, embeddings.texts
     sides = {"sits": (texts, images), "sts": (texts, texts), "sis": (images, images)}
     result = {}
     for kind, (first, second) in sides.items():

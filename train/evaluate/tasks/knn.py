@@ -42,21 +42,17 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     train = embed_labelled(train_set, classes, embedding, flags.data)
     test = embed_labelled(test_set, classes, embedding, flags.test)
     if flags.k > len(train.labels):
-        trained = counted(len(train.labels), "image")
-        raise SettingsError(f"k must be at most the {trained}; got {flags.k}")
-    shared = shared_images(train, test)
+        limit = counted(len(train.labels), "image")
+        raise SettingsError(f"k must be at most the {limit}; got {flags.k}")
+    shared_count = shared_images(train, test)
     ks = [k for k in RECALL_AT if k <= len(train.labels)]
     near, cosines = neighbours(test.images.features, train.images.features, max(flags.k, *ks))
     own = slice(flags.k)
-    ranked = votes(
-        near[:, own], cosines[:, own], train.labels, len(classes.names), flags.temperature
-    )
-    found = train.labels[near] == test.labels[:, None]
-    recalls = {f"R@{k}": found[:, :k].any(axis=1).astype(float) for k in ks}
+    best = votes(near[:, own], cosines[:, own], train.labels, len(classes.names), flags.temperature)
+    is_right = train.labels[near] == test.labels[:, None]
+    recalls = {f"R@{k}": is_right[:, :k].any(axis=1).astype(float) for k in ks}
     most = TOP if min(flags.k, len(classes.names)) >= TOP else 1  # fewer than five can't vote for 5
-    answers = ClassAnswers(
-        test.labels, ranked[:, :most], ranked[:, 0], np.zeros(len(ranked), np.float32)
-    )
+    answers = ClassAnswers(test.labels, best[:, :most], best[:, 0], np.zeros(len(best), np.float32))
     result = class_scores(answers, len(classes.names))
     result |= {name: percent(float(hits.mean())) for name, hits in recalls.items()}
     result["intervals"] |= {name: percents(mean_interval(hits)) for name, hits in recalls.items()}
@@ -66,10 +62,10 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         | {
             "k": flags.k,
             "labelled": len(train.labels),
-            "also_labelled": shared,
+            "also_labelled": shared_count,
             "skipped": skipped,
         },
-        sections(ranked[:, 0], test, classes) if flags.page else [],
+        sections(best[:, 0], test, classes) if flags.page else [],
         lambda: (image.data for image in test_set),
     )
 
@@ -86,39 +82,39 @@ def both_classes(where: str, train_set: LabelledSet, *others: LabelledSet) -> Cl
 def shared_images(train: EmbeddedLabels, test: EmbeddedLabels) -> int:
     """How many images of the test are learned from. Raises SettingsError where all are."""
     learned_from = set(train.images.identities)
-    shared = sum(name in learned_from for name in test.images.identities)
-    if shared == len(test.images.identities):
+    count = sum(name in learned_from for name in test.images.identities)
+    if count == len(test.images.identities):
         raise SettingsError(
             "all images of --test are in --data: name images that are not learned from"
         )
-    return shared
+    return count
 
 
-def sections(chosen: np.ndarray, test: EmbeddedLabels, classes: Classes) -> list[Section]:
+def sections(answers: np.ndarray, test: EmbeddedLabels, classes: Classes) -> list[Section]:
     """Some images that were classified wrong, and some right, spread over the dataset."""
 
     def card(row: int) -> Card:
-        right, answer = int(test.labels[row]), int(chosen[row])
+        right, answer = int(test.labels[row]), int(answers[row])
         lines = [classes.names[right]]
         lines += [f"taken for {classes.names[answer]}"] if answer != right else []
         return Card(int(test.images.places[row]), (*lines, test.names[row]), answer == right)
 
     result_sections = []
     for title, rows in (
-        ("Classified wrong", np.flatnonzero(chosen != test.labels)),
-        ("Classified right", np.flatnonzero(chosen == test.labels)),
+        ("Classified wrong", np.flatnonzero(answers != test.labels)),
+        ("Classified right", np.flatnonzero(answers == test.labels)),
     ):
-        spread = rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)]
-        result_sections.append(Section(title, [card(row) for row in spread.tolist()]))
+        sample = rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)]
+        result_sections.append(Section(title, [card(row) for row in sample.tolist()]))
     return result_sections
 
 
-def neighbours(queries: Features, labelled: Features, k: int) -> tuple[Ints, Cosines]:
+def neighbours(queries: Features, candidates: Features, k: int) -> tuple[Ints, Cosines]:
     """int64[n, k]: the nearest labelled images of each query by cosine, the nearest first; and
     float32[n, k], the cosines.
 
     Args:
-      k: at most len(labelled).
+      k: at most len(candidates).
     """
     near = np.zeros((len(queries), k), np.int64)
     cosines = np.zeros((len(queries), k), np.float32)
@@ -126,7 +122,7 @@ def neighbours(queries: Features, labelled: Features, k: int) -> tuple[Ints, Cos
     for first, rows in queries.parts(height):
         best = torch.zeros(len(rows), 0)
         numbers = torch.zeros(len(rows), 0, dtype=torch.int64)
-        for start, columns in labelled.parts(WIDEST):
+        for start, columns in candidates.parts(WIDEST):
             scores = torch.from_numpy(rows) @ torch.from_numpy(columns).T
             top, places = scores.topk(min(k, scores.shape[1]), dim=1)
             best, order = torch.cat([best, top], dim=1).sort(dim=1, descending=True, stable=True)
@@ -149,12 +145,12 @@ def votes(near: Ints, cosines: Cosines, labels: Ints, classes: int, temperature:
     behind = (cosines - cosines[:, :1]).astype(np.float64)  # float32 has no temperature of 1e-50
     with np.errstate(over="ignore"):  # too far behind for any number is not a vote
         weights = np.exp(behind / temperature)  # float64[n, k], 1 at most
-    ranked = np.zeros((len(near), min(5, classes)), np.int64)
+    best = np.zeros((len(near), min(5, classes)), np.int64)
     for first in range(0, len(near), size := max(1, AT_ONCE // classes)):
         rows = slice(first, first + size)
         of_classes = np.zeros((len(near[rows]), classes))
         places = np.broadcast_to(np.arange(len(near[rows]))[:, None], near[rows].shape)
         np.add.at(of_classes, (places, labels[near[rows]]), weights[rows])
-        order = np.argsort(-of_classes, axis=1, kind="stable")[:, : ranked.shape[1]]
-        ranked[rows] = np.where(np.take_along_axis(of_classes, order, axis=1) > 0, order, -1)
-    return ranked
+        order = np.argsort(-of_classes, axis=1, kind="stable")[:, : best.shape[1]]
+        best[rows] = np.where(np.take_along_axis(of_classes, order, axis=1) > 0, order, -1)
+    return best

@@ -52,12 +52,12 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     if validation_set is not None:
         validation_images = embed_labelled(validation_set, classes, embedding, flags.validation)
         _check_apart(validation_images, test)
-        learned, validation = both, (validation_images.images.features, validation_images.labels)
+        training, validation = both, (validation_images.images.features, validation_images.labels)
     else:
-        learned, validation = _split(train, set(test.images.identities))
-    shared = shared_images(train, test)
+        training, validation = _split(train, set(test.images.identities))
+    shared_count = shared_images(train, test)
     count = len(classes.names)
-    strength, accuracies = choose_strength(learned, validation, count)
+    strength, accuracies = choose_strength(training, validation, count)
     probe = fit(*both, count, strength)
     answers = class_answers(test.images.features, test.labels, probe.scores, count)
     result = class_scores(answers, count) | {
@@ -65,7 +65,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         "validation": {f"{key:g}": percent(value) for key, value in accuracies.items()},
         "trained_on": len(train.labels),
         "validated_on": len(validation[1]),
-        "also_trained_on": shared,
+        "also_trained_on": shared_count,
         "confused": confused_names(answers, classes),
         "skipped": train.images.skipped + test.images.skipped,
     }
@@ -77,15 +77,15 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
 
 
 def _check_apart(validation_images: EmbeddedLabels, test: EmbeddedLabels) -> None:
-    shared = set(validation_images.images.identities) & set(test.images.identities)
-    if shared:
+    common = set(validation_images.images.identities) & set(test.images.identities)
+    if common:
         raise SettingsError(
-            f"--validation shares {counted(len(shared), 'image')} with --test, on which the "
+            f"--validation shares {counted(len(common), 'image')} with --test, on which the "
             "strength must not be chosen: take what is shared out of one"
         )
 
 
-def _split(train: EmbeddedLabels, tested: set[bytes]) -> tuple[Labelled, Labelled]:
+def _split(train: EmbeddedLabels, test_identities: set[bytes]) -> tuple[Labelled, Labelled]:
     """Every fifth image of each class, in the order of their files' hashes, is for validation: the
     same images whatever their names. Equal images are on one side, and none that is tested is for
     validation."""
@@ -98,17 +98,17 @@ def _split(train: EmbeddedLabels, tested: set[bytes]) -> tuple[Labelled, Labelle
         validation_images[rows] = np.isin(
             numbers[rows], kinds[_VALIDATION_SHARE - 1 :: _VALIDATION_SHARE]
         )
-    validation_images &= [name not in tested for name in train.images.identities]
+    validation_images &= [name not in test_identities for name in train.images.identities]
     if not validation_images.any():
         raise SettingsError(
             f"--data has fewer than {_VALIDATION_SHARE} images of each class, or they are in "
             "--test, so that none can be set aside to choose the strength: name some with "
             "--validation"
         )
-    learned, validation = np.flatnonzero(~validation_images), np.flatnonzero(validation_images)
+    training, validation = np.flatnonzero(~validation_images), np.flatnonzero(validation_images)
     features = train.images.features
     return (
-        (features.take(learned), train.labels[learned]),
+        (features.take(training), train.labels[training]),
         (features.take(validation), train.labels[validation]),
     )
 
@@ -173,8 +173,8 @@ def accuracy(probe: Probe, features: Features, labels: Ints) -> float:
     """The share of images whose class scores best."""
     right = 0
     for first, rows in features.parts(_AT_ONCE):
-        chosen = probe.scores(torch.from_numpy(rows)).argmax(dim=1).numpy()
-        right += int((chosen == labels[first : first + len(rows)]).sum())
+        answers = probe.scores(torch.from_numpy(rows)).argmax(dim=1).numpy()
+        right += int((answers == labels[first : first + len(rows)]).sum())
     return right / max(1, len(features))
 
 

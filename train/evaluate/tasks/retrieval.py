@@ -20,7 +20,7 @@ from alignset.train.evaluate.retrieval import (
     WAYS,
     Captioned,
     both_ranks,
-    captioned,
+    make_captioned,
     recall_scores,
 )
 from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
@@ -75,88 +75,90 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         image_list=flags.image_list,
     )
     shards = training_shards(flags.model, flags.training)
-    embedded = embed_captioned(captioned_set, open_embedding(), flags.data)
-    result, sections = _scored(embedded, with_pictures=bool(flags.page))
+    embeddings = embed_captioned(captioned_set, open_embedding(), flags.data)
+    result, sections = _score(embeddings, with_pictures=bool(flags.page))
     if shards:
         files = (image.data for image in captioned_set if image.captions)
-        result |= {"training_copies": _without_copies(embedded, find_copies(files, shards))}
+        result |= {"training_copies": _without_copies(embeddings, find_copies(files, shards))}
     return TaskResult(
-        result | {"skipped": embedded.images.skipped},
+        result | {"skipped": embeddings.images.skipped},
         sections,
         lambda: (image.data for image in captioned_set if image.captions),
     )
 
 
-def _without_copies(embedded: EmbeddedCaptions, copies: TrainingCopies) -> dict[str, Any]:
+def _without_copies(embeddings: EmbeddedCaptions, copies: TrainingCopies) -> dict[str, Any]:
     """The part of the result about images that were trained on, and the scores of all others."""
-    copied = copies.equal | copies.near
-    others = [name not in copied for name in embedded.images.identities]
-    found: dict[str, Any] = {
+    copied_images = copies.equal | copies.near
+    others = [name not in copied_images for name in embeddings.images.identities]
+    result: dict[str, Any] = {
         "compared": copies.images,
         "equal": len(copies.equal),
         "near": len(copies.near),
     }
-    if copied and any(others):
-        kept = [own if other else [] for own, other in zip(embedded.captions, others, strict=True)]
-        scored, _ = _scored(_with_captions(embedded, kept), with_pictures=False)
-        scored.pop("clip_benchmark", None)
-        found["without_them"] = scored
-    return found
+    if copied_images and any(others):
+        captions = [
+            own if other else [] for own, other in zip(embeddings.captions, others, strict=True)
+        ]
+        scores, _ = _score(_with_captions(embeddings, captions), with_pictures=False)
+        scores.pop("clip_benchmark", None)
+        result["without_them"] = scores
+    return result
 
 
-def _scored(
-    embedded: EmbeddedCaptions, *, with_pictures: bool
+def _score(
+    embeddings: EmbeddedCaptions, *, with_pictures: bool
 ) -> tuple[dict[str, Any], list[Section]]:
     """The scores, by language where there are several."""
-    languages = sorted({caption.language for own in embedded.captions for caption in own})
+    languages = sorted({caption.language for own in embeddings.captions for caption in own})
     if len(languages) > 1:
-        spoken = {language: _in_language(embedded, language) for language in languages}
-        result, sections = _by_language(spoken, with_pictures=with_pictures)
-        result["n"] = len(set(embedded.images.identities))
+        by_language = {language: _in_language(embeddings, language) for language in languages}
+        result, sections = _by_language(by_language, with_pictures=with_pictures)
+        result["n"] = len(set(embeddings.images.identities))
     else:
-        pairs = pairs_of(embedded)
-        ranked = both_ranks(pairs)
-        result = scores(pairs, ranked) | {"clip_benchmark": _as_clip_benchmark(embedded)}
+        pairs = pairs_of(embeddings)
+        ranks = both_ranks(pairs)
+        result = scores(pairs, ranks) | {"clip_benchmark": _as_clip_benchmark(embeddings)}
         if languages != [""]:
             result["language"] = languages[0]
-        sections = _sections(pairs, ranked[0], embedded) if with_pictures else []
+        sections = _sections(pairs, ranks[0], embeddings) if with_pictures else []
     return result, sections
 
 
-def _in_language(embedded: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
+def _in_language(embeddings: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
     """The captions of one language, and the images that have some."""
     return _with_captions(
-        embedded, [[c for c in own if c.language == language] for own in embedded.captions]
+        embeddings, [[c for c in own if c.language == language] for own in embeddings.captions]
     )
 
 
-def _with_captions(embedded: EmbeddedCaptions, chosen: list[list[Caption]]) -> EmbeddedCaptions:
+def _with_captions(embeddings: EmbeddedCaptions, captions: list[list[Caption]]) -> EmbeddedCaptions:
     """Some of the captions, in their order, and the images that have some."""
-    rows = np.flatnonzero([len(own) for own in chosen])
-    kept = [
+    rows = np.flatnonzero([len(own) for own in captions])
+    mask = [
         caption in of_image
-        for own, of_image in zip(embedded.captions, map(set, chosen), strict=True)
+        for own, of_image in zip(embeddings.captions, map(set, captions), strict=True)
         for caption in own
     ]
     return EmbeddedCaptions(
-        embedded.images.take(rows),
-        embedded.texts.take(np.flatnonzero(kept)),
-        [chosen[row] for row in rows.tolist()],
-        [embedded.names[row] for row in rows.tolist()],
+        embeddings.images.take(rows),
+        embeddings.texts.take(np.flatnonzero(mask)),
+        [captions[row] for row in rows.tolist()],
+        [embeddings.names[row] for row in rows.tolist()],
     )
 
 
-def pairs_of(embedded: EmbeddedCaptions) -> Captioned:
-    return captioned(
-        embedded.images.features,
-        embedded.texts,
-        [[caption.text for caption in own] for own in embedded.captions],
-        identities=embedded.images.identities,
+def pairs_of(embeddings: EmbeddedCaptions) -> Captioned:
+    return make_captioned(
+        embeddings.images.features,
+        embeddings.texts,
+        [[caption.text for caption in own] for own in embeddings.captions],
+        identities=embeddings.images.identities,
     )
 
 
 def _by_language(
-    spoken: dict[str, EmbeddedCaptions], *, with_pictures: bool
+    sets: dict[str, EmbeddedCaptions], *, with_pictures: bool
 ) -> tuple[dict[str, Any], list[Section]]:
     """Each language by itself, as Multi30K is reported: images among those that have a caption in
     it; and the mean of the languages' mean recalls. Its interval is over images, which have their
@@ -164,14 +166,14 @@ def _by_language(
     of_each: dict[str, Any] = {}
     sections: list[Section] = []
     hits: dict[str, tuple[list[bytes], bootstrap.Floats]] = {}
-    for language, embedded in spoken.items():
-        pairs = pairs_of(embedded)
-        ranked = both_ranks(pairs)
-        of_each[language] = scores(pairs, ranked)
-        images = [*dict.fromkeys(embedded.images.identities)]
-        hits[language] = images, hits_of_images(pairs, *ranked)
+    for language, embeddings in sets.items():
+        pairs = pairs_of(embeddings)
+        ranks = both_ranks(pairs)
+        of_each[language] = scores(pairs, ranks)
+        images = [*dict.fromkeys(embeddings.images.identities)]
+        hits[language] = images, hits_of_images(pairs, *ranks)
         if with_pictures:
-            for section in _sections(pairs, ranked[0], embedded):
+            for section in _sections(pairs, ranks[0], embeddings):
                 sections.append(Section(f"{section.title}: {language}", section.cards))
     mean = np.mean([of["mean_recall"] for of in of_each.values()])
     intervals = {
@@ -197,17 +199,17 @@ def _side_by_side(hits: dict[str, tuple[list[bytes], bootstrap.Floats]]) -> boot
     return np.concatenate(columns, axis=1)
 
 
-def scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]:
+def scores(pairs: Captioned, ranks: tuple[Ints, Ints]) -> dict[str, Any]:
     """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images.
 
     Args:
-      ranked: what `both_ranks` gives.
+      ranks: what `both_ranks` gives.
     """
-    hits = hits_of_images(pairs, *ranked)
-    result: dict[str, Any] = recall_scores(pairs, ranked)
+    hits = hits_of_images(pairs, *ranks)
+    result: dict[str, Any] = recall_scores(pairs, ranks)
     both = [result[way] for way in WAYS]
     result["mean_recall"] = round(float(np.mean([r for way in both for r in way.values()])), 3)
-    medians = [int(np.sort(each)[(len(each) - 1) // 2]) + 1 for each in ranked]
+    medians = [int(np.sort(each)[(len(each) - 1) // 2]) + 1 for each in ranks]
     result["median_rank"] = dict(zip(WAYS, medians, strict=True))
     result["intervals"] = {
         **{
@@ -217,7 +219,7 @@ def scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]:
         "mean_recall": percents(bootstrap.interval(hits, _mean_recall)),
         "median_rank": {
             way: [int(end) + 1 for end in bootstrap.median_interval(each.astype(float))]
-            for way, each in zip(WAYS, ranked, strict=True)
+            for way, each in zip(WAYS, ranks, strict=True)
         },
     }
     return result
@@ -251,18 +253,20 @@ def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.
     return means
 
 
-def _as_clip_benchmark(embedded: EmbeddedCaptions) -> dict[str, Any]:
-    image_of = np.repeat(np.arange(len(embedded.captions)), [len(own) for own in embedded.captions])
-    return peer_recalls(embedded.images.features, embedded.texts, image_of)
+def _as_clip_benchmark(embeddings: EmbeddedCaptions) -> dict[str, Any]:
+    image_of = np.repeat(
+        np.arange(len(embeddings.captions)), [len(own) for own in embeddings.captions]
+    )
+    return peer_recalls(embeddings.images.features, embeddings.texts, image_of)
 
 
-def _sections(pairs: Captioned, of_images: Ints, embedded: EmbeddedCaptions) -> list[Section]:
+def _sections(pairs: Captioned, of_images: Ints, embeddings: EmbeddedCaptions) -> list[Section]:
     """Images that find their texts surest, and those whose texts come last."""
-    names, firsts = np.unique(np.array(embedded.images.identities), return_index=True)
-    texts = [caption.text for own in embedded.captions for caption in own]
+    names, firsts = np.unique(np.array(embeddings.images.identities), return_index=True)
+    texts = [caption.text for own in embeddings.captions for caption in own]
     order = np.sort(firsts)  # of each image that is kept its place among those that were decoded
-    all_texts = _texts_in_order(embedded, texts)
-    card = partial(_card, pairs, all_texts, of_images, embedded.images.places[order])
+    all_texts = _texts_in_order(embeddings, texts)
+    card = partial(_card, pairs, all_texts, of_images, embeddings.images.places[order])
     by_rank = np.argsort(of_images, kind="stable")
     assert len(names) == len(order)
     return [
@@ -271,11 +275,11 @@ def _sections(pairs: Captioned, of_images: Ints, embedded: EmbeddedCaptions) -> 
     ]
 
 
-def _texts_in_order(embedded: EmbeddedCaptions, texts: list[str]) -> list[str]:
-    """The texts as `captioned` orders them: by image, in the order of the images' first files."""
+def _texts_in_order(embeddings: EmbeddedCaptions, texts: list[str]) -> list[str]:
+    """The texts as in `make_captioned`: by image, in the order of the images' first files."""
     first_of: dict[bytes, int] = {}
-    merged = [first_of.setdefault(name, len(first_of)) for name in embedded.images.identities]
-    image_of = np.repeat(merged, [len(own) for own in embedded.captions])
+    numbers = [first_of.setdefault(name, len(first_of)) for name in embeddings.images.identities]
+    image_of = np.repeat(numbers, [len(own) for own in embeddings.captions])
     return [texts[i] for i in np.argsort(image_of, kind="stable")]
 
 

@@ -80,19 +80,19 @@ def _overlaps(
 ) -> Iterator[tuple[int, Ints]]:
     """The place and the `overlap` of each image that can be decoded."""
     for start in range(0, len(files), _AT_ONCE):
-        decoded = []
+        items = []
         for place, (image, mask) in enumerate(files[start : start + _AT_ONCE], start):
             truth, picture = read_mask(mask), readable_image(image_file(image))
             if picture is not None:
                 # All models squeeze it; eight large ones need not be held.
                 picture.thumbnail((1 << 11, 1 << 11))
-                decoded.append((place, truth, picture))
-        if not decoded:
+                items.append((place, truth, picture))
+        if not items:
             continue
-        maps = score([picture for *_, picture in decoded])
+        maps = score([picture for *_, picture in items])
         if not np.isfinite(maps).all():
             raise TrainingError("the model's embeddings are not all finite numbers")
-        for scores, (place, values, _) in zip(maps, decoded, strict=True):
+        for scores, (place, values, _) in zip(maps, items, strict=True):
             truth = values.astype(np.int64) - flags.first_value
             yield place, overlap(tell_pixels(scores, *truth.shape), truth, len(classes.names))
 
@@ -103,7 +103,7 @@ def _scores(overlaps: Overlaps, classes: Classes) -> dict[str, Any]:
     with np.errstate(invalid="ignore", divide="ignore"):
         of_class = sums[0] / sums[1]
 
-    def resampled(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:
+    def resample(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:
         return mean_iou((times @ kinds).reshape(-1, 2, count))
 
     return {
@@ -116,7 +116,7 @@ def _scores(overlaps: Overlaps, classes: Classes) -> dict[str, Any]:
             if np.isfinite(value)
         },
         "intervals": {
-            "mean_iou": percents(bootstrap.interval(overlaps.reshape(n, -1), resampled)),
+            "mean_iou": percents(bootstrap.interval(overlaps.reshape(n, -1), resample)),
         },
     }
 
@@ -170,9 +170,9 @@ def overlap(answers: Ints, truth: Ints, classes: int) -> Ints:
     """int64[2, classes] of int64[h, w] each: pixels that are of a class and got it, and pixels that
     are either. Pixels without a class in the mask are ignored."""
     counts = (truth >= 0) & (truth < classes)
-    right, chosen = truth[counts], answers[counts]
-    both = np.bincount(right[right == chosen], minlength=classes)
-    either = np.bincount(right, minlength=classes) + np.bincount(chosen, minlength=classes) - both
+    right, answer = truth[counts], answers[counts]
+    both = np.bincount(right[right == answer], minlength=classes)
+    either = np.bincount(right, minlength=classes) + np.bincount(answer, minlength=classes) - both
     return np.stack([both, either])
 
 

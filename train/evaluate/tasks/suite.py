@@ -52,15 +52,15 @@ class Entry:
     def digest(self, model: str) -> str:
         """Tells results of these flags and this model from others."""
         flags = sorted((k, str(v)) for k, v in vars(self.flags).items() if k not in NO_MATTER)
-        told = [self.task, model, flags]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        parts = [self.task, model, flags]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def read_suite(path: Path, shared: dict[str, str]) -> list[Entry]:
+def read_suite(path: Path, common: dict[str, str]) -> list[Entry]:
     """The datasets of a YAML file. Its paths are from where the command runs.
 
     Args:
-      shared: flags of the suite that each task takes too.
+      common: flags of the suite that each task takes too.
 
     Raises:
       SettingsError: it can't be read, or an entry is not a task, lacks a flag or has another.
@@ -74,14 +74,14 @@ def read_suite(path: Path, shared: dict[str, str]) -> list[Entry]:
     entries = content.get("sets") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{path} has no datasets: it must have {_FORM}")
-    suite = [_entry(path, entry, shared) for entry in entries]
+    suite = [_entry(path, entry, common) for entry in entries]
     name, count = Counter(entry.name for entry in suite).most_common(1)[0]
     if count > 1:
         raise SettingsError(f"{path} has {count} sets called {name!r}: give each a name of its own")
     return suite
 
 
-def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
+def _entry(path: Path, entry: object, common: dict[str, str]) -> Entry:
     if not isinstance(entry, dict) or not {"name", "task"} <= entry.keys():
         # Not all of it: a YAML of 1 KB may name a list that is larger than memory.
         raise SettingsError(
@@ -95,21 +95,21 @@ def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
             )
     fields = dict(entry)
     name, task = str(fields.pop("name")), str(fields.pop("task"))
-    published = str(fields.pop("published", name))
+    peer_name = str(fields.pop("published", name))
     if task not in TASKS or task == "suite":
         raise SettingsError(f"{path}: {name} has the task {task!r}; there are {', '.join(TASKS)}")
     if "/" in name or name in ("", ".", ".."):
         raise SettingsError(f"{path}: {name!r} can't be the name of a file: give it another name")
-    if clash := sorted(fields.keys() & shared.keys()):
+    if clash := sorted(fields.keys() & common.keys()):
         raise SettingsError(f"{path}: {name}: {clash[0]} is a flag of the suite: give it there")
-    words = [f"--{key}={_word(value)}" for key, value in (fields | shared).items()]
+    words = [f"--{key}={_word(value)}" for key, value in (fields | common).items()]
     try:
         flags = suite_flags(task, words)
         check_flags(flags)
         check_page(flags.page)
     except SettingsError as error:
         raise SettingsError(f"{path}: {name}: {error}") from error
-    return Entry(name, task, flags, published)
+    return Entry(name, task, flags, peer_name)
 
 
 def _word(value: object) -> str:
@@ -123,8 +123,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
       SettingsError: the file or the folder is wrong. TrainingError: a dataset failed; the others
         have their results.
     """
-    shared = {"model": flags.model, "cache": flags.cache, "batch_size": flags.batch_size}
-    suite = read_suite(Path(flags.data), {key: str(value) for key, value in shared.items()})
+    common = {"model": flags.model, "cache": flags.cache, "batch_size": flags.batch_size}
+    suite = read_suite(Path(flags.data), {key: str(value) for key, value in common.items()})
     folder = Path(flags.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,19 +132,19 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         raise SettingsError(f"--out={folder} can't be made ({error.strerror})") from error
     embedding = open_embedding()
     results: dict[str, Any] = {}
-    failed: dict[str, str] = {}
+    errors: dict[str, str] = {}
     for entry in suite:
         try:
             results[entry.name] = _result(entry, folder, embedding)
         except Exception as error:  # whatever it is, the others may be well
-            failed[entry.name] = told = _why(error)
-            print(f"{entry.name}: {told}", file=sys.stderr)
-    table = markdown(suite, results, failed)
+            errors[entry.name] = reason = _why(error)
+            print(f"{entry.name}: {reason}", file=sys.stderr)
+    table = markdown(suite, results, errors)
     write_whole(folder / "table.md", table)
     print(table, end="", file=sys.stderr)
-    if failed:
+    if errors:
         raise TrainingError(
-            f"{len(failed)} of {len(suite)} sets failed ({', '.join(failed)}): the same command "
+            f"{len(errors)} of {len(suite)} sets failed ({', '.join(errors)}): the same command "
             f"runs these again; the others are in {folder}"
         )
     return TaskResult({"sets": results})
@@ -196,18 +196,18 @@ METRICS = {
 _OF_LANGUAGE = {"retrieval": "mean_recall", "zero_shot": "top1"}  # and of each language
 
 
-def markdown(suite: list[Entry], results: dict[str, Any], failed: dict[str, str]) -> str:
+def markdown(suite: list[Entry], results: dict[str, Any], errors: dict[str, str]) -> str:
     """The table: a row for each metric of each dataset, this model's and the published ones, in
     percent with one digit, as most are published.
 
     Args:
-      failed: of the datasets that have no result, why.
+      errors: of the datasets that have no result, why.
     """
     rows = [["set", "task", "metric", "n", "this model", "95 %", "published"]]
     for entry in suite:
-        if entry.name in failed:
+        if entry.name in errors:
             # What to do stands at the end of an error.
-            reason = textwrap.shorten(failed[entry.name], _LONGEST_REASON, placeholder=" …")
+            reason = textwrap.shorten(errors[entry.name], _LONGEST_REASON, placeholder=" …")
             rows.append([entry.name, entry.task, f"failed: {reason}", *[""] * 4])
         else:
             rows += _rows(entry, results[entry.name])
@@ -217,7 +217,7 @@ def markdown(suite: list[Entry], results: dict[str, Any], failed: dict[str, str]
 
 
 def _rows(entry: Entry, result: dict[str, Any]) -> list[list[str]]:
-    published = PUBLISHED.get((entry.task, entry.published), {})
+    peer_scores = PUBLISHED.get((entry.task, entry.published), {})
     rows = []
     by_language = [
         f"languages {code} {_OF_LANGUAGE[entry.task]}" for code in result.get("languages", ())
@@ -225,7 +225,7 @@ def _rows(entry: Entry, result: dict[str, Any]) -> list[list[str]]:
     metrics = (
         *METRICS[entry.task],
         *by_language,
-        *(name for of in published.values() for name in of),
+        *(name for of in peer_scores.values() for name in of),
     )
     for metric in dict.fromkeys(metrics):
         value = _at(result, metric)
@@ -234,7 +234,7 @@ def _rows(entry: Entry, result: dict[str, Any]) -> list[list[str]]:
         ends = _at(result["intervals"], metric)
         interval = f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else ""
         row = [entry.name, entry.task, metric, _count(result, metric), f"{value:.1f}", interval]
-        rows.append([*row, in_one_line(published, metric)])
+        rows.append([*row, in_one_line(peer_scores, metric)])
     return rows
 
 

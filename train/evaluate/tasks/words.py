@@ -50,8 +50,8 @@ def read_words(path: Path) -> list[WordPair]:
             raise SettingsError(f"row {number} of {path}: {score!r} is not a number") from error
         if not math.isfinite(value):
             raise SettingsError(f"row {number} of {path}: {score!r} is not a score: take it out")
-        named = (_NAMES.get(kind, kind), quartile and f"concreteness {quartile}")
-        parts = tuple(filter(None, (*named, "hard" if hard == "1" else "")))
+        names = (_NAMES.get(kind, kind), quartile and f"concreteness {quartile}")
+        parts = tuple(filter(None, (*names, "hard" if hard == "1" else "")))
         pairs.append(WordPair((first, second), value, parts))
     if len({pair.score for pair in pairs}) < 2:
         has = counted(len(pairs), "pair")
@@ -69,7 +69,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     if flags.prompt.count("{}") != 1:
         raise SettingsError(f"--prompt has one {{}}, where a word goes; got {flags.prompt!r}")
     texts = [flags.prompt.replace("{}", word) for pair in pairs for word in pair.words]
-    embedded, rows = _embed(open_embedding(), texts)
+    embedding, rows = _embed(open_embedding(), texts)
     scores, cosines = np.array([pair.score for pair in pairs]), (rows[::2] * rows[1::2]).sum(axis=1)
     if not _differ(cosines):
         raise SettingsError(
@@ -81,7 +81,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         own = np.array([name in pair.parts for pair in pairs])
         if own.sum() > 2 and _differ(scores[own]) and _differ(cosines[own]):
             parts[name] = _scores(scores[own], cosines[own])
-    result = _scores(scores, cosines) | {"embedding": embedded, "parts": parts}
+    result = _scores(scores, cosines) | {"embedding": embedding, "parts": parts}
     return TaskResult(result, _sections(pairs, scores, cosines) if flags.page else [])
 
 

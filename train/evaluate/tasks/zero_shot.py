@@ -18,7 +18,7 @@ from alignset.train.evaluate.classification import (
     ClassAnswers,
     class_answers,
     class_scores,
-    confused,
+    confusions,
 )
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
 from alignset.train.evaluate.sets.labelled import (
@@ -53,11 +53,11 @@ class EmbeddedLabels:
 
 
 def embed_labelled(
-    labelled: LabelledSet, classes: Classes, embedding: Embedding, where: str
+    labelled_set: LabelledSet, classes: Classes, embedding: Embedding, where: str
 ) -> EmbeddedLabels:
     """Raises SettingsError where no image can be decoded, or one's class is none."""
     # Before it is embedded, each image's class is looked up.
-    images, items = embedding.items(i for i in labelled if classes.some or classes.has(i.label))
+    images, items = embedding.items(i for i in labelled_set if classes.some or classes.has(i.label))
     return _in_classes(images, items, classes, where)
 
 
@@ -80,35 +80,35 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     Raises:
       SettingsError: the dataset, its classes or the prompts can't be read.
     """
-    asked = {language: _asked(own) for language, own in flags_by_language(flags).items()}
+    requests = {language: _request(own) for language, own in flags_by_language(flags).items()}
     embedding = open_embedding()
     results: dict[str, dict[str, Any]] = {}
     pictures: list[Section] = []
     identities: set[bytes] = set()
     before = 0  # images of the languages before
-    seen: tuple[LabelledSet, EmbeddedImages, list[LabelledImage]] | None = None
-    for language, (labelled, classes, prompts) in asked.items():
+    last: tuple[LabelledSet, EmbeddedImages, list[LabelledImage]] | None = None
+    for language, (labelled_set, classes, prompts) in requests.items():
         weights = class_weights(embedding, classes.names, prompts)
         if not classes.some:
-            embedded = embed_labelled(labelled, classes, embedding, flags.data)
+            embeddings = embed_labelled(labelled_set, classes, embedding, flags.data)
         else:  # of hundreds of languages, say, which share their images
-            if seen is None or seen[0] != labelled:
-                seen = (labelled, *embedding.items(labelled))
-            embedded = _in_classes(*seen[1:], classes, flags.data)
-        images, score = embedded.images, partial(logits, weights=weights)
-        answers = class_answers(images.features, embedded.labels, score, len(classes.names))
+            if last is None or last[0] != labelled_set:
+                last = (labelled_set, *embedding.items(labelled_set))
+            embeddings = _in_classes(*last[1:], classes, flags.data)
+        images, score = embeddings.images, partial(logits, weights=weights)
+        answers = class_answers(images.features, embeddings.labels, score, len(classes.names))
         result = class_scores(answers, len(classes.names))
         result |= {"prompts": len(prompts), "confused": confused_names(answers, classes)}
         results[language] = result | {"skipped": images.skipped}
         images.places += before
-        before, identities = before + embedded.files, identities | {*images.identities}
-        for section in sections(answers, classes, embedded) if flags.page else []:
+        before, identities = before + embeddings.files, identities | {*images.identities}
+        for section in sections(answers, classes, embeddings) if flags.page else []:
             title = f"{section.title}: {language}" if language else section.title
             pictures.append(Section(title, section.cards))
     return TaskResult(
         _of_languages(results, len(identities)),
         pictures,
-        lambda: (image.data for labelled, _, _ in asked.values() for image in labelled),
+        lambda: (image.data for labelled_set, _, _ in requests.values() for image in labelled_set),
     )
 
 
@@ -118,30 +118,30 @@ def flags_by_language(flags: Namespace) -> dict[str, Namespace]:
     Raises:
       SettingsError: a flag that names files for languages has none for one of them.
     """
-    named = {name: per_language(getattr(flags, name)) for name in ("data", "classes", "prompts")}
-    languages = sorted({code for of in named.values() for code in of} - {""})
+    values = {name: per_language(getattr(flags, name)) for name in ("data", "classes", "prompts")}
+    languages = sorted({code for of in values.values() for code in of} - {""})
     if not languages:
         languages = babel_languages(flags.classes) or labelled_languages(flags.data) or [""]
-    for name, of in named.items():
+    for name, of in values.items():
         if missing := [code for code in languages if code not in of and "" not in of]:
             raise SettingsError(f"--{name} has nothing for {missing[0]}: add {missing[0]}=FILE")
     return {
         code: Namespace(
             **vars(flags)
-            | {name: of.get(code, of.get("")) for name, of in named.items()}
+            | {name: of.get(code, of.get("")) for name, of in values.items()}
             | {"language": code}
         )
         for code in languages
     }
 
 
-def _asked(flags: Namespace) -> tuple[LabelledSet, Classes, tuple[str, ...]]:
-    labelled = find_labelled(
+def _request(flags: Namespace) -> tuple[LabelledSet, Classes, tuple[str, ...]]:
+    labelled_set = find_labelled(
         flags.data, images=flags.images, split=flags.split, language=flags.language
     )
-    classes = find_classes(flags.classes, labelled.names(), flags.language)
+    classes = find_classes(flags.classes, labelled_set.names(), flags.language)
     warn_of_names(classes)
-    return labelled, classes, find_prompts(flags.prompts or usual_prompts(classes))
+    return labelled_set, classes, find_prompts(flags.prompts or usual_prompts(classes))
 
 
 def _of_languages(results: dict[str, dict[str, Any]], images: int) -> dict[str, Any]:
@@ -174,28 +174,28 @@ def warn_of_names(classes: Classes) -> None:
 def confused_names(answers: ClassAnswers, classes: Classes) -> list[dict[str, object]]:
     """The pairs of classes that are most often taken for each other."""
     return [
-        {"class": classes.names[right], "taken_for": classes.names[chosen], "images": count}
-        for right, chosen, count in confused(answers, _PAIRS)
+        {"class": classes.names[right], "taken_for": classes.names[answer], "images": count}
+        for right, answer, count in confusions(answers, _PAIRS)
     ]
 
 
-def sections(answers: ClassAnswers, classes: Classes, embedded: EmbeddedLabels) -> list[Section]:
+def sections(answers: ClassAnswers, classes: Classes, embeddings: EmbeddedLabels) -> list[Section]:
     """Images classified surest, those that are furthest off, and the classes most confused."""
     order = np.argsort(answers.margins, kind="stable")
 
     def card(row: int) -> Card:
-        right, chosen = int(answers.labels[row]), int(answers.chosen[row])
+        right, answer = int(answers.labels[row]), int(answers.choices[row])
         lines = [f"{classes.names[right]}"]
-        lines += [f"taken for {classes.names[chosen]}"] if chosen != right else []
-        lines += [embedded.names[row]]
-        return Card(int(embedded.images.places[row]), tuple(lines), chosen == right)
+        lines += [f"taken for {classes.names[answer]}"] if answer != right else []
+        lines += [embeddings.names[row]]
+        return Card(int(embeddings.images.places[row]), tuple(lines), answer == right)
 
     result_sections = [
         Section("Surest", [card(row) for row in order[:_SHOWN].tolist()]),
         Section("Furthest off", [card(row) for row in order[::-1][:_SHOWN].tolist()]),
     ]
-    for right, chosen, count in confused(answers, 3):
-        rows = np.flatnonzero((answers.labels == right) & (answers.chosen == chosen))
-        title = f"{classes.names[right]}, taken for {classes.names[chosen]} ({count})"
+    for right, answer, count in confusions(answers, 3):
+        rows = np.flatnonzero((answers.labels == right) & (answers.choices == answer))
+        title = f"{classes.names[right]}, taken for {classes.names[answer]} ({count})"
         result_sections.append(Section(title, [card(row) for row in rows[: _SHOWN // 2].tolist()]))
     return result_sections

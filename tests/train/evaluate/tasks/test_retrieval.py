@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignset.train.evaluate.retrieval import both_ranks, captioned
+from alignset.train.evaluate.retrieval import both_ranks, make_captioned
 from alignset.train.evaluate.tasks.retrieval import scores
 from tests.support.evaluations import colour_folders, evaluated, refused
 from tests.support.train_shards import COLOURS, encoded, write_tar
@@ -198,7 +198,7 @@ def test_intervals_are_of_images_with_all_their_captions():
     texts = images.repeat(3, axis=0) + noise
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts)]
     names = [[f"{i} {j}" for j in range(3)] for i in range(60)]
-    pairs = captioned(unit[0], unit[1], names)
+    pairs = make_captioned(unit[0], unit[1], names)
     result = scores(pairs, both_ranks(pairs))
     low, high = result["intervals"]["text_to_image"]["R@5"]
     assert low < result["text_to_image"]["R@5"] < high
