@@ -3,6 +3,8 @@
 The process is one of its own, `python -m tests.support.forks`, so that a command sees nothing of
 the test's: it has its own arguments, environment, folder and output. It is started by the first
 command that needs it, serves all workers of a run of pytest, and ends with the last of them.
+
+After `fork_workers` the workers themselves are forks of it: 18 s of CPU for each of them.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -26,7 +29,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import IO, NamedTuple, NoReturn
 
-from tests.support.root import ROOT
+from execnet import gateway_io
+from execnet.gateway_base import ExecModel, Popen2IO
+
+from tests.support.root import ROOT, tracked
 
 CURATION = (
     "alignset.beam_runner",
@@ -42,6 +48,19 @@ TRAINING = (
     ),
     *("alignset.train.memory", "tensorboardX", "torch.distributed.run"),
 )
+# What the tests import beside the product, and what the product imports late.
+TESTS = (
+    *("hypothesis", "pandas", "sklearn.metrics", "clip_benchmark.metrics.zeroshot_classification"),
+    *(
+        "alignset.beam_runner",
+        "open_clip",
+        "playwright.sync_api",
+        "tensorboardX",
+        "torch.distributed.run",
+    ),
+)
+PRODUCT = ("pipeline", "transforms", "train")
+SHARED = "ALIGNSET_FORKS"  # in the environment: where the process listens that all share
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
 # Before any test changes it: what is imported in it serves the tests of all workers.
 _ENVIRONMENT = dict(os.environ)
@@ -120,7 +139,7 @@ def _server(modules: tuple[str, ...]) -> socket.socket:
     """A channel to the process that has imported some modules, which is started if it must be."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
     # Without a file, so that nothing is left of it: Linux knows it by this name alone.
-    place = f"\0alignset-{run}-{modules[0]}"
+    place = "\0" + os.environ.get(SHARED, f"alignset-{run}-{modules[0]}")
     while (channel := _connected(place)) is None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
             try:
@@ -141,6 +160,34 @@ def _server(modules: tuple[str, ...]) -> socket.socket:
     return channel
 
 
+class _Worker(gateway_io.Popen2IOMaster):
+    """A worker of pytest-xdist that is a fork, in place of a new Python."""
+
+    def __init__(self, args: list[str], execmodel: ExecModel) -> None:
+        theirs, to_it = os.pipe()
+        from_it, ours = os.pipe()
+        self.popen = start("tests.support.forks:work", stdin=theirs, stdout=ours, stderr=2)
+        os.close(theirs)
+        os.close(ours)
+        files = os.fdopen(to_it, "wb"), os.fdopen(from_it, "rb")
+        Popen2IO.__init__(self, *files, execmodel=execmodel)
+
+
+def work(_: object) -> None:
+    """What `execnet` has a new Python do: the first line tells it how to go on."""
+    exec(eval(sys.stdin.readline()))
+
+
+def fork_workers() -> None:
+    """Before they are started: makes the workers of this run of pytest forks of one process, which
+    has imported all of the product, and which starts their commands too."""
+    os.environ[SHARED] = f"alignset-{os.getpid()}"
+    paths = (path.with_suffix("").parts for path in tracked("*.py") if path.parts[0] in PRODUCT)
+    product = (".".join(("alignset", *parts)).removesuffix(".__init__") for parts in paths)
+    _server((*TESTS, *product))
+    gateway_io.Popen2IOMaster = _Worker
+
+
 def start(
     main: str,
     *args: object,
@@ -148,7 +195,7 @@ def start(
     env: Mapping[str, str] | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
-    terminal: bool = False,
+    stdin: int | None = None,
 ) -> Forked:
     """Starts a command: a function of its arguments that gives an exit status.
 
@@ -156,7 +203,7 @@ def start(
       main: as "package.module:function".
       env: in place of this process's environment.
       stdout, stderr: files that it says to what it says, in place of pipes.
-      terminal: `stdout` is one, of which the command takes hold.
+      stdin: a file that it reads; where that is a terminal, the command takes hold of it.
     """
     words = [main, [str(word) for word in args], str(cwd), dict(os.environ if env is None else env)]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -173,9 +220,9 @@ def start(
             given.append(file)
     trains = main.startswith(("alignset.train.", "torch.")) or main.endswith(":training")
     modules = TRAINING if trains else CURATION
-    request = json.dumps([*words, terminal]).encode()
+    request = json.dumps(words).encode()
     with theirs:
-        files = [*given, theirs.fileno()]
+        files = [*given, theirs.fileno(), *([] if stdin is None else [stdin])]
         try:
             socket.send_fds(_server(modules), [request], files)
         except ConnectionError:  # the system has ended it, as for want of memory
@@ -191,7 +238,6 @@ class _Request(NamedTuple):
     args: list[str]
     cwd: str
     environment: dict[str, str]
-    terminal: bool
 
 
 def _serve(listening: socket.socket) -> None:
@@ -209,7 +255,7 @@ def _serve(listening: socket.socket) -> None:
         if channel is listening:
             channels.append(listening.accept()[0])
             continue
-        message, files, *_ = socket.recv_fds(channel, MOST_BYTES, 3)
+        message, files, *_ = socket.recv_fds(channel, MOST_BYTES, 4)
         if not message:
             channel.close()
             channels.remove(channel)
@@ -221,15 +267,16 @@ def _serve(listening: socket.socket) -> None:
             os.close(file)
 
 
-def _watch(request: _Request, stdout: int, stderr: int, channel: int) -> NoReturn:
+def _watch(request: _Request, stdout: int, stderr: int, channel: int, *stdin: int) -> NoReturn:
     """A command in a fork, whose number and status the process that asked for it is told."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
+    files = (stdout, stderr, *stdin)
     if pid == 0:
         os.close(channel)
-        _run(request, stdout, stderr)
-    os.close(stdout)
-    os.close(stderr)
+        _run(request, *files)
+    for file in files:
+        os.close(file)
     with socket.socket(fileno=channel) as told:
         told.send(str(pid).encode())
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -238,16 +285,15 @@ def _watch(request: _Request, stdout: int, stderr: int, channel: int) -> NoRetur
     os._exit(0)
 
 
-def _run(request: _Request, stdout: int, stderr: int) -> NoReturn:
-    if request.terminal:
-        os.setsid()
-        fcntl.ioctl(stdout, termios.TIOCSCTTY, 0)
-        os.dup2(stdout, 0)
-    for file, ours in ((stdout, 1), (stderr, 2)):
+def _run(request: _Request, *files: int) -> NoReturn:
+    for file, ours in zip(files, (1, 2, 0), strict=False):
         os.dup2(file, ours)
-    for file in {stdout, stderr}:
+    for file in {*files}:
         os.close(file)
-    sys.stdout.reconfigure(line_buffering=request.terminal)
+    if terminal := os.isatty(0):
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    sys.stdout.reconfigure(line_buffering=terminal)
     os.chdir(request.cwd)
     os.environ.clear()
     os.environ |= request.environment
@@ -269,14 +315,19 @@ def _run(request: _Request, stdout: int, stderr: int) -> NoReturn:
     os._exit(status)
 
 
-def main() -> int:
+def main() -> NoReturn:
     number, *modules = sys.argv[1:]
+    gc.disable()  # what is imported is no garbage
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # as conftest.py has it
     with socket.socket(fileno=int(number)) as listening:
         for module in modules:
             importlib.import_module(module)
+        del sys.modules["wandb"]
+        gc.freeze()
+        gc.enable()
         _serve(listening)
-    return 0
+    os._exit(0)  # as in _run
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
