@@ -94,10 +94,9 @@ def pytest_collection_finish() -> None:
     if sys.modules["wandb"] is None:
         del sys.modules["wandb"]
     if "apache_beam" in sys.modules:
-        from tests.support.quick_beam import keep_options, keep_states
+        from tests.support.quick_beam import keep_beam
 
-        keep_options()
-        keep_states()
+        keep_beam()
     gc.freeze()
     gc.set_threshold(10_000, 20)  # from 700 and 10: half the time of what collects, 20 ms of a run
     gc.enable()
