@@ -16,6 +16,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -176,6 +177,18 @@ class _Worker(gateway_io.Popen2IOMaster):
 def work(_: object) -> None:
     """What `execnet` has a new Python do: the first line tells it how to go on."""
     exec(eval(sys.stdin.readline()))
+
+
+def as_python(words: list[str]) -> None:
+    """What Python does with its arguments: a module after -m, or a file."""
+    module = words[0] == "-m"
+    sys.argv = words[1:] if module else words
+    if not module:
+        runpy.run_path(words[0], run_name="__main__")
+        return
+    for name in (words[1], f"{words[1]}.__main__"):  # it runs as if it were not imported
+        sys.modules.pop(name, None)
+    runpy.run_module(words[1], run_name="__main__", alter_sys=True)
 
 
 def fork_workers() -> None:
