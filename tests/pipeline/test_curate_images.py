@@ -78,9 +78,7 @@ def test_a_first_start_looks_for_nothing(tmp_path: Path, caplog: pytest.LogCaptu
 @pytest.mark.parametrize(
     ("pairs", "shown"),
     [
-        (0, "about 1 core-second;"),
-        (59, "about 59 core-seconds;"),
-        (90, "about 2 core-minutes;"),
+        (1_001, "about 17 core-minutes;"),
         (3_600, "about 1.0 core-hours;"),
         (5_040, "about 1.4 core-hours;"),
         (126_720_000, "about 35,200 core-hours;"),
@@ -95,6 +93,12 @@ def test_the_time_in_a_unit_of_its_size(
     assert line.startswith("images get NSFW scores: ")
     assert shown in line
     assert line.endswith("; --unsafe_model= turns it off")
+
+
+def test_for_few_images_no_time_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(Classifier, "cpu_s_an_image")
+    model = describe_model(str(write_model(tmp_path)))
+    assert scoring_cost(model, 1_000) == "images get NSFW scores; --unsafe_model= turns it off"
 
 
 def test_on_a_gpu_no_time_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -150,7 +151,7 @@ class _JudgeContents(beam.DoFn):
     def __init__(self, rules: CopyRules, blocks: Blocks) -> None:
         self.rules, self.blocks = rules, blocks
 
-    def process(self, element):  # type: ignore[no-untyped-def]  # Beam would read hints
+    def process(self, element: Any) -> Iterator[Any]:
         judged = judge_contents(unpacked(element[1]), self.rules)
         if judged.shared.images:
             yield _copies(Copies(shared=judged.shared, groups=judged.groups))
@@ -163,7 +164,7 @@ class _PlanLeaving(beam.DoFn):
         self.places, self.plan, self.blocks = ShardPlaces(out), ChangePlaces(folder), blocks
         self.fence = fence
 
-    def process(self, element):  # type: ignore[no-untyped-def]  # Beam would read hints
+    def process(self, element: Any) -> Iterator[Any]:
         moves = []
         for shard, verdicts in _of_each(unpacked(element[1]), "shard"):
             rows = read_rows(self.places.sidecar(shard))
@@ -208,7 +209,7 @@ class _PlanJoining(beam.DoFn):
     def __init__(self, folder: str, fence: Fence) -> None:
         self.plan, self.fence = ChangePlaces(folder), fence
 
-    def process(self, element):  # type: ignore[no-untyped-def]  # Beam would read hints
+    def process(self, element: Any) -> Iterator[Any]:
         for shard, rows in _of_each(unpacked(element[1]), "target"):
             table = pa.Table.from_batches([rows]).sort_by("key").drop_columns(["target"])
             self.fence.check()

@@ -57,7 +57,8 @@ class Classifier:
         )
         takes_one = inputs[0].shape[:1] == [1]
         self.batch = 1 if takes_one else GPU_BATCH if self.on_gpu else BATCH
-        self._check_output()
+        if model.path:  # the usual one's output is known
+            self._check_output()
         self.integer, self._settles_below = None, 0.0
         if (integer := model.integer_model) and not self.on_gpu:
             encoded = file_of_run(str(INTEGER_FILE), integer.sha256)

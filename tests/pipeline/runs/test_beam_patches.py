@@ -13,10 +13,16 @@ from types import SimpleNamespace
 import apache_beam as beam
 import apache_beam.pipeline
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    PipelineOptions,
+    StandardOptions,
+    TypeOptions,
+)
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.transforms import core
+from apache_beam.transforms import userstate
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
+from apache_beam.transforms.userstate import CombiningValueStateSpec
 
 from alignset.pipeline.runs.beam_patches import (
     PATCHES,
@@ -34,16 +40,38 @@ class _Asked(beam.DoFn):
         yield element * times
 
 
-def test_signatures_are_those_that_beam_finds_and_their_lists_are_not_shared():
-    expected = core.get_function_arguments(_Asked(), "process")
+SPEC = CombiningValueStateSpec("sum", sum)
+STATE = beam.DoFn.StateParam(SPEC)
+
+
+class _Stateful(beam.DoFn):
+    def process(self, element, state=STATE):
+        yield element
+
+
+def test_state_of_a_dofn_is_what_beam_finds():
     with beam_patches():
-        counted = []
         for _ in range(2):
-            names, defaults = core.get_function_arguments(_Asked(), "process")
-            counted.append(([*names], [*defaults]))
-            names.clear()
-        assert core.get_function_args_defaults(_Asked.process) == (["self", *expected[0]], [3])
-    assert counted == [expected, expected] == [(["element", "times"], [3])] * 2
+            assert userstate.get_dofn_specs(_Asked()) == (set(), set())
+            assert userstate.get_dofn_specs(_Stateful()) == ({SPEC}, set())
+
+
+def test_views_of_options_share_their_values_and_no_others():
+    options, others = PipelineOptions(["--streaming"]), PipelineOptions(["--streaming"])
+    with beam_patches():
+        view = options.view_as(StandardOptions)
+        assert view.streaming
+        view.runner = "FlinkRunner"
+        view.streaming = False
+        options.view_as(DebugOptions).add_experiment("beam_fn_api")
+        for again in (options, view, options.view_as(DebugOptions)):
+            assert again.view_as(StandardOptions).runner == "FlinkRunner"
+            assert not again.view_as(StandardOptions).streaming
+            assert again.view_as(DebugOptions).experiments == ["beam_fn_api"]
+        assert others.view_as(StandardOptions).streaming
+        assert others.view_as(StandardOptions).runner is None
+        assert not others.view_as(DebugOptions).experiments
+    assert options.view_as(StandardOptions).runner == "FlinkRunner"
 
 
 def test_worker_processes_are_told_what_the_command_needs(monkeypatch: pytest.MonkeyPatch):
@@ -78,7 +106,8 @@ def test_worker_processes_are_told_what_the_command_needs(monkeypatch: pytest.Mo
 def what_is_replaced() -> dict[str, object]:
     return {
         "workers": vars(SubprocessSDKEnvironment)["from_command_string"],
-        "signatures": core.get_function_args_defaults,
+        "specs": userstate.get_dofn_specs,
+        "views": PipelineOptions.view_as,
         "notebook": apache_beam.pipeline.alter_label_if_ipython,
     }
 
@@ -102,7 +131,7 @@ def test_in_a_notebook_beam_tracks_no_pipeline_of_ours(monkeypatch: pytest.Monke
         assert bool(asked) is (patch is nullcontext)
 
 
-@pytest.mark.parametrize("name", ["signatures", "all"])
+@pytest.mark.parametrize("name", ["specs", "all"])
 def test_each_patch_can_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch):
     before = what_is_replaced()
     monkeypatch.setenv("ALIGNSET_WITHOUT_PATCHES", name)
@@ -112,19 +141,25 @@ def test_each_patch_can_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_beam_still_does_what_the_patches_are_for(monkeypatch: pytest.MonkeyPatch):
-    looks: Counter[str] = Counter()
-    arguments = core.get_function_args_defaults
+    looks: Counter[type] = Counter()
+    find, parse = userstate.get_dofn_specs, PipelineOptions.view_as
 
-    def looked_at(function):
-        looks[function.__qualname__] += 1
-        return arguments(function)
+    def looked_for(dofn):
+        looks[type(dofn)] += 1
+        return find(dofn)
 
-    monkeypatch.setattr(core, "get_function_args_defaults", looked_at)
+    def parsed(options, kind):
+        looks[kind] += 1
+        return parse(options, kind)
+
+    monkeypatch.setattr(userstate, "get_dofn_specs", looked_for)
+    monkeypatch.setattr(PipelineOptions, "view_as", parsed)
     with beam.Pipeline(runner=FnApiRunner()) as graph:
         rows = graph | beam.Create([1])
         for number in range(9):
             rows = rows | f"{number}" >> beam.ParDo(_Asked())
-    assert max(looks.values()) > 20, "Beam keeps signatures: `remembered_signatures` can go"
+    assert looks[_Asked] > 20, "Beam keeps specs: `remembered_specs` can go"
+    assert looks[TypeOptions] > 20, "Beam keeps views: `remembered_views` can go"
 
 
 @pytest.mark.parametrize("before", [None, "/a:/b"])
