@@ -93,10 +93,6 @@ def _turn(path: str) -> tuple[bool, bytes]:
 def pytest_collection_finish() -> None:
     if sys.modules["wandb"] is None:
         del sys.modules["wandb"]
-    if "apache_beam" in sys.modules:
-        from tests.support.quick_beam import keep_beam
-
-        keep_beam()
     gc.freeze()
     gc.set_threshold(10_000, 20)  # from 700 and 10: half the time of what collects, 20 ms of a run
     gc.enable()
