@@ -3,8 +3,10 @@
 import hashlib
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,8 +17,11 @@ from PIL import Image as PillowImage
 
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards import write_shards
+from alignset.transforms.shards.build_shard import TAR, published_files
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
-from alignset.transforms.shards.write_shards import PATIENCE_S, POLL_S, take_over
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shards_under_way import Beginning
+from alignset.transforms.shards.write_shards import PATIENCE_S, POLL_S, ShardDoFn, take_over
 from alignset.transforms.workers.claims import Mark
 from alignset.transforms.workers.fencing import SupersededError
 from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
@@ -166,6 +171,31 @@ def test_the_stats_are_the_last_file_of_a_shard(
     assert [of_images - before for before in there] == [{stats}]
 
 
+def test_what_another_attempt_has_published_stays(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The web may have given it other images, so the files of two must not be mixed."""
+    places, build = ShardPlaces(str(tmp_path / "set")), write_shards.build_shard
+    published: dict[str, int] = {}
+
+    def meanwhile(*arguments):
+        stats, folder = build(*arguments), Path(arguments[4])
+        for name, path in {TAR: places.tar(0), **published_files(stats, places)}.items():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / name, path)
+            published[path] = Path(path).stat().st_ino
+        other = replace(stats, bytes_downloaded=stats.bytes_downloaded + 1)
+        Path(places.stats(0)).write_bytes(other.encode())
+        published[places.stats(0)] = Path(places.stats(0)).stat().st_ino
+        return stats
+
+    monkeypatch.setattr(write_shards, "build_shard", meanwhile)
+    flags = ("--allow_private_addresses", "--min_image_side=90", "--max_unsafe_score=1")
+    succeed(pictures, tmp_path / "set", *flags)
+    assert len(published) == 6
+    assert {path: Path(path).stat().st_ino for path in published} == published
+
+
 def test_without_the_flag_no_private_address_is_fetched(
     pictures: Path, web: SmallWeb, tmp_path: Path
 ):
@@ -254,6 +284,30 @@ def test_a_worker_of_an_earlier_start_does_not_wait_on():
     with pytest.raises(SupersededError):
         world.run(1)
     assert world.now_s == 5.0
+
+
+def test_a_finished_shard_is_not_written_again():
+    """One that resumes tells of it, and writes the others."""
+
+    class Resumed:
+        def open(self, index: str) -> None:
+            assert index == "index"
+
+        def finished(self, shard: int) -> bool:
+            return shard == 0
+
+        def written(self, shard: int) -> str:
+            return f"stats of {shard}"
+
+        def write(self, shard: int, beginning: Beginning) -> str:
+            assert shard == 1
+            return "stats of another"
+
+    shards = ShardDoFn(Resumed())
+    shards.start_bundle()
+    told = [stats for shard in (0, 1) for stats in shards.process(shard, "index")]
+    told += [row.value for row in shards.finish_bundle()]
+    assert sorted(told) == ["stats of 0", "stats of another"]
 
 
 INF = float("inf")
