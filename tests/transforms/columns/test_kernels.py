@@ -5,32 +5,23 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from alignset.transforms.columns import kernels
+from alignset.transforms.columns.kernels import cache_folder
 from tests.support.root import ROOT
-
-TELL = "from alignset.transforms.columns.kernels import cache_folder; print(cache_folder())"
-
-
-def told(folder: Path, **environment: str) -> Path:
-    done = subprocess.run(
-        [sys.executable, "-c", TELL],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
-    return Path(done.stdout.strip())
 
 
 @pytest.fixture
-def copied(tmp_path: Path) -> Path:
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a copy of the sources, which kernels are looked for in."""
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("alignset", "transforms"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    monkeypatch.setattr(kernels, "_ROOT", tmp_path)
     return tmp_path
 
 
@@ -38,9 +29,9 @@ def test_a_change_of_a_kernel_or_of_what_it_imports_leads_to_other_kernels(copie
     def after_change(name: str) -> Path:
         with (copied / "transforms" / name).open("a") as source:
             source.write("# another line\n")
-        return told(copied)
+        return cache_folder()
 
-    first = told(copied)
+    first = cache_folder()
     assert first.parent == copied / "transforms" / "__pycache__"
     assert after_change("duplicates/judge_contents.py") == first  # no kernel needs it
     of_kernel = after_change("pairs/text_kernels.py")
@@ -50,20 +41,21 @@ def test_a_change_of_a_kernel_or_of_what_it_imports_leads_to_other_kernels(copie
     assert first.is_dir()  # an import takes nothing away
 
 
-def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(copied: Path):
+def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """And a user without a place to write shares no folder with others."""
     (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
-    cache = copied / "cache"
-    folder = told(copied, XDG_CACHE_HOME=str(cache), PYTHONDONTWRITEBYTECODE="1")
+    cache, shared = copied / "cache", copied / "shared"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    folder = cache_folder()
     assert folder.parent == cache / "alignset"
     assert folder.name.startswith("kernels-")
-
-
-def test_a_user_without_a_place_to_write_shares_no_folder_with_others(copied: Path):
-    (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
-    shared = copied / "shared"
     shared.mkdir()
-    there = {"HOME": "/dev/null", "TMPDIR": str(shared), "PYTHONDONTWRITEBYTECODE": "1"}
-    first, second = told(copied, **there), told(copied, **there)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    first, second = cache_folder(), cache_folder()
     assert first.parent == second.parent == shared
     assert first != second  # no name that another user can foresee
     assert stat.S_IMODE(first.stat().st_mode) == stat.S_IRWXU
