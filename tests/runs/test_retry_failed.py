@@ -203,6 +203,9 @@ def test_killed_between_the_closing_documents(
         patched.setattr(closing, "dataset_card", killed)
         ended = run(half.source, out, *FLAGS, AGAIN)
     assert ended.status == 1
+    other = run(half.source, out, *FLAGS, "--retry_failed=http_500")
+    assert other.status == 2
+    assert f"a --retry_failed=http_404 of {out} was stopped; pass just that" in other.err
     succeed(half.source, out, *FLAGS, AGAIN)
     assert digests(out) == digests(whole.output)
 
