@@ -1,5 +1,6 @@
 """Compiled kernels live as long as the sources of them all stay as they are."""
 
+import importlib.util
 import os
 import shutil
 import stat
@@ -10,28 +11,35 @@ from pathlib import Path
 
 import pytest
 
-from alignset.transforms.columns import kernels
-from alignset.transforms.columns.kernels import cache_folder
 from tests.support.root import ROOT
 
 
 @pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a copy of the sources, which kernels are looked for in."""
+def copied(tmp_path: Path) -> Path:
+    """A folder with a copy of the sources."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("alignset", "transforms"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    monkeypatch.setattr(kernels, "_ROOT", tmp_path)
+    shutil.copytree(ROOT / "transforms", tmp_path / "transforms", ignore=ignored)
     return tmp_path
+
+
+def cache_folder(copied: Path) -> Path:
+    """As a process has it whose sources are in that folder."""
+    path = copied / "transforms" / "columns" / "kernels.py"
+    spec = importlib.util.spec_from_file_location("copied_kernels", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.cache_folder()
 
 
 def test_a_change_of_a_kernel_or_of_what_it_imports_leads_to_other_kernels(copied: Path):
     def after_change(name: str) -> Path:
         with (copied / "transforms" / name).open("a") as source:
             source.write("# another line\n")
-        return cache_folder()
+        return cache_folder(copied)
 
-    first = cache_folder()
+    first = cache_folder(copied)
     assert first.parent == copied / "transforms" / "__pycache__"
     assert after_change("duplicates/judge_contents.py") == first  # no kernel needs it
     of_kernel = after_change("pairs/text_kernels.py")
@@ -48,14 +56,14 @@ def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(
     (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
     cache, shared = copied / "cache", copied / "shared"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    folder = cache_folder()
+    folder = cache_folder(copied)
     assert folder.parent == cache / "alignset"
     assert folder.name.startswith("kernels-")
     shared.mkdir()
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/dev/null")
     monkeypatch.setattr(tempfile, "tempdir", str(shared))
-    first, second = cache_folder(), cache_folder()
+    first, second = cache_folder(copied), cache_folder(copied)
     assert first.parent == second.parent == shared
     assert first != second  # no name that another user can foresee
     assert stat.S_IMODE(first.stat().st_mode) == stat.S_IRWXU
