@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
-from tests.support.forks import fork_workers
+from tests.support.forked_workers import fork_workers
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT
 from tests.support.small_web import SmallWeb, small_web

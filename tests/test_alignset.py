@@ -97,7 +97,7 @@ def run(*command: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 
 def python(*words: str) -> Ended:
     """`python WORDS`, in a fork: what each of 70 imports would take 15 s of CPU."""
-    main = "tests.support.forks:as_python"
+    main = "tests.support.forked_workers:as_python"
     forked = start(main, *words, env={**os.environ, "COLUMNS": "80"})
     out, err = forked.communicate()
     return Ended(forked.wait(), out, err)

@@ -3,8 +3,6 @@
 The process is one of its own, `python -m tests.support.forks`, so that a command sees nothing of
 the test's: it has its own arguments, environment, folder and output. It is started by the first
 command that needs it, serves all workers of a run of pytest, and ends with the last of them.
-
-After `fork_workers` the workers themselves are forks of it: 18 s of CPU for each of them.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import select
 import signal
 import socket
@@ -30,10 +27,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import IO, NamedTuple, NoReturn
 
-from execnet import gateway_io
-from execnet.gateway_base import ExecModel, Popen2IO
-
-from tests.support.root import ROOT, tracked
+from tests.support.root import ROOT
 
 CURATION = (
     "alignset.beam_runner",
@@ -49,18 +43,13 @@ TRAINING = (
     ),
     *("alignset.train.memory", "tensorboardX", "torch.distributed.run"),
 )
-# What the tests import beside the product, and what the product imports late.
-TESTS = (
-    *("hypothesis", "pandas", "sklearn.metrics", "clip_benchmark.metrics.zeroshot_classification"),
-    *(
-        "alignset.beam_runner",
-        "open_clip",
-        "playwright.sync_api",
-        "tensorboardX",
-        "torch.distributed.run",
-    ),
-)
-PRODUCT = ("pipeline", "transforms", "train")
+# One thread: several may share a sum out differently from run to run. And no GPU is looked for but
+# by a library that leaves it to the forks: to workers that test with one.
+ALONE = {
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+}
 SHARED = "ALIGNSET_FORKS"  # in the environment: where the process listens that all share
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
 # Before any test changes it: what is imported in it serves the tests of all workers.
@@ -136,7 +125,7 @@ def _connected(place: str) -> socket.socket | None:
 
 
 @lru_cache
-def _server(modules: tuple[str, ...]) -> socket.socket:
+def server_of(modules: tuple[str, ...]) -> socket.socket:
     """A channel to the process that has imported some modules, which is started if it must be."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
     # Without a file, so that nothing is left of it: Linux knows it by this name alone.
@@ -149,56 +138,15 @@ def _server(modules: tuple[str, ...]) -> socket.socket:
                 time.sleep(0.01)
                 continue
             listening.listen()
-            # One thread: several may share a sum out differently from run to run.
             started = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.forks", str(listening.fileno()), *modules],
                 cwd=ROOT,
-                env=_ENVIRONMENT | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                env=_ENVIRONMENT | ALONE,
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
             )
             _STARTED.append(started)
     return channel
-
-
-class _Worker(gateway_io.Popen2IOMaster):
-    """A worker of pytest-xdist that is a fork, in place of a new Python."""
-
-    def __init__(self, args: list[str], execmodel: ExecModel) -> None:
-        theirs, to_it = os.pipe()
-        from_it, ours = os.pipe()
-        self.popen = start("tests.support.forks:work", stdin=theirs, stdout=ours, stderr=2)
-        os.close(theirs)
-        os.close(ours)
-        files = os.fdopen(to_it, "wb"), os.fdopen(from_it, "rb")
-        Popen2IO.__init__(self, *files, execmodel=execmodel)
-
-
-def work(_: object) -> None:
-    """What `execnet` has a new Python do: the first line tells it how to go on."""
-    exec(eval(sys.stdin.readline()))
-
-
-def as_python(words: list[str]) -> None:
-    """What Python does with its arguments: a module after -m, or a file."""
-    module = words[0] == "-m"
-    sys.argv = words[1:] if module else words
-    if not module:
-        runpy.run_path(words[0], run_name="__main__")
-        return
-    for name in (words[1], f"{words[1]}.__main__"):  # it runs as if it were not imported
-        sys.modules.pop(name, None)
-    runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-
-
-def fork_workers() -> None:
-    """Before they are started: makes the workers of this run of pytest forks of one process, which
-    has imported all of the product, and which starts their commands too."""
-    os.environ[SHARED] = f"alignset-{os.getpid()}"
-    paths = (path.with_suffix("").parts for path in tracked("*.py") if path.parts[0] in PRODUCT)
-    product = (".".join(("alignset", *parts)).removesuffix(".__init__") for parts in paths)
-    _server((*TESTS, *product))
-    gateway_io.Popen2IOMaster = _Worker
 
 
 def start(
@@ -237,10 +185,10 @@ def start(
     with theirs:
         files = [*given, theirs.fileno(), *([] if stdin is None else [stdin])]
         try:
-            socket.send_fds(_server(modules), [request], files)
+            socket.send_fds(server_of(modules), [request], files)
         except ConnectionError:  # the system has ended it, as for want of memory
-            _server.cache_clear()
-            socket.send_fds(_server(modules), [request], files)
+            server_of.cache_clear()
+            socket.send_fds(server_of(modules), [request], files)
     for end in ends:
         os.close(end)
     return Forked(ours, *streams)
