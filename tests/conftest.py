@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+from tests.support.forked_workers import fork_workers
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT
 from tests.support.small_web import SmallWeb, small_web
@@ -56,6 +57,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
+
+
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    if config.getoption("markexpr") == "not slow":  # as in make test
+        fork_workers()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:

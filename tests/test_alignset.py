@@ -25,6 +25,7 @@ from alignset.train.__main__ import FIRST as FIRST_OF_TRAINING
 from alignset.train.classify.__main__ import FIRST as FIRST_OF_CLASSIFYING
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from tests.support.command import Ended, digests
+from tests.support.forks import start
 from tests.support.golden import TEXTS
 from tests.support.root import ROOT
 from tests.support.small_sets import put_funnel, put_shard
@@ -78,7 +79,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     apart = ("--ignore-installed", "--disable-pip-version-check", f"--prefix={prefix}")
     own = Path(sys.executable).with_name("alignset")
     there = own.exists()
-    ended = python(*install, *apart, str(source))
+    ended = run(sys.executable, *install, *apart, source)
     assert ended.status == 0, ended.err
     assert own.exists() == there
     modules = Path(sysconfig.get_path("purelib", vars={"base": str(prefix)}))
@@ -95,7 +96,11 @@ def run(*command: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 
 
 def python(*words: str) -> Ended:
-    return run(sys.executable, *words, env={**os.environ, "COLUMNS": "80"})
+    """`python WORDS`, in a fork: what each of 70 imports would take 15 s of CPU."""
+    main = "tests.support.forked_workers:as_python"
+    forked = start(main, *words, env={**os.environ, "COLUMNS": "80"})
+    out, err = forked.communicate()
+    return Ended(forked.wait(), out, err)
 
 
 def test_the_whole_project_is_installed_and_no_more(installed: Installed):
@@ -288,7 +293,7 @@ def test_a_package_that_is_missing_is_one_line(tmp_path: Path):
         sys.argv = ["alignset", "evaluate", "retrieval", "--model=m", "--data={tmp_path}/a.tar"]
         sys.exit(main())
         """
-    ended = python("-c", code)
+    ended = run(sys.executable, "-c", code)
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.count("\n") == 1
     assert "is not installed for" in ended.err

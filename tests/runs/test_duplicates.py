@@ -28,7 +28,7 @@ from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
 
 # Images 0 to 9 are there three times, 10 to 19 twice, and the others once.
-COUNT = 60
+COUNT = 40
 FLAGS = (*GOLDEN, "--samples_per_shard=6", "--holdout=0.2", "--max_texts_per_image=6")
 EXACT, KEPT = (*FLAGS, "--duplicates=exact"), (*FLAGS, "--holdout_copies=keep")
 REAL = ("astronaut", "chelsea", "coffee")

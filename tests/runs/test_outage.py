@@ -24,7 +24,7 @@ from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
 
-COUNT = 60
+COUNT = 40
 SMALL = "--samples_per_shard=10"
 PRIVATE = "--allow_private_addresses"
 RULES = [flag for flag in FLAGS if flag != PRIVATE]

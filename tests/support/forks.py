@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -42,6 +43,14 @@ TRAINING = (
     ),
     *("alignset.train.memory", "tensorboardX", "torch.distributed.run"),
 )
+# One thread: several may share a sum out differently from run to run. And no GPU is looked for but
+# by a library that leaves it to the forks: to workers that test with one.
+ALONE = {
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+}
+SHARED = "ALIGNSET_FORKS"  # in the environment: where the process listens that all share
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
 # Before any test changes it: what is imported in it serves the tests of all workers.
 _ENVIRONMENT = dict(os.environ)
@@ -116,11 +125,11 @@ def _connected(place: str) -> socket.socket | None:
 
 
 @lru_cache
-def _server(modules: tuple[str, ...]) -> socket.socket:
+def server_of(modules: tuple[str, ...]) -> socket.socket:
     """A channel to the process that has imported some modules, which is started if it must be."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
     # Without a file, so that nothing is left of it: Linux knows it by this name alone.
-    place = f"\0alignset-{run}-{modules[0]}"
+    place = "\0" + os.environ.get(SHARED, f"alignset-{run}-{modules[0]}")
     while (channel := _connected(place)) is None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
             try:
@@ -129,11 +138,10 @@ def _server(modules: tuple[str, ...]) -> socket.socket:
                 time.sleep(0.01)
                 continue
             listening.listen()
-            # One thread: several may share a sum out differently from run to run.
             started = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.forks", str(listening.fileno()), *modules],
                 cwd=ROOT,
-                env=_ENVIRONMENT | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                env=_ENVIRONMENT | ALONE,
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -148,7 +156,7 @@ def start(
     env: Mapping[str, str] | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
-    terminal: bool = False,
+    stdin: int | None = None,
 ) -> Forked:
     """Starts a command: a function of its arguments that gives an exit status.
 
@@ -156,7 +164,7 @@ def start(
       main: as "package.module:function".
       env: in place of this process's environment.
       stdout, stderr: files that it says to what it says, in place of pipes.
-      terminal: `stdout` is one, of which the command takes hold.
+      stdin: a file that it reads; where that is a terminal, the command takes hold of it.
     """
     words = [main, [str(word) for word in args], str(cwd), dict(os.environ if env is None else env)]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -173,14 +181,14 @@ def start(
             given.append(file)
     trains = main.startswith(("alignset.train.", "torch.")) or main.endswith(":training")
     modules = TRAINING if trains else CURATION
-    request = json.dumps([*words, terminal]).encode()
+    request = json.dumps(words).encode()
     with theirs:
-        files = [*given, theirs.fileno()]
+        files = [*given, theirs.fileno(), *([] if stdin is None else [stdin])]
         try:
-            socket.send_fds(_server(modules), [request], files)
+            socket.send_fds(server_of(modules), [request], files)
         except ConnectionError:  # the system has ended it, as for want of memory
-            _server.cache_clear()
-            socket.send_fds(_server(modules), [request], files)
+            server_of.cache_clear()
+            socket.send_fds(server_of(modules), [request], files)
     for end in ends:
         os.close(end)
     return Forked(ours, *streams)
@@ -191,7 +199,6 @@ class _Request(NamedTuple):
     args: list[str]
     cwd: str
     environment: dict[str, str]
-    terminal: bool
 
 
 def _serve(listening: socket.socket) -> None:
@@ -209,7 +216,7 @@ def _serve(listening: socket.socket) -> None:
         if channel is listening:
             channels.append(listening.accept()[0])
             continue
-        message, files, *_ = socket.recv_fds(channel, MOST_BYTES, 3)
+        message, files, *_ = socket.recv_fds(channel, MOST_BYTES, 4)
         if not message:
             channel.close()
             channels.remove(channel)
@@ -221,15 +228,16 @@ def _serve(listening: socket.socket) -> None:
             os.close(file)
 
 
-def _watch(request: _Request, stdout: int, stderr: int, channel: int) -> NoReturn:
+def _watch(request: _Request, stdout: int, stderr: int, channel: int, *stdin: int) -> NoReturn:
     """A command in a fork, whose number and status the process that asked for it is told."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
+    files = (stdout, stderr, *stdin)
     if pid == 0:
         os.close(channel)
-        _run(request, stdout, stderr)
-    os.close(stdout)
-    os.close(stderr)
+        _run(request, *files)
+    for file in files:
+        os.close(file)
     with socket.socket(fileno=channel) as told:
         told.send(str(pid).encode())
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -238,16 +246,15 @@ def _watch(request: _Request, stdout: int, stderr: int, channel: int) -> NoRetur
     os._exit(0)
 
 
-def _run(request: _Request, stdout: int, stderr: int) -> NoReturn:
-    if request.terminal:
-        os.setsid()
-        fcntl.ioctl(stdout, termios.TIOCSCTTY, 0)
-        os.dup2(stdout, 0)
-    for file, ours in ((stdout, 1), (stderr, 2)):
+def _run(request: _Request, *files: int) -> NoReturn:
+    for file, ours in zip(files, (1, 2, 0), strict=False):
         os.dup2(file, ours)
-    for file in {stdout, stderr}:
+    for file in {*files}:
         os.close(file)
-    sys.stdout.reconfigure(line_buffering=request.terminal)
+    if terminal := os.isatty(0):
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    sys.stdout.reconfigure(line_buffering=terminal)
     os.chdir(request.cwd)
     os.environ.clear()
     os.environ |= request.environment
@@ -269,14 +276,19 @@ def _run(request: _Request, stdout: int, stderr: int) -> NoReturn:
     os._exit(status)
 
 
-def main() -> int:
+def main() -> NoReturn:
     number, *modules = sys.argv[1:]
+    gc.disable()  # what is imported is no garbage
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # as conftest.py has it
     with socket.socket(fileno=int(number)) as listening:
         for module in modules:
             importlib.import_module(module)
+        del sys.modules["wandb"]
+        gc.freeze()
+        gc.enable()
         _serve(listening)
-    return 0
+    os._exit(0)  # as in _run
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

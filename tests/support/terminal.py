@@ -41,7 +41,7 @@ class Terminal:
         options = {"env": os.environ, "stdout": theirs, "stderr": theirs} | self._options
         options["env"] = {**options["env"], "TERM": "xterm"}
         main = "alignset.beam_runner:stoppable_main"
-        self._command = start(main, *self._args, terminal=True, **options)
+        self._command = start(main, *self._args, stdin=theirs, **options)
         os.close(theirs)
         self.process = self._command.pid
         return self

@@ -1,24 +1,18 @@
 """Similarities of images and texts: the library's own numbers, one by one and together."""
 
-import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import CLIPImageProcessor, CLIPModel
 
 from alignset.train import score_pairs
 from alignset.train.errors import SettingsError
-from alignset.train.export import main as export
-from alignset.train.model.embed import open_embedder
-from alignset.train.model.onnx_towers import OnnxTowers
 from alignset.train.score_pairs import open_model, rule_source, similarities, similarity_rule
 from alignset.transforms.rules.custom import RuleFile, limits_in
 from alignset.transforms.rules.rule import Rows
-from tests.support.small_embedders import saved_align, saved_clip, word_tokenizer
+from tests.support.small_embedders import saved_clip, word_tokenizer
 from tests.support.small_training import pictures
 
 TEXTS = ["a red star", "two green star", "a heart"]
@@ -27,15 +21,6 @@ TEXTS = ["a red star", "two green star", "a heart"]
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> str:
     return str(saved_clip(tmp_path_factory.mktemp("clip")))
-
-
-@pytest.fixture(scope="module")
-def onnx(tmp_path_factory) -> tuple[str, str]:
-    """A run, and its exported towers."""
-    folder = tmp_path_factory.mktemp("onnx")
-    saved_align(folder / "run" / "model")
-    assert export([str(folder / "run"), f"--out={folder / 'towers'}"]) == 0
-    return str(folder / "run"), str(folder / "towers")
 
 
 def rows_of(count: int = 3) -> Rows:
@@ -77,47 +62,6 @@ def test_an_image_with_several_texts_is_embedded_once(clip: str, monkeypatch: py
     found = similarities(clip, "", Rows(pixels=[pixels, pixels.copy()] * 2, text=TEXTS[:2] * 2))
     assert len(seen) == 1
     assert found[0] == found[2] != found[1]
-
-
-def test_exported_towers_give_what_the_model_gives(onnx: tuple[str, str]):
-    run, towers = onnx
-    model, exported = open_embedder(run), open_embedder(towers)
-    assert isinstance(exported, OnnxTowers)
-    assert exported.width == model.width
-    texts = [model.embed_texts([text])[0] for text in TEXTS]
-    assert abs(exported.embed_texts(TEXTS) - texts).max() < 1e-4
-    # Pillow's bilinear is not torch's.
-    assert abs(exported.embed_images(pictures(3)) - model.embed_images(pictures(3))).max() < 0.02
-    assert np.isfinite(exported.embed_images([Image.new("RGB", (1, 60_000), "red")])).all()
-    assert abs(similarities(towers, "", rows_of()) - similarities(run, "", rows_of())).max() < 0.02
-
-
-def test_towers_that_cannot_be_used_are_one_line(onnx: tuple[str, str], tmp_path: Path):
-    _, towers = onnx
-    written = Path(towers, "export.json").read_text()
-    image, text = ("towers", "image"), ("towers", "text")
-    for at, change, says in (
-        (("towers",), {"image": {}}, "'text'"),
-        (image, {"file": "../nothing.onnx"}, "nothing.onnx"),
-        (image, {"sha256": "0" * 64}, "is not the file"),
-        ((*text, "preprocessing"), {"tokenizer": "x"}, "No such file"),
-        ((), {"towers": None}, "NoneType"),
-    ):
-        part = said = json.loads(written)
-        for name in at:
-            part = part[name]
-        if at == ("towers",):
-            part.clear()
-        part.update(change)
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        for path in Path(towers).iterdir():
-            (folder / path.name).symlink_to(path)
-        (folder / "export.json").unlink()
-        (folder / "export.json").write_text(json.dumps(said))
-        with pytest.raises(SettingsError, match=r"has no image and text tower") as error:
-            open_embedder(str(folder))
-        assert says in str(error.value)
 
 
 def test_what_workers_get_is_a_rule_on_this_model_alone(clip: str):

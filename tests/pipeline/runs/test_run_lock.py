@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.run_lock import Lease, take_lock
 from alignset.transforms.storage.files import exists, write_atomically
 from alignset.transforms.storage.object_stores import put_if, read_version
-from tests.support.root import ROOT
+from tests.support.forks import start
 from tests.support.stores import Store, chosen_store, faulty_proxy
 
 
@@ -64,19 +63,15 @@ def test_a_lease_that_is_not_renewed_is_taken_over(path: str):
     lease.release()
 
 
+def take_a_lease(words: list[str]) -> None:
+    path, *flags = words
+    FileSystems.set_options(PipelineOptions(flags))
+    Lease(path)
+    os._exit(9)
+
+
 def test_a_lease_of_a_process_here_that_is_no_more_is_taken_over_at_once(path: str, store: Store):
-    code = (
-        "import os, sys\n"
-        "from apache_beam.io.filesystems import FileSystems\n"
-        "from apache_beam.options.pipeline_options import PipelineOptions\n"
-        "from alignset.pipeline.runs.run_lock import Lease\n"
-        "FileSystems.set_options(PipelineOptions(sys.argv[2:]))\n"
-        "Lease(sys.argv[1])\n"
-        "os._exit(9)\n"
-    )
-    root = ROOT
-    ended = subprocess.run([sys.executable, "-c", code, path, *store.flags], cwd=root, check=False)
-    assert ended.returncode == 9
+    assert start(f"{__name__}:take_a_lease", path, *store.flags).wait() == 9
     assert exists(path)
     Lease(path, lease_s=1000.0).release()  # longer than a test may take
 

@@ -1,69 +1,69 @@
 """Compiled kernels live as long as the sources of them all stay as they are."""
 
+import importlib.util
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.support.root import ROOT
 
-TELL = "from alignset.transforms.columns.kernels import cache_folder; print(cache_folder())"
-
-
-def told(folder: Path, **environment: str) -> Path:
-    done = subprocess.run(
-        [sys.executable, "-c", TELL],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    )
-    return Path(done.stdout.strip())
-
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
+    """A folder with a copy of the sources."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("alignset", "transforms"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    shutil.copytree(ROOT / "transforms", tmp_path / "transforms", ignore=ignored)
     return tmp_path
+
+
+def cache_folder(copied: Path) -> Path:
+    """As a process has it whose sources are in that folder."""
+    path = copied / "transforms" / "columns" / "kernels.py"
+    spec = importlib.util.spec_from_file_location("copied_kernels", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.cache_folder()
 
 
 def test_a_change_of_a_kernel_or_of_what_it_imports_leads_to_other_kernels(copied: Path):
     def after_change(name: str) -> Path:
         with (copied / "transforms" / name).open("a") as source:
             source.write("# another line\n")
-        return told(copied)
+        return cache_folder(copied)
 
-    first = told(copied)
+    first = cache_folder(copied)
     assert first.parent == copied / "transforms" / "__pycache__"
     assert after_change("duplicates/judge_contents.py") == first  # no kernel needs it
     of_kernel = after_change("pairs/text_kernels.py")
-    of_import = after_change("pairs/unicode_tables.py")
-    of_package = after_change("blocklists/kinds.py")  # from its package its module is imported
+    of_import = after_change("columns/batches.py")
+    of_package = after_change("rules/sizes.py")  # from its package its module is imported
     assert len({first, of_kernel, of_import, of_package}) == 4
     assert first.is_dir()  # an import takes nothing away
 
 
-def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(copied: Path):
+def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """And a user without a place to write shares no folder with others."""
     (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
-    cache = copied / "cache"
-    folder = told(copied, XDG_CACHE_HOME=str(cache), PYTHONDONTWRITEBYTECODE="1")
+    cache, shared = copied / "cache", copied / "shared"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    folder = cache_folder(copied)
     assert folder.parent == cache / "alignset"
     assert folder.name.startswith("kernels-")
-
-
-def test_a_user_without_a_place_to_write_shares_no_folder_with_others(copied: Path):
-    (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
-    shared = copied / "shared"
     shared.mkdir()
-    there = {"HOME": "/dev/null", "TMPDIR": str(shared), "PYTHONDONTWRITEBYTECODE": "1"}
-    first, second = told(copied, **there), told(copied, **there)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    first, second = cache_folder(copied), cache_folder(copied)
     assert first.parent == second.parent == shared
     assert first != second  # no name that another user can foresee
     assert stat.S_IMODE(first.stat().st_mode) == stat.S_IRWXU

@@ -109,7 +109,7 @@ def test_the_transform_is_exact_at_each_size(
         for block in blocks_of(often(count_ngrams(captions), times), buckets, blocks)
     ]
     counts = often(COUNTS, times)
-    sizes = [1, 4, len(COUNTS) - 1, 100_000_000]
+    sizes = [len(COUNTS) - 1, 100_000_000]  # any: test_exact_at_every_size
 
     def build(pipeline: beam.Pipeline) -> None:
         ngrams = pipeline | beam.Create(packed)
