@@ -111,6 +111,7 @@ def test_what_every_mode_needs_is_taken():
     parse([*GIVEN, "--resize_mode=border", "--image_size=512"])
     parse([*GIVEN, "--eval_images=a=b", "--min_evaluation_distance=9"])
     parse([*GIVEN, "--text_only", "--min_words=1"])
+    parse([*GIVEN, "--min_words=20", "--max_words=20"])
     parse([*GIVEN, "--min_language_score=0.4"])
     parse([*GIVEN, "--language=en,en", "--min_language_score=0.4"])
 
