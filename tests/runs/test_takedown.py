@@ -236,6 +236,7 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     assert finished.web.requests[already:] == []
 
 
+@pytest.mark.slow
 def test_other_pairs_of_an_image_that_is_taken_down_go_too(
     finished: Finished, tmp_path: Path
 ) -> None:

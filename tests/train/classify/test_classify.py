@@ -4,9 +4,7 @@ import json
 import math
 import os
 import random
-import signal
 import socket
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,30 +181,28 @@ def command(data: Path, run: Path, **environment: str) -> Forked:
     return start(main, *arguments(data, run), env=os.environ | environment)
 
 
-@pytest.mark.slow
-def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: Path, monkeypatch):
-    torch.set_num_threads(1)
-    assert main(arguments(data, tmp_path / "whole")) == 0
-    process = command(data, tmp_path / "killed")
-    while process.poll() is None:
-        if list((tmp_path / "killed" / "checkpoints").glob("step_00000001?.pt")):
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    process.wait()
-    assert not (tmp_path / "killed" / "model").exists()
-    loaded = []
-    load = alignset.train.classify.loop.load_last_checkpoint
+def test_stopped_in_the_second_stage_it_goes_on_bit_equal(
+    finished: Path, data: Path, tmp_path: Path, monkeypatch
+):
+    loop, run, loaded = alignset.train.classify.loop, tmp_path / "stopped", []
+    save, load = loop.save_checkpoint, loop.load_last_checkpoint
+
+    def stop(folder: Path, state: dict, **more) -> None:
+        save(folder, state, **more)
+        if state["step"] >= 10:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_checkpoint", stop)
+        assert main(arguments(data, run)) == 130
+    assert not (run / "model").exists()
     monkeypatch.setattr(
-        alignset.train.classify.loop,
-        "load_last_checkpoint",
-        lambda at: loaded.append(load(at)) or loaded[0],
+        loop, "load_last_checkpoint", lambda at: loaded.append(load(at)) or loaded[0]
     )
-    assert main(arguments(data, tmp_path / "killed")) == 0
+    assert main(arguments(data, run)) == 0
     assert set(loaded[0]) == {"step", "results"}  # no second model stays in memory
     for name in ("model.safetensors", "head.safetensors"):
-        whole, killed = ((tmp_path / r / "model" / name).read_bytes() for r in ("whole", "killed"))
-        assert whole == killed
+        assert (run / "model" / name).read_bytes() == (finished / "model" / name).read_bytes()
 
 
 def test_killed_between_the_model_and_the_end_it_still_has_results(

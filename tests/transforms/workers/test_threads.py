@@ -81,9 +81,10 @@ def test_jobs_are_waited_for_or_cancelled_and_what_one_raises_comes_out() -> Non
         list(map(failing.begin, [fail] * 1000, range(1000)))
     with pytest.raises(OSError, match="the disk"):
         failing.finish()
-    let_go, slow = threading.Event(), threads.jobs()
+    begun, let_go, slow = threading.Event(), threading.Event(), threads.jobs()
     for _ in range(50):
-        slow.begin(lambda: (let_go.wait(), events.clear()))
+        slow.begin(lambda: (begun.set(), let_go.wait(), events.clear()))
+    assert begun.wait(60)  # otherwise all may be cancelled before one has begun
     threading.Timer(0.1, let_go.set).start()
     slow.cancel()
     assert events == []

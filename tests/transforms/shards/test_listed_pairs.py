@@ -1,0 +1,28 @@
+"""Which dropped pairs a takedown makes unreadable."""
+
+import pyarrow as pa
+
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.shards.listed_pairs import LISTED, Removal
+
+
+def test_dropped_pairs_of_what_is_taken_down_are_not_read_again():
+    """A looser rule, or another fetch, would bring them back."""
+    urls = ["http://a.org/1", "http://a.org/2", "http://a.org/3"]
+    images = url_hashes(pa.array(urls))[0].tolist()
+    listed = pa.Table.from_pylist(
+        [
+            {"key": 7, "detail": "a.txt:sha256", "image": images[0]},  # all pairs of an image
+            {"key": 8, "detail": "a.txt:text", "image": 0},  # one pair
+        ],
+        LISTED,
+    )
+    rows = {
+        "key": [f"{key:016x}" for key in (7, 17, 8, 18, 9)],
+        "url": [urls[0], urls[0], urls[1], urls[1], urls[2]],
+        "caption": ["a text"] * 5,
+        "reason": ["taken_down", "too_few_words", "fetch_failed", "fetch_failed", "too_small"],
+    }
+    details = Removal(listed, Blocklists()).details_of_dropped(pa.RecordBatch.from_pydict(rows))
+    assert details.to_pylist() == [None, "a.txt:sha256", "a.txt:text", None, None]
