@@ -34,7 +34,7 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
     """The text of the card.
 
     Args:
-      contents: what was seen of the pairs. others: as of `common_facts`.
+      contents: what was seen of the pairs. manifest, funnel, earlier: as of `common_facts`.
     """
     facts = common_facts(manifest, funnel, earlier)
     extension = manifest.extension

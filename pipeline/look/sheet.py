@@ -50,7 +50,7 @@ def draw_sheet(
     """The sheet of some pairs.
 
     Args:
-      images: of each pair, no larger than PICTURE_BOX; or why there is none.
+      pictures: the image of each pair, no larger than PICTURE_BOX; or why there is none.
     """
     columns = min(COLUMNS, max(3, len(pairs)))
     with_pictures = any(isinstance(picture, Image.Image) for picture in pictures)

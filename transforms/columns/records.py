@@ -111,7 +111,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
       lists: what it is an example of: `kept`, a reason, or `near:` and the name of a rule.
       reason: empty where it was kept.
       values: its measures, by axis. near: the nearest evaluation image, as set/name.
-      image: where its thumbnail is in the shard's file: offset, bytes.
+      picture: where its thumbnail is in the shard's file: offset, bytes.
       shard: whose it is, as in `images-00000`; filled in by whoever reads the record.
     """
 

@@ -22,7 +22,7 @@ def plane_hash(plane: npt.NDArray[np.uint8]) -> int:
     """The same of a small grey thumbnail, in a third of the time.
 
     Args:
-      thumbnail: uint8[height, width].
+      plane: uint8[height, width].
 
     Returns:
       uint64. That of `picture_hash`, but where an image has next to no detail.

@@ -97,7 +97,7 @@ class Classifier:
         """How likely each is unsafe, 0 to 1, to 4 digits: its bits do not depend on the others.
 
         Args:
-          images: uint8[size, size, 3], as `model_pixels` gives them.
+          pictures: uint8[size, size, 3], as `model_pixels` gives them.
         """
         if self.integer is None:
             return self.whole.scores(pictures)

@@ -64,7 +64,7 @@ class IntegerNetwork:
         Its sums are sums of integers, so their bits depend neither on the CPU nor on the others.
 
         Args:
-          images: uint8[224, 224, 3], as `model_pixels` gives them.
+          pictures: uint8[224, 224, 3], as `model_pixels` gives them.
         """
         if not pictures:
             return []
@@ -79,7 +79,7 @@ def space_to_depth(pictures: Sequence[Pixels]) -> npt.NDArray[np.uint8]:
     places.
 
     Args:
-      images: uint8[224, 224, 3].
+      pictures: uint8[224, 224, 3].
     """
     frames = np.repeat(_FRAME[None], len(pictures), axis=0)
     for inside, picture in zip(frames, pictures, strict=True):

@@ -1,0 +1,79 @@
+"""How many cores a run keeps busy, from its first to its last moment.
+
+  python benchmarks/timeline.py [--photos=400] [--step_s=0.25] [FLAGS of curate ...]
+
+Photographs of 57 KB come from nginx on loopback. Prints the user + system time of the command and
+of all that it starts, per step of wall time: 2.0 are two busy cores.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from photo_server import make_photos, serve, write_list
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = Path(tempfile.gettempdir()) / "alignset-benchmarks" / "photos"
+FLAGS = ("--language=", "--min_words=1", "--allow_private_addresses", "--connections_per_host=64")
+
+
+def cpu_times(root: int) -> dict[int, float]:
+    """CPU-seconds of a process and of its descendants, by their numbers."""
+    parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        parents[int(folder.name)] = int(fields[1])
+        ticks = int(fields[11]) + int(fields[12])
+        seconds[int(folder.name)] = ticks / os.sysconf("SC_CLK_TCK")
+    family = {root}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    return {pid: seconds[pid] for pid in family if pid in seconds}
+
+
+def watch(command: list[str], step_s: float, log: Path) -> tuple[float, list[float]]:
+    """Runs a command; its wall time in s, and the busy cores of each step.
+
+    Raises:
+      SystemExit: it failed; its output is shown.
+    """
+    begin = last = time.monotonic()
+    busy, before = [], {}
+    with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as process:
+        while process.poll() is None:
+            time.sleep(step_s)
+            after, now = cpu_times(process.pid), time.monotonic()
+            spent = sum(seconds - before.get(pid, 0) for pid, seconds in after.items())
+            busy.append(spent / (now - last))
+            before, last = after, now
+    if process.returncode:
+        sys.exit(log.read_text())
+    return last - begin, busy[:-1]  # the last step has an end that nobody measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--photos", type=int, default=400)
+    parser.add_argument("--step_s", type=float, default=0.25)
+    options, flags = parser.parse_known_args()
+    make_photos(PHOTOS, options.photos)
+    with tempfile.TemporaryDirectory() as place, serve(PHOTOS, Path(place)) as server:
+        names = [f"{number}.jpg" for number in range(options.photos)]
+        write_list(Path(place, "list.parquet"), server, names, options.photos)
+        paths = [f"--input={place}/list.parquet", f"--output={place}/out"]
+        command = [sys.executable, str(ROOT / "beam_runner.py"), *paths, *FLAGS, *flags]
+        wall_s, busy = watch(command, options.step_s, Path(place, "log"))
+    print(f"{wall_s:.1f} s; busy cores, a figure for each {options.step_s} s:")
+    print(*(f"{cores:.1f}" for cores in busy))
+
+
+if __name__ == "__main__":
+    main()
