@@ -27,8 +27,8 @@ class RowGroups:
     """The row groups of a Parquet file.
 
     Args:
-      names: the columns that are `STRINGS`. others: further ones. carried: columns of any type, by
-        the names that they get.
+      names: the columns that are `STRINGS`. others: further ones. carried_sources: columns of any
+        type, by the names that they get.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class OpenedIndex:
 
     Attributes:
       rows: a table of the columns above, n rows.
-      images: how many of them were not taken down; the others are never shown.
+      pictures: how many of them were not taken down; the others are never shown.
       phashes: uint64[n], perceptual hashes.
     """
 

@@ -50,7 +50,7 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
     CPU an image, on one thread, and memory for the search's codes: 0.7 KB an image, and 60 MB.
 
     Args:
-      thumbnails: arrays uint8[k, 6, 64, 64] of k images each, with fine thumbnails, as `plane_row`
+      planes: arrays uint8[k, 6, 64, 64] of k images each, with fine thumbnails, as `plane_row`
         makes them. An image's row counts from the first array on.
 
     Returns:

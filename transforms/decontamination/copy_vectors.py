@@ -52,7 +52,7 @@ def describe(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     opened once a process, at the first call.
 
     Args:
-      thumbnails: uint8[n, 64, 64], images squashed to squares.
+      planes: uint8[n, 64, 64], images squashed to squares.
 
     Raises:
       ValueError: the file is not the one shipped.

@@ -59,7 +59,7 @@ class FineQuery:
     """A fine thumbnail to be compared with several.
 
     Args:
-      thumbnail: uint8[128, 128].
+      plane: uint8[128, 128].
     """
 
     def __init__(self, plane: Plane) -> None:

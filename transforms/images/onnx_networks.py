@@ -36,7 +36,7 @@ class Network:
     """An opened network with one input, of images as floats. For all threads.
 
     Args:
-      encoded: its file.
+      model_bytes: its file.
       size: px a side. layout: "NHWC" or "NCHW".
       mean, scale: for each channel; a sample, 0 to 255, becomes (sample - mean) * scale.
       output: the name of the one that is read; empty for the first.

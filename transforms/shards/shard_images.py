@@ -76,7 +76,7 @@ class ShardImages(Verdicts):
       sha256: of each file that came, in hex; digests: by another hash function, where the input
         has such hashes.
       bytes_fetched: of all files that came.
-      thumbnails: places of the trimmed thumbnails by row, where descriptors are wanted.
+      planes: places of the trimmed thumbnails by row, where descriptors are wanted.
     """
 
     def __init__(self, size: int, settings: ShardSettings, folder: Path) -> None:

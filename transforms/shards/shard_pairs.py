@@ -39,7 +39,7 @@ class InputHashes:
         stored in shards are not compared: they may have been resized.
 
     Attributes:
-      bad: bool[n], which are not such hashes. given: bool[n], which pairs have one to compare.
+      bad: bool[n], which are not such hashes. present: bool[n], which pairs have one to compare.
     """
 
     def __init__(self, kind: str, column: str, table: pa.Table) -> None:
@@ -118,7 +118,7 @@ class ShardPairs(Verdicts):
 
     Args:
       table: columns key (uint64), url, caption, and perhaps more of the source.
-      blocked: string[n], the list that a pair is on by itself, or null.
+      list_details: string[n], the list that a pair is on by itself, or null.
       measures: what was measured of the images, by column; a column of the table stands where a
         rule names it.
       hashes: that the input has of their files, where these are compared.
