@@ -47,9 +47,8 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     """Milliseconds of each step."""
     import torch
 
-    from alignset.train.data.ahead import ahead
     from alignset.train.data.batches import Batch
-    from alignset.train.data.inputs import to_inputs
+    from alignset.train.data.inputs import ahead, to_inputs
     from alignset.train.data.position import Position
     from alignset.train.model.dual_encoder import DualEncoder, compile_towers, new_align
     from alignset.train.optim.guarded_step import GuardedStep
@@ -71,7 +70,7 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     texts = captions(flags.batch_size)
     batches = (batch for batch in repeat(Batch(pixels(flags), texts, Position())))
     prepare = partial(to_inputs, tokenizer=tokenizer(texts), settings=numbers, gpu=gpu)
-    inputs = ahead(batches, 1, prepare)
+    inputs = ahead(batches, prepare)
     number, _ = numbers.micro_batches(1)
     times = []
     for step in range(1, WARM_UP + flags.steps + 1):
