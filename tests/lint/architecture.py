@@ -256,7 +256,7 @@ WITHOUT_A_TEST = """
     transforms/fetching/curl_multi
     transforms/decontamination/overlap_measure
     transforms/images/open_picture
-    transforms/shards/listed_pairs transforms/shards/rewrite_shards
+    transforms/shards/rewrite_shards
     transforms/shards/changed_pairs transforms/shards/joined_pairs transforms/shards/descriptors
     transforms/duplicates/find_copies transforms/duplicates/contents
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places

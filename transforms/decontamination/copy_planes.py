@@ -105,7 +105,8 @@ def chroma_grid(pixels: npt.NDArray[np.uint8], planes: CopyPlanes) -> npt.NDArra
     borders.
 
     Args:
-      pixels: uint8[height, width, 3], RGB, of any size. planes: of the same image.
+      pixels: uint8[height, width, 3], RGB, of any size.
+      planes: of the same image.
     """
     height, width = planes.shape
     inner = _resized(pixels, width, height, cv2.INTER_AREA)[planes.inside]
