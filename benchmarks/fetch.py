@@ -183,7 +183,8 @@ def parse() -> argparse.Namespace:
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()
-    SIDES["ours, decontaminated"][0].append(f"--eval_images=benchmark={flags.eval_images}")
+    if flags.eval_images:
+        SIDES["ours, decontaminated"][0].append(f"--eval_images=benchmark={flags.eval_images}")
     flags.few = flags.few or (400 if flags.mode == "small" else 4000)
     if flags.mode == "marginal" and flags.many <= flags.few:
         parser.error(f"--many must be larger than --few; got {flags.many} and {flags.few}")

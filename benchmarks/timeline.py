@@ -1,9 +1,11 @@
 """How many cores a run keeps busy, from its first to its last moment.
 
-  python benchmarks/timeline.py [--photos=400] [--step_s=0.25] [FLAGS of curate ...]
+  python benchmarks/timeline.py [--photos=400] [--step_s=0.25] [--checkout=FOLDER]
+                               [FLAGS of curate ...]
 
 Photographs of 57 KB come from nginx on loopback. Prints the user + system time of the command and
 of all that it starts, per step of wall time: 2.0 are two busy cores.
+--checkout runs the sources of another commit.
 """
 
 import argparse
@@ -39,39 +41,41 @@ def cpu_times(root: int) -> dict[int, float]:
     return {pid: seconds[pid] for pid in family if pid in seconds}
 
 
-def watch(command: list[str], step_s: float, log: Path) -> tuple[float, list[float]]:
-    """Runs a command; its wall time in s, and the busy cores of each step.
+def watch(command: list[str], step_s: float, log: Path) -> tuple[float, float, list[float]]:
+    """Runs a command; its wall time and its CPU time in s, and the busy cores of each step.
 
     Raises:
       SystemExit: it failed; its output is shown.
     """
     begin = last = time.monotonic()
-    busy, before = [], {}
+    busy, before, cpu_s = [], {}, 0.0
     with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as process:
         while process.poll() is None:
             time.sleep(step_s)
             after, now = cpu_times(process.pid), time.monotonic()
             spent = sum(seconds - before.get(pid, 0) for pid, seconds in after.items())
             busy.append(spent / (now - last))
+            cpu_s += max(0.0, spent)
             before, last = after, now
     if process.returncode:
         sys.exit(log.read_text())
-    return last - begin, busy[:-1]  # the last step has an end that nobody measured
+    return last - begin, cpu_s, busy[:-1]  # the last step has an end that nobody measured
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--photos", type=int, default=400)
     parser.add_argument("--step_s", type=float, default=0.25)
+    parser.add_argument("--checkout", type=Path, default=ROOT)
     options, flags = parser.parse_known_args()
     make_photos(PHOTOS, options.photos)
     with tempfile.TemporaryDirectory() as place, serve(PHOTOS, Path(place)) as server:
         names = [f"{number}.jpg" for number in range(options.photos)]
         write_list(Path(place, "list.parquet"), server, names, options.photos)
         paths = [f"--input={place}/list.parquet", f"--output={place}/out"]
-        command = [sys.executable, str(ROOT / "beam_runner.py"), *paths, *FLAGS, *flags]
-        wall_s, busy = watch(command, options.step_s, Path(place, "log"))
-    print(f"{wall_s:.1f} s; busy cores, a figure for each {options.step_s} s:")
+        command = [sys.executable, str(options.checkout / "beam_runner.py"), *paths, *FLAGS, *flags]
+        wall_s, cpu_s, busy = watch(command, options.step_s, Path(place, "log"))
+    print(f"{wall_s:.2f} s, {cpu_s:.1f} CPU-s; busy cores, a figure for each {options.step_s} s:")
     print(*(f"{cores:.1f}" for cores in busy))
 
 

@@ -244,11 +244,11 @@ def _failing(stats: ShardStats) -> list[int]:
 
 
 DECODE_S = 0.0015  # CPU-seconds of a photograph of 640x480 on its way to the model
-FEW = 1_000  # images whose scores take so few seconds that 0.4 s to tell how many are too much
+FEW = 1_000  # images; to measure the cost of a score takes 0.4 s, long beside the scores of these
 
 
 def scoring_cost(model: UnsafeModel, pairs: int) -> str:
-    """One line about the scoring of so many images: where they are many, its cost here."""
+    """One line about the NSFW scores; for more than FEW images with their cost on this machine."""
     off = "--unsafe_model= turns it off"
     classifier = open_classifier(model)
     if classifier.on_gpu:

@@ -76,7 +76,7 @@ def written_by_torch(format_: str, run: Path, out: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def onnx(run: Path) -> Path:
-    """The towers as ONNX, of which to write them takes 10 s of CPU."""
+    """The towers as ONNX files; writing them takes 10 s of CPU."""
     out = run.parent / "onnx"
     assert written_by_torch("onnx", run, out) == json.loads((out / "export.json").read_text())
     return out
