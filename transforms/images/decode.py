@@ -17,7 +17,13 @@ from PIL import Image as PillowImage
 from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.file_formats import signature_format
 from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.workers.limited_process import Function, Limits, RaisedError, call_limited
+from alignset.transforms.workers.limited_process import (
+    CostlyError,
+    Function,
+    Limits,
+    RaisedError,
+    call_limited,
+)
 
 # An image of more pixels waits until no other such is being decoded: they take up to 16 bytes each.
 _MANY_PIXELS = 1 << 24
@@ -27,6 +33,7 @@ MAX_MEMORY = 3 << 29  # bytes of a decode
 # Usual are 0.02 us and 8 to 16 bytes a pixel, and a start of some ms.
 _CPU_S, _CPU_S_A_PIXEL = 2.0, 2e-7
 _MEMORY, _MEMORY_A_PIXEL = 1 << 27, 24
+_NO_MEMORY = "decoder error -9"  # as Pillow says it of libtiff
 _PICTURE = struct.Struct("<II4s")
 
 
@@ -69,6 +76,8 @@ def decoded_apart(function: Function, body: bytes, pixels: int) -> PillowImage.I
         limits = Limits(_CPU_S + _CPU_S_A_PIXEL * pixels, memory)
         return picture_of(call_limited(function, body, limits))
     except RaisedError as error:
+        if str(error) == _NO_MEMORY:
+            raise CostlyError from None
         kind = EOFError if error.kind == "EOFError" else OSError
         raise kind(str(error)) from None
 

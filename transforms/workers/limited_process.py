@@ -6,6 +6,7 @@ stopped in that, so what may be asked for it runs in a process that can.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import resource
@@ -221,6 +222,10 @@ def _limit(limits: Limits) -> None:
     signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
 
 
+def _errno(error: Exception) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
+
+
 def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
     """Answers one request; False where none comes any more."""
     head = requests.read(_REQUEST.size)
@@ -237,7 +242,7 @@ def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
     except MemoryError:
         kind, parts = _NO_MEMORY, []
     except Exception as error:  # decoders raise many kinds
-        no_memory = "out of memory" in str(error).lower()
+        no_memory = "out of memory" in str(error).lower() or _errno(error) == errno.ENOMEM
         kind = _NO_MEMORY if no_memory else _RAISED
         parts = [] if no_memory else [type(error).__name__.encode(), str(error)[:1000].encode()]
     signal.setitimer(signal.ITIMER_PROF, 0)

@@ -9,8 +9,10 @@ from PIL import Image as PillowImage
 from PIL import ImageFile, ImageOps
 
 from alignset.transforms.images import examine as images
+from alignset.transforms.images import file_look
+from alignset.transforms.images.decode import turn_of
 from alignset.transforms.images.displayed_picture import displayed_picture
-from alignset.transforms.images.examine import Image, Unusable, examine, turn_of
+from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.open_picture import open_picture
 from tests.fuzz.pictures import exif as exif_bomb
 from tests.fuzz.pictures import png_chunk
@@ -133,11 +135,15 @@ def test_an_oversized_header_is_refused_before_any_decode(
     assert (verdict.reason, verdict.detail) == ("undecodable", "too_many_pixels")
 
 
-def test_the_limit_of_pixels_itself_passes() -> None:
-    assert isinstance(examine(GOOD["png"], max_pixels=WIDTH * HEIGHT), Image)
-    assert examine(GOOD["png"], max_pixels=WIDTH * HEIGHT - 1) == Unusable(
-        "undecodable", "too_many_pixels", WIDTH, HEIGHT
-    )
+@pytest.mark.parametrize("name", GOOD)
+def test_the_limits_themselves_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Unusable("undecodable", "too_many_pixels", WIDTH, HEIGHT)
+    for limit, value in (("MAX_PIXELS", WIDTH * HEIGHT), ("MAX_SIDE", WIDTH)):
+        with monkeypatch.context() as patched:
+            patched.setattr(file_look, limit, value)
+            assert isinstance(examine(GOOD[name]), Image)
+            patched.setattr(file_look, limit, value - 1)
+            assert examine(GOOD[name]) == refused
 
 
 def test_a_png_whose_header_promises_more_rows_is_truncated() -> None:
@@ -163,7 +169,9 @@ def test_real_files_with_flipped_and_lost_bytes(name: str, data: st.DataObject) 
         body[place] = value
     hole = data.draw(places)
     del body[hole : hole + data.draw(st.integers(0, 50))]
-    assert isinstance(examine(bytes(body), max_pixels=10**7), Image | Unusable)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(file_look, "MAX_PIXELS", 10**7)
+        assert isinstance(examine(bytes(body)), Image | Unusable)
 
 
 def test_whatever_our_code_raises_is_a_reason_of_the_image(
