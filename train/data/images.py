@@ -144,7 +144,8 @@ def readable_image(data: bytes) -> Image.Image | None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    return as_seen(ImageOps.exif_transpose(image))
+    ImageOps.exif_transpose(image, in_place=True)  # a copy where it is turned alone
+    return as_seen(image)
 
 
 def decode_square(data: bytes, side: int) -> np.ndarray:
@@ -263,4 +264,5 @@ def as_seen(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")

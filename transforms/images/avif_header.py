@@ -19,8 +19,9 @@ MAX_ITEMS = 256  # a grid of 64 tiles with alpha, and what describes it
 MAX_TILES = 64
 MAX_SAMPLES = 10_000  # frames of an animation
 _MAX_TRACKS = 16
-# An item has a frame, or one for each of its layers. Others may hide behind the one that is shown.
-_MAX_FRAMES, _MAX_OBUS = 16, 1_000
+# An item has one frame, or one for each of its layers: at most four. More would hide behind the one
+# that is shown.
+_MAX_FRAMES, _MAX_OBUS = 4, 1_000
 _MAX_BOXES = 10_000  # of a file; a film that is sent in fragments has some thousands
 _MAX_EXTENTS = 4 * MAX_ITEMS
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
@@ -62,7 +63,7 @@ def avif_header(body: bytes) -> AvifHeader:
     """
     size, cut = (0, 0), None
     try:
-        boxes = []
+        boxes: list[_Box] = []
         try:
             boxes.extend(_boxes(body, 0, len(body), _MAX_BOXES))
         except AvifError as error:  # behind what says the size, most often

@@ -30,7 +30,7 @@ _MANY_PIXELS = 1 << 24
 _MANY = Lock()
 KNOWN_FORMATS = ("jpeg", "png", "gif")
 MAX_MEMORY = 3 << 29  # bytes of a decode
-# Usual are 0.02 us and 8 to 16 bytes a pixel, and a start of some ms.
+# Images take 0.02 us and 8 to 16 bytes a pixel, and some ms to begin with.
 _CPU_S, _CPU_S_A_PIXEL = 2.0, 2e-7
 _MEMORY, _MEMORY_A_PIXEL = 1 << 27, 24
 _NO_MEMORY = "decoder error -9"  # as Pillow says it of libtiff
@@ -87,7 +87,9 @@ def displayed_parts(body: bytes) -> list[bytes]:
     picture = open_picture(body, signature_format(body) or "")
     display = displayed_picture(picture)
     profile = picture.info.get("icc_profile")
-    del picture  # its memory, before that of the samples
+    if display is picture:
+        display = PillowImage.Image()._new(picture.im)
+    del picture  # its decoder's memory, before that of the samples
     return parts_of(display, profile)
 
 

@@ -7,6 +7,7 @@ stopped in that, so what may be asked for it runs in a process that can.
 from __future__ import annotations
 
 import errno
+import fcntl
 import importlib
 import os
 import resource
@@ -29,7 +30,11 @@ _REQUEST = struct.Struct("<HQdQ")  # bytes of the function's name and of the bod
 _REPLY = struct.Struct("<BI")  # the kind, and how many parts follow, each behind its size
 _SIZE = struct.Struct("<Q")
 _DONE, _RAISED, _NO_MEMORY = range(3)
+_PIPE = 1 << 20  # bytes: 64 KiB, as pipes have, are 14 turns for an image of 640 x 480 px
 _LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
+# glibc's allocator keeps blocks below 32 MiB for the next image. Else it returns each one to the
+# system, and new pages take half as long as a decode.
+_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
 _LOOK_S = 0.5  # between two looks whether the caller is to stop
 
 
@@ -80,10 +85,16 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env=os.environ | {"PYTHONPATH": path},
+                env=os.environ | _HEAP | {"PYTHONPATH": path},
             )
         except OSError as error:
             raise ChildError(f"no child process can be started: {error}") from error
+        assert self.process.stdin
+        assert self.process.stdout
+        self._requests, self._replies = self.process.stdin, self.process.stdout
+        for pipe in (self._requests, self._replies):
+            with suppress(OSError):  # a user has a limit of pages in all pipes
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
     def call(self, name: bytes, body: bytes, limits: Limits) -> list[bytearray]:
         try:
@@ -102,24 +113,22 @@ class _Child:
         return parts
 
     def _send(self, data: bytes) -> None:
-        assert self.process.stdin
         view = memoryview(data)
         while view:
-            view = view[self.process.stdin.write(view) :]
+            view = view[self._requests.write(view) :]
 
     def _wait(self) -> None:
         until = time.monotonic() + _LIMIT_S
-        while not select.select([self.process.stdout], [], [], _LOOK_S)[0]:
+        while not select.select([self._replies], [], [], _LOOK_S)[0]:
             check_stopped()
             if time.monotonic() > until:
                 raise CostlyError
 
     def _receive(self, size: int) -> bytearray:
-        assert self.process.stdout
         data = bytearray(size)
         view = memoryview(data)
         while view:
-            count = self.process.stdout.readinto(view)  # type: ignore[attr-defined]
+            count = self._replies.readinto(view)  # type: ignore[attr-defined]
             if not count:
                 raise self._dead()
             view = view[count:]
@@ -135,9 +144,9 @@ class _Child:
 
     def forget(self) -> None:
         """Closes its pipes, at whose end it ends."""
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self._requests, self._replies):
             with suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
+                pipe.close()
 
 
 class _Children:
