@@ -39,7 +39,7 @@ def make_images(count: int) -> list[str]:
 
 def make_hostile() -> list[str]:
     """Writes one of each hostile file; their names."""
-    bodies = hostile_pictures(8000).values()
+    bodies = hostile_pictures().values()
     names = [f"hostile-{number}" for number in range(len(bodies))]
     for name, body in zip(names, bodies, strict=True):
         (FOLDER / name).write_bytes(body)

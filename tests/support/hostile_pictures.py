@@ -54,36 +54,35 @@ def lying_avif(side: int, says: int) -> bytes:
     return one_item(frame, coded_frame(frame), (says, says))
 
 
-def hidden_frames(count: int) -> bytes:
-    """An AVIF whose frame comes again and again, behind the one that is shown."""
-    frame = frame_file(2000)
-    return one_item(frame, coded_frame(frame) + coded_frame(frame)[2:] * count, (2000, 2000))
+def hidden_frames(side: int) -> bytes:
+    """An AVIF whose frame comes 500 times more behind the one that is shown."""
+    frame = frame_file(side)
+    return one_item(frame, coded_frame(frame) + coded_frame(frame)[2:] * 500, (side, side))
 
 
-def hostile_pictures(side: int = 2000) -> dict[str, bytes]:
+def hostile_pictures(part: int = 1) -> dict[str, bytes]:
     """Files by what is wrong with them.
 
     Args:
-      side: px, of the AVIF's frames.
+      part: make them so many times as small, in sides and in counts.
     """
-    frame = frame_file(side)
+    frame, many = frame_file(8_000 // part), 60_000 // part
     jpeg = encoded(photograph(), "JPEG")
     moving = encoded(photograph(), "PNG", save_all=True, append_images=[photograph(1)])
     frames = [png_chunk(b"acTL", struct.pack(">II", count, 0)) for count in (2, 2**31 - 1)]
+    large = PillowImage.new("L", (16_383 // part, 5_461 // part))
     return {
         "AVIF: 1,024 tiles of one frame": grid([frame], 32, 32, 64),
         "AVIF: 64 tiles of one frame": grid([frame], 8, 8, 64),
-        "AVIF: a frame larger than it says": lying_avif(side, 300),
-        "AVIF: hidden frames": hidden_frames(500),
-        "AVIF: 60,000 items": many_entries(b"iinf", 60_000),
-        "AVIF: 60,000 references": many_entries(b"iref", 60_000),
-        "PNG: a strip of 1 x 5,000,000 px": strip(1, 5_000_000),
-        "PNG: a strip of 2 x 44,000,000 px": strip(2, 44_000_000),
-        "PNG: 3,000 colour profiles": png_of_profiles(3_000),
+        "AVIF: a frame larger than it says": lying_avif(12_000 // part, 200),
+        "AVIF: hidden frames": hidden_frames(2_000 // part),
+        "AVIF: items": many_entries(b"iinf", many),
+        "AVIF: references": many_entries(b"iref", many),
+        "PNG: a strip, 1 px wide": strip(1, 5_000_000 // part),
+        "PNG: a strip, 2 px wide": strip(2, 44_000_000 // part),
+        "PNG: 3,000 colour profiles": png_of_profiles(3_000 // part),
         "PNG: an animation that says 2 billion frames": moving.replace(*frames),
-        "JPEG: 10 MB of fill bytes": jpeg[:2] + b"\xff" * 10_000_000 + jpeg[2:],
-        "TIFF: a tile of 26,000 x 26,000 px": tiff_of_one_tile(26_000),
-        "WebP: 89 million pixels": encoded(
-            PillowImage.new("L", (16_383, 5_461)), "WEBP", lossless=True, method=0
-        ),
+        "JPEG: fill bytes": jpeg[:2] + b"\xff" * (40_000_000 // part) + jpeg[2:],
+        "TIFF: a tile larger than the image": tiff_of_one_tile(26_000 // part // 16 * 16),
+        "WebP: 89 million pixels": encoded(large, "WEBP", lossless=True, method=0),
     }
