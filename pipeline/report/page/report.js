@@ -329,15 +329,17 @@ function countAt(plane, places) {
   return { ...total, kept: Math.round(total.kept), unsure: Math.round(total.unsure) };
 }
 
+/** A word of a command, which may hold any text of a stranger's dataset. */
+const inShell = (text) => /^[\w@%+=:,.\/-]+$/.test(text) ? text : `'${text.replace(/'/g, `'"'"'`)}'`;
+
 function commandOf(moved) {
   const names = moved.map(({ rule }) => rule);
-  const inShell = /^[\w@%+=:,.\/-]+$/.test(OUT) ? OUT : `'${OUT.replace(/'/g, `'"'"'`)}'`;
-  const words = data.command.map((word) => word.replace(/^(--input|--vocabulary)=OUT$/, (_, flag) => `${flag}=${inShell}`));
-  const kept = words.filter((word) => !names.some((name) => word.startsWith(`--${name}=`)));
+  const words = data.command.map((word) => word.replace(/^(--input|--vocabulary)=OUT$/, (_, flag) => `${flag}=${inShell(OUT)}`));
+  const kept = words.filter((word) => !names.some((name) => word.startsWith(`${inShell(`--${name}`)}=`)));
   const loosened = moved.filter((slider) => isLooser(slider, Number(slider.input.value)));
   const again = loosened.map(({ rule }) => data.thresholds[rule].reason);
-  const flags = moved.map(({ rule, edges, input }) => `--${rule}=${edges[input.value]}`);
-  if (again.length) flags.unshift(`--also_rejected=${again.join(",")}`);
+  const flags = moved.map(({ rule, edges, input }) => `${inShell(`--${rule}`)}=${edges[input.value]}`);
+  if (again.length) flags.unshift(`--also_rejected=${inShell(again.join(","))}`);
   return { line: [...kept, ...flags].join(" "), loosened: again.length > 0 };
 }
 
