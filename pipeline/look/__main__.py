@@ -13,6 +13,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
@@ -57,6 +58,13 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "beside the listed image",
     )
     flags.add_argument(
+        "--eval_images",
+        default="",
+        metavar="NAME=PATH,...",
+        help="with --reason=evaluation_overlap: the evaluation images, as curate takes them, to "
+        "show each beside its copy",
+    )
+    flags.add_argument(
         "--language",
         default="",
         metavar="CODE",
@@ -81,7 +89,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = own_parser.parse_args(list(argv))
     if flags.blocklist and (flags.reason or flags.language):
         own_parser.error("--blocklist takes neither --reason nor --language")
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    if flags.eval_images and flags.reason.partition(":")[0] != "evaluation_overlap":
+        own_parser.error("--eval_images is for --reason=evaluation_overlap")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with quick_imports(argv):
         from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
     try:
@@ -90,7 +100,13 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
             _show(find_listed_pairs(flags.set, flags.blocklist, flags.n), flags.output)
         else:
-            _show(find_pairs(flags.set, flags.reason, flags.n, flags.language), flags.output)
+            result = find_pairs(flags.set, flags.reason, flags.n, flags.language)
+            if flags.eval_images:
+                from alignset.pipeline.inputs.find_evaluation import find_evaluation_files
+
+                evaluation = find_evaluation_files(flags.eval_images)
+                result = replace(result, files=replace(result.files, evaluation=evaluation))
+            _show(result, flags.output)
     except UsageError as error:
         return print_end(name, error, 2)
     except NothingToShow as error:

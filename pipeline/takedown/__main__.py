@@ -143,7 +143,7 @@ def check_target(out: str, flags: argparse.Namespace) -> None:
             f"{out} was made by another tool: pass --output=NEW for a copy without what is listed, "
             "or --in_place --yes, which changes its shards for good"
         )
-    if flags.output and match(flags.output):
+    if flags.output and match(flags.output, links=True):
         raise UsageError(f"--output={flags.output} holds files: name a new folder")
 
 
