@@ -16,7 +16,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
+from alignset.pipeline.command_line import (
+    CommandParser,
+    log_plainly,
+    print_end,
+    print_failure,
+    run_command,
+)
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 
@@ -91,7 +97,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         own_parser.error("--blocklist takes neither --reason nor --language")
     if flags.eval_images and flags.reason.partition(":")[0] != "evaluation_overlap":
         own_parser.error("--eval_images is for --reason=evaluation_overlap")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_plainly(logging.WARNING)
     with quick_imports(argv):
         from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
     try:
