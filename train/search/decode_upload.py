@@ -31,7 +31,8 @@ def decode_upload(data: bytes) -> Image.Image:
     Raises:
       RefusedPicture: the bytes are not decoded.
     """
-    command = [sys.executable, "-m", "alignset.train.search.decode_upload"]
+    # Its standard error is the reason; Pillow's warnings name files of this machine.
+    command = [sys.executable, "-W", "ignore", "-m", "alignset.train.search.decode_upload"]
     try:
         process = subprocess.run(
             command, input=data, capture_output=True, timeout=LIMIT_S, check=False

@@ -39,6 +39,13 @@ def test_a_process_of_its_own_decodes_the_same() -> None:
         decode_upload(b"<svg/>")
 
 
+def test_a_refusal_names_no_file_of_this_machine() -> None:
+    image = Image.new("L", (11_000, 10_000))  # Pillow warns from 89 to 179 million pixels
+    with pytest.raises(RefusedPicture) as refused:
+        decode_upload(encoded(image, "PNG", compress_level=1))
+    assert str(refused.value) == module._COSTS
+
+
 def test_a_decoder_that_takes_too_long_or_dies_is_a_refusal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
