@@ -2,12 +2,7 @@ import logging
 
 import pytest
 
-from alignset.pipeline.command_line import (
-    CommandParser,
-    log_plainly,
-    print_end,
-    print_failure,
-)
+from alignset.pipeline.command_line import CommandParser, log_plainly, print_end, print_failure
 
 
 @pytest.mark.parametrize("flags", [["--siz=1"], ["--size=x"], ["--nothing"]])
