@@ -28,7 +28,7 @@ from alignset.transforms.storage.files import open_to_read
 
 ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size
 MOST_FILES = 1024  # of a rare reason
-LONGEST = 2_000  # characters of a text that are read
+LONGEST = 500  # characters of a text that are read
 _COLUMNS = ("key", "url", "caption", "reason", "detail", "width", "height", *LANGUAGE_COLUMNS)
 _OF_OVERLAP = ("evaluation_set", "evaluation_image", "evaluation_distance", "thumbnail")
 
@@ -139,8 +139,7 @@ def _batches(path: str, reason: str) -> Iterator[pa.RecordBatch]:
 
 
 def batches_with(path: str, names: Sequence[str], reason: str = "") -> Iterator[pa.RecordBatch]:
-    """The rows of a file, of which some columns may be missing; without row groups that cannot hold
-    a reason.
+    """The rows of a file, without columns that it lacks and row groups that cannot hold a reason.
 
     A file may be anybody's: one of 300 KB may hold a value of 1 MB 16,384 times. So texts are cut
     to `LONGEST` characters, and long images stay a dictionary."""

@@ -191,7 +191,8 @@ def _size(path: str) -> int | None:
 
 
 @lru_cache
-def _tell_links(place: str, count: int) -> None:
+def tell_links(place: str, count: int) -> None:
+    """Logs once how many symbolic links of a folder or a pattern are not followed."""
     links = "a symbolic link" if count == 1 else f"{count:,} symbolic links"
     why = "a link may point to any file of this machine; put the files themselves there"
     LOG.warning("%r has %s, left out: %s", place, links, why)
@@ -214,7 +215,7 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
                     files.append(entry.path)
         yield folder, files
     if link_count:
-        _tell_links(root, link_count)
+        tell_links(root, link_count)
 
 
 def _glob(pattern: str) -> set[str]:
@@ -248,7 +249,7 @@ def match(pattern: str, *, links: bool = False) -> list[tuple[str, int]]:
         else:
             names = [*_glob(pattern)]
         if not links and (linked := {name for name in names if os.path.islink(name.rstrip("/"))}):
-            _tell_links(pattern, len(linked))
+            tell_links(pattern, len(linked))
             names = [name for name in names if name not in linked]
         files = [(name, size) for name in names if (size := _size(name)) is not None]
     else:

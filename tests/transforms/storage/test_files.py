@@ -104,7 +104,7 @@ def test_large_writes_are_whole_and_a_full_disk_is_told(tmp_path: Path, size: in
 def linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with links to a file, to a folder, and in circles; beside it what they point to."""
     monkeypatch.chdir(tmp_path)
-    files._tell_links.cache_clear()
+    files.tell_links.cache_clear()
     for name in ("private/a.csv", "set/b.csv", "set/deep/er/c.csv", "set/deep/.hidden/d.csv"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(b"12345")

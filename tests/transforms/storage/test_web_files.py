@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import pytest
@@ -176,7 +177,7 @@ def test_a_host_that_sends_no_file_is_told(
     web: str, below: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(web_files, "SILENCE_S", 0.2 if below == "silent" else 20.0)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 0, 9 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9 << 20))
     url = f"{web}/{below}/in.csv"
     for open_url in (match, open_to_read):
         with pytest.raises(OSError, match=re.escape(url)) as error:
