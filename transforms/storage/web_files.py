@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 
 SCHEMES = ("https", "http", "hf")
 SILENCE_S = 20.0  # that a host may take to connect, to answer, or between two parts of a file
+_LONGEST_COPY = 1 << 35  # bytes, and half of the free disk, of a file that is sent only whole
 _IN_MEMORY = 1 << 26  # bytes of a file that its host sends only whole
 _SLOW_S, _SLOW = 60.0, 1 << 10  # after so long a host sends so many bytes a second
 _MISSING = (404, 410)
@@ -34,7 +35,8 @@ def open_web_file(path: str) -> BinaryIO:
 
 def _copy(file: Any, path: str) -> BinaryIO:
     """A copy on this machine of a file that may not end, or trickle."""
-    most, start_s, size = shutil.disk_usage(tempfile.gettempdir()).free // 2, time.monotonic(), 0
+    most = min(_LONGEST_COPY, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+    start_s, size = time.monotonic(), 0
     copy = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the caller closes it
     try:
         while piece := file.read(1 << 20):
@@ -48,9 +50,11 @@ def _copy(file: Any, path: str) -> BinaryIO:
                 )
             copy.write(piece)
         copy.seek(0)
-    except BaseException:
+    except BaseException as error:
         copy.close()
-        raise
+        if isinstance(error, OSError) or not isinstance(error, Exception):
+            raise
+        raise OSError(f"{path} cannot be read: {error}") from error
     return cast("BinaryIO", copy)
 
 
@@ -67,7 +71,7 @@ def _failure(path: str, error: FileNotFoundError) -> OSError:
     elif isinstance(cause, TimeoutError):
         why = f"its host does not answer within {SILENCE_S:g} s"
     else:
-        why = str(cause) or type(cause).__name__
+        why = f"{type(cause).__name__} {cause}".rstrip()
     return OSError(f"{path} cannot be read: {why}")
 
 

@@ -68,6 +68,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         elif below == "circle":
             self.answer(302, b"", Location=path)
+        elif below == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else b"url")
+            self.close_connection = True
         elif below in ("429", "500"):
             self.answer(int(below), b"")
         elif below == "endless":
@@ -167,6 +173,7 @@ def test_the_command_reads_them_and_writes_none(web: str, tmp_path: Path) -> Non
     ("below", "why"),
     [
         ("silent", "does not answer within 0.2 s"),
+        ("cut", "not completed"),
         ("circle", "redirects in circles"),
         ("429", "answers 429 Too Many Requests"),
         ("500", "answers 500 Internal Server Error"),
@@ -179,11 +186,12 @@ def test_a_host_that_sends_no_file_is_told(
     monkeypatch.setattr(web_files, "SILENCE_S", 0.2 if below == "silent" else 20.0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9 << 20))
     url = f"{web}/{below}/in.csv"
-    for open_url in (match, open_to_read):
+    for open_url in (match, open_to_read)[below == "cut" :]:
         with pytest.raises(OSError, match=re.escape(url)) as error:
             open_url(url)
         assert why in str(error.value)
     ended = run(url, tmp_path / "out", "--text_only")
-    assert ended.status == 1
+    assert ended.status == (2 if below == "cut" else 1)
     assert why in ended.err.splitlines()[-1]
+    assert f"{url} " in ended.err
     assert ended.err.count("\n") == 1
