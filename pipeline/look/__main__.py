@@ -47,7 +47,8 @@ def _png(text: str) -> str:
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
-    flags = CommandParser(prog=name, description=__doc__)
+    usage = "%(prog)s OUT [flags]"
+    flags = CommandParser(prog=name, usage=usage, description=__doc__)
     flags.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
     flags.add_argument(
         "--reason",
@@ -66,9 +67,8 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     flags.add_argument(
         "--eval_images",
         default="",
-        metavar="NAME=PATH,...",
-        help="with --reason=evaluation_overlap: the evaluation images, as curate takes them, to "
-        "show each beside its copy",
+        metavar="SETS",
+        help="as NAME=PATH,...: evaluation images, beside their copies",
     )
     flags.add_argument(
         "--language",
