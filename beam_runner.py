@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from alignset import stoppable
-from alignset.pipeline.command_line import plain_reason, print_end, was_interrupted, without_package
+from alignset.pipeline.command_line import (
+    log_plainly,
+    plain_reason,
+    print_end,
+    was_interrupted,
+    without_package,
+)
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
 from alignset.pipeline.shown_texts import on_one_line
@@ -49,7 +55,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     Args:
       name: how the command was called, for what it says.
     """
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    log_plainly(logging.ERROR)
     _keep_memory()
     find_sources()
     try:

@@ -28,7 +28,8 @@ _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 def commands(manifest: Manifest) -> list[str]:
     """The commands that made a dataset, fetched again, took down and deduplicated, for a shell.
 
-    Each flag that decides what is kept is there if it was not the default. Files are named without
+    Each flag that decides what is kept is there if it was not the default, but for
+    `--allow_private_addresses`. Files are named without
     the machine's folders. How fast was fetched, and with how many attempts, no manifest tells.
     """
     curate_words, retries = ["alignset curate", *_flags(manifest)], manifest.retries or []
@@ -91,11 +92,13 @@ def flags_on_set(run: RunDescription) -> list[str]:
 
 def _settings(run: RunDescription, *changes: Mapping[str, Any]) -> Iterator[str]:
     job, rules = changes
+    # Whoever made the dataset does not decide that this machine's network is open.
+    fetch = {n: value for n, value in run.fetch.items() if n != "allow_private_addresses"}
     for kind, values in (
         (Job, job),
         (Rules, rules),
         (ResizeSettings, run.resize),
-        (FetchSettings, run.fetch),
+        (FetchSettings, fetch),
     ):
         yield from _changes(kind, values)
     for name, _, column in (rule.partition("=") for rule in rules if "=" in rule):
@@ -173,5 +176,8 @@ def _files_of_rules(manifest: RunDescription, flag_name: str) -> Iterator[str]:
 
 
 def _flag(name: str, value: str) -> str:
-    plain = "".join(c if c.isprintable() else "?" for c in value)
-    return f"--{name}={shlex.quote(plain)}" if plain else f"--{name}="
+    """A flag as a shell takes it; a manifest may be anybody's, and name a rule like a command."""
+    option, plain = (
+        "".join(c if c.isprintable() else "?" for c in text) for text in (f"--{name}", value)
+    )
+    return f"{shlex.quote(option)}={shlex.quote(plain) if plain else ''}"

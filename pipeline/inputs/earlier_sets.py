@@ -69,6 +69,8 @@ class EarlierSet:
 def earlier_set(folder: str) -> EarlierSet | None:
     """The set of ours that a folder is; None of anything else."""
     folder = folder.rstrip("/")
+    if folder.startswith(("http://", "https://")):  # where no folder can be listed
+        return None
     if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
         return None
     try:

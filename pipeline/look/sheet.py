@@ -42,6 +42,7 @@ _LABEL_PX = 20  # of height, above each half
 HALF_BOX = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
 LABELS = {True: ("dropped", "evaluation image"), False: ("in the dataset", "listed")}
 NOT_THERE = "its file is not there"
+NOT_NAMED = "--eval_images shows it"
 
 
 def draw_sheet(
@@ -131,19 +132,20 @@ def overlap_pictures(pairs: Sequence[Pair], files: Sequence[EvaluationFile]) -> 
     with what they are above them.
 
     Args:
-      pairs: with their overlap. files: of the evaluation images, as the manifest has them.
+      pairs: with their overlap. files: of the evaluation images; none shows the dropped ones alone.
     """
     bodies = _evaluation_bodies(pairs, files)
-    return [_both_pictures(pair.overlap, bodies, bool(pair.reason)) for pair in pairs]
+    missing = NOT_THERE if files else NOT_NAMED
+    return [_both_pictures(pair.overlap, bodies, missing, bool(pair.reason)) for pair in pairs]
 
 
 def _both_pictures(
-    overlap: Overlap | None, bodies: dict[tuple[str, str], bytes], is_dropped: bool
+    overlap: Overlap | None, bodies: dict[tuple[str, str], bytes], missing: str, is_dropped: bool
 ) -> Picture:
     if overlap is None or not overlap.thumbnail:
         return "no image is stored"
     body = bodies.get((overlap.of_set, overlap.name))
-    evaluation = shown_picture(body, HALF_BOX) if body else NOT_THERE
+    evaluation = shown_picture(body, HALF_BOX) if body else missing
     return beside(overlap.thumbnail, evaluation, LABELS[is_dropped])
 
 

@@ -154,6 +154,29 @@ def test_what_an_earlier_set_says_gives_no_commands(first: First, tmp_path: Path
     assert [earlier["folder"] for earlier in stage["history"]] == ["history/00/history/00"]
 
 
+def test_nothing_else_of_an_earlier_set_is_carried(
+    first: First, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    hostile, secret = tmp_path / "hostile", tmp_path / "secret.parquet"
+    shutil.copytree(first.output, hostile)
+    secret.write_text("a key of this machine")
+    (hostile / "history/00/rejected").mkdir(parents=True)
+    for name in ("rejected/zz.parquet", "rejected/zz.txt", "history/00/manifest.json"):
+        (hostile / name).symlink_to(secret)
+    (hostile / "history/00/rejected/folder").symlink_to(tmp_path)
+    (hostile / "rejected/id_ed25519").write_text("any file")
+    shutil.copy(first.output / "funnel.json", hostile / "history/00/funnel.json")
+    shutil.copy(first.output / "rejected/text-00000.parquet", hostile / "history/00/rejected")
+    succeed(hostile, tmp_path / "set", "--text_only", "--language=")
+    carried = tmp_path / "set/history/00"
+    assert {str(path.relative_to(carried)) for path in carried.rglob("*") if path.is_file()} == {
+        *("manifest.json", "funnel.json", "history/00/funnel.json"),
+        "history/00/rejected/text-00000.parquet",
+        *(f"rejected/{path.name}" for path in first.output.glob("rejected/*")),
+    }
+    assert "rejected' has 2 symbolic links, left out" in caplog.text
+
+
 def test_a_set_of_another_version_is_carried_and_not_told_of(first: First, tmp_path: Path):
     old = tmp_path / "old"
     shutil.copytree(first.output, old)
