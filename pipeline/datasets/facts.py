@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -254,7 +254,9 @@ def _foreign_facts(out: str) -> Facts | None:
     facts.catalogue, facts.notes = folder.catalogue, [*folder.notes]
     facts.records = read_records(folder.place, {}, facts.catalogue)
     _count_by_records(facts, None)
-    facts.steps = [step for step in facts.steps if step.kept < step.seen] or facts.steps[-1:]
+    dropping = [step for step in facts.steps if step.kept < step.seen]
+    # Where nothing was dropped, any of our steps would say something of a run that was none.
+    facts.steps = dropping or [replace(step, step="images") for step in facts.steps[-1:]]
     facts.copies, facts.near = find_folder_copies(folder)
     _tell_details(facts)
     return facts

@@ -104,7 +104,7 @@ def test_without_images_and_of_any_language(made):
     assert [config["data_files"] for config in card.data.to_dict()["configs"]] == [
         "pairs/*.parquet"
     ]
-    assert "| `language` | (all) |" in card.text
+    assert "| `language` | all |" in card.text
     assert "- **Language**: there was no rule" in card.text
     assert "**Unsafe images (NSFW)" not in card.text  # there are none
 
@@ -273,7 +273,7 @@ def answers(sheet: str) -> dict[str, str]:
 
 
 def test_every_question_is_answered_or_marked(documents):
-    sheet = answers(datasheet(*documents, {}))
+    sheet = answers(datasheet(*documents, Contents(), {}))
     assert [*sheet] == ASKED
     assert len(ASKED) == 50
     assert all(sheet.values())
@@ -282,13 +282,13 @@ def test_every_question_is_answered_or_marked(documents):
     partly = len(ASKED) - len(marked) - len(told)
     assert "Who paid for its creation?" in marked
     assert "How many instances are there?" in told
-    text = datasheet(*documents, {})
+    text = datasheet(*documents, Contents(), {})
     assert f"has answered {len(told) + partly} of {len(ASKED)} questions, {partly} of them" in text
 
 
 def test_answers_have_the_runs_numbers(documents):
     manifest, funnel = documents
-    sheet = answers(datasheet(*documents, {}))
+    sheet = answers(datasheet(*documents, Contents(), {}))
     assert sheet["How many instances are there?"] == f"{manifest.pairs} pairs."
     fetch = next(step for step in funnel.steps if step.step == "fetch")
     failed = fetch.dropped["fetch_failed"]
@@ -298,7 +298,7 @@ def test_answers_have_the_runs_numbers(documents):
     copies = funnel.copies
     assert isinstance(copies, SharedContents)
     noise = sheet["Are there errors, noise or redundancies?"]
-    assert f"{copies.images} images have the bytes of another" in noise
+    assert f"{copies.images} kept images have the bytes of another" in noise
 
 
 def test_what_differs_between_runs_is_told(documents):
@@ -311,20 +311,20 @@ def test_what_differs_between_runs_is_told(documents):
         retries=[Retry(1, 1, (3, 3), manifest.fetch)],
         evaluation_images={},
     )
-    sheet = answers(datasheet(other, funnel, {}))
+    sheet = answers(datasheet(other, funnel, Contents(), {}))
     assert sheet["How can they be reached?"] == "`me@x.example`"
     assert "from 2026-11-25 to 2026-11-26 (UTC)" in sheet["When was it collected?"]
     assert "resized to `border` of 256 px as jpg" in sheet["What does each instance consist of?"]
-    assert "1 times images were fetched again" in sheet["Will it be updated?"]
+    assert "Once images were fetched again" in sheet["Will it be updated?"]
     assert "No evaluation images" in sheet["Could its composition affect later uses?"]
-    assert TO_BE_FILLED in answers(datasheet(*documents, {}))["How can they be reached?"]
+    assert TO_BE_FILLED in answers(datasheet(*documents, Contents(), {}))["How can they be reached?"]
     texts = replace(manifest, job=manifest.job | {"text_only": True}, shards={})
-    sheet = answers(datasheet(texts, funnel, {}))
+    sheet = answers(datasheet(texts, funnel, Contents(), {}))
     assert sheet["Is the dataset self-contained?"].startswith("No: the images are links")
 
 
 def test_names_of_somebody_else_are_code(documents):
     manifest, funnel = documents
     file = replace(manifest.input[0], path="/h/<script>`\n## a.csv", format="csv")
-    sheet = datasheet(replace(manifest, input=[file]), funnel, {})
+    sheet = datasheet(replace(manifest, input=[file]), funnel, Contents(), {})
     assert "``<script>`?## a.csv``" in sheet
