@@ -20,6 +20,15 @@ from alignset.pipeline.shown_texts import on_one_line
 NAME = "beam_runner.py"
 STOPPED = "stopped; the same command resumes from the last finished shard"
 
+# By a part of an error: what the same command does not mend.
+_NO_HOST = "no address is known for the host: check its name, and the network"
+_ADVICE = {
+    "NoSuchBucket": "the bucket does not exist: create it, or pass another one",
+    "Name or service not known": _NO_HOST,
+    "No address associated with hostname": _NO_HOST,
+    "Temporary failure in name resolution": _NO_HOST,
+}
+
 # What stays until the process ends: threads of Beam may still fail when a run is over.
 _LASTING = ExitStack()
 atexit.register(_LASTING.close)
@@ -95,7 +104,8 @@ def _last_line(error: BaseException) -> str:
     line = plain_reason(error)
     if "--output" in line:  # it says itself what to do
         return f"failed: {line}"
-    hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
+    again = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
+    hint = next((advice for part, advice in _ADVICE.items() if part in line), again)
     return f"failed: {line} ({hint})"
 
 

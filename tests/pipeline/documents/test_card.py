@@ -317,7 +317,9 @@ def test_what_differs_between_runs_is_told(documents):
     assert "resized to `border` of 256 px as jpg" in sheet["What does each instance consist of?"]
     assert "Once images were fetched again" in sheet["Will it be updated?"]
     assert "No evaluation images" in sheet["Could its composition affect later uses?"]
-    assert TO_BE_FILLED in answers(datasheet(*documents, Contents(), {}))["How can they be reached?"]
+    assert (
+        TO_BE_FILLED in answers(datasheet(*documents, Contents(), {}))["How can they be reached?"]
+    )
     texts = replace(manifest, job=manifest.job | {"text_only": True}, shards={})
     sheet = answers(datasheet(texts, funnel, Contents(), {}))
     assert sheet["Is the dataset self-contained?"].startswith("No: the images are links")
