@@ -72,7 +72,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"{name}: {_last_line(error)}", file=sys.stderr)
+        print(f"{name}: {last_line(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         return print_end(name, without_package(error), 2)
@@ -91,12 +91,13 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Exception) as error:
-        print(f"{name}: {_last_line(error)}", file=sys.stderr)
+        print(f"{name}: {last_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
+    """Says why a run failed, and what to do, in one line."""
     if os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
         traceback.print_exception(error)
     if was_interrupted(error):

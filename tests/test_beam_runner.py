@@ -103,7 +103,7 @@ def test_a_failed_run_is_one_last_line_and_status_1(tmp_path: Path):
     ],
 )
 def test_advice_is_what_mends_the_failure(error: str, advice: str) -> None:
-    line = beam_runner._last_line(OSError(error))
+    line = beam_runner.last_line(OSError(error))
     assert line.startswith(f"failed: {error} (")
     assert advice in line
     assert ("tries again" in line) == (error == "the disk is full")

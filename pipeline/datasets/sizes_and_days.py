@@ -65,7 +65,7 @@ def look_into(out: str, manifest: Manifest) -> Contents:
     if manifest.job["text_only"]:
         names = sorted(file.name for file in files_in(f"{out}/pairs"))[:_MOST_SHARDS]
         paths = [f"{out}/pairs/{name}" for name in names]
-        licences, pairs = _licences(paths, manifest)
+        licences, pairs = licence_counts(paths, manifest)
         return Contents(
             pairs=pairs,
             examples=_examples(_first_rows(paths)),
@@ -81,7 +81,7 @@ def look_into(out: str, manifest: Manifest) -> Contents:
     columns = {
         "width, px": table["width"],
         "height, px": table["height"],
-        "alt-text, words": _word_counts(table["caption"]),
+        "alt-text, words": word_counts(table["caption"]),
     }
     return Contents(
         len(sample),
@@ -90,11 +90,11 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         _examples(table.slice(0, _EXAMPLES).to_pylist()),
         sum(file.bytes for file in files_in(f"{out}/shards") if file.name.endswith(".tar")),
         _counts_by(paths, LANGUAGE_COLUMNS[0]),
-        _licences(paths, manifest)[0],
+        licence_counts(paths, manifest)[0],
     )
 
 
-def _word_counts(texts: pa.ChunkedArray) -> Any:
+def word_counts(texts: pa.ChunkedArray) -> Any:
     """int32[n], words as the rules count them, in scripts without spaces too."""
     from alignset.transforms.pairs.texts import measure_texts  # kernels, for this alone
 
@@ -102,7 +102,9 @@ def _word_counts(texts: pa.ChunkedArray) -> Any:
     return measure_texts(column, np.ones(len(column), np.bool_)).word_count
 
 
-def _licences(paths: Sequence[str], manifest: Manifest) -> tuple[dict[str, dict[str, int]], int]:
+def licence_counts(
+    paths: Sequence[str], manifest: Manifest
+) -> tuple[dict[str, dict[str, int]], int]:
     """The most frequent values of each column of some files that states a licence or terms, and how
     many pairs these have."""
     own = [name for name in manifest.columns or {} if _IS_LICENCE(name)]

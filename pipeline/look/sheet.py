@@ -209,7 +209,7 @@ def font_for(text: str, size_px: int) -> Font:
     """A font for the letters of a text. Missing letters are drawn as boxes."""
     blocks = sorted({ord(c) >> 7 for c in text if ord(c) >= _BEYOND_ASCII})
     blocks = [block for block in blocks if _first_letter(block)]
-    return font(_system_font(tuple(blocks[:_MOST_BLOCKS])) if blocks else PILLOWS_OWN, size_px)
+    return font(system_font(tuple(blocks[:_MOST_BLOCKS])) if blocks else PILLOWS_OWN, size_px)
 
 
 def boxes_note(texts: Iterable[str]) -> str:
@@ -242,7 +242,7 @@ def _first_letter(block: int) -> str:
 
 
 @cache
-def _system_font(blocks: tuple[int, ...]) -> str:
+def system_font(blocks: tuple[int, ...]) -> str:
     """The path of a font for Latin and some blocks of 128 characters, by fontconfig or by a usual
     name."""
     charset = " ".join(f"{ord(letter):x}" for letter in ("a", *map(_first_letter, blocks)))

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.sizes_and_days import (
-    _licences,
-    _word_counts,
     as_example,
     fetch_days,
+    licence_counts,
     look_into,
+    word_counts,
 )
 from alignset.pipeline.runs.documents import Days, Manifest, ShardEntry
 from alignset.pipeline.runs.work_folder import WrittenShard
@@ -47,7 +47,7 @@ def test_what_is_in_a_set(golden: Golden):
 
 def test_words_are_counted_as_the_rules_count_them() -> None:
     texts = pa.chunked_array([["a brown dog", "a brown,dog", "犬が庭で遊んでいる", "dog"]])
-    counts = _word_counts(texts).tolist()
+    counts = word_counts(texts).tolist()
     assert (counts[0], counts[3]) == (3, 1)
     assert counts[2] > 3
     assert counts == measure_texts(texts.chunk(0), np.ones(4, np.bool_)).word_count.tolist()
@@ -63,7 +63,7 @@ def test_licences_are_counted_by_column_the_most_frequent_first(tmp_path: Path) 
     }
     pq.write_table(pa.table(columns), path)
     described = SimpleNamespace(columns={"License": "string", "Terms": "double", "score": "double"})
-    licences, pairs = _licences([path], described)
+    licences, pairs = licence_counts([path], described)
     assert pairs == 16
     assert [*licences] == ["page_license", "License"]
     assert [*licences["page_license"].items()][:2] == [("by", 2), ("0", 1)]

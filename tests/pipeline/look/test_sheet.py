@@ -111,7 +111,7 @@ def test_european_letters_get_a_font_and_letters_without_one_are_named(
         return subprocess.CompletedProcess(command, 0, str(dejavu), "")
 
     monkeypatch.setattr(subprocess, "run", answer)
-    sheet._system_font.cache_clear()
+    sheet.system_font.cache_clear()
     european = ["El callejón de otoño – ¿qué? ¡sí!", "Łódź, Straße, Übergrößen", "5 €"]
     assert {getattr(font_for(text, 16), "path", "") for text in european} == {str(dejavu)}
     assert asked[0] == ":charset=61 aa 2071"
@@ -120,14 +120,14 @@ def test_european_letters_get_a_font_and_letters_without_one_are_named(
     note = boxes_note([*european, "猫と犬"])
     assert note.startswith("letters such as と 犬 猫 are drawn as boxes")
     assert "fonts-noto-cjk" in note
-    monkeypatch.setattr(sheet, "_system_font", lambda _: PILLOWS_OWN)
+    monkeypatch.setattr(sheet, "system_font", lambda _: PILLOWS_OWN)
     assert boxes_note(["otoño"]).startswith("letters such as ñ are drawn as boxes")
 
 
 @pytest.fixture(autouse=True)
 def fonts_found_anew() -> Iterator[None]:
     yield
-    sheet._system_font.cache_clear()
+    sheet.system_font.cache_clear()
 
 
 def test_leftward_texts_are_known():

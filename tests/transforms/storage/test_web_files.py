@@ -13,7 +13,6 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from alignset.transforms.storage import web_files
 from alignset.transforms.storage.files import exists, match, open_to_read
 from tests.support.command import run, succeed
 from tests.support.serving import serving
@@ -133,7 +132,7 @@ def test_a_host_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     def unknown(_: str) -> Any:
         raise RuntimeError("[Errno -2] Name or service not known")  # as httpx, which names no host
 
-    monkeypatch.setattr(web_files, "_file_system", unknown)
+    monkeypatch.setattr("fsspec.core.url_to_fs", unknown)
     with pytest.raises(OSError, match=r"^hf://datasets/a/b\.parquet: \[Errno -2\] Name or"):
         match("hf://datasets/a/b.parquet")
 
