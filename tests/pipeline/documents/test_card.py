@@ -228,9 +228,7 @@ def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):
         *rest,
     )
     assert "`robots.txt` was not honoured, and an `X-Robots-Tag` was not honoured.\n" in card
-    assert (
-        "| opt-out | pairs |\n|---|---|\n| `x_robots_tag` | 1,200 |\n| `robots_txt` | 7 |" in card
-    )
+    assert "| why | pairs |\n|---|---|\n| `x_robots_tag` | 1,200 |\n| `robots_txt` | 7 |" in card
 
 
 @pytest.mark.parametrize("language", ["no", "zh-cn"])
