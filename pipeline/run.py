@@ -180,8 +180,8 @@ class Run:
             say(similarity_cost(scored_by, sum(text.shards.values())))
         verb = verb_of({file.format for file in self.source.files})
         if text.stored and (rest := sum(text.shards.values()) - text.stored):
-            stored = counted(text.stored, "image")
-            say(f"{stored} of pairs are stored in the input and read; {rest:,} are fetched")
+            stored = counted(text.stored, "pair")
+            say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
         resumed = bool(self.folder.earlier)
         run_images(self.engine, places, text.shards, model, build, verb=verb, resumed=resumed)
         images = self.folder.work.find_images()

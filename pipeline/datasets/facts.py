@@ -21,7 +21,7 @@ from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.given import FETCH_FAILED, LESS_SIMILAR
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_stats import MOST_GROUPS, NearDuplicates, SharedContents
 from alignset.transforms.storage.documents import DocumentError, find_document
@@ -83,7 +83,10 @@ class Facts:
 
     @property
     def copy_groups(self) -> list[GroupPicture]:
-        """The largest groups of images with the same bytes."""
+        """The largest groups of images with the same bytes; none where a part of the pairs was
+        kept since they were counted."""
+        if self.dropped.get(LESS_SIMILAR.reason):
+            return []
         pictures = self.find(PICTURES, CopyPictures)
         return pictures.groups[:MOST_GROUPS] if pictures else []
 

@@ -237,13 +237,11 @@ def test_a_stored_image_wins_over_a_fetch_for_all_texts_of_its_url(first: First,
     assert first.web.requests[before:] == []
     both = {row.caption: row.url for row in kept(tmp_path / "both")}
     assert both == {**dict(zip(new, urls, strict=True)), **dict(zip(captions, urls, strict=True))}
-    assert "are stored in the input" not in ended.err  # nothing is fetched
+    assert "with an image in the input" not in ended.err  # nothing is fetched
     gone = f"{first.web.url}/gone"
     pq.write_table(pa.table({"url": [gone], "caption": ["a brown dog at home"]}), crawl)
     ended = succeed(f"{first.output},{crawl}", tmp_path / "more", *FLAGS, *STRICT)
-    assert (
-        f"{len(urls)} images of pairs are stored in the input and read; 1 are fetched" in ended.err
-    )
+    assert f"{len(urls)} pairs with an image in the input, 1 pair to fetch" in ended.err
 
 
 def test_a_dataset_as_input_keeps_its_texts(tmp_path: Path):

@@ -142,6 +142,22 @@ def test_the_sources_are_names_and_no_paths(made):
     assert "/home/me" not in card
 
 
+def test_shards_and_held_out_shards_of_one_number_are_told_apart(made):
+    paths = ("/home/me/set/shards/00000.tar", "/home/me/set/holdout/00000.tar", "/home/me/0.tar")
+    files = [InputFile(path, 1, "webdataset") for path in paths]
+    card = dataset_card(replace(made[0], input=files), *made[1:])
+    assert "bytes: `0.tar`, `holdout/00000.tar`, `shards/00000.tar`\n" in card
+    assert "/home/me" not in card
+
+
+def test_a_bar_in_words_of_a_rule_does_not_end_its_cell(made):
+    described = made[0]
+    rules = described.rules | {"min_column=a|b": 0.5, "max_words": 1_000_000_000}
+    card = dataset_card(replace(described, rules=rules), *made[1:])
+    assert "| `min_column=a\\|b` | 0.5 | Column a\\|b, at least 0.5 |" in card
+    assert "| `max_words` | off |  |" in card
+
+
 def test_the_days_of_the_crawl_and_of_the_fetch(made):
     described, funnel, *rest = made
     assert "The images were fetched on 20" in dataset_card(*made)
