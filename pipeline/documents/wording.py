@@ -262,9 +262,9 @@ def _of_copies(manifest: Manifest, funnel: Funnel) -> str:
 
 
 def of_looked_into(manifest: Manifest, contents: Contents) -> str:
-    """As "in all 653 pairs", or "in a sample of 4,096 pairs"."""
+    """As "among all 653 pairs", or "in a sample of 4,096 pairs"."""
     if contents.pairs >= manifest.pairs:
-        return f"in all {counted(contents.pairs, 'pair')}"
+        return f"among all {counted(contents.pairs, 'pair')}"
     return f"in a sample of {counted(contents.pairs, 'pair')}"
 
 

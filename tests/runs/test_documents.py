@@ -185,6 +185,19 @@ def test_counts_of_opt_outs_agree_after_a_takedown(
     assert "| `x_robots_tag` | 1 |\n| `taken_down` | 2 |" in card
 
 
+def test_reported_opt_outs_are_those_of_pairs_that_stay(
+    datasets: Datasets, web: SmallWeb, tmp_path: Path
+) -> None:
+    source, out = datasets("opt_outs").parent / "all.parquet", tmp_path / "set"
+    succeed(source, out, *FLAGS, "--opt_outs=report")
+    assert funnel(out)["opted_out"]["details"] == {"x_robots_tag": 2}
+    (tmp_path / "list.txt").write_text(f"url:{web.url}/{COUNT}\n")
+    takedown([str(out), f"--blocklist={tmp_path}/list.txt"])
+    assert funnel(out)["opted_out"]["details"] == {"x_robots_tag": 1}
+    (gone,) = rejected(out)
+    assert gone.detail == "list.txt:url"
+
+
 def test_copies_are_counted_among_the_pairs_that_stay(datasets: Datasets) -> None:
     copies = {of: funnel(datasets(of))["copies"] for of in ("plain", "most_similar")}
     assert copies["plain"] == {"images": 4, "contents": 2}
