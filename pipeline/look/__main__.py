@@ -123,7 +123,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
 
 def _show(result: ShownPairs, output: str) -> None:
-    from alignset.pipeline.look.sheet import draw_sheet
+    from alignset.pipeline.look.sheet import boxes_note, draw_sheet
     from alignset.transforms.storage.files import write_atomically
 
     png = io.BytesIO()
@@ -132,6 +132,8 @@ def _show(result: ShownPairs, output: str) -> None:
     write_atomically(output, lambda sink: sink.write(png.getvalue()))
     print(result.title, result.subtitle, "", sep="\n")
     print(result.table(shutil.get_terminal_size((100, 24)).columns))
+    if note := boxes_note(pair.caption for pair in result.pairs):
+        print(note, file=sys.stderr)
     print(f"the image is in {output}", file=sys.stderr)
 
 

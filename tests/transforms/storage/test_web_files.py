@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
@@ -156,6 +157,15 @@ def test_files_of_the_hub(web: str) -> None:
         "True False",
         f"{BODY[7000:7007]}",
     ], done.stderr
+
+
+def test_a_host_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: str) -> Any:
+        raise RuntimeError("[Errno -2] Name or service not known")  # as httpx, which names no host
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", unknown)
+    with pytest.raises(OSError, match=r"^hf://datasets/a/b\.parquet: \[Errno -2\] Name or"):
+        match("hf://datasets/a/b.parquet")
 
 
 def test_the_command_reads_them_and_writes_none(web: str, tmp_path: Path) -> None:
