@@ -30,6 +30,7 @@ from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFF
 from alignset.transforms.rules.given import INPUT_FAULTS
 from alignset.transforms.storage.tar_members import BrokenTar, Member, tar_members
 from alignset.transforms.workers.fencing import Fence
+from tests.fuzz.mutations import damaged
 from tests.support.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
 
 warnings.simplefilter("ignore")  # Pillow's, of what is broken
@@ -72,27 +73,6 @@ def _pictures() -> Iterator[bytes]:
 
 
 PICTURES = tuple(_pictures())
-
-
-def damaged(random: Random, body: bytes) -> bytes:
-    """The same bytes, but for a few: flipped, cut, left out or there twice."""
-    changed = bytearray(body)
-    for _ in range(random.choice([0, 1, 1, 2, 5])):
-        if not changed:
-            break
-        at, size = random.randrange(len(changed)), random.choice([1, 1, 4, 100, 512, 4096])
-        way = random.randrange(5)
-        if way == 0:
-            changed[at] ^= 1 << random.randrange(8)
-        elif way == 1:
-            changed[at : at + size] = random.randbytes(size)
-        elif way == 2:
-            del changed[at : at + size]
-        elif way == 3:
-            changed[at:at] = changed[at : at + size]
-        else:
-            changed[at : at + size] = random.choice([b"\0", b"\xff"]) * size
-    return bytes(changed)
 
 
 def content(random: Random, name: bytes) -> bytes:
@@ -241,17 +221,6 @@ def check_evaluation(members: list[Member], path: Path) -> None:
     if measured is not None:
         images = sum(member.name.lower().endswith(IMAGE_SUFFIXES) for member in members)
         assert len(measured.rows) + len(measured.unreadable) == images
-
-
-def check(random: Random) -> None:
-    tar = made_tar(random)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a.tar")
-        path.write_bytes(tar)
-        members = check_members(tar, path)
-        check_reader(tar, path)
-        check_trainer(path)
-        check_evaluation(members, path)
 
 
 def written(tar: bytes, read: Callable[[Path], object]) -> object:
