@@ -115,7 +115,7 @@ def finds_of(
     from tests.fuzz.entrances import ENTRANCES, Entrance
 
     def enter(case: Case, entrance: Entrance) -> None:
-        with tempfile.TemporaryDirectory(prefix="alignset-fuzz-") as folder:
+        with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"case.{case.ending}")
             path.write_bytes(case.body)
             entrance.enter(case.body, path)

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, NoReturn
+from typing import IO, NamedTuple
 
 MEMORY = 2 << 30  # bytes that a piece may take beside those that it begins with
 # Address space: where so much is refused, code that catches the error hides it, so that resident
@@ -59,18 +59,27 @@ def faults_of(pieces: Sequence[Piece]) -> list[Fault | None]:
 def _faults_of_child(pieces: Sequence[Piece]) -> list[Fault | None]:
     """Of the first pieces: all, or those up to the one that ends the child."""
     reading, writing = os.pipe()
-    with tempfile.TemporaryFile() as said:
+    with (
+        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryDirectory(prefix="alignset-fuzz-", ignore_cleanup_errors=True) as folder,
+    ):
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            os.setsid()  # with what it starts
-            os.close(reading)
-            _work(pieces, writing, said)
+            try:
+                os.setsid()  # with what it starts
+                os.close(reading)
+                os.environ["TMPDIR"] = tempfile.tempdir = folder  # where all goes with it
+                _work(pieces, writing, said)
+            finally:
+                os._exit(1)
         os.close(writing)
-        with os.fdopen(reading, "rb", 0) as told:
-            faults, end = _heard(pid, told)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+        try:
+            with os.fdopen(reading, "rb", 0) as told:
+                faults, end = _heard(pid, told)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
         if len(faults) < len(pieces):
             said.seek(0)
             output = said.read()[-20_000:].decode("utf-8", "replace")
@@ -104,7 +113,7 @@ def _heard(pid: int, told: IO[bytes]) -> tuple[list[Fault | None], int | None]:
     return faults, None
 
 
-def _work(pieces: Sequence[Piece], writing: int, said: IO[bytes]) -> NoReturn:
+def _work(pieces: Sequence[Piece], writing: int, said: IO[bytes]) -> None:
     for stream in (1, 2):
         os.dup2(said.fileno(), stream)
     faulthandler.enable(said)
