@@ -34,7 +34,7 @@ FILES += ("warc", "wat", "html")
 MADE = ("soup", "wats", "archives", "texts", "urls", "counts", "records", "planes", "lists")
 TARGETS = (*FILES, *MADE)
 CASES, FOUND = ROOT / "tests/fuzz/cases", ROOT / "out/fuzz"
-CPU_S, CPU_S_A_MB = 10.0, 2.0  # of one entrance
+CPU_S_A_MB = 2.0  # beside what an entrance may take
 AT_ONCE, AT_ONCE_MADE = 10, 100  # cases of one child
 MOST_OF_A_KIND = 2  # that are kept
 SMALLER_S, SMALLER_STEPS = 20.0, 60  # for cutting a case down
@@ -126,9 +126,9 @@ def finds_of(
         for entrance in ENTRANCES[case.kind]
         if (entrance.name in entrances if entrances else case.number % entrance.every == 0)
     ]
+    limits_s = (at[1].cpu_s + CPU_S_A_MB * len(at[0].body) / 1e6 + more_s for at in tries)
     pieces = [
-        Piece(lambda at=at: enter(*at), CPU_S + CPU_S_A_MB * len(at[0].body) / 1e6 + more_s)
-        for at in tries
+        Piece(lambda at=at: enter(*at), cpu_s) for at, cpu_s in zip(tries, limits_s, strict=True)
     ]
     for case, entrance in tries:
         if counts is not None:

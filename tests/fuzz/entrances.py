@@ -44,6 +44,7 @@ from alignset.transforms.pages.parse_pages import pairs_of, rows_of
 from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.tar_members import tar_members
 from tests.fuzz import shards
+from tests.support import small_sets
 from tests.support.command import funnel, kept, rejected, run
 from tests.support.hostile_tars import tar_of
 from tests.support.train_shards import colour_files
@@ -57,11 +58,13 @@ class Entrance(NamedTuple):
     """Fields:
     enter: gets a file's bytes and its path, alone in a folder; raises where something is wrong.
     every: one of so many files comes to it, since it takes long.
+    cpu_s: that it may take, beside 2 s a MB.
     """
 
     name: str
     enter: Callable[[bytes, Path], object]
     every: int = 1
+    cpu_s: float = 10.0
 
 
 # Pictures
@@ -221,18 +224,19 @@ def read_pages(body: bytes, path: Path) -> None:
         batch.validate(full=True)
 
 
-def of_folder(name: str, *flags: str) -> Callable[[bytes, Path], None]:
-    """A command on a folder of another tool's shards, of which one file is the hostile one."""
+def of_set(name: str, hostile: str, folder: str, *flags: str) -> Callable[[bytes, Path], None]:
+    """A command on a small dataset, of which one file is the hostile one; or on its folder of
+    shards, as on another tool's."""
 
     def enter(body: bytes, path: Path) -> None:
-        folder = path.parent / "folder"
-        folder.mkdir(exist_ok=True)
-        (folder / "00000.tar").write_bytes(tar_of(colour_files(0, 4)))
-        (folder / f"00000{path.suffix}").write_bytes(body)
-        (path.parent / "list.txt").write_text("host:a.example\ntext:a red picture\n")
+        dataset = path.parent / "dataset"
+        small_sets.put_shard(str(dataset), 0, 4)
+        small_sets.put_rejected(str(dataset), "images-00000", [("too_small", None)] * 3)
+        (dataset / hostile).write_bytes(body)
+        (path.parent / "list.txt").write_text("host:host1.example\ntext:caption 2 of shard 0\n")
         places = {"LIST": path.parent / "list.txt", "OUT": path.parent}
         words = [flag.format(**places) for flag in flags]
-        end_well(COMMANDS[name], str(folder), *words)
+        end_well(COMMANDS[name], str(dataset / folder), *words)
 
     return enter
 
@@ -253,19 +257,30 @@ def check_made(body: bytes, path: Path) -> None:
     importlib.import_module(f"tests.fuzz.{module}").check(Random(body.decode()))
 
 
-FOLDERS = (
-    Entrance("look", of_folder("look", "--output={OUT}/look.png"), 20),
-    Entrance("report", of_folder("report", "--output={OUT}/report.html"), 20),
-    Entrance("takedown", of_folder("takedown", "--blocklist={LIST}", "--dry_run"), 20),
-)
+def on_sets(hostile: str, folder: str) -> tuple[Entrance, ...]:
+    """The commands, of a dataset whose file is the hostile one."""
+    look = ("--output={OUT}/look.png", *["--reason=dropped"] * hostile.startswith("rejected"))
+    flags = {
+        **{"look": look, "report": ("--output={OUT}/report.html",)},
+        "takedown": ("--blocklist={LIST}", "--dry_run"),
+    }
+    return tuple(
+        Entrance(
+            f"{name} {hostile} in {folder or 'a dataset'}", of_set(name, hostile, folder, *of), 20
+        )
+        for name, of in flags.items()
+    )
+
+
+# Headers may say 89 million pixels, which take 1 to 3 s in each of several decodes.
 PICTURES = (
-    Entrance("examine", look_at),
-    Entrance("show", show),
-    Entrance("keep", keep),
+    Entrance("examine", look_at, cpu_s=30.0),
+    Entrance("show", show, cpu_s=30.0),
+    Entrance("keep", keep, cpu_s=30.0),
     Entrance("opt-outs", find_terms),
-    Entrance("train", train_on),
+    Entrance("train", train_on, cpu_s=30.0),
     Entrance("upload", upload),
-    Entrance("curate", curate_picture, 40),
+    Entrance("curate", curate_picture, 40, cpu_s=30.0),
 )
 TABLES = (Entrance("read", read_table), Entrance("curate", curate_texts, 10))
 PAGES = (Entrance("find pairs", read_pages), Entrance("curate", curate_texts, 20))
@@ -277,9 +292,15 @@ ENTRANCES: dict[str, tuple[Entrance, ...]] = {
         Entrance("train", lambda body, path: shards.check_trainer(path)),
         Entrance("evaluation images", measure_evaluation_images),
         Entrance("curate", curate_images, 20),
-        *FOLDERS,
+        *on_sets("shards/00000.tar", "shards"),
+        *on_sets("shards/00000.tar", ""),
     ),
-    "parquet": (*TABLES, *FOLDERS),
+    "parquet": (
+        *TABLES,
+        *on_sets("shards/00000.parquet", "shards"),
+        *on_sets("shards/00000.parquet", ""),
+        *on_sets("rejected/images-00000.parquet", ""),
+    ),
     **dict.fromkeys(("csv", "jsonl"), TABLES),
     **dict.fromkeys(("warc", "wat", "html"), PAGES),
     "made": (Entrance("check", check_made),),

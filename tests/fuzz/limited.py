@@ -21,12 +21,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from tests.support.root import ROOT
+
 MEMORY = 2 << 30  # bytes that a piece may take beside those that it begins with
 # Address space: where so much is refused, code that catches the error hides it, so that resident
 # memory is looked at too, and is measured up to here.
 ADDRESSES = 2 * MEMORY
 MORE_CPU, MORE_MEMORY, NO_END = "more CPU", "more memory", "no end"
 WALL_S = 120.0  # without a sign of life: a piece that waits
+OURS = f"{ROOT}/"
 _UNEXPECTED = "please report it"  # what our own code says of errors that nobody foresaw
 
 
@@ -149,7 +152,11 @@ def _fault_of(piece: Piece, unexpected: _Unexpected) -> Fault | None:
         piece.work()
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
-        place = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"
+        ours = [
+            f for f in frames if f.filename.startswith(OURS) and "site-packages" not in f.filename
+        ]
+        last = (ours or frames)[-1]
+        place = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
         return Fault(f"{type(error).__name__} at {place}", traceback.format_exc())
     finally:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from tests.fuzz import archives, html, pictures, wat
-from tests.fuzz.real_files import real_files
+from tests.fuzz.real_files import LARGE, large_file, real_files
 
 EXTREMES = (
     0,
@@ -116,6 +116,8 @@ def changed(random: Random, kind: str, body: bytes) -> bytes:
 def mutated(random: Random, kind: str) -> tuple[str, bytes]:
     """A real file of a format with a few changes: its ending, and its bytes."""
     ending, body = random.choice(real_files()[kind])
+    if kind in LARGE and random.random() < 0.05:
+        ending, body = kind, large_file(kind, random.choice(("square", "strip")))
     packed = ending.endswith(".gz") and random.random() < 0.7
     body = changed(random, kind, gzip.decompress(body) if packed else body)
     if random.random() < 0.05:  # another format begins within it, or behind

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from tests.fuzz.pictures import TURNED, box
 from tests.support import small_sets
@@ -75,6 +76,27 @@ def _pictures() -> Iterator[tuple[str, bytes]]:
     yield "gif", encoded(transparent(), "GIF", disposal=2, comment=b"words" * 99, **moving)
     for rows, columns in ((1, 1), (2, 3)):
         yield "avif", avif_grid(good_files()["avif"], rows, columns)
+
+
+LARGE: dict[str, dict[str, object]] = {
+    **{"png": {"compress_level": 9}, "gif": {}, "webp": {"lossless": True, "method": 0}},
+    **{"jpeg": {"progressive": True}, "tiff": {"compression": "tiff_lzw"}, "avif": {"speed": 10}},
+}
+
+
+@cache
+def large_file(kind: str, shape: str) -> bytes:
+    """A file of some KB, for its many pixels of one colour: "square", or "strip" of two px, which
+    is an AVIF of as many small tiles, each with the frame of the square.
+    """
+    is_avif = kind == "avif" and shape == "strip"
+    width = 2 if shape == "strip" and kind in ("png", "tiff") else 4000
+    height = 10_000_000 if width == 2 else 4000
+    body = encoded(Image.new("L", (width, height), 200), kind.upper(), **LARGE[kind])
+    if not is_avif:
+        return body
+    sides = (struct.pack(">II", side, side) for side in (4000, 64))
+    return avif_grid(body.replace(*sides), 16, 16)
 
 
 def avif_grid(tile: bytes, rows: int, columns: int) -> bytes:
