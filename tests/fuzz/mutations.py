@@ -118,6 +118,8 @@ def mutated(random: Random, kind: str) -> tuple[str, bytes]:
     ending, body = random.choice(real_files()[kind])
     if kind in LARGE and random.random() < 0.05:
         ending, body = kind, large_file(kind, random.choice(("square", "strip")))
+        if random.random() < 0.5:  # most changes end it at once
+            return ending, body
     packed = ending.endswith(".gz") and random.random() < 0.7
     body = changed(random, kind, gzip.decompress(body) if packed else body)
     if random.random() < 0.05:  # another format begins within it, or behind
