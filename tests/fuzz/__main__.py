@@ -169,9 +169,10 @@ def kept_file(find: Find, folder: Path) -> Path | None:
       Its path; None of a case that met a limit only by chance, since the machine was busy.
     """
     case, alone = find.case, finds_of([find.case], [find.entrance])
-    if not alone and find.kind in (MORE_CPU, MORE_MEMORY, NO_END):
+    of_limit = find.kind in (MORE_CPU, MORE_MEMORY, NO_END)  # each try takes as long again
+    if of_limit and not alone:
         return None
-    least = smaller(alone[0]) if alone else find
+    least = find if of_limit or not alone else smaller(alone[0])
     digest = hashlib.sha256(least.case.body).hexdigest()[:8]
     name = re.sub(r"\W+", "_", f"{_target(case)} {find.entrance}")
     path = folder / f"{name}-{digest}.{case.ending}"
@@ -229,17 +230,20 @@ class Run:
             if number - self.first < least or time.monotonic() < end
         ]:
             target = min(behind, key=lambda name: self.spent_s[name])
-            begun, number = time.monotonic(), self.next[target]
+            number = self.next[target]
             most = AT_ONCE_MADE if target in MADE else AT_ONCE
             size = min(most, least) if number == self.first else most
             if seconds == 0:
                 size = min(size, self.first + least - number)
-            self._take([made_case(target, self.seed, number + n) for n in range(size)])
+            begun = time.monotonic()
+            cases = [made_case(target, self.seed, number + n) for n in range(size)]
+            finds = finds_of(cases, counts=self.counts)
             self.next[target] += size
-            self.spent_s[target] += time.monotonic() - begun
+            self.spent_s[target] += time.monotonic() - begun  # without what a find takes
+            self._keep(finds)
 
-    def _take(self, cases: list[Case]) -> None:
-        for find in finds_of(cases, counts=self.counts):
+    def _keep(self, finds: Sequence[Find]) -> None:
+        for find in finds:
             kind = _target(find.case), find.entrance, find.kind
             if self.kinds[kind] >= MOST_OF_A_KIND:
                 self.kinds[kind] += 1
