@@ -91,7 +91,7 @@ def find_set(out: str, most: int = 0) -> SetFiles:
       most: shards that are read of a folder of another tool; 0: all.
 
     Raises:
-      UsageError: there is no such folder, or it belongs to no dataset.
+      UsageError: there is no such folder, it belongs to no dataset, or none of its shards is read.
     """
     if files := find_own_set(out):
         return files
@@ -100,7 +100,9 @@ def find_set(out: str, most: int = 0) -> SetFiles:
     out = out.rstrip("/") or out
     if folder := read_folder(out, most):
         own_files = find_own_set(folder.place)
-        assert own_files is not None, "it has been written"
+        if own_files is None:
+            why = " ".join(folder.notes[1:4])
+            raise UsageError(f"{out} has no sample that can be read; pass another folder. {why}")
         return replace(own_files, out=out, of=folder.of, catalogue=folder.catalogue)
     raise no_set(out)
 
