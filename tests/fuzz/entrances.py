@@ -29,7 +29,7 @@ from alignset.pipeline.inputs.find_splits import find_splits
 from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.job import Job
 from alignset.train.data.images import decode_image, decode_square
-from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_here
+from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_upload
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.resize import Encoder, plain_form
@@ -136,7 +136,7 @@ def train_on(body: bytes, path: Path) -> None:
 
 def upload(body: bytes, path: Path) -> None:
     try:
-        picture = decode_here(body)
+        picture = decode_upload(body)
     except RefusedPicture:
         return
     assert max(picture.size) <= MAX_SIDE
