@@ -16,6 +16,7 @@ from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_apart, part
 from alignset.transforms.images.file_formats import signature_format
 from alignset.transforms.images.file_look import MAX_PIXELS, FileLook
 from alignset.transforms.images.open_picture import bound_exif, without_repeats
+from alignset.transforms.workers.limited_process import ChildError
 
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
@@ -139,6 +140,8 @@ def readable_image(data: bytes) -> Image.Image | None:
     """The same; None where it can't be decoded: one bad image is not a reason to stop."""
     try:
         return decode_image(data)
+    except ChildError:  # this machine starts no process
+        raise
     except Exception:  # Pillow raises many kinds
         return None
 
