@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import BinaryIO
@@ -19,6 +20,8 @@ LOG = logging.getLogger("alignset")
 GENERATED = "_generated"
 # Matching takes time that grows with the square of the lines: 1.9 s for 2,500. A card has 250.
 MOST_LINES = 2_000
+# Pairs that a card shows, each on a line: one may have left the dataset since.
+_EXAMPLES = re.compile(rb"^\{\"key\": .*\n?", re.MULTILINE)
 
 
 def write_page(out: str, name: str, new_page: bytes) -> None:
@@ -34,8 +37,11 @@ def write_page(out: str, name: str, new_page: bytes) -> None:
         base = _read(base_path) if exists(base_path) else None
         if base is None or max(here.count(b"\n"), base.count(b"\n")) > MOST_LINES:
             if here != new_page:
-                _write(f"{path}.before", here)
-                LOG.warning("%s is generated anew; what it was is in %s.before", path, name)
+                _write(f"{path}.before", _EXAMPLES.sub(b"", here))
+                LOG.warning(
+                    "%s is generated anew; what it was, without its pairs, is in %s.before",
+                    *(path, name),
+                )
         else:
             result, clashes = merge(*(text.splitlines(True) for text in (base, here, new_page)))
             page = b"".join(result)

@@ -69,3 +69,12 @@ def test_a_page_of_unknown_origin_is_set_aside(
         assert page.read_bytes() == BASE
         assert (tmp_path / "README.md.before").read_bytes() == there
         assert "README.md.before" in caplog.records[-1].getMessage()
+
+
+def test_the_page_before_shows_no_pair(tmp_path: Path) -> None:
+    """The pair may have been taken down; nobody wrote its line by hand."""
+    page = tmp_path / "README.md"
+    page.write_bytes(b'# Mine\n```json\n{"key": "01", "url": "http://a/"}\n```\n{"key"}\n')
+    write_page(str(tmp_path), "README.md", BASE)
+    before = (tmp_path / "README.md.before").read_bytes()
+    assert before == b'# Mine\n```json\n```\n{"key"}\n'
