@@ -45,6 +45,7 @@ WRONG = {
     "--min_image_side=-5": "min_image_side must be >= 0; got -5",
     "--max_image_aspect=1": "max_image_aspect must be > 1",
     "--max_image_aspect=nan": "max_image_aspect must be > 1",
+    "--max_image_aspect=inf": "max_image_aspect must be a finite number; got inf",
     "--min_evaluation_distance=65": "min_evaluation_distance must be from 0 to 64",
     "--samples_per_shard=0": "samples_per_shard must be >= 1",
     "--batch_rows=0": "batch_rows must be >= 1",

@@ -234,6 +234,16 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
     assert Dataset(str(tmp_path / "set")).dropped["rule_failed"] == 4  # in two steps
 
 
+# Sixty rules of texts.
+MANY = "\n".join(
+    DIGITS.replace("max_digit", f"max_{n}_digit")
+    .replace("MAX_DIGIT", f"MAX_{n}_DIGIT")
+    .replace('"digit', f'"digit_{n}')
+    .replace("too_many_digits", f"too_many_{n}_digits")
+    for n in range(60)
+)
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -252,7 +262,10 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
         (DIGITS.replace("range=(0, 1)", "range=1"), "its range must be two numbers"),
         (DIGITS.replace('keeps="<="', 'keeps="=<"'), "keeps must be one of >, >=, <, <="),
         (DIGITS.replace("of=digit_share", "of=None"), "its measure's `of` must be a function"),
-        (DIGITS.replace("range(1, 20)", "range(20, 1, -1)"), "1 to 200 edges, ascending"),
+        (DIGITS.replace("range(1, 20)", "range(20, 1, -1)"), "1 to 200 finite edges, ascending"),
+        (MANY, "73 reasons for texts with the product's; at most 63 fit into a report"),
+        (DIGITS.replace("range(1, 20)", "(1, 2e999)"), "1 to 200 finite edges, ascending"),
+        (DIGITS.replace("opened=1.0", "opened=2e999"), "its opened must be a number, or None"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(code: str, said: str, tmp_path: Path) -> None:

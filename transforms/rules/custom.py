@@ -145,12 +145,17 @@ _CHECKS: dict[str, Callable[[Limit], bool]] = {
     "its stage must be TEXT, PIXELS or PAIR": lambda limit: limit.stage in STAGES,
     "keeps must be one of >, >=, <, <=": lambda limit: limit.keeps in KEEPS,
     "its default must be a number": lambda limit: math.isfinite(limit.default),
+    "its opened must be a number, or None": lambda limit: (
+        limit.opened is None or math.isfinite(limit.opened)
+    ),
+    "its measure's least must be a number": lambda limit: math.isfinite(limit.measure.least),
     "its range must be two numbers, the lower first": lambda limit: (
         len(limit.range) == 2 and limit.range[0] <= limit.range[1]
     ),
     "its measure's `of` must be a function": lambda limit: callable(limit.measure.of),
-    f"its measure must have 1 to {_MOST_EDGES} edges, ascending": lambda limit: (
+    f"its measure must have 1 to {_MOST_EDGES} finite edges, ascending": lambda limit: (
         1 <= len(limit.measure.edges) <= _MOST_EDGES
+        and all(map(math.isfinite, limit.measure.edges))
         and all(a < b for a, b in pairwise(limit.measure.edges))
     ),
     "a measure with `over` is not for files of rules": lambda limit: limit.measure.over is None,
