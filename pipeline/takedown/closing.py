@@ -121,7 +121,7 @@ def close_takedown(
 
 
 def _counts_before(plan: TakedownPlan, catalogue: Catalogue) -> Recount:
-    """What was dropped by the funnel before a takedown, and what that took out of the shards."""
+    """Counts of the funnel before a takedown, and of the pairs that it took out of the shards."""
     texts, images, taken_down = (
         counts_of(plan.funnel.steps, steps).dropped
         for steps in (catalogue.text_steps, catalogue.image_steps, TAKEDOWN_STEPS)

@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from alignset.transforms.rules import custom
 from alignset.transforms.rules.custom import RuleError, computed, computing
 from alignset.transforms.rules.rule import Limit, Measure, Rows, Stage
 
 
-def limit(of: Callable[[Rows], Any]) -> Limit:
+def limit(of: Callable[[Rows], Any], name: str = "max_a") -> Limit:
     measure = Measure(axis="a", label="a", short="a", of=of, edges=[1])
     return computing(
         Limit(
-            name="max_a",
+            name=name,
             default=1.0,
             help="a",
             words="a",
@@ -30,8 +29,8 @@ def limit(of: Callable[[Rows], Any]) -> Limit:
     )
 
 
-def each(of: Callable[[str], float | None]) -> Limit:
-    return limit(lambda rows: [of(text) for text in rows["text"]])
+def each(of: Callable[[str], float | None], name: str = "max_a") -> Limit:
+    return limit(lambda rows: [of(text) for text in rows["text"]], name)
 
 
 def raising(error: BaseException, where: str) -> Callable[[str], float]:
@@ -54,10 +53,10 @@ TEXTS = ("one", "two", "three")
     "error", [ValueError(), MemoryError(), OutOfMemoryError(), SystemExit(0)], ids=repr
 )
 def test_an_error_of_a_row_costs_that_row(
-    error: BaseException, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(custom, "_TOLD", set())  # a line of a file is told of once
-    values, is_failed = computed(each(raising(error, "wo")), Rows(text=TEXTS), 3)
+    rule = each(raising(error, "wo"), type(error).__name__)  # a line of a rule is told of once
+    values, is_failed = computed(rule, Rows(text=TEXTS), 3)
     assert is_failed.tolist() == [False, True, False]
     assert [value for value in values.tolist() if not math.isnan(value)] == [1, 1]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
