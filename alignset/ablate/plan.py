@@ -32,7 +32,7 @@ from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 # Flags of `curate` that the variants have too, beside the flags of rules.
 _OF_VARIANTS = ("rules", "duplicates", "batch_rows")
 # The values that drop nothing, by flags that have no threshold.
-_OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": "", VERIFIED: ""}
+_OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
 # Flags that another flag needs to have an effect, by that flag.
 _WITH = {"language": ("min_language_score", "words_per_language", "like")}
 _REFUSED = {
@@ -239,8 +239,9 @@ def _train_flags(text: str) -> tuple[tuple[str, ...], Settings]:
 
 
 def _pool_flags(given_flags: GivenFlags, command: Command) -> Flags:
-    """Of the one run that fetches: every rule is off, and everything is measured."""
-    rules = {field.name for field in dataclasses.fields(given_flags.rules)}
+    """Flags of the one run that fetches, with every rule off and everything measured. Only that run
+    can compare files with the input's hashes."""
+    rules = {field.name for field in dataclasses.fields(given_flags.rules)} - {VERIFIED}
     flags = {name: value for name, value in given_flags.ours.items() if name not in rules}
     flags.pop("duplicates", None)
     flags |= {"score_only": True, "opt_outs": "reject"}
@@ -255,7 +256,7 @@ def _pool_flags(given_flags: GivenFlags, command: Command) -> Flags:
 
 def _variants(given_flags: GivenFlags, command: Command) -> list[Variant]:
     rules = {field.name for field in dataclasses.fields(given_flags.rules)}
-    flag_names = {*rules, *_OF_VARIANTS} - {MIN_EVALUATION_DISTANCE.name}
+    flag_names = {*rules, *_OF_VARIANTS} - {MIN_EVALUATION_DISTANCE.name, VERIFIED}
     flags = {name: value for name, value in given_flags.ours.items() if name in flag_names}
     open_values: dict[str, object] = {
         name: value

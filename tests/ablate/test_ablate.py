@@ -104,7 +104,9 @@ def test_the_pool_has_what_rules_of_variants_compare(shards: Path, tmp_path: Pat
     assert made.pool_flags["columns"] == "input_original_width,a,sha"
     assert made.beam == ("--direct_num_workers", "2", "--experiments=a", "--experiments=b")
     left_out = {variant.name.removeprefix("without-") for variant in made.variants}
-    assert {"verify_hash", "min_column=original_width", "require_column=a"} <= left_out
+    assert {"min_column=original_width", "require_column=a"} <= left_out
+    assert made.pool_flags["verify_hash"] == "sha256=sha", "stored files are not compared again"
+    assert not any("verify_hash" in (variant.flags or {}) for variant in made.variants)
 
 
 def test_inputs_that_rules_have_filtered_are_told(tmp_path: Path) -> None:
