@@ -83,7 +83,9 @@ class FilterTexts(beam.PTransform):
         super().__init__()
         self._command = _command("FilterTexts", _OF_TEXTS, flags, output, text_only=True)
         self._buckets = buckets
-        self._vocabulary = find_vocabulary(self._command.job.vocabulary)
+        self._vocabulary = find_vocabulary(
+            self._command.job.vocabulary, self._command.rules.language
+        )
         self._places = _places(self._command, "rejected")
 
     def expand(self, pairs: beam.PCollection) -> dict[str, beam.PCollection]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
@@ -142,14 +143,20 @@ class Job:
                     f"{', '.join(sorted(FETCH_DETAILS))}; got {detail!r}"
                 )
 
-    def rejected_reasons(self, catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
+    def rejected_reasons(
+        self, catalogue: Catalogue = PRODUCT, there: Iterable[str] = ()
+    ) -> tuple[str, ...]:
         """The reasons for which dropped pairs are read again.
+
+        Args:
+          there: the reasons of the datasets that are read, whatever rules they had.
 
         Raises:
           ValueError: there is no such reason, or none that can be undone.
         """
         names = self.also_rejected.split(",") if self.also_rejected else []
-        reasons = undoable_reasons(catalogue)
+        others = (reason for reason in there if reason not in _FINAL)
+        reasons = tuple(dict.fromkeys((*undoable_reasons(catalogue), *others)))
         for reason in names:
             if reason not in (*reasons, "all"):
                 raise ValueError(

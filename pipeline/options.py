@@ -26,6 +26,7 @@ from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
 from alignset.transforms.rules.language_codes import word_limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.rule import IMAGES
 
 S = TypeVar("S")
 
@@ -205,16 +206,28 @@ def make_command(given_flags: GivenFlags) -> Command:
             _settings(ResizeSettings, flags),
             beam,
         )
-        command.job.rejected_reasons(command.rules.catalogue)  # which it checks
         _check_ranking(command)
         command = replace(command, rules=resolved_rules(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if command.job.text_only:
+        _check_without_images(command)
     if needless := needless_flag(flags, command):
         raise UsageError(needless)
     if command.resize.exact_resize:
         _check_img2dataset()
     return command
+
+
+def _check_without_images(command: Command) -> None:
+    """Raises UsageError where a rule of a user looks at images, and none is fetched."""
+    for limit in command.rules.catalogue.custom:
+        if limit.plane == IMAGES:
+            flag = "score_model" if command.job.score_model else "rules"
+            raise UsageError(
+                f"--{flag}: the rule {limit.name} looks at images, and --text_only fetches none: "
+                "leave it out (FILE.py:FLAG names one rule of a file), or leave --text_only out"
+            )
 
 
 def _check_ranking(command: Command) -> None:
@@ -224,8 +237,8 @@ def _check_ranking(command: Command) -> None:
         return
     if job.retry_failed:
         raise ValueError(
-            "keep_most_similar is of a whole dataset, and --retry_failed adds to one: leave it "
-            "out, and then pass that dataset as --input with --keep_most_similar"
+            "keep_most_similar is of a whole dataset, and --retry_failed adds to one: make another "
+            f"with --input={job.output} --also_rejected=fetch_failed,less_similar --output=NEW"
         )
     if job.duplicates != "keep":
         raise ValueError(

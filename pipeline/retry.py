@@ -52,9 +52,9 @@ from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
 from alignset.transforms.shards.plan_shards import PlanShards
 from alignset.transforms.shards.renumber_shards import was_renumbered
-from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.blocks import unpack
-from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.workers.counts import Counts, add_by_name, add_counts
 from alignset.transforms.workers.summaries import WriteSummary
 
@@ -92,6 +92,14 @@ def retry_failed(
     old = base.manifest.numbers
     plan = folder.work.find_retry_plan()
     if plan is None:
+        there = {path for path, _ in match(f"{places.out}/rejected")}
+        for path in map(ShardPlaces(places.out).rejected, old):
+            if path not in there:  # no other command may wait for this one
+                folder.clean()
+                raise UsageError(
+                    f"{path} is missing, which has the failed fetches: bring it back, or fetch by "
+                    "a new run; nothing was changed"
+                )
         with engine.pipeline("plan") as pipeline:
             _plan(pipeline, old, details, command, places)
         plan = folder.work.find_retry_plan()

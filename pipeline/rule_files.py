@@ -7,8 +7,16 @@ from collections.abc import Iterable
 from dataclasses import make_dataclass
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.rules import Rules, flag_of
-from alignset.transforms.rules.catalogue import PRODUCT, catalogue_of
+from alignset.pipeline.rules import Rules, flag_of, names_of_ours
+from alignset.transforms.rules.catalogue import (
+    KEEP_MOST_SIMILAR,
+    LIKE,
+    TAKEDOWN_STEPS,
+    catalogue_of,
+    with_flags,
+)
+from alignset.transforms.rules.columns import MIN, VERIFIED
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import (
     RuleFile,
     RuleFileError,
@@ -59,16 +67,29 @@ def similarity_file(model: str) -> RuleFile:
         raise UsageError(f"--score_model: {error}") from error
 
 
+# What rules read beside columns: `Rows` has a name once.
+INTERNAL_ROWS = frozenset(
+    (
+        *("text", "pixels", "word_count", "text_hash", "url_hash", "foreign", "corpus"),
+        *("has_ngram_outside", "is_beyond_concepts", "own_language_score", "shorter", "longer"),
+    )
+)
+
+
 def _names_of_product(flags: Iterable[str]) -> dict[str, set[str]]:
     """The names that no rule of a user can have."""
-    from alignset.transforms.columns.rejects import REJECTED
-    from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+    from apache_beam.options.pipeline_options import PipelineOptions
 
+    # With all that flags add; only the reasons of columns are not known yet.
+    flags_of_parts = {LIKE: "en", MAX_PAIRS_PER_CONCEPT.name: 1, KEEP_MOST_SIMILAR: 0.5}
+    product = with_flags((), {**flags_of_parts, VERIFIED: "md5=", f"{MIN}=": 0.0})
+    reasons = {*product.reasons, RULE_FAILED}
+    rule_flags = {rule.name for rule in product.rules}
     return {
-        "flag": {*flags, "help"},
-        "reason": {*PRODUCT.reasons, RULE_FAILED},
-        "step": {*PRODUCT.text_steps, *PRODUCT.image_steps},
-        "axis": {*PRODUCT.measures, "bytes", "formats"},
-        "column": {*REJECTED.names, *SHARD_SCHEMA.names}
-        | {measure.column for measure in PRODUCT.measures.values()},
+        "flag": {*flags, "help", *PipelineOptions([]).get_all_options()},
+        "reason": reasons,
+        "step": {*product.text_steps, *product.image_steps, *TAKEDOWN_STEPS},
+        "axis": {*product.measures, "bytes", "formats"},
+        "column": {*names_of_ours(), *INTERNAL_ROWS, *reasons, *rule_flags}
+        | {measure.column for measure in product.measures.values()},
     }

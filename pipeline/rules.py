@@ -32,10 +32,11 @@ from alignset.transforms.rules.language_codes import (
     wanted_languages,
     word_limits,
 )
-from alignset.transforms.rules.rule import IMAGES
+from alignset.transforms.rules.rule import IMAGES, Rule
 
 INPUT = "input_"  # before the name of an input column where its own is one of ours
 MOST_COLUMN_RULES = 32
+MOST_REASONS = 64  # outcomes of a record of the report (`Few` in columns/records.py)
 REPORTED = {"opt_outs": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
 
 
@@ -65,6 +66,14 @@ class _Checked:
             raise ValueError("concepts needs --max_pairs_per_concept, how many pairs each may have")
         for rule in self.catalogue.rules:
             rule.check(self.numbers[rule.name])
+        for entries in (self.catalogue.texts, self.catalogue.images):
+            if len(entries) >= MOST_REASONS:  # and one outcome is "kept"
+                raise ValueError(
+                    f"rules and min_column, max_column, require_column give {len(entries)} reasons "
+                    f"for {entries[0].plane} with the product's; at most {MOST_REASONS - 1} fit "
+                    "into a report: name fewer rules (FILE.py:FLAG) or columns"
+                )
+        self._check_own_names()
         self._check_blocked_distances()
         for low, high in permutations(self.catalogue.limits.values(), 2):
             if low.measure is high.measure and low.beyond and not high.beyond:
@@ -76,6 +85,16 @@ class _Checked:
             raise ValueError(
                 f"{low} must be <= {high}, or no {thing} passes; got {least} and {most}"
             )
+
+    def _check_own_names(self) -> None:
+        """Checks names of users' rules against rules on input columns, which flags make."""
+        reasons = {rule.reason: rule for rule in self.catalogue.columns if isinstance(rule, Rule)}
+        for limit in self.catalogue.custom:
+            if rule := reasons.get(limit.reason):
+                raise ValueError(
+                    f"the rule {limit.name}: the reason {limit.reason!r} is that of --{rule.name}; "
+                    "choose another"
+                )
 
     def _check_blocked_distances(self) -> None:
         for name, bits in (("min_blocked_phash_distance", 64), ("min_blocked_pdq_distance", 256)):

@@ -79,7 +79,8 @@ def check_export(flags: argparse.Namespace) -> None:
 
 
 def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> dict[str, Any]:
-    """Writes the towers of an AlignModel, whole or not at all, and returns export.json.
+    """Writes the towers of an AlignModel, whole or not at all, and returns export.json. Other files
+    in the folder stay.
 
     Raises:
       SettingsError: there is no such model. TrainingError: a file computes something else.
@@ -109,7 +110,8 @@ def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> di
             processor.tokenizer.save_pretrained(folder / "tokenizer")
         (folder / DOCUMENT).write_text(json.dumps(document, indent=2) + "\n")
 
-    save_folder(out, save)
+    files = [f"{of}{suffix}" for of in TOWERS for suffix in SUFFIXES.values()]
+    save_folder(out, save, replaced=(*files, "tokenizer", DOCUMENT))
     return document
 
 

@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from alignset.ablate.plan import Plan, open_folder, read_plan
+from alignset.ablate.plan import Plan, filtered_inputs, open_folder, read_plan
 from alignset.ablate.points import Point, begin_job, check_captioned, measure_point, threads_of_jobs
 from alignset.ablate.results import Row, cell_of, write_results
 from alignset.ablate.variants import ALL, RANDOM, Bools, Pool, Variant, curate
@@ -47,8 +47,14 @@ def ablate(plan: Plan, command: str) -> str:
     for name, data in plan.evals.items():
         check_captioned(name, data)
     open_folder(plan)
+    for folder, reasons in filtered_inputs(str(plan.settings["input"])).items():
+        say(
+            f"{folder} is a dataset whose rules have dropped pairs already ({', '.join(reasons)}): "
+            "they cannot be compared; pass the pairs that it was made of, or a dataset made with "
+            "--score_only"
+        )
     say("1 of 3: the pool: everything is fetched and measured once, and no rule drops a pair")
-    curate(plan.pool_flags, None, done_file=plan.out / "pool/manifest.json")
+    curate(plan.pool_flags, None, plan.out / "pool/manifest.json", plan.beam)
     pool = Pool(plan.out)
     say(f"2 of 3: what each of {len(plan.variants)} variants keeps of {len(pool.pairs):,} pairs")
     counts, same_as = _count(plan, pool)

@@ -16,6 +16,7 @@ from alignset.ablate.variants import ALL, WITHOUT, Flags, Variant, curate_words,
 from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import CommandParser
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import earlier_set
 from alignset.pipeline.options import SEVERAL, GivenFlags, make_command, read_flags
 from alignset.train.__main__ import parse_flags
 from alignset.train.data.whole_files import write_whole
@@ -23,7 +24,8 @@ from alignset.train.errors import SettingsError
 from alignset.train.evaluate.retrieval import KS
 from alignset.train.settings import Settings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
+from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.columns import VERIFIED
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
@@ -58,7 +60,8 @@ class Plan:
       budgets: samples seen. seeds: how many trainings of each kind. jobs: processes; 0: by the
         machine.
       recall_at: k of the results' R@k.
-      pool_flags: of `curate`, for the pool. variants: what is compared.
+      pool_flags: of `curate`, for the pool; beam: words of Beam's flags, for that run too.
+      variants: what is compared.
       train: flags of `train`. training: the settings that they make.
       settings: what must be the same when an ablation is resumed.
     """
@@ -70,6 +73,7 @@ class Plan:
     jobs: int
     recall_at: int
     pool_flags: Flags
+    beam: tuple[str, ...]
     variants: tuple[Variant, ...]
     train: tuple[str, ...]
     training: Settings
@@ -134,6 +138,12 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
     ]
     given_flags.ours["eval_images"] = ",".join(filter(None, images))
     command = make_command(given_flags)
+    for limit in command.rules.catalogue.custom:
+        if limit.opened is None:
+            raise UsageError(
+                f"--rules: the rule {limit.name} has no `opened`, the threshold that drops "
+                "nothing: give it one, or the pool lacks what it drops"
+            )
     variants = _choose(flags.variants, _variants(given_flags, command))
     for variant in variants:  # what is wrong with one is said before anything runs
         make_command(read_flags(curate_words(variant.run_flags(out))))
@@ -149,6 +159,7 @@ def read_plan(argv: Sequence[str], name: str) -> Plan:
         flags.jobs,
         flags.recall_at,
         _pool_flags(given_flags, command),
+        tuple(given_flags.others),
         variants,
         train,
         training,
@@ -177,6 +188,16 @@ def open_folder(plan: Plan) -> None:
     for folder in ("logs", "points", "variants"):
         (plan.out / folder).mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps(plan.settings, indent=2))
+
+
+def filtered_inputs(patterns: str) -> dict[str, list[str]]:
+    """The datasets of ours among inputs that rules have dropped pairs of, with the reasons."""
+    sets = filter(None, map(earlier_set, patterns.split(",")))
+    of_rules = {rule.reason for rule in PRODUCT.rules}
+    reasons = {
+        of.folder: [r for r, n in of.dropped().items() if n and r in of_rules] for of in sets
+    }
+    return {folder: names for folder, names in reasons.items() if names}
 
 
 def _evals(text: str) -> dict[str, str]:
@@ -218,27 +239,24 @@ def _train_flags(text: str) -> tuple[tuple[str, ...], Settings]:
 
 
 def _pool_flags(given_flags: GivenFlags, command: Command) -> Flags:
-    """Of the one run that fetches: every rule is off, and everything is measured."""
-    rules = {field.name for field in dataclasses.fields(given_flags.rules)}
+    """Flags of the one run that fetches, with every rule off and everything measured. Only that run
+    can compare files with the input's hashes."""
+    rules = {field.name for field in dataclasses.fields(given_flags.rules)} - {VERIFIED}
     flags = {name: value for name, value in given_flags.ours.items() if name not in rules}
     flags.pop("duplicates", None)
     flags |= {"score_only": True, "opt_outs": "reject"}
     flags |= {MIN_EVALUATION_DISTANCE.name: command.rules.min_evaluation_distance}
     if MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score):
         flags["unsafe_model"] = ""
-    columns = [flags.get("columns", "")]
-    for rule in (MIN, MAX, REQUIRED):
-        parts = str(given_flags.ours.get(rule, "")).split(",")
-        columns += [part.partition("=")[0] for part in parts]
+    columns = [flags.get("columns", ""), *command.rules.judged_columns]
     if any(columns):
         flags["columns"] = ",".join(dict.fromkeys(filter(None, columns)))
-    beam = [word.removeprefix("--").partition("=") for word in given_flags.others]
-    return flags | {name: value or True for name, _, value in beam}
+    return flags
 
 
 def _variants(given_flags: GivenFlags, command: Command) -> list[Variant]:
     rules = {field.name for field in dataclasses.fields(given_flags.rules)}
-    flag_names = {*rules, *_OF_VARIANTS} - {MIN_EVALUATION_DISTANCE.name}
+    flag_names = {*rules, *_OF_VARIANTS} - {MIN_EVALUATION_DISTANCE.name, VERIFIED}
     flags = {name: value for name, value in given_flags.ours.items() if name in flag_names}
     open_values: dict[str, object] = {
         name: value

@@ -248,10 +248,11 @@ def curate_words(flags: Flags) -> list[str]:
     return [f"--{name}={value}" for name, value in flags.items()]
 
 
-def curate(flags: Flags, log: Path | None, done_file: Path) -> None:
+def curate(flags: Flags, log: Path | None, done_file: Path, beam: Sequence[str] = ()) -> None:
     """Runs `alignset curate`, unless it has run.
 
     Args:
+      beam: words of flags of Beam.
       log: the file for what it says; None: it says it here.
       done_file: the file that is there when it has run.
 
@@ -260,7 +261,7 @@ def curate(flags: Flags, log: Path | None, done_file: Path) -> None:
     """
     if done_file.exists():
         return
-    command = [sys.executable, "-m", "alignset", "curate", *curate_words(flags)]
+    command = [sys.executable, "-m", "alignset", "curate", *curate_words(flags), *beam]
     if log is None:
         subprocess.run(command, stdout=sys.stderr, check=False)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,10 +126,11 @@ def _find_dropped(files: SetFiles, wanted_keys: UInt64s) -> Iterator[tuple[int, 
 
 
 def _measures(files: SetFiles, row: Mapping[str, Any]) -> dict[str, float]:
-    """The measures of a kept pair that its sidecar has."""
+    """The measures of a kept pair that its sidecar has; a page has no number that is not finite."""
     measures = files.catalogue.measures.items()
     values = {axis: row.get(measure.column) for axis, measure in measures}
-    return {axis: float(value) for axis, value in values.items() if value is not None}
+    numbers = {axis: float(value) for axis, value in values.items() if value is not None}
+    return {axis: value for axis, value in numbers.items() if math.isfinite(value)}
 
 
 def _find_examples(

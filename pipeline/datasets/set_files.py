@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document, readable_document
-from alignset.transforms.storage.files import exists, is_local, match
+from alignset.transforms.storage.files import carry_file, exists, is_local, match, remove
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,26 @@ def read_set(out: str) -> tuple[Manifest, Funnel]:
     try:
         manifest = read_document(f"{out}/manifest.json", Manifest)
         return manifest, read_document(f"{out}/funnel.json", Funnel)
-    except (DocumentError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        raise UsageError(f"{out}/funnel.json is missing: bring it back") from error
+    except DocumentError as error:
         raise UsageError(
-            f"{out} holds a dataset of another version of alignset: {error}"
+            f"{out} holds a dataset of another version of alignset: {error}; alignset curate "
+            f"--input={out} --output=NEW makes one of this version of it, without fetching"
         ) from error
+
+
+def rename_answers(out: str) -> None:
+    """Renames the files of `answers/`, as version 0.1 named `responses/`: what leaves a dataset
+    leaves them too."""
+    for path, _ in match(f"{out}/answers"):
+        name, ending, _ = path.rpartition("/")[2].rpartition("_answers.parquet")
+        if ending:
+            carry_file(path, f"{out}/responses/{name}_responses.parquet")
+            remove(path)
+    if is_local(out):
+        with suppress(OSError):  # not there, or it holds something else
+            Path(out, "answers").rmdir()
 
 
 def find_set(out: str, most: int = 0) -> SetFiles:

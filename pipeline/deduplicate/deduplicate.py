@@ -22,7 +22,7 @@ from alignset.pipeline.copies import describing_cost, find_copies, rewrite_copie
 from alignset.pipeline.curate import Places
 from alignset.pipeline.datasets.copy_groups import publish_copies
 from alignset.pipeline.datasets.funnel import check_funnel, most_first, with_images
-from alignset.pipeline.datasets.set_files import find_own_set, no_set, read_set
+from alignset.pipeline.datasets.set_files import find_own_set, no_set, read_set, rename_answers
 from alignset.pipeline.documents.closing import renumber, with_shards, write_closing, written_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.progress import say
@@ -114,6 +114,7 @@ class _Deduplication:
             return plan.copies
         self.lock.check()
         write_document(self.work.deduplication, plan)
+        rename_answers(self.out)
         # By its name alone: in a dataset of somebody else the path may lead anywhere.
         folder = f"{self.work.path}/{Path(plan.folder).name}"
         rewrite_copies(self.engine, plan.copies, folder, self.places)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ LOG = logging.getLogger("alignset")
 
 GENERATED = "_generated"
 _DEPTH = 8  # how often what is between lines that occur once is compared by itself
+# Pairs that a card shows, each on a line: one may have left the dataset since.
+_EXAMPLES = re.compile(rb"^\{\"key\": .*\n?", re.MULTILINE)
 
 Lines = Sequence[bytes]
 
@@ -43,10 +46,13 @@ def write_page(out: str, name: str, new_page: bytes) -> None:
         if base is None or (name.endswith(".json") and not _is_json(page)):
             page = new_page
             if here != new_page:
-                _write(f"{path}.before", here)
-                LOG.warning("%s is generated anew; what it was is in %s.before", path, name)
+                _write(f"{path}.before", _EXAMPLES.sub(b"", here))
+                LOG.warning(
+                    "%s is generated anew; what it was, without its pairs, is in %s.before",
+                    *(path, name),
+                )
         elif clashes:
-            _write(f"{path}.before", here)
+            _write(f"{path}.before", _EXAMPLES.sub(b"", here))
             LOG.warning(
                 "%s: %s edited by hand have changed in the generated page too, and are generated "
                 "anew; the edited page is in %s.before",

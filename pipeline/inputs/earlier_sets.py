@@ -9,9 +9,9 @@ from typing import Any
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.job import Job
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, match
+from alignset.transforms.workers.counts import add_by_name
 
 OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a dataset that have pairs
 
@@ -28,6 +28,18 @@ class _SetManifest:
 
     job: _SetJob
     columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _SetStep:
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _SetFunnel:
+    """The part of a funnel that says why pairs were dropped, in any version."""
+
+    steps: list[_SetStep]
 
 
 @dataclass(frozen=True, order=True)
@@ -51,20 +63,31 @@ class EarlierSet:
         held_out = [f"{self.folder}/holdout"] if self.holdout and job.holdout else []
         return [f"{self.folder}/shards", *held_out]
 
-    def rejected_files(self, job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
-        """The files of what was dropped from it, with the reasons for which pairs are read.
+    def dropped(self) -> dict[str, int]:
+        """How many pairs were dropped for each reason, as its funnel says."""
+        try:
+            steps = read_document(f"{self.folder}/funnel.json", _SetFunnel).steps
+        except (DocumentError, FileNotFoundError):
+            return {}
+        counts = add_by_name([step.dropped for step in steps])
+        return {name: n for name, n in counts.items() if name.isprintable()}  # anybody's
+
+    def rejected_files(self, job: Job, reasons: Sequence[str]) -> list[InputFile]:
+        """The files of what was dropped from it.
+
+        Args:
+          reasons: for which pairs are read.
 
         Raises:
           UsageError: pairs that it holds out would be trained on.
         """
-        reasons = list(job.rejected_reasons(catalogue))
         if reasons and self.holdout and not job.holdout:
             raise UsageError(
                 f"{self.folder} holds out images, and --also_rejected would bring pairs of these "
                 f"to shards/: pass --holdout={self.holdout:g} too"
             )
         files = match(f"{self.folder}/rejected") if reasons else []
-        return [InputFile(path, size, "parquet", reasons=reasons) for path, size in files]
+        return [InputFile(path, size, "parquet", reasons=[*reasons]) for path, size in files]
 
 
 def earlier_set(folder: str) -> EarlierSet | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import earlier_set, without_other_files
@@ -14,6 +16,8 @@ from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from alignset.transforms.corpus.vocabulary_file import check_vocabulary
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
+from alignset.transforms.rules.language_codes import ENGLISH
+from alignset.transforms.storage.documents import readable_document
 from alignset.transforms.storage.files import exists, is_local, match
 
 SUFFIXES = {
@@ -50,6 +54,7 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
     """
     files: dict[str, InputFile] = {}
     sets = []
+    reasons = _rejected_reasons(job, catalogue)
     for pattern in job.input.split(","):
         _check_apart(pattern, job.output)
         earlier = earlier_set(pattern)
@@ -60,7 +65,7 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
             files |= {file.path: file for file in matches}
             continue
         sets.append(earlier)
-        pairs = earlier.rejected_files(job, catalogue)
+        pairs = earlier.rejected_files(job, reasons)
         for folder in earlier.pair_folders(job):
             pairs += _matching(job, folder, of_set=True)
         if not pairs:
@@ -77,6 +82,17 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
     if not sum(file.bytes for file in files.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; pass pairs to read")
     return sorted(files.values(), key=attrgetter("path"))
+
+
+def _rejected_reasons(job: Job, catalogue: Catalogue) -> tuple[str, ...]:
+    """The reasons for which pairs that datasets have dropped are read."""
+    if not job.also_rejected:
+        return ()
+    sets = filter(None, map(earlier_set, job.input.split(",")))
+    try:
+        return job.rejected_reasons(catalogue, [name for of in sets for name in of.dropped()])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _nothing_at(pattern: str, job: Job) -> str:
@@ -139,11 +155,35 @@ def _format(job: Job, path: str) -> str:
     return format_of(path)[0] if job.input_format == "auto" else job.input_format
 
 
-def find_vocabulary(place: str) -> HashFile | None:
+@dataclass(frozen=True)
+class _VocabularyManifest:
+    """The part of a manifest that says how the words of a vocabulary are hashed, in any version."""
+
+    rules: dict[str, Any]
+
+
+def _check_hashing(vocabulary: str, language: str) -> None:
+    """Raises UsageError where the run beside a vocabulary hashed words by their languages and this
+    one does not, or the other way around: nearly all would be rare."""
+    folder = vocabulary.rpartition("/")[0] or "."
+    manifest = readable_document(f"{folder}/manifest.json", _VocabularyManifest)
+    there = str(manifest.rules.get("language", language)) if manifest else language
+    if (there in ("", ENGLISH)) != (language in ("", ENGLISH)):
+        raise UsageError(
+            f"{vocabulary} is of a run with --language={there}, whose words are hashed in another "
+            f"way than with --language={language}: pass the vocabulary of a run with the latter, "
+            "or leave --vocabulary out"
+        )
+
+
+def find_vocabulary(place: str, language: str = ENGLISH) -> HashFile | None:
     """The vocabulary at a path, read through; a folder there is an earlier run's output.
 
+    Args:
+      language: the flag of the run that filters with it.
+
     Raises:
-      UsageError: it is not there, or it is not a vocabulary.
+      UsageError: it is not there, is not a vocabulary, or has other hashes than the run.
     """
     if not place:
         return None
@@ -154,9 +194,11 @@ def find_vocabulary(place: str) -> HashFile | None:
             raise FileNotFoundError(f"that folder has no {VOCABULARY}")
         if not exists(path):
             raise FileNotFoundError(f"there is no such file, and no {VOCABULARY} in such a folder")
-        return check_vocabulary(path)
+        vocabulary = check_vocabulary(path)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"{place} is not a vocabulary: {reason}; pass the {VOCABULARY} of an earlier run"
         ) from error
+    _check_hashing(path, language)
+    return vocabulary

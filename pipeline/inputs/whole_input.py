@@ -76,7 +76,7 @@ class Input:
             splits,
             find_pages(job, files),
             find_evaluation(job.eval_images, overlap),
-            find_vocabulary(job.vocabulary),
+            find_vocabulary(job.vocabulary, rules.language),
             sets,
             find_unsafe_model(job, rules, score_only=overlap.score_only),
             find_blocklists(

@@ -49,6 +49,10 @@ class Recount:
     opt_outs: Counter[str] = field(default_factory=Counter)  # by detail
     taken_down: int = 0
 
+    @property
+    def rows(self) -> int:
+        return self.texts.total() + self.images.total() + self.taken_down
+
     def add(
         self, name: str, reasons: Counter[str], failures: Counter[str], opt_outs: Counter[str]
     ) -> None:
@@ -98,10 +102,13 @@ def close_takedown(
     base, new_counts = plan.manifest, recount(out)
     earlier = base.takedowns or []
     of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)
+    pairs = base.pairs - plan.pairs
+    is_whole = new_counts.rows == plan.funnel.steps[0].seen - pairs
+    if not is_whole:  # the dataset was downloaded without rejected/, or without some files of it
+        new_counts = _counts_before(plan, base.catalogue)
     rejected_rows = new_counts.taken_down - of_before - plan.pairs
     forget_contents(out, set(removal.rows["content"].to_pylist()))
     entry = Takedown(plan.day, plan.lists, plan.pairs, rejected_rows, plan.forget, plan.reason)
-    pairs = base.pairs - plan.pairs
     steps = _steps(plan.funnel, new_counts, base.catalogue)
     check_funnel(steps, pairs)
     manifest = replace(
@@ -114,12 +121,22 @@ def close_takedown(
         copies=_copies(out, plan.funnel, manifest, removal),
         opted_out=_opted_out(out, plan.funnel, manifest, new_counts),
     )
-    if new_counts.failures.total() != plan.funnel.fetch.failed:
+    if is_whole and new_counts.failures.total() != plan.funnel.fetch.failed:
         statuses = {f"{FETCH_FAILED}: {detail}": n for detail, n in new_counts.failures.items()}
         hosts = _hosts(out, manifest)
         closing = replace(closing, fetch=failed_fetches(plan.funnel.fetch.tried, statuses, hosts))
     write_closing(out, manifest, closing)
     return rejected_rows
+
+
+def _counts_before(plan: TakedownPlan, catalogue: Catalogue) -> Recount:
+    """Counts of the funnel before a takedown, and of the pairs that it took out of the shards."""
+    texts, images, taken_down = (
+        counts_of(plan.funnel.steps, steps).dropped
+        for steps in (catalogue.text_steps, catalogue.image_steps, TAKEDOWN_STEPS)
+    )
+    total = taken_down.get(TAKEN_DOWN, 0) + plan.pairs
+    return Recount(Counter(texts), Counter(images), taken_down=total)
 
 
 def _steps(before: Funnel, new_counts: Recount, catalogue: Catalogue) -> list[Step]:

@@ -24,7 +24,7 @@ from alignset.pipeline.datasets.find_listed import (
     plan_of,
     rejected_of_texts,
 )
-from alignset.pipeline.datasets.set_files import read_set
+from alignset.pipeline.datasets.set_files import read_set, rename_answers
 from alignset.pipeline.documents.closing import written_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.removal_reasons import OPT_OUT
@@ -113,6 +113,7 @@ class _Takedown:
         self._check_same(plan, forget=forget)
         with open_to_read(self.work.takedown_pairs) as source:
             removal = Removal(pq.read_table(source), self.lists)
+        rename_answers(self.out)
         rewritten = find_document(self.work.takedown_shards, RewrittenShards)
         if rewritten is None:
             rewritten = self._rewrite(plan, Rewriting(self.out, removal, self._scratch, forget))

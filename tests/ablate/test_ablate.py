@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from alignset.ablate.__main__ import main
-from alignset.ablate.plan import Plan, open_folder, read_plan
+from alignset.ablate.plan import Plan, filtered_inputs, open_folder, read_plan
 from alignset.ablate.results import Row, cell_of, plot, table
 from alignset.ablate.variants import ALL, BASELINES, RANDOM, Flags, Pool, Variant
 from alignset.pipeline.errors import UsageError
@@ -86,11 +86,44 @@ def test_the_pool_measures_all_and_drops_nothing_but_copies(shards: Path, tmp_pa
     assert made.pool_flags == {
         **{"input": str(shards), "output": str(tmp_path / "out/pool"), "score_only": True},
         **{"opt_outs": "reject", "columns": "size,clip", "min_evaluation_distance": -1.0},
-        **{"eval_images": f"more=x,colours={shards}", "connections": 9, "direct_num_workers": "2"},
+        **{"eval_images": f"more=x,colours={shards}", "connections": 9},
     } | {"min_evaluation_distance": made.pool_flags["min_evaluation_distance"]}
+    assert made.beam == ("--direct_num_workers=2",)
     without_scores = plan(shards, tmp_path / "out", "--max_unsafe_score=1")
     assert without_scores.pool_flags["unsafe_model"] == ""
     assert "without-max_unsafe_score" not in [v.name for v in without_scores.variants]
+
+
+def test_the_pool_has_what_rules_of_variants_compare(shards: Path, tmp_path: Path) -> None:
+    """By the names under which columns are carried; flags of Beam as they were written."""
+    made = plan(
+        *(shards, tmp_path / "out", "--min_column=original_width=201", "--require_column=a"),
+        *("--verify_hash=sha256=sha", "--direct_num_workers", "2", "--experiments=a"),
+        "--experiments=b",
+    )
+    assert made.pool_flags["columns"] == "input_original_width,a,sha"
+    assert made.beam == ("--direct_num_workers", "2", "--experiments=a", "--experiments=b")
+    left_out = {variant.name.removeprefix("without-") for variant in made.variants}
+    assert {"min_column=original_width", "require_column=a"} <= left_out
+    assert made.pool_flags["verify_hash"] == "sha256=sha", "stored files are not compared again"
+    assert not any("verify_hash" in (variant.flags or {}) for variant in made.variants)
+
+
+def test_inputs_that_rules_have_filtered_are_told(tmp_path: Path) -> None:
+    for name, count in (("filtered", 3), ("whole", 0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text('{"job": {"text_only": false}}')
+        dropped = f'{{"too_small": {count}, "fetch_failed": 2}}'
+        (tmp_path / name / "funnel.json").write_text(f'{{"steps": [{{"dropped": {dropped}}}]}}')
+    patterns = f"{tmp_path}/filtered,{tmp_path}/whole,{tmp_path}/none.parquet"
+    assert filtered_inputs(patterns) == {f"{tmp_path}/filtered": ["too_small"]}
+
+
+def test_a_rule_without_a_threshold_that_drops_nothing(shards: Path, tmp_path: Path) -> None:
+    rule = tmp_path / "rule.py"
+    rule.write_text(RULE.replace("opened=99.0,", ""))
+    with pytest.raises(UsageError, match="the rule max_digits has no `opened`"):
+        plan(shards, tmp_path / "out", f"--rules={rule}")
 
 
 def test_chosen_variants_always_have_all_rules(shards: Path, tmp_path: Path) -> None:

@@ -109,6 +109,12 @@ NEEDLESS = {
 }
 
 
+def test_a_retry_of_a_ranked_dataset_is_refused_with_what_to_run():
+    ended = run_args(*GIVEN, "--keep_most_similar=0.5", "--columns=similarity", "--retry_failed")
+    assert ended.status == 2
+    assert "--input=o --also_rejected=fetch_failed,less_similar --output=NEW" in ended.err
+
+
 @pytest.mark.parametrize("flags", NEEDLESS)
 def test_a_flag_without_an_effect_is_refused_with_what_it_needs(flags: tuple[str, ...]):
     ended = run_args(*GIVEN, *flags)

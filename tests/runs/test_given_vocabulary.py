@@ -191,3 +191,11 @@ def test_what_is_no_vocabulary_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=rf"{path} is not a vocabulary: .*{error}"):
         find_vocabulary(path)
+
+
+def test_one_of_another_way_of_hashing_is_refused(old: Old):
+    """All words of other languages would be rare, and their texts dropped."""
+    for language in ("all", "de"):
+        with pytest.raises(UsageError, match=f"than with --language={language}: pass the voc"):
+            find_vocabulary(str(old.output), language)
+    assert find_vocabulary(str(old.output), "en") == find_vocabulary(str(old.file), "")

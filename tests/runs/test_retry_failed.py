@@ -217,6 +217,18 @@ def test_without_a_run_there_is_nothing_to_try_again(half: Half, tmp_path: Path)
     assert not (tmp_path / "none").exists()
 
 
+def test_without_the_rows_of_what_failed_nothing_is_changed(half: Half, tmp_path: Path):
+    """As in a dataset that was downloaded: no other command may have to wait for this one."""
+    out = Path(shutil.copytree(half.output, tmp_path / "set"))
+    shutil.rmtree(out / "rejected")
+    before = digests(out)
+    ended = run(half.source, out, *FLAGS, AGAIN)
+    assert ended.status == 2
+    assert "rejected/images-00000.parquet is missing, which has the failed" in ended.err
+    assert digests(out) == before
+    assert not (out / "_temporary").exists()
+
+
 def test_sets_are_compared_without_the_minutes_that_they_took(half: Half, tmp_path: Path):
     """The report of a slow run has a chart more."""
     out = shutil.copytree(half.output, tmp_path / "set")

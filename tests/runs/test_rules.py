@@ -235,17 +235,32 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
     assert Dataset(str(tmp_path / "set")).dropped["rule_failed"] == 4  # in two steps
 
 
+# Sixty rules of texts.
+MANY = "\n".join(
+    DIGITS.replace("max_digit", f"max_{n}_digit")
+    .replace("MAX_DIGIT", f"MAX_{n}_DIGIT")
+    .replace('"digit', f'"digit_{n}')
+    .replace("too_many_digits", f"too_many_{n}_digits")
+    for n in range(60)
+)
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
         ("import nothing_there", "bad.py cannot be imported, line 1: ModuleNotFoundError"),
         ("def (", "bad.py cannot be imported, line 1: SyntaxError"),
         ("1 / 0", "bad.py cannot be imported, line 1: ZeroDivisionError"),
+        ("import sys\nsys.exit(0)", "bad.py cannot be imported, line 2: SystemExit: 0"),
         ("x = 1", "bad.py has no rule"),
         (DIGITS.replace("max_digit_share", "min_words"), "the flag 'min_words' is taken"),
         (DIGITS.replace("too_many_digits", "too_small"), "the reason 'too_small' is taken"),
         (DIGITS.replace('step="digits"', 'step="size"'), "the step 'size' is taken"),
         (DIGITS.replace('"digit_share"', '"width"'), "the column 'width' is taken"),
+        (DIGITS.replace('"digit_share"', '"word_count"'), "the column 'word_count' is taken"),
+        (DIGITS.replace('"digit_share"', '"blocked"'), "the column 'blocked' is taken"),
+        (DIGITS.replace("max_digit_share", "runner"), "the flag 'runner' is taken"),
+        (DIGITS.replace('"digits"', '"most_similar"'), "the step 'most_similar' is taken"),
         (DIGITS.replace('axis="digits"', 'axis="side"'), "the axis 'side' is taken"),
         (DIGITS.replace("Stage.TEXT", "Stage.CORPUS"), "its stage must be TEXT, PIXELS or PAIR"),
         (DIGITS.replace("default=0.3", "default=3.0"), "max_digit_share must be from 0 to 1"),
@@ -253,7 +268,10 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
         (DIGITS.replace("range=(0, 1)", "range=1"), "its range must be two numbers"),
         (DIGITS.replace('keeps="<="', 'keeps="=<"'), "keeps must be one of >, >=, <, <="),
         (DIGITS.replace("of=digit_share", "of=None"), "its measure's `of` must be a function"),
-        (DIGITS.replace("range(1, 20)", "range(20, 1, -1)"), "1 to 200 edges, ascending"),
+        (DIGITS.replace("range(1, 20)", "range(20, 1, -1)"), "1 to 200 finite edges, ascending"),
+        (MANY, "73 reasons for texts with the product's; at most 63 fit into a report"),
+        (DIGITS.replace("range(1, 20)", "(1, 2e999)"), "1 to 200 finite edges, ascending"),
+        (DIGITS.replace("opened=1.0", "opened=2e999"), "its opened must be a number, or None"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(code: str, said: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.takedown.__main__ import main
 from alignset.transforms.shards import rewrite_shards
 from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
@@ -417,6 +418,72 @@ def test_what_cannot_be_done_is_one_line(
         assert said in err
         assert err.count("\n") == 1
     assert digests(out) == digests(finished.out)
+
+
+def downloaded(out: Path) -> Path:
+    """The dataset as docs/how_to/publish.md uploads it."""
+    for name in ("rejected", "responses", "report", "_generated"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    return out
+
+
+def test_a_dataset_that_was_downloaded_is_changed_by_its_own_counts(
+    finished: Finished, tmp_path: Path
+) -> None:
+    out = downloaded(finished.copy(tmp_path))
+    urls = pq.read_table(out / "shards" / "00000.parquet")["url"].to_pylist()
+    count, url = len(urls), next(url for url in stored(out).values() if url not in urls)
+    assert taken(out, tmp_path, *(f"url:{url}" for url in urls)) == 0
+    assert len(gone(out)) == count, "and another shard has the number of the empty one"
+    assert taken(out, tmp_path, f"url:{url}") == 0
+    count += sum(u == url for u in stored(finished.out).values())
+    assert len(gone(out)) == count
+    assert deduplicate([str(out)]) == 0
+    before, after = funnel(finished.out), funnel(out)
+    left = manifest(out)["deduplications"][0]["dropped"]
+    pairs = before["pairs"] - count - sum(left.values())
+    assert len(stored(out)) == after["pairs"] == manifest(out)["pairs"] == pairs
+    assert after["steps"][-1]["dropped"] == {"taken_down": count}
+    assert after["fetch"] == before["fetch"]
+    assert after["steps"][0] == before["steps"][0]
+    assert not (out / "_temporary").exists()
+
+
+def test_texts_that_were_downloaded_are_taken_down(finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    succeed(finished.source, out, "--text_only", "--language=")
+    before = funnel(out)
+    downloaded(out)
+    assert taken(out, tmp_path, f"url:{finished.url(40)}") == 0
+    assert gone(out) == {(finished.url(40), TEXTS[40]): "take.txt:url"}
+    assert funnel(out)["pairs"] == before["pairs"] - 1
+
+
+def test_a_dataset_of_the_version_before_is_changed(finished: Finished, tmp_path: Path) -> None:
+    """Its records cannot be read, `responses/` has another name, and no page tells of edits."""
+    for command in ("takedown", "deduplicate"):
+        out = finished.copy(tmp_path)
+        shutil.rmtree(out / "_generated")
+        (out / "responses").rename(out / "answers")
+        for path in out.glob("answers/*"):
+            path.rename(path.with_name(path.name.replace("_responses", "_answers")))
+        for path in out.glob("report/*.json"):
+            path.write_bytes(b'{"pairs":1,"joint":{}}')
+        shown = {row["url"] for row in examples_of(out / "README.md")}
+        if command == "takedown":
+            assert taken(out, tmp_path, *(f"url:{url}" for url in shown)) == 0
+            assert not shown & {*stored(out).values()}
+        else:
+            assert deduplicate([str(out)]) == 0
+        assert not (out / "answers").exists()
+        check(out)
+        assert examples_of(out / "README.md")
+        assert not examples_of(out / "README.md.before")
+
+
+def examples_of(page: Path) -> list[dict]:
+    """The pairs that a card shows."""
+    return [json.loads(line) for line in page.read_text().splitlines() if line[:7] == '{"key":']
 
 
 def test_another_list_does_not_go_on_with_a_takedown_that_was_stopped(

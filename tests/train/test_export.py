@@ -161,8 +161,15 @@ def test_towers_that_cannot_be_used_are_one_line(onnx: Path, tmp_path: Path):
 def test_weights_alone(run: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     flags = [str(run / "model"), f"--out={out}", "--format=safetensors", "--tower=image"]
-    assert main(flags) == main(flags) == 0  # an export is replaced
-    assert sorted(path.name for path in out.iterdir()) == ["export.json", "image.safetensors"]
+    assert main(flags) == 0
+    beside = tmp_path / "out.old"
+    beside.mkdir()
+    for path in (out / "my_engine.plan", out / "text.onnx", beside / "notes.txt"):
+        path.write_bytes(b"a")
+    assert main(flags) == 0  # an export is replaced, and what its owner put there stays
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["export.json", "image.safetensors", "my_engine.plan"]
+    assert [*beside.iterdir()]
     model = AlignModel.from_pretrained(run / "model")
     for name, value in load_file(out / "image.safetensors").items():
         assert torch.equal(value, model.state_dict()[name])

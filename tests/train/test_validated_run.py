@@ -209,6 +209,10 @@ def test_what_cannot_be_validated_on_is_refused_at_the_start(shards: Path, tmp_p
         ([f"--validate={tmp_path}/{{0..3.tar"], "its braces do not match"),
         ([f"--validate={empty}"], "error: --validate: no pair with a readable image in '"),
         ([f"--validate={bad}"], "error: --validate: no pair with a readable image in '"),
+        (
+            [f"--validate={shards}", "--caption_field=nope"],
+            "and a caption in --caption_field=nope in '",
+        ),
         (["--validate_every=3"], "--validate_every is of no use without --validate=SHARDS"),
         (["--validate_pairs=3"], "--validate_pairs is of no use without --validate=SHARDS"),
         ([f"--validate={shards}", "--validate_every=0"], "validate_every must be at least 1"),

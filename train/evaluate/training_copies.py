@@ -42,6 +42,10 @@ class TrainingCopies:
     equal: set[bytes] = field(default_factory=set)
     near: set[bytes] = field(default_factory=set)
 
+    def counts(self) -> dict[str, int]:
+        """The counts, as a result has them."""
+        return {"compared": self.images, "equal": len(self.equal), "near": len(self.near)}
+
 
 def training_shards(model: str, flag: str) -> list[str]:
     """The shards to compare with; says on stderr where there are too many to do so unasked.

@@ -82,9 +82,11 @@ def read_held_out(settings: Settings) -> HeldOut:
                 captions.append(split(text))
                 identities.append(hashlib.sha256(data).digest())
     if not crops:
+        field = settings.caption_field
+        caption = f" and a caption in --caption_field={field}" if field else ""
         raise SettingsError(
-            f"--validate: no pair with a readable image in {settings.validate!r}: name shards that "
-            "have some, such as OUT/holdout"
+            f"--validate: no pair with a readable image{caption} in {settings.validate!r}: name "
+            f"{'another field, or ' if field else ''}shards that have some, such as OUT/holdout"
         )
     classes = read_classes(settings, crop) if settings.validate_classes else None
     return HeldOut(np.stack(crops), captions, identities, skipped, classes)

@@ -172,10 +172,12 @@ def _write_npy(
             np.lib.format.write_array_header_1_0(file, header)
             rows_file.seek(0)
             shutil.copyfileobj(rows_file, file)
+            keys_file.unlink(missing_ok=True)  # a kill leaves rows without keys, never with others
 
+        keys_file = path.with_name(f"{path.name}.keys")
         names = "".join(f"{' '.join(key.splitlines())}\n" for key in keys)  # a line a row
-        write_whole(path.with_name(f"{path.name}.keys"), names)
         write_whole(path, write)
+        write_whole(keys_file, names)
 
 
 if __name__ == "__main__":

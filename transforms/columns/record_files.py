@@ -51,7 +51,7 @@ def decode_record(body: bytes, path: str) -> Record:
     try:
         version = _DECODE_VERSION(body).version
         if version != VERSION:
-            raise RecordError(f"{path} is of another version of alignset: read it with that")
+            raise RecordError(f"{path} is of another version of alignset")
         record = _DECODE_RECORD(body)
         _check(record)
     except RecordError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import platform
 import re
 import sys
 import traceback
@@ -39,6 +40,10 @@ _OF_MEASURE = ("axis", "label", "short", "column", "whole", "least", "unit", "lo
 
 class RuleFileError(ValueError):
     """A file of rules cannot be used; one line says why."""
+
+
+class RuleError(Exception):
+    """A rule fails by an error that no pair causes, so that the run ends; one line says why."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def _of_file(name: str, source: bytes) -> tuple[Limit, ...]:
     token = IMPORTING.set(name)
     try:
         exec(compile(source, name, "exec"), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a guard for __main__ exits
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == name]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
         where = f", line {line}" if line else ""
@@ -148,12 +153,17 @@ _CHECKS: dict[str, Callable[[Limit], bool]] = {
     "its stage must be TEXT, PIXELS or PAIR": lambda limit: limit.stage in STAGES,
     "keeps must be one of >, >=, <, <=": lambda limit: limit.keeps in KEEPS,
     "its default must be a number": lambda limit: math.isfinite(limit.default),
+    "its opened must be a number, or None": lambda limit: (
+        limit.opened is None or math.isfinite(limit.opened)
+    ),
+    "its measure's least must be a number": lambda limit: math.isfinite(limit.measure.least),
     "its range must be two numbers, the lower first": lambda limit: (
         len(limit.range) == 2 and limit.range[0] <= limit.range[1]
     ),
     "its measure's `of` must be a function": lambda limit: callable(limit.measure.of),
-    f"its measure must have 1 to {_MOST_EDGES} edges, ascending": lambda limit: (
+    f"its measure must have 1 to {_MOST_EDGES} finite edges, ascending": lambda limit: (
         1 <= len(limit.measure.edges) <= _MOST_EDGES
+        and all(map(math.isfinite, limit.measure.edges))
         and all(a < b for a, b in pairwise(limit.measure.edges))
     ),
     "a measure with `over` is not for files of rules": lambda limit: limit.measure.over is None,
@@ -207,44 +217,84 @@ def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     """The measure of n rows, NaN where there is none, and where it failed: float64[n], bool[n].
 
     A rule that raises on one row is asked row by row, and costs that row alone.
+
+    Raises:
+      RuleError: it gives another number of values, a package is missing, or there is too little
+        memory for any of several rows.
     """
     import numpy as np
 
     compute, is_failed = limit.measure.compute, np.zeros(size, np.bool_)
     assert compute is not None
     try:
-        return _numbers(compute(rows), size), is_failed
-    except Exception as error:
+        return _asked(limit, rows, size), is_failed
+    except (Exception, SystemExit) as error:
+        _refuse_faults_of_machines(limit, error)
         _tell_failure(limit, error)
+        last_error: BaseException = error
     values = np.full(size, math.nan)
     for row in range(size):
         one = Rows({name: column[row : row + 1] for name, column in rows.items()})
         try:
-            values[row] = _numbers(compute(one), 1)[0]
-        except Exception:  # whatever a user's rule raises
-            is_failed[row] = True
+            values[row] = _asked(limit, one, 1)[0]
+        except (Exception, SystemExit) as error:  # whatever a user's rule raises
+            is_failed[row], last_error = True, error
+    if size > 1 and is_failed.all():
+        _refuse_faults_of_machines(limit, last_error, also=_is_out_of_memory(last_error))
     return values, is_failed
 
 
-def _tell_failure(limit: Limit, error: Exception) -> None:
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Also on a GPU, which torch tells by a RuntimeError of its own."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _refuse_faults_of_machines(limit: Limit, error: BaseException, *, also: bool = False) -> None:
+    """Raises RuleError for an error that is not of some rows: one worker that lacks a package would
+    else drop its part of a large dataset.
+
+    Args:
+      also: whether it is such an error, of whatever type.
+    """
+    if isinstance(error, RuleError):
+        raise error
+    if also or isinstance(error, ImportError):
+        raise RuleError(
+            f"the rule {limit.name} failed{_place_of(limit, error)} by what this machine lacks, on "
+            f"{platform.node()}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def _tell_failure(limit: Limit, error: BaseException) -> None:
     """Logs on one line how a rule failed, once for each line of its file."""
-    file = getattr(getattr(limit.measure.compute, "__code__", None), "co_filename", "")
-    frames = traceback.extract_tb(error.__traceback__)
-    # What it calls may be anybody's: the last line of its own file is the one that it can change.
-    lines = [frame.lineno for frame in frames if frame.filename == file]
-    place = f" at {file}, line {lines[-1]}" if lines else ""
+    place = _place_of(limit, error)
     if (limit.name, place) not in _TOLD:
         _TOLD.add((limit.name, place))
         message = "the rule %s failed%s: %r; such pairs are dropped as rule_failed"
         LOG.warning(message, limit.name, place, error)
 
 
-def _numbers(answer: Any, size: int) -> Floats:
+def _place_of(limit: Limit, error: BaseException) -> str:
+    """As " at my_rules.py, line 7"; empty where it is not known."""
+    file = getattr(getattr(limit.measure.compute, "__code__", None), "co_filename", "")
+    frames = traceback.extract_tb(error.__traceback__)
+    # What it calls may be anybody's: the last line of its own file is the one that it can change.
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f" at {file}, line {lines[-1]}" if lines else ""
+
+
+def _asked(limit: Limit, rows: Rows, size: int) -> Floats:
+    """The numbers that a rule gives for some rows: float64[n], NaN for None."""
     import numpy as np
 
+    assert limit.measure.compute is not None
+    answer = limit.measure.compute(rows)
     values = np.asarray([math.nan if v is None else v for v in answer], np.float64)
     if values.shape != (size,):
-        raise ValueError(f"it gave {values.size} numbers for {size} rows")
+        raise RuleError(
+            f"the rule {limit.name} gave numbers of the shape {values.shape} for {size} rows: its "
+            "measure's `of` must give one for each row"
+        )
     return values
 
 

@@ -98,6 +98,8 @@ class Rule(Reason):
 
     def check(self, value: float) -> None:
         """Raises ValueError where a threshold makes no sense."""
+        if abs(value) == math.inf:
+            raise ValueError(f"{self.name} must be a finite number; got {value}")
         if value != self.auto and not self.range[0] <= value <= self.range[1]:
             raise ValueError(f"{self.name} must be {self.allows}; got {value}")
 

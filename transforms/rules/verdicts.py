@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -58,9 +59,9 @@ def values_by_axis(entries: Sequence[Reason], rows: Rows) -> dict[str, Floats]:
 
 
 def known_of(values: Mapping[str, Floats], row: int) -> dict[str, float]:
-    """The measures that a row has a value of, as an example shows them."""
+    """The finite measures of a row, as an example shows them; JSON has no others."""
     of_row = {name: round(float(of_axis[row]), 6) for name, of_axis in values.items()}
-    return {name: value for name, value in of_row.items() if value == value}
+    return {name: value for name, value in of_row.items() if math.isfinite(value)}
 
 
 def values_of(limit: Limit, rows: Rows) -> Floats:

@@ -5,6 +5,7 @@ copies are shown as such.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,31 +14,36 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns.record_files import MOST_BYTES, decode_record, encode_record
+from alignset.transforms.columns.record_files import (
+    MOST_BYTES,
+    RecordError,
+    decode_record,
+    encode_record,
+)
 from alignset.transforms.columns.records import KEPT, RECORDS, Outcomes, Record, Top
 from alignset.transforms.columns.rejects import REJECTED
-from alignset.transforms.storage.files import exists, match, open_to_read, write_atomically
+from alignset.transforms.storage.files import exists, match, open_to_read, remove, write_atomically
 
+LOG = logging.getLogger("alignset")
 # Why each of some rows, in the form of `rejected/`, may not be shown any more, or null: string[n].
 FindRows = Callable[[pa.RecordBatch], pa.StringArray]
 # Why a pair of each of some texts may not, or null: string[n].
 FindTexts = Callable[[pa.StringArray], pa.StringArray]
 _ENDING = ".json"
 _THREADS = 16  # since a store answers slowly
+_TOLD: set[str] = set()  # folders with records that cannot be read, of this process
 
 
 def forget_examples(out: str, find: FindRows, find_texts: FindTexts) -> int:
     """Removes the examples that are taken down, their thumbnails, and the names of hosts and texts
-    that are, from all records of a dataset; done again it does nothing. The counts stay.
+    that are, from all records of a dataset; done again it does nothing. The counts stay. A record
+    that cannot be read is removed, since it may show anything.
 
     Args:
       out: the output folder.
 
     Returns:
-      how many records were written anew.
-
-    Raises:
-      RecordError: a file is not a record.
+      how many records were written anew or removed.
     """
     paths = [path for path, _ in match(f"{out}/{RECORDS}") if path.endswith(_ENDING)]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -45,12 +51,14 @@ def forget_examples(out: str, find: FindRows, find_texts: FindTexts) -> int:
 
 
 def mark_copies(path: str, reasons: Mapping[str, tuple[str, str]], counts: Outcomes) -> None:
-    """Has a shard's record show pairs as dropped that left since their image is there twice.
+    """Has a shard's record show pairs as dropped that left since their image is there twice. A
+    dataset without records, as one that was downloaded, stays so.
 
     Args:
       reasons: reason and detail by key. counts: how many pairs of the shard left for each reason.
     """
-    record = _read(path)
+    if (record := _find(path)) is None:
+        return
     examples = [
         msgspec.structs.replace(e, lists=[why[0]], reason=why[0], detail=why[1])
         if (why := reasons.get(e.key)) and not e.reason
@@ -65,19 +73,38 @@ def mark_copies(path: str, reasons: Mapping[str, tuple[str, str]], counts: Outco
     write_atomically(path, lambda sink: sink.write(encode_record(new_record)))
 
 
-def _read(path: str) -> Record:
+def _find(path: str) -> Record | None:
+    """The record, or None if there is none. One that cannot be read, as of another version, is
+    removed with its thumbnails: no record decides whether a pair can leave a dataset."""
+    if not exists(path):
+        return None
     with open_to_read(path) as source:
-        return decode_record(source.read(MOST_BYTES + 1), path)
+        body = source.read(MOST_BYTES + 1)
+    try:
+        return decode_record(body, path)
+    except RecordError as error:
+        if (folder := path.rpartition("/")[0]) not in _TOLD:
+            _TOLD.add(folder)
+            message = "%s; such records are removed, and the report lacks their counts and examples"
+            LOG.warning(message, error)
+        remove(_thumbnails_of(path))
+        remove(path)
+        return None
+
+
+def _thumbnails_of(path: str) -> str:
+    return path.removesuffix(_ENDING) + ".thumbnails"
 
 
 def _forget(path: str, find: FindRows, find_texts: FindTexts) -> bool:
-    record = _read(path)
+    if (record := _find(path)) is None:
+        return True
     rows = [(e.key, e.url, e.caption, e.reason) for e in record.examples]
     to_hide = [why is not None for why in find(_rows(rows)).to_pylist()]
     tops = {name: _shown_top(top, name, find, find_texts) for name, top in record.tops.items()}
     if not any(to_hide) and tops == record.tops:
         return False
-    pictures = path.removesuffix(_ENDING) + ".thumbnails"
+    pictures = _thumbnails_of(path)
     if exists(pictures):
         with open_to_read(pictures) as source:
             bodies = bytearray(source.read())

@@ -96,13 +96,16 @@ def _for_all(plan: Renumbering, work: Callable[[int, int], None]) -> None:
 
 
 def _shared_files(places: ShardPlaces, shard: int) -> tuple[str, ...]:
-    """The files that a shard has, whether it holds something or not, but its stats."""
+    """The files that a shard may have, whether it holds something or not, but its stats."""
     return places.rejected(shard), places.thumbnails(shard), places.record(shard)
 
 
 def _copy_shared(source: ShardPlaces, target: ShardPlaces, old: int, new: int) -> None:
     for path, place in zip(_shared_files(source, old), _shared_files(target, new), strict=True):
-        copy_file(path, place)
+        if exists(path):
+            copy_file(path, place)
+        else:  # a dataset that was downloaded has neither records nor rejects
+            remove(place)
 
 
 def _put_aside(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:

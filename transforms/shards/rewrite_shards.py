@@ -92,12 +92,14 @@ class Rewriting:
         """
         places = self.places
         old = read_document(places.stats(shard), ShardStats)
+        sidecar = self._sidecar(places, shard)
+        self._bring_rejects(places.rejected(shard), sidecar.schema)
         if self.scratch:
             Path(self.scratch).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="shard-", dir=self.scratch) as name:
             folder = Path(name)
-            rejects = self._rejected_aside(places, shard, folder)
-            rest, sha256 = self._files_aside(places, shard, folder)
+            rejects = self._rejected_aside(places, shard, sidecar, folder)
+            rest, sha256 = self._files_aside(places, shard, sidecar, folder)
             opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
             reasons = rejects["reason"].to_pylist()
             # A copy's detail is a key, and would be alone in a count.
@@ -140,9 +142,18 @@ class Rewriting:
             pq.write_table(rest, aside, compression="zstd")
             publish(aside, path)
 
-    def _rejected_aside(self, places: ShardPlaces, shard: int, folder: Path) -> pa.Table:
-        sidecar, tar = self._sidecar(places, shard), places.tar(shard)
-        rows = self._with_taken(read_rows(places.rejected(shard)), sidecar, tar)
+    def _bring_rejects(self, path: str, pairs: pa.Schema) -> None:
+        """Writes a file of `rejected/` without rows where there is none, as in a dataset that was
+        downloaded."""
+        if not exists(path):
+            further = [field for field in pairs if field.name not in _OF_EVERY_RUN]
+            write_batches(path, with_columns(REJECTED, further), [], self.scratch)
+
+    def _rejected_aside(
+        self, places: ShardPlaces, shard: int, sidecar: pa.Table, folder: Path
+    ) -> pa.Table:
+        rejects = read_rows(places.rejected(shard))
+        rows = self._with_taken(rejects, sidecar, places.tar(shard))
         batches = rows.to_batches(ROWS_AT_ONCE)
         write_batches(str(folder / "rejected"), rows.schema, batches, str(folder))
         return rows
@@ -208,14 +219,13 @@ class Rewriting:
         return self._forgotten(pa.record_batch(columns, schema=rows.schema), which)
 
     def _files_aside(
-        self, places: ShardPlaces, shard: int, folder: Path
+        self, places: ShardPlaces, shard: int, sidecar: pa.Table, folder: Path
     ) -> tuple[pa.Table, str | None]:
         """Writes sidecar and tar; gives the rows that are then there, and the tar's SHA-256.
 
         Where pairs join, `sidecar` is without them and `joined` with them: a sidecar's keys are in
         the tar, both before that is published and after it.
         """
-        sidecar = self._sidecar(places, shard)
         rows = self.removal.rest_of(sidecar)
         if not len(rows):
             return rows, None
@@ -243,6 +253,7 @@ class Rewriting:
 
     def texts(self, pairs: str, rejects: str) -> None:
         """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
+        self._bring_rejects(rejects, schema_of(pairs))
         before = self._keys_of_taken(batches_of(rejects))
         schema = schema_of(rejects)
         new = (

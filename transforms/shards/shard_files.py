@@ -70,6 +70,15 @@ def _tar_member(name: str, body: bytes) -> tuple[bytes, bytes, bytes]:
     return header, body, _PADDING[: -len(body) % tarfile.BLOCKSIZE]
 
 
+def _json_of(fields: Mapping[str, Any]) -> bytes:
+    """Fields as JSON, which has no number that is not finite: `null` is written instead."""
+    try:
+        return json.dumps(fields, allow_nan=False).encode()
+    except ValueError:
+        finite = json.loads(json.dumps(fields), parse_constant=lambda _: None)
+        return json.dumps(finite).encode()
+
+
 class TarWriter:
     """A tar of samples whose bytes depend on the samples alone: no clock, no user, no umask.
 
@@ -101,7 +110,7 @@ class TarWriter:
     ) -> None:
         """Appends an image, its alt-text and its metadata: of `row`, the columns of some names."""
         key = row["key"]
-        metadata = json.dumps({n: row[n] for n in names}).encode()
+        metadata = _json_of({n: row[n] for n in names})
         files = ((extension, body), ("json", metadata), ("txt", row["caption"].encode()))
         self.add(*((f"{key}.{end}", data) for end, data in files))
 

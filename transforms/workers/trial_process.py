@@ -65,7 +65,9 @@ class TrialProcess:
         """Halves what has ended a process. Each trial has a new one, or what one body does to the
         heap would be held against the next."""
         if len(rows) == 1:
-            yield rows[0]
+            self.end()
+            if not self._survives([bodies[rows[0]]]):
+                yield rows[0]
             return
         half = len(rows) // 2
         for part in (rows[:half], rows[half:]):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alignset.pipeline.datasets.set_files import find_set, in_order
+from alignset.pipeline.datasets.set_files import find_set, in_order, rename_answers
 from alignset.pipeline.errors import UsageError
 from tests.support.small_sets import put, put_funnel, put_rejected, put_shard
 
@@ -106,3 +106,16 @@ def test_what_is_no_set_is_refused(tmp_path: Path):
         find_set(str(tmp_path / "other"))
     with pytest.raises(UsageError, match="is not a dataset"):
         find_set("mem://bucket/nothing")
+
+
+def test_the_answers_of_an_older_version_become_responses(tmp_path: Path):
+    for name in ("00000_answers.parquet", "holdout-00000_answers.parquet", "mine.txt"):
+        put(f"{tmp_path}/answers/{name}", name.encode())
+    for _ in range(2):  # as after a kill
+        rename_answers(str(tmp_path))
+    there = {str(p.relative_to(tmp_path)): p.read_text() for p in tmp_path.rglob("*.*")}
+    assert there == {
+        "answers/mine.txt": "mine.txt",
+        "responses/00000_responses.parquet": "00000_answers.parquet",
+        "responses/holdout-00000_responses.parquet": "holdout-00000_answers.parquet",
+    }

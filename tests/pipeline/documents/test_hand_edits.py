@@ -150,3 +150,12 @@ def test_lines_are_compared_in_linear_time():
         return Line.compared
 
     assert comparisons(2000) < 3 * comparisons(1000)
+
+
+def test_the_page_before_shows_no_pair(tmp_path: Path) -> None:
+    """The pair may have been taken down; nobody wrote its line by hand."""
+    page = tmp_path / "README.md"
+    page.write_bytes(b'# Mine\n```json\n{"key": "01", "url": "http://a/"}\n```\n{"key"}\n')
+    write_page(str(tmp_path), "README.md", BASE)
+    before = (tmp_path / "README.md.before").read_bytes()
+    assert before == b'# Mine\n```json\n```\n{"key"}\n'

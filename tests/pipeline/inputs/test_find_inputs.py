@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import logging
 import re
 from pathlib import Path
@@ -228,4 +229,26 @@ def test_what_a_set_holds_out_is_read_only_by_a_run_that_holds_out() -> None:
     assert held.pair_folders(job("set")) == ["set/shards"]
     assert held.pair_folders(job("set", holdout=0.2)) == ["set/shards", "set/holdout"]
     with pytest.raises(UsageError, match=r"pass --holdout=0\.1 too"):
-        held.rejected_files(job("set", also_rejected="too_small"))
+        held.rejected_files(job("set"), ["too_small"])
+
+
+def test_all_that_was_dropped_is_read_whatever_the_rules_are_now(tmp_path: Path) -> None:
+    dropped = ({"low_quality": 2, "blocked": 1, "malformed_pair": 1}, {"less_similar": 0})
+    steps = [{"step": "a", "seen": 4, "kept": 0, "dropped": reasons} for reasons in dropped]
+    for name, document in (
+        ("manifest.json", {"job": {"text_only": True}}),
+        ("funnel.json", {"steps": steps}),
+    ):
+        (tmp_path / name).write_text(json.dumps(document))
+    write(tmp_path / "rejected" / "text-00000.parquet", ROWS | {"reason": ["low_quality"] * 2})
+
+    def reasons(also_rejected: str) -> list[str]:
+        (file,) = find_files(job(tmp_path, also_rejected=also_rejected))
+        return list(file.reasons or [])
+
+    of_all = reasons("all")
+    assert {"low_quality", "less_similar", "too_small"} <= {*of_all}
+    assert not {"blocked", "malformed_pair"} & {*of_all}
+    assert reasons("low_quality") == ["low_quality"]
+    with pytest.raises(UsageError, match="less_similar, low_quality; got 'high_quality'"):
+        reasons("high_quality")

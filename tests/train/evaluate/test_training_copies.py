@@ -67,6 +67,19 @@ def test_equal_and_near_images_and_the_score_without_them(run: Path, capsys):
     assert {code: of["n"] for code, of in languages.items()} == {"de": 5, "en": 5}
 
 
+def test_labelled_images_that_were_trained_on_are_counted_too(run: Path, tmp_path: Path, capsys):
+    for name, seed in (("red", EQUAL), ("green", 50)):
+        (tmp_path / name).mkdir()
+        file = encoded(photograph(seed), "JPEG", quality=90)
+        (tmp_path / name / "0.jpg").write_bytes(file)
+    shards = f"--training={run.parent}/shards"
+    result = evaluated(capsys, "zero_shot", f"--data={tmp_path}", shards)
+    assert result["training_copies"] == {"compared": 13, "equal": 1, "near": 0}
+    alone = evaluated(capsys, "zero_shot", f"--data={tmp_path}")
+    assert "training_copies" not in alone
+    assert alone["top1"] == result["top1"]
+
+
 def test_a_run_knows_its_shards_while_they_are_there(
     run: Path, tmp_path: Path, monkeypatch, capsys
 ):

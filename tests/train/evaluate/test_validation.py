@@ -123,8 +123,9 @@ def test_it_is_scored_without_dropout(validation: Validation, tmp_path: Path):
 def test_a_replaced_model_is_put_back_after_a_kill(validation: Validation):
     model = small_model(validation.settings).train()
     validation.after(3, model)
-    replaced = validation.best.with_name("model-best.old")
-    validation.best.rename(replaced)  # where the kill came
+    replaced = validation.best.with_name(".model-best.01234567.tmp")
+    replaced.mkdir()
+    validation.best.rename(replaced / "old")  # where the kill came
     again = Validation(
         validation.best.parent,
         validation.settings,

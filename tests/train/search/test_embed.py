@@ -1,6 +1,7 @@
 """`alignset embed`: embeddings of shards and folders as files."""
 
 import json
+import os
 from pathlib import Path
 from unittest import mock
 
@@ -43,6 +44,30 @@ def test_shards_as_parquet_and_as_npy(tmp_path: Path, capsys):
         assert np.load(npy).dtype == np.float32
         assert np.array_equal(np.load(npy), wanted)
         assert Path(f"{npy}.keys").read_text().split() == table["key"].to_pylist()
+
+
+def test_keys_of_one_run_are_never_beside_rows_of_another(tmp_path: Path, capsys, monkeypatch):
+    data, npy = picture_folder(tmp_path / "data", each=1), tmp_path / "a.npy"
+    flags = f"--data={data}", f"--out={npy}", "--tower=image"
+    embedded(capsys, *flags)
+    keys = Path(f"{npy}.keys").read_text()
+    for calls in (1, 2):  # of the two files that get their names, one after the other
+        left, replace = [calls], os.replace
+
+        def dying(*paths: Path, left=left, replace=replace) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise OSError("killed")
+            replace(*paths)
+
+        monkeypatch.setattr(os, "replace", dying)
+        with pytest.raises(OSError, match="killed"):
+            embedded(capsys, *flags)
+        monkeypatch.undo()
+        assert npy.exists()
+        assert not Path(f"{npy}.keys").exists()
+    embedded(capsys, *flags)
+    assert Path(f"{npy}.keys").read_text() == keys
 
 
 def test_a_folder(tmp_path: Path, capsys):

@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.rule import Stage
-from alignset.transforms.rules.verdicts import faults, first_of, size_rows
+from alignset.transforms.rules.verdicts import faults, first_of, known_of, size_rows
 from tests.support.rules import rows_of
 
 NAN = math.nan
@@ -79,3 +80,8 @@ def test_sizes_equal_the_rule_row_by_row(sizes: list, min_side: int, max_aspect:
 
 def test_without_rows_there_is_no_verdict() -> None:
     assert size_reasons([], 200, 3.0) == []
+
+
+def test_an_example_has_finite_measures_alone() -> None:
+    values = {str(n): np.array([n]) for n in (math.inf, -math.inf, NAN, -2.0)}
+    assert known_of(values, 0) == {"-2.0": -2.0}

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from alignset.transforms.columns.record_files import decode_record, encode_record
 from alignset.transforms.columns.records import Example, Record, Top
-from alignset.transforms.shards.forget_examples import forget_examples
+from alignset.transforms.shards.forget_examples import forget_examples, mark_copies
 
 KEYS = [f"{n:016x}" for n in range(1, 5)]
 
@@ -60,3 +61,26 @@ def test_a_record_that_says_more_bytes_than_there_are_costs_no_memory(tmp_path: 
     (folder / "images-00000.thumbnails").write_bytes(b"aabb")
     assert forget_examples(str(tmp_path), taken, taken_texts) == 1
     assert (folder / "images-00000.thumbnails").read_bytes() == b"aa\0\0"
+
+
+def test_a_record_that_cannot_be_read_goes_with_its_thumbnails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Else a record of another version, or a broken one, would keep a pair in its dataset."""
+    folder = tmp_path / "report"
+    folder.mkdir()
+    example = Example(KEYS[0], "http://h/", "text", ["kept"], values={"x": float("inf")})
+    bodies = {"old": b'{"pairs":1}', "infinite": encode_record(Record(1, examples=[example]))}
+    for forget in (
+        lambda path: forget_examples(str(tmp_path), taken, taken_texts),
+        lambda path: mark_copies(str(path), {}, {}),
+    ):
+        for name, body in bodies.items():
+            path = folder / f"{name}.json"
+            path.write_bytes(body)
+            path.with_suffix(".thumbnails").write_bytes(b"aa")
+            forget(path)
+            assert not [*folder.iterdir()]
+            forget(path)  # as where there never was a record
+    (record,) = caplog.records  # one line, whatever number of shards
+    assert f"{folder}/old.json is of another version" in record.getMessage()

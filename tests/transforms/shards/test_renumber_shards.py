@@ -117,6 +117,23 @@ def test_a_number_that_nobody_has_any_more_is_gone(tmp_path: Path):
     assert not list(out.rglob("*00004*"))
 
 
+def test_of_what_a_downloaded_set_lacks_nothing_stays_under_an_old_number(tmp_path: Path):
+    out = made(tmp_path / "set")
+    shutil.rmtree(out / "rejected")
+    for path in out.glob("report/images-0000[46]*"):
+        path.unlink()
+    renumber_shards(str(out), str(tmp_path / "work"), KEPT)
+    assert {**contents(out / "report")} == {
+        "images-00001.json": "record of 1",
+        "images-00001.thumbnails": "thumbnails of 1",
+        "images-00004.json": "record of 0",
+        "images-00004.thumbnails": "thumbnails of 0",
+        "images-00006.json": "record of 2",
+        "images-00006.thumbnails": "thumbnails of 2",
+    }
+    assert not [*out.glob("rejected/*")]
+
+
 class StoppedError(Exception):
     pass
 

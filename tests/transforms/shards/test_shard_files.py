@@ -74,3 +74,16 @@ def test_a_sample_is_image_metadata_and_text():
     assert files["0123.txt"].decode() == "café"
     said = json.loads(files["0123.json"])
     assert (said["key"], said["caption"], said["width"], said["url"]) == ("0123", "café", 3, None)
+
+
+def test_the_metadata_of_a_sample_is_json_whatever_a_column_holds():
+    numbers = {"a": float("inf"), "b": [1.5, float("-inf")], "c": float("nan"), "d": 0.5}
+    row = {"key": "0123", "caption": "a", **numbers}
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    writer.add_sample(row, b"", "jpg", [*numbers])
+    writer.finish()
+    sink.seek(0)
+    with tarfile.open(fileobj=sink, mode="r:") as tar:
+        body = tar.extractfile("0123.json").read()
+    assert body == b'{"a": null, "b": [1.5, null], "c": null, "d": 0.5}'

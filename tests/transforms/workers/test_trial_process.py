@@ -32,6 +32,11 @@ def test_several_of_a_group_and_a_process_that_is_used_again(trial: TrialProcess
     assert trial.lethal([b"abort", b"good", b"good", b"kill"]) == {0, 3}
 
 
+def test_what_another_image_did_to_the_process_condemns_nobody(trial: TrialProcess):
+    assert trial.lethal([b"spoil"]) == set()
+    assert trial.lethal([b"good"]) == set()
+
+
 def test_one_that_hangs(trial: TrialProcess, monkeypatch: pytest.MonkeyPatch):
     assert trial.lethal([b"good"]) == set()
     monkeypatch.setattr(t, "TRIAL_S", 0.5)

@@ -91,11 +91,7 @@ def _without_copies(embeddings: EmbeddedCaptions, copies: TrainingCopies) -> dic
     """The part of the result about images that were trained on, and the scores of all others."""
     copied_images = copies.equal | copies.near
     others = [name not in copied_images for name in embeddings.images.identities]
-    result: dict[str, Any] = {
-        "compared": copies.images,
-        "equal": len(copies.equal),
-        "near": len(copies.near),
-    }
+    result: dict[str, Any] = {**copies.counts()}
     if copied_images and any(others):
         captions = [
             own if other else [] for own, other in zip(embeddings.captions, others, strict=True)
