@@ -88,8 +88,13 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
 def remove_leftovers(folder: str) -> None:
     """Removes what killed runs were writing aside in a local folder and those in it."""
     for aside in Path(folder).rglob(".*"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{32}", aside.name) and aside.is_file():
+        if is_aside(str(aside)) and aside.is_file():
             aside.unlink()
+
+
+def is_aside(path: str) -> bool:
+    """Whether a file is named as one that `write_atomically` was writing when it was killed."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{32}", path.rpartition("/")[2]) is not None
 
 
 def publish(local: Path, path: str) -> None:
@@ -188,11 +193,16 @@ def _size(path: str) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def match(pattern: str) -> list[tuple[str, int]]:
-    """The files under a folder, or that a glob or a path names: (path, bytes), sorted."""
+def match(pattern: str, *, hidden: bool = False) -> list[tuple[str, int]]:
+    """The files under a folder, or that a glob or a path names: (path, bytes), sorted.
+
+    Args:
+      hidden: whether files under a folder whose names begin with `.` or `_` count too.
+    """
     if is_local(pattern):
         folder = Path(pattern).is_dir()
-        names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
+        glob_path = f"{glob.escape(pattern)}/**" if folder else pattern
+        names = glob.glob(glob_path, recursive=True, include_hidden=hidden)
         files = [(name, size) for name in names if (size := _size(name)) is not None]
     else:
         objects = [] if pattern.endswith("/") else match_objects(pattern)
@@ -200,6 +210,6 @@ def match(pattern: str) -> list[tuple[str, int]]:
         if folder:
             objects = match_objects(f"{pattern.rstrip('/')}/**")
         files = [(item.path, item.size_in_bytes) for item in objects]
-    if folder:
+    if folder and not hidden:
         files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
     return sorted(files)
