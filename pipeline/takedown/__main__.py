@@ -77,6 +77,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = parser(name).parse_args(list(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with quick_imports(argv):
+        from alignset.pipeline.datasets.steps_set import manifest_of_steps
         from alignset.pipeline.inputs.find_blocklists import find_blocklists
         from alignset.pipeline.rules import Rules
         from alignset.transforms.storage.files import exists
@@ -90,8 +91,16 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         if not lists.lists:
             raise UsageError("--blocklist is empty; pass files with what is to go")
         out, forget = flags.set.rstrip("/") or flags.set, flags.forget_blocked
-        folder = None if exists(f"{out}/manifest.json") else folder_of(out, flags)
+        has_documents = exists(f"{out}/manifest.json")
+        is_ours = has_documents or manifest_of_steps(out) is not None
+        folder = None if is_ours else folder_of(out, flags)
         if folder is None:
+            if flags.output:
+                raise UsageError(
+                    f"{out} is a dataset of alignset, which changes itself: leave --output out"
+                )
+            if is_ours and not has_documents and flags.reason != OPT_OUT:
+                raise UsageError(f"{out} has no card that could give a reason: leave --reason out")
             outcome = do(out, lists, forget=forget, reason=flags.reason)
         else:
             from alignset.pipeline.takedown.folders import take_down_folder
