@@ -15,7 +15,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
+from alignset.pipeline.command_line import (
+    CommandParser,
+    add_distances,
+    given_distances,
+    print_end,
+    print_failure,
+    run_command,
+)
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 
@@ -72,6 +79,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         metavar="FILE",
         help="where the image goes (default: look.png)",
     )
+    add_distances(flags)
     return flags
 
 
@@ -81,6 +89,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = own_parser.parse_args(list(argv))
     if flags.blocklist and (flags.reason or flags.language):
         own_parser.error("--blocklist takes neither --reason nor --language")
+    if given_distances(flags) and not flags.blocklist:
+        own_parser.error(f"{given_distances(flags)[0]} takes --blocklist")
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
         from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
@@ -88,7 +98,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         if flags.blocklist:
             from alignset.pipeline.look.listed import find_listed_pairs
 
-            _show(find_listed_pairs(flags.set, flags.blocklist, flags.n), flags.output)
+            distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
+            shown = find_listed_pairs(flags.set, flags.blocklist, flags.n, distances)
+            _show(shown, flags.output)
         else:
             _show(find_pairs(flags.set, flags.reason, flags.n, flags.language), flags.output)
     except UsageError as error:

@@ -8,12 +8,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
+from alignset.pipeline.command_line import (
+    CommandParser,
+    add_distances,
+    given_distances,
+    print_end,
+    print_failure,
+    run_command,
+)
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
 from alignset.pipeline.runs.beam_patches import quick_imports
@@ -61,14 +69,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         action="store_true",
         help="leave neither URL nor text of what goes in rejected/",
     )
-    for distance, default in (("phash", 6), ("pdq", 32)):
-        flags.add_argument(
-            f"--min_blocked_{distance}_distance",
-            type=int,
-            default=default,
-            metavar="BITS",
-            help=f"least distance to a listed {distance} that stays ({default})",
-        )
+    add_distances(flags)
     return flags
 
 
@@ -114,7 +115,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     print(render(outcome, dry=flags.dry_run))
     if flags.dry_run and outcome.pairs:
         look = name.replace("takedown", "look")
-        print(f"to see them: {look} {out} --blocklist={flags.blocklist}")
+        words = [*look.split(), out, f"--blocklist={flags.blocklist}", *given_distances(flags)]
+        print(f"to see them: {shlex.join(words)}")
     if outcome.pairs and not flags.dry_run and folder is None:
         print(told_of_indexes(flags.set.rstrip("/"), name))
     return 0
