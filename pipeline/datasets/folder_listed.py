@@ -152,16 +152,15 @@ def _of_values(column: pa.DictionaryArray, name: str, lists: Blocklists) -> list
     used = pc.unique(column.indices.drop_null())
     values = column.dictionary.take(used).cast(pa.binary()).to_pylist()
     empty = [b""] * len(values)
-    details = pa.array(
-        _details(*((values, empty) if name == "url" else (empty, values)), lists), pa.string()
-    )
+    urls, texts = (values, empty) if name == "url" else (empty, values)
+    details = pa.array(_details(urls, texts, lists), pa.string())
     return details.take(pc.index_in(column.indices, used)).to_pylist()
 
 
 def _add_images(
     listed: ListedInShard, rows: pa.Table, places: ShardPlaces, number: int, removal: Removal
 ) -> None:
-    """Adds the samples and rows whose image is on a list, or whose URL is that of such an image."""
+    """Adds the samples and rows whose image is on a list, or has the URL of a listed image."""
     details = dict(
         zip(removal.rows["key"].to_pylist(), removal.rows["detail"].to_pylist(), strict=True)
     )

@@ -185,9 +185,10 @@ def told_of_indexes(out: str, name: str) -> str:
     """Advice on the search indexes that were made of a dataset."""
     search = "alignset search" if name.startswith("alignset") else "python -m alignset.train.search"
     return (
-        "an index for search that was made of this dataset, and can read it where it lay, follows "
-        f"by itself; for any other: {search} remove INDEX --blocklist={out}/taken_down.u64 (a "
-        "local copy of that file)"
+        "a search index of this dataset leaves them out of its results if it can read it where it "
+        "lay, but its files keep URL, caption and vector until you run: "
+        f"{search} remove INDEX --blocklist={out}/taken_down.u64 (a local copy of that file); "
+        "docs/how_to/takedown.md lists other places"
     )
 
 

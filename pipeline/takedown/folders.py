@@ -4,9 +4,11 @@ each with its sidecar and its stats, into a new folder or in their place."""
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,7 +26,6 @@ from alignset.pipeline.datasets.folder_listed import (
 from alignset.pipeline.datasets.folder_samples import FolderShard, is_text
 from alignset.pipeline.datasets.folders import Folder
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.progress import say
 from alignset.pipeline.report.page import REPORT
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.blocklists.blocklists import Blocklists
@@ -94,11 +95,11 @@ def _tell_unread(folder: Folder, paths: Collection[str]) -> None:
     if others:
         names = ", ".join(printable(path) for path in sorted(others)[:_MOST_NAMED])
         more = f" and {len(others) - _MOST_NAMED:,} more" if len(others) > _MOST_NAMED else ""
-        say(f"not searched, and left as they are: {names}{more}")
+        print(f"not searched, and left as they are: {names}{more}", file=sys.stderr)
 
 
 class _Change:
-    """What leaves a shard.
+    """The samples and rows that leave a shard.
 
     Attributes:
       kept: the lists of the samples that leave and whose image can be read.
@@ -179,25 +180,17 @@ class _Change:
         return (member.tar, name.removeprefix("./")) in self.removed
 
     def _new_stats(self, rest: int) -> dict[str, Any]:
-        """The counts of what stays: by the sidecar's statuses, or else by the samples, of which so
-        many stay."""
-        path = self.stats_path
-        with open_to_read(path) as source:
-            body = source.read(_MOST_STATS + 1)
-        try:
-            stats = json.loads(body) if len(body) <= _MOST_STATS else None
-        except (ValueError, RecursionError):
-            stats = None
-        ends = stats.get("status_dict", {}) if isinstance(stats, dict) else None
-        counts = [stats.get(name, 0) for name in _COUNTS] if isinstance(stats, dict) else []
-        values = [*counts, *ends.values()] if isinstance(ends, dict) else [None]
-        if not all(type(value) is int for value in values):
-            raise unreadable(path, "it has no counts as img2dataset writes them")
+        """The counts of the samples that stay, by the sidecar's statuses or else by their number.
+
+        Args:
+          rest: how many samples stay.
+        """
+        stats = _read_stats(self.stats_path)
         rows = _statuses(self.shard.sidecar, self.rows) if self.shard.sidecar else None
         if rows is None:
             # 0 behind a kill after this was written.
             gone = max(0, stats.get("successes", 0) - rest)
-            ends = Counter(ends)
+            ends = Counter[str](stats.get("status_dict") or {})
             ends["success"] -= gone
             numbers = {name: stats[name] - gone for name in _COUNTS[:2] if name in stats}
         else:
@@ -207,11 +200,31 @@ class _Change:
         return stats | numbers | {"status_dict": dict(+ends)}
 
 
+def _read_stats(path: str) -> dict[str, Any]:
+    """The counts of a shard.
+
+    Raises:
+      UsageError: they are not in img2dataset's form.
+    """
+    with open_to_read(path) as source:
+        body = source.read(_MOST_STATS + 1)
+    stats: Any = None
+    if len(body) <= _MOST_STATS:
+        with suppress(ValueError, RecursionError):
+            stats = json.loads(body)
+    if isinstance(stats, dict):
+        ends = stats.get("status_dict") or {}
+        counts = [stats.get(name, 0) for name in _COUNTS]
+        if isinstance(ends, dict) and all(type(n) is int for n in (*counts, *ends.values())):
+            return stats
+    raise unreadable(path, "it has no counts as img2dataset writes them")
+
+
 def _rows_by_key(path: str, listed: ListedInShard) -> Iterator[tuple[int, str]]:
     """The places and keys of a sidecar's rows whose sample leaves.
 
     Raises:
-      UsageError: it does not say of which sample a row is.
+      UsageError: a row may belong to several samples.
     """
     with open_to_read(path) as source:
         schema = pq.read_schema(source)

@@ -88,7 +88,7 @@ def _filled(column: pa.ChunkedArray) -> pa.StringArray:
 def _by_first_url(
     stem: str, rows: pa.Table, lists: Blocklists, details: list[str | None]
 ) -> set[int]:
-    """The rows whose pair had a listed URL before it got that of an image with the same bytes."""
+    """The rows whose pair had a listed URL, and then got the URL of an image with equal bytes."""
     if not lists.have(*k.OF_URLS) or not exists(path := moved_of(stem)):
         return set()
     moved = read_rows(path)
