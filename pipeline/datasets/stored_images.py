@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+import pyarrow.parquet as pq
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Unusable, examine
 from alignset.transforms.images.thumbnail import small_picture
 from alignset.transforms.storage.files import exists, is_local, open_to_read
-from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, Member, tar_members
 
 CHUNK = 1 << 16
@@ -72,8 +72,11 @@ def stored_image(tar: str, key: str) -> bytes | None:
 def _digests(tar: str) -> dict[str, str]:
     """The SHA-256 of the images of a shard as they came, in hex, by their keys."""
     sidecar = f"{tar.removesuffix('.tar')}.parquet"
-    rows = read_rows(sidecar, ["key", "sha256"]) if exists(sidecar) else None
-    if rows is None or rows.column_names != ["key", "sha256"]:
+    if not exists(sidecar):
+        return {}
+    with open_to_read(sidecar) as source:
+        rows = pq.ParquetFile(source).read(["key", "sha256"])
+    if sorted(rows.column_names) != ["key", "sha256"]:
         return {}
     pairs = zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
     return {key: digest for key, digest in pairs if digest}
