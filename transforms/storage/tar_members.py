@@ -25,6 +25,7 @@ _FILES = b"0\x007"
 _BARE = b"123456"  # links, devices and folders: whatever their size says, nothing follows
 _NUMBER = re.compile(rb"(?:[\0 ]*+([0-7]++))?(?:[\0 ].*)?", re.DOTALL)
 _DECIMAL = re.compile(rb" *+(?=[0-9])0*+([0-9]{0,19}) *+")
+_CODEC = "utf-8", "surrogateescape"
 _SIGNED = struct.Struct("148b8x356b")
 
 
@@ -204,7 +205,7 @@ def _member(
     header: bytes, size: int, extra: _Extra, stream: TarStream
 ) -> tuple[Member | None, int]:
     """The header's values, unless it is a folder, and where its bytes end."""
-    kind, name = header[156:157], extra.name or _name(header)
+    kind, name = header[156:157], extra.sparse_name or extra.name or _name(header)
     if kind == b"S":
         _skip_map(stream, header)
     kind = b"5" if kind == b"\0" and name.endswith("/") else kind  # as before POSIX
@@ -255,6 +256,7 @@ class _Extra(NamedTuple):
     name: str = ""
     size: int | None = None
     sparse: bool = False
+    sparse_name: str = ""  # `path` is another one then
 
 
 def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
@@ -270,11 +272,13 @@ def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
         end = stop
         key, _, value = body[space + 1 : end - 1].partition(b"=")
         if key == b"path":
-            extra = extra._replace(name=value.decode("utf-8", "surrogateescape"))
+            extra = extra._replace(name=value.decode(*_CODEC))
         elif key == b"size":
             extra = extra._replace(size=_possible(_decimal(value), at) if value else None)
         elif key.startswith(b"GNU.sparse."):
             extra = extra._replace(sparse=True)
+            if key == b"GNU.sparse.name":
+                extra = extra._replace(sparse_name=value.decode(*_CODEC))
     return extra
 
 
@@ -316,7 +320,7 @@ def _name(header: bytes) -> str:
 
 
 def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return field.partition(b"\0")[0].decode(*_CODEC)
 
 
 def _skip_map(stream: TarStream, header: bytes) -> None:
