@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,8 @@ class SetFiles:
       rejected_files: paths of `rejected/`.
       tars: the paths of the tars, without `.tar`.
       funnel: None where the run has not ended, or another version wrote it.
-      evaluation: the files of evaluation images; none where the run has not ended.
+      evaluation: the files of evaluation images that a user names. A manifest may be anybody's, and
+        its paths are not followed.
       of: how many shards there are, of a folder of another tool; else 0.
     """
 
@@ -33,8 +34,8 @@ class SetFiles:
     rejected_files: list[str]
     tars: frozenset[str]
     funnel: Funnel | None
-    evaluation: list[EvaluationFile]
     catalogue: Catalogue = PRODUCT
+    evaluation: Sequence[EvaluationFile] = ()
     of: int = 0
 
     @property
@@ -152,7 +153,6 @@ def find_own_set(out: str) -> SetFiles | None:
             path.rpartition(".")[0] for path, _ in shards if path.endswith((".tar", ".places"))
         ),
         readable_document(f"{out}/funnel.json", Funnel),
-        manifest.evaluation if manifest else [],
         manifest.catalogue if manifest else PRODUCT,
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.job import Job
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
@@ -69,6 +70,8 @@ class EarlierSet:
 def earlier_set(folder: str) -> EarlierSet | None:
     """The set of ours that a folder is; None of anything else."""
     folder = folder.rstrip("/")
+    if folder.startswith(("http://", "https://")):  # where no folder can be listed
+        return None
     if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
         return None
     try:
@@ -88,6 +91,18 @@ def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
     ]
     roots = {root for root, _, name in parts if name in OF_SETS}
     return sorted(filter(None, map(earlier_set, roots)))
+
+
+def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> list[Split]:
+    """Marks the splits that belong to datasets of ours, by `of_set`."""
+    folders = tuple(f"{earlier.folder}/" for earlier in sets)
+    # The set "." has files such as shards/00000.tar.
+    return [
+        replace(
+            split, of_set=any(path.startswith(folders) for path in (split.path, f"./{split.path}"))
+        )
+        for split in splits
+    ]
 
 
 def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:

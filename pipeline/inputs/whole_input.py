@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.earlier_sets import EarlierSet, earlier_sets
+from alignset.pipeline.inputs.earlier_sets import EarlierSet, earlier_sets, mark_splits_of_sets
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_columns import find_columns, with_carried
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
@@ -69,6 +69,7 @@ class Input:
         files = find_files(job, rules.catalogue)
         splits = find_splits(job, files)
         files, sets = with_faults(files, splits), earlier_sets(files)
+        splits = mark_splits_of_sets(splits, sets)
         splits, carried_fields = find_columns(job, rules, splits, sets)
         return cls(
             files,

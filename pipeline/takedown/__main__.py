@@ -18,6 +18,7 @@ from alignset.pipeline.command_line import (
     CommandParser,
     add_distances,
     given_distances,
+    log_plainly,
     print_end,
     print_failure,
     run_command,
@@ -76,7 +77,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
     flags = parser(name).parse_args(list(argv))
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_plainly(logging.WARNING)
     with quick_imports(argv):
         from alignset.pipeline.datasets.steps_set import manifest_of_steps
         from alignset.pipeline.inputs.find_blocklists import find_blocklists
@@ -154,7 +155,7 @@ def check_target(out: str, flags: argparse.Namespace) -> None:
             f"{out} was made by another tool: pass --output=NEW for a copy without what is listed, "
             "or --in_place --yes, which changes its shards for good"
         )
-    if flags.output and match(flags.output):
+    if flags.output and match(flags.output, links=True):
         raise UsageError(f"--output={flags.output} holds files: name a new folder")
 
 

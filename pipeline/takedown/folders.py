@@ -70,7 +70,7 @@ def take_down_folder(folder: Folder, lists: Blocklists, target: str) -> Outcome:
 
 def _write(folder: Folder, changes: list[_Change], target: str) -> None:
     in_place = target == folder.path
-    rest = {path for path, _ in match(folder.path, hidden=True) if not is_aside(path)}
+    rest = {path for path, _ in match(folder.path, links=True, hidden=True) if not is_aside(path)}
     report = f"{folder.path.rstrip('/')}/{REPORT}"  # which shows images of what leaves
     rest.discard(report)
     _tell_unread(folder, rest)

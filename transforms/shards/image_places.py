@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.fetching.orders import Fetched
 from alignset.transforms.storage.broken_files import broken_file
-from alignset.transforms.storage.files import exists, open_to_read
+from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.storage.parquet_files import read_rows
 
 COLUMNS = ("source_path", "source_at", "source_size")
 _PLACED = ["key", "name", "tar", *COLUMNS]
 MAX_BYTES = 1 << 26  # of an image that is shown or compared
+# By this process. Another's, in a dataset of somebody else, may name any file or address.
+_WRITTEN = set[str]()
 
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
@@ -64,12 +66,13 @@ def write_places(pairs: pa.Table, tar: str) -> None:
         behind each other it is in, -1: none) and COLUMNS.
     """
     pq.write_table(pairs.select(_PLACED), _path(tar), compression="zstd")
+    _WRITTEN.add(_path(tar))
 
 
 def read_places(tar: str) -> pa.Table | None:
-    """The places that `write_places` wrote in place of a tar; None where there is none."""
+    """The places that this process wrote by `write_places` in place of a tar; None of any other."""
     path = _path(tar)
-    return read_rows(path, _PLACED) if exists(path) else None
+    return read_rows(path, _PLACED) if path in _WRITTEN else None
 
 
 def placed_images(
