@@ -103,3 +103,24 @@ def was_interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+_DISTANCES = {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
+
+
+def add_distances(flags: argparse.ArgumentParser) -> None:
+    """Adds the flags of how near to a listed hash an image is on the list."""
+    for name, default in _DISTANCES.items():
+        flags.add_argument(
+            f"--{name}",
+            type=int,
+            default=default,
+            metavar="BITS",
+            help=f"least distance to a listed {name.split('_')[2]} that stays ({default})",
+        )
+
+
+def given_distances(flags: argparse.Namespace) -> list[str]:
+    """Those of these flags that are not at their defaults, as words of a command."""
+    values = {name: getattr(flags, name) for name in _DISTANCES}
+    return [f"--{name}={value}" for name, value in values.items() if value != _DISTANCES[name]]

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from alignset.pipeline.datasets.set_files import read_set
+from alignset.pipeline.datasets.steps_set import read_any_set
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.shards.listed_pairs import LISTED, Removal, listed_in_shard, listed_texts
@@ -144,7 +144,7 @@ class Outcome:
 
 def dry_run(out: str, lists: Blocklists, *, forget: bool, **_other: object) -> Outcome:
     """Pairs that a takedown would remove; nothing is written."""
-    manifest, _ = read_set(out)
+    manifest, _ = read_any_set(out)
     matches = find_listed(out, manifest, lists, history=forget)
     return outcome_of(matches, manifest, plan_of(out, matches)[1])
 

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.pipeline.inputs.readers import LONGEST_OF, new_sample, read_text, tar_samples
+from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import LONGEST_WORD, cut
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
-from alignset.transforms.storage.broken_files import broken_file
+from alignset.transforms.storage.broken_files import DAMAGED, FileFault, broken_file
 from alignset.transforms.storage.files import exists, is_local, match, open_to_read
 
 _STATS = "_stats.json"
@@ -25,6 +26,7 @@ _ROWS_AT_ONCE = 1000
 _LONGEST = 2000  # characters of a string of a sidecar
 _TEXTS = ("key", "url", "caption", "status", "error_message")
 _MOST_NUMBERS = 32
+_TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,14 @@ class Sample:
     """A sample, or a row of a sidecar whose image is not there.
 
     Attributes:
+      name: bytes that are not UTF-8 are surrogates in it. tar: which of the tars behind each other
+        it is in; -1 of a row whose sample is not there.
       path, at, size: where its image lies. fault: `fetch` or `decode`, and why there is none.
       numbers: what stands in its JSON or in its row of the sidecar.
     """
 
     name: str
+    tar: int = -1
     url: bytes = b""
     caption: bytes = b""
     path: str = ""
@@ -89,9 +94,10 @@ def shard_samples(shard: FolderShard) -> Iterator[Sample]:
     rows = _sidecar(shard.sidecar) if shard.sidecar else {}
     for sample in _of_tar(shard) if shard.path.endswith(".tar") else _of_files(shard):
         name = sample["name"].removeprefix("./")
-        row = rows.pop(name, Sample(name))
+        row = replace(rows.pop(name, Sample(name)), name=name)
         yield replace(
             row,
+            tar=sample["tar"],
             url=sample["url"] or row.url,
             caption=sample["caption"] or row.caption,
             path=sample["source_path"],
@@ -102,6 +108,28 @@ def shard_samples(shard: FolderShard) -> Iterator[Sample]:
         )
     for row in rows.values():
         yield replace(row, path=shard.sidecar, fault=row.fault or "fetch not_in_its_shard")
+
+
+def stated_pairs(shard: FolderShard) -> Iterator[tuple[tuple[int, str], bytes, bytes]]:
+    """The files of a shard's samples in other words: the tar and the name of a sample, its URL, and
+    each of its texts, whether KEY.json or KEY.txt has it.
+
+    Raises:
+      FileFault: the tar is broken, or a text is longer than is read.
+    """
+    for sample in _of_tar(shard) if shard.path.endswith(".tar") else _of_files(shard):
+        if sample["unread"]:
+            raise FileFault(DAMAGED, f"{printable(sample['unread'])} is longer than any text")
+        place = sample["tar"], sample["name"].removeprefix("./")
+        for text in dict.fromkeys((sample["caption"] or b"", sample["text"] or b"")):
+            yield place, sample["url"] or b"", text
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type has texts, in whichever form a tool wrote them."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(of(kind) for of in _TEXT_TYPES)
 
 
 def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
@@ -124,11 +152,14 @@ def _of_files(shard: FolderShard) -> Iterator[dict[str, Any]]:
             if sample["name"]:
                 yield sample
             sample = new_sample(stem) | {"source_path": path}
-        if extension.lower() in IMAGE_EXTENSIONS:
+        extension = extension.lower()
+        if extension in IMAGE_EXTENSIONS:
             sample |= {"source_path": path, "source_size": size}
         elif size <= LONGEST_OF.get(extension, -1):
             with open_to_read(path) as source:
                 read_text(sample, extension, source.read(size), None)
+        elif extension in LONGEST_OF:
+            sample["unread"] = path
     if sample["name"]:
         yield sample
 
@@ -154,7 +185,7 @@ def _rows(source: Any) -> Iterator[dict[str, Any]]:
     schema = pq.ParquetFile(source).schema_arrow
     once = [name for name in schema.names if len(schema.get_all_field_indices(name)) == 1]
     kinds = {name: schema.field(name).type for name in once}
-    texts = [name for name in _TEXTS if name in kinds and pa.types.is_string(kinds[name])]
+    texts = [name for name in _TEXTS if name in kinds and is_text(kinds[name])]
     numbers = [
         name
         for name, kind in kinds.items()
@@ -174,7 +205,9 @@ def _sample_of(row: dict[str, Any]) -> Sample:
     key, url, caption, status, message = (row.pop(name, None) or "" for name in _TEXTS)
     kind = {"": "", "success": "", "failed_to_resize": "decode"}.get(status, "fetch")
     fault = f"{kind} {cut(message, LONGEST_WORD)}" if kind else None
-    return Sample(key, url.encode(), caption.encode(), fault=fault, numbers=_floats(row))
+    return Sample(
+        key, url=url.encode(), caption=caption.encode(), fault=fault, numbers=_floats(row)
+    )
 
 
 def _floats(numbers: Mapping[str, Any]) -> dict[str, float]:

@@ -224,7 +224,7 @@ def _read_shard(
                 body = b"" if kind == "decode" else None
                 yield replace(answer, body=body, detail=detail or "unknown")
 
-    whole = table.drop_columns(["fault", "name"])
+    whole = table.drop_columns(["fault", "name", "tar"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stats = build_shard(
@@ -247,8 +247,12 @@ def _pairs(shard: FolderShard, samples: Sequence[Sample], columns: Sequence[str]
     pairs = measure(pa.record_batch([urls, texts], ["url", "caption"]))
     keys = pairs.key.copy()
     bare = np.flatnonzero(~pairs.usable())  # its URL or text may be that of many
-    names = pa.array([f"{shard.name}/{sample.name}" for sample in samples], pa.string())
-    keys[bare] = string_hashes(names.take(pa.array(bare)))
+    names = [f"{shard.name}/{sample.name}" for sample in samples]
+    names = [
+        f"{name}/{s.tar}" if s.tar > 0 else name for name, s in zip(names, samples, strict=True)
+    ]
+    shown = pa.array([as_bytes(name).decode("utf-8", "backslashreplace") for name in names])
+    keys[bare] = string_hashes(shown.cast(pa.string()).take(pa.array(bare)))
     captions = [
         text.as_py() or sample.caption.decode("utf-8", "replace")
         for text, sample in zip(pairs.text, samples, strict=True)
@@ -259,10 +263,11 @@ def _pairs(shard: FolderShard, samples: Sequence[Sample], columns: Sequence[str]
             "url": pairs.url,
             "caption": pa.array(captions, pa.string()),
             "page_url": pa.nulls(len(samples), pa.string()),
-            "source_path": [sample.path for sample in samples],
+            "source_path": pa.array([as_bytes(sample.path) for sample in samples], pa.binary()),
             "source_at": pa.array([sample.at for sample in samples], pa.int64()),
             "source_size": pa.array([sample.size for sample in samples], pa.int64()),
-            "name": [sample.name for sample in samples],
+            "name": pa.array([as_bytes(sample.name) for sample in samples], pa.binary()),
+            "tar": pa.array([sample.tar for sample in samples], pa.int32()),
             "fault": pa.array([sample.fault for sample in samples], pa.string()),
         }
         | {
@@ -271,6 +276,11 @@ def _pairs(shard: FolderShard, samples: Sequence[Sample], columns: Sequence[str]
         }
     )
     return table.take(pa.array(np.argsort(keys, kind="stable"))).combine_chunks()
+
+
+def as_bytes(name: str) -> bytes:
+    """The bytes of a name, whose surrogates stand for bytes that are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def find_folder_copies(folder: Folder) -> tuple[SharedContents, NearDuplicates]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
+import pyarrow.parquet as pq
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Unusable, examine
 from alignset.transforms.images.thumbnail import small_picture
 from alignset.transforms.storage.files import exists, is_local, open_to_read
-from alignset.transforms.storage.tar_members import BLOCK
+from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, Member, tar_members
 
 CHUNK = 1 << 16
 MAX_BYTES = 1 << 26  # of an image's file
@@ -40,7 +44,12 @@ def shown_picture(body: bytes, box: tuple[int, int]) -> PillowImage.Image | str:
 
 
 def stored_image(tar: str, key: str) -> bytes | None:
-    """The file of the image of a sample; None where it is not there."""
+    """The file of the image of a sample; None where it is not there.
+
+    An image of the web may hold headers of tars, which mislead the bisection. So the file that it
+    finds is compared with the sidecar's SHA-256; if it is another one, the tar is read header by
+    header. Re-encoded images have another SHA-256, and hold none of a stranger's bytes.
+    """
     if is_local(tar) and not exists(tar):
         # Only now: datasets of ours need no kernels here.
         from alignset.transforms.shards.image_places import placed_images, read_places
@@ -49,7 +58,41 @@ def stored_image(tar: str, key: str) -> bytes | None:
         images = placed_images(places, {int(key, 16)}) if places is not None else ()
         return next((body for _, body in images), None)
     with open_to_read(tar) as source:
-        return read_image(source, source.seek(0, 2), key)
+        body, digests = read_image(source, source.seek(0, 2), key), _digests(tar)
+        if key not in digests or (body and _sha256(body) == digests[key]):
+            return body
+        if body and (first := next(_images(source), None)):
+            own, member = first
+            if _sha256(_read(source, member.at, member.size)) != digests.get(own):
+                return body  # all are re-encoded
+        image = next((member for own, member in _images(source) if own == key), None)
+        return _read(source, image.at, image.size) if image else None
+
+
+def _digests(tar: str) -> dict[str, str]:
+    """The SHA-256 of the images of a shard as they came, in hex, by their keys."""
+    sidecar = f"{tar.removesuffix('.tar')}.parquet"
+    if not exists(sidecar):
+        return {}
+    with open_to_read(sidecar) as source:
+        rows = pq.ParquetFile(source).read(["key", "sha256"])
+    if sorted(rows.column_names) != ["key", "sha256"]:
+        return {}
+    pairs = zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
+    return {key: digest for key, digest in pairs if digest}
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _images(source: BinaryIO) -> Iterator[tuple[str, Member]]:
+    """The images of a tar by their keys, as far as it can be read."""
+    with suppress(BrokenTar):
+        for member in tar_members(source):
+            key, _, extension = member.name.partition(".")
+            if member.plain and extension not in _NO_IMAGES and member.size <= MAX_BYTES:
+                yield key, member
 
 
 def read_image(source: BinaryIO, size: int, key: str) -> bytes | None:

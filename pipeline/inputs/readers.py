@@ -31,7 +31,7 @@ from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.pages.parse_pages import SAID
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import is_local, open_to_read
-from alignset.transforms.storage.tar_members import BrokenTar, tar_members
+from alignset.transforms.storage.tar_members import BrokenTar, Member, tar_members
 
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
 LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
@@ -206,8 +206,9 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
     """The samples of a shard: neighbouring files whose names agree up to the first dot. The last
     sample of a broken shard is left out where it may lack files.
 
-    Each has `name`, STRINGS as bytes or None, `source_at` and `source_size` of its image, and
-    `fields` fields of its JSON.
+    Each has `name` and `tar` (which of the tars behind each other it is in), STRINGS as bytes or
+    None, `source_at` and `source_size` of its image, and `fields` fields of its JSON. `text` is its
+    KEY.txt, beside the caption of its JSON; `unread` is the name of a text that is too long.
 
     Args:
       fields: the fields of `KEY.json` that are wanted; None for all of them.
@@ -218,34 +219,48 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
             of, extension = _sample_of(member.name)
             if not member.plain or of[1].startswith("__"):
                 continue
-            if of != key and key is not None:
+            if (member.tar, of) != key and key is not None:
                 yield sample
-            if of != key:
-                key, sample = of, new_sample("/".join(filter(None, of)))
-            if extension.lower() in IMAGE_EXTENSIONS:
+            if (member.tar, of) != key:
+                key, sample = (member.tar, of), new_sample("/".join(filter(None, of)), member.tar)
+            if extension in IMAGE_EXTENSIONS:
                 sample |= {"source_at": member.at, "source_size": member.size}
-            elif member.size <= LONGEST_OF.get(extension, -1):
-                source.seek(member.at)
-                read_text(sample, extension, source.read(member.size), fields)
+            elif extension in LONGEST_OF:
+                _read_member(source, member, extension, sample, fields)
     except BrokenTar as error:
-        if key is not None and error.member is not None and _sample_of(error.member)[0] != key:
+        if key is not None and error.member is not None and _sample_of(error.member)[0] != key[1]:
             yield sample
         raise
     if key is not None:
         yield sample
 
 
+def _read_member(
+    source: BinaryIO,
+    member: Member,
+    extension: str,
+    sample: dict[str, Any],
+    fields: Sequence[str] | None,
+) -> None:
+    if member.size > LONGEST_OF[extension]:
+        sample["unread"] = member.name
+        return
+    source.seek(member.at)
+    read_text(sample, extension, source.read(member.size), fields)
+
+
 def _sample_of(name: str) -> tuple[tuple[str, str], str]:
-    """A file's folder and stem, by which samples are told, and its extension."""
+    """A file's folder and stem, by which samples are told, and its extension in lower case."""
     folder, _, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
-    return (folder, stem), extension
+    return (folder, stem), extension.lower()
 
 
-def new_sample(name: str) -> dict[str, Any]:
+def new_sample(name: str, tar: int = 0) -> dict[str, Any]:
     """A sample without known values."""
-    places = {"name": name, "source_at": 0, "source_size": 0}
-    return dict.fromkeys(STRINGS) | places | {"carried": {}, "carried_bytes": 0}
+    places = {"name": name, "tar": tar, "source_at": 0, "source_size": 0}
+    texts = {"text": None, "unread": ""}
+    return dict.fromkeys(STRINGS) | places | texts | {"carried": {}, "carried_bytes": 0}
 
 
 def read_text(
@@ -253,6 +268,7 @@ def read_text(
 ) -> None:
     """Puts what a text file of a sample says into the sample."""
     if extension == "txt":
+        sample["text"] = sample["text"] or body
         sample["caption"] = sample["caption"] or body
         return
     try:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import (
     CommandParser,
+    add_distances,
+    given_distances,
     log_plainly,
     print_end,
     print_failure,
@@ -86,6 +88,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         metavar="FILE",
         help="where the image goes (default: look.png)",
     )
+    add_distances(flags)
     return flags
 
 
@@ -95,6 +98,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = own_parser.parse_args(list(argv))
     if flags.blocklist and (flags.reason or flags.language):
         own_parser.error("--blocklist takes neither --reason nor --language")
+    if given_distances(flags) and not flags.blocklist:
+        own_parser.error(f"{given_distances(flags)[0]} takes --blocklist")
     if flags.eval_images and flags.reason.partition(":")[0] != "evaluation_overlap":
         own_parser.error("--eval_images is for --reason=evaluation_overlap")
     log_plainly(logging.WARNING)
@@ -104,7 +109,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         if flags.blocklist:
             from alignset.pipeline.look.listed import find_listed_pairs
 
-            _show(find_listed_pairs(flags.set, flags.blocklist, flags.n), flags.output)
+            distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
+            shown = find_listed_pairs(flags.set, flags.blocklist, flags.n, distances)
+            _show(shown, flags.output)
         else:
             result = find_pairs(flags.set, flags.reason, flags.n, flags.language)
             if flags.eval_images:

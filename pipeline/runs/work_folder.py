@@ -129,7 +129,8 @@ class TakedownPlan:
       day: on which it began, as in 2024-05-18 (UTC).
       shards: the numbers of those that hold some of the pairs, or that dropped some that may not be
         read again. files: the others, below the output, in which such pairs are named.
-      reason: as in `Takedown`.
+      dropped: how many rows name such pairs that were dropped before.
+      funnel: without steps where the dataset has no documents. reason: as in `Takedown`.
     """
 
     day: str
@@ -138,6 +139,7 @@ class TakedownPlan:
     pairs: int
     shards: list[int]
     files: list[str]
+    dropped: int
     manifest: Manifest
     funnel: Funnel
     reason: str | UnsetType = UNSET

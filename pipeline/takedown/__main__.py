@@ -8,14 +8,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import (
     CommandParser,
+    add_distances,
+    given_distances,
     log_plainly,
     print_end,
     print_failure,
@@ -68,14 +70,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         action="store_true",
         help="leave neither URL nor text of what goes in rejected/",
     )
-    for distance, default in (("phash", 6), ("pdq", 32)):
-        flags.add_argument(
-            f"--min_blocked_{distance}_distance",
-            type=int,
-            default=default,
-            metavar="BITS",
-            help=f"least distance to a listed {distance} that stays ({default})",
-        )
+    add_distances(flags)
     return flags
 
 
@@ -84,6 +79,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = parser(name).parse_args(list(argv))
     log_plainly(logging.WARNING)
     with quick_imports(argv):
+        from alignset.pipeline.datasets.steps_set import manifest_of_steps
         from alignset.pipeline.inputs.find_blocklists import find_blocklists
         from alignset.pipeline.rules import Rules
         from alignset.transforms.storage.files import exists
@@ -97,8 +93,16 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         if not lists.lists:
             raise UsageError("--blocklist is empty; pass files with what is to go")
         out, forget = flags.set.rstrip("/") or flags.set, flags.forget_blocked
-        folder = None if exists(f"{out}/manifest.json") else folder_of(out, flags)
+        has_documents = exists(f"{out}/manifest.json")
+        is_ours = has_documents or manifest_of_steps(out) is not None
+        folder = None if is_ours else folder_of(out, flags)
         if folder is None:
+            if flags.output:
+                raise UsageError(
+                    f"{out} is a dataset of alignset, which changes itself: leave --output out"
+                )
+            if is_ours and not has_documents and flags.reason != OPT_OUT:
+                raise UsageError(f"{out} has no card that could give a reason: leave --reason out")
             outcome = do(out, lists, forget=forget, reason=flags.reason)
         else:
             from alignset.pipeline.takedown.folders import take_down_folder
@@ -112,7 +116,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     print(render(outcome, dry=flags.dry_run))
     if flags.dry_run and outcome.pairs:
         look = name.replace("takedown", "look")
-        print(f"to see them: {look} {quote(out)} --blocklist={quote(flags.blocklist)}")
+        words = [*look.split(), out, f"--blocklist={flags.blocklist}", *given_distances(flags)]
+        print(f"to see them: {shlex.join(words)}")
     if outcome.pairs and not flags.dry_run and folder is None:
         print(told_of_indexes(flags.set.rstrip("/"), name))
     return 0
@@ -181,9 +186,10 @@ def told_of_indexes(out: str, name: str) -> str:
     """Advice on the search indexes that were made of a dataset."""
     search = "alignset search" if name.startswith("alignset") else "python -m alignset.train.search"
     return (
-        "an index for search that was made of this dataset, and can read it where it lay, follows "
-        f"by itself; for any other: {search} remove INDEX --blocklist={out}/taken_down.u64 (a "
-        "local copy of that file)"
+        "a search index of this dataset leaves them out of its results if it can read it where it "
+        "lay, but its files keep URL, caption and vector until you run: "
+        f"{search} remove INDEX --blocklist={out}/taken_down.u64 (a local copy of that file); "
+        "docs/how_to/takedown.md lists other places"
     )
 
 

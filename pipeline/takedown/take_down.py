@@ -24,10 +24,12 @@ from alignset.pipeline.datasets.find_listed import (
     plan_of,
     rejected_of_texts,
 )
-from alignset.pipeline.datasets.set_files import read_set, rename_answers
+from alignset.pipeline.datasets.set_files import rename_answers
+from alignset.pipeline.datasets.steps_set import read_any_set
 from alignset.pipeline.documents.closing import written_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.removal_reasons import OPT_OUT
+from alignset.pipeline.report.page import REPORT
 from alignset.pipeline.runs.run_folder import named_lists
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import (
@@ -70,7 +72,7 @@ def take_down(
       UsageError: there is no such dataset, something else is under way in it, or nearly all would
         go.
     """
-    read_set(out)
+    read_any_set(out)
     work = WorkFolder(f"{out}/_temporary")
     lock = take_lock(work.path)
     try:
@@ -97,7 +99,7 @@ class _Takedown:
         self.work.refuse_stopped(self.out, but="takedown")
         plan = find_document(self.work.takedown, TakedownPlan)
         if plan is None:
-            manifest = read_set(self.out)[0]
+            manifest = read_any_set(self.out)[0]
             matches = find_listed(self.out, manifest, self.lists, history=forget)
             if not sure and are_most(matches, manifest):
                 clean_work(self.out, self.work.path)
@@ -120,7 +122,12 @@ class _Takedown:
         self.lock.check()
         self._tell_indexes(removal)
         forget_examples(self.out, removal.details_of_dropped, removal.details_of_texts)
-        rejected_rows = close_takedown(self.out, self.work.path, plan, removal, rewritten.shards)
+        if not plan.funnel.steps:
+            remove(f"{self.out}/{REPORT}")  # which shows images of what leaves
+            rejected_rows = plan.dropped
+        else:
+            how = self.work.path, plan, removal, rewritten.shards
+            rejected_rows = close_takedown(self.out, *how)
         clean_work(self.out, self.work.path)
         before, of = plan.manifest.pairs_of_shards, len(plan.manifest.holding)
         shard_count = sum(shard.kept < before.get(shard.number, 0) for shard in rewritten.shards)
@@ -136,12 +143,15 @@ class _Takedown:
         shards, files = plan_of(self.out, matches)
         if not shards and not files:
             return None
-        manifest, funnel = read_set(self.out)
+        manifest, funnel = read_any_set(self.out)
         lists = named_lists(self.lists)
         assert not isinstance(lists, UnsetType)
         day = datetime.now(UTC).date().isoformat()
         pairs = len(matches.rows)
-        plan = TakedownPlan(day, lists, forget, pairs, shards, files, manifest, funnel, self.reason)
+        dropped = sum(matches.rejected_rows.values())
+        plan = TakedownPlan(
+            *(day, lists, forget, pairs, shards, files, dropped, manifest, funnel, self.reason)
+        )
         # Of a command that was killed at its end.
         forget_renumbering(self.work.path)
         remove(self.work.takedown_shards)

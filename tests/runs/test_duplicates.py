@@ -21,7 +21,7 @@ from alignset.pipeline.deduplicate import deduplicate
 from alignset.pipeline.deduplicate.__main__ import main
 from alignset.pipeline.look.__main__ import main as look
 from alignset.transforms.pairs.hold_out import held_out
-from tests.runs.test_takedown import check, dying, rows, stored, whole
+from tests.runs.test_takedown import check, dying, rows, stored, taken, whole
 from tests.support.command import digests, funnel, manifest, run, samples, succeed
 from tests.support.golden import FLAGS as GOLDEN
 from tests.support.golden import TEXTS, Fate, columns
@@ -290,3 +290,36 @@ def test_killed_before_any_change_it_goes_on(
         assert main([str(out)]) == 0
         assert digests(out) == expected, when
         shutil.rmtree(out)
+
+
+def every_word(out: Path) -> bytes:
+    """All files of a dataset, and the rows of its Parquet files as text."""
+    words = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
+    words += [str(pq.read_table(path).to_pylist()).encode() for path in out.rglob("*.parquet")]
+    return b"\n".join(words)
+
+
+@pytest.mark.parametrize("how", ["exact", "deduplicate"])
+def test_a_moved_pair_is_taken_down_by_its_first_url(made: Made, tmp_path: Path, how: str):
+    """By the URL, and by the beginning of URLs; the image stays at the other URL."""
+    out = Path(shutil.copytree(made.exact if how == "exact" else made.keep, tmp_path / "set"))
+    first = {row["key"]: row["url"] for row in side_rows(made.keep)}
+    if how == "deduplicate":
+        assert main([str(out)]) == 0
+    moved = {key: first[key] for key, url in stored(out).items() if first[key] != url}
+    assert len(moved) > 2
+    told = [row for path in out.glob("moved/*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert {row["key"]: row["url"] for row in told} == moved
+    url = moved[min(moved)]
+    there = stored(out)
+    gone = {k for k in there if url in (there[k], moved.get(k))}
+    assert taken(out, tmp_path, f"url:{url}", flags=("--forget_blocked",)) == 0
+    assert stored(out) == {k: v for k, v in there.items() if k not in gone}
+    assert f'{url}"'.encode() not in every_word(out)
+    assert f"{url}'".encode() not in every_word(out)
+    check(out)
+    entries = [f"prefix:{url}" for url in moved.values()]
+    assert taken(out, tmp_path, *entries, flags=("--yes",)) == 0
+    assert not stored(out).keys() & moved.keys()
+    assert not [*out.glob("moved/*")]
+    check(out)

@@ -219,7 +219,7 @@ HOSTILE: dict[str, tuple[bytes, Members | str]] = {
         + padded(b"0\n")
         + FILE
         + END,
-        [("GNUSparseFile.1/a.jpg", 512, False), ("a.txt", 3, True)],
+        [("a.jpg", 512, False), ("a.txt", 3, True)],
     ),
     "a link with a size": (
         header(b"a.jpg", 1 << 30, b"2", {157: b"/etc/passwd"}) + FILE + END,

@@ -99,7 +99,7 @@ def shard_samples(
         number, key, of = -1, "", 0
         fields: dict[str, bytes | None] = {}
         parts: set[int] = set()  # keys of those that lack a file
-        for name, _, size, _, place, tar in shard_files(stream):
+        for name, _, size, _, place, tar, _ in shard_files(stream):
             own, extension = _key_and_extension(name)
             if not own:
                 continue
@@ -138,7 +138,7 @@ def shard_files(stream: ShardStream) -> Iterator[Member]:
       TrainingError: the shard is damaged.
     """
     try:
-        for member in members_of_stream(stream, joined=True):
+        for member in members_of_stream(stream):
             if member.plain:
                 name = member.name.encode("utf-8", "surrogateescape")
                 yield member._replace(name=name.decode("utf-8", "backslashreplace"))

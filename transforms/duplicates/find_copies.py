@@ -36,12 +36,13 @@ from alignset.transforms.duplicates.judge_contents import (
 )
 from alignset.transforms.duplicates.near_sample import SampleNear
 from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces
+from alignset.transforms.shards.joined_pairs import FIRST_URL
 from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
-from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.storage.files import exists, write_atomically
 from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.fencing import Fence
 
@@ -177,7 +178,7 @@ class _PlanLeaving(beam.DoFn):
             opt_outs = reported_opt_outs(rows.select(["opted_out"]).filter(is_dropped).to_pylist())
             yield _copies(Copies([shard], dict(drop_counts), len(goes), opt_outs))
             if len(goes):
-                moves.append(_moved_rows(rows, goes))
+                moves.append(_moved_rows(rows, goes, self.places.moved(shard)))
         if moves:
             table = pa.concat_tables(moves).combine_chunks()
             yield from _by_shards(table.to_batches()[0], "target", self.blocks)
@@ -196,13 +197,23 @@ class _PlanLeaving(beam.DoFn):
         write_atomically(self.plan.leaving(shard), lambda sink: pq.write_table(table, sink))
 
 
-def _moved_rows(rows: pa.Table, goes: pa.RecordBatch) -> pa.Table:
-    """The rows of a sidecar that move, with `kept` and `target`."""
+def _moved_rows(rows: pa.Table, goes: pa.RecordBatch, moved: str) -> pa.Table:
+    """The rows of a sidecar that move, with `kept`, `target` and FIRST_URL.
+
+    Args:
+      moved: the path of the first URLs of those that moved before.
+    """
     at = pc.index_in(pa.array(keys_of(rows["key"])), goes["key"])
-    rows, at = rows.filter(at.is_valid()), at.drop_null()
-    return rows.append_column("kept", goes["kept"].take(at)).append_column(
-        "target", goes["target"].take(at)
-    )
+    rows, at = rows.filter(at.is_valid()).combine_chunks(), at.drop_null()
+    urls = rows["url"]
+    if exists(moved):
+        before = read_rows(moved)
+        earlier = before["url"].take(pc.index_in(rows["key"], before["key"].combine_chunks()))
+        urls = pc.coalesce(earlier, urls)
+    columns = {"kept": goes["kept"].take(at), "target": goes["target"].take(at), FIRST_URL: urls}
+    for name, column in columns.items():
+        rows = rows.append_column(name, column)
+    return rows
 
 
 class _PlanJoining(beam.DoFn):

@@ -3,6 +3,7 @@ tool."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterator
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.storage.parquet_files import read_rows
 
 COLUMNS = ("source_path", "source_at", "source_size")
+_PLACED = ["key", "name", "tar", *COLUMNS]
 MAX_BYTES = 1 << 26  # of an image that is shown or compared
 # By this process. Another's, in a dataset of somebody else, may name any file or address.
 _WRITTEN = set[str]()
@@ -24,7 +26,8 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
     """The images of pairs that come from shards, read from where they are.
 
     Args:
-      pairs: columns source_path (string), source_at and source_size (int64: place in the file).
+      pairs: columns source_path (string or binary), source_at and source_size (int64: place in the
+        file).
       max_bytes: longer files are not read, and are `too_large`. Missing ones are `input_gone`.
     """
     rows = pairs.select(COLUMNS)
@@ -40,11 +43,12 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
                 if source is None or row["source_path"] != path:
                     if source is not None:
                         source.close()
-                    path, source = row["source_path"], open_to_read(row["source_path"])
+                    path = row["source_path"]
+                    source = open_to_read(os.fsdecode(path))
                 source.seek(row["source_at"])
                 body = source.read(row["source_size"])
             except Exception as error:
-                if broken_file(row["source_path"], error) is None:
+                if broken_file(os.fsdecode(row["source_path"]), error) is None:
                     raise
                 body = b""
             whole = len(body) == row["source_size"]
@@ -58,16 +62,17 @@ def write_places(pairs: pa.Table, tar: str) -> None:
     """Writes where the images of a shard lie, in place of its tar.
 
     Args:
-      pairs: columns key (16 hex digits), name (of the sample) and COLUMNS.
+      pairs: columns key (16 hex digits), name (of the sample, binary), tar (which of the tars
+        behind each other it is in, -1: none) and COLUMNS.
     """
-    pq.write_table(pairs.select(["key", "name", *COLUMNS]), _path(tar), compression="zstd")
+    pq.write_table(pairs.select(_PLACED), _path(tar), compression="zstd")
     _WRITTEN.add(_path(tar))
 
 
 def read_places(tar: str) -> pa.Table | None:
     """The places that this process wrote by `write_places` in place of a tar; None of any other."""
     path = _path(tar)
-    return read_rows(path, ["key", "name", *COLUMNS]) if path in _WRITTEN else None
+    return read_rows(path, _PLACED) if path in _WRITTEN else None
 
 
 def placed_images(

@@ -14,6 +14,9 @@ from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_files import TarWriter
 from alignset.transforms.storage.tar_members import Member, tar_members
 
+MOVED = pa.schema([("key", pa.string()), ("url", pa.string())])
+FIRST_URL = "first_url"  # beside the columns of a sidecar: of a pair that moves
+
 
 def as_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Rows with all columns of a schema; null where they have none."""
@@ -49,6 +52,13 @@ def with_joined_responses(responses: pa.Table, joining: pa.Table) -> pa.Table:
         0, responses.schema.field("key"), joining["key"].filter(joins)
     )
     return pa.concat_tables([responses, new]).sort_by("key")
+
+
+def with_first_urls(moved: pa.Table, joining: pa.Table) -> pa.Table:
+    """The first URLs of moved pairs, as MOVED, and of those that join."""
+    there = pc.is_in(joining["key"], value_set=moved["key"].combine_chunks())
+    new = joining.filter(pc.invert(there)).select(["key", FIRST_URL])
+    return pa.concat_tables([moved, new.rename_columns(MOVED.names).cast(MOVED)]).sort_by("key")
 
 
 def write_tar(

@@ -18,7 +18,8 @@ from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
 from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.image_places import placed_images, read_places
-from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.shards.shard_places import moved_of
+from alignset.transforms.storage.files import exists, open_to_read
 from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.storage.tar_members import tar_members
 
@@ -61,11 +62,12 @@ def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.Recor
     """
     rows = read_rows(f"{stem}.parquet", _COLUMNS).combine_chunks()
     details = _of_pairs(rows, lists).to_pylist()
+    moved = _by_first_url(stem, rows, lists, details)
     _by_sidecar(rows, lists, details)
     unsure = _unsure(rows, lists, details, original=original)
     if unsure:
         _by_images(f"{stem}.tar", unsure, lists, details, original=original)
-    return _listed_rows(rows, details)
+    return _listed_rows(rows, details, moved)
 
 
 def listed_texts(rows: pa.Table, lists: Blocklists) -> pa.RecordBatch:
@@ -81,6 +83,21 @@ def _of_pairs(rows: pa.Table, lists: Blocklists) -> pa.StringArray:
 def _filled(column: pa.ChunkedArray) -> pa.StringArray:
     whole = pc.fill_null(column, "")
     return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def _by_first_url(
+    stem: str, rows: pa.Table, lists: Blocklists, details: list[str | None]
+) -> set[int]:
+    """The rows whose pair had a listed URL, and then got the URL of an image with equal bytes."""
+    if not lists.have(*k.OF_URLS) or not exists(path := moved_of(stem)):
+        return set()
+    moved = read_rows(path)
+    urls = moved["url"].take(pc.index_in(rows["key"], moved["key"].combine_chunks()))
+    first = _of_pairs(rows.set_column(rows.schema.get_field_index("url"), "url", urls), lists)
+    found = {n for n, why in enumerate(first.to_pylist()) if why and details[n] is None}
+    for row in found:
+        details[row] = first[row].as_py()
+    return found
 
 
 def _by_sidecar(rows: pa.Table, lists: Blocklists, details: list[str | None]) -> None:
@@ -164,13 +181,24 @@ def stored_images(
                 yield key, source.read(member.size)
 
 
-def _listed_rows(rows: pa.Table, details: list[str | None]) -> pa.RecordBatch:
+def _listed_rows(
+    rows: pa.Table, details: list[str | None], moved: Container[int] = ()
+) -> pa.RecordBatch:
+    """The rows with a detail, as LISTED.
+
+    Args:
+      moved: those whose image, by now, is at a URL that is not on the list.
+    """
+    of_one = [
+        n in moved or detail.rpartition(":")[2] in _OF_ONE_PAIR
+        for n, detail in enumerate(details)
+        if detail is not None
+    ]
     column = pa.array(details, pa.string())
     rows, column = rows.filter(column.is_valid()), column.drop_null()
     urls = _filled(rows["url"])
     images = url_hashes(urls)[0]
-    kinds = [detail.rpartition(":")[2] for detail in column.to_pylist()]
-    images[[kind in _OF_ONE_PAIR for kind in kinds]] = 0
+    images[of_one] = 0
     nulls = pa.nulls(len(rows), pa.string())
     content = contents(rows["sha256"] if "sha256" in rows.column_names else nulls)
     texts = [cut(text, LONGEST_TEXT) for text in _filled(rows["caption"]).to_pylist()]

@@ -119,9 +119,10 @@ def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
     if new < old:  # it holds something
         move(places.sidecar(old), places.sidecar(new))
         move(places.tar(old), places.tar(new))
-        if exists(places.responses(old)):
-            move(places.responses(old), places.responses(new))
-            remove(places.responses(old))
+        for of in (places.responses, places.moved):
+            if exists(of(old)):
+                move(of(old), of(new))
+                remove(of(old))
         remove(places.sidecar(old))
         remove(places.tar(old))
     _copy_shared(aside, places, new, new)

@@ -34,8 +34,10 @@ from alignset.transforms.rules.given import OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.changed_pairs import Changes
 from alignset.transforms.shards.forget_examples import mark_copies
 from alignset.transforms.shards.joined_pairs import (
+    MOVED,
     as_columns,
     key_of,
+    with_first_urls,
     with_joined_responses,
     with_joined_rows,
     write_tar,
@@ -122,23 +124,32 @@ class Rewriting:
             else:
                 remove(places.sidecar(shard))
                 remove(places.tar(shard))
-            self._rewrite_responses(places.responses(shard), folder / "responses")
+            self._rewrite_beside(places.responses(shard), folder / "responses", None)
+            self._rewrite_beside(places.moved(shard), folder / "moved", MOVED)
             if isinstance(self.removal, Changes):
                 mark_copies(places.record(shard), *_copies(rejects))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         return stats
 
-    def _rewrite_responses(self, path: str, aside: Path) -> None:
-        """Takes out where the images of the pairs are from."""
-        if not exists(path):
+    def _rewrite_beside(self, path: str, aside: Path, schema: pa.Schema | None) -> None:
+        """Takes the pairs out of the responses or of the first URLs of a shard.
+
+        Args:
+          schema: of a file that may not be there yet.
+        """
+        joining = self.removal.joining
+        if exists(path):
+            before = read_rows(path)
+        elif schema is None or joining is None:
             return
-        responses = read_rows(path)
-        rest = self.removal.rest_of(responses)
-        if self.removal.joining is not None:
-            rest = with_joined_responses(rest, self.removal.joining)
+        else:
+            before = schema.empty_table()
+        rest = self.removal.rest_of(before)
+        if joining is not None:
+            rest = (with_joined_responses if schema is None else with_first_urls)(rest, joining)
         if not len(rest):
             remove(path)
-        elif not rest.equals(responses):
+        elif not rest.equals(before):
             pq.write_table(rest, aside, compression="zstd")
             publish(aside, path)
 

@@ -16,6 +16,16 @@ def shard_name(shard: int) -> str:
     return f"{shard % HOLDOUT:05d}"
 
 
+def moved_of(stem: str) -> str:
+    """The `moved` file of the shard whose files have this path without their endings."""
+    return _beside("moved", stem)
+
+
+def _beside(name: str, stem: str) -> str:
+    out, folder, number = stem.rsplit("/", 2)
+    return f"{out}/{name}/{'holdout-' if folder == 'holdout' else ''}{number}_{name}.parquet"
+
+
 @dataclass(frozen=True)
 class ShardPlaces:
     """The paths of shards' files.
@@ -61,8 +71,12 @@ class ShardPlaces:
     def responses(self, shard: int) -> str:
         """The responses from which its images came, in a folder of its own, since readers of
         sidecars read all of `shards/*.parquet`. A shard without a fetched image has none."""
-        number = f"{'holdout-' if shard >= HOLDOUT else ''}{shard_name(shard)}"
-        return f"{self.out}/responses/{number}_responses.parquet"
+        return _beside("responses", self._stem(shard))
+
+    def moved(self, shard: int) -> str:
+        """The first URLs of the pairs that got the URL of an image with the same bytes, by which a
+        takedown finds them. A shard without such a pair has none."""
+        return moved_of(self._stem(shard))
 
     def _stem(self, shard: int) -> str:
         return f"{self.folders[shard >= HOLDOUT]}/{shard_name(shard)}"

@@ -90,8 +90,13 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
 def remove_leftovers(folder: str) -> None:
     """Removes what killed runs were writing aside in a local folder and those in it."""
     for aside in Path(folder).rglob(".*"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{32}", aside.name) and aside.is_file():
+        if is_aside(str(aside)) and aside.is_file():
             aside.unlink()
+
+
+def is_aside(path: str) -> bool:
+    """Whether a file is named as one that `write_atomically` was writing when it was killed."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{32}", path.rpartition("/")[2]) is not None
 
 
 def publish(local: Path, path: str) -> None:
@@ -198,14 +203,15 @@ def tell_links(place: str, count: int) -> None:
     LOG.warning("%r has %s, left out: %s", place, links, why)
 
 
-def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
-    """Each folder from a root on, with its files; neither hidden ones nor symbolic links."""
+def _walk(root: str, *, hidden: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from a root on, with its files; no symbolic links, nor hidden files unless they
+    are wanted."""
     folders, link_count = [root], 0
     while folders:
         folder, files = folders.pop(), []
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") and not hidden:
                     continue
                 if entry.is_symlink():
                     link_count += 1
@@ -231,7 +237,7 @@ def _glob(pattern: str) -> set[str]:
     return names if start else {name.removeprefix("./") for name in names}
 
 
-def match(pattern: str, *, links: bool = False) -> list[tuple[str, int]]:
+def match(pattern: str, *, links: bool = False, hidden: bool = False) -> list[tuple[str, int]]:
     """The files under a folder, or that a glob or a path names: (path, bytes), sorted.
 
     A folder may be anybody's, and a symbolic link in it may point to any file of this machine.
@@ -240,12 +246,13 @@ def match(pattern: str, *, links: bool = False) -> list[tuple[str, int]]:
     Args:
       links: whether a user wrote the pattern, so that links that it names are followed; not those
         in a folder, or behind a `**`.
+      hidden: whether files under a folder whose names begin with `.` or `_` count too.
     """
     if is_local(pattern):
         folder = Path(pattern).is_dir()
         root = pattern.rstrip("/") or "/"
         if folder and (links or not os.path.islink(root)):
-            names = [name for _, files in _walk(root) for name in files]
+            names = [name for _, files in _walk(root, hidden=hidden) for name in files]
         else:
             names = [*_glob(pattern)]
         if not links and (linked := {name for name in names if os.path.islink(name.rstrip("/"))}):
@@ -258,6 +265,6 @@ def match(pattern: str, *, links: bool = False) -> list[tuple[str, int]]:
         if folder:
             objects = match_objects(f"{pattern.rstrip('/')}/**")
         files = [(item.path, item.size_in_bytes) for item in objects]
-    if folder:
+    if folder and not hidden:
         files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
     return sorted(files)

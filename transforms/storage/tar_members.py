@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from alignset.transforms.storage.broken_files import CUT_SHORT, DAMAGED, WRONG_FORMAT, FileFault
@@ -25,6 +25,7 @@ _FILES = b"0\x007"
 _BARE = b"123456"  # links, devices and folders: whatever their size says, nothing follows
 _NUMBER = re.compile(rb"(?:[\0 ]*+([0-7]++))?(?:[\0 ].*)?", re.DOTALL)
 _DECIMAL = re.compile(rb" *+(?=[0-9])0*+([0-9]{0,19}) *+")
+_CODEC = "utf-8", "surrogateescape"
 _SIGNED = struct.Struct("148b8x356b")
 
 
@@ -56,6 +57,7 @@ class Member(NamedTuple):
       at, size: where its bytes are in the file.
       plain: whether it is a regular file: no link, and not sparse.
       start: where its headers begin. tar: which of the tars behind each other it is in.
+      end: where its bytes end: behind the header of a link, whatever its size.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Member(NamedTuple):
     plain: bool
     start: int = 0
     tar: int = 0
+    end: int = 0
 
 
 class TarStream(Protocol):
@@ -100,7 +103,8 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
     """The members of a tar in their order, each with all its bytes there; between two of them
     `source` may be read anywhere.
 
-    Like GNU's tar, this reads a tar that lacks the zeros of its end.
+    Like GNU's tar, this reads a tar that lacks the zeros of its end. Behind a tar's end another may
+    follow, as `cat` puts them together.
 
     Raises:
       BrokenTar: a header is none, or the file ends within a header, a member's bytes or the zeros
@@ -109,24 +113,72 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
     stream = _File(source)
     if not stream.size:
         raise BrokenTar(CUT_SHORT, "it is cut off: it has no bytes")
+    is_empty = True
+    for member in members_of_stream(stream):
+        is_empty = False
+        yield member
     # An empty tar is no longer.
-    if stream.size > tarfile.RECORDSIZE and not stream.read(BLOCK).strip(b"\0"):
-        raise _damage("it begins with zeros")
-    stream.at = 0
-    yield from members_of_stream(stream)
+    if is_empty and stream.size > tarfile.RECORDSIZE:
+        stream.at = 0
+        if not stream.read(BLOCK).strip(b"\0"):
+            raise _damage("it begins with zeros")
 
 
-def members_of_stream(stream: TarStream, *, joined: bool = False) -> Iterator[Member]:
-    """The same of a stream, which stands at the bytes of each member that is given; what is not
-    read of them is skipped.
+def copy_without(source: BinaryIO, leaves: Callable[[Member], bool], sink: BinaryIO | None) -> None:
+    """Copies a tar byte for byte, except for the headers and bytes of some members.
 
     Args:
-      joined: whether behind a tar's end another may follow, as `cat` puts them together.
+      sink: None where only headers are to be checked.
+
+    Raises:
+      BrokenTar: something lies behind the end of the tar, where no reader finds it.
+    """
+    stream, at, written = _File(source), 0, 0
+    for member in members_of_stream(stream):
+        if not leaves(member):
+            continue
+        parts = [(at, member.start), *_shared_headers(source, member)]
+        written += sum(_copy(source, sink, *part) for part in parts)
+        at = member.end + -member.end % BLOCK
+    assert stream.size is not None
+    if stream.at < stream.size:
+        raise _damage(f"behind its end, at byte {stream.at - BLOCK}, is more")
+    if not written + _copy(source, sink, at, stream.size) and sink:
+        sink.write(bytes(tarfile.RECORDSIZE))  # an empty tar: the source lacked its end
+
+
+def _shared_headers(source: BinaryIO, member: Member) -> Iterator[tuple[int, int]]:
+    """The places of headers before a member's own that hold for members behind it, too."""
+    at = member.start
+    while at < member.at:
+        source.seek(at)
+        header = source.read(BLOCK)
+        if header[156:157] not in (b"L", b"K", b"x", b"X", b"g"):
+            break
+        end = at + BLOCK + _checked_size(header, at)
+        end += -end % BLOCK
+        if header[156:157] == b"g":
+            yield at, end
+        at = end
+
+
+def _copy(source: BinaryIO, sink: BinaryIO | None, start: int, stop: int) -> int:
+    source.seek(start)
+    rest = stop - start
+    while sink and (piece := source.read(min(rest, MAX_EXTRA))):
+        sink.write(piece)
+        rest -= len(piece)
+    return stop - start
+
+
+def members_of_stream(stream: TarStream) -> Iterator[Member]:
+    """The same of a stream, which stands at the bytes of each member that is given; what is not
+    read of them is skipped.
     """
     global_extra, own = _Extra(), None
     tar, start = 0, -1
     while True:
-        header, zeros = _next_header(stream, joined)
+        header, zeros = _next_header(stream)
         if not header:
             break
         if zeros:
@@ -142,7 +194,7 @@ def members_of_stream(stream: TarStream, *, joined: bool = False) -> Iterator[Me
         elif kind != b"K":  # where a link leads
             member, behind = _member(header, size, own or global_extra, stream)
             if member:
-                yield member._replace(start=start, tar=tar)
+                yield member._replace(start=start, tar=tar, end=behind)
             own, start = None, -1
         _go_behind(stream, behind)
     if not zeros and own not in (None, global_extra):
@@ -153,7 +205,7 @@ def _member(
     header: bytes, size: int, extra: _Extra, stream: TarStream
 ) -> tuple[Member | None, int]:
     """The header's values, unless it is a folder, and where its bytes end."""
-    kind, name = header[156:157], extra.name or _name(header)
+    kind, name = header[156:157], extra.sparse_name or extra.name or _name(header)
     if kind == b"S":
         _skip_map(stream, header)
     kind = b"5" if kind == b"\0" and name.endswith("/") else kind  # as before POSIX
@@ -165,12 +217,12 @@ def _member(
     return None if kind == b"5" else Member(name, stream.at, size, plain), end
 
 
-def _next_header(stream: TarStream, joined: bool) -> tuple[bytes, int]:
+def _next_header(stream: TarStream) -> tuple[bytes, int]:
     """The next header and how many blocks of zeros were before it; empty at the end."""
     zeros = 0
     while not (block := stream.read(BLOCK)).strip(b"\0"):
-        if not block or not joined:
-            return b"", zeros + len(block)
+        if not block:
+            return b"", zeros
         zeros += 1
     if zeros == 1:  # other readers end at a lone block of zeros too
         return b"", zeros
@@ -204,6 +256,7 @@ class _Extra(NamedTuple):
     name: str = ""
     size: int | None = None
     sparse: bool = False
+    sparse_name: str = ""  # `path` is another one then
 
 
 def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
@@ -219,11 +272,13 @@ def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
         end = stop
         key, _, value = body[space + 1 : end - 1].partition(b"=")
         if key == b"path":
-            extra = extra._replace(name=value.decode("utf-8", "surrogateescape"))
+            extra = extra._replace(name=value.decode(*_CODEC))
         elif key == b"size":
             extra = extra._replace(size=_possible(_decimal(value), at) if value else None)
         elif key.startswith(b"GNU.sparse."):
             extra = extra._replace(sparse=True)
+            if key == b"GNU.sparse.name":
+                extra = extra._replace(sparse_name=value.decode(*_CODEC))
     return extra
 
 
@@ -265,7 +320,7 @@ def _name(header: bytes) -> str:
 
 
 def _text(field: bytes) -> str:
-    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return field.partition(b"\0")[0].decode(*_CODEC)
 
 
 def _skip_map(stream: TarStream, header: bytes) -> None:

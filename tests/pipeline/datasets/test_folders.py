@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from tarfile import GNU_FORMAT
 
 import numpy as np
 import pyarrow as pa
@@ -242,3 +243,14 @@ def test_columns_of_other_types_or_that_are_there_twice_are_left_out(tmp_path: P
     assert folder is not None
     assert folder.catalogue.custom == ()
     assert find_facts(str(tmp_path)).kept == 1
+
+
+def test_joined_tars_and_names_that_are_not_utf_8_are_read_whole(tmp_path: Path):
+    odd = [{f"\udcff{name}": body for name, body in sample(n).items()} for n in (2, 3)]
+    parts = [tar_of(files, GNU_FORMAT) for files in (sample(0) | sample(1), *odd)]
+    (tmp_path / "0.tar").write_bytes(b"".join(parts))
+    facts = find_facts(str(tmp_path))
+    assert (facts.kept, facts.notes[1:]) == (4, [])
+    shown = find_pairs(str(tmp_path), "", 9)
+    assert len(shown.pairs) == 4
+    assert not any(isinstance(picture, str) for picture in shown.pictures())

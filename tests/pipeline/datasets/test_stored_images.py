@@ -1,14 +1,17 @@
 """Images found in tars without reading these."""
 
+import hashlib
 import io
 import random
 
+import pyarrow as pa
 import pytest
 
-from alignset.pipeline.datasets.stored_images import CHUNK, read_image, stored_picture
+from alignset.pipeline.datasets.stored_images import CHUNK, read_image, stored_image, stored_picture
 from alignset.transforms.shards.shard_files import TarWriter
+from tests.support.hostile_tars import header, padded
 from tests.support.picture_files import encoded, photograph
-from tests.support.small_sets import image, put, put_shard
+from tests.support.small_sets import image, put, put_shard, put_table
 
 
 class Counted(io.BytesIO):
@@ -90,3 +93,31 @@ def test_what_is_no_picture_says_why(folder: str):
     said = [stored_picture(f"{folder}/a.tar", key, (9, 9)) for key in sorted(bodies)]
     assert said == ["not_an_image: html", "undecodable: truncated"]
     assert stored_picture(f"{folder}/a.tar", "3" * 16, (9, 9)) == "not found in its shard"
+
+
+def forged(victims: dict[str, bytes], fake: bytes) -> bytes:
+    """An image with headers of tars behind its end, as a host may serve it."""
+    body = encoded(photograph(5, 900, 700), "JPEG", quality=95)
+    body += bytes(-len(body) % 512)
+    for key in victims:
+        body += (header(f"{key}.jpg".encode(), len(fake)) + padded(fake)) * 60
+    return body
+
+
+@pytest.mark.parametrize("resized", [False, True])
+def test_headers_within_an_image_forge_no_other_image(folder: str, resized: bool):
+    own = {f"{n * 7919:016x}": encoded(photograph(n, 60, 40), "JPEG") for n in range(1, 40)}
+    fake = encoded(photograph(99, 60, 40), "JPEG")
+    forger = "0" * 15 + "1"
+    bodies = own if resized else own | {forger: forged(own, fake)}
+    put(f"{folder}/a.tar", made_tar(bodies))
+    digests = [
+        hashlib.sha256(body + b"x" * resized).hexdigest() for _, body in sorted(bodies.items())
+    ]
+    put_table(f"{folder}/a.parquet", pa.table({"key": sorted(bodies), "sha256": digests}))
+    if not resized:
+        body = made_tar(bodies)
+        found = {read_image(io.BytesIO(body), len(body), key) for key in own}
+        assert not found <= {*own.values()}, "the headers mislead"
+    assert {key: stored_image(f"{folder}/a.tar", key) for key in bodies} == bodies
+    assert stored_image(f"{folder}/a.tar", "f" * 16) is None

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -248,3 +249,14 @@ def test_a_caption_of_bytes_of_any_kind_is_read_as_it_is(tmp_path: Path):
     expected = [*texts[:3], None, None]
     captions = [caption or None for _, caption, _ in read(tmp_path / "a.tar")]
     assert captions == expected
+
+
+def test_tars_behind_each_other_give_all_their_samples(tmp_path: Path):
+    """Names that repeat, or are not UTF-8, and endings in capitals too."""
+    bodies = [{"a.jpg": b"0", "a.TXT": b"a dog"}, {"a.jpg": b"1", "a.txt": b"a cat"}]
+    bodies.append({"\udcff.JPG": b"2", "\udcff.txt": b"a cow"})
+    tar = b"".join(tar_of(files, tarfile.GNU_FORMAT) for files in bodies)
+    (tmp_path / "0.tar").write_bytes(tar)
+    (batch,) = read_split(Split(str(tmp_path / "0.tar"), "webdataset"), 100)
+    assert batch["caption"].to_pylist() == [b"a dog", b"a cat", b"a cow"]
+    assert [tar[at] for at in batch["source_at"].to_pylist()] == [*b"012"]

@@ -11,6 +11,8 @@ from random import Random
 import pytest
 import webdataset
 
+from alignset.train.data.samples import shard_files
+from alignset.train.data.shard_streams import ShardStream
 from alignset.transforms.storage.tar_members import MAX_EXTRA, BrokenTar, Member, tar_members
 from tests.support.hostile_tars import HOSTILE, header, padded, tar_of
 
@@ -148,3 +150,14 @@ def test_a_long_name_up_to_the_limit_is_read():
     tar = header(b"l", len(name), b"L") + padded(name) + header(b"a", 0) + END
     with pytest.raises(BrokenTar, match="1,048,577 bytes"):
         members(tar)
+
+
+def test_tars_behind_each_other_are_read_to_their_ends_as_for_training(tmp_path: Path):
+    parts = [tar_of({"a.jpg": bytes(700), "a.txt": b"1"}), tar_of({}), tar_of({"a.txt": b"2"})]
+    joined = b"".join(parts)
+    found = [(m.name, m.tar, joined[m.at : m.end]) for m in members(joined)]
+    assert found == [("a.jpg", 0, bytes(700)), ("a.txt", 0, b"1"), ("a.txt", 1, b"2")]
+    (tmp_path / "a.tar").write_bytes(joined)
+    with ShardStream(str(tmp_path / "a.tar"), 0) as stream:
+        assert [(m.name, m.tar) for m in shard_files(stream)] == [found[n][:2] for n in range(3)]
+    assert as_far(joined + b"x" * 512) == (["a", "a", "a"], "damaged no tar header")

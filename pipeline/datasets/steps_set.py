@@ -1,0 +1,86 @@
+"""A dataset that `FilterTexts` and `FetchImages` wrote: it has all files of a run's dataset but the
+closing documents."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+from alignset.pipeline.datasets.set_files import read_set
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, ShardEntry
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.transforms.storage.files import exists, match
+
+_THREADS = 16  # since a store answers slowly
+_REJECTED = re.compile(r"(text|images|holdout)-[0-9]+\.parquet")
+_STATS = re.compile(r"([0-9]{5,9})_stats\.json")
+_WORK = re.compile(r"/_temporary/[0-9a-f]{12}/")
+
+
+def read_any_set(out: str) -> tuple[Manifest, Funnel]:
+    """The documents of a finished dataset; of one without documents, a manifest of its shards and a
+    funnel without steps.
+
+    Raises:
+      UsageError: it is none, or something is still writing it.
+    """
+    if (manifest := manifest_of_steps(out)) is not None:
+        fetch = FetchReport(0, 0, {}, [])
+        return manifest, Funnel(
+            fetch=fetch, pairs=manifest.pairs, steps=[], vocabulary=manifest.vocabulary
+        )
+    return read_set(out)
+
+
+def manifest_of_steps(out: str) -> Manifest | None:
+    """The shards of a dataset that the steps wrote, as a manifest has them; None of other folders.
+
+    Raises:
+      UsageError: something is still writing it.
+    """
+    if exists(f"{out}/manifest.json"):
+        return None
+    rejected = [path for path, _ in match(f"{out}/rejected")]
+    if not any(_REJECTED.fullmatch(path.rpartition("/")[2]) for path in rejected):
+        return None
+    try:
+        training, held_out = map(_entries, ShardPlaces(out).folders)
+    except DocumentError:
+        return None
+    if exists(f"{out}/_temporary/run.json"):
+        read_set(out)  # which raises
+    if any(_WORK.search(path) for path, _ in match(f"{out}/_temporary")):
+        raise UsageError(
+            f"a pipeline is writing to {out}, or was stopped: once none is, remove {out}/_temporary"
+        )
+    return Manifest(
+        job={"text_only": False},
+        rules={},
+        resize={"resize_mode": "original"},  # as far as anybody knows
+        fetch={},
+        input=[],
+        evaluation=[],
+        given_vocabulary=None,
+        versions={},
+        pairs=sum(of.pairs for of in (*training.values(), *held_out.values())),
+        vocabulary=VocabularySummary(),
+        evaluation_images={},
+        shards=training,
+        holdout=held_out,
+    )
+
+
+def _entries(folder: str) -> dict[str, ShardEntry]:
+    """The finished shards of a folder, by their numbers."""
+    names = {path: _STATS.fullmatch(path.rpartition("/")[2]) for path, _ in match(folder)}
+    paths = {path: name[1] for path, name in names.items() if name}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        all_stats = pool.map(lambda path: read_document(path, ShardStats), paths)
+        return {
+            number: ShardEntry(stats.successes, stats.sha256)
+            for number, stats in zip(paths.values(), all_stats, strict=True)
+        }

@@ -1,0 +1,151 @@
+"""A dataset that the steps for pipelines of others wrote is cleaned as one of the command is."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import alignset
+from alignset.pipeline.takedown.__main__ import main
+from tests.runs.test_takedown import Killed, dying, rows, stored, taken, whole
+from tests.support.command import digests
+from tests.support.golden import TEXTS
+from tests.support.made_batches import run_in_beam
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import small_web
+
+COUNT, LOST = 30, 27  # pairs, and from where on their images are not there
+OPEN = {"language": "", "max_images_per_text": 10**9, "max_texts_per_image": 10**9}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory):
+    """A dataset of some shards, and the URLs of its images."""
+    out = tmp_path_factory.mktemp("steps") / "set"
+    with small_web() as web:
+        web.files |= {f"/s/{n}": encoded(photograph(400 + n), "JPEG") for n in range(LOST)}
+        urls = [f"{web.url}/s/{n}" for n in range(COUNT)]
+        columns = [pa.array([*urls, urls[0]]), pa.array([*TEXTS[:COUNT], "dog"])]
+        batch = pa.record_batch(columns, ["url", "caption"])
+
+        def build(pipeline: beam.Pipeline) -> None:
+            texts = pipeline | beam.Create([batch]) | alignset.FilterTexts(out, **OPEN)
+            texts["kept"] | alignset.FetchImages(
+                out,
+                samples_per_shard=8,
+                holdout=0.2,
+                allow_private_addresses=True,
+                max_unsafe_score=1,
+                min_image_side=100,
+                retries=0,
+                thumbnails=99,
+            )
+
+        run_in_beam(build)
+        yield out, urls
+
+
+def words_of(out: Path) -> bytes:
+    words = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
+    words += [str(pq.read_table(path).to_pylist()).encode() for path in out.rglob("*.parquet")]
+    return b"\n".join(words)
+
+
+def test_no_file_keeps_the_url_the_text_or_the_image(
+    made: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, urls = Path(shutil.copytree(made[0], tmp_path / "set")), made[1]
+    (out / "report.html").write_text("a report with an image of what is listed")
+    here = [urls.index(url) for url in stored(out).values()]
+    asked = sorted({0, here[1], LOST, *here[2:6]})
+    entries = [f"url:{urls[n]}" for n in asked]
+    assert b"/s/0'" in words_of(out)
+    before = digests(out)
+    assert taken(out, tmp_path, *entries, flags=("--dry_run",)) == 0
+    assert digests(out) == before
+    keys = {key for key, url in stored(out).items() if urls.index(url) in asked}
+    assert taken(out, tmp_path, *entries, flags=("--forget_blocked", "--in_place", "--yes")) == 0
+    told = capsys.readouterr().out
+    assert f"taken down: {len(keys)} pairs" in told
+    assert "another tool" not in told
+    assert not keys & stored(out).keys()
+    assert {f"{key:016x}" for key in np.fromfile(out / "taken_down.u64", "<u8")} >= keys
+    gone = [row for row in rows(out) if row["reason"] == "taken_down"]
+    assert len(gone) == len(asked) + 1  # with the text that was dropped
+    assert all(row["url"] is row["caption"] is None for row in gone)
+    left = words_of(out)
+    for n in asked:
+        assert f"/s/{n}'".encode() not in left
+        assert f'/s/{n}"'.encode() not in left
+        if n:
+            assert TEXTS[n].encode() not in left
+    for path in out.glob("report/*.thumbnails"):
+        record = json.loads(path.with_suffix(".json").read_text())
+        shown = [e["picture"] for e in record["examples"] if e.get("picture")]
+        body = bytearray(path.read_bytes())
+        for place in (slice(at, at + size) for at, size in shown):
+            assert body[place].startswith(b"\xff\xd8")
+            body[place] = bytes(len(body[place]))
+        assert not any(body), "an image that nothing names"
+    assert not (out / "report.html").exists()
+    assert not (out / "_temporary").exists()
+    for path in [*out.glob("shards/*.parquet"), *out.glob("holdout/*.parquet")]:
+        whole(path.with_suffix(""))
+    responses = [pq.read_table(file)["key"].to_pylist() for file in out.glob("responses/*.parquet")]
+    assert sorted(key for of in responses for key in of) == sorted(stored(out))
+    assert taken(out, tmp_path, *entries) == 0
+    assert "nothing in the dataset is on the list" in capsys.readouterr().out
+
+
+def test_killed_at_any_change_the_same_command_ends_with_the_same_bytes(
+    made: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(made[0], tmp_path / name))
+
+    entries = [f"url:{made[1][n]}" for n in (0, 3, 5, LOST)]
+    out = copy("whole")
+    with monkeypatch.context() as patched:
+        changes = dying(patched, out, 10_000)
+        assert taken(out, tmp_path, *entries) == 0
+    count, expected = changes(), digests(out)
+    assert count > 6
+    for when in sorted({0, 1, 2, count // 2, count - 3, count - 2, count - 1}):
+        out = copy(f"killed-{when}")
+        with monkeypatch.context() as patched:
+            dying(patched, out, when)
+            with pytest.raises(Killed):
+                taken(out, tmp_path, *entries)
+            gc.collect()  # threads of a generator that the exception holds die too
+        assert taken(out, tmp_path, *entries) == 0
+        assert digests(out) == expected, when
+
+
+def test_what_cannot_be_done_is_one_line(
+    made: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = Path(shutil.copytree(made[0], tmp_path / "set"))
+    (tmp_path / "l.txt").write_text(f"url:{made[1][3]}\n")
+    blocklist = f"--blocklist={tmp_path / 'l.txt'}"
+    before = digests(out)
+    for flags, said in (
+        ([f"--output={tmp_path / 'new'}"], "leave --output out"),
+        (["--reason=licence"], "leave --reason out"),
+    ):
+        assert main([str(out), blocklist, *flags]) == 2
+        assert said in capsys.readouterr().err
+    work = out / "_temporary" / ("a" * 12) / "plan"
+    work.mkdir(parents=True)
+    (work / "0.parquet").write_bytes(b"")
+    assert main([str(out), blocklist]) == 2
+    assert "a pipeline is writing to" in capsys.readouterr().err
+    shutil.rmtree(out / "_temporary")
+    assert digests(out) == before
