@@ -1,4 +1,4 @@
-"""What child processes cost that decode WebP and AVIF, and what hostile images cost a run.
+"""The cost of child processes that decode WebP and AVIF, and of hostile images in a run.
 
   python benchmarks/mixed_web.py [--images=1000] [--turns=3] [--hostile] [--checkout=FOLDER]
                                  [FLAGS of curate ...]

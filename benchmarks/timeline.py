@@ -44,8 +44,8 @@ def cpu_times(root: int) -> dict[int, float]:
 
 
 class Watched(NamedTuple):
-    """A command's wall time and CPU time in s, the busy cores of each step, and its peak memory in
-    bytes, with that of all processes it starts (their proportional set sizes)."""
+    """A command's wall time and CPU time in s, the busy cores of each step, and the peak memory in
+    bytes of all its processes (proportional set sizes)."""
 
     wall_s: float
     cpu_s: float

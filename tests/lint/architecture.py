@@ -189,9 +189,10 @@ def test_the_trainer_imports_what_reads_hostile_files_and_what_finds_copies_alon
     imported = set().union(*map(imported_modules, trainer))
     of_curation = {module for module in imported if module.startswith("transforms")}
     of_copies = ("copy_overlap", "overlap_measure")
-    of_images = ("file_formats", "file_look", "jpeg_header", "open_picture")
+    of_images = ("decode", "file_formats", "file_look", "open_picture")
     assert of_curation == {
         "transforms.storage.tar_members",
+        "transforms.workers.limited_process",
         *(f"transforms.images.{name}" for name in ("examine", *of_images)),
         "transforms.rules.rule",  # what a score of ours is to a run
         *("transforms.fetching.fetch", "transforms.fetching.fetch_settings"),  # a query's image

@@ -42,8 +42,8 @@ def check_decodable(data: bytes, *, of_folder: bool = False) -> FileLook:
 
     Raises:
       DecompressionBombError: it would take long for what it is.
-      OSError: it is no image of a format that is read, or a JPEG without a scan of one frame that
-        decoders agree on.
+      OSError: it has none of the formats, or is a JPEG without a scan of one frame that decoders
+        agree on.
     """
     if len(data) > LONGEST_IMAGE:
         raise Image.DecompressionBombError(f"{len(data)} bytes")

@@ -122,7 +122,7 @@ def _within(body: bytes, box: _Box, skip: int = 0, most: int = 4 * MAX_ITEMS) ->
     return found
 
 
-class _Reader:
+class Reader:
     """Big-endian numbers of a box, one behind the other."""
 
     def __init__(self, body: bytes, box: _Box) -> None:
@@ -167,7 +167,7 @@ class _Items:
 
     def size(self) -> tuple[int, int]:
         """(width, height) in px of the primary item."""
-        pitm = _Reader(self._body, self._found[b"pitm"])
+        pitm = Reader(self._body, self._found[b"pitm"])
         return _size(self._body, self._items[pitm.number(4 if pitm.version()[0] else 2)])
 
     def check(self) -> None:
@@ -187,12 +187,12 @@ class _Items:
 
 
 def _item_kinds(body: bytes, iinf: _Box) -> dict[int, bytes]:
-    reader = _Reader(body, iinf)
+    reader = Reader(body, iinf)
     size = 4 if reader.version()[0] else 2
     reader.count(size, MAX_ITEMS)
     kinds: dict[int, bytes] = {}
     for box in _boxes(body, iinf.begin + 4 + size, iinf.end, MAX_ITEMS):
-        entry = _Reader(body, box)
+        entry = Reader(body, box)
         version = entry.version()[0]
         if box.kind == b"infe" and version in (2, 3):
             number = entry.number(2 * version - 2)
@@ -203,7 +203,7 @@ def _item_kinds(body: bytes, iinf: _Box) -> dict[int, bytes]:
 
 def _item_extents(body: bytes, iloc: _Box, idat: _Box | None) -> dict[int, list[tuple[int, int]]]:
     """(offset in the file, length) of the parts of each item."""
-    reader = _Reader(body, iloc)
+    reader = Reader(body, iloc)
     version = reader.version()[0]
     sizes = reader.number(2)
     offset_size, length_size, base_size, index_size = (
@@ -240,7 +240,7 @@ def _item_properties(body: bytes, iprp: _Box) -> dict[int, list[_Box]]:
     ]
     properties: dict[int, list[_Box]] = {}
     for ipma in inner[1:]:
-        reader = _Reader(body, ipma)
+        reader = Reader(body, ipma)
         version, flags = reader.version()
         for _ in range(reader.count(4, MAX_ITEMS)):
             own = properties.setdefault(reader.number(4 if version else 2), [])
@@ -257,7 +257,7 @@ def _tiles(body: bytes, iref: _Box) -> dict[int, list[int]]:
     size = 4 if body[iref.begin] else 2
     total = 0
     for box in _boxes(body, iref.begin + 4, iref.end, 4 * MAX_ITEMS):
-        reader = _Reader(body, box)
+        reader = Reader(body, box)
         origin = reader.number(size)
         count = reader.number(2)
         total += count

@@ -51,7 +51,7 @@ class ChildError(RuntimeError):
 
 
 class RaisedError(Exception):
-    """What a function raised, by its type's name and its message."""
+    """An error that a function raised, by its type's name and its message."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ class RaisedError(Exception):
 
 
 class Limits(NamedTuple):
-    """What a call may take: CPU time in s, and bytes of memory beside those of its process."""
+    """Limits of a call: CPU time in s, and bytes of memory that its process may take for it."""
 
     cpu_s: float
     memory: int
@@ -149,7 +149,7 @@ class _Child:
                 pipe.close()
 
 
-class _Children:
+class Children:
     """The idle children of this process. As many work at once as it has threads for images."""
 
     def __init__(self) -> None:
@@ -189,7 +189,7 @@ class _Children:
             self._idle.append(child)
 
 
-_CHILDREN = _Children()
+CHILDREN = Children()
 
 
 def call_limited(function: Function, body: bytes, limits: Limits) -> list[bytearray]:
@@ -209,7 +209,7 @@ def call_limited(function: Function, body: bytes, limits: Limits) -> list[bytear
     name = f"{function.__module__}:{function.__qualname__}".encode()
     for is_last in (False, True):
         try:
-            with _CHILDREN.one(fresh=is_last) as child:
+            with CHILDREN.one(fresh=is_last) as child:
                 return child.call(name, body, limits)
         except _DeadError as dead:
             if dead.number == signal.SIGPROF:

@@ -72,20 +72,20 @@ def test_what_would_cost_more_than_it_says_is_not_decoded(
 def boxes_of(read: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
     """How many boxes and numbers are read."""
     reads = 0
-    unpack, number = struct.unpack_from, module._Reader.number
+    unpack, number = struct.unpack_from, module.Reader.number
 
     def counted(*args: object) -> object:
         nonlocal reads
         reads += 1
         return unpack(*args)  # type: ignore[arg-type]
 
-    def counted_number(self: module._Reader, size: int) -> int:
+    def counted_number(self: module.Reader, size: int) -> int:
         nonlocal reads
         reads += 1
         return number(self, size)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module._Reader, "number", counted_number)
+        patched.setattr(module.Reader, "number", counted_number)
         patched.setattr(module.struct, "unpack_from", counted)
         read()
     return reads

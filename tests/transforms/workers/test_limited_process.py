@@ -111,7 +111,7 @@ def test_a_process_that_cannot_start_is_no_fault_of_the_bytes(
 ) -> None:
     with pytest.raises(ChildError, match="status 3"):
         call_limited(leave, b"", AMPLE)
-    monkeypatch.setattr(module, "_CHILDREN", module._Children())
+    monkeypatch.setattr(module, "CHILDREN", module.Children())
     for wrong, says in (("/bin/false", "status 1"), ("/nowhere", "can be started")):
         monkeypatch.setattr(sys, "executable", wrong)
         with pytest.raises(ChildError, match=says):
