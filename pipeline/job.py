@@ -62,8 +62,8 @@ class Job:
     )
     blocklist: str = setting(
         "",
-        "FILE,...: hosts, domains, URLs, words, and hashes of files and images that must not be "
-        "in the dataset, or image:PATH, images (docs/politeness.md)",
+        "FILE,... or NAME=FILE,...: hosts, domains, URLs, words, and hashes of files and images "
+        "that must not be in the dataset, or image:PATH, images (docs/politeness.md)",
     )
     forget_blocked: bool = setting(
         False, "write neither URL nor text of blocked pairs to rejected/"

@@ -48,7 +48,12 @@ def commands(manifest: Manifest) -> list[str]:
 def _with_lists(words: Sequence[str], lists: list[NamedList] | UnsetType) -> list[str]:
     """A command with these blocklists in place of others."""
     others = [word for word in words if not word.startswith("--blocklist=")]
-    return [*others, _flag("blocklist", ",".join(of.name for of in lists))] if lists else others
+    return [*others, _lists_flag(lists)] if lists else others
+
+
+def _lists_flag(lists: Sequence[NamedList]) -> str:
+    """The flag that names some lists again: no document has the names of their files."""
+    return _flag("blocklist", ",".join(f"{of.name}=FILE" for of in lists))
 
 
 def _on_lines(words: Sequence[str]) -> str:
@@ -147,7 +152,7 @@ def _files_of_rules(manifest: RunDescription, flag_name: str) -> Iterator[str]:
     classifier."""
     yield from _custom(manifest)
     if manifest.blocklists:
-        yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
+        yield _lists_flag(manifest.blocklists)
     if manifest.given_vocabulary:
         yield _flag("vocabulary", Path(manifest.given_vocabulary.path).name)
     if flag_name:

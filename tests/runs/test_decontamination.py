@@ -214,10 +214,10 @@ def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: 
     for name in EXAM[:3]:
         (listed / f"{name}.png").write_bytes(encoded(picture(name), "PNG"))
     (listed / "rocket.jpg").write_bytes(encoded(picture("rocket"), "JPEG"))
-    blocklist = f"--blocklist=image:{listed}"
+    blocklist = f"--blocklist=listed=image:{listed}"
     out, whole, hosts = tmp_path / "blocked", tmp_path / "whole", tmp_path / "hosts.txt"
     succeed(source / "00000.tar", out, *ALL, blocklist)
-    expected = dict.fromkeys(EXAM[:3], "image:listed:image") | {"rocket": "image:listed:sha256"}
+    expected = dict.fromkeys(EXAM[:3], "listed:image") | {"rocket": "listed:sha256"}
     found = {Path(row["url"]).stem: row for row in dropped(out)}
     assert {name: row["detail"] for name, row in found.items()} == expected
     assert {row["step"] for row in found.values()} == {"blocked_images"}

@@ -16,7 +16,7 @@ PAGE_FAULTS = (
 )
 OPTED_OUT = "opted_out"  # its owner does not want this use; the detail is one of OPT_OUTS
 MALFORMED_PAIR = "malformed_pair"
-BLOCKED = "blocked"  # the detail is a list and the kind of its entry, "takedowns.txt:host"
+BLOCKED = "blocked"  # the detail is a list and the kind of its entry, "takedowns:host"
 DUPLICATE_PAIR = "duplicate_pair"
 FETCH_FAILED = "fetch_failed"
 NOT_AN_IMAGE = "not_an_image"
@@ -65,7 +65,7 @@ OF_ROWS = (
         step="blocklist",
         stage=Stage.TEXT,
         means=f"its host, URL, text or key is on a {_LISTS}",
-        detail="the list and the kind of entry, `takedowns.txt:host`",
+        detail="the list and the kind of entry, `takedowns:host`",
     ),
     Given(
         reason=DUPLICATE_PAIR,
