@@ -18,7 +18,7 @@ ABOUT = ("title", "description", "license")  # what a person says of the dataset
 
 _FINAL = {
     *(given.BROKEN_PAGE, given.BROKEN_INPUT, given.MALFORMED_PAIR, given.DUPLICATE_PAIR),
-    given.TAKEN_DOWN,
+    *(given.TAKEN_DOWN, given.REMOVED_BEFORE),
 }
 
 

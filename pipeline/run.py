@@ -38,6 +38,7 @@ from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.language_codes import weak_points
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import DocumentError
+from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.threads import stop_work
 
@@ -122,7 +123,13 @@ class Run:
         self.engine = Engine(command.beam, folder.fence.token)
         blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
         blocklists = source.blocklists.moved(folder.work.blocklists)
-        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence, blocklists)
+        removed = source.removed_before.astype("<u8").tobytes()
+        path = folder.work.removed_before if removed else ""
+        if removed:
+            write_atomically(path, lambda sink: sink.write(removed))
+        self.places = Places(
+            everywhere(folder.out), folder.work, blocks, folder.fence, blocklists, path
+        )
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""

@@ -28,7 +28,7 @@ from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.documents.hand_edits import write_page
 from alignset.pipeline.documents.uids import write_uids
-from alignset.pipeline.inputs.earlier_sets import EarlierSet
+from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, EarlierSet
 from alignset.pipeline.report.page import REPORT, write_report
 from alignset.pipeline.runs.documents import (
     BrokenInput,
@@ -55,7 +55,7 @@ from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import exists, move, write_atomically
+from alignset.transforms.storage.files import carry_file, exists, move, write_atomically
 from alignset.transforms.workers.counts import Counts, add_by_name
 from alignset.transforms.workers.packages import ICU, deciding, package_versions
 from alignset.transforms.workers.unexpected import tell_once
@@ -73,6 +73,8 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
       RuntimeError: the counts do not add up.
     """
     folder.check_lock()
+    if exists(folder.work.removed_before):  # whatever is made of this dataset leaves them out too
+        carry_file(folder.work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
     text = folder.work.find_text()
     assert text is not None, "the text stage has ended"
     images = without_copies(folder.work.find_images() or ImageSummary([], Counts(), {}, [], {}))

@@ -25,7 +25,7 @@ from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
 _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside opt-outs, that say that a pair is not wanted here.
-_UNWANTED = ("blocked", "taken_down")
+_UNWANTED = ("blocked", "removed_before", "taken_down")
 # By flag, how an owner says it.
 _OTHER_OPT_OUTS = {
     "tdm_reservation": "TDM reservations",

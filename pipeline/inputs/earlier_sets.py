@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
+from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists, match
+from alignset.transforms.storage.files import exists, match, open_to_read
 
 OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a dataset that have pairs
+TAKEN_DOWN_KEYS = "taken_down.u64"  # what a takedown leaves in a dataset
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,45 @@ def earlier_set(folder: str) -> EarlierSet | None:
 
 def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
     """The datasets of ours that files are the pairs of, also where a glob named them; sorted."""
+    return sorted(filter(None, map(earlier_set, _roots(files))))
+
+
+def _roots(files: list[InputFile]) -> set[str]:
+    """The folders of which files may be the pairs."""
     folders = {file.path.rpartition("/")[0] for file in files}
     parts = [
         f"./{folder}".rpartition("/") if "/" not in folder else folder.rpartition("/")
         for folder in folders
     ]
-    roots = {root for root, _, name in parts if name in OF_SETS}
-    return sorted(filter(None, map(earlier_set, roots)))
+    return {root for root, _, name in parts if name in OF_SETS}
+
+
+def removed_before(files: list[InputFile]) -> UInt64s:
+    """The keys of the pairs that were taken down from the datasets that files are the pairs of,
+    whatever version made these: uint64[n], ascending.
+
+    Raises:
+      UsageError: a list of keys is not one.
+    """
+    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in sorted(_roots(files))]
+    keys = [read_taken_down(path) for path in paths if exists(path)]
+    return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint64)
+
+
+def read_taken_down(path: str) -> UInt64s:
+    """The keys in a dataset's `taken_down.u64`: uint64[n].
+
+    Raises:
+      UsageError: it has not 8 bytes for each.
+    """
+    with open_to_read(path) as source:
+        body = source.read()
+    if len(body) % 8:
+        raise UsageError(
+            f"{path} has {len(body):,} bytes, and 8 for each key of a pair that was taken down: it "
+            "is cut short; restore it, or pairs that were removed would come back"
+        )
+    return np.frombuffer(body, "<u8").astype(np.uint64)
 
 
 def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:

@@ -188,7 +188,8 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
 
 
 def test_the_reasons_that_another_run_may_undo():
-    final = {"broken_input", "broken_page", "malformed_pair", "duplicate_pair", "taken_down"}
+    final = {"broken_input", "broken_page", "malformed_pair", "duplicate_pair"}
+    final |= {"taken_down", "removed_before"}
     assert set(PRODUCT.reasons) - set(undoable_reasons()) == final
     assert "blocked" in undoable_reasons()
 

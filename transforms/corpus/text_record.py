@@ -35,7 +35,7 @@ from alignset.transforms.columns.records import (
 )
 from alignset.transforms.corpus.language_ngrams import language_numbers
 from alignset.transforms.rules.catalogue import RunRules, limits
-from alignset.transforms.rules.given import BLOCKED
+from alignset.transforms.rules.given import BLOCKED, REMOVED_BEFORE
 from alignset.transforms.rules.language_codes import NUMBERED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import Rows
@@ -228,7 +228,7 @@ def _examples(
     values = values_by_axis(rules.texts, batch.rows)
     ranking: dict[str, list[tuple[float, int]]] = {}
     for outcome, rows in rows_of.items():
-        if outcome == BLOCKED:
+        if outcome in (BLOCKED, REMOVED_BEFORE):
             continue  # neither its URL nor its text is for the report
         ranking[outcome] = [(0.0, row) for row in least_rows(hashes, rows, EXAMPLES).tolist()]
         for limit in limits(rules.texts):

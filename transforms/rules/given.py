@@ -16,6 +16,7 @@ PAGE_FAULTS = (
 )
 OPTED_OUT = "opted_out"  # its owner does not want this use; the detail is one of OPT_OUTS
 MALFORMED_PAIR = "malformed_pair"
+REMOVED_BEFORE = "removed_before"  # taken down from a dataset of the input
 BLOCKED = "blocked"  # the detail is a list and the kind of its entry, "takedowns:host"
 DUPLICATE_PAIR = "duplicate_pair"
 FETCH_FAILED = "fetch_failed"
@@ -59,6 +60,13 @@ OF_ROWS = (
         stage=Stage.TEXT,
         means="the URL or the alt-text is missing or unusable",
         detail="[details](#details-of-malformed_pair)",
+    ),
+    Given(
+        reason=REMOVED_BEFORE,
+        step="blocklist",
+        stage=Stage.TEXT,
+        means="it was [taken down](politeness.md#takedown-requests) from a dataset that is input; "
+        "its row has the key alone, neither URL nor text",
     ),
     Given(
         reason=BLOCKED,
