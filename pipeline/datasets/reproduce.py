@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import UnsetType
 
 from alignset.pipeline.job import Job
+from alignset.pipeline.rule_files import SCORE_MODEL
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
@@ -114,6 +115,8 @@ def _rules(manifest: RunDescription) -> dict[str, Any]:
     own = MIN_DISTANCES.get(str(overlap.get("measure"))) if overlap else None
     if not overlap or rules.get("min_evaluation_distance") in (own, 0):
         rules.pop("min_evaluation_distance", None)
+    if name := rules.get("concepts"):
+        rules["concepts"] = str(name).rpartition("@")[0]
     return rules
 
 
@@ -138,8 +141,8 @@ def _changes(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
 def _custom(manifest: RunDescription) -> Iterator[str]:
     """The files with rules of users, and their flags."""
     files = manifest.rule_files or []
-    if files:
-        words = ([f"{of.name}:{flag}" for flag in of.flags or []] or [of.name] for of in files)
+    if own_files := [of for of in files if not of.name.startswith(SCORE_MODEL)]:
+        words = ([f"{of.name}:{flag}" for flag in of.flags or []] or [of.name] for of in own_files)
         yield _flag("rules", ",".join(word for of_file in words for word in of_file))
     for rule in (rule for file in files for rule in file.rules):
         value = manifest.rules.get(str(rule["name"]), rule["default"])

@@ -19,6 +19,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.job import ABOUT
+from alignset.pipeline.rule_files import model_name
 from alignset.pipeline.runs.documents import (
     Funnel,
     Manifest,
@@ -60,11 +61,13 @@ def describe_run(command: Command, source: Input) -> RunDescription:
     job = dataclasses.asdict(command.job)
     for name in (*NOT_DECIDING, *(() if job["columns"] else ("columns",))):
         del job[name]
+    job["score_model"] = model_name(job["score_model"])
     own = dataclasses.asdict(command.rules)
     rules = {name: of for name, of in own.items() if name not in COLUMN_FLAGS}
     rules |= of_columns(command.rules.numbers)
     if source.vocabulary:
         del rules["vocabulary_size"]
+    rules["concepts"] = rules["concepts"].rpartition("/")[2]  # with its digest
     contact = {"contact": command.fetch.contact} if command.fetch.contact else {}
     return RunDescription(
         job=job,
