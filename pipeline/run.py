@@ -33,6 +33,7 @@ from alignset.pipeline.runs.run_folder import RunFolder, describe_run
 from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
+from alignset.transforms.blocklists.blocklists import NO_LISTS
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.language_codes import weak_points
@@ -147,7 +148,12 @@ class Run:
                     return retry_failed(
                         self.command, folder, source.evaluation, *run_by, source.unsafe_model
                     )
-            return close_run(folder, self.source.sets) if self._curate_all() else None
+            if not self._curate_all():
+                return None
+            forgets = self.command.job.forget_blocked
+            return close_run(
+                folder, self.source.sets, self.places.blocklists if forgets else NO_LISTS
+            )
         except BaseException as error:
             if was_interrupted(error):  # unnoted, it would seem to have died
                 with suppress(Exception):

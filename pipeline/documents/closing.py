@@ -21,7 +21,7 @@ from alignset.pipeline.datasets.funnel import (
     opt_outs,
     whole_funnel,
 )
-from alignset.pipeline.datasets.history import carry_history, earlier_manifests
+from alignset.pipeline.datasets.history import carry_history, earlier_manifests, forget_listed
 from alignset.pipeline.datasets.sizes_and_days import fetch_days, look_into
 from alignset.pipeline.documents.card import dataset_card, datasheet
 from alignset.pipeline.documents.croissant import croissant
@@ -47,6 +47,7 @@ from alignset.pipeline.runs.work_folder import (
     WrittenShard,
     with_rewritten,
 )
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
 from alignset.transforms.corpus.vocabulary_file import BY_LANGUAGE, HASHING, NAME
 from alignset.transforms.rules.catalogue import Catalogue
@@ -63,11 +64,14 @@ from alignset.transforms.workers.unexpected import tell_once
 LOG = logging.getLogger("alignset")
 
 
-def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
+def close_run(
+    folder: RunFolder, sets: Sequence[EarlierSet] = (), forgotten: Blocklists = NO_LISTS
+) -> Funnel:
     """Writes the closing documents, the manifest last; returns the funnel.
 
     Args:
       sets: the datasets of ours that this one was made of.
+      forgotten: the blocklists, where neither URL nor text of what is on them may stay.
 
     Raises:
       RuntimeError: the counts do not add up.
@@ -82,8 +86,11 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     steps = checked_steps(text, None if text_only else images.counts, folder.description.catalogue)
     pages = folder.work.find_pages()
     manifest = _manifest(folder, text, images, steps[-1].kept)
+    history = carry_history(folder.out, sets)
+    if forgotten.lists:
+        forget_listed(folder.out, forgotten)
     closing = Funnel(
-        history=carry_history(folder.out, sets) or UNSET,
+        history=history or UNSET,
         broken_input=_broken_input(text, folder.description),
         pages=pages.counts if pages else UNSET,
         fetch=replace(

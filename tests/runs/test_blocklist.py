@@ -99,7 +99,8 @@ def test_planted_matches_are_dropped_and_a_blocked_host_is_never_asked(
     assert not {"/g/1", "/g/3"} & {*blocked.good.requests}
     assert "/g/4" in blocked.good.requests
     dropped = {step["step"]: step["dropped"] for step in funnel(out)["steps"]}
-    assert (dropped["blocklist"], dropped["blocked_images"]) == ({"blocked": 5}, {"blocked": 3})
+    assert dropped["blocklist"] == {"removed_before": 0, "blocked": 5}
+    assert dropped["blocked_images"] == {"blocked": 3}
     said = manifest(out)["blocklists"]
     assert [entry["name"] for entry in said] == ["hosts.csv", "others.txt"]
     body = (blocked.folder / "others.txt").read_bytes()

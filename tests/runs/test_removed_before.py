@@ -106,3 +106,23 @@ def test_its_keys_are_a_blocklist_too(first: Path, tmp_path: Path) -> None:
     crawl, out = pairs(tmp_path / "crawl.parquet", ("dog", "moon")), tmp_path / "out"
     succeed(crawl, out, *TEXT_ONLY, f"--blocklist=removed={first}/taken_down.u64")
     assert kept(out) == {url("moon")}
+
+
+def test_what_is_to_be_forgotten_leaves_the_history_too(tmp_path: Path) -> None:
+    source, first, out = (
+        pairs(tmp_path / "a.parquet", (*NAMES, "short")),
+        tmp_path / "a",
+        tmp_path / "b",
+    )
+    succeed(source, first, *TEXT_ONLY)
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    assert files_with(first, "short-photo") != []
+    (tmp_path / "list.txt").write_text(f"url:{url('short')}\nurl:{url('dog')}\n")
+    forget = (f"--blocklist={tmp_path}/list.txt", "--forget_blocked")
+    succeed(first, out, *TEXT_ONLY, "--also_rejected=too_few_words", "--min_words=1", *forget)
+    assert kept(out) == {url(name) for name in NAMES[1:]}
+    assert files_with(out, "dog-photo", "short-photo") == []
+    (row,) = pq.read_table(out / "history" / "00" / "rejected" / "text-00000.parquet").to_pylist()
+    assert (row["reason"], row["url"], row["caption"]) == ("too_few_words", None, None)
+    # The first dataset is another one, whose files stay.
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before

@@ -220,12 +220,16 @@ class JudgeBatch:
         )
         for name, column in own.items():
             pair_rows = pair_rows.append_column(name, column)
+        # Whatever else they were dropped for, such as an opt-out of their page.
+        is_removed = rows[given.REMOVED_BEFORE]
         forgets = self.blocking is not None and self.blocking.forget
-        forgotten = [given.REMOVED_BEFORE, *([given.BLOCKED] if forgets else [])]
-        which = pc.is_in(rejects["reason"], value_set=pa.array(forgotten))
-        rejects = without_contents(rejects, which)
-        is_judged = pairs.usable() & ~repeats & ~on_list & ~rows[given.REMOVED_BEFORE]
-        part = self.recorder.measure(JudgedTexts(pair_rows, why, detail, is_judged, rows, verdicts))
+        forgotten = pa.array(is_removed | on_list if forgets else is_removed)
+        rejects = without_contents(rejects, forgotten.filter(why.is_valid()))
+        is_hidden = is_removed | on_list
+        is_judged = pairs.usable() & ~repeats & ~is_hidden
+        part = self.recorder.measure(
+            JudgedTexts(pair_rows, why, detail, is_judged, is_hidden, rows, verdicts)
+        )
         return len(batch), pair_rows.filter(why.is_null()), rejects, part
 
     def _of_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
