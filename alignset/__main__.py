@@ -31,6 +31,10 @@ COMMANDS = {
         "alignset.pipeline.deduplicate.__main__",
         "keep each image of a finished dataset once",
     ),
+    "publish": (
+        "alignset.pipeline.publish",
+        "copy what may be published of a finished dataset to a folder",
+    ),
     "train": ("alignset.train.__main__", "train an ALIGN model on shards"),
     "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("alignset.train.evaluate.__main__", "measure what a model is worth"),

@@ -40,6 +40,7 @@ FORMS = {
     "ablate": ("-m", "alignset.ablate"),
     "takedown": ("-m", "alignset.pipeline.takedown"),
     "deduplicate": ("-m", "alignset.pipeline.deduplicate"),
+    "publish": ("-m", "alignset.pipeline.publish"),
     "train": ("-m", "alignset.train"),
     "classify": ("-m", "alignset.train.classify"),
     "evaluate": ("-m", "alignset.train.evaluate"),

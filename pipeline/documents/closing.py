@@ -14,6 +14,7 @@ from typing import BinaryIO
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.copy_groups import publish_copies
+from alignset.pipeline.datasets.forget_history import forget_listed
 from alignset.pipeline.datasets.funnel import (
     check_funnel,
     failed_fetches,
@@ -21,7 +22,7 @@ from alignset.pipeline.datasets.funnel import (
     opt_outs,
     whole_funnel,
 )
-from alignset.pipeline.datasets.history import carry_history, earlier_manifests, forget_listed
+from alignset.pipeline.datasets.history import carry_history, earlier_manifests
 from alignset.pipeline.datasets.sizes_and_days import fetch_days, look_into
 from alignset.pipeline.documents.card import dataset_card, datasheet
 from alignset.pipeline.documents.croissant import croissant

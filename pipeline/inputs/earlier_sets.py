@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
-from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, match, open_to_read
+
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import UInt64s
 
 OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a dataset that have pairs
 TAKEN_DOWN_KEYS = "taken_down.u64"  # what a takedown leaves in a dataset
