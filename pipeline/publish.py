@@ -1,7 +1,7 @@
 """Copies what may be published of a finished dataset to a folder, or lists it.
 
-Pairs that were dropped, and the pages that show them, are never among the files. If it is
-interrupted, the same command resumes; the folder has a manifest.json when it is whole.
+Dropped pairs, and pages that show them, are never among the files. If it is
+interrupted, the same command resumes; a whole folder has a manifest.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "--output", default="", metavar="FOLDER", help="a local folder, to upload as it is"
     )
     flags.add_argument(
-        "--dry_run", action="store_true", help="list path and bytes of each file, and copy nothing"
+        "--dry_run", action="store_true", help="list path and bytes, and copy nothing"
     )
     return flags
 

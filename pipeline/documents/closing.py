@@ -61,6 +61,7 @@ from alignset.transforms.storage.files import carry_file, exists, move, write_at
 from alignset.transforms.workers.counts import Counts, add_by_name
 from alignset.transforms.workers.packages import ICU, deciding, package_versions
 from alignset.transforms.workers.unexpected import tell_once
+from alignset.version import commit, version
 
 LOG = logging.getLogger("alignset")
 
@@ -155,9 +156,13 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, pairs:
     shards = with_rewritten(images.shards, rewritten)
     shards = renumber(folder.out, folder.work.path, shards)
     packages = deciding(bool(folder.description.resize["exact_resize"]))
+    installed = package_versions(packages)
+    own = {"alignset": version(), "commit": commit(), "sources": installed["alignset"]}
+    own["sources"] = own["sources"].rpartition(" ")[2]
     return Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
-        versions={name: package_versions(packages)[name] for name in (*packages, ICU)},
+        versions={name: of for name, of in own.items() if of}
+        | {name: installed[name] for name in (*packages, ICU)},
         pairs=pairs,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,

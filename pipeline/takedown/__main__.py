@@ -34,8 +34,8 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     flags.add_argument(
         "--blocklist",
         required=True,
-        metavar="[NAME=]FILE,...",
-        help="what goes, or image:PATH (docs/politeness.md)",
+        metavar="FILE,...",
+        help="NAME=FILE or FILE of what goes, or image:PATH",
     )
     flags.add_argument("--dry_run", action="store_true", help="only tell what would go")
     flags.add_argument(
