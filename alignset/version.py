@@ -6,7 +6,7 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @lru_cache
@@ -19,7 +19,7 @@ def version() -> str:
     except metadata.PackageNotFoundError:
         import tomllib
 
-        project = (_ROOT / "pyproject.toml").read_text()
+        project = (ROOT / "pyproject.toml").read_text()
         return str(tomllib.loads(project)["project"]["version"])
 
 
@@ -27,12 +27,12 @@ def version() -> str:
 def commit() -> str:
     """Finds the commit of the clone that this runs from, with "-dirty" where files differ from it;
     "" where there is no clone or no git."""
-    if not (_ROOT / ".git").exists():
+    if not (ROOT / ".git").exists():
         return ""
     words = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(
-            ["git", "-C", str(_ROOT), *words], capture_output=True, text=True, check=False
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False
         )
     except OSError:
         return ""

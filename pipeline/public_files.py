@@ -154,10 +154,10 @@ def publish(out: str, target: str) -> list[PublicFile]:
         if path.removeprefix(f"{target}/") not in names:
             remove(path)
     for file in files[:-1]:
-        _copy(f"{out}/{file.path}", f"{target}/{file.path}", file)
+        copy_file_to(f"{out}/{file.path}", f"{target}/{file.path}", file)
     if public_files(out)[-1] != files[-1]:
         raise RuntimeError(f"{out} has changed while it was copied; run the same command again")
-    _copy(f"{out}/{MANIFEST}", f"{target}/{MANIFEST}", files[-1])
+    copy_file_to(f"{out}/{MANIFEST}", f"{target}/{MANIFEST}", files[-1])
     remove(f"{target}/{_UNFINISHED}")
     return files
 
@@ -200,7 +200,7 @@ def _check_target(out: str, target: str, identity: bytes) -> None:
             raise UsageError(f"{path} was not published by this command; move it, or it would go")
 
 
-def _copy(source: str, target: str, file: PublicFile) -> None:
+def copy_file_to(source: str, target: str, file: PublicFile) -> None:
     """Copies a file, unless it is there already."""
     if file.body is not None:
         body = file.body

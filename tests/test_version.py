@@ -28,7 +28,7 @@ def test_the_commit_is_that_of_the_clone(monkeypatch: pytest.MonkeyPatch, tmp_pa
         words = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
         head = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
         assert version.commit().removesuffix("-dirty") == head
-    monkeypatch.setattr(version, "_ROOT", tmp_path)  # as where it is installed
+    monkeypatch.setattr(version, "ROOT", tmp_path)  # as where it is installed
     version.commit.cache_clear()
     assert version.commit() == ""
     (tmp_path / ".git").mkdir()  # which is not a repository

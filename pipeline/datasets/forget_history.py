@@ -1,4 +1,4 @@
-"""What is to be forgotten leaves what earlier datasets dropped, too."""
+"""URLs and texts that are to be forgotten leave the rejects of earlier datasets, too."""
 
 from __future__ import annotations
 

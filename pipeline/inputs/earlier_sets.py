@@ -91,7 +91,7 @@ def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
 
 
 def _roots(files: list[InputFile]) -> set[str]:
-    """The folders of which files may be the pairs."""
+    """The folders of the datasets whose pairs files may be."""
     folders = {file.path.rpartition("/")[0] for file in files}
     parts = [
         f"./{folder}".rpartition("/") if "/" not in folder else folder.rpartition("/")

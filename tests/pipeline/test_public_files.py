@@ -93,8 +93,8 @@ def test_a_killed_publication_is_not_whole_and_resumes(
         copies.append(target)
         real(source, target, file)
 
-    real = public_files._copy
-    monkeypatch.setattr(public_files, "_copy", copy)
+    real = public_files.copy_file_to
+    monkeypatch.setattr(public_files, "copy_file_to", copy)
     with pytest.raises(KeyboardInterrupt):
         publish(str(out), str(public))
     monkeypatch.undo()
