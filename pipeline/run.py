@@ -21,6 +21,7 @@ from alignset.pipeline.curate_images import curate_images, run_images, similarit
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run, complete
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
+from alignset.pipeline.inputs.earlier_sets import shared_about
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
@@ -69,9 +70,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         say(f"--language: {weak}; see docs/languages.md")
     if source.evaluation.files:
         check_index_folder(command.overlap.eval_index or index_folder(job.output.rstrip("/")))
-    for earlier in source.sets:
-        if earlier.holdout and not job.holdout:
-            say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
+    _tell_of_sets(command, source)
     if is_dry_run(command):
         _translate(command, source)
         return
@@ -94,6 +93,16 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         for text in summary_lines(funnel):
             show(text)
         _judge(folder, funnel, now=True)
+
+
+def _tell_of_sets(command: Command, source: Input) -> None:
+    """Tells what is taken over of the datasets of the input, and what is not."""
+    for earlier in source.sets:
+        if earlier.holdout and not command.job.holdout:
+            say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
+    given = {**vars(command.job), "contact": command.fetch.contact}
+    if kept := [name for name in shared_about(source.sets) if not given[name]]:
+        say(f"the card has the {', '.join(kept)} of the input's dataset; a flag gives another")
 
 
 def _judge(folder: RunFolder, funnel: Funnel, *, now: bool = False) -> None:

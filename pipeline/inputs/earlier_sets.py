@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.splits import InputFile
-from alignset.pipeline.job import Job
+from alignset.pipeline.job import ABOUT, Job
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, match, open_to_read
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from alignset.transforms.columns.hashing import UInt64s
 
 OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a dataset that have pairs
+_LONGEST_ABOUT = 5000  # characters
 TAKEN_DOWN_KEYS = "taken_down.u64"  # what a takedown leaves in a dataset
 
 
@@ -33,6 +35,8 @@ class _SetManifest:
 
     job: _SetJob
     columns: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    fetch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, order=True)
@@ -42,12 +46,15 @@ class EarlierSet:
     Attributes:
       folder: its output folder. text_only, holdout: as its command had them.
       columns: those that came from its own input.
+      about: title, description, license and contact, as far as they are given: pairs of name and
+        text.
     """
 
     folder: str
     text_only: bool
     holdout: float
     columns: tuple[str, ...] = ()
+    about: tuple[tuple[str, str], ...] = ()
 
     def pair_folders(self, job: Job) -> list[str]:
         """Where its pairs are. Held-out pairs are read only by a run that holds out, too."""
@@ -82,7 +89,24 @@ def earlier_set(folder: str) -> EarlierSet | None:
     except DocumentError:
         return None
     job = manifest.job
-    return EarlierSet(folder, job.text_only, job.holdout, tuple(manifest.columns))
+    given = {name: manifest.about.get(name) for name in ABOUT}
+    given["contact"] = manifest.fetch.get("contact")
+    about = [
+        (name, text)
+        for name, text in given.items()  # which anybody may have written
+        if isinstance(text, str) and text.isprintable() and 0 < len(text) <= _LONGEST_ABOUT
+    ]
+    return EarlierSet(folder, job.text_only, job.holdout, tuple(manifest.columns), tuple(about))
+
+
+def shared_about(sets: Sequence[EarlierSet]) -> dict[str, str]:
+    """Title, description, license and contact as all of some datasets have them."""
+    common = [dict(earlier.about).items() for earlier in sets]
+    return {
+        name: text
+        for name, text in (common[0] if common else ())
+        if all((name, text) in of for of in common)
+    }
 
 
 def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import shared_about
 from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.job import ABOUT
@@ -68,12 +69,14 @@ def describe_run(command: Command, source: Input) -> RunDescription:
     if source.vocabulary:
         del rules["vocabulary_size"]
     rules["concepts"] = rules["concepts"].rpartition("/")[2]  # with its digest
-    contact = {"contact": command.fetch.contact} if command.fetch.contact else {}
+    before = shared_about(source.sets)  # hosts are told of a contact that is given alone
+    contact = command.fetch.contact or before.pop("contact", "")
     return RunDescription(
         job=job,
         rules=rules,
         resize=dataclasses.asdict(command.resize),
-        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES} | contact,
+        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES}
+        | ({"contact": contact} if contact else {}),
         input=[file.for_documents() for file in source.files],
         evaluation=list(source.evaluation.files),
         given_vocabulary=source.vocabulary,
@@ -82,7 +85,12 @@ def describe_run(command: Command, source: Input) -> RunDescription:
         blocklists=named_lists(source.blocklists),
         rule_files=_named_rules(command.rules.files),
         columns={field.name: type_name(field.type) for field in command.carried} or UNSET,
-        about={name: value for name in ABOUT if (value := getattr(command.job, name))} or UNSET,
+        about={
+            name: value
+            for name in ABOUT
+            if (value := getattr(command.job, name) or before.get(name))
+        }
+        or UNSET,
     )
 
 

@@ -126,3 +126,27 @@ def test_what_is_to_be_forgotten_leaves_the_history_too(tmp_path: Path) -> None:
     assert (row["reason"], row["url"], row["caption"]) == ("too_few_words", None, None)
     # The first dataset is another one, whose files stay.
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
+def test_what_its_person_said_of_a_dataset_is_said_of_the_next_one(tmp_path: Path) -> None:
+    source, first, out = pairs(tmp_path / "a.parquet", NAMES), tmp_path / "a", tmp_path / "b"
+    about = ("--title=Dogs", "--license=cc-by-4.0", "--contact=me@dogs.example")
+    succeed(source, first, *TEXT_ONLY, *about)
+    told = run(
+        f"{first},{pairs(tmp_path / 'c.parquet', ('moon',))}", out, *TEXT_ONLY, "--title=Cats"
+    )
+    assert (
+        "the card has the license, contact of the input's dataset; a flag gives another" in told.err
+    )
+    card = (out / "README.md").read_text()
+    for said in ('pretty_name: "Cats"', 'license: "cc-by-4.0"', "me@dogs.example"):
+        assert said in card
+    assert "Dogs" not in card.partition("history")[0]
+    # Of several datasets what all of them say.
+    other = tmp_path / "other"
+    succeed(
+        pairs(tmp_path / "d.parquet", ("sun",)), other, *TEXT_ONLY, "--license=cc0-1.0", about[2]
+    )
+    both = tmp_path / "both"
+    assert "has the contact of" in run(f"{first},{other}", both, *TEXT_ONLY).err
+    assert "license: unknown" in (both / "README.md").read_text()
