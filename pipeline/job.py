@@ -39,7 +39,8 @@ class Job:
     text_column: str = setting("", "found by its usual names if not given")
     columns: str = setting(
         "",
-        "NAME,... or all: columns of the input to copy to every output file (docs/columns.md)",
+        "NAME,... or all: columns of the input to copy to every output file (docs/columns.md); all "
+        "with --decontaminate_only and --score_only",
     )
     rules: str = setting("", "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)")
     score_model: str = setting(

@@ -182,6 +182,8 @@ def make_command(given_flags: GivenFlags) -> Command:
         flags = {**flags, "words_per_language": _limits_in(text)}
     if text := flags.get("concepts"):
         flags = {**flags, "concepts": _concepts_in(text)}
+    if flags.get("decontaminate_only") or flags.get("score_only"):  # which take nothing away
+        flags = {"columns": "all", **flags}
     if flags.get("vocabulary") and flags.get("max_pairs_per_concept"):
         raise UsageError(
             "--max_pairs_per_concept goes by the input's own counts, and with --vocabulary there "

@@ -81,6 +81,8 @@ def _flags(manifest: Manifest) -> Iterator[str]:
             name: value for name, value in rules.items() if name not in manifest.catalogue.opened
         }
     yield from _settings(manifest, manifest.job, rules)
+    if flag_name and not manifest.job.get("columns"):
+        yield "--columns="  # which is all otherwise
     yield from _files_of_rules(manifest, flag_name)
 
 

@@ -73,7 +73,9 @@ class Input:
         files = find_files(job, rules.catalogue)
         splits = find_splits(job, files)
         files, sets = with_faults(files, splits), earlier_sets(files)
-        splits, carried_fields = find_columns(job, rules, splits, sets)
+        splits, carried_fields = find_columns(
+            job, rules, splits, sets, keeps_all=overlap.decontaminate_only or overlap.score_only
+        )
         return cls(
             files,
             splits,
