@@ -49,12 +49,12 @@ class PublicFile:
     """A file to publish.
 
     Attributes:
-      path: below the dataset. bytes: its size as it is published.
+      path: below the dataset. size: bytes, as it is published.
       body: where it is written anew. sha256: in hex, where the manifest has it.
     """
 
     path: str
-    bytes: int
+    size: int
     body: bytes | None = None
     sha256: str | None = None
 
@@ -85,7 +85,7 @@ def _shard_files(out: str, manifest: Manifest) -> Iterator[tuple[str, str | None
     places = ShardPlaces(out)
     sides = [*manifest.shards.values(), *manifest.held_out.values()]
     for number, shard in zip(manifest.pairs_of_shards, sides, strict=True):
-        files = [(places.stats(number), None)]
+        files: list[tuple[str, str | None]] = [(places.stats(number), None)]
         if shard.pairs:
             files = [(places.tar(number), shard.sha256), (places.sidecar(number), None), *files]
         yield from ((path.removeprefix(f"{out}/"), digest) for path, digest in files)
@@ -223,5 +223,8 @@ def _write(source: BinaryIO, digest: str, path: str, sink: BinaryIO) -> None:
 
 
 def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
     with open_to_read(path) as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
+        while piece := source.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -51,8 +51,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         return print_failure(name, error, "; the same command resumes")
     if flags.dry_run:
         for file in files:
-            print(f"{file.path}\t{file.bytes}")
-    size = sum(file.bytes for file in files)
+            print(f"{file.path}\t{file.size}")
+    size = sum(file.size for file in files)
     left_out = {path.removeprefix(f"{out}/").partition("/")[0] for path, _ in match(out)}
     left_out -= {file.path.partition("/")[0] for file in files}
     print(

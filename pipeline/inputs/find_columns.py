@@ -69,7 +69,9 @@ def find_columns(
         path: {name: _source(name, of, path in within) for name in dict.fromkeys(names)}
         for path, of in types.items()
     }
-    for name in given_names:  # which a dataset itself may have measured, if no input had it
+    for name in {*given_names} - {
+        ALL
+    }:  # which a dataset itself may have measured, if no input had it
         if not any(of[name] for of in sources.values()):
             for path, of in types.items():
                 sources[path][name] = _source(name, of, within_set=False)
