@@ -18,6 +18,7 @@ from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.copies import rewrite_copies
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
+from alignset.pipeline.datasets.forget_history import forget_listed
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run, complete
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
@@ -163,18 +164,17 @@ class Run:
             for old_job in self.engine.cancel(folder.earlier):
                 say(f"{old_job}, left running by an earlier start of this command, is cancelled")
             folder.fence.take()
+            forgets = self.command.job.forget_blocked
+            forgotten = self.places.blocklists if forgets else NO_LISTS
             if self.command.job.retry_failed:
+                forget_listed(folder.out, forgotten)
                 with _timing("retry"):
                     source, run_by = self.source, (self.places, self.engine)
                     return retry_failed(
                         self.command, folder, source.evaluation, *run_by, source.unsafe_model
                     )
-            if not self._curate_all():
-                return None
-            forgets = self.command.job.forget_blocked
-            return close_run(
-                folder, self.source.sets, self.places.blocklists if forgets else NO_LISTS
-            )
+            curated = self._curate_all()
+            return close_run(folder, self.source.sets, forgotten) if curated else None
         except BaseException as error:
             if was_interrupted(error):  # unnoted, it would seem to have died
                 with suppress(Exception):

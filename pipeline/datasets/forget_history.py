@@ -17,6 +17,8 @@ from alignset.transforms.storage.parquet_files import batches_of, schema_of, wri
 def forget_listed(out: str, lists: Blocklists) -> None:
     """Takes URL and text out of the rows of `history/*/rejected/` that are on a list, or whose
     pairs this run has blocked, as by its image. The earlier datasets' own files stay."""
+    if not lists.lists:
+        return
     blocked = set[str]()
     for path, _ in match(f"{out}/rejected"):
         for rows in batches_of(path, ["key", "reason"]):

@@ -89,8 +89,7 @@ def close_run(
     pages = folder.work.find_pages()
     manifest = _manifest(folder, text, images, steps[-1].kept)
     history = carry_history(folder.out, sets)
-    if forgotten.lists:
-        forget_listed(folder.out, forgotten)
+    forget_listed(folder.out, forgotten)
     closing = Funnel(
         history=history or UNSET,
         broken_input=_broken_input(text, folder.description),

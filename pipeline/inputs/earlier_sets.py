@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import ABOUT, Job
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists, match, open_to_read
+from alignset.transforms.storage.files import exists, is_local, match, open_to_read
 
 if TYPE_CHECKING:
     from alignset.transforms.columns.hashing import UInt64s
@@ -140,8 +141,10 @@ def read_taken_down(path: str) -> UInt64s:
     """The keys in a dataset's `taken_down.u64`: uint64[n].
 
     Raises:
-      UsageError: it has not 8 bytes for each.
+      UsageError: it is not a file, or has not 8 bytes for each.
     """
+    if is_local(path) and not os.path.isfile(path):  # a device may never end
+        raise UsageError(f"{path} is not a file, and pairs that were removed would come back")
     with open_to_read(path) as source:
         body = source.read()
     if len(body) % 8:

@@ -9,6 +9,9 @@ import pytest
 
 from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import funnel, run, succeed
+from tests.support.golden import FLAGS
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import small_web
 
 TEXT_ONLY = ("--text_only", "--language=", "--min_words=2")
 NAMES = ("dog", "cat", "house", "bridge", "garden", "river")
@@ -97,6 +100,11 @@ def test_a_dataset_of_another_version_keeps_its_list(first: Path, tmp_path: Path
     ended = run(f"{old}/pairs,{crawl}", tmp_path / "out", *TEXT_ONLY)
     assert ended.status == 2
     assert "old/taken_down.u64 has 15 bytes, and 8 for each key" in ended.err
+    (old / "taken_down.u64").unlink()
+    (old / "taken_down.u64").symlink_to("/dev/zero")
+    ended = run(f"{old}/pairs,{crawl}", tmp_path / "out", *TEXT_ONLY)
+    assert "old/taken_down.u64 is not a file" in ended.err
+    (old / "taken_down.u64").unlink()
     (old / "taken_down.u64").write_bytes(body)
     succeed(f"{old}/pairs,{crawl}", tmp_path / "out", *TEXT_ONLY)
     assert kept(tmp_path / "out") == {url("cat"), url("moon")}
@@ -150,3 +158,30 @@ def test_what_its_person_said_of_a_dataset_is_said_of_the_next_one(tmp_path: Pat
     both = tmp_path / "both"
     assert "has the contact of" in run(f"{first},{other}", both, *TEXT_ONLY).err
     assert "license: unknown" in (both / "README.md").read_text()
+
+
+def test_a_retry_forgets_what_is_on_a_longer_list(tmp_path: Path) -> None:
+    source, first, out = (
+        pairs(tmp_path / "a.parquet", (*NAMES, "short")),
+        tmp_path / "a",
+        tmp_path / "b",
+    )
+    succeed(source, first, *TEXT_ONLY)
+    (tmp_path / "list.txt").write_text("url:http://nowhere.example/\n")
+    with small_web() as web:
+        web.files["/1"] = encoded(photograph(1), "JPEG")
+        table = {
+            "url": [f"{web.url}/1", f"{web.url}/gone"],
+            "caption": ["a photo", "another photo"],
+        }
+        pq.write_table(pa.table(table), tmp_path / "images.parquet")
+        flags = (*FLAGS, "--language=", "--min_words=2", "--forget_blocked")
+        flags += (f"--blocklist={tmp_path}/list.txt",)
+        # Of the first dataset the rejects alone are read: the hosts of its pairs do not exist.
+        names = f"{first}/rejected/text-00000.parquet,{tmp_path}/images.parquet"
+        succeed(names, out, *flags)
+        assert files_with(out / "history", "short-photo") != []
+        with (tmp_path / "list.txt").open("a") as file:
+            file.write(f"url:{url('short')}\n")
+        succeed(names, out, *flags, "--retry_failed=all")
+    assert files_with(out / "history", "short-photo") == []
