@@ -221,7 +221,7 @@ def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
     ("name", "said"),
     [
         ("curat", "did you mean curate?"),
-        ("publish", f"there are {', '.join(COMMANDS)}"),
+        ("quux", f"there are {', '.join(COMMANDS)}"),
         ("a\x1b[1m", f"there are {', '.join(COMMANDS)}"),
     ],
 )
