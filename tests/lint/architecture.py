@@ -22,7 +22,7 @@ PACKAGES = {
     "beam_runner": "pipeline stoppable",
     "pipeline": "transforms command_help stoppable version train",  # train: to score pairs
     "transforms": "",
-    "train": "transforms command_help stoppable version",  # what reads hostile files, and finds copies
+    "train": "transforms command_help stoppable version",  # of transforms: files, copies
     "command_help": "",
     "stoppable": "",
     "version": "",
