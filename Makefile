@@ -4,6 +4,7 @@
 # make test-slow   those that need Java, Maven, Chromium, nginx or namespaces, kill or soak
 # make test-faults   puts faults into the product, one at a time: make test must notice each
 # make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
+# make fuzz   hostile files through all that reads others' bytes: make fuzz SECONDS=600 [SEED=1]
 # make suites   public test suites that package registries ship; docs/suites.md
 # make lint   what CI checks beside the tests
 # make docs   writes the generated pages of docs/ from the sources
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo search test test-slow test-numeric test-faults test-s3 suites lint docs site flink flink-stop lock kernels clean
+.PHONY: demo search test test-slow test-numeric test-faults test-s3 fuzz suites lint docs site flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -54,6 +55,10 @@ test-s3: $(BIN)/versitygw
 $(BIN)/versitygw: .venv/ready
 	@command -v go >/dev/null || { echo "Go is needed to build versitygw, and is not on the PATH: install it (Debian: apt-get install golang), or leave it at make test" >&2; exit 1; }
 	GOBIN=$(abspath $(BIN)) go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+SECONDS ?= 600
+fuzz: .venv/ready
+	@$(BIN)/python -m tests.fuzz --seconds=$(SECONDS) $(if $(SEED),--seed=$(SEED))
 
 suites: .venv/ready
 	@echo "48,000 cases of public test suites: about 5 minutes on 2 cores, and at first 90 MB to download"

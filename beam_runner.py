@@ -12,13 +12,28 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from alignset import stoppable
-from alignset.pipeline.command_line import plain_reason, print_end, was_interrupted, without_package
+from alignset.pipeline.command_line import (
+    log_plainly,
+    plain_reason,
+    print_end,
+    was_interrupted,
+    without_package,
+)
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
 from alignset.pipeline.shown_texts import on_one_line
 
 NAME = "beam_runner.py"
 STOPPED = "stopped; the same command resumes from the last finished shard"
+
+# By a part of an error: what the same command does not mend.
+_NO_HOST = "no address is known for the host: check its name, and the network"
+_ADVICE = {
+    "NoSuchBucket": "the bucket does not exist: create it, or pass another one",
+    "Name or service not known": _NO_HOST,
+    "No address associated with hostname": _NO_HOST,
+    "Temporary failure in name resolution": _NO_HOST,
+}
 
 # What stays until the process ends: threads of Beam may still fail when a run is over.
 _LASTING = ExitStack()
@@ -49,7 +64,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     Args:
       name: how the command was called, for what it says.
     """
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    log_plainly(logging.ERROR)
     _keep_memory()
     find_sources()
     try:
@@ -63,7 +78,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(f"{name}: {_last_line(error)}", file=sys.stderr)
+        print(f"{name}: {last_line(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         return print_end(name, without_package(error), 2)
@@ -82,12 +97,13 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Exception) as error:
-        print(f"{name}: {_last_line(error)}", file=sys.stderr)
+        print(f"{name}: {last_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
+    """Says why a run failed, and what to do, in one line."""
     if os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
         traceback.print_exception(error)
     if was_interrupted(error):
@@ -95,7 +111,8 @@ def _last_line(error: BaseException) -> str:
     line = plain_reason(error)
     if "--output" in line:  # it says itself what to do
         return f"failed: {line}"
-    hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
+    again = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
+    hint = next((advice for part, advice in _ADVICE.items() if part in line), again)
     return f"failed: {line} ({hint})"
 
 

@@ -1,9 +1,11 @@
 """Help in two lengths: `--help` shows the flags that are wanted first, on one screen of a terminal,
-and `--help=all` shows every flag."""
+and `--help=all` shows every flag. And parsers of the flags' values."""
 
 import argparse
+import math
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 First = Mapping[str, Mapping[str, str]]
@@ -67,3 +69,21 @@ def boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
     return text.lower() == "true"
+
+
+def whole_number(text: str) -> int:
+    """Parses digits. `int` takes 1_000 and digits of other alphabets too."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number, such as 3; got {text!r}")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """Parses a finite number."""
+    decimal = re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text)
+    if not decimal or not math.isfinite(float(text)):
+        raise argparse.ArgumentTypeError(f"must be a number, such as 0.28; got {text!r}")
+    return float(text)
+
+
+PARSERS: dict[type, Callable[[str], Any]] = {bool: boolean, int: whole_number, float: number}

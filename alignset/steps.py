@@ -130,7 +130,7 @@ class FetchImages(beam.PTransform):
         batches = pairs | "Checked" >> beam.FlatMap(_bucket).with_output_types(BUCKET)
         counts = batches | "Count" >> beam.MapTuple(lambda _, rows: Counts(kept=len(rows)))
         outputs = {"kept": batches, "counts": counts}
-        shards = plan_shards(pipeline, outputs, command.job, places)
+        shards, _ = plan_shards(pipeline, outputs, command.job, places)
         numbers = shards | "Numbers" >> beam.FlatMap(sorted)
         evaluation = self._evaluation.on_workers(everywhere)
         stats, _ = write_shards(numbers, evaluation, command, places, self._unsafe_model)

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from photo_server import make_photos, serve, write_list
 
@@ -41,14 +43,36 @@ def cpu_times(root: int) -> dict[int, float]:
     return {pid: seconds[pid] for pid in family if pid in seconds}
 
 
-def watch(command: list[str], step_s: float, log: Path) -> tuple[float, float, list[float]]:
-    """Runs a command; its wall time and its CPU time in s, and the busy cores of each step.
+class Watched(NamedTuple):
+    """A command's wall time and CPU time in s, the busy cores of each step, and its peak memory in
+    bytes, with that of all processes it starts (their proportional set sizes)."""
+
+    wall_s: float
+    cpu_s: float
+    busy: list[float]
+    peak: int
+
+
+def memory_of(pids: Iterable[int]) -> int:
+    """The proportional set size of some processes, in bytes."""
+    total = 0
+    for pid in pids:
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line[:4] == "Pss:")
+    return total << 10
+
+
+def watch(command: list[str], step_s: float, log: Path) -> Watched:
+    """Runs a command.
 
     Raises:
       SystemExit: it failed; its output is shown.
     """
     begin = last = time.monotonic()
-    busy, before, cpu_s = [], {}, 0.0
+    busy, before, cpu_s, peak = [], {}, 0.0, 0
     with log.open("wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as process:
         while process.poll() is None:
             time.sleep(step_s)
@@ -56,10 +80,11 @@ def watch(command: list[str], step_s: float, log: Path) -> tuple[float, float, l
             spent = sum(seconds - before.get(pid, 0) for pid, seconds in after.items())
             busy.append(spent / (now - last))
             cpu_s += max(0.0, spent)
+            peak = max(peak, memory_of(after))
             before, last = after, now
     if process.returncode:
         sys.exit(log.read_text())
-    return last - begin, cpu_s, busy[:-1]  # the last step has an end that nobody measured
+    return Watched(last - begin, cpu_s, busy[:-1], peak)  # the last step has no measured end
 
 
 def main() -> None:
@@ -74,9 +99,11 @@ def main() -> None:
         write_list(Path(place, "list.parquet"), server, names, options.photos)
         paths = [f"--input={place}/list.parquet", f"--output={place}/out"]
         command = [sys.executable, str(options.checkout / "beam_runner.py"), *paths, *FLAGS, *flags]
-        wall_s, cpu_s, busy = watch(command, options.step_s, Path(place, "log"))
-    print(f"{wall_s:.2f} s, {cpu_s:.1f} CPU-s; busy cores, a figure for each {options.step_s} s:")
-    print(*(f"{cores:.1f}" for cores in busy))
+        run = watch(command, options.step_s, Path(place, "log"))
+    print(
+        f"{run.wall_s:.2f} s, {run.cpu_s:.1f} CPU-s; busy cores, one for each {options.step_s} s:"
+    )
+    print(*(f"{cores:.1f}" for cores in run.busy))
 
 
 if __name__ == "__main__":

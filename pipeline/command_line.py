@@ -4,6 +4,7 @@ their flags, and end, alike."""
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -26,6 +27,22 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+class _PlainFormatter(logging.Formatter):
+    """Log lines that give a terminal no commands, whatever columns and URLs they name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        is_ours = record.name.startswith("alignset") and not record.exc_info
+        return "\n".join(map(on_one_line, [text] if is_ours else text.split("\n")))
+
+
+def log_plainly(level: int) -> None:
+    """Has log lines printed on standard error, unless a program around it logs already."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def print_end(name: str, why: object, status: int) -> int:

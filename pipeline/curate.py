@@ -113,15 +113,16 @@ def curate_texts(
         numbered_splits, spread_splits, read, command, places, buckets, vocabulary
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
-    if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
-        result["shards"] = plan_shards(pipeline, judge_outputs, job, places)
-    sums = {
+    sums: dict[str, Any] = {
         "rows_read": (rows_read, sum),
         "counts": (judge_outputs["counts"], add_counts),
         "broken": (judge_outputs["broken"], sum_up),
         "images_per_text": (corpus.images_per_text, add_spreads),
         "texts_per_image": (corpus.texts_per_image, add_spreads),
     }
+    if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
+        result["shards"], stored = plan_shards(pipeline, judge_outputs, job, places)
+        sums["stored"] = (stored, sum)
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
 
@@ -192,22 +193,24 @@ def _judge_pairs(
 
 def plan_shards(
     pipeline: beam.Pipeline, outputs: Any, job: Job, places: Places
-) -> beam.PCollection:
-    """A singleton, the shards that the kept pairs are planned into, as in `TextSummary`."""
+) -> tuple[beam.PCollection, beam.PCollection]:
+    """The shards that the kept pairs are planned into, a singleton, and counts that add up to
+    `stored`; both as in `TextSummary`."""
     view = beam.pvalue.AsIter(outputs["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
     kept_count = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
     plan = partial(PlanShards, places.work.plan, job.samples_per_shard, blocks=places.blocks)
     if job.holdout:
         sides = outputs["kept"] | HoldOut(job.holdout, kept_count, places.blocks)
-        holdout_shards = sides["held"] | "PlanHeld" >> plan(
-            kept_count=sides["held_rows"], first=HOLDOUT
-        )
-        main_shards = sides["left"] | "PlanLeft" >> plan(kept_count=sides["left_rows"])
-        shards = (holdout_shards, main_shards) | "BothSides" >> beam.Flatten()
+        plans = [
+            sides["held"] | "PlanHeld" >> plan(kept_count=sides["held_rows"], first=HOLDOUT),
+            sides["left"] | "PlanLeft" >> plan(kept_count=sides["left_rows"]),
+        ]
     else:
-        shards = outputs["kept"] | plan(kept_count=kept_count)
-    return shards | "Planned" >> beam.combiners.ToDict()
+        plans = [outputs["kept"] | plan(kept_count=kept_count)]
+    shards = [of.shards for of in plans] | "BothSides" >> beam.Flatten()
+    stored = [of.stored for of in plans] | "BothStored" >> beam.Flatten()
+    return shards | "Planned" >> beam.combiners.ToDict(), stored
 
 
 class CorpusOutputs(NamedTuple):

@@ -152,7 +152,7 @@ def run_images(
 
 
 def _name_suspects(places: Places, sizes: Mapping[int, int]) -> None:
-    """Logs what was under way when a process died."""
+    """Logs what was under way when an earlier start ended early: killed, or on a full disk."""
     claims = {path for path, _ in match(places.work.path) if path.endswith(CLAIM)}
     missing_shards = sizes.keys() - finished_shards(places.out, sizes)
     shards = claims & {claim_path(places.work.plan, shard) for shard in missing_shards}
@@ -163,8 +163,8 @@ def _name_suspects(places: Places, sizes: Mapping[int, int]) -> None:
     ):
         if count := len(suspects(names, places.fence)):
             LOG.warning(
-                "%s%s under way when a process died: the images are first decoded in a process of "
-                "their own, and one that crashes its decoder is dropped alone",
+                "%s%s under way when the command ended early: the images are first decoded in a "
+                "process of their own, and one that crashes its decoder is dropped alone",
                 counted(count, kind),
                 of,
             )

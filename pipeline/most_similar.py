@@ -21,14 +21,16 @@ from alignset.pipeline.curate import Places
 from alignset.pipeline.progress import say
 from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.hashing import UInt64s, string_hashes
 from alignset.transforms.columns.records import key_hashes
+from alignset.transforms.duplicates.judge_contents import count_shared
 from alignset.transforms.rules.catalogue import SIMILARITY
 from alignset.transforms.rules.given import LESS_SIMILAR
 from alignset.transforms.rules.verdicts import numbers_of
 from alignset.transforms.shards.changed_pairs import LEAVING, ChangePlaces, read_changes
-from alignset.transforms.shards.listed_pairs import keys_of
+from alignset.transforms.shards.listed_pairs import contents, keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import SharedContents
 from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import write_atomically
@@ -49,6 +51,7 @@ def rank_pairs(images: ImageSummary, places: Places, share: float) -> ImageSumma
     copies = images.copies
     if shards:
         drop_counts, opt_outs = ranking.write_all(shards, share)
+        shared = ranking.count_copies(shards) if copies.shared.images else copies.shared
         changed_shards = {*copies.shards, *(number for number, n in drop_counts.items() if n)}
         total = sum(drop_counts.values())
         copies = replace(
@@ -56,6 +59,7 @@ def rank_pairs(images: ImageSummary, places: Places, share: float) -> ImageSumma
             shards=sorted(changed_shards),
             dropped=copies.dropped | ({LESS_SIMILAR.reason: total} if total else {}),
             reported=dict(sorted((Counter(copies.reported) + opt_outs).items())),
+            shared=shared,
         )
         say(f"{counted(total, 'pair')} are less similar than the others, and leave")
     ranked_images = replace(images, copies=copies, copies_folder=folder, ranked=True)
@@ -89,6 +93,19 @@ class _Ranking:
             drop_counts[number] = int(np.count_nonzero(leaves))
             opt_outs += self._write(number, keys[leaves])
         return drop_counts, opt_outs
+
+    def count_copies(self, shards: Sequence[int]) -> SharedContents:
+        """Counts the images whose bytes another pair that stays has."""
+
+        def left_in(shard: int) -> tuple[UInt64s, UInt64s]:
+            rows = read_rows(self._shards.sidecar(shard), ["key", "sha256", "url"])
+            rows = read_changes(self._plan.folder, shard).rest_of(rows)
+            urls = [string_hashes(of) for of in rows["url"].chunks]
+            return contents(rows["sha256"]), np.concatenate([np.zeros(0, np.uint64), *urls])
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            columns = zip(*pool.map(left_in, shards), strict=True)
+            return count_shared(*(np.concatenate(column) for column in columns))
 
     def _read(self, shard: int) -> tuple[UInt64s, npt.NDArray[np.float64]]:
         """Keys and similarities of the pairs that have one and stay."""

@@ -6,13 +6,13 @@ import argparse
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from alignset.command_help import add_help, boolean
+from alignset.command_help import PARSERS, add_help
 from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
@@ -93,7 +93,7 @@ def parser(prog: str = "beam_runner.py", rules: type[Rules] = Rules) -> argparse
     for title, settings in (GROUPS | {"rules": rules}).items():
         group = flags_parser.add_argument_group(title)
         for setting in dataclasses.fields(settings):
-            kind: Callable[[str], Any] = boolean if setting.type is bool else setting.type  # type: ignore[assignment]
+            kind = PARSERS.get(setting.type, str)  # type: ignore[arg-type]
             alone = True if setting.type is bool else setting.metadata.get("alone")
             optional: dict[str, Any] = (
                 {"nargs": "?", "const": alone, "metavar": setting.metadata.get("metavar", "BOOL")}

@@ -162,7 +162,7 @@ def _plan(
             places.blocks,
             first=max(of_kind, default=first - 1) + 1,
         )
-        plans.append(failed_pairs | f"Plan {name}" >> plan)
+        plans.append((failed_pairs | f"Plan {name}" >> plan).shards)
     shards = plans | "All" >> beam.Flatten() | beam.combiners.ToDict()
     summary = {"shards": shards, "details": pipeline | "Details" >> beam.Create([details])}
     pairs = counts | "Pairs" >> beam.Flatten()

@@ -5,12 +5,14 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from dataclasses import field, make_dataclass, replace
 from functools import cache, cached_property
 from itertools import permutations, starmap
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from alignset.command_help import number
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import (
     KEEP_MOST_SIMILAR,
@@ -97,8 +99,8 @@ class _Checked:
         for kind in (MIN, MAX):
             for column, bound in _items(kind, getattr(self, kind)):
                 try:
-                    numbers[f"{kind}={carried_name(column)}"] = float(bound)
-                except ValueError as error:
+                    numbers[f"{kind}={carried_name(column)}"] = number(bound)
+                except ArgumentTypeError as error:
                     raise ValueError(f"{kind} takes NAME=NUMBER; got {column}={bound}") from error
         for column in filter(None, getattr(self, REQUIRED).split(",")):
             numbers[f"{REQUIRED}={carried_name(column)}"] = True

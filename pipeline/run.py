@@ -212,7 +212,10 @@ class Run:
 
         if scored_by := self.command.job.score_model:
             say(similarity_cost(scored_by, sum(text.shards.values())))
-        verb = verb_of({split.format for split in self.source.splits})
+        verb = verb_of({file.format for file in self.source.files})
+        if text.stored and (rest := sum(text.shards.values()) - text.stored):
+            stored = counted(text.stored, "pair")
+            say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
         resumed = bool(self.folder.earlier)
         run_images(self.engine, places, text.shards, model, build, verb=verb, resumed=resumed)
         images = self.folder.work.find_images()

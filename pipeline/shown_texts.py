@@ -87,6 +87,11 @@ def as_code(text: str) -> str:
     return f"{fence}{pad}{plain}{pad}{fence}"
 
 
+def as_cell(text: str) -> str:
+    """A text within a table of Markdown, where a bar would end its cell, in code too."""
+    return text.replace("\n", " ").replace("|", "\\|")
+
+
 def core_time(core_s: float) -> str:
     """As "12 core-seconds", "3 core-minutes", "1.4 core-hours", "35,200 core-hours"."""
     for unit, unit_s in (("hour", 3600), ("minute", 60), ("second", 1)):

@@ -93,6 +93,22 @@ def test_a_failed_run_is_one_last_line_and_status_1(tmp_path: Path):
     assert not [line for line in progress if "rror" in line or line.startswith((" ", "WARN"))]
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("An error occurred (NoSuchBucket) when calling PutObject: no bucket", "create it, or"),
+        ("hf://datasets/a/b.parquet: [Errno -2] Name or service not known", "check its name"),
+        ("[Errno -3] Temporary failure in name resolution", "check its name"),
+        ("the disk is full", "the same command tries again from here"),
+    ],
+)
+def test_advice_is_what_mends_the_failure(error: str, advice: str) -> None:
+    line = beam_runner.last_line(OSError(error))
+    assert line.startswith(f"failed: {error} (")
+    assert advice in line
+    assert ("tries again" in line) == (error == "the disk is full")
+
+
 @pytest.mark.parametrize("where", ["in a header", "in a file"])
 def test_the_only_shard_that_is_truncated_is_named(tmp_path: Path, golden: Golden, where: str):
     path = golden.output / "shards" / "00000.tar"

@@ -128,7 +128,7 @@ def test_the_parser_has_what_was_given(number: float, paths: list[str], truth: b
         ({"min_image_sid": 3}, "unknown flag 'min_image_sid'; did you mean --min_image_side?"),
         ({"direct_num_worker": 3}, "did you mean --direct_num_workers?"),
         ({"help": True}, r"help\(alignset.curate\)"),
-        ({"min_words": "three"}, "min_words: invalid int value"),
+        ({"min_words": "three"}, "min_words: must be a whole number"),
         ({"min_words": [object()]}, "min_words: expected a text, a path or a number"),
         ({"min_words": -1}, "min_words must be >= 0; got -1"),
         ({"input": ["a,b"]}, "'a,b' has a comma"),

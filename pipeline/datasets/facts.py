@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.given import FETCH_FAILED, LESS_SIMILAR
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_stats import MOST_GROUPS, NearDuplicates, SharedContents
 from alignset.transforms.storage.documents import DocumentError, find_document
@@ -83,7 +83,10 @@ class Facts:
 
     @property
     def copy_groups(self) -> list[GroupPicture]:
-        """The largest groups of images with the same bytes."""
+        """The largest groups of images with the same bytes; none where a part of the pairs was
+        kept since they were counted."""
+        if self.dropped.get(LESS_SIMILAR.reason):
+            return []
         pictures = self.find(PICTURES, CopyPictures)
         return pictures.groups[:MOST_GROUPS] if pictures else []
 
@@ -254,7 +257,9 @@ def _foreign_facts(out: str) -> Facts | None:
     facts.catalogue, facts.notes = folder.catalogue, [*folder.notes]
     facts.records = read_records(folder.place, {}, facts.catalogue)
     _count_by_records(facts, None)
-    facts.steps = [step for step in facts.steps if step.kept < step.seen] or facts.steps[-1:]
+    dropping = [step for step in facts.steps if step.kept < step.seen]
+    # Where nothing was dropped, any of our steps would say something of a run that was none.
+    facts.steps = dropping or [replace(step, step="images") for step in facts.steps[-1:]]
     facts.copies, facts.near = find_folder_copies(folder)
     _tell_details(facts)
     return facts

@@ -11,9 +11,12 @@ from dataclasses import replace
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet, Step
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import carry_file, exists, match
+from alignset.transforms.storage.files import carry_file, match
 
 FOLDER = "history"
+_CARRIED = re.compile(
+    rf"({FOLDER}/[0-9]{{2,9}}/)*(manifest\.json|funnel\.json|rejected/[^/]+\.parquet)"
+)
 _THREADS = 16  # since a store answers slowly
 
 
@@ -32,12 +35,13 @@ def carry_history(out: str, sets: Sequence[EarlierSet]) -> list[SourceSet]:
 
 
 def _documents(folder: str) -> Iterator[tuple[str, str]]:
-    for name in ("manifest.json", "funnel.json"):
-        if exists(f"{folder}/{name}"):
-            yield f"{folder}/{name}", name
-    for name in ("rejected", FOLDER):
+    """Yields the files that go along, and no others: whoever made the dataset may have put any
+    file, or a link to any, beside them."""
+    for name in ("manifest.json", "funnel.json", "rejected", FOLDER):
         for path, _ in match(f"{folder}/{name}"):
-            yield path, path.removeprefix(f"{folder}/")
+            within = path.removeprefix(f"{folder}/")
+            if _CARRIED.fullmatch(within):
+                yield path, within
 
 
 def _stage(out: str, folder: str) -> SourceSet:

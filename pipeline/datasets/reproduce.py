@@ -17,19 +17,28 @@ from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, LIKE
 from alignset.transforms.rules.columns import REQUIRED
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 
 _NAMED_FILES = 3  # of the input
 _LINE = 90  # characters
 # Flags of a dataset's source, which the dataset itself does not have.
 _OF_ANOTHER_INPUT = ("input_format", "url_column", "text_column", "base_url", "also_rejected")
+# Rules whose outcome depends on all pairs that the source has, and of which the dataset holds the
+# outcome.
+_OF_THE_WHOLE = (
+    *("vocabulary_size", KEEP_MOST_SIMILAR, LIKE),
+    *(MAX_PAIRS_PER_CONCEPT.name, "concepts"),
+)
 _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 
 
 def commands(manifest: Manifest) -> list[str]:
     """The commands that made a dataset, fetched again, took down and deduplicated, for a shell.
 
-    Each flag that decides what is kept is there if it was not the default. Files are named without
+    Each flag that decides what is kept is there if it was not the default, but for
+    `--allow_private_addresses`. Files are named without
     the machine's folders. How fast was fetched, and with how many attempts, no manifest tells.
     """
     curate_words, retries = ["alignset curate", *_flags(manifest)], manifest.retries or []
@@ -40,9 +49,13 @@ def commands(manifest: Manifest) -> list[str]:
     takedowns = [
         ["alignset takedown OUT", *_with_lists([], takedown.lists)]
         + ["--forget_blocked"] * takedown.forgotten
+        + ([_flag("reason", takedown.reason)] if takedown.reason else [])
         for takedown in manifest.takedowns or []
     ]
-    deduplications = [["alignset deduplicate OUT"] for _ in manifest.deduplications or []]
+    deduplications = [
+        ["alignset deduplicate OUT", *["--near"] * bool(of.near)]
+        for of in manifest.deduplications or []
+    ]
     return [_on_lines(words) for words in (curate_words, *again, *takedowns, *deduplications)]
 
 
@@ -88,22 +101,32 @@ def _flags(manifest: Manifest) -> Iterator[str]:
 
 def flags_on_set(run: RunDescription) -> list[str]:
     """The flags that give a dataset's own rules to a run that has the dataset as its input; all but
-    that, the output, and the vocabulary, which is the dataset's own.
+    that, the output, and the vocabulary, which is the dataset's own. Rules that keep a part of what
+    is there are left out: they would keep a part of that part.
 
     Files are named without the machine's folders: whoever runs it gives their paths.
     """
     job = {name: value for name, value in run.job.items() if name not in _OF_ANOTHER_INPUT}
-    rules = {name: value for name, value in _rules(run).items() if name != "vocabulary_size"}
+    rules = {name: value for name, value in _rules(run).items() if name not in _OF_THE_WHOLE}
     return [*_settings(run, job, rules), *_files_of_rules(run, "")]
+
+
+def relative_flags(run: RunDescription) -> list[str]:
+    """The flags of a run that `flags_on_set` leaves out, without the vocabulary's and lists."""
+    names = (KEEP_MOST_SIMILAR, LIKE, MAX_PAIRS_PER_CONCEPT.name)
+    off = {KEEP_MOST_SIMILAR: 1, LIKE: "", MAX_PAIRS_PER_CONCEPT.name: MAX_PAIRS_PER_CONCEPT.opened}
+    return [name for name in names if run.rules.get(name, off[name]) != off[name]]
 
 
 def _settings(run: RunDescription, *changes: Mapping[str, Any]) -> Iterator[str]:
     job, rules = changes
+    # Whoever made the dataset does not decide that this machine's network is open.
+    fetch = {n: value for n, value in run.fetch.items() if n != "allow_private_addresses"}
     for kind, values in (
         (Job, job),
         (Rules, rules),
         (ResizeSettings, run.resize),
-        (FetchSettings, run.fetch),
+        (FetchSettings, fetch),
     ):
         yield from _changes(kind, values)
     for name, _, column in (rule.partition("=") for rule in rules if "=" in rule):
@@ -183,5 +206,8 @@ def _files_of_rules(manifest: RunDescription, flag_name: str) -> Iterator[str]:
 
 
 def _flag(name: str, value: str) -> str:
-    plain = "".join(c if c.isprintable() else "?" for c in value)
-    return f"--{name}={shlex.quote(plain)}" if plain else f"--{name}="
+    """A flag as a shell takes it; a manifest may be anybody's, and name a rule like a command."""
+    option, plain = (
+        "".join(c if c.isprintable() else "?" for c in text) for text in (f"--{name}", value)
+    )
+    return f"{shlex.quote(option)}={shlex.quote(plain) if plain else ''}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,8 @@ class SetFiles:
       rejected_files: paths of `rejected/`.
       tars: the paths of the tars, without `.tar`.
       funnel: None where the run has not ended, or another version wrote it.
-      evaluation: the files of evaluation images; none where the run has not ended.
+      evaluation: the files of evaluation images that a user names. A manifest may be anybody's, and
+        its paths are not followed.
       of: how many shards there are, of a folder of another tool; else 0.
     """
 
@@ -33,8 +34,8 @@ class SetFiles:
     rejected_files: list[str]
     tars: frozenset[str]
     funnel: Funnel | None
-    evaluation: list[EvaluationFile]
     catalogue: Catalogue = PRODUCT
+    evaluation: Sequence[EvaluationFile] = ()
     of: int = 0
 
     @property
@@ -90,7 +91,7 @@ def find_set(out: str, most: int = 0) -> SetFiles:
       most: shards that are read of a folder of another tool; 0: all.
 
     Raises:
-      UsageError: there is no such folder, or it belongs to no dataset.
+      UsageError: there is no such folder, it belongs to no dataset, or none of its shards is read.
     """
     if files := find_own_set(out):
         return files
@@ -99,7 +100,9 @@ def find_set(out: str, most: int = 0) -> SetFiles:
     out = out.rstrip("/") or out
     if folder := read_folder(out, most):
         own_files = find_own_set(folder.place)
-        assert own_files is not None, "it has been written"
+        if own_files is None:
+            why = " ".join(folder.notes[1:4])
+            raise UsageError(f"{out} has no sample that can be read; pass another folder. {why}")
         return replace(own_files, out=out, of=folder.of, catalogue=folder.catalogue)
     raise no_set(out)
 
@@ -152,7 +155,6 @@ def find_own_set(out: str) -> SetFiles | None:
             path.rpartition(".")[0] for path, _ in shards if path.endswith((".tar", ".places"))
         ),
         readable_document(f"{out}/funnel.json", Funnel),
-        manifest.evaluation if manifest else [],
         manifest.catalogue if manifest else PRODUCT,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ from alignset.transforms.storage.object_stores import match_objects
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_SHARDS, _EXAMPLES = 16, 5
 _LONGEST_TEXT, _LONGEST_URL = 300, 200  # characters that are shown
+# Columns of ours that state a licence or terms, and the names of an input's that may.
+_LICENCES = ("page_license", "web_statement", "usage_terms")
+_IS_LICENCE = re.compile("licen[cs]e|rights|terms", re.IGNORECASE).search
+_MOST_LICENCES, _LONGEST_LICENCE = 10, 100
 _COLUMNS = ("key", "caption", "width", "height", "url")
 # Of JSON, as it is written within HTML; the last begins and ends code in Markdown.
 _NEVER_BARE = "<>&`"
@@ -39,6 +44,8 @@ class Contents:
       shards, pairs: how many were looked into.
       quantiles: by name, at QUANTILES. examples: a line of JSON each.
       tar_bytes: of all tars. languages: of the pairs that were looked into, the most first.
+      licences: how many of these pairs have which value, by column, the most first; "" stands for
+        rarer values.
     """
 
     shards: int = 0
@@ -47,6 +54,7 @@ class Contents:
     examples: list[str] = field(default_factory=list)
     tar_bytes: int = 0
     languages: dict[str, int] = field(default_factory=dict)
+    licences: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def look_into(out: str, manifest: Manifest) -> Contents:
@@ -57,7 +65,13 @@ def look_into(out: str, manifest: Manifest) -> Contents:
     if manifest.job["text_only"]:
         names = sorted(file.name for file in files_in(f"{out}/pairs"))[:_MOST_SHARDS]
         paths = [f"{out}/pairs/{name}" for name in names]
-        return Contents(examples=_examples(_first_rows(paths)), languages=_languages(paths))
+        licences, pairs = licence_counts(paths, manifest)
+        return Contents(
+            pairs=pairs,
+            examples=_examples(_first_rows(paths)),
+            languages=_counts_by(paths, LANGUAGE_COLUMNS[0]),
+            licences=licences,
+        )
     numbers = sorted(number for number, shard in manifest.shards.items() if shard.pairs)
     if not numbers:
         return Contents()
@@ -67,7 +81,7 @@ def look_into(out: str, manifest: Manifest) -> Contents:
     columns = {
         "width, px": table["width"],
         "height, px": table["height"],
-        "alt-text, words": [text.count(" ") + 1 for text in table["caption"].to_pylist()],
+        "alt-text, words": word_counts(table["caption"]),
     }
     return Contents(
         len(sample),
@@ -75,18 +89,53 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         {name: _quantiles(values) for name, values in columns.items()},
         _examples(table.slice(0, _EXAMPLES).to_pylist()),
         sum(file.bytes for file in files_in(f"{out}/shards") if file.name.endswith(".tar")),
-        _languages(paths),
+        _counts_by(paths, LANGUAGE_COLUMNS[0]),
+        licence_counts(paths, manifest)[0],
     )
 
 
-def _languages(paths: Iterable[str]) -> dict[str, int]:
-    """How many pairs of some files are in which language, the most first; empty where none says."""
+def word_counts(texts: pa.ChunkedArray) -> Any:
+    """int32[n], words as the rules count them, in scripts without spaces too."""
+    from alignset.transforms.pairs.texts import measure_texts  # kernels, for this alone
+
+    column = texts.combine_chunks()
+    return measure_texts(column, np.ones(len(column), np.bool_)).word_count
+
+
+def licence_counts(
+    paths: Sequence[str], manifest: Manifest
+) -> tuple[dict[str, dict[str, int]], int]:
+    """The most frequent values of each column of some files that states a licence or terms, and how
+    many pairs these have."""
+    own = [name for name in manifest.columns or {} if _IS_LICENCE(name)]
+    shown: dict[str, dict[str, int]] = {}
+    for name in dict.fromkeys((*_LICENCES, *own)):
+        counts = _counts_by(paths, name)
+        values = {_shorten(of, _LONGEST_LICENCE): n for of, n in counts.items() if of}
+        if values:
+            most = dict([*values.items()][:_MOST_LICENCES])
+            rest = sum(values.values()) - sum(most.values())
+            shown[name] = most | ({"": rest} if rest else {})
+    return shown, sum(map(_rows, paths))
+
+
+def _rows(path: str) -> int:
+    with open_to_read(path) as source:
+        return int(pq.read_metadata(source).num_rows)
+
+
+def _counts_by(paths: Iterable[str], name: str) -> dict[str, int]:
+    """How many pairs of some files have which text in a column, the most first; empty where no file
+    has it."""
     counts: Counter[str] = Counter()
     for path in paths:
         with open_to_read(path) as source:
             file = pq.ParquetFile(source)
-            if LANGUAGE_COLUMNS[0] in file.schema_arrow.names:
-                column = file.read([LANGUAGE_COLUMNS[0]])[0]
+            if (
+                name in file.schema_arrow.names
+                and file.schema_arrow.field(name).type == pa.string()
+            ):
+                column = file.read([name])[0]
                 counts.update({n["values"]: n["counts"] for n in column.value_counts().to_pylist()})
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0] or "")))
 

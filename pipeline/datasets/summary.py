@@ -22,11 +22,18 @@ from alignset.pipeline.shown_texts import counted, on_one_line
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
+from alignset.transforms.rules.catalogue import (
+    PRODUCT,
+    STEP_OF_TAKEDOWNS,
+    STEPS_OF_COPIES,
+    Catalogue,
+)
+from alignset.transforms.rules.given import FETCH_FAILED, LESS_SIMILAR
+from alignset.transforms.shards.shard_stats import SharedContents
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
 
+# Reasons of pairs that left when all images were there.
+LEAVING_LATER = (*STEPS_OF_COPIES, *STEP_OF_TAKEDOWNS, LESS_SIMILAR.reason)
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
 MOST_BROKEN = 0.5  # of the input files
 _MOST_TOLD = 20  # broken files that are named
@@ -63,8 +70,8 @@ def summary_lines(funnel: Funnel) -> Iterator[str]:
     """The funnel as text, and a line for each other thing that there is to say of a run."""
     yield render_stages(funnel)
     yield render_vocabulary(funnel.vocabulary)
-    if isinstance(funnel.copies, SharedContents):
-        yield render_copies(funnel.copies, funnel.near_duplicates)
+    if text := copies_text(funnel):
+        yield f"copies: {text}"
     if isinstance(funnel.pages, PageCounts):
         yield render_pages(funnel.pages)
     if isinstance(funnel.broken_input, BrokenInput):
@@ -152,13 +159,21 @@ def _file_line(file: BrokenFile) -> str:
     return on_one_line(f"{file.path} ({file.detail}: {file.fault})")
 
 
-def render_copies(shared_contents: SharedContents, near: NearDuplicates | UnsetType) -> str:
-    """One line on the images that have the bytes of another, and on those that look like one."""
-    about = f"; about {near.estimate:,} look like another" if near and near.estimate else ""
-    return (
-        f"copies: {shared_contents.images:,} kept images have the bytes of another, in "
-        f"{counted(shared_contents.contents, 'group')}{about}"
-    )
+def copies_text(funnel: Funnel) -> str:
+    """How many kept images have the bytes of another, and how many look like one; "" where nobody
+    has counted."""
+    copies, near = funnel.copies, funnel.near_duplicates
+    if not isinstance(copies, SharedContents):
+        return ""
+    images = counted(copies.images, "kept image")
+    text = f"{images} {'has' if copies.images == 1 else 'have'} the bytes of another, in "
+    text += counted(copies.contents, "group")
+    if not near or not near.estimate:
+        return text
+    # Those that look alike were counted before any pair left.
+    if any(step.dropped.get(reason) for step in funnel.steps for reason in LEAVING_LATER):
+        return f"{text}; before pairs left, about {near.estimate:,} looked like another"
+    return f"{text}; about {near.estimate:,} look like another"
 
 
 def render_vocabulary(vocabulary: VocabularySummary) -> str:

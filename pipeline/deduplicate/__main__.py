@@ -14,7 +14,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
+from alignset.pipeline.command_line import (
+    CommandParser,
+    log_plainly,
+    print_end,
+    print_failure,
+    run_command,
+)
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted
@@ -39,7 +45,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
     flags = parser(name).parse_args(list(argv))
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_plainly(logging.WARNING)
     with quick_imports(argv):
         from alignset.pipeline.deduplicate.deduplicate import deduplicate
     try:

@@ -114,7 +114,9 @@ class _Deduplication:
             return plan.copies
         self.lock.check()
         write_document(self.work.deduplication, plan)
-        rewrite_copies(self.engine, plan.copies, plan.folder, self.places)
+        # By its name alone: in a dataset of somebody else the path may lead anywhere.
+        folder = f"{self.work.path}/{Path(plan.folder).name}"
+        rewrite_copies(self.engine, plan.copies, folder, self.places)
         self.lock.check()
         _close(self.out, self.work, plan)
         clean_work(self.out, self.work.path)

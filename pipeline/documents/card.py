@@ -23,8 +23,10 @@ from alignset.pipeline.documents.wording import (
     template,
 )
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest, SourceSet
-from alignset.pipeline.shown_texts import as_code
+from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.language_codes import ALL, UNDETERMINED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
@@ -36,35 +38,52 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
     Args:
       contents: what was seen of the pairs. manifest, funnel, earlier: as of `common_facts`.
     """
-    facts = common_facts(manifest, funnel, earlier)
+    facts = common_facts(manifest, funnel, contents, earlier)
     extension = manifest.extension
     numbers = sorted(int(number) for number, shard in manifest.shards.items() if shard.pairs)
     return template("card.j2").render(
         facts,
-        contents=contents,
         trained=manifest.pairs - facts["held_out"],
         filled=len(numbers),
         extension=extension,
         features=_features(manifest, bool(contents.languages)),
         looked_into=sum(contents.languages.values()),
         languages=spoken_languages(manifest, contents),
-        pairs=f"{manifest.pairs:,}",
+        pairs=counted(manifest.pairs, "image and alt-text pair"),
         size=size_category(manifest.pairs),
         quantiles=[f"{share:.0%}" for share in QUANTILES],
         broken=funnel.broken_input or None,
         blocked_before=earlier_blocklists(earlier),
         vocabularies=earlier_vocabularies(earlier),
-        keeps={
-            name: f"{limit.words} {manifest.rules[name]}"
-            for name, limit in manifest.catalogue.limits.items()
-            if name in manifest.rules
-        },
-        also_before={"vocabulary_size": _sizes(earlier)},
+        rules=_rules(manifest, _sizes(earlier)),
         commands=commands(manifest),
         tars=tar_pattern(numbers),
         table=render_funnel(funnel.steps),
         stages=[_stage(stage, manifest, earlier) for stage in all_stages(funnel)],
     )
+
+
+# The values of rules that the catalogue has only where they drop something.
+_OFF = {KEEP_MOST_SIMILAR: 1, MAX_PAIRS_PER_CONCEPT.name: 0}
+
+
+def _rules(manifest: Manifest, sizes_before: str) -> list[tuple[str, str, str]]:
+    """The rules for a table: name, value and what it keeps.
+
+    Args:
+      sizes_before: what is added to the vocabulary's size.
+    """
+    catalogue, rows = manifest.catalogue, []
+    flags = {rule.name: rule for rule in catalogue.rules}
+    for name, value in manifest.rules.items():
+        rule, limit = flags.get(name), catalogue.limits.get(name)
+        is_off = value in ("", _OFF.get(name)) if rule is None else rule.is_off(value)
+        word = "all" if name == "language" else "off"
+        shown = word if is_off else str(value)
+        keeps = f"{limit.words} {value}" if limit and not is_off else ""
+        shown += sizes_before if name == "vocabulary_size" else ""
+        rows.append((as_code(name), shown, keeps))
+    return rows
 
 
 def _sizes(earlier: Earlier) -> str:
@@ -176,14 +195,14 @@ class _Questions:
         return "\n\n".join([f"**{question}**", *filter(None, [answer]), *marks])
 
 
-def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> str:
+def datasheet(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
     """The text of the datasheet, in Markdown.
 
     Args:
-      manifest, funnel, earlier: as of `common_facts`.
+      manifest, funnel, contents, earlier: as of `common_facts`.
     """
     broken_input = funnel.broken_input
-    facts = common_facts(manifest, funnel, earlier) | {
+    facts = common_facts(manifest, funnel, contents, earlier) | {
         "mark": TO_BE_FILLED,
         "original": manifest.resize["resize_mode"] == "original",
         "columns": ", ".join(f"`{name}`" for name in SHARD_SCHEMA.names if name != "caption"),

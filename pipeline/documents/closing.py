@@ -207,7 +207,7 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
     write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))
-    write_page(out, "datasheet.md", datasheet(manifest, closing, earlier).encode())
+    write_page(out, "datasheet.md", datasheet(manifest, closing, contents, earlier).encode())
     write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
     write_document(f"{out}/manifest.json", manifest)
     _report(out)

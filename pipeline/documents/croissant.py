@@ -21,6 +21,7 @@ from alignset.pipeline.documents.wording import (
     opt_out_text,
 )
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
+from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import type_of
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.rejects import REJECTED, with_columns
@@ -97,9 +98,9 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
     total = funnel.steps[0].seen if funnel.steps else 0
     days = {"dateCreated": manifest.fetched.last} if manifest.fetched else {}
     about = manifest.about or {}
-    counts = f"{manifest.pairs:,} pairs of {what}, of {total:,} that were read"
+    counts = f"{counted(manifest.pairs, 'pair')} of {what}, of {total:,} that were read"
     by = ", by the filters of ALIGN (Jia et al., 2021)."
-    by = by if not open_flag(manifest) else f". {method(manifest)}"
+    by = by if not open_flag(manifest) else f". {method(manifest, funnel)}"
     frame = [manifest.fetched.first, manifest.fetched.last] if manifest.fetched else []
     crawl_note = f" The pages were crawled {crawl_days(funnel)}." if crawl_days(funnel) else ""
     fetch_note = f" The images were fetched {fetch_span(manifest)}." if fetch_span(manifest) else ""
@@ -123,7 +124,7 @@ def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> Node:
         "rai:dataPreprocessingProtocol": [
             f"{step.step}: {step.kept:,} of {step.seen:,} pairs were kept" for step in funnel.steps
         ],
-        "rai:dataLimitations": [_plain(line) for line in limitations(manifest, earlier)],
+        "rai:dataLimitations": [_plain(line) for line in limitations(manifest, funnel, earlier)],
         "rai:personalSensitiveInformation": "Names, faces and addresses in texts and images stay.",
     }
 

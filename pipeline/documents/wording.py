@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
@@ -14,18 +14,37 @@ from msgspec import UnsetType
 
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.reproduce import open_flag
+from alignset.pipeline.datasets.sizes_and_days import Contents
+from alignset.pipeline.datasets.summary import copies_text
+from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.job import ABOUT
 from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
-from alignset.pipeline.runs.documents import Funnel, Manifest, Settings, Takedown
-from alignset.pipeline.shown_texts import as_code, counted
+from alignset.pipeline.runs.documents import Funnel, Manifest, Settings
+from alignset.pipeline.shown_texts import as_cell, as_code, counted
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.given import OPTED_OUT
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
+from alignset.transforms.rules.given import (
+    BROKEN_INPUT,
+    BROKEN_PAGE,
+    FETCH_FAILED,
+    MALFORMED_PAIR,
+    NOT_AN_IMAGE,
+    OPTED_OUT,
+    UNDECODABLE,
+)
+from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
+from alignset.transforms.shards.shard_stats import SharedContents
 
 _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside opt-outs, that say that a pair is not wanted here.
 _UNWANTED = ("blocked", "removed_before", "taken_down")
+# Reasons of rows that are no pair, or whose image could not be had.
+_WITHOUT_A_PAIR = (
+    *(BROKEN_INPUT, BROKEN_PAGE, MALFORMED_PAIR),
+    *(FETCH_FAILED, NOT_AN_IMAGE, UNDECODABLE),
+)
 # By flag, how an owner says it.
 _OTHER_OPT_OUTS = {
     "tdm_reservation": "TDM reservations",
@@ -40,7 +59,7 @@ def sources(manifest: Manifest) -> list[str]:
     lines = []
     for kind, group in groupby(sorted(manifest.input, key=attrgetter("format", "path")), _format):
         files = list(group)
-        names = ", ".join(as_code(file.path.rpartition("/")[2]) for file in files[:_NAMED_FILES])
+        names = ", ".join(as_code(_short_name(file.path)) for file in files[:_NAMED_FILES])
         more = len(files) - _NAMED_FILES
         tail = f", and {more:,} more, which `manifest.json` names" if more > 0 else ""
         size = sum(file.bytes for file in files)
@@ -52,6 +71,13 @@ def sources(manifest: Manifest) -> list[str]:
 
 
 _format = attrgetter("format")
+
+
+def _short_name(path: str) -> str:
+    """A file's name; in a dataset, where shards and held-out shards have the same numbers, with its
+    folder there."""
+    *_, folder, name = ("", *path.split("/"))
+    return f"{folder}/{name}" if folder in OF_SETS else name
 
 
 def span(first: str, last: str) -> str:
@@ -81,10 +107,9 @@ def earlier_fetch_span(earlier: Earlier) -> str:
     )
 
 
-def opt_outs(funnel: Funnel, takedowns: Sequence[Takedown] = ()) -> dict[str, int]:
-    """How many pairs are not in the dataset since somebody did not want them used, by how that was
-    said: details of `opted_out`, and reasons of the funnel; for earlier datasets, by their
-    folders."""
+def opt_outs(funnel: Funnel) -> dict[str, int]:
+    """How many pairs an opt-out, a blocklist or a takedown keeps out of the dataset: by details of
+    `opted_out`, and by reasons of the funnel; for earlier datasets, by their folders."""
     report = funnel.opted_out
     counts: dict[str, int] = {}
     if not isinstance(report, UnsetType) and report.opt_outs == "reject":
@@ -92,9 +117,6 @@ def opt_outs(funnel: Funnel, takedowns: Sequence[Takedown] = ()) -> dict[str, in
     for step in funnel.steps:
         for reason in _UNWANTED:
             counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)
-    # A removal for another reason is not an opt-out.
-    others = sum(of.pairs + of.dropped for of in takedowns if of.reason)
-    counts["taken_down"] = counts.get("taken_down", 0) - others
     for stage in all_stages(funnel):
         for reason in (OPTED_OUT, *_UNWANTED):
             pairs = sum(step.dropped.get(reason, 0) for step in stage.steps)
@@ -172,32 +194,87 @@ def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
     )
 
 
-def method(manifest: Manifest) -> str:
+def method(manifest: Manifest, funnel: Funnel) -> str:
     """By which filters a dataset was made, in sentences."""
     flag = open_flag(manifest)
+    other_reasons = _other_reasons(funnel)
     if not flag:
         return (
             "Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3), set as "
             "under Rules."
         )
     if flag == "score_only":
-        return (
-            "alignset added scores and hashes to existing pairs. No filter was applied: only pairs "
-            "without a URL, a text or an image left them."
+        return "alignset added scores and hashes to existing pairs. " + (
+            f"Other than pairs without a URL, a text or an image, these left: {other_reasons}."
+            if other_reasons
+            else "No filter was applied: only pairs without a URL, a text or an image left them."
         )
-    return (
-        "alignset took copies of evaluation images out of existing pairs. No other filter was "
-        "applied."
+    return "alignset took copies of evaluation images out of existing pairs. " + (
+        f"These left, too: {other_reasons}." if other_reasons else "No other filter was applied."
     )
 
 
-def limitations(manifest: Manifest, earlier: Earlier) -> list[str]:
+def _other_reasons(funnel: Funnel) -> str:
+    """The reasons that dropped pairs with a URL, a text and an image that is not a copy of an
+    evaluation image, in Markdown; "" for none."""
+    counts: dict[str, int] = {}
+    for step in funnel.steps:
+        for reason, count in step.dropped.items():
+            counts[reason] = counts.get(reason, 0) + count
+    return ", ".join(
+        f"{as_code(reason)} ({count:,})"
+        for reason, count in counts.items()
+        if count and reason not in (*_WITHOUT_A_PAIR, MIN_EVALUATION_DISTANCE.reason)
+    )
+
+
+def text_and_image(manifest: Manifest, earlier: Earlier) -> str:
+    """Whether a model compared texts with their images, as the end of a sentence."""
+
+    def is_scored(of: Manifest) -> bool:
+        return bool(of.job.get("score_model")) and not of.job.get("text_only")
+
+    if is_scored(manifest):
+        scored = "a model scored each pair (`similarity`), and errs"
+    elif SIMILARITY in (manifest.columns or {}):
+        scored = "scores came with the input (`similarity`), and this run compared nothing"
+    elif before := [name for name, of in with_images(earlier).items() if is_scored(of)]:
+        scored = f"a model scored the pairs of {', '.join(map(as_code, before))}, and errs"
+    else:
+        return "no model has compared the two"
+    share = float(manifest.rules.get(KEEP_MOST_SIMILAR, 1))
+    return scored + (f"; a share of {share:g} of the pairs was kept by it" if share < 1 else "")
+
+
+def _of_copies(manifest: Manifest, funnel: Funnel) -> str:
+    line = "**Copies within the dataset**: "
+    ways = [str(manifest.job.get("duplicates", "keep"))]
+    ways += ("near" if of.near else "exact" for of in manifest.deduplications or [])
+    if ways == ["keep"] or not isinstance(funnel.copies, SharedContents) or funnel.copies.images:
+        return (
+            f"{line}an image that lies at two URLs is in the dataset twice, and images that nearly "
+            "equal each other stay."
+        )
+    line += "images with the same bytes are in the dataset once"
+    if "near" in ways:
+        return f"{line}; of photographs that look alike one was kept, as far as they were found."
+    return f"{line}; images that nearly equal each other stay."
+
+
+def of_looked_into(manifest: Manifest, contents: Contents) -> str:
+    """As "among all 653 pairs", or "in a sample of 4,096 pairs"."""
+    if contents.pairs >= manifest.pairs:
+        return f"among all {counted(contents.pairs, 'pair')}"
+    return f"in a sample of {counted(contents.pairs, 'pair')}"
+
+
+def limitations(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> list[str]:
     """Properties that no rule of this run or of earlier datasets judged, in plain words."""
     rules, fetch = manifest.rules, manifest.fetch
     of_all = [
         "**Personal data**: names, faces and addresses in texts and images stay.",
         "**Hateful, false or otherwise harmful texts**: no rule looks for them.",
-        "**Whether a text describes its image**: no model has compared the two.",
+        f"**Whether a text describes its image**: {text_and_image(manifest, earlier)}.",
     ]
     if rules["language"]:
         line = "**Language**: a program judged each text, and errs; some are in other languages."
@@ -210,8 +287,7 @@ def limitations(manifest: Manifest, earlier: Earlier) -> list[str]:
         *of_all,
         "**Watermarks, logos, images of text, and placeholders with few alt-texts**: no rule "
         "looks for them.",
-        "**Copies within the dataset**: an image that lies at two URLs is in the dataset twice, "
-        "and images that nearly equal each other stay.",
+        _of_copies(manifest, funnel),
         line,
     ]
     if manifest.fetched and not fetch["robots_txt"]:
@@ -290,42 +366,48 @@ def _rule(manifest: Manifest, name: str) -> str:
 
 @cache
 def template(name: str) -> jinja2.Template:
-    """The template in a file; it knows `n`, `counted` and `code`."""
+    """The template in a file; it knows `n`, `counted` and `code`, and the filter `cell`."""
     documents = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=False,
         undefined=jinja2.StrictUndefined,
     )
     documents.globals |= {"n": "{:,}".format, "counted": counted, "code": as_code}
+    documents.filters["cell"] = as_cell
     return documents.get_template(name)
 
 
-def common_facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, Any]:
+def common_facts(
+    manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier
+) -> dict[str, Any]:
     """Values that the templates of card and datasheet share.
 
     Args:
-      manifest, funnel: as they are written.
+      manifest, funnel: as they are written. contents: what was seen of the pairs.
       earlier: the manifests of the datasets that it was made of, by where they are.
     """
     text_only = bool(manifest.job["text_only"])
     return {
         "manifest": manifest,
+        "contents": contents,
         "removal_reason": lambda takedown: REMOVAL_REASONS.get(takedown.reason or OPT_OUT, ""),
         "about": dict.fromkeys(ABOUT, "") | (manifest.about or {}),
         "text_only": text_only,
         "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
         "sources": sources(manifest),
-        "limitations": limitations(manifest, earlier),
-        "method": method(manifest),
+        "limitations": limitations(manifest, funnel, earlier),
+        "text_and_image": text_and_image(manifest, earlier),
+        "method": method(manifest, funnel),
         "has_filters": not open_flag(manifest),
         "days": crawl_days(funnel),
         "fetched": fetch_span(manifest),
         "fetched_before": "" if text_only else earlier_fetch_span(earlier),
         "opt_out_text": opt_out_text(manifest, earlier),
         "evaluated": [] if text_only else earlier_evaluation(earlier),
-        "opt_outs": opt_outs(funnel, manifest.takedowns or []),
-        "copies": funnel.copies or None,
-        "near": funnel.near_duplicates or None,
+        "opt_outs": opt_outs(funnel),
+        "copies_text": copies_text(funnel),
+        "of_looked_into": of_looked_into(manifest, contents),
+        "removed": sum(taken.pairs for taken in manifest.takedowns or []),
         "clean_split": manifest.job.get("holdout_copies") == "drop",
         "contact": contact(manifest),
     }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.job import ABOUT, Job
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document
@@ -83,6 +83,8 @@ class EarlierSet:
 def earlier_set(folder: str) -> EarlierSet | None:
     """The set of ours that a folder is; None of anything else."""
     folder = folder.rstrip("/")
+    if folder.startswith(("http://", "https://")):  # where no folder can be listed
+        return None
     if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
         return None
     try:
@@ -153,6 +155,18 @@ def read_taken_down(path: str) -> UInt64s:
             "is cut short; restore it, or pairs that were removed would come back"
         )
     return np.frombuffer(body, "<u8").astype(np.uint64)
+
+
+def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> list[Split]:
+    """Marks the splits that belong to datasets of ours, by `of_set`."""
+    folders = tuple(f"{earlier.folder}/" for earlier in sets)
+    # The set "." has files such as shards/00000.tar.
+    return [
+        replace(
+            split, of_set=any(path.startswith(folders) for path in (split.path, f"./{split.path}"))
+        )
+        for split in splits
+    ]
 
 
 def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:

@@ -150,7 +150,7 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
 
 def _files_of(name: str, pattern: str) -> list[EvaluationFile]:
     suffixes = (*EVALUATION_SUFFIXES, ".tar", ".parquet")
-    items = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
+    items = [item for item in match(pattern, links=True) if item[0].lower().endswith(suffixes)]
     if any(path.lower().endswith(".tar") for path, _ in items):
         items = [item for item in items if not item[0].lower().endswith(".parquet")]
     if not items:

@@ -94,7 +94,7 @@ def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile
     """
     files = [
         InputFile(path, size, _format(job, path))
-        for path, size in match(pattern)
+        for path, size in match(pattern, links=not of_set)
         if not _is_in(path, job.output)  # else a run could not go on where it stopped
     ]
     if of_set or len(files) > 1:  # beside what was asked for there may be sidecars

@@ -64,6 +64,8 @@ def read_split(
                 name: as_bytes(column) if name in STRINGS else column
                 for name, column in zip(part.schema.names, part.columns, strict=True)
             }
+            if split.of_set:  # a kept text that shows "&amp;" must not become another
+                columns["caption"] = pc.replace_substring(columns["caption"], "&", "&amp;")
             yield pa.record_batch(with_carried(columns, len(part), split))
     if faults and not skip_broken:
         raise BrokenInputError.not_skipped(faults[0])

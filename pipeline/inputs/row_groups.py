@@ -53,11 +53,9 @@ class RowGroups:
         few = min(rows, SHARED_ROWS) if shared_columns else rows
         columns = [*dict.fromkeys([*self.names, *self.others.values()])]
         for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=columns):
-            strings = [batch[name] for name in self.names]
-            pairs = pa.record_batch(strings, names=list(STRINGS[: len(strings)]))
-            for name, of in self.others.items():
-                pairs = pairs.append_column(name, batch[of])
-            yield pairs
+            names = [*STRINGS[: len(self.names)], *self.others]
+            values = [batch[name] for name in (*self.names, *self.others.values())]
+            yield pa.record_batch(values, names=names)
 
     def _rows_at_once(self, group: int) -> tuple[int, set[str]]:
         """How many rows a batch may have, and the columns whose values may share their bytes."""

@@ -13,7 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.earlier_sets import EarlierSet, earlier_sets, removed_before
+from alignset.pipeline.inputs.earlier_sets import (
+    EarlierSet,
+    earlier_sets,
+    mark_splits_of_sets,
+    removed_before,
+)
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_columns import find_columns, with_carried
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
@@ -73,6 +78,7 @@ class Input:
         files = find_files(job, rules.catalogue)
         splits = find_splits(job, files)
         files, sets = with_faults(files, splits), earlier_sets(files)
+        splits = mark_splits_of_sets(splits, sets)
         splits, carried_fields = find_columns(
             job, rules, splits, sets, keeps_all=overlap.decontaminate_only or overlap.score_only
         )

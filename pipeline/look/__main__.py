@@ -13,9 +13,16 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
+from alignset.pipeline.command_line import (
+    CommandParser,
+    log_plainly,
+    print_end,
+    print_failure,
+    run_command,
+)
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 
@@ -40,7 +47,8 @@ def _png(text: str) -> str:
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
-    flags = CommandParser(prog=name, description=__doc__)
+    usage = "%(prog)s OUT [flags]"
+    flags = CommandParser(prog=name, usage=usage, description=__doc__)
     flags.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
     flags.add_argument(
         "--reason",
@@ -55,6 +63,12 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         metavar="FILE,...",
         help="kept pairs that are on these lists, as takedown takes them; of image:FILE, each "
         "beside the listed image",
+    )
+    flags.add_argument(
+        "--eval_images",
+        default="",
+        metavar="SETS",
+        help="as NAME=PATH,...: evaluation images, beside their copies",
     )
     flags.add_argument(
         "--language",
@@ -81,7 +95,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = own_parser.parse_args(list(argv))
     if flags.blocklist and (flags.reason or flags.language):
         own_parser.error("--blocklist takes neither --reason nor --language")
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    if flags.eval_images and flags.reason.partition(":")[0] != "evaluation_overlap":
+        own_parser.error("--eval_images is for --reason=evaluation_overlap")
+    log_plainly(logging.WARNING)
     with quick_imports(argv):
         from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
     try:
@@ -90,7 +106,13 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
             _show(find_listed_pairs(flags.set, flags.blocklist, flags.n), flags.output)
         else:
-            _show(find_pairs(flags.set, flags.reason, flags.n, flags.language), flags.output)
+            result = find_pairs(flags.set, flags.reason, flags.n, flags.language)
+            if flags.eval_images:
+                from alignset.pipeline.inputs.find_evaluation import find_evaluation_files
+
+                evaluation = find_evaluation_files(flags.eval_images)
+                result = replace(result, files=replace(result.files, evaluation=evaluation))
+            _show(result, flags.output)
     except UsageError as error:
         return print_end(name, error, 2)
     except NothingToShow as error:
@@ -101,7 +123,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
 
 def _show(result: ShownPairs, output: str) -> None:
-    from alignset.pipeline.look.sheet import draw_sheet
+    from alignset.pipeline.look.sheet import boxes_note, draw_sheet
     from alignset.transforms.storage.files import write_atomically
 
     png = io.BytesIO()
@@ -110,6 +132,8 @@ def _show(result: ShownPairs, output: str) -> None:
     write_atomically(output, lambda sink: sink.write(png.getvalue()))
     print(result.title, result.subtitle, "", sep="\n")
     print(result.table(shutil.get_terminal_size((100, 24)).columns))
+    if note := boxes_note(pair.caption for pair in result.pairs):
+        print(note, file=sys.stderr)
     print(f"the image is in {output}", file=sys.stderr)
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.pipeline.datasets.kept_keys import key_numbers
+from alignset.pipeline.inputs.row_groups import RowGroups
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.rules.given import DUPLICATE_IMAGE
@@ -27,7 +28,7 @@ from alignset.transforms.storage.files import open_to_read
 
 ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size
 MOST_FILES = 1024  # of a rare reason
-BATCH_ROWS = 16_384
+LONGEST = 500  # characters of a text that are read
 _COLUMNS = ("key", "url", "caption", "reason", "detail", "width", "height", *LANGUAGE_COLUMNS)
 _OF_OVERLAP = ("evaluation_set", "evaluation_image", "evaluation_distance", "thumbnail")
 
@@ -132,17 +133,38 @@ def take_sample(
 
 def _batches(path: str, reason: str) -> Iterator[pa.RecordBatch]:
     """The rows of a file, without row groups that cannot hold a reason."""
+    with_pictures = (MIN_EVALUATION_DISTANCE.reason, DUPLICATE_IMAGE)
+    names = (*_COLUMNS, *_OF_OVERLAP) if reason in with_pictures else _COLUMNS
+    yield from batches_with(path, names, reason)
+
+
+def batches_with(path: str, names: Sequence[str], reason: str = "") -> Iterator[pa.RecordBatch]:
+    """The rows of a file, without columns that it lacks and row groups that cannot hold a reason.
+
+    A file may be anybody's: one of 300 KB may hold a value of 1 MB 16,384 times. So texts are cut
+    to `LONGEST` characters, and long images stay a dictionary."""
     with open_to_read(path) as source:
-        file = pq.ParquetFile(source)
-        with_pictures = (MIN_EVALUATION_DISTANCE.reason, DUPLICATE_IMAGE)
-        names = (*_COLUMNS, *_OF_OVERLAP) if reason in with_pictures else _COLUMNS
-        columns = [name for name in names if name in file.schema_arrow.names]
-        groups = [
-            group
-            for group in range(file.num_row_groups)
-            if not reason or _may_hold(file.metadata.row_group(group), reason)
-        ]
-        yield from file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns)
+        schema = pq.read_schema(source)
+        columns = {
+            name: name
+            for name in names
+            if schema.names.count(name) == 1 and not pa.types.is_nested(schema.field(name).type)
+        }
+        rows = RowGroups(source, [], [], columns)
+        for number in range(rows.footer.num_row_groups):
+            if not reason or _may_hold(rows.footer.row_group(number), reason):
+                for batch in rows.read(number):
+                    parts = [_cut(column) for column in batch.columns]
+                    yield pa.record_batch(parts, names=batch.schema.names)
+
+
+def _cut(values: pa.Array) -> pa.Array:
+    if isinstance(values, pa.DictionaryArray):
+        if pa.types.is_binary(values.dictionary.type):
+            return values
+        return _cut(values.dictionary).take(values.indices)
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    return pc.utf8_slice_codeunits(values, 0, LONGEST) if is_text else values
 
 
 def _may_hold(group: pq.RowGroupMetaData, reason: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import PurePosixPath
 from textwrap import wrap
@@ -31,8 +31,9 @@ MOST_DRAWN = 400  # characters of a text; no card holds more
 Picture = Image.Image | str  # or why there is none
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-PILLOWS_OWN = ""  # Latin alone
-_BEYOND_LATIN = 0x250  # characters from here on need another font
+PILLOWS_OWN = ""  # ASCII, and not much more
+_BEYOND_ASCII = 0x80  # characters from here on need another font
+_NO_LETTER = "\U0010ffff"  # drawn as every letter that a font lacks
 _MOST_BLOCKS = 4  # alphabets of a text that the system is asked for
 
 # Copies of evaluation images, each beside the evaluation image.
@@ -42,6 +43,7 @@ _LABEL_PX = 20  # of height, above each half
 HALF_BOX = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
 LABELS = {True: ("dropped", "evaluation image"), False: ("in the dataset", "listed")}
 NOT_THERE = "its file is not there"
+NOT_NAMED = "--eval_images shows it"
 
 
 def draw_sheet(
@@ -131,19 +133,20 @@ def overlap_pictures(pairs: Sequence[Pair], files: Sequence[EvaluationFile]) -> 
     with what they are above them.
 
     Args:
-      pairs: with their overlap. files: of the evaluation images, as the manifest has them.
+      pairs: with their overlap. files: of the evaluation images; none shows the dropped ones alone.
     """
     bodies = _evaluation_bodies(pairs, files)
-    return [_both_pictures(pair.overlap, bodies, bool(pair.reason)) for pair in pairs]
+    missing = NOT_THERE if files else NOT_NAMED
+    return [_both_pictures(pair.overlap, bodies, missing, bool(pair.reason)) for pair in pairs]
 
 
 def _both_pictures(
-    overlap: Overlap | None, bodies: dict[tuple[str, str], bytes], is_dropped: bool
+    overlap: Overlap | None, bodies: dict[tuple[str, str], bytes], missing: str, is_dropped: bool
 ) -> Picture:
     if overlap is None or not overlap.thumbnail:
         return "no image is stored"
     body = bodies.get((overlap.of_set, overlap.name))
-    evaluation = shown_picture(body, HALF_BOX) if body else NOT_THERE
+    evaluation = shown_picture(body, HALF_BOX) if body else missing
     return beside(overlap.thumbnail, evaluation, LABELS[is_dropped])
 
 
@@ -206,16 +209,45 @@ def font(path: str, size_px: int) -> Font:
 
 def font_for(text: str, size_px: int) -> Font:
     """A font for the letters of a text. Missing letters are drawn as boxes."""
-    blocks = sorted({ord(c) >> 7 for c in text if ord(c) >= _BEYOND_LATIN and c.isalpha()})
-    return font(_system_font(tuple(blocks[:_MOST_BLOCKS])) if blocks else PILLOWS_OWN, size_px)
+    blocks = sorted({ord(c) >> 7 for c in text if ord(c) >= _BEYOND_ASCII})
+    blocks = [block for block in blocks if _first_letter(block)]
+    return font(system_font(tuple(blocks[:_MOST_BLOCKS])) if blocks else PILLOWS_OWN, size_px)
+
+
+def boxes_note(texts: Iterable[str]) -> str:
+    """A sentence on the letters of texts that are drawn as boxes; "" where none is."""
+    missing: dict[str, None] = {}
+    for text in texts:
+        one_line = printable(text)[:MOST_DRAWN]
+        face = font_for(one_line, CAPTION_PX)
+        box = _drawn(face, _NO_LETTER)
+        letters = {c for c in one_line if ord(c) >= _BEYOND_ASCII and c.isalpha()}
+        missing |= dict.fromkeys(c for c in sorted(letters) if _drawn(face, c) == box)
+    if not missing:
+        return ""
+    return (
+        f"letters such as {' '.join([*missing][:5])} are drawn as boxes, for no font here has "
+        "them: install fonts-noto-cjk for Chinese, Japanese and Korean, fonts-dejavu for European "
+        "languages, or fonts-noto-core for others"
+    )
+
+
+def _drawn(face: Font, letter: str) -> tuple[tuple[int, int], bytes]:
+    mask = face.getmask(letter)
+    return mask.size, bytes(mask)
 
 
 @cache
-def _system_font(blocks: tuple[int, ...]) -> str:
+def _first_letter(block: int) -> str:
+    """The first letter of a block of 128 characters; "" where it has none."""
+    return next(filter(str.isalpha, map(chr, range(128 * block, 128 * block + 128))), "")
+
+
+@cache
+def system_font(blocks: tuple[int, ...]) -> str:
     """The path of a font for Latin and some blocks of 128 characters, by fontconfig or by a usual
     name."""
-    first = (next(filter(str.isalpha, map(chr, range(128 * n, 128 * n + 128)))) for n in blocks)
-    charset = " ".join(f"{ord(letter):x}" for letter in ("a", *first))
+    charset = " ".join(f"{ord(letter):x}" for letter in ("a", *map(_first_letter, blocks)))
     command = ["fc-match", "--format=%{file}", f":charset={charset}"]
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

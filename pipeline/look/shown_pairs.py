@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.sample import ENOUGH_FILES, Pair, PairSample, take_sample
+from alignset.pipeline.look.sample import ENOUGH_FILES, Pair, PairSample, batches_with, take_sample
 from alignset.pipeline.look.sheet import HALF_BOX, PICTURE_BOX, Picture, beside, overlap_pictures
 from alignset.pipeline.shown_texts import counted, printable, text_table
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
-from alignset.transforms.storage.files import open_to_read
 
 DROPPED = "dropped"  # as a reason: any
 # The detail of these is the key of a kept pair, whose image has the same bytes or looks like it.
@@ -57,10 +55,10 @@ class ShownPairs:
         kept_keys = {pair.detail for pair in self.pairs if pair.reason in OF_KEPT_IMAGE}
         places: dict[str, str] = {}
         for path in self.files.kept_files if kept_keys else ():
-            with open_to_read(path) as source:
-                keys = pq.ParquetFile(source).read(["key"])["key"]
-            hits = keys.filter(pc.is_in(keys, pa.array(kept_keys - places.keys(), pa.string())))
-            places |= dict.fromkeys(hits.to_pylist(), path)
+            for batch in batches_with(path, ["key"]):
+                wanted_keys = pa.array(kept_keys - places.keys(), batch["key"].type)
+                hits = batch["key"].filter(pc.is_in(batch["key"], wanted_keys))
+                places |= dict.fromkeys(hits.to_pylist(), path)
             if len(places) == len(kept_keys):
                 break
         return places

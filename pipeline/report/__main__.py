@@ -12,7 +12,13 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
+from alignset.pipeline.command_line import (
+    CommandParser,
+    log_plainly,
+    print_end,
+    print_failure,
+    run_command,
+)
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 
@@ -53,7 +59,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
             if flags.compare
             else f"one dataset; {count_text}"
         )
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    log_plainly(logging.WARNING)
     with quick_imports(argv):
         if flags.compare:
             from alignset.pipeline.report.comparison import write_comparison

@@ -50,7 +50,7 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
     for limit in limits(facts.catalogue.images):
         axis = records.axis(limit.measure.axis)
         if axis is not None:
-            yield _measure_chart(facts, limit, axis, *_heights(records, axis))
+            yield _measure_chart(facts, limit, *_shown_part(limit, axis, *_heights(records, axis)))
 
 
 def _copy_charts(facts: Facts) -> Iterator[Chart]:
@@ -69,7 +69,8 @@ def _measure_chart(facts: Facts, limit: Limit, axis: Axis, kept: Ints, dropped: 
     place = axis.edges.index(own) + 1 if own in axis.edges else None
     pairs, missing = (int((kept + dropped)[part].sum()) for part in (np.s_[:-1], np.s_[-1:]))
     what = "image" if limit.plane == IMAGES else "text"
-    note = f"Of {counted(pairs, 'pair')} whose {what} these rules judged."
+    judged = f" whose {what} these rules judged" if facts.rules else ""
+    note = f"Of {counted(pairs, 'pair')}{judged}."
     return Chart(
         measure.label,
         _between(axis.edges),
@@ -82,6 +83,15 @@ def _measure_chart(facts: Facts, limit: Limit, axis: Axis, kept: Ints, dropped: 
         axis=axis.name,
         spans=_spans(axis, whole=measure.whole),
     )
+
+
+def _shown_part(limit: Limit, axis: Axis, kept: Ints, dropped: Ints) -> tuple[Axis, Ints, Ints]:
+    """The axis and its heights without an empty last bin, where a rule that is off begins it."""
+    last = axis.bins - 2  # the last of all is of what has no value
+    if len(axis.edges) < 2 or not limit.is_off(axis.edges[-1]) or (kept + dropped)[last]:
+        return axis, kept, dropped
+    heights = (np.delete(kept, last), np.delete(dropped, last))
+    return Axis(axis.name, axis.edges[:-1]), *heights
 
 
 def _spans(axis: Axis, *, whole: bool) -> list[tuple[float, float]]:
@@ -145,7 +155,7 @@ def _whole_chart(facts: Facts, measure: Measure, axis: Axis | None = None) -> Ch
         [
             (int(edge), f"--{limit.name}={limit.threshold(edge):g}")
             for limit, edge in edges
-            if 0 < edge <= _SHOWN_WORDS
+            if limit.name in facts.rules and 0 < edge <= _SHOWN_WORDS
         ],
         note="Of all distinct, well-formed pairs; what was dropped may have gone for any reason.",
         waiting=waiting.tolist(),

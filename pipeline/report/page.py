@@ -71,10 +71,12 @@ def render_page(facts: Facts, place: str = "") -> str:
     other_files, hashes_note = tables.other_file_rows(facts)
     frequent = facts.records.texts.whole.tops.get("frequent_texts", Top())
     kept_texts = facts.records.images.whole.tops.get("texts", Top())
+    about = facts.run.about if facts.run else {}
+    title = str((about or {}).get("title", ""))
     return render(
         "report.html",
         facts=facts,
-        name=printable(place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
+        name=printable(title or place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
         figures=list(_figures(facts)),
         answers=answers(facts, failing, data["lists"]),
         steps=dropping,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.reproduce import flags_on_set
+from alignset.pipeline.datasets.reproduce import flags_on_set, relative_flags
 from alignset.pipeline.datasets.summary import flags
 from alignset.pipeline.report.tables import TableRow, percent
 from alignset.pipeline.shown_texts import counted, printable
@@ -117,6 +117,9 @@ def command(facts: Facts) -> list[str]:
 def command_note(facts: Facts) -> str:
     """Notes on the command."""
     notes = []
+    if facts.run is not None and (names := relative_flags(facts.run)):
+        flags_left = " and ".join(f"--{name}" for name in names)
+        notes.append(f"It leaves {flags_left} out, by which pairs of OUT would leave once more.")
     words = command(facts)
     names = [name for name in _FILES if any(w.startswith(f"--{name}=") for w in words[3:])]
     names = [name for name in names if f"--{name}=OUT" not in words and f"--{name}=" not in words]
@@ -206,6 +209,8 @@ def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
         int(counts[axis.passes(places, edge, beyond=limit.beyond)].sum())
         for edge in (own, lower[-1])
     )
+    if then <= now:
+        return ""
     return (
         f"--{limit.name}={lower[-1]:g} would bring up to {counted(then - now, 'pair')} more "
         f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from msgspec import UnsetType
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.summary import hint_of
+from alignset.pipeline.datasets.summary import LEAVING_LATER, hint_of
 from alignset.pipeline.report.charts import share_bar, small_histogram
 from alignset.pipeline.runs.documents import OptOuts
 from alignset.pipeline.shown_texts import counted, printable
@@ -307,6 +307,8 @@ def copies(facts: Facts) -> str:
         return f"{same} {graphics} near another image stayed; photographs left."
     if isinstance(near, UnsetType) or not near.compared:
         return same
+    if any(facts.dropped.get(reason) for reason in LEAVING_LATER):
+        return f"{same} Before pairs left, about {near.estimate:,} more were near-duplicates."
     return (
         f"{same} About {near.estimate:,} more are near-duplicates of another: {near.images:,} have "
         f"its perceptual hash, and {near.alike:,} of {counted(near.compared, 'such pair')} that "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -28,6 +29,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import beam_patches
 from alignset.transforms.storage.files import is_local
 
+LOG = logging.getLogger("alignset")
 IN_PROCESS = ("", "directrunner", "fnapirunner")
 AT_START = ("flinkrunner", "portablerunner", "sparkrunner")
 CANCEL_S = 60.0
@@ -99,6 +101,7 @@ class Engine:
         name = f"{self._given_name or 'alignset'}-{plane}-{self._start}"
         if not self.in_process:
             self._options.view_as(GoogleCloudOptions).job_name = name
+            LOG.info("%s", job_line(name, self._options))
         # Named by itself, Beam's DirectRunner first tries to download another runner.
         runner = FnApiRunner() if self.in_process else None
         try:
@@ -157,6 +160,15 @@ def _cancel(jobs: Any, job_id: str) -> None:
         if jobs.GetState(api.GetJobStateRequest(job_id=job_id)).state in TERMINAL_STATES:
             return
         time.sleep(0.2)
+
+
+def job_line(name: str, options: PipelineOptions) -> str:
+    """As "the job alignset-texts-1a2b is sent to localhost:8099": what to look for on the cluster's
+    page, while the job itself says nothing here."""
+    flink, endpoint = options.view_as(FlinkRunnerOptions), options.view_as(PortableOptions)
+    master = "" if flink.flink_master == "[auto]" else flink.flink_master
+    address = master or endpoint.job_endpoint
+    return f"the job {name} is sent to {address or runner_of(options)}"
 
 
 def everywhere(path: str) -> str:

@@ -201,7 +201,7 @@ class RunFolder:
                     f"{self.out} holds another run ({'; '.join(differ[:3])}); "
                     f"{_way_out(there, here, is_finished)}"
                 )
-        elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
+        elif match(self.out, links=True) or (is_local(self.out) and Path(self.out).is_file()):
             raise UsageError(f"{self.out} is not empty and no run of ours; pass another --output")
         self._check_retry(is_finished)
         return is_finished

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,25 @@ class FileLock(Lock):
     """The operating system lets go of it when the process ends."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w")
         until = time.monotonic() + ENDING_S
         while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError as error:
-                if time.monotonic() > until:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # the folder is gone again
+                self._file = path.open("w")
+                try:
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # A run that ends takes its folder away, and the lock that others wait for.
+                    if os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
+                        return
+                except BlockingIOError as error:
+                    if time.monotonic() > until:
+                        self._file.close()
+                        out = path.parent.parent
+                        raise UsageError(f"another run is writing to {out}; wait for it") from error
+                except BaseException:
                     self._file.close()
-                    out = path.parent.parent
-                    raise UsageError(f"another run is writing to {out}; wait for it") from error
+                    raise
+                self._file.close()
             time.sleep(0.02)
 
     def release(self) -> None:

@@ -40,6 +40,7 @@ class TextSummary:
       rows_read: by the first reading; `counts` are by the second.
       vocabulary_file: the run's, or the one that was passed.
       shards: how many pairs each of those has that were planned, by its number.
+      stored: how many of their pairs have an image in a shard of the input.
       broken: the input files that cannot be read to their end.
       images_per_text, texts_per_image: how many texts and images have which number of them.
     """
@@ -52,6 +53,7 @@ class TextSummary:
     broken: BrokenFiles = field(default_factory=BrokenFiles)
     images_per_text: CountSpread = field(default_factory=CountSpread)
     texts_per_image: CountSpread = field(default_factory=CountSpread)
+    stored: int = 0
 
 
 @dataclass(frozen=True, order=True)

@@ -11,9 +11,16 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from shlex import quote
 from typing import TYPE_CHECKING
 
-from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
+from alignset.pipeline.command_line import (
+    CommandParser,
+    log_plainly,
+    print_end,
+    print_failure,
+    run_command,
+)
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
 from alignset.pipeline.runs.beam_patches import quick_imports
@@ -75,7 +82,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
     flags = parser(name).parse_args(list(argv))
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_plainly(logging.WARNING)
     with quick_imports(argv):
         from alignset.pipeline.inputs.find_blocklists import find_blocklists
         from alignset.pipeline.rules import Rules
@@ -105,7 +112,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     print(render(outcome, dry=flags.dry_run))
     if flags.dry_run and outcome.pairs:
         look = name.replace("takedown", "look")
-        print(f"to see them: {look} {out} --blocklist={flags.blocklist}")
+        print(f"to see them: {look} {quote(out)} --blocklist={quote(flags.blocklist)}")
     if outcome.pairs and not flags.dry_run and folder is None:
         print(told_of_indexes(flags.set.rstrip("/"), name))
     return 0
@@ -143,7 +150,7 @@ def check_target(out: str, flags: argparse.Namespace) -> None:
             f"{out} was made by another tool: pass --output=NEW for a copy without what is listed, "
             "or --in_place --yes, which changes its shards for good"
         )
-    if flags.output and match(flags.output):
+    if flags.output and match(flags.output, links=True):
         raise UsageError(f"--output={flags.output} holds files: name a new folder")
 
 

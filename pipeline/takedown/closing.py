@@ -19,19 +19,21 @@ from alignset.pipeline.datasets.funnel import (
     counts_of,
     failed_fetches,
     funnel,
+    most_first,
     whole_funnel,
 )
 from alignset.pipeline.documents.closing import renumber, with_shards, write_closing
-from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
+from alignset.pipeline.runs.documents import Funnel, Manifest, OptOuts, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from alignset.transforms.columns.hashing import string_hashes
 from alignset.transforms.duplicates.judge_contents import count_shared
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, Catalogue
-from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
+from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
 from alignset.transforms.shards.listed_pairs import Removal, contents
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_stats import FailingHost, SharedContents
+from alignset.transforms.shards.shard_stats import FailingHost, ShardStats, SharedContents
+from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import match
 from alignset.transforms.storage.parquet_files import batches_of, read_rows
 from alignset.transforms.workers.counts import Counts, add_by_name
@@ -44,22 +46,28 @@ class Recount:
     texts: Counter[str] = field(default_factory=Counter)
     images: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)  # by detail
+    opt_outs: Counter[str] = field(default_factory=Counter)  # by detail
     taken_down: int = 0
 
-    def add(self, name: str, reasons: Counter[str], failures: Counter[str]) -> None:
+    def add(
+        self, name: str, reasons: Counter[str], failures: Counter[str], opt_outs: Counter[str]
+    ) -> None:
         self.taken_down += reasons.pop(TAKEN_DOWN, 0)
         (self.texts if name.startswith("text-") else self.images).update(reasons)
         self.failures.update(failures)
+        self.opt_outs.update(opt_outs)
 
 
-def _count(path: str) -> tuple[Counter[str], Counter[str]]:
-    """How many rows of a file have each reason, and how many failed fetches each detail."""
-    reasons, failures = Counter[str](), Counter[str]()
+def _count(path: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """How many rows of a file have each reason, and how many failed fetches and how many opt-outs
+    each detail."""
+    reasons, failures, opt_outs = Counter[str](), Counter[str](), Counter[str]()
     for batch in batches_of(path, ["reason", "detail"]):
         reasons.update(_values(batch["reason"]))
-        failed_rows = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
-        failures.update(_values(failed_rows["detail"]))
-    return reasons, failures
+        for reason, details in ((FETCH_FAILED, failures), (OPTED_OUT, opt_outs)):
+            rows = batch.filter(pc.equal(batch["reason"], reason))
+            details.update(_values(rows["detail"]))
+    return reasons, failures, opt_outs
 
 
 def _values(column: pa.StringArray) -> dict[str, int]:
@@ -104,6 +112,7 @@ def close_takedown(
         pairs=pairs,
         steps=steps,
         copies=_copies(out, plan.funnel, manifest, removal),
+        opted_out=_opted_out(out, plan.funnel, manifest, new_counts),
     )
     if new_counts.failures.total() != plan.funnel.fetch.failed:
         statuses = {f"{FETCH_FAILED}: {detail}": n for detail, n in new_counts.failures.items()}
@@ -150,6 +159,23 @@ def _copies(
         before.copies.images - was.images + is_now.images,
         before.copies.contents - was.contents + is_now.contents,
     )
+
+
+def _opted_out(
+    out: str, before: Funnel, manifest: Manifest, new_counts: Recount
+) -> OptOuts | UnsetType:
+    """The opt-outs without pairs that are taken down since."""
+    if isinstance(before.opted_out, UnsetType):
+        return UNSET
+    details = new_counts.opt_outs
+    if before.opted_out.opt_outs != "reject":
+        places = ShardPlaces(out)
+
+        def stated(shard: int) -> dict[str, int]:
+            return read_document(places.stats(shard), ShardStats).opted_out or {}
+
+        details += Counter(add_by_name(in_order(stated, manifest.numbers)))
+    return replace(before.opted_out, details=most_first(details)) if details else UNSET
 
 
 def _hosts(out: str, manifest: Manifest) -> list[FailingHost]:

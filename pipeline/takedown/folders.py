@@ -74,7 +74,7 @@ def _removals(folder: Folder, removal: Removal) -> Iterator[tuple[int, set[str]]
 
 def _write(folder: Folder, removals: Mapping[int, set[str]], target: str) -> None:
     in_place = target == folder.path
-    rest = {path for path, _ in match(folder.path)} if not in_place else set()
+    rest = {path for path, _ in match(folder.path, links=True)} if not in_place else set()
     report = f"{folder.path.rstrip('/')}/{REPORT}"  # which shows images of what leaves
     rest.discard(report)
     if in_place and exists(report):

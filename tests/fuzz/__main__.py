@@ -1,30 +1,68 @@
-"""Feeds hostile bytes to what walks over them, with numba's bounds checks on.
+"""Feeds hostile bytes to all that reads those of others, within limits of time and memory.
 
-  python -m tests.fuzz [TARGET ...] [--cases=1000] [--seconds=0] [--seed=N] [--first=0]
+  python -m tests.fuzz [TARGET ...] [--seconds=0] [--cases=1] [--seed=N] [--first=0]
 
-Each case is made from the seed, the target's name and the case's number, so that one which fails
-is made again by `--seed=… --first=… --cases=1`, as printed. With `--seconds` each target goes on
-for so long, however many cases that are: `--seconds=3600` is a long run.
+A target is a format, whose real files are changed and go through its entrances (`entrances.py`), or
+a module that makes its own cases. numba's bounds checks are on. The kept cases come first. Then
+each target gets the same share of the time, and at least so many cases. Each case is made from the
+seed, the target's name and the case's number. A case that fails is cut down and kept in out/fuzz.
+Ends with 1 if one fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
-import logging
 import os
+import re
 import sys
+import tempfile
 import time
-import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from alignset.transforms.columns.kernels import kernels_digest
+from tests.fuzz.limited import MORE_CPU, MORE_MEMORY, NO_END, Piece, faults_of
 from tests.support.root import ROOT
 
-TARGETS = (
-    *("jpeg", "pictures", "html", "wat", "archives", "texts", "urls", "counts", "shards"),
-    *("records", "planes", "lists"),
-)
+FILES = ("avif", "webp", "png", "gif", "jpeg", "tiff", "bmp", "tar", "parquet", "csv", "jsonl")
+FILES += ("warc", "wat", "html")
+MADE = ("soup", "wats", "archives", "texts", "urls", "counts", "records", "planes", "lists")
+TARGETS = (*FILES, *MADE)
+CASES, FOUND = ROOT / "tests/fuzz/cases", ROOT / "out/fuzz"
+CPU_S_A_MB = 2.0  # beside what an entrance may take
+AT_ONCE, AT_ONCE_MADE = 10, 100  # cases of one child
+MOST_OF_A_KIND = 2  # that are kept
+SMALLER_S, SMALLER_STEPS = 20.0, 60  # for cutting a case down
+
+
+class Case(NamedTuple):
+    """Fields:
+    ending: of the file, which begins with its format.
+    number: of its target; slow entrances take one of some numbers.
+    """
+
+    ending: str
+    body: bytes
+    origin: str
+    number: int = 0
+
+    @property
+    def kind(self) -> str:
+        return self.ending.partition(".")[0]
+
+
+class Find(NamedTuple):
+    """A case, the entrance where it fails, and how."""
+
+    case: Case
+    entrance: str
+    kind: str
+    said: str
 
 
 def with_bounds_checks() -> None:
@@ -32,44 +70,219 @@ def with_bounds_checks() -> None:
     if os.environ.get("NUMBA_BOUNDSCHECK") == "1":
         return
     cache = ROOT / ".pytest_cache" / f"checked-kernels-{kernels_digest()[:16]}"
-    environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(cache)}
+    more = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | more | {"MALLOC_ARENA_MAX": "2"}  # each takes 64 MiB of addresses
     command = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]]
     os.execve(sys.executable, command, environment)
 
 
-def fuzz(target: str, seed: int, first: int, cases: int, seconds: float) -> bool:
-    """Checks one case after another; whether all are well."""
-    check = importlib.import_module(f"tests.fuzz.{target}").check
-    begun, number = time.monotonic(), first
-    while number - first < cases or time.monotonic() - begun < seconds:
-        try:
-            check(Random(f"{seed} {target} {number}"))
-        except Exception:
-            traceback.print_exc()
-            again = f"python -m tests.fuzz {target} --seed={seed} --first={number} --cases=1"
-            print(f"{target}: case {number} fails; again by: {again}", flush=True)
-            return False
-        number += 1
-    print(f"{target}: {number - first} cases are well, seed {seed}", flush=True)
-    return True
+def compile_kernels() -> None:
+    """Lets real files through all entrances, whose kernels are compiled then, if they are not."""
+    from tests.fuzz.real_files import real_files
+
+    done = Path(os.environ["NUMBA_CACHE_DIR"], "compiled")
+    if not done.exists():
+        print("the checked kernels are compiled, which takes 3 minutes", flush=True)
+        cases = [Case(*files[0], f"0 {name} 0") for name, files in real_files().items()]
+        finds_of([*cases, *(made_case(name, 0, 0) for name in MADE)], more_s=2000)
+        done.touch()
 
 
-def main() -> int:
+def made_case(target: str, seed: int, number: int) -> Case:
+    from tests.fuzz import jpeg, mutations, shards
+
+    origin = f"{seed} {target} {number}"
+    random = Random(origin)
+    if target in MADE:
+        return Case("made", origin.encode(), origin, number)
+    if target in ("jpeg", "tar") and random.random() < 0.5:
+        body = jpeg.hostile_jpeg(random) if target == "jpeg" else shards.made_tar(random)
+        return Case(target, body, origin, number)
+    return Case(*mutations.mutated(random, target), origin, number)
+
+
+def finds_of(
+    cases: Sequence[Case],
+    entrances: Iterable[str] = (),
+    counts: Counter | None = None,
+    more_s: float = 0,
+) -> list[Find]:
+    """What fails of cases at these entrances, or at all of those that are for their numbers.
+
+    Args:
+      counts: of what was tried, is added to. more_s: of CPU, beside what each has.
+    """
+    from tests.fuzz.entrances import ENTRANCES, Entrance
+
+    def enter(case: Case, entrance: Entrance) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"case.{case.ending}")
+            path.write_bytes(case.body)
+            entrance.enter(case.body, path)
+
+    tries = [
+        (case, entrance)
+        for case in cases
+        for entrance in ENTRANCES[case.kind]
+        if (entrance.name in entrances if entrances else case.number % entrance.every == 0)
+    ]
+    limits_s = (at[1].cpu_s + CPU_S_A_MB * len(at[0].body) / 1e6 + more_s for at in tries)
+    pieces = [
+        Piece(lambda at=at: enter(*at), cpu_s) for at, cpu_s in zip(tries, limits_s, strict=True)
+    ]
+    for case, entrance in tries:
+        if counts is not None:
+            counts[_target(case), entrance.name] += 1
+    faults = zip(tries, faults_of(pieces), strict=True)
+    return [Find(case, door.name, *fault) for (case, door), fault in faults if fault]
+
+
+def _target(case: Case) -> str:
+    return case.origin.split()[1] if case.ending == "made" else case.kind
+
+
+def smaller(find: Find) -> Find:
+    """The same fault by fewer bytes, as far as that is cheap; itself, if it takes long or does not
+    come again by itself."""
+    begun, steps = time.monotonic(), 0
+    size = len(find.case.body) // 2
+    while size and find.case.ending != "made" and not find.case.ending.endswith((".gz", ".zst")):
+        at = 0
+        while at < len(find.case.body):
+            steps += 1
+            if steps > SMALLER_STEPS or time.monotonic() - begun > SMALLER_S:
+                return find
+            body = find.case.body[:at] + find.case.body[at + size :]
+            again = finds_of([find.case._replace(body=body)], [find.entrance])
+            if again and again[0].kind == find.kind:
+                find = again[0]
+            else:
+                at += size
+        size //= 2
+    return find
+
+
+def kept_file(find: Find, folder: Path) -> Path | None:
+    """Writes a case to a folder, and beside it what is known of it.
+
+    Returns:
+      Its path; None of a case that met a limit only by chance, since the machine was busy.
+    """
+    case, alone = find.case, finds_of([find.case], [find.entrance])
+    of_limit = find.kind in (MORE_CPU, MORE_MEMORY, NO_END)  # each try takes as long again
+    if of_limit and not alone:
+        return None
+    least = find if of_limit or not alone else smaller(alone[0])
+    digest = hashlib.sha256(least.case.body).hexdigest()[:8]
+    name = re.sub(r"\W+", "_", f"{_target(case)} {find.entrance}")
+    path = folder / f"{name}-{digest}.{case.ending}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(least.case.body)
+    lines = [f"entrance: {_target(case)}, {find.entrance}", f"fault: {least.kind}"]
+    lines.append(f"origin (seed, target, number): {case.origin}, of {len(case.body)} bytes")
+    lines.append(f"alone: {'fails too' if alone else 'is well, it failed behind others'}")
+    path.with_name(f"{path.name}.txt").write_text("\n".join([*lines, "", least.said, ""]))
+    return path
+
+
+def kept_cases(folder: Path) -> Iterator[tuple[Path, Case]]:
+    """The cases of a folder, named ENTRANCE-DIGEST.ENDING, for all entrances of their format."""
+    for path in sorted(folder.glob("*-*.*")):
+        if path.suffix != ".txt":
+            yield path, Case(path.name.partition(".")[2], path.read_bytes(), f"kept {path.name}")
+
+
+def repeat(folder: Path) -> int:
+    """Runs the kept cases of a folder; prints and counts those that fail."""
+    failing = 0
+    for path, case in kept_cases(folder):
+        finds = finds_of([case])
+        failing += bool(finds)
+        for find in finds:
+            print(f"{_shown(path)} fails at {find.entrance}: {find.kind}", flush=True)
+        if not finds and folder != CASES:
+            print(f"{_shown(path)} is well now: {KEEP}, or remove it", flush=True)
+    return failing
+
+
+KEEP = "to keep it as a test, move it to tests/fuzz/cases"
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+class Run:
+    """Cases of all targets by turns, the counts of them, and their finds."""
+
+    def __init__(self, targets: Sequence[str], seed: int, first: int, found: Path) -> None:
+        self.seed, self.first, self.found = seed, first, found
+        self.next = dict.fromkeys(targets, first)
+        self.spent_s = dict.fromkeys(targets, 0.0)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.kinds: Counter[tuple[str, str, str]] = Counter()
+
+    def go(self, least: int, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while behind := [
+            target
+            for target, number in self.next.items()
+            if number - self.first < least or time.monotonic() < end
+        ]:
+            target = min(behind, key=lambda name: self.spent_s[name])
+            number = self.next[target]
+            most = AT_ONCE_MADE if target in MADE else AT_ONCE
+            size = min(most, least) if number == self.first else most
+            if seconds == 0:
+                size = min(size, self.first + least - number)
+            begun = time.monotonic()
+            cases = [made_case(target, self.seed, number + n) for n in range(size)]
+            finds = finds_of(cases, counts=self.counts)
+            self.next[target] += size
+            self.spent_s[target] += time.monotonic() - begun  # without what a find takes
+            self._keep(finds)
+
+    def _keep(self, finds: Sequence[Find]) -> None:
+        for find in finds:
+            kind = _target(find.case), find.entrance, find.kind
+            if self.kinds[kind] >= MOST_OF_A_KIND:
+                self.kinds[kind] += 1
+            elif path := kept_file(find, self.found):
+                self.kinds[kind] += 1
+                print(f"{': '.join(kind)}: {_shown(path)} ({KEEP})", flush=True)
+
+    def report(self) -> None:
+        for target, number in self.next.items():
+            entrances = [f"{name} {n}" for (of, name), n in self.counts.items() if of == target]
+            finds = sum(n for (of, _, _), n in self.kinds.items() if of == target)
+            spent = f"{number - self.first} cases in {self.spent_s[target]:.0f} s"
+            print(f"{target}: {spent}, {finds} fail: {', '.join(entrances)}")
+        for kind, times in sorted(self.kinds.items()):
+            print(f"  {times} times: {': '.join(kind)}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
-    parser.add_argument("--cases", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--cases", type=int, default=1, help="of each target, at least")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of all targets together")
     parser.add_argument("--seed", type=int, default=Random().randrange(2**32))
-    parser.add_argument("--first", type=int, default=0)
-    flags = parser.parse_args()
+    parser.add_argument("--first", type=int, default=0, help="the number of the first case")
+    parser.add_argument("--found", type=Path, default=FOUND, help="the folder of what fails")
+    flags = parser.parse_args(argv)
     if unknown := set(flags.targets) - set(TARGETS):
         parser.error(
             f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}"
         )
-    logging.getLogger("alignset").setLevel("ERROR")  # which counts what it warns of
-    rest = flags.seed, flags.first, flags.cases, flags.seconds
-    well = [fuzz(target, *rest) for target in flags.targets or TARGETS]
-    return 0 if all(well) else 1
+    print(f"seed {flags.seed}", flush=True)
+    importlib.import_module("tests.fuzz.entrances")  # once, for all children
+    if os.environ.get("NUMBA_BOUNDSCHECK") == "1":
+        compile_kernels()
+    failing = repeat(CASES) + repeat(flags.found)
+    run = Run(flags.targets or TARGETS, flags.seed, flags.first, flags.found)
+    run.go(flags.cases, flags.seconds)
+    run.report()
+    return 1 if failing or run.kinds else 0
 
 
 if __name__ == "__main__":

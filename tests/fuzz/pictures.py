@@ -1,32 +1,12 @@
-"""Image files of every kind with chunks lost, doubled, changed or cut, looked at and encoded.
-
-Whatever they are, they have a reason, or a shard can keep them in a form that Pillow opens.
-"""
+"""Parts of image files, and how the time of a look at them grows."""
 
 from __future__ import annotations
 
-import functools
-import io
 import struct
 import zlib
-from collections import Counter
-from random import Random
-
-from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.images.resize import Encoder
-from alignset.transforms.images.resize_settings import EncodingError, ResizeSettings
 from tests.support.picture_files import encoded, good_files, photograph
-
-MOST_PIXELS = 10**7  # 0.1 s
-SEEN: Counter[str] = Counter()  # what became of the files
-
-
-@functools.cache
-def encoders() -> tuple[Encoder, ...]:
-    kept = {"resize_mode": "border", "image_size": 64}
-    return Encoder(ResizeSettings()), Encoder(ResizeSettings(**kept))
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -74,67 +54,6 @@ WEBP_CHUNKS = tuple(
 )
 BOXES = tuple(box(kind, data) for kind in (b"free", b"mdat", b"meta") for data in (b"", bytes(9)))
 TOKENS = {"png": PNG_CHUNKS, "gif": GIF_BLOCKS, "webp": WEBP_CHUNKS, "avif": BOXES}
-
-
-def hostile_picture(random: Random) -> tuple[str, bytes]:
-    name = random.choice(sorted(good_files()))
-    body = bytearray(good_files()[name])
-    tokens = TOKENS.get(name.split()[0], (b"\0", b"\xff"))
-    for _ in range(random.choice((0, 1, 1, 2, 4))):
-        at = random.randrange(min(len(body), random.choice((60, len(body)))))
-        way = random.randrange(6)
-        if way == 0:
-            body[at] = random.choice((0, 1, 127, 255, random.randrange(256)))
-        elif way == 1:
-            del body[at : at + random.choice((1, 4, 50))]
-        elif way == 2:
-            places = [33, 8, 12, len(body) - 12, 13 + 3 * 256, at]
-            place = min(random.choice(places), len(body))
-            body[place:place] = random.choice(tokens) * random.choice((1, 1, 3, 200))
-        elif way == 3:
-            body[at:at] = body[at : at + random.choice((4, 12, 100))]
-        elif way == 4:
-            del body[at:]
-        else:
-            number = struct.pack(
-                random.choice((">I", "<I")), random.choice((0, 1, 2**31, 2**32 - 1))
-            )
-            body[at : at + 4] = number
-        body = body or bytearray(1)
-    if name.startswith("png") and random.random() < 0.7:
-        return name, with_right_sums(bytes(body))
-    return name, bytes(body)
-
-
-def with_right_sums(png: bytes) -> bytes:
-    """The same with the checksum of each chunk put right, or every change would end there."""
-    at, body = 8, bytearray(png)
-    while at + 12 <= len(body):
-        end = at + 8 + int.from_bytes(body[at : at + 4], "big")
-        if end + 4 > len(body):
-            break
-        body[end : end + 4] = struct.pack(">I", zlib.crc32(body[at + 4 : end]))
-        at = end + 4
-    return bytes(body)
-
-
-def check(random: Random) -> None:
-    files = [hostile_picture(random) for _ in range(3)]
-    said = [examine(body, max_pixels=MOST_PIXELS) for _, body in files]
-    assert not any(isinstance(s, Unusable) and s.detail == "unexpected" for s in said), said
-    for (name, body), image in zip(files, said, strict=True):
-        SEEN[f"{name.split()[0]} {type(image).__name__}"] += 1
-        if isinstance(image, Unusable):
-            continue
-        for encoder in encoders():
-            try:
-                stored, extension, width, height = encoder(body, image)
-            except EncodingError:
-                continue
-            kept = PillowImage.open(io.BytesIO(stored))
-            kept.load()
-            assert kept.size == (width, height), (kept.size, width, height)
-            assert extension == "jpg"
 
 
 def _grown(kind: str, begin: int) -> tuple[object, tuple[bytes, ...]]:

@@ -101,7 +101,9 @@ def clean(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder / "set", said.getvalue()
 
 
-def test_copies_are_dropped_named_and_shown(clean: tuple[Path, str], tmp_path: Path) -> None:
+def test_copies_are_dropped_named_and_shown(
+    source: Path, clean: tuple[Path, str], tmp_path: Path
+) -> None:
     out, warned = clean
     found = overlaps(out)
     assert {
@@ -132,7 +134,7 @@ def test_copies_are_dropped_named_and_shown(clean: tuple[Path, str], tmp_path: P
     assert funnel(out)["pairs"] == len(OTHERS)
 
     sheet = tmp_path / "look.png"
-    assert look([str(out), "--reason=evaluation_overlap", f"--output={sheet}"]) == 0
+    assert look([str(out), "--reason=evaluation_overlap", exam(source), f"--output={sheet}"]) == 0
     both = PillowImage.open(sheet)
     assert both.format == "PNG"
     assert len(set(both.convert("L").tobytes())) > 100  # images, not cards that say there is none

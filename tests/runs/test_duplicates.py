@@ -17,6 +17,7 @@ import pytest
 import skimage.data
 from PIL import Image as PillowImage
 
+from alignset.pipeline.deduplicate import deduplicate
 from alignset.pipeline.deduplicate.__main__ import main
 from alignset.pipeline.look.__main__ import main as look
 from alignset.transforms.pairs.hold_out import held_out
@@ -224,6 +225,21 @@ def test_deduplicate_makes_the_shards_of_a_run_with_exact(
     assert main([str(out)]) == 0
     assert "nothing was changed" in capsys.readouterr().out
     assert digests(out) == before
+
+
+def test_a_plan_names_no_folder_outside_its_dataset(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = Path(shutil.copytree(made.keep, tmp_path / "set"))
+    with monkeypatch.context() as patched:
+        patched.setattr(deduplicate, "rewrite_copies", lambda *_: 1 / 0)
+        assert main([str(out)]) == 1
+    path = out / "_temporary/deduplicate.json"
+    plan = json.loads(path.read_text())
+    plan["folder"] = f"http://127.0.0.1:9/{Path(plan['folder']).name}"
+    path.write_text(json.dumps(plan))
+    assert main([str(out)]) == 0
+    assert shard_files(out) == shard_files(made.exact)
 
 
 def test_what_cannot_be_done_is_one_line(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -181,6 +181,29 @@ def test_what_an_earlier_set_says_gives_no_commands(first: First, tmp_path: Path
     assert [earlier["folder"] for earlier in stage["history"]] == ["history/00/history/00"]
 
 
+def test_nothing_else_of_an_earlier_set_is_carried(
+    first: First, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    hostile, secret = tmp_path / "hostile", tmp_path / "secret.parquet"
+    shutil.copytree(first.output, hostile)
+    secret.write_text("a key of this machine")
+    (hostile / "history/00/rejected").mkdir(parents=True)
+    for name in ("rejected/zz.parquet", "rejected/zz.txt", "history/00/manifest.json"):
+        (hostile / name).symlink_to(secret)
+    (hostile / "history/00/rejected/folder").symlink_to(tmp_path)
+    (hostile / "rejected/id_ed25519").write_text("any file")
+    shutil.copy(first.output / "funnel.json", hostile / "history/00/funnel.json")
+    shutil.copy(first.output / "rejected/text-00000.parquet", hostile / "history/00/rejected")
+    succeed(hostile, tmp_path / "set", "--text_only", "--language=")
+    carried = tmp_path / "set/history/00"
+    assert {str(path.relative_to(carried)) for path in carried.rglob("*") if path.is_file()} == {
+        *("manifest.json", "funnel.json", "history/00/funnel.json"),
+        "history/00/rejected/text-00000.parquet",
+        *(f"rejected/{path.name}" for path in first.output.glob("rejected/*")),
+    }
+    assert "rejected' has 2 symbolic links, left out" in caplog.text
+
+
 def test_a_set_of_another_version_is_carried_and_not_told_of(first: First, tmp_path: Path):
     old = tmp_path / "old"
     shutil.copytree(first.output, old)
@@ -243,3 +266,47 @@ def test_the_card_tells_of_the_filters_of_the_set_before(first: First, tmp_path:
     assert f"- `history/00`: {funnel(tmp_path / 'a')['vocabulary']['vocabulary']}\n" in card
     assert "They were fetched for `history/00` on `20" in card
     assert "Before that, images were fetched for" in (tmp_path / "b/datasheet.md").read_text()
+
+
+def test_a_stored_image_wins_over_a_fetch_for_all_texts_of_its_url(first: First, tmp_path: Path):
+    """The web is not asked for what the dataset holds, whichever row stands for a pair."""
+    rows = pa.Table.from_pylist(
+        [
+            row
+            for of in sorted(first.output.glob("shards/*.parquet"))
+            for row in pq.read_table(of).to_pylist()
+        ]
+    )
+    urls, captions = rows["url"].to_pylist(), rows["caption"].to_pylist()
+    crawl = tmp_path / "crawl.parquet"
+    pages = [f"https://again.example/{n}" for n in range(len(urls))]
+    new = [f"{' '.join(reversed(caption.split()))} again" for caption in captions]
+    table = {"url": urls * 2, "caption": captions + new, "page_url": pages * 2}
+    pq.write_table(pa.table(table), crawl)
+    before = len(first.web.requests)
+    ended = succeed(f"{first.output},{crawl}", tmp_path / "both", *FLAGS, *STRICT)
+    assert first.web.requests[before:] == []
+    both = {row.caption: row.url for row in kept(tmp_path / "both")}
+    assert both == {**dict(zip(new, urls, strict=True)), **dict(zip(captions, urls, strict=True))}
+    assert "with an image in the input" not in ended.err  # nothing is fetched
+    gone = f"{first.web.url}/gone"
+    pq.write_table(pa.table({"url": [gone], "caption": ["a brown dog at home"]}), crawl)
+    ended = succeed(f"{first.output},{crawl}", tmp_path / "more", *FLAGS, *STRICT)
+    assert f"{len(urls)} pairs with an image in the input, 1 pair to fetch" in ended.err
+
+
+def test_a_dataset_as_input_keeps_its_texts(tmp_path: Path):
+    texts = ["R&amp;amp;D dogs", "R&amp;D dogs", "&lt;b&gt; dogs &amp;", "&amp;amp;amp; dogs"]
+    lines = [f"http://a.example/{n}.jpg\t{text}" for n, text in enumerate(texts)]
+    (tmp_path / "pairs.tsv").write_text("\n".join(["url\tcaption", *lines]) + "\n")
+    flags = ("--text_only", "--language=", "--min_words=1")
+    succeed(tmp_path / "pairs.tsv", tmp_path / "one", *flags)
+    succeed(tmp_path / "one", tmp_path / "two", *flags)
+    one, two = (pq.read_table(tmp_path / name / "pairs").to_pylist() for name in ("one", "two"))
+    assert {row["caption"] for row in one} == {
+        "R&amp;D dogs",
+        "R&D dogs",
+        "<b> dogs &",
+        "&amp;amp; dogs",
+    }
+    assert two == one

@@ -185,7 +185,7 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
             [
                 "a worker process was ended by SIGKILL",
                 "a worker process died: the ",
-                " under way when a process died: ",
+                " under way when the command ended early: ",
                 "done: ",
             ],
         ),

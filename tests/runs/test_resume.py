@@ -118,5 +118,5 @@ def test_an_interrupt_ends_with_one_line_and_the_same_command_goes_on(
     assert resumed.status == 0, resumed.err
     assert "text stage: " in said
     assert "text stage: " not in resumed.err  # its texts are judged once
-    assert "under way when a process died" not in resumed.err
+    assert "under way when the command ended early" not in resumed.err
     assert digests(output) == digests(plain.output)

@@ -1,6 +1,7 @@
 """Rules of a user: those of docs/rules.md through the whole command, and files that are refused."""
 
 import json
+import os
 import re
 import shutil
 from collections import Counter
@@ -281,6 +282,9 @@ def test_a_file_that_cannot_be_used_is_one_line(code: str, said: str, tmp_path: 
     assert not (tmp_path / "set").exists()
     gone = run(tmp_path / "pairs.parquet", tmp_path / "set", f"--rules={tmp_path}/gone.py")
     assert "gone.py cannot be read" in gone.err
+    os.mkfifo(tmp_path / "pipe.py")  # which nobody writes to
+    pipe = run(tmp_path / "pairs.parquet", tmp_path / "set", f"--rules={tmp_path}/pipe.py")
+    assert "pipe.py is neither a file nor a folder: pass a file of Python" in pipe.err
 
 
 def test_a_set_of_texts_has_the_column_of_a_text_rule(rules: Made, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.support.small_web import SmallWeb
 
 COUNT, CRASHES = 40, 7
 FOLDER = str(ROOT / "tests/support/crashing")
-NAMED = "under way when a process died: the images are first decoded in a process of their own"
+NAMED = "when the command ended early: the images are first decoded in a process of their own"
 
 
 class Crashing(NamedTuple):

@@ -12,7 +12,7 @@ from functools import cache
 from random import Random
 from typing import NamedTuple
 
-from tests.fuzz import jpeg, pictures
+from tests.fuzz import jpeg, mutations, pictures
 from tests.support.jpeg_frames import family
 from tests.support.picture_files import good_files, oversized
 
@@ -161,7 +161,8 @@ def scan_bomb(random: Random) -> Iterator[Part]:
 @kind(KEPT, BAD_PICTURE, NO_PICTURE, "too_small", "too_elongated", "unwritable", "too_large")
 def damaged(random: Random) -> Iterator[Part]:
     """An image whose parts are lost, doubled, swapped, or followed by decoys."""
-    made = jpeg.hostile_jpeg(random), pictures.hostile_picture(random)[1]
+    name, body = random.choice(sorted(good_files().items()))
+    made = jpeg.hostile_jpeg(random), mutations.changed(random, name.split()[0], body)
     yield whole(random.choice(made))
 
 

@@ -199,7 +199,7 @@ def curation(_: list[str]) -> int:
 def training(_: list[str]) -> int:
     """Print what each decode of `train` makes of each file."""
     from alignset.train.data.images import decode_image, decode_square, header_pixels
-    from alignset.train.search.decode_upload import decode_here
+    from alignset.train.search.decode_upload import decode_upload
 
     return _print_fates(
         {
@@ -207,7 +207,7 @@ def training(_: list[str]) -> int:
             "draft": lambda body: str(decode_image(body, draft_px=40).size),
             "decode_square": lambda body: str(decode_square(body, 40).shape),
             "header_pixels": lambda body: str(header_pixels(body)),
-            "upload": lambda body: str(decode_here(body).size),
+            "upload": lambda body: str(decode_upload(body).size),
         }
     )
 

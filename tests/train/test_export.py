@@ -130,9 +130,13 @@ def test_exported_towers_give_what_the_model_gives(run: Path, onnx: Path):
 def test_towers_that_cannot_be_used_are_one_line(onnx: Path, tmp_path: Path):
     written = (onnx / "export.json").read_text()
     image, text = ("towers", "image"), ("towers", "text")
+    image_file = json.loads(written)["towers"]["image"]["file"]
     for at, change, says in (
         (("towers",), {"image": {}}, "'text'"),
-        (image, {"file": "../nothing.onnx"}, "nothing.onnx"),
+        (image, {"file": "nothing.onnx"}, "nothing.onnx"),
+        (image, {"file": f"../{onnx.name}/{image_file}"}, "not within the folder"),
+        (image, {"file": str(onnx / image_file)}, "not within the folder"),
+        ((*text, "preprocessing"), {"tokenizer": str(onnx / "tokenizer.json")}, "not within"),
         (image, {"sha256": "0" * 64}, "is not the file"),
         ((*text, "preprocessing"), {"tokenizer": "x"}, "No such file"),
         ((), {"towers": None}, "NoneType"),

@@ -3,9 +3,7 @@
 import io
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -14,15 +12,15 @@ from PIL import Image, ImageOps
 
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError
-from alignset.transforms.images.file_formats import gif_without_comments
-from alignset.transforms.images.file_look import FileLook
-from alignset.transforms.images.jpeg_header import has_too_many_scans
-from alignset.transforms.images.open_picture import bound_exif
+from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_apart, parts_of, turn_of
+from alignset.transforms.images.file_formats import signature_format
+from alignset.transforms.images.file_look import MAX_PIXELS, FileLook
+from alignset.transforms.images.open_picture import bound_exif, without_repeats
+from alignset.transforms.workers.limited_process import ChildError
 
-assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's default, which nothing here unsets
-MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejpeg knows no limit
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
+_OF_FOLDERS = (b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")
 IMAGE_SUFFIXES = frozenset(
     {*(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")}
 )
@@ -31,39 +29,42 @@ IMAGE_SUFFIXES = frozenset(
 MAX_ASPECT = 64
 _ORIENTATION = 0x0112
 MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
-# An image of more pixels waits until no other such is being decoded: they take 16 bytes a pixel.
-_MANY_PIXELS = 1 << 24
-_MANY = Lock()
 _EXIF, _MOST_EXIF = b"Exif\0\0", 64  # segments, which Pillow joins: 490 take 2 s
 Item = TypeVar("Item")
 bound_exif()
 
 
-def check_decodable(data: bytes) -> None:
-    """Refuses a file that decoders must not be given, as curation does. All beside an image's
-    pixels has to be linear in its file, in time and in memory, and Pillow's readers are not.
+def check_decodable(data: bytes, *, of_folder: bool = False) -> FileLook:
+    """Refuses a file that decoders must not be given, as curation does.
+
+    Args:
+      of_folder: take TIFF and PPM too. No shard has them, and a TIFF may be larger than it says.
 
     Raises:
       DecompressionBombError: it would take long for what it is.
-      OSError: a JPEG without a scan of one frame that decoders agree on.
+      OSError: it is no image of a format that is read, or a JPEG without a scan of one frame that
+        decoders agree on.
     """
     if len(data) > LONGEST_IMAGE:
         raise Image.DecompressionBombError(f"{len(data)} bytes")
     look = FileLook(data)
+    if look.refusal:
+        raise Image.DecompressionBombError(look.refusal)
+    if look.format is None and not (of_folder and data.startswith(_OF_FOLDERS)):
+        raise OSError("cannot identify the format of the image")
     if look.format != "jpeg":
-        return
+        return look
     exif = sum(data.startswith(_EXIF, begin) for _, begin, _ in look.segments.each)
-    scans = look.jpeg is not None and has_too_many_scans(data, look.jpeg)
-    if look.segments.too_many or exif > _MOST_EXIF or scans:
-        raise Image.DecompressionBombError("a JPEG of too many segments or scans")
+    if look.segments.too_many or exif > _MOST_EXIF:
+        raise Image.DecompressionBombError("a JPEG of too many segments")
     if look.jpeg is None or look.jpeg.fault:
         raise OSError("the JPEG is broken, lossless, or of another rare coding")
+    return look
 
 
-def open_image(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """An image that is not decoded yet. Raises what `check_decodable` and Pillow raise."""
-    check_decodable(data)
-    body = gif_without_comments(data) if data.startswith(b"GIF8") else data
+def opened(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """An image that is not decoded yet, of a file that `check_decodable` has passed."""
+    body = without_repeats(data, signature_format(data) or "")
     return Image.open(io.BytesIO(body), formats=formats)
 
 
@@ -101,32 +102,53 @@ def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     Args:
       draft_px: let a JPEG decode at a power-of-two reduction that is still this large.
     """
-    image = _open(data, draft_px)
-    with _turn_of(image.width * image.height):
-        return _upright(image)
+    look = check_decodable(data, of_folder=True)
+    return _decoded(look, draft_px)
+
+
+def _decoded(look: FileLook, draft_px: int | None) -> Image.Image:
+    width, height = look.size
+    with turn_of(width * height if look.format else MAX_PIXELS):
+        if look.format not in KNOWN_FORMATS:
+            pixels = width * height if look.format else MAX_PIXELS
+            return decoded_apart(upright_parts, look.body, pixels)
+        return decode_here(look.body, draft_px=draft_px)
+
+
+def upright_parts(data: bytes) -> list[bytes]:
+    """`parts_of` an image as seen, in the child process that decodes it."""
+    return parts_of(decode_here(data))
+
+
+def decode_here(
+    data: bytes, max_pixels: int = MAX_PIXELS, *, draft_px: int | None = None
+) -> Image.Image:
+    """The same as `decode_image` by this process, of a file that `check_decodable` has passed.
+
+    Raises:
+      MemoryError: a TIFF or PPM has more pixels.
+    """
+    image = opened(data)
+    if image.width * image.height > max_pixels:
+        raise MemoryError
+    if draft_px:
+        image.draft("RGB", (draft_px, draft_px))
+    return _upright(image)
 
 
 def readable_image(data: bytes) -> Image.Image | None:
     """The same; None where it can't be decoded: one bad image is not a reason to stop."""
     try:
         return decode_image(data)
+    except ChildError:  # this machine starts no process
+        raise
     except Exception:  # Pillow raises many kinds
         return None
 
 
-def _open(data: bytes, draft_px: int | None) -> Image.Image:
-    image = open_image(data)
-    if draft_px:
-        image.draft("RGB", (draft_px, draft_px))
-    return image
-
-
 def _upright(image: Image.Image) -> Image.Image:
-    return as_seen(ImageOps.exif_transpose(image))
-
-
-def _turn_of(pixels: int) -> AbstractContextManager[object]:
-    return _MANY if pixels > _MANY_PIXELS else nullcontext()
+    ImageOps.exif_transpose(image, in_place=True)  # a copy where it is turned alone
+    return as_seen(image)
 
 
 def decode_square(data: bytes, side: int) -> np.ndarray:
@@ -136,13 +158,11 @@ def decode_square(data: bytes, side: int) -> np.ndarray:
     as Pillow, to 346 px 1.5 times, and the same pixels but for one step of rounding. Both let
     other threads run meanwhile.
     """
-    check_decodable(data)
-    pixels = _upright_jpeg(data, side)
-    if pixels is not None:
-        return resize_square(pixels, side)
-    image = _open(data, side)
-    with _turn_of(image.width * image.height):
-        return resize_square(np.array(_upright(image)), side)
+    look = check_decodable(data)
+    pixels = _upright_jpeg(look, side)
+    if pixels is None:
+        pixels = np.array(not_longer(_decoded(look, side)))
+    return resize_square(pixels, side)
 
 
 def not_longer(image: Image.Image) -> Image.Image:
@@ -175,19 +195,17 @@ def random_crop(pixels: np.ndarray, side: int, rng: random.Random, *, flip: bool
     return (crop[:, ::-1] if is_mirrored else crop).copy()  # a view would hold all pixels
 
 
-def _upright_jpeg(data: bytes, min_px: int) -> np.ndarray | None:
+def _upright_jpeg(look: FileLook, min_px: int) -> np.ndarray | None:
     """uint8[h, w, 3], both sides at least min_px where the image's are, or None: left to Pillow."""
-    if not data.startswith(b"\xff\xd8\xff"):  # as `check_decodable` tells a JPEG
+    data, (width, height) = look.body, look.size
+    if look.format != "jpeg" or max(width, height) > MAX_ASPECT * min(width, height):
         return None
     if data.find(b"Exif\0\0", 0, 1 << 16) >= 0 and _is_turned(data):
         return None
+    # By eighths it could come closer, but only halves are fast: 603/s by 6/8, 893/s whole.
+    halvings = min(3, (min(height, width) // min_px).bit_length() - 1)
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        if height * width > MAX_PIXELS:
-            return None  # Pillow says what is wrong with it
-        # By eighths it could come closer, but only halves are fast: 603/s by 6/8, 893/s whole.
-        halvings = min(3, (min(height, width) // min_px).bit_length() - 1)
-        with _turn_of(height * width):  # a progressive one is held whole, however small it gets
+        with turn_of(height * width):  # a progressive one is held whole, however small it gets
             if halvings < 1:
                 return simplejpeg.decode_jpeg(data, "RGB")
             sides = {"min_height": -(-height >> halvings), "min_width": -(-width >> halvings)}
@@ -201,10 +219,11 @@ def _is_turned(data: bytes) -> bool:
 
 
 def header_pixels(data: bytes) -> int:
-    """How many pixels an image's header says that it has; 0 where there is none that is read, so
-    that it won't be decoded."""
+    """How many pixels an image's header says that it has; 0 where none is read, so that it won't be
+    decoded."""
     try:
-        width, height = open_image(data).size
+        look = check_decodable(data, of_folder=True)
+        width, height = look.size if look.format else opened(data).size
     except Exception:  # Pillow raises many kinds
         return 0
     return width * height
@@ -248,4 +267,5 @@ def as_seen(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")

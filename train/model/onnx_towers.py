@@ -46,7 +46,9 @@ class OnnxTowers:
                 document = json.loads(file.read(_LARGEST))
             towers = document["towers"]
             self._image, self._text = towers["image"], towers["text"]
-            sessions = {tower: _session(folder / of["file"], of) for tower, of in towers.items()}
+            sessions = {
+                tower: _session(_file(folder, of["file"]), of) for tower, of in towers.items()
+            }
             self._sessions = {tower: session for tower, (session, _) in sessions.items()}
             self._tokenizer = _tokenizer(folder, self._text["preprocessing"])
         except ModuleNotFoundError:
@@ -88,6 +90,13 @@ class OnnxTowers:
         return unit
 
 
+def _file(folder: Path, name: str) -> Path:
+    """A file of a folder; whoever wrote the document may have named any other."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{DOCUMENT} names {name!r}, which is not within the folder")
+    return folder / name
+
+
 def _session(path: Path, entry: dict[str, Any]) -> tuple[Any, str]:
     """A tower, and the SHA-256 of its file."""
     import onnxruntime
@@ -102,7 +111,7 @@ def _session(path: Path, entry: dict[str, Any]) -> tuple[Any, str]:
 def _tokenizer(folder: Path, entry: dict[str, Any]) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer: Any = Tokenizer.from_file(str(folder / entry["tokenizer"]))
+    tokenizer: Any = Tokenizer.from_file(str(_file(folder, entry["tokenizer"])))
     tokenizer.enable_truncation(entry["max_tokens"])
     tokenizer.enable_padding(pad_id=entry["pad_token"])
     return tokenizer

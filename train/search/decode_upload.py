@@ -1,24 +1,21 @@
-"""Strangers' images decoded in a process of their own, within bounds of pixels, memory and time.
-
-`python -m alignset.train.search.decode_upload` decodes one image from standard input. A decoder
-that fails takes that process with it alone, and one that takes too long is killed.
-"""
-
-import resource
-import subprocess
-import sys
+"""Strangers' images decoded in a child process, within bounds of pixels, memory and time."""
 
 from PIL import Image
 
-from alignset.train.data.images import decode_image, open_image
+from alignset.train.data.images import check_decodable, decode_here
+from alignset.transforms.images.decode import parts_of, picture_of
+from alignset.transforms.workers.limited_process import (
+    CostlyError,
+    CrashError,
+    Limits,
+    RaisedError,
+    call_limited,
+)
 
 MAX_PIXELS = 1 << 26  # 67 million: more than what phones take
 MAX_SIDE = 1024  # px of the longer side of what is handed on: twice what the largest tower sees
-CPU_S = 10  # of the decode itself
-LIMIT_S = 60.0  # with the start of the process, which takes long on a busy machine
-_MEMORY = 2 << 30  # bytes that the process may take beside those that it begins with
+LIMITS = Limits(cpu_s=10.0, memory=2 << 30)
 _COSTS = "the image takes too much time or memory to open: give a smaller one"
-_REFUSED = 3  # exit status of the process, with the reason on standard error
 
 
 class RefusedPicture(Exception):
@@ -31,61 +28,25 @@ def decode_upload(data: bytes) -> Image.Image:
     Raises:
       RefusedPicture: the bytes are not decoded.
     """
-    command = [sys.executable, "-m", "alignset.train.search.decode_upload"]
     try:
-        process = subprocess.run(
-            command, input=data, capture_output=True, timeout=LIMIT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
+        width, height = check_decodable(data, of_folder=True).size
+        if width * height > MAX_PIXELS:
+            raise RefusedPicture(_COSTS)
+        return picture_of(call_limited(small_parts, data, LIMITS))
+    except (Image.DecompressionBombError, CostlyError, CrashError) as error:
         raise RefusedPicture(_COSTS) from error
-    if process.returncode:
-        raise RefusedPicture(process.stderr.decode() if process.returncode == _REFUSED else _COSTS)
-    size, _, pixels = process.stdout.partition(b"\n")
-    width, height = map(int, size.split())
-    return Image.frombytes("RGB", (width, height), pixels)
-
-
-def decode_here(data: bytes) -> Image.Image:
-    """The same in this process. Raises RefusedPicture."""
-    try:
-        with open_image(data) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-        picture = decode_image(data, draft_px=MAX_SIDE)
-        shrink(picture)
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise RefusedPicture(_COSTS) from error
-    except Exception as error:  # Pillow raises many kinds
+    except (OSError, RaisedError) as error:
         formats = "JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP"
         raise RefusedPicture(f"no image that can be opened: give a {formats}") from error
-    return picture
+
+
+def small_parts(data: bytes) -> list[bytes]:
+    """`parts_of` an upload's image, made small, in the child process."""
+    picture = decode_here(data, MAX_PIXELS, draft_px=MAX_SIDE)
+    shrink(picture)
+    return parts_of(picture)
 
 
 def shrink(picture: Image.Image) -> None:
     """To MAX_SIDE px, in place."""
     picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-
-
-def limit_process() -> None:
-    """Bounds the CPU time and the memory of this process, for good."""
-    begun_with_s = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S + round(begun_with_s), CPU_S + 60))
-    with open("/proc/self/statm") as file:
-        begun_with = int(file.read().split()[0]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (begun_with + _MEMORY, hard))
-
-
-def main() -> int:
-    limit_process()
-    try:
-        picture = decode_here(sys.stdin.buffer.read())
-    except RefusedPicture as error:
-        sys.stderr.write(str(error))
-        return _REFUSED
-    sys.stdout.buffer.write(f"{picture.width} {picture.height}\n".encode() + picture.tobytes())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,14 @@
 """Headers of every response of the search page, and requests that are refused."""
 
+import asyncio
+
+import h11
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_S = 10.0  # for the line and headers of a request to arrive
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -48,3 +54,30 @@ class Guard:
     def _is_named(self, host: str) -> bool:
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         return self._names is None or name.lower() in self._names
+
+
+class HeadDeadline(H11Protocol):
+    """HTTP/1.1 with a deadline for a request's head. uvicorn has one between requests alone, and
+    holds a connection whose head never ends."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:  # the head is there
+            self._end_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_deadline()
+        super().connection_lost(exc)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

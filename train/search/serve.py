@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import Mount, Route
 
 from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.model.embed import DualEmbedder
@@ -36,7 +36,7 @@ from alignset.train.search.find_results import (
     query_vector,
     sample_results,
 )
-from alignset.train.search.guard import Guard
+from alignset.train.search.guard import Guard, HeadDeadline
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.request_query import parse_query, picture_name
 
@@ -73,7 +73,7 @@ class SearchApp:
         self._uploads = asyncio.Semaphore(MAX_UPLOADS)
         # Each page of results asks for the same texts.
         self._text_vector = functools.lru_cache(1024)(self._embed_text)
-        routes: list[BaseRoute] = [
+        routes: list[Route | Mount] = [
             *(Route(path, _page_file(*file)) for path, file in _PAGE.items()),
             Route("/api/index", self._describe),
             Route("/api/search", self._search),
@@ -82,6 +82,8 @@ class SearchApp:
         ]
         if root_path:  # a proxy may leave it in the path, or take it away
             routes = [Mount(root_path, routes=routes), *routes]
+        for route in routes:  # a key may have a line break
+            route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
         kinds = (SettingsError, RefusedPicture, TrainingError, ClientDisconnect, HTTPException)
         handlers = dict.fromkeys((*kinds, Exception), _error_response)
         self.asgi = Starlette(routes=routes, exception_handlers=handlers)
@@ -244,6 +246,7 @@ class Server:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 Guard(SearchApp(index, model, root_path).asgi, names),
+                http=HeadDeadline,
                 # Its own closes all handlers of the process, and some close what they write to.
                 log_config=None,
                 log_level="warning",

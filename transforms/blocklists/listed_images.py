@@ -37,7 +37,7 @@ def read_images(path: str) -> ListedFiles:
     Raises:
       ListError: there is none, or one of them cannot be decoded.
     """
-    paths = [file for file, _ in match(path)]
+    paths = [file for file, _ in match(path, links=True)]
     if paths != [path]:
         paths = [p for p in paths if p.rpartition(".")[2].lower() in IMAGE_EXTENSIONS]
     if not 1 <= len(paths) <= MOST_IMAGES:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
-from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.columns.hashing import Bools, UInt64s, pair_keys, string_hashes
 
 # Before their names on the way from source to shard: what begins with "source_" goes with a pair.
 CARRIED = "source_:"
@@ -106,6 +106,25 @@ def carried_columns(
         else:
             columns[field.name] = pa.nulls(len(rows), field.type)
     return columns
+
+
+def value_hashes(column: pa.Array) -> UInt64s:
+    """Hashes the values of a column in a carried type: uint64[n]; a null is not an empty value."""
+    kind, size = column.type, len(column)
+    if pa.types.is_struct(kind):
+        hashes = np.ones(size, np.uint64)
+        for values in column.flatten():
+            hashes = pair_keys(hashes, value_hashes(values))
+    elif pa.types.is_list(kind):
+        offsets = column.offsets.to_numpy() * np.int32(8)
+        buffers = [None, *map(pa.py_buffer, (offsets, value_hashes(column.values)))]
+        hashes = string_hashes(pa.BinaryArray.from_buffers(pa.binary(), size, buffers))
+    else:
+        if pa.types.is_temporal(kind):
+            column = column.view(pa.int32() if pa.types.is_date(kind) else pa.int64())
+        hashes = string_hashes(column.cast(pa.string()))
+    hashes[column.is_null().to_numpy(zero_copy_only=False)] = 0
+    return hashes
 
 
 def typed(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools | None]:

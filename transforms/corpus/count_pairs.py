@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from alignset.transforms.columns.batches import batch_of, bucket_order, numbered
+from alignset.transforms.columns.carried import CARRIED, value_hashes
 from alignset.transforms.columns.hashing import Bools, UInt64s, pair_keys
 from alignset.transforms.corpus.count_spread import spread_of
 from alignset.transforms.corpus.hash_counts import (
@@ -31,6 +32,7 @@ from alignset.transforms.storage.blocks import BUCKET, Blocks, unpacked
 from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 from alignset.transforms.workers.threads import in_threads
 
+_NOT_STORED = np.uint64(1 << 63)  # in a row's precedence: its image is in no shard of the input
 ReadSplit = Callable[[Any], Iterator[pa.RecordBatch]]
 _OfBatch = tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]
 
@@ -78,7 +80,7 @@ def count_batch(
     columns = {
         "url": pairs.url_hash[rows],
         "text": pairs.text_hash[rows],
-        "exact": pairs.exact_hash()[rows],
+        "exact": precedence(pairs, batch)[rows],
         "row": (rows + first_row).astype(np.uint32),
         "counted": own,
     }
@@ -99,6 +101,27 @@ def count_batch(
     grams = _counted_ngrams(pairs.ngrams, pairs.word_count, voters, numbers)
     rest = pairs._replace(ngrams=None)
     return Counted(distinct, repeats, grams, batch_of(language_columns), rest)
+
+
+def precedence(pairs: Pairs, batch: pa.RecordBatch) -> UInt64s:
+    """Computes which of equal pairs is judged: the one with the lowest number, uint64[n].
+
+    It depends on the row alone, with its carried columns, so that the order of the input does not
+    matter. A row with a stored image is below all others, since theirs would have to be fetched.
+
+    Args:
+      pairs: the batch, measured. batch: as it was read.
+    """
+    hashes = pairs.exact_hash()
+    for name in batch.schema.names:
+        if name.startswith(CARRIED):
+            hashes = pair_keys(hashes, value_hashes(batch[name]))
+    hashes |= _NOT_STORED
+    if "source_size" in batch.schema.names:
+        sizes = batch["source_size"].to_numpy().astype(np.uint64)
+        stored = np.flatnonzero(sizes)
+        hashes[stored] = pair_keys(hashes[stored], sizes[stored]) & ~_NOT_STORED
+    return hashes
 
 
 def _counted_ngrams(

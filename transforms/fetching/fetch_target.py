@@ -18,6 +18,20 @@ _HOST = re.compile(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]+\]")
 _DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.I)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+# Of other services, which may take a request for theirs (https://fetch.spec.whatwg.org/#bad-port).
+_BAD_PORTS = frozenset(
+    map(
+        str,
+        (
+            *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87),
+            *(95, 101, 102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143),
+            *(161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556),
+            *(563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190),
+            *(5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+        ),
+    )
+)
+
 _IPV6_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _REFUSED = (
@@ -35,14 +49,15 @@ def request_url(url: str) -> str | None:
     Spaces and other letters are percent-encoded as UTF-8, the host is in IDNA's ASCII form or an
     address, user name, password, fragment and the scheme's own port are gone.
 
-    Returns: An absolute http or https URL in ASCII; None for other URLs.
+    Returns: An absolute http or https URL in ASCII; None for other URLs, and for ports of other
+      services.
     """
     if _PLAIN_URL.fullmatch(url) and not _DOTS.search(url):
         return url
     target = parse_url(_SURROGATE.sub("\ufffd", url))
-    if target is None or target.protocol not in ("http:", "https:") or target.port == "0":
+    if target is None or target.protocol not in ("http:", "https:"):
         return None
-    if not _HOST.fullmatch(target.hostname):
+    if target.port in _BAD_PORTS or not _HOST.fullmatch(target.hostname):
         return None
     target.username = target.password = target.hash = ""
     return target.href

@@ -4,15 +4,13 @@ Size comes from the header, before any decode. Each image is then decoded whole 
 JPEG at an eighth of its size or so and in grey: a cut file or one with a hole shows all the same.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageFile
 
+from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_picture, turn_of
 from alignset.transforms.images.displayed_picture import (
     TURNS,
     Pixels,
@@ -20,12 +18,13 @@ from alignset.transforms.images.displayed_picture import (
     orientation,
     small_grey,
 )
-from alignset.transforms.images.file_formats import foreign_kind, png_lacks_pixels, webp_canvas
+from alignset.transforms.images.file_formats import foreign_kind, png_lacks_pixels
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.perceptual_hash import picture_hash, plane_hash
 from alignset.transforms.images.scaled_jpeg import grey_plane
+from alignset.transforms.workers.limited_process import ChildError, CostlyError, CrashError
 from alignset.transforms.workers.unexpected import tell_once
 
 # imagehash.phash shrinks to 32 px a side. Of small images with sharp edges its bits from a
@@ -34,10 +33,6 @@ from alignset.transforms.workers.unexpected import tell_once
 # 120, in two thirds of the time.
 _SMALLEST_PLANE_PX = 96
 _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
-# An image of more pixels than these waits until no other such is being decoded: they take up to
-# 8 bytes a pixel, and of a WebP twice that.
-_MANY_PIXELS = 1 << 24
-_MANY = Lock()
 # The detail of an image whose decoding ends the process, found where that is tried in another
 # (transforms/workers/trial_process.py).
 CRASHED_DECODER = "crashed_decoder"
@@ -83,7 +78,7 @@ class Unusable:
       detail: of not_an_image: "empty", "html", "svg", "xml", "json", "pdf", "other_format" (an
         image or a film of another format) or "unknown"; of undecodable: "truncated", "broken",
         "lossless", "unsupported_frame" (both of JPEGs), "too_many_pixels", "too_many_scans",
-        CRASHED_DECODER, or "unexpected" where our own code failed.
+        "too_costly", CRASHED_DECODER, or "unexpected" where our own code failed.
       width, height: px, where the header could be read.
     """
 
@@ -96,25 +91,27 @@ class Unusable:
 def examine(
     file: FileLook | bytes,
     *,
-    max_pixels: int = 89_478_485,
     in_full: bool = False,
     keep_grey: bool = False,
     keep_shown: bool = False,
 ) -> Image | Unusable:
-    """Examines a file. Raises nothing, whatever its bytes are; may be called by many threads.
+    """Examines a file. Raises nothing for any bytes; may be called by many threads.
 
     Args:
       file: its bytes, or what is known of them.
-      max_pixels: width * height; a header that says more is refused before any decode. The default
-        is where Pillow begins to warn; decoding that many takes up to 1.5 GB, once a process.
       in_full: hash the whole image of a JPEG too.
       keep_grey: give the image in grey, too.
       keep_shown: give the image itself, too, if the file is not plain and has at most 4 million
         pixels.
+
+    Raises:
+      ChildError: no child process can be started, to decode it there.
     """
     look = FileLook(file) if isinstance(file, bytes) else file
     try:
-        return examined(look, _Wanted(max_pixels, in_full, keep_grey, keep_shown))
+        return examined(look, _Wanted(in_full, keep_grey, keep_shown))
+    except (ChildError, InterruptedError):
+        raise
     except Exception as error:
         tell_once("looking at an image", error)
         return Unusable("undecodable", "unexpected")
@@ -123,7 +120,6 @@ def examine(
 class _Wanted(NamedTuple):
     """How `examine` looks, as its arguments say."""
 
-    max_pixels: int
     in_full: bool
     keep_grey: bool
     keep_shown: bool
@@ -131,36 +127,26 @@ class _Wanted(NamedTuple):
 
 def examined(look: FileLook, options: _Wanted) -> Image | Unusable:
     """Examines one file, and raises what our own code raises."""
-    name, picture = look.format, None
+    name, size = look.format, look.size
     if name is None:
         return Unusable("not_an_image", foreign_kind(look.body))
     if name == "jpeg" and (jpeg := _known_jpeg(look, options)):
         return jpeg
-    # libwebp allocates the canvas when it opens a file.
-    size = webp_canvas(look.body) if name == "webp" else None
+    fault = look.refusal or look.fault
     try:
-        if size is None:
-            picture = open_picture(look.body, name)
-            size = picture.size
-        if fault := _fault(look, size, options):
-            return Unusable("undecodable", fault, *size)
-        with turn_of(size[0] * size[1]):
-            return _decoded(look, picture or open_picture(look.body, name), options)
-    except PillowImage.DecompressionBombError:
-        fault = "too_many_pixels"
+        if not fault:
+            with turn_of(size[0] * size[1]):
+                return _decoded(look, options)
+    except (ChildError, InterruptedError):
+        raise
+    except CostlyError:
+        fault = "too_costly"
+    except CrashError:
+        fault = CRASHED_DECODER
     except Exception as error:  # Pillow raises some ten kinds, by format and by what is broken
         is_cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        fault = look.fault or ("truncated" if is_cut else "broken")
-    return Unusable("undecodable", fault, *(size or ()))
-
-
-def _fault(look: FileLook, size: tuple[int, int], options: _Wanted) -> str | None:
-    return "too_many_pixels" if size[0] * size[1] > options.max_pixels else look.fault
-
-
-def turn_of(pixels: int) -> AbstractContextManager[object]:
-    """Lets only one image of many pixels at a time be decoded in this process."""
-    return _MANY if pixels > _MANY_PIXELS else nullcontext()
+        fault = "truncated" if is_cut else "broken"
+    return Unusable("undecodable", fault, *(size if any(size) else ()))
 
 
 def _known_jpeg(look: FileLook, options: _Wanted) -> Image | Unusable | None:
@@ -169,8 +155,8 @@ def _known_jpeg(look: FileLook, options: _Wanted) -> Image | Unusable | None:
     header = look.jpeg
     if header is None:
         return Unusable("undecodable", look.fault or "broken")
-    size = header.width, header.height
-    if fault := header.fault or _fault(look, size, options):
+    size = look.size
+    if fault := header.fault or look.refusal or look.fault:
         return Unusable("undecodable", fault, *size)
     if options.in_full or header.components not in (1, 3) or not header.width * header.height:
         return None
@@ -201,19 +187,28 @@ def _orientation_of_jpeg(body: bytes) -> int:
         return 1
 
 
-def _decoded(look: FileLook, picture: ImageFile.ImageFile, options: _Wanted) -> Image | Unusable:
-    name, (width, height) = look.format or "", picture.size
-    plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
-    picture.load()
-    if name == "png" and _may_lack_rows(picture, look.body) and png_lacks_pixels(look.body):
-        return Unusable("undecodable", "truncated", width, height)
-    display = displayed_picture(picture)
+def _decoded(look: FileLook, options: _Wanted) -> Image | Unusable:
+    name, (width, height) = look.format or "", look.size
+    plain, profile = name in ("jpeg", "png", "webp"), None
+    if name in KNOWN_FORMATS:
+        picture = open_picture(look.body, name)
+        width, height = picture.size
+        plain = plain and not picture.mode.startswith("I")
+        picture.load()
+        if name == "png" and _may_lack_rows(picture, look.body) and png_lacks_pixels(look.body):
+            return Unusable("undecodable", "truncated", width, height)
+        display, profile = displayed_picture(picture), picture.info.get("icc_profile")
+    else:
+        display = decoded_picture(look.body, name, width * height)
+        profile = display.info["icc_profile"]
+        if sorted(display.size) != sorted(look.size):
+            return Unusable("undecodable", "broken", width, height)
     grey = display.convert("L")
     phash, small = picture_hash(grey), small_grey(grey) if options.keep_grey else None
     image = Image(name, width, height, phash, plain, small, jpeg=_scalable(look))
     if plain or not options.keep_shown or width * height > MOST_SHOWN:
         return image
-    display.info = {"icc_profile": picture.info.get("icc_profile")}
+    display.info = {"icc_profile": profile}
     return replace(image, picture=display)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _MOST_SEGMENTS = 1_000  # a large ICC profile takes a hundred
+_MOST_JUNK = 1 << 20  # bytes between segments, which take decoders 0.4 s
 _APPS = range(0xE0, 0xF0)
 # SOF0 to SOF2, DHT, SOS, DQT, DRI, APPn, COM.
 _USUAL = frozenset({0xC0, 0xC1, 0xC2, 0xC4, _START_OF_SCAN, 0xDB, 0xDD, *_APPS, 0xFE})
@@ -35,7 +36,8 @@ class Segments(NamedTuple):
       scan: where the first scan's 0xFF is; -1 where there is none before the image's end.
       usual: whether nothing else is in the header, and all is of kinds that every decoder reads
         alike, and as long as they take it to be.
-      too_many: whether there are more than are looked at, and so no scan was sought further.
+      too_many: whether there are more than are looked at, or more bytes between them, and so no
+        scan was sought further.
     """
 
     each: list[tuple[int, int, int]]
@@ -48,16 +50,19 @@ def jpeg_segments(body: bytes) -> Segments:
     """The segments of a file, the first scan's own the last.
 
     Bytes in between, fill bytes and markers without a segment are passed over, as decoders do; a
-    thousand of all these at most.
+    thousand of all these at most, and 1 MiB of such bytes.
     """
     each: list[tuple[int, int, int]] = []
-    at, stop, usual = 2, len(body) - 4, True
+    at, stop, usual, junk = 2, len(body) - 4, True, 0
     for _ in range(_MOST_SEGMENTS):
         if at > stop:
             return Segments(each, -1, False)
         marker = body[at + 1]
         if body[at] != 0xFF or marker == 0xFF or marker in _ALONE:
-            usual, at = False, _after_odd(body, at)
+            usual, begin, at = False, at, _after_odd(body, at)
+            junk += at - begin
+            if junk > _MOST_JUNK:
+                break
             continue
         if marker == _END_OF_IMAGE:
             return Segments(each, -1, False)

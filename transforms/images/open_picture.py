@@ -19,7 +19,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from alignset.transforms.images.file_formats import gif_without_comments
+from alignset.transforms.images.file_formats import gif_without_comments, png_of_one_profile
 
 # Opened by their own classes: `PIL.Image.open` would try others, and warn of large images itself.
 _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -30,12 +30,18 @@ _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "bmp": BmpImagePlugin.BmpImageFile,
     "avif": AvifImagePlugin.AvifImageFile,
 }
+_CLEANERS = {"gif": gif_without_comments, "png": png_of_one_profile}
 _MAX_OVERLAP = 1 << 16  # bytes that the values of EXIF may have beside twice its own
 
 
 def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:
     """The image in a file, not decoded yet; `name` is its format."""
-    return _OPENERS[name](io.BytesIO(gif_without_comments(body) if name == "gif" else body))
+    return _OPENERS[name](io.BytesIO(without_repeats(body, name)))
+
+
+def without_repeats(body: bytes, name: str) -> bytes:
+    """A file without what Pillow reads again and again: comments of a GIF, profiles of a PNG."""
+    return _CLEANERS[name](body) if name in _CLEANERS else body
 
 
 class _Metered:

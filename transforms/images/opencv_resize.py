@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from alignset.transforms.images.displayed_picture import Pixels, displayed_picture, orientation
+from alignset.transforms.images.decode import decoded_picture
+from alignset.transforms.images.displayed_picture import Pixels, orientation
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
@@ -73,7 +74,7 @@ class OpenCVResizer:
         height) of the whole image; a JPEG's pixels may be a part of it."""
         if image.jpeg and (pixels := self._decoded_jpeg(body, image.jpeg)) is not None:
             return pixels, (image.width, image.height)
-        whole = np.asarray(displayed_picture(open_picture(body, image.format)))
+        whole = np.asarray(decoded_picture(body, image.format, image.width * image.height))
         return whole, (whole.shape[1], whole.shape[0])
 
     def _decoded_jpeg(self, body: bytes, header: JpegHeader) -> Pixels | None:

@@ -11,9 +11,9 @@ import zlib
 import deflate
 import numpy as np
 
-from alignset.transforms.images.displayed_picture import Pixels, displayed_picture
+from alignset.transforms.images.decode import decoded_picture
+from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.resize_settings import ANY, Encoded, EncodingError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -63,9 +63,8 @@ def as_png(body: bytes, image: Image) -> Encoded:
       EncodingError: it cannot be decoded after all.
     """
     try:
-        source = open_picture(body, image.format)
-        picture = displayed_picture(source)
-        png = png_of(np.asarray(picture), source.info.get("icc_profile"))
+        picture = decoded_picture(body, image.format, image.width * image.height)
+        png = png_of(np.asarray(picture), picture.info["icc_profile"])
     except Exception as error:  # as in `examine`: Pillow raises many kinds
         raise EncodingError(f"a {image.format} cannot become a PNG: {error}") from error
     return Encoded(png, ANY, picture.width, picture.height)

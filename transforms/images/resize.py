@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from alignset.transforms.images.decode import KNOWN_FORMATS
 from alignset.transforms.images.displayed_picture import orientation
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.open_picture import open_picture
@@ -56,7 +57,7 @@ def _opencv_shows_it_right(body: bytes, image: Image) -> bool:
     It ignores EXIF orientation, keeps 16 bits a sample, which img2dataset would then store, and
     reads palettes and CMYK in its own way.
     """
-    if not image.plain:
+    if not image.plain or image.format not in KNOWN_FORMATS:
         return False
     try:
         picture = open_picture(body, image.format)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.displayed_picture import Pixels, displayed_picture
-from alignset.transforms.images.examine import Image, turn_of
+from alignset.transforms.images.decode import decoded_picture, turn_of
+from alignset.transforms.images.displayed_picture import Pixels
+from alignset.transforms.images.examine import Image
 from alignset.transforms.images.jpeg_header import JpegHeader
-from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.scaled_jpeg import scaled_jpeg
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -81,7 +81,7 @@ def _decoded(body: bytes, image: Image, smallest_px: int) -> Pixels:
     """uint8[height, width, 3], RGB as displayed; of a JPEG a half, a quarter or so of it."""
     if image.jpeg and (pixels := _scaled_jpeg(body, image.jpeg, smallest_px)) is not None:
         return pixels
-    display = displayed_picture(open_picture(body, image.format)).convert("RGB")
+    display = decoded_picture(body, image.format, image.width * image.height).convert("RGB")
     across, down = (1 + side // _MOST_PX for side in display.size)
     return np.asarray(display.reduce((across, down)) if max(across, down) > 1 else display)
 

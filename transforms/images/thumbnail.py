@@ -6,8 +6,9 @@ import io
 
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.decode import decoded_picture, turn_of
 from alignset.transforms.images.displayed_picture import displayed_picture
-from alignset.transforms.images.examine import Image, turn_of
+from alignset.transforms.images.examine import Image
 from alignset.transforms.images.open_picture import open_picture
 
 SIDE_PX = 192  # of the longer side, at most
@@ -46,8 +47,12 @@ def small_picture(
       Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
     with turn_of(image.width * image.height):
-        picture = open_picture(body, image.format)
-        picture.draft("RGB", (int(box[0] * times), int(box[1] * times)))
-        small = displayed_picture(picture).convert("RGB")
+        if image.format == "jpeg":
+            picture = open_picture(body, "jpeg")
+            picture.draft("RGB", (int(box[0] * times), int(box[1] * times)))
+            small = displayed_picture(picture).convert("RGB")
+        else:
+            whole = decoded_picture(body, image.format, image.width * image.height)
+            small = whole.convert("RGB")
         small.thumbnail(box)
     return small

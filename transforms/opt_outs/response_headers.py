@@ -51,7 +51,6 @@ def combined(preferences: Iterable[bool | None]) -> bool | None:
 _X_ROBOTS_TAG = b"x-robots-tag"
 _TDM_RESERVATION = b"tdm-reservation"
 _CONTENT_USAGE = b"content-usage"
-_MOST_LINES = 1_000
 # Directives whose own value stands behind a colon, where else the name of a fetcher stands.
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 _SEPARATORS = re.compile(r"(?:[\s,;/]|[^\x00-\x7f])+")
@@ -101,7 +100,7 @@ def states_opt_out(header: bytes) -> bool:
 
 def field_values(lines: Sequence[bytes], name: bytes) -> Iterator[bytes]:
     """The values of the header lines of this name, which is in lower case."""
-    for line in lines[:_MOST_LINES]:
+    for line in lines:
         of, _, value = line.partition(b":")
         if of.strip().lower() == name:
             yield value.strip()

@@ -67,13 +67,16 @@ class Pairs(NamedTuple):
         return self.malformed.is_null().to_numpy(zero_copy_only=False)
 
     def exact_hash(self) -> UInt64s:
-        """uint64[n]: hash of the very strings, to choose between pairs of one identity."""
+        """uint64[n]: hash of the very strings, to choose between pairs of one identity. A page or
+        a statement that is null adds nothing, whatever other rows of the batch have."""
         url_hash = self.url_hash.copy()
         rows = np.flatnonzero(~self.own_url)
         url_hash[rows] = string_hashes(self.url.take(pa.array(rows)))
         strings = pair_keys(url_hash, string_hashes(self.text))
         for more in (self.page, self.statements):
-            strings = strings if more is None else pair_keys(strings, string_hashes(more))
+            if more is not None:
+                mixed = pair_keys(strings, string_hashes(more))
+                strings = np.where(more.is_valid(), mixed, strings) if more.null_count else mixed
         return strings
 
 
@@ -127,7 +130,8 @@ def _statements(batch: pa.RecordBatch) -> pa.StringArray | None:
     columns = [batch[name] for name in (SOURCE_LICENSE, SOURCE_OPTED_OUT)]
     if all(column.null_count == len(batch) for column in columns):
         return None
-    return pc.binary_join_element_wise(*columns, " ", null_handling="replace")
+    joined = pc.binary_join_element_wise(*columns, " ", null_handling="replace")
+    return pc.if_else(pc.equal(joined, " "), pa.scalar(None, pa.string()), joined)
 
 
 def measure(batch: pa.RecordBatch) -> Pairs:

@@ -78,8 +78,11 @@ def read_rule_files(words: str) -> tuple[RuleFile, ...]:
 
 
 def _bytes_of(path: str) -> bytes:
+    file = Path(path)
+    if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
+        raise RuleFileError(f"{path} is neither a file nor a folder: pass a file of Python")
     try:
-        return Path(path).read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise RuleFileError(f"{path} cannot be read: {error.strerror}") from error
 

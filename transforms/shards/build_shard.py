@@ -36,7 +36,12 @@ from alignset.transforms.shards.score_images import FAILED_RULE
 from alignset.transforms.shards.shard_examples import write_record
 from alignset.transforms.shards.shard_files import TarWriter
 from alignset.transforms.shards.shard_images import ShardImages
-from alignset.transforms.shards.shard_pairs import InputHashes, ShardPairs, shared_images
+from alignset.transforms.shards.shard_pairs import (
+    InputHashes,
+    ShardPairs,
+    shared_images,
+    stored_rows,
+)
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_samples import add_samples, write_responses, write_sidecar
 from alignset.transforms.shards.shard_settings import ShardSettings
@@ -92,6 +97,8 @@ def build_shard(
         hashes = InputHashes(*settings.rules.verified, table)
         to_fetch &= ~hashes.bad
     sharing = shared_images(table, to_fetch)
+    if hashes:
+        hashes.leave_out_stored(table, sharing)
     images = ShardImages(len(sharing.rows), settings, folder)
     first_pairs = table.take(pa.array(sharing.rows))
     with Arrivals(images, evaluation, sharing.pair_counter(count)) as arrivals:
@@ -123,10 +130,10 @@ def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> It
 
 def _unscreened(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:
     how = settings.fetch, nearly_taken, settings.blocklists.of_url
-    if "source_path" not in pairs.column_names:
+    is_stored = stored_rows(pairs)
+    if not is_stored.any():
         yield from fetch_all(pairs["url"].to_pylist(), *how)
         return
-    is_stored = pairs["source_path"].is_valid().to_numpy()
     for rows in filter(len, (np.flatnonzero(is_stored), np.flatnonzero(~is_stored))):
         part = pairs.take(pa.array(rows))
         if is_stored[rows[0]]:

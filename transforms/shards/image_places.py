@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.fetching.orders import Fetched
 from alignset.transforms.storage.broken_files import broken_file
-from alignset.transforms.storage.files import exists, open_to_read
+from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.storage.parquet_files import read_rows
 
 COLUMNS = ("source_path", "source_at", "source_size")
 MAX_BYTES = 1 << 26  # of an image that is shown or compared
+# By this process. Another's, in a dataset of somebody else, may name any file or address.
+_WRITTEN = set[str]()
 
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
@@ -59,12 +61,13 @@ def write_places(pairs: pa.Table, tar: str) -> None:
       pairs: columns key (16 hex digits), name (of the sample) and COLUMNS.
     """
     pq.write_table(pairs.select(["key", "name", *COLUMNS]), _path(tar), compression="zstd")
+    _WRITTEN.add(_path(tar))
 
 
 def read_places(tar: str) -> pa.Table | None:
-    """The places that `write_places` wrote in place of a tar; None where there is none."""
+    """The places that this process wrote by `write_places` in place of a tar; None of any other."""
     path = _path(tar)
-    return read_rows(path, ["key", "name", *COLUMNS]) if exists(path) else None
+    return read_rows(path, ["key", "name", *COLUMNS]) if path in _WRITTEN else None
 
 
 def placed_images(

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.shards.shard_pairs import stored_rows
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from alignset.transforms.storage.files import write_atomically
@@ -73,10 +74,13 @@ class _WritePlan(beam.DoFn):
 
     def process(
         self, element: tuple[int, Iterable[pa.RecordBatch]], kept_count: int
-    ) -> Iterator[tuple[int, int]]:
+    ) -> Iterator[Any]:
         shards = shard_count(kept_count, self.samples_per_shard)
         table = _one_table(element[1])
-        place = shards_of(url_hashes(table["url"].combine_chunks())[0], shards)
+        identities = url_hashes(table["url"].combine_chunks())[0]
+        place = shards_of(identities, shards)
+        with_image = np.isin(identities, identities[stored_rows(table)])
+        yield beam.pvalue.TaggedOutput("stored", int(np.count_nonzero(with_image)))
         order = np.lexsort((table["key"].to_numpy(), place))
         table, place = table.take(pa.array(order)), place[order]
         for shard in np.unique(place):
@@ -109,8 +113,10 @@ def write_plan(rows: pa.Table, path: str) -> None:
 
 @dataclass(eq=False)
 class PlanShards(beam.PTransform):
-    """Kept pairs to one Parquet file a shard in `folder`, in the order of their keys; and to the
-    number of each shard, with how many pairs it has.
+    """Kept pairs to one Parquet file a shard in `folder`, in the order of their keys.
+
+    Outputs: `shards`, the number of each shard, with how many pairs it has; `stored`, counts that
+    add up, of pairs whose image lies in a shard of the input.
 
     Args:
       kept_count: a singleton, how many pairs are kept in all.
@@ -127,4 +133,5 @@ class PlanShards(beam.PTransform):
         kept_count = beam.pvalue.AsSingleton(self.kept_count)
         spread = beam.ParDo(_Spread(self.blocks, self.samples_per_shard), kept_count)
         write = beam.ParDo(_WritePlan(self.folder, self.samples_per_shard, self.first), kept_count)
-        return pairs | spread.with_output_types(BUCKET) | beam.GroupByKey() | write
+        groups = pairs | spread.with_output_types(BUCKET) | beam.GroupByKey()
+        return groups | write.with_outputs("stored", main="shards")

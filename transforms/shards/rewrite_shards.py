@@ -30,7 +30,7 @@ from alignset.transforms.columns.rejects import (
     without_contents,
 )
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
-from alignset.transforms.rules.given import TAKEN_DOWN
+from alignset.transforms.rules.given import OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.changed_pairs import Changes
 from alignset.transforms.shards.forget_examples import mark_copies
 from alignset.transforms.shards.joined_pairs import (
@@ -192,6 +192,9 @@ class Rewriting:
         which = details.is_valid()
         if not pc.any(which).as_py():
             return rows
+        # What an owner has stated stays on record: "list.txt:host; opted_out: x_robots_tag".
+        with_kind = pc.binary_join_element_wise(details, rows["detail"], f"; {OPTED_OUT}: ")
+        details = pc.if_else(pc.equal(rows["reason"], OPTED_OUT), with_kind, details)
         values = {
             "step": pa.scalar(STEP_OF_TAKEDOWNS[TAKEN_DOWN]),
             "reason": pa.scalar(TAKEN_DOWN),

@@ -36,8 +36,7 @@ class InputHashes:
     """The hashes of n pairs.
 
     Args:
-      kind: the hash function. column: the carried column of the hashes, in hex. Images that are
-        stored in shards are not compared: they may have been resized.
+      kind: the hash function. column: the carried column of the hashes, in hex.
 
     Attributes:
       bad: bool[n], which are not such hashes. present: bool[n], which pairs have one to compare.
@@ -46,15 +45,17 @@ class InputHashes:
     def __init__(self, kind: str, column: str, table: pa.Table) -> None:
         name = CARRIED + column
         texts = table[name].to_pylist() if name in table.column_names else [None] * len(table)
-        if "source_path" in table.column_names:
-            stored_rows = table["source_path"].is_valid().to_pylist()
-            texts = [
-                None if is_stored else g for g, is_stored in zip(texts, stored_rows, strict=True)
-            ]
+        stored = stored_rows(table).tolist()
+        texts = [None if is_own else text for text, is_own in zip(texts, stored, strict=True)]
         self._hashes = [(text or "").strip().lower() for text in texts]
         is_hash = re.compile(f"[0-9a-f]{{{HASHES[kind]}}}").fullmatch
         self.present = np.array([bool(text) for text in self._hashes], np.bool_)
         self.bad = np.array([bool(t) and not is_hash(t) for t in self._hashes], np.bool_)
+
+    def leave_out_stored(self, table: pa.Table, sharing: SharedImages) -> None:
+        """Compares no images that are stored in shards of the input: they may be resized."""
+        stored = np.append(stored_rows(table)[sharing.rows], False)  # the last of pairs without
+        self.present &= ~stored[sharing.of_pairs]
 
     def fault(self, pair: int, row: int | None, digests: Sequence[str | None]) -> HashFault | None:
         """The fault of a pair's file; None without one, or without a file.
@@ -91,27 +92,34 @@ class SharedImages(NamedTuple):
 
 
 def shared_images(pairs: pa.Table, to_fetch: Bools) -> SharedImages:
-    """Which pairs share an image: those whose URLs have one identity. An image that is stored is
-    its pair's own, since other tools store one for each.
+    """Which pairs share an image: those whose URLs have one identity.
+
+    An image that is stored is its pair's own, since other tools store one for each. A pair without
+    one shares the first that is stored for its URL, so that it is not fetched again.
 
     Args:
-      pairs: columns url, and perhaps source_path: where a stored image is.
+      pairs: columns url, and perhaps source_path and source_size: where a stored image is.
       to_fetch: bool[n], the pairs whose images are asked for.
     """
     identities = url_hashes(pairs["url"].combine_chunks())[0] if len(pairs) else np.zeros(0)
     of_pairs = np.full(len(pairs), -1, np.int64)
-    shareable = to_fetch.copy()
-    if "source_path" in pairs.column_names:
-        shareable &= pairs["source_path"].is_null().to_numpy()
-    own = np.flatnonzero(to_fetch & ~shareable)
-    sharing = np.flatnonzero(shareable)
-    _, first, image = np.unique(identities[sharing], return_index=True, return_inverse=True)
-    rows = np.concatenate([sharing[first], own])
-    order = np.argsort(rows)
-    place = np.empty(len(rows), np.int64)
-    place[order] = np.arange(len(rows))
-    of_pairs[sharing], of_pairs[own] = place[image], place[len(first) :]
-    return SharedImages(rows[order], of_pairs)
+    stored = stored_rows(pairs)
+    own, sharing = (np.flatnonzero(to_fetch & side) for side in (stored, ~stored))
+    # An image without bytes is missing in its shard, and no other pair is to suffer for it.
+    with_bytes = own[pairs["source_size"].to_numpy()[own] > 0] if len(own) else own
+    candidates = np.concatenate([with_bytes, sharing])
+    _, first, image = np.unique(identities[candidates], return_index=True, return_inverse=True)
+    homes = candidates[first][image[len(with_bytes) :]]
+    rows = np.union1d(own, homes)
+    of_pairs[own], of_pairs[sharing] = np.searchsorted(rows, own), np.searchsorted(rows, homes)
+    return SharedImages(rows, of_pairs)
+
+
+def stored_rows(pairs: pa.Table) -> Bools:
+    """Which pairs have a place of an image in a shard of the input: bool[n]."""
+    if "source_path" not in pairs.column_names:
+        return np.zeros(len(pairs), np.bool_)
+    return pairs["source_path"].is_valid().to_numpy()
 
 
 class ShardPairs(Verdicts):

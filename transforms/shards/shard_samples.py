@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from alignset.transforms.columns.carried import json_values
 from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
 from alignset.transforms.columns.rejects import key_column, with_columns
-from alignset.transforms.images.examine import Image, turn_of
+from alignset.transforms.images.decode import turn_of
+from alignset.transforms.images.examine import Image
 from alignset.transforms.images.resize import Encoder
 from alignset.transforms.images.resize_settings import Encoded, EncodingError
 from alignset.transforms.rules import given

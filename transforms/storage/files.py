@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
+import logging
 import os
 import re
 import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from alignset.transforms.storage.object_stores import (
     upload,
 )
 
+LOG = logging.getLogger("alignset")
 PIECE = 1 << 20
 
 
@@ -140,7 +142,7 @@ def carry_file(source: str, path: str) -> None:
     if is_local(source) and is_local(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):
-            os.link(os.path.realpath(source), path)  # or a link would be linked, and lead nowhere
+            os.link(source, path)
             return
     if scheme(source) == scheme(path):
         copy_file(source, path)
@@ -188,11 +190,67 @@ def _size(path: str) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def match(pattern: str) -> list[tuple[str, int]]:
-    """The files under a folder, or that a glob or a path names: (path, bytes), sorted."""
+@lru_cache
+def tell_links(place: str, count: int) -> None:
+    """Logs once how many symbolic links of a folder or a pattern are not followed."""
+    links = "a symbolic link" if count == 1 else f"{count:,} symbolic links"
+    why = "a link may point to any file of this machine; put the files themselves there"
+    LOG.warning("%r has %s, left out: %s", place, links, why)
+
+
+def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from a root on, with its files; neither hidden ones nor symbolic links."""
+    folders, link_count = [root], 0
+    while folders:
+        folder, files = folders.pop(), []
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_symlink():
+                    link_count += 1
+                elif entry.is_dir():
+                    folders.append(entry.path)
+                else:
+                    files.append(entry.path)
+        yield folder, files
+    if link_count:
+        tell_links(root, link_count)
+
+
+def _glob(pattern: str) -> set[str]:
+    """Like `glob.glob`, which at a `**` would follow links, and in circles."""
+    start, stars, end = f"/{pattern}/".partition("/**/")
+    if not stars:
+        return set(glob.glob(pattern))
+    names = set[str]()
+    for root in glob.glob(start[1:] or ("/" if pattern.startswith("/") else ".")):
+        for folder, files in _walk(root):
+            found = _glob(f"{glob.escape(folder)}/{end.rstrip('/')}") if end else files
+            names.update(name for name in found if not os.path.islink(name))
+    return names if start else {name.removeprefix("./") for name in names}
+
+
+def match(pattern: str, *, links: bool = False) -> list[tuple[str, int]]:
+    """The files under a folder, or that a glob or a path names: (path, bytes), sorted.
+
+    A folder may be anybody's, and a symbolic link in it may point to any file of this machine.
+    Such a link is left out, with one line in the log.
+
+    Args:
+      links: whether a user wrote the pattern, so that links that it names are followed; not those
+        in a folder, or behind a `**`.
+    """
     if is_local(pattern):
         folder = Path(pattern).is_dir()
-        names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
+        root = pattern.rstrip("/") or "/"
+        if folder and (links or not os.path.islink(root)):
+            names = [name for _, files in _walk(root) for name in files]
+        else:
+            names = [*_glob(pattern)]
+        if not links and (linked := {name for name in names if os.path.islink(name.rstrip("/"))}):
+            tell_links(pattern, len(linked))
+            names = [name for name in names if name not in linked]
         files = [(name, size) for name in names if (size := _size(name)) is not None]
     else:
         objects = [] if pattern.endswith("/") else match_objects(pattern)

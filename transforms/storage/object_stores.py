@@ -235,12 +235,15 @@ def match_objects(pattern: str) -> list[FileMetadata]:
     glob.
 
     Raises:
-      BeamIOError: the store refuses, or does not answer.
+      BeamIOError, OSError: the store, or the host, refuses or does not answer.
     """
     if scheme(pattern) in web_files.SCHEMES:
         from apache_beam.io.filesystem import FileMetadata
 
-        return [FileMetadata(*file) for file in web_files.match_web_files(pattern)]
+        try:
+            return [FileMetadata(*file) for file in web_files.match_web_files(pattern)]
+        except Exception as error:  # of several packages; few of them name the host
+            raise OSError(f"{pattern}: {error}") from error
     if scheme(pattern) != "s3":
         return _file_systems().match([pattern])[0].metadata_list
     try:

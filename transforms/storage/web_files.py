@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 SCHEMES = ("https", "http", "hf")
+SILENCE_S = 20.0  # that a host may take to connect, to answer, or between two parts of a file
+_LONGEST_COPY = 1 << 35  # bytes, and half of the free disk, of a file that is sent only whole
 _IN_MEMORY = 1 << 26  # bytes of a file that its host sends only whole
+_SLOW_S, _SLOW = 60.0, 1 << 10  # after so long a host sends so many bytes a second
+_MISSING = (404, 410)
 
 
 def open_web_file(path: str) -> BinaryIO:
@@ -18,14 +23,56 @@ def open_web_file(path: str) -> BinaryIO:
       FileNotFoundError: there is none.
     """
     system = _file_system(path)
-    file = system.open(path, "rb")
+    try:
+        file = system.open(path, "rb")
+    except FileNotFoundError as error:
+        raise _failure(path, error) from error
     if file.seekable() and _has_ranges(file):
         return cast("BinaryIO", file)
     with system.open(path, "rb", block_size=0) as file:
-        copy = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the caller closes it
-        shutil.copyfileobj(file, copy, 1 << 20)
-    copy.seek(0)
+        return _copy(file, path)
+
+
+def _copy(file: Any, path: str) -> BinaryIO:
+    """A copy on this machine of a file that may not end, or trickle."""
+    most = min(_LONGEST_COPY, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+    start_s, size = time.monotonic(), 0
+    copy = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the caller closes it
+    try:
+        while piece := file.read(1 << 20):
+            size += len(piece)
+            took_s = time.monotonic() - start_s
+            if size > most or (took_s > _SLOW_S and size < took_s * _SLOW):
+                what = f"has more than {most:,} bytes" if size > most else "comes too slowly"
+                raise OSError(
+                    f"{path} {what}, and its host sends it only whole: download it, and pass the "
+                    "file"
+                )
+            copy.write(piece)
+        copy.seek(0)
+    except BaseException as error:
+        copy.close()
+        if isinstance(error, OSError) or not isinstance(error, Exception):
+            raise
+        raise OSError(f"{path} cannot be read: {error}") from error
     return cast("BinaryIO", copy)
+
+
+def _failure(path: str, error: FileNotFoundError) -> OSError:
+    """The error of a file that its host did not send; fsspec says of each that it is not there."""
+    cause: Any = error.__cause__
+    status = getattr(cause, "status", None)
+    if cause is None or status in _MISSING:
+        return error
+    if type(cause).__name__ == "TooManyRedirects":
+        why = "its host redirects in circles"
+    elif status:
+        why = f"its host answers {status} {cause.message}".rstrip()
+    elif isinstance(cause, TimeoutError):
+        why = f"its host does not answer within {SILENCE_S:g} s"
+    else:
+        why = f"{type(cause).__name__} {cause}".rstrip()
+    return OSError(f"{path} cannot be read: {why}")
 
 
 def _has_ranges(file: Any) -> bool:
@@ -46,7 +93,13 @@ def match_web_files(pattern: str) -> list[tuple[str, int]]:
     """
     system = _file_system(pattern)
     if not pattern.startswith("hf://"):
-        return [(pattern, _size(system, pattern))] if system.isfile(pattern) else []
+        try:
+            return [(pattern, _size(system, pattern))]
+        except FileNotFoundError as error:
+            failure = _failure(pattern, error)
+            if failure is error:
+                return []
+            raise failure from error
     files: dict[str, dict[str, Any]] = {}
     with suppress(FileNotFoundError):
         files = system.glob(pattern, detail=True)
@@ -54,8 +107,21 @@ def match_web_files(pattern: str) -> list[tuple[str, int]]:
 
 
 def web_file_exists(path: str) -> bool:
-    """Whether there is a file at this URL."""
-    return bool(_file_system(path).isfile(path))
+    """Whether there is a file at this URL.
+
+    Raises:
+      OSError: its host does not answer.
+    """
+    system = _file_system(path)
+    if path.startswith("hf://"):
+        return bool(system.isfile(path))
+    try:
+        system.info(path)
+    except FileNotFoundError as error:
+        if error.__cause__ is None or hasattr(error.__cause__, "status"):
+            return False
+        raise _failure(path, error) from error
+    return True
 
 
 def _size(system: Any, path: str) -> int:
@@ -69,4 +135,10 @@ def _size(system: Any, path: str) -> int:
 def _file_system(path: str) -> Any:
     import fsspec
 
-    return fsspec.core.url_to_fs(path)[0]
+    if path.startswith("hf://"):
+        return fsspec.core.url_to_fs(path)[0]
+    import aiohttp
+
+    # aiohttp's own limit is for a whole file: five minutes.
+    limits = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
+    return fsspec.core.url_to_fs(path, client_kwargs={"timeout": limits})[0]

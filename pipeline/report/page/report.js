@@ -2,7 +2,9 @@
 // pair becomes markup: all of it goes through textContent.
 "use strict";
 
-const data = JSON.parse(document.getElementById("data").textContent);
+// Without prototypes: a reason or a column of somebody else's dataset may be called constructor.
+const plain = (_, value) => value && typeof value === "object" && !Array.isArray(value) ? Object.setPrototypeOf(value, null) : value;
+const data = JSON.parse(document.getElementById("data").textContent, plain);
 // A page in the folder of its dataset knows by its own address where that is.
 const here = location.protocol === "file:" && decodeURIComponent(location.pathname.replace(/\/[^/]*$/, ""));
 const OUT = data.out || here || "OUT";
@@ -32,7 +34,7 @@ function whyOf(pair) {
 }
 
 /** What is measured of a pair on an axis; undefined where it was not. */
-const valueOn = (pair, axis) => (axis === "bytes" ? pair.bytes : (pair.values || {})[axis]);
+const valueOn = (pair, axis) => (axis === "bytes" ? pair.bytes : pair.values?.[axis]);
 
 /** The value that a rule judges, in a few words. */
 function measureOf(pair, rule) {
@@ -41,7 +43,7 @@ function measureOf(pair, rule) {
   return value === undefined ? "" : `${value}${data.measures[axis][1]}`;
 }
 
-const RULE_OF = Object.fromEntries(Object.values(data.thresholds).map(({ rule, reason }) => [reason, rule]));
+const RULE_OF = new Map(Object.values(data.thresholds).map(({ rule, reason }) => [reason, rule]));
 
 function pictureOf(pair) {
   const image = document.createElement("img");
@@ -56,7 +58,7 @@ function cardOf(pair, rule) {
   if (pair.picture) frame.append(pictureOf(pair));
   else frame.append(pair.reason ? "no image is kept" : "no thumbnail");
   const why = whyOf(pair);
-  const value = measureOf(pair, rule || RULE_OF[pair.reason]);
+  const value = measureOf(pair, rule || RULE_OF.get(pair.reason));
   const size = pair.width ? `${pair.width}×${pair.height}` : "";
   const body = make("span", "body");
   if (why || value) body.append(make("span", "why", isolated([why, value].filter(Boolean).join(" · "))));
@@ -329,15 +331,17 @@ function countAt(plane, places) {
   return { ...total, kept: Math.round(total.kept), unsure: Math.round(total.unsure) };
 }
 
+/** A word of a command, which may hold any text of a stranger's dataset. */
+const inShell = (text) => /^[\w@%+=:,.\/-]+$/.test(text) ? text : `'${text.replace(/'/g, `'"'"'`)}'`;
+
 function commandOf(moved) {
   const names = moved.map(({ rule }) => rule);
-  const inShell = /^[\w@%+=:,.\/-]+$/.test(OUT) ? OUT : `'${OUT.replace(/'/g, `'"'"'`)}'`;
-  const words = data.command.map((word) => word.replace(/^(--input|--vocabulary)=OUT$/, (_, flag) => `${flag}=${inShell}`));
-  const kept = words.filter((word) => !names.some((name) => word.startsWith(`--${name}=`)));
+  const words = data.command.map((word) => word.replace(/^(--input|--vocabulary)=OUT$/, (_, flag) => `${flag}=${inShell(OUT)}`));
+  const kept = words.filter((word) => !names.some((name) => word.startsWith(`${inShell(`--${name}`)}=`)));
   const loosened = moved.filter((slider) => isLooser(slider, Number(slider.input.value)));
   const again = loosened.map(({ rule }) => data.thresholds[rule].reason);
-  const flags = moved.map(({ rule, edges, input }) => `--${rule}=${edges[input.value]}`);
-  if (again.length) flags.unshift(`--also_rejected=${again.join(",")}`);
+  const flags = moved.map(({ rule, edges, input }) => `${inShell(`--${rule}`)}=${edges[input.value]}`);
+  if (again.length) flags.unshift(`--also_rejected=${inShell(again.join(","))}`);
   return { line: [...kept, ...flags].join(" "), loosened: again.length > 0 };
 }
 

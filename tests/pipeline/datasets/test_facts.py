@@ -17,7 +17,7 @@ from alignset.pipeline.report.sliders import answers
 from alignset.pipeline.report.tables import blocked_rows, funnel_table, opt_out_rows
 from alignset.pipeline.runs.documents import Step
 from alignset.transforms.columns.record_files import decode_record, encode_record
-from alignset.transforms.columns.records import Record
+from alignset.transforms.columns.records import Axis, Record
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage import files as matching
 from tests.support.made_records import put_largest_set, put_made_set
@@ -89,6 +89,32 @@ def test_what_cost_most_is_the_sum_of_both_planes():
     assert told.title == "What cost most"
     assert told.text.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
     assert told.key == ""  # of which no example is shown
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("all", "Its alt-texts are in all languages."),
+        ("ja,es", "Its alt-texts are in the languages <strong>ja, es</strong>."),
+        ("en", "Its alt-texts are in the language <strong>en</strong>."),
+        ("", ""),
+    ],
+)
+def test_a_page_says_the_title_and_the_languages(made_set: Path, language: str, said: str) -> None:
+    facts = find_facts(str(made_set))
+    assert facts.run is not None
+    facts.language, facts.run = language, replace(facts.run, about={"title": "Dogs <b>"})
+    page = render_page(facts)
+    assert "<h1><bdi>Dogs &lt;b&gt;</bdi></h1>" in page
+    assert said in page
+    assert ("Its alt-texts" in page) == bool(said)
+
+
+def test_a_looser_threshold_that_brings_nothing_is_no_answer() -> None:
+    axis = Axis("side", [160.0, 200.0])
+    facts = Facts("", rules={"min_image_side": 200.0})
+    facts.records.images.whole = Record(axes=[axis], alone={"min_image_side": {"2": 5}})
+    assert answers(facts, [], {}) == []
 
 
 def test_what_cost_most_leads_to_its_examples(made_set: Path):

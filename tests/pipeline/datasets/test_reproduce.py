@@ -62,6 +62,7 @@ def plain_rules(rules: Rules) -> dict:
 
 def settings_in(manifest: Manifest) -> tuple[dict, ...]:
     fetch = {name: manifest.fetch[name] for name in FETCH_RULES}
+    fetch["allow_private_addresses"] = False  # which nobody else's command opens
     return manifest.job, manifest.rules, manifest.resize, fetch
 
 
@@ -160,3 +161,19 @@ def test_names_of_files_cannot_end_the_block_or_the_word(described: Manifest):
     (command,) = commands(replace(described, input=files))
     assert "\n```" not in command
     assert "--input='a?```?$(rm -rf).csv,b c,d,AND_1_MORE'" in command
+
+
+def test_names_of_rules_are_not_commands(described: Manifest):
+    names = ("x; touch /tmp/pwned #\n", "x$(touch /tmp/pwned)", "x`touch /tmp/pwned`", "x'y")
+    rules = {f"min_{name}=column": 1 for name in names} | {f"min_column={names[0]}": 2}
+    of_file = NamedRules("r.py", "0" * 64, [{"name": name, "default": 1} for name in names])
+    own = {name: 2 for name in names}
+    hostile = replace(described, rules=described.rules | rules | own, rule_files=[of_file])
+    (command,) = commands(hostile)
+    words = shlex.split(command.replace("\\\n", " "))
+    for name in names:
+        printable = name.replace("\n", "?")
+        assert f"--min_{printable}=column=1" in words
+        assert f"--{printable}=2" in words
+    assert f"--min_column={names[0].strip()}?=2" in words
+    assert "--allow_private_addresses" not in words

@@ -89,6 +89,14 @@ def test_a_funnel_of_another_version_is_as_none(folder: str):
     assert find_set(folder).funnel is None
 
 
+@pytest.mark.parametrize("tar", [b"", bytes(1024)])
+def test_a_folder_without_a_sample_is_refused(tmp_path: Path, tar: bytes):
+    (tmp_path / "00000.tar").write_bytes(tar)
+    with pytest.raises(UsageError, match="has no sample that can be read") as refused:
+        find_set(str(tmp_path))
+    assert ("00000.tar cannot be read to its end" in str(refused.value)) == (not tar)
+
+
 def test_what_is_no_set_is_refused(tmp_path: Path):
     with pytest.raises(UsageError, match="there is no folder"):
         find_set(str(tmp_path / "none"))

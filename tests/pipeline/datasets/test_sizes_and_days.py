@@ -5,15 +5,25 @@ import os
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from alignset.pipeline.datasets.sizes_and_days import as_example, fetch_days, look_into
+from alignset.pipeline.datasets.sizes_and_days import (
+    as_example,
+    fetch_days,
+    licence_counts,
+    look_into,
+    word_counts,
+)
 from alignset.pipeline.runs.documents import Days, Manifest, ShardEntry
 from alignset.pipeline.runs.work_folder import WrittenShard
+from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.storage.documents import read_document
 from tests.support.command import succeed
 from tests.support.golden_run import Golden
@@ -33,6 +43,32 @@ def test_what_is_in_a_set(golden: Golden):
     assert contents.tar_bytes == sum(p.stat().st_size for p in golden.output.glob("shards/*.tar"))
     rows = [row for table in tables for row in table.to_pylist()][:5]
     assert [json.loads(line)["key"] for line in contents.examples] == [row["key"] for row in rows]
+
+
+def test_words_are_counted_as_the_rules_count_them() -> None:
+    texts = pa.chunked_array([["a brown dog", "a brown,dog", "犬が庭で遊んでいる", "dog"]])
+    counts = word_counts(texts).tolist()
+    assert (counts[0], counts[3]) == (3, 1)
+    assert counts[2] > 3
+    assert counts == measure_texts(texts.chunk(0), np.ones(4, np.bool_)).word_count.tolist()
+
+
+def test_licences_are_counted_by_column_the_most_frequent_first(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    columns = {
+        "page_license": ["by", "by", None, "x" * 200, *map(str, range(12))],
+        "web_statement": [None, "", *[None] * 14],
+        "License": ["cc0", None, *[None] * 14],
+        "Terms": [1.5] * 16,
+    }
+    pq.write_table(pa.table(columns), path)
+    described = SimpleNamespace(columns={"License": "string", "Terms": "double", "score": "double"})
+    licences, pairs = licence_counts([path], described)
+    assert pairs == 16
+    assert [*licences] == ["page_license", "License"]
+    assert [*licences["page_license"].items()][:2] == [("by", 2), ("0", 1)]
+    assert licences["page_license"][""] == 4  # rarer values
+    assert licences["License"] == {"cc0": 1}
 
 
 def test_of_many_shards_a_few_are_read(plain: Golden, tmp_path: Path):

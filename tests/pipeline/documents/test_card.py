@@ -104,7 +104,7 @@ def test_without_images_and_of_any_language(made):
     assert [config["data_files"] for config in card.data.to_dict()["configs"]] == [
         "pairs/*.parquet"
     ]
-    assert "| `language` | (all) |" in card.text
+    assert "| `language` | all |" in card.text
     assert "- **Language**: there was no rule" in card.text
     assert "**Unsafe images (NSFW)" not in card.text  # there are none
 
@@ -140,6 +140,22 @@ def test_the_sources_are_names_and_no_paths(made):
     )
     assert "`4.warc.gz`, and 2 more, which" in card
     assert "/home/me" not in card
+
+
+def test_shards_and_held_out_shards_of_one_number_are_told_apart(made):
+    paths = ("/home/me/set/shards/00000.tar", "/home/me/set/holdout/00000.tar", "/home/me/0.tar")
+    files = [InputFile(path, 1, "webdataset") for path in paths]
+    card = dataset_card(replace(made[0], input=files), *made[1:])
+    assert "bytes: `0.tar`, `holdout/00000.tar`, `shards/00000.tar`\n" in card
+    assert "/home/me" not in card
+
+
+def test_a_bar_in_words_of_a_rule_does_not_end_its_cell(made):
+    described = made[0]
+    rules = described.rules | {"min_column=a|b": 0.5, "max_words": 1_000_000_000}
+    card = dataset_card(replace(described, rules=rules), *made[1:])
+    assert "| `min_column=a\\|b` | 0.5 | Column a\\|b, at least 0.5 |" in card
+    assert "| `max_words` | off |  |" in card
 
 
 def test_the_days_of_the_crawl_and_of_the_fetch(made):
@@ -228,9 +244,7 @@ def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):
         *rest,
     )
     assert "`robots.txt` was not honoured, and an `X-Robots-Tag` was not honoured.\n" in card
-    assert (
-        "| opt-out | pairs |\n|---|---|\n| `x_robots_tag` | 1,200 |\n| `robots_txt` | 7 |" in card
-    )
+    assert "| why | pairs |\n|---|---|\n| `x_robots_tag` | 1,200 |\n| `robots_txt` | 7 |" in card
 
 
 @pytest.mark.parametrize("language", ["no", "zh-cn"])
@@ -273,7 +287,7 @@ def answers(sheet: str) -> dict[str, str]:
 
 
 def test_every_question_is_answered_or_marked(documents):
-    sheet = answers(datasheet(*documents, {}))
+    sheet = answers(datasheet(*documents, Contents(), {}))
     assert [*sheet] == ASKED
     assert len(ASKED) == 50
     assert all(sheet.values())
@@ -282,13 +296,13 @@ def test_every_question_is_answered_or_marked(documents):
     partly = len(ASKED) - len(marked) - len(told)
     assert "Who paid for its creation?" in marked
     assert "How many instances are there?" in told
-    text = datasheet(*documents, {})
+    text = datasheet(*documents, Contents(), {})
     assert f"has answered {len(told) + partly} of {len(ASKED)} questions, {partly} of them" in text
 
 
 def test_answers_have_the_runs_numbers(documents):
     manifest, funnel = documents
-    sheet = answers(datasheet(*documents, {}))
+    sheet = answers(datasheet(*documents, Contents(), {}))
     assert sheet["How many instances are there?"] == f"{manifest.pairs} pairs."
     fetch = next(step for step in funnel.steps if step.step == "fetch")
     failed = fetch.dropped["fetch_failed"]
@@ -298,7 +312,7 @@ def test_answers_have_the_runs_numbers(documents):
     copies = funnel.copies
     assert isinstance(copies, SharedContents)
     noise = sheet["Are there errors, noise or redundancies?"]
-    assert f"{copies.images} images have the bytes of another" in noise
+    assert f"{copies.images} kept images have the bytes of another" in noise
 
 
 def test_what_differs_between_runs_is_told(documents):
@@ -311,20 +325,22 @@ def test_what_differs_between_runs_is_told(documents):
         retries=[Retry(1, 1, (3, 3), manifest.fetch)],
         evaluation_images={},
     )
-    sheet = answers(datasheet(other, funnel, {}))
+    sheet = answers(datasheet(other, funnel, Contents(), {}))
     assert sheet["How can they be reached?"] == "`me@x.example`"
     assert "from 2026-11-25 to 2026-11-26 (UTC)" in sheet["When was it collected?"]
     assert "resized to `border` of 256 px as jpg" in sheet["What does each instance consist of?"]
-    assert "1 times images were fetched again" in sheet["Will it be updated?"]
+    assert "Once images were fetched again" in sheet["Will it be updated?"]
     assert "No evaluation images" in sheet["Could its composition affect later uses?"]
-    assert TO_BE_FILLED in answers(datasheet(*documents, {}))["How can they be reached?"]
+    assert (
+        TO_BE_FILLED in answers(datasheet(*documents, Contents(), {}))["How can they be reached?"]
+    )
     texts = replace(manifest, job=manifest.job | {"text_only": True}, shards={})
-    sheet = answers(datasheet(texts, funnel, {}))
+    sheet = answers(datasheet(texts, funnel, Contents(), {}))
     assert sheet["Is the dataset self-contained?"].startswith("No: the images are links")
 
 
 def test_names_of_somebody_else_are_code(documents):
     manifest, funnel = documents
     file = replace(manifest.input[0], path="/h/<script>`\n## a.csv", format="csv")
-    sheet = datasheet(replace(manifest, input=[file]), funnel, {})
+    sheet = datasheet(replace(manifest, input=[file]), funnel, Contents(), {})
     assert "``<script>`?## a.csv``" in sheet

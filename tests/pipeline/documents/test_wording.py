@@ -102,7 +102,7 @@ def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):
 
 def test_the_datasheet_and_croissant_tell_it_too(made: Made):
     now, funnel, earlier = made
-    sheet = datasheet(now, funnel, earlier)
+    sheet = datasheet(now, funnel, Contents(), earlier)
     assert "No evaluation images were taken out" not in sheet
     assert "Copies of any test set but the ones below may be in it." in sheet
     assert "- `history/00`, at a distance below `0.25` by the measure `copy`: `exam` (12" in sheet

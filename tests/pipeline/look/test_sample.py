@@ -4,11 +4,12 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from alignset.pipeline.datasets.set_files import find_set
-from alignset.pipeline.look.sample import ENOUGH_FILES, Pair, take_sample
+from alignset.pipeline.look.sample import ENOUGH_FILES, LONGEST, Pair, batches_with, take_sample
 from tests.support.small_sets import keys, put_rejected, put_shard, put_table
 
 
@@ -85,3 +86,23 @@ def test_null_columns_missing_columns_and_columns_of_the_future(tmp_path: Path):
 )
 def test_hosts(url: str, host: str):
     assert Pair("", url, "", "", "", "", "").host == host
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool):
+    """A file of 300 KB may hold 16,384 times 1 MB. Here 4,096 times: whole they take 4 GB."""
+    count = 4096 if dictionary else 3
+    text = "w " * 500_000
+    captions: pa.Array = pa.array([text] * 3)
+    if dictionary:
+        indices = pa.array(np.zeros(count, np.int32))
+        captions = pa.DictionaryArray.from_arrays(indices, pa.array([text]))
+    own = keys(7, count)
+    table = pa.table({"key": own, "url": ["http://a/b"] * count, "caption": captions})
+    put_table(f"{tmp_path}/a.parquet", table)
+    before = pa.total_allocated_bytes()
+    (batch,) = batches_with(f"{tmp_path}/a.parquet", ["key", "url", "caption", "detail"])
+    assert batch.schema.names == ["key", "url", "caption"]
+    assert batch["caption"].to_pylist() == [text[:LONGEST]] * count
+    assert pa.total_allocated_bytes() - before < 100e6
+    assert sorted(shown([f"{tmp_path}/a.parquet"], 9999)) == own

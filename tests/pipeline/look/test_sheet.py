@@ -1,11 +1,15 @@
 """The image, as far as a test can see it."""
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from alignset.pipeline.look import sheet
 from alignset.pipeline.look.sample import Overlap, Pair
 from alignset.pipeline.look.sheet import (
     BACKGROUND,
@@ -19,6 +23,7 @@ from alignset.pipeline.look.sheet import (
     PICTURE_BOX,
     PILLOWS_OWN,
     SMALL_PX,
+    boxes_note,
     draw_sheet,
     font,
     font_for,
@@ -93,6 +98,36 @@ def test_a_font_is_found_for_every_text_or_boxes_are_drawn():
     for text in TEXTS:
         assert font_for(text, 16).getlength(text[:9].strip("\x1b")) >= 0
     assert font_for("a red dog", 16) is font("", 16)
+
+
+def test_european_letters_get_a_font_and_letters_without_one_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dejavu = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    asked: list[str] = []
+
+    def answer(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-1])
+        return subprocess.CompletedProcess(command, 0, str(dejavu), "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    sheet.system_font.cache_clear()
+    european = ["El callejón de otoño – ¿qué? ¡sí!", "Łódź, Straße, Übergrößen", "5 €"]
+    assert {getattr(font_for(text, 16), "path", "") for text in european} == {str(dejavu)}
+    assert asked[0] == ":charset=61 aa 2071"
+    assert boxes_note(european) == ""
+    assert boxes_note(["a red dog 😀"]) == ""
+    note = boxes_note([*european, "猫と犬"])
+    assert note.startswith("letters such as と 犬 猫 are drawn as boxes")
+    assert "fonts-noto-cjk" in note
+    monkeypatch.setattr(sheet, "system_font", lambda _: PILLOWS_OWN)
+    assert boxes_note(["otoño"]).startswith("letters such as ñ are drawn as boxes")
+
+
+@pytest.fixture(autouse=True)
+def fonts_found_anew() -> Iterator[None]:
+    yield
+    sheet.system_font.cache_clear()
 
 
 def test_leftward_texts_are_known():

@@ -1,15 +1,18 @@
 """The command that looks at a dataset."""
 
 import io
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from alignset.pipeline.look import sheet
 from alignset.pipeline.look.__main__ import main
 from tests.support.golden_run import Golden
 from tests.support.memory_files import read
-from tests.support.small_sets import put, put_funnel, put_rejected, put_shard
+from tests.support.small_sets import put, put_funnel, put_rejected, put_shard, put_table
 
 
 @pytest.fixture
@@ -119,6 +122,33 @@ def test_wrong_flags_are_one_line(look, capsys: pytest.CaptureFixture, flag: str
     said = capsys.readouterr().err
     assert said.startswith("alignset look: ")
     assert said.count("\n") == 1
+
+
+def test_evaluation_images_are_read_where_a_user_names_them(
+    plain: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A manifest may be anybody's, and name any file or address."""
+    monkeypatch.chdir(tmp_path)
+    opened = list[str]()
+    monkeypatch.setattr(sheet, "find_images", lambda path, _names: opened.append(path) or {})
+    row = {"key": "0" * 16, "url": "http://h/a", "reason": "evaluation_overlap", "thumbnail": b"x"}
+    row |= {"evaluation_set": "exam", "evaluation_image": "1.png", "evaluation_distance": 0.1}
+    (tmp_path / "eval").mkdir()
+    put(f"{tmp_path}/eval/1.png", b"x")
+    put_shard(f"{tmp_path}/set", 0, 1)
+    put_table(f"{tmp_path}/set/rejected/images-00000.parquet", pa.Table.from_pylist([row]))
+    manifest = json.loads((plain.output / "manifest.json").read_text())
+    manifest["evaluation"] = [{"name": "exam", "path": "http://10.0.0.1/1.png", "bytes": 1}]
+    put(f"{tmp_path}/set/manifest.json", json.dumps(manifest).encode())
+    command = ["set", "--reason=evaluation_overlap"]
+    assert main(command) == 0
+    assert opened == []
+    assert main([*command, "--eval_images=exam=eval"]) == 0
+    assert opened == ["eval/1.png"]
+    assert main([*command, "--eval_images=exam=nowhere"]) == 2
+    for other in (["--reason=too_small"], ["--blocklist=a"], []):
+        with pytest.raises(SystemExit):
+            main(["set", *other, "--eval_images=exam=eval"])
 
 
 def test_a_real_set(plain: Golden, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -327,6 +327,29 @@ def test_no_text_of_the_web_runs_or_becomes_markup(shown: Shown):
     assert "\x1b" not in text
 
 
+def test_a_reason_may_be_called_like_a_property_of_objects(browser: Browser, tmp_path: Path):
+    put_made_set(tmp_path, 1, np.random.default_rng(5), pairs=400)
+    put_run(tmp_path, **TOLD)
+    path = tmp_path / "report/images-00000.json"
+    record = decode_record(path.read_bytes(), "")
+    names = ("constructor", "toString", "__proto__")
+    for place, name in enumerate(names):
+        changed = msgspec.structs.replace(record.examples[place], reason=name, lists=[name])
+        record.examples[place] = changed
+    path.write_bytes(encode_record(record))
+    (tmp_path / "report.html").write_text(render_page(find_facts(str(tmp_path))))
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector("#matches .card")
+    for name in names:
+        page.locator("#why").select_option(name)
+        assert cards(page, "#matches") == 1
+    assert said == []
+    page.close()
+
+
 def test_nothing_is_asked_for_and_nothing_goes_wrong(shown: Shown):
     assert [url for url in shown.asked if not url.startswith(("file:", "data:image/jpeg"))] == []
     assert len([url for url in shown.asked if url.startswith("file:")]) == 1

@@ -8,7 +8,21 @@ from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.engine import Engine, EngineError, check_engine, job_error
+from alignset.pipeline.runs.engine import Engine, EngineError, check_engine, job_error, job_line
+
+
+@pytest.mark.parametrize(
+    ("flags", "address"),
+    [
+        (["--runner=FlinkRunner", "--job_endpoint=localhost:8099"], "localhost:8099"),
+        (["--runner=FlinkRunner", "--flink_master=flink.example:8081"], "flink.example:8081"),
+        (["--runner=DataflowRunner"], "dataflowrunner"),
+    ],
+)
+def test_where_a_job_runs_is_said(flags: list[str], address: str) -> None:
+    line = job_line("alignset-texts-1a2b", PipelineOptions(flags))
+    assert line == f"the job alignset-texts-1a2b is sent to {address}"
+
 
 FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
 from SDK harness for instruction 1: Traceback (most recent call last):

@@ -14,7 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.run_lock import Lease, take_lock
+from alignset.pipeline.runs.run_lock import LOCK, Lease, Lock, take_lock
 from alignset.transforms.storage.files import exists, write_atomically
 from alignset.transforms.storage.object_stores import put_if, read_version
 from tests.support.forks import start
@@ -149,3 +149,21 @@ def test_a_local_folder(tmp_path: Path):
         take_lock(work)
     lock.release()
     take_lock(work).release()
+
+
+def test_who_waits_for_a_run_that_takes_its_folder_away_has_the_new_one(tmp_path: Path):
+    """Else it would write to a folder that is gone, and keep nobody out."""
+    work = tmp_path / "_temporary"
+    first, others = take_lock(str(work)), list[Lock]()
+    waiting = threading.Thread(target=lambda: others.append(take_lock(str(work))))
+    waiting.start()
+    time.sleep(0.2)  # it has opened the file of the first
+    (work / LOCK).unlink()
+    work.rmdir()
+    first.release()
+    waiting.join()
+    assert (work / LOCK).exists()
+    with pytest.raises(UsageError, match="another run is writing"):
+        take_lock(str(work))
+    others[0].release()
+    take_lock(str(work)).release()

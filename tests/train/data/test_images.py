@@ -20,6 +20,8 @@ from alignset.train.data.images import (
     resize_square,
 )
 from alignset.train.data.samples import LONGEST_IMAGE
+from alignset.transforms.images.file_look import MAX_SIDE
+from alignset.transforms.workers.limited_process import CostlyError
 from tests.support.train_shards import encoded
 
 
@@ -141,7 +143,11 @@ def test_sixteen_bits_are_scaled(picture_format: str):
     expected = np.linspace(0, 255, 48 * 40).reshape(40, 48)
     decoded = np.asarray(decode_image(data)).astype(float)
     assert abs(decoded - expected[..., None]).max() <= 1
-    assert abs(decode_square(data, 32)[..., 0].mean() - 127.5) < 2
+    if picture_format == "PNG":
+        assert abs(decode_square(data, 32)[..., 0].mean() - 127.5) < 2
+    else:  # of folders alone
+        with pytest.raises(OSError, match="cannot identify"):
+            decode_square(data, 32)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -228,6 +234,48 @@ def test_an_exif_block_takes_no_more_memory_than_it_has(
     tracemalloc.stop()
     assert upright.size == (10, 20)
     assert peak < 12 * len(data) + (4 << 20)
+
+
+def strip(width: int, height: int) -> bytes:
+    """A white PNG of one bit a pixel."""
+    return encoded(Image.new("1", (width, height), 1), "PNG")
+
+
+def test_a_strip_is_squared_by_its_middle():
+    """Resized whole, a side of 65,535 px would have a line of 346 samples for each."""
+    for size in ((1, MAX_SIDE), (MAX_SIDE, 1)):
+        tracemalloc.start()
+        square = decode_square(strip(*size), 346)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert square.shape == (346, 346, 3)
+        assert square.min() == 255
+        assert peak < 20_000_000
+
+
+def tiff_of_one_tile(side: int) -> bytes:
+    """300 x 300 px in one tile of side x side px."""
+    data = zlib.compress(bytes(side * side))
+    fields = [(256, 4, 300), (257, 4, 300), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1)]
+    fields += [(322, 4, side), (323, 4, side), (324, 4, 8 + 2 + 12 * 10 + 4), (325, 4, len(data))]
+    entries = b"".join(
+        struct.pack("<HHI", tag, kind, 1) + struct.pack("<I", value) for tag, kind, value in fields
+    )
+    return b"II*\0" + struct.pack("<IH", 8, 10) + entries + bytes(4) + data
+
+
+def test_a_tiff_of_a_folder_gets_no_more_memory_than_the_largest_image():
+    assert decode_image(tiff_of_one_tile(512)).size == (300, 300)
+    with pytest.raises(CostlyError):
+        decode_image(tiff_of_one_tile(40_960))
+
+
+@pytest.mark.parametrize("width", [MAX_SIDE + 1, 5_000_000])
+def test_a_side_that_is_too_long_is_refused_by_the_header(width: int):
+    data = strip(width, 1)
+    for decode in (decode_image, lambda body: decode_square(body, 72)):
+        with pytest.raises(Image.DecompressionBombError, match="too_many_pixels"):
+            decode(data)
 
 
 def jpeg_of(*segments: bytes) -> bytes:

@@ -1,73 +1,53 @@
-"""Strangers' images: decoded aside, and their processes killed where they go wrong."""
-
-import io
-import subprocess
-import sys
+"""Strangers' images: decoded in a child process, and refused where they cost too much."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from alignset.train.search import decode_upload as module
-from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_here, decode_upload
-from tests.support.picture_files import photograph
-from tests.support.root import ROOT
+from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_upload
+from alignset.transforms.workers.limited_process import Limits
+from tests.support.picture_files import encoded, photograph, png_that_says
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM"])
 def test_pictures_are_decoded(kind: str) -> None:
-    difference = np.asarray(decode_here(encoded(photograph(3), kind)), float) - np.asarray(
+    difference = np.asarray(decode_upload(encoded(photograph(3), kind)), float) - np.asarray(
         photograph(3), float
     )
     assert np.abs(difference).mean() < 12
 
 
-def test_a_process_of_its_own_decodes_the_same() -> None:
+def test_a_large_picture_is_made_small_and_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(photograph(1).resize((3000, 1500)), "JPEG", exif=exif.tobytes())
-    picture = decode_upload(data)
-    assert picture.size == (MAX_SIDE // 2, MAX_SIDE)  # made small, and upright
-    assert picture.tobytes() == decode_here(data).tobytes()
-    with pytest.raises(RefusedPicture, match="no image that can be opened"):
-        decode_upload(b"<svg/>")
+    assert decode_upload(data).size == (MAX_SIDE // 2, MAX_SIDE)
 
 
-def test_a_decoder_that_takes_too_long_or_dies_is_a_refusal(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    good = encoded(photograph(0), "PNG")
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "LIMIT_S", 0.0)
-        with pytest.raises(RefusedPicture, match="too much time or memory"):
-            decode_upload(good)
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+@pytest.mark.parametrize("data", [b"", b"<svg/>", encoded(photograph(), "PNG")[:900]])
+def test_what_is_not_an_image_is_refused(data: bytes) -> None:
+    with pytest.raises(RefusedPicture, match="no image that can be opened: give a JPEG"):
+        decode_upload(data)
+
+
+COSTLY = {
+    "segments": b"\xff\xd8" + b"\xff\xe1\0\2" * 5000,
+    "pixels": png_that_says(9_000, 8_000),
+    "a side": png_that_says(70_000, 2),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_file_that_costs_more_than_it_should_is_refused(name: str) -> None:
     with pytest.raises(RefusedPicture, match="too much time or memory"):
-        decode_upload(good)
+        decode_upload(COSTLY[name])
 
 
-def test_a_file_that_costs_more_than_it_should_is_refused_at_once() -> None:
-    with pytest.raises(RefusedPicture, match="too much time"):
-        decode_here(b"\xff\xd8" + b"\xff\xe1\0\2" * 5000)
-
-
-_GREEDY = """
-from alignset.train.search import decode_upload
-decode_upload.decode_image = lambda data, draft_px: bytearray(3 << 30)
-raise SystemExit(decode_upload.main())
-"""
-
-
-def test_a_decoder_has_no_more_memory_than_it_is_given() -> None:
-    """In a process of its own, since the limit stays."""
-    command = [sys.executable, "-c", _GREEDY]
-    good = encoded(photograph(0), "PNG")
-    done = subprocess.run(command, input=good, capture_output=True, cwd=ROOT, check=False)
-    assert done.returncode == 3
-    assert b"too much time or memory" in done.stderr
+@pytest.mark.parametrize("limits", [Limits(1e-3, 2 << 30), Limits(10.0, 1 << 20)])
+def test_a_decoder_that_passes_a_limit_is_a_refusal(
+    limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIMITS", limits)
+    with pytest.raises(RefusedPicture, match="too much time or memory"):
+        decode_upload(encoded(photograph().resize((4000, 3000)), "PNG"))

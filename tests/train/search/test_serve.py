@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from alignset.train.search import guard
 from alignset.train.search.__main__ import main
 from alignset.train.search.blocklist import read_blocklist
 from alignset.train.search.make_index import remove_rows
@@ -158,6 +159,41 @@ def test_what_is_removed_is_gone_from_a_server_that_runs(tmp_path: Path) -> None
         status, told = answer(query)
         assert status == 503
         assert str(tmp_path) not in told["error"]
+
+
+def test_a_key_may_have_a_line_break(tmp_path: Path) -> None:
+    data = picture_folder(tmp_path / "data", each=1)
+    (data / "red/0.jpg").rename(data / "red/0\n1.jpg")
+    index_of(data, tmp_path / "index")
+    for root in ("", "/pics"):
+        with serving(OpenedIndex(tmp_path / "index"), root_path=root) as site:
+            (result,) = answer(f"{site}/api/search?text=red&limit=1")[1]["results"]
+            assert result["key"] == "red/0\n1.jpg"
+            path = f"{site}/{result['thumbnail']}"
+            assert urllib.request.urlopen(path, timeout=60).status == 200
+
+
+def test_a_request_whose_head_does_not_end_is_closed(
+    site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "HEAD_S", 0.3)
+    address = urllib.parse.urlsplit(site)
+    place = (address.hostname, address.port)
+    whole = b"GET /icon.svg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for start in (b"", b"GET /", whole[:-2], whole + whole[:-2]):
+        with socket.create_connection(place, timeout=60) as client:
+            client.sendall(start)
+            with contextlib.suppress(ConnectionError):
+                for byte in b"X-Long: " + b"x" * 1000 if start else ():  # a byte now and then
+                    client.sendall(bytes([byte]))
+                    time.sleep(0.02)
+                while client.recv(1 << 16):
+                    pass
+    with socket.create_connection(place, timeout=60) as client:  # between requests it may wait
+        for _ in range(2):
+            client.sendall(whole)
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            time.sleep(0.5)
 
 
 def test_pages_of_results_follow_each_other(site: str) -> None:

@@ -10,6 +10,7 @@ from alignset.transforms.columns.carried import (
     type_name,
     type_of,
     typed,
+    value_hashes,
 )
 
 TIME = pa.timestamp("us", "UTC")
@@ -92,3 +93,32 @@ def test_json_has_no_times_and_no_nan() -> None:
     struct = pa.struct([("t", pa.timestamp("ns")), ("x", pa.float64())])
     column = pa.array([{"t": 1, "x": float("inf")}, None], struct)
     assert json_values(column) == [{"t": "1970-01-01 00:00:00.000000001", "x": None}, None]
+
+
+NAN, TEXTS = float("nan"), pa.list_(pa.string())
+SHOT = pa.struct([("camera", pa.string()), ("days", pa.list_(pa.date32()))])
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.string(), ["", None, "a", "b"]),
+        (pa.int64(), [0, None, 1, -1]),
+        (pa.float32(), [0.0, None, 1.5, NAN]),
+        (pa.bool_(), [True, False, None]),
+        (TIME, [0, None, 1]),
+        (TEXTS, [[], None, [None], [""], ["a"], ["a", "b"], ["b", "a"], ["ab"]]),
+        (pa.list_(TEXTS), [[], [[]], [[], []], [["a"], []], [[], ["a"]], None]),
+        (SHOT, [None, {"camera": None}, {"camera": ""}, {"camera": "x", "days": [1]}]),
+        (SHOT, [{"days": []}, {"days": [1, 2]}, {"days": [2, 1]}]),
+    ],
+)
+def test_values_that_differ_have_other_hashes_wherever_they_stand(
+    kind: pa.DataType, values: list
+) -> None:
+    column = pa.array(values, kind)
+    hashes = value_hashes(column).tolist()
+    assert len({*hashes}) == len(values)
+    longer = pa.concat_arrays([column, column, column])
+    assert value_hashes(longer.slice(1)).tolist() == (hashes * 3)[1:]
+    assert value_hashes(column.slice(0, 0)).tolist() == []

@@ -6,13 +6,16 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
+from alignset.transforms.columns.carried import CARRIED
 from alignset.transforms.corpus.count_pairs import (
     CountPairs,
     FindDistinctPairs,
     FindFrequent,
     count_batch,
     distinct_pairs,
+    precedence,
 )
+from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.storage.blocks import Blocks, unpack_each
 from tests.support.languages_by_eldc import language_score
 from tests.support.made_batches import (
@@ -39,8 +42,8 @@ def bucket(value: int, buckets: int = BUCKETS) -> int:
 
 
 def pair_row(url: str, text: str, *, exact: tuple[str, str]) -> tuple[int, ...]:
-    """url, text, exact."""
-    return xxh(url), xxh(text), xxh_pair(*exact)
+    """url, text, exact; the highest bit says that no image is stored."""
+    return xxh(url), xxh(text), xxh_pair(*exact) | 1 << 63
 
 
 def key_of(pair: tuple) -> int:
@@ -71,7 +74,7 @@ def test_a_batch_counts_its_usable_rows() -> None:
 def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
     """The first by its very strings, then by its row; n-grams are those of all rows."""
     spellings = ["a Dog", "A dog", "a dog", "a dog "]
-    first = min(("a Dog", "A dog", "a dog"), key=lambda text: xxh_pair(A, text))
+    first = min(("a Dog", "A dog", "a dog"), key=lambda text: xxh_pair(A, text) | 1 << 63)
     rows = [(A, "one"), *((A, text) for text in spellings), (B, "a dog"), (A, "one"), (A, "a dog")]
     part = count_batch(pair_batch(rows), first_row=10, language=language_rule(""))
     place = 11 + spellings.index(first)
@@ -82,6 +85,55 @@ def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
     ]
     assert rows_of(part.repeats) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
     assert dict(rows_of(part.ngrams)) == ngram_counts(*["a dog"] * 6, *["one"] * 2)
+
+
+def with_columns(rows: list[tuple], **columns: pa.Array) -> pa.RecordBatch:
+    batch = pair_batch(rows)
+    for name, column in columns.items():
+        batch = batch.append_column(name, column)
+    return batch
+
+
+def precedence_of(batch: pa.RecordBatch) -> list[int]:
+    return precedence(measure(batch), batch).tolist()
+
+
+def test_precedence_depends_on_the_row_alone_with_what_it_carries() -> None:
+    same = [(A, "a dog")] * 4
+    scores = pa.array([0.5, None, 0.25, 0.5], pa.float64())
+    names = pa.array(["", None, "x", ""], pa.string())
+    batch = with_columns(same, **{f"{CARRIED}score": scores, f"{CARRIED}name": names})
+    whole = precedence_of(batch)
+    assert (whole[0], len({*whole})) == (whole[3], 3)
+    assert [precedence_of(batch.slice(row, 1)) for row in range(4)] == [[of] for of in whole]
+
+
+def test_a_page_or_statement_that_is_null_counts_as_one_that_is_missing() -> None:
+    rows = [(A, "a dog"), (A, "a dog"), (A, "a dog")]
+    bare = precedence_of(pair_batch(rows))
+    pages = pa.array([b"http://p.example/", None, b""], pa.binary())
+    with_pages = precedence_of(with_columns(rows, page_url=pages))
+    assert [with_pages[at] == bare[at] for at in range(3)] == [False, True, True]
+    said = pa.array(["cc-by", None, None], pa.string())
+    opted = pa.array([None, None, "meta_robots"], pa.string())
+    stated = with_columns(rows, source_license=said, source_opted_out=opted)
+    assert [a == b for a, b in zip(precedence_of(stated), bare, strict=True)] == [
+        False,
+        True,
+        False,
+    ]
+
+
+def test_a_stored_image_stands_before_any_that_is_to_be_fetched() -> None:
+    rows = [(A, f"a dog {n}") for n in range(40)]
+    sizes = pa.array([n * (n % 2) for n in range(40)], pa.int64())
+    found = precedence_of(with_columns(rows, source_size=sizes))
+    assert [of < 1 << 63 for of in found] == [n % 2 == 1 for n in range(40)]
+    assert found[0] == precedence_of(pair_batch(rows))[0]
+    one, other = (pa.array([size], pa.int64()) for size in (7, 8))
+    assert precedence_of(with_columns(rows[:1], source_size=one)) != precedence_of(
+        with_columns(rows[:1], source_size=other)
+    )
 
 
 def test_another_language_is_named_and_does_not_count() -> None:

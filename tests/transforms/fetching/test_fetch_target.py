@@ -35,6 +35,7 @@ REFUSED = (
     *("data:image/png;base64,AAAA", "javascript:0", "http://:80/b", "gopher://a/", "http://a b/"),
     *("http://a.example:99999/", "http://a.example:b/", "http://a.example:0/", "http://[::1/"),
     *("http://[1.2.3.4]/", "http://[.]/b", "http://[fe80::1%25eth0]/", "http://a.example%00/"),
+    *(f"http://a.example:{port}/b" for port in ("22", "25", "025", "6667", "10080")),
     "http://a.example:" + "8" * 10_000,
     *(f"http://{letter * 254}/" for letter in "a\u00e9\u00ad\u0f73"),
     *(f"http://{letter * 2000}.example/" for letter in ("a", "\u00ad", "%C2%AD")),

@@ -8,10 +8,18 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL import ImageFile, ImageOps
 
+from alignset.transforms.images import decode, file_look
 from alignset.transforms.images import examine as images
+from alignset.transforms.images.decode import turn_of
 from alignset.transforms.images.displayed_picture import displayed_picture
-from alignset.transforms.images.examine import Image, Unusable, examine, turn_of
+from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.open_picture import open_picture
+from alignset.transforms.workers.limited_process import (
+    ChildError,
+    CostlyError,
+    CrashError,
+    RaisedError,
+)
 from tests.fuzz.pictures import exif as exif_bomb
 from tests.fuzz.pictures import png_chunk
 from tests.support.picture_files import (
@@ -133,11 +141,15 @@ def test_an_oversized_header_is_refused_before_any_decode(
     assert (verdict.reason, verdict.detail) == ("undecodable", "too_many_pixels")
 
 
-def test_the_limit_of_pixels_itself_passes() -> None:
-    assert isinstance(examine(GOOD["png"], max_pixels=WIDTH * HEIGHT), Image)
-    assert examine(GOOD["png"], max_pixels=WIDTH * HEIGHT - 1) == Unusable(
-        "undecodable", "too_many_pixels", WIDTH, HEIGHT
-    )
+@pytest.mark.parametrize("name", GOOD)
+def test_the_limits_themselves_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Unusable("undecodable", "too_many_pixels", WIDTH, HEIGHT)
+    for limit, value in (("MAX_PIXELS", WIDTH * HEIGHT), ("MAX_SIDE", WIDTH)):
+        with monkeypatch.context() as patched:
+            patched.setattr(file_look, limit, value)
+            assert isinstance(examine(GOOD[name]), Image)
+            patched.setattr(file_look, limit, value - 1)
+            assert examine(GOOD[name]) == refused
 
 
 def test_a_png_whose_header_promises_more_rows_is_truncated() -> None:
@@ -163,7 +175,9 @@ def test_real_files_with_flipped_and_lost_bytes(name: str, data: st.DataObject) 
         body[place] = value
     hole = data.draw(places)
     del body[hole : hole + data.draw(st.integers(0, 50))]
-    assert isinstance(examine(bytes(body), max_pixels=10**7), Image | Unusable)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(file_look, "MAX_PIXELS", 10**7)
+        assert isinstance(examine(bytes(body)), Image | Unusable)
 
 
 def test_whatever_our_code_raises_is_a_reason_of_the_image(
@@ -234,3 +248,36 @@ def test_many_pixels_wait_for_each_other() -> None:
         assert turn_of(10).__enter__() is None  # a small one does not
         lock = turn_of(10**8)
         assert not lock.acquire(blocking=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (CostlyError(), "too_costly"),
+        (CrashError("Aborted"), "crashed_decoder"),
+        (RaisedError("OSError", "image file is truncated"), "truncated"),
+        (RaisedError("EOFError", ""), "truncated"),
+        (RaisedError("SyntaxError", "bad header"), "broken"),
+    ],
+)
+@pytest.mark.parametrize("name", ["webp", "avif", "bmp"])
+def test_what_ends_a_decode_in_a_child_process_is_a_detail(
+    name: str, error: Exception, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_it(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(decode, "call_limited", raise_it)
+    assert examine(GOOD[name]) == Unusable("undecodable", detail, WIDTH, HEIGHT)
+    assert isinstance(examine(GOOD["png"]), Image)
+
+
+def test_a_child_process_that_cannot_start_is_not_a_fault_of_an_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def raise_it(*_: object) -> None:
+        raise ChildError("no child process can be started")
+
+    monkeypatch.setattr(decode, "call_limited", raise_it)
+    with pytest.raises(ChildError):
+        examine(GOOD["webp"])

@@ -53,6 +53,7 @@ def test_each_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 MANY_SCANS = encoded(photograph(), "JPEG", progressive=True)[:-2] + b"\xff\xda" * 99 + b"\xff\xd9"
+FILLED = GOOD["jpeg"][:2] + b"\xff" * ((1 << 20) + 2) + GOOD["jpeg"][2:]
 FAULTS = {
     "no end": (GOOD["jpeg"][:-2], "truncated"),
     "no scan": (GOOD["jpeg"][:100], "truncated"),
@@ -65,13 +66,17 @@ FAULTS = {
     "WebP": (GOOD["webp"][:-1], "truncated"),
     "GIF": (GOOD["gif"][:-1], "truncated"),
     "AVIF": (GOOD["avif"][:-1], "truncated"),
+    "a MiB of fill bytes": (
+        GOOD["jpeg"][:2] + b"\xff" * ((1 << 20) + 2) + GOOD["jpeg"][2:],
+        "broken",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults(name: str) -> None:
     body, fault = FAULTS[name]
-    assert FileLook(body).fault == fault
+    assert (FileLook(body).refusal or FileLook(body).fault) == fault
     verdict = examine(body)
     assert isinstance(verdict, Unusable)
     assert (verdict.reason, verdict.detail) == ("undecodable", fault)

@@ -11,6 +11,7 @@ from PIL import Image as PillowImage
 
 from alignset.transforms.images import small_pixels as module
 from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.file_look import MAX_SIDE
 from alignset.transforms.images.small_pixels import shown_in_groups, small_pixels, squashed
 from tests.support.picture_files import encoded, photograph
 
@@ -36,7 +37,7 @@ def test_without_a_margin_the_whole_picture_is_seen() -> None:
     assert np.array_equal(squashed(np.asarray(photograph()), 32, 32), np.asarray(whole))
 
 
-@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1)])
+@pytest.mark.parametrize("size", [(1, MAX_SIDE), (MAX_SIDE, 1)])
 def test_a_strip_of_a_small_file_takes_little_memory(size: tuple[int, int]) -> None:
     body = encoded(PillowImage.new("1", size, 1), "PNG")
     assert len(body) < 20_000

@@ -21,6 +21,7 @@ OFF = OptOutSettings(tdm_reservation=False, content_usage="", disallowed_header_
         (["X-Robots-Tag: noai"], False, ("x_robots_tag",)),
         (["x-robots-tag:nofollow", "X-ROBOTS-TAG: noindex"], False, ("x_robots_tag",)),
         (["X-Robots: noai", "X-Other: noai"], False, ()),
+        (["a: b"] * 2_000 + ["X-Robots-Tag: noai"], False, ("x_robots_tag",)),
         (["TDM-Reservation:1"], False, ("tdm_reservation",)),
         (["tdm-reservation: 0"], True, ()),  # comes before the host's file
         (["tdm-reservation: yes"], True, ("tdm_reservation",)),  # says nothing

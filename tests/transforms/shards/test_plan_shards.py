@@ -59,7 +59,9 @@ def test_plans_in_beam(tmp_path: Path, monkeypatch, by_reference: bool, groups: 
         f"{scheme}://h{at // 3}.example/#{at}"
         for at, scheme in zip(range(45), cycle(SCHEMES), strict=False)
     ]
-    rows = pa.record_batch({"key": keys, "url": urls, "source_at": np.arange(45)})
+    # The second of an image's pairs comes from a shard, and so does one image alone.
+    paths = ["x.tar" if at in (1, 4, 5) else None for at in range(45)]
+    rows = pa.record_batch({"key": keys, "url": urls, "source_path": paths})
     places = shards_of(url_hashes(rows["url"])[0], 5)
     sizes = np.bincount(places, minlength=5).tolist()
     kept = [(split, rows.slice(at, 9)) for split, at in enumerate(range(0, 45, 9))]
@@ -68,7 +70,8 @@ def test_plans_in_beam(tmp_path: Path, monkeypatch, by_reference: bool, groups: 
         total = pipeline | "Kept" >> beam.Create([len(rows)])
         plan = PlanShards(str(tmp_path / "plan"), 10, total, blocks)
         written = pipeline | "Pairs" >> beam.Create(kept) | plan
-        assert_that(written, equal_to([item for item in enumerate(sizes) if item[1]]))
+        assert_that(written.shards, equal_to([item for item in enumerate(sizes) if item[1]]))
+        assert_that(written.stored | beam.CombineGlobally(sum), equal_to([6]), label="stored")
 
     run_in_beam(build)
     filled = [shard for shard in range(5) if sizes[shard]]

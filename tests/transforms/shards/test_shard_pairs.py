@@ -24,14 +24,23 @@ STORED = ["x.tar", None, "x.tar", None, None, None]
     [
         (URLS, [True] * 6, None, [0, 1, 3, 5], [0, 1, 0, 2, 1, 3]),
         (URLS, [False, True, True, False, True, False], None, [1, 2], [-1, 0, 1, -1, 0, -1]),
-        (URLS, [True] * 6, STORED, [0, 1, 2, 3, 5], [0, 1, 2, 3, 1, 4]),  # each its pair's own
+        # Each its pair's own; and that of the first for a pair that has none.
+        (URLS, [True] * 6, [5, None, 5, None, None, None], [0, 1, 2, 3, 5], [0, 1, 2, 3, 1, 4]),
+        (URLS, [True] * 6, [None, None, 5, None, 5, 5], [2, 3, 4, 5], [0, 2, 0, 1, 2, 3]),
+        # Neither an image that is on a list nor one without bytes is shared.
+        (
+            *(URLS, [True, True, False, True, True, True], [None, None, 5, None, 0, 5]),
+            *([0, 1, 3, 4, 5], [0, 1, -1, 2, 3, 4]),
+        ),
         ([], [], None, [], []),
     ],
 )
 def test_pairs_of_one_identity_share_an_image(urls, wanted, stored, rows, of_pairs) -> None:
     pairs = pa.table({"url": pa.array(urls, pa.string())})
     if stored:
-        pairs = pairs.append_column("source_path", pa.array(stored))
+        paths = [None if size is None else "x.tar" for size in stored]
+        pairs = pairs.append_column("source_path", pa.array(paths))
+        pairs = pairs.append_column("source_size", pa.array(stored, pa.int64()))
     images = shared_images(pairs, np.array(wanted, np.bool_))
     assert (images.rows.tolist(), images.of_pairs.tolist()) == (rows, of_pairs)
     column = pa.array(range(len(rows)), pa.int64())

@@ -1,15 +1,19 @@
+import glob
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from alignset.transforms.storage import files
 from alignset.transforms.storage.files import (
     PIECE,
     PieceFile,
     exists,
     is_local,
     local_copy,
+    match,
     move,
     publish,
     write_atomically,
@@ -94,3 +98,57 @@ def test_large_writes_are_whole_and_a_full_disk_is_told(tmp_path: Path, size: in
     assert (tmp_path / "numbers").read_bytes() == numbers.tobytes()
     with pytest.raises(OSError, match="No space left"), PieceFile("/dev/full", "wb") as file:
         file.write(b"x" * 3 * PIECE)
+
+
+@pytest.fixture
+def linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with links to a file, to a folder, and in circles; beside it what they point to."""
+    monkeypatch.chdir(tmp_path)
+    files.tell_links.cache_clear()
+    for name in ("private/a.csv", "set/b.csv", "set/deep/er/c.csv", "set/deep/.hidden/d.csv"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"12345")
+    for name in ("x", "y"):
+        os.symlink(".", f"set/{name}")  # two: each `**` would have 2^40 paths
+    os.symlink(tmp_path / "private/a.csv", "set/link.csv")
+    os.symlink(tmp_path / "private", "set/deep/folder")
+    os.symlink("nowhere", "set/gone.csv")
+    return tmp_path / "set"
+
+
+def test_links_in_a_folder_are_left_out_with_one_line(
+    linked: Path, caplog: pytest.LogCaptureFixture
+):
+    for links in (False, True):
+        for folder in ("set", "set/", str(linked)):
+            names = [path for path, _ in match(folder, links=links)]
+            root = folder.rstrip("/")
+            assert names == [f"{root}/b.csv", f"{root}/deep/er/c.csv"]
+    assert len(caplog.messages) == 2  # of each name of the folder once
+    assert caplog.messages[0].startswith("'set' has 5 symbolic links, left out: ")
+
+
+def test_a_link_is_followed_where_a_user_names_it(linked: Path, caplog: pytest.LogCaptureFixture):
+    for pattern in ("set/link.csv", "set/l*.csv"):
+        assert match(pattern, links=True) == [("set/link.csv", 5)]
+        assert match(pattern) == []
+    os.symlink(linked, "other")
+    assert len(match("other", links=True)) == 2
+    assert match("other") == []
+    links = ["'set/link.csv'", "'set/l*.csv'", "'other'"]
+    assert [text.split()[0] for text in caplog.messages if "a symbolic link," in text] == links
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["**", "**/*.csv", "**/er/*.csv", "*/**/c.csv", "**/deep/**/*.csv", "[s]*/**", "./**/b.csv"],
+)
+def test_two_stars_name_what_glob_names_where_there_is_no_link(linked: Path, pattern: str):
+    names = [path for path, _ in match(pattern, links=True)]
+    for name in ("x", "y", "link.csv", "gone.csv", "deep/folder"):
+        (linked / name).unlink()
+    expected = [path for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]
+    assert names == sorted({*expected})
+    assert [path for path, _ in match(f"{Path.cwd()}/{pattern}")] == [
+        f"{Path.cwd()}/{name}" for name in names
+    ]

@@ -1,17 +1,23 @@
 """Files of web servers and of the Hub, by loopback servers that answer as these do."""
 
+import contextlib
 import http.server
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 
+from alignset.transforms.storage import web_files
 from alignset.transforms.storage.files import exists, match, open_to_read
 from tests.support.command import run, succeed
 from tests.support.serving import serving
@@ -58,12 +64,35 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, json.dumps(entries).encode())
         elif path.startswith("/api/datasets/me/set"):
             self.answer(200, json.dumps({"id": "me/set", "sha": "f" * 40, "siblings": []}).encode())
+        elif below == "silent":
+            self.server.ended.wait(60)  # type: ignore[attr-defined]
+            self.close_connection = True
+        elif below == "circle":
+            self.answer(302, b"", Location=path)
+        elif below == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else b"url")
+            self.close_connection = True
+        elif below in ("429", "500"):
+            self.answer(int(below), b"")
+        elif below == "endless":
+            self._endless()
         elif below in ("files", "whole") and name in FILES:
             self._file(FILES[name], ranges=below == "files")
         elif found := re.fullmatch("/datasets/me/set/resolve/[^/]+/(.+)", path):
             self._file(FILES[found[1]], ranges=True)
         else:
             self.answer(404, b"", X_Error_Code="EntryNotFound")
+
+    def _endless(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.close_connection = True
+        with contextlib.suppress(ConnectionError):
+            while self.command != "HEAD":
+                self.wfile.write(bytes(1 << 20))
 
     def _file(self, body: bytes, *, ranges: bool) -> None:
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
@@ -82,8 +111,10 @@ def _entry(path: str) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def web() -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.ended = threading.Event()  # type: ignore[attr-defined]
     with serving(server):
         yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.ended.set()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("below", ["files", "whole"])
@@ -101,6 +132,7 @@ def test_a_file_of_a_web_server_is_read_at_any_place(web: str, below: str) -> No
 
 
 READS = """
+from alignset.transforms.storage import web_files
 from alignset.transforms.storage.files import exists, open_to_read
 from alignset.transforms.storage.files import match
 
@@ -127,6 +159,15 @@ def test_files_of_the_hub(web: str) -> None:
     ], done.stderr
 
 
+def test_a_host_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: str) -> Any:
+        raise RuntimeError("[Errno -2] Name or service not known")  # as httpx, which names no host
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", unknown)
+    with pytest.raises(OSError, match=r"^hf://datasets/a/b\.parquet: \[Errno -2\] Name or"):
+        match("hf://datasets/a/b.parquet")
+
+
 def test_the_command_reads_them_and_writes_none(web: str, tmp_path: Path) -> None:
     succeed(f"{web}/files/a/in.csv", tmp_path / "out", "--text_only", "--language=")
     for output, says in (
@@ -136,3 +177,31 @@ def test_the_command_reads_them_and_writes_none(web: str, tmp_path: Path) -> Non
         ended = run(f"{web}/files/a/in.csv", output, "--text_only")
         assert ended.status == 2
         assert says in ended.err
+
+
+@pytest.mark.parametrize(
+    ("below", "why"),
+    [
+        ("silent", "does not answer within 0.2 s"),
+        ("cut", "not completed"),
+        ("circle", "redirects in circles"),
+        ("429", "answers 429 Too Many Requests"),
+        ("500", "answers 500 Internal Server Error"),
+        ("endless", "and its host sends it only whole: download it, and pass the file"),
+    ],
+)
+def test_a_host_that_sends_no_file_is_told(
+    web: str, below: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(web_files, "SILENCE_S", 0.2 if below == "silent" else 20.0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9 << 20))
+    url = f"{web}/{below}/in.csv"
+    for open_url in (match, open_to_read)[below == "cut" :]:
+        with pytest.raises(OSError, match=re.escape(url)) as error:
+            open_url(url)
+        assert why in str(error.value)
+    ended = run(url, tmp_path / "out", "--text_only")
+    assert ended.status == (2 if below == "cut" else 1)
+    assert why in ended.err.splitlines()[-1]
+    assert f"{url} " in ended.err
+    assert ended.err.count("\n") == 1

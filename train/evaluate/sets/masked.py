@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import UnidentifiedImageError
 
-from alignset.train.data.images import image_files, open_image
+from alignset.train.data.images import check_decodable, image_files, opened
 from alignset.train.data.tables import image_file
 from alignset.train.errors import SettingsError, counted
 
@@ -49,7 +49,8 @@ def read_mask(path: Path) -> npt.NDArray[np.generic]:
     """
     data = image_file(path)
     try:
-        mask = open_image(data, ("PNG", "BMP", "TIFF", "GIF"))
+        check_decodable(data, of_folder=True)
+        mask = opened(data, ("PNG", "BMP", "TIFF", "GIF"))
         values = np.asarray(mask)
         mode = mask.mode
     except UnidentifiedImageError as error:  # which tells where its bytes lie in memory

@@ -1,0 +1,307 @@
+"""Where the bytes of others come in: by format, the functions and commands that they reach, and
+what must hold behind each."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image as PillowImage
+
+import alignset.pipeline.look.__main__ as look_command
+import alignset.pipeline.report.__main__ as report_command
+import alignset.pipeline.takedown.__main__ as takedown_command
+from alignset import beam_runner
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_inputs import find_files
+from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.readers import read_split
+from alignset.pipeline.job import Job
+from alignset.train.data.images import decode_image, decode_square
+from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_upload
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.resize import Encoder, plain_form
+from alignset.transforms.images.resize_settings import EncodingError, ResizeSettings
+from alignset.transforms.images.small_pixels import shown_pixels, small_pixels
+from alignset.transforms.images.thumbnail import SIDE_PX, thumbnail
+from alignset.transforms.opt_outs.file_opt_outs import file_opt_outs
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
+from alignset.transforms.pages.page_counts import PageTally
+from alignset.transforms.pages.page_files import PageFiles
+from alignset.transforms.pages.parse_pages import pairs_of, rows_of
+from alignset.transforms.storage.broken_files import BrokenInputError
+from alignset.transforms.storage.tar_members import tar_members
+from tests.fuzz import shards
+from tests.support import small_sets
+from tests.support.command import funnel, kept, rejected, run
+from tests.support.hostile_tars import tar_of
+from tests.support.train_shards import colour_files
+
+ALL = ("--language=", "--min_words=1", "--max_words=100000000", "--max_images_per_text=1000000")
+ALL_IMAGES = ("--min_image_side=0", "--max_image_aspect=1000000", "--workers=1")
+COMMANDS = {"look": look_command, "report": report_command, "takedown": takedown_command}
+
+
+class Entrance(NamedTuple):
+    """Fields:
+    enter: gets a file's bytes and its path, alone in a folder; raises where something is wrong.
+    every: one of so many files comes to it, since it takes long.
+    cpu_s: that it may take, beside 2 s a MB.
+    """
+
+    name: str
+    enter: Callable[[bytes, Path], object]
+    every: int = 1
+    cpu_s: float = 10.0
+
+
+# Pictures
+
+
+def look_at(body: bytes, path: Path) -> Image | Unusable:
+    """The same whatever is asked for beside; and Pillow sees a JPEG of the same size."""
+    verdict = examine(body)
+    more = examine(FileLook(body), keep_grey=True, keep_shown=True)
+    assert verdict == more, (verdict, more)
+    if isinstance(verdict, Image) and verdict.format == "jpeg":
+        whole = examine(body, in_full=True)
+        assert isinstance(whole, Image), (verdict, whole)
+        assert (whole.width, whole.height) == (verdict.width, verdict.height)
+    return verdict
+
+
+def show(body: bytes, path: Path) -> None:
+    """As reports and rules see it."""
+    image = examine(body)
+    if isinstance(image, Unusable):
+        return
+    for decode in (thumbnail, shown_pixels, lambda *file: small_pixels(*file, 256, 224)):
+        try:
+            made = decode(body, image)
+        except MemoryError:
+            raise
+        except Exception:  # as each says: Pillow raises many kinds
+            continue
+        if isinstance(made, bytes):
+            assert max(PillowImage.open(io.BytesIO(made)).size) <= SIDE_PX
+        else:
+            assert made.dtype == np.uint8
+            assert made.shape[2] == 3
+
+
+def keep(body: bytes, path: Path) -> None:
+    """As a shard keeps it: a file that Pillow opens, of the size that is said."""
+    image = examine(body, keep_shown=True)
+    if isinstance(image, Unusable):
+        return
+    plain, known = plain_form(body, image)
+    for settings in (ResizeSettings(), ResizeSettings(resize_mode="border", image_size=64)):
+        try:
+            stored, _, width, height = Encoder(settings)(plain, known)
+        except EncodingError:
+            continue
+        picture = PillowImage.open(io.BytesIO(stored))
+        picture.load()
+        assert picture.size == (width, height), (picture.size, width, height)
+
+
+def find_terms(body: bytes, path: Path) -> None:
+    found = file_opt_outs(FileLook(body), OptOutSettings())
+    json.dumps(found)  # texts, and no halves of letters
+    assert len("".join(map(str, found))) < 10_000
+
+
+def train_on(body: bytes, path: Path) -> None:
+    for decode in (lambda data: decode_square(data, 72), lambda data: decode_image(data)):
+        try:
+            made = decode(body)
+        except MemoryError:
+            raise
+        except Exception:  # as each says
+            continue
+        assert made.shape == (72, 72, 3) if isinstance(made, np.ndarray) else made.mode == "RGB"
+
+
+def upload(body: bytes, path: Path) -> None:
+    try:
+        picture = decode_upload(body)
+    except RefusedPicture:
+        return
+    assert max(picture.size) <= MAX_SIDE
+
+
+def curate_picture(body: bytes, path: Path) -> None:
+    """With two others in a shard, whose fate is the same."""
+    tar = tar_of(colour_files(0, 2) | {"b.jpg": body, "b.txt": b"a hostile picture"})
+    curate_images(tar, path.with_suffix(".tar"))
+
+
+# Commands
+
+
+def end_well(command: ModuleType, *args: str) -> None:
+    """A command that ends in 0, in one line, or by a file that is broken."""
+    failures: list[Exception] = []
+    with patch.object(command, "print_failure", lambda _, error, *__: failures.append(error) or 1):
+        try:
+            status = command.main(args)
+        except SystemExit as end:
+            status = end.code
+    if failures and not isinstance(failures[0], BrokenInputError):
+        raise failures[0]
+    assert status in (0, 1, 2)
+
+
+def curate(path: Path, *flags: str) -> int | None:
+    """Every row is kept or rejected: how many there are, or None where the input is refused."""
+    output, failures = path.parent / "set", list[BaseException]()
+    shutil.rmtree(output, ignore_errors=True)
+    last_line = beam_runner.plain_reason
+
+    def note(error: BaseException) -> str:
+        failures.append(error)
+        return last_line(error)
+
+    with patch.object(beam_runner, "plain_reason", note):
+        ended = run(path, output, *ALL, *flags)
+    if failures and not isinstance(failures[0], BrokenInputError):
+        raise failures[0]
+    assert "Traceback" not in ended.err, ended.err
+    if failures or ended.status == 2:
+        assert ended.err.count("\n") < 30, ended.err
+        return None
+    rows = len(kept(output)) + len(rejected(output))
+    seen = funnel(output)["steps"][0]["seen"]
+    assert rows == seen, (rows, seen)
+    return rows
+
+
+def curate_texts(body: bytes, path: Path) -> None:
+    rows = curate(path, "--text_only")
+    if rows is not None and path.suffix == ".parquet":
+        try:
+            expected = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True).read()
+        except Exception:  # pyarrow raises many kinds
+            return
+        assert rows == len(expected), (rows, len(expected))
+
+
+def curate_images(body: bytes, path: Path) -> None:
+    path.write_bytes(body)
+    curate(path, *ALL_IMAGES)
+
+
+def read_table(body: bytes, path: Path) -> None:
+    """The same rows, however many at once; or a broken file."""
+    job = Job(input=str(path), output=f"{path}.set", text_only=True)
+    try:
+        splits = find_splits(job, find_files(job))
+    except UsageError:
+        return
+    rows = [
+        [row for s in splits for b in read_split(s, n, skip_broken=True) for row in b.to_pylist()]
+        for n in (7, 1000)
+    ]
+    assert rows[0] == rows[1]
+
+
+def read_pages(body: bytes, path: Path) -> None:
+    """Pairs, and pages that are broken; at most one for some bytes of the file."""
+    part = PageFiles(path.name.split(".")[1], ((str(path), "http://a.example/b/"),))
+    for batch in rows_of(pairs_of(part, PageTally())):
+        batch.validate(full=True)
+
+
+def of_set(name: str, hostile: str, folder: str, *flags: str) -> Callable[[bytes, Path], None]:
+    """A command on a small dataset, of which one file is the hostile one; or on its folder of
+    shards, as on another tool's."""
+
+    def enter(body: bytes, path: Path) -> None:
+        dataset = path.parent / "dataset"
+        small_sets.put_shard(str(dataset), 0, 4)
+        small_sets.put_rejected(str(dataset), "images-00000", [("too_small", None)] * 3)
+        (dataset / hostile).write_bytes(body)
+        (path.parent / "list.txt").write_text("host:host1.example\ntext:caption 2 of shard 0\n")
+        places = {"LIST": path.parent / "list.txt", "OUT": path.parent}
+        words = [flag.format(**places) for flag in flags]
+        end_well(COMMANDS[name], str(dataset / folder), *words)
+
+    return enter
+
+
+def read_members(body: bytes, path: Path) -> None:
+    shards.check_members(body, path)
+
+
+def measure_evaluation_images(body: bytes, path: Path) -> None:
+    members, _ = shards.seen_by(tar_members(io.BytesIO(body)))
+    shards.check_evaluation(members, path)
+
+
+def check_made(body: bytes, path: Path) -> None:
+    """A case that a module of this package makes from these words, and checks itself."""
+    target = body.decode().split()[1]
+    module = {"soup": "html", "wats": "wat"}.get(target, target)
+    importlib.import_module(f"tests.fuzz.{module}").check(Random(body.decode()))
+
+
+def on_sets(hostile: str, folder: str) -> tuple[Entrance, ...]:
+    """The commands, of a dataset whose file is the hostile one."""
+    look = ("--output={OUT}/look.png", *["--reason=dropped"] * hostile.startswith("rejected"))
+    flags = {
+        **{"look": look, "report": ("--output={OUT}/report.html",)},
+        "takedown": ("--blocklist={LIST}", "--dry_run"),
+    }
+    return tuple(
+        Entrance(
+            f"{name} {hostile} in {folder or 'a dataset'}", of_set(name, hostile, folder, *of), 20
+        )
+        for name, of in flags.items()
+    )
+
+
+# Headers may say 89 million pixels, which take 1 to 3 s in each of several decodes.
+PICTURES = (
+    Entrance("examine", look_at, cpu_s=30.0),
+    Entrance("show", show, cpu_s=30.0),
+    Entrance("keep", keep, cpu_s=30.0),
+    Entrance("opt-outs", find_terms),
+    Entrance("train", train_on, cpu_s=30.0),
+    Entrance("upload", upload),
+    Entrance("curate", curate_picture, 40, cpu_s=30.0),
+)
+TABLES = (Entrance("read", read_table), Entrance("curate", curate_texts, 10))
+PAGES = (Entrance("find pairs", read_pages), Entrance("curate", curate_texts, 20))
+ENTRANCES: dict[str, tuple[Entrance, ...]] = {
+    **dict.fromkeys(("avif", "webp", "png", "gif", "jpeg", "tiff", "bmp"), PICTURES),
+    "tar": (
+        Entrance("members", read_members),
+        Entrance("read", lambda body, path: shards.check_reader(body, path)),
+        Entrance("train", lambda body, path: shards.check_trainer(path)),
+        Entrance("evaluation images", measure_evaluation_images),
+        Entrance("curate", curate_images, 20),
+        *on_sets("shards/00000.tar", "shards"),
+        *on_sets("shards/00000.tar", ""),
+    ),
+    "parquet": (
+        *TABLES,
+        *on_sets("shards/00000.parquet", "shards"),
+        *on_sets("shards/00000.parquet", ""),
+        *on_sets("rejected/images-00000.parquet", ""),
+    ),
+    **dict.fromkeys(("csv", "jsonl"), TABLES),
+    **dict.fromkeys(("warc", "wat", "html"), PAGES),
+    "made": (Entrance("check", check_made),),
+}

@@ -1,0 +1,224 @@
+"""A dataset's documents say what is so: a sentence of each feature, in each document, where it is
+on and where it is off."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alignset.pipeline.deduplicate.__main__ import main as deduplicate
+from alignset.pipeline.takedown.__main__ import main as takedown
+from tests.support.command import funnel, rejected, succeed
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb, small_web
+
+FLAGS = (
+    *("--allow_private_addresses", "--retries=0"),
+    *("--max_unsafe_score=1", "--min_image_side=1", "--language="),
+)
+COUNT, TAGGED = 12, 2  # images, of which two have the bytes of others; and those that are opted out
+BAR = "cc|by"
+CARD, SHEET, CROISSANT, REPORT = DOCUMENTS = (
+    *("README.md", "datasheet.md", "croissant.json"),
+    "report.html",
+)
+LEAST_SIMILAR = ("--columns=similarity", "--keep_most_similar=0.5")
+# Flags that turn each feature on, and the dataset that lacks it alone.
+FEATURES = {
+    "plain": ((), ""),
+    "duplicates": (("--duplicates=exact",), "plain"),
+    "near_duplicates": (("--duplicates=near",), "plain"),
+    "scored": (("--columns=similarity",), "plain"),
+    "most_similar": (LEAST_SIMILAR, "scored"),
+    "score_only": (("--score_only",), "plain"),
+    "score_only_most_similar": (("--score_only", *LEAST_SIMILAR), "score_only"),
+    "licence": (("--columns=LICENSE",), "plain"),
+    "opt_outs": ((), "plain"),
+    "takedown": ((), "plain"),
+}
+ONCE = "images with the same bytes are in the dataset once"
+TWICE = "an image that lies at two URLs is in the dataset twice"
+UNSCORED, SCORED = "no model has compared the two", "scores came with the input (`similarity`)"
+HALF, LEFT = "; a share of 0.5 of the pairs was kept by it", "these left: `less_similar` (6)"
+NO_FILTER = "No filter was applied"
+# By feature and document: what is said where it is on, and where it is off.
+SAID: dict[str, dict[str, tuple[str, str]]] = {
+    "duplicates": {
+        **dict.fromkeys((CARD, SHEET, CROISSANT), (ONCE, TWICE)),
+        REPORT: ("No two images of the dataset have the same bytes", "have the bytes of another"),
+    },
+    "near_duplicates": {
+        **dict.fromkeys((CARD, SHEET, CROISSANT), ("look alike one was kept", TWICE)),
+        REPORT: ("No two images of the dataset have the same bytes", "have the bytes of another"),
+    },
+    "scored": {
+        **dict.fromkeys((CARD, SHEET), (SCORED, UNSCORED)),
+        CROISSANT: (SCORED.replace("`", ""), UNSCORED),
+        REPORT: ("", ""),
+    },
+    "most_similar": {
+        **dict.fromkeys((CARD, SHEET, CROISSANT), (HALF, "")),
+        REPORT: ("less_similar", ""),
+    },
+    "score_only": {
+        **dict.fromkeys((CARD, CROISSANT), (NO_FILTER, "filters of ALIGN (Jia et al., 2021")),
+        SHEET: (NO_FILTER, "with the filters of that paper"),
+        REPORT: ("", ""),
+    },
+    "score_only_most_similar": {
+        **dict.fromkeys((CARD, SHEET, CROISSANT), (LEFT, NO_FILTER)),
+        REPORT: ("less_similar", ""),
+    },
+    "licence": {
+        CARD: (
+            f"| `LICENSE` | `{BAR.replace('|', chr(92) + '|')}` | 4 |",
+            "No licence is on record",
+        ),
+        SHEET: ("The card counts the licences", "No licence of theirs is on record"),
+        CROISSANT: ('"train/LICENSE"', ""),
+        REPORT: ("", ""),
+    },
+    "opt_outs": {
+        CARD: ("| `x_robots_tag` | 2 |", "No pair was left out because of an opt-out."),
+        SHEET: ("takedown: `x_robots_tag` 2.", "No pair was left out because of an opt-out."),
+        CROISSANT: ("opt_outs: 12 of 14 pairs were kept", ""),
+        REPORT: ("Opted out by their owners", ""),
+    },
+    "takedown": {
+        CARD: ("| `taken_down` | 1 |", "No pair was left out because of an opt-out."),
+        SHEET: ("1 pair left the dataset after it was made", ""),
+        CROISSANT: ("takedown: 11 of 12 pairs were kept", ""),
+        REPORT: ("Pairs were taken down since the run", ""),
+    },
+}
+NEVER = {
+    "No licence is on record for any of the": "licence",
+    "Nothing was blurred or taken out": "takedown",
+    "1000000000": "plain",
+    "(all)": "plain",
+    " 1 pairs": "takedown",
+}
+Datasets = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def web() -> SmallWeb:
+    with small_web() as server:
+        for n in range(COUNT + TAGGED):
+            seed = n if n < COUNT - 2 or n >= COUNT else n - COUNT + 2
+            server.files[f"/{n}"] = encoded(photograph(300 + seed, 160, 120), "JPEG")
+            if n >= COUNT:
+                server.headers[f"/{n}"] = {"X-Robots-Tag": "noai"}
+        yield server
+
+
+@pytest.fixture(scope="module")
+def datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Datasets:
+    """The datasets by their features, each made when it is first wanted."""
+    folder = tmp_path_factory.mktemp("documents")
+    rows = range(COUNT + TAGGED)
+    table = pa.table(
+        {
+            "url": [f"{web.url}/{n}" for n in rows],
+            "caption": [f"a picture of thing {n} on a table" for n in rows],
+            "similarity": [n / 100 for n in rows],
+            "LICENSE": [BAR if n % 3 == 0 else None for n in rows],
+        }
+    )
+    pq.write_table(table, folder / "all.parquet")
+    pq.write_table(table.slice(0, COUNT), folder / "pairs.parquet")
+
+    @cache
+    def made(feature: str) -> Path:
+        out = folder / feature
+        name = "all" if feature == "opt_outs" else "pairs"
+        flags = FLAGS[:2] if feature.startswith("score_only") else FLAGS
+        succeed(folder / f"{name}.parquet", out, *flags, *FEATURES[feature][0])
+        if feature == "takedown":
+            (folder / "list.txt").write_text(f"url:{web.url}/5\n")
+            takedown([str(out), f"--blocklist={folder}/list.txt", "--reason=privacy"])
+        return out
+
+    return made
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("feature", SAID)
+def test_documents_say_what_is_so(datasets: Datasets, feature: str, document: str) -> None:
+    texts = {
+        of: " ".join((datasets(of) / document).read_text().split())
+        for of in (feature, FEATURES[feature][1])
+    }
+    on, off = (texts[of] for of in (feature, FEATURES[feature][1]))
+    here, elsewhere = SAID[feature][document]
+    assert here in on
+    assert not here or here not in off
+    assert elsewhere in off
+    assert not elsewhere or elsewhere not in on
+
+
+@pytest.mark.parametrize(("words", "feature"), NEVER.items())
+def test_what_no_document_says(datasets: Datasets, words: str, feature: str) -> None:
+    for document in (CARD, SHEET, CROISSANT):
+        assert words not in (datasets(feature) / document).read_text()
+
+
+def test_counts_of_opt_outs_agree_after_a_takedown(
+    datasets: Datasets, web: SmallWeb, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    shutil.copytree(datasets("opt_outs"), out)
+    lists = tmp_path / "list.txt"
+    lists.write_text(f"url:{web.url}/{COUNT}\nurl:{web.url}/0\n")
+    takedown([str(out), f"--blocklist={lists}"])
+    (stated,) = (fate for fate in rejected(out) if fate.url == f"{web.url}/{COUNT}")
+    assert (stated.reason, stated.detail) == ("taken_down", "list.txt:url; opted_out: x_robots_tag")
+    counts = {step["step"]: step["dropped"] for step in funnel(out)["steps"]}
+    assert counts["opt_outs"] == {"opted_out": 1}
+    assert funnel(out)["opted_out"]["details"] == {"x_robots_tag": 1}
+    card = (out / CARD).read_text()
+    assert "| `x_robots_tag` | 1 |\n| `taken_down` | 2 |" in card
+
+
+def test_reported_opt_outs_are_those_of_pairs_that_stay(
+    datasets: Datasets, web: SmallWeb, tmp_path: Path
+) -> None:
+    source, out = datasets("opt_outs").parent / "all.parquet", tmp_path / "set"
+    succeed(source, out, *FLAGS, "--opt_outs=report")
+    assert funnel(out)["opted_out"]["details"] == {"x_robots_tag": 2}
+    (tmp_path / "list.txt").write_text(f"url:{web.url}/{COUNT}\n")
+    takedown([str(out), f"--blocklist={tmp_path}/list.txt"])
+    assert funnel(out)["opted_out"]["details"] == {"x_robots_tag": 1}
+    (gone,) = rejected(out)
+    assert gone.detail == "list.txt:url"
+
+
+def test_copies_are_counted_among_the_pairs_that_stay(datasets: Datasets) -> None:
+    copies = {of: funnel(datasets(of))["copies"] for of in ("plain", "most_similar")}
+    assert copies["plain"] == {"images": 4, "contents": 2}
+    assert copies["most_similar"] == {"images": 0, "contents": 0}
+
+
+def test_commands_of_the_card_do_what_was_done(
+    datasets: Datasets, web: SmallWeb, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    shutil.copytree(datasets("plain"), out)
+    deduplicate([str(out), "--near"])
+    (tmp_path / "list.txt").write_text(f"url:{web.url}/5\n")
+    takedown([str(out), f"--blocklist={tmp_path}/list.txt", "--reason=privacy"])
+    card = (out / CARD).read_text()
+    assert "\nalignset deduplicate OUT --near\n" in card
+    assert "\nalignset takedown OUT --blocklist=list.txt --reason=privacy\n" in card
+
+
+def test_the_command_for_another_threshold_keeps_no_part_of_a_part(datasets: Datasets) -> None:
+    page = (datasets("most_similar") / REPORT).read_text()
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert not [word for word in data["command"] if "keep_most_similar" in word]
+    assert "It leaves --keep_most_similar out" in page

@@ -1,0 +1,73 @@
+"""Hostile images among photographs: each is a reason of its row, and costs the others nothing."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alignset.train.data.images import decode_image, decode_square
+from alignset.transforms.images.examine import Unusable, examine
+from tests.support.command import kept, rejected, succeed
+from tests.support.hostile_pictures import hostile_pictures
+from tests.support.picture_files import encoded, photograph
+from tests.support.tar_files import tar_of
+
+PART = 16  # of the sizes that were found
+HOSTILE = hostile_pictures(PART)
+# By their small sizes these are images; the whole ones are refused or take their pixels' time.
+HARMLESS = {
+    "PNG: 3,000 colour profiles",
+    "PNG: an animation that says 2 billion frames",
+    "WebP: 89 million pixels",
+}
+REASONS = {
+    "AVIF": ("undecodable", "too_costly"),
+    "PNG": ("undecodable", "too_many_pixels"),
+    "JPEG": ("undecodable", "broken"),
+    "TIFF": ("not_an_image", "other_format"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_curation_and_training_agree(name: str) -> None:
+    said, body = examine(HOSTILE[name]), HOSTILE[name]
+    if name in HARMLESS:
+        assert decode_image(body).size == (said.width, said.height)
+        assert decode_square(body, 72).shape == (72, 72, 3)
+        return
+    assert isinstance(said, Unusable)
+    assert (said.reason, said.detail) == REASONS[name.partition(":")[0]]
+    with pytest.raises((OSError, Image.DecompressionBombError)):
+        decode_square(body, 72)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF", "BMP", "PNG", "GIF", "JPEG"])
+def test_a_child_process_shows_the_same_pixels(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    more = {} if kind in ("BMP", "GIF") else {"exif": exif.tobytes()}
+    body = encoded(photograph(), kind, **more)
+    picture = Image.open(io.BytesIO(body)).convert("RGB")
+    upright = picture.transpose(Image.Transpose.ROTATE_270) if more else picture
+    assert np.array_equal(np.asarray(decode_image(body)), np.asarray(upright))
+
+
+def test_a_run_keeps_every_photograph(tmp_path: Path) -> None:
+    good = [
+        encoded(photograph(n, 320, 240), ("JPEG", "WEBP", "AVIF", "PNG")[n % 4]) for n in range(24)
+    ]
+    members: dict[str, bytes] = {}
+    for n, body in enumerate([*good, *HOSTILE.values()]):
+        about = {"url": f"http://a.example/{n}.jpg", "caption": f"a picture of number {n}"}
+        members |= {f"{n:06}.jpg": body, f"{n:06}.json": json.dumps(about).encode()}
+    tar_of(tmp_path / "0.tar", members)
+    flags = ("--language=", "--input_format=webdataset", "--max_unsafe_score=1")
+    succeed(tmp_path / "0.tar", tmp_path / "out", *flags)
+    assert len(kept(tmp_path / "out")) == len(good)
+    fates = {fate.url: fate[2:] for fate in rejected(tmp_path / "out")}
+    for n, name in enumerate(HOSTILE, len(good)):
+        if name not in HARMLESS:
+            assert fates[f"http://a.example/{n}.jpg"] == REASONS[name.partition(":")[0]], name

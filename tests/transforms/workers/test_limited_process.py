@@ -1,0 +1,138 @@
+"""Functions called in child processes: what they return and raise, and the limits that end them."""
+
+import mmap
+import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from alignset.transforms.workers import limited_process as module
+from alignset.transforms.workers.limited_process import (
+    ChildError,
+    CostlyError,
+    CrashError,
+    Limits,
+    RaisedError,
+    call_limited,
+)
+
+AMPLE = Limits(30.0, 1 << 30)
+
+
+def reversed_parts(body: bytes) -> list[bytes]:
+    return [body[::-1], b"", str(os.getpid()).encode()]
+
+
+def raise_cut(body: bytes) -> list[bytes]:
+    raise EOFError(f"cut after {len(body)} bytes")
+
+
+def burn(body: bytes) -> list[bytes]:
+    while True:
+        pass
+
+
+def fill(body: bytes) -> list[bytes]:
+    return [bytes(1 << 30)]
+
+
+def fill_by_pages(body: bytes) -> list[bytes]:
+    return [str(len(mmap.mmap(-1, 1 << 30))).encode()]
+
+
+def crash(body: bytes) -> list[bytes]:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return []
+
+
+def leave(body: bytes) -> list[bytes]:
+    os._exit(3)
+
+
+def crash_once(body: bytes) -> list[bytes]:
+    """Dies where its marker file is there, and removes it."""
+    path = body.decode()
+    if os.path.exists(path):
+        os.remove(path)
+        os.kill(os.getpid(), signal.SIGABRT)
+    return [b"lives"]
+
+
+def test_parts_come_back_from_one_process_that_stays() -> None:
+    body = os.urandom(3 << 20)  # more than a pipe holds
+    first = call_limited(reversed_parts, body, AMPLE)
+    assert first[:2] == [body[::-1], b""]
+    assert int(first[2]) != os.getpid()
+    assert call_limited(reversed_parts, b"", AMPLE)[2] == first[2]
+
+
+def test_what_a_function_raises_keeps_its_name_and_message() -> None:
+    with pytest.raises(RaisedError, match="cut after 3 bytes") as raised:
+        call_limited(raise_cut, b"abc", AMPLE)
+    assert raised.value.kind == "EOFError"
+
+
+def test_a_function_that_is_kept_busy_is_ended() -> None:
+    begun = time.process_time()
+    with pytest.raises(CostlyError):
+        call_limited(burn, b"", Limits(0.2, 1 << 30))
+    assert time.process_time() - begun < 10  # of this process, which waits
+    assert call_limited(reversed_parts, b"ab", AMPLE)[0] == b"ba"
+
+
+@pytest.mark.parametrize("function", [fill, fill_by_pages])
+def test_a_function_gets_no_more_memory_than_it_is_given(function: module.Function) -> None:
+    with pytest.raises(CostlyError):
+        call_limited(function, b"", Limits(30.0, 1 << 26))
+    assert len(call_limited(fill, b"", Limits(30.0, 5 << 28))[0]) == 1 << 30  # for one call alone
+
+
+def test_a_crash_is_tried_again_in_a_new_process(tmp_path: os.PathLike[str]) -> None:
+    with pytest.raises(CrashError, match="Segmentation fault"):
+        call_limited(crash, b"", AMPLE)
+    marker = os.path.join(tmp_path, "marker")
+    open(marker, "w").close()
+    assert call_limited(crash_once, marker.encode(), AMPLE) == [b"lives"]
+
+
+def test_a_child_that_was_killed_while_it_was_idle_costs_nothing() -> None:
+    pid = int(call_limited(reversed_parts, b"", AMPLE)[2])
+    os.kill(pid, signal.SIGKILL)
+    parts = call_limited(reversed_parts, b"xyz", AMPLE)
+    assert parts[0] == b"zyx"
+    assert int(parts[2]) != pid
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_the_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ChildError, match="status 3"):
+        call_limited(leave, b"", AMPLE)
+    monkeypatch.setattr(module, "_CHILDREN", module._Children())
+    for wrong, says in (("/bin/false", "status 1"), ("/nowhere", "can be started")):
+        monkeypatch.setattr(sys, "executable", wrong)
+        with pytest.raises(ChildError, match=says):
+            call_limited(reversed_parts, b"", AMPLE)
+
+
+def test_many_threads_share_a_few_processes() -> None:
+    bodies = [bytes([n]) * 1000 for n in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = [*pool.map(lambda body: call_limited(reversed_parts, body, AMPLE), bodies)]
+    assert [answer[0] for answer in answers] == bodies
+    assert len({bytes(answer[2]) for answer in answers}) <= module.THREADS
+
+
+def test_a_fork_starts_children_of_its_own() -> None:
+    pid = bytes(call_limited(reversed_parts, b"", AMPLE)[2])
+    reading, writing = os.pipe()
+    fork = os.fork()
+    if not fork:
+        os.write(writing, bytes(call_limited(reversed_parts, b"", AMPLE)[2]))
+        os._exit(0)
+    assert os.waitpid(fork, 0)[1] == 0
+    assert os.read(reading, 100) not in (b"", pid)
+    assert bytes(call_limited(reversed_parts, b"", AMPLE)[2]) == pid

@@ -1,0 +1,281 @@
+"""Functions called in child processes, within limits of CPU time and memory.
+
+A file of some KB can keep a decoder busy for hours, or have it take all memory. No thread can be
+stopped in that, so what may be asked for it runs in a process that can.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib
+import os
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Lock, Semaphore
+from typing import IO, NamedTuple
+
+from alignset.transforms.workers.threads import THREADS, check_stopped
+
+Function = Callable[[bytes], Sequence[bytes]]
+
+_REQUEST = struct.Struct("<HQdQ")  # bytes of the function's name and of the body; CPU s; memory
+_REPLY = struct.Struct("<BI")  # the kind, and how many parts follow, each behind its size
+_SIZE = struct.Struct("<Q")
+_DONE, _RAISED, _NO_MEMORY = range(3)
+_PIPE = 1 << 20  # bytes: 64 KiB, as pipes have, are 14 turns for an image of 640 x 480 px
+_LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
+# glibc's allocator keeps blocks below 32 MiB for the next image. Else it returns each one to the
+# system, and new pages take half as long as a decode.
+_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
+_LOOK_S = 0.5  # between two looks whether the caller is to stop
+
+
+class CostlyError(Exception):
+    """A function took more CPU time or memory than it was given."""
+
+
+class CrashError(Exception):
+    """A function ended its process by a signal, twice."""
+
+
+class ChildError(RuntimeError):
+    """No child process can be started, or it ends before it has answered."""
+
+
+class RaisedError(Exception):
+    """What a function raised, by its type's name and its message."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Limits(NamedTuple):
+    """What a call may take: CPU time in s, and bytes of memory beside those of its process."""
+
+    cpu_s: float
+    memory: int
+
+
+class _DeadError(Exception):
+    """The process ended by this signal, or with this status as a negative number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class _Child:
+    """A process that calls functions, one at a time."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join(filter(None, sys.path))
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "alignset.transforms.workers.limited_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                env=os.environ | _HEAP | {"PYTHONPATH": path},
+            )
+        except OSError as error:
+            raise ChildError(f"no child process can be started: {error}") from error
+        assert self.process.stdin
+        assert self.process.stdout
+        self._requests, self._replies = self.process.stdin, self.process.stdout
+        for pipe in (self._requests, self._replies):
+            with suppress(OSError):  # a user has a limit of pages in all pipes
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+
+    def call(self, name: bytes, body: bytes, limits: Limits) -> list[bytearray]:
+        try:
+            self._send(_REQUEST.pack(len(name), len(body), *limits) + name)
+            self._send(body)
+        except BrokenPipeError:
+            raise self._dead() from None
+        self._wait()
+        kind, count = _REPLY.unpack(self._receive(_REPLY.size))
+        sizes = [_SIZE.unpack(self._receive(_SIZE.size))[0] for _ in range(count)]
+        parts = [self._receive(size) for size in sizes]
+        if kind == _RAISED:
+            raise RaisedError(*(part.decode("utf-8", "replace") for part in parts))
+        if kind == _NO_MEMORY:
+            raise CostlyError
+        return parts
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._requests.write(view) :]
+
+    def _wait(self) -> None:
+        until = time.monotonic() + _LIMIT_S
+        while not select.select([self._replies], [], [], _LOOK_S)[0]:
+            check_stopped()
+            if time.monotonic() > until:
+                raise CostlyError
+
+    def _receive(self, size: int) -> bytearray:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            count = self._replies.readinto(view)  # type: ignore[attr-defined]
+            if not count:
+                raise self._dead()
+            view = view[count:]
+        return data
+
+    def _dead(self) -> _DeadError:
+        return _DeadError(-self.process.wait())
+
+    def end(self) -> None:
+        self.process.kill()
+        self.forget()
+        self.process.wait()
+
+    def forget(self) -> None:
+        """Closes its pipes, at whose end it ends."""
+        for pipe in (self._requests, self._replies):
+            with suppress(OSError):
+                pipe.close()
+
+
+class _Children:
+    """The idle children of this process. As many work at once as it has threads for images."""
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._leave)
+
+    def _renew(self) -> None:
+        self._idle: list[_Child] = []
+        self._lock, self._slots = Lock(), Semaphore(THREADS)
+
+    def _leave(self) -> None:
+        """The children are the parent's: they would not end with it while a fork holds a pipe."""
+        for child in self._idle:
+            child.forget()
+            child.process.returncode = 0  # or `Popen` would wait for it when it is deleted
+        self._renew()
+
+    @contextmanager
+    def one(self, fresh: bool) -> Iterator[_Child]:
+        """A child, which stays for others unless its call raises more than its function did."""
+        with self._slots:
+            with self._lock:
+                child = self._idle.pop() if self._idle and not fresh else None
+            child = child or _Child()
+            try:
+                yield child
+            except RaisedError:
+                self._keep(child)
+                raise
+            except BaseException:
+                child.end()
+                raise
+            self._keep(child)
+
+    def _keep(self, child: _Child) -> None:
+        with self._lock:
+            self._idle.append(child)
+
+
+_CHILDREN = _Children()
+
+
+def call_limited(function: Function, body: bytes, limits: Limits) -> list[bytearray]:
+    """Calls a function in a child process. For all threads.
+
+    Args:
+      function: of a module; its parts are handed back.
+
+    Raises:
+      CostlyError: it passed a limit.
+      CrashError: it ended its process by a signal, and a new one too: a process may die of what an
+        earlier call did to its heap.
+      RaisedError: it raised.
+      ChildError: no process can be started.
+      InterruptedError: the work of this thread is to end.
+    """
+    name = f"{function.__module__}:{function.__qualname__}".encode()
+    for is_last in (False, True):
+        try:
+            with _CHILDREN.one(fresh=is_last) as child:
+                return child.call(name, body, limits)
+        except _DeadError as dead:
+            if dead.number == signal.SIGPROF:
+                raise CostlyError from None
+            if dead.number <= 0:
+                raise ChildError(f"a child process ended with status {-dead.number}") from None
+            if is_last:
+                raise CrashError(signal.strsignal(dead.number)) from None
+    raise AssertionError
+
+
+def _limit(limits: Limits) -> None:
+    """Ends this process by SIGPROF after so much CPU time, and bounds its memory."""
+    with open("/proc/self/statm") as file:
+        begun_with = int(file.read().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = begun_with + limits.memory
+    resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
+    signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
+
+
+def _errno(error: Exception) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
+    """Answers one request; False where none comes any more."""
+    head = requests.read(_REQUEST.size)
+    if len(head) < _REQUEST.size:
+        return False
+    name_size, body_size, cpu_s, memory = _REQUEST.unpack(head)
+    module, _, name = requests.read(name_size).decode().partition(":")
+    function = getattr(importlib.import_module(module), name)
+    kind, parts = _DONE, list[bytes]()
+    body = requests.read(body_size)
+    try:
+        _limit(Limits(cpu_s, memory))
+        parts = [*function(body)]
+    except MemoryError:
+        kind, parts = _NO_MEMORY, []
+    except Exception as error:  # decoders raise many kinds
+        no_memory = "out of memory" in str(error).lower() or _errno(error) == errno.ENOMEM
+        kind = _NO_MEMORY if no_memory else _RAISED
+        parts = [] if no_memory else [type(error).__name__.encode(), str(error)[:1000].encode()]
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
+    sizes = b"".join(_SIZE.pack(len(part)) for part in parts)
+    replies.write(_REPLY.pack(kind, len(parts)) + sizes)
+    for part in parts:
+        replies.write(part)
+    replies.flush()
+    return True
+
+
+def main() -> None:
+    """Answers requests on standard input until it ends."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Sent to a group of processes, these would cost a good image. The parent ends this one.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a decoder may print
+    with suppress(BrokenPipeError):
+        while _answer(sys.stdin.buffer, replies):
+            pass
+
+
+if __name__ == "__main__":
+    main()
