@@ -52,10 +52,16 @@ __all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from alignset.version import version
+
+        return version()
     if name not in _MODULES:
         raise AttributeError(f"module 'alignset' has no attribute {name!r}")
     return getattr(importlib.import_module(f"alignset.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted(
+        {*(name for name in globals() if name.startswith("__")), "__version__", *_MODULES}
+    )

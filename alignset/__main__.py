@@ -4,7 +4,6 @@ import difflib
 import importlib
 import os
 import sys
-from pathlib import Path
 
 # What each does, and the module whose `stoppable_main` does it. A module is imported where it is
 # asked for: Beam takes a second, and torch three.
@@ -30,6 +29,10 @@ COMMANDS = {
     "deduplicate": (
         "alignset.pipeline.deduplicate.__main__",
         "keep each image of a finished dataset once",
+    ),
+    "publish": (
+        "alignset.pipeline.publish",
+        "copy what may be published of a finished dataset to a folder",
     ),
     "train": ("alignset.train.__main__", "train an ALIGN model on shards"),
     "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
@@ -76,19 +79,6 @@ def overview() -> str:
     )
 
 
-def version() -> str:
-    """Finds the version of the installed project; in a clone that is not installed, its own."""
-    from importlib import metadata  # which takes longer than all else here, as tomllib does
-
-    try:
-        return metadata.version("alignset")
-    except metadata.PackageNotFoundError:
-        import tomllib
-
-        project = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
-        return str(tomllib.loads(project)["project"]["version"])
-
-
 def _show(text: str) -> None:
     try:
         print(text, flush=True)
@@ -103,6 +93,8 @@ def main() -> int:
         _show(overview())
         return 0
     if name == "--version":
+        from alignset.version import version
+
         _show(f"alignset {version()}")
         return 0
     if name == "--completion":

@@ -67,7 +67,7 @@ _OF_IMAGES = (
     # The card names the contact, and pages have opt-outs too.
     *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
-    *("eval_images", "samples_per_shard", "holdout", "unsafe_model"),
+    *("eval_images", "samples_per_shard", "holdout", "unsafe_model", "score_model"),
     *("duplicates", "holdout_copies", "verify_hash", KEEP_MOST_SIMILAR),
     *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),

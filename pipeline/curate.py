@@ -57,7 +57,8 @@ class Places:
       out: the output folder. work: a folder in it, gone when the run ends.
       blocks: how blocks of hashes cross the shuffles.
       fence: what keeps the workers of an earlier start out.
-      blocklists: what must not be in the dataset.
+      blocklists: what must not be in the dataset. removed_before: the file of the keys of pairs
+        that must not, "" where there are none.
     """
 
     out: str
@@ -65,6 +66,7 @@ class Places:
     blocks: Blocks
     fence: Fence
     blocklists: Blocklists = NO_LISTS
+    removed_before: str = ""
 
 
 def parse_pages(
@@ -260,6 +262,8 @@ def _corpus(
         files = pipeline | WriteHashSets(places.work.path, sets, large)
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
+    if removed := places.removed_before:
+        paths = paths | "AddRemoved" >> beam.Map(lambda of: of | {"removed_before": removed})
     if limit := rules.max_pairs_per_concept:
         concept_list = listed_concepts(rules.concepts, language) if rules.concepts else None
         name = CONCEPTS if concept_list is None else LISTED_CONCEPTS

@@ -19,7 +19,7 @@ ABOUT = ("title", "description", "license")  # what a person says of the dataset
 
 _FINAL = {
     *(given.BROKEN_PAGE, given.BROKEN_INPUT, given.MALFORMED_PAIR, given.DUPLICATE_PAIR),
-    given.TAKEN_DOWN,
+    *(given.TAKEN_DOWN, given.REMOVED_BEFORE),
 }
 
 
@@ -40,7 +40,8 @@ class Job:
     text_column: str = setting("", "found by its usual names if not given")
     columns: str = setting(
         "",
-        "NAME,... or all: columns of the input to copy to every output file (docs/columns.md)",
+        "NAME,... or all: columns of the input to copy to every output file (docs/columns.md); all "
+        "with --decontaminate_only and --score_only",
     )
     rules: str = setting("", "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)")
     score_model: str = setting(
@@ -63,8 +64,8 @@ class Job:
     )
     blocklist: str = setting(
         "",
-        "FILE,...: hosts, domains, URLs, words, and hashes of files and images that must not be "
-        "in the dataset, or image:PATH, images (docs/politeness.md)",
+        "FILE,... or NAME=FILE,...: hosts, domains, URLs, words, and hashes of files and images "
+        "that must not be in the dataset, or image:PATH, images (docs/politeness.md)",
     )
     forget_blocked: bool = setting(
         False, "write neither URL nor text of blocked pairs to rejected/"

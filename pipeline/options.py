@@ -183,18 +183,9 @@ def make_command(given_flags: GivenFlags) -> Command:
         flags = {**flags, "words_per_language": _limits_in(text)}
     if text := flags.get("concepts"):
         flags = {**flags, "concepts": _concepts_in(text)}
-    if flags.get("vocabulary") and flags.get("max_pairs_per_concept"):
-        raise UsageError(
-            "--max_pairs_per_concept goes by the input's own counts, and with --vocabulary there "
-            "are none; pass one of them"
-        )
-    if flags.get("vocabulary") == "":
-        raise UsageError("--vocabulary is empty; pass a vocabulary.u64, or leave the flag out")
-    if "vocabulary" in flags and "vocabulary_size" in flags:
-        raise UsageError(
-            "--vocabulary_size is of the input's own vocabulary, and --vocabulary gives another; "
-            "pass only one of them"
-        )
+    if flags.get("decontaminate_only") or flags.get("score_only"):  # which take nothing away
+        flags = {"columns": "all", **flags}
+    _check_vocabulary(flags)
     try:
         overlap = _settings(OverlapSettings, flags)
         open_values = _open_values(given_flags.rules, flags)
@@ -217,6 +208,22 @@ def make_command(given_flags: GivenFlags) -> Command:
     if command.resize.exact_resize:
         _check_img2dataset()
     return command
+
+
+def _check_vocabulary(flags: dict[str, Any]) -> None:
+    """Raises UsageError where a given vocabulary and flags on the input's own exclude each other."""
+    if flags.get("vocabulary") and flags.get("max_pairs_per_concept"):
+        raise UsageError(
+            "--max_pairs_per_concept goes by the input's own counts, and with --vocabulary there "
+            "are none; pass one of them"
+        )
+    if flags.get("vocabulary") == "":
+        raise UsageError("--vocabulary is empty; pass a vocabulary.u64, or leave the flag out")
+    if "vocabulary" in flags and "vocabulary_size" in flags:
+        raise UsageError(
+            "--vocabulary_size is of the input's own vocabulary, and --vocabulary gives another; "
+            "pass only one of them"
+        )
 
 
 def _check_without_images(command: Command) -> None:

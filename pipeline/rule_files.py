@@ -26,6 +26,8 @@ from alignset.transforms.rules.custom import (
 )
 from alignset.transforms.rules.given import RULE_FAILED
 
+SCORE_MODEL = "--score_model="  # how the name begins of the file that this flag stands for
+
 
 def rules_with(paths: str, score_model: str, flags: Iterable[str]) -> type[Rules]:
     """The rules of the product and of users: in files, and on similarities by a model.
@@ -51,6 +53,11 @@ def rules_with(paths: str, score_model: str, flags: Iterable[str]) -> type[Rules
     return rules
 
 
+def model_name(model: str) -> str:
+    """A model as documents name it: without the machine's folders, which decide nothing."""
+    return os.path.basename(os.path.abspath(model)) if os.path.exists(model) else model
+
+
 def similarity_file(model: str) -> RuleFile:
     """The file of rules that `--score_model` stands for; opens the model, which takes seconds.
 
@@ -62,7 +69,9 @@ def similarity_file(model: str) -> RuleFile:
 
     path = os.path.abspath(model) if os.path.exists(model) else model
     try:
-        return RuleFile("similarity.py", rule_source(path))
+        source = rule_source(path)
+        name = f"{SCORE_MODEL}{model_name(model)}"
+        return RuleFile(name, source, identity=source.replace(repr(path).encode(), b""))
     except SettingsError as error:
         raise UsageError(f"--score_model: {error}") from error
 

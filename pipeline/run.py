@@ -18,9 +18,11 @@ from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.copies import rewrite_copies
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
+from alignset.pipeline.datasets.forget_history import forget_listed
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run, complete
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
+from alignset.pipeline.inputs.earlier_sets import shared_about
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
@@ -33,11 +35,13 @@ from alignset.pipeline.runs.run_folder import RunFolder, describe_run
 from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
+from alignset.transforms.blocklists.blocklists import NO_LISTS
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.language_codes import weak_points
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import DocumentError
+from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.threads import stop_work
 
@@ -67,9 +71,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         say(f"--language: {weak}; see docs/languages.md")
     if source.evaluation.files:
         check_index_folder(command.overlap.eval_index or index_folder(job.output.rstrip("/")))
-    for earlier in source.sets:
-        if earlier.holdout and not job.holdout:
-            say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
+    _tell_of_sets(command, source)
     if is_dry_run(command):
         _translate(command, source)
         return
@@ -92,6 +94,28 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         for text in summary_lines(funnel):
             show(text)
         _judge(folder, funnel, now=True)
+
+
+def _tell_of_sets(command: Command, source: Input) -> None:
+    """Tells what is taken over of the datasets of the input, and what is not."""
+    for earlier in source.sets:
+        if earlier.holdout and not command.job.holdout:
+            say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
+    overlap = command.overlap
+    if overlap.decontaminate_only or overlap.score_only:
+        others = [
+            s
+            for s in source.splits
+            if not any(s.path.startswith(f"{of.folder}/") for of in source.sets)
+        ]
+        if any(split.format == "webdataset" for split in others):
+            say(
+                "samples get keys of alignset's own; --columns=all,input_key carries the old ones, "
+                "where the input has them"
+            )
+    given = {**vars(command.job), "contact": command.fetch.contact}
+    if kept := [name for name in shared_about(source.sets) if not given[name]]:
+        say(f"the card has the {', '.join(kept)} of the input's dataset; a flag gives another")
 
 
 def _judge(folder: RunFolder, funnel: Funnel, *, now: bool = False) -> None:
@@ -122,7 +146,13 @@ class Run:
         self.engine = Engine(command.beam, folder.fence.token)
         blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
         blocklists = source.blocklists.moved(folder.work.blocklists)
-        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence, blocklists)
+        removed = source.removed_before.astype("<u8").tobytes()
+        path = folder.work.removed_before if removed else ""
+        if removed:
+            write_atomically(path, lambda sink: sink.write(removed))
+        self.places = Places(
+            everywhere(folder.out), folder.work, blocks, folder.fence, blocklists, path
+        )
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -134,13 +164,17 @@ class Run:
             for old_job in self.engine.cancel(folder.earlier):
                 say(f"{old_job}, left running by an earlier start of this command, is cancelled")
             folder.fence.take()
+            forgets = self.command.job.forget_blocked
+            forgotten = self.places.blocklists if forgets else NO_LISTS
             if self.command.job.retry_failed:
+                forget_listed(folder.out, forgotten)
                 with _timing("retry"):
                     source, run_by = self.source, (self.places, self.engine)
                     return retry_failed(
                         self.command, folder, source.evaluation, *run_by, source.unsafe_model
                     )
-            return close_run(folder, self.source.sets) if self._curate_all() else None
+            curated = self._curate_all()
+            return close_run(folder, self.source.sets, forgotten) if curated else None
         except BaseException as error:
             if was_interrupted(error):  # unnoted, it would seem to have died
                 with suppress(Exception):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import alignset
 import alignset.train.classify.settings
 import alignset.train.settings
 from alignset.__main__ import COMMANDS
@@ -40,6 +41,7 @@ FORMS = {
     "ablate": ("-m", "alignset.ablate"),
     "takedown": ("-m", "alignset.pipeline.takedown"),
     "deduplicate": ("-m", "alignset.pipeline.deduplicate"),
+    "publish": ("-m", "alignset.pipeline.publish"),
     "train": ("-m", "alignset.train"),
     "classify": ("-m", "alignset.train.classify"),
     "evaluate": ("-m", "alignset.train.evaluate"),
@@ -219,7 +221,7 @@ def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
     ("name", "said"),
     [
         ("curat", "did you mean curate?"),
-        ("publish", f"there are {', '.join(COMMANDS)}"),
+        ("quux", f"there are {', '.join(COMMANDS)}"),
         ("a\x1b[1m", f"there are {', '.join(COMMANDS)}"),
     ],
 )
@@ -235,6 +237,10 @@ def test_the_version_is_that_of_the_package(installed: Installed, tmp_path: Path
     )
     there = run(installed.command, "--version", cwd=tmp_path, env=installed.environment)
     assert there == (0, wanted, "")
+    assert f"alignset {alignset.__version__}\n" == wanted
+    # Without what the module imports for itself.
+    public = [name for name in dir(alignset) if not name.startswith("__")]
+    assert public == sorted(alignset.__all__)
     minor = wanted.split()[1].rpartition(".")[0]
     assert FetchSettings().user_agent.startswith(f"alignset/{minor} ")
     # A copy of the sources beside which nothing is installed, as of a clone without pip.

@@ -50,6 +50,7 @@ def test_each_command_imports_only_the_large_packages_that_it_needs(plain: Golde
         ("report", "--help"): set(),
         ("takedown", "--help"): set(),
         ("deduplicate", "--help"): set(),
+        ("publish", "--help"): set(),
         ("train", "--help"): set(),
         ("train", "--help=all"): set(),
         ("classify", "--help"): set(),
@@ -64,6 +65,7 @@ def test_each_command_imports_only_the_large_packages_that_it_needs(plain: Golde
         ("look", out, f"--output={tmp_path}/a.png"): {"PIL", *ARROW},
         ("look", out, "--reason=dropped", f"--output={tmp_path}/b.png"): {"PIL", *ARROW},
         ("takedown", out, f"--blocklist={tmp_path}/list.txt", "--dry_run"): {"numba", *ARROW},
+        ("publish", out, "--dry_run"): {"msgspec", "numpy", "pyarrow"},
     }
     told = tmp_path / "told"
     code = [sys.executable, "-c", FORKS, json.dumps([*expected]), str(told)]

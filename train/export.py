@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.model.onnx_towers import DOCUMENT
 from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
+from alignset.version import version
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +95,7 @@ def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> di
     model, processor = pair
     model.eval()
     document: dict[str, Any] = {
-        "alignset": _version(),
+        "alignset": version(),
         "model": name,
         "format": format_,
         "width": model.config.projection_dim,
@@ -113,12 +114,6 @@ def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> di
     files = [f"{of}{suffix}" for of in TOWERS for suffix in SUFFIXES.values()]
     save_folder(out, save, replaced=(*files, "tokenizer", DOCUMENT))
     return document
-
-
-def _version() -> str:
-    from alignset.__main__ import version
-
-    return version()
 
 
 def _save_tower(

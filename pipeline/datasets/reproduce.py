@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import UnsetType
 
 from alignset.pipeline.job import Job
+from alignset.pipeline.rule_files import SCORE_MODEL
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
@@ -61,7 +62,12 @@ def commands(manifest: Manifest) -> list[str]:
 def _with_lists(words: Sequence[str], lists: list[NamedList] | UnsetType) -> list[str]:
     """A command with these blocklists in place of others."""
     others = [word for word in words if not word.startswith("--blocklist=")]
-    return [*others, _flag("blocklist", ",".join(of.name for of in lists))] if lists else others
+    return [*others, _lists_flag(lists)] if lists else others
+
+
+def _lists_flag(lists: Sequence[NamedList]) -> str:
+    """The flag that names some lists again: no document has the names of their files."""
+    return _flag("blocklist", ",".join(f"{of.name}=FILE" for of in lists))
 
 
 def _on_lines(words: Sequence[str]) -> str:
@@ -88,6 +94,8 @@ def _flags(manifest: Manifest) -> Iterator[str]:
             name: value for name, value in rules.items() if name not in manifest.catalogue.opened
         }
     yield from _settings(manifest, manifest.job, rules)
+    if flag_name and not manifest.job.get("columns"):
+        yield "--columns="  # which is all otherwise
     yield from _files_of_rules(manifest, flag_name)
 
 
@@ -132,6 +140,8 @@ def _rules(manifest: RunDescription) -> dict[str, Any]:
     own = MIN_DISTANCES.get(str(overlap.get("measure"))) if overlap else None
     if not overlap or rules.get("min_evaluation_distance") in (own, 0):
         rules.pop("min_evaluation_distance", None)
+    if name := rules.get("concepts"):
+        rules["concepts"] = str(name).rpartition("@")[0]
     return rules
 
 
@@ -156,8 +166,8 @@ def _changes(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
 def _custom(manifest: RunDescription) -> Iterator[str]:
     """The files with rules of users, and their flags."""
     files = manifest.rule_files or []
-    if files:
-        words = ([f"{of.name}:{flag}" for flag in of.flags or []] or [of.name] for of in files)
+    if own_files := [of for of in files if not of.name.startswith(SCORE_MODEL)]:
+        words = ([f"{of.name}:{flag}" for flag in of.flags or []] or [of.name] for of in own_files)
         yield _flag("rules", ",".join(word for of_file in words for word in of_file))
     for rule in (rule for file in files for rule in file.rules):
         value = manifest.rules.get(str(rule["name"]), rule["default"])
@@ -170,7 +180,7 @@ def _files_of_rules(manifest: RunDescription, flag_name: str) -> Iterator[str]:
     classifier."""
     yield from _custom(manifest)
     if manifest.blocklists:
-        yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
+        yield _lists_flag(manifest.blocklists)
     if manifest.given_vocabulary:
         yield _flag("vocabulary", Path(manifest.given_vocabulary.path).name)
     if flag_name:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.copy_groups import publish_copies
+from alignset.pipeline.datasets.forget_history import forget_listed
 from alignset.pipeline.datasets.funnel import (
     check_funnel,
     failed_fetches,
@@ -28,7 +29,7 @@ from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.documents.hand_edits import write_page
 from alignset.pipeline.documents.uids import write_uids
-from alignset.pipeline.inputs.earlier_sets import EarlierSet
+from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, EarlierSet
 from alignset.pipeline.report.page import REPORT, write_report
 from alignset.pipeline.runs.documents import (
     BrokenInput,
@@ -47,6 +48,7 @@ from alignset.pipeline.runs.work_folder import (
     WrittenShard,
     with_rewritten,
 )
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
 from alignset.transforms.corpus.vocabulary_file import BY_LANGUAGE, HASHING, NAME
 from alignset.transforms.rules.catalogue import Catalogue
@@ -55,24 +57,30 @@ from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import exists, move, write_atomically
+from alignset.transforms.storage.files import carry_file, exists, move, write_atomically
 from alignset.transforms.workers.counts import Counts, add_by_name
 from alignset.transforms.workers.packages import ICU, deciding, package_versions
 from alignset.transforms.workers.unexpected import tell_once
+from alignset.version import commit, version
 
 LOG = logging.getLogger("alignset")
 
 
-def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
+def close_run(
+    folder: RunFolder, sets: Sequence[EarlierSet] = (), forgotten: Blocklists = NO_LISTS
+) -> Funnel:
     """Writes the closing documents, the manifest last; returns the funnel.
 
     Args:
       sets: the datasets of ours that this one was made of.
+      forgotten: the blocklists, where neither URL nor text of what is on them may stay.
 
     Raises:
       RuntimeError: the counts do not add up.
     """
     folder.check_lock()
+    if exists(folder.work.removed_before):  # whatever is made of this dataset leaves them out too
+        carry_file(folder.work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
     text = folder.work.find_text()
     assert text is not None, "the text stage has ended"
     images = without_copies(folder.work.find_images() or ImageSummary([], Counts(), {}, [], {}))
@@ -80,8 +88,10 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     steps = checked_steps(text, None if text_only else images.counts, folder.description.catalogue)
     pages = folder.work.find_pages()
     manifest = _manifest(folder, text, images, steps[-1].kept)
+    history = carry_history(folder.out, sets)
+    forget_listed(folder.out, forgotten)
     closing = Funnel(
-        history=carry_history(folder.out, sets) or UNSET,
+        history=history or UNSET,
         broken_input=_broken_input(text, folder.description),
         pages=pages.counts if pages else UNSET,
         fetch=replace(
@@ -145,9 +155,13 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, pairs:
     shards = with_rewritten(images.shards, rewritten)
     shards = renumber(folder.out, folder.work.path, shards)
     packages = deciding(bool(folder.description.resize["exact_resize"]))
+    installed = package_versions(packages)
+    own = {"alignset": version(), "commit": commit(), "sources": installed["alignset"]}
+    own["sources"] = own["sources"].rpartition(" ")[2]
     return Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
-        versions={name: package_versions(packages)[name] for name in (*packages, ICU)},
+        versions={name: of for name, of in own.items() if of}
+        | {name: installed[name] for name in (*packages, ICU)},
         pairs=pairs,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,

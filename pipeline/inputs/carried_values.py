@@ -21,7 +21,7 @@ def with_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[
     for field in (column.field for column in split.carried):
         values = columns.get(CARRIED + field.name, pa.nulls(size, field.type))
         columns[CARRIED + field.name], wrong = typed(values, field.type)
-        if wrong is not None:
+        if wrong is not None and not split.keeps_all:
             columns["malformed"] = _with_wrong(columns.get("malformed", pa.nulls(size)), wrong)
     return columns
 
@@ -46,7 +46,7 @@ def with_json(
         if column.source:
             values = [record.get(column.source) for record in records]
             columns[CARRIED + column.field.name], wrong = from_json(values, column.field.type)
-            if wrong is not None:
+            if wrong is not None and not split.keeps_all:
                 columns["malformed"] = _with_wrong(columns["malformed"], wrong)
     return pa.record_batch(columns)
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.splits import InputFile, Split
-from alignset.pipeline.job import Job
+from alignset.pipeline.job import ABOUT, Job
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists, match
+from alignset.transforms.storage.files import exists, is_local, match, open_to_read
 from alignset.transforms.workers.counts import add_by_name
 
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import UInt64s
+
 OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a dataset that have pairs
+_LONGEST_ABOUT = 5000  # characters
+TAKEN_DOWN_KEYS = "taken_down.u64"  # what a takedown leaves in a dataset
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class _SetManifest:
 
     job: _SetJob
     columns: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    fetch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,12 +59,15 @@ class EarlierSet:
     Attributes:
       folder: its output folder. text_only, holdout: as its command had them.
       columns: those that came from its own input.
+      about: title, description, license and contact, as far as they are given: pairs of name and
+        text.
     """
 
     folder: str
     text_only: bool
     holdout: float
     columns: tuple[str, ...] = ()
+    about: tuple[tuple[str, str], ...] = ()
 
     def pair_folders(self, job: Job) -> list[str]:
         """Where its pairs are. Held-out pairs are read only by a run that holds out, too."""
@@ -102,18 +115,69 @@ def earlier_set(folder: str) -> EarlierSet | None:
     except DocumentError:
         return None
     job = manifest.job
-    return EarlierSet(folder, job.text_only, job.holdout, tuple(manifest.columns))
+    given = {name: manifest.about.get(name) for name in ABOUT}
+    given["contact"] = manifest.fetch.get("contact")
+    about = [
+        (name, text)
+        for name, text in given.items()  # which anybody may have written
+        if isinstance(text, str) and text.isprintable() and 0 < len(text) <= _LONGEST_ABOUT
+    ]
+    return EarlierSet(folder, job.text_only, job.holdout, tuple(manifest.columns), tuple(about))
+
+
+def shared_about(sets: Sequence[EarlierSet]) -> dict[str, str]:
+    """Title, description, license and contact as all of some datasets have them."""
+    common = [dict(earlier.about).items() for earlier in sets]
+    return {
+        name: text
+        for name, text in (common[0] if common else ())
+        if all((name, text) in of for of in common)
+    }
 
 
 def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
     """The datasets of ours that files are the pairs of, also where a glob named them; sorted."""
+    return sorted(filter(None, map(earlier_set, _roots(files))))
+
+
+def _roots(files: list[InputFile]) -> set[str]:
+    """The folders of the datasets whose pairs files may be."""
     folders = {file.path.rpartition("/")[0] for file in files}
     parts = [
         f"./{folder}".rpartition("/") if "/" not in folder else folder.rpartition("/")
         for folder in folders
     ]
-    roots = {root for root, _, name in parts if name in OF_SETS}
-    return sorted(filter(None, map(earlier_set, roots)))
+    return {root for root, _, name in parts if name in OF_SETS}
+
+
+def removed_before(files: list[InputFile]) -> UInt64s:
+    """The keys of the pairs that were taken down from the datasets that files are the pairs of,
+    whatever version made these: uint64[n], ascending.
+
+    Raises:
+      UsageError: a list of keys is not one.
+    """
+    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in sorted(_roots(files))]
+    keys = [read_taken_down(path) for path in paths if exists(path)]
+    return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint64)
+
+
+def read_taken_down(path: str) -> UInt64s:
+    """The keys in a dataset's `taken_down.u64`: uint64[n].
+
+    Raises:
+      UsageError: it is not a file, or has not 8 bytes for each.
+    """
+    if is_local(path) and not os.path.isfile(path):  # a device may never end
+        raise UsageError(f"{path} is not a file, and pairs that were removed would come back")
+    with open_to_read(path) as source:
+        body = source.read()
+    if len(body) % 8:
+        raise UsageError(
+            f"{path} has {len(body):,} bytes, and 8 for each key of a pair that was taken down: it "
+            "is cut short; restore it, or pairs that were removed would come back"
+        )
+    return np.frombuffer(body, "<u8").astype(np.uint64)
 
 
 def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> list[Split]:

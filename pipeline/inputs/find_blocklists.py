@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+from dataclasses import replace
 from functools import lru_cache
 
 from alignset.pipeline.errors import UsageError
@@ -14,11 +16,12 @@ from alignset.transforms.blocklists.read_list import ListError
 from alignset.transforms.storage.files import exists, is_local
 
 MOST_LISTS = 64  # each is asked of each pair
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})=(.+)")  # NAME=FILE
 
 
 def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: int) -> Blocklists:
-    """The lists of `FILE,...`, compiled to files of this process; none where none is named. The
-    list of `image:PATH` is the image there, or all images in the folder.
+    """The lists of `FILE,...` or `NAME=FILE,...`, compiled to files of this process; none where
+    none is named. The list of `image:PATH` is the image there, or all images in the folder.
 
     Raises:
       UsageError: a list is not there, or an entry is none.
@@ -31,7 +34,7 @@ def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: i
         if own_list.name in {other.name for other in lists[:place]}:
             raise UsageError(
                 f"two blocklists are called {own_list.name}, by which dropped pairs tell of them: "
-                "rename one of them"
+                "pass each list once, and each name once in NAME=FILE"
             )
     blocklists = Blocklists(lists, min_phash_distance, min_pdq_distance)
     if blocklists.have(k.PDQ):
@@ -58,6 +61,12 @@ def _folder(pid: int) -> tempfile.TemporaryDirectory[str]:
 
 
 def _compile(path: str) -> CompiledList:
+    if named := _NAMED.fullmatch(path):
+        return replace(_compile_file(named[2]), name=named[1])
+    return _compile_file(path)
+
+
+def _compile_file(path: str) -> CompiledList:
     folder = _folder(os.getpid()).name
     try:
         if path.startswith(f"{k.IMAGE}:"):

@@ -30,13 +30,20 @@ Types = Mapping[str, pa.DataType]
 
 
 def find_columns(
-    job: Job, rules: Rules, splits: Sequence[Split], sets: Sequence[EarlierSet]
+    job: Job,
+    rules: Rules,
+    splits: Sequence[Split],
+    sets: Sequence[EarlierSet],
+    *,
+    keeps_all: bool = False,
 ) -> tuple[list[Split], tuple[pa.Field, ...]]:
     """The splits with the columns that they carry, and these as they are in the output.
 
     Args:
       sets: datasets of ours that the files belong to. Without --columns, what these carry is
         carried on.
+      keeps_all: whether no pair may go for a column: a value that does not fit is null, and a
+        column whose types do not fit is left out.
 
     Raises:
       UsageError: a column is nowhere, has a name of ours, or has types that do not fit.
@@ -62,12 +69,26 @@ def find_columns(
         path: {name: _source(name, of, path in within) for name in dict.fromkeys(names)}
         for path, of in types.items()
     }
+    for name in {*given_names} - {
+        ALL
+    }:  # which a dataset itself may have measured, if no input had it
+        if not any(of[name] for of in sources.values()):
+            for path, of in types.items():
+                sources[path][name] = _source(name, of, within_set=False)
     tables = {path for path, split in by_path.items() if split.format in DELIMITERS}
-    fields = tuple(_field(name, types, sources, tables) for name in dict.fromkeys(names))
+    fields = list[pa.Field]()
+    for name in dict.fromkeys(names):
+        try:
+            fields.append(_field(name, types, sources, tables))
+        except UsageError as error:
+            if not keeps_all or name in (*given_names, *rules.judged_columns):
+                raise
+            LOG.info("%s; it is left out", error)
     _check_numbers(rules, fields, own)
     return [
-        replace(split, carried=_carry(fields, sources.get(split.path, {}))) for split in splits
-    ], fields
+        replace(split, carried=_carry(fields, sources.get(split.path, {})), keeps_all=keeps_all)
+        for split in splits
+    ], tuple(fields)
 
 
 def with_carried(splits: Iterable[Split], fields: Sequence[pa.Field]) -> list[Split]:

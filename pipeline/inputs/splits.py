@@ -63,6 +63,7 @@ class Split:
     broken: BrokenFile | None = None  # where nothing of it can be read
     reasons: tuple[str, ...] = ()  # of what a dataset has dropped, for which pairs are read
     carried: tuple[CarriedColumn, ...] = ()
+    keeps_all: bool = False  # a value that does not fit its column is null; else its pair goes
     of_set: bool = False  # whether a run of ours wrote its texts, whose entities are decoded
 
     @property

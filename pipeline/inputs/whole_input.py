@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urljoin
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.earlier_sets import EarlierSet, earlier_sets, mark_splits_of_sets
+from alignset.pipeline.inputs.earlier_sets import (
+    EarlierSet,
+    earlier_sets,
+    mark_splits_of_sets,
+    removed_before,
+)
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_columns import find_columns, with_carried
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
@@ -22,6 +28,7 @@ from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
 from alignset.pipeline.job import OPENNSFW, Job
 from alignset.pipeline.rules import Rules
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
@@ -47,6 +54,7 @@ class Input:
       sets: the datasets of ours that files are the pairs of.
       unsafe_model: what scores the images; None where nothing does.
       carried: the columns that go with the pairs.
+      removed_before: uint64[n], the keys of pairs that were taken down from these datasets.
     """
 
     files: Sequence[InputFile]
@@ -58,6 +66,7 @@ class Input:
     unsafe_model: UnsafeModel | None
     blocklists: Blocklists = NO_LISTS
     carried: tuple[pa.Field, ...] = ()
+    removed_before: UInt64s = field(default_factory=lambda: np.zeros(0, np.uint64), compare=False)
 
     @classmethod
     def find(cls, job: Job, rules: Rules, overlap: OverlapSettings) -> Input:
@@ -70,7 +79,9 @@ class Input:
         splits = find_splits(job, files)
         files, sets = with_faults(files, splits), earlier_sets(files)
         splits = mark_splits_of_sets(splits, sets)
-        splits, carried_fields = find_columns(job, rules, splits, sets)
+        splits, carried_fields = find_columns(
+            job, rules, splits, sets, keeps_all=overlap.decontaminate_only or overlap.score_only
+        )
         return cls(
             files,
             splits,
@@ -83,6 +94,7 @@ class Input:
                 job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
             ),
             carried_fields,
+            removed_before(files),
         )
 
     def on_workers(self, everywhere: Callable[[str], str]) -> Input:

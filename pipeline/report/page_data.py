@@ -32,7 +32,7 @@ from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.files import open_to_read
 
 # What is never shown, whatever a record holds: what a list, or its owner's notice, keeps out.
-NEVER_SHOWN = frozenset({given.BLOCKED, given.TAKEN_DOWN})
+NEVER_SHOWN = frozenset({given.BLOCKED, given.REMOVED_BEFORE, given.TAKEN_DOWN})
 NEVER_PICTURED = NEVER_SHOWN | {given.OPTED_OUT}
 # Of the page, which is to have 12 MB at most: all that the script reads; in it the examples without
 # their images; and these, of which base64 makes four bytes of three.

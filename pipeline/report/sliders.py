@@ -20,7 +20,7 @@ from alignset.transforms.rules.words import WORDS
 # Flags that name files, of which no report tells the folder.
 _FILES = (
     *("rules", "vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model"),
-    "unsafe_model",
+    *("unsafe_model", "score_model", "concepts"),
 )
 
 

@@ -28,7 +28,7 @@ Settings = dict[str, Setting]
 
 @dataclass(frozen=True)
 class NamedList:
-    """A blocklist: its file's name and SHA-256, and how many entries it has of each kind."""
+    """A blocklist: its name, its file's SHA-256, and how many entries it has of each kind."""
 
     name: str
     sha256: str

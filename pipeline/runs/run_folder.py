@@ -16,9 +16,11 @@ from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import shared_about
 from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.job import ABOUT
+from alignset.pipeline.rule_files import model_name
 from alignset.pipeline.runs.documents import (
     Funnel,
     Manifest,
@@ -60,17 +62,21 @@ def describe_run(command: Command, source: Input) -> RunDescription:
     job = dataclasses.asdict(command.job)
     for name in (*NOT_DECIDING, *(() if job["columns"] else ("columns",))):
         del job[name]
+    job["score_model"] = model_name(job["score_model"])
     own = dataclasses.asdict(command.rules)
     rules = {name: of for name, of in own.items() if name not in COLUMN_FLAGS}
     rules |= of_columns(command.rules.numbers)
     if source.vocabulary:
         del rules["vocabulary_size"]
-    contact = {"contact": command.fetch.contact} if command.fetch.contact else {}
+    rules["concepts"] = rules["concepts"].rpartition("/")[2]  # with its digest
+    before = shared_about(source.sets)  # hosts are told of a contact that is given alone
+    contact = command.fetch.contact or before.pop("contact", "")
     return RunDescription(
         job=job,
         rules=rules,
         resize=dataclasses.asdict(command.resize),
-        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES} | contact,
+        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES}
+        | ({"contact": contact} if contact else {}),
         input=[file.for_documents() for file in source.files],
         evaluation=list(source.evaluation.files),
         given_vocabulary=source.vocabulary,
@@ -79,7 +85,12 @@ def describe_run(command: Command, source: Input) -> RunDescription:
         blocklists=named_lists(source.blocklists),
         rule_files=_named_rules(command.rules.files),
         columns={field.name: type_name(field.type) for field in command.carried} or UNSET,
-        about={name: value for name in ABOUT if (value := getattr(command.job, name))} or UNSET,
+        about={
+            name: value
+            for name in ABOUT
+            if (value := getattr(command.job, name) or before.get(name))
+        }
+        or UNSET,
     )
 
 

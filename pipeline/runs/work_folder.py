@@ -191,6 +191,7 @@ class WorkFolder:
     Attributes:
       plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
         of what pages were parsed to.
+      removed_before: the keys of the pairs that were taken down from datasets of the input.
       start: what `Fence` keeps. takedown: the plan of a takedown that has not ended.
     """
 
@@ -200,6 +201,7 @@ class WorkFolder:
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
         self.start, self.description = f"{path}/start", f"{path}/run.json"
+        self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
         self.retry_base, self.retry_plan = f"{path}/base.json", f"{path}/retry.json"

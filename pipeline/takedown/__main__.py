@@ -44,7 +44,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "--blocklist",
         required=True,
         metavar="FILE,...",
-        help="what goes, or image:PATH (docs/politeness.md)",
+        help="NAME=FILE or FILE of what goes, or image:PATH",
     )
     flags.add_argument("--dry_run", action="store_true", help="only tell what would go")
     flags.add_argument(
@@ -170,7 +170,7 @@ def _dry_run_or_takedown(dry: bool, *, sure: bool) -> Callable[..., Outcome]:
 
 
 def render(outcome: Outcome, *, dry: bool) -> str:
-    """As "taken down: 3 pairs (list.txt:host 3) of 1 of 100 shards; 2 dropped pairs …"."""
+    """As "taken down: 3 pairs (list-1f0a2b3c:host 3) of 1 of 100 shards; 2 dropped pairs …"."""
     if not outcome.pairs and not outcome.rejected_rows:
         return "nothing in the dataset is on the list; nothing was changed"
     kinds = ", ".join(f"{detail} {count:,}" for detail, count in outcome.details.items())

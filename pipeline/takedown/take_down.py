@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET, UnsetType
 
@@ -28,6 +29,7 @@ from alignset.pipeline.datasets.set_files import rename_answers
 from alignset.pipeline.datasets.steps_set import read_any_set
 from alignset.pipeline.documents.closing import written_of
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, read_taken_down
 from alignset.pipeline.removal_reasons import OPT_OUT
 from alignset.pipeline.report.page import REPORT
 from alignset.pipeline.runs.run_folder import named_lists
@@ -43,20 +45,21 @@ from alignset.pipeline.shown_texts import counted
 from alignset.pipeline.takedown.closing import close_takedown
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.forget_examples import forget_examples
-from alignset.transforms.shards.listed_pairs import Removal
+from alignset.transforms.shards.listed_pairs import Removal, keys_of
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.shards.rewrite_shards import Rewriting
 from alignset.transforms.storage.documents import find_document, write_document
 from alignset.transforms.storage.files import (
     exists,
     is_local,
+    match,
     open_to_read,
     remove,
     write_atomically,
 )
-
-TAKEN = "taken_down.u64"
+from alignset.transforms.storage.parquet_files import batches_of
 
 
 def take_down(
@@ -193,13 +196,19 @@ class _Takedown:
         return rewritten
 
     def _tell_indexes(self, removal: Removal) -> None:
-        """Adds the keys to those that an index of the dataset must leave out: ascending, uint64."""
-        path = f"{self.out}/{TAKEN}"
-        before = _keys(path) if exists(path) else np.zeros(0, np.uint64)
-        keys = np.union1d(before, removal.rows["key"].to_numpy()).astype("<u8")
-        write_atomically(path, lambda sink: sink.write(keys.tobytes()))
+        """Adds the keys to those that an index of the dataset, and a dataset that is made of it,
+        must leave out: ascending, uint64. Pairs that were dropped before and are listed are among
+        them, or the next crawl would bring them."""
+        path = f"{self.out}/{TAKEN_DOWN_KEYS}"
+        before = read_taken_down(path) if exists(path) else np.zeros(0, np.uint64)
+        dropped = in_order(_keys_of_taken, [path for path, _ in match(f"{self.out}/rejected")])
+        keys = np.concatenate([before, removal.rows["key"].to_numpy(), *dropped])
+        body = np.unique(keys).astype("<u8").tobytes()
+        write_atomically(path, lambda sink: sink.write(body))
 
 
-def _keys(path: str) -> UInt64s:
-    with open_to_read(path) as source:
-        return np.frombuffer(source.read(), "<u8")
+def _keys_of_taken(path: str) -> UInt64s:
+    """The keys of the rows of a file of `rejected/` that are taken down: uint64[n]."""
+    batches = batches_of(path, ["key", "reason"])
+    rows = [batch.filter(pc.equal(batch["reason"], TAKEN_DOWN))["key"] for batch in batches]
+    return np.concatenate([np.zeros(0, np.uint64), *map(keys_of, rows)])

@@ -37,7 +37,7 @@ class Blocked(NamedTuple):
 
     @property
     def lists(self) -> str:
-        return f"--blocklist={self.folder}/hosts.csv,{self.folder}/others.txt"
+        return f"--blocklist=hosts.csv={self.folder}/hosts.csv,others.txt={self.folder}/others.txt"
 
 
 def photo(number: int) -> bytes:
@@ -99,7 +99,8 @@ def test_planted_matches_are_dropped_and_a_blocked_host_is_never_asked(
     assert not {"/g/1", "/g/3"} & {*blocked.good.requests}
     assert "/g/4" in blocked.good.requests
     dropped = {step["step"]: step["dropped"] for step in funnel(out)["steps"]}
-    assert (dropped["blocklist"], dropped["blocked_images"]) == ({"blocked": 5}, {"blocked": 3})
+    assert dropped["blocklist"] == {"removed_before": 0, "blocked": 5}
+    assert dropped["blocked_images"] == {"blocked": 3}
     said = manifest(out)["blocklists"]
     assert [entry["name"] for entry in said] == ["hosts.csv", "others.txt"]
     body = (blocked.folder / "others.txt").read_bytes()
@@ -119,7 +120,7 @@ def test_a_redirect_to_a_blocked_host_is_not_followed(tmp_path: Path) -> None:
         columns = {"url": urls, "caption": TEXTS[:2]}
         pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
         (tmp_path / "hosts.txt").write_text("host:localhost\n")
-        lists = f"--blocklist={tmp_path}/hosts.txt"
+        lists = f"--blocklist=hosts.txt={tmp_path}/hosts.txt"
         succeed(tmp_path / "pairs.parquet", tmp_path / "set", *FLAGS, ROBOTS, lists)
         assert [row["url"] for row in rows(tmp_path / "set")] == urls[:1]
         assert rows(tmp_path / "set")[0]["detail"] == "hosts.txt:host"
@@ -166,7 +167,7 @@ def test_a_retry_asks_the_lists_that_it_is_given(blocked: Blocked, tmp_path: Pat
     entries = [f"url:{web.url}/g/7", f"sha256:{hashlib.sha256(photo(8)).hexdigest()}"]
     longer.write_text("\n".join([(blocked.folder / "others.txt").read_text(), *entries]))
     asked = len(web.requests)
-    succeed(blocked.source, out, *FLAGS, f"--blocklist={longer}", retry)
+    succeed(blocked.source, out, *FLAGS, f"--blocklist=longer.txt={longer}", retry)
     assert len(kept(out)) == before + 1
     assert sorted(web.requests[asked:]) == ["/g/8", "/g/9"]
     details = {row["url"]: row["detail"] for row in rows(out)}

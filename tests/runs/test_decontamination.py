@@ -163,6 +163,42 @@ def test_an_index_serves_other_runs_without_its_images(
     assert "holds another run" in other.err
 
 
+def test_all_columns_stay_where_nothing_but_copies_is_dropped(tmp_path: Path) -> None:
+    """Scores of whole numbers in the first 100 samples, and then one that is not."""
+    members, rows = {}, []
+    for n in range(103):
+        key = f"{n:05d}"
+        about = {"key": key, "url": f"http://a.example/{n}.png", "score": n, "sha256": "ab"}
+        about |= {"boxes": [[0.1, n]]}
+        if n == 102:
+            about["score"] = "none"
+        members |= {f"{key}.png": encoded(picture("moon").resize((40 + n, 40)), "PNG")}
+        members |= {f"{key}.json": json.dumps(about).encode(), f"{key}.txt": f"moon {n}".encode()}
+        rows.append(about)
+    tar = tar_of(tmp_path / "00000.tar", members)
+    out = tmp_path / "set"
+    (tmp_path / "exam").mkdir()
+    (tmp_path / "exam" / "1.png").write_bytes(encoded(picture("rocket"), "PNG"))
+    flags = ("--decontaminate_only", f"--eval_images=exam={tmp_path}/exam")
+    ended = succeed(tar, out, *flags)
+    assert (
+        "samples get keys of alignset's own; --columns=all,input_key carries the old" in ended.err
+    )
+    kept_rows = {row["url"]: row for row in pq.read_table(out / "shards/00000.parquet").to_pylist()}
+    assert len(kept_rows) == len(rows)
+    for row in rows:
+        score = None if row["score"] == "none" else row["score"]
+        assert kept_rows[row["url"]]["score"] == score
+        assert kept_rows[row["url"]]["boxes"] == row["boxes"]
+    keyed = tmp_path / "keyed"
+    succeed(tar, keyed, *flags, "--columns=all,input_key")
+    (table,) = (pq.read_table(path) for path in keyed.glob("shards/*.parquet"))
+    assert sorted(table["input_key"].to_pylist()) == sorted(row["key"] for row in rows)
+    bare = tmp_path / "bare"
+    succeed(tar, bare, *flags, "--columns=")
+    assert "score" not in pq.read_table(bare / "shards/00000.parquet").column_names
+
+
 def test_nothing_but_copies_is_dropped(source: Path, tmp_path: Path) -> None:
     tiny = encoded(picture("moon").resize((64, 9)), "PNG")
     about = json.dumps({"url": "http://a.example/tiny.png", "caption": "Ein zu kurzer"}).encode()
@@ -216,10 +252,10 @@ def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: 
     for name in EXAM[:3]:
         (listed / f"{name}.png").write_bytes(encoded(picture(name), "PNG"))
     (listed / "rocket.jpg").write_bytes(encoded(picture("rocket"), "JPEG"))
-    blocklist = f"--blocklist=image:{listed}"
+    blocklist = f"--blocklist=listed=image:{listed}"
     out, whole, hosts = tmp_path / "blocked", tmp_path / "whole", tmp_path / "hosts.txt"
     succeed(source / "00000.tar", out, *ALL, blocklist)
-    expected = dict.fromkeys(EXAM[:3], "image:listed:image") | {"rocket": "image:listed:sha256"}
+    expected = dict.fromkeys(EXAM[:3], "listed:image") | {"rocket": "listed:sha256"}
     found = {Path(row["url"]).stem: row for row in dropped(out)}
     assert {name: row["detail"] for name, row in found.items()} == expected
     assert {row["step"] for row in found.values()} == {"blocked_images"}

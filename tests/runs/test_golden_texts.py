@@ -6,7 +6,13 @@ from pathlib import Path
 
 from alignset.demo import text_rules
 from alignset.transforms.rules.catalogue import PRODUCT
-from alignset.transforms.rules.given import BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT
+from alignset.transforms.rules.given import (
+    BLOCKED,
+    BROKEN_INPUT,
+    BROKEN_PAGE,
+    OPTED_OUT,
+    REMOVED_BEFORE,
+)
 from tests.golden_texts.regenerate import GOLDEN, MADE, run
 
 ROWS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
@@ -31,5 +37,5 @@ def test_the_frozen_rows_are_those_made_by_hand() -> None:
 def test_each_reason_of_the_text_plane_is_among_them() -> None:
     reasons = {reason for its in PRODUCT.text_steps.values() for reason in its}
     # The rows are pairs, without a page, a file that breaks or a list.
-    others = {BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT}
+    others = {REMOVED_BEFORE, BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT}
     assert {row["reason"] for row in ROWS} == reasons - others | {None}

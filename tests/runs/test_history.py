@@ -120,6 +120,33 @@ def test_parts_of_a_set_bring_its_history_too(first: First, tmp_path: Path, fold
     assert None not in pages_of(tmp_path / "set", ("pairs",)).values()
 
 
+def test_where_its_images_are_from_stays_known(first: First, tmp_path: Path):
+    def rows(folder: Path, name: str) -> dict[str, dict]:
+        tables = [pq.read_table(path) for path in folder.glob(f"{name}/*.parquet")]
+        return {row["key"]: row for table in tables for row in table.to_pylist()}
+
+    old, out = tmp_path / "old", tmp_path / "out"
+    shutil.copytree(first.output, old)
+    for path in old.glob("shards/*.parquet"):  # as of pages that state a licence
+        table = pq.read_table(path)
+        for name in ("page_license", "usage_terms"):
+            at = table.column_names.index(name)
+            values = [f"{name} of {key}" for key in table["key"].to_pylist()]
+            table = table.set_column(at, name, pa.array(values))
+        pq.write_table(table, path)
+    succeed(old, out, *FLAGS, *STRICT, "--samples_per_shard=9", "--columns=input_page_license")
+    before, after = rows(old, "shards"), rows(out, "shards")
+    assert before.keys() == after.keys()
+    for key, row in after.items():
+        names = ("page_license", "usage_terms")
+        assert {name: row[name] for name in names} == {name: before[key][name] for name in names}
+        assert row["input_page_license"] == f"page_license of {key}"
+    assert rows(out, "responses") == rows(old, "responses")
+    assert len(rows(out, "responses")) == len(after)
+    ended = run(old, tmp_path / "none", *FLAGS, *STRICT, "--columns=page_license")
+    assert "pass --columns=input_page_license" in ended.err
+
+
 def test_two_sets_and_a_table_beside(first: First, tmp_path: Path):
     other = tmp_path / "other"
     succeed(first.source, other, "--text_only", "--min_words=1", "--language=")
@@ -211,7 +238,8 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
 
 
 def test_the_reasons_that_another_run_may_undo():
-    final = {"broken_input", "broken_page", "malformed_pair", "duplicate_pair", "taken_down"}
+    final = {"broken_input", "broken_page", "malformed_pair", "duplicate_pair"}
+    final |= {"taken_down", "removed_before"}
     assert set(PRODUCT.reasons) - set(undoable_reasons()) == final
     assert "blocked" in undoable_reasons()
 

@@ -159,8 +159,14 @@ def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
     assert after == {key: value for key, value in before.items() if value >= threshold}
     (dropped,) = {row["reason"] for row in rows_of(scored, "rejected")}
     assert dropped == "dissimilar"
-    assert manifest(scored)["job"]["score_model"] == str(rules.folder / "clip")
-    assert "| `min_similarity` |" in (scored / "README.md").read_text()
+    assert manifest(scored)["job"]["score_model"] == "clip"
+    card = (scored / "README.md").read_text()
+    assert "| `min_similarity` |" in card
+    assert "--score_model=clip" in card
+    assert f"--min_similarity={threshold}" in card.replace("\\\n ", "")
+    for document in (card, (scored / "manifest.json").read_text()):
+        assert "similarity.py" not in document
+    assert str(rules.folder) not in card
     for wrong, says in (
         ((f"--score_model={tmp_path}", "--output="), "--score_model: "),
         ((model, rules.rules), "the flag 'min_similarity' is taken"),
@@ -170,6 +176,17 @@ def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
         ended = run(rules.folder / "set", tmp_path / "wrong", *FLAGS, *wrong)
         assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
         assert says in ended.err
+    # Where the model lies decides nothing: a link to it is another spelling of its path.
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "clip").symlink_to(rules.folder / "clip")
+    again = (f"--score_model={tmp_path}/there/../there/clip", f"--min_similarity={threshold}")
+    assert "is finished: nothing to do" in run(rules.folder / "set", scored, *FLAGS, *again).err
+
+
+def test_texts_alone_cannot_be_scored(rules: Made, tmp_path: Path) -> None:
+    model = f"--score_model={rules.folder / 'clip'}"
+    ended = run(rules.folder / "pairs.parquet", tmp_path / "out", "--text_only", model)
+    assert "--score_model has no effect, since --text_only fetches no image" in ended.err
 
 
 def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
 
 def taken(out: Path, folder: Path, *entries: str, flags: tuple[str, ...] = ()) -> int:
     (folder / "take.txt").write_text("\n".join(entries))
-    return main([str(out), f"--blocklist={folder}/take.txt", *flags])
+    return main([str(out), f"--blocklist=take.txt={folder}/take.txt", *flags])
 
 
 def rows(out: Path) -> list[dict]:

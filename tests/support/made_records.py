@@ -66,6 +66,7 @@ def made_judged(size: int, seed: int = 0) -> JudgedTexts:
             [("de", "fr")[key % 2] if n == 2 else None for n, key in zip(why, keys, strict=True)]
         ),
         np.ones(size, np.bool_),
+        np.zeros(size, np.bool_),
         Rows(
             word_count=words.astype(np.int32),
             foreign=why == 2,

@@ -208,7 +208,7 @@ class Blocklists:
           words: int32[n], how many words each caption has, where that is known.
 
         Returns:
-          string[n], such as "takedowns.txt:host", or null.
+          string[n], such as "takedowns:host", or null.
         """
         codes, names = np.zeros(len(urls), np.int32), [None]
         if self.have(*k.OF_PAIRS) and len(urls):

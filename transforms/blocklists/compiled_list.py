@@ -133,7 +133,7 @@ class CompiledList:
     """A list, and where its arrays are.
 
     Attributes:
-      name: of its file. sha256: of the file as it was given, in hex.
+      name: that the user gave, or `list_name`. sha256: of the file as it was given, in hex.
       entries: how many it has of each kind.
       path: of the file of its arrays. places: of the arrays, by name.
       longest_phrase: words. files: the paths of images, of a list of these.
@@ -220,8 +220,7 @@ def compile_list(path: str, folder: str) -> CompiledList:
     places = _places(arrays)
     write_atomically(file, lambda sink: _write(arrays, sink))
     entries_of = {kind: parts.entries[kind] for kind in k.KINDS if parts.entries[kind]}
-    name = path.rstrip("/").rpartition("/")[2]
-    return CompiledList(name, sha256, entries_of, file, places, parts.longest_phrase)
+    return CompiledList(list_name(sha256), sha256, entries_of, file, places, parts.longest_phrase)
 
 
 def compile_images(path: str, folder: str) -> CompiledList:
@@ -241,9 +240,14 @@ def compile_images(path: str, folder: str) -> CompiledList:
     file = f"{folder}/{_FORMAT}-{sha256[:32]}.arrays"
     write_atomically(file, lambda sink: _write(arrays, sink))
     count = len(images.paths)
-    name = f"{k.IMAGE}:{path.rstrip('/').rpartition('/')[2]}"
     entries, files = {k.SHA256: count, k.IMAGE: count}, tuple(images.paths)
-    return CompiledList(name, sha256, entries, file, _places(arrays), files=files)
+    return CompiledList(list_name(sha256), sha256, entries, file, _places(arrays), files=files)
+
+
+def list_name(sha256: str) -> str:
+    """The name of a list whose user gave none. A dataset is published with it, and a file's name
+    may be the very name that is to be forgotten."""
+    return f"list-{sha256[:8]}"
 
 
 def _sha256(local: str) -> str:

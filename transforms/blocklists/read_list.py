@@ -1,4 +1,5 @@
-"""Files of blocklists to their entries by kind: text of `kind:value` lines, CSV, TSV or Parquet."""
+"""Files of blocklists to their entries by kind: text of `kind:value` lines, CSV, TSV, Parquet, or a
+dataset's `taken_down.u64`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from alignset.transforms.blocklists.kinds import KINDS
+from alignset.transforms.blocklists.kinds import KEY, KINDS
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.rejects import key_column
 
@@ -62,12 +63,12 @@ class Entries(NamedTuple):
 
 
 def format_of_list(path: str) -> str:
-    """ "parquet", "csv", "tsv" or "text", by a file's name."""
+    """ "parquet", "csv", "tsv", "u64" or "text", by a file's name."""
     name = Path(path).name.lower()
     for ending in (".gz", ".zst", ".zstd"):
         name = name.removesuffix(ending)
     suffix = Path(name).suffix
-    return suffix[1:] if suffix in (".parquet", ".csv", ".tsv") else "text"
+    return suffix[1:] if suffix in (".parquet", ".csv", ".tsv", ".u64") else "text"
 
 
 def read_entries(path: str, local: str) -> Iterator[Entries]:
@@ -87,6 +88,9 @@ def read_entries(path: str, local: str) -> Iterator[Entries]:
         elif kind == "text":
             with _opened(local) as source:
                 yield from _of_lines(source, path)
+        elif kind == "u64":
+            with _opened(local) as source:
+                yield from _of_keys(source, path)
         else:
             delimiter = "," if kind == "csv" else "\t"
             yield from _of_batches(_csv_batches(path, local, delimiter), path)
@@ -117,6 +121,18 @@ def _of_lines(source: BinaryIO, path: str) -> Iterator[Entries]:
                 f"begins a line of more than {_LONGEST_LINE:,} bytes, which is not an entry"
             )
     yield from _of_kinds([rest], lines_before, path)
+
+
+def _of_keys(source: BinaryIO, path: str) -> Iterator[Entries]:
+    """Keys of pairs that are written as little-endian uint64."""
+    rows_before = 0
+    while piece := source.read(_PIECE):
+        if len(piece) % 8:
+            raise ListError(f"the blocklist {path} has not 8 bytes for each key: it is cut short")
+        keys = key_column(np.frombuffer(piece, "<u8").astype(np.uint64))
+        places = pa.array(np.arange(len(keys)) + rows_before + 1)
+        rows_before += len(keys)
+        yield Entries(KEY, keys, places, f"{path}, key")
 
 
 def _of_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entries]:

@@ -96,6 +96,7 @@ class CorpusSets(NamedTuple):
     crowded_images: HashSet
     vocabulary: HashSet | None  # None where every n-gram is in it
     concepts: ConceptCounts | None = None  # None where nothing is balanced
+    removed_before: HashSet | None = None  # keys; None where nothing was taken down
 
 
 def text_rows(
@@ -128,6 +129,7 @@ def text_rows(
             given.BROKEN_PAGE: _is_one_of(pairs.malformed, given.PAGE_FAULTS),
             given.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
             given.MALFORMED_PAIR: ~pairs.usable(),
+            given.REMOVED_BEFORE: _is_member(pairs.key, corpus.removed_before),
             given.BLOCKED: on_list,
             given.DUPLICATE_PAIR: repeats,
         },
@@ -139,6 +141,10 @@ def text_rows(
         has_ngram_outside=has_ngram_outside,
         is_beyond_concepts=is_beyond,
     )
+
+
+def _is_member(keys: UInt64s, members: HashSet | None) -> Bools:
+    return np.zeros(len(keys), np.bool_) if members is None else members.contains(keys)
 
 
 def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
@@ -191,6 +197,7 @@ class JudgeBatch:
         verdicts = faults(self.rules.texts, rows, self.rules.numbers)
         why = first_of(verdicts)
         failed_rule = pc.if_else(pc.equal(why, given.RULE_FAILED), failed_rule, None)
+        list_details = pc.if_else(pc.equal(why, given.BLOCKED), list_details, None)
         detail, score = pc.coalesce(pairs.malformed, list_details, failed_rule), None
         if len(of_language):
             rows["language_score"] = numbers_of(of_language["score"])
@@ -213,10 +220,16 @@ class JudgeBatch:
         )
         for name, column in own.items():
             pair_rows = pair_rows.append_column(name, column)
-        if self.blocking is not None and self.blocking.forget:
-            rejects = without_contents(rejects, pc.equal(rejects["reason"], given.BLOCKED))
-        is_judged = pairs.usable() & ~repeats & ~on_list
-        part = self.recorder.measure(JudgedTexts(pair_rows, why, detail, is_judged, rows, verdicts))
+        # Whatever else they were dropped for, such as an opt-out of their page.
+        is_removed = rows[given.REMOVED_BEFORE]
+        forgets = self.blocking is not None and self.blocking.forget
+        forgotten = pa.array(is_removed | on_list if forgets else is_removed)
+        rejects = without_contents(rejects, forgotten.filter(why.is_valid()))
+        is_hidden = is_removed | on_list
+        is_judged = pairs.usable() & ~repeats & ~is_hidden
+        part = self.recorder.measure(
+            JudgedTexts(pair_rows, why, detail, is_judged, is_hidden, rows, verdicts)
+        )
         return len(batch), pair_rows.filter(why.is_null()), rejects, part
 
     def _of_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:

@@ -35,7 +35,6 @@ from alignset.transforms.columns.records import (
 )
 from alignset.transforms.corpus.language_ngrams import language_numbers
 from alignset.transforms.rules.catalogue import RunRules, limits
-from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.language_codes import NUMBERED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import Rows
@@ -59,7 +58,9 @@ class JudgedTexts(NamedTuple):
 
     Fields:
       pairs: columns key (uint64), url, caption. reasons, details: string[n], null where there is
-        none. judged: bool[n], those that count: neither malformed nor a repeated pair.
+        none. is_judged: bool[n], those that count: neither malformed nor a repeated pair.
+      is_hidden: bool[n], those that are on a blocklist, or were taken down: neither their URLs nor
+        their texts are for the report.
       rows: what the rules asked. faults: bool[n] by reason, what they answered.
     """
 
@@ -67,6 +68,7 @@ class JudgedTexts(NamedTuple):
     reasons: pa.StringArray
     details: pa.StringArray
     is_judged: Bools
+    is_hidden: Bools
     rows: Rows
     faults: Mapping[str, Bools]
 
@@ -227,9 +229,10 @@ def _examples(
     hashes = key_hashes(batch.pairs["key"].to_numpy())
     values = values_by_axis(rules.texts, batch.rows)
     ranking: dict[str, list[tuple[float, int]]] = {}
-    for outcome, rows in rows_of.items():
-        if outcome == BLOCKED:
-            continue  # neither its URL nor its text is for the report
+    for outcome, all_rows in rows_of.items():
+        rows = all_rows[~batch.is_hidden[all_rows]]
+        if not len(rows):
+            continue
         ranking[outcome] = [(0.0, row) for row in least_rows(hashes, rows, EXAMPLES).tolist()]
         for limit in limits(rules.texts):
             if limit.reason == outcome:

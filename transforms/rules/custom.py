@@ -52,15 +52,17 @@ class RuleFile:
 
     Attributes:
       flags: of the rules that are wanted; all where there are none.
+      identity: what the digest is of, where the source names a folder of this machine.
     """
 
     name: str
     source: bytes
     flags: frozenset[str] = frozenset()
+    identity: bytes = b""
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.source).hexdigest()
+        return hashlib.sha256(self.identity or self.source).hexdigest()
 
 
 def read_rule_files(words: str) -> tuple[RuleFile, ...]:

@@ -16,7 +16,8 @@ PAGE_FAULTS = (
 )
 OPTED_OUT = "opted_out"  # its owner does not want this use; the detail is one of OPT_OUTS
 MALFORMED_PAIR = "malformed_pair"
-BLOCKED = "blocked"  # the detail is a list and the kind of its entry, "takedowns.txt:host"
+REMOVED_BEFORE = "removed_before"  # taken down from a dataset of the input
+BLOCKED = "blocked"  # the detail is a list and the kind of its entry, "takedowns:host"
 DUPLICATE_PAIR = "duplicate_pair"
 FETCH_FAILED = "fetch_failed"
 NOT_AN_IMAGE = "not_an_image"
@@ -61,11 +62,18 @@ OF_ROWS = (
         detail="[details](#details-of-malformed_pair)",
     ),
     Given(
+        reason=REMOVED_BEFORE,
+        step="blocklist",
+        stage=Stage.TEXT,
+        means="it was [taken down](politeness.md#takedown-requests) from a dataset that is input; "
+        "its row has the key alone, neither URL nor text",
+    ),
+    Given(
         reason=BLOCKED,
         step="blocklist",
         stage=Stage.TEXT,
         means=f"its host, URL, text or key is on a {_LISTS}",
-        detail="the list and the kind of entry, `takedowns.txt:host`",
+        detail="the list and the kind of entry, `takedowns:host`",
     ),
     Given(
         reason=DUPLICATE_PAIR,

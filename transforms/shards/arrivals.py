@@ -190,7 +190,7 @@ def _why_missing(arrival: Fetched) -> str:
 
 
 def blocked_by(lists: Blocklists, look: FileLook, sha256: bytes, image: Image) -> str | None:
-    """Which list an image is on, such as "takedowns.txt:sha256", or None. For all threads.
+    """Which list an image is on, such as "takedowns:sha256", or None. For all threads.
 
     Args:
       sha256: of the file. image: what `examine` said of it.

@@ -47,6 +47,7 @@ from alignset.transforms.shards.shard_samples import add_samples, write_response
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
 from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
+from alignset.transforms.shards.stored_evidence import stored_evidence
 from alignset.transforms.storage.files import PieceFile
 from alignset.transforms.storage.parquet_files import parquet_file
 
@@ -103,6 +104,7 @@ def build_shard(
     with Arrivals(images, evaluation, sharing.pair_counter(count)) as arrivals:
         arrivals.take_in(_bodies(first_pairs, settings, nearly_taken))
         pairs = ShardPairs(table, sharing, images, list_details, arrivals.judge(), hashes)
+    pairs.add_evidence(stored_evidence(table))
     judge_custom(pairs)
     with PieceFile(folder / TAR, "wb") as sink:
         tar = TarWriter(sink)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from alignset.transforms.columns.carried import CARRIED, carried_columns
 from alignset.transforms.columns.hashing import Bools, UInt64s
-from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, SOURCE_LICENSE
 from alignset.transforms.columns.records import Ints
 from alignset.transforms.images.examine import Image
 from alignset.transforms.pairs.urls import url_hashes
@@ -21,6 +21,7 @@ from alignset.transforms.rules.columns import HASHES
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.verdicts import column_rows
 from alignset.transforms.shards.shard_images import ShardImages, Size, Verdicts, rule_rows
+from alignset.transforms.shards.stored_evidence import filled
 
 BAD_HASH = "bad_hash"
 
@@ -162,6 +163,19 @@ class ShardPairs(Verdicts):
                 self.drop(pair, given.HASH_MISMATCH, fault.detail)
             elif row is not None and (reason := images.reasons[row]):
                 self.drop(pair, reason, images.details[row])
+
+    def add_evidence(self, evidence: Mapping[str, pa.Array]) -> None:
+        """Adds what the datasets know in which images are stored, as of `stored_evidence`, where
+        nothing is known of a pair."""
+        for name, column in evidence.items():
+            if name != SOURCE_LICENSE:
+                self.measures[name] = filled(self.measures.get(name), column)
+                continue
+            there = name in self.table.column_names
+            known = self.table[name].combine_chunks() if there else None
+            if there:
+                self.table = self.table.drop_columns([name])
+            self.table = self.table.append_column(name, filled(known, column))
 
     @property
     def keys(self) -> UInt64s:

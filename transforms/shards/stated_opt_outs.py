@@ -28,7 +28,7 @@ RESPONSES = pa.schema(
         ("last_modified", pa.string()),
     ]
 )
-_RESPONSE = pa.struct([RESPONSES.field(at) for at in range(2, len(RESPONSES))])
+RESPONSE_TYPE = pa.struct([RESPONSES.field(at) for at in range(2, len(RESPONSES))])
 RESPONSE = "answer"  # the column of these
 
 
@@ -64,7 +64,7 @@ class StatedOptOuts:
             "opted_out": pa.array(self._opted_out, pa.string()),
             "web_statement": pa.array(self._web_statements, pa.string()),
             "usage_terms": pa.array(self._usage_terms, pa.string()),
-            RESPONSE: pa.array(responses, _RESPONSE),
+            RESPONSE: pa.array(responses, RESPONSE_TYPE),
         }
 
 

@@ -118,6 +118,7 @@ def test_the_golden_run_counts_every_fate(golden: Golden):
     assert dropped == {reason: expected[reason] for reasons in STEPS.values() for reason in reasons}
     assert dropped.pop("broken_page") == 0  # of pages alone
     assert dropped.pop("blocked") == 0  # tests/runs/test_blocklist.py has such pairs
+    assert dropped.pop("removed_before") == 0  # tests/runs/test_removed_before.py has such pairs
     assert dropped.pop("broken_input") == 0  # of files
     assert dropped.pop("opted_out") == 0  # tests/runs/test_opt_outs.py has such pairs
     assert dropped.pop("unsafe") == 0  # not scored: tests/runs/test_unsafe.py has such pairs

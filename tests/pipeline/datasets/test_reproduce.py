@@ -11,7 +11,7 @@ from alignset.pipeline.datasets.reproduce import commands
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.options import parse
 from alignset.pipeline.rules import REPORTED, Rules
-from alignset.pipeline.runs.documents import Manifest, NamedRules, Retry
+from alignset.pipeline.runs.documents import Manifest, NamedList, NamedRules, Retry
 from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
@@ -120,6 +120,22 @@ def test_vocabulary_classifier_and_evaluation_sets_are_named(described: Manifest
     assert "--vocabulary=vocabulary.u64" in words
     assert "--unsafe_model=own.onnx" in words
     assert "--eval_images=a=val,b=flickr" in words
+
+
+def test_lists_concepts_and_a_model_that_scores_are_named_without_folders(described: Manifest):
+    rules = described.rules | {"max_pairs_per_concept": 5, "concepts": "words.txt@0123456789abcdef"}
+    scored = replace(
+        described,
+        rules=rules,
+        job=described.job | {"score_model": "RUN"},
+        rule_files=[NamedRules("--score_model=RUN", "ab", []), NamedRules("mine.py", "cd", [])],
+        blocklists=[NamedList("takedowns", "ef", {"url": 1}), NamedList("list-0f", "0f", {})],
+    )
+    words = shlex.split(commands(scored)[0].replace("\\\n", " "))
+    assert "--concepts=words.txt" in words
+    assert "--score_model=RUN" in words
+    assert "--rules=mine.py" in words
+    assert "--blocklist=takedowns=FILE,list-0f=FILE" in words
 
 
 def test_the_usual_classifier_needs_no_flag(described: Manifest):

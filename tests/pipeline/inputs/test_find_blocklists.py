@@ -16,8 +16,8 @@ def test_none_and_some(tmp_path: Path) -> None:
     assert found().lists == ()
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text(f"host:{name[0]}.example\n")
-    lists = find_blocklists(f"{tmp_path}/a.txt,{tmp_path}/b.txt", 5, 30)
-    assert [compiled.name for compiled in lists.lists] == ["a.txt", "b.txt"]
+    lists = find_blocklists(f"first={tmp_path}/a.txt,{tmp_path}/b.txt", 5, 30)
+    assert [compiled.name for compiled in lists.lists] == ["first", "list-bf227843"]
     assert (lists.min_phash_distance, lists.min_pdq_distance) == (5, 30)
 
 
@@ -52,7 +52,9 @@ def test_two_of_one_name_and_too_many_are_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "l.txt").write_text("host:a.example\n")
-    with pytest.raises(UsageError, match=r"two blocklists are called l\.txt"):
-        found(tmp_path / "a/l.txt", tmp_path / "b/l.txt")
+    with pytest.raises(UsageError, match=r"list-405b5e32, by .*: pass each list once"):
+        found(tmp_path / "a/l.txt", tmp_path / "b/l.txt")  # which hold the same
+    with pytest.raises(UsageError, match="two blocklists are called one"):
+        found(f"one={tmp_path}/a/l.txt", f"one={tmp_path}/b/l.txt")
     with pytest.raises(UsageError, match="takes 64 files; got 65"):
         found(*["x"] * 65)

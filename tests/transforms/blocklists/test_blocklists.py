@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Blocklists:
     folder, compiled = tmp_path_factory.mktemp("lists"), []
     for name, body in (("first.txt", FIRST), ("second.txt", SECOND)):
         (folder / name).write_text(body)
-        compiled.append(compile_list(str(folder / name), str(folder / "arrays")))
+        own_list = compile_list(str(folder / name), str(folder / "arrays"))
+        compiled.append(replace(own_list, name=name))
     return Blocklists(tuple(compiled)).moved(str(folder / "work"))
 
 

@@ -41,7 +41,7 @@ def test_arrays_are_sorted_and_without_repeats(tmp_path: Path, stored: bool) -> 
     else:
         Path(path).write_text(LINES)
     compiled = compile_list(path, str(tmp_path / "arrays"))
-    assert compiled.name == "take.txt"
+    assert compiled.name == f"list-{compiled.sha256[:8]}"
     assert compiled.sha256 == hashlib.sha256(LINES.encode()).hexdigest()
     counts = {"host": 3, "prefix": 2, "text": 1, "md5": 2, "phash": 1, "pdq": 1}
     assert compiled.entries == counts

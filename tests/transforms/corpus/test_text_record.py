@@ -21,6 +21,7 @@ def part(batch: JudgedTexts, start: int, stop: int) -> JudgedTexts:
     return JudgedTexts(
         *(column.slice(start, stop - start) for column in batch[:3]),
         batch.is_judged[start:stop],
+        batch.is_hidden[start:stop],
         Rows(cut(batch.rows)),
         cut(batch.faults),
     )
@@ -134,3 +135,11 @@ def test_thresholds_beyond_the_usual_ones_are_edges_too():
     assert 0.33 in axes[1].edges
     recorder.add(recorder.measure(made_judged(100)))
     assert sum(sum(n.values()) for n in recorder.record().histograms["words"].values()) == 100
+
+
+def test_what_is_on_a_list_is_no_example_of_any_reason():
+    batch = made_judged(40)
+    assert record([batch]).examples
+    hidden = record([batch._replace(is_hidden=np.ones(40, np.bool_))])
+    assert hidden.examples == []
+    assert hidden.outcomes == record([batch]).outcomes

@@ -24,7 +24,8 @@ from tests.support.small_web import small_web
 
 # The contract's order.
 CONTRACT = (
-    *("broken_input", "broken_page", "opted_out", "malformed_pair", "blocked", "duplicate_pair"),
+    *("broken_input", "broken_page", "opted_out", "malformed_pair"),
+    *("removed_before", "blocked", "duplicate_pair"),
     *("wrong_language", "too_few_words", "too_many_words", "text_on_too_many_images"),
     *("image_with_too_many_texts", "rare_token", "fetch_failed", "not_an_image", "undecodable"),
     *("too_small", "too_elongated", "unsafe", "evaluation_overlap", "taken_down"),
@@ -175,7 +176,9 @@ def test_the_docs_have_each_reason() -> None:
 
 # What the golden set lacks, and who has a case on each side.
 ELSEWHERE = {
-    **dict.fromkeys(("broken_input", "broken_page", "opted_out", "blocked"), "tests/runs/"),
+    **dict.fromkeys(
+        ("broken_input", "broken_page", "opted_out", "removed_before", "blocked"), "tests/runs/"
+    ),
     "unsafe": "tests/runs/test_determinism.py",  # to score costs 10 ms an image
     "rule_failed": "tests/runs/test_rules.py",
     **dict.fromkeys(("duplicate_image", "duplicate_of_training"), "tests/runs/test_duplicates.py"),

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -194,7 +195,8 @@ def test_bodies_that_are_not_looked_at_count_over_all_shards(
 
 def lists(folder: Path, *entries: str) -> Blocklists:
     (folder / "l.txt").write_text("\n".join(entries))
-    return Blocklists((compile_list(str(folder / "l.txt"), str(folder)),))
+    compiled = compile_list(str(folder / "l.txt"), str(folder))
+    return Blocklists((replace(compiled, name="l.txt"),))
 
 
 def list_of(found: Blocklists, body: bytes) -> str | None:

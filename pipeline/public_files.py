@@ -1,0 +1,230 @@
+"""The files of a dataset that may be published, and their copies in another folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from alignset.pipeline.datasets.history import FOLDER as HISTORY
+from alignset.pipeline.datasets.set_files import read_set
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS
+from alignset.pipeline.runs.documents import Manifest
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.transforms.corpus.vocabulary_file import NAME as VOCABULARY
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.storage.files import (
+    PIECE,
+    exists,
+    is_local,
+    match,
+    open_to_read,
+    remove,
+    remove_leftovers,
+    write_atomically,
+)
+
+MANIFEST = "manifest.json"
+_PAGES = ("README.md", "datasheet.md", "croissant.json", "funnel.svg", "funnel.json", "uids.npy")
+_TABLES = (VOCABULARY, TAKEN_DOWN_KEYS)
+_DOCUMENTS = ("manifest.json", "funnel.json", "croissant.json")  # JSON, published without folders
+_IN_FOLDERS = re.compile(r"pairs/\d{5,}\.parquet|(history/\d\d+/)+(manifest|funnel)\.json")
+_IS_OURS = re.compile(
+    r"(shards|holdout)/\d{5,}(\.tar|\.parquet|_stats\.json)"
+    rf"|{_IN_FOLDERS.pattern}|{'|'.join(map(re.escape, (*_PAGES, *_TABLES, MANIFEST)))}"
+)
+# In the target while it is not whole: which dataset it gets.
+_UNFINISHED = ".publishing"
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A file to publish.
+
+    Attributes:
+      path: below the dataset. size: bytes, as it is published.
+      body: where it is written anew. sha256: in hex, where the manifest has it.
+    """
+
+    path: str
+    size: int
+    body: bytes | None = None
+    sha256: str | None = None
+
+
+def public_files(out: str) -> list[PublicFile]:
+    """What may be published of a finished dataset, the manifest last: what its manifest names and
+    alignset wrote, without dropped pairs. JSON documents name files without their folders.
+
+    Raises:
+      UsageError: it is not finished, another command is under way in it, or a file is missing or
+        is a link.
+    """
+    manifest, _ = read_set(out)
+    WorkFolder(f"{out}/_temporary").refuse_stopped(out)
+    hashes = dict(_shard_files(out, manifest))
+    vocabulary = manifest.vocabulary.file
+    names = [*_PAGES, TAKEN_DOWN_KEYS]
+    names += [VOCABULARY] if vocabulary and vocabulary.path == VOCABULARY else []
+    paths = [*hashes, *(name for name in names if exists(f"{out}/{name}"))]
+    for folder in ("pairs", HISTORY):
+        below = (path.removeprefix(f"{out}/") for path, _ in match(f"{out}/{folder}"))
+        paths += filter(_IN_FOLDERS.fullmatch, below)
+    return [_public_file(out, path, hashes.get(path)) for path in (*paths, MANIFEST)]
+
+
+def _shard_files(out: str, manifest: Manifest) -> Iterator[tuple[str, str | None]]:
+    """The files of the shards that hold something, each with the hash that the manifest has."""
+    places = ShardPlaces(out)
+    sides = [*manifest.shards.values(), *manifest.held_out.values()]
+    for number, shard in zip(manifest.pairs_of_shards, sides, strict=True):
+        files: list[tuple[str, str | None]] = [(places.stats(number), None)]
+        if shard.pairs:
+            files = [(places.tar(number), shard.sha256), (places.sidecar(number), None), *files]
+        yield from ((path.removeprefix(f"{out}/"), digest) for path, digest in files)
+
+
+def _public_file(out: str, path: str, sha256: str | None) -> PublicFile:
+    whole = f"{out}/{path}"
+    parts = path.split("/")
+    for count in range(1, len(parts) + 1) if is_local(out) else ():
+        link = f"{out}/{'/'.join(parts[:count])}"
+        if os.path.islink(link):
+            raise UsageError(f"{link} is a link, which may lead anywhere: put the file there")
+    if not exists(whole):
+        raise UsageError(f"{whole} is missing, which the manifest names: restore it")
+    if parts[-1] in _DOCUMENTS:
+        body = _without_folders(whole)
+        return PublicFile(path, len(body), body)
+    with open_to_read(whole) as source:
+        return PublicFile(path, source.seek(0, 2), None, sha256)
+
+
+def _without_folders(path: str) -> bytes:
+    """A JSON document in which local files have no folders, and a Croissant file that does not name
+    the dropped pairs."""
+    with open_to_read(path) as source:
+        try:
+            document = json.loads(source.read())
+        except ValueError as error:
+            raise UsageError(f"{path} is not JSON: {error}; mend it") from error
+    if path.endswith("croissant.json"):
+        for kind, name in (("distribution", "rejected_files"), ("recordSet", "rejected")):
+            document[kind] = [of for of in document.get(kind, []) if of.get("@id") != name]
+    return f"{json.dumps(_plain(document), indent=2)}\n".encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            name: _plain_path(of) if name == "path" else _plain(of) for name, of in value.items()
+        }
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _plain_path(path: Any) -> Any:
+    is_file = isinstance(path, str) and is_local(path)
+    return path.rpartition("/")[2] if is_file else _plain(path)
+
+
+def publish(out: str, target: str) -> list[PublicFile]:
+    """Copies what may be published to a local folder: a new one, or where it was published before,
+    which then has what there is now.
+
+    Raises:
+      UsageError: as of `public_files`; or the folder holds anything else.
+      RuntimeError: a tar is not as the manifest says, or the dataset has changed meanwhile.
+    """
+    files = public_files(out)
+    identity = _identity(files[-1].body or b"")
+    _check_target(out, target, identity)
+    # From here on the folder is not whole, and a reader finds no manifest.
+    write_atomically(f"{target}/{_UNFINISHED}", lambda sink: sink.write(identity))
+    remove(f"{target}/{MANIFEST}")
+    remove_leftovers(target)
+    names = {file.path for file in files}
+    for path, _ in match(target):  # such as a shard that a takedown emptied
+        if path.removeprefix(f"{target}/") not in names:
+            remove(path)
+    for file in files[:-1]:
+        copy_file_to(f"{out}/{file.path}", f"{target}/{file.path}", file)
+    if public_files(out)[-1] != files[-1]:
+        raise RuntimeError(f"{out} has changed while it was copied; run the same command again")
+    copy_file_to(f"{out}/{MANIFEST}", f"{target}/{MANIFEST}", files[-1])
+    remove(f"{target}/{_UNFINISHED}")
+    return files
+
+
+def _identity(manifest: bytes) -> bytes:
+    """The digest of what stays of a manifest, whatever is done to its dataset; b"" of none."""
+    try:
+        document = json.loads(manifest)
+        lasting = [document[name] for name in ("job", "rules", "input")]
+    except (ValueError, TypeError, KeyError):
+        return b""
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest().encode()
+
+
+def _check_target(out: str, target: str, identity: bytes) -> None:
+    if not is_local(target) or Path(target).is_file():
+        raise UsageError(
+            f"--output={target} is not a local folder: name one, which is then uploaded "
+            "(docs/how_to/publish.md)"
+        )
+    if is_local(out):
+        paths = [f"{Path(path).resolve()}/" for path in (out, target)]
+        if paths[0].startswith(paths[1]) or paths[1].startswith(paths[0]):
+            raise UsageError(f"--output={target} and {out} hold one another; name another folder")
+    if not (files := match(target)):
+        return
+    unfinished, manifest = Path(target, _UNFINISHED), Path(target, MANIFEST)
+    there = b""
+    if unfinished.is_file():
+        there = unfinished.read_bytes()
+    elif manifest.is_file():
+        there = _identity(manifest.read_bytes())
+    if there != identity:
+        raise UsageError(
+            f"{target} holds files that are not of this dataset, such as {files[0][0]}; name a new "
+            "folder"
+        )
+    for path, _ in files:
+        if not _IS_OURS.fullmatch(path.removeprefix(f"{target}/")):
+            raise UsageError(f"{path} was not published by this command; move it, or it would go")
+
+
+def copy_file_to(source: str, target: str, file: PublicFile) -> None:
+    """Copies a file, unless it is there already."""
+    if file.body is not None:
+        body = file.body
+        write_atomically(target, lambda sink: sink.write(body))
+        return
+    digest = file.sha256 or _sha256(source)
+    if exists(target) and not os.path.islink(target) and _sha256(target) == digest:
+        return
+    with open_to_read(source) as opened:
+        write_atomically(target, partial(_write, opened, digest, source))
+
+
+def _write(source: BinaryIO, digest: str, path: str, sink: BinaryIO) -> None:
+    there = hashlib.sha256()
+    while piece := source.read(PIECE):
+        there.update(piece)
+        sink.write(piece)
+    if there.hexdigest() != digest:
+        raise RuntimeError(f"{path} is not the file that the manifest names, or is being changed")
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open_to_read(path) as source:
+        while piece := source.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

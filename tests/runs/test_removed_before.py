@@ -1,0 +1,187 @@
+"""What was taken down from a dataset stays out of all that is made of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from alignset.pipeline.takedown.__main__ import main as takedown
+from tests.support.command import funnel, run, succeed
+from tests.support.golden import FLAGS
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import small_web
+
+TEXT_ONLY = ("--text_only", "--language=", "--min_words=2")
+NAMES = ("dog", "cat", "house", "bridge", "garden", "river")
+
+
+def url(name: str) -> str:
+    return f"http://{name}.example/{name}-photo.jpg"
+
+
+def pairs(path: Path, names: tuple[str, ...]) -> Path:
+    texts = [f"a {name} of somebody" if name != "short" else "short" for name in names]
+    pq.write_table(pa.table({"url": [*map(url, names)], "caption": texts}), path)
+    return path
+
+
+def kept(out: Path) -> set[str]:
+    tables = [pq.read_table(path) for path in out.glob("pairs/*.parquet")]
+    return {url for table in tables for url in table["url"].to_pylist()}
+
+
+def rejected(out: Path) -> list[tuple]:
+    rows = [
+        row for path in out.glob("rejected/*.parquet") for row in pq.read_table(path).to_pylist()
+    ]
+    return [
+        (row["url"], row["caption"], row["step"], row["detail"])
+        for row in rows
+        if row["reason"] == "removed_before"
+    ]
+
+
+def files_with(out: Path, *words: str) -> list[str]:
+    """The files that hold one of some words, also where Parquet compresses them."""
+    found = []
+    for path in filter(Path.is_file, out.rglob("*")):
+        body = path.read_bytes()
+        if path.suffix == ".parquet":
+            body += str(pq.read_table(path).to_pylist()).encode()
+        if any(word.encode() in body for word in words):
+            found.append(str(path.relative_to(out)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset from which a kept pair and a dropped pair were taken down, and forgotten."""
+    folder = tmp_path_factory.mktemp("first")
+    succeed(pairs(folder / "first.parquet", (*NAMES, "short")), folder / "set", *TEXT_ONLY)
+    lines = f"url:{url('dog')}\nurl:{url('short')}\n"
+    (folder / "list.txt").write_text(lines)
+    flags = [f"--blocklist={folder}/list.txt", "--forget_blocked"]
+    assert takedown([str(folder / "set"), *flags]) == 0
+    return folder / "set"
+
+
+def test_the_next_crawl_does_not_bring_it_back(first: Path, tmp_path: Path) -> None:
+    crawl, out = (
+        pairs(tmp_path / "crawl.parquet", ("dog", "cat", "moon", "short")),
+        tmp_path / "out",
+    )
+    succeed(f"{first},{crawl}", out, *TEXT_ONLY, "--min_words=1")
+    assert kept(out) == {url(name) for name in (*NAMES[1:], "moon")}
+    assert rejected(out) == [(None, None, "blocklist", None)] * 2
+    keys = np.fromfile(first / "taken_down.u64", "<u8")
+    assert len(keys) == 2
+    assert np.array_equal(np.fromfile(out / "taken_down.u64", "<u8"), keys)
+    # And from there it is carried on, also where dropped pairs are read again.
+    third = tmp_path / "third"
+    succeed(f"{out},{crawl}", third, *TEXT_ONLY, "--min_words=1", "--also_rejected=all")
+    assert kept(third) == kept(out)
+    assert np.array_equal(np.fromfile(third / "taken_down.u64", "<u8"), keys)
+    for folder in (first, out, third):
+        assert files_with(folder, "dog-photo", "a dog of", "short-photo") == []
+    (step,) = (step for step in funnel(third)["steps"] if step["step"] == "blocklist")
+    assert step["dropped"] == {"removed_before": 2, "blocked": 0}
+    assert "`removed_before` | 2 |" in (out / "README.md").read_text()
+
+
+def test_a_dataset_of_another_version_keeps_its_list(first: Path, tmp_path: Path) -> None:
+    crawl, old = pairs(tmp_path / "crawl.parquet", ("dog", "moon")), tmp_path / "old"
+    (old / "pairs").mkdir(parents=True)
+    pairs(old / "pairs" / "0.parquet", ("cat",))
+    (old / "manifest.json").write_text("{}")
+    body = (first / "taken_down.u64").read_bytes()
+    (old / "taken_down.u64").write_bytes(body[:-1])
+    ended = run(f"{old}/pairs,{crawl}", tmp_path / "out", *TEXT_ONLY)
+    assert ended.status == 2
+    assert "old/taken_down.u64 has 15 bytes, and 8 for each key" in ended.err
+    (old / "taken_down.u64").unlink()
+    (old / "taken_down.u64").symlink_to("/dev/zero")
+    ended = run(f"{old}/pairs,{crawl}", tmp_path / "out", *TEXT_ONLY)
+    assert "old/taken_down.u64 is not a file" in ended.err
+    (old / "taken_down.u64").unlink()
+    (old / "taken_down.u64").write_bytes(body)
+    succeed(f"{old}/pairs,{crawl}", tmp_path / "out", *TEXT_ONLY)
+    assert kept(tmp_path / "out") == {url("cat"), url("moon")}
+
+
+def test_its_keys_are_a_blocklist_too(first: Path, tmp_path: Path) -> None:
+    crawl, out = pairs(tmp_path / "crawl.parquet", ("dog", "moon")), tmp_path / "out"
+    succeed(crawl, out, *TEXT_ONLY, f"--blocklist=removed={first}/taken_down.u64")
+    assert kept(out) == {url("moon")}
+
+
+def test_what_is_to_be_forgotten_leaves_the_history_too(tmp_path: Path) -> None:
+    source, first, out = (
+        pairs(tmp_path / "a.parquet", (*NAMES, "short")),
+        tmp_path / "a",
+        tmp_path / "b",
+    )
+    succeed(source, first, *TEXT_ONLY)
+    before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    assert files_with(first, "short-photo") != []
+    (tmp_path / "list.txt").write_text(f"url:{url('short')}\nurl:{url('dog')}\n")
+    forget = (f"--blocklist={tmp_path}/list.txt", "--forget_blocked")
+    succeed(first, out, *TEXT_ONLY, "--also_rejected=too_few_words", "--min_words=1", *forget)
+    assert kept(out) == {url(name) for name in NAMES[1:]}
+    assert files_with(out, "dog-photo", "short-photo") == []
+    (row,) = pq.read_table(out / "history" / "00" / "rejected" / "text-00000.parquet").to_pylist()
+    assert (row["reason"], row["url"], row["caption"]) == ("too_few_words", None, None)
+    # The first dataset is another one, whose files stay.
+    assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
+
+
+def test_what_its_person_said_of_a_dataset_is_said_of_the_next_one(tmp_path: Path) -> None:
+    source, first, out = pairs(tmp_path / "a.parquet", NAMES), tmp_path / "a", tmp_path / "b"
+    about = ("--title=Dogs", "--license=cc-by-4.0", "--contact=me@dogs.example")
+    succeed(source, first, *TEXT_ONLY, *about)
+    told = run(
+        f"{first},{pairs(tmp_path / 'c.parquet', ('moon',))}", out, *TEXT_ONLY, "--title=Cats"
+    )
+    assert (
+        "the card has the license, contact of the input's dataset; a flag gives another" in told.err
+    )
+    card = (out / "README.md").read_text()
+    for said in ('pretty_name: "Cats"', 'license: "cc-by-4.0"', "me@dogs.example"):
+        assert said in card
+    assert "Dogs" not in card.partition("history")[0]
+    # Of several datasets what all of them say.
+    other = tmp_path / "other"
+    succeed(
+        pairs(tmp_path / "d.parquet", ("sun",)), other, *TEXT_ONLY, "--license=cc0-1.0", about[2]
+    )
+    both = tmp_path / "both"
+    assert "has the contact of" in run(f"{first},{other}", both, *TEXT_ONLY).err
+    assert "license: unknown" in (both / "README.md").read_text()
+
+
+def test_a_retry_forgets_what_is_on_a_longer_list(tmp_path: Path) -> None:
+    source, first, out = (
+        pairs(tmp_path / "a.parquet", (*NAMES, "short")),
+        tmp_path / "a",
+        tmp_path / "b",
+    )
+    succeed(source, first, *TEXT_ONLY)
+    (tmp_path / "list.txt").write_text("url:http://nowhere.example/\n")
+    with small_web() as web:
+        web.files["/1"] = encoded(photograph(1), "JPEG")
+        table = {
+            "url": [f"{web.url}/1", f"{web.url}/gone"],
+            "caption": ["a photo", "another photo"],
+        }
+        pq.write_table(pa.table(table), tmp_path / "images.parquet")
+        flags = (*FLAGS, "--language=", "--min_words=2", "--forget_blocked")
+        flags += (f"--blocklist={tmp_path}/list.txt",)
+        # Of the first dataset the rejects alone are read: the hosts of its pairs do not exist.
+        names = f"{first}/rejected/text-00000.parquet,{tmp_path}/images.parquet"
+        succeed(names, out, *flags)
+        assert files_with(out / "history", "short-photo") != []
+        with (tmp_path / "list.txt").open("a") as file:
+            file.write(f"url:{url('short')}\n")
+        succeed(names, out, *flags, "--retry_failed=all")
+    assert files_with(out / "history", "short-photo") == []

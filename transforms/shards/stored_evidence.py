@@ -1,0 +1,73 @@
+"""Licence hints and responses that datasets have of their images, for a dataset made from them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alignset.transforms.columns.pair_columns import SOURCE_LICENSE
+from alignset.transforms.shards.stated_opt_outs import RESPONSE, RESPONSE_TYPE, RESPONSES
+from alignset.transforms.storage.files import exists
+from alignset.transforms.storage.parquet_files import read_rows
+
+# Columns of the sidecars, by their names on the way to a shard.
+_STATED = {
+    SOURCE_LICENSE: "page_license",
+    "web_statement": "web_statement",
+    "usage_terms": "usage_terms",
+}
+_IDENTITY = ("key", "url", "caption")
+
+
+def stored_evidence(pairs: pa.Table) -> dict[str, pa.Array]:
+    """The hints on licences and the responses of pairs whose images are stored in datasets of ours,
+    as these have them.
+
+    Args:
+      pairs: columns url, caption, and perhaps source_path: where a stored image is.
+
+    Returns:
+      By name n rows each, null where nothing is known: SOURCE_LICENSE, web_statement and
+      usage_terms, string[n], and RESPONSE, a struct. Nothing where no image is stored.
+    """
+    if "source_path" not in pairs.column_names:
+        return {}
+    columns: dict[str, list[object]] = {name: [None] * len(pairs) for name in (*_STATED, RESPONSE)}
+    paths = pairs["source_path"].to_pylist()
+    identities = list(zip(pairs["url"].to_pylist(), pairs["caption"].to_pylist(), strict=True))
+    for path in sorted({path for path in paths if path}):
+        rows = {(row["url"], row["caption"]): row for row in _rows_beside(path)}
+        for pair, identity in enumerate(identities):
+            if paths[pair] == path and (row := rows.get(identity)):
+                for name in columns:
+                    columns[name][pair] = row[name]
+    kinds = dict.fromkeys(_STATED, pa.string()) | {RESPONSE: RESPONSE_TYPE}
+    return {name: pa.array(values, kinds[name]) for name, values in columns.items()}
+
+
+def filled(column: pa.Array | None, evidence: pa.Array) -> pa.Array:
+    """A column with what is known of it where it is null."""
+    return evidence if column is None else pc.if_else(column.is_valid(), column, evidence)
+
+
+def _rows_beside(tar: str) -> list[dict[str, object]]:
+    """The rows of a shard of a dataset of ours; none of another tool's, or where they cannot be
+    read."""
+    folder, _, name = tar.rpartition("/")
+    root, _, side = folder.rpartition("/")
+    if side not in ("shards", "holdout") or not exists(f"{root}/manifest.json"):
+        return []
+    number = f"{'holdout-' if side == 'holdout' else ''}{name.removesuffix('.tar')}"
+    try:
+        table = read_rows(f"{tar.removesuffix('.tar')}.parquet", [*_IDENTITY, *_STATED.values()])
+        rows = table.rename_columns([*_IDENTITY, *_STATED]).to_pylist()
+        path, responses = f"{root}/responses/{number}_responses.parquet", {}
+        if exists(path):
+            of_responses = read_rows(path, RESPONSES.names).cast(RESPONSES)
+            responses = {row.pop("key"): row for row in of_responses.to_pylist()}
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return []
+    for row in rows:
+        response = responses.get(row["key"])
+        row[RESPONSE] = response and {of.name: response[of.name] for of in RESPONSE_TYPE}
+    return rows
