@@ -211,7 +211,7 @@ def make_command(given_flags: GivenFlags) -> Command:
 
 
 def _check_vocabulary(flags: dict[str, Any]) -> None:
-    """Raises UsageError where a given vocabulary and flags on the input's own exclude each other."""
+    """Raises UsageError where a given vocabulary excludes another flag."""
     if flags.get("vocabulary") and flags.get("max_pairs_per_concept"):
         raise UsageError(
             "--max_pairs_per_concept goes by the input's own counts, and with --vocabulary there "
