@@ -25,7 +25,7 @@ from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.inputs.text_files import BLOCK, read_json_lines, read_table
 from alignset.pipeline.inputs.text_headers import HEAD
 from alignset.pipeline.inputs.whole_lines import LONGEST_ROW
-from alignset.transforms.columns.carried import CARRIED
+from alignset.transforms.columns.carried import CARRIED, MOST_DECODING_BYTES, decoding_bytes
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.pages.parse_pages import SAID
@@ -137,6 +137,9 @@ def as_bytes(values: pa.Array) -> pa.Array:
     Raises:
       pa.ArrowException: values of this type cannot be printed.
     """
+    if decoding_bytes(values) > MOST_DECODING_BYTES:
+        texts = as_bytes(values.dictionary)
+        values = pa.array(pa.DictionaryArray.from_arrays(values.indices, texts).to_pylist())
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     if isinstance(values, pa.ExtensionArray):

@@ -71,11 +71,16 @@ def test_text_of_tables_stands_for_values() -> None:
         (pa.binary(), None),
         (pa.list_(pa.decimal128(5)), None),
         (pa.map_(pa.string(), pa.string()), None),
+        (pa.list_(pa.struct([("a", pa.int8()), ("b", pa.int8()), ("a", pa.int8())])), None),
+        (pa.timestamp("ms", "Europe/Paris"), pa.timestamp("ms", "Europe/Paris")),
+        (pa.list_(pa.timestamp("ns", "Mars/Olympus")), pa.list_(pa.timestamp("ns", "UTC"))),
     ],
 )
 def test_types_are_plain_or_refused(kind: pa.DataType, plain: pa.DataType | None) -> None:
     if plain is None:
-        with pytest.raises(TypeError, match="is neither text, number, time, list nor struct"):
+        with pytest.raises(
+            TypeError, match="is neither text, number, time, list nor|has two fields"
+        ):
             plain_type(kind)
     else:
         assert plain_type(kind) == plain
@@ -92,3 +97,48 @@ def test_json_has_no_times_and_no_nan() -> None:
     struct = pa.struct([("t", pa.timestamp("ns")), ("x", pa.float64())])
     column = pa.array([{"t": 1, "x": float("inf")}, None], struct)
     assert json_values(column) == [{"t": "1970-01-01 00:00:00.000000001", "x": None}, None]
+
+
+YEAR_1, YEAR_9999 = -719_162, 2_932_896  # their first and their last day, from 1970
+
+
+def strings(*texts: bytes | None) -> pa.Array:
+    """Text that need not be UTF-8, as a Parquet file may have it."""
+    return pa.array(texts, pa.binary()).view(pa.string())
+
+
+def ticks(unit: str, *days: int, zone: str | None = None) -> pa.Array:
+    a_day = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit] * 86_400
+    return pa.array([day * a_day for day in days], pa.timestamp(unit, zone))
+
+
+@pytest.mark.parametrize(
+    ("values", "misfits"),
+    [
+        (strings(b"ok", b"\xff\xfe", None, b"", "é".encode()), [1]),
+        (strings(b"ok", b"\xff", b"a", b"\xed\xa0\x80").dictionary_encode(), [1, 3]),
+        (pa.array([0, YEAR_1, YEAR_9999, YEAR_1 - 1, YEAR_9999 + 1, None], pa.date32()), [3, 4]),
+        (pa.array([0, 2**31 - 1, -(2**31)], pa.date32()), [1, 2]),
+        (ticks("us", YEAR_1, YEAR_9999, YEAR_1 - 1, YEAR_9999 + 1), [2, 3]),
+        (ticks("s", 0, YEAR_9999, YEAR_9999 + 1, 2**40, zone="UTC"), [2, 3]),
+        (ticks("ms", YEAR_1, YEAR_1 + 1, YEAR_9999 - 1, YEAR_9999, zone="Etc/GMT-9"), [0, 3]),
+        (pa.array([2**63 - 1, -(2**62), 123, None], pa.timestamp("ns")), []),
+        (
+            pa.array([[0], [2**31 - 1], None, [], [1, None, -(2**31)]], pa.list_(pa.date32())),
+            [1, 4],
+        ),
+        (pa.array([[9], [2**31 - 1], [0]], pa.list_(pa.date32()))[1:], [0]),
+        (pa.StructArray.from_arrays([strings(b"a", b"\xff"), pa.array([1, 2])], ["t", "n"]), [1]),
+        (pa.array([{}, None], pa.struct([])), []),
+    ],
+)
+def test_values_that_json_cannot_hold_do_not_fit(values: pa.Array, misfits: list[int]) -> None:
+    kind = plain_type(values.type)
+    column, wrong = typed(values, kind)
+    assert ([] if wrong is None else wrong.nonzero()[0].tolist()) == misfits
+    kept = [at for at in range(len(values)) if at not in misfits]
+    assert column.take(kept).equals(values.take(kept).cast(kind))
+    assert column.take(pa.array(misfits, pa.int64())).null_count == len(misfits)
+    again, wrong = from_json(json_values(column), kind)  # as a shard made of it is read
+    assert again.equals(column)
+    assert wrong is None
