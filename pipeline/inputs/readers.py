@@ -160,7 +160,8 @@ def _parquet(split: Split, batch_rows: int, faults: list[BrokenFile]) -> Iterato
         ["malformed", *SAID] if split.format == "pages" else ["reason"] if split.reasons else []
     )
     # Arrow's own file does not wait for the interpreter's lock.
-    with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
+    path = split.path
+    with pa.OSFile(os.fsencode(path)) if is_local(path) else open_to_read(path) as source:
         carried_sources = {CARRIED + of.field.name: of.source for of in split.carried if of.source}
         groups = RowGroups(source, names, others, carried_sources)
 
@@ -190,7 +191,7 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
         try:
             for sample in tar_samples(source, split.sources):
                 sample["carried"] = beside.complete(sample["name"], sample["carried"])
-                samples.append(sample | {"source_path": split.path})
+                samples.append(sample | {"source_path": os.fsencode(split.path)})
                 size += sum(len(sample[name] or b"") for name in STRINGS) + sample["carried_bytes"]
                 if len(samples) == batch_rows or size > BATCH_BYTES:
                     yield _sample_batch(samples, split)
@@ -276,7 +277,7 @@ def _sample_batch(samples: list[dict[str, Any]], split: Split) -> pa.RecordBatch
             ("url", pa.binary()),
             ("caption", pa.binary()),
             (PAGE_URL, pa.binary()),
-            ("source_path", pa.string()),
+            ("source_path", pa.binary()),  # its name need not be UTF-8
             ("source_at", pa.int64()),
             ("source_size", pa.int64()),
             ("malformed", pa.string()),

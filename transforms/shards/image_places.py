@@ -3,6 +3,7 @@ tool."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterator
 
 import pyarrow as pa
@@ -22,7 +23,8 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
     """The images of pairs that come from shards, read from where they are.
 
     Args:
-      pairs: columns source_path (string), source_at and source_size (int64: place in the file).
+      pairs: columns source_path (string or binary), source_at and source_size (int64: place in the
+        file).
       max_bytes: longer files are not read, and are `too_large`. Missing ones are `input_gone`.
     """
     rows = pairs.select(COLUMNS)
@@ -38,11 +40,12 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
                 if source is None or row["source_path"] != path:
                     if source is not None:
                         source.close()
-                    path, source = row["source_path"], open_to_read(row["source_path"])
+                    path = row["source_path"]
+                    source = open_to_read(os.fsdecode(path))
                 source.seek(row["source_at"])
                 body = source.read(row["source_size"])
             except Exception as error:
-                if broken_file(row["source_path"], error) is None:
+                if broken_file(os.fsdecode(row["source_path"]), error) is None:
                     raise
                 body = b""
             whole = len(body) == row["source_size"]

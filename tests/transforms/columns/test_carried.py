@@ -78,9 +78,7 @@ def test_text_of_tables_stands_for_values() -> None:
 )
 def test_types_are_plain_or_refused(kind: pa.DataType, plain: pa.DataType | None) -> None:
     if plain is None:
-        with pytest.raises(
-            TypeError, match="is neither text, number, time, list nor|has two fields"
-        ):
+        with pytest.raises(TypeError, match=r"is neither text, number|has two fields"):
             plain_type(kind)
     else:
         assert plain_type(kind) == plain
