@@ -129,6 +129,7 @@ def typed(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, Bools | None]:
     all fit. A text that is not UTF-8 and a time before year 1 or after 9999 fit no column. Text of
     a table in text (binary) is cast to what it stands for."""
     if pa.types.is_binary(column.type) and kind != pa.string():
+        column = pc.ascii_trim_whitespace(column.view(pa.string())).view(pa.binary())
         empty = pa.array([b"", *map(str.encode, pa.csv.ConvertOptions().null_values)])
         column = pc.if_else(pc.is_in(column, empty), pa.scalar(None, pa.binary()), column)
     return _writable(*_each_if_not_all(column, kind, _cast))

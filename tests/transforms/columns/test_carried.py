@@ -52,6 +52,8 @@ def test_text_of_tables_stands_for_values() -> None:
     assert numbers.to_pylist() == [1, None, None, None, None, None]
     assert wrong is not None
     assert wrong.tolist() == [False, False, False, True, True, False]
+    blanks, wrong = typed(pa.array([b" 0.5", b"7\t", b"  ", b" NA "], pa.binary()), pa.float64())
+    assert (blanks.to_pylist(), wrong) == ([0.5, 7.0, None, None], None)
     strings, wrong = typed(text, pa.string())
     assert strings.to_pylist() == ["1", "", "NA", "x", None, None]
     assert wrong is not None
