@@ -50,7 +50,7 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
     """
     files: dict[str, InputFile] = {}
     sets = []
-    for pattern in job.input.split(","):
+    for pattern in job.inputs:
         _check_apart(pattern, job.output)
         earlier = earlier_set(pattern)
         if earlier is None:

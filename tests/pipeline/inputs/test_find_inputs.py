@@ -229,3 +229,10 @@ def test_what_a_set_holds_out_is_read_only_by_a_run_that_holds_out() -> None:
     assert held.pair_folders(job("set", holdout=0.2)) == ["set/shards", "set/holdout"]
     with pytest.raises(UsageError, match=r"pass --holdout=0\.1 too"):
         held.rejected_files(job("set", also_rejected="too_small"))
+
+
+def test_a_comma_of_a_name_is_escaped(tmp_path: Path):
+    for name in ("a,b", "a", "b", "c"):
+        (tmp_path / f"{name}.csv").write_text("url,caption\n")
+    job = Job(input=rf"{tmp_path}/a\,b.csv,{tmp_path}/c.csv", output="o")
+    assert [Path(file.path).name for file in find_files(job)] == ["a,b.csv", "c.csv"]
