@@ -109,8 +109,8 @@ class Dataset:
         return dict(+counts)
 
     def __len__(self) -> int:
-        """How many pairs are kept, with those that are held out: those of finished shards, where
-        the run has not ended, or was a pipeline of one's own."""
+        """How many pairs are kept, with those that are held out. Without a `funnel.json` the files
+        are counted: during a run, and after a pipeline of one's own."""
         if self._funnel is not None:
             return self._funnel.pairs
         return sum(map(_rows, [*self.paths.tables, *self.paths.holdout_tables]))

@@ -33,7 +33,9 @@ class Job:
     """Input and output."""
 
     input: str = setting(
-        "", "files, globs or folders, comma-separated (required); a name's own comma is \\,"
+        "",
+        "files, globs or folders, comma-separated (required); a backslash stands before a comma "
+        "of a name",
     )
     output: str = setting("", "a folder for the dataset (required)")
     input_format: str = setting("auto", ", ".join(FORMATS))

@@ -118,8 +118,8 @@ class RowGroups:
         return [self.footer.schema.column(at).path for at in leaves]
 
     def _rows_at_once(self, group: int) -> tuple[int, set[str], list[str]]:
-        """How many rows a batch may have, the columns whose values may share their bytes, and those
-        of texts within lists and structs."""
+        """How many rows a batch may have, the columns whose values may share their bytes, and the
+        paths of texts within lists and structs."""
         rows, shared_columns, nested_texts = ROWS_AT_ONCE, set(), []
         metadata = self.footer.row_group(group)
         for name, leaves in self.leaves.items():
@@ -142,6 +142,8 @@ def _without_long_values(columns: dict[str, pa.Array], budgets: dict[str, int]) 
     is_over = np.zeros(len(next(iter(columns.values()))), np.bool_)
     for name in budgets.keys() & columns.keys():
         sizes = string_sizes(columns[name])
+        if sizes.max(initial=0) < LONG_BYTES:
+            continue
         used = np.cumsum(np.where(sizes >= LONG_BYTES, sizes, 0))
         mask = (sizes >= LONG_BYTES) & (used > budgets[name])
         if mask.any():
