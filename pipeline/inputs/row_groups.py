@@ -83,8 +83,11 @@ class RowGroups:
             for name, leaves in self.leaves.items()
         }
 
-    def read(self, group: int) -> Iterator[pa.RecordBatch]:
+    def read(self, group: int, *, whole: bool = False) -> Iterator[pa.RecordBatch]:
         """The rows of one, in batches of at most ROWS_AT_ONCE.
+
+        Args:
+          whole: read all long values, for one who leaves dictionaries as they are.
 
         Raises:
           FileFault: too many of its long values share their bytes with the one before.
@@ -100,17 +103,18 @@ class RowGroups:
         budgets = {
             name: FREE_BYTES // self.footer.num_row_groups + MOST_TIMES * size
             for name, size in self._bytes_by_column(group).items()
+            if not whole
         }
         for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=columns):
             of_file = {name: batch[name] for name in columns}
-            is_over = _without_long_values(of_file, budgets)
+            is_over = _without_long_values(of_file, len(batch), budgets)
             pairs = {STRINGS[at]: of_file[name] for at, name in enumerate(self.names)}
             pairs |= {name: of_file[of] for name, of in self.others.items()}
             if is_over.any():
                 faults = pairs.get("malformed", pa.nulls(len(batch), pa.string()))
                 pairs["malformed"] = pc.if_else(pa.array(is_over), UNREADABLE, faults)
             yield pa.record_batch(pairs)
-            if any(budgets[name] < 0 for name in shared_columns):
+            if any(budgets.get(name, 0) < 0 for name in shared_columns):
                 fault = f"its row group {group} holds values that share too many bytes"
                 raise FileFault(DAMAGED, fault)
 
@@ -136,10 +140,10 @@ class RowGroups:
         return rows, shared_columns, nested_texts
 
 
-def _without_long_values(columns: dict[str, pa.Array], budgets: dict[str, int]) -> Bools:
+def _without_long_values(columns: dict[str, pa.Array], rows: int, budgets: dict[str, int]) -> Bools:
     """Takes the long values that a budget has no bytes for out of the columns, and their bytes off
     the budgets; bool[n]: which rows had one."""
-    is_over = np.zeros(len(next(iter(columns.values()))), np.bool_)
+    is_over = np.zeros(rows, np.bool_)
     for name in budgets.keys() & columns.keys():
         sizes = string_sizes(columns[name])
         if sizes.max(initial=0) < LONG_BYTES:
