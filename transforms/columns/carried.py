@@ -18,6 +18,7 @@ from alignset.transforms.columns.hashing import Bools
 # Before their names on the way from source to shard: what begins with "source_" goes with a pair.
 CARRIED = "source_:"
 MOST_DECODING_BYTES = 1 << 28
+_MOST_LEVELS = 64  # msgspec and pickle end at some hundred
 WRONG_TYPE = "wrong_type"  # a pair is malformed whose value does not fit its column
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
 _FIRST_DAY, _DAY_10000 = -719_162, 2_932_897  # of year 1 and behind year 9999, in days from 1970
@@ -25,25 +26,29 @@ _NAMES = {"double": "float64", "float": "float32", "date32[day]": "date32"}
 _TIME = re.compile(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]")
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType, levels: int = _MOST_LEVELS) -> pa.DataType:
     """The type that values are carried in: without dictionaries, views and extensions.
 
     A time zone that this machine does not know becomes UTC: the instants stay the same.
+
+    Args:
+      levels: how many lists and structs may be within each other.
 
     Raises:
       TypeError: `KEY.json` cannot hold such values.
     """
     types = pa.types
     if types.is_dictionary(kind):
-        return plain_type(kind.value_type)
+        return plain_type(kind.value_type, levels)
     if isinstance(kind, pa.BaseExtensionType):
-        return plain_type(kind.storage_type)
+        return plain_type(kind.storage_type, levels)
     if is_list(kind):
-        return pa.list_(plain_type(kind.value_type))
+        return pa.list_(plain_type(kind.value_type, _one_less(levels)))
     if types.is_struct(kind):
         if len({field.name for field in kind}) < kind.num_fields:
             raise TypeError(f"{kind} has two fields of one name")
-        return pa.struct([(field.name, plain_type(field.type)) for field in kind])
+        within = _one_less(levels)
+        return pa.struct([(field.name, plain_type(field.type, within)) for field in kind])
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pa.string()
     if types.is_float16(kind):
@@ -54,6 +59,12 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     if scalar or types.is_boolean(kind) or types.is_null(kind):
         return _in_known_zone(kind)
     raise TypeError(f"{kind} is neither text, number, time, list nor struct")
+
+
+def _one_less(levels: int) -> int:
+    if not levels:
+        raise TypeError(f"it has more than {_MOST_LEVELS} lists and structs within each other")
+    return levels - 1
 
 
 def _in_known_zone(kind: pa.DataType) -> pa.DataType:

@@ -99,6 +99,19 @@ def test_json_has_no_times_and_no_nan() -> None:
     assert json_values(column) == [{"t": "1970-01-01 00:00:00.000000001", "x": None}, None]
 
 
+def test_types_are_within_each_other_64_times_at_most() -> None:
+    kind = pa.int8()
+    for level in range(64):
+        kind = pa.struct([("a", kind)]) if level % 2 else pa.list_(kind)
+    assert plain_type(kind) == kind
+    for more in (1, 700):
+        deeper = kind
+        for _ in range(more):
+            deeper = pa.list_(deeper)
+        with pytest.raises(TypeError, match="it has more than 64 lists and structs within each"):
+            plain_type(deeper)
+
+
 YEAR_1, YEAR_9999 = -719_162, 2_932_896  # their first and their last day, from 1970
 
 
