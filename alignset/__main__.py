@@ -105,6 +105,12 @@ def main() -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         print(f"alignset: there is no command {name!r}; {hint}", file=sys.stderr)
         return 2
+    for word in arguments:
+        try:
+            word.encode()
+        except UnicodeEncodeError:  # the documents of a dataset are UTF-8, and name what it is of
+            print(f"alignset {name}: {word!r} is not UTF-8; rename that file", file=sys.stderr)
+            return 2
     module = importlib.import_module(COMMANDS[name][0])
     return module.stoppable_main(arguments, f"alignset {name}")
 

@@ -99,6 +99,8 @@ def _words(name: str, value: Value) -> list[str]:
         if setting is None or setting.type is not bool:  # such as retry_failed, or one of Beam's
             return [f"--{name}"] if value else []
         return [f"--{name}={str(value).lower()}"]
+    if name == "input" and isinstance(value, os.PathLike):
+        value = [value]
     if isinstance(value, Mapping):
         items = [f"{key}={_text(name, item)}" for key, item in value.items()]
     elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
@@ -107,10 +109,15 @@ def _words(name: str, value: Value) -> list[str]:
         return [f"--{name}={_text(name, value)}"]
     if setting is None:  # Beam takes a word for each
         return [f"--{name}={item}" for item in items]
-    for item in items:
-        if "," in item:
-            raise UsageError(f"{name}: {item!r} has a comma, which separates items")
-    return [f"--{name}={','.join(items)}"]
+    return [f"--{name}={','.join(_one_item(name, item) for item in items)}"]
+
+
+def _one_item(name: str, item: str) -> str:
+    if name == "input":
+        return item.replace(",", "\\,")
+    if "," in item:
+        raise UsageError(f"{name}: {item!r} has a comma, which separates items")
+    return item
 
 
 def _text(name: str, value: object) -> str:

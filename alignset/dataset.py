@@ -109,8 +109,15 @@ class Dataset:
         return dict(+counts)
 
     def __len__(self) -> int:
-        """How many pairs are kept, with those that are held out."""
-        return self.funnel.pairs
+        """How many pairs are kept, with those that are held out. Without a `funnel.json` the files
+        are counted: during a run, and after a pipeline of one's own."""
+        if self._funnel is not None:
+            return self._funnel.pairs
+        return sum(map(_rows, [*self.paths.tables, *self.paths.holdout_tables]))
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The kept pairs to train on, as `samples` gives them."""
+        return self.samples()
 
     def kept(self, columns: Sequence[str] | None = None, *, holdout: bool = False) -> pa.Table:
         """The kept pairs, a row each.
@@ -118,6 +125,9 @@ class Dataset:
         Args:
           columns: those to read; all of them where none are named.
           holdout: read the pairs that are held out, and not those to train on.
+
+        Raises:
+          UsageError: there is no such column.
         """
         return _read(self.paths.holdout_tables if holdout else self.paths.tables, columns)
 
@@ -126,6 +136,9 @@ class Dataset:
 
         Args:
           columns: those to read; all of them where none are named.
+
+        Raises:
+          UsageError: there is no such column.
         """
         return _read(self.paths.rejected, columns)
 
@@ -153,11 +166,20 @@ def _of_side(paths: Iterable[str], *, holdout: bool = False) -> list[str]:
     return sorted(path for path in paths if (Path(path).parent.name == "holdout") == holdout)
 
 
+def _rows(path: str) -> int:
+    with open_to_read(path) as source:
+        return int(pq.read_metadata(source).num_rows)
+
+
 def _read(paths: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     tables = []
     for path in paths:
         with open_to_read(path) as source:
-            tables.append(pq.ParquetFile(source).read(columns=columns and [*columns]))
+            file = pq.ParquetFile(source)
+            names = file.schema_arrow.names
+            if missing := [name for name in columns or () if name not in names]:
+                raise UsageError(f"{path} has no column {missing[0]!r}; it has {', '.join(names)}")
+            tables.append(file.read(columns=columns and [*columns]))
     return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
 
 

@@ -92,7 +92,7 @@ class FilterTexts(beam.PTransform):
         job = dataclasses.replace(self._command.job, text_only=False)
         command = dataclasses.replace(self._command, job=job)
         places = _begin(self._places)
-        batches = _number_batches(pairs)
+        batches = _number_batches(pairs | "Checked" >> beam.Map(_checked_pairs))
         spread_batches = batches | "SpreadBatches" >> beam.Reshuffle()
         outputs, _, _ = judge_texts(
             batches, spread_batches, _only, command, places, self._buckets, self._vocabulary
@@ -205,6 +205,27 @@ def _begin(places: Places) -> Places:
     places.fence.take()
     blocklists = places.blocklists.moved(places.work.blocklists)
     return dataclasses.replace(places, blocklists=blocklists)
+
+
+def _checked_pairs(batch: object) -> pa.RecordBatch:
+    """A batch that has a URL and an alt-text in each row.
+
+    Raises:
+      UsageError: it is none; says how one is made.
+    """
+    if not isinstance(batch, pa.RecordBatch):
+        raise UsageError(
+            f"FilterTexts takes batches of pairs, each a pyarrow.RecordBatch; got {batch!r:.80}: "
+            "make one of some thousand dicts by pa.RecordBatch.from_pylist(rows)"
+        )
+    names = batch.schema.names
+    for name in ("url", "caption"):
+        if names.count(name) != 1:
+            raise UsageError(
+                f"FilterTexts takes batches with one column {name}; got {', '.join(names):.200}: "
+                'rename them by batch.rename_columns({"URL": "url", "TEXT": "caption"})'
+            )
+    return batch
 
 
 def _number_batches(batches: beam.PCollection) -> beam.PCollection:

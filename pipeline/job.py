@@ -33,7 +33,11 @@ def undoable_reasons(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
 class Job:
     """Input and output."""
 
-    input: str = setting("", "files, globs or folders, comma-separated (required)")
+    input: str = setting(
+        "",
+        "files, globs or folders, comma-separated (required); a backslash stands before a comma "
+        "of a name",
+    )
     output: str = setting("", "a folder for the dataset (required)")
     input_format: str = setting("auto", ", ".join(FORMATS))
     url_column: str = setting("", "found by its usual names if not given")
@@ -115,6 +119,11 @@ class Job:
         "examples of a kind whose thumbnails each shard keeps for the report; 0 keeps none",
     )
     batch_rows: int = setting(131_072, "rows measured at once")
+
+    @property
+    def inputs(self) -> list[str]:
+        """The files, globs and folders."""
+        return [path.replace(r"\,", ",") for path in re.split(r"(?<!\\),", self.input)]
 
     def __post_init__(self) -> None:
         for name in ("input", "output"):

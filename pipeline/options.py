@@ -178,7 +178,8 @@ def make_command(given_flags: GivenFlags) -> Command:
     Raises:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
-    flags, beam = given_flags.ours, beam_options(given_flags.others, _defaults())
+    names = [*_defaults(), *(setting.name for setting in dataclasses.fields(given_flags.rules))]
+    flags, beam = given_flags.ours, beam_options(given_flags.others, names)
     if text := flags.get("words_per_language"):
         flags = {**flags, "words_per_language": _limits_in(text)}
     if text := flags.get("concepts"):

@@ -19,7 +19,7 @@ import pytest
 import alignset
 import alignset.train.classify.settings
 import alignset.train.settings
-from alignset.__main__ import COMMANDS
+from alignset.__main__ import COMMANDS, main
 from alignset.command_help import First
 from alignset.pipeline.options import FIRST, GROUPS
 from alignset.train.__main__ import FIRST as FIRST_OF_TRAINING
@@ -229,6 +229,13 @@ def test_an_unknown_command_is_refused(name: str, said: str):
     ended = python("-m", "alignset", name, "--help")
     expected = f"alignset: there is no command {name!r}; {said}\n"
     assert ended == (2, "", expected)
+
+
+@pytest.mark.parametrize(("name", "word"), [("curate", b"--input=\xff"), ("report", b"\xff")])
+def test_a_word_that_is_not_utf8_is_refused(name: str, word: bytes, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["alignset", name, os.fsdecode(word)])
+    assert main() == 2
+    assert "\\udcff' is not UTF-8; rename that file\n" in capsys.readouterr().err
 
 
 def test_the_version_is_that_of_the_package(installed: Installed, tmp_path: Path):

@@ -36,12 +36,16 @@ def test_tables_have_the_rows_of_all_files_in_their_order(golden: Golden) -> Non
     kept = dataset.kept(columns=["key", "caption"])
     assert kept.column_names == ["key", "caption"]
     assert kept["key"].to_pylist() == keys
+    for read in (dataset.kept, dataset.rejected):
+        with pytest.raises(alignset.UsageError, match="has no column 'misspelt'; it has key, url"):
+            read(["key", "misspelt"])
     assert len(dataset.rejected(["reason"]).to_pandas().reason.unique()) == len(dataset.dropped)
 
 
 def test_samples_are_the_rows_with_their_images(golden: Golden) -> None:
     dataset = alignset.Dataset(golden.output)
     rows = dataset.kept().to_pylist()
+    assert [sample.key for sample in dataset] == [row["key"] for row in rows]
     for sample, row in zip(dataset.samples(), rows, strict=True):
         assert (sample.key, sample.caption) == (row["key"], row["caption"])
         assert sample.record["url"] == row["url"]
@@ -74,8 +78,9 @@ def test_of_a_run_under_way_the_finished_shards_are_here(folder: str) -> None:
     assert dataset.kept()["key"].to_pylist() == keys
     assert dataset.rejected()["detail"].to_pylist() == ["dns"]
     assert str(dataset) == f"{folder}: 1 finished shard"
+    assert len(dataset) == len([*dataset]) == 3
     with pytest.raises(alignset.UsageError, match=r"has no funnel\.json"):
-        len(dataset)
+        _ = dataset.steps
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:

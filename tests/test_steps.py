@@ -139,6 +139,22 @@ def test_a_wrong_argument_raises_where_a_step_is_made(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("element", "said"),
+    [
+        ({"url": "http://a/b", "caption": "a dog"}, "make one of some thousand dicts by pa.Recor"),
+        (pa.table({"url": ["http://a/b"], "caption": ["a dog"]}), "got pyarrow.Table"),
+        (pa.record_batch({"URL": ["http://a/b"], "TEXT": ["a dog"]}), "got URL, TEXT: rename them"),
+        (pa.record_batch({"url": ["http://a/b"]}), "with one column caption; got url"),
+    ],
+)
+def test_elements_that_are_not_batches_of_pairs_are_told(
+    element: object, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Exception, match=said):
+        run_in_beam(lambda p: p | beam.Create([element]) | alignset.FilterTexts(tmp_path / "out"))
+
+
 def test_what_another_pipeline_wrote_is_not_written_over(plain: Golden) -> None:
     for step in (alignset.FilterTexts, alignset.FetchImages):
         with pytest.raises(alignset.UsageError, match="is not empty; pass another output"):

@@ -171,7 +171,7 @@ def _read(path: str) -> pa.Table:
 def _first_rows(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
     for path in paths:
         with open_to_read(path) as source:
-            for batch in pq.ParquetFile(source).iter_batches(_EXAMPLES):
+            for batch in pq.ParquetFile(source).iter_batches(_EXAMPLES, columns=list(_COLUMNS)):
                 yield from batch.to_pylist()
                 break
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from alignset.pipeline.inputs.row_groups import RowGroups, check_footer
 from alignset.pipeline.inputs.splits import Split
 from alignset.transforms.columns.carried import CARRIED, WRONG_TYPE, from_json, json_values, typed
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.storage.files import open_to_read
-from alignset.transforms.storage.parquet_files import read_rows
 
 
 def with_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[str, pa.Array]:
@@ -78,11 +79,31 @@ class SidecarValues:
         path = f"{self._split.path.removesuffix('.tar')}.parquet"
         try:
             with open_to_read(path) as source:
-                names = pq.read_schema(source).names
-            sources = [name for name in self._split.sources if names.count(name) == 1]
-            rows = read_rows(path, [*dict.fromkeys(["key", *sources])])
-            values = {name: json_values(rows[name].combine_chunks()) for name in sources}
-            keys = rows["key"].to_pylist()
-        except (OSError, KeyError, TypeError, pa.ArrowException):
+                return self._read_rows(source)
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
             return {}
-        return {key: {n: of[at] for n, of in values.items()} for at, key in enumerate(keys)}
+
+    def _read_rows(self, source: BinaryIO) -> dict[str, dict[str, Any]]:
+        names = pq.read_schema(source).names
+        kinds = {of.source: of.field.type for of in self._split.carried}
+        sources = [name for name in self._split.sources if names.count(name) == 1]
+        groups = RowGroups(source, [], [], {name: name for name in ("key", *sources)})
+        check_footer(groups.footer, source.seek(0, io.SEEK_END))
+        rows: dict[str, dict[str, Any]] = {}
+        for group in range(groups.footer.num_row_groups):
+            for batch in groups.read(group):
+                values = {name: _json_or_misfits(batch[name], kinds[name]) for name in sources}
+                for at, key in enumerate(batch["key"].to_pylist()):
+                    rows[key] = {name: of_name[at] for name, of_name in values.items()}
+        return rows
+
+
+def _json_or_misfits(column: pa.Array, kind: pa.DataType) -> list[Any]:
+    """A column as JSON has it; of values that do not fit, what JSON has not."""
+    values, wrong = typed(column, kind)
+    texts = json_values(values)
+    return (
+        texts
+        if wrong is None
+        else [object() if is_wrong else text for text, is_wrong in zip(texts, wrong, strict=True)]
+    )

@@ -71,8 +71,12 @@ def _compile_file(path: str) -> CompiledList:
     try:
         if path.startswith(f"{k.IMAGE}:"):
             return compile_images(path.removeprefix(f"{k.IMAGE}:"), folder)
-        if not exists(path) or (is_local(path) and not os.path.isfile(path)):  # a folder, a device
+        if not exists(path):
             raise FileNotFoundError("there is no such file")
+        if is_local(path) and not os.path.isfile(path):
+            raise FileNotFoundError(
+                "it is a folder, a pipe or a device, and is read more than once"
+            )
         return compile_list(path, folder)
     except ListError as error:
         raise UsageError(str(error)) from error

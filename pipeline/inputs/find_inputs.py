@@ -55,7 +55,7 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
     files: dict[str, InputFile] = {}
     sets = []
     reasons = _rejected_reasons(job, catalogue)
-    for pattern in job.input.split(","):
+    for pattern in job.inputs:
         _check_apart(pattern, job.output)
         earlier = earlier_set(pattern)
         if earlier is None:

@@ -17,6 +17,7 @@ from msgspec import UnsetType
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import format_of
 from alignset.pipeline.inputs.readers import as_bytes
+from alignset.pipeline.inputs.row_groups import check_footer
 from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
 from alignset.pipeline.inputs.text_headers import header_columns
 from alignset.pipeline.job import Job
@@ -178,7 +179,9 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
 def _footer(path: str) -> pq.FileMetaData:
     with open_to_read(path) as source:
         try:
-            return pq.read_metadata(source)
+            footer = pq.read_metadata(source)
+            check_footer(footer, source.seek(0, io.SEEK_END))
+            return footer
         except pa.ArrowException as error:
             source.seek(0)
             head = source.read(len(_PARQUET))

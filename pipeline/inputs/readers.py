@@ -25,7 +25,7 @@ from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.inputs.text_files import BLOCK, read_json_lines, read_table
 from alignset.pipeline.inputs.text_headers import HEAD
 from alignset.pipeline.inputs.whole_lines import LONGEST_ROW
-from alignset.transforms.columns.carried import CARRIED
+from alignset.transforms.columns.carried import CARRIED, MOST_DECODING_BYTES, decoding_bytes
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.pages.parse_pages import SAID
@@ -139,6 +139,9 @@ def as_bytes(values: pa.Array) -> pa.Array:
     Raises:
       pa.ArrowException: values of this type cannot be printed.
     """
+    if decoding_bytes(values) > MOST_DECODING_BYTES:
+        texts = as_bytes(values.dictionary)
+        values = pa.array(pa.DictionaryArray.from_arrays(values.indices, texts).to_pylist())
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     if isinstance(values, pa.ExtensionArray):
@@ -159,7 +162,8 @@ def _parquet(split: Split, batch_rows: int, faults: list[BrokenFile]) -> Iterato
         ["malformed", *SAID] if split.format == "pages" else ["reason"] if split.reasons else []
     )
     # Arrow's own file does not wait for the interpreter's lock.
-    with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
+    path = split.path
+    with pa.OSFile(os.fsencode(path)) if is_local(path) else open_to_read(path) as source:
         carried_sources = {CARRIED + of.field.name: of.source for of in split.carried if of.source}
         groups = RowGroups(source, names, others, carried_sources)
 
@@ -189,7 +193,7 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
         try:
             for sample in tar_samples(source, split.sources):
                 sample["carried"] = beside.complete(sample["name"], sample["carried"])
-                samples.append(sample | {"source_path": split.path})
+                samples.append(sample | {"source_path": os.fsencode(split.path)})
                 size += sum(len(sample[name] or b"") for name in STRINGS) + sample["carried_bytes"]
                 if len(samples) == batch_rows or size > BATCH_BYTES:
                     yield _sample_batch(samples, split)
@@ -291,7 +295,7 @@ def _sample_batch(samples: list[dict[str, Any]], split: Split) -> pa.RecordBatch
             ("url", pa.binary()),
             ("caption", pa.binary()),
             (PAGE_URL, pa.binary()),
-            ("source_path", pa.string()),
+            ("source_path", pa.binary()),  # its name need not be UTF-8
             ("source_at", pa.int64()),
             ("source_size", pa.int64()),
             ("malformed", pa.string()),

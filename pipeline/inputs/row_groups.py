@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.columns.carried import is_list
+from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
+from alignset.transforms.storage.broken_files import DAMAGED, FileFault
 
 STRINGS = ("url", "caption", PAGE_URL)
 BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
@@ -21,10 +24,35 @@ BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
 SHARED_ROWS = 64
 ROWS_AT_ONCE = 1 << 17  # of a row group; whatever --batch_rows is, since a fault ends such a step
 DECODED_BYTES = 1 << 28  # of a column that a batch of Parquet may take before it is cut
+# A text of LONG_BYTES or more is hardly repeated, and zstd makes a tenth of usual ones.
+LONG_BYTES, FREE_BYTES, MOST_TIMES = 1 << 12, 1 << 26, 1 << 7
+
+
+def check_footer(footer: pq.FileMetaData, file_bytes: int) -> None:
+    """Checks what a footer says of columns that lie beside each other in a file.
+
+    Raises:
+      FileFault: they take more bytes than the file has; so they share some.
+      UnicodeDecodeError: a name is not UTF-8.
+    """
+    for at in range(footer.num_columns):
+        _ = footer.schema.column(at).path
+    claimed = sum(
+        max(0, footer.row_group(group).column(at).total_compressed_size)
+        for group in range(footer.num_row_groups)
+        for at in range(footer.num_columns)
+    )
+    if claimed > file_bytes:
+        fault = f"its columns would take {claimed:,} bytes, and it has {file_bytes:,}"
+        raise FileFault(DAMAGED, fault)
 
 
 class RowGroups:
     """The row groups of a Parquet file.
+
+    A file of 80 KB may hold a text of 1 MB in each of a million rows, or name the same bytes in all
+    of its row groups. So values of LONG_BYTES are read up to FREE_BYTES and MOST_TIMES the bytes of
+    their column in the file: of further ones the rows are unreadable.
 
     Args:
       names: the columns that are `STRINGS`. others: further ones. carried_sources: columns of any
@@ -38,40 +66,95 @@ class RowGroups:
         self.footer = pq.read_metadata(source)
         self.others = {**{name: name for name in others}, **carried_sources}
         self.carried_sources = set(carried_sources.values())
-        paths = (self.footer.schema.column(at).path for at in range(self.footer.num_columns))
-        self.flat = sorted(self.carried_sources.intersection(paths))  # neither lists nor structs
+        # By the column, the leaves of lists and structs, too.
+        self.leaves: dict[str, list[int]] = {n: [] for n in [*names, *self.carried_sources]}
+        for at in range(self.footer.num_columns):
+            path = self.footer.schema.column(at).path
+            for name in {path, path.partition(".")[0]} & self.leaves.keys():
+                self.leaves[name].append(at)
         # A page without a checksum passes.
         checks = {"pre_buffer": False, "page_checksum_verification": True}
         self.options = {"metadata": self.footer, **checks}
 
-    def read(self, group: int) -> Iterator[pa.RecordBatch]:
-        """The rows of one, in batches of at most ROWS_AT_ONCE."""
-        rows, shared_columns = self._rows_at_once(group)
-        alone = [n for n in dict.fromkeys([*self.names, *self.flat]) if n not in shared_columns]
-        repeats = _long_repeats(self.source, alone, group, rows, self.options)
-        file = pq.ParquetFile(self.source, read_dictionary=repeats, **self.options)
+    def _bytes_by_column(self, group: int) -> dict[str, int]:
+        metadata = self.footer.row_group(group)
+        return {
+            name: sum(max(0, metadata.column(at).total_compressed_size) for at in leaves)
+            for name, leaves in self.leaves.items()
+        }
+
+    def read(self, group: int, *, whole: bool = False) -> Iterator[pa.RecordBatch]:
+        """The rows of one, in batches of at most ROWS_AT_ONCE.
+
+        Args:
+          whole: read all long values, for one who leaves dictionaries as they are.
+
+        Raises:
+          FileFault: too many of its long values share their bytes with the one before.
+        """
+        rows, shared_columns, nested_texts = self._rows_at_once(group)
+        flat = [name for name, at in self.leaves.items() if self._paths(at) == [name]]
+        repeats = _long_repeats(
+            self.source, [n for n in flat if n not in shared_columns], group, rows, self.options
+        )
+        file = pq.ParquetFile(self.source, read_dictionary=repeats + nested_texts, **self.options)
         few = min(rows, SHARED_ROWS) if shared_columns else rows
         columns = [*dict.fromkeys([*self.names, *self.others.values()])]
+        budgets = {
+            name: FREE_BYTES // self.footer.num_row_groups + MOST_TIMES * size
+            for name, size in self._bytes_by_column(group).items()
+            if not whole
+        }
         for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=columns):
-            names = [*STRINGS[: len(self.names)], *self.others]
-            values = [batch[name] for name in (*self.names, *self.others.values())]
-            yield pa.record_batch(values, names=names)
+            of_file = {name: batch[name] for name in columns}
+            is_over = _without_long_values(of_file, len(batch), budgets)
+            pairs = {STRINGS[at]: of_file[name] for at, name in enumerate(self.names)}
+            pairs |= {name: of_file[of] for name, of in self.others.items()}
+            if is_over.any():
+                faults = pairs.get("malformed", pa.nulls(len(batch), pa.string()))
+                pairs["malformed"] = pc.if_else(pa.array(is_over), UNREADABLE, faults)
+            yield pa.record_batch(pairs)
+            if any(budgets.get(name, 0) < 0 for name in shared_columns):
+                fault = f"its row group {group} holds values that share too many bytes"
+                raise FileFault(DAMAGED, fault)
 
-    def _rows_at_once(self, group: int) -> tuple[int, set[str]]:
-        """How many rows a batch may have, and the columns whose values may share their bytes."""
-        rows, shared_columns = ROWS_AT_ONCE, set()
+    def _paths(self, leaves: Sequence[int]) -> list[str]:
+        return [self.footer.schema.column(at).path for at in leaves]
+
+    def _rows_at_once(self, group: int) -> tuple[int, set[str], list[str]]:
+        """How many rows a batch may have, the columns whose values may share their bytes, and the
+        paths of texts within lists and structs."""
+        rows, shared_columns, nested_texts = ROWS_AT_ONCE, set(), []
         metadata = self.footer.row_group(group)
-        for place, column in enumerate(map(metadata.column, range(metadata.num_columns))):
-            root = column.path_in_schema.partition(".")[0]
-            is_carried = {root, column.path_in_schema} & self.carried_sources
-            if metadata.num_rows and (column.path_in_schema in self.names or is_carried):
+        for name, leaves in self.leaves.items():
+            for at in leaves if metadata.num_rows else ():
+                column = metadata.column(at)
                 size = column.total_uncompressed_size / metadata.num_rows
-                size = max(size, self.footer.schema.column(place).length or 1)  # where it is fixed
+                size = max(size, self.footer.schema.column(at).length or 1)  # where it is fixed
                 rows = min(rows, max(1, int(BATCH_BYTES / size)))
-                is_text = column.physical_type == "BYTE_ARRAY" or not is_carried
+                is_text = column.physical_type == "BYTE_ARRAY" or name not in self.carried_sources
                 if is_text and any("DELTA" in encoding for encoding in column.encodings):
-                    shared_columns.add(column.path_in_schema)
-        return rows, shared_columns
+                    shared_columns.add(name)
+                elif is_text and column.path_in_schema != name:
+                    nested_texts.append(column.path_in_schema)
+        return rows, shared_columns, nested_texts
+
+
+def _without_long_values(columns: dict[str, pa.Array], rows: int, budgets: dict[str, int]) -> Bools:
+    """Takes the long values that a budget has no bytes for out of the columns, and their bytes off
+    the budgets; bool[n]: which rows had one."""
+    is_over = np.zeros(rows, np.bool_)
+    for name in budgets.keys() & columns.keys():
+        sizes = string_sizes(columns[name])
+        if sizes.max(initial=0) < LONG_BYTES:
+            continue
+        used = np.cumsum(np.where(sizes >= LONG_BYTES, sizes, 0))
+        mask = (sizes >= LONG_BYTES) & (used > budgets[name])
+        if mask.any():
+            columns[name] = columns[name].take(pa.array(np.arange(len(mask)), mask=mask))
+        budgets[name] -= int(used[-1])
+        is_over |= mask
+    return is_over
 
 
 def join_batches(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
@@ -108,11 +191,21 @@ def _long_repeats(
 
 
 def string_sizes(values: pa.Array) -> npt.NDArray[np.int64]:
-    """The bytes of each value as a string, int64[n]; numbers are not counted."""
+    """The bytes of each value as a string, int64[n], or of the strings that it holds; numbers are
+    not counted."""
     if isinstance(values, pa.DictionaryArray):
         sizes = np.append(string_sizes(values.dictionary), 0)
         return sizes[pc.fill_null(values.indices.cast(pa.int64()), len(sizes) - 1).to_numpy()]
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
     kind = values.type
+    if is_list(kind):
+        stops = np.cumsum(pc.fill_null(pc.list_value_length(values), 0))
+        return np.diff(np.append(0, string_sizes(values.flatten()).cumsum())[np.append(0, stops)])
+    if pa.types.is_struct(kind):
+        return sum(map(string_sizes, values.flatten()), np.zeros(len(values), np.int64))
+    if pa.types.is_fixed_size_binary(kind):
+        return np.where(values.is_valid(), kind.byte_width, 0).astype(np.int64)
     if kind in (pa.string_view(), pa.binary_view()):
         values = values.cast(pa.large_binary())
     elif kind not in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary()):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
 from alignset.transforms.storage.broken_files import BrokenFile
+from alignset.transforms.storage.files import shown_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +33,8 @@ class InputFile:
     reasons: list[str] | UnsetType = UNSET
 
     def for_documents(self) -> InputFile:
-        """The same for documents, which are UTF-8; the bytes of a name need not be."""
-        return replace(self, path=os.fsencode(self.path).decode("utf-8", "backslashreplace"))
+        """The same for documents."""
+        return replace(self, path=shown_path(self.path))
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def _page_url(job: Job, path: str) -> str:
     """Where a page is served: its place in the folder that was given, below the base URL."""
     if not job.base_url:
         return ""
-    for pattern in job.input.split(","):
+    for pattern in job.inputs:
         folder = re.split(r"[*?\[]", pattern)[0]
         folder = folder if folder == pattern else folder.rpartition("/")[0]
         if path.startswith(f"{folder.rstrip('/')}/"):

@@ -153,7 +153,7 @@ def batches_with(path: str, names: Sequence[str], reason: str = "") -> Iterator[
         rows = RowGroups(source, [], [], columns)
         for number in range(rows.footer.num_row_groups):
             if not reason or _may_hold(rows.footer.row_group(number), reason):
-                for batch in rows.read(number):
+                for batch in rows.read(number, whole=True):
                     parts = [_cut(column) for column in batch.columns]
                     yield pa.record_batch(parts, names=batch.schema.names)
 

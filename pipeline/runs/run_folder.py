@@ -42,7 +42,7 @@ from alignset.transforms.rules.custom import RuleFile, described, limits_in
 from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
-from alignset.transforms.storage.files import exists, is_local, match, remove
+from alignset.transforms.storage.files import exists, is_local, match, remove, shown_path
 from alignset.transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.
@@ -78,7 +78,10 @@ def describe_run(command: Command, source: Input) -> RunDescription:
         fetch={name: getattr(command.fetch, name) for name in FETCH_RULES}
         | ({"contact": contact} if contact else {}),
         input=[file.for_documents() for file in source.files],
-        evaluation=list(source.evaluation.files),
+        evaluation=[
+            dataclasses.replace(file, path=shown_path(file.path))
+            for file in source.evaluation.files
+        ],
         given_vocabulary=source.vocabulary,
         overlap=_overlap(command, source.evaluation),
         unsafe_model=_by_name(source.unsafe_model) if source.unsafe_model else UNSET,

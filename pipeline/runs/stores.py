@@ -27,7 +27,7 @@ NEEDED = {
 
 
 def _named_paths(job: Job) -> Iterator[tuple[str, str]]:
-    yield from (("input", path) for path in job.input.split(","))
+    yield from (("input", path) for path in job.inputs)
     yield "output", job.output
     if job.vocabulary:
         yield "vocabulary", job.vocabulary

@@ -6,8 +6,9 @@ import gzip
 import io
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +19,14 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
 from alignset.pipeline.inputs.readers import BATCH_BYTES, read_split
-from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.row_groups import FREE_BYTES, MOST_TIMES, check_footer, string_sizes
+from alignset.pipeline.inputs.splits import CarriedColumn, Split
 from alignset.pipeline.inputs.text_files import read_json_lines
 from alignset.pipeline.job import Job
 from alignset.pipeline.shown_texts import on_one_line
+from alignset.transforms.columns.carried import CARRIED, plain_type
 from alignset.transforms.pairs.measure_pairs import measure
-from alignset.transforms.storage.broken_files import BrokenInputError
+from alignset.transforms.storage.broken_files import BrokenInputError, FileFault
 from tests.support.command import funnel, kept, rejected, run, succeed
 
 GOOD = b'{"url": "http://a.org/0", "caption": "some text"}\n'
@@ -269,41 +272,112 @@ def test_batches_are_cut_by_bytes(tmp_path: Path, kind: pa.DataType, dictionary:
     assert len(batches) >= 3
 
 
-@pytest.mark.parametrize(
-    ("kind", "rows", "size"),
-    [
-        (pa.string(), 65_536, 100_000),
-        (pa.large_binary(), 20_000, 900_000),
-        (pa.binary(900_000), 300, 900_000),
-    ],
-)
-def test_repeats_of_one_long_text_are_not_decoded_at_once(
-    tmp_path: Path, kind: pa.DataType, rows: int, size: int
+class ReadRows(NamedTuple):
+    """Rows as they were read: how many, the URLs of those that are unreadable, and the bytes of
+    the values of a column."""
+
+    count: int
+    unreadable: list[bytes]
+    bytes: int
+
+
+def read_rows(path: Path, column: str, *carried: CarriedColumn) -> ReadRows:
+    """Reads all splits; no batch may have much more than its bytes."""
+    job, count, size, unreadable = Job(input=str(path), output="o"), 0, 0, []
+    for split in find_splits(job, find_files(job)):
+        for batch in read_split(replace(split, carried=carried), 1 << 20, skip_broken=True):
+            assert batch.nbytes < BATCH_BYTES + (1 << 23)
+            count += len(batch)
+            size += string_sizes(batch[column]).sum()
+            faults = batch.schema.get_field_index("malformed") >= 0 and batch["malformed"]
+            if faults:
+                unreadable += batch["url"].filter(faults.is_valid()).to_pylist()
+    return ReadRows(count, unreadable, int(size))
+
+
+LONG_KINDS = [(pa.string(), 100_000), (pa.large_binary(), 900_000), (pa.binary(100_000), 100_000)]
+
+
+@pytest.mark.parametrize(("kind", "size"), LONG_KINDS, ids=str)
+def test_repeats_of_one_long_text_are_read_up_to_a_bound(
+    tmp_path: Path, kind: pa.DataType, size: int
 ):
-    """18 GB of text in a file of 200 kB: no batch has more than its bytes."""
-    long = pa.array([b"x" * size]).cast(kind)
-    repeated = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), long)
-    table = pa.table({"url": np.arange(rows), "caption": repeated})
-    pq.write_table(table, tmp_path / "a.parquet", store_schema=False)
-    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
-    split = Split(str(tmp_path / "a.parquet"), "parquet", "", "url", "caption", (0,))
-    batches = read_split(split, rows)
-    assert {next(batches)["caption"].nbytes // 10**6 for _ in range(5)} == {33}
+    """18 GB of text in a file of 200 kB: twice the rows have no more of it. Short texts among them
+    are all read."""
+    path = tmp_path / "a.parquet"
+    dictionary = pa.array([b"x" * size]).cast(kind)
+    if kind != pa.binary(100_000):
+        dictionary = pa.concat_arrays([dictionary, pa.array([b"short"]).cast(kind)])
+    for rows in (10_000, 20_000):
+        at = np.where(np.arange(rows) % 9 > 6, len(dictionary) - 1, 0).astype(np.int32)
+        long = np.flatnonzero(at == 0)
+        texts = pa.DictionaryArray.from_arrays(at, dictionary)
+        table = pa.table({"url": np.arange(rows).astype(str), "caption": texts})
+        pq.write_table(table, path, store_schema=False, row_group_size=rows // 2)
+        bound = FREE_BYTES + MOST_TIMES * path.stat().st_size
+        assert bound < 1 << 28
+        found = read_rows(path, "caption")
+        assert found.count == rows
+        assert bound // 3 < found.bytes < bound + rows * 5
+        of_each_half = (found.bytes // size) // 2 - 1
+        assert {b"%d" % row for row in long[of_each_half : of_each_half + 9]} & {*found.unreadable}
+        assert {*found.unreadable} <= {b"%d" % row for row in long}
+
+
+@pytest.mark.parametrize("form", ["text", "list", "struct"])
+def test_repeats_in_a_carried_column_are_read_up_to_a_bound(tmp_path: Path, form: str):
+    """10 GB of text in 100 kB, within lists and structs too, and where one row is a list of all."""
+    for rows in (10_000, 20_000):
+        dictionary = pa.array(["y" * 1_000_000, "short"])
+        at = np.arange(rows, dtype=np.int32) % 2
+        values: pa.Array = pa.DictionaryArray.from_arrays(at, dictionary)
+        if form == "list":
+            stops = np.r_[0, 0, np.arange(2, rows), 2 * rows - 2].astype(np.int32)
+            values = pa.ListArray.from_arrays(stops, pa.concat_arrays([values, values]))
+        elif form == "struct":
+            values = pa.StructArray.from_arrays([values, pa.array(at)], ["text", "n"])
+        table = pa.table(
+            {"url": np.arange(rows).astype(str), "caption": ["of"] * rows, "more": values}
+        )
+        path = tmp_path / "a.parquet"
+        pq.write_table(table, path)
+        field = pa.field("more", plain_type(values.type))
+        found = read_rows(path, CARRIED + "more", CarriedColumn("more", field))
+        assert found.count == rows
+        bound = FREE_BYTES + MOST_TIMES * path.stat().st_size
+        assert bound // 2 < found.bytes < bound + rows * 5
+        assert len(found.unreadable) == pytest.approx(rows / 2 - found.bytes / 10**6, abs=3)
+
+
+def test_row_groups_that_share_their_bytes_are_damage(tmp_path: Path):
+    (tmp_path / "a.parquet").write_bytes(parquet(["some text"] * 5, row_group_size=1))
+    size = (tmp_path / "a.parquet").stat().st_size
+    footer = pq.read_metadata(tmp_path / "a.parquet")
+    check_footer(footer, size)
+    with pytest.raises(FileFault, match="and it has 200"):
+        check_footer(footer, 200)
 
 
 @pytest.mark.slow
 def test_values_that_share_much_are_not_decoded_at_once(tmp_path: Path):
-    """900 MB of text in 1 MB, as Spark may write it: each value adds to the one before."""
-    rows, text = 3000, "x" * 300_000
+    """102 MB of text in 300 KB, as Spark may write it: each value adds to the one before. Of much
+    more the file is broken."""
+    rows, text = 340, "x" * 300_000
     table = pa.table({"url": np.arange(rows), "caption": [text] * rows})
     encodings = {"url": "PLAIN", "caption": "DELTA_BYTE_ARRAY"}
     path = tmp_path / "a.parquet"
-    pq.write_table(table, path, use_dictionary=False, column_encoding=encodings)
+    how = {"use_dictionary": False, "column_encoding": encodings, "compression": "none"}
+    pq.write_table(table, path, **how)
     split = Split(str(path), "parquet", "", "url", "caption", (0,))
     del table
     before, count = pa.total_allocated_bytes(), 0
     for batch in read_split(split, 65_536):
-        assert pa.total_allocated_bytes() - before < 4 * BATCH_BYTES
+        assert pa.total_allocated_bytes() - before < 2 * BATCH_BYTES
         assert batch["url"].to_pylist() == [b"%d" % (count + at) for at in range(len(batch))]
         count += len(batch)
     assert count == rows
+    table = pa.table({"url": np.arange(9000), "caption": [text[:90_000]] * 9000})
+    pq.write_table(table, path, **how)
+    *_, last = read_split(split, 65_536, skip_broken=True)
+    assert "share too many bytes" in str(last["caption"][-1].as_py())
+    assert last["malformed"][-1].as_py() == "damaged"

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +16,9 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
 from alignset.pipeline.job import Job
+from alignset.pipeline.look.__main__ import main as look
 from alignset.transforms.storage.broken_files import BrokenFile
-from tests.support.command import fates, funnel, rejected, run, succeed
+from tests.support.command import fates, funnel, manifest, rejected, run, succeed
 from tests.support.golden import Fate
 from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
@@ -191,3 +193,67 @@ def test_broken_files_of_all_formats_beside_a_whole_one(tmp_path: Path):
     assert len([text for text in texts if text.startswith("text number")]) >= 10 + 900
     assert sum(text.startswith("picture number") for text in texts) == 3
     assert told["steps"][0]["seen"] == good.total()
+
+
+def test_a_column_whose_name_is_not_utf8_costs_its_file(tmp_path: Path):
+    """Also within a struct that is not read."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pq.write_table(table(0, 10), folder / "good.parquet")
+    for name, column in (("a", "qqqq"), ("b", "more")):
+        inner = pa.array([{"qqqq" if name == "b" else "x": n} for n in range(10)])
+        path = folder / f"{name}.parquet"
+        pq.write_table(table(0, 10).append_column(column, inner), path, store_schema=False)
+        path.write_bytes(path.read_bytes().replace(b"qqqq", b"qq\xff\xfe"))
+    for columns in ([], ["--columns=all"]):
+        out = tmp_path / f"set{len(columns)}"
+        ended = run(folder, out, *TEXTS, *columns)
+        assert (ended.status, fates(out).total()) == (1, 12), ended.err
+        assert "2 of 3 input files were broken" in ended.err
+        assert {fate.detail for fate in broken_fates(out)} == {"damaged"}
+        assert {fate.caption for fate in broken_fates(out)} == {"a name in it is not UTF-8"}
+
+
+def test_files_whose_own_names_are_not_utf8_are_read(tmp_path: Path):
+    """Input of every kind, and evaluation images in folders, tars and tables, whose images are
+    found again by `look`."""
+    pictures = [encoded(photograph(n, 210, 210), "JPEG") for n in range(5)]
+    tar = shard(0, pictures[0])
+    sets = [tmp_path / name for name in ("in", "folder", "tars", "tables")]
+    for path in sets:
+        path.mkdir()
+    (sets[0] / os.fsdecode(b"\xff.tar")).write_bytes(tar)
+    for n in (1, 2, 3):
+        image = pictures[n]
+        names = {1: b"\xff.jpg", 2: b"\xff.tar", 3: b"\xff.parquet"}
+        path = sets[n] / os.fsdecode(names[n])
+        with path.open("wb") as file:
+            if n == 3:
+                paths = pa.array([b"\xff", b"b"]).view(pa.string())
+                bodies = pa.array([image, pictures[4]])
+                struct = pa.StructArray.from_arrays([bodies, paths], ["bytes", "path"])
+                pq.write_table(pa.table({"image": struct}), file)
+            else:
+                file.write(image if n == 1 else tar_of({"\udcff.jpg": image}))
+        more = tar_of(
+            {f"{n}.jpg": image, f"{n}.json": b'{"url": "http://h/%d", "caption": "a"}' % n}
+        )
+        (sets[0] / f"{n}.tar").write_bytes(more)
+    evaluation = ",".join(f"{path.name}={path}" for path in sets[1:])
+    flags = (*ALL, f"--eval_images={evaluation}", "--max_unsafe_score=1")
+    succeed(sets[0], tmp_path / "set", *flags)
+    assert Counter(fate.reason for fate in fates(tmp_path / "set").elements()) == {
+        None: SAMPLES,
+        "evaluation_overlap": 3,
+    }
+    assert {Path(file["path"]).name for file in manifest(tmp_path / "set")["input"]} >= {
+        r"\xff.tar"
+    }
+    look_flags = (str(tmp_path / "set"), "--reason=evaluation_overlap")
+    assert look([*look_flags, f"--output={tmp_path}/look.png"]) == 0
+    tables = tmp_path / "in_tables"
+    tables.mkdir()
+    pq.write_table(table(0, 10), (tables / "a.parquet").open("wb"))
+    pq.write_table(table(10, 10), (tables / os.fsdecode(b"\xff.parquet")).open("wb"))
+    succeed(tables, tmp_path / "texts", *TEXTS)
+    assert len(fates(tmp_path / "texts")) == 20

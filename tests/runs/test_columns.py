@@ -18,10 +18,12 @@ import pytest
 from alignset import curate
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.deduplicate.__main__ import main as deduplicate
+from alignset.pipeline.look.__main__ import main as look
 from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import digests, manifest, rejected, run, samples, succeed
+from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
 
@@ -402,3 +404,90 @@ def test_the_order_of_files_does_not_choose_among_equal_pairs(tmp_path: Path):
         rows.append(pq.read_table(out / "pairs").sort_by("key").to_pylist())
     assert rows[0] == rows[1]
     assert len({row["score"] for row in rows[0]}) == 2
+
+
+def binary_view(*values: bytes) -> pa.Array:
+    """Text of any bytes, as a Parquet file may have it."""
+    return pa.array(values).view(pa.string())
+
+
+# Values of five rows, and the second cannot be written.
+UNWRITABLE = {
+    "text": binary_view(b"a", b"\xff\xfe", b"b", b"c", b"d"),
+    "day": pa.array([0, 2**31 - 1, 1, 2, None], pa.date32()),
+    "days": pa.array([[0], [2**31 - 1], None, [], [2]], pa.list_(pa.date32())),
+    "time": pa.array([0, 2**50, 1, 2, 3], pa.timestamp("s", "UTC")),
+}
+
+
+def details(output: Path) -> list[str]:
+    """Of the rejected rows, whose times Python need not hold."""
+    files = output.glob("rejected/*.parquet")
+    return [row for path in files for row in pq.read_table(path)["detail"].to_pylist()]
+
+
+MARS = pa.timestamp("s", "Mars/Olympus")
+NANOSECONDS = [1_700_000_000_123_456_789 + row for row in range(5)]
+
+
+def test_values_that_cannot_be_written_cost_their_row_alone(made: Carrying, tmp_path: Path) -> None:
+    """With images and without; nanoseconds and a zone that nobody knows are kept, and the dataset
+    can be looked at, changed and read again."""
+    table = pa.table(
+        {
+            "url": [f"{made.web.url}/columns/{16 + row}" for row in range(5)],
+            "text": [f"a picture of item {row} on a table" for row in range(5)],
+            "ns": pa.array(NANOSECONDS, pa.timestamp("ns")),
+            "mars": pa.array(range(5), MARS),
+        }
+        | {f"bad_{name}": values for name, values in UNWRITABLE.items()}
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    blocklist = tmp_path / "list.txt"
+    blocklist.write_text(f"url:{made.web.url}/columns/20\n")
+    for name, flags in (("texts", [*TEXTS, "--text_only"]), ("images", FLAGS)):
+        out = tmp_path / name
+        succeed(tmp_path / "in.parquet", out, *flags, "--columns=all")
+        assert details(out) == ["wrong_type"]
+        assert report([str(out)]) == 0
+        assert look([str(out), f"--output={tmp_path}/look.png"]) == 0
+        assert takedown([str(out), f"--blocklist={blocklist}"]) == 0
+        again = tmp_path / f"{name}2"
+        succeed(out, again, *flags)
+        for folder in (out, again):
+            files = [*folder.glob("pairs/*.parquet"), *folder.glob("shards/*.parquet")]
+            (rows,) = [rows for path in files if len(rows := pq.read_table(path))]
+            assert {*rows["ns"].cast(pa.int64()).to_pylist()} == {
+                *NANOSECONDS[:1],
+                *NANOSECONDS[2:4],
+            }
+            assert rows.schema.field("mars").type.tz == "UTC"
+            assert sorted(rows["bad_text"].to_pylist()) == ["a", "b", "c"]
+    said = [json.loads(files["json"]) for files in samples(tmp_path / "images2").values()]
+    assert "2023-11-14 22:13:20.123456789" in {row["ns"] for row in said}
+
+
+def test_a_sidecar_of_others_costs_no_run(made: Carrying, tmp_path: Path) -> None:
+    """Its values that cannot be written, and names that are not UTF-8."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    texts = {f"0000{n}.txt": f"some words of item {n}".encode() for n in range(5)}
+    jsons = {f"0000{n}.json": json.dumps({"url": f"http://h/{n}"}).encode() for n in range(5)}
+    files = dict(sorted({**texts, **jsons}.items()))
+    (folder / "00000.tar").write_bytes(tar_of(files))
+    table = pa.table({"key": [f"0000{n}" for n in range(5)]} | UNWRITABLE)
+    pq.write_table(table, folder / "00000.parquet")
+    names = ",".join(UNWRITABLE)
+    succeed(folder, tmp_path / "out", *TEXTS, "--text_only", f"--columns={names}")
+    assert details(tmp_path / "out") == ["wrong_type"]
+
+
+def test_two_fields_of_one_name_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    table = pa.table({"url": ["http://h/1"], "text": ["some words here"], "twice": twice})
+    pq.write_table(table, tmp_path / "in.parquet")
+    flags = (*TEXTS, "--text_only")
+    ended = run(tmp_path / "in.parquet", tmp_path / "out", *flags, "--columns=twice")
+    assert ended.status == 2
+    assert "column 'twice' cannot be carried: struct<a: int64, a: int64> has two" in ended.err
+    succeed(tmp_path / "in.parquet", tmp_path / "out", *flags, "--columns=all")

@@ -311,6 +311,8 @@ def test_a_set_of_texts_has_the_column_of_a_text_rule(rules: Made, tmp_path: Pat
     assert {row["digit_share"] for row in rows_of(tmp_path / "set", "pairs")} == {0.0}
     (dropped,) = rows_of(tmp_path / "set", "rejected")
     assert dropped["digit_share"] > 0.3
+    ended = run(rules.folder / "pairs.parquet", tmp_path / "x", *flags, "--max_digits_share=0.1")
+    assert ended.err.endswith("unknown flag 'max_digits_share'; did you mean --max_digit_share?\n")
 
 
 def test_a_takedown_keeps_the_columns(rules: Made, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A class as a point among the embeddings: the mean of its prompts', CLIP's or one's own."""
 
 import json
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def published_prompts() -> dict[str, tuple[str, ...]]:
 
 
 def find_prompts(where: str) -> tuple[str, ...]:
-    """The prompts that `where` names: a dataset's, one sentence with {}, or a file of such lines.
+    """The prompts that `where` names: a dataset's, one sentence with {}, a file of such lines, or a
+    JSON list of them.
 
     Raises:
       SettingsError: there are none, or one has no {} or several.
@@ -79,12 +81,18 @@ def find_prompts(where: str) -> tuple[str, ...]:
 def _of_file(where: str) -> tuple[str, ...]:
     names = ", ".join(published_prompts())
     try:
-        lines = Path(where).read_text(encoding="utf-8-sig").splitlines()
+        text = Path(where).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"no prompts at {where!r:.200} ({error!s:.200}): pass a sentence with {{}}, a file of "
             f"such lines, or one of {names}"
         ) from error
+    lines: object = text.splitlines()
+    if text.lstrip()[:1] in ("[", '"'):
+        with suppress(ValueError):  # or a line may begin so
+            lines = json.loads(text)
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise SettingsError(f"{where} is JSON, and not a list of prompts: write each on a line")
     prompts = tuple(line.strip() for line in lines if line.strip())
     if not 0 < len(prompts) <= _MOST:
         raise SettingsError(f"{where} has {len(prompts)} prompts: write 1 to {_MOST}, a line each")

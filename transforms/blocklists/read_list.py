@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from alignset.transforms.blocklists.kinds import KEY, KINDS
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.rejects import key_column
+from alignset.transforms.images.file_formats import signature_format
 
 _PIECE = 1 << 22  # bytes of a text file read at once
 _LONGEST_LINE = 1 << 16
@@ -86,6 +87,7 @@ def read_entries(path: str, local: str) -> Iterator[Entries]:
         if kind == "parquet":
             yield from _of_batches(_parquet_batches(path, local), path)
         elif kind == "text":
+            _check_no_image(path, local)
             with _opened(local) as source:
                 yield from _of_lines(source, path)
         elif kind == "u64":
@@ -97,6 +99,13 @@ def read_entries(path: str, local: str) -> Iterator[Entries]:
     except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         reason = str(error).splitlines()[0]
         raise ListError(f"the blocklist {path} cannot be read as {kind}: {reason}") from error
+
+
+def _check_no_image(path: str, local: str) -> None:
+    with open(local, "rb") as file:
+        kind = signature_format(file.read(64))
+    if kind:
+        raise ListError(f"{path} is an image, {kind}: to list it pass --blocklist=image:{path}")
 
 
 def _opened(local: str) -> Any:

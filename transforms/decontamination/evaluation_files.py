@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.images.file_formats import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
-from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.files import open_to_read, shown_path
 from alignset.transforms.storage.tar_members import tar_members
 
 # What cannot be read is counted and told: else it would silently not be kept out.
@@ -82,7 +82,8 @@ def named_images(path: str) -> Iterator[NamedImage]:
                 if member.name.lower().endswith(EVALUATION_SUFFIXES):
                     source.seek(member.at)
                     fits = member.plain and member.size <= MAX_BYTES
-                    yield NamedImage(member.name, source.read(member.size) if fits else b"")
+                    body = source.read(member.size) if fits else b""
+                    yield NamedImage(shown_path(member.name), body)
         elif suffix.endswith(".parquet"):
             yield from _parquet_images(source, path)
         else:
@@ -98,9 +99,10 @@ def find_images(path: str, names: Collection[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with open_to_read(path) as source:
         for member in tar_members(source):
-            if member.name in wanted and member.plain and member.size <= MAX_BYTES:
+            name = shown_path(member.name)
+            if name in wanted and member.plain and member.size <= MAX_BYTES:
                 source.seek(member.at)
-                found.setdefault(member.name, source.read(member.size))
+                found.setdefault(name, source.read(member.size))
             if len(found) == len(wanted):
                 break
     return found
@@ -130,7 +132,8 @@ def _given_path(images: pa.Array) -> str:
     at = images.type.get_field_index("path") if pa.types.is_struct(images.type) else -1
     if at < 0 or not pa.types.is_string(images.type.field(at).type):
         return ""
-    return pc.struct_field(images, "path")[0].as_py() or ""
+    path = pc.struct_field(images, "path").view(pa.binary())[0].as_py()  # of any bytes
+    return (path or b"").decode("utf-8", "backslashreplace")
 
 
 def _image_column(schema: pa.Schema, path: str) -> str:

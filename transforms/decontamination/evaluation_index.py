@@ -28,7 +28,7 @@ from alignset.transforms.decontamination.overlap_measure import (
 )
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read
+from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read, shown_path
 
 DESCRIPTION, IMAGES = "description.json", "images.parquet"
 _FORMAT = "1"  # another one makes other indexes
@@ -79,7 +79,7 @@ def index_path(folder: str, measure: OverlapMeasure, files: Iterable[DigestedFil
 
 def digested(files: Iterable[EvaluationFile]) -> list[DigestedFile]:
     """The digests of the files of a part."""
-    return [DigestedFile(file.name, file.path, contents_digest(file)) for file in files]
+    return [DigestedFile(of.name, shown_path(of.path), contents_digest(of)) for of in files]
 
 
 def find_index(path: str) -> IndexDescription | None:

@@ -17,7 +17,7 @@ from alignset.transforms.decontamination.evaluation_index import find_index
 from alignset.transforms.decontamination.overlap_measure import Features, OverlapMeasure, Shown
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
-from alignset.transforms.storage.files import local_copy, remove, write_atomically
+from alignset.transforms.storage.files import local_copy, remove, shown_path, write_atomically
 from alignset.transforms.storage.tar_members import BrokenTar
 from alignset.transforms.workers.claims import CLAIM, Claim
 from alignset.transforms.workers.fencing import Fence
@@ -63,7 +63,9 @@ def measure_part(
     part = MeasuredPart(files[0], "", [], [])
     if find_index(place) is not None:
         return part
-    digest = hashlib.sha256("\n".join(file.path for file in files).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        "\n".join(shown_path(file.path) for file in files).encode()
+    ).hexdigest()[:16]
     path = f"{work}/{FEATURES}{digest}.rows"
     claim = Claim(f"{path}{CLAIM}", fence)
     with ExitStack() as stack:
@@ -95,14 +97,14 @@ def _measured(
     bytes_held = 0
     for named, image in _looked_at(file, trial):
         if isinstance(image, Image):
-            part.rows.append((file.name, named.name, file.path))
+            part.rows.append((file.name, named.name, shown_path(file.path)))
             looks.append(Shown(named.body, image, in_full=True))
             bytes_held += len(named.body)
             if len(looks) == _MEASURED_AT_ONCE or bytes_held > BYTES_AT_ONCE:
                 yield measure.features(looks)
                 looks, bytes_held = [], 0
         else:
-            part.unreadable.append((file.name, shown_name(file.path, named.name)))
+            part.unreadable.append((file.name, shown_name(shown_path(file.path), named.name)))
     if looks:
         yield measure.features(looks)
 

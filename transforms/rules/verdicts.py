@@ -107,7 +107,11 @@ def column_rows(entries: Sequence[Reason], columns: Mapping[str, pa.Array]) -> R
     rows = Rows()
     for rule in entries:
         if isinstance(rule, RequiredColumn):
-            lacks = columns[rule.column].is_null(nan_is_null=True)
+            column = columns[rule.column]
+            lacks = column.is_null(nan_is_null=True)
+            if pa.types.is_string(column.type):  # a table in text has no null
+                is_blank = pc.equal(pc.utf8_trim_whitespace(column), "")
+                lacks = pc.or_(lacks, is_blank.fill_null(True))
             rows[rule.reason] = lacks.to_numpy(zero_copy_only=False)
         elif isinstance(rule, ColumnLimit):
             numbers = columns[rule.column].cast(pa.float64(), safe=False)

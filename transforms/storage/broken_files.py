@@ -92,6 +92,8 @@ def broken_file(path: str, error: BaseException) -> BrokenFile | None:
     if detail is None:
         return None
     message = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    if isinstance(error, UnicodeDecodeError):  # in a footer of Parquet
+        message = "a name in it is not UTF-8"
     lines = (message or type(error).__name__).splitlines() or [detail]
     return BrokenFile(path, detail, lines[0][:_LONGEST])
 
@@ -111,4 +113,4 @@ def _detail(error: BaseException) -> str | None:
         return CUT_SHORT
     if isinstance(error, OSError):  # Arrow's of bytes that it cannot unpack have no number
         return DAMAGED if error.errno is None or error.errno in _OF_THE_FILE else None
-    return DAMAGED if isinstance(error, pa.ArrowException) else None
+    return DAMAGED if isinstance(error, pa.ArrowException | UnicodeDecodeError) else None

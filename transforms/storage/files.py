@@ -53,6 +53,11 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
+def shown_path(path: str) -> str:
+    """A path or a member's name for documents, which are UTF-8; the bytes of a name need not be."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def open_to_read(path: str) -> BinaryIO:
     """Opens a file as it is: its bytes are never decompressed on the way."""
     return Path(path).open("rb") if is_local(path) else open_object(path)

@@ -6,6 +6,7 @@ import pytest
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
+from tests.support.picture_files import encoded, photograph
 
 
 def found(*paths: object):
@@ -44,8 +45,16 @@ def test_what_cannot_be_used_is_one_line(
 
 def test_a_folder_is_no_list(tmp_path: Path) -> None:
     for path in (tmp_path, "/dev/zero"):
-        with pytest.raises(UsageError, match="there is no such file"):
+        with pytest.raises(UsageError, match="it is a folder, a pipe or a device"):
             found(path)
+
+
+def test_an_image_is_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "me.jpg"
+    path.write_bytes(encoded(photograph(1), "JPEG"))
+    with pytest.raises(UsageError) as error:
+        found(path)
+    assert str(error.value) == f"{path} is an image, jpeg: to list it pass --blocklist=image:{path}"
 
 
 def test_two_of_one_name_and_too_many_are_refused(tmp_path: Path) -> None:

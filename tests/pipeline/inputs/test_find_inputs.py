@@ -252,3 +252,10 @@ def test_all_that_was_dropped_is_read_whatever_the_rules_are_now(tmp_path: Path)
     assert reasons("low_quality") == ["low_quality"]
     with pytest.raises(UsageError, match="less_similar, low_quality; got 'high_quality'"):
         reasons("high_quality")
+
+
+def test_a_comma_of_a_name_is_escaped(tmp_path: Path):
+    for name in ("a,b", "a", "b", "c"):
+        (tmp_path / f"{name}.csv").write_text("url,caption\n")
+    job = Job(input=rf"{tmp_path}/a\,b.csv,{tmp_path}/c.csv", output="o")
+    assert [Path(file.path).name for file in find_files(job)] == ["a,b.csv", "c.csv"]

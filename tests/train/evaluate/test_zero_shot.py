@@ -48,15 +48,21 @@ def test_ones_own(tmp_path: Path):
     assert find_prompts(PLAIN) == (PLAIN,)
     (tmp_path / "a").write_text("a {}.\n\nthe {} {x}.\n")
     assert find_prompts(str(tmp_path / "a")) == ("a {}.", "the {} {x}.")
+    (tmp_path / "a.json").write_text('["a {}.",\n "the \\u00e9 {}."]')
+    assert find_prompts(str(tmp_path / "a.json")) == ("a {}.", "the é {}.")
+    (tmp_path / "a").write_text('"[{}" it says\n[{}]\n')
+    assert find_prompts(str(tmp_path / "a")) == ('"[{}" it says', "[{}]")
 
 
 def test_what_is_no_prompt_is_told_in_a_line(tmp_path: Path):
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "none").write_text("a {}.\na photo.\n")
+    (tmp_path / "nested").write_text('[["a {}."]]')
     for where, says in (
         ("a {} and a {}", "has one {}"),
         (str(tmp_path / "none"), "got 'a photo.'"),
         (str(tmp_path / "empty"), "has 0 prompts"),
+        (str(tmp_path / "nested"), "nested is JSON, and not a list of prompts"),
         ("imagenett", "one of imagenet, "),
         ("\0", "one of imagenet, "),
         ("a" * 5000, "one of imagenet, "),

@@ -53,6 +53,8 @@ def test_text_of_tables_stands_for_values() -> None:
     assert numbers.to_pylist() == [1, None, None, None, None, None]
     assert wrong is not None
     assert wrong.tolist() == [False, False, False, True, True, False]
+    blanks, wrong = typed(pa.array([b" 0.5", b"7\t", b"  ", b" NA "], pa.binary()), pa.float64())
+    assert (blanks.to_pylist(), wrong) == ([0.5, 7.0, None, None], None)
     strings, wrong = typed(text, pa.string())
     assert strings.to_pylist() == ["1", "", "NA", "x", None, None]
     assert wrong is not None
@@ -72,11 +74,14 @@ def test_text_of_tables_stands_for_values() -> None:
         (pa.binary(), None),
         (pa.list_(pa.decimal128(5)), None),
         (pa.map_(pa.string(), pa.string()), None),
+        (pa.list_(pa.struct([("a", pa.int8()), ("b", pa.int8()), ("a", pa.int8())])), None),
+        (pa.timestamp("ms", "Europe/Paris"), pa.timestamp("ms", "Europe/Paris")),
+        (pa.list_(pa.timestamp("ns", "Mars/Olympus")), pa.list_(pa.timestamp("ns", "UTC"))),
     ],
 )
 def test_types_are_plain_or_refused(kind: pa.DataType, plain: pa.DataType | None) -> None:
     if plain is None:
-        with pytest.raises(TypeError, match="is neither text, number, time, list nor struct"):
+        with pytest.raises(TypeError, match=r"is neither text, number|has two fields"):
             plain_type(kind)
     else:
         assert plain_type(kind) == plain
@@ -122,3 +127,61 @@ def test_values_that_differ_have_other_hashes_wherever_they_stand(
     longer = pa.concat_arrays([column, column, column])
     assert value_hashes(longer.slice(1)).tolist() == (hashes * 3)[1:]
     assert value_hashes(column.slice(0, 0)).tolist() == []
+
+
+def test_types_are_within_each_other_64_times_at_most() -> None:
+    kind = pa.int8()
+    for level in range(64):
+        kind = pa.struct([("a", kind)]) if level % 2 else pa.list_(kind)
+    assert plain_type(kind) == kind
+    for more in (1, 700):
+        deeper = kind
+        for _ in range(more):
+            deeper = pa.list_(deeper)
+        with pytest.raises(TypeError, match="it has more than 64 lists and structs within each"):
+            plain_type(deeper)
+
+
+YEAR_1, YEAR_9999 = -719_162, 2_932_896  # their first and their last day, from 1970
+
+
+def strings(*texts: bytes | None) -> pa.Array:
+    """Text that need not be UTF-8, as a Parquet file may have it."""
+    return pa.array(texts, pa.binary()).view(pa.string())
+
+
+def ticks(unit: str, *days: int, zone: str | None = None) -> pa.Array:
+    a_day = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit] * 86_400
+    return pa.array([day * a_day for day in days], pa.timestamp(unit, zone))
+
+
+@pytest.mark.parametrize(
+    ("values", "misfits"),
+    [
+        (strings(b"ok", b"\xff\xfe", None, b"", "é".encode()), [1]),
+        (strings(b"ok", b"\xff", b"a", b"\xed\xa0\x80").dictionary_encode(), [1, 3]),
+        (pa.array([0, YEAR_1, YEAR_9999, YEAR_1 - 1, YEAR_9999 + 1, None], pa.date32()), [3, 4]),
+        (pa.array([0, 2**31 - 1, -(2**31)], pa.date32()), [1, 2]),
+        (ticks("us", YEAR_1, YEAR_9999, YEAR_1 - 1, YEAR_9999 + 1), [2, 3]),
+        (ticks("s", 0, YEAR_9999, YEAR_9999 + 1, 2**40, zone="UTC"), [2, 3]),
+        (ticks("ms", YEAR_1, YEAR_1 + 1, YEAR_9999 - 1, YEAR_9999, zone="Etc/GMT-9"), [0, 3]),
+        (pa.array([2**63 - 1, -(2**62), 123, None], pa.timestamp("ns")), []),
+        (
+            pa.array([[0], [2**31 - 1], None, [], [1, None, -(2**31)]], pa.list_(pa.date32())),
+            [1, 4],
+        ),
+        (pa.array([[9], [2**31 - 1], [0]], pa.list_(pa.date32()))[1:], [0]),
+        (pa.StructArray.from_arrays([strings(b"a", b"\xff"), pa.array([1, 2])], ["t", "n"]), [1]),
+        (pa.array([{}, None], pa.struct([])), []),
+    ],
+)
+def test_values_that_json_cannot_hold_do_not_fit(values: pa.Array, misfits: list[int]) -> None:
+    kind = plain_type(values.type)
+    column, wrong = typed(values, kind)
+    assert ([] if wrong is None else wrong.nonzero()[0].tolist()) == misfits
+    kept = [at for at in range(len(values)) if at not in misfits]
+    assert column.take(kept).equals(values.take(kept).cast(kind))
+    assert column.take(pa.array(misfits, pa.int64())).null_count == len(misfits)
+    again, wrong = from_json(json_values(column), kind)  # as a shard made of it is read
+    assert again.equals(column)
+    assert wrong is None

@@ -9,6 +9,7 @@ import pytest
 from alignset.transforms.decontamination import evaluation_files as files
 from alignset.transforms.decontamination.evaluation_files import (
     contents_digest,
+    find_images,
     named_images,
     parts_of,
 )
@@ -83,8 +84,14 @@ def test_links_have_no_bytes_and_names_may_be_any(tmp_path: Path) -> None:
             member = tarfile.TarInfo("link.jpg")
             member.type, member.linkname = kind, target
             tar.addfile(member)
-    bodies = [image.body for image in named_images(str(path))]
-    assert bodies == [BODIES[0]] * 3 + [b"", b""]
+    images = list(named_images(str(path)))
+    assert [image.body for image in images] == [BODIES[0]] * 3 + [b"", b""]
+    assert images[0].name == r"caf\xe9.jpg"
+    assert find_images(str(path), [images[0].name]) == {images[0].name: BODIES[0]}
+    paths = pa.array([b"\xff", b"ok", None]).view(pa.string())
+    struct = pa.StructArray.from_arrays([pa.array([BODIES[0]] * 3), paths], ["bytes", "path"])
+    pq.write_table(pa.table({"image": struct}), tmp_path / "a.parquet")
+    assert [of.name for of in named_images(f"{tmp_path}/a.parquet")] == [r"\xff", "ok", "2"]
 
 
 @pytest.mark.parametrize(

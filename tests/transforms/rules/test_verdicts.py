@@ -3,13 +3,15 @@
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.rules.catalogue import PRODUCT, limits
+from alignset.transforms.rules.columns import column_rules
 from alignset.transforms.rules.rule import Stage
-from alignset.transforms.rules.verdicts import faults, first_of, known_of, size_rows
+from alignset.transforms.rules.verdicts import column_rows, faults, first_of, known_of, size_rows
 from tests.support.rules import rows_of
 
 NAN = math.nan
@@ -76,6 +78,20 @@ def test_sizes_equal_the_rule_row_by_row(sizes: list, min_side: int, max_aspect:
         return "too_elongated" if longer >= shorter * max_aspect else None
 
     assert size_reasons(sizes, min_side, max_aspect) == [rule(*size) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("values", "lacks"),
+    [
+        (["cc-by", "", "   ", "\u3000\t", None, "NA"], [0, 1, 1, 1, 1, 0]),
+        ([0.0, math.nan, None, 1.0], [0, 1, 1, 0]),
+        ([[], None, [1]], [0, 1, 0]),
+    ],
+)
+def test_neither_null_nor_blank_is_a_value(values: list, lacks: list[int]) -> None:
+    (rule,) = column_rules({"require_column=x": True})
+    rows = column_rows([rule], {"x": pa.array(values)})
+    assert rule.dropped(rows, {}).tolist() == [bool(lack) for lack in lacks]
 
 
 def test_without_rows_there_is_no_verdict() -> None:
