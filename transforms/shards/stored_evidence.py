@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,7 +26,8 @@ def stored_evidence(pairs: pa.Table) -> dict[str, pa.Array]:
     as these have them.
 
     Args:
-      pairs: columns url, caption, and perhaps source_path: where a stored image is.
+      pairs: columns url, caption, and perhaps source_path (string or binary): where a stored image
+        is.
 
     Returns:
       By name n rows each, null where nothing is known: SOURCE_LICENSE, web_statement and
@@ -33,12 +36,15 @@ def stored_evidence(pairs: pa.Table) -> dict[str, pa.Array]:
     if "source_path" not in pairs.column_names:
         return {}
     columns: dict[str, list[object]] = {name: [None] * len(pairs) for name in (*_STATED, RESPONSE)}
-    paths = pairs["source_path"].to_pylist()
+    pairs_of: dict[bytes, list[int]] = {}
+    for pair, path in enumerate(pairs["source_path"].to_pylist()):
+        if path:
+            pairs_of.setdefault(os.fsencode(path), []).append(pair)
     identities = list(zip(pairs["url"].to_pylist(), pairs["caption"].to_pylist(), strict=True))
-    for path in sorted({path for path in paths if path}):
-        rows = {(row["url"], row["caption"]): row for row in _rows_beside(path)}
-        for pair, identity in enumerate(identities):
-            if paths[pair] == path and (row := rows.get(identity)):
+    for path, members in sorted(pairs_of.items()):
+        rows = {(row["url"], row["caption"]): row for row in _rows_beside(os.fsdecode(path))}
+        for pair in members:
+            if row := rows.get(identities[pair]):
                 for name in columns:
                     columns[name][pair] = row[name]
     kinds = dict.fromkeys(_STATED, pa.string()) | {RESPONSE: RESPONSE_TYPE}
