@@ -64,16 +64,11 @@ class TrialProcess:
     def _search(self, bodies: Sequence[bytes], rows: Sequence[int]) -> Iterator[int]:
         """Halves what has ended a process. Each trial has a new one, or what one body does to the
         heap would be held against the next."""
-        if len(rows) == 1:
-            self.end()
-            if not self._survives([bodies[rows[0]]]):
-                yield rows[0]
-            return
         half = len(rows) // 2
-        for part in (rows[:half], rows[half:]):
+        for part in filter(len, (rows[:half], rows[half:])):
             self.end()
             if not self._survives([bodies[row] for row in part]):
-                yield from self._search(bodies, part)
+                yield from part if len(part) == 1 else self._search(bodies, part)
         self.end()
 
     def _survives(self, bodies: Sequence[bytes]) -> bool:
