@@ -113,7 +113,7 @@ def test_a_file_of_rules_that_calls_curate_is_refused(tmp_path: Path) -> None:
         alignset.curate(input="a", output=tmp_path / "set", rules=tmp_path / "script.py")
 
 
-NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False)
+NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 WORDS = st.text(st.characters(exclude_characters=",", exclude_categories=["Cs"]), min_size=1)
 
 

@@ -12,8 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.transforms.columns.carried import is_list
-from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.storage.broken_files import DAMAGED, FileFault
 
@@ -140,7 +138,9 @@ class RowGroups:
         return rows, shared_columns, nested_texts
 
 
-def _without_long_values(columns: dict[str, pa.Array], rows: int, budgets: dict[str, int]) -> Bools:
+def _without_long_values(
+    columns: dict[str, pa.Array], rows: int, budgets: dict[str, int]
+) -> npt.NDArray[np.bool_]:
     """Takes the long values that a budget has no bytes for out of the columns, and their bytes off
     the budgets; bool[n]: which rows had one."""
     is_over = np.zeros(rows, np.bool_)
@@ -199,11 +199,11 @@ def string_sizes(values: pa.Array) -> npt.NDArray[np.int64]:
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
     kind = values.type
-    if is_list(kind):
-        stops = np.cumsum(pc.fill_null(pc.list_value_length(values), 0))
-        return np.diff(np.append(0, string_sizes(values.flatten()).cumsum())[np.append(0, stops)])
     if pa.types.is_struct(kind):
         return sum(map(string_sizes, values.flatten()), np.zeros(len(values), np.int64))
+    if pa.types.is_nested(kind) and not pa.types.is_map(kind):  # a list of any form
+        stops = np.cumsum(pc.fill_null(pc.list_value_length(values), 0))
+        return np.diff(np.append(0, string_sizes(values.flatten()).cumsum())[np.append(0, stops)])
     if pa.types.is_fixed_size_binary(kind):
         return np.where(values.is_valid(), kind.byte_width, 0).astype(np.int64)
     if kind in (pa.string_view(), pa.binary_view()):

@@ -1,8 +1,7 @@
 """Writes a contact sheet (PNG) of some pairs of a dataset, and lists them.
 
-With --reason they are dropped pairs, and without it kept ones. A copy is shown
-beside the evaluation image, the kept image or the listed one. They are the same
-each time. A run that is under way shows what is finished.
+With --reason they are dropped pairs, and without it kept ones. They are the same
+each time. A copy is beside the evaluation, the kept or the listed image.
 """
 
 from __future__ import annotations
@@ -55,22 +54,21 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     flags.add_argument(
         "--reason",
         default="",
-        metavar="REASON[:DETAIL]",
-        help="why the pairs were dropped, such as too_small or fetch_failed:http_404; dropped: for "
-        "any reason",
+        metavar="REASON",
+        help="why the pairs were dropped, such as too_small or fetch_failed:http_404; dropped: any "
+        "reason",
     )
     flags.add_argument(
         "--blocklist",
         default="",
         metavar="FILE,...",
-        help="kept pairs that are on these lists, as takedown takes them; of image:FILE, each "
-        "beside the listed image",
+        help="kept pairs on these lists, as takedown takes them",
     )
     flags.add_argument(
         "--eval_images",
         default="",
         metavar="SETS",
-        help="as NAME=PATH,...: evaluation images, beside their copies",
+        help="NAME=PATH,...: images to show beside their copies",
     )
     flags.add_argument(
         "--language",

@@ -141,7 +141,7 @@ def datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Dataset
         succeed(folder / f"{name}.parquet", out, *flags, *FEATURES[feature][0])
         if feature == "takedown":
             (folder / "list.txt").write_text(f"url:{web.url}/5\n")
-            takedown([str(out), f"--blocklist={folder}/list.txt", "--reason=privacy"])
+            takedown([str(out), f"--blocklist=mine={folder}/list.txt", "--reason=privacy"])
         return out
 
     return made
@@ -175,9 +175,9 @@ def test_counts_of_opt_outs_agree_after_a_takedown(
     shutil.copytree(datasets("opt_outs"), out)
     lists = tmp_path / "list.txt"
     lists.write_text(f"url:{web.url}/{COUNT}\nurl:{web.url}/0\n")
-    takedown([str(out), f"--blocklist={lists}"])
+    takedown([str(out), f"--blocklist=mine={lists}"])
     (stated,) = (fate for fate in rejected(out) if fate.url == f"{web.url}/{COUNT}")
-    assert (stated.reason, stated.detail) == ("taken_down", "list.txt:url; opted_out: x_robots_tag")
+    assert (stated.reason, stated.detail) == ("taken_down", "mine:url; opted_out: x_robots_tag")
     counts = {step["step"]: step["dropped"] for step in funnel(out)["steps"]}
     assert counts["opt_outs"] == {"opted_out": 1}
     assert funnel(out)["opted_out"]["details"] == {"x_robots_tag": 1}
@@ -192,10 +192,10 @@ def test_reported_opt_outs_are_those_of_pairs_that_stay(
     succeed(source, out, *FLAGS, "--opt_outs=report")
     assert funnel(out)["opted_out"]["details"] == {"x_robots_tag": 2}
     (tmp_path / "list.txt").write_text(f"url:{web.url}/{COUNT}\n")
-    takedown([str(out), f"--blocklist={tmp_path}/list.txt"])
+    takedown([str(out), f"--blocklist=mine={tmp_path}/list.txt"])
     assert funnel(out)["opted_out"]["details"] == {"x_robots_tag": 1}
     (gone,) = rejected(out)
-    assert gone.detail == "list.txt:url"
+    assert gone.detail == "mine:url"
 
 
 def test_copies_are_counted_among_the_pairs_that_stay(datasets: Datasets) -> None:
@@ -211,10 +211,10 @@ def test_commands_of_the_card_do_what_was_done(
     shutil.copytree(datasets("plain"), out)
     deduplicate([str(out), "--near"])
     (tmp_path / "list.txt").write_text(f"url:{web.url}/5\n")
-    takedown([str(out), f"--blocklist={tmp_path}/list.txt", "--reason=privacy"])
+    takedown([str(out), f"--blocklist=mine={tmp_path}/list.txt", "--reason=privacy"])
     card = (out / CARD).read_text()
     assert "\nalignset deduplicate OUT --near\n" in card
-    assert "\nalignset takedown OUT --blocklist=list.txt --reason=privacy\n" in card
+    assert "\nalignset takedown OUT --blocklist=mine=FILE --reason=privacy\n" in card
 
 
 def test_the_command_for_another_threshold_keeps_no_part_of_a_part(datasets: Datasets) -> None:

@@ -186,7 +186,7 @@ def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
 def test_texts_alone_cannot_be_scored(rules: Made, tmp_path: Path) -> None:
     model = f"--score_model={rules.folder / 'clip'}"
     ended = run(rules.folder / "pairs.parquet", tmp_path / "out", "--text_only", model)
-    assert "--score_model has no effect, since --text_only fetches no image" in ended.err
+    assert "--text_only fetches none: leave it out" in ended.err
 
 
 def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ MANY = "\n".join(
         (DIGITS.replace('keeps="<="', 'keeps="=<"'), "keeps must be one of >, >=, <, <="),
         (DIGITS.replace("of=digit_share", "of=None"), "its measure's `of` must be a function"),
         (DIGITS.replace("range(1, 20)", "range(20, 1, -1)"), "1 to 200 finite edges, ascending"),
-        (MANY, "73 reasons for texts with the product's; at most 63 fit into a report"),
+        (MANY, "74 reasons for texts with the product's; at most 63 fit into a report"),
         (DIGITS.replace("range(1, 20)", "(1, 2e999)"), "1 to 200 finite edges, ascending"),
         (DIGITS.replace("opened=1.0", "opened=2e999"), "its opened must be a number, or None"),
     ],

@@ -193,7 +193,7 @@ def test_models_that_cannot_be_used_end_the_command_before_a_fetch(tmp_path: Pat
     [
         (("--max_unsafe_score=1.5",), "max_unsafe_score must be from 0 to 1"),
         (("--max_unsafe_score=-0.1",), "max_unsafe_score must be from 0 to 1"),
-        (("--max_unsafe_score=nan",), "max_unsafe_score must be from 0 to 1"),
+        (("--max_unsafe_score=nan",), "max_unsafe_score: must be a number"),
         (("--max_unsafe_score=0.3", "--unsafe_model="), "--max_unsafe_score has no effect"),
         (("--max_unsafe_score=1", "--unsafe_model=a.onnx"), "--unsafe_model has no effect"),
         (("--text_only", "--max_unsafe_score=0.3"), "--max_unsafe_score has no effect"),

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError
@@ -51,7 +51,7 @@ def check_decodable(data: bytes, *, of_folder: bool = False) -> FileLook:
     if look.refusal:
         raise Image.DecompressionBombError(look.refusal)
     if look.format is None and not (of_folder and data.startswith(_OF_FOLDERS)):
-        raise OSError("cannot identify the format of the image")
+        raise UnidentifiedImageError("cannot identify the format of the image")
     if look.format != "jpeg":
         return look
     exif = sum(data.startswith(_EXIF, begin) for _, begin, _ in look.segments.each)

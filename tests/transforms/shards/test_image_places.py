@@ -40,7 +40,7 @@ def test_places_that_another_process_wrote_are_not_read(tmp_path: Path):
     """A dataset of somebody else may have any, such as an address of this network."""
     (tmp_path / "a").write_bytes(b"0123456789")
     (tmp_path / "shards").mkdir()
-    row = {"key": "0" * 15 + "7", "name": "x", "source_path": f"{tmp_path}/a"}
+    row = {"key": "0" * 15 + "7", "name": b"x", "tar": 0, "source_path": f"{tmp_path}/a"}
     table = pa.Table.from_pylist([row | {"source_at": 2, "source_size": 3}])
     pq.write_table(table, tmp_path / "shards/00000.places")
     assert read_places(f"{tmp_path}/shards/00000.tar") is None
