@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 
 from alignset.pipeline.shown_texts import on_one_line
 from alignset.stoppable import run_stoppable
+from alignset.transforms.workers.limited_process import ChildError
+
+FAILURES = (Exception, ChildError)  # that end a command in one line
 
 _LONGEST = 1000  # characters of a message, which may quote what a file holds
 
@@ -51,7 +54,7 @@ def print_end(name: str, why: object, status: int) -> int:
     return status
 
 
-def print_failure(name: str, error: Exception, advice: str = "") -> int:
+def print_failure(name: str, error: BaseException, advice: str = "") -> int:
     """Tells that a command failed by an error that nobody expected; returns the status 1.
 
     Args:

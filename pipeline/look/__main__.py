@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import (
+    FAILURES,
     CommandParser,
     add_distances,
     given_distances,
@@ -122,7 +123,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         return print_end(name, error, 2)
     except NothingToShow as error:
         return print_end(name, error, 1)
-    except Exception as error:
+    except FAILURES as error:
         return print_failure(name, error)
     return 0
 

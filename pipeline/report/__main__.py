@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from alignset.pipeline.command_line import (
+    FAILURES,
     CommandParser,
     log_plainly,
     print_end,
@@ -72,7 +73,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
             path = write_report(flags.sets[0], flags.output or "")
     except UsageError as error:
         return print_end(name, error, 2)
-    except Exception as error:
+    except FAILURES as error:
         return print_failure(name, error)
     print(f"the report is in {path}", file=sys.stderr)
     return 0

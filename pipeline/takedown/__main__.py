@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import (
+    FAILURES,
     CommandParser,
     add_distances,
     given_distances,
@@ -111,7 +112,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
             outcome = take_down_folder(folder, lists, target)
     except (UsageError, ValueError) as error:
         return print_end(name, error, 2)
-    except Exception as error:
+    except FAILURES as error:
         return print_failure(name, error, "; the same command resumes")
     print(render(outcome, dry=flags.dry_run))
     if flags.dry_run and outcome.pairs:

@@ -21,7 +21,7 @@ from alignset.train.data.samples import ShardSample, caption_lines
 from alignset.train.data.shard_index import ShardIndex, read_index
 from alignset.train.data.shuffled_streams import ShuffledStream
 from alignset.train.settings import Settings
-from alignset.transforms.workers.limited_process import ChildError, CostlyError
+from alignset.transforms.workers.limited_process import CostlyError
 
 _MAX_AHEAD = 2_048  # samples
 MAX_BYTES_AHEAD = 1 << 30  # of their images
@@ -144,8 +144,6 @@ class TrainingData:
                 pixels = decode_square(sample.image, settings.resize_px)
             except (Image.DecompressionBombError, CostlyError):
                 return "too_large"
-            except ChildError:  # this machine starts no process
-                raise
             except Exception:  # Pillow raises many kinds; a bad sample must not end a long run
                 return "undecodable"
             if len(self._pixel_cache) < settings.cached_images:

@@ -16,7 +16,6 @@ from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_apart, part
 from alignset.transforms.images.file_formats import signature_format
 from alignset.transforms.images.file_look import MAX_PIXELS, FileLook
 from alignset.transforms.images.open_picture import bound_exif, without_repeats
-from alignset.transforms.workers.limited_process import ChildError
 
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
@@ -103,16 +102,20 @@ def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
       draft_px: let a JPEG decode at a power-of-two reduction that is still this large.
     """
     look = check_decodable(data, of_folder=True)
-    return _decoded(look, draft_px)
+    with turn_of(_pixels(look)):
+        return _decoded(look, draft_px)
+
+
+def _pixels(look: FileLook) -> int:
+    """As many as a header says; of TIFF and PPM as many as may be."""
+    width, height = look.size
+    return width * height if look.format else MAX_PIXELS
 
 
 def _decoded(look: FileLook, draft_px: int | None) -> Image.Image:
-    width, height = look.size
-    with turn_of(width * height if look.format else MAX_PIXELS):
-        if look.format not in KNOWN_FORMATS:
-            pixels = width * height if look.format else MAX_PIXELS
-            return decoded_apart(upright_parts, look.body, pixels)
-        return decode_here(look.body, draft_px=draft_px)
+    if look.format not in KNOWN_FORMATS:
+        return decoded_apart(upright_parts, look.body, _pixels(look))
+    return decode_here(look.body, draft_px=draft_px)
 
 
 def upright_parts(data: bytes) -> list[bytes]:
@@ -140,8 +143,6 @@ def readable_image(data: bytes) -> Image.Image | None:
     """The same; None where it can't be decoded: one bad image is not a reason to stop."""
     try:
         return decode_image(data)
-    except ChildError:  # this machine starts no process
-        raise
     except Exception:  # Pillow raises many kinds
         return None
 
@@ -159,10 +160,11 @@ def decode_square(data: bytes, side: int) -> np.ndarray:
     other threads run meanwhile.
     """
     look = check_decodable(data)
-    pixels = _upright_jpeg(look, side)
-    if pixels is None:
-        pixels = np.array(not_longer(_decoded(look, side)))
-    return resize_square(pixels, side)
+    with turn_of(_pixels(look)):
+        pixels = _upright_jpeg(look, side)
+        if pixels is None:
+            pixels = np.array(not_longer(_decoded(look, side)))
+        return resize_square(pixels, side)
 
 
 def not_longer(image: Image.Image) -> Image.Image:
@@ -205,11 +207,10 @@ def _upright_jpeg(look: FileLook, min_px: int) -> np.ndarray | None:
     # By eighths it could come closer, but only halves are fast: 603/s by 6/8, 893/s whole.
     halvings = min(3, (min(height, width) // min_px).bit_length() - 1)
     try:
-        with turn_of(height * width):  # a progressive one is held whole, however small it gets
-            if halvings < 1:
-                return simplejpeg.decode_jpeg(data, "RGB")
-            sides = {"min_height": -(-height >> halvings), "min_width": -(-width >> halvings)}
-            return simplejpeg.decode_jpeg(data, "RGB", min_factor=1, **sides)
+        if halvings < 1:
+            return simplejpeg.decode_jpeg(data, "RGB")
+        sides = {"min_height": -(-height >> halvings), "min_width": -(-width >> halvings)}
+        return simplejpeg.decode_jpeg(data, "RGB", min_factor=1, **sides)
     except ValueError:  # CMYK, a warning of its decoder, or no image at all
         return None
 
@@ -265,7 +266,7 @@ def as_seen(image: Image.Image) -> Image.Image:
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -3,7 +3,7 @@
 from PIL import Image
 
 from alignset.train.data.images import check_decodable, decode_here
-from alignset.transforms.images.decode import parts_of, picture_of
+from alignset.transforms.images.decode import MAX_MEMORY, parts_of, picture_of
 from alignset.transforms.workers.limited_process import (
     CostlyError,
     CrashError,
@@ -14,7 +14,7 @@ from alignset.transforms.workers.limited_process import (
 
 MAX_PIXELS = 1 << 26  # 67 million: more than what phones take
 MAX_SIDE = 1024  # px of the longer side of what is handed on: twice what the largest tower sees
-LIMITS = Limits(cpu_s=10.0, memory=2 << 30)
+LIMITS = Limits(cpu_s=10.0, memory=MAX_MEMORY)
 _COSTS = "the image takes too much time or memory to open: give a smaller one"
 
 

@@ -23,7 +23,7 @@ _MAX_TRACKS = 16
 # that is shown.
 _MAX_FRAMES, _MAX_OBUS = 4, 1_000
 _MAX_BOXES = 10_000  # of a file; a film that is sent in fragments has some thousands
-_MAX_EXTENTS = 4 * MAX_ITEMS
+_MAX_EXTENTS = 16 * MAX_ITEMS  # of all items, and as many properties
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
 _ITEM_BOXES = (b"pitm", b"iinf", b"iloc", b"iprp", b"idat", b"iref")
 _LAYER_PROPERTIES = (b"lsel", b"a1lx", b"a1op")
@@ -239,12 +239,17 @@ def _item_properties(body: bytes, iprp: _Box) -> dict[int, list[_Box]]:
         box for ipco in inner[:1] for box in _boxes(body, ipco.begin, ipco.end, 2 * MAX_ITEMS)
     ]
     properties: dict[int, list[_Box]] = {}
+    total = 0
     for ipma in inner[1:]:
         reader = Reader(body, ipma)
         version, flags = reader.version()
         for _ in range(reader.count(4, MAX_ITEMS)):
             own = properties.setdefault(reader.number(4 if version else 2), [])
-            for _ in range(reader.number(1)):
+            count = reader.number(1)
+            total += count
+            if total > _MAX_EXTENTS:
+                raise AvifError("too_costly")
+            for _ in range(count):
                 index = reader.number(2) & 0x7FFF if flags & 1 else reader.number(1) & 0x7F
                 if index:
                     own.append(all_properties[index - 1])

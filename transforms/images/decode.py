@@ -7,6 +7,7 @@ JPEGs, PNGs and GIFs are decoded here: their decoders take time and memory by th
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -35,6 +36,14 @@ _CPU_S, _CPU_S_A_PIXEL = 2.0, 2e-7
 _MEMORY, _MEMORY_A_PIXEL = 1 << 27, 24
 _NO_MEMORY = "decoder error -9"  # as Pillow says it of libtiff
 _PICTURE = struct.Struct("<II4s")
+
+
+def _renew() -> None:
+    global _MANY
+    _MANY = Lock()
+
+
+os.register_at_fork(after_in_child=_renew)  # a thread of the parent may hold it
 
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:

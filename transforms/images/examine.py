@@ -24,7 +24,7 @@ from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.perceptual_hash import picture_hash, plane_hash
 from alignset.transforms.images.scaled_jpeg import grey_plane
-from alignset.transforms.workers.limited_process import ChildError, CostlyError, CrashError
+from alignset.transforms.workers.limited_process import CostlyError, CrashError
 from alignset.transforms.workers.unexpected import tell_once
 
 # imagehash.phash shrinks to 32 px a side. Of small images with sharp edges its bits from a
@@ -110,8 +110,6 @@ def examine(
     look = FileLook(file) if isinstance(file, bytes) else file
     try:
         return examined(look, _Wanted(in_full, keep_grey, keep_shown))
-    except (ChildError, InterruptedError):
-        raise
     except Exception as error:
         tell_once("looking at an image", error)
         return Unusable("undecodable", "unexpected")
@@ -137,8 +135,6 @@ def examined(look: FileLook, options: _Wanted) -> Image | Unusable:
         if not fault:
             with turn_of(size[0] * size[1]):
                 return _decoded(look, options)
-    except (ChildError, InterruptedError):
-        raise
     except CostlyError:
         fault = "too_costly"
     except CrashError:

@@ -46,8 +46,11 @@ class CrashError(Exception):
     """A function ended its process by a signal, twice."""
 
 
-class ChildError(RuntimeError):
-    """No child process can be started, or it ends before it has answered."""
+class ChildError(BaseException):
+    """No child process answers: none can be started, one ends, or this thread's work is to end.
+
+    Who decodes an image holds every Exception against the image, and this is not its fault.
+    """
 
 
 class RaisedError(Exception):
@@ -65,6 +68,16 @@ class Limits(NamedTuple):
     memory: int
 
 
+def child_command(module: str) -> list[str]:
+    """A Python that runs a module and takes none out of the folder in which the user is."""
+    return [sys.executable, "-P", "-m", module]
+
+
+def child_path() -> dict[str, str]:
+    """The environment by which a child finds what this process imports."""
+    return {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
+
+
 class _DeadError(Exception):
     """The process ended by this signal, or with this status as a negative number."""
 
@@ -77,15 +90,14 @@ class _Child:
     """A process that calls functions, one at a time."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join(filter(None, sys.path))
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "alignset.transforms.workers.limited_process"],
+                child_command("alignset.transforms.workers.limited_process"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env=os.environ | _HEAP | {"PYTHONPATH": path},
+                env=os.environ | _HEAP | child_path(),
             )
         except OSError as error:
             raise ChildError(f"no child process can be started: {error}") from error
@@ -119,8 +131,13 @@ class _Child:
 
     def _wait(self) -> None:
         until = time.monotonic() + _LIMIT_S
-        while not select.select([self._replies], [], [], _LOOK_S)[0]:
-            check_stopped()
+        waiting = select.poll()  # `select.select` takes no number above 1,023
+        waiting.register(self._replies, select.POLLIN)
+        while not waiting.poll(_LOOK_S * 1000):
+            try:
+                check_stopped()
+            except InterruptedError as error:
+                raise ChildError(str(error)) from error
             if time.monotonic() > until:
                 raise CostlyError
 
@@ -203,8 +220,7 @@ def call_limited(function: Function, body: bytes, limits: Limits) -> list[bytear
       CrashError: it ended its process by a signal, and a new one too: a process may die of what an
         earlier call did to its heap.
       RaisedError: it raised.
-      ChildError: no process can be started.
-      InterruptedError: the work of this thread is to end.
+      ChildError: no process can be started, or the work of this thread is to end.
     """
     name = f"{function.__module__}:{function.__qualname__}".encode()
     for is_last in (False, True):
@@ -253,7 +269,11 @@ def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
     except Exception as error:  # decoders raise many kinds
         no_memory = "out of memory" in str(error).lower() or _errno(error) == errno.ENOMEM
         kind = _NO_MEMORY if no_memory else _RAISED
-        parts = [] if no_memory else [type(error).__name__.encode(), str(error)[:1000].encode()]
+        parts = (
+            []
+            if no_memory
+            else [type(error).__name__.encode(), str(error)[:1000].encode("utf-8", "replace")]
+        )
     signal.setitimer(signal.ITIMER_PROF, 0)
     resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
     sizes = b"".join(_SIZE.pack(len(part)) for part in parts)

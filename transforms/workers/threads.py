@@ -31,9 +31,10 @@ def in_threads(
     Args:
       chunk: items given to a thread at once; handing over costs 50 us, so quick work takes more.
     """
-    items = iter(items)
+    items, stop_signal = iter(items), getattr(_HERE, "stop_signal", None)
 
     def work(some: list[In]) -> list[Out]:
+        _HERE.stop_signal = stop_signal
         return [function(item) for item in some]
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -66,7 +67,7 @@ class Jobs:
     """Work that several threads do for one caller, who waits for all of it or cancels it."""
 
     def __init__(self, pool: ThreadPoolExecutor, most_waiting: int | None) -> None:
-        self._pool = pool
+        self._pool, self._stop_signal = pool, getattr(_HERE, "stop_signal", None)
         self._room = Semaphore(most_waiting) if most_waiting else nullcontext()
         self._futures: list[Future[None]] = []
         self._errors: list[BaseException] = []
@@ -79,6 +80,7 @@ class Jobs:
         self._futures.append(self._pool.submit(self._run, work, *args))
 
     def _run(self, work: Callable[..., None], *args: Any) -> None:
+        _HERE.stop_signal = self._stop_signal
         try:
             if not self._errors:
                 work(*args)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
+from alignset.transforms.workers.limited_process import child_command, child_path
 from alignset.transforms.workers.threads import check_stopped
 
 # Raises nothing for any bytes; may end its process.
@@ -91,15 +92,14 @@ class TrialProcess:
         return error is not None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        path = os.pathsep.join(filter(None, sys.path))
         # It cannot take away what it was writing when it died.
         self.scratch = tempfile.TemporaryDirectory(prefix="alignset-trial-")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "alignset.transforms.workers.trial_process"],
+            child_command("alignset.transforms.workers.trial_process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | _CHECKED | {"PYTHONPATH": path, "TMPDIR": self.scratch.name},
+            env=os.environ | _CHECKED | child_path() | {"TMPDIR": self.scratch.name},
         )
         self._send(self._work)
         return self.process
@@ -115,7 +115,9 @@ class TrialProcess:
         assert self.process
         assert self.process.stdout
         until = time.monotonic() + limit_s
-        while not select.select([self.process.stdout], [], [], _LOOK_S)[0]:
+        waiting = select.poll()
+        waiting.register(self.process.stdout, select.POLLIN)
+        while not waiting.poll(_LOOK_S * 1000):
             check_stopped()
             if time.monotonic() > until:
                 self.end()

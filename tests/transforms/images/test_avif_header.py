@@ -10,7 +10,15 @@ from alignset.transforms.images import avif_header as module
 from alignset.transforms.images.avif_header import AvifHeader, avif_header
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.open_picture import open_picture
-from tests.support.avif_files import coded_frame, find_box, frame_file, grid, many_entries, one_item
+from tests.support.avif_files import (
+    coded_frame,
+    find_box,
+    frame_file,
+    grid,
+    many_entries,
+    many_properties,
+    one_item,
+)
 from tests.support.picture_files import encoded, photograph, transparent
 
 MOVING = {"save_all": True, "append_images": [photograph(1), photograph(2)]}
@@ -49,6 +57,7 @@ HOSTILE = {
     "empty OBUs": one_item(FRAME, OBUS + b"\x12\0" * 2_000, (64, 64)),
     "references": many_entries(b"iref", 5_000),
     "items": many_entries(b"iinf", 5_000),
+    "properties": many_properties(5_000),
     "boxes": FRAME + struct.pack(">I4s", 8, b"free") * 20_000,
     "a track larger than it says": TRACK.replace(
         HEADER, HEADER[:-8] + struct.pack(">II", 9 << 16, 9 << 16)

@@ -2,10 +2,14 @@
 
 import mmap
 import os
+import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -18,6 +22,7 @@ from alignset.transforms.workers.limited_process import (
     RaisedError,
     call_limited,
 )
+from alignset.transforms.workers.threads import Results, SharedThreads
 
 AMPLE = Limits(30.0, 1 << 30)
 
@@ -136,3 +141,57 @@ def test_a_fork_starts_children_of_its_own() -> None:
     assert os.waitpid(fork, 0)[1] == 0
     assert os.read(reading, 100) not in (b"", pid)
     assert bytes(call_limited(reversed_parts, b"", AMPLE)[2]) == pid
+
+
+def test_no_module_comes_from_the_folder_of_the_user(
+    tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a dataset of somebody else."""
+    for name in ("resource", "struct", "PIL"):
+        Path(tmp_path, f"{name}.py").write_text(f"open({str(tmp_path)!r} + '/ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "CHILDREN", module.Children())
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])
+    assert call_limited(reversed_parts, b"ab", AMPLE)[0] == b"ba"
+    assert not Path(tmp_path, "ran").exists()
+
+
+def test_many_open_files_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHILDREN", module.Children())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+    try:
+        assert call_limited(reversed_parts, b"ab", AMPLE)[0] == b"ba"
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_stopped_work_waits_for_no_child() -> None:
+    """Also in the threads that work for it."""
+    begun, raised = Event(), list[type]()
+
+    def call() -> None:
+        begun.set()
+        try:
+            call_limited(burn, b"", Limits(60.0, 1 << 30))
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    def work() -> Iterator[None]:
+        jobs = SharedThreads().jobs()
+        try:
+            jobs.begin(call)
+            yield from jobs.until_done()
+        finally:
+            jobs.cancel()
+
+    with ThreadPoolExecutor(1) as pool:
+        results = Results(pool, work)
+        assert begun.wait(60)
+        results.stop()
+        results.wait()
+    assert raised == [ChildError]  # and no CostlyError, after 60 s

@@ -1,5 +1,6 @@
 """Images and, for each, a mask with the class of each pixel."""
 
+import io
 import os
 from pathlib import Path
 
@@ -10,8 +11,13 @@ from PIL import UnidentifiedImageError
 from alignset.train.data.images import check_decodable, image_files, opened
 from alignset.train.data.tables import image_file
 from alignset.train.errors import SettingsError, counted
+from alignset.transforms.images.decode import MAX_MEMORY
+from alignset.transforms.images.file_look import MAX_PIXELS
+from alignset.transforms.workers.limited_process import Limits, RaisedError, call_limited
 
 _MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
+_NOT_A_MASK = "the mask {} is not a PNG, BMP, TIFF or GIF: replace it"
+LIMITS = Limits(cpu_s=20.0, memory=MAX_MEMORY)
 _GREY = ("L", "P", "I", "I;16", "I;16B", "1")
 
 
@@ -50,17 +56,29 @@ def read_mask(path: Path) -> npt.NDArray[np.generic]:
     data = image_file(path)
     try:
         check_decodable(data, of_folder=True)
-        mask = opened(data, ("PNG", "BMP", "TIFF", "GIF"))
-        values = np.asarray(mask)
-        mode = mask.mode
+        mode, values = call_limited(mask_parts, data, LIMITS)
     except UnidentifiedImageError as error:  # which tells where its bytes lie in memory
-        raise SettingsError(
-            f"the mask {path} is not a PNG, BMP, TIFF or GIF: replace it"
-        ) from error
-    except Exception as error:  # Pillow raises many kinds
+        raise SettingsError(_NOT_A_MASK.format(path)) from error
+    except RaisedError as error:
+        if error.kind == "UnidentifiedImageError":
+            raise SettingsError(_NOT_A_MASK.format(path)) from error
+        raise SettingsError(f"the mask {path} can't be read ({error!s:.80}): replace it") from error
+    except Exception as error:  # what it costs, or how it is coded
         raise SettingsError(f"the mask {path} can't be read ({error!r:.80}): replace it") from error
-    if mode not in _GREY or values.ndim != 2:
+    numbers: npt.NDArray[np.generic] = np.load(io.BytesIO(values), allow_pickle=False)
+    if mode.decode() not in _GREY or numbers.ndim != 2:
         raise SettingsError(
-            f"the mask {path} has colours (mode {mode}): its pixels must be numbers of classes"
+            f"the mask {path} has colours (mode {mode.decode()}): its pixels must be numbers of "
+            "classes"
         )
-    return values
+    return numbers
+
+
+def mask_parts(data: bytes) -> list[bytes]:
+    """The mode of a mask and its pixels as a file of numpy's, by the child that decodes it."""
+    mask = opened(data, ("PNG", "BMP", "TIFF", "GIF"))
+    if mask.width * mask.height > MAX_PIXELS:
+        raise MemoryError
+    file = io.BytesIO()
+    np.save(file, np.asarray(mask), allow_pickle=False)
+    return [mask.mode.encode(), file.getvalue()]
