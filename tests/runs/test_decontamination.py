@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -263,7 +264,10 @@ def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: 
     succeed(source / "00000.tar", whole, *ALL)
     hosts.write_text("key:0000000000000001\n")
     sheet = f"--output={tmp_path}/look.png"
-    for folder in (whole, source):  # of another tool, too
+    others = tmp_path / "others"
+    others.mkdir()
+    shutil.copy(source / "00000.tar", others)
+    for folder in (whole, others):  # of another tool, too
         assert look([str(folder), f"{blocklist},{hosts}", sheet]) == 0
         assert PillowImage.open(tmp_path / "look.png").height > 300
         assert takedown([str(folder), blocklist, "--dry_run"]) == 0

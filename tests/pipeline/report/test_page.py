@@ -426,7 +426,7 @@ def test_the_command_has_all_that_the_run_was_told_and_no_path(shown: Shown, mad
     assert command.job.holdout == 0.05
     assert command.job.eval_images == "coco=val"
     assert command.job.vocabulary == "vocabulary.u64"
-    assert command.job.blocklist == "takedowns.txt"
+    assert command.job.blocklist == "takedowns.txt=FILE"
     assert command.job.unsafe_model == "own.onnx"
     assert command.overlap.overlap_measure == "phash"
     assert command.fetch.user_agent == 'a "b" $HOME'
