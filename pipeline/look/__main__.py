@@ -1,7 +1,7 @@
 """Writes a contact sheet (PNG) of some pairs of a dataset, and lists them.
 
-With --reason they are dropped pairs, and without it kept ones. They are the same
-each time. A copy is beside the evaluation, the kept or the listed image.
+With --reason they are dropped pairs, else kept ones, and the same each time. A
+copy is beside the evaluation, the kept or the listed image.
 """
 
 from __future__ import annotations
