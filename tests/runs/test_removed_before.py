@@ -1,5 +1,6 @@
 """What was taken down from a dataset stays out of all that is made of it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import funnel, run, succeed
 from tests.support.golden import FLAGS
@@ -185,3 +187,18 @@ def test_a_retry_forgets_what_is_on_a_longer_list(tmp_path: Path) -> None:
             file.write(f"url:{url('short')}\n")
         succeed(names, out, *flags, "--retry_failed=all")
     assert files_with(out / "history", "short-photo") == []
+
+
+def test_a_takedown_that_was_stopped_keeps_its_dataset_from_being_read(
+    first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = Path(shutil.copytree(first, tmp_path / "set"))
+    (out / "_temporary").mkdir()
+    (out / "_temporary/takedown.json").write_text("{}")
+    for source in (out, f"{out}/pairs/*.parquet"):
+        ended = run(source, tmp_path / "again", *TEXT_ONLY)
+        assert ended.status == 2
+        assert "was stopped; resume it, and then run this" in ended.err
+        assert not (tmp_path / "again").exists()
+    assert report([str(out), f"--output={tmp_path}/report.html"]) == 0
+    assert "was stopped: what is shown may hold pairs that leave" in caplog.text
