@@ -51,7 +51,8 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, history: boo
     """Looks through a finished dataset; changes nothing.
 
     Args:
-      history: whether what earlier datasets dropped is looked through, too.
+      history: whether what earlier datasets dropped is looked through, too, and what a takedown
+        with lists of these names left in `rejected/`.
     """
     texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
     original = manifest.resize["resize_mode"] == "original"
@@ -90,7 +91,7 @@ def find_in_shards(
     matches.shards = {shard: len(rows) for shard, rows in of_shards.items() if len(rows)}
     matches.texts = {path: len(rows) for path, rows in of_files.items() if len(rows)}
     matches.rejected_rows = _count_rejected(
-        _rejected_files(out, history=history), Removal(matches.rows, lists)
+        _rejected_files(out, history=history), Removal(matches.rows, lists, history)
     )
     return matches
 

@@ -202,3 +202,21 @@ def test_a_takedown_that_was_stopped_keeps_its_dataset_from_being_read(
         assert not (tmp_path / "again").exists()
     assert report([str(out), f"--output={tmp_path}/report.html"]) == 0
     assert "was stopped: what is shown may hold pairs that leave" in caplog.text
+
+
+def test_a_pair_that_was_taken_down_can_be_forgotten_later(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "set"
+    succeed(pairs(tmp_path / "first.parquet", (*NAMES, "short")), out, *TEXT_ONLY)
+    (tmp_path / "list.txt").write_text(f"url:{url('dog')}\nurl:{url('short')}\n")
+    flags = [str(out), f"--blocklist={tmp_path}/list.txt"]
+    words = "dog-photo", "a dog of", "short-photo"
+    assert takedown(flags) == 0
+    before = funnel(out)
+    assert files_with(out, *words)
+    capsys.readouterr()
+    assert takedown([*flags, "--forget_blocked"]) == 0
+    assert "2 pairs dropped before" in capsys.readouterr().out
+    assert files_with(out, *words) == []
+    assert funnel(out)["steps"] == before["steps"]
+    assert takedown([*flags, "--forget_blocked"]) == 0
+    assert "nothing was changed" in capsys.readouterr().out
