@@ -73,6 +73,9 @@ def test_no_document_has_a_folder_of_this_machine(out: Path, tmp_path: Path) -> 
     assert [name for name, body in published.items() if b"/tmp" in body] == []
     assert json.loads(published["manifest.json"])["input"][0]["path"] == "pairs.parquet"
     assert b'"rejected' not in published["croissant.json"]
+    for name in ("README.md", "datasheet.md"):
+        text = " ".join(published[name].decode().split())
+        assert text.count("rejected/") == text.count("in the folder of the run")
     # It is a dataset still.
     assert takedown([str(tmp_path / "public"), f"--blocklist={_list(tmp_path)}", "--dry_run"]) == 0
 
