@@ -220,3 +220,21 @@ def test_a_pair_that_was_taken_down_can_be_forgotten_later(tmp_path: Path, capsy
     assert funnel(out)["steps"] == before["steps"]
     assert takedown([*flags, "--forget_blocked"]) == 0
     assert "nothing was changed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["pairs/00000.parquet", "pairs", "shards/00000.tar", "rejected"])
+def test_a_link_whose_target_would_keep_the_pair_is_refused(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "set"
+    succeed(pairs(tmp_path / "first.parquet", (*NAMES, "short")), out, *TEXT_ONLY)
+    if (out / name).exists():
+        (out / name).rename(tmp_path / "elsewhere")
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "list.txt").write_text(f"url:{url('dog')}\n")
+    assert takedown([str(out), f"--blocklist={tmp_path}/list.txt"]) == 2
+    said = capsys.readouterr().err
+    assert f"{out / name} is a link" in said
+    assert said.count("\n") == 1
+    assert not (out / "taken_down.u64").exists()
