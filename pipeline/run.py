@@ -100,7 +100,10 @@ def _tell_of_sets(command: Command, source: Input) -> None:
     """Tells what is taken over of the datasets of the input, and what is not."""
     for earlier in source.sets:
         if earlier.holdout and not command.job.holdout:
-            say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
+            say(
+                f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too; "
+                "without it, other input may bring them into training"
+            )
     overlap = command.overlap
     if overlap.decontaminate_only or overlap.score_only:
         others = [
