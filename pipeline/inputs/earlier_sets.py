@@ -140,7 +140,7 @@ def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
     return sorted(filter(None, map(earlier_set, folders_of_sets(files))))
 
 
-def folders_of_sets(files: list[InputFile]) -> set[str]:
+def folders_of_sets(files: Iterable[InputFile]) -> set[str]:
     """The folders of the datasets whose pairs files may be."""
     folders = {file.path.rpartition("/")[0] for file in files}
     parts = [

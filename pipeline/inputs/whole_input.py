@@ -16,7 +16,6 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import (
     EarlierSet,
     earlier_sets,
-    folders_of_sets,
     mark_splits_of_sets,
     removed_before,
 )
@@ -28,7 +27,6 @@ from alignset.pipeline.inputs.find_splits import find_splits, with_faults
 from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
 from alignset.pipeline.job import OPENNSFW, Job
 from alignset.pipeline.rules import Rules
-from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.pair_columns import PAGE_URL
@@ -78,8 +76,6 @@ class Input:
           UsageError: something is not there, or is not what it should be.
         """
         files = find_files(job, rules.catalogue)
-        for folder in folders_of_sets(files):  # whose pairs may be about to leave
-            WorkFolder(f"{folder}/_temporary").refuse_stopped(folder)
         splits = find_splits(job, files)
         files, sets = with_faults(files, splits), earlier_sets(files)
         splits = mark_splits_of_sets(splits, sets)
