@@ -38,7 +38,7 @@ COMMANDS = {
     "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("alignset.train.evaluate.__main__", "measure what a model is worth"),
     "embed": ("alignset.train.search.embed", "write the embeddings of images as Parquet or npy"),
-    "export": ("alignset.train.export", "write a model's towers as ONNX, TorchScript, weights"),
+    "export": ("alignset.train.export", "write a model's towers as ONNX, TorchScript, safetensors"),
     "search": (
         "alignset.train.search.__main__",
         "find images by text and by image, on a page too",

@@ -126,7 +126,16 @@ def _plain(value: Any) -> Any:
         return {
             name: _plain_path(of) if name == "path" else _plain(of) for name, of in value.items()
         }
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return ",".join(map(_plain_part, value.split(","))) if isinstance(value, str) else value
+
+
+def _plain_part(part: str) -> str:
+    """A value of a flag, as PATH or NAME=PATH, with an absolute path's last name alone."""
+    name, sign, path = part.rpartition("=")
+    is_path = path.startswith("/") and "://" not in part
+    return f"{name}{sign}{path.rstrip('/').rpartition('/')[2]}" if is_path else part
 
 
 def _plain_path(path: Any) -> Any:
@@ -150,7 +159,7 @@ def publish(out: str, target: str) -> list[PublicFile]:
     remove(f"{target}/{MANIFEST}")
     remove_leftovers(target)
     names = {file.path for file in files}
-    for path, _ in match(target):  # such as a shard that a takedown emptied
+    for path, _ in match(target, links=True):  # such as a shard that a takedown emptied
         if path.removeprefix(f"{target}/") not in names:
             remove(path)
     for file in files[:-1]:
@@ -165,7 +174,7 @@ def publish(out: str, target: str) -> list[PublicFile]:
 def _identity(manifest: bytes) -> bytes:
     """The digest of what stays of a manifest, whatever is done to its dataset; b"" of none."""
     try:
-        document = json.loads(manifest)
+        document = _plain(json.loads(manifest))  # one with folders was published before
         lasting = [document[name] for name in ("job", "rules", "input")]
     except (ValueError, TypeError, KeyError):
         return b""
@@ -182,7 +191,7 @@ def _check_target(out: str, target: str, identity: bytes) -> None:
         paths = [f"{Path(path).resolve()}/" for path in (out, target)]
         if paths[0].startswith(paths[1]) or paths[1].startswith(paths[0]):
             raise UsageError(f"--output={target} and {out} hold one another; name another folder")
-    if not (files := match(target)):
+    if not (files := match(target, links=True)):
         return
     unfinished, manifest = Path(target, _UNFINISHED), Path(target, MANIFEST)
     there = b""

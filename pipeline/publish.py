@@ -11,10 +11,16 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from alignset.pipeline.command_line import CommandParser, print_end, print_failure, run_command
+from alignset.pipeline.command_line import (
+    CommandParser,
+    log_plainly,
+    print_end,
+    print_failure,
+    run_command,
+)
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
-from alignset.pipeline.shown_texts import counted
+from alignset.pipeline.shown_texts import counted, printable
 
 NAME = "python -m alignset.pipeline.publish"
 
@@ -36,7 +42,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
     flags = parser(name).parse_args(list(argv))
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_plainly(logging.WARNING)
     with quick_imports(argv):
         from alignset.pipeline.public_files import public_files, publish
         from alignset.transforms.storage.files import match
@@ -53,11 +59,13 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         for file in files:
             print(f"{file.path}\t{file.size}")
     size = sum(file.size for file in files)
-    left_out = {path.removeprefix(f"{out}/").partition("/")[0] for path, _ in match(out)}
+    left_out = {
+        path.removeprefix(f"{out}/").partition("/")[0] for path, _ in match(out, links=True)
+    }
     left_out -= {file.path.partition("/")[0] for file in files}
     print(
         f"{counted(len(files), 'file')}, {size:,} bytes{'' if flags.dry_run else f' in {target}'}; "
-        f"not among them: {', '.join(sorted(left_out)) or 'nothing'}",
+        f"not among them: {', '.join(map(printable, sorted(left_out))) or 'nothing'}",
         file=sys.stderr,
     )
     return 0

@@ -22,7 +22,7 @@ from alignset.pipeline.datasets.forget_history import forget_listed
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.closing import close_run, complete
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
-from alignset.pipeline.inputs.earlier_sets import shared_about
+from alignset.pipeline.inputs.earlier_sets import folders_of_sets, shared_about
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
@@ -66,6 +66,8 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     check_stores(command)
     check_engine(command.beam)
     source = Input.find(job, command.rules, command.overlap)
+    for out in folders_of_sets(source.files):  # whose pairs may be about to leave
+        WorkFolder(f"{out}/_temporary").refuse_stopped(out)
     command = replace(command, carried=source.carried)
     if weak := weak_points(command.rules.language, command.rules.language_rule.languages):
         say(f"--language: {weak}; see docs/languages.md")
@@ -100,7 +102,10 @@ def _tell_of_sets(command: Command, source: Input) -> None:
     """Tells what is taken over of the datasets of the input, and what is not."""
     for earlier in source.sets:
         if earlier.holdout and not command.job.holdout:
-            say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
+            say(
+                f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too; "
+                "without it, other input may bring them into training"
+            )
     overlap = command.overlap
     if overlap.decontaminate_only or overlap.score_only:
         others = [

@@ -11,12 +11,15 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from alignset.pipeline.datasets.history import FOLDER as HISTORY
 from alignset.pipeline.datasets.steps_set import read_any_set
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.shards.listed_pairs import LISTED, Removal, listed_in_shard, listed_texts
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from alignset.transforms.storage.files import match
+from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.storage.parquet_files import batches_of
 
 FEW = 10  # pairs; a dataset of fewer is a trial
@@ -51,13 +54,32 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, history: boo
     """Looks through a finished dataset; changes nothing.
 
     Args:
-      history: whether what earlier datasets dropped is looked through, too.
+      history: whether what earlier datasets dropped is looked through, too, and what a takedown
+        with lists of these names left in `rejected/`.
+
+    Raises:
+      UsageError: a file is a link, whose target would keep what leaves.
     """
+    if is_local(out):
+        _refuse_links(out)
     texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
     original = manifest.resize["resize_mode"] == "original"
     return find_in_shards(
         out, manifest.holding, lists, original=original, texts=texts, history=history
     )
+
+
+def _refuse_links(out: str) -> None:
+    for name in (*OF_SETS, "responses", HISTORY):
+        folder = Path(out, name)
+        linked = [path for path in folder.rglob("*") if path.is_symlink()]
+        if folder.is_symlink() and name not in ("shards", "holdout"):  # whose files are named
+            linked = [folder]
+        if linked:
+            raise UsageError(
+                f"{min(linked)} is a link, and what it leads to would keep the pairs: put the file "
+                "there; nothing was changed"
+            )
 
 
 def find_in_shards(
@@ -90,7 +112,7 @@ def find_in_shards(
     matches.shards = {shard: len(rows) for shard, rows in of_shards.items() if len(rows)}
     matches.texts = {path: len(rows) for path, rows in of_files.items() if len(rows)}
     matches.rejected_rows = _count_rejected(
-        _rejected_files(out, history=history), Removal(matches.rows, lists)
+        _rejected_files(out, history=history), Removal(matches.rows, lists, history)
     )
     return matches
 

@@ -137,10 +137,10 @@ def shared_about(sets: Sequence[EarlierSet]) -> dict[str, str]:
 
 def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
     """The datasets of ours that files are the pairs of, also where a glob named them; sorted."""
-    return sorted(filter(None, map(earlier_set, _roots(files))))
+    return sorted(filter(None, map(earlier_set, folders_of_sets(files))))
 
 
-def _roots(files: list[InputFile]) -> set[str]:
+def folders_of_sets(files: Iterable[InputFile]) -> set[str]:
     """The folders of the datasets whose pairs files may be."""
     folders = {file.path.rpartition("/")[0] for file in files}
     parts = [
@@ -157,7 +157,7 @@ def removed_before(files: list[InputFile]) -> UInt64s:
     Raises:
       UsageError: a list of keys is not one.
     """
-    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in sorted(_roots(files))]
+    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in sorted(folders_of_sets(files))]
     keys = [read_taken_down(path) for path in paths if exists(path)]
     return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint64)
 

@@ -98,7 +98,16 @@ def _rejected_reasons(job: Job, catalogue: Catalogue) -> tuple[str, ...]:
 def _nothing_at(pattern: str, job: Job) -> str:
     if _is_in(pattern, job.output):
         return f"the input {pattern!r} lies within --output={job.output}; pass another --output"
+    if is_local(pattern) and (link := next(filter(os.path.islink, _in_folder(pattern)), "")):
+        return (
+            f"no input at {pattern!r}: links in a folder are left out, and "
+            f"--input='{pattern.rstrip('/')}/*{Path(link).suffix}' reads them"
+        )
     return f"no input at {pattern!r}: pass files, a folder or a glob that exists"
+
+
+def _in_folder(path: str) -> list[str]:
+    return sorted(map(str, Path(path).iterdir())) if Path(path).is_dir() else []
 
 
 def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile]:

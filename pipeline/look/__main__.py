@@ -104,7 +104,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     log_plainly(logging.WARNING)
     with quick_imports(argv):
         from alignset.pipeline.look.shown_pairs import NothingToShow, find_pairs
+        from alignset.pipeline.runs.work_folder import WorkFolder
     try:
+        WorkFolder(f"{flags.set}/_temporary").tell_takedown(flags.set)
         if flags.blocklist:
             from alignset.pipeline.look.listed import find_listed_pairs
 

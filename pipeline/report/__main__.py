@@ -66,7 +66,10 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
             from alignset.pipeline.report.comparison import write_comparison
         else:
             from alignset.pipeline.report.page import write_report
+        from alignset.pipeline.runs.work_folder import WorkFolder
     try:
+        for out in flags.sets:
+            WorkFolder(f"{out}/_temporary").tell_takedown(out)
         if flags.compare:
             path = write_comparison(flags.sets[0], flags.sets[1], flags.output or "compare.html")
         else:

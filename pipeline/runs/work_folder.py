@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,6 +24,8 @@ from alignset.transforms.storage.documents import find_document, read_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
+
+LOG = logging.getLogger("alignset")
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,14 @@ class WorkFolder:
         ):
             if name != but and exists(path):
                 raise UsageError(f"a {name} of {out} was stopped; resume it, {then}")
+
+    def tell_takedown(self, out: str) -> None:
+        """Logs that a takedown of a dataset was stopped: pairs that leave may still be there."""
+        if exists(self.takedown):
+            LOG.warning(
+                "a takedown of %s was stopped: what is shown may hold pairs that leave; resume it",
+                out,
+            )
 
     def find_pages(self) -> PageSummary | None:
         """Counts of pages; None where they are not parsed, or there were none."""

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import (
@@ -98,7 +99,12 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         is_ours = has_documents or manifest_of_steps(out) is not None
         folder = None if is_ours else folder_of(out, flags)
         if folder is None:
-            if flags.output:
+            if not is_ours and any(path.is_symlink() for path in Path(out).glob("*")):
+                raise UsageError(
+                    f"the shards of {out} are links, which are left out: pass the folder that they "
+                    "lead to"
+                )
+            if flags.output and is_ours:
                 raise UsageError(
                     f"{out} is a dataset of alignset, which changes itself: leave --output out"
                 )

@@ -136,7 +136,11 @@ def _counts_before(plan: TakedownPlan, catalogue: Catalogue) -> Recount:
         for steps in (catalogue.text_steps, catalogue.image_steps, TAKEDOWN_STEPS)
     )
     total = taken_down.get(TAKEN_DOWN, 0) + plan.pairs
-    return Recount(Counter(texts), Counter(images), taken_down=total)
+    stated = plan.funnel.opted_out
+    opt_outs: Counter[str] = Counter()
+    if isinstance(stated, OptOuts) and stated.opt_outs == "reject":
+        opt_outs.update(stated.details)
+    return Recount(Counter(texts), Counter(images), opt_outs=opt_outs, taken_down=total)
 
 
 def _steps(before: Funnel, new_counts: Recount, catalogue: Catalogue) -> list[Step]:

@@ -117,7 +117,7 @@ class _Takedown:
                 return outcome_of(matches, manifest, [])
         self._check_same(plan, forget=forget)
         with open_to_read(self.work.takedown_pairs) as source:
-            removal = Removal(pq.read_table(source), self.lists)
+            removal = Removal(pq.read_table(source), self.lists, forget)
         rename_answers(self.out)
         rewritten = find_document(self.work.takedown_shards, RewrittenShards)
         if rewritten is None:
@@ -131,6 +131,7 @@ class _Takedown:
         else:
             how = self.work.path, plan, removal, rewritten.shards
             rejected_rows = close_takedown(self.out, *how)
+            rejected_rows = plan.dropped if forget else rejected_rows  # some were taken before
         clean_work(self.out, self.work.path)
         before, of = plan.manifest.pairs_of_shards, len(plan.manifest.holding)
         shard_count = sum(shard.kept < before.get(shard.number, 0) for shard in rewritten.shards)

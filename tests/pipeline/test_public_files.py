@@ -52,13 +52,14 @@ def test_the_list_is_what_is_copied(
         for name, shard in shards.items()
         for end in ((".tar", ".parquet", "_stats.json") if shard["pairs"] else ("_stats.json",))
     }
+    (out / "a\x1b[31m.txt").write_text("mine")
     before = files_in(out)
     there = listed(out, capsys)
     assert there.keys() == names | PUBLISHED
     assert [*there][-1] == "manifest.json"
     assert main([str(out), f"--output={tmp_path}/public/"]) == 0
     said = capsys.readouterr().err
-    assert "not among them: _generated, notes.txt, pairs, rejected, report, report.html" in said
+    assert r"them: _generated, a\x1b[31m.txt, notes.txt, pairs, rejected, report, re" in said
     published = files_in(tmp_path / "public")
     assert {name: len(body) for name, body in published.items()} == there
     assert all(published[name] == before[name] for name in names)
@@ -72,8 +73,28 @@ def test_no_document_has_a_folder_of_this_machine(out: Path, tmp_path: Path) -> 
     assert [name for name, body in published.items() if b"/tmp" in body] == []
     assert json.loads(published["manifest.json"])["input"][0]["path"] == "pairs.parquet"
     assert b'"rejected' not in published["croissant.json"]
+    for name in ("README.md", "datasheet.md"):
+        text = " ".join(published[name].decode().split())
+        assert text.count("rejected/") == text.count("in the folder of the run")
     # It is a dataset still.
     assert takedown([str(tmp_path / "public"), f"--blocklist={_list(tmp_path)}", "--dry_run"]) == 0
+
+
+def test_no_flag_has_a_folder_of_this_machine(out: Path, tmp_path: Path) -> None:
+    said = json.loads((out / "manifest.json").read_text())
+    said["job"]["score_model"] = "/home/jane/model"
+    said["job"]["more"] = "a=/home/jane/a.txt,s3://b/c=/d,b=/home/jane/b/,a, /b or c"
+    for path in (out / "manifest.json", out / "history/00/manifest.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(said))
+    publish(str(out), str(tmp_path / "public"))
+    for path in ("manifest.json", "history/00/manifest.json"):
+        job = json.loads((tmp_path / "public" / path).read_text())["job"]
+        assert job["score_model"] == "model"
+        assert job["more"] == "a=a.txt,s3://b/c=/d,b=b,a, /b or c"
+    # One that was published with folders is published again.
+    shutil.copy(out / "manifest.json", tmp_path / "public")
+    publish(str(out), str(tmp_path / "public"))
 
 
 def _list(folder: Path) -> Path:
@@ -122,7 +143,8 @@ def test_after_a_takedown_it_has_what_there_is_now(tmp_path: Path) -> None:
     (public / ".gitattributes").write_text("of the repository")
     (tmp_path / "list.txt").write_text("url:http://a.example/a.jpg\n")
     assert takedown([str(out), f"--blocklist={tmp_path}/list.txt", "--forget_blocked"]) == 0
-    publish(str(out), str(public))
+    (tmp_path / "link").symlink_to(public)
+    publish(str(out), str(tmp_path / "link"))
     pages = PUBLISHED | {"pairs/00000.parquet", TAKEN_DOWN_KEYS, ".gitattributes"}
     assert files_in(public).keys() == pages
     rows = pq.read_table(public / "pairs" / "00000.parquet").to_pylist()

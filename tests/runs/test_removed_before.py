@@ -1,5 +1,6 @@
 """What was taken down from a dataset stays out of all that is made of it."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import funnel, run, succeed
 from tests.support.golden import FLAGS
@@ -185,3 +187,54 @@ def test_a_retry_forgets_what_is_on_a_longer_list(tmp_path: Path) -> None:
             file.write(f"url:{url('short')}\n")
         succeed(names, out, *flags, "--retry_failed=all")
     assert files_with(out / "history", "short-photo") == []
+
+
+def test_a_takedown_that_was_stopped_keeps_its_dataset_from_being_read(
+    first: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = Path(shutil.copytree(first, tmp_path / "set"))
+    (out / "_temporary").mkdir()
+    (out / "_temporary/takedown.json").write_text("{}")
+    for source in (out, f"{out}/pairs/*.parquet"):
+        ended = run(source, tmp_path / "again", *TEXT_ONLY)
+        assert ended.status == 2
+        assert "was stopped; resume it, and then run this" in ended.err
+        assert not (tmp_path / "again").exists()
+    assert report([str(out), f"--output={tmp_path}/report.html"]) == 0
+    assert "was stopped: what is shown may hold pairs that leave" in caplog.text
+
+
+def test_a_pair_that_was_taken_down_can_be_forgotten_later(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "set"
+    succeed(pairs(tmp_path / "first.parquet", (*NAMES, "short")), out, *TEXT_ONLY)
+    (tmp_path / "list.txt").write_text(f"url:{url('dog')}\nurl:{url('short')}\n")
+    flags = [str(out), f"--blocklist={tmp_path}/list.txt"]
+    words = "dog-photo", "a dog of", "short-photo"
+    assert takedown(flags) == 0
+    before = funnel(out)
+    assert files_with(out, *words)
+    capsys.readouterr()
+    assert takedown([*flags, "--forget_blocked"]) == 0
+    assert "2 pairs dropped before" in capsys.readouterr().out
+    assert files_with(out, *words) == []
+    assert funnel(out)["steps"] == before["steps"]
+    assert takedown([*flags, "--forget_blocked"]) == 0
+    assert "nothing was changed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["pairs/00000.parquet", "pairs", "shards/00000.tar", "rejected"])
+def test_a_link_whose_target_would_keep_the_pair_is_refused(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "set"
+    succeed(pairs(tmp_path / "first.parquet", (*NAMES, "short")), out, *TEXT_ONLY)
+    if (out / name).exists():
+        (out / name).rename(tmp_path / "elsewhere")
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "list.txt").write_text(f"url:{url('dog')}\n")
+    assert takedown([str(out), f"--blocklist={tmp_path}/list.txt"]) == 2
+    said = capsys.readouterr().err
+    assert f"{out / name} is a link" in said
+    assert said.count("\n") == 1
+    assert not (out / "taken_down.u64").exists()

@@ -158,7 +158,7 @@ AFTER_RUN = (
         stage=Stage.FETCH,
         means="it was [taken out](politeness.md#takedown-requests) of the finished dataset",
         detail="the list and the kind of entry; of a pair that had opted out also how, as in "
-        "`list.txt:url; opted_out: robots_txt`",
+        "`takedowns:url; opted_out: robots_txt`",
     ),
 )
 # Behind the rules of users, where there are some.

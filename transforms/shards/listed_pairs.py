@@ -213,10 +213,12 @@ class Removal:
 
     Attributes:
       rows: LISTED, of all shards. lists: what they are on.
+      forget: whether pairs that lists of the same names took out before count too.
     """
 
     rows: pa.Table
     lists: Blocklists
+    forget: bool = False
     joining: ClassVar[None] = None  # nothing joins a shard
     steps: ClassVar[Mapping[str, str]] = STEP_OF_TAKEDOWNS
 
@@ -249,8 +251,14 @@ class Removal:
         at = pc.if_else(pa.array(images != 0), at, pa.scalar(None, at.type))
         of_image = self.rows["detail"].combine_chunks().take(at)
         details = pc.coalesce(own, of_pair, of_image)
-        holds = pc.and_(rows["url"].is_valid(), pc.not_equal(rows["reason"], TAKEN_DOWN))
-        return pc.if_else(holds, details, pa.scalar(None, pa.string()))
+        is_taken = pc.equal(rows["reason"], TAKEN_DOWN)
+        none = pa.scalar(None, pa.string())
+        for of in self.lists.lists if self.forget else ():  # of images, whose hashes no row has
+            before = pc.and_(is_taken, pc.starts_with(rows["detail"], f"{of.name}:"))
+            details = pc.coalesce(details, pc.if_else(before, rows["detail"], none))
+        holds = rows["url"].is_valid()
+        holds = holds if self.forget else pc.and_(holds, pc.invert(is_taken))
+        return pc.if_else(holds, details, none)
 
     def details_of_texts(self, texts: pa.StringArray) -> pa.StringArray:
         """Why a pair of each of some texts is taken out, or null: string[n]."""

@@ -214,9 +214,10 @@ class Rewriting:
         which = details.is_valid()
         if not pc.any(which).as_py():
             return rows
-        # What an owner has stated stays on record: "list.txt:host; opted_out: x_robots_tag".
+        # What an owner has stated stays on record: "takedowns:host; opted_out: x_robots_tag".
         with_kind = pc.binary_join_element_wise(details, rows["detail"], f"; {OPTED_OUT}: ")
         details = pc.if_else(pc.equal(rows["reason"], OPTED_OUT), with_kind, details)
+        details = pc.if_else(pc.equal(rows["reason"], TAKEN_DOWN), rows["detail"], details)
         values = {
             "step": pa.scalar(STEP_OF_TAKEDOWNS[TAKEN_DOWN]),
             "reason": pa.scalar(TAKEN_DOWN),

@@ -10,13 +10,20 @@ from apache_beam.testing.util import assert_that, equal_to
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.funnel import failed_fetches, funnel, whole_funnel
-from alignset.pipeline.datasets.summary import HINTS, flags, hint_of, render_failed, too_little
+from alignset.pipeline.datasets.summary import (
+    HINTS,
+    copies_text,
+    flags,
+    hint_of,
+    render_failed,
+    too_little,
+)
 from alignset.pipeline.runs.documents import BrokenInput, FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards.failed_fetches import FindFailingHosts, failures_by_host
-from alignset.transforms.shards.shard_stats import FailingHost
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
 from alignset.transforms.workers.counts import Counts
 from tests.support.made_batches import run_in_beam
 from tests.support.rules import STEP_OF
@@ -156,3 +163,9 @@ def test_the_twenty_with_the_most_in_beam(tmp_path: Path) -> None:
         assert_that(hosts, equal_to([expected]))
 
     run_in_beam(build)
+
+
+def test_graphics_that_look_alike_stayed_where_photographs_left() -> None:
+    near = NearDuplicates(3, distances=[9])
+    funnel = made(20, {"duplicate_image": 9}, copies=SharedContents(), near_duplicates=near)
+    assert copies_text(funnel).endswith("; 3 graphics looked like another and stayed")

@@ -259,3 +259,11 @@ def test_a_comma_of_a_name_is_escaped(tmp_path: Path):
         (tmp_path / f"{name}.csv").write_text("url,caption\n")
     job = Job(input=rf"{tmp_path}/a\,b.csv,{tmp_path}/c.csv", output="o")
     assert [Path(file.path).name for file in find_files(job)] == ["a,b.csv", "c.csv"]
+
+
+def test_a_folder_of_links_tells_which_glob_reads_them(tmp_path: Path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "b.parquet").symlink_to(write(tmp_path / "a.parquet"))
+    with pytest.raises(UsageError, match=r"links in a folder are left out.*links/\*\.parquet'"):
+        find_files(job(f"{tmp_path}/links"))
+    assert find_files(job(f"{tmp_path}/links/*.parquet"))

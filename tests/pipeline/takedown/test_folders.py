@@ -362,3 +362,14 @@ def test_killed_at_any_file_the_same_command_ends_with_the_same_bytes(
                 taken(folder, *entries)
         assert taken(folder, *entries) == 0
         assert contents(folder) == expected
+
+
+def test_a_folder_whose_shards_are_links_is_told_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/00000.tar").symlink_to(put(tmp_path / "real", b"") / "00000.tar")
+    (tmp_path / "list.txt").write_text("host:h.org\n")
+    flags = [f"--blocklist={tmp_path}/list.txt", f"--output={tmp_path}/new"]
+    assert takedown([f"{tmp_path}/links", *flags]) == 2
+    assert "links are links, which are left out" in capsys.readouterr().err
