@@ -13,7 +13,7 @@ SCHEMES = ("https", "http", "hf")
 SILENCE_S = 20.0  # that a host may take to connect, to answer, or between two parts of a file
 _LONGEST_COPY = 1 << 35  # bytes, and half of the free disk, of a file that is sent only whole
 _IN_MEMORY = 1 << 26  # bytes of a file that its host sends only whole
-_SLOW_S, _SLOW = 60.0, 1 << 10  # after so long a host sends so many bytes a second
+SLOW_S, _SLOW = 60.0, 1 << 10  # after so long a host sends so many bytes a second
 _MISSING = (404, 410)
 
 
@@ -60,7 +60,7 @@ def _copy(file: Any, path: str) -> BinaryIO:
 
 def _is_slow(start_s: float, size: int) -> bool:
     took_s = time.monotonic() - start_s
-    return took_s > _SLOW_S and size < took_s * _SLOW
+    return took_s > SLOW_S and size < took_s * _SLOW
 
 
 def _failure(path: str, error: FileNotFoundError) -> OSError:

@@ -221,7 +221,7 @@ def test_a_host_that_sends_no_file_is_told(
 
 
 def test_a_host_whose_ranges_trickle_is_told(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_files, "_SLOW_S", 0.3)
+    monkeypatch.setattr(web_files, "SLOW_S", 0.3)
     url = f"{web}/trickle/in.csv"
     with pytest.raises(OSError, match=re.escape(f"{url} comes too slowly: download it")):
         open_to_read(url)
