@@ -23,6 +23,11 @@ _FINAL = {
 }
 
 
+def split_inputs(text: str) -> list[str]:
+    r"""The paths in a list by commas; `\,` is a comma within a path."""
+    return [path.replace(r"\,", ",") for path in re.split(r"(?<!\\),", text)]
+
+
 def undoable_reasons(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     """The reasons that another rule, or another fetch, may undo. Pairs that were taken down stay
     so."""
@@ -123,7 +128,7 @@ class Job:
     @property
     def inputs(self) -> list[str]:
         """The files, globs and folders."""
-        return [path.replace(r"\,", ",") for path in re.split(r"(?<!\\),", self.input)]
+        return split_inputs(self.input)
 
     def __post_init__(self) -> None:
         for name in ("input", "output"):

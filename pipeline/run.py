@@ -107,17 +107,12 @@ def _tell_of_sets(command: Command, source: Input) -> None:
                 "without it, other input may bring them into training"
             )
     overlap = command.overlap
-    if overlap.decontaminate_only or overlap.score_only:
-        others = [
-            s
-            for s in source.splits
-            if not any(s.path.startswith(f"{of.folder}/") for of in source.sets)
-        ]
-        if any(split.format == "webdataset" for split in others):
-            say(
-                "samples get keys of alignset's own; --columns=all,input_key carries the old ones, "
-                "where the input has them"
-            )
+    foreign = any(of.format == "webdataset" and not of.of_set for of in source.splits)
+    if foreign and (overlap.decontaminate_only or overlap.score_only):
+        say(
+            "samples get keys of alignset's own; --columns=all,input_key carries the old ones, "
+            "where the input has them"
+        )
     given = {**vars(command.job), "contact": command.fetch.contact}
     if kept := [name for name in shared_about(source.sets) if not given[name]]:
         say(f"the card has the {', '.join(kept)} of the input's dataset; a flag gives another")

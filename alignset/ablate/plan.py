@@ -17,6 +17,7 @@ from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import CommandParser
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import earlier_set
+from alignset.pipeline.job import split_inputs
 from alignset.pipeline.options import SEVERAL, GivenFlags, make_command, read_flags
 from alignset.train.__main__ import parse_flags
 from alignset.train.data.whole_files import write_whole
@@ -192,7 +193,7 @@ def open_folder(plan: Plan) -> None:
 
 def filtered_inputs(patterns: str) -> dict[str, list[str]]:
     """The datasets of ours among inputs that rules have dropped pairs of, with the reasons."""
-    sets = filter(None, map(earlier_set, patterns.split(",")))
+    sets = filter(None, map(earlier_set, split_inputs(patterns)))
     of_rules = {rule.reason for rule in PRODUCT.rules}
     reasons = {
         of.folder: [r for r, n in of.dropped().items() if n and r in of_rules] for of in sets

@@ -6,20 +6,24 @@ import hashlib
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import BinaryIO
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Unusable, examine
 from alignset.transforms.images.thumbnail import small_picture
 from alignset.transforms.storage.files import exists, is_local, open_to_read
+from alignset.transforms.storage.parquet_files import short_rows
 from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, Member, tar_members
 
 CHUNK = 1 << 16
 MAX_BYTES = 1 << 26  # of an image's file
 _MAGIC_AT = 257
 _NO_IMAGES = ("json", "txt")
+_DIGESTS = pa.schema([("key", pa.string()), ("sha256", pa.string())])
+_HEX = 64  # digits of a SHA-256
 
 
 def stored_picture(path: str, key: str, box: tuple[int, int]) -> PillowImage.Image | str:
@@ -69,17 +73,18 @@ def stored_image(tar: str, key: str) -> bytes | None:
         return _read(source, image.at, image.size) if image else None
 
 
+@lru_cache(maxsize=1)  # `look` reads many images of a shard
 def _digests(tar: str) -> dict[str, str]:
     """The SHA-256 of the images of a shard as they came, in hex, by their keys."""
     sidecar = f"{tar.removesuffix('.tar')}.parquet"
     if not exists(sidecar):
         return {}
-    with open_to_read(sidecar) as source:
-        rows = pq.ParquetFile(source).read(["key", "sha256"])
-    if sorted(rows.column_names) != ["key", "sha256"]:
-        return {}
-    pairs = zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
-    return {key: digest for key, digest in pairs if digest}
+    digests: dict[str, str] = {}
+    with suppress(KeyError, pa.ArrowException):
+        for batch in short_rows(sidecar, _DIGESTS):
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            digests |= {key: digest for key, digest in rows if len(digest or "") == _HEX}
+    return digests
 
 
 def _sha256(body: bytes) -> str:

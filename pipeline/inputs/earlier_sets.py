@@ -180,16 +180,16 @@ def read_taken_down(path: str) -> UInt64s:
     return np.frombuffer(body, "<u8").astype(np.uint64)
 
 
+def set_of(path: str, sets: Sequence[EarlierSet]) -> EarlierSet | None:
+    """The dataset of ours that a file belongs to."""
+    # The set "." has files such as shards/00000.tar.
+    paths = (path, f"./{path}")
+    return next((of for of in sets if any(p.startswith(f"{of.folder}/") for p in paths)), None)
+
+
 def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> list[Split]:
     """Marks the splits that belong to datasets of ours, by `of_set`."""
-    folders = tuple(f"{earlier.folder}/" for earlier in sets)
-    # The set "." has files such as shards/00000.tar.
-    return [
-        replace(
-            split, of_set=any(path.startswith(folders) for path in (split.path, f"./{split.path}"))
-        )
-        for split in splits
-    ]
+    return [replace(split, of_set=set_of(split.path, sets) is not None) for split in splits]
 
 
 def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:

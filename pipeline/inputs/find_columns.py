@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.column_types import column_types
-from alignset.pipeline.inputs.earlier_sets import EarlierSet
+from alignset.pipeline.inputs.earlier_sets import EarlierSet, set_of
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
 from alignset.pipeline.inputs.text_headers import DELIMITERS
 from alignset.pipeline.job import Job
@@ -64,9 +64,8 @@ def find_columns(
     types = {path: column_types(split) for path, split in by_path.items()}
     if ALL in names:
         names = [*_all_of(by_path, types, sets, own), *(name for name in names if name != ALL)]
-    within = {path for path in by_path if any(path.startswith(f"{of.folder}/") for of in sets)}
     sources = {
-        path: {name: _source(name, of, path in within) for name in dict.fromkeys(names)}
+        path: {name: _source(name, of, by_path[path].of_set) for name in dict.fromkeys(names)}
         for path, of in types.items()
     }
     for name in {*given_names} - {
@@ -118,7 +117,7 @@ def _all_of(
     names: dict[str, None] = {}
     left_out: dict[str, None] = {}
     for path, split in splits.items():
-        earlier = next((of for of in sets if path.startswith(f"{of.folder}/")), None)
+        earlier = set_of(path, sets)
         if earlier is not None:
             names |= dict.fromkeys(earlier.columns)
             continue

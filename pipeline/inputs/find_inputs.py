@@ -88,7 +88,7 @@ def _rejected_reasons(job: Job, catalogue: Catalogue) -> tuple[str, ...]:
     """The reasons for which pairs that datasets have dropped are read."""
     if not job.also_rejected:
         return ()
-    sets = filter(None, map(earlier_set, job.input.split(",")))
+    sets = filter(None, map(earlier_set, job.inputs))
     try:
         return job.rejected_reasons(catalogue, [name for of in sets for name in of.dropped()])
     except ValueError as error:

@@ -29,6 +29,7 @@ from alignset.transforms.columns.carried import CARRIED, MOST_DECODING_BYTES, de
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.pages.parse_pages import SAID
+from alignset.transforms.shards.image_places import SPARSE_OR_LINK
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import is_local, open_to_read
 from alignset.transforms.storage.tar_members import BrokenTar, Member, tar_members
@@ -211,8 +212,9 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
     sample of a broken shard is left out where it may lack files.
 
     Each has `name` and `tar` (which of the tars behind each other it is in), STRINGS as bytes or
-    None, `source_at` and `source_size` of its image, and `fields` fields of its JSON. `text` is its
-    KEY.txt, beside the caption of its JSON; `unread` is the name of a text that is too long.
+    None, `source_at` (or SPARSE_OR_LINK) and `source_size` of its image, and `fields` fields of its
+    JSON. `text` is its KEY.txt, beside the caption of its JSON; `unread` is the name of a text that
+    is too long.
 
     Args:
       fields: the fields of `KEY.json` that are wanted; None for all of them.
@@ -221,16 +223,14 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
     try:
         for member in tar_members(source):
             of, extension = _sample_of(member.name)
-            if not member.plain or of[1].startswith("__"):
+            readable = member.plain or extension in IMAGE_EXTENSIONS
+            if not readable or of[1].startswith("__"):
                 continue
             if (member.tar, of) != key and key is not None:
                 yield sample
             if (member.tar, of) != key:
                 key, sample = (member.tar, of), new_sample("/".join(filter(None, of)), member.tar)
-            if extension in IMAGE_EXTENSIONS:
-                sample |= {"source_at": member.at, "source_size": member.size}
-            elif extension in LONGEST_OF:
-                _read_member(source, member, extension, sample, fields)
+            _read_member(source, member, extension, sample, fields)
     except BrokenTar as error:
         if key is not None and error.member is not None and _sample_of(error.member)[0] != key[1]:
             yield sample
@@ -246,11 +246,16 @@ def _read_member(
     sample: dict[str, Any],
     fields: Sequence[str] | None,
 ) -> None:
-    if member.size > LONGEST_OF[extension]:
+    if extension in IMAGE_EXTENSIONS:
+        if member.plain:
+            sample |= {"source_at": member.at, "source_size": member.size}
+        elif not sample["source_at"]:
+            sample["source_at"] = SPARSE_OR_LINK
+    elif member.size <= LONGEST_OF.get(extension, -1):
+        source.seek(member.at)
+        read_text(sample, extension, source.read(member.size), fields)
+    elif extension in LONGEST_OF:
         sample["unread"] = member.name
-        return
-    source.seek(member.at)
-    read_text(sample, extension, source.read(member.size), fields)
 
 
 def _sample_of(name: str) -> tuple[tuple[str, str], str]:

@@ -88,8 +88,9 @@ def _keys_in_folder(out: str, lists: Blocklists) -> Iterator[tuple[str, set[str]
     folder = read_folder(out.rstrip("/") or out)
     assert folder is not None, "it has been read"
     places = ShardPlaces(folder.place)
+    numbers = {shard: number for number, shard in enumerate(folder.shards)}
     for shard, listed in find_in_folder(folder, lists):
-        number = folder.shards.index(shard)
+        number = numbers[shard]
         if (rows := read_places(places.tar(number))) is not None:
             columns = rows["key"].to_pylist(), rows["tar"].to_pylist(), rows["name"].to_pylist()
             names = {(tar, name.encode("utf-8", "surrogateescape")) for tar, name in listed.samples}

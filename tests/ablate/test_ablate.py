@@ -110,13 +110,13 @@ def test_the_pool_has_what_rules_of_variants_compare(shards: Path, tmp_path: Pat
 
 
 def test_inputs_that_rules_have_filtered_are_told(tmp_path: Path) -> None:
-    for name, count in (("filtered", 3), ("whole", 0)):
+    for name, count in (("filtered,once", 3), ("whole", 0)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text('{"job": {"text_only": false}}')
         dropped = f'{{"too_small": {count}, "fetch_failed": 2}}'
         (tmp_path / name / "funnel.json").write_text(f'{{"steps": [{{"dropped": {dropped}}}]}}')
-    patterns = f"{tmp_path}/filtered,{tmp_path}/whole,{tmp_path}/none.parquet"
-    assert filtered_inputs(patterns) == {f"{tmp_path}/filtered": ["too_small"]}
+    patterns = rf"{tmp_path}/filtered\,once,{tmp_path}/whole,{tmp_path}/none.parquet"
+    assert filtered_inputs(patterns) == {f"{tmp_path}/filtered,once": ["too_small"]}
 
 
 def test_a_rule_without_a_threshold_that_drops_nothing(shards: Path, tmp_path: Path) -> None:

@@ -491,3 +491,18 @@ def test_two_fields_of_one_name_are_refused_before_anything_is_read(tmp_path: Pa
     assert ended.status == 2
     assert "column 'twice' cannot be carried: struct<a: int64, a: int64> has two" in ended.err
     succeed(tmp_path / "in.parquet", tmp_path / "out", *flags, "--columns=all")
+
+
+def test_a_set_carries_the_same_columns_from_within_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = {"job": {"text_only": True}, "columns": {"uid": "string"}}
+    (tmp_path / "set" / "pairs").mkdir(parents=True)
+    (tmp_path / "set" / "manifest.json").write_text(json.dumps(document))
+    row = {"url": "http://h.org/1", "caption": "a boat", "uid": "1", "more": "measured"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "set" / "pairs" / "a.parquet")
+    monkeypatch.chdir(tmp_path / "set")
+    flags = ("--text_only", "--language=", "--min_words=1", "--columns=all")
+    for number, source in enumerate(("pairs/a.parquet", tmp_path / "set" / "pairs/a.parquet")):
+        run(source, tmp_path / f"out{number}", *flags)
+        assert [*manifest(tmp_path / f"out{number}")["columns"]] == ["uid"]

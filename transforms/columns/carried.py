@@ -143,12 +143,21 @@ def value_hashes(column: pa.Array) -> UInt64s:
         for values in column.flatten():
             hashes = pair_keys(hashes, value_hashes(values))
     elif pa.types.is_list(kind):
-        offsets = column.offsets.to_numpy() * np.int32(8)
-        buffers = [None, *map(pa.py_buffer, (offsets, value_hashes(column.values)))]
+        stops = np.cumsum(pc.fill_null(pc.list_value_length(column), 0), dtype=np.int32)
+        offsets = np.append(np.int32(0), stops * np.int32(8))
+        buffers = [None, *map(pa.py_buffer, (offsets, value_hashes(column.flatten())))]
         hashes = string_hashes(pa.BinaryArray.from_buffers(pa.binary(), size, buffers))
-    else:
+    elif pa.types.is_primitive(kind):  # to print numbers would take three times as long
         if pa.types.is_temporal(kind):
             column = column.view(pa.int32() if pa.types.is_date(kind) else pa.int64())
+        elif pa.types.is_boolean(kind):
+            column = column.cast(pa.uint8())
+        elif pa.types.is_floating(kind):  # one NaN for all
+            column = pc.if_else(pc.is_nan(column), pa.scalar(np.nan, kind), column)
+        numbers = pc.fill_null(column, 0).to_numpy()
+        bits = numbers.view(f"u{numbers.itemsize}").astype(np.uint64)
+        hashes = pair_keys(np.ones(size, np.uint64), bits)
+    else:
         hashes = string_hashes(column.cast(pa.string()))
     hashes[column.is_null().to_numpy(zero_copy_only=False)] = 0
     return hashes

@@ -18,6 +18,7 @@ FETCH_DETAILS = frozenset(
         "host_refuses",  # the host refused its first images, and is left alone for this run
         "deadline",  # the shard's time was over
         "input_gone",  # an image that lies in a shard of the input, which cannot be read any more
+        "sparse_or_link",  # an image that a tar of the input has so, which is not read
         *(f"http_{status}" for status in NAMED_STATUSES),
         *("http_2xx", "http_3xx", "http_4xx", "http_5xx", "http_other"),
     }

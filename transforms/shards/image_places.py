@@ -18,6 +18,7 @@ from alignset.transforms.storage.parquet_files import read_rows
 COLUMNS = ("source_path", "source_at", "source_size")
 _PLACED = ["key", "name", "tar", *COLUMNS]
 MAX_BYTES = 1 << 26  # of an image that is shown or compared
+SPARSE_OR_LINK = -1  # in place of where an image is in its tar
 # By this process. Another's, in a dataset of somebody else, may name any file or address.
 _WRITTEN = set[str]()
 
@@ -27,7 +28,7 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
 
     Args:
       pairs: columns source_path (string or binary), source_at and source_size (int64: place in the
-        file).
+        file, or SPARSE_OR_LINK).
       max_bytes: longer files are not read, and are `too_large`. Missing ones are `input_gone`.
     """
     rows = pairs.select(COLUMNS)
@@ -36,6 +37,9 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
     try:
         for index in order.to_pylist():
             row = rows.slice(index, 1).to_pylist()[0]
+            if row["source_at"] == SPARSE_OR_LINK:
+                yield Fetched(index, None, "sparse_or_link")
+                continue
             if row["source_size"] > max_bytes:
                 yield Fetched(index, None, "too_large")
                 continue

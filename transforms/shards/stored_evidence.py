@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from alignset.transforms.columns.pair_columns import SOURCE_LICENSE
 from alignset.transforms.shards.stated_opt_outs import RESPONSE, RESPONSE_TYPE, RESPONSES
 from alignset.transforms.storage.files import exists
-from alignset.transforms.storage.parquet_files import read_rows
+from alignset.transforms.storage.parquet_files import SHORT, short_rows
 
 # Columns of the sidecars, by their names on the way to a shard.
 _STATED = {
@@ -19,6 +19,7 @@ _STATED = {
     "usage_terms": "usage_terms",
 }
 _IDENTITY = ("key", "url", "caption")
+_SIDECAR = pa.schema([(name, pa.string()) for name in (*_IDENTITY, *_STATED.values())])
 
 
 def stored_evidence(pairs: pa.Table) -> dict[str, pa.Array]:
@@ -40,9 +41,10 @@ def stored_evidence(pairs: pa.Table) -> dict[str, pa.Array]:
     for pair, path in enumerate(pairs["source_path"].to_pylist()):
         if path:
             pairs_of.setdefault(os.fsencode(path), []).append(pair)
-    identities = list(zip(pairs["url"].to_pylist(), pairs["caption"].to_pylist(), strict=True))
+    texts = (pairs[name].to_pylist() for name in ("url", "caption"))
+    identities = [(url[:SHORT], caption[:SHORT]) for url, caption in zip(*texts, strict=True)]
     for path, members in sorted(pairs_of.items()):
-        rows = {(row["url"], row["caption"]): row for row in _rows_beside(os.fsdecode(path))}
+        rows = _rows_beside(os.fsdecode(path), {identities[pair] for pair in members})
         for pair in members:
             if row := rows.get(identities[pair]):
                 for name in columns:
@@ -56,24 +58,29 @@ def filled(column: pa.Array | None, evidence: pa.Array) -> pa.Array:
     return evidence if column is None else pc.if_else(column.is_valid(), column, evidence)
 
 
-def _rows_beside(tar: str) -> list[dict[str, object]]:
-    """The rows of a shard of a dataset of ours; none of another tool's, or where they cannot be
-    read."""
+def _rows_beside(
+    tar: str, wanted: set[tuple[str, str]]
+) -> dict[tuple[str, str], dict[str, object]]:
+    """The rows of a shard of a dataset of ours, by the URLs and alt-texts that are wanted; none of
+    another tool's, or where they cannot be read."""
     folder, _, name = tar.rpartition("/")
     root, _, side = folder.rpartition("/")
     if side not in ("shards", "holdout") or not exists(f"{root}/manifest.json"):
-        return []
+        return {}
     number = f"{'holdout-' if side == 'holdout' else ''}{name.removesuffix('.tar')}"
+    rows: dict[tuple[str, str], dict[str, object]] = {}
     try:
-        table = read_rows(f"{tar.removesuffix('.tar')}.parquet", [*_IDENTITY, *_STATED.values()])
-        rows = table.rename_columns([*_IDENTITY, *_STATED]).to_pylist()
-        path, responses = f"{root}/responses/{number}_responses.parquet", {}
+        for batch in short_rows(f"{tar.removesuffix('.tar')}.parquet", _SIDECAR):
+            for row in batch.rename_columns([*_IDENTITY, *_STATED]).to_pylist():
+                if (row["url"], row["caption"]) in wanted:
+                    rows[row["url"], row["caption"]] = row | {RESPONSE: None}
+        path = f"{root}/responses/{number}_responses.parquet"
         if exists(path):
-            of_responses = read_rows(path, RESPONSES.names).cast(RESPONSES)
-            responses = {row.pop("key"): row for row in of_responses.to_pylist()}
+            rows_by_key = {row["key"]: row for row in rows.values()}
+            for batch in short_rows(path, RESPONSES):
+                for response in batch.to_pylist():
+                    if row := rows_by_key.get(response["key"]):
+                        row[RESPONSE] = {of.name: response[of.name] for of in RESPONSE_TYPE}
     except (OSError, KeyError, ValueError, pa.ArrowException):
-        return []
-    for row in rows:
-        response = responses.get(row["key"])
-        row[RESPONSE] = response and {of.name: response[of.name] for of in RESPONSE_TYPE}
+        return {}
     return rows

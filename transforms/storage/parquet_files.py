@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.transforms.columns.hashing import string_buffers
@@ -18,6 +19,7 @@ from alignset.transforms.storage.files import open_to_read, publish
 ROWS_PER_GROUP = 1 << 16
 ROWS_AT_ONCE = 1 << 15  # read of a file
 BYTES_PER_GROUP = 1 << 26  # of strings; usual rows have a sixth of it
+FEW_ROWS, SHORT = 1 << 6, 1 << 12
 
 
 class RowWriter:
@@ -118,6 +120,35 @@ def batches_of(path: str, columns: list[str] | None = None) -> Iterator[pa.Recor
     """The same, some thousands of rows at a time."""
     with open_to_read(path) as source, pq.ParquetFile(source) as file:
         yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
+
+
+def short_rows(path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a file that may be anybody's, FEW_ROWS at a time, texts cut to SHORT characters:
+    4 KiB of Parquet may hold one text of 1 MB in each of 3,000 rows.
+
+    Raises:
+      KeyError, pa.ArrowException: a column is missing, or is of another type.
+    """
+    with open_to_read(path) as source:
+        footer = pq.read_metadata(source)
+        groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+        columns = [group.column(at) for group in groups for at in range(footer.num_columns)]
+        # pyarrow makes no dictionary of these.
+        deltas = {of.path_in_schema for of in columns if any("DELTA" in e for e in of.encodings)}
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        dictionaries = [name for name in texts if name not in deltas]
+        file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
+        for batch in file.iter_batches(FEW_ROWS, columns=schema.names):
+            yield pa.record_batch([_short(batch[of.name], of.type) for of in schema], schema)
+
+
+def _short(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, pa.DictionaryArray):
+        present = pc.unique(values.indices)  # a whole dictionary may have a million values
+        texts = _short(values.dictionary.take(present), kind)
+        return texts.take(pc.index_in(values.indices, present))
+    values = values.cast(kind)
+    return pc.utf8_slice_codeunits(values, 0, SHORT) if kind == pa.string() else values
 
 
 def schema_of(path: str) -> pa.Schema:

@@ -6,13 +6,14 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
+from functools import cache
 from typing import Any, BinaryIO, cast
 
 SCHEMES = ("https", "http", "hf")
 SILENCE_S = 20.0  # that a host may take to connect, to answer, or between two parts of a file
 _LONGEST_COPY = 1 << 35  # bytes, and half of the free disk, of a file that is sent only whole
 _IN_MEMORY = 1 << 26  # bytes of a file that its host sends only whole
-_SLOW_S, _SLOW = 60.0, 1 << 10  # after so long a host sends so many bytes a second
+SLOW_S, _SLOW = 60.0, 1 << 10  # after so long a host sends so many bytes a second
 _MISSING = (404, 410)
 
 
@@ -41,8 +42,7 @@ def _copy(file: Any, path: str) -> BinaryIO:
     try:
         while piece := file.read(1 << 20):
             size += len(piece)
-            took_s = time.monotonic() - start_s
-            if size > most or (took_s > _SLOW_S and size < took_s * _SLOW):
+            if size > most or _is_slow(start_s, size):
                 what = f"has more than {most:,} bytes" if size > most else "comes too slowly"
                 raise OSError(
                     f"{path} {what}, and its host sends it only whole: download it, and pass the "
@@ -56,6 +56,11 @@ def _copy(file: Any, path: str) -> BinaryIO:
             raise
         raise OSError(f"{path} cannot be read: {error}") from error
     return cast("BinaryIO", copy)
+
+
+def _is_slow(start_s: float, size: int) -> bool:
+    took_s = time.monotonic() - start_s
+    return took_s > SLOW_S and size < took_s * _SLOW
 
 
 def _failure(path: str, error: FileNotFoundError) -> OSError:
@@ -141,4 +146,23 @@ def _file_system(path: str) -> Any:
 
     # aiohttp's own limit is for a whole file: five minutes.
     limits = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
-    return fsspec.core.url_to_fs(path, client_kwargs={"timeout": limits})[0]
+    client = {"timeout": limits, "response_class": _timed_response()}
+    return fsspec.core.url_to_fs(path, client_kwargs=client)[0]
+
+
+@cache
+def _timed_response() -> type[Any]:
+    """The response of which fsspec reads a part of a file: one that may not trickle."""
+    import aiohttp
+
+    class TimedResponse(aiohttp.ClientResponse):
+        async def read(self) -> bytes:
+            start_s, body = time.monotonic(), bytearray()
+            while piece := await self.content.readany():
+                body += piece
+                if _is_slow(start_s, len(body)):
+                    self.close()
+                    raise OSError(f"{self.url} comes too slowly: download it, and pass the file")
+            return bytes(body)
+
+    return TimedResponse

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import random
+import tracemalloc
 
 import pyarrow as pa
 import pytest
@@ -121,3 +122,16 @@ def test_headers_within_an_image_forge_no_other_image(folder: str, resized: bool
         assert not found <= {*own.values()}, "the headers mislead"
     assert {key: stored_image(f"{folder}/a.tar", key) for key in bodies} == bodies
     assert stored_image(f"{folder}/a.tar", "f" * 16) is None
+
+
+def test_a_digest_that_all_rows_share_is_not_kept(folder: str):
+    keys = [f"{n:016x}" for n in range(300)]
+    put(f"{folder}/a.tar", made_tar({keys[0]: b"image"}))
+    shared = pa.array(["x" * (1 << 20)]).dictionary_encode().take(pa.array([0] * len(keys)))
+    put_table(f"{folder}/a.parquet", pa.table({"key": keys, "sha256": shared}))
+    tracemalloc.start()
+    try:
+        assert stored_image(f"{folder}/a.tar", keys[0]) == b"image"
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()

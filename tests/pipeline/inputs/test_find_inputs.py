@@ -235,15 +235,17 @@ def test_what_a_set_holds_out_is_read_only_by_a_run_that_holds_out() -> None:
 def test_all_that_was_dropped_is_read_whatever_the_rules_are_now(tmp_path: Path) -> None:
     dropped = ({"low_quality": 2, "blocked": 1, "malformed_pair": 1}, {"less_similar": 0})
     steps = [{"step": "a", "seen": 4, "kept": 0, "dropped": reasons} for reasons in dropped]
+    root = tmp_path / "a,b"
+    root.mkdir()
     for name, document in (
         ("manifest.json", {"job": {"text_only": True}}),
         ("funnel.json", {"steps": steps}),
     ):
-        (tmp_path / name).write_text(json.dumps(document))
-    write(tmp_path / "rejected" / "text-00000.parquet", ROWS | {"reason": ["low_quality"] * 2})
+        (root / name).write_text(json.dumps(document))
+    write(root / "rejected" / "text-00000.parquet", ROWS | {"reason": ["low_quality"] * 2})
 
     def reasons(also_rejected: str) -> list[str]:
-        (file,) = find_files(job(tmp_path, also_rejected=also_rejected))
+        (file,) = find_files(job(str(root).replace(",", r"\,"), also_rejected=also_rejected))
         return list(file.reasons or [])
 
     of_all = reasons("all")

@@ -1,6 +1,7 @@
 """Rows of every format and compression; a bad row is read as malformed and stops nothing."""
 
 import gzip
+import io
 import json
 import tarfile
 from collections import Counter
@@ -13,12 +14,12 @@ import pytest
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
-from alignset.pipeline.inputs.readers import read_split
+from alignset.pipeline.inputs.readers import read_split, tar_samples
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.job import Job
 from tests.support.command import fates, funnel, rejected, succeed
 from tests.support.golden import TEXTS, Fate
-from tests.support.hostile_tars import HOSTILE, tar_of
+from tests.support.hostile_tars import HOSTILE, header, padded, tar_of
 
 Row = tuple[bytes | None, bytes | None, str | None]
 
@@ -260,3 +261,13 @@ def test_tars_behind_each_other_give_all_their_samples(tmp_path: Path):
     (batch,) = read_split(Split(str(tmp_path / "0.tar"), "webdataset"), 100)
     assert batch["caption"].to_pylist() == [b"a dog", b"a cat", b"a cow"]
     assert [tar[at] for at in batch["source_at"].to_pylist()] == [*b"012"]
+
+
+@pytest.mark.parametrize("kind", [b"S", b"2"])
+def test_an_image_that_is_sparse_or_a_link_is_not_missing(kind: bytes) -> None:
+    texts = header(b"a.txt", 3) + padded(b"abc") + bytes(1024)
+    (sample,) = tar_samples(io.BytesIO(header(b"a.jpg", 0, kind) + texts))
+    assert (sample["source_at"], sample["source_size"], sample["text"]) == (-1, 0, b"abc")
+    second = header(b"a.png", 3) + padded(b"png")
+    (sample,) = tar_samples(io.BytesIO(second + header(b"a.jpg", 0, kind) + texts))
+    assert (sample["source_at"], sample["source_size"]) == (512, 3)

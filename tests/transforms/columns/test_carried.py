@@ -1,8 +1,10 @@
 """Values of carried columns in their types, and those that do not fit."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from alignset.transforms.columns import carried
 from alignset.transforms.columns.carried import (
     from_json,
     json_values,
@@ -109,7 +111,9 @@ SHOT = pa.struct([("camera", pa.string()), ("days", pa.list_(pa.date32()))])
     [
         (pa.string(), ["", None, "a", "b"]),
         (pa.int64(), [0, None, 1, -1]),
-        (pa.float32(), [0.0, None, 1.5, NAN]),
+        (pa.float32(), [0.0, None, 1.5, NAN, -0.0]),
+        (pa.list_(pa.float64()), [[], None, [None], [0.0], [0.0, 0.0], [0.5, NAN]]),
+        (pa.null(), [None]),
         (pa.bool_(), [True, False, None]),
         (TIME, [0, None, 1]),
         (TEXTS, [[], None, [None], [""], ["a"], ["a", "b"], ["b", "a"], ["ab"]]),
@@ -127,6 +131,29 @@ def test_values_that_differ_have_other_hashes_wherever_they_stand(
     longer = pa.concat_arrays([column, column, column])
     assert value_hashes(longer.slice(1)).tolist() == (hashes * 3)[1:]
     assert value_hashes(column.slice(0, 0)).tolist() == []
+
+
+def test_equal_values_have_equal_hashes() -> None:
+    nans = pa.array(np.array([0x7FF8 << 48, 0xFFF8 << 48, 0x7FF8 << 48 | 1], np.uint64))
+    assert len({*value_hashes(nans.view(pa.float64())).tolist()}) == 1
+    mask = np.array([True, True])
+    nulls = pa.array(np.array([1, 2]), mask=mask)  # whose buffer has other numbers
+    assert value_hashes(nulls).tolist() == [0, 0]
+
+
+def test_of_a_slice_of_lists_only_its_own_values_are_hashed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    def hash_all(column: pa.Array) -> object:
+        sizes.append(len(column))
+        return value_hashes(column)
+
+    monkeypatch.setattr(carried, "value_hashes", hash_all)
+    column = pa.array([[number, 1] for number in range(100)])
+    value_hashes(column.slice(7, 3))
+    assert sizes == [6]
 
 
 def test_types_are_within_each_other_64_times_at_most() -> None:

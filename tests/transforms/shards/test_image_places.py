@@ -18,7 +18,7 @@ def test_stored_images_are_read_in_any_order_and_what_is_gone_costs_itself(tmp_p
     (tmp_path / "a").write_bytes(b"0123456789")
     (tmp_path / "b").write_bytes(b"abcdefghij")
     places = [("b", 4, 3), ("a", 0, 10), ("b", 0, 2), ("a", 9, 1), ("b", 3, 0)]
-    places += [("b", 8, 3), ("none", 0, 1), ("a", 0, 11)]
+    places += [("b", 8, 3), ("none", 0, 1), ("a", 0, 11), ("a", -1, 0)]
     columns = {
         "source_path": [str(tmp_path / name) for name, _, _ in places],
         "source_at": [at for _, at, _ in places],
@@ -33,6 +33,7 @@ def test_stored_images_are_read_in_any_order_and_what_is_gone_costs_itself(tmp_p
         Fetched(5, None, "input_gone"),
         Fetched(6, None, "input_gone"),
         Fetched(7, None, "too_large"),
+        Fetched(8, None, "sparse_or_link"),
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from alignset.transforms.columns.pair_columns import SOURCE_LICENSE
 from alignset.transforms.shards.stated_opt_outs import RESPONSE, RESPONSES
 from alignset.transforms.shards.stored_evidence import filled, stored_evidence
+from alignset.transforms.storage.parquet_files import SHORT
 
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -61,3 +62,12 @@ def test_what_is_known_already_stays() -> None:
     own, more = (pa.array(values, pa.string()) for values in (["a", None], ["b", "c"]))
     assert filled(own, more).to_pylist() == ["a", "c"]
     assert filled(None, more).to_pylist() == ["b", "c"]
+
+
+def test_a_text_that_all_rows_share_is_cut(root: Path) -> None:
+    rows = pq.read_table(root / "holdout" / "00004.parquet").take([0] * 500 + [2])
+    shared = pa.array(["x" * (1 << 20)]).dictionary_encode().take(pa.array([0] * len(rows)))
+    at = rows.schema.get_field_index("usage_terms")
+    path = root / "holdout" / "00004.parquet"
+    pq.write_table(rows.set_column(at, "usage_terms", shared), path)
+    assert stored_evidence(pairs(root, "2"))["usage_terms"].to_pylist() == ["x" * SHORT]

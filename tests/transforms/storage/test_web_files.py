@@ -77,8 +77,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         elif below in ("429", "500"):
             self.answer(int(below), b"")
-        elif below == "endless":
-            self._endless()
+        elif below in ("endless", "trickle"):
+            getattr(self, f"_{below}")()
         elif below in ("files", "whole") and name in FILES:
             self._file(FILES[name], ranges=below == "files")
         elif found := re.fullmatch("/datasets/me/set/resolve/[^/]+/(.+)", path):
@@ -93,6 +93,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             while self.command != "HEAD":
                 self.wfile.write(bytes(1 << 20))
+
+    def _trickle(self) -> None:
+        size = 1 << 20
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Range", f"bytes 1-{size - 1}/{size}")
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        self.close_connection = True
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100 if self.command != "HEAD" else 0):
+                self.wfile.write(b"u")
+                self.server.ended.wait(0.1)  # type: ignore[attr-defined]
 
     def _file(self, body: bytes, *, ranges: bool) -> None:
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
@@ -205,3 +218,10 @@ def test_a_host_that_sends_no_file_is_told(
     assert why in ended.err.splitlines()[-1]
     assert f"{url} " in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_a_host_whose_ranges_trickle_is_told(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_files, "SLOW_S", 0.3)
+    url = f"{web}/trickle/in.csv"
+    with pytest.raises(OSError, match=re.escape(f"{url} comes too slowly: download it")):
+        open_to_read(url)
