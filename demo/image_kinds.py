@@ -75,7 +75,7 @@ def add_failing_fetches(site: Site) -> None:
             path, text = site.next_scene()
             site.add(f"{route}/{path}", text, "fetch_failed", "timeout")
     for number in range(min(site.plan.odd, 4)):
-        nobody = f"http://127.0.0.1:9/{number}.jpg"
+        nobody = f"http://127.0.0.1:2/{number}.jpg"
         site.rows.append(WebPair(nobody, site.next_text(), "fetch_failed", "refused"))
 
 

@@ -24,6 +24,7 @@ from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.rules.given import DUPLICATE_IMAGE
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.storage.broken_files import BrokenInputError, broken_file
 from alignset.transforms.storage.files import open_to_read
 
 ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size
@@ -142,7 +143,23 @@ def batches_with(path: str, names: Sequence[str], reason: str = "") -> Iterator[
     """The rows of a file, without columns that it lacks and row groups that cannot hold a reason.
 
     A file may be anybody's: one of 300 KB may hold a value of 1 MB 16,384 times. So texts are cut
-    to `LONGEST` characters, and long images stay a dictionary."""
+    to `LONGEST` characters, and long images stay a dictionary.
+
+    Raises:
+      BrokenInputError: it is damaged.
+    """
+    try:
+        yield from _batches_with(path, names, reason)
+    except Exception as error:
+        fault = broken_file(path, error)
+        if fault is None:
+            raise
+        raise BrokenInputError(
+            f"{path} cannot be read: {fault.fault}; replace the file, or take it out of the dataset"
+        ) from error
+
+
+def _batches_with(path: str, names: Sequence[str], reason: str) -> Iterator[pa.RecordBatch]:
     with open_to_read(path) as source:
         schema = pq.read_schema(source)
         columns = {

@@ -196,7 +196,7 @@ def test_deduplicate_near_keeps_what_a_run_keeps(
     (entry,) = manifest(out)["deduplications"]
     assert entry["near"] is True
     card = " ".join((out / "README.md").read_text().split())
-    assert "photographs that look like a better one left. `rejected/` has" in card
+    assert "photographs that look like a better one left. `rejected/`, in the folder" in card
     before = digests(out)
     assert main([str(out), "--near"]) == 0
     assert "nothing was changed" in capsys.readouterr().out

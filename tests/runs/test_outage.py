@@ -157,7 +157,7 @@ def test_only_what_is_worth_it_is_tried_again(web: SmallWeb, source: Path, tmp_p
     gone = web.files.pop("/o/3")
     try:
         table = pq.read_table(source)
-        closed = "http://127.0.0.1:9/o/none"
+        closed = "http://127.0.0.1:2/o/none"
         urls = pa.array([*table["url"].to_pylist(), closed])
         captions = pa.array([*table["caption"].to_pylist(), TEXTS[COUNT]])
         pq.write_table(pa.table({"url": urls, "caption": captions}), source)

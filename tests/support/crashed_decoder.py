@@ -20,7 +20,9 @@ from tests.support.small_web import SmallWeb
 
 COUNT, CRASHES = 40, 7
 FOLDER = str(ROOT / "tests/support/crashing")
-NAMED = "when the command ended early: the images are first decoded in a process of their own"
+NAMED = (
+    "under way when the command ended early: the images are first decoded in a process of their own"
+)
 
 
 class Crashing(NamedTuple):

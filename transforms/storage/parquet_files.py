@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.transforms.columns.hashing import string_buffers
 from alignset.transforms.storage.files import open_to_read, publish
 
 ROWS_PER_GROUP = 1 << 16
@@ -61,6 +60,9 @@ def string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     ends = np.zeros(len(batch), np.int64)
     for column in batch.columns:
         if pa.types.is_string(column.type):
+            # Here, since it brings numba, of which most readers have no use.
+            from alignset.transforms.columns.hashing import string_buffers
+
             _, offsets = string_buffers(column)
             ends += offsets[1:] - offsets[0]
     return ends

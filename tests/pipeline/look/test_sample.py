@@ -10,6 +10,7 @@ import pytest
 
 from alignset.pipeline.datasets.set_files import find_set
 from alignset.pipeline.look.sample import ENOUGH_FILES, LONGEST, Pair, batches_with, take_sample
+from alignset.transforms.storage.broken_files import BrokenInputError
 from tests.support.small_sets import keys, put_rejected, put_shard, put_table
 
 
@@ -106,3 +107,11 @@ def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool):
     assert batch["caption"].to_pylist() == [text[:LONGEST]] * count
     assert pa.total_allocated_bytes() - before < 100e6
     assert sorted(shown([f"{tmp_path}/a.parquet"], 9999)) == own
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])
+def test_a_damaged_file_is_named(body: bytes, tmp_path: Path):
+    path = tmp_path / "images-00000.parquet"
+    path.write_bytes(body)
+    with pytest.raises(BrokenInputError, match=r"images-00000\.parquet cannot be read: "):
+        list(batches_with(str(path), ["key"]))
