@@ -40,7 +40,7 @@ from alignset.transforms.shards.shard_stats import SharedContents
 _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside opt-outs, that say that a pair is not wanted here.
 _UNWANTED = ("blocked", "removed_before", "taken_down")
-# Reasons of rows that are no pair, or whose image could not be had.
+# Reasons of rows that are not pairs, or whose image could not be fetched.
 _WITHOUT_A_PAIR = (
     *(BROKEN_INPUT, BROKEN_PAGE, MALFORMED_PAIR),
     *(FETCH_FAILED, NOT_AN_IMAGE, UNDECODABLE),

@@ -259,7 +259,7 @@ def _read_member(
 
 
 def _sample_of(name: str) -> tuple[tuple[str, str], str]:
-    """A file's folder and stem, by which samples are told, and its extension in lower case."""
+    """A file's folder and stem, which name its sample, and its extension in lower case."""
     folder, _, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return (folder, stem), extension.lower()

@@ -1,4 +1,4 @@
-"""Feeds hostile bytes to all that reads those of others, within limits of time and memory.
+"""Feeds hostile bytes to all code that reads files of others, within limits of time and memory.
 
   python -m tests.fuzz [TARGET ...] [--seconds=0] [--cases=1] [--seed=N] [--first=0]
 

@@ -151,7 +151,7 @@ def _webp(body: bytes) -> Iterator[int]:
 
 
 def _avif(body: bytes, at: int = 0, end: int | None = None) -> Iterator[int]:
-    """The beginnings of boxes, and of numbers in those that are no mdat."""
+    """The beginnings of boxes, and of numbers in boxes that are not mdat."""
     end = len(body) if end is None else end
     while at + 8 <= end:
         size, kind = int.from_bytes(body[at : at + 4], "big"), body[at + 4 : at + 8]
