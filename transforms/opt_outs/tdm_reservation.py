@@ -10,7 +10,7 @@ from string import punctuation
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-import orjson
+import msgspec
 
 PATH = "/.well-known/tdmrep.json"
 # Of a file; further rules are not read. A URL is compared with each.
@@ -84,8 +84,8 @@ def read_tdmrep(body: bytes | None) -> TdmRules:
     if body is None:
         return TdmRules()
     try:
-        entries = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError:
+        entries = msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return TdmRules()
     entries = [entries] if isinstance(entries, dict) else entries
     if not isinstance(entries, list):

@@ -9,8 +9,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, BinaryIO, TypeVar
 
+import msgspec
 import numpy as np
-import orjson
 from selectolax.lexbor import LexborHTMLParser
 
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
@@ -147,8 +147,8 @@ def images_of_wat(record: ArchiveRecord | Broken, how: OptOutSettings = HONOURED
 
 def _loads(block: bytes | memoryview) -> Any:
     try:
-        return orjson.loads(block)
-    except orjson.JSONDecodeError:  # lone surrogates, NaN, bytes that are not UTF-8
+        return msgspec.json.decode(block)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # lone surrogates, NaN, bytes that are not UTF-8
         text = json.dumps(json.loads(str(block, "utf-8", "replace")), ensure_ascii=False)
         return json.loads(_SURROGATE.sub("\ufffd", text))
 
