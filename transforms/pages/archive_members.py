@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import deflate
 import zstandard
-from zlib_ng import zlib_ng
 
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -173,7 +173,7 @@ def read_compressed(
                 if piece:
                     yield piece
             fault = None if decoder.eof else Broken(CUT_OFF)
-        except (zlib_ng.error, zstandard.ZstdError):  # type: ignore[misc]
+        except (zlib.error, zstandard.ZstdError):
             fault = Broken(BAD_COMPRESSION)
         if source.place == start:
             return
@@ -205,7 +205,7 @@ class _Gunzip:
     chunk = _CHUNK
 
     def __init__(self) -> None:
-        self._decoder = zlib_ng.decompressobj(31)
+        self._decoder = zlib.decompressobj(31)
 
     @property
     def eof(self) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import brotli
 import zstandard
-from zlib_ng import zlib_ng
 
 from alignset.transforms.opt_outs.response_headers import states_opt_out
 from alignset.transforms.pages.archive_members import Broken
@@ -146,7 +146,7 @@ def _limited(data: bytes, whole: bool) -> bytes:
 
 
 def _inflate(body: bytes | memoryview, window: int) -> bytes:
-    decoder, parts, size = zlib_ng.decompressobj(window), [], 0
+    decoder, parts, size = zlib.decompressobj(window), [], 0
     try:
         for at in range(0, len(body), 1 << 14):  # so that what comes before a fault is had
             part = decoder.decompress(body[at : at + (1 << 14)], MAX_PAGE + 1 - size)
@@ -154,7 +154,7 @@ def _inflate(body: bytes | memoryview, window: int) -> bytes:
             size += len(part)
             if size > MAX_PAGE or decoder.eof:
                 break
-    except zlib_ng.error:  # type: ignore[misc]
+    except zlib.error:
         return _limited(b"".join(parts), whole=False)
     return _limited(b"".join(parts), decoder.eof)
 
