@@ -96,9 +96,12 @@ def _needless(command: Command) -> Iterator[_Needless]:
     if not command.rules.language_rule.has_vote:
         why = "the languages of texts are not found"
         yield _Needless(("like", "words_per_language"), why, "pass --language=all, or a list")
-    if command.rules.language_rule.languages != (ENGLISH,):
+    if not command.rules.language_rule.languages:
+        yield _Needless(("language_detector",), "--language= keeps all texts", "give --language")
+    if command.rules.language_rule.languages != (ENGLISH,) or command.rules.language_detector:
         why = "it is of English by itself, and other languages are found by a vote"
-        yield _Needless((MIN_LANGUAGE_SCORE.name,), why, "leave --language out")
+        need = "leave --language and --language_detector out"
+        yield _Needless((MIN_LANGUAGE_SCORE.name,), why, need)
     if not command.fetch.retries:
         yield _Needless(("max_retry_after_s",), "--retries=0 tries nothing again", "give --retries")
 

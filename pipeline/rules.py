@@ -27,7 +27,10 @@ from alignset.transforms.rules.columns import HASHES, MAX, MIN, REQUIRED, VERIFI
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language_codes import (
+    ALL,
+    FOUND_BY,
     NUMBERED,
+    UNDETERMINED,
     LanguageRule,
     wanted_languages,
     word_limits,
@@ -56,6 +59,17 @@ class _Checked:
         languages = wanted_languages(self.language)  # which raises where one is not known
         if len(wanted_languages(self.like)) > 1 or not {self.like} <= {"", *languages}:
             raise ValueError(f"like must be one of the languages of --language; got {self.like!r}")
+        if self.language_detector not in ("", *FOUND_BY):
+            raise ValueError(
+                f"language_detector must be {' or '.join(FOUND_BY)}, or empty; got "
+                f"{self.language_detector!r}"
+            )
+        found = FOUND_BY.get(self.language_detector, NUMBERED)
+        if self.language != ALL and (other := {*languages} - {*found, UNDETERMINED}):
+            raise ValueError(
+                f"{self.language_detector} finds no {', '.join(sorted(other))}: leave "
+                "--language_detector out, which takes the vote"
+            )
         word_limits(self.words_per_language)
         if not 0 < self.keep_most_similar <= 1:
             raise ValueError(
@@ -161,7 +175,8 @@ class _Checked:
     @property
     def language_rule(self) -> LanguageRule:
         """Settings about an alt-text's language."""
-        rule = LanguageRule(wanted_languages(self.language), self.min_language_score)
+        languages, detector = wanted_languages(self.language), self.language_detector
+        rule = LanguageRule(languages, self.min_language_score, detector=detector)
         if not rule.has_vote:
             return rule
         own, usual = word_limits(self.words_per_language), (self.min_words, self.max_words)
@@ -211,6 +226,12 @@ _OF_LANGUAGES = (
         "en",
         "language of the alt-texts, or a list such as de,fr,ja; all finds each text's, and empty "
         "keeps all texts",
+    ),
+    (
+        "language_detector",
+        "",
+        "vote or langdetect, also for English by itself; empty scores English by eldc, and takes "
+        "the vote for other languages",
     ),
     (LIKE, "", "of each language no more pairs than of this one, such as en, by their keys"),
     (

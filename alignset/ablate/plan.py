@@ -35,7 +35,7 @@ _OF_VARIANTS = ("rules", "duplicates", "batch_rows")
 # The values that drop nothing, by flags that have no threshold.
 _OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
 # Flags that another flag needs to have an effect, by that flag.
-_WITH = {"language": ("min_language_score", "words_per_language", "like")}
+_WITH = {"language": ("min_language_score", "words_per_language", "like", "language_detector")}
 _REFUSED = {
     **dict.fromkeys(
         (field.name for field in dataclasses.fields(ResizeSettings)),

@@ -25,7 +25,7 @@ from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import type_of
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.rejects import REJECTED, with_columns
-from alignset.transforms.rules.language_codes import ALL, ENGLISH
+from alignset.transforms.rules.language_codes import ALL, voter_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
 # What the specification has each such file begin with.
@@ -134,8 +134,8 @@ def _plain(markdown: str) -> str:
 
 
 def _of_languages(manifest: Manifest) -> tuple[str, ...]:
-    """The columns of the vote on languages, where one was taken."""
-    return LANGUAGE_COLUMNS if manifest.rules["language"] not in ("", ENGLISH) else ()
+    """The columns of languages, where a detector found each text's."""
+    return LANGUAGE_COLUMNS if voter_of(manifest.rules) else ()
 
 
 def _input_columns(manifest: Manifest) -> dict[str, pa.DataType]:

@@ -84,7 +84,8 @@ def _edges(facts: Facts, limit: Limit, edges: list[float]) -> list[float]:
 def _is_judged(facts: Facts, limit: Limit) -> bool:
     """Whether the run measured what the rule is about."""
     if limit.measure.dropped_only:
-        return facts.language == ENGLISH
+        has_detector = facts.run is not None and bool(facts.run.rules.get("language_detector"))
+        return facts.language == ENGLISH and not has_detector
     if limit.measure is WORDS and facts.run and facts.run.rules.get("words_per_language"):
         return False  # one threshold says nothing of the others
     records = facts.records.of(limit.plane)

@@ -66,6 +66,8 @@ def describe_run(command: Command, source: Input) -> RunDescription:
     own = dataclasses.asdict(command.rules)
     rules = {name: of for name, of in own.items() if name not in COLUMN_FLAGS}
     rules |= of_columns(command.rules.numbers)
+    if not rules["language_detector"]:  # nor has a run of an earlier version one
+        del rules["language_detector"]
     if source.vocabulary:
         del rules["vocabulary_size"]
     rules["concepts"] = rules["concepts"].rpartition("/")[2]  # with its digest

@@ -2,6 +2,7 @@
 
 import html.entities
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -26,11 +27,11 @@ LINES = [
     *("Disallow: /*a*a*a*a*b\n", "Allow: /*" + "a" * 90 + "b\n", "Allow: /$\n", "*", "a", "\n"),
     *("Allow: /a/index.html\n", "Crawl-delay: 1\n", "Sitemap:/\n", "#", ":", " ", "%61", "\x85"),
 ]
-RULE = language_rule("en")
+RULES = {"language": language_rule("en"), "langdetect": language_rule("de", "langdetect")}
 
 
-def _languages(text: str) -> object:
-    return found_languages(pa.array([text], pa.string()), RULE)
+def _languages(name: str, text: str) -> object:
+    return found_languages(pa.array([text], pa.string()), RULES[name])
 
 
 def _words(text: str) -> object:
@@ -58,7 +59,7 @@ def _header(value: str) -> object:
 WHOLE: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "kept text": (kept_text, [*OTHER_TOKENS, *ENTITIES, *MARKS, *html.entities.html5][:80]),
     "words": (_words, [*"ก่้ำのカ的犬ខ្កཀ་ ကာက\u200b\u200d-a1 ", *MARKS]),
-    "language": (_languages, [*OTHER_TOKENS, *MARKS, "the dog "]),
+    **{name: (partial(_languages, name), [*OTHER_TOKENS, *MARKS, "the dog "]) for name in RULES},
     "identity of a URL": (url_identity, [*TOKENS_OF_URLS, *PIECES]),
     "URL that is sent": (request_url, [*TOKENS_OF_URLS, *PIECES]),
     "host that is sent": (_behind_a_scheme, [*PIECES, *MARKS]),
@@ -73,7 +74,7 @@ def test_the_time_grows_with_the_size(name: str) -> None:
     function, tokens = WHOLE[name]
     encoded = [token.encode("utf-8", "replace") for token in tokens]
     # ICU and the detectors take long: fewer patterns, of half the size, tell as much.
-    count, size = (20, LARGE // 2) if name in ("words", "language") else (60, LARGE)
+    count, size = (20, LARGE // 2) if name in ("words", *RULES) else (60, LARGE)
     whole = superlinear(
         lambda body: function(body.decode("utf-8", "replace")), encoded, count, size
     )

@@ -76,6 +76,8 @@ WRONG = {
     "--language=pt-BR": "did you mean 'pt'?",
     "--language=ja,": "language '' is not known: Give all",
     "--like=en --language=de,fr": "like must be one of the languages of --language; got 'en'",
+    "--language_detector=cld3": "must be vote or langdetect, or empty; got 'cld3'",
+    "--language=de,ka --language_detector=langdetect": "langdetect finds no ka: leave",
     "--words_per_language=ja --language=ja": "'ja' cannot be read: No such file or directory",
     "--words_per_language=ja:9-2 --language=ja": "words_per_language has 'ja:9-2', where a code",
     "--words_per_language=jp:2-9 --language=ja": "did you mean 'ja'?",
@@ -104,7 +106,9 @@ NEEDLESS = {
     ("--language=", "--min_language_score=0.6"): "it is of English by itself",
     ("--like=en",): "pass --language=all, or a list",
     ("--language=", "--words_per_language=ja:2-30"): "the languages of texts are not found",
-    ("--language=en,de", "--min_language_score=0.6"): "leave --language out",
+    ("--language=en,de", "--min_language_score=0.6"): "leave --language and --language_detector",
+    ("--language_detector=vote", "--min_language_score=0.6"): "leave --language and",
+    ("--language=", "--language_detector=vote"): "--language= keeps all texts",
     ("--retries=0", "--max_retry_after_s=9"): "give --retries",
 }
 

@@ -162,6 +162,24 @@ def test_a_language_may_have_its_own_limits_of_words(found: Multilingual, tmp_pa
     assert "--words_per_language=ja:8-30,th:1-6" in (tmp_path / "set" / "README.md").read_text()
 
 
+def test_langdetect_finds_the_language_where_it_is_asked_to(
+    found: Multilingual, tmp_path: Path
+) -> None:
+    flags = ("--text_only", "--language=de,en", "--language_detector=langdetect")
+    succeed(found.source, tmp_path / "set", *flags)
+    kept = rows(tmp_path / "set", "pairs")
+    assert {row["caption"] for row in kept} == {*TEXTS["de"], *TEXTS["en"]}
+    assert all(row["language"] == row["language_votes"] for row in kept)
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
+    assert manifest["rules"]["language_detector"] == "langdetect"
+    assert manifest["versions"]["langdetect"]
+    assert "pycld2" not in manifest["versions"]
+    assert "By langdetect, in a sample" in (tmp_path / "set" / "README.md").read_text()
+    known = json.loads((found.output / "manifest.json").read_text())
+    assert "language_detector" not in known["rules"]
+    assert known["versions"].keys() - manifest["versions"].keys() == {"pycld2", "py3langid"}
+
+
 def test_english_has_no_further_column(found: Multilingual, tmp_path: Path) -> None:
     succeed(found.source, tmp_path / "set", "--text_only", "--language=en")
     files = [

@@ -21,9 +21,9 @@ from alignset.transforms.storage.blocks import unpack
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
 
-def language_rule(language: str) -> LanguageRule:
+def language_rule(language: str, detector: str = "") -> LanguageRule:
     """A rule with the default thresholds."""
-    rule = LanguageRule(wanted_languages(language), 0.5)
+    rule = LanguageRule(wanted_languages(language), 0.5, detector=detector)
     return replace(rule, words=((3, 20),) * len(NUMBERED)) if rule.has_vote else rule
 
 

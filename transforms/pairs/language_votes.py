@@ -1,5 +1,5 @@
 """The language of each alt-text: whether it is English by eldc, with a list of English words
-beside it, or which language by the majority of three detectors.
+beside it, or which language by one of `DETECTORS`: the majority of three, or langdetect.
 
 A detector reads a text's identity, so that all its spellings get one verdict, and only the first
 240 characters. For a majority eldc and CLD2 (pycld2) are asked first, and py3langid where these two
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import string_buffers
+from alignset.transforms.pairs.language_by_langdetect import langdetect_code
 from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS, score_languages
 from alignset.transforms.pairs.language_tables import eldc_model, english_words
 from alignset.transforms.pairs.unicode_tables import characters
@@ -27,6 +28,7 @@ from alignset.transforms.rules.language_codes import (
     OF_ELDC,
     PART_OF,
     UNDETERMINED,
+    VOTE,
     VOTED,
     LanguageRule,
 )
@@ -98,12 +100,12 @@ def language_scores(texts: pa.StringArray, language: str) -> LanguageScores:
 
 
 class FoundLanguages(NamedTuple):
-    """Rows of a column whose language was found: all by the vote; for English alone the others.
+    """Rows of a column whose language was found: all by a detector; for English alone the others.
 
     Fields:
       rows: int64[k], ascending. languages: string[k], of `NUMBERED`.
-      scores: float64[k], of English; null by the vote.
-      votes: string[k], what the detectors said, as "ja,ja" or "no,da,no"; null without a vote.
+      scores: float64[k], of English; null by a detector.
+      votes: string[k], what each detector said, as "ja,ja" or "no,da,no"; null without one.
     """
 
     rows: npt.NDArray[np.int64]
@@ -119,7 +121,7 @@ def found_languages(texts: pa.StringArray, rule: LanguageRule) -> FoundLanguages
       texts: string[n], alt-texts as kept, no nulls.
     """
     if rule.has_vote:
-        languages, votes = voted_languages(texts)
+        languages, votes = detected_languages(texts, rule.voter)
         scores = pa.nulls(len(texts), pa.float64())
         return FoundLanguages(np.arange(len(texts)), languages, scores, votes)
     if not rule.languages:  # and eldc is not loaded
@@ -132,28 +134,46 @@ def found_languages(texts: pa.StringArray, rule: LanguageRule) -> FoundLanguages
     return FoundLanguages(rows, languages, pa.array(found_scores[rows]), votes)
 
 
-def voted_languages(texts: pa.StringArray) -> tuple[pa.StringArray, pa.StringArray]:
-    """The language of each text by the vote, or "und", and what each detector said: string[n].
+def detected_languages(
+    texts: pa.StringArray, detector: str
+) -> tuple[pa.StringArray, pa.StringArray]:
+    """The language of each text by one of `DETECTORS`, or "und", and what was said: string[n].
 
     Each distinct text is judged once, by the first characters of its identity.
     """
     dictionary = texts.dictionary_encode()
     distinct = dictionary.dictionary
-    scores, rivals = language_scores(distinct, ENGLISH)
-    labels = pa.array([*(PART_OF.get(code, code) for code in OF_ELDC), UNDETERMINED])
-    by_eldc = labels.take(pa.array(rivals)).to_pylist()
     # Case-folding changes each character by itself, so a long text can be cut before it.
     heads = pc.utf8_slice_codeunits(distinct, 0, JUDGED_CHARACTERS)
     heads = pc.replace_substring(heads, "\0", " ").to_pylist()  # as eldc's kernel reads it
-    all_votes = [
-        _vote(ENGLISH if is_english else label, head.casefold()[:JUDGED_CHARACTERS])
-        for is_english, label, head in zip(
-            (scores >= _MIN_ENGLISH_SCORE).tolist(), by_eldc, heads, strict=True
-        )
-    ]
-    columns = (pa.array(column, pa.string()) for column in zip(*all_votes, strict=True))
-    languages, votes = columns if all_votes else (pa.array([], pa.string()),) * 2
+    identities = [head.casefold()[:JUDGED_CHARACTERS] for head in heads]
+    answers = DETECTORS[detector](distinct, identities)
+    columns = (pa.array(column, pa.string()) for column in zip(*answers, strict=True))
+    languages, votes = columns if answers else (pa.array([], pa.string()),) * 2
     return languages.take(dictionary.indices), votes.take(dictionary.indices)
+
+
+def _by_vote(texts: pa.StringArray, identities: list[str]) -> list[tuple[str, str]]:
+    """The language on which two of three detectors agree, and what they said."""
+    scores, rivals = language_scores(texts, ENGLISH)
+    labels = pa.array([*(PART_OF.get(code, code) for code in OF_ELDC), UNDETERMINED])
+    by_eldc = labels.take(pa.array(rivals)).to_pylist()
+    is_english = (scores >= _MIN_ENGLISH_SCORE).tolist()
+    return [
+        _vote(ENGLISH if english else label, identity)
+        for english, label, identity in zip(is_english, by_eldc, identities, strict=True)
+    ]
+
+
+def _by_langdetect(_: pa.StringArray, identities: list[str]) -> list[tuple[str, str]]:
+    codes = [langdetect_code(identity).partition("-")[0] for identity in identities]  # zh-tw
+    return [(_CODES.get(code, UNDETERMINED),) * 2 for code in codes]
+
+
+Detector = Callable[[pa.StringArray, list[str]], list[tuple[str, str]]]
+# The values of --language_detector: distinct texts as they are kept, and the beginnings of their
+# identities, to each text's language and what is written down of how it was found.
+DETECTORS: dict[str, Detector] = {VOTE: _by_vote, "langdetect": _by_langdetect}
 
 
 def _vote(by_eldc: str, identity: str) -> tuple[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,8 +26,15 @@ _VOTED = (
     "mr ms mt my ne nl no nso oc om or pa pl ps pt qu ro ru rw sa si sk sl sn so sq sr st sv sw ta "
     "te tg th tk tl tr tt ug uk ur uz vi vo xh yo zh zu"
 )
+_OF_LANGDETECT = (
+    "af ar bg bn ca cs cy da de el en es et fa fi fr gu he hi hr hu it ja kn ko lt lv mk ml mr ms "
+    "ne nl no pa pl pt ro ru sk sl so sq sv sw ta te th tl tr uk ur vi zh"
+)
 OF_ELDC, VOTED = tuple(_OF_ELDC.split()), tuple(_VOTED.split())
 
+VOTE = "vote"
+# The values of --language_detector, and the languages that each finds, beside `UNDETERMINED`.
+FOUND_BY = {VOTE: VOTED, "langdetect": tuple(_OF_LANGDETECT.split())}
 ENGLISH = "en"
 ALL = "all"  # as a flag's value
 UNDETERMINED = "und"  # ISO 639-2: no two detectors agree, as of a text without letters
@@ -65,6 +72,7 @@ class LanguageRule:
       words: the least and the most words of a text, by the places of `NUMBERED`; none without a
         vote. has_own_words: whether they differ from the flags'.
       like: the language that no other may have more pairs than; empty for no such limit.
+      detector: of `FOUND_BY`, in place of the usual one; empty for that.
     """
 
     languages: tuple[str, ...]
@@ -72,11 +80,20 @@ class LanguageRule:
     words: tuple[tuple[int, int], ...] = ()
     has_own_words: bool = False
     like: str = ""
+    detector: str = ""
+
+    @property
+    def voter(self) -> str:
+        """Which of `FOUND_BY` finds the language of each text; empty where English alone is found
+        by its score, and where all texts are kept."""
+        if not self.languages or (self.languages == (ENGLISH,) and not self.detector):
+            return ""
+        return self.detector or VOTE
 
     @property
     def has_vote(self) -> bool:
-        """Whether the language of each text is found by the vote of three detectors."""
-        return self.languages not in ((), (ENGLISH,))
+        """Whether the language of each text is found, by the vote or by another detector."""
+        return bool(self.voter)
 
     def is_foreign(self, languages: pa.StringArray) -> Bools:
         """Which of some languages are not wanted: bool[n]."""
@@ -89,6 +106,12 @@ class LanguageRule:
 
 _LIMITS = re.compile(r"([\w-]+)[:\s]\s*(\d{1,9})[-\s]\s*(\d{1,9})")
 EVERY_TEXT = LanguageRule((), 0.0)
+
+
+def voter_of(rules: Mapping[str, Any]) -> str:
+    """The detector of a run, as in `LanguageRule.voter`, by the rules in its documents."""
+    languages, detector = wanted_languages(rules["language"]), rules.get("language_detector", "")
+    return LanguageRule(languages, 0.0, detector=detector).voter
 
 
 def wanted_languages(flag: str) -> tuple[str, ...]:

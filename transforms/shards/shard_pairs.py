@@ -187,7 +187,7 @@ class ShardPairs(Verdicts):
 
     @property
     def of_languages(self) -> dict[str, pa.Array]:
-        """The columns of the vote on languages, where there was one; null of earlier pairs."""
+        """The columns of languages, where a detector found them; null of earlier pairs."""
         if not self.rules.language.has_vote:
             return {}
         there, none = self.table.column_names, pa.nulls(len(self.table), pa.string())

@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 
 from alignset.pipeline.rules import Rules
 from alignset.transforms.pairs import language_votes
+from alignset.transforms.pairs.language_by_langdetect import _factory as langdetect_factory
 from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS
 from alignset.transforms.pairs.language_votes import (
+    DETECTORS,
     MOST_DOWN,
     MOST_UP,
     MOST_UP_AGAINST_FREQUENT,
+    detected_languages,
     found_languages,
     language_scores,
-    voted_languages,
 )
 from alignset.transforms.rules.language_codes import NUMBERED, OF_ELDC, LanguageRule
 from alignset.transforms.workers.threads import in_threads
@@ -59,13 +61,13 @@ spelt = st.one_of(
 )
 
 
-def languages(texts: list[str]) -> list[str]:
-    return voted_languages(pa.array(texts, pa.string()))[0].to_pylist()
+def languages(texts: list[str], detector: str = "vote") -> list[str]:
+    return detected_languages(pa.array(texts, pa.string()), detector)[0].to_pylist()
 
 
 def test_the_language_of_a_text_and_who_voted_for_it() -> None:
     texts = [*OF_TEXTS, *map(str.upper, OF_TEXTS)]
-    found, votes = (column.to_pylist() for column in voted_languages(pa.array(texts)))
+    found, votes = (column.to_pylist() for column in detected_languages(pa.array(texts), "vote"))
     assert found == [*OF_TEXTS.values()] * 2  # case says nothing
     for language, said in zip(found, votes, strict=True):
         names = said.split(",")
@@ -73,6 +75,29 @@ def test_the_language_of_a_text_and_who_voted_for_it() -> None:
             assert names.count(language) == 2
         # The third is asked only where the first two do not agree.
         assert len(names) == (2 if names[0] == names[1] else 3)
+
+
+def test_langdetect_has_one_answer_a_text_in_any_order_and_thread() -> None:
+    texts = [*OF_TEXTS, *map(str.upper, OF_TEXTS), *FOREIGN_TEXTS, "a\0b", "\U0001f600" * 99]
+    found, said = detected_languages(in_the_middle(pa.array(texts)), "langdetect")
+    answers = dict(zip(texts, found.to_pylist(), strict=True))
+    assert said.to_pylist() == found.to_pylist()
+    assert {*answers.values()} <= {*NUMBERED}
+    # Lao, which it does not know; one letter; and a mark.
+    wrong = {"ຮູບຂອງເດັກນ້ອຍ", "1920 x 1080", "\u200b\u0301"}
+    assert {text: answers[text] for text in OF_TEXTS.keys() - wrong} == {
+        text: language for text, language in OF_TEXTS.items() if text not in wrong
+    }
+    langdetect_factory.cache_clear()
+    columns = [texts[at:] + texts[:at] for at in range(0, 40, 5)]
+    again = in_threads(lambda c: dict(zip(c, languages(c, "langdetect"), strict=True)), columns)
+    assert [*again] == [answers] * len(columns)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_english_can_be_found_by_a_detector_too(detector: str) -> None:
+    found = found_languages(pa.array([ENGLISH, GERMAN]), language_rule("en", detector))
+    assert (found.languages.to_pylist(), found.scores.null_count) == (["en", "de"], 2)
 
 
 def test_a_rule_finds_the_language_of_all_or_of_what_is_not_english() -> None:
@@ -91,7 +116,7 @@ def test_a_rule_finds_the_language_of_all_or_of_what_is_not_english() -> None:
 @example(["don'té\0a"])
 @settings(max_examples=150, deadline=None)
 def test_a_column_equals_its_texts_one_by_one(texts: list[str]) -> None:
-    found, votes = voted_languages(in_the_middle(pa.array(texts, pa.string())))
+    found, votes = detected_languages(in_the_middle(pa.array(texts, pa.string())), "vote")
     assert found.to_pylist() == [voted(text.casefold()) for text in texts]
     assert {*found.to_pylist()} <= {*NUMBERED}
     assert {name for said in votes.to_pylist() for name in said.split(",")} <= {*NUMBERED}
@@ -122,7 +147,8 @@ def test_each_distinct_text_is_judged_once_by_its_beginning(
     assert max(map(len, asked)) == 240
 
 
-def test_a_text_of_any_length_takes_the_time_of_its_beginning() -> None:
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_a_text_of_any_length_takes_the_time_of_its_beginning(detector: str) -> None:
     """Of a longer one only the copy of its bytes grows."""
 
     def seconds(size: int) -> float:
@@ -130,7 +156,7 @@ def test_a_text_of_any_length_takes_the_time_of_its_beginning() -> None:
         columns = [pa.array([f"{marks}{n}"]) for n in range(5)]
         begun = time.process_time()
         for column in columns:
-            voted_languages(column)
+            detected_languages(column, detector)
         return time.process_time() - begun
 
     seconds(10)

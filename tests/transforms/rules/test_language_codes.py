@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import eldc
 import pycld2
 import pytest
+from langdetect.detector_factory import PROFILES_DIRECTORY
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from alignset.transforms.pairs.language_votes import DETECTORS
 from alignset.transforms.rules.language_codes import (
+    FOUND_BY,
     NUMBERED,
     OF_ELDC,
     PART_OF,
@@ -27,6 +32,10 @@ def test_the_languages_are_those_of_two_of_the_installed_detectors() -> None:
     assert tuple(sorted(twice)) == VOTED
     assert {*PART_OF.values(), *WEAK, *WEAK.values()} <= twice
     assert not PART_OF.keys() & twice
+    codes = (path.name.partition("-")[0] for path in Path(PROFILES_DIRECTORY).iterdir())
+    by_langdetect = {PART_OF.get(code, code) for code in codes}
+    assert {"vote": VOTED, "langdetect": tuple(sorted(by_langdetect))} == FOUND_BY
+    assert DETECTORS.keys() == FOUND_BY.keys()
     assert len(NUMBERED) < 128  # numbers are written with another bit in a byte
 
 
