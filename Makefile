@@ -131,7 +131,7 @@ lock: .venv/ready
 	$(COMPILE) pyproject.toml --all-extras -o .venv/all.txt
 	$(COMPILE) pyproject.toml -c .venv/all.txt -o requirements/base.txt
 	echo "mkdocs-material>=9.7" | $(COMPILE) - -o requirements/site.txt
-	for extra in train search export img2dataset aws gcp dev; do \
+	for extra in languages pages blocklists train search export img2dataset aws gcp dev; do \
 		$(COMPILE) pyproject.toml --extra $$extra -c .venv/all.txt -o requirements/$$extra.txt || exit 1; done
 
 clean:

@@ -12,13 +12,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from alignset import stoppable
-from alignset.pipeline.command_line import (
-    log_plainly,
-    plain_reason,
-    print_end,
-    was_interrupted,
-    without_package,
-)
+from alignset.extras import without_package
+from alignset.pipeline.command_line import log_plainly, plain_reason, print_end, was_interrupted
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
 from alignset.pipeline.shown_texts import on_one_line

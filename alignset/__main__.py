@@ -111,7 +111,13 @@ def main() -> int:
         except UnicodeEncodeError:  # the documents of a dataset are UTF-8, and name what it is of
             print(f"alignset {name}: {word!r} is not UTF-8; rename that file", file=sys.stderr)
             return 2
-    module = importlib.import_module(COMMANDS[name][0])
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+    except ModuleNotFoundError as error:
+        from alignset.extras import without_package
+
+        print(f"alignset {name}: {without_package(error)}", file=sys.stderr)
+        return 2
     return module.stoppable_main(arguments, f"alignset {name}")
 
 

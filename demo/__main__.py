@@ -7,7 +7,6 @@ would type it.
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import shlex
 import shutil
@@ -26,11 +25,11 @@ from alignset.demo.compare import compare, read_run
 from alignset.demo.picture import draw_picture
 from alignset.demo.serve import serving
 from alignset.demo.web import build
+from alignset.extras import missing_extra
 
 NEEDED_BYTES = (
     1 << 30
 )  # the web, the dataset and the run take 300 MB; the rest is for temporary files
-NEEDED_PACKAGES = ("torch", "transformers", "skimage", "sklearn", "matplotlib")
 NAME = "python -m alignset.demo"
 STEPS = 7
 # Half of the preset's steps: R@1 is 65.5 and 62.0 %.
@@ -248,15 +247,6 @@ def tell_places(output: Path) -> None:
     print(f"      {search}: the page that searches")
 
 
-def check_packages() -> None:
-    """Raises StepError where a package is missing that some step needs."""
-    missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise StepError(
-            f"the demo needs {', '.join(missing)}: pip install 'alignset[demo]', or in a clone make"
-        )
-
-
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the demo; returns its exit status."""
     parser = _Parser(prog=name, description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -266,9 +256,11 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     )
     parser.add_argument("--small", action="store_true", help="a web of 700 pairs, for a quick look")
     arguments = parser.parse_args(argv)
+    if missing := missing_extra("demo", "the demo"):
+        print(f"{name}: {missing}", file=sys.stderr)
+        return 2
     start = time.perf_counter()
     try:
-        check_packages()
         port = arguments.port or free_port(built_port(arguments.output / "web"))
         tell_story(arguments.output, port, small=arguments.small)
     except (StepError, OSError) as error:

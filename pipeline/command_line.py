@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from alignset.extras import without_package
 from alignset.pipeline.shown_texts import on_one_line
 from alignset.stoppable import run_stoppable
 from alignset.transforms.workers.limited_process import ChildError
@@ -80,15 +81,6 @@ def run_command(command: Callable[[], int], name: str, advice: str = "") -> int:
     stop_message = f"{name}: stopped{advice}"
     return run_stoppable(
         command_with_packages, stop_message=stop_message, stopped_status=1, name=f"{name}: "
-    )
-
-
-def without_package(error: ModuleNotFoundError) -> str:
-    """Advice for a missing package."""
-    return (
-        f"the package {error.name} is not installed for {sys.executable}: run this with "
-        ".venv/bin/python (make demo makes it), or pip install --require-hashes -r "
-        "requirements/base.txt"
     )
 
 

@@ -37,7 +37,6 @@ from alignset.transforms.corpus.vocabulary import BuildVocabulary
 from alignset.transforms.corpus.write_hash_sets import WriteHashSets
 from alignset.transforms.pages.page_counts import add_page_counts
 from alignset.transforms.pages.page_files import PageFiles
-from alignset.transforms.pages.parse_pages import ParsePages
 from alignset.transforms.pairs.hold_out import HoldOut
 from alignset.transforms.shards.plan_shards import PlanShards
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -45,7 +44,7 @@ from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.broken_files import sum_up
 from alignset.transforms.workers.counts import add_counts
 from alignset.transforms.workers.fencing import Fence
-from alignset.transforms.workers.packages import CheckWorker
+from alignset.transforms.workers.packages import CheckWorker, deciding
 from alignset.transforms.workers.summaries import WriteSummary
 
 
@@ -73,11 +72,13 @@ def parse_pages(
     pipeline: beam.Pipeline, parts: Sequence[PageFiles], command: Command, places: Places
 ) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
+    from alignset.transforms.pages.parse_pages import ParsePages  # needs the extra pages
+
     skip_broken = command.job.on_broken_input == "skip"
     parse = ParsePages(places.work.pages, skip_broken, command.fetch)
     items = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     groups = items | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
-    counts = groups | "CheckParser" >> beam.ParDo(CheckWorker()) | parse
+    counts = groups | "CheckParser" >> beam.ParDo(CheckWorker(deciding("pages"))) | parse
     pipeline | "PageSummary" >> WriteSummary(
         places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
     )
@@ -107,7 +108,8 @@ def curate_texts(
     spread_splits = (
         numbered_splits | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
     )
-    spread_splits = spread_splits | "CheckReader" >> beam.ParDo(CheckWorker())
+    packages = deciding(command.rules.language_rule.voter)
+    spread_splits = spread_splits | "CheckReader" >> beam.ParDo(CheckWorker(packages))
 
     judge_outputs, corpus, rows_read = judge_texts(
         numbered_splits, spread_splits, read, command, places, buckets, vocabulary

@@ -95,10 +95,11 @@ def write_shards(
     measure = measure_of(command.overlap) if evaluation.files or evaluation.index else None
     index = evaluation_index(numbers.pipeline, evaluation, command, places)
     settings = _shard_settings(command, unsafe_model, places)
+    packages = deciding("exact_resize" if command.resize.exact_resize else "")
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
-        | "CheckWriter" >> beam.ParDo(CheckWorker(deciding(command.resize.exact_resize)))
+        | "CheckWriter" >> beam.ParDo(CheckWorker(packages))
         | WriteShards(
             ShardWriter(places.work.plan, places.out, settings, places.fence, measure),
             evaluation=index["place"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from alignset.command_help import PARSERS, add_help
+from alignset.extras import missing_extra
 from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
@@ -24,7 +24,7 @@ from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.columns import MAX, MIN, REQUIRED
-from alignset.transforms.rules.language_codes import word_limits
+from alignset.transforms.rules.language_codes import VOTE, word_limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.rule import IMAGES
 
@@ -206,8 +206,17 @@ def make_command(given_flags: GivenFlags) -> Command:
         _check_without_images(command)
     if needless := needless_flag(flags, command):
         raise UsageError(needless)
-    if command.resize.exact_resize:
-        _check_img2dataset()
+    needed = [
+        ("img2dataset", "--exact_resize", command.resize.exact_resize),
+        (
+            "languages",
+            f"--language={command.rules.language}",
+            command.rules.language_rule.voter == VOTE,
+        ),
+    ]
+    for extra, feature, is_needed in needed:
+        if is_needed and (missing := missing_extra(extra, feature)):
+            raise UsageError(missing)
     return command
 
 
@@ -284,14 +293,6 @@ def _concepts_in(path: str) -> str:
         return named_file(path)
     except ValueError as error:
         raise UsageError(f"--concepts: {error}") from error
-
-
-def _check_img2dataset() -> None:
-    if importlib.util.find_spec("img2dataset") is None:
-        raise UsageError(
-            "--exact_resize needs img2dataset: pip install '.[img2dataset]' in a clone, or leave "
-            "the flag out"
-        )
 
 
 def _settings(kind: type[S], flags: dict[str, Any]) -> S:

@@ -317,7 +317,7 @@ def test_a_package_that_is_missing_is_one_line(tmp_path: Path):
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.count("\n") == 1
     assert "is not installed for" in ended.err
-    assert "pip install '.[train,search]' in a clone" in ended.err
+    assert "pip install alignset ('.' in a clone)" in ended.err
 
 
 @pytest.mark.parametrize(

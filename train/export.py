@@ -8,7 +8,6 @@ model's embeddings.
 import argparse
 import contextlib
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignset.extras import missing_extra
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.model.onnx_towers import DOCUMENT
 from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
@@ -31,7 +31,6 @@ NAME = "python -m alignset.train.export"
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torchscript": ".pt"}
 TOWERS = ("image", "text")
 MOST_APART = 1e-4  # of a number of an embedding, in the file and in the model
-_PACKAGES = ("onnx", "onnxscript")  # which torch.onnx.export imports
 _INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
 _STOPPED = "stopped; nothing was written"
 
@@ -68,11 +67,8 @@ def _run(arguments: list[str], name: str) -> int:
 
 def check_export(flags: argparse.Namespace) -> None:
     """Raises SettingsError where a package is missing, or the folder holds something else."""
-    missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
-    if flags.format == "onnx" and missing:
-        raise SettingsError(
-            f"--format=onnx needs packages that are not installed: pip install {' '.join(missing)}"
-        )
+    if flags.format == "onnx" and (missing := missing_extra("export", "--format=onnx")):
+        raise SettingsError(missing)
     out: Path = flags.out
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not is_free and not (out / DOCUMENT).exists():

@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from alignset.extras import without_package
 from alignset.train.errors import SettingsError
 from alignset.transforms.rules.rule import Limit, Measure, Rows, Stage
 
@@ -27,10 +28,6 @@ DIGITS = 4  # that a similarity is stored with
 AXIS = "similarity"
 _ONE_AT_A_TIME = Lock()  # several shards may be under way in a worker
 _FOR_TIMING = 224  # px
-_INSTALL = (
-    "--score_model needs packages that are not installed: pip install 'alignset[train]' (or "
-    "'.[train]' in a clone)"
-)
 
 
 def similarity_rule(model: str, digest: str = "") -> Limit:
@@ -138,7 +135,7 @@ def open_model(name: str) -> DualEmbedder:
 
         return open_embedder(name)
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{_INSTALL}; {error.name} is missing") from error
+        raise SettingsError(f"--score_model: {without_package(error)}") from error
     finally:
         if hides:
             sys.modules.pop("triton", None)

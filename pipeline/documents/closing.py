@@ -51,8 +51,9 @@ from alignset.pipeline.runs.work_folder import (
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
 from alignset.transforms.corpus.vocabulary_file import BY_LANGUAGE, HASHING, NAME
+from alignset.transforms.pages.page_files import PAGE_FORMATS
 from alignset.transforms.rules.catalogue import Catalogue
-from alignset.transforms.rules.language_codes import ENGLISH
+from alignset.transforms.rules.language_codes import ENGLISH, voter_of
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.broken_files import BrokenFiles
@@ -154,12 +155,18 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, pairs:
     assert rewritten is not None, "copies are taken out"
     shards = with_rewritten(images.shards, rewritten)
     shards = renumber(folder.out, folder.work.path, shards)
-    packages = deciding(bool(folder.description.resize["exact_resize"]))
+    description = folder.description
+    has_pages = any(file.format in PAGE_FORMATS for file in description.input)
+    packages = deciding(
+        "pages" if has_pages else "",
+        voter_of(description.rules),
+        "exact_resize" if description.resize["exact_resize"] else "",
+    )
     installed = package_versions(packages)
     own = {"alignset": version(), "commit": commit(), "sources": installed["alignset"]}
     own["sources"] = own["sources"].rpartition(" ")[2]
     return Manifest(
-        **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
+        **{f.name: getattr(description, f.name) for f in fields(RunDescription)},
         versions={name: of for name, of in own.items() if of}
         | {name: installed[name] for name in (*packages, ICU)},
         pairs=pairs,
@@ -167,8 +174,8 @@ def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, pairs:
         evaluation_images=images.evaluation_images,
         evaluation_index=Path(images.evaluation_index).name or UNSET,
         shards=entries(shards),
-        holdout=entries(shards, held_out=True) if folder.description.job["holdout"] else UNSET,
-        fetched=fetch_days(folder.out, shards, folder.description),
+        holdout=entries(shards, held_out=True) if description.job["holdout"] else UNSET,
+        fetched=fetch_days(folder.out, shards, description),
     )
 
 

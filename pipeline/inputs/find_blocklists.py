@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import replace
 from functools import lru_cache
 
+from alignset.extras import missing_extra
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists
@@ -38,20 +39,13 @@ def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: i
             )
     blocklists = Blocklists(lists, min_phash_distance, min_pdq_distance)
     if blocklists.have(k.PDQ):
-        _check_pdq()
+        _check_extra("pdq", "a pdq: entry of a blocklist")
     return blocklists
 
 
-def _check_pdq() -> None:
-    from alignset.transforms.images.pdq import (
-        is_installed,  # with decoders, which other lists do not need
-    )
-
-    if not is_installed():
-        raise UsageError(
-            "a blocklist has pdq: entries, which need the package pdqhash: pip install pdqhash, or "
-            "leave them out"
-        )
+def _check_extra(extra: str, feature: str) -> None:
+    if missing := missing_extra(extra, feature):
+        raise UsageError(missing)
 
 
 @lru_cache
@@ -78,6 +72,9 @@ def _compile_file(path: str) -> CompiledList:
                 "it is a folder, a pipe or a device, and is read more than once"
             )
         return compile_list(path, folder)
+    except ModuleNotFoundError as error:
+        _check_extra("blocklists", f"{path}: a domain: entry of a blocklist")
+        raise error
     except ListError as error:
         raise UsageError(str(error)) from error
     except OSError as error:

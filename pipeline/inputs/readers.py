@@ -28,7 +28,7 @@ from alignset.pipeline.inputs.whole_lines import LONGEST_ROW
 from alignset.transforms.columns.carried import CARRIED, MOST_DECODING_BYTES, decoding_bytes
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
-from alignset.transforms.pages.parse_pages import SAID
+from alignset.transforms.pages.page_files import SAID
 from alignset.transforms.shards.image_places import SPARSE_OR_LINK
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import is_local, open_to_read

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.extras import missing_extra
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import (
     EarlierSet,
@@ -32,8 +33,7 @@ from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
-from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles
-from alignset.transforms.pages.parse_pages import parsed_path
+from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles, parsed_path
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import (
@@ -125,11 +125,16 @@ BYTES_PER_PART = 1 << 28
 
 
 def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
-    """The parts in which pages are parsed: an archive each, or some thousand files of HTML."""
+    """The parts in which pages are parsed: an archive each, or some thousand files of HTML.
+
+    Raises:
+      UsageError: what parses them is not installed.
+    """
     parts, pages, size = [], [], 0
-    for file in files:
-        if file.format not in PAGE_FORMATS or not file.bytes or file.fault:
-            continue
+    used = [file for file in files if file.format in PAGE_FORMATS and file.bytes and not file.fault]
+    if used and (missing := missing_extra("pages", f"{used[0].path} ({used[0].format})")):
+        raise UsageError(missing)
+    for file in used:
         if file.format == "html":
             pages.append((file.path, _page_url(job, file.path)))
             size += file.bytes

@@ -25,6 +25,7 @@ from apache_beam.portability.api import beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
 
+from alignset.extras import extra_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import beam_patches
 from alignset.transforms.storage.files import is_local
@@ -186,9 +187,10 @@ def job_error(error: BaseException) -> str:
         return text.strip().splitlines()[-1] if text.strip() else repr(error)
     kind, reason = matches[-1].groups()
     if missing := _MISSING.search(reason):
+        module = missing[1].partition(".")[0]
         return (
-            f"the workers have no package {missing[1].partition('.')[0]}: install there what is "
-            "installed here (requirements/base.txt, and this project)"
+            f"the workers have no package {module}: install there what is installed here "
+            f"(requirements/{extra_of(module) or 'base'}.txt, and this project)"
         )
     if any(words in reason for words in _DIED):
         return (

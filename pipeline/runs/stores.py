@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import S3Options
 
+from alignset.extras import EXTRAS, how_to_install, is_installed
 from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
@@ -16,13 +16,12 @@ from alignset.pipeline.runs.engine import runner_of
 from alignset.transforms.storage.object_stores import scheme
 from alignset.transforms.storage.web_files import SCHEMES
 
-_FROM_FILE = "--require-hashes -r requirements/{}.txt"
 # The modules that reading such paths needs, and what installs them.
 NEEDED = {
-    "s3": (("boto3",), _FROM_FILE.format("aws")),
-    "gs": (("google.cloud.storage",), _FROM_FILE.format("gcp")),
-    **dict.fromkeys(("http", "https"), (("fsspec", "aiohttp"), "'fsspec[http]'")),
-    "hf": (("fsspec", "huggingface_hub"), "huggingface_hub"),
+    "s3": (EXTRAS["aws"], how_to_install("aws")),
+    "gs": (EXTRAS["gcp"], how_to_install("gcp")),
+    **dict.fromkeys(("http", "https"), (("fsspec", "aiohttp"), "pip install 'fsspec[http]'")),
+    "hf": (("fsspec", "huggingface_hub"), "pip install huggingface_hub"),
 }
 
 
@@ -59,9 +58,9 @@ def check_stores(command: Command) -> None:
 
 def _check_scheme(flag: str, path: str) -> None:
     kind = scheme(path)
-    modules, names = NEEDED.get(kind, ((), ""))
-    if not all(map(_is_there, modules)):
-        raise UsageError(f"{kind}:// needs more packages: pip install {names}")
+    modules, install = NEEDED.get(kind, ((), ""))
+    if not all(map(is_installed, modules)):
+        raise UsageError(f"{kind}:// needs more packages: {install}")
     if kind in SCHEMES:
         if flag == "output":
             raise UsageError(f"{kind}:// can only be read; pass --output=FOLDER, s3://… or gs://…")
@@ -122,10 +121,3 @@ def is_dry_run(command: Command) -> bool:
 def is_dataflow(command: Command) -> bool:
     """Whether Dataflow runs it."""
     return runner_of(command.beam) == "dataflowrunner"
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

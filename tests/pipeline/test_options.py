@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -152,16 +153,34 @@ def test_a_flag_of_a_peer_is_answered_with_ours(flag: str, here: str):
     assert here in ended.err
 
 
-def test_exact_resize_needs_its_extra(monkeypatch: pytest.MonkeyPatch):
-    flags = [*GIVEN, "--resize_mode=border", "--exact_resize"]
-    assert parse(flags).resize.exact_resize
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "img2dataset" else found(name)
-    )
-    with pytest.raises(UsageError, match=r"^--exact_resize needs img2dataset: pip install"):
-        parse(flags)
-    assert not parse(flags[:-1]).resize.exact_resize
+@pytest.mark.parametrize(
+    ("flags", "without", "said"),
+    [
+        (
+            ("--resize_mode=border", "--exact_resize"),
+            ("--resize_mode=border",),
+            "--exact_resize needs img2dataset: pip install 'alignset[img2dataset]'",
+        ),
+        (
+            ("--language=de",),
+            ("--language=de", "--language_detector=langdetect"),
+            "--language=de needs pycld2, py3langid: pip install 'alignset[languages]'",
+        ),
+        (
+            ("--language_detector=vote",),
+            ("--language=",),
+            "--language=en needs pycld2, py3langid: pip install 'alignset[languages]'",
+        ),
+    ],
+)
+def test_a_flag_that_needs_an_extra_names_it(
+    flags: Sequence[str], without: Sequence[str], said: str, monkeypatch: pytest.MonkeyPatch
+):
+    parse([*GIVEN, *flags])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}"):
+        parse([*GIVEN, *flags])
+    parse([*GIVEN, *without])
 
 
 def test_all_of_img2datasets_flags_are_known():

@@ -199,7 +199,7 @@ def test_what_cannot_be_exported_is_one_line(run: Path, tmp_path: Path, capsys, 
     assert "--format" in refused(f"--out={tmp_path / 'a'}", "--format=tflite")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     needed = refused(f"--out={tmp_path / 'a'}")
-    assert "pip install onnx onnxscript" in needed
+    assert "--format=onnx needs onnx, onnxscript: pip install 'alignset[export]'" in needed
     monkeypatch.undo()
     monkeypatch.setattr(export, "MOST_APART", -1.0)
     with pytest.raises(TrainingError, match="nothing was written"):

@@ -82,7 +82,8 @@ def test_what_is_no_number_is_an_error(clip: str, monkeypatch: pytest.MonkeyPatc
 
 def test_a_missing_package_says_what_to_install(clip: str, monkeypatch: pytest.MonkeyPatch):
     score_pairs.open_model.cache_clear()
-    monkeypatch.setitem(sys.modules, "alignset.train.model.embed", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "alignset.train.model.embed")
     with pytest.raises(SettingsError, match=r"pip install 'alignset\[train\]'"):
         open_model(clip)
     score_pairs.open_model.cache_clear()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from alignset.command_help import boolean
+from alignset.extras import without_package
 from alignset.stoppable import run_stoppable
 from alignset.train.errors import SettingsError, SharedError, TrainingError
 
@@ -111,11 +112,7 @@ def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> i
             print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(
-            f"error: the package {error.name} is not installed for {sys.executable}: run this with "
-            ".venv/bin/python (make demo makes it), or pip install '.[train,search]' in a clone",
-            file=sys.stderr,
-        )
+        print(f"error: {without_package(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(stop_message, file=sys.stderr)

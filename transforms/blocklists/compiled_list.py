@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from publicsuffixlist import PublicSuffixList
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.near_hashes import near_hashes
@@ -92,7 +91,9 @@ def host_value(value: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _suffixes() -> PublicSuffixList:
+def _suffixes() -> Any:
+    from publicsuffixlist import PublicSuffixList  # of the extra blocklists
+
     return PublicSuffixList(only_icann=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,6 @@ from alignset.transforms.images.thumbnail import small_picture
 BITS = 256
 _LEAST_QUALITY = 50  # 0 to 100; an image with less detail than that is like too many others
 _SIDE_PX = 512  # of the longer side, at most: the hash is of 64 px a side
-
-
-def is_installed() -> bool:
-    """Whether images can be hashed."""
-    return importlib.util.find_spec("pdqhash") is not None
 
 
 def pdq_words(body: bytes, image: Image) -> npt.NDArray[np.uint64] | None:

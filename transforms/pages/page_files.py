@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from alignset.transforms.columns.pair_columns import SOURCE_LICENSE, SOURCE_OPTED_OUT
+
 PAGE_FORMATS = ("warc", "wat", "html")
+SAID = (SOURCE_LICENSE, SOURCE_OPTED_OUT)  # columns of what pages said
+
+
+def parsed_path(folder: str, number: int) -> str:
+    """Where the pairs of a part of the pages are."""
+    return f"{folder}/{number:05d}.parquet"
 
 
 @dataclass(frozen=True)

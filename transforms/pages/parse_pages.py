@@ -19,12 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from alignset.transforms.columns.pair_columns import (
-    OPT_OUTS,
-    PAGE_URL,
-    SOURCE_LICENSE,
-    SOURCE_OPTED_OUT,
-)
+from alignset.transforms.columns.pair_columns import OPT_OUTS, PAGE_URL
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
@@ -38,7 +33,7 @@ from alignset.transforms.pages.http_pages import (
     page_of,
 )
 from alignset.transforms.pages.page_counts import PageCounts, PageTally
-from alignset.transforms.pages.page_files import PageFiles
+from alignset.transforms.pages.page_files import SAID, PageFiles, parsed_path
 from alignset.transforms.pages.page_images import FoundImage, Spoken, Tags, images_of, tags_of
 from alignset.transforms.pages.page_words import HONOURED, SILENT
 from alignset.transforms.pages.wat import read_wat
@@ -49,7 +44,6 @@ from alignset.transforms.storage.parquet_files import parquet_file
 from alignset.transforms.workers.counts import add_by_name
 
 LOG = logging.getLogger("alignset")
-SAID = (SOURCE_LICENSE, SOURCE_OPTED_OUT)
 PAGE_PAIRS = pa.schema(
     [(name, pa.string()) for name in ("url", "caption", "malformed", PAGE_URL, *SAID)]
 )
@@ -184,11 +178,6 @@ def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[
 
 def _no_rows() -> tuple[list[str | None], ...]:
     return tuple([] for _ in PAGE_PAIRS)
-
-
-def parsed_path(folder: str, number: int) -> str:
-    """Where the pairs of a part of the pages are."""
-    return f"{folder}/{number:05d}.parquet"
 
 
 class _Parse(beam.DoFn):

@@ -148,7 +148,8 @@ def images_of_wat(record: ArchiveRecord | Broken, how: OptOutSettings = HONOURED
 def _loads(block: bytes | memoryview) -> Any:
     try:
         return msgspec.json.decode(block)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # lone surrogates, NaN, bytes that are not UTF-8
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Lone surrogates, NaN, bytes that are not UTF-8.
         text = json.dumps(json.loads(str(block, "utf-8", "replace")), ensure_ascii=False)
         return json.loads(_SURROGATE.sub("\ufffd", text))
 

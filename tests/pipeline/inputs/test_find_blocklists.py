@@ -1,11 +1,13 @@
 """Which blocklists a command names."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
+from alignset.transforms.blocklists import compiled_list
 from tests.support.picture_files import encoded, photograph
 
 
@@ -28,13 +30,24 @@ def test_none_and_some(tmp_path: Path) -> None:
         ("gone", None, "cannot be read: there is no such file; pass files"),
         ("bad", "example.com\n", "bad, line 1: 'example.com' does not begin with any of host:, "),
         ("empty", "", "has no entry"),
-        ("pdq", f"pdq:{'0' * 64}", "need the package pdqhash: pip install pdqhash"),
+        (
+            "domain",
+            "domain:a.example",
+            "needs publicsuffixlist: pip install 'alignset[blocklists]'",
+        ),
+        (
+            "pdq",
+            f"pdq:{'0' * 64}",
+            "a pdq: entry of a blocklist needs pdqhash: pip install 'alignset[pdq]'",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line(
     tmp_path: Path, name: str, body: str | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alignset.transforms.images.pdq.is_installed", lambda: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "publicsuffixlist", None)
+    compiled_list._suffixes.cache_clear()
     if body is not None:
         (tmp_path / name).write_text(body)
     with pytest.raises(UsageError) as error:

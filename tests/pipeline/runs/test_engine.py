@@ -63,6 +63,11 @@ already cancelled. Use ServerCallStreamObserver.setOnCancelHandler() to disable 
             "(requirements/base.txt, and this project)",
         ),
         (
+            MISSING.replace("numba", "selectolax"),
+            "the workers have no package selectolax: install there what is installed here "
+            "(requirements/pages.txt, and this project)",
+        ),
+        (
             LOST,
             "org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: "
             "Slot request",

@@ -31,7 +31,10 @@ def test_all_that_decides_is_compared_and_another_worker_ends_with_one_line():
     here = package_versions()
     assert here.keys() == {"python", "icu", "alignset", *DECIDING}
     assert here["numpy"] == importlib.metadata.version("numpy")
-    assert package_versions(deciding(True)).keys() - here.keys() == {"img2dataset"}
+    more = package_versions(deciding("pages", "vote", "langdetect", "exact_resize", ""))
+    assert more.keys() - here.keys() == {
+        *("selectolax", "resiliparse", "pycld2", "py3langid", "langdetect", "img2dataset")
+    }
     check = CheckWorker()
     check.setup()
     assert list(check.process("a")) == ["a"]
