@@ -91,7 +91,7 @@ def host_value(value: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _suffixes() -> Any:
+def public_suffixes() -> Any:
     from publicsuffixlist import PublicSuffixList  # of the extra blocklists
 
     return PublicSuffixList(only_icann=True)
@@ -113,7 +113,7 @@ def _hosts(entries: Entries) -> pa.StringArray:
 
 def _is_wide(host: str) -> bool:
     """Whether a name is a public suffix of ICANN's, such as com or co.uk."""
-    return not host.startswith("[") and bool(_suffixes().is_public(host))
+    return not host.startswith("[") and bool(public_suffixes().is_public(host))
 
 
 _ALIGNED = 64  # bytes

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import certifi
+import certifi  # apache-beam requires it, by requests
 import pycurl
 
 from alignset.transforms.fetching.body_memory import BodyMemory

@@ -47,7 +47,7 @@ def test_what_cannot_be_used_is_one_line(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "publicsuffixlist", None)
-    compiled_list._suffixes.cache_clear()
+    compiled_list.public_suffixes.cache_clear()
     if body is not None:
         (tmp_path / name).write_text(body)
     with pytest.raises(UsageError) as error:

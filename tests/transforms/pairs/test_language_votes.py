@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from alignset.pipeline.rules import Rules
 from alignset.transforms.pairs import language_votes
-from alignset.transforms.pairs.language_by_langdetect import _factory as langdetect_factory
+from alignset.transforms.pairs.language_by_langdetect import langdetect_factory
 from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS
 from alignset.transforms.pairs.language_votes import (
     DETECTORS,
