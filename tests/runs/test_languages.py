@@ -174,7 +174,9 @@ def test_langdetect_finds_the_language_where_it_is_asked_to(
     assert manifest["rules"]["language_detector"] == "langdetect"
     assert manifest["versions"]["langdetect"]
     assert "pycld2" not in manifest["versions"]
-    assert "By langdetect, in a sample" in (tmp_path / "set" / "README.md").read_text()
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "By langdetect, in a sample" in card
+    assert "--language_detector=langdetect" in card
     known = json.loads((found.output / "manifest.json").read_text())
     assert "language_detector" not in known["rules"]
     assert known["versions"].keys() - manifest["versions"].keys() == {"pycld2", "py3langid"}

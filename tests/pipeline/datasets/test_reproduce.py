@@ -57,7 +57,8 @@ def settings_of(command: Command) -> tuple[dict, ...]:
 
 def plain_rules(rules: Rules) -> dict:
     """Those that are not on columns of the input, as a manifest has them."""
-    return {n: of for n, of in dataclasses.asdict(rules).items() if n not in COLUMN_FLAGS}
+    unsaid = COLUMN_FLAGS if rules.language_detector else {*COLUMN_FLAGS, "language_detector"}
+    return {n: of for n, of in dataclasses.asdict(rules).items() if n not in unsaid}
 
 
 def settings_in(manifest: Manifest) -> tuple[dict, ...]:
