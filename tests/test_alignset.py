@@ -153,7 +153,7 @@ def test_curating_is_the_same_from_another_folder(installed: Installed, tmp_path
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
     """A folder with modules of a user's own, whose names are those of our folders."""
-    for name in ("train.py", "pipeline/__init__.py", "transforms.py", "stoppable.py"):
+    for name in ("train.py", "pipeline/__init__.py", "transforms.py", "signals.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("raise SystemExit('a user's own module was imported')\n")
     return tmp_path

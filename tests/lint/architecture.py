@@ -15,16 +15,16 @@ from tests.support.root import ROOT, parsed, tracked
 PACKAGES = {
     # By name, where a command or a part of the Python API is asked for.
     "alignset": "ablate curation dataset steps beam_runner pipeline train transforms version",
-    "ablate": "pipeline stoppable train transforms",
+    "ablate": "pipeline signals train transforms",
     "curation": "dataset pipeline transforms",
     "steps": "curation pipeline transforms",
     "dataset": "pipeline transforms",
-    "beam_runner": "pipeline stoppable",
-    "pipeline": "transforms command_help stoppable version train",  # train: to score pairs
+    "beam_runner": "pipeline signals",
+    "pipeline": "transforms command_help signals version train",  # train: to score pairs
     "transforms": "",
-    "train": "transforms command_help stoppable version",  # of transforms: files, copies
+    "train": "transforms command_help signals version",  # of transforms: files, copies
     "command_help": "",
-    "stoppable": "",
+    "signals": "",
     "version": "",
     "flink": "",
     "demo": "",  # its truth is independent of what it is compared with
