@@ -5,7 +5,9 @@ import importlib
 import os
 import sys
 
-# What each does, and the module whose `stoppable_main` does it. A module is imported where it is
+from alignset.signals import run_main
+
+# What each does, and the module whose `main` does it. A module is imported where it is
 # asked for: Beam takes a second, and torch three.
 COMMANDS = {
     "demo": ("alignset.demo.__main__", "the whole story on a small web of its own, in minutes"),
@@ -111,14 +113,12 @@ def main() -> int:
         except UnicodeEncodeError:  # the documents of a dataset are UTF-8, and name what it is of
             print(f"alignset {name}: {word!r} is not UTF-8; rename that file", file=sys.stderr)
             return 2
-    try:
-        module = importlib.import_module(COMMANDS[name][0])
-    except ModuleNotFoundError as error:
-        from alignset.extras import without_package
-
-        print(f"alignset {name}: {without_package(error)}", file=sys.stderr)
-        return 2
-    return module.stoppable_main(arguments, f"alignset {name}")
+    # The module is imported within, so that a package that it lacks is one line.
+    return run_main(
+        lambda words, called: importlib.import_module(COMMANDS[name][0]).main(words, called),
+        f"alignset {name}",
+        arguments,
+    )
 
 
 if __name__ == "__main__":

@@ -34,5 +34,5 @@ def test_a_package_is_not_its_modules() -> None:
 
 def test_modules_have_the_names_by_which_they_are_imported() -> None:
     assert module_of(Path("pipeline/rules.py")) == "alignset.pipeline.rules"
-    assert module_of(Path("alignset/stoppable.py")) == "alignset.stoppable"
+    assert module_of(Path("alignset/signals.py")) == "alignset.signals"
     assert module_of(Path("tests/support/root.py")) == "tests.support.root"

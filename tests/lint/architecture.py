@@ -14,19 +14,19 @@ from tests.support.root import ROOT, parsed, tracked
 # The packages, and what of ours each may import. docs/architecture.md has both tables as an image.
 PACKAGES = {
     # By name, where a command or a part of the Python API is asked for.
-    "alignset": "ablate curation dataset steps beam_runner extras pipeline train transforms "
+    "alignset": "ablate curation dataset steps beam_runner signals pipeline train transforms "
     "version",
-    "ablate": "pipeline stoppable train transforms",
+    "ablate": "pipeline signals train transforms",
     "curation": "dataset pipeline transforms",
     "steps": "curation pipeline transforms",
     "dataset": "pipeline transforms",
-    "beam_runner": "extras pipeline stoppable",
-    "pipeline": "transforms command_help extras stoppable version train",  # train: to score pairs
+    "beam_runner": "extras pipeline signals",
+    "pipeline": "transforms command_help extras signals version train",  # train: to score pairs
     "transforms": "",
-    "train": "transforms command_help extras stoppable version",  # of transforms: files, copies
+    "train": "transforms command_help extras signals version",  # of transforms: files, copies
     "command_help": "",
     "extras": "",
-    "stoppable": "",
+    "signals": "extras",
     "version": "",
     "flink": "",
     "demo": "extras",  # its truth is independent of what it is compared with
