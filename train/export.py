@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model.onnx_towers import DOCUMENT
+from alignset.train.model.model_names import EXPORT_DOCUMENT as DOCUMENT
 from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
 from alignset.version import version
 

@@ -37,8 +37,8 @@ def similarity_rule(model: str, digest: str = "") -> Limit:
     """The rule on the cosine of image and alt-text by a model.
 
     Args:
-      model: a run of `alignset train`; a folder or name of an ALIGN, CLIP or SigLIP; a model of
-        open_clip; or a folder of `alignset export --format=onnx`.
+      model: a run of `alignset train`; a folder or name of an ALIGN, CLIP or SigLIP; or a model of
+        open_clip.
       digest: of the model; where it is another on a worker, no pair is scored.
     """
     return Limit(
@@ -109,10 +109,8 @@ def _distinct(embedder: DualEmbedder, method: str, things: dict[Any, Any]) -> di
 
 def on_gpu() -> bool:
     """Whether pairs are scored on one."""
-    try:
-        import torch
-    except ImportError:  # a folder of ONNX files needs none
-        return False
+    import torch
+
     return torch.cuda.is_available()
 
 
@@ -130,10 +128,6 @@ def open_model(name: str) -> DualEmbedder:
     if hides:
         sys.modules["triton"] = None  # type: ignore[assignment]
     try:
-        from alignset.train.model.onnx_towers import OnnxTowers, is_export
-
-        if is_export(name):  # which needs no torch
-            return OnnxTowers(name)
         from alignset.train.model.embed import open_embedder
 
         return open_embedder(name)
