@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from alignset.command_help import add_help
 from alignset.train.errors import SettingsError
-from alignset.train.peer_flags import OPEN_CLIP
+from alignset.train.peer_flags import EARLIER, OPEN_CLIP
 from alignset.train.presets import PRESETS
 from alignset.train.runs.flags import (
     Parser,
@@ -73,7 +73,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         usage="%(prog)s --shards=SHARDS --run=FOLDER [flags]",
         description=str(__doc__).replace(NAME, name),
         add_help=False,
-        peers=OPEN_CLIP,
+        peers=OPEN_CLIP | EARLIER,
     )
     parser.add_argument(
         "--shards",
@@ -90,9 +90,6 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
                 raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
     if flags.get("epochs") and "steps" in flags:
         raise SettingsError("--steps and --epochs both say how long the run is: pass one of them")
-    wandb = next((flag for flag in flags if flag.startswith("wandb_") and flags[flag]), "")
-    if wandb and "wandb" not in flags.get("trackers", "").split(","):
-        raise SettingsError(f"--{wandb} is of no use without --trackers=wandb: add that")
     for flag in ("validate_every", "validate_pairs", "validate_classes"):
         if flag in flags and not flags.get("validate"):
             raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")

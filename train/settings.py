@@ -171,15 +171,9 @@ class Settings:
     )
     trackers: str = setting(
         "tensorboard",
-        "what gets the run's numbers: tensorboard, wandb, mlflow, your own as module:name; commas",
+        "what gets the run's numbers: tensorboard, your own as module:name; commas",
         free=True,
     )
-    wandb_project: str = setting("alignset", "of Weights & Biases", free=True)
-    wandb_entity: str = setting(
-        "", "a user or team of Weights & Biases; empty: your own", free=True
-    )
-    wandb_name: str = setting("", "of the run there; empty: its folder's name", free=True)
-    wandb_tags: str = setting("", "of the run there; commas", free=True)
     checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
     keep_checkpoints: int = setting(2, "checkpoints to keep", free=True)
     validate: str = setting(

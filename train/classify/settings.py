@@ -68,7 +68,7 @@ class ClassifySettings:
     )
     trackers: str = setting(
         "tensorboard",
-        "what gets the run's numbers: tensorboard, wandb, mlflow, your own as module:name; commas",
+        "what gets the run's numbers: tensorboard, your own as module:name; commas",
         free=True,
     )
     checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)

@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     """Raises SettingsError where argparse prints its usage and ends the program.
 
     Args:
-      peers: what to pass in place of a similar tool's flags.
+      peers: what to pass in place of a similar tool's flags, or an earlier version's.
     """
 
     def __init__(self, *, peers: Mapping[str, str] | None = None, **options: Any):
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized"):
             for flag, name in re.findall(r"(--([\w-]+))", message):
                 if here := self._peers.get(name.replace("-", "_")):
-                    raise SettingsError(f"{flag} is open_clip's: here pass {here}")
+                    raise SettingsError(f"{flag} is not a flag here: pass {here}")
         raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
 
 

@@ -22,6 +22,7 @@ from alignset.train.data.shard_sources import PIPE
 from alignset.train.data.shard_streams import fingerprint
 from alignset.train.data.whole_files import aside_of, write_whole
 from alignset.train.errors import SettingsError
+from alignset.train.peer_flags import EARLIER
 from alignset.train.runs.flags import AnySettings
 
 PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
@@ -234,7 +235,7 @@ def _differences(before: dict[str, object], settings: AnySettings, *, warns: boo
     now = dataclasses.asdict(settings)
     fields = dataclasses.fields(settings)
     before = {field.name: field.default for field in fields} | before
-    free = {field.name for field in fields if field.metadata.get("free")}
+    free = {field.name for field in fields if field.metadata.get("free")} | EARLIER.keys()
     may = {field.name for field in fields if field.metadata.get("warns")}
     names = [name for name in (now | before) if name not in free and (name in may) == warns]
     return _changes(before, now, names)
