@@ -4,25 +4,16 @@ Several processes: torchrun --nproc_per_node=2 -m -- alignset.train --shards ...
 (without the bare --, torchrun takes our --run for one of its own flags).
 """
 
-import dataclasses
 import os
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignset.command_help import add_help
 from alignset.train.errors import SettingsError
 from alignset.train.peer_flags import EARLIER, OPEN_CLIP
 from alignset.train.presets import PRESETS
-from alignset.train.runs.flags import (
-    Parser,
-    add_settings,
-    exit_status,
-    local_folder,
-    stoppable,
-    take_settings,
-)
+from alignset.train.runs.flags import exit_status, settings_parser, stoppable, take_settings
 from alignset.train.settings import GROUPS, Settings
 
 if TYPE_CHECKING:
@@ -68,11 +59,13 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
     Args:
       name: how the command was called.
     """
-    parser = Parser(
-        prog=name,
+    parser = settings_parser(
+        name,
+        str(__doc__).replace(NAME, name),
+        FIRST,
+        PRESETS,
+        GROUPS,
         usage="%(prog)s --shards=SHARDS --run=FOLDER [flags]",
-        description=str(__doc__).replace(NAME, name),
-        add_help=False,
         peers=OPEN_CLIP | EARLIER,
     )
     parser.add_argument(
@@ -80,9 +73,6 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         required=True,
         help="folders, files, globs, URLs of .tar shards, comma-separated; A::2,B::1 weighs sets",
     )
-    parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
-    add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
-    add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))
     for brings, brought in _BROUGHT.items():
         for flag in brought:

@@ -63,7 +63,14 @@ def train(
     replica = processes.replicate(model)
     data = TrainingData(sets, settings, rank, count, indexes)
     inputs = _inputs_ahead(data.batches(position), tokenizer, settings, device)
-    progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
+    progress = Progress(
+        run,
+        settings,
+        batch_size=settings.batch_size,
+        start=start,
+        steps=settings.steps,
+        quiet=rank > 0,
+    )
     validation = Validation(run, settings, tokenizer, held_out, progress)
     keep = settings.keep_checkpoints
     with StopRequest() as stop, CheckpointWriter(run / "checkpoints", keep) as writer:

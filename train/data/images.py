@@ -1,6 +1,7 @@
 """Images of samples: decoded, upright, squared, cropped."""
 
 import io
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ IMAGE_SUFFIXES = frozenset(
 # Of an image's sides, where it is resized by its shorter one, as CLIP does it: one of 1 x 65,500 px
 # would take 10 GB.
 MAX_ASPECT = 64
+# Of classification (section 5.3): Inception's crop (Szegedy et al., 2015), and what is left of the
+# shorter side for evaluation.
+_CROP_ASPECT, CENTRAL_RATIO = 4 / 3, 0.875
 _ORIENTATION = 0x0112
 MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
 _EXIF, _MOST_EXIF = b"Exif\0\0", 64  # segments, which Pillow joins: 490 take 2 s
@@ -195,6 +199,32 @@ def random_crop(pixels: np.ndarray, side: int, rng: random.Random, *, flip: bool
     crop = pixels[top : top + side, left : left + side]
     is_mirrored = flip and rng.random() < 0.5
     return (crop[:, ::-1] if is_mirrored else crop).copy()  # a view would hold all pixels
+
+
+def central_square(image: Image.Image, px: int) -> np.ndarray:
+    """uint8[px, px, 3]: of an image whose shorter side is 8/7 of px, the central square."""
+    image = not_longer(image)
+    side, shorter = round(px / CENTRAL_RATIO), min(image.size)
+    width, height = (int(side * old / shorter) for old in image.size)
+    left, top = round((width - px) / 2), round((height - px) / 2)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image.crop((left, top, left + px, top + px)))
+
+
+def random_box(
+    width: int, height: int, min_area: float, rng: random.Random
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of min_area to all of the area, with sides of 3:4 to 4:3."""
+    for _ in range(10):
+        area = width * height * rng.uniform(min_area, 1)
+        aspect = math.exp(rng.uniform(-math.log(_CROP_ASPECT), math.log(_CROP_ASPECT)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.randint(0, width - w), rng.randint(0, height - h)
+            return left, top, left + w, top + h
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
 
 def _upright_jpeg(look: FileLook, min_px: int) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from alignset.train.errors import SettingsError
-from alignset.train.runs.flags import AnySettings
+from alignset.train.settings import RunSettings
 
 SHOWN_SAMPLES = 16
 
@@ -77,7 +77,7 @@ class TensorBoard:
         self._events.flush()
 
 
-def open_trackers(names: str, run: Path, settings: AnySettings, first_step: int) -> list[Tracker]:
+def open_trackers(names: str, run: Path, settings: RunSettings, first_step: int) -> list[Tracker]:
     """The trackers that `names` names, ready to be told.
 
     Args:
