@@ -1,5 +1,4 @@
-"""Classification fine-tuning (section 5.3): images of classes, ALIGN's image tower with a layer on
-its pooled features, and the loop of both stages."""
+"""Classification fine-tuning (section 5.3): images of classes, the model, the loop of both stages."""
 
 import json
 import os
@@ -105,9 +104,8 @@ def training_batches(
 
 
 class ImageClassifier(nn.Module):
-    """The tower with stochastic depth in place of element-wise dropout, and a head that starts at
-    zero: all classes are equally likely. BatchNorm's momentum is for a step, of whose batch each
-    process has a part."""
+    """The tower with stochastic depth, and a head that starts at zero: all classes are equally
+    likely. BatchNorm's momentum is for a step, of whose batch each process has a part."""
 
     def __init__(self, tower: AlignVisionModel, classes: list[str], settings: ClassifySettings):
         super().__init__()
@@ -169,8 +167,8 @@ def _train(job: ClassifyJob, device: torch.device) -> None:
 
     def save(step: int) -> None:
         if rank == 0:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            state |= {"step": step, "results": results}
+            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {"step": step, "results": results, **states}
             save_checkpoint(run / "checkpoints", state, keep=settings.keep_checkpoints)
 
     an_epoch = len(images) // settings.batch_size  # steps

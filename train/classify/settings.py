@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from alignset.train.settings import (
     ALLOWED,
@@ -75,6 +76,7 @@ GROUPS = {
     "device": "how it is run, not what is learned",
 }
 SIDES = ("frozen_train_px", "frozen_eval_px", "train_px", "eval_px")
+_SIDES_64: dict[str, Any] = dict.fromkeys(SIDES, 64)
 _ALLOWED = ALLOWED | {
     "schedule": ("staircase", "cosine"),
     **dict.fromkeys(("epochs", "decay_epochs", *SIDES), COUNT),
@@ -117,7 +119,7 @@ TINY = replace(
     weight_decay=0.0,
     steps=0,
     epochs=20,
-    **dict.fromkeys(SIDES, 64),
+    **_SIDES_64,
     frozen_learning_rate=0.3,
     learning_rate=0.003,
     min_area=0.6,
