@@ -164,7 +164,7 @@ def _check_memory(settings: Settings) -> None:
     available = memory_of(device)
     if device.type == "cpu":
         available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available, device.type)
+    check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available)
 
 
 def _check_validate(where: str) -> None:

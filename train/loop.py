@@ -15,6 +15,7 @@ from alignset.train.data.inputs import Inputs, ahead, to_inputs
 from alignset.train.data.position import Position
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.validation import HeldOut, Validation
+from alignset.train.memory import most_used
 from alignset.train.model.dual_encoder import DualEncoder, compile_towers, export_model
 from alignset.train.optim.guarded_step import GuardedStep
 from alignset.train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
@@ -89,6 +90,8 @@ def train(
             measure_now = partial(measure, step, output, model, guard)
             course = _course(step, settings, output)
             progress.step(step, measure_now, course, check=saves or validates)
+            if step == start + 1:
+                progress.say(f"this step took up to {most_used(device) / 1e9:.1f} GB of memory")
             progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
             if validates:  # before the checkpoint: what that has is not done again
                 validation.after(step, model)
