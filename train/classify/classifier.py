@@ -1,4 +1,4 @@
-"""Classification fine-tuning (section 5.3): images of classes, the model, the loop of both stages."""
+"""Classification fine-tuning (section 5.3): images of classes, the model, both stages."""
 
 import json
 import os
