@@ -81,7 +81,8 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
         embedder = open_model(model)
         if digest and embedder.digest != digest:
             raise ValueError(f"{model} is another model here than where the run was started")
-        names = [_name(pixels) for pixels in rows["pixels"]]
+        parts = ((repr(of.shape).encode(), of.tobytes()) for of in rows["pixels"])
+        names = [hashlib.sha256(shape + data).digest() for shape, data in parts]
         pictures = dict(zip(names, rows["pixels"], strict=True))
         pictures = {name: Image.fromarray(pixels) for name, pixels in pictures.items()}
         images = _distinct(embedder, "embed_images", pictures)
@@ -93,10 +94,6 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
     if not np.isfinite(cosines).all():
         raise ValueError(f"{model} gives a similarity that is not a number")
     return cosines.round(DIGITS)
-
-
-def _name(pixels: np.ndarray) -> bytes:
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
 
 
 def _distinct(embedder: DualEmbedder, method: str, things: dict[Any, Any]) -> dict[Any, Any]:

@@ -116,6 +116,6 @@ def test_a_run_is_refused_before_it_is_made_or_says_what_it_took(tmp_path, capsy
     assert not (tmp_path / "run").exists()
     assert main([*flags, "--check_memory=false"]) == 0
     said = capsys.readouterr().err
-    took = [float(gb) for gb in re.findall(r"this step took up to (.*) GB of memory", said)]
+    took = [float(gb) for gb in re.findall(r"the first step took up to (.*) GB of memory", said)]
     assert len(took) == 1
     assert 0.1 < took[0] < 64

@@ -242,8 +242,8 @@ def measure(step: int, model: ImageClassifier, **means: torch.Tensor) -> dict[st
 
 @torch.inference_mode()
 def evaluate(model: ImageClassifier, images: Files, px: int) -> dict[str, float]:
-    """n, and in percent how many have their class first, or among the first five: of the images of
-    all processes, each of which has to call it."""
+    """n, and in percent how many have their class first, or among the first five. All processes
+    have to call it: each classifies its part."""
     mine = images[processes.rank() :: processes.count()]
     size, counts = model.settings.micro_batch_size, np.zeros(3, np.int64)
     model.eval()

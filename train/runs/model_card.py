@@ -78,8 +78,8 @@ def _datasets(shard_set: ShardSet, has_weights: bool) -> list[dict[str, Any]]:
 
 
 def _manifest(path: Path, shard: Path | None = None) -> dict[str, Any]:
-    """What a dataset's manifest says; nothing where there is none, or it does not have the SHA-256
-    of the shard, since any file may have this name."""
+    """The content of a dataset's manifest; empty where there is none, or it does not have the
+    SHA-256 of the shard, since any file may have this name."""
     try:
         data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
         document = json.loads(data)
