@@ -56,7 +56,7 @@ class Job:
     score_model: str = setting(
         "",
         "a model that scores the similarity of image and text (column similarity): a run, an "
-        "ALIGN, CLIP or SigLIP, open_clip:NAME@WEIGHTS, or exported ONNX towers",
+        "ALIGN, CLIP or SigLIP, or open_clip:NAME@WEIGHTS",
     )
     base_url: str = setting(
         "",

@@ -4,19 +4,17 @@ Several processes: torchrun --nproc_per_node=2 -m -- alignset.train --shards ...
 (without the bare --, torchrun takes our --run for one of its own flags).
 """
 
-import dataclasses
 import os
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignset.command_help import add_help
 from alignset.signals import run_main
 from alignset.train.errors import SettingsError
-from alignset.train.peer_flags import OPEN_CLIP
+from alignset.train.peer_flags import EARLIER, OPEN_CLIP
 from alignset.train.presets import PRESETS
-from alignset.train.runs.flags import Parser, add_settings, exit_status, local_folder, take_settings
+from alignset.train.runs.flags import exit_status, settings_parser, take_settings
 from alignset.train.settings import GROUPS, Settings
 
 if TYPE_CHECKING:
@@ -62,21 +60,20 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
     Args:
       name: how the command was called.
     """
-    parser = Parser(
-        prog=name,
+    parser = settings_parser(
+        name,
+        str(__doc__).replace(NAME, name),
+        FIRST,
+        PRESETS,
+        GROUPS,
         usage="%(prog)s --shards=SHARDS --run=FOLDER [flags]",
-        description=str(__doc__).replace(NAME, name),
-        add_help=False,
-        peers=OPEN_CLIP,
+        peers=OPEN_CLIP | EARLIER,
     )
     parser.add_argument(
         "--shards",
         required=True,
         help="folders, files, globs, URLs of .tar shards, comma-separated; A::2,B::1 weighs sets",
     )
-    parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
-    add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
-    add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))
     for brings, brought in _BROUGHT.items():
         for flag in brought:
@@ -84,9 +81,6 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
                 raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
     if flags.get("epochs") and "steps" in flags:
         raise SettingsError("--steps and --epochs both say how long the run is: pass one of them")
-    wandb = next((flag for flag in flags if flag.startswith("wandb_") and flags[flag]), "")
-    if wandb and "wandb" not in flags.get("trackers", "").split(","):
-        raise SettingsError(f"--{wandb} is of no use without --trackers=wandb: add that")
     for flag in ("validate_every", "validate_pairs", "validate_classes"):
         if flag in flags and not flags.get("validate"):
             raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
@@ -167,7 +161,7 @@ def _check_memory(settings: Settings) -> None:
     available = memory_of(device)
     if device.type == "cpu":
         available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available, device.type)
+    check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available)
 
 
 def _check_validate(where: str) -> None:

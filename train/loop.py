@@ -1,7 +1,6 @@
 """The training loop: read it top to bottom."""
 
 import sys
-from collections.abc import Generator, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -9,12 +8,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from alignset.train.data.batches import Batch, TrainingData
+from alignset.train.data.batches import TrainingData
 from alignset.train.data.find_shards import ShardSet
-from alignset.train.data.inputs import Inputs, ahead, to_inputs
+from alignset.train.data.inputs import ahead, to_inputs
 from alignset.train.data.position import Position
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.validation import HeldOut, Validation
+from alignset.train.memory import most_used
 from alignset.train.model.dual_encoder import DualEncoder, compile_towers, export_model
 from alignset.train.optim.guarded_step import GuardedStep
 from alignset.train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
@@ -29,7 +29,7 @@ from alignset.train.runs.checkpoints import (
 from alignset.train.runs.device import find_device, prepare_device
 from alignset.train.runs.model_card import write_card
 from alignset.train.runs.processes import StopRequest
-from alignset.train.runs.progress import Progress, StepOutput, measure
+from alignset.train.runs.progress import Progress, measure
 from alignset.train.runs.run_folder import cut_metrics
 from alignset.train.settings import Settings
 from alignset.train.start import read_shards, start_model
@@ -62,8 +62,17 @@ def train(
     guard = GuardedStep(model, optimizer, settings, skipped=skipped)
     replica = processes.replicate(model)
     data = TrainingData(sets, settings, rank, count, indexes)
-    inputs = _inputs_ahead(data.batches(position), tokenizer, settings, device)
-    progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
+    gpu = torch.cuda.current_device() if device.type == "cuda" else None
+    prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu)
+    inputs = ahead(data.batches(position), prepare)  # a thread makes the next micro-batch
+    progress = Progress(
+        run,
+        settings,
+        batch_size=settings.batch_size,
+        start=start,
+        steps=settings.steps,
+        quiet=rank > 0,
+    )
     validation = Validation(run, settings, tokenizer, held_out, progress)
     keep = settings.keep_checkpoints
     with StopRequest() as stop, CheckpointWriter(run / "checkpoints", keep) as writer:
@@ -80,19 +89,33 @@ def train(
             validates = validation.due(step)
             # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
             measure_now = partial(measure, step, output, model, guard)
-            course = _course(step, settings, output)
+            rate, position = learning_rate(step, settings), output.inputs.position
+            course = {"learning_rate": rate, "epoch": position.epoch, **position.counts()}
             progress.step(step, measure_now, course, check=saves or validates)
+            if step == start + 1:
+                used = f"{most_used(device) / 1e9:.1f} GB"
+                progress.say(f"the first step took up to {used} of memory")
             progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
             if validates:  # before the checkpoint: what that has is not done again
                 validation.after(step, model)
             if saves or stops:  # where the step was left out, it is as behind the one before
-                _save(writer, model, optimizer, guard, output, step, averaged=saves)
+                if saves:
+                    processes.average_buffers(model)
+                    guard.keep_statistics()
+                # Where a run is only stopped, BatchNorm's statistics don't become all processes':
+                # that would change what is learned behind the stop.
+                state = capture(step, model, optimizer, position, guard.skipped, averaged=saves)
+                if rank == 0:
+                    writer.save(state)
             if stops:
                 writer.wait()
                 raise KeyboardInterrupt
     progress.close()
-    if rank == 0:
-        _finish(model, tokenizer, settings, sets, run)
+    if rank == 0:  # the cards, and then the model, with which the run has ended
+        card = partial(write_card, run=run, settings=settings, sets=sets)
+        for folder in (run, *run.glob("model-best")):
+            card(folder)
+        export_model(model, tokenizer, settings, run / "model", card)
 
 
 def _make_model(
@@ -106,38 +129,6 @@ def _make_model(
     if settings.compile:
         compile_towers(model.align)
     return model, tokenizer
-
-
-def _inputs_ahead(
-    batches: Generator[Batch, None, None],
-    tokenizer: PreTrainedTokenizerFast,
-    settings: Settings,
-    device: torch.device,
-) -> Iterator[Inputs]:
-    """Micro-batches; a thread makes the next one."""
-    gpu = torch.cuda.current_device() if device.type == "cuda" else None
-    return ahead(batches, partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu))
-
-
-def _course(step: int, settings: Settings, output: StepOutput) -> dict[str, float]:
-    """Where a step is in the run: its learning rate, and how far the data has come."""
-    position = output.inputs.position
-    rate = learning_rate(step, settings)
-    return {"learning_rate": rate, "epoch": position.epoch, **position.counts()}
-
-
-def _finish(
-    model: DualEncoder,
-    tokenizer: PreTrainedTokenizerFast,
-    settings: Settings,
-    sets: list[ShardSet],
-    run: Path,
-) -> None:
-    """Writes the cards, and then the model, with which the run has ended."""
-    card = partial(write_card, run=run, settings=settings, sets=sets)
-    for folder in (run, *run.glob("model-best")):
-        card(folder)
-    export_model(model, tokenizer, settings, run / "model", card)
 
 
 def _resume(
@@ -161,28 +152,3 @@ def _resume(
     if processes.rank() == 0:
         print(f"resuming after step {start} of {settings.steps}{others}", file=sys.stderr)
     return start, position, checkpoint["skipped_steps"]
-
-
-def _save(
-    writer: CheckpointWriter,
-    model: DualEncoder,
-    optimizer: torch.optim.Optimizer,
-    guard: GuardedStep,
-    output: StepOutput,
-    step: int,
-    *,
-    averaged: bool,
-) -> None:
-    """Begins to write a checkpoint; all processes call it.
-
-    Args:
-      averaged: whether BatchNorm's statistics become all processes'. Where a run is only stopped
-        they don't, since that would change what is learned behind the stop.
-    """
-    if averaged:
-        processes.average_buffers(model)
-        guard.keep_statistics()
-    position = output.inputs.position
-    state = capture(step, model, optimizer, position, guard.skipped, averaged=averaged)
-    if processes.rank() == 0:
-        writer.save(state)

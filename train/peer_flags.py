@@ -1,4 +1,4 @@
-"""The flags of open_clip's training, and what to give here in their place."""
+"""The flags of open_clip's training and of earlier versions, and what to pass in their place."""
 
 # Of open_clip 3.3, that have another name or none here.
 OPEN_CLIP = {
@@ -40,5 +40,10 @@ OPEN_CLIP = {
     "log_every_n_steps": "--log_every",
     "imagenet_val": "--validate_classes",
     "report_to": "--trackers",
-    "wandb_project_name": "--wandb_project",
+    "wandb_project_name": "--trackers=module:name, a tracker of your own",
 }
+# Of earlier versions, where they decided nothing that is learned: a run may be resumed without.
+EARLIER = dict.fromkeys(
+    ("wandb_project", "wandb_entity", "wandb_name", "wandb_tags"),
+    "--trackers=module:name, a tracker of your own (docs/training.md)",
+)

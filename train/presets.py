@@ -8,7 +8,7 @@ PAPER = Settings()
 """ALIGN's recipe (Jia et al., 2021, sections 4 and 5): 1.2M steps of 16,384 pairs with LAMB, of
 EfficientNet-L2 + BERT-Large there. Each number's section stands beside it in train/settings.py."""
 
-# Pairs that go through an image tower at once on an 80 GB GPU: they fit by computation
+# Pairs that go through an image tower at once on an 80 GB GPU: they fit by a rough bound
 # (train/memory.py), and how fast they are was not measured.
 _AT_ONCE = {"b1": 256, "b3": 128, "b5": 64, "b7": 64, "l2": 16}
 
@@ -60,8 +60,8 @@ ONE_GPU = replace(
     batch_size=4_096,
     micro_batch_size=128,
 )
-"""For one GPU of 24 GB or more and some ten million pairs: 200 million pairs seen. By computation
-(train/memory.py) a step takes 19 GB, and with 256 pairs at once 35 GB.
+"""For one GPU of 24 GB or more and some ten million pairs: 200 million pairs seen. By a rough
+bound (train/memory.py) a step takes 15 GB, and with 256 pairs at once 29 GB.
 
     alignset train --shards OUT/shards --run RUNS/gpu --preset one-gpu
 

@@ -34,8 +34,8 @@ def similarity_rule(model: str, digest: str = "") -> Limit:
     """The rule on the cosine of image and alt-text by a model.
 
     Args:
-      model: a run of `alignset train`; a folder or name of an ALIGN, CLIP or SigLIP; a model of
-        open_clip; or a folder of `alignset export --format=onnx`.
+      model: a run of `alignset train`; a folder or name of an ALIGN, CLIP or SigLIP; or a model of
+        open_clip.
       digest: of the model; where it is another on a worker, no pair is scored.
     """
     return Limit(
@@ -78,7 +78,8 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
         embedder = open_model(model)
         if digest and embedder.digest != digest:
             raise ValueError(f"{model} is another model here than where the run was started")
-        names = [_name(pixels) for pixels in rows["pixels"]]
+        parts = ((repr(of.shape).encode(), of.tobytes()) for of in rows["pixels"])
+        names = [hashlib.sha256(shape + data).digest() for shape, data in parts]
         pictures = dict(zip(names, rows["pixels"], strict=True))
         pictures = {name: Image.fromarray(pixels) for name, pixels in pictures.items()}
         images = _distinct(embedder, "embed_images", pictures)
@@ -92,10 +93,6 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
     return cosines.round(DIGITS)
 
 
-def _name(pixels: np.ndarray) -> bytes:
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-
-
 def _distinct(embedder: DualEmbedder, method: str, things: dict[Any, Any]) -> dict[Any, Any]:
     """The embedding of each, by its name."""
     embed, every = getattr(embedder, method), [*things.values()]
@@ -106,10 +103,8 @@ def _distinct(embedder: DualEmbedder, method: str, things: dict[Any, Any]) -> di
 
 def on_gpu() -> bool:
     """Whether pairs are scored on one."""
-    try:
-        import torch
-    except ImportError:  # a folder of ONNX files needs none
-        return False
+    import torch
+
     return torch.cuda.is_available()
 
 
@@ -127,10 +122,6 @@ def open_model(name: str) -> DualEmbedder:
     if hides:
         sys.modules["triton"] = None  # type: ignore[assignment]
     try:
-        from alignset.train.model.onnx_towers import OnnxTowers, is_export
-
-        if is_export(name):  # which needs no torch
-            return OnnxTowers(name)
         from alignset.train.model.embed import open_embedder
 
         return open_embedder(name)

@@ -2,20 +2,25 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 from alignset.train.errors import SettingsError
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
-Range = tuple[float, float, str]  # the least value, the first that is too large, both in words
 
-COUNT: Range = (1, math.inf, "at least 1")
-NOT_NEGATIVE: Range = (0, math.inf, "at least 0 and finite")
-POSITIVE: Range = (math.ulp(0.0), math.inf, "larger than 0 and finite")
-FRACTION: Range = (0, 1, "at least 0 and below 1")
-SHARE: Range = (math.ulp(0.0), 1 + math.ulp(1.0), "larger than 0 and at most 1")
-MOMENTUM: Range = (math.ulp(0.0), 1.0, "larger than 0 and below 1")
+class Range(NamedTuple):
+    least: float
+    end: float  # the first that is too large
+    words: str
+
+
+COUNT = Range(1, math.inf, "at least 1")
+NOT_NEGATIVE = Range(0, math.inf, "at least 0 and finite")
+POSITIVE = Range(math.ulp(0.0), math.inf, "larger than 0 and finite")
+FRACTION = Range(0, 1, "at least 0 and below 1")
+SHARE = Range(math.ulp(0.0), 1 + math.ulp(1.0), "larger than 0 and at most 1")
+MOMENTUM = Range(math.ulp(0.0), 1.0, "larger than 0 and below 1")
 
 
 def setting(default: Any, meaning: str, *, free: bool = False, warns: bool = False) -> Any:
@@ -29,31 +34,52 @@ def setting(default: Any, meaning: str, *, free: bool = False, warns: bool = Fal
     return field(default=default, metadata={"help": meaning, "free": free, "warns": warns})
 
 
-def check_fields(
-    settings: object, ranges: Mapping[str, Range], names: Mapping[str, Collection[str]]
-) -> None:
+def check_fields(settings: Any, allowed: Mapping[str, Range | Collection[str]]) -> None:
     """Checks fields of settings.
 
     Args:
-      ranges: of numbers, by field. names: those that a field may have.
+      allowed: the range of a number, or the names that a field may have, by field.
 
     Raises:
       SettingsError: naming the field, what is allowed, and the value.
     """
-    for name, (least, end, range_text) in ranges.items():
-        value = getattr(settings, name)
-        if not least <= value < end:  # also refuses nan
-            raise SettingsError(f"{name} must be {range_text}; got {value}")
-    for name, choices in names.items():
-        if getattr(settings, name) not in choices:
-            *others, last = choices
-            raise SettingsError(
-                f"{name} must be {', '.join(others)} or {last}; got {getattr(settings, name)!r}"
-            )
+    for name in [of.name for of in fields(settings) if of.name in allowed]:
+        value, of_name = getattr(settings, name), allowed[name]
+        if isinstance(of_name, Range):
+            if not of_name.least <= value < of_name.end:  # also refuses nan
+                raise SettingsError(f"{name} must be {of_name.words}; got {value}")
+        elif value not in of_name:
+            *others, last = of_name
+            raise SettingsError(f"{name} must be {', '.join(others)} or {last}; got {value!r}")
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
+    """Fields of every run: how it is run, not what is learned."""
+
+    device: str = setting("auto", "cpu, cuda, or auto: a GPU where there is one", free=True)
+    decode_threads: int = setting(8, "threads that decode images", free=True)
+    log_every: int = setting(100, "steps between two reports", free=True)
+    samples_every: int = setting(
+        1_000, "steps between two looks at what is trained on; 0: none", free=True
+    )
+    trackers: str = setting(
+        "tensorboard",
+        "what gets the run's numbers: tensorboard, your own as module:name; commas",
+        free=True,
+    )
+    checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
+    keep_checkpoints: int = setting(2, "checkpoints to keep", free=True)
+
+
+def own_first(kind: type[RunSettings]) -> list[Field[Any]]:
+    """The fields of settings, with every run's behind its own."""
+    of_all = {of.name for of in fields(RunSettings)}
+    return sorted(fields(kind), key=lambda of: of.name in of_all)
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings):
     """One training run. Each field is also a flag of `alignset train`. Defaults: the paper's."""
 
     # Model (sections 4.1 and 5).
@@ -155,7 +181,6 @@ class Settings:
         "steps left out because their loss or gradient was not finite, beyond which the run ends",
         free=True,
     )
-    device: str = setting("auto", "cpu, cuda, or auto: a GPU where there is one", free=True)
     check_memory: bool = setting(
         True, "refuse, before it starts, a run whose step does not fit into memory", free=True
     )
@@ -164,24 +189,6 @@ class Settings:
         False, "compute what lies within a block twice, to take less memory", free=True
     )
     cached_images: int = setting(0, "decoded images to keep in memory", free=True)
-    decode_threads: int = setting(8, "threads that decode images", free=True)
-    log_every: int = setting(100, "steps between two reports", free=True)
-    samples_every: int = setting(
-        1_000, "steps between two looks at what is trained on; 0: none", free=True
-    )
-    trackers: str = setting(
-        "tensorboard",
-        "what gets the run's numbers: tensorboard, wandb, mlflow, your own as module:name; commas",
-        free=True,
-    )
-    wandb_project: str = setting("alignset", "of Weights & Biases", free=True)
-    wandb_entity: str = setting(
-        "", "a user or team of Weights & Biases; empty: your own", free=True
-    )
-    wandb_name: str = setting("", "of the run there; empty: its folder's name", free=True)
-    wandb_tags: str = setting("", "of the run there; commas", free=True)
-    checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
-    keep_checkpoints: int = setting(2, "checkpoints to keep", free=True)
     validate: str = setting(
         "",
         "shards that are not trained on, named as --shards has them, without weights: the model is "
@@ -208,7 +215,7 @@ class Settings:
         return self.beta2 or (0.999 if self.optimizer == "lamb" else 0.98)
 
     def __post_init__(self) -> None:
-        check_fields(self, _RANGES, _NAMES)
+        check_fields(self, ALLOWED)
         if self.crop_px > self.resize_px:
             raise SettingsError(
                 f"crop_px must be at most resize_px; got {self.crop_px} and {self.resize_px}"
@@ -266,7 +273,7 @@ GROUPS = {
     "optimizer": "optimizer",
     "max_skipped_share": "how it is run, not what is learned",
 }
-_NAMES: Mapping[str, Collection[str]] = {
+ALLOWED: dict[str, Range | Collection[str]] = {
     "image_tower": IMAGE_TOWERS,
     "text_tower": TEXT_TOWERS,
     "freeze": ("", "image", "text"),
@@ -274,13 +281,10 @@ _NAMES: Mapping[str, Collection[str]] = {
     "schedule": ("linear", "cosine"),
     "precision": ("auto", "bf16", "fp32", "highest"),
     "device": ("auto", "cpu", "cuda"),
-}
-_RANGES = {
     **dict.fromkeys(("vocabulary_size", "resize_px", "crop_px", "steps", "batch_size"), COUNT),
-    **dict.fromkeys(("micro_batch_size", "batch_norm_group_size"), COUNT),
+    **dict.fromkeys(("micro_batch_size", "batch_norm_group_size", "tokenizer_texts"), COUNT),
     **dict.fromkeys(("shuffle_samples", "decode_threads", "log_every"), COUNT),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints"), COUNT),
-    "tokenizer_texts": COUNT,
     **dict.fromkeys(("validate_every", "validate_pairs"), COUNT),
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), NOT_NEGATIVE),
     **dict.fromkeys(("samples_every", "max_gradient_norm", "max_skipped_steps"), NOT_NEGATIVE),
@@ -290,6 +294,6 @@ _RANGES = {
         ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share", "beta1", "beta2"),
         FRACTION,
     ),
-    "max_tokens": (3, 513, "3 to 512"),
+    "max_tokens": Range(3, 513, "3 to 512"),
     "batch_norm_momentum": MOMENTUM,
 }

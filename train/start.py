@@ -114,6 +114,7 @@ def _read(
     """The index of each dataset, and so many texts of all. Parts that an interrupted run had read
     are not read again."""
     total = sum(len(shard_set.shards) for shard_set in sets)
+    (run / _PARTS).mkdir(exist_ok=True)
     print(f"reading {counted(total, 'shard')} once, for where their samples begin", file=sys.stderr)
     indexes, parts = [], []
     often = {"delay": _SAID_EVERY_S, "mininterval": _SAID_EVERY_S}
@@ -123,18 +124,12 @@ def _read(
                 shard_set.shards,
                 texts=-(-texts * len(shard_set.shards) // total),
                 caption_field=settings.caption_field,
-                folder=_parts_folder(run, number, texts),
+                folder=run / _PARTS / f"{number}-{texts}",
                 advance=bar.update,
             )
             indexes.append(index)
             parts.append(of_set)
     return indexes, DrawnTexts.of_all(parts)
-
-
-def _parts_folder(run: Path, of_set: int, texts: int) -> Path:
-    """The folder of what was read of a dataset, with so many texts of all sets."""
-    (run / _PARTS).mkdir(exist_ok=True)
-    return run / _PARTS / f"{of_set}-{texts}"
 
 
 def start_model(settings: Settings, run: Path) -> tuple[AlignModel, PreTrainedTokenizerFast]:

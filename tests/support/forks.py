@@ -39,7 +39,7 @@ TRAINING = (
     *(
         "alignset.train.loop",
         "alignset.train.__main__",
-        "alignset.train.classify.loop",
+        "alignset.train.classify.classifier",
         "alignset.train.evaluate.__main__",
     ),
     *("alignset.train.memory", "tensorboardX", "torch.distributed.run"),

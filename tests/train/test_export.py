@@ -15,14 +15,9 @@ from safetensors.torch import load_file
 from transformers import AlignModel, AlignProcessor, AlignTextModel, AlignVisionModel, AutoTokenizer
 
 from alignset.train import export
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.errors import TrainingError
 from alignset.train.export import main
-from alignset.train.model.embed import open_embedder
-from alignset.train.model.onnx_towers import OnnxTowers
-from alignset.train.score_pairs import similarities
-from alignset.transforms.rules.rule import Rows
 from tests.support.small_embedders import saved_align
-from tests.support.small_training import pictures
 
 TEXTS = ["two green stars", "a cross"]
 
@@ -112,50 +107,6 @@ def test_a_program_without_this_project_computes_the_same(
         assert found.shape == wanted.shape == (len(inputs[0]), document["width"])
         assert (found - wanted).abs().max() < 0.02  # Pillow's bilinear is not torch's
     assert (found - wanted).abs().max() < 1e-5  # of texts
-
-
-def test_exported_towers_give_what_the_model_gives(run: Path, onnx: Path):
-    model, exported = open_embedder(str(run)), open_embedder(str(onnx))
-    assert isinstance(exported, OnnxTowers)
-    assert exported.width == model.width
-    rows = Rows(pixels=[np.asarray(image) for image in pictures(2)], text=TEXTS)
-    texts = [model.embed_texts([text])[0] for text in TEXTS]
-    assert abs(exported.embed_texts(TEXTS) - texts).max() < 1e-4
-    # Pillow's bilinear is not torch's.
-    assert abs(exported.embed_images(pictures(2)) - model.embed_images(pictures(2))).max() < 0.02
-    assert np.isfinite(exported.embed_images([Image.new("RGB", (1, 60_000), "red")])).all()
-    assert abs(similarities(str(onnx), "", rows) - similarities(str(run), "", rows)).max() < 0.02
-
-
-def test_towers_that_cannot_be_used_are_one_line(onnx: Path, tmp_path: Path):
-    written = (onnx / "export.json").read_text()
-    image, text = ("towers", "image"), ("towers", "text")
-    image_file = json.loads(written)["towers"]["image"]["file"]
-    for at, change, says in (
-        (("towers",), {"image": {}}, "'text'"),
-        (image, {"file": "nothing.onnx"}, "nothing.onnx"),
-        (image, {"file": f"../{onnx.name}/{image_file}"}, "not within the folder"),
-        (image, {"file": str(onnx / image_file)}, "not within the folder"),
-        ((*text, "preprocessing"), {"tokenizer": str(onnx / "tokenizer.json")}, "not within"),
-        (image, {"sha256": "0" * 64}, "is not the file"),
-        ((*text, "preprocessing"), {"tokenizer": "x"}, "No such file"),
-        ((), {"towers": None}, "NoneType"),
-    ):
-        part = said = json.loads(written)
-        for name in at:
-            part = part[name]
-        if at == ("towers",):
-            part.clear()
-        part.update(change)
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        for path in onnx.iterdir():
-            (folder / path.name).symlink_to(path)
-        (folder / "export.json").unlink()
-        (folder / "export.json").write_text(json.dumps(said))
-        with pytest.raises(SettingsError, match=r"has no image and text tower") as error:
-            open_embedder(str(folder))
-        assert says in str(error.value)
 
 
 def test_weights_alone(run: Path, tmp_path: Path, capsys):

@@ -1,5 +1,6 @@
-"""The memory of a step: what torch keeps for the backward pass is what the formula says."""
+"""The memory of a step: the bound is near what torch keeps for the backward pass."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from alignset.train.__main__ import main
 from alignset.train.data.inputs import Inputs, TextBuckets
 from alignset.train.data.position import Position
 from alignset.train.errors import SettingsError
-from alignset.train.memory import StepMemory, check_memory, step_memory
+from alignset.train.memory import check_memory, step_bytes
 from alignset.train.model.dual_encoder import DualEncoder, new_align
 from alignset.train.presets import PRESETS
 from alignset.train.settings import Settings
@@ -64,77 +65,57 @@ def kept_of_a_pair(settings: Settings, monkeypatch) -> float:
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_activations_are_those_that_torch_keeps(precision: str, monkeypatch):
+def test_a_pair_takes_about_what_torch_keeps(precision: str, monkeypatch):
     sizes = {"image_tower": "tiny", "crop_px": 96, "resize_px": 96}
     settings = replace(B0_MINI, precision=precision, text_buckets=1, **sizes)
-    computed, of_torch = {}, {}
     for freeze in ("", "image"):
         frozen = replace(settings, freeze=freeze)
-        computed[freeze] = step_memory(frozen, 1).activations / 64
-        of_torch[freeze] = kept_of_a_pair(frozen, monkeypatch)
-    assert computed[""] == pytest.approx(of_torch[""], rel=0.06)
-    saved = computed[""] - computed["image"]
-    assert saved == pytest.approx(of_torch[""] - of_torch["image"], rel=0.04)
+        ratio = step_bytes(frozen, 1)[1] / kept_of_a_pair(frozen, monkeypatch)
+        assert 0.6 < ratio < 1.7, (freeze, ratio)
 
 
-def test_state_is_twenty_bytes_a_trained_parameter():
+def test_a_trained_weight_takes_twenty_bytes():
     with torch.device("meta"):
         align = new_align(B0_MINI, B0_MINI.vocabulary_size)
-    parameters = sum(parameter.numel() for parameter in align.parameters())
-    temperature = 1
-    assert step_memory(B0_MINI, 1).state == 20 * (parameters - temperature)
-    activations = 0
-    for freeze, tower in (("image", align.vision_model), ("text", align.text_model)):
-        frozen = sum(parameter.numel() for parameter in tower.parameters())
-        trained = parameters - temperature - frozen
-        memory = step_memory(replace(B0_MINI, freeze=freeze), 1)
-        assert memory.state == 20 * trained + 4 * frozen
-        assert memory.activations > 0
-        activations += memory.activations
-    assert activations == step_memory(B0_MINI, 1).activations
-
-
-def test_more_at_once_and_more_pairs_take_more_and_computing_twice_takes_less():
-    base = step_memory(B0_MINI, 1)
-    more = step_memory(replace(B0_MINI, batch_size=128, micro_batch_size=128), 1)
-    assert more.activations == 2 * base.activations
-    assert more.batch > base.batch
-    assert more.state == base.state
-    twice = step_memory(replace(B0_MINI, checkpoint_activations=True), 1)
-    assert twice.activations < 0.5 * base.activations
-    assert StepMemory(400, 300, 200, 100).total("cpu") == 1050 + (3 << 28)
+    image, text = (
+        sum(p.numel() for p in of.parameters()) for of in (align.vision_model, align.text_model)
+    )
+    both = step_bytes(B0_MINI, 1)
+    assert both[0] - step_bytes(replace(B0_MINI, freeze="image"), 1)[0] == 16 * image
+    assert both[0] - step_bytes(replace(B0_MINI, freeze="text"), 1)[0] == 16 * text
+    assert step_bytes(replace(B0_MINI, checkpoint_activations=True), 1)[1] < 0.5 * both[1]
 
 
 def test_what_does_not_fit_is_refused_with_what_would():
     settings = replace(B0_MINI, precision="bf16")
-    needed = step_memory(settings, 1).total("cuda")
-    half = step_memory(replace(settings, micro_batch_size=32), 1).total("cuda")
-    check_memory(settings, 1, needed)
-    with pytest.raises(SettingsError) as raised:
-        check_memory(settings, 1, needed - 1)
-    assert str(raised.value) == (
-        f"a step takes about {needed / 1e9:.1f} GB of the {needed / 1e9:.1f} GB that the GPU has: "
-        "with --micro_batch_size=32 it takes "
-        f"{half / 1e9:.1f} GB"
-    )
-    # BatchNorm's groups of 16 are not cut: what lies within a block is computed twice before.
-    smallest = step_memory(replace(settings, micro_batch_size=16), 1).total("cuda")
-    with pytest.raises(
-        SettingsError, match=r"--micro_batch_size=\d+ --checkpoint_activations=true"
+    once, of_pair = step_bytes(settings, 1)
+    check_memory(settings, 1, once + 64 * of_pair)
+    for available, advice in (
+        (once + 64 * of_pair - 1, "pass --micro_batch_size=32; or --check_memory=false"),
+        (once + 16 * of_pair, "pass --micro_batch_size=16;"),
+        # BatchNorm's groups of 16 are not cut.
+        (once + 15 * of_pair, "pass --checkpoint_activations, or a smaller --image_tower and"),
     ):
-        check_memory(settings, 1, smallest - 1)
-    with pytest.raises(SettingsError, match="no smaller micro-batch fits: name smaller towers"):
-        check_memory(settings, 1, 1 << 30)
+        with pytest.raises(SettingsError, match=advice) as raised:
+            check_memory(settings, 1, available)
+        needed = (once + 64 * of_pair) / 1e9
+        assert str(raised.value).startswith(
+            f"a step takes about {needed:.1f} GB, and a process has "
+        )
 
 
-def test_a_run_that_does_not_fit_is_refused_before_it_is_made(tmp_path, capsys, monkeypatch):
+def test_a_run_is_refused_before_it_is_made_or_says_what_it_took(tmp_path, capsys, monkeypatch):
     shards = colour_shards(tmp_path / "shards")
     monkeypatch.setattr("alignset.train.runs.device.memory_of", lambda _: 500_000_000)
-    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), "--steps=1"]
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), "--steps=2"]
     flags += ["--crop_px=32", "--resize_px=32", "--batch_size=8"]
     assert main(flags) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: a step takes about 0.8 GB of the 0.5 GB that each process has")
+    assert said.startswith("error: a step takes about 0.8 GB, and a process has 0.5 GB: pass ")
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
     assert main([*flags, "--check_memory=false"]) == 0
+    said = capsys.readouterr().err
+    took = [float(gb) for gb in re.findall(r"the first step took up to (.*) GB of memory", said)]
+    assert len(took) == 1
+    assert 0.1 < took[0] < 64

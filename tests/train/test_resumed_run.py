@@ -75,9 +75,10 @@ def test_other_versions_are_told_in_a_line(run: Path, shards, capsys, monkeypatc
     assert json.loads((run / "config.json").read_text())["versions"]["torch"] == "torch 0"
 
 
-def test_a_setting_that_an_older_version_did_not_know_had_its_default(run: Path, shards, capsys):
+def test_settings_of_an_older_version_have_their_default_or_are_gone(run: Path, shards, capsys):
     config = json.loads((run / "config.json").read_text())
     del config["settings"]["schedule"]
+    config["settings"]["wandb_project"] = "mine"
     (run / "config.json").write_text(json.dumps(config))
     assert train(shards, run, "--steps=3", "--schedule=cosine") == 2
     assert "(schedule was 'linear', is 'cosine')" in capsys.readouterr().err

@@ -235,11 +235,11 @@ def test_wrong_flags_exit_2_with_one_line(shards, tmp_path, capsys):
         (["--horizontal_flip=perhaps"], "must be true or false"),
         (["--preset=huge"], "--preset"),
         ([f"--shards={tmp_path}"], "no shards at"),
-        (["--train-data=x"], "--train-data is open_clip's: here pass --shards"),
-        (["--accum-freq", "4"], "--accum-freq is open_clip's: here pass --micro_batch_size"),
-        (["--wandb_tags=a"], "--wandb_tags is of no use without --trackers=wandb: add that"),
-        (["--lr=1e-3"], "here pass --learning_rate"),
-        (["--steps=1", "--siglip"], "--siglip is open_clip's: here pass nothing: the loss"),
+        (["--train-data=x"], "--train-data is not a flag here: pass --shards"),
+        (["--accum-freq", "4"], "--accum-freq is not a flag here: pass --micro_batch_size"),
+        (["--wandb_tags=a"], "pass --trackers=module:name, a tracker of your own"),
+        (["--lr=1e-3"], "pass --learning_rate"),
+        (["--steps=1", "--siglip"], "--siglip is not a flag here: pass nothing: the loss"),
     ):
         assert main(["--shards", str(shards), "--run", str(run), *flags]) == 2
         error = capsys.readouterr().err

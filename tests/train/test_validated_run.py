@@ -120,7 +120,7 @@ def test_the_bar_shows_the_last_one_and_its_time_is_no_steps(tmp_path, monkeypat
     clock = [100.0]
     monkeypatch.setattr("alignset.train.runs.progress.time.perf_counter", lambda: clock[0])
     settings = replace(SETTINGS, log_every=1, trackers="", batch_size=6)
-    progress = Progress(tmp_path, settings, start=0, steps=3, quiet=False)
+    progress = Progress(tmp_path, settings, batch_size=6, start=0, steps=3, quiet=False)
     numbers = {f"validation/{way}_R1": 12.34 for way in ("image_to_text", "text_to_image")}
     clock[0] += 2.0
     progress.step(1, lambda: {"loss": 1.5}, {}, check=False)

@@ -2,41 +2,33 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from alignset.train.settings import (
+    ALLOWED,
     COUNT,
     FRACTION,
-    MOMENTUM,
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    Range,
+    RunSettings,
     check_fields,
     setting,
 )
 
 
 @dataclass(frozen=True)
-class ClassifyStage:
-    name: str
-    train_px: int
-    eval_px: int
-    learning_rate: float  # of the classification layer
-    frozen: bool  # the image tower
-
-
-@dataclass(frozen=True)
-class ClassifySettings:
+class ClassifySettings(RunSettings):
     """Two stages: the classification layer alone, then all layers. Defaults: the paper's ImageNet.
+    Each field is also a flag of `alignset classify`."""
 
-    Each field is also a flag of `alignset classify`.
-    """
-
-    model: str = setting("", "folder of a saved AlignModel, or the name of a published one")
-    images: str = setting("", "folder with a folder of images for each class")
-    validation: str = setting("", "the same, of images to evaluate with")
+    model: str = setting("", "a saved AlignModel, or a published name")
+    images: str = setting("", "a folder of images for each class")
+    validation: str = setting("", "the same, to evaluate with")
     stages: int = setting(2, "2; 1: the classification layer alone")
-    # SGD.
     batch_size: int = setting(1024, "images of a step, over all processes")
+    micro_batch_size: int = setting(64, "images that go through the model, and BatchNorm, at once")
     momentum: float = setting(0.9, "of SGD")
     weight_decay: float = setting(0.0, "of all weights")
     schedule: str = setting("staircase", "staircase, or cosine to zero")
@@ -44,14 +36,12 @@ class ClassifySettings:
     decay_ratio: float = setting(0.2, "what each step of the staircase multiplies the rate by")
     epochs: int = setting(100, "of each stage")
     steps: int = setting(0, "of each stage; 0: as many as epochs says")
-    # The first stage.
     frozen_train_px: int = setting(289, "px, the side of a crop of the first stage")
     frozen_eval_px: int = setting(360, "px, the side at which the first stage is evaluated")
     frozen_learning_rate: float = setting(0.1, "of the first stage")
-    # The second stage.
     train_px: int = setting(475, "px, the side of a crop of the second stage")
     eval_px: int = setting(600, "px, the side at which the second stage is evaluated")
-    learning_rate: float = setting(0.01, "of the classification layer in the second stage")
+    learning_rate: float = setting(0.01, "of the layer in the second stage")
     tower_share: float = setting(0.1, "the image tower's learning rate, of the layer's")
     train_statistics: bool = setting(True, "update BatchNorm's running statistics")
     batch_norm_momentum: float = setting(0.01, "weight of a new batch in them")
@@ -59,37 +49,16 @@ class ClassifySettings:
     min_area: float = setting(0.08, "of a random crop, as a share of the image's area, at least")
     horizontal_flip: bool = setting(True, "mirror an image with probability 0.5, at random")
     seed: int = setting(0, "of all random numbers")
-    # How it is run, not what is learned.
-    device: str = setting("auto", "cpu, cuda, or auto: a GPU where there is one", free=True)
-    decode_threads: int = setting(8, "threads that decode images", free=True)
-    log_every: int = setting(100, "steps between two reports", free=True)
-    samples_every: int = setting(
-        1_000, "steps between two looks at what is trained on; 0: none", free=True
-    )
-    trackers: str = setting(
-        "tensorboard",
-        "what gets the run's numbers: tensorboard, wandb, mlflow, your own as module:name; commas",
-        free=True,
-    )
-    checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
     keep_checkpoints: int = setting(1, "checkpoints to keep", free=True)
-    micro_batch_size: int = setting(
-        64, "images that go through the model at once; BatchNorm's statistics are of so many"
-    )
 
     def __post_init__(self) -> None:
-        check_fields(self, _RANGES, _NAMES)
+        check_fields(self, _ALLOWED)
 
-    def stage_list(self) -> list[ClassifyStage]:
-        """The stages, in order."""
-        frozen = self.frozen_train_px, self.frozen_eval_px, self.frozen_learning_rate
-        both = [
-            ClassifyStage("frozen", *frozen, frozen=True),
-            ClassifyStage(
-                "fine_tuned", self.train_px, self.eval_px, self.learning_rate, frozen=False
-            ),
-        ]
-        return both[: self.stages]
+    def stage(self, frozen: bool) -> tuple[int, int, float]:
+        """The sides of crops that a stage is trained and evaluated with, and its learning rate."""
+        if frozen:
+            return self.frozen_train_px, self.frozen_eval_px, self.frozen_learning_rate
+        return self.train_px, self.eval_px, self.learning_rate
 
     def rate_share(self, step: int, steps: int, an_epoch: int) -> float:
         """The learning rate of a stage's steps 1, 2, ... `steps`, of its first one's."""
@@ -106,19 +75,16 @@ GROUPS = {
     "train_px": "second stage",
     "device": "how it is run, not what is learned",
 }
-_NAMES = {"schedule": ("staircase", "cosine"), "device": ("auto", "cpu", "cuda")}
-_RANGES = {
-    **dict.fromkeys(("batch_size", "micro_batch_size", "epochs", "decay_epochs"), COUNT),
-    **dict.fromkeys(("frozen_train_px", "frozen_eval_px", "train_px", "eval_px"), COUNT),
-    **dict.fromkeys(("decode_threads", "log_every", "checkpoint_every"), COUNT),
-    "keep_checkpoints": COUNT,
-    **dict.fromkeys(("weight_decay", "steps", "seed", "samples_every"), NOT_NEGATIVE),
-    **dict.fromkeys(("frozen_learning_rate", "learning_rate", "tower_share"), POSITIVE),
-    **dict.fromkeys(("momentum", "drop_path"), FRACTION),
-    "min_area": SHARE,
-    "decay_ratio": SHARE,
-    "batch_norm_momentum": MOMENTUM,
-    "stages": (1, 3, "1 or 2"),
+SIDES = ("frozen_train_px", "frozen_eval_px", "train_px", "eval_px")
+_SIDES_64: dict[str, Any] = dict.fromkeys(SIDES, 64)
+_ALLOWED = ALLOWED | {
+    "schedule": ("staircase", "cosine"),
+    **dict.fromkeys(("epochs", "decay_epochs", *SIDES), COUNT),
+    "steps": NOT_NEGATIVE,
+    **dict.fromkeys(("frozen_learning_rate", "tower_share"), POSITIVE),
+    "momentum": FRACTION,
+    **dict.fromkeys(("min_area", "decay_ratio"), SHARE),
+    "stages": Range(1, 3, "1 or 2"),
 }
 
 
@@ -153,10 +119,7 @@ TINY = replace(
     weight_decay=0.0,
     steps=0,
     epochs=20,
-    frozen_train_px=64,
-    frozen_eval_px=64,
-    train_px=64,
-    eval_px=64,
+    **_SIDES_64,
     frozen_learning_rate=0.3,
     learning_rate=0.003,
     min_area=0.6,
@@ -173,5 +136,4 @@ BatchNorm's statistics stay: trained for 60 steps at 0.01 they were stale, and t
 where 58 % of the training images came out right.
 """
 
-TRIALS = 50  # of a task's random search (table 6)
 PRESETS = {"imagenet": IMAGENET, "fine-grained": FINE_GRAINED, "tiny": TINY}

@@ -1,6 +1,7 @@
 """Images of samples: decoded, upright, squared, cropped."""
 
 import io
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ IMAGE_SUFFIXES = frozenset(
 # Of an image's sides, where it is resized by its shorter one, as CLIP does it: one of 1 x 65,500 px
 # would take 10 GB.
 MAX_ASPECT = 64
+# Of classification (section 5.3): Inception's crop (Szegedy et al., 2015), and what is left of the
+# shorter side for evaluation.
+_CROP_ASPECT, CENTRAL_RATIO = 4 / 3, 0.875
 _ORIENTATION = 0x0112
 MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
 _EXIF, _MOST_EXIF = b"Exif\0\0", 64  # segments, which Pillow joins: 490 take 2 s
@@ -136,7 +140,8 @@ def decode_here(
         raise MemoryError
     if draft_px:
         image.draft("RGB", (draft_px, draft_px))
-    return _upright(image)
+    ImageOps.exif_transpose(image, in_place=True)  # a copy where it is turned alone
+    return as_seen(image)
 
 
 def readable_image(data: bytes) -> Image.Image | None:
@@ -145,11 +150,6 @@ def readable_image(data: bytes) -> Image.Image | None:
         return decode_image(data)
     except Exception:  # Pillow raises many kinds
         return None
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    ImageOps.exif_transpose(image, in_place=True)  # a copy where it is turned alone
-    return as_seen(image)
 
 
 def decode_square(data: bytes, side: int) -> np.ndarray:
@@ -197,12 +197,40 @@ def random_crop(pixels: np.ndarray, side: int, rng: random.Random, *, flip: bool
     return (crop[:, ::-1] if is_mirrored else crop).copy()  # a view would hold all pixels
 
 
+def central_square(image: Image.Image, px: int) -> np.ndarray:
+    """uint8[px, px, 3]: of an image whose shorter side is 8/7 of px, the central square."""
+    image = not_longer(image)
+    side, shorter = round(px / CENTRAL_RATIO), min(image.size)
+    width, height = (int(side * old / shorter) for old in image.size)
+    left, top = round((width - px) / 2), round((height - px) / 2)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image.crop((left, top, left + px, top + px)))
+
+
+def random_box(
+    width: int, height: int, min_area: float, rng: random.Random
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of min_area to all of the area, with sides of 3:4 to 4:3."""
+    for _ in range(10):
+        area = width * height * rng.uniform(min_area, 1)
+        aspect = math.exp(rng.uniform(-math.log(_CROP_ASPECT), math.log(_CROP_ASPECT)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.randint(0, width - w), rng.randint(0, height - h)
+            return left, top, left + w, top + h
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
 def _upright_jpeg(look: FileLook, min_px: int) -> np.ndarray | None:
     """uint8[h, w, 3], both sides at least min_px where the image's are, or None: left to Pillow."""
     data, (width, height) = look.body, look.size
     if look.format != "jpeg" or max(width, height) > MAX_ASPECT * min(width, height):
         return None
-    if data.find(b"Exif\0\0", 0, 1 << 16) >= 0 and _is_turned(data):
+    has_exif = data.find(b"Exif\0\0", 0, 1 << 16) >= 0
+    exif = Image.open(io.BytesIO(data), formats=FORMATS).getexif() if has_exif else {}
+    if exif.get(_ORIENTATION, 1) != 1:
         return None
     # By eighths it could come closer, but only halves are fast: 603/s by 6/8, 893/s whole.
     halvings = min(3, (min(height, width) // min_px).bit_length() - 1)
@@ -213,10 +241,6 @@ def _upright_jpeg(look: FileLook, min_px: int) -> np.ndarray | None:
         return simplejpeg.decode_jpeg(data, "RGB", min_factor=1, **sides)
     except ValueError:  # CMYK, a warning of its decoder, or no image at all
         return None
-
-
-def _is_turned(data: bytes) -> bool:
-    return Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(_ORIENTATION, 1) != 1
 
 
 def header_pixels(data: bytes) -> int:

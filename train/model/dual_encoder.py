@@ -104,9 +104,7 @@ class DualEncoder(nn.Module):
         return images, texts, self.temperature
 
     def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:  # uint8[b, h, w, 3] -> [b, d]
-        # A view with the channels in front: in memory they stay last, as convolutions like them.
-        inputs = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # [b, 3, h, w] in [-1, 1]
-        return self.align.get_image_features(inputs).pooler_output
+        return self.align.get_image_features(to_pixels(pixels)).pooler_output
 
     def embed_texts(self, texts: TextBuckets) -> torch.Tensor:  # -> [b, d]
         # All words of all buckets at once: the gradient of this embedding has a row for each piece
@@ -121,6 +119,12 @@ class DualEncoder(nn.Module):
             )
             rows.append(features.pooler_output)  # [b_i, d]
         return torch.cat(rows)[texts.place]
+
+
+def to_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8[b, h, w, 3] -> float[b, 3, h, w] in [-1, 1], with the channels in front by a view: in
+    memory they stay last, as convolutions like them."""
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def use_stochastic_depth(vision_model: AlignVisionModel, drop_path: float) -> None:
@@ -186,10 +190,16 @@ def export_model(
 
 def image_processor(settings: Settings) -> EfficientNetImageProcessor:
     """The evaluation's images: a square resize, the central crop, pixels in [-1, 1]."""
+    size = {"height": settings.resize_px, "width": settings.resize_px}
+    return cropping_processor(size, settings.crop_px)
+
+
+def cropping_processor(size: dict[str, int], crop_px: int) -> EfficientNetImageProcessor:
+    """A processor that resizes to a size as transformers has it, and crops."""
     return EfficientNetImageProcessor(
-        size={"height": settings.resize_px, "width": settings.resize_px},
+        size=size,
         do_center_crop=True,
-        crop_size={"height": settings.crop_px, "width": settings.crop_px},
+        crop_size={"height": crop_px, "width": crop_px},
         resample=2,  # bilinear, as in train/data/images.py
         image_mean=list(MEAN),
         image_std=list(STD),

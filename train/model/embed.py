@@ -4,7 +4,6 @@
 |---|---|
 | RUN, RUN/model, a published name | an AlignModel, by transformers |
 | a folder or name whose config says so | a CLIPModel or SiglipModel, by transformers |
-| a folder of `alignset export` | two ONNX towers, by onnxruntime |
 | open_clip:NAME, open_clip:NAME@WEIGHTS | a model of open_clip; WEIGHTS: a tag of it, or a file |
 """
 
@@ -24,7 +23,6 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, SiglipMod
 
 from alignset.train.data.images import not_longer
 from alignset.train.errors import SettingsError
-from alignset.train.model.onnx_towers import OnnxTowers, is_export
 from alignset.train.model.pretrained import (
     OPEN_CLIP,
     check_tokenizer,
@@ -72,8 +70,6 @@ def open_embedder(name: str) -> DualEmbedder:
     _check_spelling(name)
     model = os.path.join(name, "model")  # of a run
     name = model if os.path.isdir(model) else name
-    if is_export(name):
-        return OnnxTowers(name)
     kind = model_type(name)
     if kind == "align":
         return AlignEmbedder(name)

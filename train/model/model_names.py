@@ -10,6 +10,7 @@ from alignset.train.errors import SettingsError
 # A published model has one of these at least; one that was fetched has it in the Hub's cache.
 _FILES = ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors")
 _WAIT_S = 10.0
+EXPORT_DOCUMENT = "export.json"  # of a folder of `alignset export`
 
 
 def check_name(name: str) -> None:
@@ -19,9 +20,14 @@ def check_name(name: str) -> None:
 
     Raises:
       OSError: there is no such folder, and no published model is to be had by this name.
-      SettingsError: it is the folder of a run that has no model yet.
+      SettingsError: it is the folder of a run that has no model yet, or of an export.
     """
     _check_run(name)
+    if (Path(name) / EXPORT_DOCUMENT).is_file():
+        raise SettingsError(
+            f"{name!r} is an export, for other programs: pass the model that it was made of, which "
+            f"its {EXPORT_DOCUMENT} names"
+        )
     if os.path.isdir(name):
         return
     from huggingface_hub import constants, try_to_load_from_cache

@@ -7,29 +7,24 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from alignset.command_help import boolean
+from alignset.command_help import First, add_help, boolean
 from alignset.extras import without_package
 from alignset.train.errors import SettingsError, SharedError, TrainingError
+from alignset.train.settings import RunSettings, own_first
 
 STOPPED = "stopped; the same command resumes from the last checkpoint"
 
 
-class AnySettings(Protocol):
-    """A dataclass of settings, whatever it is of."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
-
-
-S = TypeVar("S", bound=AnySettings)
+S = TypeVar("S", bound=RunSettings)
 
 
 class Parser(argparse.ArgumentParser):
     """Raises SettingsError where argparse prints its usage and ends the program.
 
     Args:
-      peers: what to pass in place of a similar tool's flags.
+      peers: what to pass in place of a similar tool's flags, or an earlier version's.
     """
 
     def __init__(self, *, peers: Mapping[str, str] | None = None, **options: Any):
@@ -44,27 +39,40 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized"):
             for flag, name in re.findall(r"(--([\w-]+))", message):
                 if here := self._peers.get(name.replace("-", "_")):
-                    raise SettingsError(f"{flag} is open_clip's: here pass {here}")
+                    raise SettingsError(f"{flag} is not a flag here: pass {here}")
         raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
 
 
-def add_settings(
-    parser: Parser, presets: Mapping[str, S], default: str, groups: Mapping[str, str]
-) -> None:
-    """`--preset`, and a flag for each field of the presets' class.
+def settings_parser(
+    name: str,
+    description: str,
+    first: First,
+    presets: Mapping[str, S],
+    groups: Mapping[str, str],
+    *,
+    usage: str = "%(prog)s [flags]",
+    peers: Mapping[str, str] | None = None,
+) -> Parser:
+    """A parser with `--help`, `--run`, `--preset`, and a flag for each field of the presets' class.
 
     Args:
+      name: how the command was called.
+      first: what the short help says.
+      presets: the one called tiny is the default.
       groups: what the fields from one on are about, by that field's name.
     """
+    parser = Parser(prog=name, usage=usage, description=description, add_help=False, peers=peers)
+    parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
+    add_help(parser, first, {"preset": "tiny", **dataclasses.asdict(presets["tiny"])})
     parser.add_argument(
         "--preset",
-        default=default,
+        default="tiny",
         choices=presets,
         metavar="NAME",
-        help=f"which values: {', '.join(presets)} (default: {default})",
+        help=f"which values: {', '.join(presets)} (default: tiny)",
     )
     group: argparse._ActionsContainer = parser
-    for setting in dataclasses.fields(presets[default]):
+    for setting in own_first(type(presets["tiny"])):
         if setting.name in groups:
             group = parser.add_argument_group(groups[setting.name])
         kind = setting.type
@@ -84,6 +92,7 @@ def add_settings(
             **optional,
             help=f"{meaning} ({values})".replace("%", "%%"),
         )
+    return parser
 
 
 def take_settings(flags: dict[str, Any], presets: Mapping[str, S]) -> S:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,8 +18,8 @@ from alignset.train.errors import Diverged
 from alignset.train.model.dual_encoder import DualEncoder
 from alignset.train.optim.guarded_step import ADVICE, GuardedStep
 from alignset.train.runs import processes
-from alignset.train.runs.flags import AnySettings
 from alignset.train.runs.trackers import SHOWN_SAMPLES, Tracker, open_trackers
+from alignset.train.settings import RunSettings
 
 _SHOWN = {
     "loss": "loss {:.3f}",
@@ -41,32 +40,27 @@ class StepOutput:
     inputs: Inputs  # the last micro-batch
 
 
-class ReportedSettings(AnySettings, Protocol):
-    """Those of a run that shows how it goes."""
-
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def log_every(self) -> int: ...
-    @property
-    def samples_every(self) -> int: ...
-    @property
-    def trackers(self) -> str: ...
-
-
 class Progress:
     """Counts steps and reports some. A bar on a terminal, else a line for each report.
 
     Args:
+      batch_size: samples of a step.
       start, steps: how many steps are done, and how many there will be.
       quiet: only counts: this is not the first process.
     """
 
     def __init__(
-        self, run: Path, settings: ReportedSettings, *, start: int, steps: int, quiet: bool
+        self,
+        run: Path,
+        settings: RunSettings,
+        *,
+        batch_size: int,
+        start: int,
+        steps: int,
+        quiet: bool,
     ):
         self.metrics, self.settings, self.quiet = run / "metrics.jsonl", settings, quiet
-        self.steps = steps
+        self.batch_size, self.steps = batch_size, steps
         self.trackers: list[Tracker] = []
         if not quiet:
             self.trackers = open_trackers(settings.trackers, run, settings, start + 1)
@@ -113,7 +107,7 @@ class Progress:
         self._since, self._steps_since = now, 0
         if self.quiet:
             return
-        numbers = numbers | {"samples_per_second": round(self.settings.batch_size / step_s, 1)}
+        numbers = numbers | {"samples_per_second": round(self.batch_size / step_s, 1)}
         self._report_text = " ".join(
             form.format(numbers[name]) for name, form in _SHOWN.items() if name in numbers
         )

@@ -22,7 +22,8 @@ from alignset.train.data.shard_sources import PIPE
 from alignset.train.data.shard_streams import fingerprint
 from alignset.train.data.whole_files import aside_of, write_whole
 from alignset.train.errors import SettingsError
-from alignset.train.runs.flags import AnySettings
+from alignset.train.peer_flags import EARLIER
+from alignset.train.settings import RunSettings
 
 PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
 # What a start makes before its first step.
@@ -32,7 +33,7 @@ _ENDING_S = 3.0  # a process that was killed gives its memory back first, and th
 
 
 def open_run(
-    run: Path, settings: AnySettings, sets: list[ShardSet], models: Iterable[str] = ()
+    run: Path, settings: RunSettings, sets: list[ShardSet], models: Iterable[str] = ()
 ) -> None:
     """Makes the folder, or checks that it is a run of these settings, shards and starting weights.
 
@@ -58,7 +59,7 @@ def open_run(
         raise SettingsError(f"{run} cannot be made ({error}): name another --run") from error
 
 
-def _config(settings: AnySettings, sets: list[ShardSet], models: Iterable[str]) -> dict[str, Any]:
+def _config(settings: RunSettings, sets: list[ShardSet], models: Iterable[str]) -> dict[str, Any]:
     return {
         "settings": dataclasses.asdict(settings),
         "sets": _identities(sets),
@@ -77,7 +78,7 @@ def _write_config(path: Path, config: dict[str, Any]) -> None:
     write_whole(path, json.dumps(config, indent=2) + "\n")
 
 
-def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> None:
+def _check_same(run: Path, settings: RunSettings, config: dict[str, Any]) -> None:
     path = run / "config.json"
     try:
         before = json.loads(path.read_text())
@@ -129,7 +130,7 @@ def _begin_anew(run: Path, config: dict[str, Any]) -> None:
     print(f"{run} had not made a step: it begins anew, as this command says", file=sys.stderr)
 
 
-def has_ended(run: Path, settings: AnySettings) -> bool:
+def has_ended(run: Path, settings: RunSettings) -> bool:
     """Whether its model is there, of as many steps and epochs as these settings have, or more."""
     try:
         before = json.loads((run / "config.json").read_text())["settings"]
@@ -228,13 +229,13 @@ def trained_images(run: Path) -> int:
         return 0
 
 
-def _differences(before: dict[str, object], settings: AnySettings, *, warns: bool) -> list[str]:
+def _differences(before: dict[str, object], settings: RunSettings, *, warns: bool) -> list[str]:
     """The settings that differ: those that may although it matters, or those that may not. One that
     an older version did not know had what is its default now."""
     now = dataclasses.asdict(settings)
     fields = dataclasses.fields(settings)
     before = {field.name: field.default for field in fields} | before
-    free = {field.name for field in fields if field.metadata.get("free")}
+    free = {field.name for field in fields if field.metadata.get("free")} | EARLIER.keys()
     may = {field.name for field in fields if field.metadata.get("warns")}
     names = [name for name in (now | before) if name not in free and (name in may) == warns]
     return _changes(before, now, names)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from alignset.train.errors import SettingsError
-from alignset.train.runs.flags import AnySettings
+from alignset.train.settings import RunSettings
 
 SHOWN_SAMPLES = 16
 
@@ -77,87 +77,29 @@ class TensorBoard:
         self._events.flush()
 
 
-_NAMES = {
-    "tensorboard": "alignset.train.runs.trackers:TensorBoard",
-    "wandb": "alignset.train.runs.trackers:Wandb",
-    "mlflow": "alignset.train.runs.trackers:MLflow",
-}
-
-
-def open_trackers(names: str, run: Path, settings: AnySettings, first_step: int) -> list[Tracker]:
+def open_trackers(names: str, run: Path, settings: RunSettings, first_step: int) -> list[Tracker]:
     """The trackers that `names` names, ready to be told.
 
     Args:
-      names: tensorboard, wandb, mlflow or module:name, comma-separated.
+      names: tensorboard or module:name, comma-separated.
 
     Raises:
       SettingsError: one of them can't be imported or made.
     """
     trackers: list[Tracker] = []
     for name in filter(None, names.split(",")):
-        module, _, attribute = _NAMES.get(name, name).partition(":")
+        module, _, attribute = name.partition(":")
+        if name != "tensorboard" and not attribute:
+            raise SettingsError(
+                f"there is no tracker {name!r} here: pass tensorboard, or a class of your own as "
+                "--trackers=module:name; docs/training.md shows one for Weights & Biases"
+            )
         try:
-            make = getattr(importlib.import_module(module), attribute)
+            make = getattr(importlib.import_module(module), attribute) if attribute else TensorBoard
             trackers.append(make(run, dataclasses.asdict(settings), first_step))
         except Exception as error:  # whatever a user's own module raises
             raise SettingsError(
-                f"the tracker {name!r} can't be used ({error!r:.200}): name it as tensorboard, "
-                "wandb, mlflow or module:name, or start without it by --trackers="
+                f"the tracker {name!r} can't be used ({error!r:.200}): name it as tensorboard or "
+                "module:name, or start without it by --trackers="
             ) from error
     return trackers
-
-
-class Wandb:
-    """Weights & Biases. `RUN/wandb_run_id` names the run that is gone on with."""
-
-    def __init__(self, run: Path, settings: dict[str, Any], first_step: int):
-        import wandb
-
-        self._image, id_file = wandb.Image, run / "wandb_run_id"
-        self._run = wandb.init(
-            project=settings.get("wandb_project", "alignset"),
-            entity=settings.get("wandb_entity") or None,
-            name=settings.get("wandb_name") or run.name,
-            tags=[tag.strip() for tag in settings.get("wandb_tags", "").split(",") if tag.strip()],
-            id=id_file.read_text() if id_file.exists() else None,
-            dir=str(run),
-            resume="allow",
-            config=settings,
-        )
-        id_file.write_text(self._run.id)
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        self._run.log(values, step=step)
-
-    def samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
-        images = [self._image(p, caption=t) for p, t in zip(pixels, texts, strict=True)]
-        self._run.log({"samples": images}, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class MLflow:
-    """MLflow, at MLFLOW_TRACKING_URI. `RUN/mlflow_run_id` names the run that is gone on with."""
-
-    def __init__(self, run: Path, settings: dict[str, Any], first_step: int):
-        import mlflow
-
-        self._mlflow, id_file = mlflow, run / "mlflow_run_id"
-        mlflow.set_experiment("alignset")
-        if id_file.exists():
-            mlflow.start_run(run_id=id_file.read_text())
-            return
-        id_file.write_text(mlflow.start_run(run_name=run.name).info.run_id)
-        mlflow.log_params(settings)
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        self._mlflow.log_metrics(values, step=step)
-
-    def samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
-        for number, image in enumerate(pixels):
-            self._mlflow.log_image(image, f"samples/{step:09d}_{number:02d}.png")
-        self._mlflow.log_text("\n".join(texts), f"samples/{step:09d}.txt")
-
-    def close(self) -> None:
-        self._mlflow.end_run()

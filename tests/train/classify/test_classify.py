@@ -1,36 +1,34 @@
 """The two stages of classification: what each trains, resuming, processes, and what is saved."""
 
 import json
-import math
 import os
 import random
 import socket
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AlignVisionModel, AutoImageProcessor
 
-import alignset.train.classify.loop
+from alignset.train.classify import classifier
 from alignset.train.classify.__main__ import main
 from alignset.train.classify.classifier import (
     ImageClassifier,
-    evaluation_processor,
-    load_classifier,
+    evaluate,
+    find_images,
+    measure,
     save_classifier,
-    to_pixels,
+    training_batches,
 )
-from alignset.train.classify.labelled_images import evaluation_pixels
-from alignset.train.classify.loop import measure_step
 from alignset.train.classify.settings import FINE_GRAINED, IMAGENET, TINY
-from alignset.train.errors import Diverged
-from alignset.train.model.dual_encoder import export_model
-from tests.support.closeness import close, summed_terms
+from alignset.train.data.images import central_square
+from alignset.train.errors import Diverged, SettingsError, TrainingError
+from alignset.train.model.dual_encoder import export_model, to_pixels
 from tests.support.forks import Forked, start
 from tests.support.small_training import SETTINGS, small_model, small_tokenizer
 from tests.support.train_shards import COLOURS
@@ -56,8 +54,9 @@ def data(tmp_path_factory) -> Path:
                 colour = tuple(value + rng.randint(-9, 5) for value in COLOURS[name])
                 Image.new("RGB", (44, 36), colour).save(folder / part / name / f"{i}.png")
     model = small_model()
-    pictures = [evaluation_pixels(str(path), 32) for path in sorted(folder.glob("train/*/*.png"))]
-    take_statistics(model.align.vision_model, to_pixels(torch.from_numpy(np.stack(pictures))))
+    files = sorted(folder.glob("train/*/*.png"))
+    pictures = np.stack([central_square(Image.open(path), 32) for path in files])
+    take_statistics(model.align.vision_model, to_pixels(torch.from_numpy(pictures)))
     export_model(model, small_tokenizer(), SETTINGS, folder / "saved")
     return folder
 
@@ -103,26 +102,25 @@ def test_a_stage_on_each_device(device: torch.device, data: Path, tmp_path: Path
 
 
 def test_the_classifier_loads_as_documented(finished: Path, data: Path):
-    model = load_classifier(finished / "model")
-    assert model.classes == ["black", "blue", "red", "white"]
-    image = Image.open(data / "val" / "red" / "0.png")
-    processor = AutoImageProcessor.from_pretrained(finished / "model")
-    pixels = processor(image, return_tensors="pt")["pixel_values"]
-    ours = to_pixels(torch.tensor(evaluation_pixels(str(data / "val/red/0.png"), 32))[None])
+    folder, image = finished / "model", Image.open(data / "val" / "red" / "0.png")
+    pixels = AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")["pixel_values"]
+    ours = to_pixels(torch.tensor(central_square(image, 32))[None])
     assert torch.allclose(pixels, ours, atol=2.1 / 127.5)
+    tower, head = AlignVisionModel.from_pretrained(folder), load_file(folder / "head.safetensors")
     with torch.no_grad():
-        assert model(pixels).argmax().item() == 2
-        tower = AlignVisionModel.from_pretrained(finished / "model")
-        found, expected = (of(pixels).pooler_output for of in (tower.eval(), model.tower))
-        assert close(found, expected, terms=summed_terms(tower))
+        features = tower(pixels).pooler_output
+        logits = nn.functional.linear(features, head["weight"], head["bias"])
+    assert tower.config.id2label[logits.argmax().item()] == "red"
 
 
 def test_the_processor_crops_as_the_evaluation_did(tmp_path: Path):
     noise = np.random.default_rng(2).integers(0, 256, (12, 17, 3)).astype(np.uint8)
-    Image.fromarray(noise).resize((170, 120)).save(tmp_path / "a.png")
-    image = Image.open(tmp_path / "a.png")
-    theirs = evaluation_processor(56)(image, return_tensors="pt")["pixel_values"]
-    ours = to_pixels(torch.tensor(evaluation_pixels(str(tmp_path / "a.png"), 56))[None])
+    image = Image.fromarray(noise).resize((170, 120))
+    model = ImageClassifier(small_model().align.vision_model, ["a", "b"], IMAGENET)
+    save_classifier(model, 56, tmp_path / "model")
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "model")
+    theirs = processor(image, return_tensors="pt")["pixel_values"]
+    ours = to_pixels(torch.tensor(central_square(image, 56))[None])
     assert theirs.shape == ours.shape
     assert torch.allclose(theirs, ours, atol=2.1 / 127.5)  # one grey level here and there
 
@@ -130,32 +128,24 @@ def test_the_processor_crops_as_the_evaluation_did(tmp_path: Path):
 def stage_changes(settings, frozen: bool) -> set[str]:
     """Which parts of a classifier a step of training changes."""
     torch.manual_seed(2)
-    model = ImageClassifier(small_model().align.vision_model, ["a", "b"])
-    take_statistics(model.tower, torch.randn(4, 3, 32, 32))
-    model.prepare(settings)
-    model.freeze(frozen)
+    tower = small_model().align.vision_model
+    take_statistics(tower, torch.randn(4, 3, 32, 32))
+    model = ImageClassifier(tower, ["a", "b"], settings)
+    model.frozen = frozen
+    tower.requires_grad_(not frozen)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     model.train()
     for _ in range(2):  # the head starts at zero, and gives the tower no gradient
         optimizer.zero_grad()
-        logits = model(torch.randn(4, 3, 32, 32))
+        logits = model(torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8))
         nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1, 1])).backward()
         optimizer.step()
-    after = model.state_dict()
     return {
         name.split(".")[0] + "." + name.split(".")[-1]
-        for name in after
-        if not torch.equal(before[name], after[name])
+        for name, value in model.state_dict().items()
+        if not torch.equal(before[name], value)
     }
-
-
-@pytest.mark.parametrize(("processes", "groups"), [(1, 16), (4, 4), (16, 1), (10, 2)])
-def test_the_momentum_of_statistics_is_a_steps_on_any_number_of_processes(processes, groups):
-    model = ImageClassifier(small_model().align.vision_model, ["a", "b"])
-    model.prepare(IMAGENET, processes=processes)
-    norm = next(m for m in model.tower.modules() if isinstance(m, nn.BatchNorm2d))
-    assert 1 - (1 - norm.momentum) ** groups == pytest.approx(0.01)
 
 
 def test_what_each_stage_trains():
@@ -167,25 +157,27 @@ def test_what_each_stage_trains():
     assert "tower.running_mean" not in without
 
 
+@pytest.mark.parametrize(("processes", "groups"), [(1, 16), (4, 4), (16, 1), (10, 2)])
+def test_the_momentum_of_statistics_is_a_steps(processes, groups, monkeypatch):
+    monkeypatch.setattr(classifier.processes, "count", lambda: processes)
+    model = ImageClassifier(small_model().align.vision_model, ["a", "b"], IMAGENET)
+    norm = next(m for m in model.tower.modules() if isinstance(m, nn.BatchNorm2d))
+    assert 1 - (1 - norm.momentum) ** groups == pytest.approx(0.01)
+
+
 def test_the_papers_learning_rates():
     # Every 30 epochs times 0.2, of 100; 10 steps an epoch.
     shares = [IMAGENET.rate_share(step, 1000, 10) for step in (1, 300, 301, 600, 601, 901, 1000)]
     assert shares == pytest.approx([1, 1, 0.2, 0.2, 0.04, 0.008, 0.008])
     shares = [FINE_GRAINED.rate_share(step, 20_000, 10) for step in (1, 10_001, 20_000)]
     assert shares == pytest.approx([1, 0.5, 0], abs=1e-6)
-    assert [stage.frozen for stage in replace(TINY, stages=1).stage_list()] == [True]
-
-
-def command(data: Path, run: Path, **environment: str) -> Forked:
-    main = "alignset.train.classify.__main__:main"
-    return start(main, *arguments(data, run), env=os.environ | environment)
 
 
 def test_stopped_in_the_second_stage_it_goes_on_bit_equal(
     finished: Path, data: Path, tmp_path: Path, monkeypatch
 ):
-    loop, run, loaded = alignset.train.classify.loop, tmp_path / "stopped", []
-    save, load = loop.save_checkpoint, loop.load_last_checkpoint
+    run, loaded = tmp_path / "stopped", []
+    save, load = classifier.save_checkpoint, classifier.load_last_checkpoint
 
     def stop(folder: Path, state: dict, **more) -> None:
         save(folder, state, **more)
@@ -193,11 +185,11 @@ def test_stopped_in_the_second_stage_it_goes_on_bit_equal(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "save_checkpoint", stop)
+        patched.setattr(classifier, "save_checkpoint", stop)
         assert main(arguments(data, run)) == 130
     assert not (run / "model").exists()
     monkeypatch.setattr(
-        loop, "load_last_checkpoint", lambda at: loaded.append(load(at)) or loaded[0]
+        classifier, "load_last_checkpoint", lambda at: loaded.append(load(at)) or loaded[0]
     )
     assert main(arguments(data, run)) == 0
     assert set(loaded[0]) == {"step", "results"}  # no second model stays in memory
@@ -213,12 +205,18 @@ def test_killed_between_the_model_and_the_end_it_still_has_results(
         raise KeyboardInterrupt
 
     short = arguments(data, tmp_path / "run", "--stages=1", "--epochs=1")
-    monkeypatch.setattr("alignset.train.classify.loop.save_classifier", killed)
+    monkeypatch.setattr(classifier, "save_classifier", killed)
     assert main(short) == 130
     assert (tmp_path / "run" / "model").exists()
     capsys.readouterr()
     assert main(short) == 0
-    assert json.loads(capsys.readouterr().out)["frozen"]["n"] == 12
+    result = json.loads(capsys.readouterr().out)
+    assert (result["frozen"]["n"], "fine_tuned" in result) == (12, False)
+
+
+def command(data: Path, run: Path, **environment: str) -> Forked:
+    main = "alignset.train.classify.__main__:main"
+    return start(main, *arguments(data, run), env=os.environ | environment)
 
 
 @pytest.mark.slow
@@ -252,13 +250,81 @@ def test_wrong_flags_exit_2_with_one_line(data, tmp_path, capsys):
         assert not (tmp_path / "run").exists()
 
 
-def test_a_diverging_run_stops_with_a_line(data, tmp_path, capsys):
+def test_a_diverging_run_stops_with_a_line_that_names_the_stages_rate(data, tmp_path, capsys):
     assert main(arguments(data, tmp_path / "run", "--frozen_learning_rate=1e38")) == 1
     error = capsys.readouterr().err
     assert "try a lower --frozen_learning_rate, in a new --run" in error
-
-
-def test_the_second_stage_names_its_own_learning_rate():
-    model = SimpleNamespace(frozen=False, parameters=lambda: [])
+    model = ImageClassifier(small_model().align.vision_model, ["a"], IMAGENET)
+    model.frozen = False
     with pytest.raises(Diverged, match="try a lower --learning_rate, in a new --run"):
-        measure_step(3, torch.tensor(math.nan), torch.tensor(0.5), model)
+        measure(3, model, loss=torch.tensor(torch.nan))
+
+
+def folder(root: Path, classes: dict[str, int]) -> str:
+    """Plain images; how grey one is tells which it is."""
+    shade = 0
+    for name, count in classes.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (30, 20), (shade,) * 3).save(root / name / f"{i}.png")
+            shade += 20
+    return str(root)
+
+
+def test_classes_are_the_folders_and_keep_their_numbers(tmp_path: Path):
+    files, classes = find_images(folder(tmp_path / "train", {"cat": 2, "ant": 3, "dog": 1}))
+    assert (classes, [label for _, label in files]) == (["ant", "cat", "dog"], [0, 0, 0, 1, 1, 2])
+    dogs, same = find_images(folder(tmp_path / "val", {"dog": 2}), classes)
+    assert ([label for _, label in dogs], same) == ([2, 2], classes)
+    (tmp_path / "empty").mkdir()
+    for place, given, says in (
+        ("nowhere", None, "no images with classes in"),
+        ("empty", None, "no images with classes in"),
+        ("val", ["ant"], "'dog', which is not a class of the training images"),
+    ):
+        with pytest.raises(SettingsError, match=says):
+            find_images(str(tmp_path / place), given)
+
+
+def test_each_image_comes_once_an_epoch_and_the_rest_of_a_stream_is_the_same(
+    tmp_path: Path, monkeypatch
+):
+    images, _ = find_images(folder(tmp_path / "train", {"ant": 5, "cat": 5}))
+    settings = replace(TINY, batch_size=4)
+    stream = training_batches(images, settings, 8, 0)
+    batches = [next(stream) for _ in range(4)]
+    stream.close()
+    for epoch in (batches[:2], batches[2:]):  # 8 of the 10: full batches alone
+        shades = [int(pixels[0, 0, 0]) for part, _ in epoch for pixels in part]
+        assert len(set(shades)) == 8
+        labels = [int(label) for _, part in epoch for label in part]
+        assert labels == [int(shade >= 100) for shade in shades]
+    later = next(training_batches(images, settings, 8, 2))
+    assert np.array_equal(later[0], batches[2][0])
+    monkeypatch.setattr(classifier.processes, "count", lambda: 2)
+    halves = []
+    for rank in (0, 1):
+        monkeypatch.setattr(classifier.processes, "rank", lambda rank=rank: rank)
+        halves.append(next(training_batches(images, settings, 8, 0))[1])
+    assert sorted(np.concatenate(halves)) == sorted(batches[0][1])
+
+
+def test_evaluation_goes_once_through_all_and_names_a_broken_image(tmp_path: Path):
+    images, _ = find_images(folder(tmp_path, {"ant": 3, "cat": 2}))
+    seen: list[int] = []
+
+    class Bright(ImageClassifier):
+        """Images as bright as a cat's are cats; one that is not, the last ant, is missed."""
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            shades = pixels[:, 0, 0, 0].float()
+            seen.extend(shades.int().tolist())
+            return torch.stack([30 - shades, shades - 30], dim=1)
+
+    settings = replace(TINY, micro_batch_size=4)
+    model = Bright(small_model().align.vision_model, ["ant", "cat"], settings)
+    assert evaluate(model, images, 8) == {"n": 5, "top_1": 80.0, "top_5": 100.0}
+    assert seen == [0, 20, 40, 60, 80]
+    (tmp_path / "ant" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(TrainingError, match=r"ant/1.png can't be decoded"):
+        evaluate(model, images, 8)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from alignset.train.classify import vtab
 from alignset.train.classify.__main__ import main
-from alignset.train.classify.labelled_images import LabelledImages, find_images
 from alignset.train.classify.settings import TINY
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import Diverged
 from alignset.train.model.dual_encoder import export_model
 from tests.support.small_training import SETTINGS, small_model, small_tokenizer
@@ -53,19 +53,19 @@ def test_tasks_are_searched_trained_anew_and_tabled(
     data: Path, tmp_path: Path, capsys, monkeypatch
 ):
     begun: list[str] = []
-    train, first = vtab.Protocol.score, "eurosat/trial-01"
+    train, first = vtab.classify, "eurosat/trial-01"
 
-    def scored(self, job, *, keep):
+    def trained(job) -> None:
         name = f"{job.run.parent.name}/{job.run.name}"
-        if not (job.run / "scores.json").exists():
-            begun.append(name)
-            assert len(job.images.paths) == (10 if keep else 8)
-            assert job.validation.paths[0].split("/")[-3] == ("test" if keep else "train")
-            if name == first and len(begun) == 2:
-                raise KeyboardInterrupt
-        return train(self, job, keep=keep)
+        begun.append(name)
+        is_final = job.run.name == "final"
+        assert len(job.images) == (10 if is_final else 8)
+        assert job.validation[0][0].split("/")[-3] == ("test" if is_final else "train")
+        if name == first and len(begun) == 2:
+            raise KeyboardInterrupt
+        train(job)
 
-    monkeypatch.setattr(vtab.Protocol, "score", scored)
+    monkeypatch.setattr(vtab, "classify", trained)
     run = tmp_path / "run"
     assert main(arguments(data, run)) == 130
     assert begun == ["eurosat/trial-00", first]
@@ -84,8 +84,8 @@ def test_tasks_are_searched_trained_anew_and_tabled(
     assert f"| mean | all 2 |  | {result['mean']:.1f} | ALIGN 79.99 (19 tasks) |" in table
     assert (run / "mine" / "final" / "model").exists()
     assert not (run / "mine" / "trial-00" / "model").exists()
-    best = json.loads((run / "mine" / trials[other["trial"]] / "scores.json").read_text())
-    assert best["top_1"] == other["validation_top_1"]
+    best = json.loads((run / "mine" / trials[other["trial"]] / "results.json").read_text())
+    assert best["fine_tuned"]["top_1"] == other["validation_top_1"]
 
     assert main(arguments(data, run)) == 0  # nothing is run again
     assert len(begun) == 9
@@ -97,20 +97,17 @@ def test_a_trial_that_diverges_is_as_bad_as_can_be(data: Path, tmp_path: Path, m
     def train(job) -> None:
         if job.run.name == "trial-00":
             raise Diverged("the loss is nan")
-        job.run.mkdir(parents=True)
         scores = {"n": 4, "top_1": 75.0, "top_5": 100.0}
-        (job.run / "results.json").write_text(json.dumps({"fine_tuned": scores}))
+        write_whole(job.run / "results.json", json.dumps({"fine_tuned": scores}))
 
+    monkeypatch.setattr(vtab, "classify", train)
     settings = replace(TINY, model="m", images=str(data / "tasks"), batch_size=8)
-    for name in ("eurosat", "mine"):
-        (tmp_path / name / "trial-00").mkdir(parents=True)
-    protocol = vtab.Protocol(settings, tmp_path, 2, train=train, check=lambda job: None)
-    result = protocol.results()
+    result = vtab.run_protocol(settings, tmp_path, 2)
     assert [of["trial"] for of in result["tasks"].values()] == [1, 1]
     assert "trial-00 of mine: the loss is nan" in capsys.readouterr().err
 
 
-def test_the_search_follows_from_the_seed_and_the_examples_from_the_names(tmp_path: Path):
+def test_the_search_follows_from_the_seed_and_the_examples_from_the_names():
     settings = replace(TINY, steps=100)
     trials = [vtab.trial_settings(settings, "dtd", number) for number in range(40)]
     assert trials == [vtab.trial_settings(settings, "dtd", number) for number in range(40)]
@@ -121,26 +118,29 @@ def test_the_search_follows_from_the_seed_and_the_examples_from_the_names(tmp_pa
     assert {of.horizontal_flip for of in trials} == {True, False}
     rates = [of.learning_rate / settings.learning_rate for of in trials]
     assert 0.1 <= min(rates) < 0.4 < 3 < max(rates) <= 10
-    paths = [f"{i % 7}/{i}.png" for i in range(1500)]
-    images = LabelledImages(paths, [i % 7 for i in range(1500)], [*"abcdefg"])
+    images = [(f"{i % 7}/{i}.png", i % 7) for i in range(1500)]
     learned, chosen_with = vtab.examples(images)
-    assert (len(learned.paths), len(chosen_with.paths)) == (800, 200)
-    assert not {*learned.paths} & {*chosen_with.paths}
-    assert all(int(p[0]) == label for p, label in zip(learned.paths, learned.labels, strict=True))
-    backwards = LabelledImages(paths[::-1], images.labels[::-1], images.classes)
-    assert {*vtab.examples(backwards)[0].paths} == {*learned.paths}
-    assert sum(len(of) for of in vtab.GROUPS.values()) == 19
+    assert (len(learned), len(chosen_with)) == (800, 200)
+    assert not {*learned} & {*chosen_with}
+    assert all(int(path[0]) == label for path, label in learned)
+    assert vtab.examples(images[::-1])[0] == learned
+    assert sum(len(of.split()) for of in vtab.GROUPS.values()) == 19
 
 
 def test_bad_input_is_one_line(data: Path, tmp_path: Path, capsys):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "half" / "task" / "train" / "a").mkdir(parents=True)
+    few = tmp_path / "few" / "task"
+    for part in ("train", "test"):
+        (few / part / "a").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(few / part / "a" / "0.png")
+    (tmp_path / "half" / "task").mkdir(parents=True)
+    (tmp_path / "half" / "task" / "train").symlink_to(few / "train")
     for more, says in (
-        ((f"--images={tmp_path / 'empty'}",), "a folder for each task"),
-        ((f"--images={tmp_path / 'half'}",), "has no test/"),
-        ((f"--validation={data}",), "leave --validation out"),
-        (("--trials=0",), "--trials must be 1 or more"),
+        (f"--images={tmp_path / 'empty'}", "a folder for each task"),
+        (f"--images={tmp_path / 'half'}", "no images with classes in"),
+        (f"--images={tmp_path / 'few'}", "task/train has 1 image: give 5 or more"),
+        (f"--validation={data}", "leave --validation out"),
+        ("--trials=0", "--trials must be 1 or more"),
     ):
-        assert main(arguments(data, tmp_path / "run", *more)) == 2
+        assert main(arguments(data, tmp_path / "run", more)) == 2
         assert says in capsys.readouterr().err
-    assert len(find_images(str(data / "tasks" / "mine" / "train")).classes) == 2

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from alignset.train.classify.labelled_images import evaluation_pixels
 from alignset.train.data.images import (
     as_seen,
+    central_square,
     decode_image,
     decode_square,
+    random_box,
     random_crop,
     resize_square,
 )
@@ -186,14 +187,32 @@ def test_numbers_that_are_no_bytes(values, expected):
     assert np.asarray(as_seen(image))[0, :, 2].tolist() == list(expected)
 
 
-def test_training_evaluation_and_classification_see_the_same(tmp_path):
+def test_random_boxes_are_as_large_and_as_long_as_said():
+    areas, aspects = [], []
+    for seed in range(300):
+        left, top, right, bottom = random_box(400, 300, 0.08, random.Random(seed))
+        assert 0 <= left < right <= 400
+        assert 0 <= top < bottom <= 300
+        areas.append((right - left) * (bottom - top) / 120_000)
+        aspects.append((right - left) / (bottom - top))
+    assert min(areas) == pytest.approx(0.08, abs=0.01)
+    assert max(areas) > 0.85
+    assert min(aspects) == pytest.approx(3 / 4, abs=0.02)
+    assert max(aspects) == pytest.approx(4 / 3, abs=0.02)
+    assert random_box(1000, 1, 1.0, random.Random(0)) == (499, 0, 500, 1)  # no box fits
+
+
+def test_the_central_square_of_a_long_thin_image_takes_little_memory():
+    """Its shorter side resized to 330 px, the longer one would be 21 million."""
+    assert (central_square(Image.new("RGB", (65_500, 1), (50,) * 3), 289) == 50).all()
+
+
+def test_training_evaluation_and_classification_see_the_same():
     """Clipped, the first would be white; black on transparent black, the second would be black."""
-    for name, data in {"16": sixteen_bits("PNG"), "alpha": transparent("RGBA")}.items():
-        path = tmp_path / f"{name}.png"
-        path.write_bytes(data)
+    for data in (sixteen_bits("PNG"), transparent("RGBA")):
         decoded = np.asarray(decode_image(data)).mean()
         assert abs(decode_square(data, 40).mean() - decoded) < 1
-        assert 100 < evaluation_pixels(str(path), 40).mean() < 200  # the central square
+        assert 100 < central_square(decode_image(data), 40).mean() < 200
 
 
 NOISE = Image.fromarray(np.random.default_rng(64).integers(0, 256, (64, 64, 3)).astype(np.uint8))

@@ -46,7 +46,7 @@ def validation(tmp_path: Path, holdout: Path) -> Validation:
     settings = replace(
         SETTINGS, validate=str(holdout), trackers="", text_dropout=0.3, drop_path=0.3
     )
-    progress = Progress(tmp_path, settings, start=0, steps=9, quiet=False)
+    progress = Progress(tmp_path, settings, batch_size=8, start=0, steps=9, quiet=False)
     return Validation(tmp_path, settings, small_tokenizer(), read_held_out(settings), progress)
 
 
@@ -96,7 +96,7 @@ def validate_slowly(rank: int, port: int, run: str, where: str) -> None:
     dist.init_process_group = partial(dist.init_process_group, timeout=timedelta(seconds=10))
     processes.start_processes()
     settings = replace(SETTINGS, validate=where, trackers="")
-    progress = Progress(Path(run), settings, start=0, steps=9, quiet=rank > 0)
+    progress = Progress(Path(run), settings, batch_size=8, start=0, steps=9, quiet=rank > 0)
     held_out = read_held_out(settings) if rank == 0 else None
     processes.wait_for_all()
     validation = Validation(Path(run), settings, small_tokenizer(), held_out, progress)

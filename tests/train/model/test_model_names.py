@@ -129,3 +129,11 @@ def test_a_run_that_goes_on_still_has_no_model(tmp_path: Path):
     (run / "model-best").mkdir()
     with pytest.raises(SettingsError, match=r"best of its validations, .*/a/model-best$"):
         open_embedder(str(run))
+
+
+def test_an_export_is_not_a_model_to_score_with(tmp_path: Path):
+    (tmp_path / "export.json").write_text('{"model": "RUNS/a"}')
+    with pytest.raises(
+        SettingsError, match=r"is an export, .*: pass the model that it was made of"
+    ):
+        open_embedder(str(tmp_path))
