@@ -450,7 +450,7 @@ def test_values_that_cannot_be_written_cost_their_row_alone(made: Carrying, tmp_
         succeed(tmp_path / "in.parquet", out, *flags, "--columns=all")
         assert details(out) == ["wrong_type"]
         assert report([str(out)]) == 0
-        assert look([str(out), f"--output={tmp_path}/look.png"]) == 0
+        assert look([str(out), f"--output={tmp_path}/look.html"]) == 0
         assert takedown([str(out), f"--blocklist={blocklist}"]) == 0
         again = tmp_path / f"{name}2"
         succeed(out, again, *flags)
