@@ -265,7 +265,6 @@ def test_the_card_tells_of_the_filters_of_the_set_before(first: First, tmp_path:
     assert "; before, `history/00`: `5000` | " in card
     assert f"- `history/00`: {funnel(tmp_path / 'a')['vocabulary']['vocabulary']}\n" in card
     assert "They were fetched for `history/00` on `20" in card
-    assert "Before that, images were fetched for" in (tmp_path / "b/datasheet.md").read_text()
 
 
 def test_a_stored_image_wins_over_a_fetch_for_all_texts_of_its_url(first: First, tmp_path: Path):
