@@ -86,7 +86,7 @@ def take_sample(
     find_keys: FindKeys | None = None,
     **values: str,
 ) -> tuple[list[Pair], int, Counter[str]]:
-    """Some pairs, no two of which have the same key.
+    """Some pairs, each key once.
 
     Args:
       files: Parquet files in the order in which they are read.
