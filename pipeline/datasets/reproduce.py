@@ -18,6 +18,7 @@ from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.columns import REQUIRED
 
 _SETTINGS = (Job, Rules, ResizeSettings, FetchSettings, OverlapSettings)
+_LINE = 90  # characters; a longer command has a line for each flag
 _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 
 
@@ -36,7 +37,11 @@ def commands(manifest: Manifest) -> list[str]:
         made.append(("takedown OUT", _blocklist(of.lists) | chosen))
     for done in manifest.deduplications or []:
         made.append(("deduplicate OUT", {"near": True} if done.near else {}))
-    return [" \\\n  ".join([f"alignset {name}", *words_of(own)]) for name, own in made]
+    lines = [[f"alignset {name}", *words_of(own)] for name, own in made]
+    return [
+        one_line if len(one_line := " ".join(words)) <= _LINE else " \\\n  ".join(words)
+        for words in lines
+    ]
 
 
 def words_of(flags: Mapping[str, Any]) -> list[str]:
