@@ -25,11 +25,10 @@ from alignset.pipeline.runs.beam_patches import quick_imports
 NAME = "python -m alignset.pipeline.look"
 MOST_PAIRS = 200
 _FLAGS = {
-    "--reason": "why the pairs were dropped, such as too_small or fetch_failed:http_404; dropped: "
-    "any reason",
-    "--blocklist": "kept pairs on these lists (FILE,...), as takedown takes them",
-    "--eval_images": "NAME=PATH,...: images to show beside their copies",
-    "--language": "of the pairs, where the dataset has languages, such as de",
+    "reason": ("REASON", "dropped pairs: for fetch_failed:http_404 or too_small; dropped: for any"),
+    "blocklist": ("FILE,...", "kept pairs on these lists, as takedown takes them"),
+    "eval_images": ("SETS", "NAME=PATH,...: images to show beside their copies"),
+    "language": ("CODE", "of the pairs, where the dataset has languages"),
 }
 
 
@@ -37,9 +36,11 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     flags = CommandParser(prog=name, usage="%(prog)s OUT [flags]", description=__doc__)
     flags.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
-    for flag, meaning in _FLAGS.items():
-        flags.add_argument(flag, default="", help=meaning)
-    flags.add_argument("--n", default="20", help=f"pairs, 1 to {MOST_PAIRS} (default: 20)")
+    for flag, (metavar, meaning) in _FLAGS.items():
+        flags.add_argument(f"--{flag}", default="", metavar=metavar, help=meaning)
+    flags.add_argument(
+        "--n", default="20", metavar="N", help=f"pairs, 1 to {MOST_PAIRS} (default: 20)"
+    )
     flags.add_argument(
         "--output",
         type=html_path,
@@ -55,7 +56,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed or nothing to show, 2 wrong flags."""
     own_parser = parser(name)
     flags = own_parser.parse_args(list(argv))
-    if not flags.n.isdigit() or not 1 <= int(flags.n) <= MOST_PAIRS:
+    if not flags.n.isdecimal() or not 1 <= int(flags.n) <= MOST_PAIRS:
         own_parser.error(f"--n must be from 1 to {MOST_PAIRS}; got {flags.n!r}")
     if flags.blocklist and (flags.reason or flags.language):
         own_parser.error("--blocklist takes neither --reason nor --language")
