@@ -10,6 +10,7 @@ from alignset.pipeline.datasets.sample import Pair
 from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.pipeline.datasets.stored_images import stored_in
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
+from alignset.pipeline.look.shown_pairs import find_pairs
 from alignset.pipeline.rules import Rules
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.decontamination.evaluation_index import set_folders
@@ -18,40 +19,33 @@ from alignset.transforms.shards.listed_pairs import listed_in_shard, listed_text
 from alignset.transforms.storage.parquet_files import batches_of
 
 
-class ListedPairs:
-    """The pairs of a dataset that are on blocklists.
+def find_listed(
+    files: SetFiles, blocklist: str, distances: dict[str, int], count: int
+) -> tuple[list[Pair], str, list[EvaluationFile]]:
+    """Pairs on the lists, as copies of the listed images that they show; a sentence on them; and
+    the files of all listed images."""
+    replace(Rules(), **distances)  # checks them
+    lists = find_blocklists(blocklist, *distances.values())
+    images = [EvaluationFile(of.name, path) for of in lists.lists for path in of.files]
+    folders = set_folders([(of.name, of.path) for of in images])
 
-    Attributes:
-      images: the files of listed images.
-
-    Raises:
-      UsageError: a list is not one.
-    """
-
-    def __init__(self, files: SetFiles, blocklist: str, distances: dict[str, int]) -> None:
-        replace(Rules(), **distances)  # checks them
-        self._files, self._lists = files, find_blocklists(blocklist, *distances.values())
-        self.images = [
-            EvaluationFile(of.name, path) for of in self._lists.lists for path in of.files
-        ]
-
-    def find_keys(self, path: str) -> pa.Array:
-        """The keys of listed pairs in a file of kept ones."""
-        if self._files.is_of_shards:
-            stem = path.removesuffix(".parquet")
-            parts = [listed_in_shard(stem, self._lists, original=True)]
+    def find_keys(path: str) -> pa.Array:
+        if files.is_of_shards:
+            parts = [listed_in_shard(path.removesuffix(".parquet"), lists, original=True)]
         else:
             tables = (pa.Table.from_batches([batch]) for batch in batches_of(path))
-            parts = [listed_texts(table, self._lists) for table in tables]
+            parts = [listed_texts(table, lists) for table in tables]
         return pa.concat_arrays([key_column(rows["key"].to_numpy()) for rows in parts])
 
-    def with_copies(self, pair: Pair) -> Pair:
-        """The pair, with the listed image that its image is a copy of."""
-        body = stored_in(self._files, pair.file, pair.key)
-        copy = self._lists.listed_copy(body) if body else None
-        if not body or not copy:
-            return pair
-        folder = set_folders([(of.name, of.path) for of in self.images])[copy.name]
-        of_copy = {"evaluation_set": copy.name, "evaluation_distance": str(copy.distance)}
-        name = copy.path.removeprefix(folder)
-        return replace(pair, thumbnail=body, evaluation_image=name, **of_copy)
+    pairs, note = find_pairs(files, "", count, find_keys=find_keys)
+    for at, pair in enumerate(pairs):
+        body = stored_in(files, pair.file, pair.key) or b""
+        if copy := lists.listed_copy(body) if body else None:
+            pairs[at] = replace(
+                pair,
+                thumbnail=body,
+                evaluation_set=copy.name,
+                evaluation_image=copy.path.removeprefix(folders[copy.name]),
+                evaluation_distance=str(copy.distance),
+            )
+    return pairs, note, images

@@ -48,11 +48,10 @@ def write_page(flags: argparse.Namespace) -> None:
     WorkFolder(f"{flags.set}/_temporary").tell_takedown(flags.set)
     files = find_set(flags.set, 0 if flags.reason or flags.blocklist else ENOUGH_FILES)
     if flags.blocklist:
-        from alignset.pipeline.look.listed import ListedPairs  # with numba
+        from alignset.pipeline.look.listed import find_listed  # with numba
 
-        listed = ListedPairs(files, flags.blocklist, {n: getattr(flags, n) for n in DISTANCES})
-        pairs, note = find_pairs(files, "", int(flags.n), find_keys=listed.find_keys)
-        pairs, others = [*map(listed.with_copies, pairs)], listed.images
+        distances = {name: getattr(flags, name) for name in DISTANCES}
+        pairs, note, others = find_listed(files, flags.blocklist, distances, int(flags.n))
     else:
         pairs, note = find_pairs(files, flags.reason, int(flags.n), flags.language)
         others = find_evaluation_files(flags.eval_images) if flags.eval_images else []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,15 +24,6 @@ from alignset.transforms.storage.files import write_atomically
 
 EXAMPLES = 12
 NOWHERE = "not in its input"
-
-
-class FunnelRow(NamedTuple):
-    """Counts of both datasets: of what a step kept, or of what it dropped for a reason."""
-
-    name: str
-    is_reason: bool
-    first: int
-    second: int
 
 
 def write_comparison(first: str, second: str, path: str) -> str:
@@ -78,17 +68,19 @@ def _keys_of(path: str) -> UInt64s:
     return keys
 
 
-def funnel_rows(first: Facts, second: Facts) -> Iterator[FunnelRow]:
-    """The kept pairs of each step, and the dropped ones of each reason."""
-    yield FunnelRow("pairs at the start", False, first.seen, second.seen)
+def funnel_rows(first: Facts, second: Facts) -> Iterator[tuple[str, bool, int, int]]:
+    """The kept pairs of each step, and the dropped ones of each reason: its name, whether it is a
+    reason, and the counts of both."""
+    yield "pairs at the start", False, first.seen, second.seen
     both = [{step.step: step for step in of.steps} for of in (first, second)]
     for name in both[0] | both[1]:
         steps = [of.get(name) for of in both]
-        yield FunnelRow(name, False, *(step.kept if step else 0 for step in steps))
+        kept = [step.kept if step else 0 for step in steps]
+        yield name, False, kept[0], kept[1]
         dropped = [step.dropped if step else {} for step in steps]
         for reason in dropped[0] | dropped[1]:
             if any(counts := [of.get(reason, 0) for of in dropped]):
-                yield FunnelRow(reason, True, *counts)
+                yield reason, True, counts[0], counts[1]
 
 
 def _examples(

@@ -100,7 +100,7 @@ def test_steps_and_reasons_of_both_are_rows():
     second = Facts(
         "", steps=[Step("words", 80, 79, {"few": 1, "none": 0}), Step("new", 79, 79, {})]
     )
-    assert [(row.name, row.first, row.second) for row in funnel_rows(first, second)] == [
+    assert [(name, *counts) for name, _, *counts in funnel_rows(first, second)] == [
         ("pairs at the start", 100, 80),
         ("words", 90, 79),
         ("few", 10, 1),
