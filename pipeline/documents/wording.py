@@ -396,7 +396,6 @@ def common_facts(
         "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
         "sources": sources(manifest),
         "limitations": limitations(manifest, funnel, earlier),
-        "text_and_image": text_and_image(manifest, earlier),
         "method": method(manifest, funnel),
         "days": crawl_days(funnel),
         "fetched": fetch_span(manifest),
