@@ -17,7 +17,7 @@ COMMANDS = {
     ),
     "look": (
         "alignset.pipeline.look.__main__",
-        "draw and list some kept or dropped pairs of a dataset",
+        "show some kept or dropped pairs of a dataset: a page and a table",
     ),
     "ablate": ("alignset.ablate.__main__", "train on variants of the rules: which of them help"),
     "report": (

@@ -7,8 +7,10 @@ import argparse
 import logging
 import re
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
+from alignset.pipeline.errors import UsageError
 from alignset.pipeline.shown_texts import on_one_line
 from alignset.transforms.workers.limited_process import ChildError
 
@@ -62,6 +64,19 @@ def print_failure(name: str, error: BaseException, advice: str = "") -> int:
     return print_end(name, f"failed: {lines[-1].strip()[: _LONGEST // 2]}{advice}", 1)
 
 
+def end_of(name: str, command: Callable[[], None]) -> int:
+    """Runs a command; returns its status, and tells in one line of an error that ended it."""
+    try:
+        command()
+    except UsageError as error:
+        return print_end(name, error, error.status)
+    except ModuleNotFoundError:  # run_main says which package, or extra, is missing
+        raise
+    except FAILURES as error:
+        return print_failure(name, error)
+    return 0
+
+
 def plain_reason(error: BaseException) -> str:
     """The last line of an error, without what Beam adds to it."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
@@ -78,12 +93,19 @@ def was_interrupted(error: BaseException | None) -> bool:
     return error is not None
 
 
-_DISTANCES = {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
+DISTANCES = {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
+
+
+def html_path(text: str) -> str:
+    """The path of a page, as a flag's value."""
+    if not text.lower().endswith(".html"):
+        raise argparse.ArgumentTypeError(f"must end in .html, for a page is written; got {text!r}")
+    return text
 
 
 def add_distances(flags: argparse.ArgumentParser) -> None:
     """Adds the flags of how near to a listed hash an image is on the list."""
-    for name, default in _DISTANCES.items():
+    for name, default in DISTANCES.items():
         flags.add_argument(
             f"--{name}",
             type=int,
@@ -95,5 +117,5 @@ def add_distances(flags: argparse.ArgumentParser) -> None:
 
 def given_distances(flags: argparse.Namespace) -> list[str]:
     """Those of these flags that are not at their defaults, as words of a command."""
-    values = {name: getattr(flags, name) for name in _DISTANCES}
-    return [f"--{name}={value}" for name, value in values.items() if value != _DISTANCES[name]]
+    values = {name: getattr(flags, name) for name in DISTANCES}
+    return [f"--{name}={value}" for name, value in values.items() if value != DISTANCES[name]]

@@ -4,6 +4,8 @@
 class UsageError(Exception):
     """A command that cannot be run as it was given; says what to do."""
 
+    status = 2  # of the command
+
 
 class TooLittleKeptError(Exception):
     """A run that has ended and kept nothing, or almost nothing; says why and what to do."""

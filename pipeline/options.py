@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +15,7 @@ from alignset.extras import missing_extra
 from alignset.pipeline.command import Command, needless_flag, resolved_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
-from alignset.pipeline.other_flags import RENAMED_FLAGS, beam_options
+from alignset.pipeline.other_flags import beam_options
 from alignset.pipeline.rule_files import rules_with
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
@@ -142,18 +141,8 @@ def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
     """
     sources = _value_in(argv, "rules"), _value_in(argv, "score_model")
     rules = rules_with(*sources, _defaults())
-    flags, others = parser(prog, rules).parse_known_args([*map(_current_name, argv)])
+    flags, others = parser(prog, rules).parse_known_args(list(argv))
     return GivenFlags(vars(flags), others, rules)
-
-
-def _current_name(word: str) -> str:
-    """A word of the command line, with the present name of a flag that was renamed."""
-    old, equals, value = word.partition("=")
-    new = RENAMED_FLAGS.get(old.removeprefix("--")) if old.startswith("--") else None
-    if new is None:
-        return word
-    print(f"{old} is called --{new} now; pass that", file=sys.stderr)
-    return f"--{new}{equals}{value}"
 
 
 def _value_in(argv: Sequence[str], flag: str) -> str:

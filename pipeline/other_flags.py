@@ -57,20 +57,17 @@ OTHERS = {
     "metadata_dir": "--input",
     "download_npz": "nothing: features of images are not made",
     "skip_bbox_blurring": "nothing: parts of images are not blurred",
+    # Of earlier versions, and of other commands.
+    "unwished": "--opt_outs",
+    "min_similarity": "--score_model too, the model whose scores it is a rule on",
+    "version": "--version to alignset itself, before the command",
 }
-
-# Names of earlier versions, which command lines may still have.
-RENAMED_FLAGS = {"unwished": "opt_outs"}
 
 
 def _hint(unknown: str, names: list[str]) -> str:
     """A hint for an unknown flag."""
     if here := IMG2DATASET.get(unknown, OTHERS.get(unknown)):
         return f"here pass {here}"
-    if unknown == "min_similarity":
-        return "it is a rule on what a model finds: pass --score_model too"
-    if unknown == "version":
-        return "alignset --version prints it"
     near = difflib.get_close_matches(unknown, names, 1)
     return f"did you mean --{near[0]}?" if near else "see --help"
 

@@ -32,13 +32,14 @@ from alignset.transforms.storage.files import (
 )
 
 MANIFEST = "manifest.json"
-_PAGES = ("README.md", "datasheet.md", "croissant.json", "funnel.svg", "funnel.json", "uids.npy")
+_PAGES = ("README.md", "croissant.json", "funnel.svg", "funnel.json", "uids.npy")
+_NO_MORE = "datasheet.md"  # what earlier versions published
 _TABLES = (VOCABULARY, TAKEN_DOWN_KEYS)
 _DOCUMENTS = ("manifest.json", "funnel.json", "croissant.json")  # JSON, published without folders
 _IN_FOLDERS = re.compile(r"pairs/\d{5,}\.parquet|(history/\d\d+/)+(manifest|funnel)\.json")
 _IS_OURS = re.compile(
     r"(shards|holdout)/\d{5,}(\.tar|\.parquet|_stats\.json)"
-    rf"|{_IN_FOLDERS.pattern}|{'|'.join(map(re.escape, (*_PAGES, *_TABLES, MANIFEST)))}"
+    rf"|{_IN_FOLDERS.pattern}|{'|'.join(map(re.escape, (*_PAGES, *_TABLES, MANIFEST, _NO_MORE)))}"
 )
 # In the target while it is not whole: which dataset it gets.
 _UNFINISHED = ".publishing"

@@ -188,9 +188,9 @@ def test_looking_is_the_same_from_another_folder(installed: Installed, tmp_path:
     put_funnel(str(tmp_path / "set"), 5, {}, {})
     flags = (str(tmp_path / "set"), "--n=3")
     one = run(installed.command, "look", *flags, cwd=tmp_path, env=installed.environment)
-    other = python("-m", "alignset.pipeline.look", *flags, f"--output={tmp_path}/b.png")
+    other = python("-m", "alignset.pipeline.look", *flags, f"--output={tmp_path}/b.html")
     assert (one.status, one.out) == (0, other.out), one.err
-    assert (tmp_path / "look.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "look.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
 @pytest.mark.slow

@@ -61,8 +61,11 @@ def test_each_command_imports_only_the_large_packages_that_it_needs(plain: Golde
             *("jinja2", "PIL"),
             *ARROW,
         },
-        ("look", out, f"--output={tmp_path}/a.png"): {"PIL", *ARROW},
-        ("look", out, "--reason=dropped", f"--output={tmp_path}/b.png"): {"PIL", *ARROW},
+        ("look", out, f"--output={tmp_path}/c.html"): {"jinja2", "PIL", *ARROW},
+        ("look", out, "--reason=dropped", f"--output={tmp_path}/d.html"): {
+            *("jinja2", "PIL"),
+            *ARROW,
+        },
         ("takedown", out, f"--blocklist={tmp_path}/list.txt", "--dry_run"): {"numba", *ARROW},
         ("publish", out, "--dry_run"): {"msgspec", "numpy", "pyarrow"},
     }

@@ -61,4 +61,5 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "images {'R@1':" in printed
     assert (tmp_path / "OUT" / "report.html").exists()
     shown = [o.data for cell in notebook.cells for o in cell.get("outputs", ()) if "data" in o]
-    assert sum("image/png" in data for data in shown) == 4
+    assert sum("image/png" in data for data in shown) == 2
+    assert sum("<iframe" in data.get("text/html", "") for data in shown) == 2

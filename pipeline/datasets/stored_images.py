@@ -10,15 +10,16 @@ from functools import lru_cache
 from typing import BinaryIO
 
 import pyarrow as pa
-from PIL import Image as PillowImage
 
+from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.transforms.images.examine import Unusable, examine
-from alignset.transforms.images.thumbnail import small_picture
+from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.storage.files import exists, is_local, open_to_read
 from alignset.transforms.storage.parquet_files import short_rows
 from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, Member, tar_members
 
 CHUNK = 1 << 16
+SHOWN_PX = 240  # of the longer side
 MAX_BYTES = 1 << 26  # of an image's file
 _MAGIC_AT = 257
 _NO_IMAGES = ("json", "txt")
@@ -26,25 +27,23 @@ _DIGESTS = pa.schema([("key", pa.string()), ("sha256", pa.string())])
 _HEX = 64  # digits of a SHA-256
 
 
-def stored_picture(path: str, key: str, box: tuple[int, int]) -> PillowImage.Image | str:
-    """The image of a sample, as displayed and no larger than a box, or why there is none.
-
-    Args:
-      path: of the tar. box: px, width and height.
-    """
-    body = stored_image(path, key)
-    return "not found in its shard" if body is None else shown_picture(body, box)
-
-
-def shown_picture(body: bytes, box: tuple[int, int]) -> PillowImage.Image | str:
-    """The image in a file, as displayed and no larger than a box, or why there is none."""
+def shown_picture(body: bytes | None, missing: str = "not found in its shard") -> bytes | str:
+    """A small JPEG of an image file as displayed, or why there is none."""
+    if not body:
+        return missing
     try:
         image = examine(body)
         if isinstance(image, Unusable):
             return f"{image.reason}: {image.detail}"
-        return small_picture(body, image, box)
+        return thumbnail(body, image, SHOWN_PX)
     except Exception as error:  # Pillow raises some ten kinds
         return f"cannot be shown: {error}"
+
+
+def stored_in(files: SetFiles, sidecar: str, key: str) -> bytes | None:
+    """The file of the image of a kept pair; None where it is not there."""
+    stem = sidecar.removesuffix(".parquet")
+    return stored_image(f"{stem}.tar", key) if stem in files.tars else None
 
 
 def stored_image(tar: str, key: str) -> bytes | None:

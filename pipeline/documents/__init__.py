@@ -1,2 +1,2 @@
-"""The documents that close a run: card, datasheet, Croissant, funnel, manifest. They add up what is
+"""The documents that close a run: card, Croissant, funnel, manifest. They add up what is
 known of the dataset, and count nothing else."""

@@ -1,10 +1,7 @@
-"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a dataset is. And
-its datasheet: what the run can answer is answered, the rest is marked for a person."""
+"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a dataset is."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
@@ -22,12 +19,11 @@ from alignset.pipeline.documents.wording import (
     sources,
     template,
 )
-from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest, SourceSet
+from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet
 from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
-from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.language_codes import ALL, UNDETERMINED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
@@ -57,6 +53,7 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
         vocabularies=earlier_vocabularies(earlier),
         rules=_rules(manifest, _sizes(earlier)),
         commands=commands(manifest),
+        private=bool(manifest.fetch["allow_private_addresses"]),
         tars=tar_pattern(numbers),
         table=render_funnel(funnel.steps),
         stages=[_stage(stage, manifest, earlier) for stage in all_stages(funnel)],
@@ -168,52 +165,3 @@ def feature(kind: Any, *, in_json: bool = False) -> dict[str, Any]:
         return {"list": inner.get("dtype") or inner.get("struct") or inner}
     fields = kind["struct"].items()
     return {"struct": [{"name": name} | feature(of, in_json=in_json) for name, of in fields]}
-
-
-TO_BE_FILLED = "**To be filled by a person**"
-
-
-class _Questions:
-    """Writes each question with its answer, and counts the answers."""
-
-    def __init__(self) -> None:
-        self.questions = self.answers = self.partly = 0
-
-    def __call__(self, question: str, person: str = "", caller: Callable[[], str] = str) -> str:
-        """A question, its answer by the run, and what a person still has to say.
-
-        Args:
-          person: "" for nothing. caller: gives the answer, "" where only a person can.
-        """
-        # A line's end within an answer is a space, unless a list begins there.
-        answer = re.sub(r"(?<!\n)\n(?!\n|- )", " ", caller().strip())
-        self.questions += 1
-        self.answers += bool(answer)
-        self.partly += bool(answer and person)
-        mark = f"{TO_BE_FILLED}{f': {person}' if person else ''}."
-        marks = [mark] if person or not answer else []
-        return "\n\n".join([f"**{question}**", *filter(None, [answer]), *marks])
-
-
-def datasheet(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
-    """The text of the datasheet, in Markdown.
-
-    Args:
-      manifest, funnel, contents, earlier: as of `common_facts`.
-    """
-    broken_input = funnel.broken_input
-    facts = common_facts(manifest, funnel, contents, earlier) | {
-        "mark": TO_BE_FILLED,
-        "original": manifest.resize["resize_mode"] == "original",
-        "columns": ", ".join(f"`{name}`" for name in SHARD_SCHEMA.names if name != "caption"),
-        "steps": funnel.steps,
-        "seen": funnel.steps[0].seen if funnel.steps else 0,
-        "failed": sum(step.dropped.get(FETCH_FAILED, 0) for step in funnel.steps),
-        "broken": broken_input.broken if isinstance(broken_input, BrokenInput) else 0,
-        "private": bool(manifest.fetch["allow_private_addresses"]),
-        "retries": len(manifest.retries or []),
-    }
-    counts = _Questions()
-    sheet = template("datasheet.j2")
-    sheet.render(facts, question=counts, counts=counts)  # the head of the sheet tells how many
-    return f"{sheet.render(facts, question=_Questions(), counts=counts)}\n"

@@ -24,10 +24,10 @@ from alignset.pipeline.datasets.funnel import (
 )
 from alignset.pipeline.datasets.history import carry_history, earlier_manifests
 from alignset.pipeline.datasets.sizes_and_days import fetch_days, look_into
-from alignset.pipeline.documents.card import dataset_card, datasheet
+from alignset.pipeline.documents.card import dataset_card
 from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.funnel_svg import funnel_svg
-from alignset.pipeline.documents.hand_edits import write_page
+from alignset.pipeline.documents.hand_edits import drop_page, write_page
 from alignset.pipeline.documents.uids import write_uids
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, EarlierSet
 from alignset.pipeline.report.page import REPORT, write_report
@@ -214,8 +214,8 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
     write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))
-    write_page(out, "datasheet.md", datasheet(manifest, closing, contents, earlier).encode())
     write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
+    drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
     write_document(f"{out}/manifest.json", manifest)
     _report(out)
     return closing

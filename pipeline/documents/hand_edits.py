@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import BinaryIO
 
-from alignset.transforms.storage.files import exists, open_to_read, write_atomically
+from alignset.transforms.storage.files import exists, open_to_read, remove, write_atomically
 
 LOG = logging.getLogger("alignset")
 
@@ -61,6 +61,16 @@ def write_page(out: str, name: str, new_page: bytes) -> None:
     # In this order: after a kill in between, both changes agree with what is there.
     _write(path, page)
     _write(base_path, new_page)
+
+
+def drop_page(out: str, name: str) -> None:
+    """Removes a page that earlier versions wrote; where people edited it, it is `PAGE.before`."""
+    path, base_path = f"{out}/{name}", f"{out}/{GENERATED}/{name}"
+    if exists(path) and not (exists(base_path) and _read(path) == _read(base_path)):
+        _write(f"{path}.before", _read(path))
+        LOG.warning("%s is not written any more; as you edited it, it is %s.before", path, name)
+    remove(path)
+    remove(base_path)
 
 
 def merge(base: Lines, hand_lines: Lines, new_lines: Lines) -> tuple[list[bytes], int]:

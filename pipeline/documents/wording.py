@@ -1,4 +1,4 @@
-"""Sentences that card, datasheet and Croissant file share."""
+"""Sentences that card and Croissant file share."""
 
 from __future__ import annotations
 
@@ -380,7 +380,7 @@ def template(name: str) -> jinja2.Template:
 def common_facts(
     manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier
 ) -> dict[str, Any]:
-    """Values that the templates of card and datasheet share.
+    """Values that the card's template is given.
 
     Args:
       manifest, funnel: as they are written. contents: what was seen of the pairs.
@@ -396,9 +396,7 @@ def common_facts(
         "held_out": sum(shard.pairs for shard in manifest.held_out.values()),
         "sources": sources(manifest),
         "limitations": limitations(manifest, funnel, earlier),
-        "text_and_image": text_and_image(manifest, earlier),
         "method": method(manifest, funnel),
-        "has_filters": not open_flag(manifest),
         "days": crawl_days(funnel),
         "fetched": fetch_span(manifest),
         "fetched_before": "" if text_only else earlier_fetch_span(earlier),
@@ -407,7 +405,6 @@ def common_facts(
         "opt_outs": opt_outs(funnel),
         "copies_text": copies_text(funnel),
         "of_looked_into": of_looked_into(manifest, contents),
-        "removed": sum(taken.pairs for taken in manifest.takedowns or []),
         "clean_split": manifest.job.get("holdout_copies") == "drop",
         "contact": contact(manifest),
     }

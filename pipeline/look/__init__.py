@@ -1,2 +1,2 @@
-"""Some pairs of a dataset as an image and a table, without a browser: `alignset look OUT`.
-Nothing here changes a dataset, and nothing is fetched."""
+"""Some pairs of a dataset, on a page of HTML and as a table of text: `alignset look OUT`. Nothing
+here changes a dataset, and nothing is fetched."""

@@ -1,199 +1,157 @@
-"""Title of the pairs, and the message where there are none."""
+"""The pairs that a look shows, their images, and the message where there are none."""
 
 from __future__ import annotations
 
+import argparse
+import shutil
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.pipeline.command_line import DISTANCES
+from alignset.pipeline.datasets.sample import ENOUGH_FILES, FindKeys, Pair, tables_of, take_sample
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
-from alignset.pipeline.datasets.stored_images import stored_picture
+from alignset.pipeline.datasets.stored_images import shown_picture, stored_in
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.sample import ENOUGH_FILES, Pair, PairSample, batches_with, take_sample
-from alignset.pipeline.look.sheet import HALF_BOX, PICTURE_BOX, Picture, beside, overlap_pictures
+from alignset.pipeline.inputs.find_evaluation import find_evaluation_files
+from alignset.pipeline.report.render import render
+from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.pipeline.shown_texts import counted, printable, text_table
-from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
+from alignset.transforms.decontamination.evaluation_files import find_images
+from alignset.transforms.decontamination.evaluation_index import set_folders
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
+from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING
+from alignset.transforms.storage.files import write_atomically
 
 DROPPED = "dropped"  # as a reason: any
 # The detail of these is the key of a kept pair, whose image has the same bytes or looks like it.
 OF_KEPT_IMAGE = (DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING)
-_MOST_NAMED = 40
+MOST_NAMED = 40
+_TABLE = {"key": "key", "dropped for": "why", "distance": "distance", "size": "size"}
+_TABLE |= {"language": "language", "host": "host", "caption": "caption"}
+Picture = tuple[str, bytes | str]  # a label; a JPEG, or why there is none
 
 
-class NothingToShow(Exception):
-    """The set has no pair of the kind that was asked for; says what it has."""
+class NothingToShow(UsageError):
+    """The dataset has no such pair."""
+
+    status = 1
 
 
-@dataclass(frozen=True)
-class ShownPairs:
-    """Some pairs of a dataset, with what is said of them."""
+def write_page(flags: argparse.Namespace) -> None:
+    """Writes the page, and prints the table."""
+    WorkFolder(f"{flags.set}/_temporary").tell_takedown(flags.set)
+    files = find_set(flags.set, 0 if flags.reason or flags.blocklist else ENOUGH_FILES)
+    if flags.blocklist:
+        from alignset.pipeline.look.listed import find_listed  # with numba
 
-    files: SetFiles
-    pairs: list[Pair]
-    title: str
-    subtitle: str
-
-    def pictures(self) -> list[Picture]:
-        """Each pair's image, or why there is none. Three kinds of dropped pairs have one: copies
-        of evaluation images, beside these; near-duplicates, beside the kept image; and images with
-        the bytes of a kept image, which is shown."""
-        copies = [pair for pair in self.pairs if pair.overlap]
-        drawings = iter(overlap_pictures(copies, self.files.evaluation))
-        places = self._kept_places()
-        with ThreadPoolExecutor(8) as pool:
-            own = pool.map(lambda pair: self._picture(pair, places), self.pairs)
-            pairs = zip(self.pairs, own, strict=True)
-            return [next(drawings) if pair.overlap else picture for pair, picture in pairs]
-
-    def _kept_places(self) -> dict[str, str]:
-        """The sidecars of the kept pairs that dropped ones are copies of, by their keys."""
-        kept_keys = {pair.detail for pair in self.pairs if pair.reason in OF_KEPT_IMAGE}
-        places: dict[str, str] = {}
-        for path in self.files.kept_files if kept_keys else ():
-            for batch in batches_with(path, ["key"]):
-                wanted_keys = pa.array(kept_keys - places.keys(), batch["key"].type)
-                hits = batch["key"].filter(pc.is_in(batch["key"], wanted_keys))
-                places |= dict.fromkeys(hits.to_pylist(), path)
-            if len(places) == len(kept_keys):
-                break
-        return places
-
-    def _picture(self, pair: Pair, places: Mapping[str, str]) -> Picture:
-        is_copy = pair.reason in OF_KEPT_IMAGE
-        key, file = (pair.detail, places.get(pair.detail, "")) if is_copy else (pair.key, pair.file)
-        stem = file.removesuffix(".parquet")
-        if pair.overlap or (pair.why and not is_copy) or stem not in self.files.tars:
-            return "no image is stored"
-        place = f"{stem}.tar", key
-        if pair.thumbnail:
-            other = stored_picture(*place, HALF_BOX)
-            return beside(pair.thumbnail, other, ("dropped", "kept"))
-        return stored_picture(*place, PICTURE_BOX)
-
-    def table(self, width: int) -> str:
-        """The pairs as text, in so many columns of a terminal."""
-        columns: dict[str, list[str]] = {"key": [pair.key for pair in self.pairs]}
-        if any(pair.overlap for pair in self.pairs):
-            overlaps = [pair.overlap for pair in self.pairs]
-            columns["copy of"] = [of.place if of else "" for of in overlaps]
-            columns["distance"] = [f"{of.distance:.3g}" if of else "" for of in overlaps]
-        elif any(pair.why for pair in self.pairs):
-            columns["dropped for"] = [pair.why for pair in self.pairs]
-        elif any(pair.size for pair in self.pairs):
-            columns["size"] = [pair.size for pair in self.pairs]
-        if any(pair.language for pair in self.pairs):
-            columns["language"] = [pair.language for pair in self.pairs]
-        columns["host"] = [pair.host for pair in self.pairs]
-        columns["caption"] = [pair.caption for pair in self.pairs]
-        return text_table([*columns], [*zip(*columns.values(), strict=True)], width)
+        distances = {name: getattr(flags, name) for name in DISTANCES}
+        pairs, note, others = find_listed(files, flags.blocklist, distances, int(flags.n))
+    else:
+        pairs, note = find_pairs(files, flags.reason, int(flags.n), flags.language)
+        others = find_evaluation_files(flags.eval_images) if flags.eval_images else []
+    cards = [*zip(pairs, find_pictures(pairs, files, others), strict=True)]
+    title = printable(files.out)
+    page = render("look.html", title=title, note=note, cards=cards)
+    write_atomically(flags.output, lambda sink: sink.write(page.encode("utf-8", "replace")))
+    names = [name for name, of in _TABLE.items() if any(getattr(pair, of) for pair in pairs)]
+    rows = [[getattr(pair, _TABLE[name]) for name in names] for pair in pairs]
+    table = text_table(names, rows, shutil.get_terminal_size((100, 24)).columns)
+    print(title, note, "", table, sep="\n")
+    print(f"the page is in {flags.output}", file=sys.stderr)
 
 
-def find_pairs(out: str, choice: str, count: int, language: str = "") -> ShownPairs:
-    """The pairs to show.
+def find_pairs(
+    files: SetFiles, choice: str, count: int, language: str = "", find_keys: FindKeys | None = None
+) -> tuple[list[Pair], str]:
+    """The pairs to show, and a sentence on them.
 
     Args:
-      out: the dataset's folder.
       choice: a reason, perhaps with `:` and a detail; DROPPED, or empty for kept pairs.
       count: how many pairs, at most.
       language: of the pairs, as the vote found it; empty for any.
+      find_keys: returns the keys of a file that are on blocklists; None for any pairs.
 
     Raises:
-      UsageError: there is no such dataset, or no pair was dropped for that reason.
+      UsageError: no pair was dropped for that reason.
       NothingToShow: nothing was kept, or nothing was dropped.
     """
-    files = find_set(out, 0 if choice else ENOUGH_FILES)
-    if not choice:
-        sample = take_sample(files.kept_files, count, language=language)
-        if not sample.pairs:
-            suffix = f" in {language}" if language else ""
-            raise NothingToShow(f"{files.out} has no kept pair{suffix} yet{_but(files)}")
-        total = None if files.funnel is None or language else files.funnel.pairs
-        kinds = ("shard",) if files.is_of_shards else ("file of pairs", "files of pairs")
-        what = f"kept pairs in {language}" if language else "kept pairs"
-        return _shown_pairs(files, sample, what, total, counted(len(files.kept_files), *kinds))
-    reason, _, detail = choice.partition(":")
-    reason, detail = ("", "") if reason == DROPPED else (reason.strip(), detail.strip())
-    paths = files.rejected_for(reason) if reason else files.rejected_files
-    sample = take_sample(paths, count, reason, detail, language)
-    if not sample.pairs:
-        raise _nothing_dropped(files, sample, reason, detail)
-    what = f"pairs dropped for {reason}" if reason else "dropped pairs"
-    total = _drop_counts(files).get(reason) if reason else sum(_drop_counts(files).values())
-    if detail:
-        what, total = f"{what}: {detail}", _details(files, reason, sample).get(detail)
-    if language:
-        what, total = f"{what}, in {language}", None
-    where = counted(len(paths), "file of dropped pairs", "files of dropped pairs")
-    return _shown_pairs(files, sample, what, total, where)
+    reason, _, detail = (part.strip() for part in choice.partition(":"))
+    totals = Counter[str]()
+    for step in files.funnel.steps if files.funnel else ():
+        totals.update(+Counter(step.dropped))
+    paths, what, total = files.kept_files, "kept pairs", files.funnel.pairs if files.funnel else 0
+    if choice == DROPPED:
+        reason, paths, what, total = "", files.rejected_files, "dropped pairs", totals.total()
+    elif choice:
+        paths, total = files.rejected_for(reason), totals[reason]
+        what = f"pairs dropped for {reason}" + f": {detail}" * bool(detail)
+    if find_keys or language:
+        what += " on the list" if find_keys else f" in {language}"
+    chosen = {"reason": reason, "detail": detail, "language": language}
+    pairs, files_read, row_counts = take_sample(paths, count, find_keys, **chosen)
+    if not pairs:
+        if not (detail and row_counts):
+            row_counts = totals or take_sample(files.rejected_files, 1)[2]
+        if reason and row_counts and (detail or reason not in row_counts):
+            most = sorted(row_counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_NAMED]
+            named = ", ".join(f"{name} ({n:,})" for name, n in most)
+            raise UsageError(f"there are no {what}; there are {named}")
+        hint = f"; --reason={DROPPED} shows dropped ones"
+        raise NothingToShow(f"{files.out} has no {what}{hint if row_counts and not choice else ''}")
+    of = f" of {total:,}" if total and not (detail or language or find_keys) else ""
+    kinds = ("shard", "") if files.is_of_shards else ("file of pairs", "files of pairs")
+    kinds = ("file of dropped pairs", "files of dropped pairs") if choice else kinds
+    where = counted(files.of or len(paths), *kinds)
+    note = "" if files.funnel or files.is_foreign else ", the run has not ended"
+    return pairs, f"{len(pairs):,}{of} {what}, from {files_read:,} of {where}{note}"
 
 
-def _shown_pairs(
-    files: SetFiles, sample: PairSample, what: str, total: int | None, where: str
-) -> ShownPairs:
-    of = "" if not total or files.funnel is None else f" of {total:,}"
-    parts = [f"{len(sample.pairs):,}{of} {what}", f"from {sample.files_read:,} of {where}"]
-    if files.is_foreign:
-        parts[1] = f"from {sample.files_read:,} of {counted(files.of, 'shard')}"
-    elif files.funnel is None:
-        parts.append("the run has not ended")
-    return ShownPairs(files, sample.pairs, printable(files.out), ", ".join(parts))
+def find_pictures(
+    pairs: Sequence[Pair], files: SetFiles, others: Sequence[EvaluationFile]
+) -> list[list[Picture]]:
+    """The images of each pair. Three kinds of dropped pairs have some: copies of evaluation images,
+    near-duplicates of a kept image, and images with the bytes of a kept one, which is shown alone.
 
+    Args:
+      others: the files of evaluation images, or of listed ones, to show beside their copies.
+    """
+    folders = set_folders([(of.name, of.path) for of in others])
+    names = {(pair.evaluation_set, pair.evaluation_image) for pair in pairs if pair.copy_of}
+    bodies: dict[tuple[str, str], bytes] = {}
+    for other in others:
+        file = other.path.removeprefix(folders[other.name])
+        # An image's name is a file, or one within a file.
+        own = [name for of, name in names if of == other.name and f"{name}/".startswith(f"{file}/")]
+        with suppress(Exception):  # gone, or broken since: the pair's own image is shown
+            within = [name[len(file) + 1 :] for name in own]
+            for name, body in (find_images(other.path, within) if own else {}).items():
+                bodies[other.name, f"{file}/{name}".rstrip("/")] = body
+    missing = "its file is not there" if others else "--eval_images shows it"
+    kept_keys = {pair.detail for pair in pairs if pair.reason in OF_KEPT_IMAGE}
+    places: dict[str, str] = {}
+    for path in files.kept_files if kept_keys else ():
+        for rows in tables_of(path, ["key"]):
+            is_wanted = pc.is_in(rows["key"], pa.array(kept_keys, rows["key"].type))
+            places |= dict.fromkeys(rows["key"].filter(is_wanted).to_pylist(), path)
 
-def _drop_counts(files: SetFiles) -> dict[str, int]:
-    """How many pairs were dropped for each reason, by the funnel."""
-    if files.funnel is None:
-        return {}
-    counts: Counter[str] = Counter()
-    for step in files.funnel.steps:
-        counts.update(step.dropped)
-    return dict(+counts)
+    def pictures_of(pair: Pair) -> list[Picture]:
+        if pair.copy_of:
+            labels = ("dropped", "evaluation image") if pair.reason else ("kept", "listed")
+            other = shown_picture(bodies.get((pair.evaluation_set, pair.evaluation_image)), missing)
+            return [(labels[0], shown_picture(pair.thumbnail)), (labels[1], other)]
+        if pair.reason in OF_KEPT_IMAGE:
+            own = [("dropped", shown_picture(pair.thumbnail))] if pair.thumbnail else []
+            body = stored_in(files, places.get(pair.detail, ""), pair.detail)
+            return [*own, ("kept", shown_picture(body))]
+        if pair.reason or not files.tars:
+            return []
+        return [("", shown_picture(stored_in(files, pair.file, pair.key)))]
 
-
-def _details(files: SetFiles, reason: str, sample: PairSample) -> dict[str, int]:
-    """How many pairs were dropped for each detail of a reason, as far as that is known."""
-    if reason == FETCH_FAILED and files.funnel is not None:
-        return files.funnel.fetch.details
-    if sample.files_read < len(files.rejected_for(reason)):
-        return {}
-    start = f"{reason}:"
-    return {n.removeprefix(start): c for n, c in sample.row_counts.items() if n.startswith(start)}
-
-
-def _nothing_dropped(files: SetFiles, sample: PairSample, reason: str, detail: str) -> Exception:
-    if not reason:
-        return NothingToShow(f"{files.out} has no dropped pair")
-    start = f"{reason}:"
-    details = {n: c for n, c in sample.row_counts.items() if n.startswith(start) and n != start}
-    if detail and details:
-        return UsageError(f"no pair was dropped for {reason}:{detail}; there are {_list(details)}")
-    reasons = _drop_counts(files)
-    if reason in reasons and not detail:
-        return NothingToShow(
-            f"none of {counted(reasons[reason], 'pair')} dropped for {reason} is in the "
-            f"{counted(sample.files_read, 'file that was read', 'files that were read')}"
-        )
-    if not reasons:
-        rows = take_sample(files.rejected_files, 1).row_counts
-        reasons = {name: n for name, n in rows.items() if ":" not in name}
-    if not reasons:
-        return NothingToShow(f"{files.out} has no dropped pair")
-    return UsageError(f"no pair was dropped for {reason}; there are {_list(reasons)}")
-
-
-def _but(files: SetFiles) -> str:
-    """The message instead of kept pairs."""
-    if not files.rejected_files:
-        return ""
-    names = ", ".join(sorted({Path(path).parent.name for path in files.rejected_files}))
-    return f", but there are dropped ones in {names}/: look at them with --reason={DROPPED}"
-
-
-def _list(counts: Mapping[str, int]) -> str:
-    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    text = ", ".join(f"{name} ({count:,})" for name, count in most[:_MOST_NAMED])
-    return f"{text} and {len(most) - _MOST_NAMED} more" if len(most) > _MOST_NAMED else text
+    with ThreadPoolExecutor(8) as pool:
+        return [*pool.map(pictures_of, pairs)]

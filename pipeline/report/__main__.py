@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from alignset.pipeline.command_line import (
     FAILURES,
     CommandParser,
+    html_path,
     log_plainly,
     print_end,
     print_failure,
@@ -26,12 +27,6 @@ from alignset.signals import run_main
 NAME = "python -m alignset.pipeline.report"
 
 
-def _html(text: str) -> str:
-    if not text.lower().endswith(".html"):
-        raise argparse.ArgumentTypeError(f"must end in .html; got {text!r}")
-    return text
-
-
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     flags = CommandParser(prog=name, description=__doc__)
@@ -41,7 +36,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     flags.add_argument("--compare", action="store_true", help="two datasets, side by side")
     flags.add_argument(
         "--output",
-        type=_html,
+        type=html_path,
         metavar="FILE",
         help="where the report goes (default: OUT/report.html; of two datasets: compare.html)",
     )

@@ -82,43 +82,6 @@ def _bar_title(label: str, bar: Bar) -> str:
     return f"{label}: {counts or 0}"
 
 
-@dataclass(frozen=True)
-class Overlay:
-    """Two sets in the same bins; the first as bars, the second as a line around its own.
-
-    Attributes: as of `Chart`.
-    """
-
-    name: str
-    labels: Sequence[str]
-    ticks: Sequence[str]
-    first: Sequence[int]
-    second: Sequence[int]
-
-
-def draw_overlay(chart: Overlay) -> Markup:
-    """Both as shares of their sets, since one may be much larger."""
-    totals = max(1, sum(chart.first)), max(1, sum(chart.second))
-    shares = [
-        [round(1000 * count / total) for count in counts]
-        for counts, total in zip((chart.first, chart.second), totals, strict=True)
-    ]
-    scale = _Scale(max([*shares[0], *shares[1], 1]), logarithmic=False)
-    step = (WIDTH - _LEFT - _RIGHT) / max(1, len(chart.labels))
-    parts, outline = [_grid(scale, "‰")], []
-    for number, label in enumerate(chart.labels):
-        x = _LEFT + number * step
-        title = f"{label}: {chart.first[number]:,} and {chart.second[number]:,}"
-        parts.append(_bar(scale, x, step, (shares[0][number], 0, 0), title))
-        y = scale.y(shares[1][number])
-        outline += [f"{x:.1f},{y:.1f}", f"{x + step:.1f},{y:.1f}"]
-    line = Markup('<polyline class="second" points="{}"/>').format(" ".join(outline))
-    title = f"{chart.name}: {totals[0]:,} and {totals[1]:,} pairs"
-    return Markup(
-        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>'
-    ).format(WIDTH, HEIGHT, title, Markup("").join(parts), line, _ticks(chart.ticks, step))
-
-
 class _Scale:
     """Counts to heights, px."""
 

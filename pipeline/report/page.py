@@ -1,16 +1,11 @@
-"""The report as one HTML file that opens offline: nothing in it is loaded from anywhere."""
+"""The report as one HTML file that opens offline."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
@@ -20,6 +15,7 @@ from alignset.pipeline.report import tables
 from alignset.pipeline.report.charts import Chart, draw, size_of
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import encode_for_page, page_data
+from alignset.pipeline.report.render import render
 from alignset.pipeline.report.sliders import answers, command, command_note, near_lists, sliders
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import KEPT, Top
@@ -29,7 +25,6 @@ from alignset.transforms.storage.files import write_atomically
 
 REPORT = "report.html"
 _BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
-_FOLDER = Path(__file__).parent / "page"
 _OF_BYTES = {"bytes": "bytes of the file"}
 
 
@@ -168,39 +163,3 @@ def _end_times(facts: Facts) -> Iterator[tuple[str, float]]:
         for file in files_in(f"{facts.out}/{folder}"):
             if file.name.endswith("_stats.json") and file.written_at:
                 yield f"{kind}-{file.name.removesuffix('_stats.json')}", file.written_at
-
-
-@lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": "{:,}".format, "shown": printable}
-    return environment
-
-
-def render(template: str, **values: Any) -> str:
-    """A page of this folder, with the style, the script and the policy that allows just these."""
-    style, script = (_file(name) for name in ("report.css", "report.js"))
-    policy = (
-        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"
-    )
-    return (
-        _environment()
-        .get_template(template)
-        .render(style=Markup(style), script=Markup(script), policy=Markup(policy), **values)
-    )
-
-
-def _file(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.reproduce import flags_on_set, relative_flags
+from alignset.pipeline.datasets.reproduce import flags_of, words_of
 from alignset.pipeline.datasets.summary import flags
 from alignset.pipeline.report.tables import TableRow, percent
 from alignset.pipeline.shown_texts import counted, printable
-from alignset.transforms.rules.catalogue import OF_COUNTS
+from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, LIKE, OF_COUNTS
+from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
 from alignset.transforms.rules.words import WORDS
@@ -22,6 +23,10 @@ _FILES = (
     *("rules", "vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model"),
     *("unsafe_model", "score_model", "concepts"),
 )
+# Flags of a dataset's source, which the dataset itself does not have.
+_OF_ANOTHER_INPUT = ("input_format", "url_column", "text_column", "base_url", "also_rejected")
+# Rules that keep a part of what is there: they would keep a part of that part.
+_OF_THE_WHOLE = (KEEP_MOST_SIMILAR, LIKE, MAX_PAIRS_PER_CONCEPT.name)
 
 
 class Slider(NamedTuple):
@@ -112,13 +117,16 @@ def command(facts: Facts) -> list[str]:
     if facts.run is None:
         return words
     own = [] if facts.run.given_vocabulary else ["--vocabulary=OUT"]
-    return [*words, *own, *flags_on_set(facts.run)]
+    left_out = (*_OF_ANOTHER_INPUT, *_OF_THE_WHOLE, "concepts", "vocabulary_size")
+    flags = {name: of for name, of in flags_of(facts.run).items() if name not in left_out}
+    return [*words, *own, *words_of(flags)]
 
 
 def command_note(facts: Facts) -> str:
     """Notes on the command."""
     notes = []
-    if facts.run is not None and (names := relative_flags(facts.run)):
+    of_run = flags_of(facts.run) if facts.run else {}
+    if names := [name for name in _OF_THE_WHOLE if name in of_run]:
         flags_left = " and ".join(f"--{name}" for name in names)
         notes.append(f"It leaves {flags_left} out, by which pairs of OUT would leave once more.")
     words = command(facts)

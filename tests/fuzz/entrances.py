@@ -259,7 +259,7 @@ def check_made(body: bytes, path: Path) -> None:
 
 def on_sets(hostile: str, folder: str) -> tuple[Entrance, ...]:
     """The commands, of a dataset whose file is the hostile one."""
-    look = ("--output={OUT}/look.png", *["--reason=dropped"] * hostile.startswith("rejected"))
+    look = ("--output={OUT}/look.html", *["--reason=dropped"] * hostile.startswith("rejected"))
     flags = {
         **{"look": look, "report": ("--output={OUT}/report.html",)},
         "takedown": ("--blocklist={LIST}", "--dry_run"),

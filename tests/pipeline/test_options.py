@@ -250,7 +250,8 @@ def test_a_wrong_flag_in_a_process_of_its_own(tmp_path: Path):
             ("pairs.csv", "out"),
             "'pairs.csv' belongs to no flag: what is read and written are flags",
         ),
-        (("--version",), "unknown flag 'version'; alignset --version prints it"),
+        (("--version",), "unknown flag 'version'; here pass --version to alignset itself"),
+        (("--unwished=report",), "unknown flag 'unwished'; here pass --opt_outs"),
     ):
         with pytest.raises(UsageError, match=re.escape(says)):
             parse(words)

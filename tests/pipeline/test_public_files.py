@@ -18,7 +18,7 @@ from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import succeed
 from tests.support.golden_run import Golden
 
-PUBLISHED = {"README.md", "datasheet.md", "croissant.json", "funnel.json", "funnel.svg"}
+PUBLISHED = {"README.md", "croissant.json", "funnel.json", "funnel.svg"}
 PUBLISHED |= {"manifest.json", "vocabulary.u64"}
 
 
@@ -26,7 +26,13 @@ PUBLISHED |= {"manifest.json", "vocabulary.u64"}
 def out(golden: Golden, tmp_path: Path) -> Path:
     """A copy of the golden set, with files that it did not write."""
     shutil.copytree(golden.output, tmp_path / "out")
-    for name in ("notes.txt", "shards/99999.tar", "shards/00000.tar.bak", "pairs/x.parquet"):
+    for name in (
+        "notes.txt",
+        "datasheet.md",
+        "shards/99999.tar",
+        "shards/00000.tar.bak",
+        "pairs/x.parquet",
+    ):
         (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "out" / name).write_text("mine")
     return tmp_path / "out"
@@ -59,7 +65,7 @@ def test_the_list_is_what_is_copied(
     assert [*there][-1] == "manifest.json"
     assert main([str(out), f"--output={tmp_path}/public/"]) == 0
     said = capsys.readouterr().err
-    assert r"them: _generated, a\x1b[31m.txt, notes.txt, pairs, rejected, report, re" in said
+    assert r"them: _generated, a\x1b[31m.txt, datasheet.md, notes.txt, pairs, rejected, r" in said
     published = files_in(tmp_path / "public")
     assert {name: len(body) for name, body in published.items()} == there
     assert all(published[name] == before[name] for name in names)
@@ -73,9 +79,8 @@ def test_no_document_has_a_folder_of_this_machine(out: Path, tmp_path: Path) -> 
     assert [name for name, body in published.items() if b"/tmp" in body] == []
     assert json.loads(published["manifest.json"])["input"][0]["path"] == "pairs.parquet"
     assert b'"rejected' not in published["croissant.json"]
-    for name in ("README.md", "datasheet.md"):
-        text = " ".join(published[name].decode().split())
-        assert text.count("rejected/") == text.count("in the folder of the run")
+    text = " ".join(published["README.md"].decode().split())
+    assert text.count("rejected/") == text.count("in the folder of the run")
     # It is a dataset still.
     assert takedown([str(tmp_path / "public"), f"--blocklist={_list(tmp_path)}", "--dry_run"]) == 0
 

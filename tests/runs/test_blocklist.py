@@ -138,7 +138,7 @@ def test_rows_may_be_left_without_what_they_tell(blocked: Blocked, tmp_path: Pat
         assert row["url"] is row["caption"] is row["page_url"] is None
     from alignset.pipeline.look.__main__ import main as look
 
-    assert look([str(out), "--reason=blocked", f"--output={tmp_path}/look.png"]) == 0
+    assert look([str(out), "--reason=blocked", f"--output={tmp_path}/look.html"]) == 0
     again = tmp_path / "again"
     succeed(out, again, *FLAGS, "--min_image_side=101", "--also_rejected=all")
     assert len(kept(again)) == len(kept(out))  # `all` does not bring them back

@@ -250,7 +250,7 @@ def test_files_whose_own_names_are_not_utf8_are_read(tmp_path: Path):
         r"\xff.tar"
     }
     look_flags = (str(tmp_path / "set"), "--reason=evaluation_overlap")
-    assert look([*look_flags, f"--output={tmp_path}/look.png"]) == 0
+    assert look([*look_flags, f"--output={tmp_path}/look.html"]) == 0
     tables = tmp_path / "in_tables"
     tables.mkdir()
     pq.write_table(table(0, 10), (tables / "a.parquet").open("wb"))

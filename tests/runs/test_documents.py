@@ -23,10 +23,7 @@ FLAGS = (
 )
 COUNT, TAGGED = 12, 2  # images, of which two have the bytes of others; and those that are opted out
 BAR = "cc|by"
-CARD, SHEET, CROISSANT, REPORT = DOCUMENTS = (
-    *("README.md", "datasheet.md", "croissant.json"),
-    "report.html",
-)
+CARD, CROISSANT, REPORT = DOCUMENTS = ("README.md", "croissant.json", "report.html")
 LEAST_SIMILAR = ("--columns=similarity", "--keep_most_similar=0.5")
 # Flags that turn each feature on, and the dataset that lacks it alone.
 FEATURES = {
@@ -49,29 +46,28 @@ NO_FILTER = "No filter was applied"
 # By feature and document: what is said where it is on, and where it is off.
 SAID: dict[str, dict[str, tuple[str, str]]] = {
     "duplicates": {
-        **dict.fromkeys((CARD, SHEET, CROISSANT), (ONCE, TWICE)),
+        **dict.fromkeys((CARD, CROISSANT), (ONCE, TWICE)),
         REPORT: ("No two images of the dataset have the same bytes", "have the bytes of another"),
     },
     "near_duplicates": {
-        **dict.fromkeys((CARD, SHEET, CROISSANT), ("look alike one was kept", TWICE)),
+        **dict.fromkeys((CARD, CROISSANT), ("look alike one was kept", TWICE)),
         REPORT: ("No two images of the dataset have the same bytes", "have the bytes of another"),
     },
     "scored": {
-        **dict.fromkeys((CARD, SHEET), (SCORED, UNSCORED)),
+        CARD: (SCORED, UNSCORED),
         CROISSANT: (SCORED.replace("`", ""), UNSCORED),
         REPORT: ("", ""),
     },
     "most_similar": {
-        **dict.fromkeys((CARD, SHEET, CROISSANT), (HALF, "")),
+        **dict.fromkeys((CARD, CROISSANT), (HALF, "")),
         REPORT: ("less_similar", ""),
     },
     "score_only": {
         **dict.fromkeys((CARD, CROISSANT), (NO_FILTER, "filters of ALIGN (Jia et al., 2021")),
-        SHEET: (NO_FILTER, "with the filters of that paper"),
         REPORT: ("", ""),
     },
     "score_only_most_similar": {
-        **dict.fromkeys((CARD, SHEET, CROISSANT), (LEFT, NO_FILTER)),
+        **dict.fromkeys((CARD, CROISSANT), (LEFT, NO_FILTER)),
         REPORT: ("less_similar", ""),
     },
     "licence": {
@@ -79,19 +75,16 @@ SAID: dict[str, dict[str, tuple[str, str]]] = {
             f"| `LICENSE` | `{BAR.replace('|', chr(92) + '|')}` | 4 |",
             "No licence is on record",
         ),
-        SHEET: ("The card counts the licences", "No licence of theirs is on record"),
         CROISSANT: ('"train/LICENSE"', ""),
         REPORT: ("", ""),
     },
     "opt_outs": {
         CARD: ("| `x_robots_tag` | 2 |", "No pair was left out because of an opt-out."),
-        SHEET: ("takedown: `x_robots_tag` 2.", "No pair was left out because of an opt-out."),
         CROISSANT: ("opt_outs: 12 of 14 pairs were kept", ""),
         REPORT: ("Opted out by their owners", ""),
     },
     "takedown": {
         CARD: ("| `taken_down` | 1 |", "No pair was left out because of an opt-out."),
-        SHEET: ("1 pair left the dataset after it was made", ""),
         CROISSANT: ("takedown: 11 of 12 pairs were kept", ""),
         REPORT: ("Pairs were taken down since the run", ""),
     },
@@ -164,7 +157,7 @@ def test_documents_say_what_is_so(datasets: Datasets, feature: str, document: st
 
 @pytest.mark.parametrize(("words", "feature"), NEVER.items())
 def test_what_no_document_says(datasets: Datasets, words: str, feature: str) -> None:
-    for document in (CARD, SHEET, CROISSANT):
+    for document in (CARD, CROISSANT):
         assert words not in (datasets(feature) / document).read_text()
 
 

@@ -81,7 +81,7 @@ def test_report_card_and_look_tell_of_languages(
     assert "inLanguage" not in croissant
     fields = {field["name"].rpartition("/")[2] for field in croissant["recordSet"][0]["field"]}
     assert fields >= {"language", "language_votes"}
-    output = f"--output={tmp_path}/look.png"
+    output = f"--output={tmp_path}/look.html"
     assert look([str(found.output), "--language=th", output]) == 0
     shown = capsys.readouterr().out
     assert all(text in shown for text in TEXTS["th"])

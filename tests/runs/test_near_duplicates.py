@@ -222,9 +222,11 @@ def test_a_dropped_photograph_is_looked_at_beside_the_kept_one(made: Made, tmp_p
     again = [row for row in left(made.near) if not row["thumbnail"]]
     assert near
     assert {path_of(row["url"])[1] for row in again} <= {"again", "smaller"}  # equal files
-    sheet = tmp_path / "sheet.png"
+    sheet = tmp_path / "sheet.html"
     assert look([str(made.near), "--reason=duplicate_image", f"--output={sheet}", "--n=60"]) == 0
-    assert PillowImage.open(sheet).size[0] > 1000
+    page = sheet.read_text()
+    assert page.count(">dropped<") == len(near)
+    assert page.count("data:image/jpeg") == page.count(">dropped<") + page.count(">kept<")
 
 
 @pytest.mark.slow

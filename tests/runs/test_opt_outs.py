@@ -162,8 +162,7 @@ def test_pages_that_do_not_want_it(web: SmallWeb, tmp_path: Path) -> None:
     assert funnel(tmp_path / "set")["pages"]["pairs"] == 4
     (kept,) = rows(tmp_path / "set").values()
     assert (kept["page_license"], kept["page_url"]) == (LICENCE, PAGE.format("free"))
-    ended = succeed(source, tmp_path / "all", *FLAGS, "--unwished=report")  # its former name
-    assert "--unwished is called --opt_outs now" in ended.err
+    succeed(source, tmp_path / "all", *FLAGS, "--opt_outs=report")
     kept_rows = rows(tmp_path / "all")
     opted_out = {row["page_url"].rpartition("/")[2]: row["opted_out"] for row in kept_rows.values()}
     assert opted_out == {

@@ -148,6 +148,8 @@ def test_one_match_rewrites_one_shard(
     url = finished.url(number)
     card = out / "README.md"
     card.write_text(card.read_text().replace("license: unknown", "license: cc0-1.0"))
+    for sheet in (out / "datasheet.md", out / "_generated/datasheet.md"):
+        sheet.write_text("of an earlier version: 9 pairs")
     before, already = digests(out), len(finished.web.requests)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.tar")}
     assert taken(out, tmp_path, f"url:{url}", flags=("--dry_run",)) == 0
@@ -161,6 +163,7 @@ def test_one_match_rewrites_one_shard(
     documents = {"README", "manifest", "funnel", "croissant", "datasheet", "report"}
     assert len({stem.rpartition("-")[2] for stem in stems - documents}) == 1
     assert after.keys() - before.keys() == {"taken_down.u64"}
+    assert {"datasheet.md", "_generated/datasheet.md"} <= before.keys() - after.keys()
     rewritten = [path for path, at in times.items() if path.stat().st_mtime_ns != at]
     assert len(rewritten) == 1
     assert url not in stored(out).values()

@@ -117,9 +117,9 @@ def samples(output: Path) -> dict[str, dict[str, bytes]]:
 # What a finished run leaves beside its folders.
 DOCUMENTS = frozenset(
     {
-        *("README.md", "croissant.json", "datasheet.md", "funnel.json", "funnel.svg"),
+        *("README.md", "croissant.json", "funnel.json", "funnel.svg"),
         *("manifest.json", "report.html", "vocabulary.u64"),
-        *(f"_generated/{name}" for name in ("README.md", "croissant.json", "datasheet.md")),
+        *(f"_generated/{name}" for name in ("README.md", "croissant.json")),
     }
 )
 # The days of a fetch, which these name and nothing else does.
@@ -131,7 +131,6 @@ _FETCHES_BY_WHEN = re.compile(
 _DAYS = re.compile(rb'(?m)^.*("\d{4}-\d\d-\d\d"|The images were fetched ).*$')
 FETCH_DAYS = {
     "README.md": _FETCHED,
-    "datasheet.md": _FETCHED,
     "croissant.json": _DAYS,
     "manifest.json": re.compile(rb'(?s)"fetched": {.*?}'),
 }

@@ -183,7 +183,7 @@ def curation(_: list[str]) -> int:
         return "none" if header is None else str(scaled_jpeg(body, header, "GRAY", (9, 9)).shape)
 
     def shown(body: bytes) -> str:
-        picture = shown_picture(body, (40, 40))
+        picture = shown_picture(body)
         return picture if isinstance(picture, str) else "image"
 
     return _print_fates(

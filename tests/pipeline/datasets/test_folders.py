@@ -14,7 +14,8 @@ import pytest
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.datasets.folder_samples import FolderShard, shard_samples
 from alignset.pipeline.datasets.folders import read_folder
-from alignset.pipeline.look.shown_pairs import find_pairs
+from alignset.pipeline.datasets.set_files import find_set
+from alignset.pipeline.look.shown_pairs import find_pairs, find_pictures
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.takedown.__main__ import main as takedown
@@ -111,12 +112,13 @@ def test_a_report_tells_of_images_scores_copies_and_failures(folder: Path):
 
 
 def test_a_look_finds_images_in_the_folder_itself(folder: Path):
-    shown = find_pairs(str(folder), "", 9)
-    assert len(shown.pairs) == 6
-    assert not any(isinstance(picture, str) for picture in shown.pictures())
-    assert shown.subtitle == "6 kept pairs, from 2 of 2 shards"
-    lost = find_pairs(str(folder), f"fetch_failed:{GONE}", 9)
-    assert {pair.caption for pair in lost.pairs} == {f"a red boat number {n}" for n in (10, 11)}
+    files = find_set(str(folder))
+    pairs, note = find_pairs(files, "", 9)
+    pictures = find_pictures(pairs, files, [])
+    assert [[type(body) for _, body in of] for of in pictures] == [[bytes]] * 6
+    assert note == "6 kept pairs, from 2 of 2 shards"
+    lost, _ = find_pairs(files, f"fetch_failed:{GONE}", 9)
+    assert {pair.caption for pair in lost} == {f"a red boat number {n}" for n in (10, 11)}
 
 
 def names_in(folder: Path) -> set[str]:
@@ -251,6 +253,6 @@ def test_joined_tars_and_names_that_are_not_utf_8_are_read_whole(tmp_path: Path)
     (tmp_path / "0.tar").write_bytes(b"".join(parts))
     facts = find_facts(str(tmp_path))
     assert (facts.kept, facts.notes[1:]) == (4, [])
-    shown = find_pairs(str(tmp_path), "", 9)
-    assert len(shown.pairs) == 4
-    assert not any(isinstance(picture, str) for picture in shown.pictures())
+    files = find_set(str(tmp_path))
+    pictures = find_pictures(find_pairs(files, "", 9)[0], files, [])
+    assert [[type(body) for _, body in of] for of in pictures] == [[bytes]] * 4

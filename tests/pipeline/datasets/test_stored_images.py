@@ -7,8 +7,9 @@ import tracemalloc
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
-from alignset.pipeline.datasets.stored_images import CHUNK, read_image, stored_image, stored_picture
+from alignset.pipeline.datasets.stored_images import CHUNK, read_image, shown_picture, stored_image
 from alignset.transforms.shards.shard_files import TarWriter
 from tests.support.hostile_tars import header, padded
 from tests.support.picture_files import encoded, photograph
@@ -34,8 +35,8 @@ def test_every_image_of_a_shard_is_found(folder: str):
     body = read(path)
     for place, key in enumerate(own):
         assert read_image(io.BytesIO(body), len(body), key) == image(3, place)
-        picture = stored_picture(path, key, (20, 20))
-        assert max(picture.size) == 20
+        picture = Image.open(io.BytesIO(shown_picture(stored_image(path, key))))
+        assert picture.size == (40 + place, 40)
     for key in ("0" * 16, "f" * 16, own[7][:-1] + "~", ""):
         assert read_image(io.BytesIO(body), len(body), key) is None
 
@@ -91,9 +92,9 @@ def test_what_is_no_picture_says_why(folder: str):
     bodies = {"1" * 16: b"<html>", "2" * 16: encoded(photograph(1), "JPEG")[:900]}
     body = made_tar(bodies)
     put(f"{folder}/a.tar", body)
-    said = [stored_picture(f"{folder}/a.tar", key, (9, 9)) for key in sorted(bodies)]
+    said = [shown_picture(stored_image(f"{folder}/a.tar", key)) for key in sorted(bodies)]
     assert said == ["not_an_image: html", "undecodable: truncated"]
-    assert stored_picture(f"{folder}/a.tar", "3" * 16, (9, 9)) == "not found in its shard"
+    assert shown_picture(stored_image(f"{folder}/a.tar", "3" * 16)) == "not found in its shard"
 
 
 def forged(victims: dict[str, bytes], fake: bytes) -> bytes:

@@ -12,13 +12,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from alignset.pipeline.datasets.sizes_and_days import Contents
-from alignset.pipeline.documents.card import (
-    TO_BE_FILLED,
-    dataset_card,
-    datasheet,
-    size_category,
-    tar_pattern,
-)
+from alignset.pipeline.documents.card import dataset_card, size_category, tar_pattern
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.runs.documents import Days, Funnel, Manifest, OptOuts, Retry, ShardEntry
 from alignset.transforms.corpus.corpus_documents import (
@@ -28,11 +22,9 @@ from alignset.transforms.corpus.corpus_documents import (
     VocabularySummary,
 )
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_stats import SharedContents
 from alignset.transforms.storage.documents import read_document
 from tests.support.command import DOCUMENTS, funnel, manifest
 from tests.support.golden_run import Golden
-from tests.support.root import ROOT
 
 Made = tuple[Manifest, Funnel, Contents]
 
@@ -270,77 +262,28 @@ def test_size_categories_of_the_hub(pairs: int, category: str):
     assert size_category(pairs) == category
 
 
-TEMPLATE = (ROOT / "pipeline/documents/datasheet.j2").read_text()
-ASKED = re.findall(r'question\(\s*"(.+?)"', TEMPLATE)
-
-
-@pytest.fixture
-def documents(made: Made) -> tuple[Manifest, Funnel]:
-    return made[:2]
-
-
-def answers(sheet: str) -> dict[str, str]:
-    """By question."""
-    parts = re.split(r"(?m)^\*\*(.+\?)\*\*$", sheet)
-    texts = (re.sub(r"(?m)^## .*$", "", text).strip() for text in parts[2::2])
-    return dict(zip(parts[1::2], texts, strict=True))
-
-
-def test_every_question_is_answered_or_marked(documents):
-    sheet = answers(datasheet(*documents, Contents(), {}))
-    assert [*sheet] == ASKED
-    assert len(ASKED) == 50
-    assert all(sheet.values())
-    marked = [asked for asked, answer in sheet.items() if answer.startswith(TO_BE_FILLED)]
-    told = [asked for asked, answer in sheet.items() if TO_BE_FILLED not in answer]
-    partly = len(ASKED) - len(marked) - len(told)
-    assert "Who paid for its creation?" in marked
-    assert "How many instances are there?" in told
-    text = datasheet(*documents, Contents(), {})
-    assert f"has answered {len(told) + partly} of {len(ASKED)} questions, {partly} of them" in text
-
-
-def test_answers_have_the_runs_numbers(documents):
-    manifest, funnel = documents
-    sheet = answers(datasheet(*documents, Contents(), {}))
-    assert sheet["How many instances are there?"] == f"{manifest.pairs} pairs."
-    fetch = next(step for step in funnel.steps if step.step == "fetch")
-    failed = fetch.dropped["fetch_failed"]
-    assert f"{failed} images could not be fetched" in sheet["Is anything missing from instances?"]
-    changed = sheet["Was the data cleaned or changed?"]
-    assert f"\n- fetch: {failed} of {fetch.seen}\n" in changed
-    copies = funnel.copies
-    assert isinstance(copies, SharedContents)
-    noise = sheet["Are there errors, noise or redundancies?"]
-    assert f"{copies.images} kept images have the bytes of another" in noise
-
-
-def test_what_differs_between_runs_is_told(documents):
-    manifest, funnel = documents
-    other = replace(
-        manifest,
-        fetch=manifest.fetch | {"contact": "me@x.example"},
-        fetched=Days("2026-11-25", "2026-11-26"),
-        resize=manifest.resize | {"resize_mode": "border"},
-        retries=[Retry(1, 1, (3, 3), manifest.fetch)],
-        evaluation_images={},
-    )
-    sheet = answers(datasheet(other, funnel, Contents(), {}))
-    assert sheet["How can they be reached?"] == "`me@x.example`"
-    assert "from 2026-11-25 to 2026-11-26 (UTC)" in sheet["When was it collected?"]
-    assert "resized to `border` of 256 px as jpg" in sheet["What does each instance consist of?"]
-    assert "Once images were fetched again" in sheet["Will it be updated?"]
-    assert "No evaluation images" in sheet["Could its composition affect later uses?"]
-    assert (
-        TO_BE_FILLED in answers(datasheet(*documents, Contents(), {}))["How can they be reached?"]
-    )
-    texts = replace(manifest, job=manifest.job | {"text_only": True}, shards={})
-    sheet = answers(datasheet(texts, funnel, Contents(), {}))
-    assert sheet["Is the dataset self-contained?"].startswith("No: the images are links")
-
-
-def test_names_of_somebody_else_are_code(documents):
-    manifest, funnel = documents
+def test_names_of_somebody_else_are_code(made: Made):
+    manifest, funnel = made[:2]
     file = replace(manifest.input[0], path="/h/<script>`\n## a.csv", format="csv")
-    sheet = datasheet(replace(manifest, input=[file]), funnel, Contents(), {})
-    assert "``<script>`?## a.csv``" in sheet
+    card = dataset_card(replace(manifest, input=[file]), funnel, Contents(), {})
+    assert "``<script>`?## a.csv``" in card
+
+
+def test_uses_say_how_images_and_texts_were_changed(made: Made):
+    manifest, funnel = made[:2]
+    others = {
+        "have the bytes that were fetched": replace(
+            manifest, resize=manifest.resize | {"resize_mode": "original"}
+        ),
+        "was resized (`border`, 256 px)": replace(
+            manifest, resize=manifest.resize | {"resize_mode": "border"}
+        ),
+        "images are links": replace(manifest, job=manifest.job | {"text_only": True}, shards={}),
+    }
+    for text, of in others.items():
+        card = dataset_card(of, funnel, Contents(), {})
+        assert [text in card for text in others] == [other is of for other in others.values()]
+        assert "not for\nidentifying people" in card
+    closed = replace(manifest, fetch=manifest.fetch | {"allow_private_addresses": False})
+    cards = [dataset_card(of, funnel, Contents(), {}) for of in (manifest, closed)]
+    assert ["may not be public" in card for card in cards] == [True, False]

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.pipeline.documents.hand_edits import merge, write_page
+from alignset.pipeline.documents.hand_edits import drop_page, merge, write_page
+from alignset.transforms.storage.files import exists, write_atomically
+from tests.support.memory_files import read
 
 BASE = b"name: unknown\nlicense: unknown\n\n10 pairs\n\n- one\n- two\n"
 
@@ -159,3 +161,19 @@ def test_the_page_before_shows_no_pair(tmp_path: Path) -> None:
     write_page(str(tmp_path), "README.md", BASE)
     before = (tmp_path / "README.md.before").read_bytes()
     assert before == b'# Mine\n```json\n```\n{"key"}\n'
+
+
+@pytest.mark.parametrize("is_edited", [True, False])
+def test_a_page_that_is_not_written_any_more_goes_and_what_people_wrote_stays(
+    folder: str, is_edited: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    drop_page(folder, "sheet.md")
+    write_page(folder, "sheet.md", BASE)
+    hand = BASE + b"mine\n" * is_edited
+    write_atomically(f"{folder}/sheet.md", lambda sink: sink.write(hand))
+    drop_page(folder, "sheet.md")
+    assert not exists(f"{folder}/sheet.md")
+    assert not exists(f"{folder}/_generated/sheet.md")
+    assert exists(f"{folder}/sheet.md.before") == is_edited == bool(caplog.records)
+    if is_edited:
+        assert read(f"{folder}/sheet.md.before") == hand

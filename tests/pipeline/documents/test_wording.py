@@ -1,4 +1,4 @@
-"""What card, datasheet and Croissant say alike: the counts of opt-outs, wherever they stand."""
+"""What card and Croissant say alike: the counts of opt-outs, wherever they stand."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.sizes_and_days import Contents
-from alignset.pipeline.documents.card import dataset_card, datasheet
+from alignset.pipeline.documents.card import dataset_card
 from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.wording import opt_outs, span, with_images
 from alignset.pipeline.runs.documents import (
@@ -100,16 +100,11 @@ def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):
     assert "No pair was left out because of an opt-out" not in card
 
 
-def test_the_datasheet_and_croissant_tell_it_too(made: Made):
+def test_croissant_tells_it_too(made: Made):
     now, funnel, earlier = made
-    sheet = datasheet(now, funnel, Contents(), earlier)
-    assert "No evaluation images were taken out" not in sheet
-    assert "Copies of any test set but the ones below may be in it." in sheet
-    assert "- `history/00`, at a distance below `0.25` by the measure `copy`: `exam` (12" in sheet
-    assert "No image was fetched by this run. Before that, images were fetched for" in sheet
-    for text in (sheet, croissant(now, funnel, earlier).decode().replace("`", "")):
-        assert "This run scored none" in text
-        assert "shocking images are not filtered" not in text
+    text = croissant(now, funnel, earlier).decode().replace("`", "")
+    assert "This run scored none" in text
+    assert "shocking images are not filtered" not in text
 
 
 def test_a_set_of_texts_between_loses_what_was_said_of_images(made: Made):

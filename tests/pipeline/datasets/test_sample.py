@@ -1,6 +1,5 @@
 """Which pairs are shown."""
 
-from collections import Counter
 from itertools import chain
 from pathlib import Path
 
@@ -8,27 +7,27 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, tables_of, take_sample
 from alignset.pipeline.datasets.set_files import find_set
-from alignset.pipeline.look.sample import ENOUGH_FILES, LONGEST, Pair, batches_with, take_sample
 from alignset.transforms.storage.broken_files import BrokenInputError
 from tests.support.small_sets import keys, put_rejected, put_shard, put_table
 
 
-def shown(files: list[str], count: int, *why: str) -> list[str]:
-    return [pair.key for pair in take_sample(files, count, *why).pairs]
+def shown(files: list[str], count: int, **values: str) -> list[str]:
+    return [pair.key for pair in take_sample(files, count, **values)[0]]
 
 
 def test_pairs_of_all_shards_are_shown_and_always_the_same(folder: str):
     own = [put_shard(folder, number, 30) for number in range(3)]
     files = find_set(folder).kept_files
-    twelve = take_sample(files, 12)
-    assert [pair.key for pair in twelve.pairs] == shown(files, 12)
+    pairs, files_read, _ = take_sample(files, 12)
+    assert [pair.key for pair in pairs] == shown(files, 12)
     assert {len(set(shard) & set(shown(files, 12))) > 0 for shard in own} == {True}
     assert shown(files, 12) != sorted(chain(*own))[:12]
     assert shown(files, 12)[:5] == shown(files, 5)
     assert sorted(shown(files, 100)) == sorted(chain(*own))
-    assert twelve.files_read == 3
-    assert {pair.file for pair in take_sample(files, 100).pairs} == set(files)
+    assert files_read == 3
+    assert {pair.file for pair in take_sample(files, 100)[0]} == set(files)
 
 
 def test_no_more_files_are_read_than_needed(tmp_path: Path):
@@ -37,9 +36,12 @@ def test_no_more_files_are_read_than_needed(tmp_path: Path):
         table = pa.table({"key": keys(10 * number, 3), "url": ["http://a/b"] * 3})
         files.append(f"{tmp_path}/{number}.parquet")
         put_table(files[-1], table)
-    assert take_sample(files, 20).files_read == ENOUGH_FILES
-    assert take_sample(files, 3 * ENOUGH_FILES + 1).files_read == ENOUGH_FILES + 1
-    assert take_sample([*files[:-1], f"{tmp_path}/gone.parquet"], 5).files_read == ENOUGH_FILES
+    assert take_sample(files, 20)[1] == ENOUGH_FILES
+    assert take_sample(files, 3 * ENOUGH_FILES + 1)[1] == ENOUGH_FILES + 1
+    assert take_sample([*files[:-1], f"{tmp_path}/gone.parquet"], 5)[1] == ENOUGH_FILES
+    wanted = pa.array(keys(10, 3)[:2])
+    pairs, files_read, _ = take_sample(files, 2, lambda _: wanted)
+    assert (sorted(pair.key for pair in pairs), files_read) == (wanted.to_pylist(), 2)
 
 
 def test_reasons_and_details_are_chosen_and_counted(folder: str):
@@ -47,20 +49,19 @@ def test_reasons_and_details_are_chosen_and_counted(folder: str):
     own = put_rejected(folder, "images-none", whys * 2)
     files = [f"{folder}/rejected/images-none.parquet"]
     assert sorted(shown(files, 9)) == own
-    assert sorted(shown(files, 9, "fetch_failed")) == sorted(own[0:2] + own[3:5])
-    assert sorted(shown(files, 9, "fetch_failed", "dns")) == [own[0], own[3]]
-    assert shown(files, 9, "nothing") == []
-    counted = take_sample(files, 9, "fetch_failed", "nix").row_counts
-    assert counted == Counter(
-        {"fetch_failed": 4, "too_small": 2, "fetch_failed:dns": 2, "fetch_failed:timeout": 2}
-    )
+    assert sorted(shown(files, 9, reason="fetch_failed")) == sorted(own[0:2] + own[3:5])
+    assert sorted(shown(files, 9, reason="fetch_failed", detail="dns")) == [own[0], own[3]]
+    assert shown(files, 9, reason="nothing") == []
+    assert take_sample(files, 9, reason="nothing")[2] == {"fetch_failed": 4, "too_small": 2}
+    counted = take_sample(files, 9, reason="fetch_failed", detail="nix")[2]
+    assert counted == {"dns": 2, "timeout": 2}
 
 
 def test_repeats_of_a_pair_are_shown_once(tmp_path: Path):
     (key, other) = keys(0, 2)
     table = pa.table({"key": [key, key, other, key], "reason": ["duplicate_pair"] * 4})
     put_table(f"{tmp_path}/a.parquet", table)
-    assert sorted(shown([f"{tmp_path}/a.parquet"], 9, "duplicate_pair")) == [key, other]
+    assert sorted(shown([f"{tmp_path}/a.parquet"], 9, reason="duplicate_pair")) == [key, other]
 
 
 def test_null_columns_missing_columns_and_columns_of_the_future(tmp_path: Path):
@@ -72,13 +73,13 @@ def test_null_columns_missing_columns_and_columns_of_the_future(tmp_path: Path):
         "score": pa.array([{"a": 1}, None]),
     }
     put_table(f"{tmp_path}/a.parquet", pa.table(rows))
-    pairs = take_sample([f"{tmp_path}/a.parquet"], 5).pairs
+    pairs = take_sample([f"{tmp_path}/a.parquet"], 5)[0]
     assert sorted((pair.url, pair.host, pair.caption, pair.size) for pair in pairs) == [
-        ("http://[broken", "", "", ""),
+        ("http://[broken", "[broken", "", ""),
         ("http://a.org/1", "a.org", "", ""),
     ]
     put_table(f"{tmp_path}/b.parquet", pa.table({"other": [1]}))
-    assert take_sample([f"{tmp_path}/b.parquet"], 5).pairs == []
+    assert take_sample([f"{tmp_path}/b.parquet"], 5)[0] == []
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_null_columns_missing_columns_and_columns_of_the_future(tmp_path: Path):
     [("HTTP://me:secret@Host.org:80/x", "host.org:80"), ("", ""), ("no url", "")],
 )
 def test_hosts(url: str, host: str):
-    assert Pair("", url, "", "", "", "", "").host == host
+    assert Pair(url=url).host == host
 
 
 @pytest.mark.parametrize("dictionary", [True, False])
@@ -102,9 +103,9 @@ def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool):
     table = pa.table({"key": own, "url": ["http://a/b"] * count, "caption": captions})
     put_table(f"{tmp_path}/a.parquet", table)
     before = pa.total_allocated_bytes()
-    (batch,) = batches_with(f"{tmp_path}/a.parquet", ["key", "url", "caption", "detail"])
-    assert batch.schema.names == ["key", "url", "caption"]
-    assert batch["caption"].to_pylist() == [text[:LONGEST]] * count
+    (rows,) = tables_of(f"{tmp_path}/a.parquet", ["key", "url", "caption", "detail"])
+    assert rows["detail"].null_count == count
+    assert rows["caption"].to_pylist() == [text[:LONGEST]] * count
     assert pa.total_allocated_bytes() - before < 100e6
     assert sorted(shown([f"{tmp_path}/a.parquet"], 9999)) == own
 
@@ -114,4 +115,4 @@ def test_a_damaged_file_is_named(body: bytes, tmp_path: Path):
     path = tmp_path / "images-00000.parquet"
     path.write_bytes(body)
     with pytest.raises(BrokenInputError, match=r"images-00000\.parquet cannot be read: "):
-        list(batches_with(str(path), ["key"]))
+        list(tables_of(str(path), ["key"]))

@@ -1,0 +1,294 @@
+"""The command that looks at a dataset."""
+
+import io
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from alignset.pipeline.look import shown_pairs
+from alignset.pipeline.look.__main__ import main
+from alignset.pipeline.takedown.__main__ import main as takedown
+from tests.support.command import succeed
+from tests.support.golden import FLAGS
+from tests.support.golden_run import Golden
+from tests.support.hostile_tars import tar_of
+from tests.support.memory_files import read
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_sets import put, put_funnel, put_rejected, put_shard, put_table
+from tests.support.tar_files import tar_of as put_tar
+
+
+@pytest.fixture
+def look(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch):
+    """Looks at the set in `folder`: the status, what was printed, what was said."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*flags: str) -> tuple[int, str, str]:
+        status = main([folder, *flags], "alignset look")
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return command
+
+
+def test_kept_pairs_as_a_table_and_a_picture(folder: str, look, tmp_path: Path):
+    own = put_shard(folder, 0, 12) + put_shard(folder, 1, 12)
+    put_funnel(folder, 24, {"too_small": 2}, {})
+    status, out, err = look("--n=10")
+    assert (status, err) == (0, "the page is in look.html\n")
+    title, subtitle, empty, header, *rows = out.splitlines()
+    assert (title, empty) == (folder[: len(title)], "")
+    assert subtitle == "10 of 24 kept pairs, from 2 of 2 shards"
+    assert header.split() == ["key", "size", "host", "caption"]
+    assert len(rows) == 10
+    assert {row.split()[0] for row in rows} <= set(own)
+    first = (tmp_path / "look.html").read_bytes()
+    assert first.count(b'src="data:image/jpeg;base64,') == 10
+    assert look("--n=10")[1] == out
+    assert (tmp_path / "look.html").read_bytes() == first
+
+
+def test_the_page_goes_where_it_is_told_and_says_where_an_image_is_missing(folder: str, look):
+    put_shard(folder, 0, 3)
+    for name, images in (("a", 3), ("b", 0)):
+        assert look(f"--output={folder}/look/{name}.html")[0] == 0
+        page = read(f"{folder}/look/{name}.html").decode()
+        assert page.count("not found in its shard") == 3 - images
+        assert page.count("data:image/jpeg") == images
+        put(f"{folder}/shards/00000.tar", b"")
+
+
+def test_a_run_under_way_says_so(folder: str, look):
+    put_shard(folder, 0, 3)
+    put_shard(folder, 1, 3, finished=False)
+    assert look()[1].splitlines()[1] == "3 kept pairs, from 1 of 1 shard, the run has not ended"
+
+
+def test_dropped_pairs(folder: str, look):
+    put_shard(folder, 0, 1)
+    whys = [("fetch_failed", "dns"), ("fetch_failed", "timeout"), ("too_small", None)]
+    put_rejected(folder, "images-00000", whys * 2)
+    put_rejected(folder, "text-00000", [("rare_token", None)])
+    put_funnel(folder, 1, {"fetch_failed": 4, "too_small": 2, "rare_token": 1}, {"dns": 2})
+    for reason, subtitle, rows in (
+        ("too_small", "2 of 2 pairs dropped for too_small, from 1 of 1 file of dropped pairs", 2),
+        ("fetch_failed:dns", "2 pairs dropped for fetch_failed: dns, from 1 of 1 file", 2),
+        ("dropped", "7 of 7 dropped pairs, from 2 of 2 files of dropped pairs", 7),
+    ):
+        status, out, _ = look(f"--reason={reason}")
+        assert status == 0
+        assert out.splitlines()[1].startswith(subtitle)
+        assert out.splitlines()[3].split()[:3] == ["key", "dropped", "for"]
+        assert len(out.splitlines()) == 4 + rows
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_reason_that_is_not_there_is_answered_with_those_that_are(folder: str, look, ended: bool):
+    put_shard(folder, 0, 1)
+    put_rejected(folder, "images-00000", [("fetch_failed", "dns"), ("too_small", None)])
+    if ended:
+        put_funnel(folder, 1, {"fetch_failed": 1, "too_small": 1}, {"dns": 1})
+    for reason, said in (
+        ("tiny", "for tiny; there are fetch_failed (1), too_small (1)\n"),
+        ("rare_token", "for rare_token; there are fetch_failed (1), too_small (1)\n"),
+        ("fetch_failed:nix\x1b", "for fetch_failed: nix\\x1b; there are dns (1)\n"),
+    ):
+        expected = f"alignset look: there are no pairs dropped {said}"
+        assert look(f"--reason={reason}") == (2, "", expected)
+
+
+def test_where_nothing_is_kept_it_is_said_what_there_is(folder: str, look):
+    put_rejected(folder, "text-00000", [("rare_token", None)])
+    status, out, err = look()
+    assert (status, out) == (1, "")
+    assert "has no kept pairs; --reason=dropped shows dropped ones" in err
+    assert err.count("\n") == 1
+    put_rejected(folder, "text-00000", [])
+    assert look("--reason=dropped")[0] == 1
+    assert "has no pairs dropped for rare_token\n" in look("--reason=rare_token")[2]
+
+
+def test_what_cannot_be_read_is_one_line(folder: str, look):
+    put_shard(folder, 0, 1)
+    put(f"{folder}/shards/00000.parquet", b"no parquet")
+    status, out, err = look()
+    assert (status, out) == (1, "")
+    assert err.startswith("alignset look: failed: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--n=0", "--n=201", "--n=x", "--output=a.png", "--nix", "more"])
+def test_wrong_flags_are_one_line(look, capsys: pytest.CaptureFixture, flag: str):
+    with pytest.raises(SystemExit) as ended:
+        look(flag)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("alignset look: ")
+    assert said.count("\n") == 1
+
+
+def test_evaluation_images_are_read_where_a_user_names_them(
+    plain: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A manifest may be anybody's, and name any file or address."""
+    monkeypatch.chdir(tmp_path)
+    opened = list[str]()
+    monkeypatch.setattr(shown_pairs, "find_images", lambda path, _names: opened.append(path) or {})
+    row = {"key": "0" * 16, "url": "http://h/a", "reason": "evaluation_overlap", "thumbnail": b"x"}
+    row |= {"evaluation_set": "exam", "evaluation_image": "1.png", "evaluation_distance": 0.1}
+    (tmp_path / "eval").mkdir()
+    put(f"{tmp_path}/eval/1.png", b"x")
+    put_shard(f"{tmp_path}/set", 0, 1)
+    put_table(f"{tmp_path}/set/rejected/images-00000.parquet", pa.Table.from_pylist([row]))
+    manifest = json.loads((plain.output / "manifest.json").read_text())
+    manifest["evaluation"] = [{"name": "exam", "path": "http://10.0.0.1/1.png", "bytes": 1}]
+    put(f"{tmp_path}/set/manifest.json", json.dumps(manifest).encode())
+    command = ["set", "--reason=evaluation_overlap"]
+    assert main(command) == 0
+    assert opened == []
+    assert main([*command, "--eval_images=exam=eval"]) == 0
+    assert opened == ["eval/1.png"]
+    assert main([*command, "--eval_images=exam=nowhere"]) == 2
+    for other in (["--reason=too_small"], ["--blocklist=a"], []):
+        with pytest.raises(SystemExit):
+            main(["set", *other, "--eval_images=exam=eval"])
+
+
+PROBE = "document.documentElement.dataset.hacked = 'yes'"
+HOSTILE = (
+    f"</script><script>{PROBE}</script>",
+    f'<img src="x" onerror="{PROBE}">',
+    "\u202egnp.exe mirrored, and {{ 7 * 7 }}",
+    "قطة على سجادة " + "h\u0301\u0302\u0303\u0304" * 50 + "x" * 999,
+)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1100, "light")])
+def test_hostile_copies_beside_their_originals_in_a_browser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, scheme: Any
+):
+    """Copies of evaluation images, of which one is gone, and of kept ones."""
+    monkeypatch.chdir(tmp_path)
+    kept = put_shard("set", 0, 4)
+    Path("eval").mkdir()
+    rows = [
+        {"key": f"{n:016x}", "url": f"http://{text}/{n}", "caption": text, "detail": None}
+        | {"reason": "evaluation_overlap", "thumbnail": encoded(photograph(n, 90, 60), "JPEG")}
+        | {"evaluation_set": "exam", "evaluation_image": f"{n}.png", "evaluation_distance": 0.1234}
+        for n, text in enumerate(HOSTILE)
+    ]
+    for n in range(3):
+        put(f"eval/{n}.png", encoded(photograph(n, 300, 200), "PNG"))
+    again = [
+        row | {"key": f"{n + 9:016x}", "reason": "duplicate_image", "detail": kept[n]}
+        for n, row in enumerate(rows)
+    ]
+    again[0]["thumbnail"] = None
+    put_table("set/rejected/images-00000.parquet", pa.Table.from_pylist(rows + again))
+    flags = {"evaluation_overlap": ["--eval_images=exam=eval"], "duplicate_image": []}
+    for reason, more in flags.items():
+        assert main(["set", f"--reason={reason}", *more, f"--output={reason}.html"]) == 0
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        said, asked = list[str](), list[str]()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        for reason, labels, images in (
+            ("evaluation_overlap", {"dropped": 4, "evaluation image": 4}, 7),
+            ("duplicate_image", {"dropped": 3, "kept": 4}, 7),
+        ):
+            page.goto((tmp_path / f"{reason}.html").as_uri())
+            assert page.evaluate("document.documentElement.dataset.hacked") is None
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.locator(".card").count() == len(HOSTILE)
+            found = [of.inner_text() for of in page.locator(".label").all()]
+            assert {label: found.count(label) for label in found} == labels
+            assert page.locator("img").count() == images
+            assert all(
+                page.evaluate("[...document.images].map(i => i.complete && i.naturalWidth > 0)")
+            )
+            shown = page.locator("body").inner_text()
+            assert HOSTILE[0] in shown
+            assert ("copy of exam/3.png, at distance 0.123" in shown) == ("kept" not in labels)
+            assert "\u202e" not in page.content()
+        assert said == []
+        assert [url for url in asked if not url.startswith(("data:image/jpeg", "file:"))] == []
+        browser.close()
+
+
+def test_a_real_set(plain: Golden, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main([str(plain.output), f"--output={tmp_path}/look.html"]) == 0
+    assert " kept pairs, from 3 of 3 shards" in capsys.readouterr().out
+    assert main([str(plain.output), "--reason=rare_token", f"--output={tmp_path}/no.html"]) == 0
+
+
+def shown_captions(
+    out: Path, blocklist: Path, *flags: str, capsys: pytest.CaptureFixture
+) -> set[str]:
+    """The captions that a look shows, by the command that a dry run of a takedown prints."""
+    assert takedown([str(out), f"--blocklist={blocklist}", "--dry_run", *flags], "takedown") == 0
+    told, _, command = capsys.readouterr().out.partition("to see them: ")
+    words = shlex.split(command)
+    assert words[0] == "look"
+    assert main([*words[1:], f"--output={out.parent / 'look.html'}"]) == 0
+    rows = capsys.readouterr().out.splitlines()[4:]
+    captions = {" ".join(row.split()[-3:]) for row in rows}
+    assert f"{len(captions)} pair" in told
+    return captions
+
+
+def test_listed_pairs_of_texts_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    texts = [f"a boat {word}" for word in ("one", "two", "three")]
+    table = pa.table({"url": [f"http://h.org/{n}" for n in range(3)], "caption": texts})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    succeed(tmp_path / "pairs.parquet", tmp_path / "set", "--text_only", "--language=")
+    blocklist = tmp_path / "a list.txt"
+    blocklist.write_text("url:http://h.org/0\ntext:boat three\n")
+    assert shown_captions(tmp_path / "set", blocklist, capsys=capsys) == {texts[0], texts[2]}
+
+
+def test_listed_images_at_another_distance(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pictures = [photograph(n) for n in range(3)]
+    files = {}
+    for n, picture in enumerate(pictures):
+        said = {"url": f"http://h.org/{n}", "caption": f"a boat {n}"}
+        files |= {f"{n}.jpg": encoded(picture, "JPEG"), f"{n}.json": json.dumps(said).encode()}
+    put_tar(tmp_path / "a.tar", files)
+    succeed(tmp_path / "a.tar", tmp_path / "set", *FLAGS, "--language=", "--min_words=1")
+    phash = imagehash.phash(Image.open(io.BytesIO(files["1.jpg"])))
+    phash.hash[:2] = ~phash.hash[:2]  # 16 bits
+    blocklist = tmp_path / "l.txt"
+    blocklist.write_text(f"phash:{phash}\n")
+    flags = ("--min_blocked_phash_distance=17",)
+    assert "a boat 1" in shown_captions(tmp_path / "set", blocklist, *flags, capsys=capsys)
+    assert main([str(tmp_path / "set"), f"--blocklist={blocklist}"]) == 1
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "set"), *flags])
+
+
+def test_listed_pairs_of_shards_of_another_tool(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, files = tmp_path / "set", {}
+    for n in range(3):
+        said = {"url": f"http://h.org/{n}", "caption": f"a boat {n}"}
+        files |= {
+            f"{n}.jpg": encoded(photograph(n), "JPEG"),
+            f"{n}.json": json.dumps(said).encode(),
+        }
+    out.mkdir()
+    (out / "0.tar").write_bytes(tar_of(files))
+    blocklist = tmp_path / "l.txt"
+    blocklist.write_text("text:a boat 1\nurl:http://h.org/2\n")
+    assert shown_captions(out, blocklist, capsys=capsys) == {"a boat 1", "a boat 2"}
