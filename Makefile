@@ -68,7 +68,7 @@ suites: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m tests.import_cycles
+	$(BIN)/lint-imports --no-cache --no-logo
 	@mkdir -p .venv/typing/alignset && ln -sfn $(foreach part,$(filter-out %__pycache__,$(wildcard alignset/*)) beam_runner.py pipeline transforms train,$(CURDIR)/$(part)) .venv/typing/alignset/ && ln -sfn $(CURDIR)/flink .venv/typing/
 	cd .venv/typing && ../bin/mypy --config-file=$(CURDIR)/pyproject.toml --cache-dir=$(CURDIR)/.mypy_cache
 	$(BIN)/python -m pytest -n 0 tests/lint/*.py
