@@ -49,47 +49,6 @@ def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | No
     return first_of(faults(rules.texts, asked, rules.numbers)).to_pylist()
 
 
-@pytest.mark.parametrize(
-    ("caption", "reason"),
-    [
-        ("a", "too_few_words"),
-        ("a - !", "too_few_words"),
-        ("a b", None),
-        ("a b c", None),
-        ("a b c d", "too_many_words"),
-        ("a - b - c", None),
-    ],
-)
-def test_the_number_of_words(caption: str, reason: str | None) -> None:
-    assert judged([(URL, caption)]) == [reason]
-
-
-def test_what_is_frequent_or_crowded() -> None:
-    rows = [(URL, "A  dog"), (URL, "a cat"), ("HTTP://B.example:80/", "a cat")]
-    assert judged(rows, frequent_texts=hash_set("a dog")) == ["text_on_too_many_images", None, None]
-    assert judged(rows, crowded_images=hash_set("http://b.example/")) == [
-        None,
-        None,
-        "image_with_too_many_texts",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("missing", "reasons"),
-    [
-        (None, [None, None]),
-        ("a", ["rare_token", None]),
-        ("a b", ["rare_token", None]),
-        ("b c", ["rare_token", "rare_token"]),
-        ("d", [None, None]),
-    ],
-)
-def test_any_ngram_outside_makes_a_text_rare(missing: str | None, reasons: list) -> None:
-    words = {"a", "b", "c", "d", "a b", "b c"} - {missing}
-    rows = [(URL, "A b, c"), (URL, "b c")]
-    assert judged(rows, vocabulary=vocabulary(*words)) == reasons
-
-
 def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
     # Row n fails the n-th rule and all after it that a pair can fail at once.
     rows = [
