@@ -119,8 +119,8 @@ def retry_failed(
                     pipeline, shards, evaluation, command, places, before.holding, unsafe_model
                 )
 
-            how = {"verb": "fetch again", "resumed": bool(folder.earlier)}
-            run_images(engine, places, plan.shards, unsafe_model, build, **how)
+            resumed, verb = bool(folder.earlier), "fetch again"
+            run_images(engine, places, plan.shards, unsafe_model, build, verb=verb, resumed=resumed)
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
             with engine.pipeline("rejected") as pipeline:
