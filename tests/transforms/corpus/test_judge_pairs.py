@@ -10,7 +10,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import CorpusSets, text_rows
+from alignset.transforms.corpus.judge_batch import CorpusSets, has_rare_token, text_rows
 from alignset.transforms.corpus.judge_pairs import BATCHES_PER_BLOCKS, JudgePairs
 from alignset.transforms.corpus.remembered import remembered
 from alignset.transforms.pairs.measure_pairs import measure
@@ -73,6 +73,11 @@ def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
         *("malformed_pair", "duplicate_pair", "wrong_language", "too_few_words", "too_many_words"),
         *("text_on_too_many_images", "image_with_too_many_texts", "rare_token", None),
     ]
+
+
+def test_without_a_vocabulary_each_text_with_words_is_rare() -> None:
+    pairs = measure(pair_batch([(URL, "a b"), (URL, "-")]))
+    assert has_rare_token(pairs, np.ones(2, np.bool_), vocabulary()).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(("by_reference", "plan"), [(False, False), (True, True)])
