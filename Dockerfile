@@ -4,7 +4,7 @@ FROM apache/beam_python3.11_sdk:2.77.0 AS worker
 WORKDIR /alignset
 COPY requirements/gcp.txt requirements/
 RUN pip install --no-cache-dir --require-hashes -r requirements/gcp.txt
-COPY pyproject.toml setup.py README.md LICENSE beam_runner.py ./
+COPY pyproject.toml README.md LICENSE beam_runner.py ./
 COPY alignset alignset
 COPY pipeline pipeline
 COPY transforms transforms

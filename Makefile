@@ -64,13 +64,12 @@ suites: .venv/ready
 	@echo "48,000 cases of public test suites: about 5 minutes on 2 cores, and at first 90 MB to download"
 	@$(BIN)/python -m tests.suites
 
-# mypy does not follow the search path that alignset/__init__.py extends, hence the links.
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache --no-logo
-	@mkdir -p .venv/typing/alignset && ln -sfn $(foreach part,$(filter-out %__pycache__,$(wildcard alignset/*)) beam_runner.py pipeline transforms train,$(CURDIR)/$(part)) .venv/typing/alignset/ && ln -sfn $(CURDIR)/flink .venv/typing/
-	cd .venv/typing && ../bin/mypy --config-file=$(CURDIR)/pyproject.toml --cache-dir=$(CURDIR)/.mypy_cache
+	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n 0 tests/lint/*.py
 
 docs: .venv/ready

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from alignset import stoppable
 from alignset.pipeline.command_line import (
     log_plainly,
     plain_reason,
@@ -22,6 +21,7 @@ from alignset.pipeline.command_line import (
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
 from alignset.pipeline.shown_texts import on_one_line
+from alignset.signals import run_main
 
 NAME = "beam_runner.py"
 STOPPED = "stopped; the same command resumes from the last finished shard"
@@ -116,15 +116,5 @@ def last_line(error: BaseException) -> str:
     return f"failed: {line} ({hint})"
 
 
-def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
-    """`main` in a process that a signal ends within 5 s, whatever it is doing."""
-    return stoppable.run_stoppable(
-        lambda: main(argv, name),
-        stop_message=f"{name}: {STOPPED}",
-        stopped_status=1,
-        name=f"{name}: ",
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

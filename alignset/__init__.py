@@ -5,14 +5,12 @@
 Each name below is imported when it is first used, since Beam takes a second. docs/python.md
 describes them.
 
-In a clone the packages are folders at the top level, which the path of this one includes. An
-installed wheel has them in this folder.
+In a clone the packages are folders at the top level, and this folder has links to them.
 """
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,10 +26,6 @@ if TYPE_CHECKING:
     from alignset.transforms.pages.find_pairs import FindPairs as FindPairs
     from alignset.transforms.pages.http_pages import Page as Page
     from alignset.transforms.pages.page_files import PageFiles as PageFiles
-
-_FOLDER = Path(__file__).resolve().parent
-if not (_FOLDER / "pipeline").is_dir():
-    __path__.append(str(_FOLDER.parent))
 
 _MODULES = {
     "curate": "curation",

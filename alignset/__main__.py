@@ -5,7 +5,9 @@ import importlib
 import os
 import sys
 
-# What each does, and the module whose `stoppable_main` does it. A module is imported where it is
+from alignset.signals import run_main
+
+# What each does, and the module whose `main` does it. A module is imported where it is
 # asked for: Beam takes a second, and torch three.
 COMMANDS = {
     "demo": ("alignset.demo.__main__", "the whole story on a small web of its own, in minutes"),
@@ -112,7 +114,7 @@ def main() -> int:
             print(f"alignset {name}: {word!r} is not UTF-8; rename that file", file=sys.stderr)
             return 2
     module = importlib.import_module(COMMANDS[name][0])
-    return module.stoppable_main(arguments, f"alignset {name}")
+    return run_main(module.main, f"alignset {name}", arguments)
 
 
 if __name__ == "__main__":

@@ -281,10 +281,5 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     return 0
 
 
-def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
-    """`main`, as the other commands have it; its own commands end by the same signal."""
-    return main(argv, name)
-
-
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -7,11 +7,9 @@ import argparse
 import logging
 import re
 import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from alignset.pipeline.shown_texts import on_one_line
-from alignset.stoppable import run_stoppable
 from alignset.transforms.workers.limited_process import ChildError
 
 FAILURES = (Exception, ChildError)  # that end a command in one line
@@ -62,25 +60,6 @@ def print_failure(name: str, error: BaseException, advice: str = "") -> int:
     """
     lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
     return print_end(name, f"failed: {lines[-1].strip()[: _LONGEST // 2]}{advice}", 1)
-
-
-def run_command(command: Callable[[], int], name: str, advice: str = "") -> int:
-    """Runs a command in a process that a signal ends within 5 s; returns its status.
-
-    Args:
-      advice: what is said behind "stopped".
-    """
-
-    def command_with_packages() -> int:
-        try:
-            return command()
-        except ModuleNotFoundError as error:
-            return print_end(name, without_package(error), 2)
-
-    stop_message = f"{name}: stopped{advice}"
-    return run_stoppable(
-        command_with_packages, stop_message=stop_message, stopped_status=1, name=f"{name}: "
-    )
 
 
 def without_package(error: ModuleNotFoundError) -> str:

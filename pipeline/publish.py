@@ -11,16 +11,11 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from alignset.pipeline.command_line import (
-    CommandParser,
-    log_plainly,
-    print_end,
-    print_failure,
-    run_command,
-)
+from alignset.pipeline.command_line import CommandParser, log_plainly, print_end, print_failure
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted, printable
+from alignset.signals import run_main
 
 NAME = "python -m alignset.pipeline.publish"
 
@@ -71,10 +66,5 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     return 0
 
 
-def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
-    """`main` in a process that a signal ends within 5 s."""
-    return run_command(lambda: main(argv, name), name, "; the same command resumes from here")
-
-
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

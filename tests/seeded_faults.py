@@ -134,6 +134,8 @@ class Copy:
         for path in tracked():
             (folder / path.parent).mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, folder / path)
+        for link in filter(Path.is_symlink, (ROOT / "alignset").iterdir()):
+            (folder / "alignset" / link.name).symlink_to(link.readlink())
         (folder / ".venv").symlink_to(Path(sys.prefix))
         code = "from tests.seeded_faults import serve; serve()"
         self.process = subprocess.Popen(

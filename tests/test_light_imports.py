@@ -18,9 +18,8 @@ ARROW = {"pyarrow", "pyarrow.compute", "pyarrow.parquet", "numpy", "msgspec"}
 # Each command is run in a fork of one interpreter, which has imported nothing.
 FORKS = """
 import json, os, sys
-from alignset import __main__ as alignset, stoppable
+from alignset import __main__ as alignset
 
-stoppable.run_stoppable = lambda command, **_: command()
 commands, told = json.loads(sys.argv[1]), sys.argv[2]
 for words in commands:
     if child := os.fork():

@@ -12,17 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignset.command_help import add_help
+from alignset.signals import run_main
 from alignset.train.errors import SettingsError
 from alignset.train.peer_flags import OPEN_CLIP
 from alignset.train.presets import PRESETS
-from alignset.train.runs.flags import (
-    Parser,
-    add_settings,
-    exit_status,
-    local_folder,
-    stoppable,
-    take_settings,
-)
+from alignset.train.runs.flags import Parser, add_settings, exit_status, local_folder, take_settings
 from alignset.train.settings import GROUPS, Settings
 
 if TYPE_CHECKING:
@@ -101,10 +95,6 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
 
 def main(arguments: list[str], name: str = NAME) -> int:
     return exit_status(lambda: _run(arguments, name))
-
-
-def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    return stoppable(lambda: main(arguments, name))
 
 
 def _run(arguments: list[str], name: str) -> int:
@@ -202,4 +192,4 @@ def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

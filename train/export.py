@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignset.signals import run_main
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.model.onnx_towers import DOCUMENT
-from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
+from alignset.train.runs.flags import Parser, exit_status, local_folder
 from alignset.version import version
 
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ Compute = partial["Tensor"]  # a tower of a model, by its functions below
 
 def main(arguments: list[str], name: str = NAME) -> int:
     return exit_status(lambda: _run(arguments, name), stop_message=_STOPPED)
-
-
-def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    return stoppable(lambda: main(arguments, name))
 
 
 def _run(arguments: list[str], name: str) -> int:
@@ -276,4 +273,4 @@ def _as_safetensors(model: Any, compute: Compute, inputs: Any, tower: str, path:
 _WRITERS = {"onnx": _as_onnx, "torchscript": _as_torchscript, "safetensors": _as_safetensors}
 
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

@@ -22,9 +22,10 @@ from alignset.ablate.plan import Plan, filtered_inputs, open_folder, read_plan
 from alignset.ablate.points import Point, begin_job, check_captioned, measure_point, threads_of_jobs
 from alignset.ablate.results import Row, cell_of, write_results
 from alignset.ablate.variants import ALL, RANDOM, Bools, Pool, Variant, curate
-from alignset.pipeline.command_line import print_end, print_failure, run_command
+from alignset.pipeline.command_line import print_end, print_failure
 from alignset.pipeline.errors import FailedRunError, UsageError
 from alignset.pipeline.shown_texts import counted
+from alignset.signals import run_main
 
 NAME = "python -m alignset.ablate"
 _PROBE_STEPS = 16
@@ -248,9 +249,5 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     return 0
 
 
-def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
-    return run_command(lambda: main(argv, name), name, "; the same command resumes")
-
-
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

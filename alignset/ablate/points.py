@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from alignset.pipeline.errors import FailedRunError, UsageError
-from alignset.stoppable import end_with_parent
+from alignset.signals import end_with_parent
 from alignset.train.data.whole_files import write_whole
 
 
@@ -65,7 +65,7 @@ def begin_job(folder: Path, parent: int) -> None:
     """Has this process write what it says into a file of its own, libraries too, and imports what
     trains, so that a training's time is its own. It ends with its parent, also by SIGKILL."""
     if sys.platform == "linux":
-        end_with_parent(parent)
+        end_with_parent()
     log = os.open(folder / f"job-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

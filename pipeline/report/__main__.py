@@ -18,10 +18,10 @@ from alignset.pipeline.command_line import (
     log_plainly,
     print_end,
     print_failure,
-    run_command,
 )
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
+from alignset.signals import run_main
 
 NAME = "python -m alignset.pipeline.report"
 
@@ -82,10 +82,5 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     return 0
 
 
-def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
-    """`main` in a process that a signal ends within 5 s."""
-    return run_command(lambda: main(argv, name), name)
-
-
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

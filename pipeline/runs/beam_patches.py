@@ -20,7 +20,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
-from alignset import stoppable
+import alignset
 
 # Beam is imported within the functions: `quick_imports` must come before it.
 
@@ -194,7 +194,7 @@ def beam_patches() -> Iterator[None]:
 
 def find_sources() -> None:
     """Lets worker processes import alignset from any folder, as this process does."""
-    here = str(Path(stoppable.__file__).resolve().parents[1])
+    here = str(Path(alignset.__file__).resolve().parents[1])
     # On PYTHONPATH an installed package of the name of a standard module would hide that.
     if here in map(os.path.realpath, [*site.getsitepackages(), site.getusersitepackages()]):
         return

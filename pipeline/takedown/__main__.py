@@ -23,12 +23,12 @@ from alignset.pipeline.command_line import (
     log_plainly,
     print_end,
     print_failure,
-    run_command,
 )
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
 from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted
+from alignset.signals import run_main
 
 if TYPE_CHECKING:
     from alignset.pipeline.datasets.find_listed import Outcome
@@ -200,10 +200,5 @@ def told_of_indexes(out: str, name: str) -> str:
     )
 
 
-def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
-    """`main` in a process that a signal ends within 5 s."""
-    return run_command(lambda: main(argv, name), name, "; the same command resumes from here")
-
-
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

@@ -110,8 +110,6 @@ def graphs_of(source: Path) -> list[Graph]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(err):
         patch.setattr(DataflowRunner, "run_pipeline", kept)
         patch.setattr("sys.argv", command)
-        # In this process, which is looked into.
-        patch.setattr("alignset.stoppable.run_stoppable", lambda command, **_: command())
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / "beam_runner.py"), run_name="__main__")
     assert ended.value.code == 0, err.getvalue()

@@ -206,7 +206,7 @@ def test_worker_processes_end_with_one_line(
         (*flags_of(plain, tmp_path / "set"), "--connections=2", *PATIENT),
     )
     begun, until = len(web.requests), time.monotonic() + GIVE_UP_S
-    process = start("alignset.beam_runner:stoppable_main", *args, *PROCESSES)
+    process = start("alignset.beam_runner:main", *args, *PROCESSES)
     try:
         with web.holding_after(10):
             while len(web.requests) < begun + 10:

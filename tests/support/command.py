@@ -47,7 +47,7 @@ def run_args(*args: str) -> Ended:
 
 def run_fork(*args: str) -> Ended:
     """The command in a process of its own, which has imported all before."""
-    forked = start("alignset.beam_runner:stoppable_main", *args)
+    forked = start("alignset.beam_runner:main", *args)
     out, err = forked.communicate()
     return Ended(forked.wait(), out, err)
 

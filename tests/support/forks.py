@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import IO, NamedTuple, NoReturn
 
+from alignset.signals import run_main
 from tests.support.root import ROOT
 
 CURATION = (
@@ -261,7 +262,10 @@ def _run(request: _Request, *files: int) -> NoReturn:
     module, _, function = request.main.partition(":")
     sys.argv = [module, *request.args]
     try:
-        status = getattr(importlib.import_module(module), function)(request.args) or 0
+        there = importlib.import_module(module)
+        call = getattr(there, function)
+        is_command = function == "main" and hasattr(there, "NAME")
+        status = run_main(call, there.NAME, request.args) if is_command else call(request.args) or 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error.code, str):

@@ -10,7 +10,11 @@ IGNORED = {"out", "site", "build", "dist"}  # of .gitignore; a name with a dot i
 
 def tracked(pattern: str = "*") -> list[Path]:
     """The project's files; the tests also run where there is no git."""
-    files = [path.relative_to(ROOT) for path in ROOT.rglob(pattern) if path.is_file()]
+    files = [
+        path.relative_to(ROOT)
+        for path in ROOT.rglob(pattern)
+        if path.is_file() and not path.is_symlink()
+    ]
     return sorted(
         path
         for path in files

@@ -40,7 +40,7 @@ class Terminal:
         termios.tcsetattr(theirs, termios.TCSANOW, mode)
         options = {"env": os.environ, "stdout": theirs, "stderr": theirs} | self._options
         options["env"] = {**options["env"], "TERM": "xterm"}
-        main = "alignset.beam_runner:stoppable_main"
+        main = "alignset.beam_runner:main"
         self._command = start(main, *self._args, stdin=theirs, **options)
         os.close(theirs)
         self.process = self._command.pid

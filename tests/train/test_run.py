@@ -40,9 +40,7 @@ def holdout(tmp_path_factory) -> Path:
 def finished(shards, tmp_path_factory) -> Path:
     """A run that nobody disturbed, as a user starts it."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    process = start(
-        "alignset.train.__main__:stoppable_main", "--shards", shards, "--run", run, *SMALL
-    )
+    process = start("alignset.train.__main__:main", "--shards", shards, "--run", run, *SMALL)
     assert process.communicate()[1].endswith(f"done: the model is in {run / 'model'}\n")
     assert process.returncode == 0
     return run
@@ -116,7 +114,7 @@ def test_a_run_that_hangs_in_c_is_ended_by_a_signal(shards: Path, finished: Path
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
         assert said.endswith("stopped; the same command resumes from the last checkpoint\n")
-    again = start("alignset.train.__main__:stoppable_main", *arguments)
+    again = start("alignset.train.__main__:main", *arguments)
     _, said = again.communicate()
     assert again.returncode == 0, said
     assert weights(tmp_path / "run") == weights(finished)

@@ -15,16 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignset.command_help import add_help
+from alignset.signals import run_main
 from alignset.train.classify.settings import GROUPS, PRESETS, TRIALS, ClassifySettings
 from alignset.train.errors import SettingsError, counted
-from alignset.train.runs.flags import (
-    Parser,
-    add_settings,
-    exit_status,
-    local_folder,
-    stoppable,
-    take_settings,
-)
+from alignset.train.runs.flags import Parser, add_settings, exit_status, local_folder, take_settings
 
 if TYPE_CHECKING:
     from alignset.train.classify.loop import ClassifyJob
@@ -83,10 +77,6 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[ClassifySetting
 
 def main(arguments: list[str], name: str = NAME) -> int:
     return exit_status(lambda: _run(arguments, name))
-
-
-def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    return stoppable(lambda: main(arguments, name))
 
 
 def _run(arguments: list[str], name: str) -> int:
@@ -152,4 +142,4 @@ def _check_batch(size: int, number: int, processes: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

@@ -8,19 +8,16 @@ import sys
 from argparse import Namespace
 from functools import cache
 
+from alignset.signals import run_main
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.task_flags import TASKS, overview, task_parser
-from alignset.train.runs.flags import exit_status, stoppable
+from alignset.train.runs.flags import exit_status
 
 NAME = "python -m alignset.train.evaluate"
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
     return exit_status(lambda: _run(arguments, name))
-
-
-def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    return stoppable(lambda: main(arguments, name))
 
 
 def _run(arguments: list[str], name: str) -> int:
@@ -71,4 +68,4 @@ def evaluate(task: str, flags: Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from alignset.command_help import boolean
-from alignset.stoppable import run_stoppable
 from alignset.train.errors import SettingsError, SharedError, TrainingError
 
 STOPPED = "stopped; the same command resumes from the last checkpoint"
@@ -132,14 +131,6 @@ def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> i
             file=sys.stderr,
         )
         return 1
-
-
-def stoppable(command: Callable[[], int]) -> int:
-    """A command in a process that a signal ends within 5 s, whatever it is doing. The processes of
-    torchrun are ended by torchrun."""
-    if "RANK" in os.environ:
-        return command()
-    return run_stoppable(command, stop_message=STOPPED, stopped_status=130)
 
 
 def _refused_by_the_system(error: Exception) -> str | None:

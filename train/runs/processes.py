@@ -1,6 +1,5 @@
 """The processes of one run: torchrun's many, or just this one."""
 
-import ctypes
 import os
 import signal
 import threading
@@ -16,14 +15,13 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from alignset import stoppable
+from alignset.signals import end_with_parent
 from alignset.train.errors import SharedError
 from alignset.train.runs.run_folder import hold_run
 
 T = TypeVar("T")
 # gloo gives up on a process after 30 minutes, nccl after 10; the first one reads all shards.
 _LONGEST_WAIT = timedelta(days=30)
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _waiting: dist.ProcessGroup | None = None
 
 
@@ -48,9 +46,8 @@ def start_processes(device: str = "cpu") -> None:
 def end_with_torchrun() -> None:
     """Otherwise, where torchrun itself is killed, its processes would train beside the next
     start's. On Linux alone."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl and "TORCHELASTIC_RUN_ID" in os.environ:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
 
 
 def stop_processes() -> None:
@@ -232,7 +229,6 @@ class StopRequest:
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         self._is_requested = True
         signal.signal(signal.SIGTERM, self._before)
-        stoppable.ask_for_time()
 
     def after_step(self) -> bool:
         """Whether to stop behind this step; all processes call it once a step, and get the same.

@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from alignset.stoppable import run_stoppable
+from alignset.signals import run_main
 from alignset.train.errors import SettingsError
 from alignset.train.runs.flags import Parser, exit_status, local_folder, whole_text
 
@@ -32,18 +32,6 @@ def main(arguments: list[str], name: str = NAME) -> int:
             raise
 
     return exit_status(command, stop_message=_STOPPED)
-
-
-def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    def command() -> int:
-        status = main(arguments, name)
-        if status == 130:  # it has said so, and would say it again where its threads outlast it
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-        return status
-
-    return run_stoppable(command, stop_message=_STOPPED, stopped_status=130)
 
 
 def parser(name: str = NAME) -> Parser:
@@ -178,4 +166,4 @@ def _run(flags: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

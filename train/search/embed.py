@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
+from alignset.signals import run_main
 from alignset.train.data.images import parts_by_pixels, readable_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.runs.flags import Parser, exit_status, local_folder, stoppable
+from alignset.train.runs.flags import Parser, exit_status, local_folder
 from alignset.train.search.pictures import Picture, PictureSource, find_sources
 
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ Batch = tuple[list[Picture], "dict[str, Embeddings]"]
 
 def main(arguments: list[str], name: str = NAME) -> int:
     return exit_status(lambda: _run(arguments, name), stop_message=_STOPPED)
-
-
-def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    return stoppable(lambda: main(arguments, name))
 
 
 def _run(arguments: list[str], name: str) -> int:
@@ -181,4 +178,4 @@ def _write_npy(
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable_main(sys.argv[1:]))
+    sys.exit(run_main(main, NAME))

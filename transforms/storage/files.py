@@ -36,7 +36,7 @@ class PieceFile(io.FileIO):
     """A file that is written a MiB at a time.
 
     Linux keeps what is written in pieces of 2 MiB and more in huge pages of its cache; to find
-    these took ten times as long as the writing (docs/decisions.md).
+    these took up to ten times as long as the writing (Linux 6.18).
     """
 
     def write(self, data: Any) -> int:

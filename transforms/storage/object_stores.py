@@ -1,7 +1,7 @@
 """Objects of a store (`s3://`, `gs://`, …): whole or not there, tried again where it fails.
 
 For S3 Beam makes a client for each call, drops errors of a copy and cannot write an empty object,
-so there all is asked of one client of boto3 (docs/decisions.md).
+so there all is asked of one client of boto3 (a client takes 100 to 280 ms of CPU).
 """
 
 from __future__ import annotations

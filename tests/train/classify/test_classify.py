@@ -177,7 +177,7 @@ def test_the_papers_learning_rates():
 
 
 def command(data: Path, run: Path, **environment: str) -> Forked:
-    main = "alignset.train.classify.__main__:stoppable_main"
+    main = "alignset.train.classify.__main__:main"
     return start(main, *arguments(data, run), env=os.environ | environment)
 
 

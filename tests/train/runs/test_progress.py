@@ -194,7 +194,7 @@ def test_of_two_processes_that_diverge_one_says_so(shards, tmp_path):
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     both = [
         start(
-            "alignset.train.__main__:stoppable_main",
+            "alignset.train.__main__:main",
             *flags,
             env=os.environ | group | {"RANK": str(rank)},
         )

@@ -22,13 +22,14 @@ from tests.support.train_shards import COLOURS
 # A command whose thread outlasts it.
 _STOPPED = """
 import sys, threading, time, types
-from alignset.train.search.__main__ import stoppable_main
+from alignset.signals import run_main
+from alignset.train.search.__main__ import NAME, main
 def run_index(flags):
     threading.Thread(target=time.sleep, args=(60,)).start()
     print("runs", flush=True)
     time.sleep(60)
 sys.modules["alignset.train.search.commands"] = types.SimpleNamespace(run_index=run_index)
-sys.exit(stoppable_main(["index", "--model=m", "--data=d", "--index=i"]))
+sys.exit(run_main(main, NAME, ["index", "--model=m", "--data=d", "--index=i"]))
 """
 
 

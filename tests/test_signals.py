@@ -1,0 +1,113 @@
+"""Commands that a signal ends, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.root import ROOT
+
+LONG_S = 60  # for what takes less than a second
+COMMAND = """
+import os, sys, threading, time
+from alignset.signals import end_with_parent, run_main
+def main(arguments, name):
+    assert (arguments, name) == (["a"], "it")
+    {body}
+sys.exit(run_main(main, "it"))
+"""
+# A thread that outlasts the command, as one that waits for a server.
+BUSY = "threading.Thread(target=time.sleep, args=(600,)).start(); {then}"
+RUN = "print('runs', flush=True); time.sleep(600)"
+SLEEP = "sys.stdout.flush(); time.sleep(600)"
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen[str]]:
+    processes = []
+
+    def started(body: str, *prefix: str) -> subprocess.Popen[str]:
+        code = COMMAND.format(body=body)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [*prefix, sys.executable, "-c", code, "a"]
+        processes.append(subprocess.Popen(command, env=environment, **pipes))
+        return processes[-1]
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("then", "status", "said"),
+    [
+        (RUN, 130, "it: stopped; run the same command again\n"),
+        (f"\n    try: {RUN}\n    except KeyboardInterrupt: return 1", 1, ""),
+    ],
+    ids=["by itself", "by the command"],
+)
+def test_a_signal_ends_a_command_with_its_threads(
+    start: Callable, signum: int, then: str, status: int, said: str
+):
+    process = start(BUSY.format(then=then))
+    assert process.stdout.readline() == "runs\n"
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=LONG_S)
+    assert (process.returncode, err) == (status, said)
+
+
+def test_a_second_control_c_ends_what_does_not_stop(start: Callable):
+    process = start(f"\n    try: {RUN}\n    finally: print('ends'); {SLEEP}")
+    for said in ("runs\n", "ends\n"):
+        assert process.stdout.readline() == said
+        process.send_signal(signal.SIGINT)
+    assert process.wait(LONG_S) == -signal.SIGINT
+
+
+def test_ignored_signals_stay_ignored(start: Callable):
+    process = start("print(os.getpid()); sys.stdout.flush(); time.sleep(1); return 7", "nohup")
+    os.kill(int(process.stdout.readline()), signal.SIGHUP)
+    assert process.wait(LONG_S) == 7
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ("return 0", 0, ""),
+        ("return 2", 2, ""),
+        ("sys.exit(3)", 3, ""),
+        ("import no_such_package", 2, "it: the package no_such_package is not installed"),
+    ],
+)
+def test_the_status_is_the_commands(start: Callable, body: str, status: int, said: str):
+    process = start(body)
+    _, err = process.communicate(timeout=LONG_S)
+    assert (process.returncode, err[: len(said)]) == (status, said)
+
+
+def test_a_reader_may_close_the_output(start: Callable):
+    process = start("[print('x' * 1000) for _ in range(1000)]; return 5")
+    process.stdout.close()
+    assert (process.wait(LONG_S), process.stderr.read()) == (0, "")
+
+
+def test_a_process_may_end_with_its_parent(start: Callable, tmp_path: Path):
+    child = f"end_with_parent(); open({str(tmp_path / 'runs')!r}, 'w').close(); time.sleep(600)"
+    body = f"pid = os.fork()\n    if not pid: {child}\n    print(pid); {SLEEP}"
+    process = start(body)
+    pid = int(process.stdout.readline())
+    while not (tmp_path / "runs").exists():
+        pass
+    process.kill()
+    process.wait(LONG_S)
+    while Path(f"/proc/{pid}/exe").exists() and os.readlink(f"/proc/{pid}/exe"):
+        pass
