@@ -24,7 +24,7 @@ def run_main(
     Args:
       main: gets the arguments and the name.
       name: how the command was called, for its messages.
-      arguments: those of the process by default.
+      arguments: by default the ones of the process.
     """
     is_interrupted = False
 
