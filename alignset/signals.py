@@ -26,7 +26,7 @@ def run_main(
     Args:
       main: gets the arguments and the name.
       name: how the command was called, for its messages.
-      arguments: by default the process's own.
+      arguments: by default the ones of the process.
     """
     is_interrupted = False
 

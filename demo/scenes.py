@@ -110,12 +110,6 @@ def _outline(shape: str) -> np.ndarray:
     return np.stack([x, -y], axis=1) / 16
 
 
-def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Soft clouds of dull colour. Their contrast keeps perceptual hashes of scenes apart."""
-    grey = rng.uniform(70, 200, (5, 5, 1)) + rng.uniform(-18, 18, (5, 5, 3))
-    return Image.fromarray(grey.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-
-
 def _places(
     rng: np.random.Generator, count: int, box: tuple[float, float, float, float], *, stacked: bool
 ) -> list[tuple[float, float, float]]:
@@ -135,22 +129,6 @@ def _places(
     return places
 
 
-def _draw_group(
-    draw: ImageDraw.ImageDraw,
-    rng: np.random.Generator,
-    group: Group,
-    box: tuple[float, float, float, float],
-    *,
-    stacked: bool,
-) -> None:
-    colour = tuple(
-        int(c) for c in np.clip(np.add(COLOURS[group.colour], rng.normal(0, 5, 3)), 0, 255)
-    )
-    for x, y, reach in _places(rng, COUNTS[group.count], box, stacked=stacked):
-        corners = _outline(group.shape) * (reach * SIZES[group.size] * 0.9) + (x, y)
-        draw.polygon([tuple(corner) for corner in corners.tolist()], fill=colour)
-
-
 def _boxes(relation: str, width: int, height: int) -> list[tuple[float, float, float, float]]:
     """The first group's and the second group's part of an image of these px."""
     if not relation:
@@ -167,7 +145,9 @@ def render(scene: Scene, seed: tuple[int, ...]) -> Image.Image:
     rng = np.random.default_rng(seed)
     width, height = int(rng.integers(220, 301)), int(rng.integers(210, 271))
     wide, high = width * _SUPERSAMPLING, height * _SUPERSAMPLING
-    picture = _background(rng, wide, high)
+    # Soft clouds of dull colour: their contrast keeps perceptual hashes of scenes apart.
+    grey = rng.uniform(70, 200, (5, 5, 1)) + rng.uniform(-18, 18, (5, 5, 3))
+    picture = Image.fromarray(grey.astype(np.uint8)).resize((wide, high), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     # Side by side, each group has an upright half; stacked there, its shapes can be larger.
     stacked = scene.relation in ("left of", "right of") or (
@@ -175,7 +155,12 @@ def render(scene: Scene, seed: tuple[int, ...]) -> Image.Image:
     )
     groups = [scene.first] if scene.second is None else [scene.first, scene.second]
     for group, box in zip(groups, _boxes(scene.relation, wide, high), strict=True):
-        _draw_group(draw, rng, group, box, stacked=stacked)
+        colour = tuple(
+            int(c) for c in np.clip(np.add(COLOURS[group.colour], rng.normal(0, 5, 3)), 0, 255)
+        )
+        for x, y, reach in _places(rng, COUNTS[group.count], box, stacked=stacked):
+            corners = _outline(group.shape) * (reach * SIZES[group.size] * 0.9) + (x, y)
+            draw.polygon([tuple(corner) for corner in corners.tolist()], fill=colour)
     return picture.resize((width, height), Image.Resampling.BOX)
 
 

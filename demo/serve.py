@@ -84,9 +84,6 @@ class _Connection(socketserver.StreamRequestHandler):
     def _kind(path: str) -> str:
         return mimetypes.guess_type(path)[0] or "application/octet-stream"
 
-    def _status(self, rest: str) -> bool:
-        return self._send(int(rest.partition("/")[0]), _PAGE)
-
     def _flaky(self, rest: str) -> bool:
         if self.server.is_first_visit(rest):
             return self._send(HTTPStatus.SERVICE_UNAVAILABLE, _PAGE)
@@ -113,11 +110,8 @@ class _Connection(socketserver.StreamRequestHandler):
         self._send(HTTPStatus.OK, body[: len(body) // 2], self._kind(rest), length=len(body))
         return False
 
-    def _moved(self, rest: str) -> bool:
-        return self._send(HTTPStatus.FOUND, _PAGE, more=f"Location: /{rest}\r\n")
-
-    def _loop(self, rest: str) -> bool:
-        return self._send(HTTPStatus.FOUND, _PAGE, more=f"Location: /loop/{rest}\r\n")
+    def _redirect(self, place: str) -> bool:
+        return self._send(HTTPStatus.FOUND, _PAGE, more=f"Location: {place}\r\n")
 
     def _chunked(self, rest: str) -> bool:
         body = self._file(rest)
@@ -132,13 +126,13 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 _SPECIAL: dict[str, Callable[[_Connection, str], bool]] = {
-    "status": _Connection._status,
+    "status": lambda to, rest: to._send(int(rest.partition("/")[0]), _PAGE),
     "flaky": _Connection._flaky,
     "slow": _Connection._slow,
     "trickle": _Connection._trickle,
     "cut": _Connection._cut,
-    "moved": _Connection._moved,
-    "loop": _Connection._loop,
+    "moved": lambda to, rest: to._redirect(f"/{rest}"),
+    "loop": lambda to, rest: to._redirect(f"/loop/{rest}"),
     "chunked": _Connection._chunked,
 }
 

@@ -107,10 +107,6 @@ def add_malformed(site: Site) -> None:
     site.rows.append(WebPair(None, None, "malformed_pair"))
 
 
-def _shouted(url: str) -> str:
-    return url.replace("http://localhost", "HTTP://LocalHost").replace("http://1", "Http://1")
-
-
 # A rare word that is repeated is rare no longer, for duplicates count in the vocabulary.
 _NOT_REPEATED = ("duplicate_pair", "malformed_pair", "rare_token")
 
@@ -119,7 +115,10 @@ _REPEATS: tuple[Callable[[str, str], tuple[str, str]], ...] = (
     lambda url, text: (url, text),
     lambda url, text: (url, text.capitalize()),
     lambda url, text: (url, text.title()),
-    lambda url, text: (_shouted(url), text),
+    lambda url, text: (
+        url.replace("http://localhost", "HTTP://LocalHost").replace("http://1", "Http://1"),
+        text,
+    ),
     lambda url, text: (url + "#gallery", text),
     lambda url, text: (url + "#", f" {text}\t"),
     lambda url, text: (url, text.replace(" ", "\n   ", 2)),

@@ -16,12 +16,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 from urllib.request import urlopen
-
-from flink.processes import children, in_group
 
 ROOT = Path(__file__).parent.parent
 PARTS = ROOT / ".flink"  # where `make flink` puts the jars
@@ -244,7 +243,7 @@ class Cluster:
         """The processes of a part that live, the part itself first."""
         with contextlib.suppress(OSError, ValueError):
             pid = int((self.folder / f"{name}.pid").read_text())
-            return [pid, *children(pid)]
+            return [pid, *(of for of, fields in _processes() if int(fields[1]) == pid)]
         return []
 
     def supervisor(self) -> int | None:
@@ -265,7 +264,8 @@ class Cluster:
                 os.killpg(pid, signum)
             deadline = time.monotonic() + wait_s
             while time.monotonic() < deadline:
-                if not in_group(pid):
+                groups = [int(fields[2]) for _, fields in _processes() if fields[0] != "Z"]
+                if pid not in groups:
                     return True
                 time.sleep(0.1)
         raise ClusterError(f"processes of group {pid} do not end")
@@ -299,3 +299,10 @@ class Cluster:
                         )
                     (self.folder / f"{name}.pid").write_text(str(running[name].pid))
                 time.sleep(1)
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """Each process, and what /proc says of it: state, parent, group."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield int(folder.name), (folder / "stat").read_text().rpartition(")")[2].split()[:3]

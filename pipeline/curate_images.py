@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -59,13 +60,20 @@ def curate_images(
     """
     numbers = pipeline | "Shards" >> beam.Create(shards)
     stats, index = write_shards(numbers, evaluation, command, places, unsafe_model)
-    holding = stats | "Holding" >> beam.FlatMap(_holding)
+    holding = stats | "Holding" >> beam.FlatMap(
+        lambda shard: [shard.number] if shard.successes else []
+    )
     pairs = (len(shards) + len(earlier)) * command.job.samples_per_shard
     find = find_copies(copy_rules(command), places, pairs, descriptors_folder(command, places))
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
-        "shards": stats | "Written" >> beam.Map(_entry) | "AllWritten" >> beam.combiners.ToList(),
-        "hosts": stats | "Failing" >> beam.FlatMap(_failing) | FindFailingHosts(places.out),
+        "shards": stats
+        | "Written"
+        >> beam.Map(lambda shard: WrittenShard(shard.number, shard.successes, shard.sha256))
+        | "AllWritten" >> beam.combiners.ToList(),
+        "hosts": stats
+        | "Failing" >> beam.FlatMap(lambda s: [s.number] if s.failed_to_download else [])
+        | FindFailingHosts(places.out),
         "copies_folder": pipeline | "CopiesFolder" >> beam.Create([find.folder]),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
@@ -173,14 +181,15 @@ def _name_suspects(places: Places, sizes: Mapping[int, int]) -> None:
 
 def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable[..., Any]]]:
     """Sums over all shards."""
-    counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
-    statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
+    sums: dict[str, tuple[Callable[[ShardStats], Any], Callable[..., Any]]] = {
+        "counts": (lambda shard: shard.counts, add_counts),
+        "statuses": (lambda shard: shard.status_dict, add_by_name),
+        "reported": (lambda shard: shard.opted_out or {}, add_by_name),
+        "connections": (lambda shard: shard.connections or 0, partial(max, default=0)),
+        "limits": (lambda s: {s.limited_by: 1} if s.limited_by else {}, add_by_name),
+    }
     return {
-        "counts": (counts, add_counts),
-        "statuses": (statuses, add_by_name),
-        "reported": (stats | "Reported" >> beam.Map(_reported_opt_outs), add_by_name),
-        "connections": (stats | "Connections" >> beam.Map(_connections), _most),
-        "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
+        name: (stats | name.title() >> beam.Map(part), add) for name, (part, add) in sums.items()
     }
 
 
@@ -214,34 +223,6 @@ def evaluation_index(
         )
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
-
-
-def _entry(stats: ShardStats) -> WrittenShard:
-    return WrittenShard(stats.number, stats.successes, stats.sha256)
-
-
-def _holding(stats: ShardStats) -> list[int]:
-    return [stats.number] if stats.successes else []
-
-
-def _connections(stats: ShardStats) -> int:
-    return stats.connections or 0
-
-
-def _reported_opt_outs(stats: ShardStats) -> dict[str, int]:
-    return stats.opted_out or {}
-
-
-def _limits(stats: ShardStats) -> dict[str, int]:
-    return {stats.limited_by: 1} if stats.limited_by else {}
-
-
-def _most(counts: Iterable[int]) -> int:
-    return max(counts, default=0)
-
-
-def _failing(stats: ShardStats) -> list[int]:
-    return [stats.number] if stats.failed_to_download else []
 
 
 DECODE_S = 0.0015  # CPU-seconds of a photograph of 640x480 on its way to the model

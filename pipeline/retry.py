@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 
 import apache_beam as beam
-import pyarrow as pa
 from msgspec import UnsetType
 
 from alignset.pipeline.command import Command
@@ -111,7 +110,17 @@ def retry_failed(
         )
     if plan.pairs:
         if not folder.work.find_images():
-            _fetch_again(command, folder, plan, (places, engine), evaluation, unsafe_model)
+            before, shards = base.manifest, sorted(plan.shards)
+            if descriptors_folder(command, places):
+                say(describing_cost(before.pairs))
+
+            def build(pipeline: beam.Pipeline) -> None:
+                curate_images(
+                    pipeline, shards, evaluation, command, places, before.holding, unsafe_model
+                )
+
+            resumed, verb = bool(folder.earlier), "fetch again"
+            run_images(engine, places, plan.shards, unsafe_model, build, verb=verb, resumed=resumed)
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
             with engine.pipeline("rejected") as pipeline:
@@ -120,27 +129,6 @@ def retry_failed(
         assert images is not None, "the image stage has ended"
         rewrite_copies(engine, images.copies, images.copies_folder, places)
     return close_retry(folder, base, plan)
-
-
-def _fetch_again(
-    command: Command,
-    folder: RunFolder,
-    plan: RetryPlan,
-    run_by: tuple[Places, Engine],
-    evaluation: Evaluation,
-    model: UnsafeModel | None,
-) -> None:
-    places, engine = run_by
-    before = folder.retry_base().manifest
-    if descriptors_folder(command, places):
-        say(describing_cost(before.pairs))
-
-    def build(pipeline: beam.Pipeline) -> None:
-        shards = sorted(plan.shards)
-        curate_images(pipeline, shards, evaluation, command, places, before.holding, model)
-
-    resumed = bool(folder.earlier)
-    run_images(engine, places, plan.shards, model, build, verb="fetch again", resumed=resumed)
 
 
 def _plan(
@@ -161,7 +149,7 @@ def _plan(
         failed_pairs = shards | f"Failed {name}" >> ReadFailed(
             places.out, details, places.blocks, carried_columns
         )
-        rows = failed_pairs | f"Rows {name}" >> beam.MapTuple(_rows)
+        rows = failed_pairs | f"Rows {name}" >> beam.MapTuple(lambda _, block: len(unpack(block)))
         counts.append(rows | f"Count {name}" >> beam.CombineGlobally(sum))
         plan = PlanShards(
             places.work.plan,
@@ -189,10 +177,6 @@ def _forget(pipeline: beam.Pipeline, old: list[int], plan: RetryPlan, places: Pl
     new = pipeline | "New" >> beam.Create(sorted(plan.shards))
     hosts = (forgotten, new) | beam.Flatten() | FindFailingHosts(places.out)
     pipeline | WriteSummary(places.work.retry_hosts, FailingHosts, {"hosts": hosts})
-
-
-def _rows(_: int, block: pa.RecordBatch) -> int:
-    return len(unpack(block))
 
 
 def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:

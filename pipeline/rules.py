@@ -6,7 +6,6 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
 from dataclasses import field, make_dataclass, replace
 from functools import cache, cached_property
 from itertools import permutations, starmap
@@ -274,13 +273,10 @@ _BEHIND_RULES = (
 )
 
 
-def _flags() -> Iterator[tuple[str, type, Any]]:
-    own = ((rule.name, rule.default, rule.help) for rule in PRODUCT.rules)
-    return starmap(flag_of, (*_OF_LANGUAGES, *own, *_BEHIND_RULES))
-
-
 if TYPE_CHECKING:
     Rules = _Checked
 else:
-    Rules = make_dataclass("Rules", _flags(), bases=(_Checked,), frozen=True)
+    _own = ((rule.name, rule.default, rule.help) for rule in PRODUCT.rules)
+    _flags = starmap(flag_of, (*_OF_LANGUAGES, *_own, *_BEHIND_RULES))
+    Rules = make_dataclass("Rules", _flags, bases=(_Checked,), frozen=True)
     Rules.__module__, Rules.__doc__ = __name__, _Checked.__doc__

@@ -107,7 +107,10 @@ def find_in_shards(
 
     of_shards = dict(zip(holding, in_order(of_shard, holding), strict=True))
     of_files = dict(zip(texts, in_order(of_texts, texts), strict=True))
-    tables = [_table(rows) for rows in (*of_shards.values(), *of_files.values())]
+    tables = [
+        rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+        for rows in (*of_shards.values(), *of_files.values())
+    ]
     matches = Listed(pa.concat_tables([LISTED.empty_table(), *tables]).combine_chunks())
     matches.shards = {shard: len(rows) for shard, rows in of_shards.items() if len(rows)}
     matches.texts = {path: len(rows) for path, rows in of_files.items() if len(rows)}
@@ -115,10 +118,6 @@ def find_in_shards(
         _rejected_files(out, history=history), Removal(matches.rows, lists, history)
     )
     return matches
-
-
-def _table(rows: pa.RecordBatch | pa.Table) -> pa.Table:
-    return rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
 
 
 def _rejected_files(out: str, *, history: bool) -> list[str]:

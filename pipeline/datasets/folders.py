@@ -158,14 +158,14 @@ def _limits(shards: Sequence[FolderShard], notes: list[str]) -> tuple[Limit, ...
         for sample in _unless_broken(shard, notes):
             for name, value in sample.numbers.items():
                 columns.setdefault(name, []).append(value)
-        candidates = (_limit(name, np.array(columns[name])) for name in columns if _is_axis(name))
+        candidates = (
+            _limit(name, np.array(columns[name]))
+            for name in columns
+            if name not in _OTHERS and len(name) <= _LONGEST_NAME and printable(name) == name
+        )
         if limits := tuple(limit for limit in candidates if limit is not None):
             return limits[:_MOST_NUMBERS]
     return ()
-
-
-def _is_axis(name: str) -> bool:
-    return name not in _OTHERS and len(name) <= _LONGEST_NAME and printable(name) == name
 
 
 def _limit(name: str, values: np.ndarray) -> Limit | None:

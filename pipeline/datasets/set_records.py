@@ -185,12 +185,11 @@ def read_records(out: str, thresholds: dict[str, float], catalogue: Catalogue) -
                 total = records.of(plane)
                 total.add(list(part.values()), thresholds)
                 if plane == IMAGES:
-                    records.fetches |= {shard: _fetches(record) for shard, record in part.items()}
+                    records.fetches |= {
+                        shard: (record.pairs, sum(record.outcomes.get(FETCH_FAILED, {}).values()))
+                        for shard, record in part.items()
+                    }
     return records
-
-
-def _fetches(record: Record) -> tuple[int, int]:
-    return record.pairs, sum(record.outcomes.get(FETCH_FAILED, {}).values())
 
 
 def _decode_records(

@@ -86,7 +86,10 @@ def look_into(out: str, manifest: Manifest) -> Contents:
     return Contents(
         len(sample),
         len(table),
-        {name: _quantiles(values) for name, values in columns.items()},
+        {
+            name: [int(q) for q in np.quantile(values, QUANTILES, method="lower")]
+            for name, values in columns.items()
+        },
         _examples(table.slice(0, _EXAMPLES).to_pylist()),
         sum(file.bytes for file in files_in(f"{out}/shards") if file.name.endswith(".tar")),
         _counts_by(paths, LANGUAGE_COLUMNS[0]),
@@ -157,10 +160,6 @@ def files_in(folder: str) -> list[_File]:
         _File(file.path.rpartition("/")[2], file.size_in_bytes, file.last_updated_in_seconds)
         for file in match_objects(f"{folder}/*")
     ]
-
-
-def _quantiles(values: Any) -> list[int]:
-    return [int(q) for q in np.quantile(values, QUANTILES, method="lower")]
 
 
 def _read(path: str) -> pa.Table:

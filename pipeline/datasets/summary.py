@@ -30,7 +30,7 @@ from alignset.transforms.rules.catalogue import (
 )
 from alignset.transforms.rules.given import FETCH_FAILED, LESS_SIMILAR
 from alignset.transforms.shards.shard_stats import SharedContents
-from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
+from alignset.transforms.storage.broken_files import BrokenFiles, BrokenInputError
 
 # Reasons of pairs that left when all images were there.
 LEAVING_LATER = (*STEPS_OF_COPIES, *STEP_OF_TAKEDOWNS, LESS_SIMILAR.reason)
@@ -99,7 +99,8 @@ def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
     if not funnel.steps[0].seen:
         return "the input holds no pair"
     steps = images if planned_pairs else funnel.steps
-    reason, count = _most_dropped(steps)
+    items = [item for step in steps for item in step.dropped.items()]
+    reason, count = max(items, key=lambda item: item[1])
     least = LEAST_SHARE * planned_pairs if reason == FETCH_FAILED else 1
     if funnel.pairs and funnel.holdout == funnel.pairs:
         outcome = f"all {funnel.pairs:,} pairs are held out"
@@ -112,11 +113,6 @@ def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
     flag = flags(catalogue).get(reason, "")
     hint = f"; the rule's flag is {flag}" if flag else ""
     return f"{outcome}: {count:,} were dropped as {reason}{hint}, and rejected/ has each of them"
-
-
-def _most_dropped(steps: list[Step]) -> tuple[str, int]:
-    items = [item for step in steps for item in step.dropped.items()]
-    return max(items, key=lambda item: item[1])
 
 
 def _why_not_fetched(funnel: Funnel) -> str:
@@ -137,7 +133,7 @@ def render_broken(counts: BrokenInput) -> str:
         f"{counts.broken:,} of {counts.files:,} input files could not be read to their end, and "
         f"what could not be read was left out: {kinds}"
     ]
-    lines += [f"  {_file_line(file)}" for file in files]
+    lines += ["  " + on_one_line(f"{file.path} ({file.detail}: {file.fault})") for file in files]
     if rest := counts.broken - len(files):
         lines.append(f"  and {rest:,} more: rejected/*.parquet, reason broken_input")
     return "\n".join(lines)
@@ -153,10 +149,6 @@ def refuse_if_all_broken(counts: BrokenFiles, files: int) -> None:
             f"cannot read {first.path} to its end{others}: {first.fault}; replace the file or give "
             "other input, with another --output"
         )
-
-
-def _file_line(file: BrokenFile) -> str:
-    return on_one_line(f"{file.path} ({file.detail}: {file.fault})")
 
 
 def copies_text(funnel: Funnel) -> str:

@@ -117,8 +117,9 @@ def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile
     Raises:
       UsageError: there are files, and the format of none can be told.
     """
+    is_auto = job.input_format == "auto"
     files = [
-        InputFile(path, size, _format(job, path))
+        InputFile(path, size, format_of(path)[0] if is_auto else job.input_format)
         for path, size in match(pattern, links=not of_set)
         if not _is_in(path, job.output)  # else a run could not go on where it stopped
     ]
@@ -158,10 +159,6 @@ def _is_in(path: str, folder: str) -> bool:
     if is_local(path) and is_local(folder):
         path, folder = os.path.abspath(path), os.path.abspath(folder)
     return path.startswith(f"{folder.rstrip('/')}/")
-
-
-def _format(job: Job, path: str) -> str:
-    return format_of(path)[0] if job.input_format == "auto" else job.input_format
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -91,7 +91,8 @@ class RowGroups:
           FileFault: too many of its long values share their bytes with the one before.
         """
         rows, shared_columns, nested_texts = self._rows_at_once(group)
-        flat = [name for name, at in self.leaves.items() if self._paths(at) == [name]]
+        paths = self.footer.schema.column
+        flat = [name for name, at in self.leaves.items() if [paths(i).path for i in at] == [name]]
         repeats = _long_repeats(
             self.source, [n for n in flat if n not in shared_columns], group, rows, self.options
         )
@@ -115,9 +116,6 @@ class RowGroups:
             if any(budgets.get(name, 0) < 0 for name in shared_columns):
                 fault = f"its row group {group} holds values that share too many bytes"
                 raise FileFault(DAMAGED, fault)
-
-    def _paths(self, leaves: Sequence[int]) -> list[str]:
-        return [self.footer.schema.column(at).path for at in leaves]
 
     def _rows_at_once(self, group: int) -> tuple[int, set[str], list[str]]:
         """How many rows a batch may have, the columns whose values may share their bytes, and the

@@ -275,7 +275,8 @@ def clean_work(out: str, work: str) -> None:
     """Takes the work folder of an output away: first the files that a command would resume from,
     and the lock last, on which other commands wait."""
     if is_local(work):
-        for path in sorted(Path(work).glob("*"), key=_when_to_go):
+        files = Path(work).glob("*")
+        for path in sorted(files, key=lambda path: (path.name == LOCK, path.name not in _FIRST)):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -288,7 +289,3 @@ def clean_work(out: str, work: str) -> None:
         remove(f"{work}/{name}")
     # A folder's own list leaves out what begins in _, as the lock does.
     remove_objects([path for path, _ in match(f"{work}/")])
-
-
-def _when_to_go(path: Path) -> tuple[bool, bool]:
-    return path.name == LOCK, path.name not in _FIRST

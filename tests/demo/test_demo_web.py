@@ -3,7 +3,6 @@
 import http.client
 import io
 import json
-import random
 import tarfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -14,14 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from alignset.demo import __main__ as main
 from alignset.demo import serve
 from alignset.demo.__main__ import StepError, check_disk, command_line, prepare_web, run
 from alignset.demo.compare import compare
-from alignset.demo.photos import PHOTOS, VARIANTS
-from alignset.demo.scenes import Group, Scene, random_scene, render
 from alignset.demo.text_rules import (
     Numbers,
     corpus_of,
@@ -29,7 +26,6 @@ from alignset.demo.text_rules import (
     kept_text,
     pair_identity,
     url_identity,
-    words,
 )
 from alignset.demo.web import build
 
@@ -118,49 +114,6 @@ def test_only_copies_come_near_evaluation_images(web: Path):
     assert not trained & {tuple(sorted(text.split())) for text in texts}
 
 
-def test_photos_come_in_the_encodings_that_their_names_say():
-    picture = PHOTOS[4].open()
-    files = {name: Image.open(io.BytesIO(make(picture))) for name, make in VARIANTS.items()}
-    assert files["print.jpg"].mode == "CMYK"
-    assert files["grey.jpg"].mode == "L"
-    assert files["palette.png"].mode == "P"
-    assert files["see-through.png"].mode == "RGBA"
-    assert files["deep.png"].mode == "I;16"
-    assert files["moving.gif"].n_frames == 3
-    assert files["progressive.jpg"].info["progressive"]
-    upright = ImageOps.exif_transpose(files["turned.jpg"])
-    assert files["turned.jpg"].size == picture.size[::-1]
-    assert np.abs(np.asarray(upright, int) - np.asarray(picture, int)).mean() < 6
-    assert {file.format for file in files.values()} == {"JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"}
-    assert all(min(file.size) > 200 for file in files.values())
-
-
-def centre(picture: Image.Image, colour: str) -> tuple[float, float]:
-    """Mean x and y of the pixels in which red or blue prevails, in [0, 1]."""
-    channels = np.asarray(picture, int)
-    own, others = {"red": (0, (1, 2)), "blue": (2, (0, 1))}[colour]
-    y, x = np.nonzero(channels[..., own] - channels[..., others].max(-1) > 90)
-    return x.mean() / picture.width, y.mean() / picture.height
-
-
-@pytest.mark.parametrize(
-    ("relation", "axis", "sign"),
-    [("left of", 0, -1), ("right of", 0, 1), ("above", 1, -1), ("below", 1, 1)],
-)
-def test_scene_shows_what_its_text_says(relation: str, axis: int, sign: int):
-    scene = Scene(Group("two", "", "red", "star"), relation, Group("one", "small", "blue", "cross"))
-    assert scene.text == f"two red stars {relation} a small blue cross"
-    picture = render(scene, (7,))
-    assert min(picture.size) > 200
-    assert sign * (centre(picture, "red")[axis] - centre(picture, "blue")[axis]) > 0.25
-
-
-def test_scenes_differ_by_seed_only():
-    scene = random_scene(random.Random(3))
-    assert render(scene, (1,)).tobytes() == render(scene, (1,)).tobytes()
-    assert render(scene, (1,)).tobytes() != render(scene, (2,)).tobytes()
-
-
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
@@ -186,12 +139,6 @@ def test_text_rules(rows: list, expected: list):
     assert judge(rows, numbers) == wanted
 
 
-def test_words_and_ngrams():
-    assert words("the & (old) house's - door!") == ["the", "old", "house's", "door"]
-    rows = [("http://a/1", "red star"), ("http://a/2", "Red, star"), ("http://a/3", "star")]
-    assert corpus_of(rows).ngrams == {"red": 2, "star": 3, "red star": 2}
-
-
 def test_comparison_sees_each_way_to_be_wrong():
     truth = pa.table({
         "url": ["http://a/1", "http://a/1", "http://a/2", "http://a/3"],
@@ -213,14 +160,6 @@ def test_comparison_sees_each_way_to_be_wrong():
         assert compare(truth, wrong).differences
 
 
-def test_serves_files_with_their_types(web: Path, port: int):
-    answer = get(port, "/broken/0/page.jpg?w=3")
-    assert (answer.status, answer.headers["Content-Type"]) == (200, "image/jpeg")
-    assert answer.read() == (web / "site/broken/0/page.jpg").read_bytes()
-    assert get(port, "/../flags.json").status == 404
-    assert get(port, "/missing/0.jpg").status == 404
-
-
 def test_misbehaves_as_told(web: Path, port: int):
     scene = "scenes/00/00000.jpg"
     whole = (web / "site" / scene).read_bytes()
@@ -234,19 +173,6 @@ def test_misbehaves_as_told(web: Path, port: int):
     connection.request("GET", f"/slow/{scene}")
     with pytest.raises(TimeoutError):
         connection.getresponse()
-
-
-def test_serves_hundreds_on_one_connection(port: int):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.connect()
-    socket = connection.sock
-    statuses: Counter[int] = Counter()
-    for _ in range(200):
-        connection.request("GET", "/scenes/00/00000.jpg")
-        answer = connection.getresponse()
-        statuses[answer.status] += len(answer.read()) > 0
-    assert statuses == {200: 200}
-    assert connection.sock is socket
 
 
 def test_no_web_and_busy_port_are_said(web: Path, port: int, tmp_path: Path):

@@ -104,6 +104,6 @@ def _members(body: bytes) -> object:
 
 
 TOKENS = [bytes([at]) for at in range(len(_STEPS))]
-STEPS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
+GROWTH: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
     "members": (_members, TOKENS),
 }

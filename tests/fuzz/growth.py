@@ -7,14 +7,31 @@ times as long, and one whose time is quadratic 256 times.
 from __future__ import annotations
 
 import gc
+import itertools
 import time
-from collections.abc import Callable, Sequence
-
-from tests.fuzz.steps import patterns
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
 
 LARGE = 1 << 17  # bytes, and a sixteenth of them
 TOO_QUICK_S = 0.0125  # of CPU: what takes less for the large one can't be told from noise
 MOST = 80.0
+
+
+def patterns(tokens: Sequence[bytes], size: int, seed: int) -> Iterator[Callable[[int], bytes]]:
+    """Makers of about so many bytes: each token alone, then some of all the pairs and triples."""
+
+    def maker(head: bytes, body: bytes, tail: bytes) -> Callable[[int], bytes]:
+        return lambda size: head + body * max(1, size // max(1, len(body))) + tail
+
+    random = Random(seed)
+    alone = [maker(b"", token, b"") for token in tokens]
+    pairs = [maker(head, body, b"") for head, body in itertools.product(tokens, tokens)]
+    mixed = [
+        maker(random.choice(tokens), random.choice(tokens) + random.choice(tokens), tail)
+        for tail in random.choices([b"", *tokens], k=size)
+    ]
+    others = random.sample(pairs, min(len(pairs), size // 2)) + mixed
+    return iter(alone + others[: max(0, size - len(alone))])
 
 
 def cpu_seconds(function: Callable[[bytes], object], body: bytes) -> float:
@@ -36,7 +53,7 @@ def superlinear(
     """The patterns for which the time grows faster than their size, each with its times.
 
     Args:
-      tokens: of which patterns are made, as in `steps.py`.
+      tokens: of which patterns are made: one, the second of two, or two by turns, repeated.
       count: how many patterns. size: bytes of the large ones.
     """
     faults = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from itertools import takewhile
 from random import Random
 
@@ -235,19 +234,3 @@ def check(random: Random) -> None:
     charsets = ["", "utf-16le", "shift_jis", "latin1", "utf-8", "iso-2022-jp"]
     pages = [Page(random.choice(urls), body, random.choice(charsets)) for body in bodies]
     assert images(pages) == [image for page in pages for image in images([page])], bodies
-
-
-def _within(before: bytes) -> Callable[[bytes], object]:
-    return lambda body: picked_tags(before + body, metas=("robots", "a")).images
-
-
-def _pieces(body: bytes) -> None:
-    b"".join(pieces(picked_tags(body, links=True).images, least=64))
-
-
-PLACES = {
-    **{"page": b"", "script": b"<script><!--", "style": b"<style>", "tag": b"<a b=c"},
-    **{"svg": b"<svg>", "foreign object": b"<svg><foreignObject>", "meta": b"<meta name="},
-}
-STEPS = {name: (_within(before), TOKENS) for name, before in PLACES.items()}
-STEPS["pieces"] = (_pieces, TOKENS)

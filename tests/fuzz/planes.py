@@ -3,13 +3,11 @@ the check for copies, with bounds checks on, against OpenCV and numpy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 import cv2
 import numpy as np
 
-from alignset.transforms.decontamination import plane_alignment
 from alignset.transforms.decontamination.copy_check import Query, correlated_cells
 from alignset.transforms.decontamination.plane_alignment import Aligner
 from alignset.transforms.decontamination.plane_placement import (
@@ -88,16 +86,3 @@ def check(random: Random) -> None:
     numbers = Query(query).check(evaluation, _placement(random))
     assert np.isfinite(numbers).all(), numbers
     assert 0 <= min(numbers.plain, numbers.overlap) <= max(numbers.plain, numbers.overlap) <= 1
-
-
-def _refine(body: bytes) -> None:
-    """One step on as many stages as the bytes fill."""
-    planes = np.frombuffer(body, np.uint8)[: len(body) // SIDE_PX**2 * SIDE_PX**2]
-    for plane in planes.reshape(-1, SIDE_PX, SIDE_PX).astype(np.float32):
-        start = placement_of(1.0, 1.0, 0.0)
-        plane_alignment.refine(plane, plane, plane, plane, start, 1, 1)
-
-
-STEPS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "refine": (_refine, [b"\0", b"\1", b"\x80", b"\xff", b"\0\xff", b"\1\2\3"]),
-}

@@ -11,7 +11,7 @@ from tests.support.forks import start
 from tests.support.modules import run_module
 
 CASES = 100
-GROWTH = ("jpeg", "pictures", "shards")
+GROWTH = ("counts", "jpeg", "pictures", "shards")
 
 slow = pytest.mark.slow
 long = pytest.mark.timeout(1800)  # of all targets together, beside busy neighbours

@@ -167,22 +167,8 @@ def check(random: Random) -> None:
         _check_rare(random, pairs)
 
 
-def _walked(body: bytes) -> object:
-    text = body.decode("utf-8", "replace")
-    return measure_texts(pa.array([text], pa.string()), np.ones(1, np.bool_))
-
-
-def _not_plain(body: bytes) -> object:
-    return _walked("é".encode() + body)
-
-
-_ASCII = [b"a", b" ", b"A", b"-", b"a ", b"- ", b"abcdefgh", b"abcdefghi ", b"x" * 40, b"\0", b"~"]
 OTHER_TOKENS = [
     *("é", "ß", "ſ", "İ", "ΐ", "\u00a0", "\u3000", "\u0301", "\u0334", "\u0f73", "a\u0301"),
     *("\u1100", "\u1161", "\u11a8", "한", "日", "\ufb03", "🐕", "\U0001d15e", "\t", "9", ";"),
     *("&", "&amp;", "&a", "&#", "&lt;", "&notit;", "&#x41;"),
 ]
-STEPS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "plain texts": (_walked, _ASCII),
-    "other texts": (_not_plain, [*_ASCII, *map(str.encode, OTHER_TOKENS)]),
-}

@@ -5,7 +5,6 @@ against Protego."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from random import Random
 from urllib.parse import urlsplit
 
@@ -148,13 +147,6 @@ def check(random: Random) -> None:
     assert header_opt_outs([header], OptOutSettings(), {"noai"}) in ((), (X_ROBOTS_TAG,))
 
 
-def _hashed(body: bytes) -> object:
-    return url_hashes(pa.array([body.decode("utf-8", "replace")], pa.string()))
-
-
 TOKENS_OF_URLS = [
     *("http://a", "https://A.b/", "@", ":", ":80", "/", "?", "#", "a", "É", "[", " ", ".", "A"),
 ]
-STEPS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "urls": (_hashed, [*map(str.encode, TOKENS_OF_URLS)]),
-}

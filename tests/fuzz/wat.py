@@ -15,7 +15,6 @@ from alignset.transforms.pages.archives import records_of
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_images import FoundImage
 from alignset.transforms.pages.wat import images_of_members, images_of_wat
-from alignset.transforms.pages.wat_links import look
 from tests.support.page_archives import record
 
 DIRECTIVES = OptOutSettings().page_directives
@@ -220,11 +219,3 @@ PLACES = {
     "status": (BEFORE[:95], b',"Status":"200","HTML-Metadata":{}}'),
     "links": (BEFORE, b"]}}}"),
 }
-
-
-def _in_record(before: bytes, after: bytes) -> Any:
-    return lambda body: look([member(before + body + after)], DIRECTIVES)
-
-
-STEPS = {name: (_in_record(*around), TOKENS) for name, around in PLACES.items()}
-STEPS["raw"] = (lambda body: look([body, b"WARC/1.0\r\n" + body], DIRECTIVES), TOKENS)

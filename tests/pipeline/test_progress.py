@@ -13,14 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.pipeline.progress import (
-    Amount,
-    ImageProgress,
-    be_quiet,
-    is_redrawn,
-    verb_of,
-    what_is_left,
-)
+from alignset.pipeline.progress import Amount, ImageProgress, be_quiet, is_redrawn, what_is_left
 from alignset.transforms.shards.shard_stats import shard_stats
 from alignset.transforms.workers.fencing import Fence
 
@@ -46,17 +39,6 @@ def done(amount: Amount, now: float, *, listing: bool = True) -> tuple[int, int]
     """Shards and pairs that are done."""
     amount.look(now, listing=listing)
     return amount.shards, amount.pairs
-
-
-def test_whole_shards_and_counted_pairs_are_done(tmp_path: Path):
-    amount = amount_of(tmp_path)
-    assert done(amount, 1.0) == (0, 0)
-    finish(tmp_path, 1)
-    finish(tmp_path, 9)  # of the run that a retry goes on from
-    count(tmp_path, "a", 0, 60)
-    count(tmp_path, "b", 9, 50)
-    count(tmp_path, "c", 5, 30, token="before")
-    assert done(amount, 2.0) == (1, 150)
 
 
 def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
@@ -149,18 +131,6 @@ def test_what_is_left_is_told_before_it_is_done(
     amount = amount_of(tmp_path)
     amount.look(0.0, listing=True)
     assert what_is_left(amount, "fetch") == expected
-
-
-@pytest.mark.parametrize(
-    ("formats", "verb"),
-    [
-        ({"webdataset"}, "read"),
-        ({"parquet", "warc"}, "fetch"),
-        ({"webdataset", "csv"}, "read or fetch"),
-    ],
-)
-def test_images_of_shards_are_read(formats: set[str], verb: str):
-    assert verb_of(formats) == verb
 
 
 @pytest.fixture

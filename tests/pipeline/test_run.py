@@ -10,24 +10,6 @@ from alignset.transforms.columns.batches import bucket_order
 MIB, GIB = 1 << 20, 1 << 30
 
 
-@pytest.mark.parametrize(
-    ("size", "buckets"),
-    [
-        (1, 8),
-        (GIB - 1, 8),
-        (GIB, 16),
-        (2 * GIB - 1, 16),
-        (2 * GIB, 32),
-        (32 * GIB, 512),
-        (256 * GIB - 1, 2048),
-        (256 * GIB, 4096),
-        (10_000 * GIB, 4096),
-    ],
-)
-def test_the_number_of_buckets(size: int, buckets: int) -> None:
-    assert bucket_count([InputFile("a.parquet", size, "parquet")]) == buckets
-
-
 def test_all_files_count() -> None:
     files = [InputFile(f"{n}.parquet", 128 * MIB, "parquet") for n in range(9)]
     assert bucket_count(files[:7]) == 8

@@ -57,7 +57,6 @@ ROWS = 24
 NO_IMAGE, NO_IMAGE_TOO, OTHER_FILE, BAD_HASH, NO_HASH, LOW, NO_SCORE, NAN = range(8)
 TWICE = (10, 11)  # one URL and text in two rows
 SAME_FILE = (12, 13)  # one file at two URLs
-OTHER_OF_TWO = (14, 15)  # one URL with two texts, and with two hashes
 
 
 def uid(row: int) -> str:

@@ -38,7 +38,6 @@ from alignset.transforms.storage.files import write_atomically
 from tests.support.rules import run_rules
 
 RULES = run_rules()
-_OUTCOMES = (KEPT, "fetch_failed", "not_an_image", "too_small", "too_elongated", "unsafe")
 _DETAILS = ("dns", "timeout", "http_404", "http_403", "tls")
 TEXT_REASONS = (
     None,

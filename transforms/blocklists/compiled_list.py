@@ -91,7 +91,7 @@ def host_value(value: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def public_suffixes() -> Any:
+def publicpublic_suffixes() -> Any:
     from publicsuffixlist import PublicSuffixList  # of the extra blocklists
 
     return PublicSuffixList(only_icann=True)
@@ -107,13 +107,11 @@ def _hosts(entries: Entries) -> pa.StringArray:
         hosts[row] = host_value(hosts[row])
     entries.refuse(np.array([host is None for host in hosts]), _NO_HOST)
     if entries.kind == k.DOMAIN:
-        entries.refuse(np.array([_is_wide(host) for host in hosts]), _TOO_WIDE)
+        # Public suffixes of ICANN's, such as com or co.uk.
+        is_public = public_suffixes().is_public
+        wide = [not host.startswith("[") and bool(is_public(host)) for host in hosts]
+        entries.refuse(np.array(wide), _TOO_WIDE)
     return pa.array(hosts, pa.string())
-
-
-def _is_wide(host: str) -> bool:
-    """Whether a name is a public suffix of ICANN's, such as com or co.uk."""
-    return not host.startswith("[") and bool(public_suffixes().is_public(host))
 
 
 _ALIGNED = 64  # bytes
@@ -210,7 +208,8 @@ def compile_list(path: str, folder: str) -> CompiledList:
       FileNotFoundError: it is not there.
     """
     local = local_copy(path)
-    sha256 = _sha256(local)
+    with Path(local).open("rb") as source:
+        sha256 = hashlib.file_digest(source, "sha256").hexdigest()
     parts = _Gathered()
     for entries in read_entries(path, local):
         parts.add(entries)
@@ -249,11 +248,6 @@ def list_name(sha256: str) -> str:
     """The name of a list whose user gave none. A dataset is published with it, and a file's name
     may be the very name that is to be forgotten."""
     return f"list-{sha256[:8]}"
-
-
-def _sha256(local: str) -> str:
-    with Path(local).open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, ArrayPlace]:

@@ -47,16 +47,12 @@ def near_hashes(hashes: UInt64s) -> NearHashes:
     members = np.empty((parts, count), np.uint32)
     starts = np.empty((parts, _PART_VALUES + 1), np.uint32)
     for part in range(parts):
-        values = _values(hashes, part)
+        values = (hashes[:, part >> 2] >> np.uint64(16 * (part & 3))) & np.uint64(0xFFFF)
+        values = values.astype(np.int64)
         order = np.argsort(values, kind="stable")
         members[part] = order
         starts[part] = np.searchsorted(values[order], np.arange(_PART_VALUES + 1))
     return NearHashes(hashes, members, starts)
-
-
-def _values(hashes: UInt64s, part: int) -> npt.NDArray[np.int64]:
-    values = (hashes[:, part >> 2] >> np.uint64(16 * (part & 3))) & np.uint64(0xFFFF)
-    return values.astype(np.int64)
 
 
 @kernel

@@ -85,7 +85,9 @@ def read_entries(path: str, local: str) -> Iterator[Entries]:
     kind = format_of_list(path)
     try:
         if kind == "parquet":
-            yield from _of_batches(_parquet_batches(path, local), path)
+            with pq.ParquetFile(local) as file:
+                columns = _list_columns(path, file.schema_arrow.names)
+                yield from _of_batches(file.iter_batches(1 << 16, columns=columns), path)
         elif kind == "text":
             _check_no_image(path, local)
             with _opened(local) as source:
@@ -213,12 +215,6 @@ def _list_columns(path: str, names: list[str]) -> list[str]:
             f"the blocklist {path} has no column that is named {', '.join(KINDS)}; got {examples}"
         )
     return columns
-
-
-def _parquet_batches(path: str, local: str) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(local) as file:
-        columns = _list_columns(path, file.schema_arrow.names)
-        yield from file.iter_batches(1 << 16, columns=columns)
 
 
 def _csv_batches(path: str, local: str, delimiter: str) -> Iterator[pa.RecordBatch]:

@@ -61,13 +61,6 @@ def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
     return pa.nulls(len(rows), pa.string())
 
 
-def _column(
-    measures: Mapping[str, pa.Array], field: pa.Field, is_dropped: pa.BooleanArray, size: int
-) -> pa.Array:
-    column = measures.get(field.name)
-    return pa.nulls(size, field.type) if column is None else column.filter(is_dropped)
-
-
 def rejected_rows(
     pairs: pa.RecordBatch,
     reasons: pa.StringArray,
@@ -101,8 +94,10 @@ def rejected_rows(
             details.filter(is_dropped),
             pages_of(rows),
             *(
-                _column(measures or {}, schema.field(at), is_dropped, len(rows))
-                for at in range(_FIRST_MEASURED, len(schema))
+                pa.nulls(len(rows), field.type)
+                if (column := (measures or {}).get(field.name)) is None
+                else column.filter(is_dropped)
+                for field in list(schema)[_FIRST_MEASURED:]
             ),
         ],
         schema=schema,

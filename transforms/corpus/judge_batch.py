@@ -129,7 +129,9 @@ def text_rows(
             given.BROKEN_PAGE: _is_one_of(pairs.malformed, given.PAGE_FAULTS),
             given.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
             given.MALFORMED_PAIR: ~pairs.usable(),
-            given.REMOVED_BEFORE: _is_member(pairs.key, corpus.removed_before),
+            given.REMOVED_BEFORE: np.zeros(len(pairs.key), np.bool_)
+            if corpus.removed_before is None
+            else corpus.removed_before.contains(pairs.key),
             given.BLOCKED: on_list,
             given.DUPLICATE_PAIR: repeats,
         },
@@ -141,10 +143,6 @@ def text_rows(
         has_ngram_outside=has_ngram_outside,
         is_beyond_concepts=is_beyond,
     )
-
-
-def _is_member(keys: UInt64s, members: HashSet | None) -> Bools:
-    return np.zeros(len(keys), np.bool_) if members is None else members.contains(keys)
 
 
 def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:

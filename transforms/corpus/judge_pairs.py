@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
-from typing import Any, BinaryIO
+from operator import methodcaller
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -98,7 +98,8 @@ class _Judge(ThreadedDoFn):
         split_id, parts = element
         for split in parts["split"]:  # a repeated row's split is always there, exactly once
             corpus = _open_sets(sets, self.rules)
-            repeats = _row_numbers(parts["repeated"])
+            rows = [unpack(block)["row"].to_numpy() for block in parts["repeated"]]
+            repeats = np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.uint32)
             languages = _by_row(parts["languages"])
             # By the first reading, where all share a disk; gone where this work is done again.
             block = next((block for block in parts["measured"] if is_there(block)), None)
@@ -111,7 +112,7 @@ class _Judge(ThreadedDoFn):
                 yield from self._keep(split_id, kept_batches)
             record = encode_record(judge.recorder.record())
             place = f"{self.out}/{RECORDS}/text-{split_id:05d}.json"
-            write_atomically(place, partial(_write, record))
+            write_atomically(place, methodcaller("write", record))
             if block is not None:
                 remove(block)  # 200 bytes a pair of cached pages, for the next file to have
             _PROGRESS.add(counts.kept, counts.seen)
@@ -174,15 +175,6 @@ class _Counting:
 
     def total(self) -> Counts:
         return Counts(self.seen, self.kept, dict(self.dropped))
-
-
-def _write(record: bytes, sink: BinaryIO) -> None:
-    sink.write(record)
-
-
-def _row_numbers(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:
-    rows = [unpack(block)["row"].to_numpy() for block in blocks]
-    return np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.uint32)
 
 
 def _by_row(blocks: Iterable[pa.RecordBatch]) -> pa.RecordBatch:

@@ -82,7 +82,9 @@ def describe_languages(
 ) -> VocabularySummary:
     """As `describe_vocabulary`, of languages by their numbers, each with its own size."""
     if {*histograms} <= {ENGLISH_NUMBER}:
-        return describe_vocabulary(*_only_part(histograms, sizes))
+        # English is all there is; its size does not matter where there is nothing.
+        english, size = histograms.get(ENGLISH_NUMBER, {}), sizes.get(ENGLISH_NUMBER, 1)
+        return describe_vocabulary(english, size)
     parts = {
         NUMBERED[number - 1]: describe_vocabulary(of_language, sizes[number])
         for number, of_language in sorted(histograms.items())
@@ -114,13 +116,6 @@ def describe_languages(
             for name, part in parts.items()
         },
     )
-
-
-def _only_part(
-    histograms: Mapping[int, Histograms], sizes: Mapping[int, int]
-) -> tuple[Histograms, int]:
-    """English, which is all there is; its size does not matter where there is nothing."""
-    return histograms.get(ENGLISH_NUMBER, {}), sizes.get(ENGLISH_NUMBER, 1)
 
 
 def describe_vocabulary(

@@ -4,7 +4,7 @@ a sample of such pairs: an equal hash is not a proof, so whoever tells of the co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -36,7 +36,7 @@ class SampleNear(beam.PTransform):
             shards
             | "ReadHashes" >> beam.ParDo(read).with_output_types(BUCKET)
             | "ByHash" >> beam.GroupByKey()
-            | "SampleHashes" >> beam.MapTuple(_sample)
+            | "SampleHashes" >> beam.MapTuple(lambda _, blocks: sample_near(unpacked(blocks)))
         )
 
 
@@ -63,10 +63,6 @@ def hashes_of(shard: int, rows: pa.Table) -> pa.RecordBatch:
     columns = {"mixed": mixed, "content": content, "key": keys}
     first_rows = {name: column[first] for name, column in columns.items()}
     return batch_of(first_rows | {"shard": np.full(len(first), shard)})
-
-
-def _sample(_: int, blocks: Iterable[pa.RecordBatch]) -> Copies:
-    return sample_near(unpacked(blocks))
 
 
 def sample_near(rows: pa.Table) -> Copies:

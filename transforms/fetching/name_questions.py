@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 
 import pycares
 
-from alignset.transforms.fetching.server_silence import ServerSilence
 from alignset.transforms.workers.unexpected import tell_once
 
 SERVERS: list[str] = []  # in place of those of /etc/resolv.conf
@@ -38,6 +37,7 @@ _FAILED_KEPT_S = 10.0
 _TRIES = 1, 2  # of the channel that a name is asked for in first, and of that for slow names
 _LOOK_S = 0.01  # between two looks at c-ares' time-outs
 _SHORTEST_S = 0.25  # of its time-outs
+_PROBED_S = 1.0  # between two probes, and after the last word of a name server
 _AGAIN_S = 0.5  # until c-ares is asked anew
 _UNSORTED = 1 << 7  # ARES_AI_NOSORT: curl tries IPv6 and IPv4 side by side; sorting costs sockets
 _RECEIVED = 1 << 22  # bytes of answers that wait for this thread
@@ -48,6 +48,48 @@ _NO_ANSWER = _UNHEARD | {pycares.errno.ARES_ECANCELLED}
 _CANNOT_TELL = frozenset({pycares.errno.ARES_ESERVFAIL, pycares.errno.ARES_EREFUSED})
 _CANNOT_TELL_AGAIN_S = 0.5, 1.0
 Family = socket.AddressFamily
+
+
+class ServerSilence:
+    """When the name server spoke last, and since when it has not answered a probe: a question that
+    each name server can answer.
+
+    Args:
+      limit_s: seconds without an answer to a probe, after which it counts as silent.
+
+    Attributes:
+      spoke_again: when it did after a silence; -inf where it never was silent.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._last_heard_s = self._last_probe_s = self.spoke_again = -math.inf
+        self._unanswered_since = math.inf
+
+    def hear(self, now: float) -> bool:
+        """The name server said something; whether that ends a silence."""
+        was_silent = self.lasts(now)
+        if was_silent:
+            self.spoke_again = now
+        self._last_heard_s, self._unanswered_since = now, math.inf
+        return was_silent
+
+    def lasts(self, now: float) -> bool:
+        """Whether it says nothing at all, though it was probed a while ago."""
+        return now - self._unanswered_since >= self._limit_s
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether a probe is not answered yet."""
+        return self._unanswered_since < math.inf
+
+    def due(self) -> float:
+        """When it is to be probed."""
+        return max(self._last_probe_s, self._last_heard_s) + _PROBED_S
+
+    def probe(self, now: float) -> None:
+        """It is probed."""
+        self._last_probe_s, self._unanswered_since = now, min(now, self._unanswered_since)
 
 
 class Told(NamedTuple):

@@ -320,7 +320,7 @@ def _check_frames(data: memoryview, size: tuple[int, int], layered: bool) -> Non
         if kind == _SEQUENCE_HEADER:
             headers += 1
             frame = sequence_size(bytes(data[at : at + min(length, 1_024)]))
-            if frame != size and not (layered and _is_near(frame, size)):
+            if frame != size and not (layered and frame[0] * frame[1] <= 16 * size[0] * size[1]):
                 raise AvifError("too_costly")
         frames += kind in (_FRAME_HEADER, _FRAME)
         at += length
@@ -330,11 +330,6 @@ def _check_frames(data: memoryview, size: tuple[int, int], layered: bool) -> Non
         raise AvifError("too_costly")
     if not headers:
         raise AvifError("broken")
-
-
-def _is_near(frame: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a frame has at most 16 times the pixels of one of its layers."""
-    return frame[0] * frame[1] <= 16 * size[0] * size[1]
 
 
 def _leb128(data: memoryview, at: int) -> tuple[int, int]:

@@ -122,10 +122,7 @@ def has_directive(value: str, token: str, directives: Collection[str]) -> bool:
         # "15:00:00" and "gmt+01:00" are of a date: no directive begins with a digit.
         if colon and (before == token.lower() or not directive[:1].isdigit()):
             meant, before = before == token.lower(), directive
-        if meant and (before in directives or (before == "none" and _is_none(directives))):
+        says_none = before == "none" and not _SAYS_NONE.isdisjoint(directives)
+        if meant and (before in directives or says_none):
             return True
     return False
-
-
-def _is_none(directives: Collection[str]) -> bool:
-    return not _SAYS_NONE.isdisjoint(directives)

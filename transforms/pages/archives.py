@@ -142,7 +142,7 @@ class _Frame:
             item = self._next(final)
             if item is None:
                 break
-            if fault and isinstance(item, Broken) and self._used_up():
+            if fault and isinstance(item, Broken) and self.is_lost and self._start() < 0:
                 item, has_said = item._replace(detail=fault.detail), True
             yield item
         if final:
@@ -153,9 +153,6 @@ class _Frame:
         del self.buffer[:passed_bytes]
         self.at -= passed_bytes
         self.least_bytes = max(READ, self.least_bytes - passed_bytes)
-
-    def _used_up(self) -> bool:
-        return self.is_lost and self._start() < 0
 
     def _start(self) -> int:
         """Where the next line is that begins a record, or -1."""
@@ -179,7 +176,8 @@ class _Frame:
             return None
         head = self._head()
         if not head:
-            to_come = len(buffer) - self.at < _MAX_HEAD and self._may_begin()
+            may_begin = b"WARC/".startswith(buffer[self.at : self.at + 5])
+            to_come = len(buffer) - self.at < _MAX_HEAD and may_begin
             if to_come and not final:
                 return None
             return self._broken(CUT_OFF if to_come else BAD_HEAD, self.at + 1, {})
@@ -188,9 +186,6 @@ class _Frame:
         if not length.isdigit() or len(length) > 18:
             return self._broken(BAD_HEAD, start, fields)
         return self._framed(start, int(length), fields, final)
-
-    def _may_begin(self) -> bool:
-        return b"WARC/".startswith(self.buffer[self.at : self.at + 5])
 
     def _head(self) -> tuple[dict[bytes, bytes], int] | None:
         """The fields of the record that begins here, and where its block does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,7 +66,11 @@ def pairs_of(part: PageFiles, tally: PageTally, how: OptOutSettings = HONOURED) 
         for path, _ in part.files:
             yield from _while_readable(path, _wat_pairs(path, tally, how))
         return
-    pages = _html_pages(part) if part.format == "html" else _warc_pages(part, tally)
+    is_html = part.format == "html"
+    pages = chain.from_iterable(
+        _while_readable(path, _html_page(path, url) if is_html else _pages_of_archive(path, tally))
+        for path, url in part.files
+    )
     yield from pairs_in(pages, tally, how)
 
 
@@ -108,11 +113,6 @@ def _wat_pairs(path: str, tally: PageTally, how: OptOutSettings) -> Iterator[Fou
         yield from to_the_end(read_wat(source, tally, how))
 
 
-def _warc_pages(part: PageFiles, tally: PageTally) -> Iterator[Page | Broken | BrokenFile]:
-    for path, _ in part.files:
-        yield from _while_readable(path, _pages_of_archive(path, tally))
-
-
 def _pages_of_archive(path: str, tally: PageTally) -> Iterator[Page | Broken]:
     with open_to_read(path) as source:
         for record in to_the_end(read_records(source)):
@@ -131,11 +131,6 @@ def _page_of(record: ArchiveRecord) -> Page | Broken | str:
         return page_of(record)
     except Exception as error:
         return unreadable(error, record.target)
-
-
-def _html_pages(part: PageFiles) -> Iterator[Page | Broken | BrokenFile]:
-    for path, url in part.files:
-        yield from _while_readable(path, _html_page(path, url))
 
 
 def _html_page(path: str, url: str) -> Iterator[Page | Broken]:
@@ -198,7 +193,8 @@ class _Parse(beam.DoFn):
         with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
             for batch in rows_of(self._pairs_of(part, tally), self.how):
                 file.write(batch)
-                drop_counts = _opted_out(batch["malformed"])
+                counts = pc.value_counts(batch["malformed"].drop_null()).to_pylist()
+                drop_counts = {c["values"]: c["counts"] for c in counts if c["values"] in OPT_OUTS}
                 opted_out = add_by_name([opted_out, drop_counts])
                 tally["pairs"] += batch["malformed"].null_count + sum(drop_counts.values())
                 faults = pc.is_in(batch["malformed"], value_set=pa.array(PAGE_FAULTS))
@@ -218,11 +214,6 @@ class _Parse(beam.DoFn):
             if isinstance(item, BrokenFile) and not self.skip_broken:
                 raise BrokenInputError.not_skipped(item)
             yield item
-
-
-def _opted_out(faults: pa.StringArray) -> dict[str, int]:
-    counts = pc.value_counts(faults.drop_null()).to_pylist()
-    return {of["values"]: of["counts"] for of in counts if of["values"] in OPT_OUTS}
 
 
 @dataclass(eq=False)

@@ -183,16 +183,12 @@ def _words(url: str, headers: Any, page: dict[str, Any], how: OptOutSettings) ->
         for value in values if isinstance(values, list) else [values]:
             lines.append(f"{name}: {value}".encode("utf-8", "replace"))
     metas, links, more = (
-        list(filter(_is_object, items)) if isinstance(items, list) else []
+        [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
         for items in (head.get("Metas"), head.get("Link"), page.get("Links"))
     )
     meta_pairs = (_pair(meta, "name", "content") for meta in metas)
     link_pairs = (_pair(link, "rel", "url") for link in (*links, *more) if "rel" in link)
     return page_words(url, tuple(lines), meta_pairs, link_pairs, how)
-
-
-def _is_object(element: object) -> bool:
-    return isinstance(element, dict)
 
 
 def _pair(element: dict[str, Any], first: str, second: str) -> tuple[str, str]:

@@ -91,10 +91,6 @@ def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
     return pa.BinaryArray.from_buffers(values.type, len(values), buffers, 0, values.offset)
 
 
-def _trimmed(urls: pa.StringArray) -> pa.StringArray:
-    return pc.utf8_trim_whitespace(urls) if has_blank_edges(*string_buffers(urls)) else urls
-
-
 def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
     """The column as valid UTF-8 without nulls, and which rows were not valid."""
     text = _without_nulls(values.cast(pa.binary())).view(pa.string())
@@ -144,7 +140,7 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     """
     urls, bad_url = _readable(batch["url"])
     texts, bad_text = _readable(batch["caption"])
-    url = _trimmed(urls)
+    url = pc.utf8_trim_whitespace(urls) if has_blank_edges(*string_buffers(urls)) else urls
     url_hash, usable, own_url = url_hashes(url)
     text = measure_texts(texts, usable & ~bad_url & ~bad_text)
     faults = first_of(

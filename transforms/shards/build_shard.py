@@ -102,7 +102,10 @@ def build_shard(
     images = ShardImages(len(sharing.rows), settings, folder)
     first_pairs = table.take(pa.array(sharing.rows))
     with Arrivals(images, evaluation, sharing.pair_counter(count)) as arrivals:
-        arrivals.take_in(_bodies(first_pairs, settings, nearly_taken))
+        bodies = _unscreened(first_pairs, settings, nearly_taken)
+        arrivals.take_in(
+            settings.screen(bodies, first_pairs["url"].to_pylist()) if settings.screen else bodies
+        )
         pairs = ShardPairs(table, sharing, images, list_details, arrivals.judge(), hashes)
     pairs.add_evidence(stored_evidence(table))
     judge_custom(pairs)
@@ -120,12 +123,6 @@ def build_shard(
     sha256, size = sha256_of_tar if samples else None, images.bytes_fetched
     stats = shard_stats(number, pairs.reasons, pairs.details, size=size, sha256=sha256)
     return dataclasses.replace(stats, opted_out=reported_opt_outs(samples) or UNSET)
-
-
-def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:
-    """Stored images, then fetched ones; screened where the settings say so."""
-    bodies = _unscreened(pairs, settings, nearly_taken)
-    return settings.screen(bodies, pairs["url"].to_pylist()) if settings.screen else bodies
 
 
 def _unscreened(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:

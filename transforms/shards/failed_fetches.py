@@ -59,10 +59,6 @@ def failures_by_host(rejects: pa.Table) -> dict[str, dict[str, int]]:
     return {host: dict(details) for host, details in counts.items()}
 
 
-def _as_listed(host: str, details: dict[str, int]) -> FailingHost:
-    return FailingHost(dict(sorted(details.items())), sum(details.values()), host)
-
-
 @dataclass(eq=False)
 class FindFailingHosts(beam.PTransform):
     """Numbers of shards to one list of the `FailingHost`s with the most failures."""
@@ -79,7 +75,9 @@ class FindFailingHosts(beam.PTransform):
             shards
             | "FailuresByHost" >> beam.FlatMap(failures)
             | beam.CombinePerKey(add_by_name)
-            | beam.MapTuple(_as_listed)
+            | beam.MapTuple(
+                lambda host, of: FailingHost(dict(sorted(of.items())), sum(of.values()), host)
+            )
             | beam.combiners.Top.Smallest(MOST_HOSTS, key=lambda host: (-host.failed, host.host))
         )
 

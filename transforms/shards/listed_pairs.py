@@ -65,8 +65,9 @@ def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.Recor
     moved = _by_first_url(stem, rows, lists, details)
     _by_sidecar(rows, lists, details)
     unsure = _unsure(rows, lists, details, original=original)
-    if unsure:
-        _by_images(f"{stem}.tar", unsure, lists, details, original=original)
+    for key, body in stored_images(f"{stem}.tar") if unsure else ():
+        if key in unsure:
+            details[unsure[key]] = _by_image(body, lists, original=original)
     return _listed_rows(rows, details, moved)
 
 
@@ -126,19 +127,6 @@ def _unsure(
         for key, row in rest.items()
         if lists.near(k.PHASH, phashes[row : row + 1], k.QUICK_ERROR)
     }
-
-
-def _by_images(
-    tar: str,
-    unsure: dict[str, int],
-    lists: Blocklists,
-    details: list[str | None],
-    *,
-    original: bool,
-) -> None:
-    for key, body in stored_images(tar):
-        if key in unsure:
-            details[unsure[key]] = _by_image(body, lists, original=original)
 
 
 def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:

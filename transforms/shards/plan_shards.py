@@ -76,7 +76,8 @@ class _WritePlan(beam.DoFn):
         self, element: tuple[int, Iterable[pa.RecordBatch]], kept_count: int
     ) -> Iterator[Any]:
         shards = shard_count(kept_count, self.samples_per_shard)
-        table = _one_table(element[1])
+        tables = [pa.Table.from_batches([unpack(block)]) for block in element[1]]
+        table = pa.concat_tables(tables, promote_options="default")
         identities = url_hashes(table["url"].combine_chunks())[0]
         place = shards_of(identities, shards)
         with_image = np.isin(identities, identities[stored_rows(table)])
@@ -88,12 +89,6 @@ class _WritePlan(beam.DoFn):
             number = self.first + int(shard)
             write_plan(table.slice(low, high - low), plan_path(self.folder, number))
             yield number, int(high - low)
-
-
-def _one_table(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
-    """All rows; of sources that know no page, or no stored place, with null in that column."""
-    tables = [pa.Table.from_batches([unpack(block)]) for block in blocks]
-    return pa.concat_tables(tables, promote_options="default")
 
 
 def plan_path(folder: str, shard: int) -> str:

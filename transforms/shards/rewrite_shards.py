@@ -94,13 +94,18 @@ class Rewriting:
         """
         places = self.places
         old = read_document(places.stats(shard), ShardStats)
-        sidecar = self._sidecar(places, shard)
+        sidecar = SHARD_SCHEMA.empty_table()  # none: by an attempt that was killed
+        if exists(places.sidecar(shard)):
+            sidecar = read_rows(places.sidecar(shard))
         self._bring_rejects(places.rejected(shard), sidecar.schema)
         if self.scratch:
             Path(self.scratch).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="shard-", dir=self.scratch) as name:
             folder = Path(name)
-            rejects = self._rejected_aside(places, shard, sidecar, folder)
+            rejects = read_rows(places.rejected(shard))
+            rejects = self._with_taken(rejects, sidecar, places.tar(shard))
+            batches = rejects.to_batches(ROWS_AT_ONCE)
+            write_batches(str(folder / "rejected"), rejects.schema, batches, str(folder))
             rest, sha256 = self._files_aside(places, shard, sidecar, folder)
             opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
             reasons = rejects["reason"].to_pylist()
@@ -159,20 +164,6 @@ class Rewriting:
         if not exists(path):
             further = [field for field in pairs if field.name not in _OF_EVERY_RUN]
             write_batches(path, with_columns(REJECTED, further), [], self.scratch)
-
-    def _rejected_aside(
-        self, places: ShardPlaces, shard: int, sidecar: pa.Table, folder: Path
-    ) -> pa.Table:
-        rejects = read_rows(places.rejected(shard))
-        rows = self._with_taken(rejects, sidecar, places.tar(shard))
-        batches = rows.to_batches(ROWS_AT_ONCE)
-        write_batches(str(folder / "rejected"), rows.schema, batches, str(folder))
-        return rows
-
-    def _sidecar(self, places: ShardPlaces, shard: int) -> pa.Table:
-        if not exists(places.sidecar(shard)):  # by an attempt that was killed
-            return SHARD_SCHEMA.empty_table()
-        return read_rows(places.sidecar(shard))
 
     def _with_taken(self, rejects: pa.Table, sidecar: pa.Table, tar: str) -> pa.Table:
         """The rows of `rejected/`, with the removed pairs of a file behind them, where they are not

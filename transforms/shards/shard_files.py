@@ -64,12 +64,6 @@ def _tar_header(name: bytes, size: int) -> bytes:
     return before + b"%06o\0 " % total + _AFTER_SUM
 
 
-def _tar_member(name: str, body: bytes) -> tuple[bytes, bytes, bytes]:
-    """One file of a tar; its name has at most 100 bytes."""
-    header = _tar_header(name.encode("ascii"), len(body))
-    return header, body, _PADDING[: -len(body) % tarfile.BLOCKSIZE]
-
-
 def _json_of(fields: Mapping[str, Any]) -> bytes:
     """Fields as JSON, which has no number that is not finite: `null` is written instead."""
     try:
@@ -97,9 +91,10 @@ class TarWriter:
 
     def add(self, *files: tuple[str, bytes]) -> None:
         """Appends files (name, body); a name has at most 100 bytes."""
-        for file in files:
-            for part in _tar_member(*file):
-                self._write(part)
+        for name, body in files:
+            self._write(_tar_header(name.encode("ascii"), len(body)))
+            self._write(body)
+            self._write(_PADDING[: -len(body) % tarfile.BLOCKSIZE])
 
     def add_sample(
         self,

@@ -103,7 +103,9 @@ def _by_host(
     hosts = map(host_of, urls.to_pylist())
     # Of what is blocked, not even the host is told.
     return nested_counts(
-        (host, end) for host, end in zip(hosts, ends, strict=True) if not _is_blocked(end)
+        (host, end)
+        for host, end in zip(hosts, ends, strict=True)
+        if end.partition(":")[0] != BLOCKED
     )
 
 
@@ -122,10 +124,6 @@ def _by_hash(pairs: ShardPairs, outcomes: Sequence[str]) -> dict[str, dict[str, 
         return {}
     has_hash = (("without", "with")[has] for has in pairs.hashes.present.tolist())
     return {HASHES: nested_counts(zip(outcomes, has_hash, strict=True))}
-
-
-def _is_blocked(end: str) -> bool:
-    return end.partition(":")[0] == BLOCKED
 
 
 def _kept_texts(captions: pa.StringArray, outcomes: Sequence[str]) -> dict[str, dict[str, int]]:

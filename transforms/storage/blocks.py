@@ -42,11 +42,10 @@ class Blocks:
                 with pa.ipc.new_stream(sink, batch.schema) as writer:
                     writer.write_batch(batch)
                 places.append(sink.tell())
-        return [_reference(path, start, stop - start) for start, stop in pairwise(places)]
-
-
-def _reference(path: str, at: int, size: int) -> pa.RecordBatch:
-    return pa.record_batch([[path], [at], [size]], schema=REFERENCE)
+        return [
+            pa.record_batch([[path], [start], [stop - start]], schema=REFERENCE)
+            for start, stop in pairwise(places)
+        ]
 
 
 def unpack(block: pa.RecordBatch) -> pa.RecordBatch:

@@ -247,10 +247,6 @@ def _limit(limits: Limits) -> None:
     signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
 
 
-def _errno(error: Exception) -> int | None:
-    return error.errno if isinstance(error, OSError) else None
-
-
 def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
     """Answers one request; False where none comes any more."""
     head = requests.read(_REQUEST.size)
@@ -267,7 +263,9 @@ def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
     except MemoryError:
         kind, parts = _NO_MEMORY, []
     except Exception as error:  # decoders raise many kinds
-        no_memory = "out of memory" in str(error).lower() or _errno(error) == errno.ENOMEM
+        no_memory = (
+            "out of memory" in str(error).lower() or getattr(error, "errno", None) == errno.ENOMEM
+        )
         kind = _NO_MEMORY if no_memory else _RAISED
         parts = (
             []

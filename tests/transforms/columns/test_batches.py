@@ -63,17 +63,6 @@ def test_blocks_come_out_as_they_went_in(tmp_path, by_reference: bool) -> None:
     assert blocks.pack([]) == []
 
 
-def test_references_in_one_batch_keep_their_order(tmp_path) -> None:
-    blocks = Blocks(str(tmp_path))
-    batches = [BATCH, BATCH.slice(1), BATCH.slice(3), BATCH.slice(2, 1)]
-    references = pa.concat_batches([block for batch in batches for block in blocks.pack([batch])])
-    crossed = BatchCoder().decode(BatchCoder().encode(references))
-    assert all(
-        unpacked_batch.equals(batch)
-        for unpacked_batch, batch in zip(unpack_each(crossed), batches, strict=True)
-    )
-
-
 @pytest.mark.parametrize("sizes", [[], [0], [3], [2, 0, 3, 1]])
 def test_batches_are_numbered_by_their_first_rows(sizes: list[int]) -> None:
     batches = [batch_of({"n": np.zeros(size)}) for size in sizes]
@@ -93,21 +82,6 @@ def test_a_reference_is_small_and_keeps_its_path(tmp_path) -> None:
         assert decoded.equals(block)
         assert decoded.schema == REFERENCE
         assert unpack(decoded).equals(batch)
-
-
-def test_a_reference_reads_no_other_blocks_bytes(tmp_path) -> None:
-    packed = Blocks(str(tmp_path)).pack([BATCH, BATCH.slice(1), BATCH])
-    places = [(block["at"][0].as_py(), block["size"][0].as_py()) for block in packed]
-    (path,) = tmp_path.iterdir()
-    assert places[0][0] == 0
-    assert [at + size for at, size in places] == [
-        *(at for at, _ in places[1:]),
-        len(path.read_bytes()),
-    ]
-    raw = bytearray(path.read_bytes())
-    raw[: places[1][0]] = bytes(places[1][0])
-    path.write_bytes(raw)
-    assert unpack(packed[1]).equals(BATCH.slice(1))
 
 
 @given(hashes, st.integers(0, 16).map(lambda power: 1 << power))

@@ -1,6 +1,7 @@
 """What is recorded adds up however it is cut, and examples are chosen by their keys alone."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from alignset.transforms.columns.records import (
@@ -13,13 +14,14 @@ from alignset.transforms.columns.records import (
     add_tops,
     by_turns,
     cut,
+    host_of,
     key_hashes,
     least_rows,
     nearest_rows,
     sample_of,
     top_of,
 )
-from alignset.transforms.shards.shard_record import histogram, nested_counts
+from alignset.transforms.shards.shard_record import histogram, nested_counts, word_counts
 
 AXES = [Axis("side", [1.0, 5.0, 9.0]), Axis("score", [0.5])]
 
@@ -105,3 +107,19 @@ def test_long_texts_are_cut():
 def test_lists_by_turns():
     examples = [Example(f"{n:016x}", "u", "c", []) for n in range(3)]
     assert by_turns([examples[:1], [], examples[1:]]) == examples
+
+
+def test_hosts():
+    hosts = {
+        "https://User:pw@A.Example:8080/x?y=http://b/": "a.example:8080",
+        "http://a.example?x": "a.example",
+        "http://a.example#x/y": "a.example",
+        "no url": "",
+    }
+    assert {url: host_of(url) for url in hosts} == hosts
+    assert len(host_of(f"http://{'a' * 9000}/")) == 120
+
+
+def test_words():
+    texts = pa.array(["a dog", "", "one, two – three", "x" * 9000], pa.string())
+    assert word_counts(texts).tolist() == [2, 0, 3, 1]

@@ -4,27 +4,22 @@ from collections.abc import Callable
 import apache_beam as beam
 import pyarrow as pa
 import pytest
-from apache_beam.testing.util import assert_that, equal_to
 
 from alignset.transforms.columns.carried import CARRIED
 from alignset.transforms.corpus.count_pairs import (
-    CountPairs,
-    FindDistinctPairs,
     FindFrequent,
     count_batch,
     distinct_pairs,
     precedence,
 )
 from alignset.transforms.pairs.measure_pairs import measure
-from alignset.transforms.storage.blocks import Blocks, unpack_each
+from alignset.transforms.storage.blocks import Blocks
 from tests.support.languages_by_eldc import language_score
 from tests.support.made_batches import (
     expect_rows,
     language_rule,
     ngram_hashes,
     pair_batch,
-    pair_hash,
-    read_batches,
     run_in_beam,
     xxh,
     xxh_pair,
@@ -44,10 +39,6 @@ def bucket(value: int, buckets: int = BUCKETS) -> int:
 def pair_row(url: str, text: str, *, exact: tuple[str, str]) -> tuple[int, ...]:
     """url, text, exact; the highest bit says that no image is stored."""
     return xxh(url), xxh(text), xxh_pair(*exact) | 1 << 63
-
-
-def key_of(pair: tuple) -> int:
-    return pair_hash(*pair[:2])
 
 
 def rows_of(batch: pa.RecordBatch) -> list[tuple]:
@@ -194,54 +185,6 @@ def test_distinct_pairs_of_several_splits() -> None:
     assert (first.tolist(), rows_of(repeated)) == ([True] * 4, [])
 
 
-@pytest.mark.parametrize("by_reference", [False, True])
-def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
-    blocks = Blocks(str(tmp_path) if by_reference else None)
-    splits = [
-        (0, [[(A, "a dog"), (None, "x"), (A, "a dog")], [], [(B, "A dog")]]),
-        (1, [[(A, "a dog"), (A, GERMAN)], [(C, "one"), (A, "a dog"), (C, "one")]]),
-        (2, [[]]),
-    ]
-    dog = pair_row(A, "a dog", exact=(A, "a dog"))
-    pairs = [
-        (*dog, 0, 1, 0),
-        (*pair_row(B_IDENTITY, "a dog", exact=(B, "A dog")), 3, 1, 0),
-        (*dog, 0, 1, 1),
-        (*pair_row(A, GERMAN.casefold(), exact=(A, GERMAN)), 1, 1, 1),
-        (*pair_row(C, "one", exact=(C, "one")), 2, 1, 1),
-        (*dog, 3, 1, 1),  # repeats one of another batch only
-    ]
-    by_key: dict[int, list[tuple]] = {}
-    for pair in pairs:
-        by_key.setdefault(bucket(key_of(pair)), []).append(pair)
-    ngrams: dict[int, list] = {}
-    for counts in (
-        ngram_counts("a dog", "a dog"),
-        ngram_counts("a dog"),
-        ngram_counts("a dog", GERMAN.casefold()),
-        ngram_counts("one", "a dog", "one"),
-    ):
-        for ngram, count in counts.items():
-            ngrams.setdefault(bucket(ngram, BUCKETS), []).append((ngram, count))
-    rule = language_rule("")
-
-    def build(pipeline: beam.Pipeline) -> None:
-        outputs = pipeline | beam.Create(splits) | CountPairs(read_batches, blocks, rule, BUCKETS)
-        expect_rows(outputs["pairs"], by_key, "pairs")
-        expect_rows(outputs["ngrams"], ngrams, "ngrams")
-        expect_rows(outputs["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
-        expect_rows(outputs["languages"], {}, "languages")
-        sizes = outputs["measured"] | beam.MapTuple(
-            lambda split, block: (split, [*map(len, unpack_each(block))])
-        )
-        sizes_of = {0: [3, 0, 1], 1: [2, 3], 2: [0]}
-        expected_sizes = list(sizes_of.items()) if by_reference else []
-        assert_that(sizes, equal_to(expected_sizes), label="measured")
-        assert_that(outputs["read"], equal_to([4, 5, 0]), label="read")
-
-    run_in_beam(build)
-
-
 def in_blocks(
     rows: list[tuple],
     kinds: dict[str, pa.DataType],
@@ -262,41 +205,6 @@ def in_blocks(
 
 def spread_by_bucket(rows: list[tuple]) -> dict[int, list[tuple]]:
     return {bucket(row[0]): [r for r in rows if bucket(r[0]) == bucket(row[0])] for row in rows}
-
-
-@pytest.mark.parametrize("by_reference", [False, True])
-def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -> None:
-    blocks = Blocks(str(tmp_path) if by_reference else None)
-    # URLs, and so texts, of the first and the last bucket and of one between
-    low, high, middle = 5, 2**64 - 5, 2**63
-    pairs = [  # url, text, exact, row, counted, split
-        (low, 1, 30, 7, 1, 0),
-        (low, 1, 20, 3, 1, 1),  # the first by its very strings
-        (low, 1, 20, 4, 1, 1),
-        (low, 2, 1, 8, 1, 0),
-        (low, 3, 1, 5, 0, 1),  # does not vote, but repeats
-        (low, 3, 1, 6, 0, 1),
-        (high, 1, 1, 6, 1, 1),
-        (high, 2, 1, 9, 1, 0),
-        (high, 3, 1, 10, 1, 0),
-        (high, 3, 2, 2, 1, 0),
-        (middle, 1, 30, 1, 0, 2),  # a bucket without votes
-        (middle, 1, 20, 2, 0, 2),
-    ]
-    packed = in_blocks(pairs, PAIR_KINDS, blocks, lambda row: row[0])
-    assert len({number for number, _ in packed}) == 3
-    repeated = {0: [(7,), (2,)], 1: [(4,), (6,)], 2: [(1,)]}
-    # Of one bucket of pairs each: parts of a count, whose sum FindFrequent makes.
-    partners = {0: [(1, 1), (2, 1), (1, 1), (2, 1), (3, 1)]}
-    images = spread_by_bucket([(low, 2), (high, 3)])
-    partners |= {BUCKETS + number: rows for number, rows in images.items()}
-
-    def build(pipeline: beam.Pipeline) -> None:
-        outputs = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
-        expect_rows(outputs["repeated"], repeated, "repeated")
-        expect_rows(outputs["partners"], partners, "partners")
-
-    run_in_beam(build)
 
 
 LIMITS = [(2, [1, 2, 2**63]), (3, [1, 2**63]), (4, [2**63]), (2**32 - 1, [2**63]), (2**32, [])]

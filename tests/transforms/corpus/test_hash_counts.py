@@ -2,15 +2,8 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from alignset.transforms.corpus.hash_counts import (
-    ngrams_of,
-    repeated_rows,
-    sum_by_hash,
-    vocabulary_cut,
-)
+from alignset.transforms.corpus.hash_counts import repeated_rows, sum_by_hash, vocabulary_cut
 from tests.fuzz import counts as count_cases
 
 
@@ -37,22 +30,6 @@ def test_which_of_equal_pairs_stands_for_them(rows: list[tuple], repeats: list[i
     columns = [uint64([row[at] for row in rows]) for at in range(4)]
     keys = uint64([7] * len(rows))
     assert sorted(repeated_rows(keys, *columns).tolist()) == repeats
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans())))
-def test_ngrams_of_some_rows(rows: list[tuple[int, bool]]) -> None:
-    counts = np.array([words for words, _ in rows], np.int32)
-    sizes = np.where(counts > 0, 2 * counts - 1, 0)
-    first = np.cumsum(sizes[::-1])[::-1] - sizes  # the last row's come first
-    marked = np.array([mark for _, mark in rows], np.bool_)
-    hashes = ngrams_of(np.arange(sizes.sum(), dtype=np.uint64), first, counts, marked)
-    wanted = [
-        at
-        for start, size, mark in zip(first, sizes, marked, strict=True)
-        for at in range(start, start + size)
-        if mark
-    ]
-    assert sorted(hashes.tolist()) == sorted(wanted)
 
 
 def test_sums_are_of_64_bits() -> None:

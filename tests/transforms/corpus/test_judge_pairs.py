@@ -10,7 +10,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import CorpusSets, text_rows
+from alignset.transforms.corpus.judge_batch import CorpusSets, has_rare_token, text_rows
 from alignset.transforms.corpus.judge_pairs import BATCHES_PER_BLOCKS, JudgePairs
 from alignset.transforms.corpus.remembered import remembered
 from alignset.transforms.pairs.measure_pairs import measure
@@ -49,47 +49,6 @@ def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | No
     return first_of(faults(rules.texts, asked, rules.numbers)).to_pylist()
 
 
-@pytest.mark.parametrize(
-    ("caption", "reason"),
-    [
-        ("a", "too_few_words"),
-        ("a - !", "too_few_words"),
-        ("a b", None),
-        ("a b c", None),
-        ("a b c d", "too_many_words"),
-        ("a - b - c", None),
-    ],
-)
-def test_the_number_of_words(caption: str, reason: str | None) -> None:
-    assert judged([(URL, caption)]) == [reason]
-
-
-def test_what_is_frequent_or_crowded() -> None:
-    rows = [(URL, "A  dog"), (URL, "a cat"), ("HTTP://B.example:80/", "a cat")]
-    assert judged(rows, frequent_texts=hash_set("a dog")) == ["text_on_too_many_images", None, None]
-    assert judged(rows, crowded_images=hash_set("http://b.example/")) == [
-        None,
-        None,
-        "image_with_too_many_texts",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("missing", "reasons"),
-    [
-        (None, [None, None]),
-        ("a", ["rare_token", None]),
-        ("a b", ["rare_token", None]),
-        ("b c", ["rare_token", "rare_token"]),
-        ("d", [None, None]),
-    ],
-)
-def test_any_ngram_outside_makes_a_text_rare(missing: str | None, reasons: list) -> None:
-    words = {"a", "b", "c", "d", "a b", "b c"} - {missing}
-    rows = [(URL, "A b, c"), (URL, "b c")]
-    assert judged(rows, vocabulary=vocabulary(*words)) == reasons
-
-
 def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
     # Row n fails the n-th rule and all after it that a pair can fail at once.
     rows = [
@@ -114,6 +73,11 @@ def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
         *("malformed_pair", "duplicate_pair", "wrong_language", "too_few_words", "too_many_words"),
         *("text_on_too_many_images", "image_with_too_many_texts", "rare_token", None),
     ]
+
+
+def test_without_a_vocabulary_each_text_with_words_is_rare() -> None:
+    pairs = measure(pair_batch([(URL, "a b"), (URL, "-")]))
+    assert has_rare_token(pairs, np.ones(2, np.bool_), vocabulary()).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(("by_reference", "plan"), [(False, False), (True, True)])

@@ -86,18 +86,6 @@ def test_other_thresholds_count_as_if_they_had_been_the_runs(least: int, most: i
     assert passed.sum() == kept_by(batch, least, most, score).sum()
 
 
-@pytest.mark.parametrize("least", [1, 2, 3, 7, 20])
-def test_one_threshold_alone_counts_as_if_it_had_been_the_runs(least: int):
-    batch = made_judged(6000, seed=2)
-    told = record([batch])
-    (axis,) = (axis for axis in told.axes if axis.name == "words")
-    alone = told.alone["min_words"]
-    places = np.array([*map(int, alone)])
-    passed = axis.passes(places, float(least), beyond=True)
-    counted = np.array([*alone.values()])[passed].sum()
-    assert counted == kept_by(batch, least, 20, 0.5).sum()
-
-
 def kept_by(batch: JudgedTexts, least: int, most: int, score: float) -> np.ndarray:
     """Which pairs would be kept, row by row; what a rare token is against is not looked at."""
     words, scores = batch.rows["word_count"], batch.rows["language_score"]

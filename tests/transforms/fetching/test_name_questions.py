@@ -1,5 +1,6 @@
 """What a name server is asked: again where an answer was lost, or says less than there is."""
 
+import math
 import socket
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ import pycares
 import pytest
 
 from alignset.transforms.fetching import host_names, name_questions
+from alignset.transforms.fetching.name_questions import ServerSilence
 from tests.support.name_server import NameServer, name_server
 from tests.support.watched_names import Watched, job
 
@@ -100,3 +102,17 @@ def test_a_name_server_that_cannot_tell_is_asked_again_but_not_without_end(serve
     assert watched.names.unanswered_count == 50
     assert max(server.questions[f"servfail{n}.example"] for n in range(50)) <= 2 * (1 + 2 + 2)
     watched.names.close()
+
+
+def test_a_name_server_is_silent_once_a_probe_has_had_no_answer_for_long():
+    silence = ServerSilence(limit_s=2.0)
+    assert (silence.due(), silence.lasts(1e9)) == (-math.inf, False)  # nothing was asked
+    silence.probe(10.0)
+    silence.probe(11.0)
+    assert silence.is_doubted
+    assert [silence.lasts(now) for now in (11.9, 12.0)] == [False, True]
+    assert silence.hear(12.5)
+    assert (silence.is_doubted, silence.spoke_again, silence.due()) == (False, 12.5, 13.5)
+    silence.probe(14.0)
+    assert not silence.hear(15.0)  # in time: it was not silent
+    assert (silence.lasts(100.0), silence.spoke_again) == (False, 12.5)

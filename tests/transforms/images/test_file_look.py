@@ -53,7 +53,6 @@ def test_each_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 MANY_SCANS = encoded(photograph(), "JPEG", progressive=True)[:-2] + b"\xff\xda" * 99 + b"\xff\xd9"
-FILLED = GOOD["jpeg"][:2] + b"\xff" * ((1 << 20) + 2) + GOOD["jpeg"][2:]
 FAULTS = {
     "no end": (GOOD["jpeg"][:-2], "truncated"),
     "no scan": (GOOD["jpeg"][:100], "truncated"),

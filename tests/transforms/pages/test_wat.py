@@ -138,6 +138,15 @@ def test_the_escapes_of_common_crawl_are_not_parsed():
     assert len(told(escaped)) == 10
 
 
+@pytest.mark.parametrize(
+    "path",
+    [rb"IMG@\/src", rb"IMG@\u002fsrc", rb"\u0049MG@/src", rb"IMG@/sr\u0063", rb"IMG@/\u0073rc"],
+)
+def test_signs_of_ascii_that_are_escaped_are_read(path: bytes):
+    block = compact(page(USUAL[:1])).replace(b"IMG@/src", path)
+    assert [image.text for image in told(member(block))] == ["plain"]
+
+
 def test_what_nobody_foresaw_in_a_link_or_record_costs_it_alone(monkeypatch: pytest.MonkeyPatch):
     def fail(html: str) -> None:
         raise ZeroDivisionError("never seen")

@@ -16,7 +16,6 @@ from tests.support.made_images import empty_images
 from tests.support.rules import run_rules
 
 URLS = ["http://a/1", "http://a/2", "HTTP://A/1#x", "http://a/3", "http://a/2", "http://a/1?"]
-STORED = ["x.tar", None, "x.tar", None, None, None]
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,3 @@ def test_of_a_plan_in_a_store_attempts_are_in_the_folder_for_temporary_files():
         clock.now = 1.0
         count(4)
         assert shards_under_way(plan, token) == {0: 4}
-
-
-def test_a_pipe_of_somebody_else_holds_nothing_up(tmp_path: Path):
-    (tmp_path / "shard-x").mkdir()
-    os.mkfifo(tmp_path / "shard-x" / "done")
-    assert shards_under_way(str(tmp_path / "plan"), "start") == {}

@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import apache_beam as beam
 import pytest
 from apache_beam.pvalue import TaggedOutput
-from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -19,7 +17,6 @@ from alignset.transforms.workers.threads import (
     in_threads,
     stop_work,
 )
-from tests.support.made_batches import run_in_beam
 
 
 @pytest.mark.parametrize("size", [0, 1, 20])
@@ -185,27 +182,6 @@ def test_an_error_fails_the_bundle_at_its_place(at: int) -> None:
     with pytest.raises(ValueError, match=f"element {at}"):
         next(results)
     do_fn.teardown()
-
-
-class _Tagged(ThreadedDoFn):
-    def work(self, element: int, side: int) -> Iterator[Any]:
-        yield element
-        yield TaggedOutput("squares", element**2 + side)
-
-
-def test_tagged_outputs_in_beam() -> None:
-    """More elements than threads, so that some are given out before the bundle's end."""
-    elements = list(range(3 * THREADS))
-
-    def build(pipeline: beam.Pipeline) -> None:
-        side = pipeline | "Side" >> beam.Create([100])
-        tagged = beam.ParDo(_Tagged(), beam.pvalue.AsSingleton(side))
-        outputs = pipeline | beam.Create(elements) | tagged.with_outputs("squares", main="same")
-        assert_that(outputs["same"], equal_to(elements), label="same")
-        squares = [n**2 + 100 for n in elements]
-        assert_that(outputs["squares"], equal_to(squares), label="squares")
-
-    run_in_beam(build)
 
 
 def test_stopped_work_takes_no_further_batch() -> None:
