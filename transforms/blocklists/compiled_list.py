@@ -91,7 +91,7 @@ def host_value(value: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def publicpublic_suffixes() -> Any:
+def public_suffixes() -> Any:
     from publicsuffixlist import PublicSuffixList  # of the extra blocklists
 
     return PublicSuffixList(only_icann=True)
