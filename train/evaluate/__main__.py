@@ -49,14 +49,11 @@ def evaluate(task: str, flags: Namespace) -> str:
     # Only now: torch takes seconds, and a wrong flag should not.
     from alignset.train.evaluate.embedding import Embedding
     from alignset.train.evaluate.page import check_page, write_page
-    from alignset.train.evaluate.published import published_scores
     from alignset.train.evaluate.task_result import as_json, check_flags, run_task, whole_result
     from alignset.train.model.embed import open_embedder
 
     check_flags(flags)
     check_page(flags.page)
-    name = getattr(flags, "compare_published", "")  # a suite names the datasets itself
-    scores = published_scores(task, name) if name else {}
 
     @cache  # what is wrong with a dataset is told before a model is read
     def open_embedding() -> Embedding:
@@ -64,7 +61,6 @@ def evaluate(task: str, flags: Namespace) -> str:
 
     outcome = run_task(task, flags, open_embedding)
     result = whole_result(task, open_embedding(), flags, outcome)
-    result |= {"published": scores} if scores else {}
     if flags.page:
         write_page(flags.page, result, outcome)
     return as_json(result)

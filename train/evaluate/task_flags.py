@@ -64,11 +64,6 @@ def _usual_flags() -> tuple[Flag, ...]:
     )
 
 
-_COMPARE = Flag(
-    "compare_published",
-    "a dataset such as flickr30k, imagenet, simlex999: the result has what was published of it too",
-    metavar="NAME",
-)
 _TRAINING = Flag(
     "training",
     "shards that the model was trained on: the result says how many of the images are copies of "
@@ -164,15 +159,6 @@ _CRISSCROSSED = (
     Flag("images", "the folder of MSCOCO's images"),
     Flag("split", "test or val (test)", "test"),
 )
-_SUITE = (
-    Flag("data", "a YAML with the datasets and their tasks", None),
-    Flag(
-        "out",
-        "a folder for the results and the table",
-        None,
-        kind=lambda folder: str(local_folder(folder)),
-    ),
-)
 
 TASKS = {
     "retrieval": Task("texts by images and images by texts", _RETRIEVAL),
@@ -182,7 +168,6 @@ TASKS = {
     "segmentation": Task("pixels told by the classes' names alone", _SEGMENTATION),
     "words": Task("how near words are, beside people's judgement", _WORDS),
     "crisscrossed": Task("Crisscrossed Captions: retrieval and judgements", _CRISSCROSSED),
-    "suite": Task("all of these over a YAML of datasets, with one table", _SUITE),
 }
 
 
@@ -209,16 +194,6 @@ def task_parser(name: str, task: str) -> Parser:
         usage="%(prog)s [flags]",
         description=f"{does[0].upper()}{does[1:]}. Prints one JSON object.",
     )
-    compare = () if task == "suite" else (_COMPARE,)
-    for flag in (*TASKS[task].flags, *compare, *_usual_flags()):
+    for flag in (*TASKS[task].flags, *_usual_flags()):
         flag.add_to(parser)
     return parser
-
-
-def suite_flags(task: str, words: list[str]) -> argparse.Namespace:
-    """A task's flags, as a suite gives them.
-
-    Raises:
-      SettingsError: one is missing, or is none of the task's.
-    """
-    return task_parser("alignset evaluate", task).parse_args(words)

@@ -93,10 +93,10 @@ def whole_result(
     }
 
 
-def as_json(result: object, indent: int | None = None) -> str:
+def as_json(result: object) -> str:
     """A result as JSON, which has no NaN. Raises SettingsError where a number is not finite."""
     try:
-        return json.dumps(result, indent=indent, allow_nan=False)
+        return json.dumps(result, allow_nan=False)
     except ValueError as error:
         raise SettingsError(
             "a number of the result is not defined: --data has too few things, or all of them are "
