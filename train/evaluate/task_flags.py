@@ -117,18 +117,10 @@ _ZERO_SHOT = (
     ),
     _TRAINING,
 )
-_LABELLED = (
+_PROBE = (
     Flag("data", "images with classes to learn from, as zero_shot has them", None),
     Flag("test", "images with classes to be told", None),
     Flag("classes", "their names, as of zero_shot; shards must have them"),
-)
-_KNN = (
-    *_LABELLED,
-    Flag("k", "nearest images that vote (1)", 1),
-    Flag("temperature", "a vote is exp(cosine / this) (0.07)", 0.07),
-)
-_PROBE = (
-    *_LABELLED,
     Flag(
         "validation",
         "images with classes to choose the strength with; empty: a fifth of each class",
@@ -163,7 +155,6 @@ _CRISSCROSSED = (
 TASKS = {
     "retrieval": Task("texts by images and images by texts", _RETRIEVAL),
     "zero_shot": Task("classes told by their names alone", _ZERO_SHOT),
-    "knn": Task("classes by the nearest labelled images", _KNN),
     "probe": Task("classes by a linear classifier over frozen features", _PROBE),
     "segmentation": Task("pixels told by the classes' names alone", _SEGMENTATION),
     "words": Task("how near words are, beside people's judgement", _WORDS),
