@@ -22,7 +22,7 @@ PACKAGES = {
     "beam_runner": "pipeline stoppable",
     "pipeline": "transforms command_help stoppable version train",  # train: to score pairs
     "transforms": "",
-    "train": "transforms command_help stoppable version",  # of transforms: files, copies
+    "train": "transforms command_help stoppable version",  # of transforms: files
     "command_help": "",
     "stoppable": "",
     "version": "",
@@ -185,19 +185,17 @@ def test_packages_import_one_way() -> None:
         assert imported <= {package, *PACKAGES[package].split()}, path
 
 
-def test_the_trainer_imports_what_reads_hostile_files_and_what_finds_copies_alone() -> None:
+def test_the_trainer_imports_what_reads_hostile_files_alone() -> None:
     trainer = [path for path in PRODUCT if package_of(path) == "train"]
     imported = set().union(*map(imported_modules, trainer))
     of_curation = {module for module in imported if module.startswith("transforms")}
-    of_copies = ("copy_overlap", "overlap_measure")
     of_images = ("decode", "file_formats", "file_look", "open_picture")
     assert of_curation == {
         "transforms.storage.tar_members",
         "transforms.workers.limited_process",
-        *(f"transforms.images.{name}" for name in ("examine", *of_images)),
+        *(f"transforms.images.{name}" for name in of_images),
         "transforms.rules.rule",  # what a score of ours is to a run
         *("transforms.fetching.fetch", "transforms.fetching.fetch_settings"),  # a query's image
-        *(f"transforms.decontamination.{name}" for name in of_copies),
     }
 
 

@@ -64,11 +64,6 @@ def _usual_flags() -> tuple[Flag, ...]:
     )
 
 
-_TRAINING = Flag(
-    "training",
-    "shards that the model was trained on: the result says how many of the images are copies of "
-    "theirs; empty: a run's own, up to 20,000 images; none: it does not say",
-)
 _RETRIEVAL = (
     Flag(
         "data",
@@ -91,7 +86,6 @@ _RETRIEVAL = (
         "of a shard's KEY.json, which has the caption or a list of them; empty: KEY.txt",
     ),
     Flag("captions_per_image", "only so many in each language, the first; 0: all", 0),
-    _TRAINING,
 )
 _ZERO_SHOT = (
     Flag(
@@ -115,7 +109,6 @@ _ZERO_SHOT = (
         "food101, pets; empty: imagenet for its classes, else 'a photo of a {}.'",
         kind=whole_text,
     ),
-    _TRAINING,
 )
 _PROBE = (
     Flag("data", "images with classes to learn from, as zero_shot has them", None),

@@ -25,7 +25,6 @@ from alignset.train.evaluate.retrieval import (
 )
 from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
-from alignset.train.evaluate.training_copies import TrainingCopies, find_copies, training_shards
 
 _SHOWN = 12  # images of a section
 _TEXTS_AT_ONCE = 1 << 14
@@ -74,32 +73,13 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         most=flags.captions_per_image,
         image_list=flags.image_list,
     )
-    shards = training_shards(flags.model, flags.training)
     embeddings = embed_captioned(captioned_set, open_embedding(), flags.data)
     result, sections = _score(embeddings, with_pictures=bool(flags.page))
-    if shards:
-        files = (image.data for image in captioned_set if image.captions)
-        result |= {"training_copies": _without_copies(embeddings, find_copies(files, shards))}
     return TaskResult(
         result | {"skipped": embeddings.images.skipped},
         sections,
         lambda: (image.data for image in captioned_set if image.captions),
     )
-
-
-def _without_copies(embeddings: EmbeddedCaptions, copies: TrainingCopies) -> dict[str, Any]:
-    """The part of the result about images that were trained on, and the scores of all others."""
-    copied_images = copies.equal | copies.near
-    others = [name not in copied_images for name in embeddings.images.identities]
-    result: dict[str, Any] = {**copies.counts()}
-    if copied_images and any(others):
-        captions = [
-            own if other else [] for own, other in zip(embeddings.captions, others, strict=True)
-        ]
-        scores, _ = _score(_with_captions(embeddings, captions), with_pictures=False)
-        scores.pop("clip_benchmark", None)
-        result["without_them"] = scores
-    return result
 
 
 def _score(
@@ -123,19 +103,9 @@ def _score(
 
 def _in_language(embeddings: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
     """The captions of one language, and the images that have some."""
-    return _with_captions(
-        embeddings, [[c for c in own if c.language == language] for own in embeddings.captions]
-    )
-
-
-def _with_captions(embeddings: EmbeddedCaptions, captions: list[list[Caption]]) -> EmbeddedCaptions:
-    """Some of the captions, in their order, and the images that have some."""
+    captions = [[c for c in own if c.language == language] for own in embeddings.captions]
     rows = np.flatnonzero([len(own) for own in captions])
-    mask = [
-        caption in of_image
-        for own, of_image in zip(embeddings.captions, map(set, captions), strict=True)
-        for caption in own
-    ]
+    mask = [caption.language == language for own in embeddings.captions for caption in own]
     return EmbeddedCaptions(
         embeddings.images.take(rows),
         embeddings.texts.take(np.flatnonzero(mask)),
