@@ -14,7 +14,6 @@ from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classification import parts
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
 from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.peer_recalls import peer_recalls
 from alignset.train.evaluate.retrieval import (
     KS,
     WAYS,
@@ -94,7 +93,7 @@ def _score(
     else:
         pairs = pairs_of(embeddings)
         ranks = both_ranks(pairs)
-        result = scores(pairs, ranks) | {"clip_benchmark": _as_clip_benchmark(embeddings)}
+        result = scores(pairs, ranks)
         if languages != [""]:
             result["language"] = languages[0]
         sections = _sections(pairs, ranks[0], embeddings) if with_pictures else []
@@ -217,13 +216,6 @@ def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.
         shares = sums[..., :6] / np.tile(sums[..., 6:], 3)
     means: bootstrap.Floats = np.nanmean(shares.mean(axis=2), axis=1)
     return means
-
-
-def _as_clip_benchmark(embeddings: EmbeddedCaptions) -> dict[str, Any]:
-    image_of = np.repeat(
-        np.arange(len(embeddings.captions)), [len(own) for own in embeddings.captions]
-    )
-    return peer_recalls(embeddings.images.features, embeddings.texts, image_of)
 
 
 def _sections(pairs: Captioned, of_images: Ints, embeddings: EmbeddedCaptions) -> list[Section]:

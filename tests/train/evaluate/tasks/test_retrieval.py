@@ -37,7 +37,6 @@ def test_karpathys_splits(folders: Path, tmp_path: Path, capsys):
     assert result["mean_recall"] == 100
     assert result["median_rank"] == {"image_to_text": 1, "text_to_image": 1}
     assert result["intervals"]["mean_recall"] == [100, 100]
-    assert result["clip_benchmark"]["image_retrieval"]["R@1"] == 100
     html = page.read_text()
     assert html.count("<img ") == 16
     assert "its own: a red thing" in html
@@ -164,8 +163,6 @@ def test_equal_images_are_one_and_bad_ones_are_skipped(tmp_path: Path, capsys):
     result = evaluated(capsys, "retrieval", f"--data={tmp_path / 't.csv'}")
     assert (result["n"], result["captions"], result["skipped"]) == (2, 3, 1)
     assert result["image_to_text"]["R@1"] == 100
-    # There each file is an image, and of two equal ones only one can be first.
-    assert result["clip_benchmark"]["image_retrieval"]["R@1"] < 100
 
 
 def test_a_second_time_nothing_goes_through_the_model(folders: Path, tmp_path: Path, capsys):
