@@ -79,10 +79,10 @@ def _dialect(tabs: bool) -> type[csv.Dialect]:
 
 def _place(path: Path, header: list[str], names: Sequence[str]) -> int:
     for name in names:
+        if not name:  # which a header may have too, as of an index
+            return -1
         if name in header:
             return header.index(name)
-        if not name:
-            return -1
     raise SettingsError(
         f"{path} has no column {names[0]!r}: its first line must name the columns, and this one "
         f"may be called {', '.join(names)}; it has {', '.join(header) or 'none'}"

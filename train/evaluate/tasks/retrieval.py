@@ -73,31 +73,21 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         image_list=flags.image_list,
     )
     embeddings = embed_captioned(captioned_set, open_embedding(), flags.data)
-    result, sections = _score(embeddings, with_pictures=bool(flags.page))
-    return TaskResult(
-        result | {"skipped": embeddings.images.skipped},
-        sections,
-        lambda: (image.data for image in captioned_set if image.captions),
-    )
-
-
-def _score(
-    embeddings: EmbeddedCaptions, *, with_pictures: bool
-) -> tuple[dict[str, Any], list[Section]]:
-    """The scores, by language where there are several."""
     languages = sorted({caption.language for own in embeddings.captions for caption in own})
     if len(languages) > 1:
         by_language = {language: _in_language(embeddings, language) for language in languages}
-        result, sections = _by_language(by_language, with_pictures=with_pictures)
+        result, sections = _by_language(by_language)
         result["n"] = len(set(embeddings.images.identities))
     else:
         pairs = pairs_of(embeddings)
         ranks = both_ranks(pairs)
-        result = scores(pairs, ranks)
-        if languages != [""]:
-            result["language"] = languages[0]
-        sections = _sections(pairs, ranks[0], embeddings) if with_pictures else []
-    return result, sections
+        result = scores(pairs, ranks) | ({"language": languages[0]} if languages[0] else {})
+        sections = partial(_sections, pairs, ranks[0], embeddings)
+    return TaskResult(
+        result | {"skipped": embeddings.images.skipped},
+        sections() if flags.page else [],
+        lambda: (image.data for image in captioned_set if image.captions),
+    )
 
 
 def _in_language(embeddings: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
@@ -123,13 +113,13 @@ def pairs_of(embeddings: EmbeddedCaptions) -> Captioned:
 
 
 def _by_language(
-    sets: dict[str, EmbeddedCaptions], *, with_pictures: bool
-) -> tuple[dict[str, Any], list[Section]]:
+    sets: dict[str, EmbeddedCaptions],
+) -> tuple[dict[str, Any], Callable[[], list[Section]]]:
     """Each language by itself, as Multi30K is reported: images among those that have a caption in
     it; and the mean of the languages' mean recalls. Its interval is over images, which have their
     captions in all languages."""
     of_each: dict[str, Any] = {}
-    sections: list[Section] = []
+    drawn: dict[str, Callable[[], list[Section]]] = {}
     hits: dict[str, tuple[list[bytes], bootstrap.Floats]] = {}
     for language, embeddings in sets.items():
         pairs = pairs_of(embeddings)
@@ -137,16 +127,18 @@ def _by_language(
         of_each[language] = scores(pairs, ranks)
         images = [*dict.fromkeys(embeddings.images.identities)]
         hits[language] = images, hits_of_images(pairs, *ranks)
-        if with_pictures:
-            for section in _sections(pairs, ranks[0], embeddings):
-                sections.append(Section(f"{section.title}: {language}", section.cards))
+        drawn[language] = partial(_sections, pairs, ranks[0], embeddings)
     mean = np.mean([of["mean_recall"] for of in of_each.values()])
     intervals = {
         "mean_recall": percents(bootstrap.interval(_side_by_side(hits), _mean_recall)),
         "languages": {language: of.pop("intervals") for language, of in of_each.items()},
     }
     result = {"mean_recall": round(float(mean), 3), "languages": of_each, "intervals": intervals}
-    return result, sections
+    return result, lambda: [
+        Section(f"{section.title}: {language}", section.cards)
+        for language, of_language in drawn.items()
+        for section in of_language()
+    ]
 
 
 def _side_by_side(hits: dict[str, tuple[list[bytes], bootstrap.Floats]]) -> bootstrap.Floats:
@@ -178,7 +170,10 @@ def scores(pairs: Captioned, ranks: tuple[Ints, Ints]) -> dict[str, Any]:
     result["median_rank"] = dict(zip(WAYS, medians, strict=True))
     result["intervals"] = {
         **{
-            way: {f"R@{k}": percents(_recall_interval(hits, 2 * i + w)) for i, k in enumerate(KS)}
+            way: {
+                f"R@{k}": percents(bootstrap.ratio_interval(hits[:, 2 * i + w], hits[:, 6 + w]))
+                for i, k in enumerate(KS)
+            }
             for w, way in enumerate(WAYS)
         },
         "mean_recall": percents(bootstrap.interval(hits, _mean_recall)),
@@ -202,10 +197,6 @@ def hits_of_images(pairs: Captioned, of_images: Ints, of_texts: Ints) -> bootstr
         ]
     texts = np.bincount(pairs.image_of, minlength=n)
     return np.stack([*columns, np.ones(n), texts], axis=1).astype(float)
-
-
-def _recall_interval(hits: bootstrap.Floats, column: int) -> bootstrap.Interval:
-    return bootstrap.ratio_interval(hits[:, column], hits[:, 6 + column % 2])
 
 
 def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:

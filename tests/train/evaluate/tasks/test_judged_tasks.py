@@ -193,6 +193,13 @@ def test_bad_input_is_one_line(make, change, flags, says, tmp_path: Path, capsys
     assert re.search(says, error), error
 
 
+def test_what_is_not_finite_is_no_result(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr("alignset.train.evaluate.tasks.words.spearman", lambda *_: np.nan)
+    page = tmp_path / "page.html"
+    assert "is not defined" in refused(capsys, "words", *words(tmp_path), f"--page={page}")
+    assert not page.exists()
+
+
 def test_masks_are_numbers_in_files_called_like_the_images(tmp_path: Path):
     halves(tmp_path)
     found = find_masked(tmp_path / "images", tmp_path / "masks")
