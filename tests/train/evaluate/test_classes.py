@@ -109,10 +109,7 @@ def test_what_is_no_class_or_prompt_is_told_in_a_line(tmp_path: Path):
         (tmp_path / name).write_text(text)
     (tmp_path / "bytes").write_bytes(b"\xff")
     for find, says in (
-        (
-            lambda: find_classes(f"{tmp_path}/names", ["cat", "cow"]),
-            "'cow' of --data is not a class",
-        ),
+        (lambda: find_classes(f"{tmp_path}/names", ["cat", "cow"]), "'cow' of --data is not"),
         (lambda: find_classes(f"{tmp_path}/names", ["2"]), "'2' of --data is not a class of"),
         (lambda: find_classes(f"{tmp_path}/twice", []), "'Cat' twice"),
         (lambda: find_classes(f"{tmp_path}/one", []), "has 1 class;"),

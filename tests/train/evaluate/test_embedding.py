@@ -136,14 +136,11 @@ def test_several_processes_write_at_once(tmp_path: Path):
     np.testing.assert_array_equal(store.rows(found)[:], rows(*numbers))
 
 
-def test_what_is_no_number_is_refused_and_not_kept(tmp_path: Path):
+def test_what_cannot_be_kept_is_refused(tmp_path: Path):
     store = FeatureStore(tmp_path, 3)
     with pytest.raises(TrainingError, match="not all finite"):
         store.add([key(1)], np.array([[0, np.nan, 1]], np.float32))
     assert store.find([key(1)]).tolist() == [-1]
-
-
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="--cache"):
         FeatureStore(tmp_path / "file" / "a", 3)
