@@ -1,7 +1,6 @@
 """python -m alignset.train.search index --model=RUN/model --data=OUT/shards --index=INDEX
 python -m alignset.train.search query INDEX --text "a dog" --text snow 0.5 --image cat.jpg -1
 python -m alignset.train.search serve INDEX
-python -m alignset.train.search remove INDEX --blocklist=FILE
 
 `COMMAND --help` lists the flags of a command.
 """
@@ -23,6 +22,11 @@ _STOPPED = "stopped; the same command resumes an index that was being made"
 
 def main(arguments: list[str], name: str = NAME) -> int:
     def command() -> int:
+        if arguments[:1] == ["remove"]:
+            raise SettingsError(
+                "there is no remove: take pairs out of the dataset by alignset takedown, and make "
+                "the index again by the same alignset search index"
+            )
         flags = parser(name).parse_args(arguments)
         try:
             return _run(flags)
@@ -50,7 +54,7 @@ def parser(name: str = NAME) -> Parser:
     """The parser of all commands' flags."""
     whole = Parser(prog=name, description=str(__doc__).replace(NAME, name))
     commands = whole.add_subparsers(
-        dest="command", required=True, metavar="index|query|serve|remove", parser_class=Parser
+        dest="command", required=True, metavar="index|query|serve", parser_class=Parser
     )
     _add_index(commands.add_parser("index", help="make an index, or add to one"))
     index = Parser(add_help=False)
@@ -74,18 +78,9 @@ def parser(name: str = NAME) -> Parser:
         metavar="PATH",
         help="where a proxy has the page, such as /pics (its own name alone)",
     )
-    remove = commands.add_parser(
-        "remove", help="take rows out of an index, for good", parents=[index]
-    )
-    remove.add_argument("--blocklist", required=True, type=Path, metavar="FILE", help=_BLOCKLIST)
-    remove.add_argument("--dry_run", action="store_true", help="only print the keys")
     return whole
 
 
-_BLOCKLIST = (
-    "lines such as key:KEY, url:URL, prefix:URL, host:NAME, domain:NAME, md5:HEX, sha1:HEX, "
-    "sha256:HEX, as for the takedown from a dataset; or a dataset's taken_down.u64"
-)
 _MODEL = (
     "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or "
     "open_clip:NAME@WEIGHTS"
@@ -174,7 +169,7 @@ def _run(flags: argparse.Namespace) -> int:
 
     if flags.command == "index":
         return commands.run_index(flags)
-    return commands.run_query(flags) if flags.command == "query" else commands.run_remove(flags)
+    return commands.run_query(flags)
 
 
 if __name__ == "__main__":

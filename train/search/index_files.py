@@ -3,7 +3,6 @@
     index.json        the model, the parts, and how they are searched; written last
     parts/NAME.arrow  rows of one source, with their thumbnails and embeddings
     vectors-N.faiss   faiss's index of all rows
-    blocklist.txt     what `remove` took out, and what never comes in again
 
 Each file appears whole or not at all. A file that `index.json` does not name is left of a command
 that was killed: the same command uses or deletes it.
@@ -21,7 +20,7 @@ import pyarrow as pa
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 
-FORMAT = 4
+FORMAT = 5
 DOCUMENT = "index.json"
 
 
@@ -36,9 +35,7 @@ def row_schema(dimensions: int) -> pa.Schema:
         "height": pa.int32(),
         "unsafe_score": pa.float32(),  # null: not scored
         "phash": pa.uint64(),
-        "md5": pa.binary(16),
-        "sha1": pa.binary(20),
-        "sha256": pa.binary(32),
+        "in_sidecar": pa.bool_(),  # whether the table beside its shard named it
         "thumbnail": pa.binary(),  # WebP
         "vector": pa.list_(pa.float16(), dimensions),  # of unit length
     }
@@ -55,11 +52,12 @@ class IndexDocument:
       generation: how often it was changed.
       model, digest: the name it was given by, and the hash of its weights and preprocessing.
       dimensions: of its embeddings.
-      parts: names, in the order of the rows.
+      parts: names, in the order of the rows, and the shard of each (empty: a folder of images).
       rows: of all parts.
       factory: what faiss's index_factory makes the search of.
       recall: recall@10 of images of the index against a search of all rows.
-      sets: folders of the local datasets that its shards belong to.
+      manifests: SHA-256 of the manifest of each local folder of shards, as it was read; empty
+        where there was none.
     """
 
     format: int
@@ -67,11 +65,11 @@ class IndexDocument:
     model: str
     digest: str
     dimensions: int
-    parts: list[str]
+    parts: dict[str, str]
     rows: int
     factory: str
     recall: float
-    sets: list[str]
+    manifests: dict[str, str]
 
     @property
     def kind(self) -> str:
@@ -134,8 +132,8 @@ def read_part(folder: Path, name: str) -> pa.Table:
     return rows
 
 
-def index_rows(folder: Path, document: IndexDocument) -> pa.Table:
-    """All rows of an index, in their order. Raises TrainingError where they are damaged."""
+def read_parts(folder: Path, document: IndexDocument) -> list[pa.Table]:
+    """The rows of an index, in their order. Raises TrainingError where they are damaged."""
     empty = row_schema(document.dimensions).empty_table()
     parts = [read_part(folder, name) for name in document.parts]
     rows = sum(map(len, parts))
@@ -144,7 +142,7 @@ def index_rows(folder: Path, document: IndexDocument) -> pa.Table:
             f"the parts in {str(folder)!r} hold {rows} rows of other columns, or not the "
             f"{document.rows} of the index: it is damaged, make it anew"
         )
-    return pa.concat_tables([empty, *parts])
+    return parts or [empty]
 
 
 def vector_column(vectors: np.ndarray) -> pa.Array:

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import resources
 from urllib.parse import quote
 
@@ -89,7 +89,7 @@ class SearchApp:
         self.asgi = Starlette(routes=routes, exception_handlers=handlers)
 
     def _live_index(self) -> OpenedIndex:
-        """The index as it is now: `remove` and `index` may have changed it.
+        """The index as it is now: `index` may have changed it, or a takedown its dataset.
 
         Raises:
           TrainingError: it is of another model now, is gone, or cannot be read.
@@ -102,6 +102,7 @@ class SearchApp:
                     raise TrainingError(str(error)) from error
                 if index.document.digest != self._index.document.digest:
                     raise TrainingError("the index is of another model now: start the server again")
+                _print_notes(note for note in index.notes if note not in self._index.notes)
                 self._index = index
             return self._index
 
@@ -165,7 +166,7 @@ class SearchApp:
         row = index.row_of(request.path_params["key"])
         if row is None:
             raise HTTPException(404, "the index has no such image")
-        # An hour, since an image may be taken out of the index.
+        # An hour, since an image may be taken out of its dataset.
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(index.thumbnail(row), media_type="image/webp", headers=headers)
 
@@ -271,6 +272,11 @@ class Server:
         self._server.should_exit = True
 
 
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr, flush=True)
+
+
 def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -286,6 +292,7 @@ def run_serve(flags: argparse.Namespace) -> int:
     if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
         raise SettingsError(f"root_path must be a path such as /pics; got {flags.root_path!r}")
     index = OpenedIndex(flags.index)
+    _print_notes(index.notes)
     model = open_model(flags.model, index)
     server = Server(index, model, (flags.host, flags.port), root_path)
     print(f"{counted(index.pictures, 'image')} at {server.url}", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ from PIL import Image
 
 from alignset.train.data.images import decode_image
 from alignset.train.errors import TrainingError
-from alignset.train.search.blocklist import Blocklist
 from alignset.train.search.decode_upload import shrink
 from alignset.train.search.index_files import row_schema, vector_column
 from alignset.train.search.pictures import Picture, PictureSource
@@ -26,8 +24,9 @@ from alignset.train.search.pictures import Picture, PictureSource
 if TYPE_CHECKING:
     from alignset.train.model.embed import DualEmbedder
 
-REASONS = ("no_image", "undecodable", "repeated_key", "blocked")
+REASONS = ("no_image", "undecodable", "repeated_key")
 _BATCHES_HELD = 32  # of rows that are in memory at once, with their thumbnails
+_GIVEN = ("key", "caption", "url", "unsafe_score", "in_sidecar")  # before an image is decoded
 Row = dict[str, object]
 
 
@@ -58,11 +57,10 @@ class SourceRows:
         self,
         source: PictureSource,
         model: DualEmbedder,
-        blocklist: Blocklist,
         making: Making,
         keys: set[str],
     ):
-        self._source, self._model, self._blocklist = source, model, blocklist
+        self._source, self._model = source, model
         self._making, self.keys = making, keys
 
     def write(self, file: IO[bytes]) -> None:
@@ -101,10 +99,9 @@ class SourceRows:
                 self._making.left_out["no_image"] += 1
             elif picture.key in self.keys:
                 self._making.left_out["repeated_key"] += 1
-            elif self._blocklist.lines_of(row := _file_row(picture, picture.data)):
-                self._making.left_out["blocked"] += 1
             else:
-                yield row, picture.data
+                row = {name: getattr(picture, name) for name in _GIVEN}
+                yield row | {"host": host_of(picture.url)}, picture.data
 
     def _collect(
         self, results: Iterator[tuple[Row, tuple[Image.Image, Row] | None]]
@@ -148,20 +145,6 @@ class SourceRows:
                 "diverged, take an earlier one"
             )
         return (vectors / lengths).astype(np.float16)
-
-
-def _file_row(picture: Picture, data: bytes) -> Row:
-    """A row's facts about an image before it is decoded."""
-    return {
-        "key": picture.key,
-        "caption": picture.caption,
-        "url": picture.url,
-        "host": host_of(picture.url),
-        "unsafe_score": picture.unsafe_score,
-        "md5": hashlib.md5(data, usedforsecurity=False).digest(),
-        "sha1": hashlib.sha1(data, usedforsecurity=False).digest(),
-        "sha256": hashlib.sha256(data).digest(),
-    }
 
 
 def host_of(url: str) -> str:

@@ -82,7 +82,7 @@ def test_few_cells_find_what_all_find(
     write_faiss_index(tmp_path / "b.faiss", make_faiss_index([rows], WIDTH, CELLS))
     assert path.read_bytes() == (tmp_path / "b.faiss").read_bytes()
     assert 0.9 < measured_recall(index) <= 1
-    document = IndexDocument(FORMAT, 1, "m", "d", WIDTH, [], 4000, CELLS, 1.0, [])
+    document = IndexDocument(FORMAT, 1, "m", "d", WIDTH, {}, 4000, CELLS, 1.0, {})
     stored = Neighbours(read_faiss_index(path, document))
     found = stored.nearest(queries[0], 100)[1]
     assert len(set(found.tolist())) == 100
@@ -91,7 +91,7 @@ def test_few_cells_find_what_all_find(
     found = stored.nearest(queries[0], 100, row_mask)[1]
     assert len(found) == 100
     assert row_mask[found].all()
-    other = IndexDocument(FORMAT, 1, "m", "d", WIDTH, [], 7, CELLS, 1.0, [])
+    other = IndexDocument(FORMAT, 1, "m", "d", WIDTH, {}, 7, CELLS, 1.0, {})
     with pytest.raises(TrainingError, match="does not hold the 7 rows"):
         read_faiss_index(path, other)
     path.write_bytes(path.read_bytes()[:-100])
