@@ -22,26 +22,22 @@ import numpy as np
 import pyarrow as pa
 
 from alignset.train.data.whole_files import write_whole
-from alignset.train.search.find_results import find_results
 from alignset.train.search.index_files import (
     FORMAT,
     IndexDocument,
     column_vectors,
+    factory_for,
+    make_faiss_index,
+    measured_recall,
     part_path,
     read_parts,
     row_schema,
     vector_column,
+    write_faiss_index,
     write_index,
 )
 from alignset.train.search.make_index import write_table
-from alignset.train.search.neighbours import (
-    factory_for,
-    make_faiss_index,
-    measured_recall,
-    write_faiss_index,
-)
-from alignset.train.search.opened_index import OpenedIndex
-from alignset.train.search.query import Filters, SearchQuery, Term
+from alignset.train.search.query import Filters, OpenedIndex, SearchQuery, Term, find_results
 
 DIMENSIONS, DIRECTIONS, CENTRES = 640, 128, 20_000
 QUERIES = 200

@@ -10,7 +10,7 @@ import pytest
 from alignset.pipeline.takedown.__main__ import main as takedown
 from alignset.train.search.__main__ import main as search
 from alignset.train.search.index_files import read_part
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.query import OpenedIndex
 from tests.support.colour_search import ColourModel, answer, index_of, serving
 from tests.support.command import succeed
 from tests.support.golden import FLAGS, TEXTS
@@ -83,4 +83,4 @@ def test_a_takedown_reaches_an_index_and_its_server(
     assert capsys.readouterr().err == ""
     out.rename(tmp_path / "moved")
     assert search(["query", str(index), *ALL]) == 0
-    assert f"{out}/shards, which the index was made of, is not there" in capsys.readouterr().err
+    assert f"{out}/shards, which the index was made of, is not on a disk" in capsys.readouterr().err

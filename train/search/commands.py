@@ -17,12 +17,18 @@ from tqdm import tqdm
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError
-from alignset.train.search.find_results import MAX_RESULTS, Result, find_results, query_vector
-from alignset.train.search.make_index import add_sources, check_model
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.make_index import Making, add_sources, check_model
 from alignset.train.search.pictures import find_sources, format_counts, unread_pictures
-from alignset.train.search.query import Filters, SearchQuery, Term
-from alignset.train.search.source_rows import Making
+from alignset.train.search.query import (
+    MAX_RESULTS,
+    Filters,
+    OpenedIndex,
+    Result,
+    SearchQuery,
+    Term,
+    find_results,
+    query_vector,
+)
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 
 if TYPE_CHECKING:

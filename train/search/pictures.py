@@ -105,15 +105,14 @@ def find_sources(where: str) -> list[PictureSource]:
         return [*_folder_sources(folder)]
     shards = find_shards(where)
     try:
-        return [ShardSource(shard, _identity(shard)) for shard in shards]
+        marks = [(shard, fingerprint(shard)) for shard in shards]
     except TrainingError as error:
         raise SettingsError(str(error)) from error
-
-
-def _identity(shard: str) -> str:
-    """The same wherever a shard lies, if both of its ends can be read."""
-    mark = fingerprint(shard)
-    return mark if mark.count(":") == 1 else f"{shard}:{mark}"
+    # The same wherever a shard lies, if both of its ends can be read.
+    return [
+        ShardSource(shard, mark if mark.count(":") == 1 else f"{shard}:{mark}")
+        for shard, mark in marks
+    ]
 
 
 def _folder_sources(folder: Path) -> Iterator[FolderSource]:

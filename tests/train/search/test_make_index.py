@@ -13,13 +13,19 @@ from PIL import Image
 
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search import neighbours
-from alignset.train.search.find_results import find_results, query_vector, sample_results
+from alignset.train.search import index_files
 from alignset.train.search.index_files import part_path, read_index, write_index
 from alignset.train.search.make_index import add_sources, write_table
-from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import find_sources
-from alignset.train.search.query import Filters, SearchQuery, Term
+from alignset.train.search.query import (
+    Filters,
+    OpenedIndex,
+    SearchQuery,
+    Term,
+    find_results,
+    query_vector,
+    sample_results,
+)
 from tests.support.colour_search import ColourModel, index_of, making, picture_folder
 from tests.support.train_shards import colour_files, colour_shards, write_tar
 
@@ -100,9 +106,7 @@ def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
     finished.rename(tmp_path / "moved")
     index = OpenedIndex(folder)
     assert (index.pictures, len(index.notes)) == (24, 1)
-    assert index.notes[0].startswith(
-        f"{finished}/shards, which the index was made of, is not there"
-    )
+    assert f"{finished}/shards, which the index was made of, is not on a disk" in index.notes[0]
 
 
 def test_made_again_an_index_has_what_its_dataset_has(finished: Path, tmp_path: Path) -> None:
@@ -276,7 +280,7 @@ def test_a_killed_command_leaves_no_row_twice(tmp_path: Path) -> None:
 
 
 def test_a_large_index_has_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "EXACT_ROWS", 100)
+    monkeypatch.setattr(index_files, "EXACT_ROWS", 100)
     data, folder = picture_folder(tmp_path / "data", each=40), tmp_path / "index"
     document = index_of(data, folder).document
     assert (document.kind, document.factory) == ("cells", "IVF8,SQfp16")

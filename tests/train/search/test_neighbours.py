@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from alignset.train.errors import TrainingError
-from alignset.train.search.find_results import find_results
-from alignset.train.search.index_files import FORMAT, IndexDocument
-from alignset.train.search.neighbours import (
+from alignset.train.search.index_files import (
     CELL_SHARE,
+    FORMAT,
+    IndexDocument,
     Neighbours,
     factory_for,
     make_faiss_index,
@@ -19,7 +19,7 @@ from alignset.train.search.neighbours import (
     read_faiss_index,
     write_faiss_index,
 )
-from alignset.train.search.query import Filters, SearchQuery, Term
+from alignset.train.search.query import Filters, SearchQuery, Term, find_results
 from tests.support.closeness import close
 
 pytestmark = pytest.mark.numeric

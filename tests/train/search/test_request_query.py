@@ -5,7 +5,7 @@ import pytest
 from starlette.datastructures import QueryParams
 
 from alignset.train.search.query import Filters
-from alignset.train.search.request_query import parse_query, picture_name, picture_vector
+from alignset.train.search.serve import parse_query, picture_name, picture_vector
 from tests.support.closeness import close
 
 pytestmark = pytest.mark.numeric

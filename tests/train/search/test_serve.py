@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alignset.train.search import guard
+from alignset.train.search import serve
 from alignset.train.search.__main__ import main
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.query import OpenedIndex
 from tests.support.colour_search import (
     ColourModel,
     answer,
@@ -156,7 +156,7 @@ def test_a_key_may_have_a_line_break(tmp_path: Path) -> None:
 def test_a_request_whose_head_does_not_end_is_closed(
     site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "HEAD_S", 0.3)
+    monkeypatch.setattr(serve, "HEAD_S", 0.3)
     address = urllib.parse.urlsplit(site)
     place = (address.hostname, address.port)
     whole = b"GET /icon.svg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
