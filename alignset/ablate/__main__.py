@@ -60,11 +60,11 @@ def ablate(plan: Namespace, command: str) -> str:
     curate(plan.pool_flags, plan.beam)
     pool = Pool(out)
     say(f"2 of 3: what each of {len(plan.variants)} variants keeps of {len(pool.pairs):,} pairs")
-    masks = {variant.name: pool.mask(variant) for variant in plan.variants}
-    pairs = {name: int(mask.sum()) for name, mask in masks.items()}
-    first, same_as = {masks[ALL].tobytes(): ALL}, dict[str, str]()
-    for name, mask in masks.items():
-        by = first.setdefault(mask.tobytes(), name)
+    about = {variant.name: variant.about for variant in plan.variants}
+    pairs, same_as, first = dict[str, int](), dict[str, str](), dict[bytes, str]()
+    for variant in sorted(plan.variants, key=lambda variant: variant.name != ALL):
+        mask, name = pool.mask(variant), variant.name
+        pairs[name], by = int(mask.sum()), first.setdefault(mask.tobytes(), name)
         if by != name and (name != RANDOM or mask.all()):  # each seed has another random part
             same_as[name] = by
         say(f"  {name}: {pairs[name]:,}{f', as {by}' if name in same_as else ''}")
@@ -75,7 +75,7 @@ def ablate(plan: Namespace, command: str) -> str:
             )
     jobs = {
         (name, seed): {b: out / f"points/{name}-{b}-{seed}.json" for b in plan.budgets}
-        for name in masks
+        for name in about
         for seed in seeds
         if name not in same_as
     }
@@ -97,9 +97,9 @@ def ablate(plan: Namespace, command: str) -> str:
         **{"command": command, "seeds": plan.seeds, "measure": f"R@{plan.recall_at}"},
         "chance": {data: hits(ALL, plan.budgets[0], data)[0]["chance"] for data in plan.eval},
         **plan.same,
-        "results": {data: [row(name, data) for name in masks] for data in plan.eval},
+        "results": {data: [row(name, data) for name in about] for data in plan.eval},
     }
-    return write_results(out, settings, {variant.name: variant.about for variant in plan.variants})
+    return write_results(out, settings, about)
 
 
 def _train(plan: Namespace, jobs: Mapping[tuple[str, int], Mapping[int, Path]]) -> None:

@@ -29,7 +29,7 @@ def cell_of(points: Hits, base: Hits) -> dict[str, float]:
 
 
 def _resampled(points: Hits) -> tuple[float, npt.NDArray[np.float64]]:
-    """The mean R@k of both directions and all seeds, and that of each resample."""
+    """The mean R@k of both directions and all seeds: of what was measured, and of each resample."""
     of_image, of_text = (np.array([p[name] for p in points], float) for name in ("image", "text"))
     texts = np.array(points[0]["texts"], float)
     rng = np.random.default_rng(SEED)  # the same for all variants, which makes pairs of them
