@@ -58,7 +58,6 @@ _REFUSED = {
     "score_model": "score the pairs first (curate --score_only --score_model=…), and pass that "
     "dataset as --input with --min_column=similarity=…",
 }
-
 _OWN = {"--shards", "--run", "--steps", "--epochs", "--seed", "--validate"}  # of `train`
 
 
@@ -67,10 +66,8 @@ def _evals(text: str) -> dict[str, str]:
     for number, part in enumerate(text.split(",")):
         name, path = part.split("=", 1) if "=" in part else (f"eval{number or ''}", part)
         if name in paths or not re.fullmatch(r"[\w.-]+", name):
-            raise argparse.ArgumentTypeError(
-                f"{name!r} must be a name of letters, digits, '.', '_' and '-', once; pass "
-                "NAME=SHARDS,..."
-            )
+            allowed = "a name of letters, digits, '.', '_' and '-', once; pass NAME=SHARDS,..."
+            raise argparse.ArgumentTypeError(f"{name!r} must be {allowed}")
         paths[name] = path
     return paths
 

@@ -18,6 +18,15 @@ from alignset.train.runs.flags import Parser, exit_status, local_folder, whole_t
 
 NAME = "python -m alignset.train.search"
 _STOPPED = "stopped; the same command resumes an index that was being made"
+_MODEL = (
+    "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or "
+    "open_clip:NAME@WEIGHTS"
+)
+_TERMS = {
+    "text": "a text",
+    "image": "an image: a path, or a URL, which is fetched as the pipeline fetches",
+    "key": "an image of the index, by the key that a result has",
+}
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
@@ -56,7 +65,13 @@ def parser(name: str = NAME) -> Parser:
     commands = whole.add_subparsers(
         dest="command", required=True, metavar="index|query|serve", parser_class=Parser
     )
-    _add_index(commands.add_parser("index", help="make an index, or add to one"))
+    add = commands.add_parser("index", help="make an index, or make it again").add_argument
+    add("--model", required=True, help=_MODEL)
+    add("--data", required=True, help="shards, as train's --shards, or a folder of images")
+    add("--index", required=True, type=local_folder, metavar="FOLDER")
+    add("--batch_size", type=_positive, default=32, help="images at once (32)")
+    add("--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)")
+    add("--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)")
     index = Parser(add_help=False)
     index.add_argument("index", type=Path, metavar="INDEX")
     model = Parser(add_help=False)
@@ -64,46 +79,7 @@ def parser(name: str = NAME) -> Parser:
     query = commands.add_parser(
         "query", help="print what is nearest to a query", parents=[index, model]
     )
-    _add_query(query)
-    serve = commands.add_parser("serve", help="serve the page", parents=[index, model])
-    serve.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="the address to listen on (127.0.0.1: this machine alone)",
-    )
-    serve.add_argument("--port", type=int, default=8080, help="0: a free one (8080)")
-    serve.add_argument(
-        "--root_path",
-        default="",
-        metavar="PATH",
-        help="where a proxy has the page, such as /pics (its own name alone)",
-    )
-    return whole
-
-
-_MODEL = (
-    "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or "
-    "open_clip:NAME@WEIGHTS"
-)
-_TERMS = {
-    "text": "a text",
-    "image": "an image: a path, or a URL, which is fetched as the pipeline fetches",
-    "key": "an image of the index, by the key that a result has",
-}
-
-
-def _add_index(flags: Parser) -> None:
-    add = flags.add_argument
-    add("--model", required=True, help=_MODEL)
-    add("--data", required=True, help="shards, as train's --shards, or a folder of images")
-    add("--index", required=True, type=local_folder, metavar="FOLDER")
-    add("--batch_size", type=_positive, default=32, help="images at once (32)")
-    add("--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)")
-    add("--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)")
-
-
-def _add_query(flags: Parser) -> None:
-    add = flags.add_argument
+    add = query.add_argument
     for kind, meaning in _TERMS.items():
         add(
             f"--{kind}",
@@ -123,6 +99,20 @@ def _add_query(flags: Parser) -> None:
     add("--all", action="store_true", help="do not fold duplicates into one result")
     formats = "auto: a table, or lines of JSON in a pipe"
     add("--format", choices=("auto", "table", "json"), default="auto", help=formats)
+    serve = commands.add_parser("serve", help="serve the page", parents=[index, model])
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on (127.0.0.1: this machine alone)",
+    )
+    serve.add_argument("--port", type=int, default=8080, help="0: a free one (8080)")
+    serve.add_argument(
+        "--root_path",
+        default="",
+        metavar="PATH",
+        help="where a proxy has the page, such as /pics (its own name alone)",
+    )
+    return whole
 
 
 class _Terms(argparse.Action):

@@ -4,6 +4,8 @@ A query is terms with weights, which add up to one vector, and filters of the ro
 vectors of an index are in memory, its thumbnails in mapped files.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 import shlex
@@ -184,14 +186,24 @@ class OpenedIndex:
       notes: lines on datasets that have changed since, or cannot be read here.
     """
 
-    def __init__(self, folder: Path):
-        """Raises SettingsError where there is no index, TrainingError where it is damaged."""
+    def __init__(self, folder: Path, before: OpenedIndex | None = None):
+        """Opens an index.
+
+        Args:
+          before: the index as it was opened before: what it did not show stays so, also where its
+            dataset is away since.
+
+        Raises:
+          SettingsError: there is no index. TrainingError: it is damaged.
+        """
         of_document = _mark(folder / DOCUMENT)  # before it is read
         self.folder, self.document = folder, read_index(folder)
         self._marks = of_document, self._dataset_marks()
         parts = read_parts(folder, self.document)
         table = pa.concat_tables(parts)
         self._present, self.notes = self._present_rows(table, [*map(len, parts)])
+        if before is not None and before.document == self.document:
+            self._present &= before._present
         self.pictures = int(self._present.sum())
         # In one piece: strings of many pieces are copied together for each search.
         self.rows = table.select(_COLUMNS).combine_chunks()

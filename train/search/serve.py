@@ -267,7 +267,7 @@ class SearchApp:
         with self._reopening:
             if self._index.has_changed():
                 try:
-                    index = OpenedIndex(self._index.folder)
+                    index = OpenedIndex(self._index.folder, self._index)
                 except SettingsError as error:
                     raise TrainingError(str(error)) from error
                 if index.document.digest != self._index.document.digest:
