@@ -136,10 +136,9 @@ def _train(plan: Namespace, jobs: Mapping[tuple[str, int], Mapping[int, Path]]) 
             raise
 
 
-def _begin_job(logs: Path, parent: int) -> None:
+def _begin_job(logs: Path) -> None:
     """Has this process, and its libraries, write to a file; it ends with its parent."""
-    if sys.platform == "linux":
-        end_with_parent()
+    end_with_parent()
     log = os.open(logs / f"job-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
