@@ -22,26 +22,22 @@ import numpy as np
 import pyarrow as pa
 
 from alignset.train.data.whole_files import write_whole
-from alignset.train.search.find_results import find_results
 from alignset.train.search.index_files import (
     FORMAT,
     IndexDocument,
     column_vectors,
-    index_rows,
-    part_path,
-    row_schema,
-    vector_column,
-    write_index,
-)
-from alignset.train.search.make_index import write_table
-from alignset.train.search.neighbours import (
     factory_for,
     make_faiss_index,
     measured_recall,
+    part_path,
+    read_parts,
+    row_schema,
+    vector_column,
     write_faiss_index,
+    write_index,
 )
-from alignset.train.search.opened_index import OpenedIndex
-from alignset.train.search.query import Filters, SearchQuery, Term
+from alignset.train.search.make_index import write_table
+from alignset.train.search.query import Filters, OpenedIndex, SearchQuery, Term, find_results
 
 DIMENSIONS, DIRECTIONS, CENTRES = 640, 128, 20_000
 QUERIES = 200
@@ -86,12 +82,16 @@ def part_rows(numbers: np.ndarray) -> pa.Table:
         "height": np.where(numbers % 10 == 9, SIDES[1], SIDES[0]).astype(np.int32),
         "unsafe_score": np.zeros(count, np.float32),
         "phash": numbers.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03),
-        **{kind: [b"\0" * size] * count for kind, size in (("md5", 16), ("sha1", 20))},
-        "sha256": [b"\0" * 32] * count,
+        "in_sidecar": np.zeros(count, bool),
         "thumbnail": [b""] * count,
         "vector": vector_column(made_vectors(count, 1000 + int(numbers[0])).astype(np.float16)),
     }
     return pa.table(columns, row_schema(DIMENSIONS))
+
+
+def vectors_of(folder: Path, document: IndexDocument) -> list[np.ndarray]:
+    parts = read_parts(folder, document)
+    return [piece for part in parts for piece in column_vectors(part["vector"])]
 
 
 def build(folder: Path, rows: int) -> None:
@@ -105,9 +105,9 @@ def build(folder: Path, rows: int) -> None:
     if (folder / "index.json").exists():
         return
     factory = factory_for(rows)
-    named = (1, "made", "00" * 32, DIMENSIONS, names, rows)
-    document = IndexDocument(FORMAT, *named, factory, 1.0, [])
-    pieces = column_vectors(index_rows(folder, document)["vector"])
+    named = (1, "made", "00" * 32, DIMENSIONS, dict.fromkeys(names, ""), rows)
+    document = IndexDocument(FORMAT, *named, factory, 1.0, {})
+    pieces = vectors_of(folder, document)
     start, cpu = time.perf_counter(), time.process_time()
     index = make_faiss_index(pieces, DIMENSIONS, factory)
     write_faiss_index(document.vectors_path(folder), index)
@@ -142,7 +142,7 @@ def main() -> None:
     start = time.perf_counter()
     index = OpenedIndex(flags.folder)
     tell("open", {"s": time.perf_counter() - start, "rows": len(index.rows)})
-    pieces = column_vectors(index_rows(flags.folder, index.document)["vector"])
+    pieces = vectors_of(flags.folder, index.document)
     for kind, queries in {
         "pictures": made_vectors(QUERIES, 2),
         "texts": made_vectors(QUERIES, 3, gap=1.0, spread=1.3),

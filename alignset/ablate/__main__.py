@@ -1,7 +1,5 @@
 """alignset ablate --input=PAIRS --output=FOLDER --eval=DATA [flags]"""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os
@@ -9,229 +7,193 @@ import shlex
 import shutil
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from alignset.ablate.plan import Plan, filtered_inputs, open_folder, read_plan
-from alignset.ablate.points import Point, begin_job, check_captioned, measure_point, threads_of_jobs
-from alignset.ablate.results import Row, cell_of, write_results
-from alignset.ablate.variants import ALL, RANDOM, Bools, Pool, Variant, curate
+from alignset.ablate.plan import read_plan
+from alignset.ablate.pool import ALL, RANDOM, Pool, Variant, copy_shards, curate
+from alignset.ablate.results import cell_of, write_results
 from alignset.pipeline.command_line import print_end, print_failure
 from alignset.pipeline.errors import FailedRunError, UsageError
 from alignset.pipeline.shown_texts import counted
-from alignset.signals import run_main
+from alignset.signals import end_with_parent, run_main
+from alignset.train.data.whole_files import write_whole
 
 NAME = "python -m alignset.ablate"
-_PROBE_STEPS = 16
-_MOST_JOBS = 16
+_LARGEST_SQUARE = 128  # px; a larger one would take more space than the image
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def ablate(plan: Plan, command: str) -> str:
-    """Does what is not done yet, and writes the results.
+def open_folder(out: Path, same: dict[str, object]) -> None:
+    """Raises UsageError where it holds something other than an ablation with these settings."""
+    file = out / "settings.json"
+    if not file.exists() and out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty, and holds no ablation: name a new folder")
+    before = json.loads(file.read_text()) if file.exists() else same
+    if other := [name for name in same if before.get(name) != same[name]]:
+        raise UsageError(
+            f"{out} was begun with another --{other[0]} ({before.get(other[0])!r:.200}): pass "
+            "that, or another --output"
+        )
+    for folder in ("logs", "points", "variants"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(same, indent=2))
 
-    Returns:
-      the tables.
+
+def ablate(plan: Namespace, command: str) -> str:
+    """Does what is not done yet, and writes the results; returns the tables.
 
     Raises:
-      UsageError: there is too little to train on. FailedRunError: a run failed.
+      UsageError: the folder is of another ablation, or a variant keeps too little to train on.
+      FailedRunError: a run failed.
     """
-    for name, data in plan.evals.items():
-        check_captioned(name, data)
-    open_folder(plan)
-    for folder, reasons in filtered_inputs(str(plan.settings["input"])).items():
-        say(
-            f"{folder} is a dataset whose rules have dropped pairs already ({', '.join(reasons)}): "
-            "they cannot be compared; pass the pairs that it was made of, or a dataset made with "
-            "--score_only"
-        )
+    out, batch, seeds = plan.output, plan.settings.batch_size, range(plan.seeds)
+    open_folder(out, plan.same)
     say("1 of 3: the pool: everything is fetched and measured once, and no rule drops a pair")
-    curate(plan.pool_flags, None, plan.out / "pool/manifest.json", plan.beam)
-    pool = Pool(plan.out)
+    curate(plan.pool_flags, plan.beam)
+    pool = Pool(out)
     say(f"2 of 3: what each of {len(plan.variants)} variants keeps of {len(pool.pairs):,} pairs")
-    counts, same_as = _count(plan, pool)
-    points = _points(plan, same_as)
-    pending = [point for point in points if not point.file.exists()]
-    samples = sum(point.budget for point in pending)
-    say(f"3 of 3: {counted(len(pending), 'training')}, {samples:,} samples seen in all")
-    if pending:
-        _train(plan, pool, pending)
-    return _write(plan, points, counts, same_as, command)
-
-
-def _count(plan: Plan, pool: Pool) -> tuple[dict[str, int], dict[str, str]]:
-    """How many pairs each variant keeps, and the variant that keeps the same ones before it."""
-    counts: dict[str, int] = {}
-    same_as: dict[str, str] = {}
-    first: dict[bytes, str] = {}
+    about = {variant.name: variant.about for variant in plan.variants}
+    pairs, same_as, first = dict[str, int](), dict[str, str](), dict[bytes, str]()
     for variant in sorted(plan.variants, key=lambda variant: variant.name != ALL):
-        mask = pool.mask(variant)
-        counts[variant.name] = count = int(mask.sum())
-        by = first.setdefault(mask.tobytes(), variant.name)
-        if by != variant.name and (variant.name != RANDOM or mask.all()):
-            same_as[variant.name] = by
-        say(f"  {variant.name}: {count:,}{f', as {by}' if by != variant.name else ''}")
-        if count < plan.training.batch_size:
+        mask, name = pool.mask(variant), variant.name
+        pairs[name], by = int(mask.sum()), first.setdefault(mask.tobytes(), name)
+        if by != name and (name != RANDOM or mask.all()):  # each seed has another random part
+            same_as[name] = by
+        say(f"  {name}: {pairs[name]:,}{f', as {by}' if name in same_as else ''}")
+        if pairs[name] < batch:
             raise UsageError(
-                f"{variant.name} keeps {counted(count, 'pair')}, fewer than a batch of "
-                f'{plan.training.batch_size}: pass more --input, or --train="--batch_size=…"'
+                f"{name} keeps {counted(pairs[name], 'pair')}, fewer than a batch of {batch}: pass "
+                'more --input, or --train="--batch_size=…"'
             )
-    return counts, same_as
+    jobs = {
+        (name, seed): {b: out / f"points/{name}-{b}-{seed}.json" for b in plan.budgets}
+        for name in about
+        for seed in seeds
+        if name not in same_as
+    }
+    pending = [b for files in jobs.values() for b, file in files.items() if not file.exists()]
+    say(f"3 of 3: {counted(len(pending), 'training')}, {sum(pending):,} samples seen in all")
+    if pending:
+        _train(plan, jobs)
+
+    def hits(name: str, budget: int, data: str) -> list[dict[str, list[int]]]:
+        files = [jobs[same_as.get(name, name), seed][budget] for seed in seeds]
+        return [json.loads(f.read_text())["scores"][data][str(plan.recall_at)] for f in files]
+
+    def row(name: str, data: str) -> dict[str, object]:
+        cells = {b: cell_of(hits(name, b, data), hits(ALL, b, data)) for b in plan.budgets}
+        facts = {"variant": name, "pairs": pairs[name], "same_as": same_as.get(name, "")}
+        return {**facts, "budgets": cells}
+
+    settings = {
+        **{"command": command, "seeds": plan.seeds, "measure": f"R@{plan.recall_at}"},
+        "chance": {data: hits(ALL, plan.budgets[0], data)[0]["chance"] for data in plan.eval},
+        **plan.same,
+        "results": {data: [row(name, data) for name in about] for data in plan.eval},
+    }
+    return write_results(out, settings, about)
 
 
-def _points(plan: Plan, same_as: Mapping[str, str]) -> list[Point]:
-    """All trainings, variant by variant."""
-    points = []
-    for variant in plan.variants:
-        if variant.name in same_as:
-            continue
-        for seed in range(plan.seeds):
-            suffix = f"-{seed}" if variant.name == RANDOM else ""
-            shards = plan.out / f"variants/{variant.name}{suffix}-shards"
-            for budget in plan.budgets:
-                steps = -(-budget // plan.training.batch_size)
-                of = (plan.out, variant.name, budget, seed, shards, steps, plan.train, plan.evals)
-                points.append(Point(*of))
-    return points
+def _train(plan: Namespace, jobs: Mapping[tuple[str, int], Mapping[int, Path]]) -> None:
+    import torch
 
-
-def _train(plan: Plan, pool: Pool, points: list[Point]) -> None:
-    jobs = min(plan.jobs or _usual_jobs(), len(points))
-    threads_of_jobs(jobs)
+    side = plan.settings.resize_px
+    squares = plan.output / f"pool-{side}px"
+    if side <= _LARGEST_SQUARE and not squares.exists():
+        copy_shards(plan.output / "pool/shards", squares, side=side)
     variants = {variant.name: variant for variant in plan.variants}
-
-    def write(point: Point) -> None:
-        mask: Bools = pool.mask(variants[point.variant], point.seed)
-        pool.write_shards(mask, point.shards, plan.training.resize_px)
-
-    spawn = multiprocessing.get_context("spawn")
-    logs = plan.out / "logs"
-    with ProcessPoolExecutor(jobs, spawn, begin_job, (logs, os.getpid())) as executor:
+    cores = os.cpu_count() or 1  # a training fills a GPU, or a core
+    workers = plan.jobs or (1 if torch.cuda.is_available() else min(cores, 16))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores // min(workers, len(jobs))))
+    spawn, logs = multiprocessing.get_context("spawn"), plan.output / "logs"
+    start = time.monotonic()
+    with ProcessPoolExecutor(workers, spawn, _begin_job, (logs, os.getpid())) as executor:
+        of = {
+            executor.submit(train_variant, plan, variants[name], seed, files): f"{name}-{seed}"
+            for (name, seed), files in jobs.items()
+            if not all(file.exists() for file in files.values())
+        }
         try:
-            if len(points) > 2 * jobs:
-                takes = _probe(executor, points[0], jobs, write)
-                total = timedelta(seconds=round(sum(map(takes, points)) / jobs))
-                say(f"  about {total} with {counted(jobs, 'process', 'processes')}")
-            _train_all(executor, points, jobs, write)
-        except BrokenProcessPool as error:
-            raise FailedRunError(
-                f"a training was killed, perhaps for want of memory; {logs} has what it said. "
-                "Pass a lower --jobs"
-            ) from error
-        except BaseException:
+            for done, future in enumerate(as_completed(of), 1):
+                future.result()
+                rest = (time.monotonic() - start) / done * (len(of) - done)
+                say(f"  {done} of {len(of)}: {of[future]}; {timedelta(seconds=round(rest))} left")
+        except BaseException as error:
             executor.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise FailedRunError(
+                    f"a training was killed, perhaps for want of memory; {logs} has what it said. "
+                    "Pass a lower --jobs"
+                ) from error
             raise
 
 
-def _probe(
-    executor: ProcessPoolExecutor, point: Point, jobs: int, write: Callable[[Point], None]
-) -> Callable[[Point], float]:
-    """Trains a few steps in each process; returns how long a training takes, in seconds."""
-    write(point)
-    probes = [
-        replace(point, variant=f"probe{n}", steps=_PROBE_STEPS, budget=0) for n in range(jobs)
-    ]
-    results = [*executor.map(measure_point, probes)]
-    for probe in probes:
-        probe.file.unlink()
-    batch = point.budget / point.steps
-    step_s = batch / min(result["samples_per_s"] for result in results)
-    before_s = max(result["wall_s"] for result in results) - _PROBE_STEPS * step_s
-    say(f"  measured: {max(before_s, 0):.1f} s a training and {1000 * step_s:.0f} ms a step")
-    return lambda other: max(before_s, 0) + other.steps * step_s
+def _begin_job(logs: Path) -> None:
+    """Has this process, and its libraries, write to a file; it ends with its parent."""
+    end_with_parent()
+    log = os.open(logs / f"job-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
 
 
-def _train_all(
-    executor: ProcessPoolExecutor, points: list[Point], jobs: int, write: Callable[[Point], None]
-) -> None:
-    """Shards of a variant are there from its first training to its last."""
-    pending = Counter(point.shards for point in points)
-    written_shards: set[Path] = set()
-    running: dict[Future[dict[str, Any]], Point] = {}
-    start, done_count = time.monotonic(), 0
+def train_variant(plan: Namespace, variant: Variant, seed: int, files: Mapping[int, Path]) -> None:
+    """Trains and evaluates a model for each budget without a file; a stopped training resumes.
 
-    def settle(most: int) -> None:
-        nonlocal done_count
-        while len(running) > most:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                point, result = running.pop(future), future.result()
-                done_count += 1
-                pending[point.shards] -= 1
-                if not pending[point.shards]:
-                    shutil.rmtree(point.shards)
-                remaining = (time.monotonic() - start) / done_count * (len(points) - done_count)
-                say(
-                    f"  {done_count} of {len(points)}: {point.name}: {_recalls(result)}; "
-                    f"{timedelta(seconds=round(remaining))} left"
-                )
+    A file has for each evaluation set and k `image`: 1 for an image that has a text of its own
+    among the first k; `text`: how many of its texts have it among their first k; `texts`: how many
+    it has; `chance`: R@k in percent of a random order.
 
-    for point in points:
-        if point.shards not in written_shards:
-            write(point)
-            written_shards.add(point.shards)
-        running[executor.submit(measure_point, point)] = point
-        settle(2 * jobs - 1)
-    settle(0)
+    Raises:
+      FailedRunError: a training failed; its log says why.
+    """
+    from alignset.train.__main__ import main as train
+    from alignset.train.evaluate.embedding import Embedding
+    from alignset.train.evaluate.retrieval import KS, both_ranks, recall_scores
+    from alignset.train.evaluate.sets.captioned import find_captioned
+    from alignset.train.evaluate.tasks.retrieval import embed_captioned, hits_of_images, pairs_of
+    from alignset.train.model.embed import open_embedder
 
-
-def _recalls(result: Mapping[str, Any]) -> str:
-    recalls = []
-    for name, by_k in result["scores"].items():
-        hits = by_k["1"]
-        of_image = sum(hits["image"]) / len(hits["image"])
-        of_text = sum(hits["text"]) / sum(hits["texts"])
-        recalls.append(f"R@1 {50 * (of_image + of_text):.1f} % on {name}")
-    return ", ".join(recalls)
-
-
-def _usual_jobs() -> int:
-    """One on a GPU, which a training fills; else one a core."""
-    import torch
-
-    return 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, _MOST_JOBS)
-
-
-def _write(
-    plan: Plan,
-    points: Iterable[Point],
-    counts: Mapping[str, int],
-    same_as: Mapping[str, str],
-    command: str,
-) -> str:
-    k = str(plan.recall_at)
-    results: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for point in points:
-        results.setdefault((point.variant, point.budget), []).append(
-            json.loads(point.file.read_text())
-        )
-
-    def row(variant: Variant, name: str) -> Row:
-        by = same_as.get(variant.name, "")
-        cells = {}
-        for budget in plan.budgets:
-            both = (results[by or variant.name, budget], results[ALL, budget])
-            cells[budget] = cell_of(
-                *([point["scores"][name][k] for point in each] for each in both)
-            )
-        return Row(variant, counts[variant.name], cells, by)
-
-    rows = {name: [row(variant, name) for variant in plan.variants] for name in plan.evals}
-    one = results[ALL, plan.budgets[0]][0]["scores"]
-    settings = {
-        **{"command": command, "seeds": plan.seeds, "measure": f"R@{k}"},
-        **{"chance": {n: one[n][k]["chance"] for n in one}},
-        **plan.settings,
-    }
-    return write_results(plan.out, rows, plan.budgets, settings)
+    pool, shards = Pool(plan.output), plan.output / f"variants/{variant.name}-{seed}-shards"
+    squares = plan.output / f"pool-{plan.settings.resize_px}px"
+    source = squares if squares.exists() else plan.output / "pool/shards"
+    keys = pool.pairs["key"].filter(pool.mask(variant, seed)).to_pylist()
+    copy_shards(source, shards, {*keys})
+    for budget, file in files.items():
+        if file.exists():
+            continue
+        start, run = time.monotonic(), plan.output / "runs" / file.stem
+        steps = -(-budget // plan.settings.batch_size)
+        flags = {
+            **{"shards": shards, "run": run, "steps": steps, "seed": seed, "trackers": ""},
+            **{"warmup_steps": steps // 10, "checkpoint_every": steps, "samples_every": 0},
+        }
+        words = [f"--{name}={value}" for name, value in flags.items()]
+        if train([*words, *shlex.split(plan.train)]):  # the user's flags win
+            raise FailedRunError(f"a training failed: {file.stem}; {plan.output}/logs says why")
+        result = {"variant": variant.name, "budget": budget, "seed": seed, "steps": steps}
+        result |= {"train_s": round(time.monotonic() - start, 2), "scores": {}}
+        embedding = Embedding(open_embedder(str(run / "model")), run)
+        for name, data in plan.eval.items():
+            pairs = pairs_of(embed_captioned(find_captioned(data), embedding, data))
+            ranks = both_ranks(pairs)
+            *hits, _, texts = hits_of_images(pairs, *ranks).astype(int).T.tolist()
+            ways = recall_scores(pairs, ranks)["chance"].values()
+            result["scores"][name] = {
+                str(k): {"image": of_image, "text": of_text, "texts": texts}
+                | {"chance": sum(way[f"R@{k}"] for way in ways) / len(ways)}
+                for k, of_image, of_text in zip(KS, hits[::2], hits[1::2], strict=True)
+            }
+        write_whole(file, json.dumps(result))
+        shutil.rmtree(run)
+    shutil.rmtree(shards)
 
 
 def main(argv: Sequence[str], name: str = NAME) -> int:
@@ -241,11 +203,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         print(ablate(plan, shlex.join([*name.split(), *argv])), end="")
     except UsageError as error:
         return print_end(name, error, 2)
-    except FailedRunError as error:
-        return print_end(name, f"{error} (the same command resumes)", 1)
     except Exception as error:
         return print_failure(name, error, "; the same command resumes")
-    say(f"done: {plan.out}/ablation.md, and its plots and ablation.json beside it")
+    say(f"done: {plan.output}/ablation.md, and its plots and ablation.json beside it")
     return 0
 
 

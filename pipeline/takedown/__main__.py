@@ -194,8 +194,8 @@ def told_of_indexes(out: str, name: str) -> str:
     search = "alignset search" if name.startswith("alignset") else "python -m alignset.train.search"
     return (
         "a search index of this dataset leaves them out of its results if it can read it where it "
-        "lay, but its files keep URL, caption and vector until you run: "
-        f"{search} remove INDEX --blocklist={out}/taken_down.u64 (a local copy of that file); "
+        "lay, but its files keep URL, caption and vector until you make it again: "
+        f"{search} index --model=MODEL --data={out}/shards --index=INDEX; "
         "docs/how_to/takedown.md lists other places"
     )
 

@@ -1,5 +1,6 @@
 """What is compared, what is refused, and what the table says; no model is trained here."""
 
+import argparse
 import io
 import re
 from pathlib import Path
@@ -11,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from alignset.ablate.__main__ import main
-from alignset.ablate.plan import Plan, filtered_inputs, open_folder, read_plan
-from alignset.ablate.results import Row, cell_of, plot, table
-from alignset.ablate.variants import ALL, BASELINES, RANDOM, Flags, Pool, Variant
+from alignset.ablate import pool as pools
+from alignset.ablate.__main__ import main, open_folder
+from alignset.ablate.plan import BASELINES, read_plan
+from alignset.ablate.pool import ALL, RANDOM, Flags, Pool, Variant, copy_shards
+from alignset.ablate.results import cell_of, write_results
 from alignset.pipeline.errors import UsageError
 from alignset.train.data.images import decode_square
 from alignset.train.data.samples import read_pairs
@@ -39,7 +41,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return colour_shards(tmp_path_factory.mktemp("eval"), shards=1)
 
 
-def plan(shards: Path, out: Path, *flags: str) -> Plan:
+def plan(shards: Path, out: Path, *flags: str) -> argparse.Namespace:
     words = [f"--input={shards}", f"--output={out}", f"--eval=colours={shards}", *flags]
     return read_plan(words, "alignset ablate")
 
@@ -63,8 +65,8 @@ def test_each_rule_that_is_on_is_left_out_once(shards: Path, tmp_path: Path) -> 
     }
     left_out = {name.removeprefix("without-") for name in by_name if name.startswith("without-")}
     assert left_out == expected
-    assert [v.name for v in made.variants][:3] == ["raw", "random", "all"]
-    assert [v.name for v in made.variants if v in BASELINES] == ["datacomp-basic", "coyo"]
+    assert [*by_name][:3] == ["raw", "random", "all"]
+    assert [*by_name][-2:] == ["datacomp-basic", "coyo"]
     for name in expected:
         variant = by_name[f"without-{name}"]
         assert variant.flags is not None
@@ -76,69 +78,46 @@ def test_each_rule_that_is_on_is_left_out_once(shards: Path, tmp_path: Path) -> 
         else:
             assert changed == {name.partition("=")[0]}
     assert by_name["without-min_column=clip"].flags["min_column"] == "size=5"  # type: ignore[index]
-
-
-def test_the_pool_measures_all_and_drops_nothing_but_copies(shards: Path, tmp_path: Path) -> None:
-    made = plan(
-        *(shards, tmp_path / "out", "--eval_images=more=x", "--min_words=2", "--duplicates=near"),
-        *("--min_column=clip=0.2", "--columns=size", "--direct_num_workers=2", "--connections=9"),
-    )
-    assert made.pool_flags == {
-        **{"input": str(shards), "output": str(tmp_path / "out/pool"), "score_only": True},
-        **{"opt_outs": "reject", "columns": "size,clip", "min_evaluation_distance": -1.0},
-        **{"eval_images": f"more=x,colours={shards}", "connections": 9},
-    } | {"min_evaluation_distance": made.pool_flags["min_evaluation_distance"]}
-    assert made.beam == ("--direct_num_workers=2",)
-    without_scores = plan(shards, tmp_path / "out", "--max_unsafe_score=1")
-    assert without_scores.pool_flags["unsafe_model"] == ""
-    assert "without-max_unsafe_score" not in [v.name for v in without_scores.variants]
-
-
-def test_the_pool_has_what_rules_of_variants_compare(shards: Path, tmp_path: Path) -> None:
-    """By the names under which columns are carried; flags of Beam as they were written."""
-    made = plan(
-        *(shards, tmp_path / "out", "--min_column=original_width=201", "--require_column=a"),
-        *("--verify_hash=sha256=sha", "--direct_num_workers", "2", "--experiments=a"),
-        "--experiments=b",
-    )
-    assert made.pool_flags["columns"] == "input_original_width,a,sha"
-    assert made.beam == ("--direct_num_workers", "2", "--experiments=a", "--experiments=b")
-    left_out = {variant.name.removeprefix("without-") for variant in made.variants}
-    assert {"min_column=original_width", "require_column=a"} <= left_out
-    assert made.pool_flags["verify_hash"] == "sha256=sha", "stored files are not compared again"
-    assert not any("verify_hash" in (variant.flags or {}) for variant in made.variants)
-
-
-def test_inputs_that_rules_have_filtered_are_told(tmp_path: Path) -> None:
-    for name, count in (("filtered,once", 3), ("whole", 0)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "manifest.json").write_text('{"job": {"text_only": false}}')
-        dropped = f'{{"too_small": {count}, "fetch_failed": 2}}'
-        (tmp_path / name / "funnel.json").write_text(f'{{"steps": [{{"dropped": {dropped}}}]}}')
-    patterns = rf"{tmp_path}/filtered\,once,{tmp_path}/whole,{tmp_path}/none.parquet"
-    assert filtered_inputs(patterns) == {f"{tmp_path}/filtered,once": ["too_small"]}
-
-
-def test_a_rule_without_a_threshold_that_drops_nothing(shards: Path, tmp_path: Path) -> None:
-    rule = tmp_path / "rule.py"
+    # The others are always compared with all rules.
+    chosen = plan(shards, tmp_path / "out", "--variants=coyo,raw").variants
+    assert [variant.name for variant in chosen] == ["raw", "all", "coyo"]
     rule.write_text(RULE.replace("opened=99.0,", ""))
     with pytest.raises(UsageError, match="the rule max_digits has no `opened`"):
         plan(shards, tmp_path / "out", f"--rules={rule}")
 
 
-def test_chosen_variants_always_have_all_rules(shards: Path, tmp_path: Path) -> None:
-    made = plan(shards, tmp_path / "out", "--variants=coyo,raw")
-    assert [variant.name for variant in made.variants] == ["raw", "all", "coyo"]
+def test_the_pool_measures_all_and_drops_nothing_but_copies(shards: Path, tmp_path: Path) -> None:
+    """It has what rules of variants compare, and flags of Beam as they were written."""
+    made = plan(
+        *(shards, tmp_path / "out", "--eval_images=more=x", "--min_words=2", "--duplicates=near"),
+        *("--min_column=clip=0.2,original_width=201", "--require_column=a", "--columns=size"),
+        *("--verify_hash=sha256=sha", "--direct_num_workers", "2", "--experiments=a"),
+        *("--experiments=b", "--connections=9"),
+    )
+    assert made.pool_flags == {
+        **{"input": str(shards), "output": str(tmp_path / "out/pool"), "score_only": True},
+        **{"opt_outs": "reject", "columns": "size,clip,input_original_width,a,sha"},
+        **{"eval_images": f"more=x,colours={shards}", "connections": 9},
+        **{"verify_hash": "sha256=sha"},  # stored files are not compared again
+        "min_evaluation_distance": made.pool_flags["min_evaluation_distance"],
+    }
+    assert made.beam == ["--direct_num_workers", "2", "--experiments=a", "--experiments=b"]
+    assert not any("verify_hash" in (variant.flags or {}) for variant in made.variants)
+    without_scores = plan(shards, tmp_path / "out", "--max_unsafe_score=1")
+    assert without_scores.pool_flags["unsafe_model"] == ""
+    assert "columns" not in without_scores.pool_flags
+    assert "without-max_unsafe_score" not in [v.name for v in without_scores.variants]
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--budgets=20,10"], "--budgets must be ascending numbers"),
-        (["--budgets=0"], "--budgets must be"),
-        (["--budgets=many"], "--budgets must be"),
-        (["--seeds=0"], "--seeds must be >= 1; got 0"),
-        (["--jobs=-1"], "--jobs must be >= 0; got -1"),
+        (["--budgets=20,10"], "--budgets: must be ascending"),
+        (["--budgets=0"], "--budgets: must be ascending"),
+        (["--budgets=many"], "--budgets: must be ascending"),
+        (["--seeds=0"], "--seeds must be >= 1"),
+        (["--jobs=-1"], "--jobs >= 0"),
+        (["--recall_at=2"], "--recall_at 1, 5 or 10"),
         (["--holdout=0.1"], "--holdout is of no use here: --eval names"),
         (["--resize_mode=border"], "--resize_mode is of no use here: the trainer resizes"),
         (["--score_model=x"], "score the pairs first"),
@@ -148,9 +127,10 @@ def test_chosen_variants_always_have_all_rules(shards: Path, tmp_path: Path) -> 
         (["--min_wrods=3"], "did you mean --min_words?"),
         (["--min_words=-1"], "min_words must be"),
         (["--eval=nowhere"], "--eval=eval=nowhere: no shards at 'nowhere'"),
+        (["--eval=TEXTS"], "has no image with a caption"),
         (["--eval=a/b=nowhere"], "--eval: 'a/b' must be a name"),
         (["--eval=a=x,a=y"], "--eval: 'a' must be a name"),
-        (["--output=s3://bucket/x"], "name a folder of this machine"),
+        (["--output=s3://bucket/x"], "s3://bucket/x is a URL"),
     ],
 )
 def test_wrong_flags_are_one_line(
@@ -160,6 +140,8 @@ def test_wrong_flags_are_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    write_tar(tmp_path / "texts/0.tar", {"a.txt": b"no image"})
+    flags = [flag.replace("TEXTS", str(tmp_path / "texts")) for flag in flags]
     words = [f"--input={shards}", f"--output={tmp_path / 'out'}", f"--eval={shards}", *flags]
     try:
         status = main(words, "alignset ablate")
@@ -171,33 +153,23 @@ def test_wrong_flags_are_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_evaluated_on_is_read_before_anything_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_tar(tmp_path / "eval/0.tar", {"a.txt": b"no image"})
-    flags = [f"--input={tmp_path}", f"--output={tmp_path / 'out'}", f"--eval={tmp_path / 'eval'}"]
-    assert main(flags) == 2
-    assert "--eval=eval=" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_folder_is_of_one_ablation(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    open_folder(plan(shards, out, "--min_words=2"))
-    open_folder(plan(shards, out, "--min_words=2", "--seeds=9", "--budgets=8", "--jobs=1"))
-    with pytest.raises(UsageError, match="begun with another --curate"):
-        open_folder(plan(shards, out, "--min_words=3"))
-    with pytest.raises(UsageError, match="begun with another --train"):
-        open_folder(plan(shards, out, "--min_words=2", "--train=--crop_px=32"))
+    for more in ([], ["--seeds=9", "--budgets=8", "--jobs=1"]):
+        open_folder(out, plan(shards, out, "--min_words=2", *more).same)
+    for other, flags in (("curate", ["--min_words=3"]), ("train", ["--min_words=2", "--train=-h"])):
+        same = plan(shards, out, "--min_words=2").same | {other: flags}
+        with pytest.raises(UsageError, match=f"begun with another --{other}"):
+            open_folder(out, same)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/photo.jpg").touch()
     with pytest.raises(UsageError, match="holds no ablation"):
-        open_folder(plan(shards, tmp_path / "other"))
+        open_folder(tmp_path / "other", {})
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Pool:
-    """Twelve pairs, as the run of a pool leaves them."""
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """Twelve pairs, as the run of a pool leaves them; rules keep the rows of `--rows`."""
     rows = [
         ("a cat on a mat", "1" * 16, 0.1),
         ("a cat on a mat", "1" * 16, 0.1),  # the same image and text
@@ -211,93 +183,69 @@ def pool(tmp_path: Path) -> Pool:
     ]
     files = colour_files(0, len(rows))
     keys = [name.partition(".")[0] for name in files if name.endswith(".txt")]
-    write_tar(
-        tmp_path / "pool/shards/00000.tar", {k: v for k, v in files.items() if ".json" not in k}
-    )
-    columns = zip(*rows, strict=True)
-    captions, hashes, scores = (pa.array(column) for column in columns)
+    files[f"{keys[3]}.png"] = b"no image"
+    shard = {name: data for name, data in files.items() if ".json" not in name}
+    write_tar(tmp_path / "pool/shards/00000.tar", shard)
+    captions, hashes, scores = (pa.array(column) for column in zip(*rows, strict=True))
     names = ["key", "caption", "phash", "unsafe_score"]
     sidecar = pa.table([pa.array(keys), captions, hashes, scores.cast(pa.float32())], names)
     pq.write_table(sidecar, tmp_path / "pool/shards/00000.parquet")
+    (tmp_path / "variants").mkdir()
+
+    def run(flags: Flags) -> None:
+        kept, folder = flags["rows"], Path(str(flags["output"]))
+        (folder / "shards").mkdir(parents=True)
+        (folder / "funnel.json").touch()
+        if kept:  # without a shard there is no sidecar
+            pq.write_table(sidecar.select(["key"]).take(kept), folder / "shards/00000.parquet")
+
+    monkeypatch.setattr(pools, "curate", run)
     return Pool(tmp_path)
 
 
-def test_baselines_choose_by_characters_and_copies(pool: Pool) -> None:
-    every = np.ones(12, np.bool_)
-    datacomp, coyo = (baseline.choose(pool.pairs, every) for baseline in BASELINES)
-    assert np.flatnonzero(~datacomp).tolist() == [3, 4, 6]  # 5 characters or fewer
-    assert np.flatnonzero(~coyo).tolist() == [1, 4, 7]
-    without_first = every.copy()
-    without_first[0] = False  # then the copy is the first
-    assert BASELINES[1].choose(pool.pairs, without_first)[1]
+def test_what_variants_keep_of_the_pool(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules: Flags = {"rows": [*range(11)][::-1]}
 
+    def dropped(variant: Variant, seed: int = 0) -> list[int]:
+        return np.flatnonzero(~pool.mask(variant, seed)).tolist()
 
-def test_scores_of_the_pool_decide(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "kept_by_rules", lambda variant: np.arange(12) != 11)
-    kept = pool.mask(Variant("a", "", {}, max_unsafe_score=0.5))
-    assert np.flatnonzero(~kept).tolist() == [5, 11]  # without a score a pair stays
-    monkeypatch.setattr(pool, "kept_by_rules", None)  # what was found is read again
-    assert (pool.mask(Variant("a", "", {}, max_unsafe_score=0.5)) == kept).all()
-
-
-@pytest.mark.parametrize("kept", [[], [1, 4]])
-def test_keys_of_a_run_are_found_in_the_pool(
-    pool: Pool, kept: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(flags: Flags, log: Path, done_file: Path) -> None:
-        shards = done_file.parent / "shards"
-        shards.mkdir(parents=True)
-        (done_file.parent / "funnel.json").touch()
-        if kept:  # without a shard there is no sidecar
-            keys = pool.pairs.select(["key"]).take(kept[::-1])
-            pq.write_table(keys, shards / "00000.parquet")
-
-    monkeypatch.setattr("alignset.ablate.variants.curate", run)
-    found = pool.kept_by_rules(Variant("a", "", {}))
-    assert np.flatnonzero(found).tolist() == kept
-    assert not (pool.out / "variants/a").exists()
-
-
-def test_a_random_part_is_as_large_as_all_rules(pool: Pool) -> None:
-    np.save(pool.out / "variants/all.npy", np.arange(12) % 3 == 0)
-    draws = [pool.mask(Variant(RANDOM, ""), seed) for seed in (0, 0, 1)]
-    assert [int(draw.sum()) for draw in draws] == [4, 4, 4]
-    assert (draws[0] == draws[1]).all()
-    assert (draws[0] != draws[2]).any()
+    # Before what is as large as it.
+    draws = [dropped(Variant(RANDOM, "", {"rows": [0, 4, 9]}), seed) for seed in (0, 0, 1)]
+    assert [len(draw) for draw in draws] == [9, 9, 9]
+    assert draws[0] == draws[1] != draws[2]
+    assert dropped(Variant(ALL, "", {"rows": [0, 4, 9]})) == [1, 2, 3, 5, 6, 7, 8, 10, 11]
+    assert dropped(Variant("raw")) == []
+    assert dropped(Variant("none", "", {"rows": []})) == [*range(12)]
+    assert dropped(Variant("scored", "", rules, 0.5)) == [5, 11]  # without a score a pair stays
+    assert sorted(path.name for path in (pool.out / "variants").iterdir()) == [
+        *("all.funnel.json", "all.npy", "none.funnel.json", "none.npy", "raw.npy"),
+        *("scored.funnel.json", "scored.npy"),
+    ]
+    datacomp, coyo = (of._replace(flags={"rows": [*range(12)]}) for of in BASELINES)
+    assert dropped(datacomp) == [3, 4, 6]  # 5 characters or fewer
+    assert dropped(coyo) == [1, 4, 5, 7]
+    later = coyo._replace(name="later", flags={"rows": [*range(1, 12)]})
+    assert dropped(later) == [0, 4, 5, 7]  # then the copy is the first
+    monkeypatch.setattr(pools, "curate", None)  # what was found is read again
+    assert dropped(Variant("scored", "", rules, 0.5)) == [5, 11]
 
 
 def test_shards_of_a_variant_have_its_pairs_alone(pool: Pool) -> None:
-    folder = pool.out / "part"
+    """Small squares are what the trainer makes of the images."""
+    source, folder = pool.out / "pool/shards", pool.out / "part"
     folder.mkdir()
     (folder / "stale.tar").touch()  # of a killed call
-    pool.write_shards(np.arange(12) % 5 == 1, folder, side=256)
+    whole = [*read_pairs([str(source / "00000.tar")])]
+    copy_shards(source, folder, {whole[number].key for number in (1, 6, 11)})
     assert sorted(path.name for path in folder.iterdir()) == ["00000.tar"]
-    pairs = [*read_pairs([str(folder / "00000.tar")])]
-    whole = [*read_pairs([str(pool.out / "pool/shards/00000.tar")])]
-    assert [pair[1:] for pair in pairs] == [whole[number][1:] for number in (1, 6, 11)]
-
-
-def test_small_squares_are_what_the_trainer_makes_of_the_images(pool: Pool) -> None:
-    shard, folder = pool.out / "pool/shards/00000.tar", pool.out / "part"
-    whole = [*read_pairs([str(shard)])]
-    broken = whole[3].key
-    files = {}
-    for pair in whole:
-        files[f"{pair.key}.jpg"] = b"no image" if pair.key == broken else pair.image
-        files[f"{pair.key}.txt"] = pair.text.encode()
-    write_tar(shard, files)
-    for _ in range(2):  # written, and read again
-        pool.write_shards(np.ones(12, np.bool_), folder, side=24)
-        found = [*read_pairs([str(folder / "00000.tar")])]
-        assert [(pair.key, pair.text) for pair in found] == [(p.key, p.text) for p in whole]
-        for pair, before in zip(found, whole, strict=True):
-            if pair.key == broken:  # the trainer counts it
-                assert pair.image == b"no image"
-                continue
-            assert Image.open(io.BytesIO(pair.image)).size == (24, 24)
-            pixels = decode_square(pair.image, 24)
-            assert (pixels == decode_square(before.image, 24)).all()
-        shard.unlink(missing_ok=True)
+    assert [*read_pairs([str(folder / "00000.tar")])] == [whole[number] for number in (1, 6, 11)]
+    copy_shards(source, folder, side=24)
+    found = [*read_pairs([str(folder / "00000.tar")])]
+    assert [(pair.key, pair.text) for pair in found] == [(p.key, p.text) for p in whole]
+    assert found[3].image == b"no image"  # the trainer counts it
+    for pair, before in zip(found[:3], whole, strict=False):
+        assert Image.open(io.BytesIO(pair.image)).size == (24, 24)
+        assert (decode_square(pair.image, 24) == decode_square(before.image, 24)).all()
 
 
 def hits(image: list[int], text: list[int], texts: list[int]) -> dict[str, object]:
@@ -309,56 +257,53 @@ def test_intervals_are_over_seeds_and_images() -> None:
     base = [hits([1, 0, 1], [1, 1, 0], texts), hits([0, 0, 1], [0, 2, 1], texts)]
     other = [hits([1, 1, 1], [1, 2, 0], texts), hits([1, 0, 1], [1, 2, 1], texts)]
 
-    def recall(seeds: list[dict[str, object]], times: list[int], of_seeds: list[float]) -> float:
-        total = 0.0
-        for seed, weight in zip(seeds, of_seeds, strict=True):
-            of_image = sum(t * h for t, h in zip(times, seed["image"], strict=True)) / sum(times)
-            found = sum(t * h for t, h in zip(times, seed["text"], strict=True))
-            total += (
-                weight
-                * (of_image + found / sum(t * n for t, n in zip(times, texts, strict=True)))
-                / 2
-            )
-        return 100 * total
+    def recall(seeds: list[dict[str, object]], times: np.ndarray, of_seeds: np.ndarray) -> float:
+        ways = [
+            np.dot(times, seed["image"]) / times.sum()
+            + np.dot(times, seed["text"]) / np.dot(times, texts)
+            for seed in seeds
+        ]
+        return float(50 * np.dot(of_seeds, ways))
 
     rng = np.random.default_rng(SEED)
-    times = rng.multinomial(3, [1 / 3] * 3, RESAMPLES).tolist()
-    drawn = (rng.multinomial(2, [1 / 2] * 2, RESAMPLES) / 2).tolist()
-    scores, differences = [], []
-    for images, seeds in zip(times, drawn, strict=True):
-        scores.append(recall(other, images, seeds))
-        differences.append(scores[-1] - recall(base, images, seeds))
-    cell = cell_of(other, base)
-    half = [0.5, 0.5]
-    assert cell.score == pytest.approx(recall(other, [1, 1, 1], half))
-    assert cell.difference == pytest.approx(cell.score - recall(base, [1, 1, 1], half))
-    assert (cell.low, cell.high) == pytest.approx(np.percentile(scores, [2.5, 97.5]))
-    assert (cell.least, cell.most) == pytest.approx(np.percentile(differences, [2.5, 97.5]))
-    worse = cell_of([hits([0] * 3, [0] * 3, texts)] * 2, [hits([1] * 3, texts, texts)] * 2)
-    assert (worse.difference, worse.differs) == (-100, True)
-    same = cell_of(base, base)
-    assert (same.difference, same.least, same.most, same.differs) == (0, 0, 0, False)
-
-
-def test_the_table_and_the_plot_have_each_variant_and_budget() -> None:
-    base = [hits([0] * 40, [0] * 40, [1] * 40)]
-    better = [hits([1] * 40, [0] * 40, [1] * 40)]
-    rows = [
-        Row(Variant("all", ""), 1234, {8: cell_of(base, base), 16: cell_of(base, base)}),
-        Row(Variant("raw", ""), 99, {8: cell_of(better, base), 16: cell_of(base, base)}, "all"),
-    ]
-    lines = table(rows, [8, 16]).splitlines()
-    assert lines[0] == "| variant | pairs | 8 samples seen | 16 samples seen |"
-    assert lines[2] == "| `all` | 1,234 | 0.0 | 0.0 |"
-    assert lines[3] == (
-        "| `raw` (= `all`) | 99 | 50.0 (+50.0: +50.0 to +50.0) \\* | 0.0 (+0.0: +0.0 to +0.0) |"
+    times = rng.multinomial(3, [1 / 3] * 3, RESAMPLES)
+    drawn = rng.multinomial(2, [1 / 2] * 2, RESAMPLES) / 2
+    scores, bases = (
+        np.array([recall(of, *resample) for resample in zip(times, drawn, strict=True)])
+        for of in (other, base)
     )
-    perfect = Row(Variant("all", ""), 9, {8: cell_of(better, base)._replace(high=100 + 1e-12)})
-    assert "100 %" in plot([perfect], [8], "")
-    drawn = ElementTree.fromstring(plot(rows, [8, 16], "R@1 < chance & more"))
+    once = np.ones(3), np.full(2, 0.5)
+    expected = [recall(other, *once), *np.percentile(scores, [2.5, 97.5])]
+    expected += [recall(other, *once) - recall(base, *once)]
+    expected += [*np.percentile(scores - bases, [2.5, 97.5])]
+    assert [*cell_of(other, base).values()] == pytest.approx(expected)
+    assert [*cell_of(base, base).values()][3:] == [0, 0, 0]
+
+
+def test_the_table_and_the_plot_have_each_variant_and_budget(tmp_path: Path) -> None:
+    base, better = ([hits([of] * 40, [0] * 40, [1] * 40)] for of in (0, 1))
+    same, higher = cell_of(base, base), cell_of(better, base)
+    rows = [
+        {"variant": "all", "pairs": 1234, "same_as": "", "budgets": {8: same, 16: same}},
+        {"variant": "raw", "pairs": 99, "same_as": "all", "budgets": {8: higher, 16: same}},
+    ]
+    settings = {"command": "x", "measure": "R@1", "seeds": 1, "chance": {"a": 2.5, "b": 1.0}}
+    above = [rows[0] | {"budgets": {8: higher | {"high": 100 + 1e-12}}}]
+    about = {"all": "all rules", "raw": "all < none"}
+    said = write_results(tmp_path, settings | {"results": {"a": rows, "b": above}}, about)
+    assert said.startswith(
+        "# Which rules help\n\n## a\n\n| variant | pairs | 8 samples seen | 16 samples seen |\n"
+        "| --- | ---: | --- | --- |\n| `all` | 1,234 | 0.0 | 0.0 |\n| `raw` (= `all`) | 99 | 50.0 "
+        "(+50.0: +50.0 to +50.0) \\* | 0.0 (+0.0: +0.0 to +0.0) |\n\n## b\n"
+    )
+    assert "\n- `all`: all rules\n- `raw`: all < none\n\nR@1 in percent: the mean of both" in said
+    assert "of 1 seed; chance is 2.50 (a), 1.00 (b). In brackets" in said
+    assert "\n\n![R@1 on a](ablation-a.svg)\n\n## b\n" in (tmp_path / "ablation.md").read_text()
+    assert "100 %" in (tmp_path / "ablation-b.svg").read_text()
+    drawn = ElementTree.parse(tmp_path / "ablation-a.svg").getroot()
     dots = [node for node in drawn.iter() if node.tag.endswith("circle") and node.get("r") == "3"]
     assert len(dots) == 4
     assert len({dot.get("cx") for dot in dots}) == 2
     texts = [node.text for node in drawn.iter() if node.text and node.text.strip()]
-    assert {"R@1 < chance & more", "raw", "all", "50 %"} <= set(texts)
+    assert {"R@1 on a, with 95 % intervals", "raw", "all", "50 %"} <= set(texts)
     assert not re.search("nan|inf", ElementTree.tostring(drawn).decode())

@@ -1,4 +1,4 @@
-"""An index over a dataset gives out nothing that was taken down from the dataset."""
+"""An index gives out nothing that a takedown took out of its dataset: no pair, image or caption."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from alignset.pipeline.takedown.__main__ import main as takedown
 from alignset.train.search.__main__ import main as search
 from alignset.train.search.index_files import read_part
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.query import OpenedIndex
 from tests.support.colour_search import ColourModel, answer, index_of, serving
 from tests.support.command import succeed
 from tests.support.golden import FLAGS, TEXTS
@@ -19,11 +19,6 @@ from tests.support.small_web import small_web
 
 COUNT = 8
 ALL = ("--text", "red", "--all", "--format=json")
-
-
-def listed(folder: Path, line: str) -> str:
-    (folder / "take.txt").write_text(f"{line}\n")
-    return f"--blocklist={folder}/take.txt"
 
 
 def stored_keys(index: Path) -> list[str]:
@@ -44,38 +39,52 @@ def test_a_takedown_reaches_an_index_and_its_server(
         pq.write_table(table, tmp_path / "pairs.parquet")
         succeed(tmp_path / "pairs.parquet", out, *FLAGS)
     index_of(out / "shards", index)
-    rows = {row["url"]: row["key"] for row in OpenedIndex(index).rows.to_pylist()}
+    rows = {row["url"]: row for row in OpenedIndex(index).rows.to_pylist()}
     assert len(rows) >= 4
-    url, key = next(iter(rows.items()))
-    kept = sorted({*rows.values()} - {key})
+    url, row = next(iter(rows.items()))
+    key, caption = row["key"], row["caption"]
+    kept = sorted({of["key"] for of in rows.values()} - {key})
     with serving(OpenedIndex(index)) as site:
         question = f"{site}/api/search?text=red&fold=false"
         assert key in {of["key"] for of in answer(question)[1]["results"]}
+        (tmp_path / "take.txt").write_text(f"url:{url}\n")
         capsys.readouterr()
-        assert takedown([str(out), listed(tmp_path, f"url:{url}")]) == 0
+        assert takedown([str(out), f"--blocklist={tmp_path}/take.txt"]) == 0
         note = capsys.readouterr().out.splitlines()[-1]
-        assert f"search remove INDEX --blocklist={out}/taken_down.u64" in note
-        assert sorted(of["key"] for of in answer(question)[1]["results"]) == kept
+        assert f"search index --model=MODEL --data={out}/shards --index=INDEX" in note
+        found = answer(question)[1]
+        assert sorted(of["key"] for of in found["results"]) == kept
         told = answer(f"{site}/api/index")[1]
         assert told["pictures"] == len(kept)
-        assert key not in {of["key"] for of in told["sample"]}
+        assert caption not in json.dumps([found, told])
+        assert key not in json.dumps([found, told])
         assert answer(f"{site}/thumbnails/{key}")[0] == 404
         status, told = answer(f"{site}/api/search?key={key}")
         assert (status, "no image" in told["error"]) == (400, True)
+        # Once, whatever is asked.
+        older = f"the index is older than {out}/shards (1 image left out): make it again: "
+        assert capsys.readouterr().err.count(older) == 1
+        out.rename(tmp_path / "away")
+        assert sorted(of["key"] for of in answer(question)[1]["results"]) == kept
+        assert "is not on a disk of this machine" in capsys.readouterr().err
+        (tmp_path / "away").rename(out)
     assert search(["query", str(index), *ALL]) == 0
-    results = [json.loads(line)["key"] for line in capsys.readouterr().out.splitlines()]
-    assert sorted(results) == kept
+    printed = capsys.readouterr()
+    assert sorted(json.loads(line)["key"] for line in printed.out.splitlines()) == kept
+    assert caption not in printed.out
+    assert printed.err.splitlines() == [
+        f"{older}alignset search index --model=colours --data={out}/shards --index={index}"
+    ]
     assert search(["query", str(index), "--key", key]) == 2
-    # Made again, the index holds these rows no more.
+    # Made again, the index has neither its key nor its caption in any file.
     assert key in stored_keys(index)
-    made = index_of(out / "shards", index)
-    assert (made.document.rows, made.rows, made.removed_rows) == (len(kept), 0, 1)
+    assert index_of(out / "shards", index).document.rows == len(kept)
     assert stored_keys(index) == kept
-    # An index of another place, to which only the file comes.
-    other = json.loads((index / "index.json").read_text()) | {"sets": []}
-    (index / "index.json").write_text(json.dumps(other))
-    assert takedown([str(out), listed(tmp_path, f"key:{kept[0]}")]) == 0
-    assert len(OpenedIndex(index).rows) == OpenedIndex(index).pictures == len(kept)
-    assert search(["remove", str(index), f"--blocklist={out}/taken_down.u64"]) == 0
-    assert kept[0] in capsys.readouterr().out
-    assert OpenedIndex(index).row_of(kept[0]) is None
+    files = [path.read_bytes() for path in index.rglob("*") if path.is_file()]
+    assert not any(caption.encode() in file for file in files)
+    capsys.readouterr()
+    assert search(["query", str(index), *ALL]) == 0
+    assert capsys.readouterr().err == ""
+    out.rename(tmp_path / "moved")
+    assert search(["query", str(index), *ALL]) == 0
+    assert f"{out}/shards, which the index was made of, is not on a disk" in capsys.readouterr().err

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from alignset.train.search.make_index import Added, add_sources
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.make_index import Added, Making, add_sources
 from alignset.train.search.pictures import find_sources
+from alignset.train.search.query import OpenedIndex
 from alignset.train.search.serve import Server
-from alignset.train.search.source_rows import Making
 from tests.support.train_shards import COLOURS
 
 WIDTH = 32

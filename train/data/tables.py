@@ -1,9 +1,11 @@
 """CSV and TSV files that others made: columns by their usual names, images in a folder."""
 
 import csv
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from alignset.train.data.samples import LONGEST_IMAGE
@@ -29,6 +31,14 @@ def read_table(path: Path, *columns: Sequence[str]) -> Iterator[list[str]]:
             yield from _rows(path, file, columns)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path} can't be read as a table in UTF-8 ({error!s:.120})") from error
+
+
+def finite_number(text: str, where: str) -> float:
+    """A field as a number. Raises SettingsError, which names `where`, if it is none."""
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise SettingsError(f"{where}: {text!r} is not a number: correct it, or leave the row out")
 
 
 def per_language(value: str) -> dict[str, str]:
@@ -69,10 +79,10 @@ def _dialect(tabs: bool) -> type[csv.Dialect]:
 
 def _place(path: Path, header: list[str], names: Sequence[str]) -> int:
     for name in names:
+        if not name:  # which a header may have too, as of an index
+            return -1
         if name in header:
             return header.index(name)
-        if not name:
-            return -1
     raise SettingsError(
         f"{path} has no column {names[0]!r}: its first line must name the columns, and this one "
         f"may be called {', '.join(names)}; it has {', '.join(header) or 'none'}"

@@ -4,6 +4,10 @@ Prints one JSON object; --page=FILE writes images beside it.
 """
 
 import difflib
+import importlib
+import importlib.metadata
+import json
+import platform
 import sys
 from argparse import Namespace
 from functools import cache
@@ -14,6 +18,8 @@ from alignset.train.evaluate.task_flags import TASKS, overview, task_parser
 from alignset.train.runs.flags import exit_status
 
 NAME = "python -m alignset.train.evaluate"
+NO_MATTER = ("model", "page", "cache", "batch_size")  # flags without which a result is the same
+PACKAGES = ("torch", "transformers", "numpy", "pillow")
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
@@ -37,34 +43,55 @@ def _run(arguments: list[str], name: str) -> int:
 
 
 def evaluate(task: str, flags: Namespace) -> str:
-    """The line of JSON that a task prints; writes its page where one is asked for.
+    """The line of JSON that a task prints, which has no path of the cache; writes its page where
+    one is asked for.
 
     Raises:
       SettingsError: a flag, a model or a dataset is wrong. TrainingError: a model or a shard is
         broken.
     """
     # Only now: torch takes seconds, and a wrong flag should not.
+    from alignset.train.evaluate import bootstrap
     from alignset.train.evaluate.embedding import Embedding
     from alignset.train.evaluate.page import check_page, write_page
-    from alignset.train.evaluate.published import published_scores
-    from alignset.train.evaluate.task_result import as_json, check_flags, run_task, whole_result
+    from alignset.train.evaluate.task_result import TaskResult
     from alignset.train.model.embed import open_embedder
 
-    check_flags(flags)
+    if flags.batch_size < 1:
+        raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
     check_page(flags.page)
-    name = getattr(flags, "compare_published", "")  # a suite names the datasets itself
-    scores = published_scores(task, name) if name else {}
 
     @cache  # what is wrong with a dataset is told before a model is read
     def open_embedding() -> Embedding:
         return Embedding(open_embedder(flags.model), flags.cache, flags.batch_size)
 
-    outcome = run_task(task, flags, open_embedding)
-    result = whole_result(task, open_embedding(), flags, outcome)
-    result |= {"published": scores} if scores else {}
+    module = importlib.import_module(f"alignset.train.evaluate.tasks.{task}")
+    outcome: TaskResult = module.evaluate(flags, open_embedding)
+    model = open_embedding().embedder
+    result = {
+        "task": task,
+        "unit": "percent",
+        **outcome.result,
+        "bootstrap": bootstrap.settings(),
+        "model": {"name": model.name, "kind": model.kind, "sha256": model.digest},
+        "data": {
+            name: value
+            for name, value in vars(flags).items()
+            if name not in NO_MATTER and value not in ("", None)
+        },
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    try:
+        line = json.dumps(result, allow_nan=False)
+    except ValueError as error:
+        raise SettingsError(
+            "a number of the result is not defined: --data has too few things, or all of them are "
+            "equal in what is measured"
+        ) from error
     if flags.page:
         write_page(flags.page, result, outcome)
-    return as_json(result)
+    return line
 
 
 if __name__ == "__main__":

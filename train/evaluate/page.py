@@ -13,7 +13,6 @@ from PIL import Image
 from alignset.train.data.images import decode_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.published import in_one_line
 from alignset.train.evaluate.task_result import TaskResult
 
 _THUMBNAIL = 192  # px
@@ -58,18 +57,15 @@ def write_page(page: str, result: dict[str, Any], outcome: TaskResult) -> None:
     write_whole(Path(page), html)
 
 
-def numbers(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Each number of a result by its path, with its interval, and what others published, where it
-    has one."""
+def numbers(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Each number of a result by its path, with its interval, where it has one."""
     intervals = dict(_leaves(result.get("intervals", {})))
-    peer_scores = result.get("published", {})
-    no_numbers = ("intervals", "bootstrap", "data", "published")
+    no_numbers = ("intervals", "bootstrap", "data")
     return [
         (
             " ".join(path),
             f"{value:g}",
             "to".join(f" {end:g} " for end in intervals.get(path, ())),
-            in_one_line(peer_scores, " ".join(path)),
         )
         for path, value in _leaves({k: v for k, v in result.items() if k not in no_numbers})
         if isinstance(value, int | float) and not isinstance(value, bool)

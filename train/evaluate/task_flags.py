@@ -64,16 +64,6 @@ def _usual_flags() -> tuple[Flag, ...]:
     )
 
 
-_COMPARE = Flag(
-    "compare_published",
-    "a dataset such as flickr30k, imagenet, simlex999: the result has what was published of it too",
-    metavar="NAME",
-)
-_TRAINING = Flag(
-    "training",
-    "shards that the model was trained on: the result says how many of the images are copies of "
-    "theirs; empty: a run's own, up to 20,000 images; none: it does not say",
-)
 _RETRIEVAL = (
     Flag(
         "data",
@@ -96,7 +86,6 @@ _RETRIEVAL = (
         "of a shard's KEY.json, which has the caption or a list of them; empty: KEY.txt",
     ),
     Flag("captions_per_image", "only so many in each language, the first; 0: all", 0),
-    _TRAINING,
 )
 _ZERO_SHOT = (
     Flag(
@@ -120,20 +109,11 @@ _ZERO_SHOT = (
         "food101, pets; empty: imagenet for its classes, else 'a photo of a {}.'",
         kind=whole_text,
     ),
-    _TRAINING,
 )
-_LABELLED = (
+_PROBE = (
     Flag("data", "images with classes to learn from, as zero_shot has them", None),
     Flag("test", "images with classes to be told", None),
     Flag("classes", "their names, as of zero_shot; shards must have them"),
-)
-_KNN = (
-    *_LABELLED,
-    Flag("k", "nearest images that vote (1)", 1),
-    Flag("temperature", "a vote is exp(cosine / this) (0.07)", 0.07),
-)
-_PROBE = (
-    *_LABELLED,
     Flag(
         "validation",
         "images with classes to choose the strength with; empty: a fifth of each class",
@@ -164,25 +144,14 @@ _CRISSCROSSED = (
     Flag("images", "the folder of MSCOCO's images"),
     Flag("split", "test or val (test)", "test"),
 )
-_SUITE = (
-    Flag("data", "a YAML with the datasets and their tasks", None),
-    Flag(
-        "out",
-        "a folder for the results and the table",
-        None,
-        kind=lambda folder: str(local_folder(folder)),
-    ),
-)
 
 TASKS = {
     "retrieval": Task("texts by images and images by texts", _RETRIEVAL),
     "zero_shot": Task("classes told by their names alone", _ZERO_SHOT),
-    "knn": Task("classes by the nearest labelled images", _KNN),
     "probe": Task("classes by a linear classifier over frozen features", _PROBE),
     "segmentation": Task("pixels told by the classes' names alone", _SEGMENTATION),
     "words": Task("how near words are, beside people's judgement", _WORDS),
     "crisscrossed": Task("Crisscrossed Captions: retrieval and judgements", _CRISSCROSSED),
-    "suite": Task("all of these over a YAML of datasets, with one table", _SUITE),
 }
 
 
@@ -209,16 +178,6 @@ def task_parser(name: str, task: str) -> Parser:
         usage="%(prog)s [flags]",
         description=f"{does[0].upper()}{does[1:]}. Prints one JSON object.",
     )
-    compare = () if task == "suite" else (_COMPARE,)
-    for flag in (*TASKS[task].flags, *compare, *_usual_flags()):
+    for flag in (*TASKS[task].flags, *_usual_flags()):
         flag.add_to(parser)
     return parser
-
-
-def suite_flags(task: str, words: list[str]) -> argparse.Namespace:
-    """A task's flags, as a suite gives them.
-
-    Raises:
-      SettingsError: one is missing, or is none of the task's.
-    """
-    return task_parser("alignset evaluate", task).parse_args(words)

@@ -7,15 +7,12 @@ import platform
 import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
-
-import numpy as np
 
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_sources import PIPE
@@ -63,7 +60,6 @@ def _config(settings: RunSettings, sets: list[ShardSet], models: Iterable[str]) 
     return {
         "settings": dataclasses.asdict(settings),
         "sets": _identities(sets),
-        "places": _places(sets),
         "weights": [
             [p.name, fingerprint(str(p))]
             for model in models
@@ -109,7 +105,7 @@ def _check_same(run: Path, settings: RunSettings, config: dict[str, Any]) -> Non
             print(f"{run} resumes with other {what}: {'; '.join(changes)}", file=sys.stderr)
     if new_settings:
         shutil.rmtree(run / "model", ignore_errors=True)  # it is one of fewer steps
-    if new_settings or versions or before.get("places") != config["places"]:
+    if new_settings or versions:
         _write_config(path, config)
 
 
@@ -197,36 +193,6 @@ def _identities(sets: list[ShardSet]) -> list[dict[str, object]]:
             }
             for shard_set in sets
         ]
-
-
-def _places(sets: list[ShardSet]) -> list[str]:
-    """The folders of this machine that the shards are in: by them an evaluation finds these."""
-    shards = (shard for shard_set in sets for shard in shard_set.shards)
-    return sorted(
-        {str(Path(s).absolute().parent) for s in shards if "://" not in s and PIPE not in s}
-    )
-
-
-def trained_shards(run: Path) -> list[str]:
-    """The shards that a run was trained on; none where one of them is not on this machine, or an
-    older version made the run."""
-    try:
-        config = json.loads((run / "config.json").read_text())
-        names = [name for shard_set in config["sets"] for name, _ in shard_set["shards"]]
-        paths = [Path(place) / name for name in names for place in config["places"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    files = [str(path) for path in dict.fromkeys(paths) if path.is_file()]
-    return files if len(files) == len(names) else []
-
-
-def trained_images(run: Path) -> int:
-    """How many samples the shards of a run have; 0 where its index can't be read."""
-    try:
-        with np.load(run / "shards.npz") as file:
-            return sum(len(file[name]) for name in file.files[1::2])  # as `save_indexes` has them
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return 0
 
 
 def _differences(before: dict[str, object], settings: RunSettings, *, warns: bool) -> list[str]:

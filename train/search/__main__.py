@@ -1,7 +1,6 @@
 """python -m alignset.train.search index --model=RUN/model --data=OUT/shards --index=INDEX
 python -m alignset.train.search query INDEX --text "a dog" --text snow 0.5 --image cat.jpg -1
 python -m alignset.train.search serve INDEX
-python -m alignset.train.search remove INDEX --blocklist=FILE
 
 `COMMAND --help` lists the flags of a command.
 """
@@ -19,10 +18,24 @@ from alignset.train.runs.flags import Parser, exit_status, local_folder, whole_t
 
 NAME = "python -m alignset.train.search"
 _STOPPED = "stopped; the same command resumes an index that was being made"
+_MODEL = (
+    "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or "
+    "open_clip:NAME@WEIGHTS"
+)
+_TERMS = {
+    "text": "a text",
+    "image": "an image: a path, or a URL, which is fetched as the pipeline fetches",
+    "key": "an image of the index, by the key that a result has",
+}
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
     def command() -> int:
+        if arguments[:1] == ["remove"]:
+            raise SettingsError(
+                "there is no remove: take pairs out of the dataset by alignset takedown, and make "
+                "the index again by the same alignset search index"
+            )
         flags = parser(name).parse_args(arguments)
         try:
             return _run(flags)
@@ -38,9 +51,15 @@ def parser(name: str = NAME) -> Parser:
     """The parser of all commands' flags."""
     whole = Parser(prog=name, description=str(__doc__).replace(NAME, name))
     commands = whole.add_subparsers(
-        dest="command", required=True, metavar="index|query|serve|remove", parser_class=Parser
+        dest="command", required=True, metavar="index|query|serve", parser_class=Parser
     )
-    _add_index(commands.add_parser("index", help="make an index, or add to one"))
+    add = commands.add_parser("index", help="make an index, or make it again").add_argument
+    add("--model", required=True, help=_MODEL)
+    add("--data", required=True, help="shards, as train's --shards, or a folder of images")
+    add("--index", required=True, type=local_folder, metavar="FOLDER")
+    add("--batch_size", type=_positive, default=32, help="images at once (32)")
+    add("--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)")
+    add("--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)")
     index = Parser(add_help=False)
     index.add_argument("index", type=Path, metavar="INDEX")
     model = Parser(add_help=False)
@@ -48,55 +67,7 @@ def parser(name: str = NAME) -> Parser:
     query = commands.add_parser(
         "query", help="print what is nearest to a query", parents=[index, model]
     )
-    _add_query(query)
-    serve = commands.add_parser("serve", help="serve the page", parents=[index, model])
-    serve.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="the address to listen on (127.0.0.1: this machine alone)",
-    )
-    serve.add_argument("--port", type=int, default=8080, help="0: a free one (8080)")
-    serve.add_argument(
-        "--root_path",
-        default="",
-        metavar="PATH",
-        help="where a proxy has the page, such as /pics (its own name alone)",
-    )
-    remove = commands.add_parser(
-        "remove", help="take rows out of an index, for good", parents=[index]
-    )
-    remove.add_argument("--blocklist", required=True, type=Path, metavar="FILE", help=_BLOCKLIST)
-    remove.add_argument("--dry_run", action="store_true", help="only print the keys")
-    return whole
-
-
-_BLOCKLIST = (
-    "lines such as key:KEY, url:URL, prefix:URL, host:NAME, domain:NAME, md5:HEX, sha1:HEX, "
-    "sha256:HEX, as for the takedown from a dataset; or a dataset's taken_down.u64"
-)
-_MODEL = (
-    "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or "
-    "open_clip:NAME@WEIGHTS"
-)
-_TERMS = {
-    "text": "a text",
-    "image": "an image: a path, or a URL, which is fetched as the pipeline fetches",
-    "key": "an image of the index, by the key that a result has",
-}
-
-
-def _add_index(flags: Parser) -> None:
-    add = flags.add_argument
-    add("--model", required=True, help=_MODEL)
-    add("--data", required=True, help="shards, as train's --shards, or a folder of images")
-    add("--index", required=True, type=local_folder, metavar="FOLDER")
-    add("--batch_size", type=_positive, default=32, help="images at once (32)")
-    add("--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)")
-    add("--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)")
-
-
-def _add_query(flags: Parser) -> None:
-    add = flags.add_argument
+    add = query.add_argument
     for kind, meaning in _TERMS.items():
         add(
             f"--{kind}",
@@ -116,6 +87,20 @@ def _add_query(flags: Parser) -> None:
     add("--all", action="store_true", help="do not fold duplicates into one result")
     formats = "auto: a table, or lines of JSON in a pipe"
     add("--format", choices=("auto", "table", "json"), default="auto", help=formats)
+    serve = commands.add_parser("serve", help="serve the page", parents=[index, model])
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on (127.0.0.1: this machine alone)",
+    )
+    serve.add_argument("--port", type=int, default=8080, help="0: a free one (8080)")
+    serve.add_argument(
+        "--root_path",
+        default="",
+        metavar="PATH",
+        help="where a proxy has the page, such as /pics (its own name alone)",
+    )
+    return whole
 
 
 class _Terms(argparse.Action):
@@ -162,7 +147,7 @@ def _run(flags: argparse.Namespace) -> int:
 
     if flags.command == "index":
         return commands.run_index(flags)
-    return commands.run_query(flags) if flags.command == "query" else commands.run_remove(flags)
+    return commands.run_query(flags)
 
 
 if __name__ == "__main__":

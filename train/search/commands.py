@@ -16,14 +16,19 @@ from tqdm import tqdm
 
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
-from alignset.train.errors import SettingsError, counted
-from alignset.train.search.blocklist import read_blocklist
-from alignset.train.search.find_results import MAX_RESULTS, Result, find_results, query_vector
-from alignset.train.search.make_index import add_sources, check_model, remove_rows
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.errors import SettingsError
+from alignset.train.search.make_index import Making, add_sources, check_model
 from alignset.train.search.pictures import find_sources, format_counts, unread_pictures
-from alignset.train.search.query import Filters, SearchQuery, Term
-from alignset.train.search.source_rows import Making
+from alignset.train.search.query import (
+    MAX_RESULTS,
+    Filters,
+    OpenedIndex,
+    Result,
+    SearchQuery,
+    Term,
+    find_results,
+    query_vector,
+)
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 
 if TYPE_CHECKING:
@@ -39,12 +44,11 @@ _FETCH_HINTS = {
     "dns": "its host has no address: is the name right?",
 }
 TELL_S = 10.0  # between two reports of progress, where there is no terminal
-_FEW = 3  # lines that are named of more
 
 
 def run_index(flags: argparse.Namespace) -> int:
     """Makes an index or adds to it, and prints what it is as one line of JSON."""
-    from alignset.train.model.embed import open_embedder  # here: `remove` needs no model
+    from alignset.train.model.embed import open_embedder
 
     sources = find_sources(flags.data)
     model = open_embedder(flags.model)
@@ -92,6 +96,8 @@ def run_query(flags: argparse.Namespace) -> int:
     query = SearchQuery(tuple(terms), filters, fold=not flags.all)
     images = {term.value: _image_bytes(term.value) for term in terms if term.kind == "picture"}
     index = OpenedIndex(flags.index)
+    for note in index.notes:
+        _say(note)
     model = open_model(flags.model, index)
     query = SearchQuery(
         tuple(_embed_term(term, images, model) for term in terms), filters, query.fold
@@ -106,27 +112,6 @@ def run_query(flags: argparse.Namespace) -> int:
     print("\n".join(table(results, columns)))
     if not results:
         _say("nothing fits these filters: leave one out")
-    return 0
-
-
-def run_remove(flags: argparse.Namespace) -> int:
-    """Takes rows out of an index, and prints their keys and how many they were."""
-    blocklist = read_blocklist(flags.blocklist)
-    keys, unmatched_lines = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=_say)
-    for key in keys:
-        print(printable(key))
-    if blocklist.others:
-        _say(
-            f"passed over {counted(blocklist.others, 'line')} of what an index does not hold "
-            "(phash, pdq, text): name what is found by them as key: or sha256:"
-        )
-    if unmatched_lines:
-        few = ", ".join(printable(line)[:200] for line in unmatched_lines[:_FEW])
-        more = ", …" if len(unmatched_lines) > _FEW else ""
-        _say(f"{counted(len(unmatched_lines), 'line')} matched nothing: {few}{more}")
-    action = "would be taken out" if flags.dry_run else "taken out"
-    follows = "; a server that runs follows by itself" if keys and not flags.dry_run else ""
-    _say(f"{action} of {flags.index}: {counted(len(keys), 'row')}{follows}")
     return 0
 
 

@@ -1,71 +1,207 @@
-"""An index made, added to, and taken from. `index.json` is written when all else is there, so a
-command that is killed leaves the index that was there before."""
+"""An index made, or brought to what its sources have now. `index.json` is written when all else is
+there, so a command that is killed leaves the index that was there before."""
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
+import imagehash
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
+from alignset.train.data.images import decode_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search.blocklist import (
-    DIGESTS,
-    Blocklist,
-    datasets_of,
-    store_blocklist,
-    stored_blocklist,
-    taken_down_keys,
-)
+from alignset.train.search.decode_upload import shrink
 from alignset.train.search.index_files import (
     DOCUMENT,
     FORMAT,
     IndexDocument,
     column_vectors,
-    index_rows,
-    part_path,
-    read_index,
-    read_part,
-    write_index,
-)
-from alignset.train.search.neighbours import (
     factory_for,
     make_faiss_index,
     measured_recall,
+    part_path,
+    read_index,
+    read_part,
+    read_parts,
+    row_schema,
+    vector_column,
     write_faiss_index,
+    write_index,
 )
-from alignset.train.search.pictures import PictureSource, ShardSource
-from alignset.train.search.source_rows import Making, SourceRows
+from alignset.train.search.pictures import (
+    Picture,
+    PictureSource,
+    ShardSource,
+    manifest_hash,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from alignset.train.model.embed import DualEmbedder
 
+REASONS = ("no_image", "undecodable", "repeated_key")
+_BATCHES_HELD = 32  # of rows that are in memory at once, with their thumbnails
+_GIVEN = ("key", "caption", "url", "unsafe_score", "in_sidecar")  # before an image is decoded
+Row = dict[str, object]
 Say = Callable[[str], None]
 
 
+@dataclass
+class Making:
+    """How an index is made.
+
+    Attributes:
+      tell: gets how many samples more were read.
+      left_out: number of rejected samples by reason.
+    """
+
+    batch_size: int
+    thumbnail_px: int
+    threads: int
+    tell: Callable[[int], object]
+    left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+
+
+class SourceRows:
+    """The rows of one source, made as they are written.
+
+    Args:
+      keys: of the rows that the index has. Keys of new rows are added.
+    """
+
+    def __init__(
+        self,
+        source: PictureSource,
+        model: DualEmbedder,
+        making: Making,
+        keys: set[str],
+    ):
+        self._source, self._model = source, model
+        self._making, self.keys = making, keys
+
+    def write(self, file: IO[bytes]) -> None:
+        """Writes them as an Arrow file.
+
+        Raises:
+          TrainingError: the source cannot be read, or an embedding has no length.
+        """
+        schema = row_schema(self._model.width)
+        batches = self._batches()
+        with pa.ipc.new_file(file, schema) as writer:
+            while tables := list(islice(batches, _BATCHES_HELD)):
+                writer.write_table(pa.concat_tables(tables).combine_chunks())
+
+    def _batches(self) -> Iterator[pa.Table]:
+        schema = row_schema(self._model.width)
+        pictures = self._source.pictures()
+        with ThreadPoolExecutor(self._making.threads) as pool:
+            while batch := list(islice(pictures, self._making.batch_size)):
+                candidates = list(self._candidates(batch))
+                results = pool.map(self._decode, [data for _, data in candidates])
+                rows, images = self._collect(
+                    zip((row for row, _ in candidates), results, strict=True)
+                )
+                if rows:
+                    vectors = self._unit(self._model.embed_images(images))
+                    fields = pa.Table.from_pylist(rows, schema.remove(len(schema) - 1))
+                    yield fields.append_column(schema.field("vector"), vector_column(vectors))
+                self._making.tell(len(batch))
+
+    def _candidates(self, batch: list[Picture]) -> Iterator[tuple[Row, bytes]]:
+        """The images that may come in: what a row has of each before it is decoded, and its file.
+        A key counts once it was decoded: a whole image may follow a damaged one."""
+        for picture in batch:
+            if picture.data is None:
+                self._making.left_out["no_image"] += 1
+            elif picture.key in self.keys:
+                self._making.left_out["repeated_key"] += 1
+            else:
+                row = {name: getattr(picture, name) for name in _GIVEN}
+                yield row | {"host": host_of(picture.url)}, picture.data
+
+    def _collect(
+        self, results: Iterator[tuple[Row, tuple[Image.Image, Row] | None]]
+    ) -> tuple[list[Row], list[Image.Image]]:
+        """The whole rows and the images of what could be decoded."""
+        rows, images = [], []
+        for row, result in results:
+            if result is None:
+                self._making.left_out["undecodable"] += 1
+            elif row["key"] in self.keys:
+                self._making.left_out["repeated_key"] += 1
+            else:
+                image, fields = result
+                self.keys.add(str(row["key"]))
+                rows.append(row | fields)
+                images.append(image)
+        return rows, images
+
+    def _decode(self, data: bytes) -> tuple[Image.Image, Row] | None:
+        try:
+            image = decode_image(data)
+            fields: Row = {
+                "width": image.width,
+                "height": image.height,
+                "phash": int(str(imagehash.phash(image)), 16),  # the first bit is the highest
+                "thumbnail": thumbnail_of(image, self._making.thumbnail_px),
+            }
+            # A batch of whole photographs of 16 million pixels would take 1.6 GB.
+            shrink(image)
+        except Exception:  # Pillow raises many kinds; one bad image is not a reason to stop
+            return None
+        return image, fields
+
+    def _unit(self, vectors: np.ndarray) -> np.ndarray:
+        """float16[n, d], unit length."""
+        vectors = np.asarray(vectors, np.float32)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+            raise TrainingError(
+                f"the model gives an embedding of {self._source.where} that is not a direction: it "
+                "diverged, take an earlier one"
+            )
+        return (vectors / lengths).astype(np.float16)
+
+
+def host_of(url: str) -> str:
+    """In lower case, without the port; empty where there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def thumbnail_of(image: Image.Image, side: int) -> bytes:
+    """WebP, neither side longer than `side` px."""
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=75, method=2)
+    return file.getvalue()
+
+
 class Added(NamedTuple):
-    """Result of a command: the index, how many rows are new, and how many rows it took out because
-    their pairs were taken down from their datasets."""
+    """Result of a command: the index, how many rows are new, and how many rows it took out, since
+    their shards have changed or are gone."""
 
     document: IndexDocument
     rows: int
     removed_rows: int
-
-
-class Removed(NamedTuple):
-    """The keys of the rows that were taken out, and the lines of the list that matched none."""
-
-    keys: list[str]
-    unmatched_lines: list[str]
 
 
 def check_model(document: IndexDocument, model: DualEmbedder, folder: Path) -> None:
@@ -81,7 +217,8 @@ def check_model(document: IndexDocument, model: DualEmbedder, folder: Path) -> N
 def add_sources(
     folder: Path, sources: list[PictureSource], model: DualEmbedder, making: Making, say: Say
 ) -> Added:
-    """Makes an index of these sources, or adds what it lacks of them to the one that is there.
+    """Makes an index of these sources, or brings the one that is there to what they have now. Rows
+    of other sources stay, but for shards that are gone from their folder.
 
     Args:
       say: gets a line when rows are sorted into cells.
@@ -92,45 +229,63 @@ def add_sources(
     """
     with _only_one(folder):
         old = read_index(folder) if (folder / DOCUMENT).exists() else None
-        generation, names = 1, list[str]()
+        generation, old_parts = 1, dict[str, str]()
         if old is not None:
             check_model(old, model, folder)
-            generation, names = old.generation + 1, list(old.parts)
-        shards = [source.where for source in sources if isinstance(source, ShardSource)]
-        sets = sorted({*datasets_of(shards), *(old.sets if old else ())})
-        blocklist = stored_blocklist(folder).union(Blocklist.of_keys(taken_down_keys(sets)))
-        keys = {key for name in names for key in _keys_of(folder, name)}
-        stems = {name.partition(".")[0] for name in names}
-        for source in sources:
-            if (stem := _stem(source, model)) not in stems:
-                name = f"{stem}.{generation}"
-                _make_part(folder, name, SourceRows(source, model, blocklist, making, keys))
-                names.append(name)
-                stems.add(stem)
-        if len(blocklist):  # rows that are there already, also from a killed command
-            names = [_without(folder, name, blocklist, generation, write=True)[0] for name in names]
-        counts = [len(read_part(folder, name)) for name in names]
-        if not sum(counts) and old is None:
+            generation, old_parts = old.generation + 1, old.parts
+        origins = [
+            f"{source.identity}\0{model.digest}".encode(errors="replace") for source in sources
+        ]
+        # By the name of a source's part, up to the dot that a generation follows.
+        stems = {
+            hashlib.sha256(origin).hexdigest()[:16]: source
+            for origin, source in zip(origins, sources, strict=True)
+        }
+        places = {
+            stem: place_of(source.where) if isinstance(source, ShardSource) else ""
+            for stem, source in stems.items()
+        }
+        folders = {os.path.dirname(place) for place in places.values() if place}
+        # Before the shards are read, which may change meanwhile.
+        manifests = {} if old is None else {**old.manifests}
+        manifests |= {of: manifest_hash(of) for of in folders}
+        parts: dict[str, str] = {}
+        for name, place in old_parts.items():
+            stem = name.partition(".")[0]
+            changed = place in places.values() or (
+                os.path.isdir(os.path.dirname(place)) and not os.path.exists(place)
+            )
+            if stem in stems or not place or not changed:
+                parts[name] = places.get(stem, place)
+        rows_before = sum(len(read_part(folder, name)) for name in parts)
+        known = {name.partition(".")[0] for name in parts}
+        keys = {key for name in parts for key in _keys_of(folder, name)}
+        for stem in [stem for stem in stems if stem not in known]:
+            name = f"{stem}.{generation}"
+            _make_part(folder, name, SourceRows(stems[stem], model, making, keys))
+            parts[name] = places[stem]
+        rows = sum(len(read_part(folder, name)) for name in parts)
+        if not rows and old is None:
             reasons = ", ".join(f"{count} {why}" for why, count in making.left_out.items() if count)
             raise SettingsError(
                 f"nothing could be taken into the index ({reasons or 'no samples'}): name shards "
                 "or a folder of images that can be opened"
             )
+        used = set(map(os.path.dirname, parts.values()))
         document = IndexDocument(
             FORMAT,
             generation,
             os.path.abspath(model.name) if os.path.isdir(model.name) else model.name,
             model.digest,
             model.width,
-            names,
-            sum(counts),
-            factory_for(sum(counts)),
+            parts,
+            rows,
+            factory_for(rows),
             1.0,
-            sets,
+            {of: digest for of, digest in sorted(manifests.items()) if of in used},
         )
         document = _finish(folder, old, document, say)
-        remaining = sum(counts[: len(old.parts)]) if old else 0
-        return Added(document, sum(counts) - remaining, (old.rows if old else 0) - remaining)
+        return Added(document, rows - rows_before, (old.rows if old else 0) - rows_before)
 
 
 def _make_part(folder: Path, name: str, rows: SourceRows) -> None:
@@ -142,65 +297,9 @@ def _make_part(folder: Path, name: str, rows: SourceRows) -> None:
         write_whole(path, rows.write)
 
 
-def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) -> Removed:
-    """Takes the rows that are on a list out of an index, from all of its files, and has the index
-    keep the list, so that they never come in again.
-    """
-    read_index(folder)  # before a folder is made for its lock
-    with _only_one(folder):
-        old = read_index(folder)
-        if not dry_run:
-            store_blocklist(folder, stored_blocklist(folder).union(blocklist))
-        generation = old.generation + 1
-        names, keys, matches = [], list[str](), set[str]()
-        for part in old.parts:
-            name, removed_keys, lines = _without(
-                folder, part, blocklist, generation, write=not dry_run
-            )
-            names.append(name)
-            keys += removed_keys
-            matches |= lines
-        if not dry_run:  # with no key too: a killed command may have left such rows
-            rows = old.rows - len(keys)
-            document = dataclasses.replace(
-                old, generation=generation, parts=names, rows=rows, factory=factory_for(rows)
-            )
-            _finish(folder, old, document, say)
-        return Removed(keys, [line for line in blocklist.lines() if line not in matches])
-
-
-def _stem(source: PictureSource, model: DualEmbedder) -> str:
-    """The name of a source's part, up to the dot that a generation follows."""
-    origin = f"{source.identity}\0{model.digest}"
-    return hashlib.sha256(origin.encode(errors="replace")).hexdigest()[:16]
-
-
 def _keys_of(folder: Path, name: str) -> list[str]:
     keys: list[str] = read_part(folder, name)["key"].to_pylist()
     return keys
-
-
-def _without(
-    folder: Path, name: str, blocklist: Blocklist, generation: int, *, write: bool
-) -> tuple[str, list[str], set[str]]:
-    """A part under another name, without the rows that are on a list, or as it is where it has none
-    of them; their keys, and the lines of the list that name them.
-
-    Args:
-      write: otherwise nothing is written, and the part keeps its name.
-    """
-    rows = read_part(folder, name)
-    lines = [
-        blocklist.lines_of(row) for row in rows.select(["key", "url", "host", *DIGESTS]).to_pylist()
-    ]
-    is_blocked = np.array([bool(of_row) for of_row in lines], bool)
-    keys: list[str] = rows["key"].filter(pa.array(is_blocked)).to_pylist()
-    if keys and write:
-        remaining = rows.filter(pa.array(~is_blocked))
-        # A part of this command has no index that is open, and keeps its name.
-        name = f"{name.partition('.')[0]}.{generation}"
-        write_whole(part_path(folder, name), partial(write_table, remaining))
-    return name, keys, set().union(*lines)
 
 
 def write_table(rows: pa.Table, file: IO[bytes]) -> None:
@@ -214,12 +313,13 @@ def _finish(
 ) -> IndexDocument:
     """Has faiss index the rows, writes `index.json`, and deletes what no longer belongs to the
     index."""
-    if old and old.parts == document.parts:
-        document = dataclasses.replace(old, sets=document.sets)
+    if old and [*old.parts] == [*document.parts]:
+        document = dataclasses.replace(old, parts=document.parts, manifests=document.manifests)
     else:
         if document.kind == "cells":
             say(f"sorting {document.rows:,} rows into cells")
-        pieces = column_vectors(index_rows(folder, document)["vector"])
+        vectors = (part["vector"] for part in read_parts(folder, document))
+        pieces = [piece for column in vectors for piece in column_vectors(column)]
         index = make_faiss_index(pieces, document.dimensions, document.factory)
         write_faiss_index(document.vectors_path(folder), index)
         recall = round(measured_recall(index), 4) if document.kind == "cells" else 1.0

@@ -1,9 +1,11 @@
-"""Where images come from: shards with their sidecars, or a folder of image files."""
+"""Where images come from: shards with their sidecars, or a folder of image files; and what a
+dataset has now of the images that came from its shards."""
 
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,13 +28,15 @@ _OF_SIDECARS = {"key", "url", "unsafe_score"}
 
 
 class Picture(NamedTuple):
-    """One image of a source; `data` is None where it has no image that is read."""
+    """One image of a source; `data` is None where it has no image that is read, and `in_sidecar`
+    says whether the table beside its shard names it."""
 
     key: str
     data: bytes | None
     caption: str
     url: str = ""
     unsafe_score: float | None = None
+    in_sidecar: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,10 @@ class ShardSource(PictureSource):
     def pictures(self) -> Iterator[Picture]:
         rows = _sidecar(self.where)
         for sample in shard_samples(self.where):
-            url, score = rows.get(sample.key.rpartition("/")[2], ("", None))
-            yield Picture(sample.key, sample.image, sample.text or "", url, score)
+            row = rows.get(sample.key.rpartition("/")[2])
+            url, score = row or ("", None)
+            text = sample.text or ""
+            yield Picture(sample.key, sample.image, text, url, score, row is not None)
 
 
 @dataclass(frozen=True)
@@ -99,15 +105,14 @@ def find_sources(where: str) -> list[PictureSource]:
         return [*_folder_sources(folder)]
     shards = find_shards(where)
     try:
-        return [ShardSource(shard, _identity(shard)) for shard in shards]
+        marks = [(shard, fingerprint(shard)) for shard in shards]
     except TrainingError as error:
         raise SettingsError(str(error)) from error
-
-
-def _identity(shard: str) -> str:
-    """The same wherever a shard lies, if both of its ends can be read."""
-    mark = fingerprint(shard)
-    return mark if mark.count(":") == 1 else f"{shard}:{mark}"
+    # The same wherever a shard lies, if both of its ends can be read.
+    return [
+        ShardSource(shard, mark if mark.count(":") == 1 else f"{shard}:{mark}")
+        for shard, mark in marks
+    ]
 
 
 def _folder_sources(folder: Path) -> Iterator[FolderSource]:
@@ -148,10 +153,59 @@ def format_counts(files: Sequence[str]) -> str:
     return f"{kinds}; the first is {files[0]!r}"
 
 
+def place_of(shard: str) -> str:
+    """The absolute path of a local shard, where its sidecar is beside it; else the name."""
+    if not os.path.exists(shard):  # in a store, or what a command prints
+        return shard
+    places = os.path.abspath(shard), os.path.realpath(shard)
+    return next((path for path in places if Path(path).with_suffix(".parquet").exists()), places[0])
+
+
+def manifest_of(folder: str) -> Path:
+    """The manifest of the dataset whose shards are in a folder, be it there or not."""
+    return Path(folder).parent / "manifest.json"
+
+
+def manifest_hash(folder: str) -> str:
+    """The SHA-256 of that manifest; empty where there is none."""
+    path = manifest_of(folder)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def dataset_keys(folder: str) -> pa.Array | None:
+    """The keys of all sidecars in a folder; None where it is not there.
+
+    Raises:
+      TrainingError: a sidecar cannot be read.
+    """
+    if not os.path.isdir(folder):
+        return None
+    with ThreadPoolExecutor() as threads:
+        keys = [*threads.map(_keys, sorted(Path(folder).glob("*.parquet")))]
+    return pa.chunked_array(keys, pa.string()).combine_chunks()
+
+
+def _keys(path: Path) -> pa.Array:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            table = file.read(columns=["key"] if "key" in names else [])
+        if table.schema.types == [pa.string()]:
+            return table["key"].combine_chunks()
+        return pa.array(_texts(table, "key"), pa.string())
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> TrainingError:
+    reason = str(error).partition("\n")[0]
+    return TrainingError(f"{path} cannot be read ({reason:.150}): put it right, or take it away")
+
+
 def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:
     """(URL, unsafe score) by key, of the Parquet file beside a local shard; empty without one."""
-    path = Path(shard).with_suffix(".parquet")
-    if "://" in shard or not path.exists():
+    path = Path(place_of(shard)).with_suffix(".parquet")
+    if not path.exists():
         return {}
     try:
         table = pq.read_table(path, columns=[*_OF_SIDECARS & {*pq.read_schema(path).names}])
@@ -162,10 +216,7 @@ def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:
         if "unsafe_score" in table.column_names:
             scores = table["unsafe_score"].cast(pa.float64()).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        raise TrainingError(
-            f"{path} cannot be read ({reason:.150}): put it right, or take it away"
-        ) from error
+        raise _unreadable(path, error) from error
     return dict(zip(keys, zip(urls, scores, strict=True), strict=True))
 
 

@@ -1,12 +1,32 @@
-"""Queries: terms with weights, which add up to one vector, and filters of the rows."""
+"""An index that is searched, queries, and what they find.
 
+A query is terms with weights, which add up to one vector, and filters of the rows. Columns and
+vectors of an index are in memory, its thumbnails in mapped files.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.train.errors import SettingsError
+from alignset.train.errors import SettingsError, counted
+from alignset.train.search.index_files import (
+    DOCUMENT,
+    Neighbours,
+    read_faiss_index,
+    read_index,
+    read_parts,
+)
+from alignset.train.search.pictures import dataset_keys, manifest_hash, manifest_of
 
 MAX_TEXT = 1000  # characters; a model reads its first 64 tokens or so
 MAX_TERMS = 16
@@ -14,6 +34,20 @@ MAX_WEIGHT = 10.0
 MAX_FILTER = 200  # characters of a host or a part of a caption
 UNSAFE_SCORE = 0.5  # above which an image may be unsafe
 _MIN_SUM = 1e-3  # of the sum of weights; below it the rest of a sum is noise
+_MASKS = 32  # filters whose rows are kept ready
+_SHOWN = ("key", "caption", "url", "host", "width", "height", "unsafe_score")  # of a result
+_COLUMNS = (*_SHOWN, "phash")
+FileMark = tuple[int, int, int] | None
+MAX_RESULTS = 1000
+# Two images are one where their perceptual hashes differ by as few bits and their embeddings are
+# as near: plain images have the same bits, and two cats nearly the same embedding.
+_MAX_BITS, _MIN_COSINE = 6, 0.95
+_MIN_COMPARED = 100  # of which the duplicates of few results are folded
+EmbedTexts = Callable[[list[str]], np.ndarray]
+# A row that was found: the columns that are shown; `score`, its cosine with the query;
+# `unsafe`, whether its unsafe score is above UNSAFE_SCORE; and `folded`, how many rows beside
+# itself it stands for, among those that were compared.
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -140,3 +174,189 @@ def weighted_sum(weights: list[float], vectors: np.ndarray) -> np.ndarray:
     if length < _MIN_SUM * float(np.abs(weights).sum()):
         raise SettingsError("the terms cancel each other out: take one away, or weigh it less")
     return total / np.float32(length)
+
+
+class OpenedIndex:
+    """Finds rows and shows what they hold. Several threads may use it at once.
+
+    Attributes:
+      rows: a table of the columns named above, n rows.
+      pictures: how many of them their datasets still have; the others are never shown.
+      phashes: uint64[n], perceptual hashes.
+      notes: lines on datasets that have changed since, or cannot be read here.
+    """
+
+    def __init__(self, folder: Path, before: OpenedIndex | None = None):
+        """Opens an index.
+
+        Args:
+          before: the index as it was opened before: what it did not show stays so, also where its
+            dataset is away since.
+
+        Raises:
+          SettingsError: there is no index. TrainingError: it is damaged.
+        """
+        of_document = _mark(folder / DOCUMENT)  # before it is read
+        self.folder, self.document = folder, read_index(folder)
+        self._marks = of_document, self._dataset_marks()
+        parts = read_parts(folder, self.document)
+        table = pa.concat_tables(parts)
+        self._present, self.notes = self._present_rows(table, [*map(len, parts)])
+        if before is not None and before.document == self.document:
+            self._present &= before._present
+        self.pictures = int(self._present.sum())
+        # In one piece: strings of many pieces are copied together for each search.
+        self.rows = table.select(_COLUMNS).combine_chunks()
+        self._thumbnails = table["thumbnail"]
+        path = self.document.vectors_path(folder)
+        self.neighbours = Neighbours(read_faiss_index(path, self.document))
+        self.phashes: np.ndarray = self.rows["phash"].to_numpy()
+        self.row_mask = functools.lru_cache(_MASKS)(self._row_mask)
+
+    def has_changed(self) -> bool:
+        """Whether the folder holds another index now, or a dataset of it has changed; costs 2
+        microseconds, and as much a dataset."""
+        return (_mark(self.folder / DOCUMENT), self._dataset_marks()) != self._marks
+
+    def _dataset_marks(self) -> list[FileMark]:
+        """A dataset's manifest is written last. Other tools' folders of shards have none."""
+        return [_mark(manifest_of(of)) or _mark(Path(of)) for of in self.document.manifests]
+
+    def _present_rows(self, table: pa.Table, counts: list[int]) -> tuple[np.ndarray, list[str]]:
+        """bool[n], whether the sidecars of a row's dataset still have it; and the notes.
+
+        Args:
+          counts: of the rows of each part.
+        """
+        present, notes = np.ones(len(table), bool), []
+        folders = [os.path.dirname(place) for place in self.document.parts.values()]
+        for folder, digest in self.document.manifests.items():
+            keys = dataset_keys(folder)
+            if keys is None:
+                notes.append(
+                    f"{folder}, which the index was made of, is not on a disk of this machine: "
+                    "what was taken out of it since is not left out"
+                )
+                continue
+            of_folder = np.repeat([of == folder for of in folders], counts)
+            rows = table.select(["key", "in_sidecar"]).filter(pa.array(of_folder))
+            names = pc.replace_substring_regex(rows["key"], "(?s)^.*/", "")
+            is_gone = pc.and_not(rows["in_sidecar"], pc.is_in(names, value_set=keys)).to_numpy()
+            present[of_folder] = ~is_gone
+            if is_gone.any() or manifest_hash(folder) != digest:
+                out = f" ({counted(int(is_gone.sum()), 'image')} left out)" if is_gone.any() else ""
+                places = [self.document.model, folder, str(self.folder)]
+                words = "--model={} --data={} --index={}".format(*map(shlex.quote, places))
+                notes.append(
+                    f"the index is older than {folder}{out}: make it again: alignset search index "
+                    f"{words}"
+                )
+        return present, notes
+
+    def _row_mask(self, filters: Filters) -> np.ndarray | None:
+        """bool[n] of the rows that may be shown and pass the filters; None: all."""
+        mask = filters.row_mask(self.rows)
+        if self.pictures == len(self.rows):
+            return mask
+        return self._present if mask is None else mask & self._present
+
+    def row_of(self, key: str) -> int | None:
+        """The row of a key; None where the index has none, or its dataset no longer has it."""
+        row = int(pc.index(self.rows["key"], key).as_py())  # 3 ms of a million
+        return row if row >= 0 and self._present[row] else None
+
+    def vector_of(self, key: str) -> np.ndarray:
+        """float32[d], unit length. Raises SettingsError where the index has no such key."""
+        row = self.row_of(key)
+        if row is None:
+            raise SettingsError(f"the index has no image {key[:80]!r}: give a key of a result")
+        vector = self.neighbours.vectors_of(np.array([row]))[0]
+        return vector / np.linalg.norm(vector)
+
+    def thumbnail(self, row: int) -> bytes:
+        """The WebP of a row."""
+        picture: bytes = self._thumbnails[row].as_py()
+        return picture
+
+
+def _mark(path: Path) -> FileMark:
+    """Another one for each state of a file that is replaced as a whole; None: it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
+    """float32[d], unit length.
+
+    Raises:
+      SettingsError: the index has no such key, or the terms cancel each other out.
+    """
+    texts = [term.value for term in query.terms if term.kind == "text"]
+    text_vectors = iter(embed_texts(texts) if texts else ())
+    vectors = []
+    for term in query.terms:
+        if term.vector is not None:
+            vectors.append(term.vector)
+        elif term.kind == "key":
+            vectors.append(index.vector_of(term.value))
+        else:
+            vectors.append(next(text_vectors))
+    return weighted_sum([term.weight for term in query.terms], np.stack(vectors))
+
+
+def find_results(
+    vector: np.ndarray, query: SearchQuery, index: OpenedIndex, count: int
+) -> list[Result]:
+    """Up to `count` results, the nearest first. The first of more are the first of fewer."""
+    mask = index.row_mask(query.filters)
+    if not query.fold:
+        scores, rows = index.neighbours.nearest(vector, count, mask)
+        return _results(index, scores, rows, np.zeros(len(rows), int))
+    scores, rows = index.neighbours.nearest(vector, max(2 * count, _MIN_COMPARED), mask)
+    first_of = _fold(index, rows)  # int[m]
+    heads = np.flatnonzero(first_of == np.arange(len(rows)))[:count]
+    copies = np.bincount(first_of, minlength=len(rows)) - 1
+    return _results(index, scores[heads], rows[heads], copies[heads])
+
+
+def sample_results(index: OpenedIndex, count: int) -> list[Result]:
+    """Up to `count` rows from all over the index, none of them scored unsafe; their score is 0."""
+    mask = index.row_mask(Filters(safe=True))
+    rows = np.arange(len(index.rows)) if mask is None else np.flatnonzero(mask)
+    if len(rows) > count:
+        rows = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
+    zeros = np.zeros(len(rows), int)
+    return _results(index, zeros, rows, zeros)
+
+
+def _fold(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
+    """int[m]: the place of the first row that shows the same image; of most, its own."""
+    hashes = index.phashes[rows]  # uint64[m]
+    bits = np.bitwise_count(hashes[:, None] ^ hashes[None])  # uint8[m, m]
+    alike = np.argwhere(np.tril(bits <= _MAX_BITS, -1))  # (later, earlier), in order of later
+    first_of = np.arange(len(rows))
+    if not len(alike):
+        return first_of
+    distinct, places = np.unique(alike, return_inverse=True)
+    vectors = index.neighbours.vectors_of(rows[distinct])  # float32[s, d]
+    # Of all at once: of 2,000 equal hashes the pairs' rows take 10 GB.
+    cosines = vectors @ vectors.T
+    later, earlier = places.reshape(alike.shape).T
+    near = alike[cosines[later, earlier] >= _MIN_COSINE]
+    for place, at in zip(*np.unique(near[:, 0], return_index=True), strict=True):
+        first_of[place] = first_of[near[at, 1]]
+    return first_of
+
+
+def _results(
+    index: OpenedIndex, scores: np.ndarray, rows: np.ndarray, copies: np.ndarray
+) -> list[Result]:
+    results: list[Result] = index.rows.select(_SHOWN).take(rows).to_pylist()
+    for result, score, copy in zip(results, scores.tolist(), copies.tolist(), strict=True):
+        result["score"] = round(score, 4)
+        result["unsafe"] = (result.pop("unsafe_score") or 0.0) > UNSAFE_SCORE
+        result["folded"] = copy
+    return results

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import base64
 import functools
 import ipaddress
 import json
@@ -12,34 +13,58 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import resources
+from typing import NamedTuple
 from urllib.parse import quote
 
+import h11
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.model.embed import DualEmbedder
 from alignset.train.search.commands import open_model
 from alignset.train.search.decode_upload import RefusedPicture, decode_upload
-from alignset.train.search.find_results import (
+from alignset.train.search.query import (
     MAX_RESULTS,
+    Filters,
+    OpenedIndex,
     Result,
+    SearchQuery,
+    Term,
     find_results,
     query_vector,
     sample_results,
 )
-from alignset.train.search.guard import Guard, HeadDeadline
-from alignset.train.search.opened_index import OpenedIndex
-from alignset.train.search.request_query import parse_query, picture_name
 
+HEAD_S = 10.0  # for the line and headers of a request to arrive
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+KINDS = ("text", "key", "picture")
+_PARAMETERS = {*KINDS, *(f"{kind}_weight" for kind in KINDS)} | {
+    *("host", "caption", "min_side", "max_side", "fold", "offset", "limit")
+}
+_DIGEST = 8  # hex digits of the model's digest in the name of an image
+_MAX_VALUE = 4096  # characters of a key, or of the name of an image
+_MAX_SIDE = (1 << 31) - 1
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
@@ -53,6 +78,151 @@ MAX_UPLOADS, UPLOAD_S = 8, 30.0  # at once, others wait; and for the bytes of on
 _MAX_HEAD = 64 << 10
 _SAMPLE = 24  # images that are shown before there is a query
 _FEW_RESULTS = 100  # that are searched for at once: 1,000 take ten times as long
+
+
+class Guard:
+    """Puts HEADERS on every answer of an app, and refuses requests for another host's name: by a
+    name that leads to 127.0.0.1, any web page could read what is served here.
+
+    Args:
+      names: to which the server answers; None: all.
+    """
+
+    def __init__(self, app: ASGIApp, names: frozenset[str] | None):
+        self._app, self._names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        app = self._app
+        headers = Headers(scope=scope)
+        host = headers.get("host", "").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if scope["type"] == "http" and self._names is not None and name not in self._names:
+            reason = "this server is for its own machine: ask for http://127.0.0.1"
+            app = JSONResponse({"error": reason}, 421)
+        elif "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy before this server may take the other one for the body's end.
+            reason = "a request has a Content-Length or a Transfer-Encoding, and not both"
+            app = JSONResponse({"error": reason}, 400, {"Connection": "close"})
+        await app(scope, receive, send_with_headers)
+
+
+class HeadDeadline(H11Protocol):
+    """HTTP/1.1 with a deadline for a request's head. uvicorn has one between requests alone, and
+    holds a connection whose head never ends."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:  # the head is there
+            self._end_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_deadline()
+        super().connection_lost(exc)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class PageRequest(NamedTuple):
+    """A query, and which of its results are wanted."""
+
+    query: SearchQuery
+    offset: int
+    limit: int
+
+
+def picture_name(vector: np.ndarray, digest: str) -> str:
+    """An image's embedding as text, a byte a dimension, for the model with this digest.
+
+    A server keeps nobody's image, and a link to what it found outlives the server.
+    """
+    steps = np.rint(vector * (127 / np.abs(vector).max())).astype(np.int8)
+    return f"{digest[:_DIGEST]}.{base64.urlsafe_b64encode(steps.tobytes()).decode().rstrip('=')}"
+
+
+def picture_vector(name: str, digest: str, dimensions: int) -> np.ndarray:
+    """float32[d], unit length. Raises SettingsError where it is not a name of an image."""
+    model, _, text = name.partition(".")
+    try:
+        digits = text + "=" * (-len(text) % 4)
+        steps = np.frombuffer(base64.b64decode(digits, altchars=b"-_", validate=True), np.int8)
+    except ValueError:
+        steps = np.empty(0, np.int8)
+    vector = steps.astype(np.float32)
+    if len(vector) == dimensions and len(model) == _DIGEST and model != digest[:_DIGEST]:
+        raise SettingsError("the image of this link was for another model: pass the image again")
+    if len(vector) != dimensions or model != digest[:_DIGEST] or not vector.any():
+        raise SettingsError("an image of this link is none, or is cut: pass the image again")
+    return vector / np.linalg.norm(vector)
+
+
+def parse_query(parameters: QueryParams, digest: str, dimensions: int) -> PageRequest:
+    """The query of a URL.
+
+    Raises:
+      SettingsError: a parameter is none, or has a value that it cannot have.
+    """
+    if unknown := sorted(parameters.keys() - _PARAMETERS):
+        raise SettingsError(f"there is no parameter {unknown[0][:50]!r}; see docs/search.md")
+    terms: list[Term] = []
+    for kind in KINDS:
+        values = parameters.getlist(kind)
+        weights = _weights(kind, parameters.getlist(f"{kind}_weight"), len(values))
+        for value, weight in zip(values, weights, strict=True):
+            if len(value) > _MAX_VALUE:
+                raise SettingsError(f"a {kind} must have at most {_MAX_VALUE} characters")
+            vector = picture_vector(value, digest, dimensions) if kind == "picture" else None
+            terms.append(Term(kind, value, weight, vector))
+    filters = Filters(
+        parameters.get("host", "").strip(),
+        parameters.get("caption", "").strip(),
+        _number(parameters, "min_side", 0, range(_MAX_SIDE + 1)),
+        _number(parameters, "max_side", 0, range(_MAX_SIDE + 1)),
+    )
+    fold = parameters.get("fold", "true")
+    if fold not in ("true", "false"):
+        raise SettingsError(f"fold must be true or false; got {fold[:20]!r}")
+    return PageRequest(
+        SearchQuery(tuple(terms), filters, fold == "true"),
+        _number(parameters, "offset", 0, range(MAX_RESULTS + 1)),
+        _number(parameters, "limit", 24, range(1, 101)),
+    )
+
+
+def _weights(kind: str, texts: list[str], count: int) -> list[float]:
+    try:
+        weights = [float(text) for text in texts] or [1.0] * count
+    except ValueError:
+        weights = []
+    if len(weights) != count:
+        raise SettingsError(f"pass a {kind}_weight for each {kind}, or none; each is a number")
+    return weights
+
+
+def _number(parameters: QueryParams, name: str, default: int, choices: range) -> int:
+    text = parameters.get(name, "").strip() or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) in choices):
+        raise SettingsError(
+            f"{name} must be a whole number from {choices.start} to {choices.stop - 1}"
+        )
+    return int(text)
 
 
 class SearchApp:
@@ -89,7 +259,7 @@ class SearchApp:
         self.asgi = Starlette(routes=routes, exception_handlers=handlers)
 
     def _live_index(self) -> OpenedIndex:
-        """The index as it is now: `remove` and `index` may have changed it.
+        """The index as it is now: `index` may have changed it, or a takedown its dataset.
 
         Raises:
           TrainingError: it is of another model now, is gone, or cannot be read.
@@ -97,11 +267,12 @@ class SearchApp:
         with self._reopening:
             if self._index.has_changed():
                 try:
-                    index = OpenedIndex(self._index.folder)
+                    index = OpenedIndex(self._index.folder, self._index)
                 except SettingsError as error:
                     raise TrainingError(str(error)) from error
                 if index.document.digest != self._index.document.digest:
                     raise TrainingError("the index is of another model now: start the server again")
+                _print_notes(note for note in index.notes if note not in self._index.notes)
                 self._index = index
             return self._index
 
@@ -165,7 +336,7 @@ class SearchApp:
         row = index.row_of(request.path_params["key"])
         if row is None:
             raise HTTPException(404, "the index has no such image")
-        # An hour, since an image may be taken out of the index.
+        # An hour, since an image may be taken out of its dataset.
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(index.thumbnail(row), media_type="image/webp", headers=headers)
 
@@ -271,6 +442,11 @@ class Server:
         self._server.should_exit = True
 
 
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr, flush=True)
+
+
 def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -286,6 +462,7 @@ def run_serve(flags: argparse.Namespace) -> int:
     if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
         raise SettingsError(f"root_path must be a path such as /pics; got {flags.root_path!r}")
     index = OpenedIndex(flags.index)
+    _print_notes(index.notes)
     model = open_model(flags.model, index)
     server = Server(index, model, (flags.host, flags.port), root_path)
     print(f"{counted(index.pictures, 'image')} at {server.url}", flush=True)

@@ -22,6 +22,7 @@ COLUMNS = (("image", "filename"), ("caption",), ("language", ""))
         ('image,caption\na.png,"one, two"\n', [["a.png", "one, two", ""]]),
         ("\ufeffCaption\tfileName\tx\n two \tb.png\t1\n\n", [["b.png", "two", ""]]),
         ("language,image,caption\r\nde,c.png,drei\r\n", [["c.png", "drei", "de"]]),
+        (",image,caption\n0,a.png,one\n", [["a.png", "one", ""]]),  # an index without a name
         ("image,caption\n", []),
     ],
 )

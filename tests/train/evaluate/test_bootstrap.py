@@ -39,28 +39,25 @@ def test_of_a_coin_it_is_the_binomials():
     assert mean_interval(np.ones(5)) == (1, 1)
 
 
-def test_a_ratio_resamples_its_pairs_together():
-    counts = RNG.integers(1, 9, 200)
-    hits = np.where(RNG.random(200) < 0.4, counts, 0)
-    expected = by_rows(lambda h, c: h.sum() / c.sum(), hits, counts)
-    assert ratio_interval(hits, counts) == pytest.approx(expected, abs=0.01)
+COUNTS, VALUES = RNG.integers(1, 9, 200), RNG.integers(1, 60, 301).astype(float)
+HITS, LABELS = np.where(RNG.random(200) < 0.4, COUNTS, 0), np.repeat([0, 1, 2], [400, 40, 60])
+RIGHT = RNG.random(500) < np.array([0.9, 0.2, 0.5])[LABELS]
 
 
-def test_a_median():
-    values = RNG.integers(1, 60, 301).astype(float)
-    expected = by_rows(lambda v: np.sort(v)[150], values)
-    assert median_interval(values) == pytest.approx(expected, abs=1)
+def class_mean(labels: np.ndarray, right: np.ndarray) -> float:
+    return float(np.mean([right[labels == c].mean() for c in range(3)]))
 
 
-def test_the_mean_over_classes():
-    labels = np.repeat([0, 1, 2], [400, 40, 60])
-    right = RNG.random(500) < np.array([0.9, 0.2, 0.5])[labels]
-
-    def class_mean(y: np.ndarray, r: np.ndarray) -> float:
-        return float(np.mean([r[y == c].mean() for c in range(3)]))
-
-    expected = by_rows(class_mean, labels, right)
-    assert class_mean_interval(labels, right) == pytest.approx(expected, abs=0.01)
+@pytest.mark.parametrize(
+    ("ours", "plain", "columns", "within"),
+    [
+        (ratio_interval, lambda hits, counts: hits.sum() / counts.sum(), (HITS, COUNTS), 0.01),
+        (median_interval, lambda values: np.sort(values)[150], (VALUES,), 1),
+        (class_mean_interval, class_mean, (LABELS, RIGHT), 0.01),
+    ],
+)
+def test_they_are_those_of_resampled_rows(ours, plain, columns, within: float):
+    assert ours(*columns) == pytest.approx(by_rows(plain, *columns), abs=within)
 
 
 def test_many_things_of_a_few_kinds_and_many_kinds():

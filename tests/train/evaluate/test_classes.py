@@ -1,11 +1,31 @@
-"""What classes are called, and the subsets of ImageNet."""
+"""What classes are called, the subsets of ImageNet, and prompts: CLIP's own, a sentence, a file."""
 
+import importlib.resources
+import json
 from pathlib import Path
 
+import open_clip
 import pytest
 
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.classes import find_classes, imagenet_names
+from alignset.train.evaluate.zero_shot import PLAIN, find_prompts, published_prompts
+
+OTHER_NAMES = {
+    "imagenet": "imagenet1k",
+    "cifar": "cifar100",
+    "aircraft": "fgvc_aircraft",
+    "sst2": "renderedsst2",
+}
+# Of the datasets that clip_benchmark does not have, or has other prompts for: how many, and the
+# last.
+NOT_THEIRS = {
+    "birdsnap": (1, "a photo of a {}, a type of bird."),
+    "ucf101": (48, "a demonstration of the person practicing {}."),
+    "kinetics": (28, "a demonstration of a person practicing {}."),
+    "clevr": (1, "a photo of {} objects."),
+    "hateful-memes": (1, "a {}."),
+}
 
 
 def test_folders_name_themselves():
@@ -21,8 +41,6 @@ def test_folders_named_by_synsets_have_imagenets_names():
 
 
 def test_imagenets_names_are_clips():
-    import open_clip  # here: it imports for half a second
-
     assert [*imagenet_names().values()] == list(open_clip.IMAGENET_CLASSNAMES)
     assert imagenet_names()["n02123045"] == "tabby cat"
 
@@ -57,21 +75,54 @@ def test_a_file_names_them(tmp_path: Path):
     assert classes.names == ["a red car", "a blue car"]
 
 
-def test_what_is_no_class_is_told_in_a_line(tmp_path: Path):
-    (tmp_path / "names").write_text("cat\ndog\n")
-    (tmp_path / "twice").write_text("cat\nCat\n")
-    (tmp_path / "one").write_text("cat\n")
+def test_the_published_ones_are_clips():
+    of_open_clip = [prompt("{}") for prompt in open_clip.OPENAI_IMAGENET_TEMPLATES]
+    assert list(find_prompts("imagenet")) == of_open_clip
+    assert len(of_open_clip) == 80
+    file = "datasets/en_zeroshot_classification_templates.json"
+    text = importlib.resources.files("clip_benchmark").joinpath(file).read_text()
+    theirs = json.loads(text)
+    for name, prompts in published_prompts().items():
+        assert len(set(prompts)) == len(prompts)
+        if name in NOT_THEIRS:
+            assert (len(prompts), prompts[-1]) == NOT_THEIRS[name]
+            continue
+        expected = theirs[OTHER_NAMES.get(name, name)]
+        assert list(prompts) == [prompt.replace("{c}", "{}") for prompt in expected]
+    assert all(prompt.count("{}") == 1 for own in published_prompts().values() for prompt in own)
+
+
+def test_ones_own(tmp_path: Path):
+    assert find_prompts(PLAIN) == (PLAIN,)
+    (tmp_path / "a").write_text("a {}.\n\nthe {} {x}.\n")
+    assert find_prompts(str(tmp_path / "a")) == ("a {}.", "the {} {x}.")
+    (tmp_path / "a.json").write_text('["a {}.",\n "the \\u00e9 {}."]')
+    assert find_prompts(str(tmp_path / "a.json")) == ("a {}.", "the é {}.")
+    (tmp_path / "a").write_text('"[{}" it says\n[{}]\n')
+    assert find_prompts(str(tmp_path / "a")) == ('"[{}" it says', "[{}]")
+
+
+def test_what_is_no_class_or_prompt_is_told_in_a_line(tmp_path: Path):
+    files = {"names": "cat\ndog\n", "twice": "cat\nCat\n", "one": "cat\n", "empty": "\n"}
+    files |= {"none": "a {}.\na photo.\n", "nested": '[["a {}."]]'}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     (tmp_path / "bytes").write_bytes(b"\xff")
-    for file, labels, says in (
-        ("names", ["cat", "cow"], "'cow' of --data is not a class of"),
-        ("names", ["2"], "'2' of --data is not a class of"),
-        ("twice", [], "'Cat' twice"),
-        ("one", [], "has 1 class;"),
-        ("bytes", [], "can't be read"),
-        ("nothing", [], "can't be read"),
+    for find, says in (
+        (lambda: find_classes(f"{tmp_path}/names", ["cat", "cow"]), "'cow' of --data is not"),
+        (lambda: find_classes(f"{tmp_path}/names", ["2"]), "'2' of --data is not a class of"),
+        (lambda: find_classes(f"{tmp_path}/twice", []), "'Cat' twice"),
+        (lambda: find_classes(f"{tmp_path}/one", []), "has 1 class;"),
+        (lambda: find_classes(f"{tmp_path}/bytes", []), "can't be read"),
+        (lambda: find_classes(f"{tmp_path}/nothing", []), "can't be read"),
+        (lambda: find_classes("", None), "--classes"),
+        (lambda: find_prompts("a {} and a {}"), "has one {}"),
+        (lambda: find_prompts(f"{tmp_path}/none"), "got 'a photo.'"),
+        (lambda: find_prompts(f"{tmp_path}/empty"), "has 0 prompts"),
+        (lambda: find_prompts(f"{tmp_path}/nested"), "nested is JSON, and not a list of prompts"),
+        *((lambda w=w: find_prompts(w), "one of imagenet, ") for w in ("nett", "\0", "a" * 5000)),
     ):
         with pytest.raises(SettingsError, match=says) as error:
-            find_classes(str(tmp_path / file), labels)
+            find()
         assert "\n" not in str(error.value)
-    with pytest.raises(SettingsError, match="--classes"):
-        find_classes("", None)
+        assert len(str(error.value)) < 800

@@ -80,20 +80,16 @@ def test_recalls_are_those_of_all_pairs_one_by_one(monkeypatch: pytest.MonkeyPat
             assert result["chance"][way]["R@1"] == pytest.approx(100 * hits.mean(), abs=1e-3)
 
 
-def test_chance_is_of_each_direction():
-    captions = [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g"]]
-    chance = retrieval_scores(np.eye(6), np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], captions)["chance"]
-    # 5 of 7 texts: one of one right one in 5 of 7 draws, one of two in all but 1 of 21.
-    assert chance["image_to_text"]["R@5"] == pytest.approx(
-        100 * (5 * 5 / 7 + 20 / 21) / 6, abs=1e-3
-    )
-    assert chance["text_to_image"]["R@5"] == pytest.approx(100 * 5 / 6, abs=1e-3)
-
-
-def test_chance_by_hand():
+def test_chance_by_hand_and_of_each_direction():
     assert chance(np.ones(200, int), 200) == {"R@1": 0.5, "R@5": 2.5, "R@10": 5.0}
     # Two right ones of 4: the first is right half of the time; 4 candidates hold both.
     assert chance(np.full(4, 2), 4) == {"R@1": 50.0, "R@5": 100.0, "R@10": 100.0}
+    captions = [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g"]]
+    found = retrieval_scores(np.eye(6), np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], captions)["chance"]
+    # 5 of 7 texts: one of one right one in 5 of 7 draws, one of two in all but 1 of 21.
+    to_text = 100 * (5 * 5 / 7 + 20 / 21) / 6
+    assert found["image_to_text"]["R@5"] == pytest.approx(to_text, abs=1e-3)
+    assert found["text_to_image"]["R@5"] == pytest.approx(100 * 5 / 6, abs=1e-3)
 
 
 def test_not_a_number_is_refused():

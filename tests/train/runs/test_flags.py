@@ -13,7 +13,6 @@ def test_a_url_is_no_folder_to_write_to(tmp_path, monkeypatch, capsys):
     for command, flags in (
         (train, ["--shards=x", f"--run={URL}"]),
         (classify, [f"--run={URL}"]),
-        (evaluate, ["suite", "--data=x.yaml", "--model=x", f"--out={URL}"]),
         (evaluate, ["retrieval", "--data=x", "--model=x", f"--cache={URL}"]),
         (search, ["index", "--data=x", "--model=x", f"--index={URL}"]),
     ):

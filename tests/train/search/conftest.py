@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.query import OpenedIndex
 from tests.support.colour_search import drawn, index_of, picture_bytes, picture_folder, serving
 from tests.support.train_shards import COLOURS, write_tar
 

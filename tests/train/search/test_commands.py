@@ -218,13 +218,12 @@ WRONG = [
     ),
     (["index", "--model=colours", "--data=nothing/here", "--index=NEW"], "no shards at"),
     (["index", "--model=other", "--data=DATA", "--index=INDEX"], "was made by the model colours"),
-    (["remove", "INDEX", "--blocklist=none"], "cannot be read as a blocklist"),
-    (["remove", "INDEX", "--blocklist=BROKEN"], "line 1: 'no picture' is none of key, url"),
+    (["remove", "INDEX", "--blocklist=none"], "there is no remove: take pairs out of the dataset"),
     (["serve", "INDEX", "--port=99999"], "port must be from 0 to 65535"),
     (["serve", "INDEX", "--host=192.0.2.1", "--port=0"], "nothing can listen at 192.0.2.1"),
     (["serve", "DATA"], "holds no index"),
     (["find", "INDEX"], "invalid choice: 'find'"),
-    ([], "required: index|query|serve|remove"),
+    ([], "required: index|query|serve"),
 ]
 
 
@@ -254,26 +253,6 @@ def test_what_is_wrong_is_told_in_one_line(
         assert text in printed
         assert "0x" not in printed  # where something lies in memory
         assert len(printed.splitlines()) == 1
-
-
-def test_removed_keys_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    index_of(picture_folder(tmp_path / "data", each=1), tmp_path / "index")
-    nothing = "".join(f"key:nosuch{n}\n" for n in range(4))
-    (tmp_path / "list").write_text(f"# asked for\nkey:red/0.jpg\npdq:abc\n{nothing}")
-    flags = ["remove", str(tmp_path / "index"), f"--blocklist={tmp_path / 'list'}"]
-    assert main([*flags, "--dry_run"]) == 0
-    told = capsys.readouterr()
-    assert told.out == "red/0.jpg\n"
-    assert "passed over 1 line of what an index does not hold" in told.err
-    assert f"would be taken out of {tmp_path / 'index'}: 1 row\n" in told.err
-    assert "4 lines matched nothing: key:nosuch0, key:nosuch1, key:nosuch2, …\n" in told.err
-    assert "follows" not in told.err
-    assert main(flags) == 0
-    assert ": 1 row; a server that runs follows by itself" in capsys.readouterr().err
-    assert main([*flags, "--dry_run"]) == 0
-    told = capsys.readouterr()
-    assert "index: 0 rows\n" in told.err
-    assert "5 lines matched nothing: key:nosuch0, " in told.err
 
 
 RESULT = {

@@ -1,9 +1,7 @@
-"""Indexes made, added to, resumed, refused and taken from."""
+"""Indexes made, made again, resumed, refused, and opened beside their datasets."""
 
-import hashlib
 import io
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,18 +13,24 @@ from PIL import Image
 
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search import neighbours
-from alignset.train.search.blocklist import parse_blocklist, store_blocklist
-from alignset.train.search.find_results import find_results, query_vector
+from alignset.train.search import index_files
 from alignset.train.search.index_files import part_path, read_index, write_index
-from alignset.train.search.make_index import Removed, add_sources, remove_rows, write_table
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.make_index import add_sources, write_table
 from alignset.train.search.pictures import find_sources
-from alignset.train.search.query import SearchQuery, Term
+from alignset.train.search.query import (
+    Filters,
+    OpenedIndex,
+    SearchQuery,
+    Term,
+    find_results,
+    query_vector,
+    sample_results,
+)
 from tests.support.colour_search import ColourModel, index_of, making, picture_folder
-from tests.support.train_shards import COLOURS, colour_files, colour_shards, write_tar
+from tests.support.train_shards import colour_files, colour_shards, write_tar
 
 pytestmark = pytest.mark.numeric
+SIDECAR = pa.schema({"key": pa.string(), "url": pa.string()})
 
 
 def captions_for(folder: Path, text: str, count: int = 5) -> list[str]:
@@ -40,8 +44,110 @@ def files_of(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def removed(folder: Path, *lines: str, dry_run: bool = False) -> Removed:
-    return remove_rows(folder, parse_blocklist(lines, "list"), dry_run=dry_run, say=print)
+def write_sidecar(shard: Path, *numbers: int) -> None:
+    """A table of these keys beside a shard."""
+    rows = [{"key": f"{n:016x}", "url": f"http://a.example/{n}"} for n in numbers]
+    pq.write_table(pa.Table.from_pylist(rows, SIDECAR), shard.with_suffix(".parquet"))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A dataset of two shards of twelve samples each, with the keys 0 to 23."""
+    shards = colour_shards(tmp_path / "set" / "shards")
+    (tmp_path / "set" / "manifest.json").write_text("{}")
+    for number in (0, 1):
+        write_sidecar(shards / f"{number:05}.tar", *range(12 * number, 12 * number + 12))
+    return tmp_path / "set"
+
+
+def take_down(dataset: Path, key: int) -> None:
+    """Takes a pair out of the first shard, as a takedown writes it: the manifest comes last."""
+    others = [n for n in range(12) if n != key]
+    write_sidecar(dataset / "shards" / "00000.tar", *others)
+    files = {name: data for n in others for name, data in colour_files(n, 1).items()}
+    write_tar(dataset / "shards" / "00000.tar", files)
+    (dataset / "manifest.json").write_text(f"without {key}")
+
+
+def shown(index: OpenedIndex) -> list[int]:
+    return [int(result["key"], 16) for result in sample_results(index, 100)]
+
+
+def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    index_of(finished / "shards", folder)
+    index = OpenedIndex(folder)
+    assert (index.notes, index.has_changed()) == ([], False)
+    take_down(finished, 3)
+    assert index.has_changed()
+    index = OpenedIndex(folder)
+    again = f"alignset search index --model=colours --data={finished}/shards --index={folder}"
+    assert index.notes == [
+        f"the index is older than {finished}/shards (1 image left out): make it again: {again}"
+    ]
+    assert not index.has_changed()
+    assert (len(index.rows), index.pictures) == (24, 23)
+    assert index.row_of(f"{3:016x}") is None
+    with pytest.raises(SettingsError, match="the index has no image"):
+        index.vector_of(f"{3:016x}")
+    for filters in (Filters(), Filters(caption="picture")):
+        row_mask = index.row_mask(filters)
+        assert row_mask is not None
+        assert np.flatnonzero(~row_mask).tolist() == [3]
+    assert shown(index) == [0, 1, 2, *range(4, 24)]
+    for name in ("00000", "00001"):  # nothing is in it, or it was made of other pairs
+        write_sidecar(finished / "shards" / f"{name}.tar", 99)
+    assert shown(OpenedIndex(folder)) == []
+    (finished / "shards" / "00000.parquet").write_bytes(b"cut")
+    with pytest.raises(TrainingError, match=r"00000.parquet cannot be read .*: put it right"):
+        OpenedIndex(folder)
+    finished.rename(tmp_path / "moved")
+    index = OpenedIndex(folder)
+    assert (index.pictures, len(index.notes)) == (24, 1)
+    assert f"{finished}/shards, which the index was made of, is not on a disk" in index.notes[0]
+
+
+def test_made_again_an_index_has_what_its_dataset_has(finished: Path, tmp_path: Path) -> None:
+    folder, other = tmp_path / "index", picture_folder(tmp_path / "data", each=1)
+    index_of(finished / "shards", folder)
+    index_of(other, folder)
+    take_down(finished, 3)
+    again = index_of(finished / "shards", folder)
+    assert (again.document.rows, again.rows, again.removed_rows) == (24 + 8 - 1, 11, 12)
+    index = OpenedIndex(folder)
+    assert (index.notes, len(index.rows)) == ([], 31)
+    assert f"{3:016x}" not in index.rows["key"].to_pylist()
+    stored = b"".join((folder / name).read_bytes() for name in files_of(folder))
+    assert f"{4:016x}".encode() in stored
+    assert f"{3:016x}".encode() not in stored
+    # More pairs; a shard that is gone goes with other sources, and a folder that is away stays.
+    write_sidecar(finished / "shards" / "00002.tar", 40)
+    write_tar(finished / "shards" / "00002.tar", colour_files(40, 1))
+    (finished / "manifest.json").write_text("more")
+    (note,) = OpenedIndex(folder).notes
+    assert note.startswith(f"the index is older than {finished}/shards: make it again")
+    for end in ("tar", "parquet"):
+        (finished / "shards" / f"00001.{end}").unlink()
+    gone = index_of(finished / "shards", folder)
+    assert (gone.document.rows, gone.rows, gone.removed_rows) == (11 + 8 + 1, 1, 12)
+    finished.rename(tmp_path / "away")
+    assert index_of(other, folder).document.rows == 20
+
+
+def test_rows_that_no_sidecar_named_stay(finished: Path, tmp_path: Path) -> None:
+    """Tables of other tools need not have the keys of the tar; links lead to the dataset."""
+    (tmp_path / "mix").mkdir()
+    for name in ("00000.tar", "00001.tar"):
+        (tmp_path / "mix" / name).symlink_to(finished / "shards" / name)
+    other = colour_shards(tmp_path / "other", shards=1)
+    pq.write_table(pa.table({"key": [1, 2]}), other / "00000.parquet")
+    for data in (tmp_path / "mix", other):
+        index_of(data, tmp_path / data.name / "index")
+    take_down(finished, 3)
+    assert shown(OpenedIndex(tmp_path / "mix" / "index")) == [0, 1, 2, *range(4, 24)]
+    assert shown(OpenedIndex(tmp_path / "other" / "index")) == [*range(12)]
 
 
 def test_an_index_of_shards_is_made_and_added_to(tmp_path: Path) -> None:
@@ -140,7 +246,7 @@ def test_a_damaged_index_says_so(tmp_path: Path) -> None:
         (path.unlink, "cannot be read"),
         (lambda: write_whole(path, lambda file: write_table(rows[1:], file)), "hold 11 rows"),
         (
-            lambda: write_whole(path, lambda file: write_table(rows.drop(["md5"]), file)),
+            lambda: write_whole(path, lambda file: write_table(rows.drop(["phash"]), file)),
             "other col",
         ),
     ):
@@ -150,65 +256,31 @@ def test_a_damaged_index_says_so(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="holds no index: make one"):
         OpenedIndex(tmp_path / "shards")
     document = json.loads((tmp_path / "index" / "index.json").read_text())
-    for changed, text in ((document | {"format": 3}, "another version"), ({}, "cannot be read")):
+    for changed, text in ((document | {"format": 4}, "another version"), ({}, "cannot be read")):
         (tmp_path / "index" / "index.json").write_text(json.dumps(changed))
         with pytest.raises(SettingsError, match=text):
             OpenedIndex(tmp_path / "index")
 
 
-def test_removed_rows_are_gone_from_every_file_for_good(tmp_path: Path) -> None:
-    data, folder = picture_folder(tmp_path / "data", each=2), tmp_path / "index"
-    index_of(data, folder)
-    before = files_of(folder)
-    assert removed(folder, "key:red/0.jpg", dry_run=True).keys == ["red/0.jpg"]
-    assert files_of(folder) == before
-    assert removed(folder, "key:red/0.jpg").keys == ["red/0.jpg"]
-    index = OpenedIndex(folder)
-    assert (len(index.rows), index.row_of("red/0.jpg")) == (15, None)
-    stored = b"".join((folder / name).read_bytes() for name in files_of(folder))
-    assert b"red picture, number 0" not in stored
-    assert captions_for(folder, "red", 1) == ["a red picture, number 1"]
-    # Neither the same images nor the same file in another place comes in again.
-    assert index_of(data, folder).rows == 0
-    (data / "copy").mkdir()
-    shutil.copy(data / "red" / "0.jpg", data / "copy" / "other.jpg")
-    assert index_of(data, folder).rows == 1
-    sha256 = hashlib.sha256((data / "copy" / "other.jpg").read_bytes()).hexdigest()
-    assert removed(folder, f"sha256:{sha256}").keys == ["copy/other.jpg"]
-    shutil.copy(data / "red" / "0.jpg", data / "copy" / "third.jpg")
-    again = making()
-    assert add_sources(folder, find_sources(str(data)), ColourModel(), again, print).rows == 0
-    assert again.left_out["blocked"] == 3
-
-
-def test_a_killed_command_leaves_no_row_that_is_removed_or_there(tmp_path: Path) -> None:
+def test_a_killed_command_leaves_no_row_twice(tmp_path: Path) -> None:
+    """A part that a killed `index` made before its keys came in by another source."""
     shards, folder = colour_shards(tmp_path / "shards"), tmp_path / "index"
-
-    def keys_after() -> list[str]:
-        index_of(shards, folder)
-        keys: list[str] = OpenedIndex(folder).rows["key"].to_pylist()
-        return keys
-
-    keys = keys_after()
-    # A `remove` that was killed before it wrote a part; then a source comes.
-    store_blocklist(folder, parse_blocklist([f"key:{keys[0]}"], "list"))
-    write_tar(shards / "00002.tar", colour_files(24, 5))
-    assert keys[0] not in keys_after()
-    # A part that a killed `index` made before its keys came in by another source.
+    index_of(shards, folder)
     write_tar(shards / "00004.tar", colour_files(40, 4))
     document = read_index(folder)
-    keys_after()
-    left_over = part_path(folder, read_index(folder).parts[-1])
+    index_of(shards, folder)
+    left_over = part_path(folder, [*read_index(folder).parts][-1])
     rows = left_over.read_bytes()
     write_index(folder, document)
     left_over.write_bytes(rows)
     write_tar(shards / "00003.tar", colour_files(38, 6))
-    found = keys_after()
-    assert len(found) == len(set(found)) == 24 - 1 + 5 + 6
+    index_of(shards, folder)
+    found = OpenedIndex(folder).rows["key"].to_pylist()
+    assert len(found) == len(set(found)) == 24 + 6
 
 
 def test_a_large_index_has_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "EXACT_ROWS", 100)
+    monkeypatch.setattr(index_files, "EXACT_ROWS", 100)
     data, folder = picture_folder(tmp_path / "data", each=40), tmp_path / "index"
     document = index_of(data, folder).document
     assert (document.kind, document.factory) == ("cells", "IVF8,SQfp16")
@@ -216,11 +288,6 @@ def test_a_large_index_has_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert all("green" in caption for caption in captions_for(folder, "green", 5))
     again = index_of(data, folder).document  # nothing came in
     assert again == document
-    assert len(removed(folder, *(f"key:green/{n}.jpg" for n in range(39))).keys) == 39
-    assert captions_for(folder, "green", 1) == ["a green picture, number 39"]
-    assert index_of(colour_shards(tmp_path / "shards"), folder).document.rows == 320 - 39 + 24
+    assert index_of(colour_shards(tmp_path / "shards"), folder).document.rows == 320 + 24
     assert captions_for(folder, "yellow picture", 100).count("a yellow picture") >= 1
     assert len([*folder.glob("vectors-*")]) == 1
-    removed(folder, *(f"key:{colour}/{n}.jpg" for colour in COLOURS for n in range(40)))
-    document = read_index(folder)
-    assert (document.kind, document.recall) == ("exact", 1.0)

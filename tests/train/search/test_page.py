@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.query import OpenedIndex
 from tests.support.colour_search import (
     answer,
     drawn,

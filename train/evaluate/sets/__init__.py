@@ -1,1 +1,1 @@
-"""Evaluation data: images with captions, with classes, with masks; pairs of words."""
+"""Evaluation data: images with captions, and images with classes."""

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from alignset.train.errors import SettingsError, counted
+from alignset.train.evaluate.classes import find_classes
 from alignset.train.evaluate.classification import class_answers, class_scores
 from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.feature_store import Features
 from alignset.train.evaluate.sets.labelled import find_labelled
 from alignset.train.evaluate.task_result import TaskResult, percent
-from alignset.train.evaluate.tasks.knn import both_classes, shared_images
 from alignset.train.evaluate.tasks.zero_shot import (
     EmbeddedLabels,
     confused_names,
@@ -42,8 +42,10 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     """
     train_set, test_set = find_labelled(flags.data), find_labelled(flags.test)
     validation_set = find_labelled(flags.validation) if flags.validation else None
-    others = [other for other in (test_set, validation_set) if other is not None]
-    classes = both_classes(flags.classes, train_set, *others)
+    classes = find_classes(flags.classes, train_set.names())
+    for other in (test_set, validation_set):  # which may lack some of the classes
+        for label in (other.names() if other else None) or ():
+            classes.number(label)
     embedding = open_embedding()
     train = embed_labelled(train_set, classes, embedding, flags.data)
     test = embed_labelled(test_set, classes, embedding, flags.test)
@@ -55,7 +57,12 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         training, validation = both, (validation_images.images.features, validation_images.labels)
     else:
         training, validation = _split(train, set(test.images.identities))
-    shared_count = shared_images(train, test)
+    learned_from = set(train.images.identities)
+    shared_count = sum(name in learned_from for name in test.images.identities)
+    if shared_count == len(test.images.identities):
+        raise SettingsError(
+            "all images of --test are in --data: name images that are not learned from"
+        )
     count = len(classes.names)
     strength, accuracies = choose_strength(training, validation, count)
     probe = fit(*both, count, strength)

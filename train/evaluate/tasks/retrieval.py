@@ -14,7 +14,6 @@ from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classification import parts
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
 from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.peer_recalls import peer_recalls
 from alignset.train.evaluate.retrieval import (
     KS,
     WAYS,
@@ -25,7 +24,6 @@ from alignset.train.evaluate.retrieval import (
 )
 from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
-from alignset.train.evaluate.training_copies import TrainingCopies, find_copies, training_shards
 
 _SHOWN = 12  # images of a section
 _TEXTS_AT_ONCE = 1 << 14
@@ -74,68 +72,29 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         most=flags.captions_per_image,
         image_list=flags.image_list,
     )
-    shards = training_shards(flags.model, flags.training)
     embeddings = embed_captioned(captioned_set, open_embedding(), flags.data)
-    result, sections = _score(embeddings, with_pictures=bool(flags.page))
-    if shards:
-        files = (image.data for image in captioned_set if image.captions)
-        result |= {"training_copies": _without_copies(embeddings, find_copies(files, shards))}
-    return TaskResult(
-        result | {"skipped": embeddings.images.skipped},
-        sections,
-        lambda: (image.data for image in captioned_set if image.captions),
-    )
-
-
-def _without_copies(embeddings: EmbeddedCaptions, copies: TrainingCopies) -> dict[str, Any]:
-    """The part of the result about images that were trained on, and the scores of all others."""
-    copied_images = copies.equal | copies.near
-    others = [name not in copied_images for name in embeddings.images.identities]
-    result: dict[str, Any] = {**copies.counts()}
-    if copied_images and any(others):
-        captions = [
-            own if other else [] for own, other in zip(embeddings.captions, others, strict=True)
-        ]
-        scores, _ = _score(_with_captions(embeddings, captions), with_pictures=False)
-        scores.pop("clip_benchmark", None)
-        result["without_them"] = scores
-    return result
-
-
-def _score(
-    embeddings: EmbeddedCaptions, *, with_pictures: bool
-) -> tuple[dict[str, Any], list[Section]]:
-    """The scores, by language where there are several."""
     languages = sorted({caption.language for own in embeddings.captions for caption in own})
     if len(languages) > 1:
         by_language = {language: _in_language(embeddings, language) for language in languages}
-        result, sections = _by_language(by_language, with_pictures=with_pictures)
+        result, sections = _by_language(by_language)
         result["n"] = len(set(embeddings.images.identities))
     else:
         pairs = pairs_of(embeddings)
         ranks = both_ranks(pairs)
-        result = scores(pairs, ranks) | {"clip_benchmark": _as_clip_benchmark(embeddings)}
-        if languages != [""]:
-            result["language"] = languages[0]
-        sections = _sections(pairs, ranks[0], embeddings) if with_pictures else []
-    return result, sections
+        result = scores(pairs, ranks) | ({"language": languages[0]} if languages[0] else {})
+        sections = partial(_sections, pairs, ranks[0], embeddings)
+    return TaskResult(
+        result | {"skipped": embeddings.images.skipped},
+        sections() if flags.page else [],
+        lambda: (image.data for image in captioned_set if image.captions),
+    )
 
 
 def _in_language(embeddings: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
     """The captions of one language, and the images that have some."""
-    return _with_captions(
-        embeddings, [[c for c in own if c.language == language] for own in embeddings.captions]
-    )
-
-
-def _with_captions(embeddings: EmbeddedCaptions, captions: list[list[Caption]]) -> EmbeddedCaptions:
-    """Some of the captions, in their order, and the images that have some."""
+    captions = [[c for c in own if c.language == language] for own in embeddings.captions]
     rows = np.flatnonzero([len(own) for own in captions])
-    mask = [
-        caption in of_image
-        for own, of_image in zip(embeddings.captions, map(set, captions), strict=True)
-        for caption in own
-    ]
+    mask = [caption.language == language for own in embeddings.captions for caption in own]
     return EmbeddedCaptions(
         embeddings.images.take(rows),
         embeddings.texts.take(np.flatnonzero(mask)),
@@ -154,13 +113,13 @@ def pairs_of(embeddings: EmbeddedCaptions) -> Captioned:
 
 
 def _by_language(
-    sets: dict[str, EmbeddedCaptions], *, with_pictures: bool
-) -> tuple[dict[str, Any], list[Section]]:
+    sets: dict[str, EmbeddedCaptions],
+) -> tuple[dict[str, Any], Callable[[], list[Section]]]:
     """Each language by itself, as Multi30K is reported: images among those that have a caption in
     it; and the mean of the languages' mean recalls. Its interval is over images, which have their
     captions in all languages."""
     of_each: dict[str, Any] = {}
-    sections: list[Section] = []
+    drawn: dict[str, Callable[[], list[Section]]] = {}
     hits: dict[str, tuple[list[bytes], bootstrap.Floats]] = {}
     for language, embeddings in sets.items():
         pairs = pairs_of(embeddings)
@@ -168,16 +127,18 @@ def _by_language(
         of_each[language] = scores(pairs, ranks)
         images = [*dict.fromkeys(embeddings.images.identities)]
         hits[language] = images, hits_of_images(pairs, *ranks)
-        if with_pictures:
-            for section in _sections(pairs, ranks[0], embeddings):
-                sections.append(Section(f"{section.title}: {language}", section.cards))
+        drawn[language] = partial(_sections, pairs, ranks[0], embeddings)
     mean = np.mean([of["mean_recall"] for of in of_each.values()])
     intervals = {
         "mean_recall": percents(bootstrap.interval(_side_by_side(hits), _mean_recall)),
         "languages": {language: of.pop("intervals") for language, of in of_each.items()},
     }
     result = {"mean_recall": round(float(mean), 3), "languages": of_each, "intervals": intervals}
-    return result, sections
+    return result, lambda: [
+        Section(f"{section.title}: {language}", section.cards)
+        for language, of_language in drawn.items()
+        for section in of_language()
+    ]
 
 
 def _side_by_side(hits: dict[str, tuple[list[bytes], bootstrap.Floats]]) -> bootstrap.Floats:
@@ -209,7 +170,10 @@ def scores(pairs: Captioned, ranks: tuple[Ints, Ints]) -> dict[str, Any]:
     result["median_rank"] = dict(zip(WAYS, medians, strict=True))
     result["intervals"] = {
         **{
-            way: {f"R@{k}": percents(_recall_interval(hits, 2 * i + w)) for i, k in enumerate(KS)}
+            way: {
+                f"R@{k}": percents(bootstrap.ratio_interval(hits[:, 2 * i + w], hits[:, 6 + w]))
+                for i, k in enumerate(KS)
+            }
             for w, way in enumerate(WAYS)
         },
         "mean_recall": percents(bootstrap.interval(hits, _mean_recall)),
@@ -235,10 +199,6 @@ def hits_of_images(pairs: Captioned, of_images: Ints, of_texts: Ints) -> bootstr
     return np.stack([*columns, np.ones(n), texts], axis=1).astype(float)
 
 
-def _recall_interval(hits: bootstrap.Floats, column: int) -> bootstrap.Interval:
-    return bootstrap.ratio_interval(hits[:, column], hits[:, 6 + column % 2])
-
-
 def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:
     """The mean over the languages of their mean recalls, of float[kinds, 8 * languages]. A language
     without an image in a resample is not in its mean."""
@@ -247,13 +207,6 @@ def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.
         shares = sums[..., :6] / np.tile(sums[..., 6:], 3)
     means: bootstrap.Floats = np.nanmean(shares.mean(axis=2), axis=1)
     return means
-
-
-def _as_clip_benchmark(embeddings: EmbeddedCaptions) -> dict[str, Any]:
-    image_of = np.repeat(
-        np.arange(len(embeddings.captions)), [len(own) for own in embeddings.captions]
-    )
-    return peer_recalls(embeddings.images.features, embeddings.texts, image_of)
 
 
 def _sections(pairs: Captioned, of_images: Ints, embeddings: EmbeddedCaptions) -> list[Section]:

@@ -3,7 +3,7 @@
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,7 +28,6 @@ from alignset.train.evaluate.sets.labelled import (
     labelled_languages,
 )
 from alignset.train.evaluate.task_result import Card, Section, TaskResult
-from alignset.train.evaluate.training_copies import find_copies, training_shards
 from alignset.train.evaluate.zero_shot import class_weights, find_prompts, logits, usual_prompts
 
 _SHOWN = 12  # images of a section
@@ -82,7 +81,6 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
       SettingsError: the dataset, its classes or the prompts can't be read.
     """
     requests = {language: _request(own) for language, own in flags_by_language(flags).items()}
-    shards = training_shards(flags.model, flags.training)
     embedding = open_embedding()
     results: dict[str, dict[str, Any]] = {}
     pictures: list[Section] = []
@@ -108,13 +106,11 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
             title = f"{section.title}: {language}" if language else section.title
             pictures.append(Section(title, section.cards))
 
-    def files() -> Iterator[bytes]:
-        return (image.data for labelled_set, _, _ in requests.values() for image in labelled_set)
-
-    result = _of_languages(results, len(identities))
-    if shards:
-        result |= {"training_copies": find_copies(files(), shards).counts()}
-    return TaskResult(result, pictures, files)
+    return TaskResult(
+        _of_languages(results, len(identities)),
+        pictures,
+        lambda: (image.data for labelled_set, *_ in requests.values() for image in labelled_set),
+    )
 
 
 def flags_by_language(flags: Namespace) -> dict[str, Namespace]:

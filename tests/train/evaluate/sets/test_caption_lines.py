@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from alignset.train.evaluate.sets.captioned import CaptionedFiles, find_captioned
 
@@ -17,40 +16,35 @@ LINES = {
 }
 
 
-def their_pairs(annotations: Path) -> list[tuple[str, str]]:
-    read = json.loads(annotations.read_text())
-    return [
-        (Path(image).name, text)
-        for image, text in zip(read["image_paths"], read["annotations"], strict=True)
-    ]
-
-
-def our_pairs(data: str, language: str, **options: object) -> list[tuple[str, str]]:
-    found = find_captioned(data, **options)  # type: ignore[arg-type]
-    assert isinstance(found, CaptionedFiles)
-    return [
-        (name, caption.text)
-        for name, captions in found.captions.items()
-        for caption in captions
-        if caption.language in (language, "")
-    ]
-
-
-def put_images(folder: Path) -> None:
+def put_images(folder: Path) -> str:
     folder.mkdir(parents=True)
-    for number, name in enumerate(NAMES):
-        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / name)
+    for name in NAMES:
+        (folder / name).write_bytes(b"")  # nobody decodes them
+    return str(folder)
+
+
+def their_pairs(theirs, root: Path, code: str) -> list[tuple[str, str]]:
+    theirs.create_annotation_file(str(root), code)
+    read = json.loads((root / theirs.OUTPUT_FILENAME_TEMPLATE.format(code)).read_text())
+    pairs = zip(read["image_paths"], read["annotations"], strict=True)
+    return [(Path(image).name, text.strip()) for image, text in pairs]
+
+
+def our_pairs(data: Path, language: str, images: str, **options) -> list[tuple[str, str]]:
+    found = find_captioned(str(data), images=images, **options)
+    assert isinstance(found, CaptionedFiles)
+    each = [(name, caption) for name, own in found.captions.items() for caption in own]
+    return [(name, c.text) for name, c in each if c.language in (language, "")]
 
 
 @pytest.mark.parametrize(
-    ("module", "place", "code"),
-    [("xtd200", "xtd200", "deu_Latn"), ("flickr30k_200", "flickr30k-200", "jpn_Jpan")],
+    ("module", "place", "language", "code"),
+    [("xtd200", "xtd200", "de", "deu_Latn"), ("flickr30k_200", "flickr30k-200", "ja", "jpn_Jpan")],
 )
 def test_lines_beside_a_list_of_images(
-    module: str, place: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, place: str, language: str, code: str, tmp_path: Path, monkeypatch
 ) -> None:
-    images, language = tmp_path / place / "images", code[:2].replace("jp", "ja")
-    put_images(images)
+    images = put_images(tmp_path / place / "images")
     names, texts = tmp_path / "names.txt", tmp_path / "captions.txt"
     names.write_text("\n".join(NAMES) + "\n")
     texts.write_text("\n".join(LINES[language]) + "\n", encoding="utf-8")
@@ -60,28 +54,22 @@ def test_lines_beside_a_list_of_images(
         return (texts if code in url else names).read_text(encoding="utf-8").splitlines()
 
     monkeypatch.setattr(theirs, "_get_lines", lines_of)
-    theirs.create_annotation_file(str(tmp_path), code)
-    expected = their_pairs(tmp_path / theirs.OUTPUT_FILENAME_TEMPLATE.format(code))
+    expected = their_pairs(theirs, tmp_path, code)
     assert len(expected) == 3
-    ours = our_pairs(str(texts), language, images=str(images), image_list=str(names))
-    assert ours == [(name, text.strip()) for name, text in expected]
+    assert our_pairs(texts, language, images, image_list=str(names)) == expected
 
 
 def test_xm3600_of_which_they_read_the_first_caption(tmp_path: Path) -> None:
     from clip_benchmark.datasets import crossmodal3600 as theirs
 
-    put_images(tmp_path / "xm3600/images")
-    file = tmp_path / "xm3600/captions.jsonl"
+    images, file = put_images(tmp_path / "xm3600/images"), tmp_path / "xm3600/captions.jsonl"
     rows = [
         {"image/key": Path(name).stem, "image/locale": "en"}
         | {code: {"caption": [texts[n], f"{texts[n]} 2"]} for code, texts in LINES.items()}
         for n, name in enumerate(NAMES)
     ]
     file.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
-    images = str(tmp_path / "xm3600/images")
     for code in LINES:
-        theirs.create_annotation_file(str(tmp_path), code)
-        expected = their_pairs(tmp_path / theirs.OUTPUT_FILENAME_TEMPLATE.format(code))
-        ours = our_pairs(str(file), code, images=images, most=1)
-        assert ours == [(name, text.strip()) for name, text in expected]
-        assert len(our_pairs(str(file), code, images=images)) == 6  # ours reads all
+        expected = their_pairs(theirs, tmp_path, code)
+        assert our_pairs(file, code, images, most=1) == expected
+        assert len(our_pairs(file, code, images)) == 6  # ours reads all

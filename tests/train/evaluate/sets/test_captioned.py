@@ -81,18 +81,6 @@ def test_shards(tmp_path: Path):
     assert [c.text for c in image.captions] == ["one"]
 
 
-def test_what_has_no_effect_is_refused(tmp_path: Path, images: Path):
-    write_tar(tmp_path / "a.tar", {"k.png": b"1", "k.txt": b"one"})
-    (images / "a.csv").write_text("image,caption\n1.jpg,one\n")
-    for data, flags, says in (
-        (tmp_path / "a.tar", {"split": "val"}, "shards have no splits"),
-        (images / "a.csv", {"split": "val"}, "no column split"),
-        (images / "a.csv", {"most": -1}, "--captions_per_image must be 0"),
-    ):
-        with pytest.raises(SettingsError, match=says):
-            find_captioned(str(data), **flags)
-
-
 CONTENTS = [
     ("[1]", "not a file of captions"),
     ('{"images": [{"filename": "1.jpg"}]}', "not a file of captions.*split"),
@@ -105,34 +93,38 @@ CONTENTS = [
 ]
 
 
-def test_what_is_no_such_file_is_told_in_a_line(tmp_path: Path, images: Path):
-    for content, text in CONTENTS:
-        (tmp_path / "a.json").write_text(content)
-        with pytest.raises(SettingsError, match=text) as error:
-            find_captioned(str(tmp_path / "a.json"), images=str(images))
-        assert "\n" not in str(error.value)
-        assert len(str(error.value)) < 600
-
-
-def test_a_table_without_the_split(tmp_path: Path, images: Path):
-    data = images / "a.csv"
-    for rows, says in (
-        ("1.jpg,one,val\n2.jpg,two,train\n", "'test': it has train, val; name one with --split"),
-        ("1.jpg,,\n", "has no captions: give each image one at least"),
-    ):
-        data.write_text(f"image,caption,split\n{rows}")
-        with pytest.raises(SettingsError, match=says):
-            find_captioned(str(data))
-
-
 def test_halves_of_characters_are_none(tmp_path: Path, images: Path):
     data = write_splits(tmp_path / "a.json", entry("1.jpg", "test", "a \ud800 b"))
     (image,) = find_captioned(data, images=str(images))
     assert image.captions[0].text == "a ? b"
 
 
-def test_flags_that_go_with_others(tmp_path: Path):
-    with pytest.raises(SettingsError, match="--images goes with a file"):
-        find_captioned(str(tmp_path), images="x")
-    with pytest.raises(SettingsError, match="there is no file"):
-        find_captioned(str(tmp_path / "a.csv"))
+TABLE = "image,caption,split\n"
+REFUSED = [
+    *(("a.json", content, {}, says) for content, says in CONTENTS),
+    (
+        "a.csv",
+        f"{TABLE}1.jpg,one,val\n2.jpg,two,train\n",
+        {},
+        "'test': it has train, val",
+    ),
+    ("a.csv", f"{TABLE}1.jpg,,\n", {}, "has no captions: give each image one at least"),
+    ("a.csv", "image,caption\n1.jpg,one\n", {"split": "val"}, "no column split"),
+    ("a.csv", f"{TABLE}1.jpg,one,\n", {"most": -1}, "--captions_per_image must be 0"),
+    ("a.csv", None, {}, "there is no file"),
+    ("a.tar", "", {"split": "val"}, "shards have no splits"),
+    ("", None, {}, "--images goes with a file"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "flags", "says"), REFUSED)
+def test_what_is_no_such_set_is_told_in_a_line(
+    name: str, content: str | None, flags: dict, says: str, tmp_path: Path, images: Path
+):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    folder = {} if name == "a.tar" else {"images": str(images)}
+    with pytest.raises(SettingsError, match=says) as error:
+        find_captioned(str(tmp_path / name), **folder, **flags)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600

@@ -45,27 +45,21 @@ def test_shards(tmp_path: Path):
     assert list(found) == [(b"1", "7", "a")]
 
 
-def test_a_split_of_what_has_none_is_refused(tmp_path: Path):
-    put(tmp_path, "set/cat/1.png", "set/dog/1.png")
-    (tmp_path / "set" / "t.csv").write_text("image,label\ncat/1.png,cat\ndog/1.png,dog\n")
-    for data, says in (("set", "--split goes with a table"), ("set/t.csv", "no column split")):
-        with pytest.raises(SettingsError, match=says):
-            find_labelled(str(tmp_path / data), split="test")
-
-
 def test_what_is_no_such_set_is_told_in_a_line(tmp_path: Path):
     (tmp_path / "empty").mkdir()
-    put(tmp_path, "full/cat/1.png", "full/dog/notes.txt")
+    put(tmp_path, "full/cat/1.png", "full/dog/notes.txt", "set/cat/1.png", "set/dog/1.png")
     (tmp_path / "a.csv").write_text("image,label\n")
-    for data, says in (
-        ("empty", "a folder that has one of images for each class"),
-        ("full", "the class folder .*dog' has no image"),
-        ("a.csv", "no image with a class"),
-        ("b.csv", "there is no file"),
-        ("nothing", "no images with classes at .*a folder that has one of images for each class"),
+    (tmp_path / "set" / "t.csv").write_text("image,label\ncat/1.png,cat\ndog/1.png,dog\n")
+    for data, flags, says in (
+        ("empty", {}, "a folder that has one of images for each class"),
+        ("full", {}, "the class folder .*dog' has no image"),
+        ("a.csv", {}, "no image with a class"),
+        ("b.csv", {}, "there is no file"),
+        ("nothing", {}, "no images with classes at .*a folder that has one of images for each"),
+        ("full", {"images": "x"}, "--images goes with a table"),
+        ("set", {"split": "test"}, "--split goes with a table"),
+        ("set/t.csv", {"split": "test"}, "no column split"),
     ):
         with pytest.raises(SettingsError, match=says) as error:
-            find_labelled(str(tmp_path / data))
+            find_labelled(str(tmp_path / data), **flags)
         assert "\n" not in str(error.value)
-    with pytest.raises(SettingsError, match="--images goes with a table"):
-        find_labelled(str(tmp_path / "full"), images="x")

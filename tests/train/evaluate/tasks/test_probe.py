@@ -26,38 +26,34 @@ def test_its_strength_is_chosen_on_a_fifth(folders: Path, tmp_path: Path, capsys
     assert f"{result['strength']:g}" in result["validation"]
 
 
-def test_with_images_to_validate_on(folders: Path, tmp_path: Path, capsys):
-    flags = (f"--data={folders}", f"--test={colour_folders(tmp_path / 'test', each=7, first=1)}")
-    held = colour_folders(tmp_path / "held", each=1)
+def test_its_strength_is_chosen_on_other_images_and_never_on_the_test(
+    folders: Path, tmp_path: Path, capsys
+):
+    many, held = (
+        colour_folders(tmp_path / "many", each=7),
+        colour_folders(tmp_path / "held", each=1),
+    )
     page = tmp_path / "page.html"
-    result = evaluated(capsys, "probe", *flags, f"--validation={held}", f"--page={page}")
+    flags = (f"--validation={held}", f"--page={page}")
+    test = colour_folders(tmp_path / "test", each=7, first=1)
+    result = evaluated(capsys, "probe", f"--data={folders}", f"--test={test}", *flags)
     assert (result["trained_on"], result["validated_on"]) == (48, 8)
     assert page.read_text().count("<img ") == 24
-
-
-def test_its_strength_is_never_chosen_on_the_test(folders: Path, tmp_path: Path, capsys):
-    held = colour_folders(tmp_path / "held", each=2, first=6)
-    test = colour_folders(tmp_path / "test", each=2, first=7)
-    flags = (f"--data={folders}", f"--test={test}", f"--validation={held}")
-    assert "--validation shares 8 images with --test" in refused(capsys, "probe", *flags)
+    held = colour_folders(tmp_path / "more", each=2, first=6)
+    few, test = (colour_folders(tmp_path / n, each=2, first=i) for n, i in (("a", 0), ("b", 7)))
+    for data, of_test, more, says in (
+        (folders, test, [f"--validation={held}"], "--validation shares 8 images with --test"),
+        (few, many, [], "fewer than 5 images of each class"),
+        (many, folders, [], "all images of --test are in --data"),
+    ):
+        assert says in refused(capsys, "probe", f"--data={data}", f"--test={of_test}", *more)
     # Without --validation an image that is tested is not set aside either.
-    some = [path for path in sorted(folders.rglob("*.png")) if path.name in ("0.png", "1.png")]
-    for path in some:
+    for path in [*folders.rglob("0.png"), *folders.rglob("1.png")]:
         (test / path.parent.name / f"of-data-{path.name}").write_bytes(path.read_bytes())
     aside = evaluated(capsys, "probe", f"--data={folders}", f"--test={test}")
     assert aside["also_trained_on"] == 16
     every = evaluated(capsys, "probe", f"--data={folders}", f"--test={held}")
     assert aside["validated_on"] < every["validated_on"] == 8
-
-
-def test_bad_input_is_one_line(folders: Path, tmp_path: Path, capsys):
-    few = colour_folders(tmp_path / "few", each=2)
-    other = colour_folders(tmp_path / "other", each=7)
-    for flags, says in (
-        ((f"--data={few}", f"--test={other}"), "fewer than 5 images of each class"),
-        ((f"--data={other}", f"--test={folders}"), "all images of --test are in --data"),
-    ):
-        assert says in refused(capsys, "probe", *flags)
 
 
 CLASSES = 4
