@@ -229,8 +229,7 @@ _OF_LANGUAGES = (
     (
         "language_detector",
         "",
-        "vote or langdetect, also for English by itself; empty scores English by eldc, and takes "
-        "the vote for other languages",
+        "vote or langdetect; empty is eldc for English and else the vote",
     ),
     (LIKE, "", "of each language no more pairs than of this one, such as en, by their keys"),
     (
