@@ -24,7 +24,7 @@ _MEASURE = CopyMeasure()
 
 
 class ListedFiles(NamedTuple):
-    """The images of a list: paths, uint8[n, 32] SHA-256, and uint8[n, 6, 64, 64] thumbnails."""
+    """The images of a list: paths, uint8[n, 32] SHA-256, and uint8[n, 2, 64, 64] thumbnails."""
 
     paths: list[str]
     digests: npt.NDArray[np.uint8]

@@ -15,7 +15,6 @@ import numpy as np
 from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex
 from alignset.transforms.decontamination.copy_index_files import (
     ENTRIES,
-    FINE,
     FORMAT,
     PLANES,
     ROWS,
@@ -23,7 +22,7 @@ from alignset.transforms.decontamination.copy_index_files import (
     VECTORS,
     build_copy_index,
 )
-from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, plane_row
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, plane_row
 from alignset.transforms.decontamination.copy_vectors import DESCRIPTOR_SHA256
 from alignset.transforms.decontamination.overlap_measure import Features, Nearest, Shown
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
@@ -59,7 +58,7 @@ class CopyMeasure:
     name: str = "copy"
     min_distance: float = COPY_DISTANCE
     quick_error: float = QUICK_ERROR
-    files: tuple[str, ...] = (PLANES, FINE, ROWS, ENTRIES, VECTORS, SEARCH)
+    files: tuple[str, ...] = (PLANES, ROWS, ENTRIES, VECTORS, SEARCH)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -67,15 +66,14 @@ class CopyMeasure:
 
     @property
     def row_type(self) -> np.dtype[Any]:
-        return np.dtype((np.uint8, (PLANES_A_ROW, SIDE_PX, SIDE_PX)))
+        return np.dtype((np.uint8, (2, SIDE_PX, SIDE_PX)))
 
     def features(self, looks: Sequence[Shown]) -> Features:
-        """uint8[n, 6, 64, 64], a `plane_row` of each image, without fine thumbnails of JPEGs that
-        were decoded small."""
-        rows = np.empty((len(looks), PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
+        """uint8[n, 2, 64, 64], a `plane_row` of each image."""
+        rows = np.empty((len(looks), 2, SIDE_PX, SIDE_PX), np.uint8)
         for row, look in zip(rows, looks, strict=True):
             assert look.image.grey is not None, "the image was looked at with keep_grey"
-            row[:] = plane_row(look.image.grey, fine=look.in_full or look.image.format != "jpeg")
+            row[:] = plane_row(look.image.grey)
         return rows
 
     def build(self, features: Iterable[Features], count: int, folder: Path) -> None:

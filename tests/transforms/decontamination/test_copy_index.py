@@ -1,17 +1,16 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import faiss
 import numpy as np
 import pytest
 
 from alignset.transforms.decontamination import copy_index_files
-from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex, finer_distance
+from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex
 from alignset.transforms.decontamination.copy_index_files import SEARCH, build_copy_index
 from alignset.transforms.decontamination.copy_planes import plane_row
 from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
-from tests.support.grey_pictures import degenerate_planes, diagram, grey_photograph
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
 pytestmark = pytest.mark.numeric
 
@@ -19,8 +18,8 @@ EVALUATION = [grey_photograph(seed, 320, 240) for seed in range(24)]
 MANY = 100  # entries from which on, in these tests, an index has lists and codes
 
 
-def rows(pictures, *, fine: bool = True) -> np.ndarray:
-    return np.stack([plane_row(np.ascontiguousarray(picture), fine=fine) for picture in pictures])
+def rows(pictures) -> np.ndarray:
+    return np.stack([plane_row(np.ascontiguousarray(picture)) for picture in pictures])
 
 
 def altered() -> list[np.ndarray]:
@@ -90,7 +89,7 @@ def test_an_index_of_none_or_one(tmp_path, count):
     assert [match and match.row for match in index.nearest(rows(EVALUATION[:1]))] == [
         0 if count else None
     ]
-    assert index.nearest(np.zeros((0, 6, 64, 64), np.uint8)) == []
+    assert index.nearest(np.zeros((0, 2, 64, 64), np.uint8)) == []
 
 
 def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(tmp_path):
@@ -104,7 +103,7 @@ def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(tmp_path):
 def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path):
     build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
     whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    assert len(whole) == 6
+    assert len(whole) == 5
 
     def refused(path: Path, body: bytes | None, says: str = "remove the folder") -> None:
         path.unlink() if body is None else path.write_bytes(body)
@@ -167,60 +166,6 @@ def test_a_picture_without_corners_is_found_whichever_part_of_it_is_nearest(tmp_
     matches = index.nearest(rows(ramp(height, 113) for height in range(100, 300)))
     assert any("crop" in match.numbers["variant"] for match in matches)
     assert max(match.distance for match in matches) < COPY_DISTANCE + QUICK_ERROR
-
-
-def test_the_small_plane_of_a_jpeg_without_corners_gives_the_smallest_distance(tmp_path):
-    build_copy_index([rows([stripe(90)])], str(tmp_path))
-    small, index = [stripe(94), 255 - stripe(90)], CopyIndex(tmp_path)
-    known, unknown = (index.nearest(rows(small, fine=fine)) for fine in (True, False))
-    assert (known[0].distance, unknown[0].distance) == (0.2, 0)
-    assert unknown[1].distance == known[1].distance >= 0.999
-
-
-def test_diagrams_that_differ_in_their_words_are_told_apart_by_fine_planes(tmp_path):
-    build_copy_index([rows([diagram(1)])], str(tmp_path))
-    index = CopyIndex(tmp_path)
-    pictures = [diagram(1), diagram(1)[:, ::-1], diagram(2), diagram(3)]
-    known, unknown = (index.nearest(rows(pictures, fine=fine)) for fine in (True, False))
-    assert max(match.distance for match in known[:2]) < COPY_DISTANCE
-    assert min(match.distance for match in known[2:]) > COPY_DISTANCE
-    assert known[0].numbers["blocks_agreeing"] == 1
-    assert known[1].numbers["blocks_agreeing"] > 0.95
-    for smallest, match in zip(unknown, known, strict=True):
-        assert smallest.numbers["blocks_agreeing"] == -1
-        assert smallest.distance <= match.distance
-        assert smallest.distance < COPY_DISTANCE  # so the image is decoded whole
-
-
-def test_a_picture_within_borders_is_compared_finely_without_them(tmp_path):
-    framed = np.pad(diagram(1), 60, constant_values=90)
-    build_copy_index([rows([framed])], str(tmp_path))
-    marked = framed.copy()  # so that nothing is trimmed, and the whole image is what is alike
-    marked[:40, :40] = marked[-40:, -40:] = 20
-    pictures = [diagram(1), framed, marked, diagram(2)]
-    inner, same, whole, other = CopyIndex(tmp_path).nearest(rows(pictures))
-    assert inner.numbers["blocks_agreeing"] == same.numbers["blocks_agreeing"] == 1
-    assert (whole.numbers["variant"], whole.numbers["blocks_agreeing"]) == ("whole", -1)
-    assert whole.distance < COPY_DISTANCE < other.distance
-
-
-def test_what_is_a_little_too_far_by_small_planes_is_looked_at_finely(tmp_path):
-    build_copy_index([rows([diagram(1)])], str(tmp_path))
-    branded = diagram(1)
-    branded[100:220, 100:220] = 60
-    cv2.circle(branded, (160, 160), 50, 240, -1)
-    (match,) = CopyIndex(tmp_path).nearest(rows([branded]))
-    assert COPY_DISTANCE < match.distance < COPY_DISTANCE + 0.2
-    assert match.numbers["blocks_agreeing"] > 0.9
-
-
-@pytest.mark.parametrize(
-    ("agreeing", "distance"),
-    [(1, 0.1), (0.95, 0.15), (0.9, 0.3), (0.85, 0.45), (0.8, 0.55), (0, 0.55)],
-)
-def test_distances_by_the_share_of_blocks_that_agree(agreeing, distance):
-    assert finer_distance(0.3, agreeing) == distance
-    assert finer_distance(0.01, 1) == 0
 
 
 def test_faint_pictures_are_found(tmp_path):

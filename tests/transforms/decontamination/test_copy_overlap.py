@@ -31,7 +31,7 @@ def look(picture: PillowImage.Image, kind: str = "PNG") -> Shown:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_copy_is_found_and_another_picture_is_not(tmp_path: Path, kind: str) -> None:
     features = MEASURE.features([look(photograph(seed)) for seed in range(5)])
-    assert (features.dtype, features.shape) == (np.uint8, (5, 6, 64, 64))
+    assert (features.dtype, features.shape) == (np.uint8, (5, 2, 64, 64))
     assert (features.dtype, features.shape[1:]) == MEASURE.row_type.subdtype
     MEASURE.build([features[:3], features[3:]], 5, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(MEASURE.files)
@@ -49,17 +49,3 @@ def test_a_copy_is_found_and_another_picture_is_not(tmp_path: Path, kind: str) -
     assert str(copy.numbers["variant"]).endswith("mirrored")
     assert flat is None
     assert other is None or other.distance > MEASURE.min_distance + MEASURE.quick_error
-
-
-@pytest.mark.parametrize(
-    ("kind", "in_full", "is_known"),
-    [("PNG", False, True), ("JPEG", False, False), ("JPEG", True, True)],
-)
-def test_jpegs_that_are_decoded_small_have_no_fine_plane(
-    kind: str, in_full: bool, is_known: bool
-) -> None:
-    body = encoded(photograph(1), kind)
-    image = examine(body, in_full=in_full, keep_grey=True)
-    assert isinstance(image, Image)
-    row = MEASURE.features([Shown(body, image, in_full)])[0]
-    assert (row[:2].any(), row[2:].any()) == (True, is_known)

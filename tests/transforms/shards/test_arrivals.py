@@ -21,9 +21,7 @@ from PIL import Image as PillowImage
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.blocklists.compiled_list import compile_list
-from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
-from alignset.transforms.decontamination.overlap_measure import Shown
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching import fetcher
 from alignset.transforms.fetching.body_memory import TakenBytes
@@ -36,7 +34,6 @@ from alignset.transforms.shards import arrivals as arrivals_module
 from alignset.transforms.shards.arrivals import Arrivals, blocked_by
 from alignset.transforms.shards.shard_images import ShardImages
 from tests.support.bad_web import BODY, bad_web
-from tests.support.grey_pictures import diagram
 from tests.support.made_images import empty_images
 from tests.support.picture_files import encoded, photograph
 from tests.support.rules import run_rules
@@ -93,23 +90,6 @@ def test_a_near_image_is_hashed_in_full_before_it_is_judged(tmp_path: Path):
     assert images.looks[0].phash == examine(differing).phash
     picture = PillowImage.open(io.BytesIO(measures["thumbnail"][0].as_py()))
     assert (picture.format, max(picture.size)) == ("JPEG", 192)
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_diagram_with_other_words_is_no_copy(tmp_path: Path, kind: str):
-    copies = CopyMeasure()
-    bodies = [encoded(PillowImage.fromarray(diagram(words)), kind) for words in (1, 2)]
-    image = examine(bodies[0], in_full=True, keep_grey=True)
-    assert isinstance(image, Image)
-    copies.build([copies.features([Shown(bodies[0], image, in_full=True)])], 1, tmp_path)
-    pq.write_table(pa.table([["exam"], ["0"], [""]], schema=IMAGE_ROWS), tmp_path / IMAGES)
-    images, _ = judged(
-        [Fetched(row, body, None) for row, body in enumerate(bodies)],
-        EvaluationIndex(copies, tmp_path),
-        tmp_path,
-        rules=run_rules(min_evaluation_distance=copies.min_distance),
-    )
-    assert images.reasons == ["evaluation_overlap", None]
 
 
 def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
