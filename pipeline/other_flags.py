@@ -58,6 +58,11 @@ OTHERS = {
     "download_npz": "nothing: features of images are not made",
     "skip_bbox_blurring": "nothing: parts of images are not blurred",
 }
+# Of earlier versions of alignset.
+DROPPED = {
+    "overlap_measure": "nothing: copies of evaluation images are found in one way",
+    "overlap_model": "nothing: copies of evaluation images are found by a model of alignset's own",
+}
 
 # Names of earlier versions, which command lines may still have.
 RENAMED_FLAGS = {"unwished": "opt_outs"}
@@ -65,7 +70,7 @@ RENAMED_FLAGS = {"unwished": "opt_outs"}
 
 def _hint(unknown: str, names: list[str]) -> str:
     """A hint for an unknown flag."""
-    if here := IMG2DATASET.get(unknown, OTHERS.get(unknown)):
+    if here := (IMG2DATASET | OTHERS | DROPPED).get(unknown):
         return f"here pass {here}"
     if unknown == "min_similarity":
         return "it is a rule on what a model finds: pass --score_model too"

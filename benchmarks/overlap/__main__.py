@@ -20,9 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_index import CopyIndex
-from alignset.transforms.decontamination.overlap_measure import Nearest
-from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
+from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
+from alignset.transforms.rules.overlap import COPY_DISTANCE
 from benchmarks.overlap import measured_pictures as measured
 from benchmarks.overlap.alterations import ALTERATIONS
 from benchmarks.overlap.measured_pictures import Pictures

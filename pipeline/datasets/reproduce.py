@@ -14,7 +14,6 @@ from alignset.pipeline.job import Job
 from alignset.pipeline.rule_files import SCORE_MODEL
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
-from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, LIKE
@@ -135,10 +134,9 @@ def _settings(run: RunDescription, *changes: Mapping[str, Any]) -> Iterator[str]
 
 
 def _rules(manifest: RunDescription) -> dict[str, Any]:
-    """The rules that a flag gave: not a distance that is the measure's own."""
-    rules, overlap = dict(manifest.rules), manifest.overlap
-    own = MIN_DISTANCES.get(str(overlap.get("measure"))) if overlap else None
-    if not overlap or rules.get("min_evaluation_distance") in (own, 0):
+    """The rules that a flag gave: not a distance without evaluation images, or of score_only."""
+    rules = dict(manifest.rules)
+    if not manifest.overlap or rules.get("min_evaluation_distance") == 0:
         rules.pop("min_evaluation_distance", None)
     if name := rules.get("concepts"):
         rules["concepts"] = str(name).rpartition("@")[0]
@@ -186,10 +184,6 @@ def _files_of_rules(manifest: RunDescription, flag_name: str) -> Iterator[str]:
     if flag_name:
         yield f"--{flag_name}"
     if manifest.overlap:
-        measure = {"overlap_measure": manifest.overlap.get("measure", "")}
-        yield from _changes(OverlapSettings, measure)
-        if measure["overlap_measure"] == "embedding":
-            yield _flag("overlap_model", "FILE.onnx")
         sets = {file.name: file.path for file in manifest.evaluation}
         if sets:
             items = (f"{name}={Path(path).parent.name or name}" for name, path in sets.items())

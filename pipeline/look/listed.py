@@ -18,7 +18,7 @@ from alignset.pipeline.rules import Rules
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.rejects import key_column
-from alignset.transforms.decontamination.evaluation_index import set_folders
+from alignset.transforms.decontamination.evaluation_files import set_folders
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.shards.image_places import read_places
 from alignset.transforms.shards.listed_pairs import listed_in_shard, listed_texts

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.look.sample import Overlap, Pair
 from alignset.pipeline.shown_texts import printable
-from alignset.transforms.decontamination.evaluation_files import find_images
-from alignset.transforms.decontamination.evaluation_index import set_folders
+from alignset.transforms.decontamination.evaluation_files import find_images, set_folders
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 
 COLUMNS = 5

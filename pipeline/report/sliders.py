@@ -19,7 +19,7 @@ from alignset.transforms.rules.words import WORDS
 
 # Flags that name files, of which no report tells the folder.
 _FILES = (
-    *("rules", "vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model"),
+    *("rules", "vocabulary", "blocklist", "eval_images", "eval_index"),
     *("unsafe_model", "score_model", "concepts"),
 )
 

@@ -189,7 +189,7 @@ def test_the_trainer_imports_what_reads_hostile_files_and_what_finds_copies_alon
     trainer = [path for path in PRODUCT if package_of(path) == "train"]
     imported = set().union(*map(imported_modules, trainer))
     of_curation = {module for module in imported if module.startswith("transforms")}
-    of_copies = ("copy_overlap", "overlap_measure")
+    of_copies = ("copy_index", "copy_index_files", "copy_planes")
     of_images = ("decode", "file_formats", "file_look", "open_picture")
     assert of_curation == {
         "transforms.storage.tar_members",
@@ -256,7 +256,6 @@ WITHOUT_A_TEST = """
     transforms/blocklists/listed_images transforms/shards/build_shard
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
-    transforms/decontamination/overlap_measure
     transforms/images/open_picture
     transforms/shards/rewrite_shards
     transforms/shards/changed_pairs transforms/shards/joined_pairs transforms/shards/descriptors

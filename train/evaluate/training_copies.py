@@ -12,20 +12,22 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.samples import shard_samples
 from alignset.train.errors import SettingsError, counted
 from alignset.train.runs.run_folder import trained_images, trained_shards
-from alignset.transforms.decontamination.copy_overlap import CopyMeasure, nearest_copy
-from alignset.transforms.decontamination.overlap_measure import Features, Shown
+from alignset.transforms.decontamination.copy_index import CopyIndex
+from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.images.examine import Unusable, examine
 
 MOST_IMAGES = 20_000  # of a run that are compared without a flag: a minute
 NONE = "none"
 _AT_ONCE = 256  # images
-_MEASURE = CopyMeasure()
 
 
 @dataclass
@@ -86,8 +88,8 @@ def find_copies(held_out: Iterable[bytes], shards: Sequence[str]) -> TrainingCop
         ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool,
         tqdm(unit=" images", leave=False, disable=not sys.stderr.isatty()) as bar,
     ):
-        _MEASURE.build(_measure(held_out, identities, pool), 0, Path(folder))
-        index, all_identities = _MEASURE.open(Path(folder)), set(identities)
+        build_copy_index(_describe(held_out, identities, pool), Path(folder))
+        index, all_identities = CopyIndex(Path(folder)), set(identities)
         seen_digests: set[bytes] = set()  # one image may have many texts, and be in many samples
         training = (sample.image for shard in shards for sample in shard_samples(shard))
         images = (image for image in training if image)
@@ -97,7 +99,7 @@ def find_copies(held_out: Iterable[bytes], shards: Sequence[str]) -> TrainingCop
             new = {digest: image for digest, image in new.items() if digest not in seen_digests}
             seen_digests |= new.keys()
             copies.equal |= all_identities & new.keys()
-            nearest = pool.map(partial(nearest_copy, index), new.values())
+            nearest = pool.map(index.copied_by, new.values())
             copies.near |= {identities[match.row] for match in nearest if match is not None}
             bar.update(len(batch))
     copies.near -= copies.equal
@@ -106,10 +108,10 @@ def find_copies(held_out: Iterable[bytes], shards: Sequence[str]) -> TrainingCop
     return copies
 
 
-def _measure(
+def _describe(
     files: Iterable[bytes], identities: list[bytes], pool: ThreadPoolExecutor
-) -> Iterator[Features]:
-    """The features of different images that can be decoded, whose SHA-256 go to `identities`."""
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The thumbnails of different images that can be decoded, whose SHA-256 go to `identities`."""
     seen_digests: set[bytes] = set()
     files = iter(files)
     while batch := list(islice(files, _AT_ONCE)):
@@ -120,7 +122,7 @@ def _measure(
         }
         seen_digests |= new.keys()
         looks = pool.map(partial(examine, in_full=True, keep_grey=True), new.values())
-        for (digest, file), image in zip(new.items(), looks, strict=True):
+        for digest, image in zip(new, looks, strict=True):
             if not isinstance(image, Unusable):
                 identities.append(digest)
-                yield _MEASURE.features([Shown(file, image, in_full=True)])
+                yield image_planes([image])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import faiss
@@ -20,7 +21,7 @@ from alignset.transforms.decontamination.copy_index_files import (
     SEARCH,
     VECTORS,
 )
-from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane, image_planes
 from alignset.transforms.decontamination.copy_variants import VARIANTS, Variant
 from alignset.transforms.decontamination.copy_vectors import (
     WIDTH,
@@ -29,9 +30,10 @@ from alignset.transforms.decontamination.copy_vectors import (
     cosines,
     vectors_of,
 )
-from alignset.transforms.decontamination.overlap_measure import Nearest
 from alignset.transforms.decontamination.plane_placement import placement_of
+from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.perceptual_hash import plane_hash
+from alignset.transforms.rules.overlap import COPY_DISTANCE
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
@@ -50,6 +52,19 @@ _PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
 # by half as much where the thumbnails are aligned.
 QUICK_ERROR = 0.3
 _FARTHEST_CHECKED = 0.999
+
+
+class Nearest(NamedTuple):
+    """The nearest evaluation image of an image.
+
+    Attributes:
+      row: its number in the index. distance: 0 to 2.
+      numbers: what was found on the way, by name: the cosine, the variant, and a `PairCheck`.
+    """
+
+    row: int
+    distance: float
+    numbers: Mapping[str, float | str]
 
 
 class CopyIndex:
@@ -84,7 +99,7 @@ class CopyIndex:
         """How many evaluation images it has."""
         return len(self._rows)
 
-    def nearest(self, features: npt.NDArray[np.uint8]) -> list[Nearest | None]:
+    def nearest(self, planes: npt.NDArray[np.uint8]) -> list[Nearest | None]:
         """For each image the evaluation image that it is nearest to a copy of.
 
         A distance is 0 to 2, in thousandths. Below 1 the thumbnails were compared place by place: 0
@@ -95,21 +110,42 @@ class CopyIndex:
         batch, nor on how many threads there are.
 
         Args:
-          features: uint8[n, 2, 64, 64], as `plane_row` makes them.
+          planes: uint8[n, 2, 64, 64], as `plane_row` makes them.
         """
-        nearest = self.candidates(features, _MOST_CHECKED)
+        nearest = self.candidates(planes, _MOST_CHECKED)
         return [min(of, key=lambda near: near.distance) if of else None for of in nearest]
 
-    def candidates(self, features: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
+    def copied_by(self, body: bytes, image: Image | None = None) -> Nearest | None:
+        """The evaluation image that a file is a copy of; a JPEG is decoded in full only where a
+        small thumbnail of it says that it may be one.
+
+        Args:
+          image: what a quick `examine` with `keep_grey` said of the file.
+        """
+        for in_full in (False, True):
+            look = image or examine(body, in_full=in_full, keep_grey=True)
+            if isinstance(look, Unusable):
+                return None
+            final = in_full or look.format != "jpeg"
+            (nearest,) = self.nearest(image_planes([look]))
+            most = COPY_DISTANCE + (0 if final else QUICK_ERROR)
+            if nearest is None or nearest.distance >= most:
+                return None
+            if final:
+                return nearest
+            image = None
+        return None
+
+    def candidates(self, planes: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
         """The same of several evaluation images for each image: of those that are checked, so many
         at most, or else of the nearest one."""
-        matches: list[list[Nearest]] = [[] for _ in features]
+        matches: list[list[Nearest]] = [[] for _ in planes]
         if not len(self):
             return matches
-        vectors = descriptors(features[:, 1])
+        vectors = descriptors(planes[:, 1])
         rows = np.flatnonzero(vectors.any(axis=1))
         for row, near in zip(rows.tolist(), self._nearest_images(vectors[rows]), strict=True):
-            matches[row] = self._match(features[row], near, most)
+            matches[row] = self._match(planes[row], near, most)
         return matches
 
     def may_match(self, vectors: Vectors, least_cosine: float) -> list[int]:

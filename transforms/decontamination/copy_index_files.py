@@ -25,10 +25,9 @@ from alignset.transforms.decontamination.copy_planes import SIDE_PX
 from alignset.transforms.decontamination.copy_variants import variants_of
 from alignset.transforms.decontamination.copy_vectors import WIDTH, as_unit, vectors_of
 
-# Another number where files of the same names mean something else, or the check finds other copies.
-FORMAT = 6
 PLANES, ROWS = "planes.u8", "rows.i4"
 ENTRIES, VECTORS, SEARCH = "entries.i4", "vectors.i8", "search.faiss"
+FILES = (PLANES, ROWS, ENTRIES, VECTORS, SEARCH)
 
 # Up to as many entries each is compared with the query, in 0.1 ms: of 350 images.
 MOST_COMPARED = 10_000
@@ -41,7 +40,7 @@ _ADDED_AT_ONCE = 1 << 16
 _DESCRIBED_AT_ONCE = 8  # images, so that what is made of them is in the processor's cache
 
 
-def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> int:
+def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: Path) -> int:
     """Builds the index of evaluation images in an existing folder of this machine.
 
     The same thumbnails give the same bytes, however they are divided into arrays. It takes 3 ms of
@@ -57,13 +56,12 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
     Raises:
       ValueError: an array has another shape or another type.
     """
-    place = Path(folder)
     images = planes_written = 0
     with (
-        open(place / PLANES, "wb") as plane_file,
-        open(place / ROWS, "wb") as row_file,
-        open(place / ENTRIES, "wb") as entry_file,
-        open(place / VECTORS, "wb") as vector_file,
+        open(folder / PLANES, "wb") as plane_file,
+        open(folder / ROWS, "wb") as row_file,
+        open(folder / ENTRIES, "wb") as entry_file,
+        open(folder / VECTORS, "wb") as vector_file,
     ):
         for pairs in _evenly(planes):
             planes_written += _write_planes(pairs, planes_written, plane_file, row_file)
@@ -75,8 +73,8 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
             vector_file.write(vectors.tobytes())
             images += len(pairs)
     if images:
-        vectors = np.memmap(place / VECTORS, np.int8, "r").reshape(-1, WIDTH)
-        faiss.write_index(_search_of(vectors), str(place / SEARCH))
+        vectors = np.memmap(folder / VECTORS, np.int8, "r").reshape(-1, WIDTH)
+        faiss.write_index(_search_of(vectors), str(folder / SEARCH))
     return images
 
 

@@ -7,11 +7,14 @@ thumbnails.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from alignset.transforms.images.examine import Image
 
 Plane = npt.NDArray[np.uint8]
 
@@ -69,6 +72,15 @@ def copy_planes(grey: Plane) -> CopyPlanes:
     if inner.shape == small.shape:
         return CopyPlanes(whole, whole, False, inside, small.shape)
     return CopyPlanes(whole, _squashed(inner), True, inside, small.shape)
+
+
+def image_planes(images: Sequence[Image]) -> npt.NDArray[np.uint8]:
+    """uint8[n, 2, 64, 64], a `plane_row` of each image, which was looked at with `keep_grey`."""
+    rows = np.empty((len(images), 2, SIDE_PX, SIDE_PX), np.uint8)
+    for row, image in zip(rows, images, strict=True):
+        assert image.grey is not None
+        row[:] = plane_row(image.grey)
+    return rows
 
 
 def plane_row(grey: Plane) -> npt.NDArray[np.uint8]:

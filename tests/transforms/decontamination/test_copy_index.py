@@ -4,13 +4,17 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+import skimage.data
+from PIL import Image as PillowImage
 
 from alignset.transforms.decontamination import copy_index_files
 from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex
 from alignset.transforms.decontamination.copy_index_files import SEARCH, build_copy_index
-from alignset.transforms.decontamination.copy_planes import plane_row
-from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
+from alignset.transforms.decontamination.copy_planes import image_planes, plane_row
+from alignset.transforms.images.examine import examine
+from alignset.transforms.rules.overlap import COPY_DISTANCE
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
+from tests.support.picture_files import encoded
 
 pytestmark = pytest.mark.numeric
 
@@ -41,7 +45,7 @@ def index(request, tmp_path_factory) -> CopyIndex:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "listed":
             patch.setattr(copy_index_files, "MOST_COMPARED", MANY)
-        build_copy_index([rows(EVALUATION)], str(folder))
+        build_copy_index([rows(EVALUATION)], folder)
     return CopyIndex(folder)
 
 
@@ -83,7 +87,7 @@ def test_it_is_mapped(index):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_an_index_of_none_or_one(tmp_path, count):
-    build_copy_index([rows(EVALUATION[:1])][:count], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:1])][:count], tmp_path)
     index = CopyIndex(tmp_path)
     assert len(index) == count
     assert [match and match.row for match in index.nearest(rows(EVALUATION[:1]))] == [
@@ -94,14 +98,14 @@ def test_an_index_of_none_or_one(tmp_path, count):
 
 def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(tmp_path):
     made = rows(plane for _, plane in degenerate_planes())
-    build_copy_index([made], str(tmp_path))
+    build_copy_index([made], tmp_path)
     matches = CopyIndex(tmp_path).nearest(made)
     for row, ((name, _), match) in enumerate(zip(degenerate_planes(), matches, strict=True)):
         assert match is None or match.row == row or match.distance > COPY_DISTANCE, name
 
 
 def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path):
-    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], tmp_path)
     whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert len(whole) == 5
 
@@ -126,7 +130,7 @@ def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path):
 
 
 def test_entries_that_are_not_there_are_not_read(tmp_path):
-    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], tmp_path)
     made, path = rows(EVALUATION[:1]), str(tmp_path / SEARCH)
     assert [match.row for match in CopyIndex(tmp_path).nearest(made)] == [0]
     stored = faiss.read_index(path)
@@ -145,7 +149,7 @@ def stripe(top: int) -> np.ndarray:
 
 
 def test_pictures_without_corners_are_found_whole_and_not_as_parts(tmp_path):
-    build_copy_index([rows([stripe(90)])], str(tmp_path))
+    build_copy_index([rows([stripe(90)])], tmp_path)
     same, darker, other, part = CopyIndex(tmp_path).nearest(
         rows([stripe(90), stripe(90) // 2, stripe(20), stripe(90)[:180, :240]])
     )
@@ -160,7 +164,7 @@ def ramp(height: int, width: int) -> np.ndarray:
 
 
 def test_a_picture_without_corners_is_found_whichever_part_of_it_is_nearest(tmp_path):
-    build_copy_index([rows([ramp(200, 150)])], str(tmp_path))
+    build_copy_index([rows([ramp(200, 150)])], tmp_path)
     index = CopyIndex(tmp_path)
     # The same JPEG at 3/8 of its size: a crop's descriptor is as near as that of the whole.
     matches = index.nearest(rows(ramp(height, 113) for height in range(100, 300)))
@@ -171,6 +175,25 @@ def test_a_picture_without_corners_is_found_whichever_part_of_it_is_nearest(tmp_
 def test_faint_pictures_are_found(tmp_path):
     faint = [(picture * (1.5 / picture.std()) + 100).astype(np.uint8) for picture in EVALUATION[:4]]
     assert rows(faint)[:, 1].std(axis=(1, 2)).max() < 2
-    build_copy_index([rows(faint)], str(tmp_path))
+    build_copy_index([rows(faint)], tmp_path)
     found = CopyIndex(tmp_path).nearest(rows(faint))
     assert [match.row for match in found] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_is_a_copy_by_its_whole_image(tmp_path, kind):
+    """Real photographs: made ones lack fine detail."""
+    names = ("astronaut", "coffee", "rocket", "chelsea")
+    photographs = [PillowImage.fromarray(getattr(skimage.data, name)()) for name in names]
+    looks = [examine(encoded(of, "PNG"), keep_grey=True) for of in photographs]
+    build_copy_index([image_planes(looks)], tmp_path)
+    index = CopyIndex(tmp_path)
+    mirrored = photographs[3].transpose(PillowImage.Transpose.FLIP_LEFT_RIGHT)
+    body = encoded(mirrored.resize((401, 275)), kind)
+    (whole,) = index.nearest(image_planes([examine(body, in_full=True, keep_grey=True)]))
+    for look in (None, examine(body, keep_grey=True)):
+        assert index.copied_by(body, look) == whole
+    assert (whole.row, whole.numbers["variant"]) == (3, "whole_mirrored")
+    moon = PillowImage.fromarray(skimage.data.moon())
+    for other in (encoded(moon, kind), b"no image", encoded(moon.resize((1, 1)), kind)):
+        assert index.copied_by(other) is None

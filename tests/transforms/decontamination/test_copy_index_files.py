@@ -36,7 +36,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def built(folder: Path, arrays) -> dict[str, bytes]:
     folder.mkdir()
-    build_copy_index(arrays, str(folder))
+    build_copy_index(arrays, folder)
     return files_of(folder)
 
 
@@ -73,7 +73,7 @@ def test_the_files_hold_planes_and_the_vectors_of_all_variants(tmp_path):
 def test_images_that_are_all_the_same_or_flat_can_be_indexed(tmp_path, monkeypatch):
     monkeypatch.setattr(copy_index_files, "MOST_COMPARED", 100)
     planes = np.stack([np.stack([plane] * 2) for _, plane in degenerate_planes()] * 2)
-    assert build_copy_index([planes], str(tmp_path)) == len(planes)
+    assert build_copy_index([planes], tmp_path) == len(planes)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_images_that_are_all_the_same_or_flat_can_be_indexed(tmp_path, monkeypat
 )
 def test_arrays_of_another_shape_are_refused(tmp_path, array):
     with pytest.raises(ValueError, match="planes to index must be uint8"):
-        build_copy_index([array], str(tmp_path))
+        build_copy_index([array], tmp_path)
 
 
 @pytest.mark.parametrize(
