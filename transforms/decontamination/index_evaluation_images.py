@@ -58,7 +58,7 @@ from alignset.transforms.workers.trial_process import TrialProcess, trial_proces
 LOG = logging.getLogger("alignset")
 PLANES = "evaluation-"  # how the names of files of thumbnails begin
 BYTES_AT_ONCE = 1 << 24  # of the files of images described together, about
-_DESCRIBED_AT_ONCE, _READ_AT_ONCE = 64, 1024
+_DESCRIBED_AT_ONCE, READ_AT_ONCE = 64, 1024
 _NAMED = 100  # unreadable images that the description names
 
 
@@ -188,7 +188,7 @@ def read_planes(part: DescribedPart) -> Iterator[npt.NDArray[np.uint8]]:
     if part.rows:
         rows = np.memmap(local_copy(part.path), np.uint8, "r").view(np.ndarray)
         rows = rows.reshape(-1, 2, SIDE_PX, SIDE_PX)
-        yield from (rows[at : at + _READ_AT_ONCE] for at in range(0, len(rows), _READ_AT_ONCE))
+        yield from (rows[at : at + READ_AT_ONCE] for at in range(0, len(rows), READ_AT_ONCE))
 
 
 def write_index(place: str, parts: Iterable[DescribedPart]) -> str:

@@ -29,7 +29,7 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class OverlapSettings:
-    """What is done about images near an evaluation image. Flags are named after these fields."""
+    """How images near an evaluation image are handled. Flags are named after these fields."""
 
     decontaminate_only: bool = field(
         default=False,

@@ -35,7 +35,7 @@ _AT_ONCE = 8  # images in memory, of 20 MB each at most by default
 _MOST_COMPARED = 16  # held-out images with one training image
 # Where one tone fills so much of a thumbnail, images of a family look like copies: cards, charts,
 # flags. There a held-out image goes only by a much smaller distance, and no part of it.
-PLAIN, PLAIN_DISTANCE = 0.3, 0.05
+PLAIN, PLAIN_DISTANCE = 0.3, 0.1
 _WHOLE = ("whole", "trimmed")
 
 

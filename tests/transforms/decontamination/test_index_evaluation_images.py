@@ -171,7 +171,7 @@ def test_large_images_are_described_few_at_once_and_read_some_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BYTES_AT_ONCE", 0)
-    monkeypatch.setattr(module, "_READ_AT_ONCE", 2)
+    monkeypatch.setattr(module, "READ_AT_ONCE", 2)
     tar = tar_of(tmp_path / "a.tar", {f"{n}.png": BODIES[n] for n in range(3)})
     part = described(tmp_path, EvaluationFile("a", tar))
     assert shown(part) == [0, 1, 2]
