@@ -30,7 +30,6 @@ from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.transforms.columns.batches import BatchCoder
 from alignset.transforms.decontamination.compare_images import CompareImages
-from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
@@ -51,7 +50,7 @@ _BLOCKING = {"blocklist", "forget_blocked"}
 # What needs the columns of an input, or a whole dataset.
 _OF_RUNS = {*COLUMN_FLAGS, KEEP_MOST_SIMILAR}
 _OF_TEXTS = (_names(Rules) - {*of_images()} - _OF_RUNS) | {"vocabulary", *_BLOCKING}
-_OF_COPIES = {"overlap_measure", "overlap_model", "min_evaluation_distance"}
+_OF_COPIES = {"min_evaluation_distance"}
 _OF_IMAGES = (
     ((_names(Rules) & {*of_images()}) - _OF_RUNS)
     | {"unsafe_model", "thumbnails", "samples_per_shard", "holdout", "eval_images", *_BLOCKING}
@@ -121,7 +120,7 @@ class FetchImages(beam.PTransform):
         super().__init__()
         self._command = _command("FetchImages", _OF_IMAGES, flags, output)
         job, rules = self._command.job, self._command.rules
-        self._evaluation = find_evaluation(job.eval_images, self._command.overlap)
+        self._evaluation = find_evaluation(job.eval_images, self._command.overlap.eval_index)
         self._unsafe_model = find_unsafe_model(job, rules)
         self._places = _places(self._command, "shards")
 
@@ -148,7 +147,7 @@ class FindCopies(beam.PTransform):
     Args:
       eval_images: {NAME: PATH}, folders, shards or Parquet files. eval_index: a folder in which
         the index of these images is kept for later pipelines.
-      flags: `overlap_measure`, `overlap_model`, `min_evaluation_distance`.
+      flags: `min_evaluation_distance`.
 
     Raises:
       UsageError: a flag is wrong, or there are no such images.
@@ -158,15 +157,16 @@ class FindCopies(beam.PTransform):
         super().__init__()
         eval_flags = {"eval_images": eval_images, "eval_index": eval_index}
         self._command = _command("FindCopies", _OF_COPIES, flags, eval_index, **eval_flags)
-        self._evaluation = find_evaluation(self._command.job.eval_images, self._command.overlap)
+        self._evaluation = find_evaluation(
+            self._command.job.eval_images, self._command.overlap.eval_index
+        )
 
     def expand(self, images: beam.PCollection) -> beam.PCollection:
         places = _begin(_places(self._command))
         evaluation = self._evaluation.on_workers(everywhere)
         index = evaluation_index(images.pipeline, evaluation, self._command, places)
         index["sets"] | "Ended" >> _RemoveWork(places.work.path)
-        measure, rules = measure_of(self._command.overlap), self._command.rules
-        return images | CompareImages(measure, index["place"], rules.min_evaluation_distance)
+        return images | CompareImages(index["place"], self._command.rules.min_evaluation_distance)
 
 
 def _command(

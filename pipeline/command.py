@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import Rules
-from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import (
@@ -116,14 +116,12 @@ def _needless_to_resize(mode: str) -> Iterator[_Needless]:
 
 
 def _needless_to_compare(command: Command) -> Iterator[_Needless]:
-    overlap = command.overlap
-    if not command.job.eval_images and not overlap.eval_index:  # which alone may be an index
+    if (
+        not command.job.eval_images and not command.overlap.eval_index
+    ):  # which alone may be an index
         names = (name for name in _names(OverlapSettings) if name != "score_only")
         flags = (MIN_EVALUATION_DISTANCE.name, *names)
         yield _Needless(flags, "there are no evaluation images", "give --eval_images=NAME=PATH")
-    elif overlap.overlap_measure != "embedding":
-        why = f"--overlap_measure={overlap.overlap_measure} has no model"
-        yield _Needless(("overlap_model",), why, "give --overlap_measure=embedding")
 
 
 def _needless_to_score(command: Command) -> Iterator[_Needless]:
@@ -152,16 +150,3 @@ def needless_flag(flag_names: Collection[str], command: Command) -> str | None:
             if flag in flag_names:
                 return f"--{flag} has no effect, since {needless.because}: {needless.need}"
     return None
-
-
-def resolved_rules(rules: Rules, overlap: OverlapSettings) -> Rules:
-    """The rules with the measure's own distance where none is given."""
-    if rules.min_evaluation_distance >= 0:
-        return rules
-    if overlap.overlap_measure == "embedding":
-        # Opens the model: one that cannot be used is refused here. --help needs no measure.
-        from alignset.transforms.decontamination.measures import measure_of
-
-        measure_of(overlap)
-    own = MIN_DISTANCES[overlap.overlap_measure]
-    return replace(rules, min_evaluation_distance=own)

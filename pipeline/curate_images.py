@@ -20,9 +20,10 @@ from alignset.pipeline.runs.work_folder import ImageSummary, WrittenShard
 from alignset.pipeline.shown_texts import core_time, counted
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
-from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
-from alignset.transforms.decontamination.measured_parts import FEATURES
-from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.decontamination.index_evaluation_images import (
+    PLANES,
+    IndexEvaluationImages,
+)
 from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
@@ -100,7 +101,6 @@ def write_shards(
     Returns:
       their `ShardStats`, and the singletons `place` and `sets` of the evaluation images.
     """
-    measure = measure_of(command.overlap) if evaluation.files or evaluation.index else None
     index = evaluation_index(numbers.pipeline, evaluation, command, places)
     settings = _shard_settings(command, unsafe_model, places)
     packages = deciding("exact_resize" if command.resize.exact_resize else "")
@@ -109,7 +109,7 @@ def write_shards(
         | "SpreadShards" >> beam.Reshuffle()
         | "CheckWriter" >> beam.ParDo(CheckWorker(packages))
         | WriteShards(
-            ShardWriter(places.work.plan, places.out, settings, places.fence, measure),
+            ShardWriter(places.work.plan, places.out, settings, places.fence),
             evaluation=index["place"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
             min_ram=MIN_RAM if is_dataflow(command) else "",
@@ -165,7 +165,7 @@ def _name_suspects(places: Places, sizes: Mapping[int, int]) -> None:
     claims = {path for path, _ in match(places.work.path) if path.endswith(CLAIM)}
     missing_shards = sizes.keys() - finished_shards(places.out, sizes)
     shards = claims & {claim_path(places.work.plan, shard) for shard in missing_shards}
-    evaluation = {path for path in claims if path.startswith(f"{places.work.path}/{FEATURES}")}
+    evaluation = {path for path in claims if path.startswith(f"{places.work.path}/{PLANES}")}
     for names, kind, of in (
         (shards, "shard", ""),
         (evaluation, "part", " of the evaluation images"),
@@ -218,9 +218,7 @@ def evaluation_index(
     if evaluation.files:
         parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
         folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
-        return parts | IndexEvaluationImages(
-            measure_of(command.overlap), folder, places.work.path, places.fence
-        )
+        return parts | IndexEvaluationImages(folder, places.work.path, places.fence)
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
 

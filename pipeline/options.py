@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from alignset.command_help import PARSERS, add_help
 from alignset.extras import missing_extra
-from alignset.pipeline.command import Command, needless_flag, resolved_rules
+from alignset.pipeline.command import Command, needless_flag
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
 from alignset.pipeline.other_flags import beam_options
@@ -188,7 +187,6 @@ def make_command(given_flags: GivenFlags) -> Command:
             beam,
         )
         _check_ranking(command)
-        command = replace(command, rules=resolved_rules(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
     if command.job.text_only:

@@ -115,7 +115,7 @@ def _train(plan: Namespace, jobs: Mapping[tuple[str, int], Mapping[int, Path]]) 
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // min(workers, len(jobs))))
     spawn, logs = multiprocessing.get_context("spawn"), plan.output / "logs"
     start = time.monotonic()
-    with ProcessPoolExecutor(workers, spawn, _begin_job, (logs, os.getpid())) as executor:
+    with ProcessPoolExecutor(workers, spawn, _begin_job, (logs,)) as executor:
         of = {
             executor.submit(train_variant, plan, variants[name], seed, files): f"{name}-{seed}"
             for (name, seed), files in jobs.items()

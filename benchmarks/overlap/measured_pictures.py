@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, plane_row
+from alignset.transforms.decontamination.copy_planes import plane_row
 from alignset.transforms.images.displayed_picture import displayed_picture, small_grey
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.open_picture import open_picture
@@ -28,7 +28,6 @@ LONGEST_PX = 1000  # of an image before it is altered
 MIN_SIDE_PX = 200  # of an image that is altered, as of one that a run keeps
 EVALUATION_SHARE = 5  # one held-out image in so many is indexed
 _AT_ONCE = 64
-_FLAT = 128  # grey level
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Pictures:
 
     Attributes:
       names: of n images.
-      thumbnails: uint8[n, 6, 64, 64], a `plane_row` each, of the image decoded whole.
+      thumbnails: uint8[n, 2, 64, 64], a `plane_row` each, of the image decoded whole.
       phashes: uint64[n].
       is_jpeg: bool[n]. JPEGs are photographs mostly; the others are drawings, charts, screenshots.
       sides_px: int32[n], of the shorter side.
@@ -70,18 +69,9 @@ def held_out(packages: Path, cache: Path) -> Pictures:
 
 
 def distractors(packages: Path, count: int) -> npt.NDArray[np.uint8]:
-    """Planes of up to so many parts of training images: uint8[n, 6, 64, 64]. The fine
-    thumbnails of quarters of tiles are flat, by which nothing is told: there is nothing finer of
-      these.
-    """
-    tiles = training_tiles(packages)
-    planes = distractor_planes(tiles, count)
-    rows = np.empty((len(planes), PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
-    rows[:, :2] = planes[:, np.newaxis]
-    rows[:, 2:] = _FLAT
-    whole = tiles.pixels[:count]
-    rows[: len(whole), 2:] = whole.reshape(-1, PLANES_A_ROW - 2, SIDE_PX, SIDE_PX)
-    return rows
+    """Planes of up to so many parts of training images: uint8[n, 2, 64, 64]."""
+    planes = distractor_planes(training_tiles(packages), count)
+    return np.repeat(planes[:, np.newaxis], 2, axis=1)
 
 
 def is_evaluation(pictures: Pictures) -> npt.NDArray[np.bool_]:
@@ -147,7 +137,7 @@ def _kept(
 def _row(name: str, body: bytes, image: Image, is_jpeg: bool, side_px: int) -> Row:
     """Decoded whole, as where a copy is decided."""
     grey = small_grey(displayed_picture(open_picture(body, image.format)).convert("L"))
-    return name, plane_row(grey, fine=True), image.phash, is_jpeg, side_px
+    return name, plane_row(grey), image.phash, is_jpeg, side_px
 
 
 def _rows_of_file(item: tuple[str, bytes]) -> list[Row]:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_index import CopyIndex
+from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
-from alignset.transforms.decontamination.overlap_measure import Nearest
 from alignset.transforms.images.perceptual_hash import plane_hash
 from benchmarks.overlap.measured_pictures import Pictures
 
@@ -40,7 +39,7 @@ def built(planes: npt.NDArray[np.uint8], folder: Path) -> Built:
     if index is None or len(index) != len(planes):
         folder.mkdir(parents=True, exist_ok=True)
         begin = time.process_time()
-        build_copy_index(_parts(planes), str(folder))
+        build_copy_index(_parts(planes), folder)
         ms = (time.process_time() - begin) / len(planes) * 1e3
         index = CopyIndex(folder)
     return Built(index, ms, {path.name: path.stat().st_size / 1e6 for path in folder.iterdir()})

@@ -10,9 +10,9 @@ from alignset.pipeline.datasets.copy_groups import CopyPictures, GroupPicture
 from alignset.pipeline.datasets.stored_images import stored_image
 from alignset.transforms.columns.records import THUMBNAIL_PX
 from alignset.transforms.decontamination.copy_index import plane_distance
-from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.thumbnail import thumbnail
+from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.shards.descriptors import plane_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies, NearDuplicates

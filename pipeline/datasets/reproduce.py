@@ -12,12 +12,11 @@ from alignset.pipeline.job import Job
 from alignset.pipeline.rule_files import SCORE_MODEL
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
-from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.columns import REQUIRED
 
-_SETTINGS = (Job, Rules, ResizeSettings, FetchSettings, OverlapSettings)
+_SETTINGS = (Job, Rules, ResizeSettings, FetchSettings)
 _LINE = 90  # characters; a longer command has a line for each flag
 _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 
@@ -62,12 +61,11 @@ def flags_of(run: RunDescription) -> dict[str, Any]:
     network is open. How fast was fetched, and with how many attempts, no manifest tells.
     """
     flag_name, overlap = open_flag(run), run.overlap or {}
-    measure = str(overlap.get("measure", "copy"))
-    values = run.job | run.rules | run.resize | run.fetch | {"overlap_measure": measure}
+    values = run.job | run.rules | run.resize | run.fetch
     values["allow_private_addresses"] = False
     values["concepts"] = str(values.get("concepts", "")).rpartition("@")[0]
-    if not overlap or values.get("min_evaluation_distance") in (MIN_DISTANCES.get(measure), 0):
-        values.pop("min_evaluation_distance", None)  # the measure's own
+    if not overlap or values.get("min_evaluation_distance") == 0:
+        values.pop("min_evaluation_distance", None)  # no images to compare, or --score_only
     if flag_name:
         values = {name: of for name, of in values.items() if name not in run.catalogue.opened}
     defaults = {setting.name: setting.default for of in _SETTINGS for setting in fields(of)}
@@ -89,7 +87,6 @@ def flags_of(run: RunDescription) -> dict[str, Any]:
     texts = {
         "rules": ",".join(words),
         "vocabulary": Path(run.given_vocabulary.path).name if run.given_vocabulary else "",
-        "overlap_model": "FILE.onnx" if measure == "embedding" else "",
         "eval_images": ",".join(f"{name}={folder}" for name, folder in sets.items()),
         "eval_index": "" if sets else str(overlap.get("index", "")),
     }

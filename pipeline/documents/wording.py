@@ -19,7 +19,7 @@ from alignset.pipeline.datasets.summary import copies_text
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.job import ABOUT
 from alignset.pipeline.removal_reasons import OPT_OUT, REMOVAL_REASONS
-from alignset.pipeline.runs.documents import Funnel, Manifest, Settings
+from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.pipeline.shown_texts import as_cell, as_code, counted
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
@@ -316,12 +316,10 @@ def earlier_evaluation(earlier: Earlier) -> list[str]:
     lines = []
     for folder, manifest in with_images(earlier).items():
         if manifest.evaluation_images:
-            overlap: Settings = manifest.overlap or {}
             sets = ", ".join(_set_text(*item) for item in manifest.evaluation_images.items())
             lines.append(
                 f"{as_code(folder)}, at a distance below "
-                f"{_rule(manifest, 'min_evaluation_distance')} by the measure "
-                f"{as_code(str(overlap.get('measure', 'phash')))}: {sets}"
+                f"{_rule(manifest, 'min_evaluation_distance')}: {sets}"
             )
     return lines
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.decontamination.evaluation_files import EVALUATION_SUFFIXES, check_images
 from alignset.transforms.decontamination.evaluation_index import IndexDescription, find_index
-from alignset.transforms.decontamination.measures import measure_of
-from alignset.transforms.decontamination.overlap_settings import EvaluationFile, OverlapSettings
+from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
 from alignset.transforms.storage.files import is_local, match
+
+_SUFFIXES = (*EVALUATION_SUFFIXES, ".tar", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Evaluation:
         return Evaluation(files, everywhere(self.index) if self.index else "")
 
 
-def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
+def find_evaluation(eval_images: str, eval_index: str) -> Evaluation:
     """The evaluation images or the index of a command; nothing where it names none.
 
     Raises:
       UsageError: they are not there, or the index is none that this command can use.
     """
-    folder = overlap.eval_index.rstrip("/")
+    folder = eval_index.rstrip("/")
     if eval_images:
         if folder and _find_index(folder):
             raise UsageError(
@@ -49,7 +50,15 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
                 "--eval_index the folder that it is in"
             )
         files = find_evaluation_files(eval_images)
-        _check_columns(files)
+        for path in (of.path for of in files if of.path.lower().endswith(".parquet")):
+            try:  # before anything is fetched
+                check_images(path)
+            except (OSError, ValueError, pa.ArrowException) as error:
+                reason = str(error).partition("\n")[0]
+                raise UsageError(
+                    f"eval_images: {path} cannot be used: {reason}; name the files that hold "
+                    "images, as in NAME=FOLDER/test-*.parquet"
+                ) from error
         return Evaluation(files)
     if not folder:
         return Evaluation()
@@ -59,13 +68,10 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
             f"{folder} is not a whole index of evaluation images: pass --eval_images=NAME=PATH to "
             "make one, or the folder in it that holds description.json"
         )
-    measure = measure_of(overlap)
-    if (description.measure, description.settings) != (measure.name, measure.settings):
-        there = _measure_text(description.measure, description.settings)
-        here = _measure_text(measure.name, measure.settings)
+    if description.settings != INDEX_SETTINGS:
         raise UsageError(
-            f"{folder} was made by other settings ({there} there, {here} here): "
-            "pass those, or --eval_images=NAME=PATH to make another"
+            f"{folder} was made by another version of alignset: pass --eval_images=NAME=PATH to "
+            "make an index by this one"
         )
     return Evaluation(index=folder)
 
@@ -99,20 +105,6 @@ def check_index_folder(folder: str) -> None:
         )
 
 
-def _check_columns(files: Sequence[EvaluationFile]) -> None:
-    """Looks whether each Parquet file holds images, before anything is fetched."""
-    for file in files:
-        if file.path.lower().endswith(".parquet"):
-            try:
-                check_images(file.path)
-            except (OSError, ValueError, pa.ArrowException) as error:
-                reason = str(error).partition("\n")[0]
-                raise UsageError(
-                    f"eval_images: {file.path} cannot be used: {reason}; name the files that hold "
-                    "images, as in NAME=FOLDER/test-*.parquet"
-                ) from error
-
-
 def _find_index(folder: str) -> IndexDescription | None:
     try:
         return find_index(folder)
@@ -121,10 +113,6 @@ def _find_index(folder: str) -> IndexDescription | None:
             f"{folder} cannot be read as an index of evaluation images: "
             f"{str(error).splitlines()[0]}"
         ) from error
-
-
-def _measure_text(measure: str, settings: dict[str, str]) -> str:
-    return ", ".join([measure, *(f"{name} {value}" for name, value in sorted(settings.items()))])
 
 
 def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
@@ -144,15 +132,10 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
                 f"eval_images names {name} twice: pass all its paths as one glob, or two names"
             )
         names.add(name)
-        files.extend(_files_of(name, pattern))
+        items = [of for of in match(pattern, links=True) if of[0].lower().endswith(_SUFFIXES)]
+        if any(path.lower().endswith(".tar") for path, _ in items):
+            items = [item for item in items if not item[0].lower().endswith(".parquet")]
+        if not items:
+            raise UsageError(f"no evaluation images at {pattern!r} ({name}); pass a path with some")
+        files += [EvaluationFile(name, *item) for item in items]
     return files
-
-
-def _files_of(name: str, pattern: str) -> list[EvaluationFile]:
-    suffixes = (*EVALUATION_SUFFIXES, ".tar", ".parquet")
-    items = [item for item in match(pattern, links=True) if item[0].lower().endswith(suffixes)]
-    if any(path.lower().endswith(".tar") for path, _ in items):
-        items = [item for item in items if not item[0].lower().endswith(".parquet")]
-    if not items:
-        raise UsageError(f"no evaluation images at {pattern!r} ({name}); pass a path with some")
-    return [EvaluationFile(name, *item) for item in items]

@@ -86,7 +86,7 @@ class Input:
             files,
             splits,
             find_pages(job, files),
-            find_evaluation(job.eval_images, overlap),
+            find_evaluation(job.eval_images, overlap.eval_index),
             find_vocabulary(job.vocabulary, rules.language),
             sets,
             find_unsafe_model(job, rules, score_only=overlap.score_only),

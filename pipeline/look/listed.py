@@ -13,7 +13,7 @@ from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.look.shown_pairs import find_pairs
 from alignset.pipeline.rules import Rules
 from alignset.transforms.columns.rejects import key_column
-from alignset.transforms.decontamination.evaluation_index import set_folders
+from alignset.transforms.decontamination.evaluation_files import set_folders
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.shards.listed_pairs import listed_in_shard, listed_texts
 from alignset.transforms.storage.parquet_files import batches_of

@@ -22,8 +22,7 @@ from alignset.pipeline.inputs.find_evaluation import find_evaluation_files
 from alignset.pipeline.report.render import render
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.pipeline.shown_texts import counted, printable, text_table
-from alignset.transforms.decontamination.evaluation_files import find_images
-from alignset.transforms.decontamination.evaluation_index import set_folders
+from alignset.transforms.decontamination.evaluation_files import find_images, set_folders
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING
 from alignset.transforms.storage.files import write_atomically

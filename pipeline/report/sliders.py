@@ -20,7 +20,7 @@ from alignset.transforms.rules.words import WORDS
 
 # Flags that name files, of which no report tells the folder.
 _FILES = (
-    *("rules", "vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model"),
+    *("rules", "vocabulary", "blocklist", "eval_images", "eval_index"),
     *("unsafe_model", "score_model", "concepts"),
 )
 # Flags of a dataset's source, which the dataset itself does not have.

@@ -54,7 +54,7 @@ class RunDescription:
     """All that decides what the output is: `run.json`, and the beginning of the manifest.
 
     Attributes:
-      overlap: the measure of overlap and its settings, where there are evaluation images.
+      overlap: how images are compared with evaluation images, where there are evaluation images.
       unsafe_model: where images are scored. blocklists: where there are some.
       rule_files: where there are rules of users.
       columns: of the input that go with the pairs, with their types as `type_name` has them.

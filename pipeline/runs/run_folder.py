@@ -34,7 +34,7 @@ from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder, clean_work
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
-from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.rules.catalogue import of_columns
 from alignset.transforms.rules.columns import COLUMN_FLAGS
@@ -85,7 +85,7 @@ def describe_run(command: Command, source: Input) -> RunDescription:
             for file in source.evaluation.files
         ],
         given_vocabulary=source.vocabulary,
-        overlap=_overlap(command, source.evaluation),
+        overlap=_overlap(source.evaluation),
         unsafe_model=_by_name(source.unsafe_model) if source.unsafe_model else UNSET,
         blocklists=named_lists(source.blocklists),
         rule_files=_named_rules(command.rules.files),
@@ -118,13 +118,12 @@ def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:
     return lists or UNSET
 
 
-def _overlap(command: Command, evaluation: Evaluation) -> Settings | UnsetType:
-    """The measure that images are compared by, and the index where that is given as it is."""
+def _overlap(evaluation: Evaluation) -> Settings | UnsetType:
+    """How images are compared, and the index where that is given as it is."""
     if not evaluation.files and not evaluation.index:
         return UNSET
-    measure = measure_of(command.overlap)
     index = {"index": Path(evaluation.index).name} if evaluation.index else {}
-    return {"measure": measure.name, **measure.settings, **index}
+    return {**INDEX_SETTINGS, **index}
 
 
 def _by_name(model: UnsafeModel) -> UnsafeModel:

@@ -52,7 +52,7 @@ def command(data: Path, out: Path) -> list[str]:
         *(sys.executable, "-m", "alignset", "ablate", f"--input={data / 'input'}"),
         *(f"--output={out}", f"--eval=colours={data / 'eval'}", "--input_format=webdataset"),
         *("--language=", "--max_unsafe_score=1", "--min_image_side=30", "--max_images_per_text=50"),
-        *("--overlap_measure=phash", "--min_evaluation_distance=0"),  # plain colours look alike
+        "--min_evaluation_distance=0",  # plain colours look alike
         *("--budgets=16,32", "--seeds=2", "--jobs=2"),
         "--train=--crop_px=32 --resize_px=36 --batch_size=8 --vocabulary_size=60",
         "--variants=raw,random,all,without-min_words,without-max_words,without-min_image_side",

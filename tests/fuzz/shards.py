@@ -21,9 +21,8 @@ from alignset.train.data.shard_streams import ShardStream
 from alignset.train.errors import TrainingError
 from alignset.train.model.tokenizer import learn_tokenizer
 from alignset.train.presets import TINY
-from alignset.transforms.decontamination.measured_parts import measure_part
+from alignset.transforms.decontamination.index_evaluation_images import describe_part
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
-from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
 from alignset.transforms.rules.given import INPUT_FAULTS
 from alignset.transforms.storage.tar_members import BrokenTar, Member, tar_members
@@ -167,11 +166,11 @@ def check_trainer(path: Path) -> None:
 def check_evaluation(members: list[Member], path: Path) -> None:
     part = (EvaluationFile("a", str(path)),)
     folder = str(path.parent)
-    how = (folder, PerceptualMeasure(), folder, Fence(f"{folder}/start", "start"))
-    measured = unless_broken(lambda: measure_part(part, *how), path)
-    if measured is not None:
+    how = (folder, folder, Fence(f"{folder}/start", "start"))
+    described = unless_broken(lambda: describe_part(part, *how), path)
+    if described is not None:
         images = sum(member.name.lower().endswith(IMAGE_SUFFIXES) for member in members)
-        assert len(measured.rows) + len(measured.unreadable) == images
+        assert len(described.rows) + len(described.unreadable) == images
 
 
 def written(tar: bytes, read: Callable[[Path], object]) -> object:

@@ -16,7 +16,6 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.options import GROUPS, parse
 from alignset.pipeline.other_flags import IMG2DATASET
 from alignset.pipeline.rules import Rules
-from alignset.transforms.decontamination.measures import measure_of
 from tests.support.command import run_args, run_process
 
 GIVEN = ("--input=a.parquet", "--output=o")
@@ -56,7 +55,7 @@ WRONG = {
     "--min_image_side=-5": "min_image_side must be >= 0; got -5",
     "--max_image_aspect=1": "max_image_aspect must be > 1",
     "--max_image_aspect=nan": "max_image_aspect: must be a number, such as 0.28; got 'nan'",
-    "--min_evaluation_distance=65": "min_evaluation_distance must be from 0 to 64",
+    "--min_evaluation_distance=3": "min_evaluation_distance must be from 0 to 2",
     "--samples_per_shard=0": "samples_per_shard must be >= 1",
     "--batch_rows=0": "batch_rows must be >= 1",
     "--connections=0": "connections must be >= 1",
@@ -103,7 +102,7 @@ NEEDLESS = {
     ("--resize_mode=no", "--image_size=512"): "--resize_mode=no keeps each image's size",
     ("--text_only", "--connections=9"): "--connections has no effect, since --text_only",
     ("--text_only", "--min_image_side=9"): "leave --text_only out",
-    ("--min_evaluation_distance=9",): "give --eval_images=NAME=PATH",
+    ("--min_evaluation_distance=0.3",): "give --eval_images=NAME=PATH",
     ("--language=", "--min_language_score=0.6"): "it is of English by itself",
     ("--like=en",): "pass --language=all, or a list",
     ("--language=", "--words_per_language=ja:2-30"): "the languages of texts are not found",
@@ -130,7 +129,7 @@ def test_a_flag_without_an_effect_is_refused_with_what_it_needs(flags: tuple[str
 def test_what_every_mode_needs_is_taken():
     parse([*GIVEN, "--resize_mode=no", "--encode_quality=80"])
     parse([*GIVEN, "--resize_mode=border", "--image_size=512"])
-    parse([*GIVEN, "--eval_images=a=b", "--min_evaluation_distance=9"])
+    parse([*GIVEN, "--eval_images=a=b", "--min_evaluation_distance=0.3"])
     parse([*GIVEN, "--text_only", "--min_words=1"])
     parse([*GIVEN, "--min_words=20", "--max_words=20"])
     parse([*GIVEN, "--min_language_score=0.4"])
@@ -215,10 +214,7 @@ def test_flags_reach_their_settings():
             "--direct_num_workers=2",
         ]
     )
-    own = measure_of(command.overlap).min_distance
-    assert command.rules == Rules(
-        language="", min_words=2, max_image_aspect=2.5, min_evaluation_distance=own
-    )
+    assert command.rules == Rules(language="", min_words=2, max_image_aspect=2.5)
     assert (command.job.input, command.job.output) == ("a.parquet", "o")
     assert command.job.retry_failed
     assert not command.fetch.allow_private_addresses

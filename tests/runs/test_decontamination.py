@@ -20,7 +20,6 @@ from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import funnel, kept, manifest, run, succeed
 from tests.support.picture_files import encoded
 from tests.support.tar_files import tar_of
-from tests.transforms.decontamination.test_embedding_overlap import onnx_model
 
 ALL = ("--language=", "--min_words=1", "--max_unsafe_score=1")
 EXAM = ("astronaut", "chelsea", "coffee", "camera")
@@ -158,7 +157,7 @@ def test_an_index_serves_other_runs_without_its_images(
     assert manifest(third)["evaluation"] == []
     again = run(tar, third, *ALL, f"--eval_index={index}")
     assert (again.status, "nothing to do" in again.err) == (0, True)
-    other = run(tar, third, *ALL, exam(source), f"--eval_index={folder}", "--overlap_measure=phash")
+    other = run(tar, third, *ALL, exam(source), f"--eval_index={folder}")
     assert (other.status, other.err.count("\n")) == (2, 1), other.err
     assert "holds another run" in other.err
 
@@ -278,30 +277,12 @@ def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: 
         assert takedown([str(whole), f"--blocklist=image:{wrong}"]) == 2
 
 
-@pytest.mark.parametrize("name", ["phash", "embedding"])
-def test_other_measures(source: Path, tmp_path: Path, name: str) -> None:
-    flags = [f"--overlap_measure={name}"]
-    if name == "embedding":
-        flags += [f"--overlap_model={onnx_model(tmp_path)}", "--min_evaluation_distance=0.001"]
-    out = tmp_path / "clean"
-    succeed(source / "00000.tar", out, *ALL, exam(source), *flags)
-    found = overlaps(out)
-    assert found["astronaut"]["evaluation_image"] == "astronaut.png"
-    assert found["astronaut"]["evaluation_measure"] == name
-    assert manifest(out)["overlap"]["measure"] == name
-    assert ("SHA-256 begins with" in (out / "README.md").read_text()) == (name == "embedding")
-    assert manifest(out)["rules"]["min_evaluation_distance"] == (6 if name == "phash" else 0.001)
-
-
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--overlap_measure=md5",), "overlap_measure must be one of"),
-        (("--overlap_model=a.onnx",), "--overlap_model has no effect"),
-        (("--overlap_measure=embedding",), "needs a model: pass overlap_model=FILE.onnx"),
-        (("--overlap_measure=embedding", "--overlap_model=a.onnx"), "a.onnx cannot be used"),
-        (("--overlap_measure=embedding", "--overlap_model=timm:a"), "by torch.onnx.export"),
-        (("--min_evaluation_distance=-2",), "min_evaluation_distance must be"),
+        (("--overlap_measure=phash",), "here pass nothing: copies of evaluation images are found"),
+        (("--overlap_model=a.onnx",), "here pass nothing: copies of evaluation images are found"),
+        (("--min_evaluation_distance=-1",), "min_evaluation_distance must be from 0 to 2"),
     ],
 )
 def test_what_cannot_be_done_is_refused(flags: tuple[str, ...], says: str) -> None:

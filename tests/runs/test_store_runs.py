@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.takedown.__main__ import main as take_down
-from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
@@ -211,8 +210,7 @@ def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, w
     )
 
     def worker() -> ShardDoFn:
-        plan, measure = f"{out}/_temporary/plan", PerceptualMeasure()
-        made = ShardDoFn(ShardWriter(plan, out, settings, fence, measure))
+        made = ShardDoFn(ShardWriter(f"{out}/_temporary/plan", out, settings, fence))
         made.start_bundle()
         return made
 

@@ -19,26 +19,6 @@ def grey_photograph(seed: int, width: int = 160, height: int = 120) -> Grey:
     return np.clip(total + 128, 0, 255).astype(np.uint8)
 
 
-def diagram(words: int, width: int = 480, height: int = 400) -> Grey:
-    """Boxes and lines that are always the same, with words that are not: those of a number. Marks
-    in its corners keep its margins from being borders."""
-    random = np.random.default_rng(words)
-    made = np.full((height, width), 255, np.uint8)
-    for corner in ((0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)):
-        cv2.circle(made, corner, 14, 60, -1)
-    for row, column in [(0, 1), *((row, column) for row in (1, 2, 3) for column in (0, 1, 2))]:
-        left, top = 16 + column * width // 3, 18 + row * height // 4
-        right, bottom = left + width // 3 - 30, top + height // 4 - 36
-        cv2.line(made, (left + 60, top), (width // 2, 40), 170, 2)
-        cv2.rectangle(made, (left, top), (right, bottom), 225, -1)
-        cv2.rectangle(made, (left, top), (right, bottom), 140, 2)
-        for line in (24, 52):
-            word = "".join(random.choice([*"abcdefghiklmnorstuvwxyz"], 8))
-            at = (left + 6, top + line)
-            cv2.putText(made, word, at, cv2.FONT_HERSHEY_SIMPLEX, 0.75, 40, 2)
-    return made
-
-
 def degenerate_planes() -> Iterator[tuple[str, Grey]]:
     """Planes that give a comparison nothing to hold on to, by name: uint8[64, 64]."""
     y, x = np.mgrid[:64, :64]

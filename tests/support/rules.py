@@ -36,9 +36,7 @@ def rows_of(limit: Limit, values: Sequence[float]) -> Rows:
 
 def run_rules(**numbers: float) -> RunRules:
     """The rules with these thresholds, and else their usual ones; a distance of 1."""
-    usual = {
-        rule.name: 1.0 if rule.default == rule.auto else rule.default for rule in PRODUCT.rules
-    }
+    usual = {rule.name: rule.default for rule in PRODUCT.rules}
     return RunRules(usual | numbers)
 
 

@@ -115,7 +115,7 @@ def _hosts(entries: Entries) -> pa.StringArray:
 
 
 _ALIGNED = 64  # bytes
-_FORMAT = "1"  # of the arrays: a run that another version began has other files
+_FORMAT = "2"  # of the arrays: a run that another version began has other files
 
 
 @dataclass(frozen=True)

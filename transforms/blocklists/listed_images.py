@@ -1,5 +1,5 @@
 """Images that must not be in a dataset, given as images: a list of their exact bytes, and of what
-shows the same by the measure `copy`, also cropped or mirrored."""
+shows the same by the check of copies, also cropped or mirrored."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.blocklists.read_list import ListError
-from alignset.transforms.decontamination.copy_overlap import CopyMeasure, nearest_copy
-from alignset.transforms.decontamination.overlap_measure import Nearest, Shown
+from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
+from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.storage.files import match, open_to_read
 
 MOST_IMAGES = 10_000  # which take 0.3 GB and 30 s of each worker
-_MEASURE = CopyMeasure()
 
 
 class ListedFiles(NamedTuple):
-    """The images of a list: paths, uint8[n, 32] SHA-256, and uint8[n, 6, 64, 64] thumbnails."""
+    """The images of a list: paths, uint8[n, 32] SHA-256, and uint8[n, 2, 64, 64] thumbnails."""
 
     paths: list[str]
     digests: npt.NDArray[np.uint8]
@@ -56,7 +56,7 @@ def read_images(path: str) -> ListedFiles:
                 "nothing would be found to show it: take it out"
             )
         digests.append(hashlib.sha256(body).digest())
-        planes.append(_MEASURE.features([Shown(body, image, in_full=True)]))
+        planes.append(image_planes([image]))
     return ListedFiles(
         paths, np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32), np.concatenate(planes)
     )
@@ -67,8 +67,8 @@ class ListedImages:
 
     def __init__(self, planes: npt.NDArray[np.uint8], paths: Sequence[str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="alignset-listed-")
-        _MEASURE.build([planes], len(planes), Path(self._folder.name))
-        self._index, self.paths = _MEASURE.open(Path(self._folder.name)), paths
+        build_copy_index([planes], Path(self._folder.name))
+        self._index, self.paths = CopyIndex(Path(self._folder.name)), paths
 
     def nearest(self, body: bytes, image: Image | None = None) -> Nearest | None:
         """The listed image that a file shows, too.
@@ -76,4 +76,4 @@ class ListedImages:
         Args:
           image: what `examine` said of the file with `keep_grey`.
         """
-        return nearest_copy(self._index, body, image)
+        return self._index.copied_by(body, image)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-import numpy as np
 
+from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
-from alignset.transforms.decontamination.overlap_measure import OverlapMeasure, Shown
 from alignset.transforms.images.examine import Image, examine
 
 _IMAGES_AT_ONCE, _BYTES_AT_ONCE = 64, 1 << 25
@@ -22,7 +21,7 @@ class NearestImage(NamedTuple):
     Fields:
       is_copy: whether it is nearer than the least distance that is kept.
       evaluation_set, evaluation_image: their names; None where no image is near enough to compare.
-      distance: in the unit of the measure; None there, too.
+      distance: 0 to 2; None there, too.
       fault: why the image cannot be decoded, as "undecodable: truncated"; None where it can.
     """
 
@@ -42,12 +41,7 @@ def nearest_images(
       bodies: of the image files. min_distance: what is nearer is a copy.
     """
     images = [examine(body, in_full=True, keep_grey=True) for body in bodies]
-    looks = [
-        Shown(body, image, in_full=True)
-        for body, image in zip(bodies, images, strict=True)
-        if isinstance(image, Image)
-    ]
-    found = iter(index.nearest(np.asarray(index.measure.features(looks))) if looks else ())
+    found = iter(index.nearest(image_planes([of for of in images if isinstance(of, Image)])))
     nearest = [next(found) if isinstance(image, Image) else None for image in images]
     named = index.names([near and near.row for near in nearest]).to_pylist()
     return [
@@ -61,9 +55,9 @@ def nearest_images(
 
 
 def _compared(
-    images: list[tuple[Any, bytes]], place: str, measure: OverlapMeasure, min_distance: float
+    images: list[tuple[Any, bytes]], place: str, min_distance: float
 ) -> Iterator[tuple[Any, NearestImage]]:
-    if index := open_index(place, measure):
+    if index := open_index(place):
         keys, bodies = zip(*images, strict=True)
         yield from zip(keys, nearest_images(bodies, index, min_distance), strict=True)
 
@@ -78,14 +72,13 @@ class CompareImages(beam.PTransform):
 
     Args:
       place: a singleton, where the index of evaluation images is.
-      min_distance: in the unit of the measure; what is nearer is a copy.
+      min_distance: what is nearer is a copy.
     """
 
-    measure: OverlapMeasure
     place: beam.PCollection
     min_distance: float
 
     def expand(self, images: beam.PCollection) -> beam.PCollection:
         some = beam.BatchElements(_BYTES_AT_ONCE, _BYTES_AT_ONCE, element_size_fn=_weight)
         place = beam.pvalue.AsSingleton(self.place)
-        return images | some | beam.FlatMap(_compared, place, self.measure, self.min_distance)
+        return images | some | beam.FlatMap(_compared, place, self.min_distance)

@@ -68,7 +68,6 @@ class PairCheck(NamedTuple):
       coarse_textured, coarse_correlation, coarse_agreeing: the share that is textured, its mean
         correlation, and the share of it with a correlation of at least 0.75.
       fine_textured, fine_correlation, fine_agreeing: the same of the fine band, and of 0.6.
-      blocks_agreeing: the share of blocks that agree at 128 px; -1 where that was not asked.
     """
 
     corners: float = 0.0
@@ -80,7 +79,6 @@ class PairCheck(NamedTuple):
     fine_textured: float = 0.0
     fine_correlation: float = 0.0
     fine_agreeing: float = 0.0
-    blocks_agreeing: float = -1.0
 
     @property
     def agreement(self) -> float:
@@ -123,11 +121,7 @@ class Query:
           evaluation: uint8[64, 64], mirrored where that is what the query may be a copy of.
           start: where the query lies on it, by the index's variant.
         """
-        return self.placed(evaluation, start)[0]
-
-    def placed(self, evaluation: Plane, start: Placement) -> tuple[PairCheck, Placement | None]:
-        """The same, and where the query lies on it; None where they were not compared."""
-        refused = UNLIKE._replace(corners=self._corners), None
+        refused = UNLIKE._replace(corners=self._corners)
         if self._corners < LEAST_CORNERS:
             return refused
         half, half_start = _half_detail(evaluation), halved(start)
@@ -135,10 +129,10 @@ class Query:
         agreement, placement = self._placement(half, half_start, unmoved)
         if agreement < _LEAST_AGREEMENT:
             return refused
-        grey, check, lies = _grey(evaluation), UNLIKE, start
+        grey, check = _grey(evaluation), UNLIKE
         corners = min(self._corners, share_around_corners(grey))
         if corners < LEAST_CORNERS:
-            return UNLIKE._replace(corners=corners), None
+            return UNLIKE._replace(corners=corners)
         # Under a banner or a logo the image lies where it lay, and an alignment may be misled.
         if unmoved > _LEAST_UNMOVED_AGREEMENT:
             check = self._compared(grey, start)
@@ -147,9 +141,9 @@ class Query:
             aligned = self._aligner.refined(detail, doubled(placement), _STEPS, 2)
             moved = self._compared(grey, aligned)
             if moved.agreement > check.agreement:
-                check, lies = moved, aligned
+                check = moved
         plain = max(self._plain, share_of_one_tone(evaluation))
-        return check._replace(corners=corners, plain=plain), lies
+        return check._replace(corners=corners, plain=plain)
 
     def _placement(
         self, half: Samples, start: Placement, unmoved: float

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import faiss
@@ -15,13 +16,12 @@ import numpy.typing as npt
 from alignset.transforms.decontamination.copy_check import LEAST_CORNERS, PairCheck, Query
 from alignset.transforms.decontamination.copy_index_files import (
     ENTRIES,
-    FINE,
     PLANES,
     ROWS,
     SEARCH,
     VECTORS,
 )
-from alignset.transforms.decontamination.copy_planes import FINE_PX, SIDE_PX, Plane, fine_planes
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane, image_planes
 from alignset.transforms.decontamination.copy_variants import VARIANTS, Variant
 from alignset.transforms.decontamination.copy_vectors import (
     WIDTH,
@@ -30,11 +30,10 @@ from alignset.transforms.decontamination.copy_vectors import (
     cosines,
     vectors_of,
 )
-from alignset.transforms.decontamination.fine_check import FineQuery
-from alignset.transforms.decontamination.overlap_measure import Nearest
-from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
-from alignset.transforms.decontamination.plane_placement import Placement, placement_of
+from alignset.transforms.decontamination.plane_placement import placement_of
+from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.perceptual_hash import plane_hash
+from alignset.transforms.rules.overlap import COPY_DISTANCE
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
@@ -45,22 +44,27 @@ _LEAST_COSINE, _MOST_CHECKED = 0.7, 4  # of what is checked, and how many evalua
 _LEAST_CONTRAST = 1.0  # grey levels, standard deviation
 _LEAST_TEXTURED = 0.1  # of the fine band; of less the correlations are chance
 # What has few corners is compared as a whole: the bits of a perceptual hash, each of which counts
-# as so much distance (a small thumbnail of a JPEG may add three), and the correlation.
-_BIT_DISTANCE, _ADDED_BITS_DISTANCE, _LEAST_CORRELATION = 0.1, 0.3, 0.7
+# as so much distance, and the correlation.
+_BIT_DISTANCE, _LEAST_CORRELATION = 0.1, 0.7
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
 _PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
-# A finer thumbnail changes a distance by so much for each share of the blocks that agree, from a
-# share on at which it changes nothing, and by so much at most.
-_BLOCK_WEIGHT, _USUAL_AGREEING = 3.0, 0.9
-_MOST_NEARER, _MOST_FARTHER = 0.2, 0.25
-# From a small thumbnail of a JPEG distances are off by less than this, and what is not a candidate
-# by it is none by the whole image.
-QUICK_ERROR = 0.15
-# What is farther is not a copy by the fine thumbnail either; nor is what is farther by a small
-# thumbnail.
-_LOOKED_AT_FINELY = COPY_DISTANCE + _MOST_NEARER
-_MAY_BE_NEAR = _LOOKED_AT_FINELY + QUICK_ERROR
+# From a small thumbnail of a JPEG distances are off by less than this: by three bits of a hash, and
+# by half as much where the thumbnails are aligned.
+QUICK_ERROR = 0.3
 _FARTHEST_CHECKED = 0.999
+
+
+class Nearest(NamedTuple):
+    """The nearest evaluation image of an image.
+
+    Attributes:
+      row: its number in the index. distance: 0 to 2.
+      numbers: what was found on the way, by name: the cosine, the variant, and a `PairCheck`.
+    """
+
+    row: int
+    distance: float
+    numbers: Mapping[str, float | str]
 
 
 class CopyIndex:
@@ -77,8 +81,7 @@ class CopyIndex:
             self._entries = _mapped(place / ENTRIES, "<i4", 2)
             self._rows = _mapped(place / ROWS, "<i4", 2)
             self._planes = _mapped(place / PLANES, "u1", SIDE_PX, SIDE_PX)
-            self._fine = _mapped(place / FINE, "u1", FINE_PX, FINE_PX)
-            if (len(self._vectors), len(self._fine)) != (len(self._entries), len(self._rows)):
+            if len(self._vectors) != len(self._entries):
                 raise OSError("files of it have not the same length")
             _check_range(ENTRIES, self._entries[:, 0], len(self._rows))
             _check_range(ENTRIES, self._entries[:, 1], len(VARIANTS))
@@ -96,7 +99,7 @@ class CopyIndex:
         """How many evaluation images it has."""
         return len(self._rows)
 
-    def nearest(self, features: npt.NDArray[np.uint8]) -> list[Nearest | None]:
+    def nearest(self, planes: npt.NDArray[np.uint8]) -> list[Nearest | None]:
         """For each image the evaluation image that it is nearest to a copy of.
 
         A distance is 0 to 2, in thousandths. Below 1 the thumbnails were compared place by place: 0
@@ -107,22 +110,42 @@ class CopyIndex:
         batch, nor on how many threads there are.
 
         Args:
-          features: uint8[n, 6, 64, 64], as `plane_row` makes them. An image whose fine thumbnail is
-            all 0 gets the smallest distance that it may have.
+          planes: uint8[n, 2, 64, 64], as `plane_row` makes them.
         """
-        nearest = self.candidates(features, _MOST_CHECKED)
+        nearest = self.candidates(planes, _MOST_CHECKED)
         return [min(of, key=lambda near: near.distance) if of else None for of in nearest]
 
-    def candidates(self, features: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
+    def copied_by(self, body: bytes, image: Image | None = None) -> Nearest | None:
+        """The evaluation image that a file is a copy of; a JPEG is decoded in full only where a
+        small thumbnail of it says that it may be one.
+
+        Args:
+          image: what a quick `examine` with `keep_grey` said of the file.
+        """
+        for in_full in (False, True):
+            look = image or examine(body, in_full=in_full, keep_grey=True)
+            if isinstance(look, Unusable):
+                return None
+            final = in_full or look.format != "jpeg"
+            (nearest,) = self.nearest(image_planes([look]))
+            most = COPY_DISTANCE + (0 if final else QUICK_ERROR)
+            if nearest is None or nearest.distance >= most:
+                return None
+            if final:
+                return nearest
+            image = None
+        return None
+
+    def candidates(self, planes: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
         """The same of several evaluation images for each image: of those that are checked, so many
         at most, or else of the nearest one."""
-        matches: list[list[Nearest]] = [[] for _ in features]
+        matches: list[list[Nearest]] = [[] for _ in planes]
         if not len(self):
             return matches
-        vectors = descriptors(features[:, 1])
+        vectors = descriptors(planes[:, 1])
         rows = np.flatnonzero(vectors.any(axis=1))
         for row, near in zip(rows.tolist(), self._nearest_images(vectors[rows]), strict=True):
-            matches[row] = self._match(features[row], near, most)
+            matches[row] = self._match(planes[row], near, most)
         return matches
 
     def may_match(self, vectors: Vectors, least_cosine: float) -> list[int]:
@@ -144,7 +167,7 @@ class CopyIndex:
             row, variant = self._entries[entry].tolist()
             numbers = {"cosine": round(cosine, 3), "variant": VARIANTS[variant].name}
             return [Nearest(row, _rounded(2 - cosine), numbers)]
-        query = _Query(thumbnails)
+        query = Query(thumbnails[1])
         return [self._checked(query, cosine, entry) for cosine, entry in near[:most]]
 
     def _nearest_images(self, vectors: Vectors) -> list[list[tuple[float, int]]]:
@@ -170,20 +193,14 @@ class CopyIndex:
             nearest.append([*best.values()])
         return nearest
 
-    def _checked(self, query: _Query, cosine: float, entry: int) -> Nearest:
+    def _checked(self, query: Query, cosine: float, entry: int) -> Nearest:
         row, number = self._entries[entry].tolist()
         variant = VARIANTS[number]
         plane = _seen(self._planes[self._rows[row, int(variant.of_trimmed)]], variant)
-        check, placement = query.placed(plane, placement_of(variant.size, *variant.start_px))
+        check = query.check(plane, placement_of(variant.size, *variant.start_px))
         distance = distance_of(check)
         if check.corners < LEAST_CORNERS:  # whichever part is nearest, both are compared whole
-            distance = query.least(distance_of_smooth(query.plane, plane), _ADDED_BITS_DISTANCE)
-        elif placement is not None and distance < _MAY_BE_NEAR:
-            whole, trimmed = self._rows[row]
-            # Only the trimmed thumbnail has a fine one.
-            if variant.of_trimmed or whole == trimmed:
-                fine = _seen(self._fine[row], variant)
-                check, distance = query.finely(fine, placement, check, distance)
+            distance = distance_of_smooth(query.plane, plane)
         numbers: dict[str, float | str] = {"cosine": round(cosine, 3), "variant": variant.name}
         numbers |= {name: round(float(n), 3) for name, n in check._asdict().items()}
         return Nearest(row, distance, numbers)
@@ -199,45 +216,12 @@ def descriptors(planes: npt.NDArray[np.uint8]) -> Vectors:
     return vectors
 
 
-class _Query(Query):
-    """The trimmed thumbnail of a row, and the fine one, which is all 0 where it is not known."""
-
-    def __init__(self, row: npt.NDArray[np.uint8]) -> None:
-        super().__init__(row[1])
-        (fine,) = fine_planes(row[np.newaxis])
-        self._is_known, self._finer = bool(fine.any()), FineQuery(fine)
-
-    def least(self, distance: float, error: float) -> float:
-        """The smallest distance that it may have, where this is by a small thumbnail of a JPEG."""
-        is_sure = self._is_known or distance >= _FARTHEST_CHECKED
-        return distance if is_sure else _rounded(max(distance - error, 0.0))
-
-    def finely(
-        self, evaluation: Plane, placement: Placement, check: PairCheck, distance: float
-    ) -> tuple[PairCheck, float]:
-        """The check and the distance after a look at the fine thumbnails."""
-        if not self._is_known:
-            return check, self.least(distance, _MOST_NEARER)
-        is_far = distance >= _LOOKED_AT_FINELY
-        agreeing = None if is_far else self._finer.agreeing(evaluation, placement)
-        if agreeing is None:
-            return check, distance
-        return check._replace(blocks_agreeing=agreeing), finer_distance(distance, agreeing)
-
-
 def _seen(plane: Plane, variant: Variant) -> Plane:
     return np.ascontiguousarray(plane[:, ::-1]) if variant.is_mirrored else plane
 
 
-def finer_distance(distance: float, agreeing: float) -> float:
-    """The distance where such a share of the blocks of the fine thumbnails agree."""
-    change = _BLOCK_WEIGHT * (_USUAL_AGREEING - agreeing)
-    return _rounded(max(distance + min(max(change, -_MOST_NEARER), _MOST_FARTHER), 0.0))
-
-
 def plane_distance(plane: Plane, other: Plane) -> float:
-    """The distance of two thumbnails that may lie on each other as they are, without finer
-    thumbnails."""
+    """The distance of two thumbnails that may lie on each other as they are."""
     check = Query(plane).check(other, placement_of(1.0, 0, 0))
     smooth = check.corners < LEAST_CORNERS
     return distance_of_smooth(plane, other) if smooth else distance_of(check)

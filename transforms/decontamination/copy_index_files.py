@@ -1,16 +1,14 @@
 """The files of an index of evaluation images, and how they are made out of their thumbnails.
 
     planes.u8      uint8[m, 64, 64]: each image's whole thumbnail, and its trimmed one if different
-    fine.u8        uint8[n, 128, 128]: each image's trimmed thumbnail at twice the side
     rows.i4        int32[n, 2]: which of these are the whole and the trimmed thumbnail of an image
     entries.i4     int32[e, 2]: the row of an image, and which of its 28 or 30 variants
     vectors.i8     int8[e, 64]: the descriptors of these
     search.faiss   by which the nearest of these are found
 
-An image takes 2 KB of vectors, 0.9 KB of entries and codes, 4 or 8 KB of thumbnails and 16 KB of
-its fine thumbnail: 100,000 images take 2.3 to 2.8 GB of disk. All of it is mapped, so that the
-processes of a machine share what is read of it: fine thumbnails are read only for images that are
-near.
+An image takes 2 KB of vectors, 0.9 KB of entries and codes, and 4 or 8 KB of thumbnails: 100,000
+images take 0.7 to 1.1 GB of disk. All of it is mapped, so that the processes of a machine share
+what is read of it.
 """
 
 from __future__ import annotations
@@ -23,14 +21,13 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX
+from alignset.transforms.decontamination.copy_planes import SIDE_PX
 from alignset.transforms.decontamination.copy_variants import variants_of
 from alignset.transforms.decontamination.copy_vectors import WIDTH, as_unit, vectors_of
 
-# Another number where files of the same names mean something else, or the check finds other copies.
-FORMAT = 5
-PLANES, FINE, ROWS = "planes.u8", "fine.u8", "rows.i4"
+PLANES, ROWS = "planes.u8", "rows.i4"
 ENTRIES, VECTORS, SEARCH = "entries.i4", "vectors.i8", "search.faiss"
+FILES = (PLANES, ROWS, ENTRIES, VECTORS, SEARCH)
 
 # Up to as many entries each is compared with the query, in 0.1 ms: of 350 images.
 MOST_COMPARED = 10_000
@@ -43,15 +40,15 @@ _ADDED_AT_ONCE = 1 << 16
 _DESCRIBED_AT_ONCE = 8  # images, so that what is made of them is in the processor's cache
 
 
-def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> int:
+def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: Path) -> int:
     """Builds the index of evaluation images in an existing folder of this machine.
 
     The same thumbnails give the same bytes, however they are divided into arrays. It takes 3 ms of
     CPU an image, on one thread, and memory for the search's codes: 0.7 KB an image, and 60 MB.
 
     Args:
-      planes: arrays uint8[k, 6, 64, 64] of k images each, with fine thumbnails, as `plane_row`
-        makes them. An image's row counts from the first array on.
+      planes: arrays uint8[k, 2, 64, 64] of k images each, as `plane_row` makes them. An image's
+        row counts from the first array on.
 
     Returns:
       How many images there are.
@@ -59,18 +56,14 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
     Raises:
       ValueError: an array has another shape or another type.
     """
-    place = Path(folder)
     images = planes_written = 0
     with (
-        open(place / PLANES, "wb") as plane_file,
-        open(place / FINE, "wb") as fine_file,
-        open(place / ROWS, "wb") as row_file,
-        open(place / ENTRIES, "wb") as entry_file,
-        open(place / VECTORS, "wb") as vector_file,
+        open(folder / PLANES, "wb") as plane_file,
+        open(folder / ROWS, "wb") as row_file,
+        open(folder / ENTRIES, "wb") as entry_file,
+        open(folder / VECTORS, "wb") as vector_file,
     ):
-        for rows in _evenly(planes):
-            pairs = rows[:, :2]
-            fine_file.write(rows[:, 2:].tobytes())
+        for pairs in _evenly(planes):
             planes_written += _write_planes(pairs, planes_written, plane_file, row_file)
             variants = [variants_of(pair) for pair in pairs]
             for row, (numbers, _) in enumerate(variants, images):
@@ -80,18 +73,18 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
             vector_file.write(vectors.tobytes())
             images += len(pairs)
     if images:
-        vectors = np.memmap(place / VECTORS, np.int8, "r").reshape(-1, WIDTH)
-        faiss.write_index(_search_of(vectors), str(place / SEARCH))
+        vectors = np.memmap(folder / VECTORS, np.int8, "r").reshape(-1, WIDTH)
+        faiss.write_index(_search_of(vectors), str(folder / SEARCH))
     return images
 
 
 def _evenly(arrays: Iterable[npt.NDArray[np.uint8]]) -> Iterable[npt.NDArray[np.uint8]]:
     """The same images, some at once."""
-    waiting = np.empty((0, PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
+    waiting = np.empty((0, 2, SIDE_PX, SIDE_PX), np.uint8)
     for array in arrays:
         if array.dtype != np.uint8 or array.shape[1:] != waiting.shape[1:]:
             raise ValueError(
-                f"planes to index must be uint8[k, 6, 64, 64]; got {array.dtype}{array.shape}"
+                f"planes to index must be uint8[k, 2, 64, 64]; got {array.dtype}{array.shape}"
             )
         waiting = np.concatenate([waiting, array])
         whole = len(waiting) - len(waiting) % _DESCRIBED_AT_ONCE

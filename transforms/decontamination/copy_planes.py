@@ -7,21 +7,19 @@ thumbnails.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from alignset.transforms.images.examine import Image
+
 Plane = npt.NDArray[np.uint8]
 
 SIDE_PX = 64
-FINE_PX = 128
-# Planes of 64 px as which an image's thumbnails are kept: the whole one, the trimmed one, and the
-# fine one in four parts.
-PLANES_A_ROW = 6
 CHROMA_PARTS = 4  # of an image, a side
-_FLAT = 128  # grey level
 # Grey levels within a border's line, and between its lines: JPEG's ringing stays within 10.
 _LINE_RANGE = 10
 _OPPOSITE_RANGE = 12  # between the colours of opposite borders
@@ -76,28 +74,23 @@ def copy_planes(grey: Plane) -> CopyPlanes:
     return CopyPlanes(whole, _squashed(inner), True, inside, small.shape)
 
 
-def plane_row(grey: Plane, *, fine: bool) -> npt.NDArray[np.uint8]:
-    """The thumbnails of an image in one array, uint8[6, 64, 64]: the whole one, the trimmed one,
-    and the trimmed one at 128 px as four parts. These are all 0 where it is not wanted; and flat,
-    by which nothing is told, where the image has nothing finer than 64 px.
+def image_planes(images: Sequence[Image]) -> npt.NDArray[np.uint8]:
+    """uint8[n, 2, 64, 64], a `plane_row` of each image, which was looked at with `keep_grey`."""
+    rows = np.empty((len(images), 2, SIDE_PX, SIDE_PX), np.uint8)
+    for row, image in zip(rows, images, strict=True):
+        assert image.grey is not None
+        row[:] = plane_row(image.grey)
+    return rows
+
+
+def plane_row(grey: Plane) -> npt.NDArray[np.uint8]:
+    """uint8[2, 64, 64]: the whole and the trimmed thumbnail of an image, as an index has them.
 
     Args:
       grey: uint8[height, width] of any size.
-      fine: whether the thumbnail of 128 px is wanted, which takes 40 us.
     """
-    row = np.zeros((PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
     planes = copy_planes(grey)
-    row[0], row[1] = planes.whole, planes.trimmed
-    if fine and min(grey.shape) < SIDE_PX:
-        row[2:] = _FLAT
-    elif fine:
-        row[2:] = _fine_plane(grey, planes.inside).reshape(-1, SIDE_PX, SIDE_PX)
-    return row
-
-
-def fine_planes(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """uint8[n, 128, 128]: the fine thumbnails of rows, uint8[n, 6, 64, 64]."""
-    return rows[:, 2:].reshape(-1, FINE_PX, FINE_PX)
+    return np.stack([planes.whole, planes.trimmed])
 
 
 def chroma_grid(pixels: npt.NDArray[np.uint8], planes: CopyPlanes) -> npt.NDArray[np.int8]:
@@ -113,21 +106,6 @@ def chroma_grid(pixels: npt.NDArray[np.uint8], planes: CopyPlanes) -> npt.NDArra
     grid = _resized(inner, CHROMA_PARTS, CHROMA_PARTS, cv2.INTER_AREA)
     chroma = cv2.cvtColor(grid, cv2.COLOR_RGB2YCrCb)[:, :, 1:].astype(np.int16)
     return (chroma - 128).astype(np.int8)
-
-
-def _fine_plane(grey: Plane, inside: tuple[slice, slice]) -> Plane:
-    """The image without the borders by which its trimmed thumbnail was made, squashed to 128 px."""
-    height, width = grey.shape
-    rows, columns = inside
-    down, across = max(1, height // SIDE_PX), max(1, width // SIDE_PX)
-    top, left = height % down // 2, width % across // 2
-    inner = grey[
-        top + rows.start * down : top + rows.stop * down,
-        left + columns.start * across : left + columns.stop * across,
-    ]
-    # By way of twice the side, for the same reason as in `_squashed`.
-    twice = _resized(inner, 2 * FINE_PX, 2 * FINE_PX, cv2.INTER_LINEAR)
-    return _resized(twice, FINE_PX, FINE_PX, cv2.INTER_AREA)
 
 
 def _shrunk(grey: Plane) -> Plane:

@@ -18,14 +18,13 @@ import numpy.typing as npt
 
 from alignset.transforms.columns.kernels import allocating_kernel
 from alignset.transforms.decontamination.copy_planes import SIDE_PX
+from alignset.transforms.decontamination.overlap_settings import DESCRIPTOR_SHA256
 from alignset.transforms.images.onnx_networks import open_session
 
 Vectors = npt.NDArray[np.int8]
 
 WIDTH = 64
 MODEL_PATH = Path(__file__).with_name("copy_descriptor.onnx")
-# Indexes are named by it, since the numbers of another file mean other things.
-DESCRIPTOR_SHA256 = "928782ff7bc9c61ce76e9a0fd41892d16360998e95e599b79fa830ea7e5ad98a"
 # Of unit vectors of 64 nearly even numbers, 1 in 15,000 is beyond 0.5. Cosines of bytes are mostly
 # within 0.004 of the descriptors' cosines, and at worst 0.01.
 _SCALE = 254.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterator, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -50,13 +50,13 @@ def _holds_many(file: EvaluationFile) -> bool:
     return file.path.lower().endswith((".tar", ".parquet"))
 
 
-def contents_digest(file: EvaluationFile) -> str:
-    """The SHA-256 of a file's contents, in hex."""
-    digest = hashlib.sha256()
-    with open_to_read(file.path) as source:
-        while piece := source.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+def set_folders(files: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The folder that all files of a dataset are in, with its last slash, by the dataset's name."""
+    paths: dict[str, set[str]] = {}
+    for name, path in files:
+        paths.setdefault(name, set()).add(path[: path.rfind("/") + 1])
+    shared = {name: os.path.commonprefix([*of]) for name, of in paths.items()}  # noqa: RUF071
+    return {name: prefix[: prefix.rfind("/") + 1] for name, prefix in shared.items()}
 
 
 def check_images(path: str) -> None:

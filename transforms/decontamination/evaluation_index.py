@@ -1,37 +1,29 @@
-"""One index of all evaluation images, made once for its contents and settings, used by all runs.
+"""One index of all evaluation images, made once for its contents, used by all runs.
 
-An index is a folder whose name tells its measure and what it was made of. It appears whole or not
-at all: its description is written last.
+An index is a folder whose name tells what it was made of. It appears whole or not at all: its
+description is written last.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.transforms.decontamination.evaluation_files import contents_digest
-from alignset.transforms.decontamination.overlap_measure import (
-    Features,
-    Nearest,
-    OverlapIndex,
-    OverlapMeasure,
-)
-from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
+from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
+from alignset.transforms.decontamination.copy_index_files import FILES
+from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationSet
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read, shown_path
+from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read
 
 DESCRIPTION, IMAGES = "description.json", "images.parquet"
-_FORMAT = "1"  # another one makes other indexes
 IMAGE_ROWS = pa.schema([("set", pa.string()), ("name", pa.string()), ("path", pa.string())])
 
 
@@ -40,46 +32,15 @@ class IndexDescription:
     """`description.json` of an index.
 
     Attributes:
-      measure, settings: what it was made by.
+      settings: what it was made by.
       sets: by name. unreadable: the names of images that could not be decoded, the first of them.
       sizes: bytes of each of its other files, by name.
     """
 
-    measure: str
     settings: dict[str, str]
     sets: dict[str, EvaluationSet]
     unreadable: list[str] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
-
-
-class DigestedFile(NamedTuple):
-    """An evaluation file and the digest of its contents."""
-
-    name: str  # of the evaluation set
-    path: str
-    digest: str
-
-
-def index_path(folder: str, measure: OverlapMeasure, files: Iterable[DigestedFile]) -> str:
-    """Where in a folder the index of some contents is; where these lie decides nothing.
-
-    Args:
-      files: all evaluation files, in any order.
-    """
-    ordered = sorted(files)
-    folders = set_folders([(file.name, file.path) for file in ordered])
-    contents = [
-        f"{file.name}\t{file.path.removeprefix(folders[file.name])}\t{file.digest}"
-        for file in ordered
-    ]
-    settings = [f"{name}={value}" for name, value in sorted(measure.settings.items())]
-    whole = "\n".join([_FORMAT, measure.name, *settings, *contents])
-    return f"{folder}/{measure.name}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
-
-
-def digested(files: Iterable[EvaluationFile]) -> list[DigestedFile]:
-    """The digests of the files of a part."""
-    return [DigestedFile(of.name, shown_path(of.path), contents_digest(of)) for of in files]
 
 
 def find_index(path: str) -> IndexDescription | None:
@@ -91,32 +52,12 @@ def find_index(path: str) -> IndexDescription | None:
     except DocumentError:
         return None
     for name, size in description.sizes.items():
-        if _size(f"{path}/{name}") != size:
+        if not exists(f"{path}/{name}"):
             return None
+        with open_to_read(f"{path}/{name}") as source:
+            if source.seek(0, 2) != size:
+                return None
     return description
-
-
-def _size(path: str) -> int:
-    if not exists(path):
-        return -1
-    with open_to_read(path) as source:
-        return source.seek(0, 2)
-
-
-def set_folders(files: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The folder that all files of a dataset are in, with its last slash, by the dataset's name."""
-    paths: dict[str, set[str]] = {}
-    for name, path in files:
-        paths.setdefault(name, set()).add(path)
-    shared = {
-        name: os.path.commonprefix([_folder(path) for path in of])  # noqa: RUF071 (cut below)
-        for name, of in paths.items()
-    }
-    return {name: _folder(prefix) for name, prefix in shared.items()}
-
-
-def _folder(path: str) -> str:
-    return path[: path.rfind("/") + 1]
 
 
 def sets_of(place: str) -> dict[str, EvaluationSet]:
@@ -124,21 +65,16 @@ def sets_of(place: str) -> dict[str, EvaluationSet]:
     return read_document(f"{place}/{DESCRIPTION}", IndexDescription).sets if place else {}
 
 
-class EvaluationIndex:
+class EvaluationIndex(CopyIndex):
     """An index that is open, with the names of its images. For all threads.
 
     Args:
       folder: of the index, on this machine.
     """
 
-    def __init__(self, measure: OverlapMeasure, folder: Path) -> None:
-        self.measure = measure
-        self.index: OverlapIndex = measure.open(folder)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self._images = pq.read_table(folder / IMAGES, columns=["set", "name"], memory_map=True)
-
-    def nearest(self, features: Features) -> Sequence[Nearest | None]:
-        """As `OverlapIndex` has it."""
-        return self.index.nearest(features)
 
     def columns(self, nearest: Sequence[Nearest | None]) -> dict[str, pa.Array]:
         """Columns about the evaluation image that is nearest to each of n images.
@@ -148,16 +84,13 @@ class EvaluationIndex:
           string[n]; evaluation_distance: float64[n]; null where there is none.
         """
         images = self.names([near and near.row for near in nearest])
-        numbers = [
-            json.dumps(dict(near.numbers)) if near and near.numbers else None for near in nearest
-        ]
-        measures = [near and self.measure.name for near in nearest]
-        distances = [near and near.distance for near in nearest]
+        numbers = [near and json.dumps(dict(near.numbers)) for near in nearest]
+        measures = [near and INDEX_SETTINGS["measure"] for near in nearest]
         return {
             "evaluation_set": images["set"].combine_chunks(),
             "evaluation_image": images["name"].combine_chunks(),
             "evaluation_measure": pa.array(measures, pa.string()),
-            "evaluation_distance": pa.array(distances, pa.float64()),
+            "evaluation_distance": distances(nearest),
             "evaluation_numbers": pa.array(numbers, pa.string()),
         }
 
@@ -166,14 +99,19 @@ class EvaluationIndex:
         return self._images.take(pa.array(rows, pa.int64()))
 
 
+def distances(nearest: Sequence[Nearest | None]) -> pa.DoubleArray:
+    """float64[n], to the nearest evaluation image; null where there is none."""
+    return pa.array([near and near.distance for near in nearest], pa.float64())
+
+
 @lru_cache(maxsize=2)
-def open_index(place: str, measure: OverlapMeasure) -> EvaluationIndex | None:
+def open_index(place: str) -> EvaluationIndex | None:
     """Opens an index once in a process; None where there is none, as where nothing was given."""
     if not place:
         return None
     if is_local(place):
-        return EvaluationIndex(measure, Path(place))
+        return EvaluationIndex(Path(place))
     folder = Path(tempfile.mkdtemp(prefix="alignset-index-"))
-    for name in (*measure.files, IMAGES):
+    for name in (*FILES, IMAGES):
         os.symlink(local_copy(f"{place}/{name}"), folder / name)
-    return EvaluationIndex(measure, folder)
+    return EvaluationIndex(folder)

@@ -1,50 +1,202 @@
-"""Files of evaluation images to the index of them, by Beam."""
+"""Files of evaluation images to the index of them: described in parts, then put together."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, image_planes
+from alignset.transforms.decontamination.evaluation_files import (
+    NamedImage,
+    named_images,
+    set_folders,
+)
 from alignset.transforms.decontamination.evaluation_index import (
     DESCRIPTION,
     IMAGE_ROWS,
     IMAGES,
     IndexDescription,
-    digested,
     find_index,
-    index_path,
-    set_folders,
     sets_of,
 )
-from alignset.transforms.decontamination.measured_parts import (
-    MeasuredPart,
-    by_set,
-    measure_part,
-    read_features,
-    shown_name,
+from alignset.transforms.decontamination.overlap_settings import (
+    INDEX_SETTINGS,
+    EvaluationFile,
+    EvaluationSet,
 )
-from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
+from alignset.transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.storage.files import (
+    local_copy,
+    open_to_read,
+    remove,
+    shown_path,
+    write_atomically,
+)
+from alignset.transforms.storage.tar_members import BrokenTar
+from alignset.transforms.workers.claims import CLAIM, Claim
 from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.threads import in_threads
+from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 
 LOG = logging.getLogger("alignset")
+PLANES = "evaluation-"  # how the names of files of thumbnails begin
+BYTES_AT_ONCE = 1 << 24  # of the files of images described together, about
+_DESCRIBED_AT_ONCE, READ_AT_ONCE = 64, 1024
 _NAMED = 100  # unreadable images that the description names
 
 
-def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPart]) -> str:
+class DescribedPart(NamedTuple):
+    """The images of some evaluation files.
+
+    Attributes:
+      first: the part's first file; parts are put in the order of these.
+      path: of a file of the images' thumbnails; empty where the index was there already.
+      rows: set, name and file of each image.
+      unreadable: set and name of each that cannot be decoded.
+    """
+
+    first: EvaluationFile
+    path: str
+    rows: list[tuple[str, str, str]]
+    unreadable: list[tuple[str, str]]
+
+
+def digested(files: Iterable[EvaluationFile]) -> list[tuple[str, str, str]]:
+    """The set, the path and the SHA-256 of the contents of each file."""
+    made = []
+    for file in files:
+        digest = hashlib.sha256()
+        with open_to_read(file.path) as source:
+            while piece := source.read(1 << 20):
+                digest.update(piece)
+        made.append((file.name, shown_path(file.path), digest.hexdigest()))
+    return made
+
+
+def index_path(folder: str, files: Iterable[tuple[str, str, str]]) -> str:
+    """Where in a folder the index of some contents is; where these lie decides nothing.
+
+    Args:
+      files: all evaluation files as `digested` gives them, in any order.
+    """
+    ordered = sorted(files)
+    folders = set_folders((name, path) for name, path, _ in ordered)
+    contents = [
+        f"{name}\t{path.removeprefix(folders[name])}\t{digest}" for name, path, digest in ordered
+    ]
+    settings = [f"{name}={value}" for name, value in sorted(INDEX_SETTINGS.items())]
+    whole = "\n".join([*settings, *contents])
+    return f"{folder}/{INDEX_SETTINGS['measure']}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
+
+
+def describe_part(
+    files: tuple[EvaluationFile, ...], place: str, work: str, fence: Fence
+) -> DescribedPart:
+    """The thumbnails of the images in some files; nothing is read where the index is there already.
+
+    Args:
+      place: of the index. work: a folder for thumbnails. fence: of this start of the command.
+
+    Raises:
+      RuntimeError: a file cannot be read to its end.
+    """
+    part = DescribedPart(files[0], "", [], [])
+    if find_index(place) is not None:
+        return part
+    names = "\n".join(shown_path(file.path) for file in files)
+    path = f"{work}/{PLANES}{hashlib.sha256(names.encode()).hexdigest()[:16]}.rows"
+    claim = Claim(f"{path}{CLAIM}", fence)
+    with ExitStack() as stack:
+        trial = None
+        if claim.mark.suspect:
+            trial = stack.enter_context(trial_process(_decode_alone))
+        write_atomically(path, lambda sink: _write_planes(files, part, sink, trial))
+    remove(claim.path)
+    return part._replace(path=path)
+
+
+def _write_planes(
+    files: Iterable[EvaluationFile], part: DescribedPart, sink: BinaryIO, trial: TrialProcess | None
+) -> None:
+    """Writes the thumbnails of all images, and notes in the part what each of them is."""
+    for file in files:
+        looks: list[Image] = []
+        bytes_held = 0
+        path = shown_path(file.path)
+        for named, image in _looked_at(file, trial):
+            if not isinstance(image, Image):
+                part.unreadable.append((file.name, shown_name(path, named.name)))
+                continue
+            part.rows.append((file.name, named.name, path))
+            looks.append(image)
+            bytes_held += len(named.body)
+            if len(looks) == _DESCRIBED_AT_ONCE or bytes_held > BYTES_AT_ONCE:
+                sink.write(image_planes(looks).tobytes())
+                looks, bytes_held = [], 0
+        sink.write(image_planes(looks).tobytes())
+
+
+def _decode_alone(bodies: Sequence[bytes]) -> None:
+    """Decodes evaluation images as `_write_planes` does."""
+    for body in bodies:
+        image = examine(body, in_full=True, keep_grey=True)
+        if isinstance(image, Image):
+            image_planes([image])
+
+
+def _looked_at(
+    file: EvaluationFile, trial: TrialProcess | None
+) -> Iterator[tuple[NamedImage, Image | Unusable]]:
+    def look(named: NamedImage) -> tuple[NamedImage, Image | Unusable]:
+        if trial and trial.lethal([named.body]):
+            return named, Unusable("undecodable", CRASHED_DECODER)
+        return named, examine(named.body, in_full=True, keep_grey=True)
+
+    try:
+        yield from in_threads(look, named_images(file.path), chunk=4)
+    except (OSError, EOFError, BrokenTar, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise RuntimeError(
+            f"evaluation images: cannot read {file.path} to its end: {reason}; replace the file"
+        ) from error
+
+
+def shown_name(path: str, name: str) -> str:
+    """The name of an image among all; that within a file follows the file's own."""
+    return f"{path}/{name}" if name else path
+
+
+def read_planes(part: DescribedPart) -> Iterator[npt.NDArray[np.uint8]]:
+    """The thumbnails of a part, some at a time: uint8[k, 2, 64, 64]."""
+    if part.rows:
+        rows = np.memmap(local_copy(part.path), np.uint8, "r").view(np.ndarray)
+        rows = rows.reshape(-1, 2, SIDE_PX, SIDE_PX)
+        yield from (rows[at : at + READ_AT_ONCE] for at in range(0, len(rows), READ_AT_ONCE))
+
+
+def write_index(place: str, parts: Iterable[DescribedPart]) -> str:
     """Makes the index, unless it is there already; returns its place.
 
     Raises:
-      RuntimeError: it was there when some parts were to be measured, and is no more; or no image of
-        a dataset can be decoded, so that the dataset would not be kept out.
+      RuntimeError: it was there when some parts were to be described, and is no more; or no image
+        of a dataset can be decoded, so that the dataset would not be kept out.
     """
     if description := find_index(place):
         _warn(description)
@@ -52,23 +204,31 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
     ordered = sorted(parts, key=lambda part: (part.first.name, part.first.path))
     if not all(part.path for part in ordered):  # else it would lack these, in each later run
         raise RuntimeError(f"the index {place} went away while it was in use: start again")
-    sets, images = by_set(ordered), image_rows(ordered)
+    rows = [row for part in ordered for row in part.rows]
+    images = Counter(of for of, _, _ in rows)
+    unreadable = Counter(of for part in ordered for of, _ in part.unreadable)
+    names = sorted(images.keys() | unreadable.keys())
+    sets = {name: EvaluationSet(images[name], unreadable[name]) for name in names}
     for set_name, counted in sets.items():
         if not counted.images:
             raise RuntimeError(
                 f"evaluation images: none of the {counted.unreadable} of {set_name} can be "
                 "decoded, so its images would not be kept out: look at its files"
             )
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        features = (rows for part in ordered for rows in read_features(part, measure))
-        measure.build(features, len(images), folder)
-        pq.write_table(images, folder / IMAGES, compression="zstd")
+    folders = set_folders((of, path) for of, _, path in rows)
+    shown = [shown_name(path.removeprefix(folders[of]), name) for of, name, path in rows]
+    columns = [[of for of, _, _ in rows], shown, [path for _, _, path in rows]]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        build_copy_index((planes for part in ordered for planes in read_planes(part)), folder)
+        pq.write_table(pa.table(columns, schema=IMAGE_ROWS), folder / IMAGES, compression="zstd")
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         for file in sizes:
-            _bring(folder / file, f"{place}/{file}")
-    unreadable = [f"{of}: {shown}" for part in ordered for of, shown in part.unreadable][:_NAMED]
-    description = IndexDescription(measure.name, measure.settings, sets, unreadable, sizes)
+            with (folder / file).open("rb") as source:
+                copy = partial(shutil.copyfileobj, source)
+                write_atomically(f"{place}/{file}", copy)
+    faulty = [f"{of}: {name}" for part in ordered for of, name in part.unreadable][:_NAMED]
+    description = IndexDescription(INDEX_SETTINGS, sets, faulty, sizes)
     _warn(description)
     write_document(f"{place}/{DESCRIPTION}", description)
     return place
@@ -85,51 +245,31 @@ def _warn(description: IndexDescription) -> None:
         )
 
 
-def _bring(local: Path, path: str) -> None:
-    with local.open("rb") as source:
-        write_atomically(
-            path, lambda sink: sink.writelines(iter(lambda: source.read(1 << 20), b""))
-        )
-
-
-def image_rows(parts: Iterable[MeasuredPart]) -> pa.Table:
-    """The set, name and file of each image; names begin below the folder that all of a dataset are
-    in."""
-    rows = [row for part in parts for row in part.rows]
-    folders = set_folders([(of, path) for of, _, path in rows])
-    names = [shown_name(path.removeprefix(folders[of]), name) for of, name, path in rows]
-    columns = [[of for of, _, _ in rows], names, [path for _, _, path in rows]]
-    return pa.table(columns, schema=IMAGE_ROWS)
-
-
 @dataclass(eq=False)
 class IndexEvaluationImages(beam.PTransform):
     """Parts of evaluation files (`parts_of`) to one index of their images, if it is not there.
 
     Args:
-      folder: of indexes. work: a folder for what is measured on the way. fence: of this start of
-        the command.
+      folder: of indexes. work: a folder for thumbnails on the way. fence: of this start of the
+        command.
 
     Outputs, singletons: `place` of the index; and `sets`, a dict of `EvaluationSet` by name.
     """
 
-    measure: OverlapMeasure
     folder: str
     work: str
     fence: Fence
 
     def expand(self, parts: beam.PCollection) -> dict[str, beam.PCollection]:
-        measure, folder, work, fence = self.measure, self.folder, self.work, self.fence
+        folder, work, fence = self.folder, self.work, self.fence
         spread = parts | beam.Reshuffle()
         digests = spread | "Digest" >> beam.FlatMap(digested)
         start = parts.pipeline | "Once" >> beam.Create([None])
         place = start | "Name" >> beam.Map(
-            lambda _, digests: index_path(folder, measure, digests), beam.pvalue.AsIter(digests)
+            lambda _, digests: index_path(folder, digests), beam.pvalue.AsIter(digests)
         )
-        measured = spread | "Measure" >> beam.Map(
-            measure_part, beam.pvalue.AsSingleton(place), measure, work, fence
+        described = spread | "Describe" >> beam.Map(
+            describe_part, beam.pvalue.AsSingleton(place), work, fence
         )
-        written = place | "WriteIndex" >> beam.Map(
-            lambda place, parts: write_index(place, measure, parts), beam.pvalue.AsIter(measured)
-        )
+        written = place | "WriteIndex" >> beam.Map(write_index, beam.pvalue.AsIter(described))
         return {"place": written, "sets": written | "Sets" >> beam.Map(sets_of)}

@@ -3,11 +3,11 @@
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 from dataclasses import dataclass, field
 
-COPY_DISTANCE = 0.25  # docs/overlap.md
-# What is nearer than this to an evaluation image is a copy of it, where no flag says otherwise: by
-# the check of pairs, in bits of 64, and 1 less the cosine of the paper's 0.975.
-MIN_DISTANCES = {"copy": COPY_DISTANCE, "phash": 6.0, "embedding": 0.025}
-MEASURES = tuple(MIN_DISTANCES)
+DESCRIPTOR_SHA256 = "928782ff7bc9c61ce76e9a0fd41892d16360998e95e599b79fa830ea7e5ad98a"
+# What decides an index of the same images, and what is found in it: the numbers of another network
+# mean other things; another format where files of the same names do, or the check finds other
+# copies.
+INDEX_SETTINGS = {"measure": "copy", "descriptor": DESCRIPTOR_SHA256, "format": "6"}
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,8 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class OverlapSettings:
-    """How near an image is to an evaluation image. Flags are named after these fields."""
+    """How images near an evaluation image are handled. Flags are named after these fields."""
 
-    overlap_measure: str = field(
-        default="copy",
-        metadata={
-            "help": "how copies of evaluation images are found: copy, by a small descriptor and a "
-            "check of each pair; phash, by perceptual hashes; embedding, by an image model"
-        },
-    )
     decontaminate_only: bool = field(
         default=False,
         metadata={
@@ -52,10 +45,6 @@ class OverlapSettings:
             "that is a pair with an image: each rule is off, unless its flag is given"
         },
     )
-    overlap_model: str = field(
-        default="",
-        metadata={"help": "of the measure embedding: the image model, a file FILE.onnx"},
-    )
     eval_index: str = field(
         default="",
         metadata={
@@ -67,12 +56,3 @@ class OverlapSettings:
     def __post_init__(self) -> None:
         if self.decontaminate_only and self.score_only:
             raise ValueError("decontaminate_only drops what score_only keeps: pass one of them")
-        if self.overlap_measure not in MEASURES:
-            raise ValueError(
-                f"overlap_measure must be one of {', '.join(MEASURES)}; "
-                f"got {self.overlap_measure!r}"
-            )
-        if self.overlap_measure == "embedding" and not self.overlap_model:
-            raise ValueError(
-                "overlap_measure=embedding needs a model: pass overlap_model=FILE.onnx"
-            )

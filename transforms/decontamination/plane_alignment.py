@@ -1,4 +1,4 @@
-"""How one small thumbnail is aligned with another: by affine Lucas-Kanade, up to 128 px a side."""
+"""How one small thumbnail is aligned with another: by affine Lucas-Kanade, up to 64 px a side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
-from alignset.transforms.decontamination.copy_planes import FINE_PX, Plane
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
 from alignset.transforms.decontamination.plane_placement import (
     Placement,
     Row,
@@ -96,12 +96,12 @@ def refine(
     every: int,
 ) -> Placement:
     side = len(query)
-    if side > FINE_PX:
-        raise ValueError("planes have at most 128 px a side")
+    if side > SIDE_PX:
+        raise ValueError("planes have at most 64 px a side")
     unclear = _unclear_px(side)
     placement = start.copy()
     there, places = np.empty(side, np.float32), places_of(side)
-    sums = np.empty(_SUMS * FINE_PX, np.float32)
+    sums = np.empty(_SUMS * SIDE_PX, np.float32)
     curvature, step = np.empty((6, 6)), np.empty(6)
     for _ in range(steps):
         if not is_plausible(placement):
@@ -125,7 +125,7 @@ def refine(
 @summing_kernel
 def _add_row(there: Row, query: Row, right: Row, down: Row, line: int, sums: Row) -> None:
     """Adds a row's weighted normal equations to each column's, by powers of y."""
-    y, width = np.float32(line), FINE_PX
+    y, width = np.float32(line), SIDE_PX
     for x in range(len(query)):
         residual = there[x] - query[x]
         scaled = residual * np.float32(1 / _RESIDUAL_SCALE)
@@ -160,8 +160,8 @@ def _by_unknowns(sums: Row, side: int, curvature: Equations, descent: Equations)
     descent[:] = 0
     for x in range(side):
         for block in range(3):  # x with x, x with y, y with y
-            at = 3 * block * FINE_PX + x
-            n0, n1, n2 = sums[at], sums[at + FINE_PX], sums[at + 2 * FINE_PX]
+            at = 3 * block * SIDE_PX + x
+            n0, n1, n2 = sums[at], sums[at + SIDE_PX], sums[at + 2 * SIDE_PX]
             i, j = 3 * (block // 2), 3 * ((block + 1) // 2)
             curvature[i, j] += n0 * x * x
             curvature[i, j + 1] += n1 * x
@@ -170,8 +170,8 @@ def _by_unknowns(sums: Row, side: int, curvature: Equations, descent: Equations)
             curvature[i + 1, j + 2] += n1
             curvature[i + 2, j + 2] += n0
         for half in range(2):
-            at = (9 + 2 * half) * FINE_PX + x
-            n0, n1 = sums[at], sums[at + FINE_PX]
+            at = (9 + 2 * half) * SIDE_PX + x
+            n0, n1 = sums[at], sums[at + SIDE_PX]
             descent[3 * half] += n0 * x
             descent[3 * half + 1] += n1
             descent[3 * half + 2] += n0

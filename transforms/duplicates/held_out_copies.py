@@ -15,14 +15,14 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from alignset.transforms.decontamination.copy_index import CopyIndex
-from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.copy_index import Nearest
+from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
-from alignset.transforms.decontamination.overlap_measure import Nearest, Shown
-from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE, EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.duplicates.contents import bucketed, digests_of, near_contents
 from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.shards.descriptors import descriptors_path, read_descriptors
 from alignset.transforms.shards.listed_pairs import stored_images
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
@@ -35,9 +35,8 @@ _AT_ONCE = 8  # images in memory, of 20 MB each at most by default
 _MOST_COMPARED = 16  # held-out images with one training image
 # Where one tone fills so much of a thumbnail, images of a family look like copies: cards, charts,
 # flags. There a held-out image goes only by a much smaller distance, and no part of it.
-PLAIN, PLAIN_DISTANCE = 0.3, 0.05
+PLAIN, PLAIN_DISTANCE = 0.3, 0.1
 _WHOLE = ("whole", "trimmed")
-_MEASURE = CopyMeasure()
 
 
 def is_near(match: Nearest) -> bool:
@@ -53,19 +52,12 @@ def held_out_matches(index: EvaluationIndex, images: Mapping[int, bytes]) -> lis
     Args:
       images: files to train on, by their keys.
     """
-    assert isinstance(index.index, CopyIndex)
-    looks = {key: examine(body, in_full=True, keep_grey=True) for key, body in images.items()}
-    views = {
-        key: Shown(images[key], look, in_full=True)
-        for key, look in looks.items()
-        if isinstance(look, Image)
-    }
-    if not views:
-        return []
-    candidates = index.index.candidates(_MEASURE.features([*views.values()]), _MOST_COMPARED)
+    examined = {key: examine(body, in_full=True, keep_grey=True) for key, body in images.items()}
+    looks = {key: look for key, look in examined.items() if isinstance(look, Image)}
+    candidates = index.candidates(image_planes([*looks.values()]), _MOST_COMPARED)
     pairs = [
         (match.row, key)
-        for key, matches in zip(views, candidates, strict=True)
+        for key, matches in zip(looks, candidates, strict=True)
         for match in matches
         if is_near(match)
     ]
@@ -100,7 +92,7 @@ class FindHeldOutCopies(beam.PTransform):
         index = (
             held_out
             | "Part" >> beam.Map(part)
-            | IndexEvaluationImages(_MEASURE, f"{self.work}/holdout-index", self.work, self.fence)
+            | IndexEvaluationImages(f"{self.work}/holdout-index", self.work, self.fence)
         )
         search = beam.ParDo(_Search(self), beam.pvalue.AsSingleton(index["place"]))
         return (
@@ -117,15 +109,15 @@ class _Search(beam.DoFn):
         self.blocks, self.buckets = settings.blocks, settings.buckets
 
     def process(self, shard: int, place: str) -> Iterator[Bucket]:
-        index = open_index(place, _MEASURE)
-        if index is None or not isinstance(index.index, CopyIndex) or not len(index.index):
+        index = open_index(place)
+        if not index:
             return
         tar = self.places.tar(shard)
         path = descriptors_path(self.folder, shard)
         there = read_descriptors(path, self.places.sidecar(shard), tar)
         # An image that is everywhere, such as a placeholder, is compared once.
         vectors, first = np.unique(there.vectors, axis=0, return_index=True)
-        near = index.index.may_match(vectors, LEAST_COSINE)
+        near = index.may_match(vectors, LEAST_COSINE)
         keys = {int(there.keys[first[at]]) for at in near}
         matches: list[tuple[str, int]] = []
         if keys:

@@ -2,11 +2,11 @@
 
 from alignset.transforms.rules.rule import Limit, Measure, Stage
 
+COPY_DISTANCE = 0.25  # what is nearer to an evaluation image is a copy: docs/overlap.md
 MIN_EVALUATION_DISTANCE = Limit(
     name="min_evaluation_distance",
-    default=-1.0,
-    help="distance to the nearest evaluation image, at least, in the measure's unit; -1: the "
-    "measure's default",
+    default=COPY_DISTANCE,
+    help="distance to the nearest evaluation image, at least",
     words="Distance to an evaluation image, at least",
     keeps=">=",
     measure=Measure(
@@ -23,7 +23,6 @@ MIN_EVALUATION_DISTANCE = Limit(
     step="evaluation",
     stage=Stage.PIXELS,
     means="the image is too near to an evaluation image",
-    range=(0, 64),
-    allows="from 0 to 64, or -1 for the measure's own",
-    auto=-1,
+    range=(0, 2),
+    allows="from 0 to 2",
 )

@@ -82,7 +82,6 @@ class Rule(Reason):
     Attributes:
       name: of the flag. opened: the threshold that drops nothing.
       range: of the thresholds that make sense; allows: the same in words.
-      auto: the threshold that stands for one which is found later.
       instead: the flag that a report names, where that is another. brief: for the short help.
     """
 
@@ -92,7 +91,6 @@ class Rule(Reason):
     opened: float | None = None
     range: tuple[float, float] = (0, math.inf)
     allows: str = ">= 0"
-    auto: float | None = None
     instead: str = ""
     brief: str = ""
 
@@ -100,7 +98,7 @@ class Rule(Reason):
         """Raises ValueError where a threshold makes no sense."""
         if abs(value) == math.inf:
             raise ValueError(f"{self.name} must be a finite number; got {value}")
-        if value != self.auto and not self.range[0] <= value <= self.range[1]:
+        if not self.range[0] <= value <= self.range[1]:
             raise ValueError(f"{self.name} must be {self.allows}; got {value}")
 
     def is_off(self, value: object) -> bool:

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists, word_of
 from alignset.transforms.columns.pair_columns import OPT_OUTS
-from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
+from alignset.transforms.decontamination.copy_index import QUICK_ERROR
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, distances
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.examine import Image, Unusable, examine
@@ -108,7 +109,7 @@ class Arrivals:
             elif image := self._examined(arrival, look):
                 images[arrival.index] = look.body, image
         self._scores.add(images)
-        self._search.add(images)
+        self._search.add({row: image for row, (_, image) in images.items()})
         if self._describes:
             for row, (body, image) in images.items():
                 planes = planes_of(body, image, in_colour=self._settings.looks)
@@ -170,16 +171,16 @@ class Arrivals:
         """Searches once more for the JPEGs that are near, by their whole images. Their stored
         hash stays: a shard must not depend on evaluation images in that."""
         search = self._search
-        if search.index is None or not search.index.measure.quick_error:
+        if search.index is None:
             return
         least = self._settings.rules.numbers[MIN_EVALUATION_DISTANCE.name]
-        near = pc.less(search.distances, least + search.index.measure.quick_error)
+        near = pc.less(distances(search.nearest), least + QUICK_ERROR)
         for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
             body, image = self._images.stored_file(int(row))
             if image.format == "jpeg":  # others were looked at whole
                 whole = examine(body, in_full=True, keep_grey=True)
                 if isinstance(whole, Image):
-                    search.add({int(row): (body, whole)}, in_full=True)
+                    search.add({int(row): whole})
         search.finish()
 
 

@@ -16,7 +16,6 @@ from threading import Event
 import pyarrow as pa
 
 from alignset.transforms.decontamination.evaluation_index import open_index
-from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.examine import CRASHED_DECODER
 from alignset.transforms.shards.build_shard import build_shard
@@ -30,15 +29,13 @@ IMAGES_AT_ONCE, BYTES_AT_ONCE = 32, 1 << 24
 
 
 @contextmanager
-def suspecting(
-    settings: ShardSettings, index: str, measure: OverlapMeasure | None
-) -> Iterator[ShardSettings]:
+def suspecting(settings: ShardSettings, index: str) -> Iterator[ShardSettings]:
     """The settings by which a shard is built whose images are tried first.
 
     Args:
       index: the place of the index of evaluation images, or "".
     """
-    work = partial(build_alone, settings=settings, index=index, measure=measure)
+    work = partial(build_alone, settings=settings, index=index)
     with trial_process(work) as trial:
         yield replace(settings, screen=partial(tried, trial=trial))
 
@@ -73,9 +70,7 @@ def _tried(group: list[Fetched], urls: Sequence[str], trial: TrialProcess) -> It
         yield arrival
 
 
-def build_alone(
-    bodies: Sequence[bytes], settings: ShardSettings, index: str, measure: OverlapMeasure | None
-) -> None:
+def build_alone(bodies: Sequence[bytes], settings: ShardSettings, index: str) -> None:
     """Builds a shard of some images, as any shard is built, and leaves nothing of it."""
     with tempfile.TemporaryDirectory() as name:
         file = Path(name) / "images"
@@ -94,7 +89,7 @@ def build_alone(
             0,
             pa.table(pairs),
             settings,
-            open_index(index, measure) if measure else None,
+            open_index(index),
             Path(name),
             lambda _: None,
             Event(),

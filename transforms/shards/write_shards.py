@@ -15,7 +15,6 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
-from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
 from alignset.transforms.fetching.fetcher import connections_open
 from alignset.transforms.shards.build_shard import (
     DESCRIPTORS,
@@ -51,19 +50,10 @@ class ShardWriter:
       out: the output folder.
       settings: how images are fetched, judged and stored.
       fence: of this start of the command.
-      measure: how near an image is to evaluation images; None where there are none.
     """
 
-    def __init__(
-        self,
-        plan: str,
-        out: str,
-        settings: ShardSettings,
-        fence: Fence,
-        measure: OverlapMeasure | None,
-    ) -> None:
+    def __init__(self, plan: str, out: str, settings: ShardSettings, fence: Fence) -> None:
         self.plan, self.out, self.settings, self.fence = plan, out, settings, fence
-        self.measure = measure
         self.places = ShardPlaces(out)
         self.evaluation: EvaluationIndex | None = None
         self.index = ""
@@ -72,7 +62,7 @@ class ShardWriter:
     def open(self, index: str) -> None:
         """Opens the index of evaluation images at a place; "" where there is none."""
         self.index = index
-        self.evaluation = open_index(index, self.measure) if self.measure else None
+        self.evaluation = open_index(index)
 
     def check(self) -> None:
         """Raises where this worker may no more write."""
@@ -124,7 +114,7 @@ class ShardWriter:
             folder = Path(stack.enter_context(attempt_folder(self.plan)))
             settings = self.settings
             if claim.mark.suspect:
-                settings = stack.enter_context(suspecting(settings, self.index, self.measure))
+                settings = stack.enter_context(suspecting(settings, self.index))
             token, nearly_taken = self.fence.token, beginning.nearly_taken
             count = ShardCount(folder, token, shard, len(pairs), load=connections_open)
             stats = build_shard(

@@ -14,7 +14,7 @@ from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, NamedRules, Retry
 from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from alignset.transforms.corpus.corpus_documents import HashFile
-from alignset.transforms.decontamination.overlap_settings import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT, of_columns
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, usual_model
@@ -96,13 +96,12 @@ def test_each_setting_comes_back(described: Manifest, part: str, changed: dict):
 
 
 def test_decontamination_alone_is_one_flag(described: Manifest):
-    rules = plain_rules(Rules(**PRODUCT.opened)) | {"min_evaluation_distance": 6.0}
-    overlap = {"measure": "phash", "hash": "imagehash.phash, 8 x 8"}
+    rules = plain_rules(Rules(**PRODUCT.opened)) | {"min_evaluation_distance": 0.5}
     fetch = described.fetch | REPORTED
-    opened = replace(described, rules=rules, overlap=overlap, fetch=fetch)
+    opened = replace(described, rules=rules, overlap=INDEX_SETTINGS, fetch=fetch)
     (command,) = commands(opened)
     assert "--decontaminate_only" in command
-    assert "--overlap_measure=phash" in command
+    assert "--min_evaluation_distance=0.5" in command
     assert "--max_words" not in command
     assert settings_of(parsed(command)) == settings_in(opened)
 

@@ -55,7 +55,7 @@ def test_the_golden_cards_text(golden: Golden):
     assert "| `min_image_side` | 100 |" in text
     assert "| `language` | en |" in text
     assert "- exam: 1 image, and 1 that could not be decoded" in text
-    assert "distance by the measure\n`copy` (0 to 2) is below 0.25:" in text
+    assert "distance (0 to 2) is\nbelow 0.25:" in text
     assert "evaluation_overlap" in text
 
 

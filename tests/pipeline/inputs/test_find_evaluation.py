@@ -14,7 +14,6 @@ from alignset.pipeline.inputs.find_evaluation import (
     find_evaluation_files,
     index_folder,
 )
-from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from tests.support.command import run
 from tests.support.golden import evaluation_image
 from tests.transforms.decontamination.test_evaluation_index import made
@@ -35,7 +34,7 @@ def test_images_that_cannot_be_had(tmp_path: Path, flag: str, says: str) -> None
     (tmp_path / "a.png").write_bytes(evaluation_image())
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=says):
-        find_evaluation(flag.replace("{here}", str(tmp_path)), OverlapSettings())
+        find_evaluation(flag.replace("{here}", str(tmp_path)), "")
 
 
 def test_bad_flags_are_one_line_and_status_2(tmp_path: Path) -> None:
@@ -65,32 +64,32 @@ def test_evaluation_sets_are_found_by_name(tmp_path: Path) -> None:
 
 def test_an_index_is_used_as_it_is(tmp_path: Path) -> None:
     place = made(tmp_path)
-    phash = OverlapSettings(overlap_measure="phash", eval_index=f"{place}/")
-    assert find_evaluation("", phash) == Evaluation(index=place)
-    assert find_evaluation("", OverlapSettings()) == Evaluation()
+    assert find_evaluation("", f"{place}/") == Evaluation(index=place)
+    assert find_evaluation("", "") == Evaluation()
     with pytest.raises(UsageError, match="is an index itself: leave out --eval_images"):
-        find_evaluation(f"exam={tmp_path}/photographs", phash)
-    with pytest.raises(UsageError, match=r"other settings \(phash, .* there, copy.* here\)"):
-        find_evaluation("", OverlapSettings(eval_index=place))
+        find_evaluation(f"exam={tmp_path}/photographs", place)
+    path = Path(place, "description.json")
+    path.write_text(path.read_text().replace('"copy"', '"phash"'))
+    with pytest.raises(UsageError, match="was made by another version of alignset: pass --eval_im"):
+        find_evaluation("", place)
 
 
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
-    settings = OverlapSettings(eval_index=str(tmp_path))
     with pytest.raises(UsageError, match="is not a whole index"):
-        find_evaluation("", settings)
+        find_evaluation("", str(tmp_path))
     (tmp_path / "description.json").write_text("{")
     with pytest.raises(UsageError, match="is not a whole index"):
-        find_evaluation("", settings)
+        find_evaluation("", str(tmp_path))
 
 
 def test_a_table_without_images_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(evaluation_image())
     pq.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
     with pytest.raises(UsageError, match=r"labels\.parquet cannot be used: .*no column image"):
-        find_evaluation(f"x={tmp_path}", OverlapSettings())
+        find_evaluation(f"x={tmp_path}", "")
     (tmp_path / "labels.parquet").write_bytes(b"PAR1")
     with pytest.raises(UsageError, match=r"labels\.parquet cannot be used"):
-        find_evaluation(f"x={tmp_path}", OverlapSettings())
+        find_evaluation(f"x={tmp_path}", "")
 
 
 def test_an_index_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -104,9 +103,7 @@ def test_an_index_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_paths_are_those_that_workers_find(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(evaluation_image())
-    there = find_evaluation(f"x={tmp_path}", OverlapSettings()).on_workers(
-        lambda path: f"/at{path}"
-    )
+    there = find_evaluation(f"x={tmp_path}", "").on_workers(lambda path: f"/at{path}")
     assert [file.path for file in there.files] == [f"/at{tmp_path}/a.png"]
     assert (there.index, Evaluation(index="b").on_workers(str.upper).index) == ("", "B")
 

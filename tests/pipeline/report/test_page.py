@@ -30,7 +30,7 @@ from alignset.pipeline.runs.documents import NamedList
 from alignset.transforms.columns.record_files import decode_record, encode_record
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile
-from alignset.transforms.decontamination.overlap_settings import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.rule import IMAGES
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
@@ -70,7 +70,7 @@ TOLD: dict[str, Any] = {
     "fetch": {"user_agent": 'a "b" $HOME', "max_redirects": 2},
     "evaluation": [EvaluationFile("coco", "/home/me/val/1.jpg")],
     "given_vocabulary": HashFile("/home/me/old/vocabulary.u64", 8, "ab"),
-    "overlap": {"measure": "phash"},
+    "overlap": INDEX_SETTINGS,
     "unsafe_model": UnsafeModel("/home/me/own.onnx", "ab", OWN_MODEL),
     "blocklists": [NamedList("takedowns.txt", "ab", {"host": 1})],
 }
@@ -428,7 +428,6 @@ def test_the_command_has_all_that_the_run_was_told_and_no_path(shown: Shown, mad
     assert command.job.vocabulary == "vocabulary.u64"
     assert command.job.blocklist == "takedowns.txt=FILE"
     assert command.job.unsafe_model == "own.onnx"
-    assert command.overlap.overlap_measure == "phash"
     assert command.fetch.user_agent == 'a "b" $HOME'
     assert command.resize.resize_mode == "keep_ratio"
     outcome = page.locator("[data-plane=images] .outcome").inner_text()

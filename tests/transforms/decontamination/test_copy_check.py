@@ -15,8 +15,8 @@ from alignset.transforms.decontamination.copy_check import (
 )
 from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
 from alignset.transforms.decontamination.copy_planes import copy_planes
-from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
 from alignset.transforms.decontamination.plane_placement import placement_of
+from alignset.transforms.rules.overlap import COPY_DISTANCE
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
 pytestmark = pytest.mark.numeric

@@ -1,17 +1,20 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import faiss
 import numpy as np
 import pytest
+import skimage.data
+from PIL import Image as PillowImage
 
 from alignset.transforms.decontamination import copy_index_files
-from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex, finer_distance
+from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex
 from alignset.transforms.decontamination.copy_index_files import SEARCH, build_copy_index
-from alignset.transforms.decontamination.copy_planes import plane_row
-from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
-from tests.support.grey_pictures import degenerate_planes, diagram, grey_photograph
+from alignset.transforms.decontamination.copy_planes import image_planes, plane_row
+from alignset.transforms.images.examine import examine
+from alignset.transforms.rules.overlap import COPY_DISTANCE
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
+from tests.support.picture_files import encoded
 
 pytestmark = pytest.mark.numeric
 
@@ -19,8 +22,8 @@ EVALUATION = [grey_photograph(seed, 320, 240) for seed in range(24)]
 MANY = 100  # entries from which on, in these tests, an index has lists and codes
 
 
-def rows(pictures, *, fine: bool = True) -> np.ndarray:
-    return np.stack([plane_row(np.ascontiguousarray(picture), fine=fine) for picture in pictures])
+def rows(pictures) -> np.ndarray:
+    return np.stack([plane_row(np.ascontiguousarray(picture)) for picture in pictures])
 
 
 def altered() -> list[np.ndarray]:
@@ -42,7 +45,7 @@ def index(request, tmp_path_factory) -> CopyIndex:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "listed":
             patch.setattr(copy_index_files, "MOST_COMPARED", MANY)
-        build_copy_index([rows(EVALUATION)], str(folder))
+        build_copy_index([rows(EVALUATION)], folder)
     return CopyIndex(folder)
 
 
@@ -84,27 +87,27 @@ def test_it_is_mapped(index):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_an_index_of_none_or_one(tmp_path, count):
-    build_copy_index([rows(EVALUATION[:1])][:count], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:1])][:count], tmp_path)
     index = CopyIndex(tmp_path)
     assert len(index) == count
     assert [match and match.row for match in index.nearest(rows(EVALUATION[:1]))] == [
         0 if count else None
     ]
-    assert index.nearest(np.zeros((0, 6, 64, 64), np.uint8)) == []
+    assert index.nearest(np.zeros((0, 2, 64, 64), np.uint8)) == []
 
 
 def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(tmp_path):
     made = rows(plane for _, plane in degenerate_planes())
-    build_copy_index([made], str(tmp_path))
+    build_copy_index([made], tmp_path)
     matches = CopyIndex(tmp_path).nearest(made)
     for row, ((name, _), match) in enumerate(zip(degenerate_planes(), matches, strict=True)):
         assert match is None or match.row == row or match.distance > COPY_DISTANCE, name
 
 
 def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path):
-    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], tmp_path)
     whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    assert len(whole) == 6
+    assert len(whole) == 5
 
     def refused(path: Path, body: bytes | None, says: str = "remove the folder") -> None:
         path.unlink() if body is None else path.write_bytes(body)
@@ -127,7 +130,7 @@ def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path):
 
 
 def test_entries_that_are_not_there_are_not_read(tmp_path):
-    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], tmp_path)
     made, path = rows(EVALUATION[:1]), str(tmp_path / SEARCH)
     assert [match.row for match in CopyIndex(tmp_path).nearest(made)] == [0]
     stored = faiss.read_index(path)
@@ -146,7 +149,7 @@ def stripe(top: int) -> np.ndarray:
 
 
 def test_pictures_without_corners_are_found_whole_and_not_as_parts(tmp_path):
-    build_copy_index([rows([stripe(90)])], str(tmp_path))
+    build_copy_index([rows([stripe(90)])], tmp_path)
     same, darker, other, part = CopyIndex(tmp_path).nearest(
         rows([stripe(90), stripe(90) // 2, stripe(20), stripe(90)[:180, :240]])
     )
@@ -161,7 +164,7 @@ def ramp(height: int, width: int) -> np.ndarray:
 
 
 def test_a_picture_without_corners_is_found_whichever_part_of_it_is_nearest(tmp_path):
-    build_copy_index([rows([ramp(200, 150)])], str(tmp_path))
+    build_copy_index([rows([ramp(200, 150)])], tmp_path)
     index = CopyIndex(tmp_path)
     # The same JPEG at 3/8 of its size: a crop's descriptor is as near as that of the whole.
     matches = index.nearest(rows(ramp(height, 113) for height in range(100, 300)))
@@ -169,63 +172,28 @@ def test_a_picture_without_corners_is_found_whichever_part_of_it_is_nearest(tmp_
     assert max(match.distance for match in matches) < COPY_DISTANCE + QUICK_ERROR
 
 
-def test_the_small_plane_of_a_jpeg_without_corners_gives_the_smallest_distance(tmp_path):
-    build_copy_index([rows([stripe(90)])], str(tmp_path))
-    small, index = [stripe(94), 255 - stripe(90)], CopyIndex(tmp_path)
-    known, unknown = (index.nearest(rows(small, fine=fine)) for fine in (True, False))
-    assert (known[0].distance, unknown[0].distance) == (0.2, 0)
-    assert unknown[1].distance == known[1].distance >= 0.999
-
-
-def test_diagrams_that_differ_in_their_words_are_told_apart_by_fine_planes(tmp_path):
-    build_copy_index([rows([diagram(1)])], str(tmp_path))
-    index = CopyIndex(tmp_path)
-    pictures = [diagram(1), diagram(1)[:, ::-1], diagram(2), diagram(3)]
-    known, unknown = (index.nearest(rows(pictures, fine=fine)) for fine in (True, False))
-    assert max(match.distance for match in known[:2]) < COPY_DISTANCE
-    assert min(match.distance for match in known[2:]) > COPY_DISTANCE
-    assert known[0].numbers["blocks_agreeing"] == 1
-    assert known[1].numbers["blocks_agreeing"] > 0.95
-    for smallest, match in zip(unknown, known, strict=True):
-        assert smallest.numbers["blocks_agreeing"] == -1
-        assert smallest.distance <= match.distance
-        assert smallest.distance < COPY_DISTANCE  # so the image is decoded whole
-
-
-def test_a_picture_within_borders_is_compared_finely_without_them(tmp_path):
-    framed = np.pad(diagram(1), 60, constant_values=90)
-    build_copy_index([rows([framed])], str(tmp_path))
-    marked = framed.copy()  # so that nothing is trimmed, and the whole image is what is alike
-    marked[:40, :40] = marked[-40:, -40:] = 20
-    pictures = [diagram(1), framed, marked, diagram(2)]
-    inner, same, whole, other = CopyIndex(tmp_path).nearest(rows(pictures))
-    assert inner.numbers["blocks_agreeing"] == same.numbers["blocks_agreeing"] == 1
-    assert (whole.numbers["variant"], whole.numbers["blocks_agreeing"]) == ("whole", -1)
-    assert whole.distance < COPY_DISTANCE < other.distance
-
-
-def test_what_is_a_little_too_far_by_small_planes_is_looked_at_finely(tmp_path):
-    build_copy_index([rows([diagram(1)])], str(tmp_path))
-    branded = diagram(1)
-    branded[100:220, 100:220] = 60
-    cv2.circle(branded, (160, 160), 50, 240, -1)
-    (match,) = CopyIndex(tmp_path).nearest(rows([branded]))
-    assert COPY_DISTANCE < match.distance < COPY_DISTANCE + 0.2
-    assert match.numbers["blocks_agreeing"] > 0.9
-
-
-@pytest.mark.parametrize(
-    ("agreeing", "distance"),
-    [(1, 0.1), (0.95, 0.15), (0.9, 0.3), (0.85, 0.45), (0.8, 0.55), (0, 0.55)],
-)
-def test_distances_by_the_share_of_blocks_that_agree(agreeing, distance):
-    assert finer_distance(0.3, agreeing) == distance
-    assert finer_distance(0.01, 1) == 0
-
-
 def test_faint_pictures_are_found(tmp_path):
     faint = [(picture * (1.5 / picture.std()) + 100).astype(np.uint8) for picture in EVALUATION[:4]]
     assert rows(faint)[:, 1].std(axis=(1, 2)).max() < 2
-    build_copy_index([rows(faint)], str(tmp_path))
+    build_copy_index([rows(faint)], tmp_path)
     found = CopyIndex(tmp_path).nearest(rows(faint))
     assert [match.row for match in found] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_is_a_copy_by_its_whole_image(tmp_path, kind):
+    """Real photographs: made ones lack fine detail."""
+    names = ("astronaut", "coffee", "rocket", "chelsea")
+    photographs = [PillowImage.fromarray(getattr(skimage.data, name)()) for name in names]
+    looks = [examine(encoded(of, "PNG"), keep_grey=True) for of in photographs]
+    build_copy_index([image_planes(looks)], tmp_path)
+    index = CopyIndex(tmp_path)
+    mirrored = photographs[3].transpose(PillowImage.Transpose.FLIP_LEFT_RIGHT)
+    body = encoded(mirrored.resize((401, 275)), kind)
+    (whole,) = index.nearest(image_planes([examine(body, in_full=True, keep_grey=True)]))
+    for look in (None, examine(body, keep_grey=True)):
+        assert index.copied_by(body, look) == whole
+    assert (whole.row, whole.numbers["variant"]) == (3, "whole_mirrored")
+    moon = PillowImage.fromarray(skimage.data.moon())
+    for other in (encoded(moon, kind), b"no image", encoded(moon.resize((1, 1)), kind)):
+        assert index.copied_by(other) is None

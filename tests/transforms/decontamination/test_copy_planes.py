@@ -4,12 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from alignset.transforms.decontamination.copy_planes import (
-    SIDE_PX,
-    copy_planes,
-    fine_planes,
-    plane_row,
-)
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, copy_planes, plane_row
 from tests.support.grey_pictures import grey_photograph
 
 PICTURE = grey_photograph(1, 160, 120)
@@ -47,33 +42,12 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 def test_borders_are_trimmed_where_opposite_sides_have_them(borders, trims):
     planes = copy_planes(framed(*borders, 128))
     assert planes.is_trimmed == trims
+    assert (plane_row(framed(*borders, 128)) == np.stack([planes.whole, planes.trimmed])).all()
     if trims:
         assert difference(planes.trimmed, copy_planes(PICTURE).whole) < 11
         assert difference(planes.whole, planes.trimmed) > 6
     else:
         assert planes.trimmed is planes.whole
-
-
-@pytest.mark.parametrize("borders", [(0, 0, 0, 0), (40, 40, 0, 0), (30, 30, 70, 70)])
-def test_a_row_holds_the_planes_and_the_fine_one_without_borders(borders):
-    large = grey_photograph(1, 320, 240)
-    top, bottom, left, right = borders
-    framed_large = np.pad(large, ((top, bottom), (left, right)), constant_values=255)
-    row, planes = plane_row(framed_large, fine=True), copy_planes(framed_large)
-    assert (row[0] == planes.whole).all()
-    assert (row[1] == planes.trimmed).all()
-    fine = fine_planes(row[np.newaxis])[0]
-    assert fine.shape == (128, 128)
-    halves = fine.reshape(64, 2, 64, 2).mean((1, 3))
-    assert difference(halves, planes.trimmed) < 3  # 37 of another image
-    assert not plane_row(framed_large, fine=False)[2:].any()
-
-
-def test_of_a_small_picture_nothing_finer_is_known():
-    """Enlarged it is blurred, and its sharp copies would seem to be other images."""
-    for side, tones in ((63, {128}), (64, None)):
-        fine = plane_row(grey_photograph(1, side, 400), fine=True)[2:]
-        assert set(fine.ravel()) == tones if tones else len(set(fine.ravel())) > 9
 
 
 @pytest.mark.parametrize(("last", "trims"), [(200, True), (212, True), (213, False), (0, False)])

@@ -8,10 +8,10 @@ import pytest
 
 from alignset.transforms.decontamination import evaluation_files as files
 from alignset.transforms.decontamination.evaluation_files import (
-    contents_digest,
     find_images,
     named_images,
     parts_of,
+    set_folders,
 )
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from tests.support.picture_files import encoded, photograph
@@ -129,10 +129,16 @@ def test_a_tar_is_a_part_of_its_own_and_images_come_many_at_once() -> None:
     assert parts_of([]) == []
 
 
-def test_a_digest_is_of_the_bytes_alone(tmp_path: Path) -> None:
-    bodies = {"a.jpg": BODIES[0], "b.jpg": BODIES[0], "c.jpg": BODIES[1], "d.jpg": b""}
-    for name, body in bodies.items():
-        (tmp_path / name).write_bytes(body)
-    a, b, c, d = (contents_digest(EvaluationFile("x", str(tmp_path / name))) for name in bodies)
-    assert a == b
-    assert len({a, c, d}) == 3
+@pytest.mark.parametrize(
+    ("paths", "folder"),
+    [
+        (["/a/b/1.jpg"], "/a/b/"),
+        (["/a/b/1.jpg", "/a/c/2.jpg"], "/a/"),
+        (["/a/b/1.jpg", "/a/bc/2.jpg"], "/a/"),
+        (["s3://x/1.tar", "s3://x/2.tar"], "s3://x/"),
+        (["/1.jpg", "/a/2.jpg"], "/"),
+    ],
+)
+def test_the_folder_of_a_set(paths: list[str], folder: str) -> None:
+    files = [("s", path) for path in paths] + [("other", "/z/1.jpg")]
+    assert set_folders(files) == {"s": folder, "other": "/z/"}

@@ -85,8 +85,8 @@ def test_nothing_is_raised_whatever_the_planes_are():
 
 
 def test_larger_planes_are_refused():
-    large = np.zeros((129, 129), np.float32)
-    with pytest.raises(ValueError, match="128 px"):
+    large = np.zeros((65, 65), np.float32)
+    with pytest.raises(ValueError, match="64 px"):
         Aligner(large).refined(large, START, 1)
 
 

@@ -11,9 +11,10 @@ import skimage.data
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.copy_index import Nearest
+from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
-from alignset.transforms.decontamination.overlap_measure import Nearest, Shown
 from alignset.transforms.duplicates.held_out_copies import (
     LEAST_COSINE,
     PLAIN,
@@ -56,15 +57,14 @@ CHARTS = [chart(HEIGHTS[n:] + HEIGHTS[:n]) for n in range(7)]
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> EvaluationIndex:
-    folder, measure = tmp_path_factory.mktemp("index"), CopyMeasure()
+    folder = tmp_path_factory.mktemp("index")
     held = {name: photo(name) for name in NAMES} | {"chart": CHARTS[0], "again": photo("rocket")}
     bodies = [encoded(image, "JPEG", quality=92) for image in held.values()]
     looks = [examine(body, in_full=True, keep_grey=True) for body in bodies]
-    shown = [Shown(b, look, True) for b, look in zip(bodies, looks, strict=True)]
-    measure.build([measure.features(shown)], len(shown), folder)
+    build_copy_index([image_planes(looks)], folder)
     rows = [["holdout"] * len(held), [*held], [""] * len(held)]
     pq.write_table(pa.table(rows, schema=IMAGE_ROWS), folder / IMAGES)
-    return EvaluationIndex(measure, folder)
+    return EvaluationIndex(folder)
 
 
 def test_altered_copies_are_found_with_all_that_they_are_copies_of(index: EvaluationIndex):
@@ -114,6 +114,6 @@ def test_descriptors_are_computed_from_the_tar_where_nobody_wrote_them(
     paths = (f"{tmp_path}/{name}" for name in ("none.parquet", "0.parquet", "0.tar"))
     there = read_descriptors(*paths)
     assert there.keys.tolist() == [*range(5)]
-    assert index.index.may_match(there.vectors, LEAST_COSINE) == [0, 1, 2, 3]
+    assert index.may_match(there.vectors, LEAST_COSINE) == [0, 1, 2, 3]
     assert not np.any(there.vectors[4])  # of a flat image nothing is told
     assert all(isinstance(examine(body), Image) for body in bodies)

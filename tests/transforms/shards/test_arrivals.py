@@ -16,15 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import skimage.data
 from PIL import Image as PillowImage
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.blocklists.compiled_list import compile_list
-from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.copy_index import QUICK_ERROR
+from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
-from alignset.transforms.decontamination.overlap_measure import Shown
-from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching import fetcher
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
@@ -36,13 +37,12 @@ from alignset.transforms.shards import arrivals as arrivals_module
 from alignset.transforms.shards.arrivals import Arrivals, blocked_by
 from alignset.transforms.shards.shard_images import ShardImages
 from tests.support.bad_web import BODY, bad_web
-from tests.support.grey_pictures import diagram
 from tests.support.made_images import empty_images
 from tests.support.picture_files import encoded, photograph
 from tests.support.rules import run_rules
 
-MEASURE = PerceptualMeasure()
 RULES = run_rules(max_unsafe_score=1.0)
+KEEPING = run_rules(max_unsafe_score=1.0, min_evaluation_distance=0.0)
 
 
 def scene(seed: int, size: tuple[int, int] = (250, 240)) -> bytes:
@@ -55,15 +55,19 @@ def whole_hash(body: bytes) -> int:
     return int(str(imagehash.phash(PillowImage.open(io.BytesIO(body)))), 16)
 
 
-def index_of(hashes: list[int], folder: Path) -> EvaluationIndex | None:
-    """An index of images with these perceptual hashes, named by their numbers."""
-    if not hashes:
-        return None
-    MEASURE.build([np.array(hashes, np.uint64)], len(hashes), folder)
-    rows = [["exam", str(number), ""] for number in range(len(hashes))]
+def looked_at(body: bytes, *, in_full: bool) -> Image:
+    image = examine(body, in_full=in_full, keep_grey=True)
+    assert isinstance(image, Image)
+    return image
+
+
+def index_of(bodies: list[bytes], folder: Path) -> EvaluationIndex:
+    """An index of images, named by their numbers."""
+    build_copy_index([image_planes([looked_at(b, in_full=True) for b in bodies])], folder)
+    rows = [["exam", str(number), ""] for number in range(len(bodies))]
     images = pa.table(list(map(list, zip(*rows, strict=True))), schema=IMAGE_ROWS)
     pq.write_table(images, folder / IMAGES)
-    return EvaluationIndex(MEASURE, folder)
+    return EvaluationIndex(folder)
 
 
 def judged(
@@ -81,35 +85,22 @@ def judged(
     return images, measures
 
 
-def test_a_near_image_is_hashed_in_full_before_it_is_judged(tmp_path: Path):
-    differing = next(
-        body for body in map(scene, range(500)) if examine(body).phash != whole_hash(body)
+def test_a_near_image_is_decoded_whole_before_it_is_judged(tmp_path: Path):
+    body = encoded(PillowImage.fromarray(skimage.data.rocket()), "JPEG")
+    index = index_of([body], tmp_path)
+    quick, whole = index.nearest(
+        image_planes([looked_at(body, in_full=in_full) for in_full in (False, True)])
     )
-    index = index_of([whole_hash(differing)], tmp_path)
-    images, measures = judged([Fetched(0, differing, None)], index, tmp_path)
-    assert measures["evaluation_distance"].to_pylist() == [0]
+    assert quick is not None
+    assert whole is not None
+    assert whole.distance < quick.distance < QUICK_ERROR
+    images, measures = judged([Fetched(0, body, None)], index, tmp_path)
+    assert measures["evaluation_distance"].to_pylist() == [whole.distance]
     assert measures["evaluation_image"].to_pylist() == ["0"]
     assert images.reasons == ["evaluation_overlap"]
-    assert images.looks[0].phash == examine(differing).phash
+    assert images.looks[0].phash == looked_at(body, in_full=False).phash
     picture = PillowImage.open(io.BytesIO(measures["thumbnail"][0].as_py()))
     assert (picture.format, max(picture.size)) == ("JPEG", 192)
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_diagram_with_other_words_is_no_copy(tmp_path: Path, kind: str):
-    copies = CopyMeasure()
-    bodies = [encoded(PillowImage.fromarray(diagram(words)), kind) for words in (1, 2)]
-    image = examine(bodies[0], in_full=True, keep_grey=True)
-    assert isinstance(image, Image)
-    copies.build([copies.features([Shown(bodies[0], image, in_full=True)])], 1, tmp_path)
-    pq.write_table(pa.table([["exam"], ["0"], [""]], schema=IMAGE_ROWS), tmp_path / IMAGES)
-    images, _ = judged(
-        [Fetched(row, body, None) for row, body in enumerate(bodies)],
-        EvaluationIndex(copies, tmp_path),
-        tmp_path,
-        rules=run_rules(min_evaluation_distance=copies.min_distance),
-    )
-    assert images.reasons == ["evaluation_overlap", None]
 
 
 def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
@@ -123,8 +114,7 @@ def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
         Fetched(5, good[:-900], None),
         Fetched(6, good, "crashed_decoder"),
     ]
-    near = [whole_hash(small), whole_hash(good) ^ 0b111]
-    images, measures = judged(bodies, index_of(near, tmp_path), tmp_path)
+    images, measures = judged(bodies, index_of([small, good], tmp_path), tmp_path, rules=KEEPING)
     assert list(zip(images.reasons, images.details, strict=True)) == [
         (None, None),
         ("fetch_failed", "http_404"),
@@ -136,7 +126,7 @@ def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
     ]
     assert measures["unsafe_score"].null_count == 7
     # What is dropped for its size is not searched for.
-    assert measures["evaluation_distance"].to_pylist() == [3, *[None] * 6]
+    assert measures["evaluation_distance"].to_pylist() == [0, *[None] * 6]
     assert measures["evaluation_image"].to_pylist() == ["1", *[None] * 6]
     assert images.sha256[0] == hashlib.sha256(good).hexdigest()
     assert images.bytes_fetched == sum(len(body.body or b"") for body in bodies)

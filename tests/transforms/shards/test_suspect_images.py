@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching.fetch import Fetched, FetchSettings
 from alignset.transforms.images import resize
 from alignset.transforms.images.resize import ResizeSettings
@@ -74,6 +73,6 @@ def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tm
     how = FetchSettings(), ResizeSettings(resize_mode="border")
     settings = ShardSettings(rules, *how, thumbnails=8)
     bodies = [encoded(photograph(1), "JPEG"), encoded(photograph(2), "GIF"), b"<html>", b""]
-    build_alone(bodies, settings, "", PerceptualMeasure())
+    build_alone(bodies, settings, "")
     assert called == {"examine", "thumbnail", "_resizer"}
     assert list(tmp_path.iterdir()) == []
