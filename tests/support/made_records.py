@@ -37,7 +37,7 @@ from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import write_atomically
 from tests.support.rules import run_rules
 
-RULES = run_rules()
+RULES = run_rules(min_evaluation_distance=1.0)
 _DETAILS = ("dns", "timeout", "http_404", "http_403", "tls")
 TEXT_REASONS = (
     None,
