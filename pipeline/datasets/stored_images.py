@@ -7,16 +7,18 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
-from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.transforms.images.examine import Unusable, examine
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.storage.files import exists, is_local, open_to_read
 from alignset.transforms.storage.parquet_files import short_rows
 from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, Member, tar_members
+
+if TYPE_CHECKING:
+    from alignset.pipeline.datasets.set_files import SetFiles  # which reads folders by this
 
 CHUNK = 1 << 16
 SHOWN_PX = 240  # of the longer side

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,12 +21,14 @@ from alignset.pipeline.datasets.stored_images import shown_picture, stored_in
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import find_evaluation_files
 from alignset.pipeline.report.render import render
+from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.pipeline.shown_texts import counted, printable, text_table
 from alignset.transforms.decontamination.evaluation_files import find_images, set_folders
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING
 from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.storage.parquet_files import batches_of
 
 DROPPED = "dropped"  # as a reason: any
 # The detail of these is the key of a kept pair, whose image has the same bytes or looks like it.
@@ -47,8 +50,6 @@ def write_page(flags: argparse.Namespace) -> None:
     WorkFolder(f"{flags.set}/_temporary").tell_takedown(flags.set)
     files = find_set(flags.set, 0 if flags.reason or flags.blocklist else ENOUGH_FILES)
     if flags.blocklist:
-        from alignset.pipeline.look.listed import find_listed  # with numba
-
         distances = {name: getattr(flags, name) for name in DISTANCES}
         pairs, note, others = find_listed(files, flags.blocklist, distances, int(flags.n))
     else:
@@ -109,6 +110,43 @@ def find_pairs(
     where = counted(files.of or len(paths), *kinds)
     note = "" if files.funnel or files.is_foreign else ", the run has not ended"
     return pairs, f"{len(pairs):,}{of} {what}, from {files_read:,} of {where}{note}"
+
+
+def find_listed(
+    files: SetFiles, blocklist: str, distances: dict[str, int], count: int
+) -> tuple[list[Pair], str, list[EvaluationFile]]:
+    """Pairs on the lists, as copies of the listed images that they show; a sentence on them; and
+    the files of all listed images."""
+    # Here: they import numba.
+    from alignset.pipeline.inputs.find_blocklists import find_blocklists
+    from alignset.transforms.columns.rejects import key_column
+    from alignset.transforms.shards.listed_pairs import listed_in_shard, listed_texts
+
+    replace(Rules(), **distances)  # checks them
+    lists = find_blocklists(blocklist, *distances.values())
+    images = [EvaluationFile(of.name, path) for of in lists.lists for path in of.files]
+    folders = set_folders([(of.name, of.path) for of in images])
+
+    def find_keys(path: str) -> pa.Array:
+        if files.is_of_shards:
+            parts = [listed_in_shard(path.removesuffix(".parquet"), lists, original=True)]
+        else:
+            tables = (pa.Table.from_batches([batch]) for batch in batches_of(path))
+            parts = [listed_texts(table, lists) for table in tables]
+        return pa.concat_arrays([key_column(rows["key"].to_numpy()) for rows in parts])
+
+    pairs, note = find_pairs(files, "", count, find_keys=find_keys)
+    for at, pair in enumerate(pairs):
+        body = stored_in(files, pair.file, pair.key) or b""
+        if copy := lists.listed_copy(body) if body else None:
+            pairs[at] = replace(
+                pair,
+                thumbnail=body,
+                evaluation_set=copy.name,
+                evaluation_image=copy.path.removeprefix(folders[copy.name]),
+                evaluation_distance=str(copy.distance),
+            )
+    return pairs, note, images
 
 
 def find_pictures(
