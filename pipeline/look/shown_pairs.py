@@ -19,7 +19,6 @@ from alignset.pipeline.datasets.sample import ENOUGH_FILES, FindKeys, Pair, tabl
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import shown_picture, stored_in
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.find_evaluation import find_evaluation_files
 from alignset.pipeline.report.render import render
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.work_folder import WorkFolder
@@ -54,7 +53,11 @@ def write_page(flags: argparse.Namespace) -> None:
         pairs, note, others = find_listed(files, flags.blocklist, distances, int(flags.n))
     else:
         pairs, note = find_pairs(files, flags.reason, int(flags.n), flags.language)
-        others = find_evaluation_files(flags.eval_images) if flags.eval_images else []
+        others = []
+        if flags.eval_images:
+            from alignset.pipeline.inputs.find_evaluation import find_evaluation_files  # numba
+
+            others = find_evaluation_files(flags.eval_images)
     cards = [*zip(pairs, find_pictures(pairs, files, others), strict=True)]
     title = printable(files.out)
     page = render("look.html", title=title, note=note, cards=cards)

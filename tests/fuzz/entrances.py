@@ -23,6 +23,7 @@ import alignset.pipeline.look.__main__ as look_command
 import alignset.pipeline.report.__main__ as report_command
 import alignset.pipeline.takedown.__main__ as takedown_command
 from alignset import beam_runner
+from alignset.pipeline import command_line
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.inputs.find_splits import find_splits
@@ -154,7 +155,8 @@ def curate_picture(body: bytes, path: Path) -> None:
 def end_well(command: ModuleType, *args: str) -> None:
     """A command that ends in 0, in one line, or by a file that is broken."""
     failures: list[Exception] = []
-    with patch.object(command, "print_failure", lambda _, error, *__: failures.append(error) or 1):
+    place = command if hasattr(command, "print_failure") else command_line
+    with patch.object(place, "print_failure", lambda _, error, *__: failures.append(error) or 1):
         try:
             status = command.main(args)
         except SystemExit as end:

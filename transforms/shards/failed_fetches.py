@@ -75,7 +75,8 @@ class FindFailingHosts(beam.PTransform):
             shards
             | "FailuresByHost" >> beam.FlatMap(failures)
             | beam.CombinePerKey(add_by_name)
-            | beam.MapTuple(
+            | "CountFailures"
+            >> beam.MapTuple(
                 lambda host, of: FailingHost(dict(sorted(of.items())), sum(of.values()), host)
             )
             | beam.combiners.Top.Smallest(MOST_HOSTS, key=lambda host: (-host.failed, host.host))

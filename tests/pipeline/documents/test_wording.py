@@ -83,8 +83,7 @@ def test_the_card_tells_what_an_earlier_set_had_filtered(made: Made):
     assert "so copies of test sets may be in here" not in card
     for told in (
         "This run had no evaluation images.\n",
-        "by the measure `copy`: `exam` (12 images, and 3 that could not be decoded), "
-        "`` <b>` `` (1 image)",
+        "`exam` (12 images, and 3 that could not be decoded), `` <b>` `` (1 image)",
         "`history/00` dropped images with a score above `0.5` by `nsfw.onnx`. This run scored none",
         "| `vocabulary_size` | 100000000; before, `history/00`: `919` |  |\n",
         f"- `history/00`: {now.vocabulary.vocabulary:,}\n",
