@@ -6,11 +6,13 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
 from alignset.extras import without_package
 
+PATIENCE_S = 10.0  # for a command that a signal has interrupted
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -20,8 +22,9 @@ def run_main(
     """Runs a command; returns its exit status.
 
     The first SIGINT, SIGTERM or SIGHUP raises KeyboardInterrupt in it, and the process then ends
-    without its threads. A second Control-C ends it at once. Signals that are ignored stay so, as
-    with `nohup`. A reader that closes the output, such as `head`, ends the command with status 0.
+    without its threads, at the latest after `PATIENCE_S`. A second Control-C ends it at once.
+    Signals that are ignored stay so, as with `nohup`. A reader that closes the output, such as
+    `head`, ends the command with status 0.
 
     Args:
       main: gets the arguments and the name.
@@ -35,7 +38,14 @@ def run_main(
         is_interrupted = True
         for one in ours:  # `timeout` sends two signals for one request
             signal.signal(one, signal.SIG_DFL if one == signal.SIGINT else signal.SIG_IGN)
+        watch = threading.Timer(PATIENCE_S, end_stopped)  # Beam joins its workers without a limit
+        watch.daemon = True
+        watch.start()
         raise KeyboardInterrupt
+
+    def end_stopped() -> NoReturn:
+        print(f"{name}: stopped; run the same command again", file=sys.stderr, flush=True)
+        os._exit(1)
 
     ours = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     ours = [one for one in ours if signal.getsignal(one) != signal.SIG_IGN]
@@ -50,8 +60,7 @@ def run_main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except KeyboardInterrupt:
-        print(f"{name}: stopped; run the same command again", file=sys.stderr)
-        status = 130
+        end_stopped()
     except ModuleNotFoundError as error:
         print(f"{name}: {without_package(error)}", file=sys.stderr)
         status = 2
@@ -61,7 +70,9 @@ def run_main(
     return status
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """Has the system send this process SIGKILL when its parent ends (Linux alone)."""
     if prctl := getattr(ctypes.CDLL(None), "prctl", None):
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before
+            os.kill(os.getpid(), signal.SIGKILL)

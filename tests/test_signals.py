@@ -50,8 +50,8 @@ def start() -> Callable[..., subprocess.Popen[str]]:
 @pytest.mark.parametrize(
     ("then", "status", "said"),
     [
-        (RUN, 130, "it: stopped; run the same command again\n"),
-        (f"\n    try: {RUN}\n    except KeyboardInterrupt: return 1", 1, ""),
+        (RUN, 1, "it: stopped; run the same command again\n"),
+        (f"\n    try: {RUN}\n    except KeyboardInterrupt: return 130", 130, ""),
     ],
     ids=["by itself", "by the command"],
 )
@@ -63,6 +63,14 @@ def test_a_signal_ends_a_command_with_its_threads(
     process.send_signal(signum)
     _, err = process.communicate(timeout=LONG_S)
     assert (process.returncode, err) == (status, said)
+
+
+def test_a_command_that_does_not_end_is_ended(start: Callable):
+    process = start(f"\n    try: {RUN}\n    finally: {SLEEP}")
+    assert process.stdout.readline() == "runs\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=LONG_S)
+    assert (process.returncode, err) == (1, "it: stopped; run the same command again\n")
 
 
 def test_a_second_control_c_ends_what_does_not_stop(start: Callable):
@@ -101,8 +109,8 @@ def test_a_reader_may_close_the_output(start: Callable):
 
 
 def test_a_process_may_end_with_its_parent(start: Callable, tmp_path: Path):
-    child = f"end_with_parent(); open({str(tmp_path / 'runs')!r}, 'w').close(); time.sleep(600)"
-    body = f"pid = os.fork()\n    if not pid: {child}\n    print(pid); {SLEEP}"
+    child = f"end_with_parent(os.getppid()); open({str(tmp_path / 'runs')!r}, 'w').close()"
+    body = f"pid = os.fork()\n    if not pid: {child}; time.sleep(600)\n    print(pid); {SLEEP}"
     process = start(body)
     pid = int(process.stdout.readline())
     while not (tmp_path / "runs").exists():

@@ -115,7 +115,7 @@ def _train(plan: Namespace, jobs: Mapping[tuple[str, int], Mapping[int, Path]]) 
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // min(workers, len(jobs))))
     spawn, logs = multiprocessing.get_context("spawn"), plan.output / "logs"
     start = time.monotonic()
-    with ProcessPoolExecutor(workers, spawn, _begin_job, (logs,)) as executor:
+    with ProcessPoolExecutor(workers, spawn, _begin_job, (logs, os.getpid())) as executor:
         of = {
             executor.submit(train_variant, plan, variants[name], seed, files): f"{name}-{seed}"
             for (name, seed), files in jobs.items()
@@ -136,9 +136,9 @@ def _train(plan: Namespace, jobs: Mapping[tuple[str, int], Mapping[int, Path]]) 
             raise
 
 
-def _begin_job(logs: Path) -> None:
+def _begin_job(logs: Path, parent: int) -> None:
     """Has this process, and its libraries, write to a file; it ends with its parent."""
-    end_with_parent()
+    end_with_parent(parent)
     log = os.open(logs / f"job-{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -158,7 +158,10 @@ def _cancel(jobs: Any, job_id: str) -> None:
     jobs.Cancel(api.CancelJobRequest(job_id=job_id), timeout=CANCEL_S)
     deadline = time.monotonic() + CANCEL_S
     while time.monotonic() < deadline:
-        if jobs.GetState(api.GetJobStateRequest(job_id=job_id)).state in TERMINAL_STATES:
+        if (
+            jobs.GetState(api.GetJobStateRequest(job_id=job_id), timeout=CANCEL_S).state
+            in TERMINAL_STATES
+        ):
             return
         time.sleep(0.2)
 

@@ -47,7 +47,7 @@ def end_with_torchrun() -> None:
     """Otherwise, where torchrun itself is killed, its processes would train beside the next
     start's. On Linux alone."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        end_with_parent()
+        end_with_parent(os.getppid())
 
 
 def stop_processes() -> None:
