@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from alignset.curation import curate as curate
     from alignset.dataset import Dataset as Dataset
     from alignset.dataset import Sample as Sample

@@ -17,7 +17,7 @@ EXTRAS = {
         *("braceexpand", "fsspec", "yaml", "scipy", "tokenizers", "torch", "timm"),
         *("tensorboardX", "torchvision", "transformers"),
     ),
-    "search": ("starlette", "uvicorn"),
+    "search": ("h11", "starlette", "uvicorn"),
     "export": ("onnx", "onnxscript"),
     "demo": ("torch", "transformers", "skimage", "sklearn", "matplotlib"),
     "aws": ("boto3",),

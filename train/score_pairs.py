@@ -126,7 +126,7 @@ def open_model(name: str) -> DualEmbedder:
 
         return open_embedder(name)
     except ModuleNotFoundError as error:
-        raise SettingsError(f"--score_model: {without_package(error)}") from error
+        raise SettingsError(without_package(error)) from error
     finally:
         if hides:
             sys.modules.pop("triton", None)

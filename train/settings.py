@@ -51,6 +51,12 @@ def check_fields(settings: Any, allowed: Mapping[str, Range | Collection[str]]) 
         elif value not in of_name:
             *others, last = of_name
             raise SettingsError(f"{name} must be {', '.join(others)} or {last}; got {value!r}")
+    for name in filter(None, settings.trackers.split(",")):
+        if name != "tensorboard" and ":" not in name:
+            raise SettingsError(
+                f"there is no tracker {name!r} here: pass tensorboard, or a class of your own as "
+                "--trackers=module:name; docs/training.md shows one for Weights & Biases"
+            )
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = own_parser.parse_args(list(argv))
     set_count = 2 if flags.compare else 1
     if len(flags.sets) != set_count:
-        count_text = f"{len(flags.sets)} are given"
-        own_parser.error(
-            f"--compare takes two datasets; {count_text}"
-            if flags.compare
-            else f"one dataset; {count_text}"
-        )
+        wanted = "--compare takes two datasets" if flags.compare else "pass one dataset"
+        own_parser.error(f"{wanted}; got {len(flags.sets)}")
     log_plainly(logging.WARNING)
     with quick_imports(argv):
         if flags.compare:

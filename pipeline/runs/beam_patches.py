@@ -148,7 +148,8 @@ def quick_workers() -> Iterator[None]:
     from apache_beam.transforms.environments import SubprocessSDKEnvironment as Environment
 
     make = Environment.from_command_string
-    command = f"{shlex.quote(sys.executable)} -m alignset.pipeline.runs.sdk_worker_main"
+    python = f"{shlex.quote(sys.executable)} -m alignset.pipeline.runs.sdk_worker_main"
+    command = f"trap '' INT; exec {python}"  # a terminal sends Control-C to workers too
     Environment.from_command_string = lambda command_string: make(command)
     try:
         yield

@@ -6,13 +6,16 @@ Beam starts `python -m alignset.pipeline.runs.sdk_worker_main` and passes the re
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from alignset.pipeline.runs.beam_patches import quick_imports, words_of_command
+from alignset.signals import end_with_parent
 
 
 def main() -> None:
-    """Works for Beam until there is no more to do."""
+    """Works for Beam until there is no more to do, or the command ends."""
+    end_with_parent(os.getppid())
     with quick_imports(words_of_command()):
         from apache_beam.runners.worker import sdk_worker_main
 

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -123,24 +124,15 @@ def test_a_terminal_shows_pairs_of_a_shard_that_is_not_whole(
     assert not [line for line in terminal.lines() if " left" in line.replace("pairs left", "")]
 
 
-def workers_of(group: int) -> list[int]:
-    """Beam's worker processes of a process group."""
+def workers_of(process: int) -> list[int]:
+    """Beam's worker processes of a command."""
     workers = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if (
-                b"sdk_worker_main" in path.read_bytes()
-                and os.getpgid(int(path.parent.name)) == group
-            ):
+        with suppress(OSError):  # it has ended
+            parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == process and b"sdk_worker_main" in path.read_bytes():
                 workers.append(int(path.parent.name))
-        except OSError:  # it has ended
-            pass
     return workers
-
-
-def child_of(process: int) -> int:
-    (child,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return int(child)
 
 
 def is_asking(process: int, port: int) -> bool:
@@ -154,11 +146,10 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
     args = (*flags_of(plain, tmp_path / "set"), "--connections=2", *PATIENT)
     with Terminal(*args, *PROCESSES) as terminal:
         terminal.wait_for("pairs/s")
-        group = child_of(terminal.process)
-        assert len(workers_of(group)) >= 2
+        assert len(workers_of(terminal.process)) >= 2
         terminal.press_control_c()
         assert terminal.end() == 1, terminal.screen
-    assert workers_of(group) == []
+    assert workers_of(terminal.process) == []
     *before, last = terminal.lines()
     assert last == STOPPED
     said = [line for line in before if line not in (COMPILING, "")]
@@ -212,15 +203,14 @@ def test_worker_processes_end_with_one_line(
             while len(web.requests) < begun + 10:
                 assert time.monotonic() < until
                 time.sleep(0.01)
-            group = child_of(process.pid)
-            asking = [pid for pid in workers_of(group) if is_asking(pid, web.server_port)]
+            asking = [pid for pid in workers_of(process.pid) if is_asking(pid, web.server_port)]
             os.kill(process.pid if whom == "the command" else asking[0], signum)
         # Beam waits for the other worker's images, so that these must come.
         _, said = process.communicate(timeout=GIVE_UP_S)
     finally:
         process.kill()
     assert process.returncode == status, said
-    assert workers_of(group) == []
+    assert workers_of(process.pid) == []
     lines = [line for line in said.splitlines() if line not in (COMPILING, "Killed")]
     lines = [line for line in lines if not LINE.fullmatch(line)]  # where the machine is slow
     assert [line.partition(" ")[0] for line in lines[:3]] == ["reading", "text", "3"], said

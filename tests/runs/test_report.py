@@ -213,8 +213,8 @@ def test_a_set_of_an_older_version_says_what_is_missing(golden: Golden, tmp_path
         (["nowhere"], "there is no folder 'nowhere'"),
         (["EMPTY"], "is not a dataset, or its run has written nothing yet"),
         (["EMPTY", "--output=report.txt"], "must end in .html"),
-        (["EMPTY", "EMPTY"], "one dataset; 2 are given"),
-        (["EMPTY", "--compare"], "--compare takes two datasets; 1 are given"),
+        (["EMPTY", "EMPTY"], "pass one dataset; got 2"),
+        (["EMPTY", "--compare"], "--compare takes two datasets; got 1"),
         ([], "the following arguments are required: OUT"),
     ],
 )

@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -100,24 +99,6 @@ def test_a_compiled_run_learns_the_same(shards: Path, holdout: Path, tmp_path: P
         losses.append([row.get("loss", row.get("validation/loss")) for row in rows])
         assert len(backends) == (2 if compiled == "true" else 0)  # both towers
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-
-
-@pytest.mark.slow
-def test_a_run_that_hangs_in_c_is_ended_by_a_signal(shards: Path, finished: Path, tmp_path: Path):
-    """While it learns its vocabulary, with the interpreter's lock: Python answers no signal."""
-    arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
-    hanging = ("alignset.train.start:learn_tokenizer", "in_c_with_the_lock")
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        process = start("tests.support.hanging:training", *hanging, *arguments)
-        assert process.stdout.readline() == "hangs\n"
-        process.send_signal(signum)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert said.endswith("stopped; the same command resumes from the last checkpoint\n")
-    again = start("alignset.train.__main__:main", *arguments)
-    _, said = again.communicate()
-    assert again.returncode == 0, said
-    assert weights(tmp_path / "run") == weights(finished)
 
 
 @pytest.mark.slow

@@ -18,6 +18,10 @@ from alignset.train.evaluate.task_flags import TASKS, overview, task_parser
 from alignset.train.runs.flags import exit_status
 
 NAME = "python -m alignset.train.evaluate"
+_DROPPED = {
+    "knn": "scikit-learn's KNeighborsClassifier takes the vectors of alignset embed",
+    "suite": "evaluate each task; docs/published_results.md has published figures",
+}
 NO_MATTER = ("model", "page", "cache", "batch_size")  # flags without which a result is the same
 PACKAGES = ("torch", "transformers", "numpy", "pillow")
 
@@ -36,6 +40,7 @@ def _run(arguments: list[str], name: str) -> int:
     if task not in TASKS:
         near = difflib.get_close_matches(task, TASKS, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)}"
+        hint = _DROPPED.get(task, hint)
         raise SettingsError(f"there is no task {task!r}; {hint}")
     flags = task_parser(name, task).parse_args(rest)
     print(evaluate(task, flags))

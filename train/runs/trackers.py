@@ -89,11 +89,6 @@ def open_trackers(names: str, run: Path, settings: RunSettings, first_step: int)
     trackers: list[Tracker] = []
     for name in filter(None, names.split(",")):
         module, _, attribute = name.partition(":")
-        if name != "tensorboard" and not attribute:
-            raise SettingsError(
-                f"there is no tracker {name!r} here: pass tensorboard, or a class of your own as "
-                "--trackers=module:name; docs/training.md shows one for Weights & Biases"
-            )
         try:
             make = getattr(importlib.import_module(module), attribute) if attribute else TensorBoard
             trackers.append(make(run, dataclasses.asdict(settings), first_step))

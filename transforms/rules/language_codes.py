@@ -137,7 +137,7 @@ def _code_of(code: str) -> str:
     meant = _MEANT.get(code.lower()) or _MEANT.get(base) or (near[0] if near else "")
     did = f"did you mean {meant!r}? " if meant else ""
     raise ValueError(
-        f"language {code!r} is not known: {did}Give all, a list such as de,fr,ja, or nothing to "
+        f"language {code!r} is not known: {did}pass all, a list such as de,fr,ja, or nothing to "
         f"keep all texts; the codes are {', '.join(VOTED)}, {UNDETERMINED}"
     )
 

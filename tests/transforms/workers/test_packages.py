@@ -46,7 +46,8 @@ def test_all_that_decides_is_compared_and_another_worker_ends_with_one_line():
 @pytest.mark.slow
 def test_other_sources_are_another_project(tmp_path: Path):
     for room in ("alignset", "pipeline", "transforms"):
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / room, tmp_path / room, symlinks=True, ignore=ignored)
     tell = [
         sys.executable,
         "-c",
