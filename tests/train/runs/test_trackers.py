@@ -1,5 +1,6 @@
 """Trackers: TensorBoard's files read back, one of a user's own, and one that fails."""
 
+import dataclasses
 import io
 import resource
 from pathlib import Path
@@ -62,8 +63,10 @@ def test_a_tracker_that_cannot_be_made_is_refused(tmp_path: Path):
         ("nowhere:A", "the tracker 'nowhere:A' can't be used"),
         ("alignset.train.runs.trackers:B", "can't be used"),
         ("json:loads", "can't be used"),
-        ("wandb", "there is no tracker 'wandb' here: pass tensorboard, or a class of your own"),
     ):
         with pytest.raises(SettingsError, match=says) as raised:
             open_trackers(f"tensorboard,{name}", tmp_path, TINY, 1)
         assert "\n" not in str(raised.value)
+    says = "there is no tracker 'wandb' here: pass tensorboard, or a class of your own"
+    with pytest.raises(SettingsError, match=says):
+        dataclasses.replace(TINY, trackers="tensorboard,wandb")
