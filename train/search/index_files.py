@@ -25,7 +25,7 @@ import pyarrow as pa
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 
-FORMAT = 5
+FORMAT = 6
 DOCUMENT = "index.json"
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 EXACT_ROWS = 50_000  # 7 CPU-ms of 640 dimensions
@@ -62,11 +62,12 @@ class IndexDocument:
       generation: how often it was changed.
       model, digest: the name it was given by, and the hash of its weights and preprocessing.
       dimensions: of its embeddings.
-      parts: names, in the order of the rows, and the shard of each (empty: a folder of images).
+      parts: names, in the order of the rows, and the shard of each, or its folder of images (with a
+        slash at its end).
       rows: of all parts.
       factory: what faiss's index_factory makes the search of.
       recall: recall@10 of images of the index against a search of all rows.
-      manifests: SHA-256 of the manifest of each local folder of shards, as it was read; empty
+      manifests: SHA-256 of the manifest of each folder of shards or images, as it was read; empty
         where there was none.
     """
 

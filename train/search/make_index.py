@@ -43,13 +43,7 @@ from alignset.train.search.index_files import (
     write_faiss_index,
     write_index,
 )
-from alignset.train.search.pictures import (
-    Picture,
-    PictureSource,
-    ShardSource,
-    manifest_hash,
-    place_of,
-)
+from alignset.train.search.pictures import Picture, PictureSource, manifest_hash, place_of
 
 if TYPE_CHECKING:
     from alignset.train.model.embed import DualEmbedder
@@ -241,11 +235,8 @@ def add_sources(
             hashlib.sha256(origin).hexdigest()[:16]: source
             for origin, source in zip(origins, sources, strict=True)
         }
-        places = {
-            stem: place_of(source.where) if isinstance(source, ShardSource) else ""
-            for stem, source in stems.items()
-        }
-        folders = {os.path.dirname(place) for place in places.values() if place}
+        places = {stem: place_of(source.where) for stem, source in stems.items()}
+        folders = {os.path.dirname(place) for place in places.values()}
         # Before the shards are read, which may change meanwhile.
         manifests = {} if old is None else {**old.manifests}
         manifests |= {of: manifest_hash(of) for of in folders}
@@ -255,7 +246,7 @@ def add_sources(
             changed = place in places.values() or (
                 os.path.isdir(os.path.dirname(place)) and not os.path.exists(place)
             )
-            if stem in stems or not place or not changed:
+            if stem in stems or not changed:
                 parts[name] = places.get(stem, place)
         rows_before = sum(len(read_part(folder, name)) for name in parts)
         known = {name.partition(".")[0] for name in parts}

@@ -1,11 +1,12 @@
-"""Where images come from: shards with their sidecars, or a folder of image files; and what a
-dataset has now of the images that came from its shards."""
+"""Where images come from: shards with their sidecars, or a folder of image files; and what they
+have now."""
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from alignset.train.errors import SettingsError, TrainingError, counted
 
 # Of images that nobody reads here, so that they are not passed over in silence.
 _UNREAD = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico"})
-_FOLDER_PART = 1024  # files in a part; an interruption loses one part at most
+FOLDER_PART = 1024  # files in a part at most; an interruption loses one part
 _CAPTIONS = "captions.csv"
 _OF_SIDECARS = {"key", "url", "unsafe_score"}
 
@@ -131,8 +132,14 @@ def _folder_sources(folder: Path) -> Iterator[FolderSource]:
             "images by their names"
         )
     captions = _captions(folder, set(files))
-    for first in range(0, len(files), _FOLDER_PART):
-        part = files[first : first + _FOLDER_PART]
+    parts: list[list[str]] = [[]]
+    for file in files:
+        parts[-1].append(file)
+        # By names, so that one file more or less changes one part and not all after it.
+        name = hashlib.sha256(file.encode()).digest()
+        if len(parts[-1]) == FOLDER_PART or int.from_bytes(name[:4]) % (FOLDER_PART // 2) == 0:
+            parts.append([])
+    for part in filter(None, parts):
         digest = hashlib.sha256()
         for file in part:
             digest.update(f"{file}\0{(folder / file).stat().st_size}\0".encode())
@@ -153,11 +160,14 @@ def format_counts(files: Sequence[str]) -> str:
     return f"{kinds}; the first is {files[0]!r}"
 
 
-def place_of(shard: str) -> str:
-    """The absolute path of a local shard, where its sidecar is beside it; else the name."""
-    if not os.path.exists(shard):  # in a store, or what a command prints
-        return shard
-    places = os.path.abspath(shard), os.path.realpath(shard)
+def place_of(where: str) -> str:
+    """The absolute path of a local shard, where its sidecar is beside it, or of a folder of images,
+    with a slash at its end; else the name."""
+    if os.path.isdir(where):
+        return os.path.join(os.path.abspath(where), "")
+    if not os.path.exists(where):  # in a store, or what a command prints
+        return where
+    places = os.path.abspath(where), os.path.realpath(where)
     return next((path for path in places if Path(path).with_suffix(".parquet").exists()), places[0])
 
 
@@ -172,14 +182,25 @@ def manifest_hash(folder: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
-def dataset_keys(folder: str) -> pa.Array | None:
-    """The keys of all sidecars in a folder; None where it is not there.
+def file_names(folder: str, below: Iterable[str]) -> pa.Array:
+    """The paths in a folder, as bytes, of the files that some folders below it hold.
+
+    Args:
+      below: each empty, or with a slash at its end.
+    """
+    names: list[bytes] = []
+    for of in below:
+        with suppress(OSError), os.scandir(os.path.join(folder, of)) as entries:
+            names += [os.fsencode(of + entry.name) for entry in entries if entry.is_file()]
+    return pa.array(names, pa.binary())
+
+
+def sidecar_keys(folder: str) -> pa.Array:
+    """The keys of all sidecars in a folder.
 
     Raises:
       TrainingError: a sidecar cannot be read.
     """
-    if not os.path.isdir(folder):
-        return None
     with ThreadPoolExecutor() as threads:
         keys = [*threads.map(_keys, sorted(Path(folder).glob("*.parquet")))]
     return pa.chunked_array(keys, pa.string()).combine_chunks()

@@ -26,7 +26,7 @@ from alignset.train.search.index_files import (
     read_index,
     read_parts,
 )
-from alignset.train.search.pictures import dataset_keys, manifest_hash, manifest_of
+from alignset.train.search.pictures import file_names, manifest_hash, manifest_of, sidecar_keys
 
 MAX_TEXT = 1000  # characters; a model reads its first 64 tokens or so
 MAX_TERMS = 16
@@ -190,20 +190,17 @@ class OpenedIndex:
         """Opens an index.
 
         Args:
-          before: the index as it was opened before: what it did not show stays so, also where its
+          before: the index as it was opened before: keys that it did not show stay so where their
             dataset is away since.
 
         Raises:
           SettingsError: there is no index. TrainingError: it is damaged.
         """
-        of_document = _mark(folder / DOCUMENT)  # before it is read
+        self._marks = {str(folder / DOCUMENT): _mark(folder / DOCUMENT)}  # before it is read
         self.folder, self.document = folder, read_index(folder)
-        self._marks = of_document, self._dataset_marks()
         parts = read_parts(folder, self.document)
         table = pa.concat_tables(parts)
-        self._present, self.notes = self._present_rows(table, [*map(len, parts)])
-        if before is not None and before.document == self.document:
-            self._present &= before._present
+        self._present, self.notes = self._present_rows(table, [*map(len, parts)], before)
         self.pictures = int(self._present.sum())
         # In one piece: strings of many pieces are copied together for each search.
         self.rows = table.select(_COLUMNS).combine_chunks()
@@ -215,41 +212,59 @@ class OpenedIndex:
 
     def has_changed(self) -> bool:
         """Whether the folder holds another index now, or a dataset of it has changed; costs 2
-        microseconds, and as much a dataset."""
-        return (_mark(self.folder / DOCUMENT), self._dataset_marks()) != self._marks
+        microseconds, 4 a folder of shards, and 2 for each folder that holds images."""
+        return any(_mark(path) != mark for path, mark in self._marks.items())
 
-    def _dataset_marks(self) -> list[FileMark]:
-        """A dataset's manifest is written last. Other tools' folders of shards have none."""
-        return [_mark(manifest_of(of)) or _mark(Path(of)) for of in self.document.manifests]
-
-    def _present_rows(self, table: pa.Table, counts: list[int]) -> tuple[np.ndarray, list[str]]:
-        """bool[n], whether the sidecars of a row's dataset still have it; and the notes.
+    def _present_rows(
+        self, table: pa.Table, counts: list[int], before: OpenedIndex | None
+    ) -> tuple[np.ndarray, list[str]]:
+        """bool[n], whether a row's dataset still has it; and the notes.
 
         Args:
           counts: of the rows of each part.
+          before: the index as it was opened before, if it was.
         """
         present, notes = np.ones(len(table), bool), []
-        folders = [os.path.dirname(place) for place in self.document.parts.values()]
-        for folder, digest in self.document.manifests.items():
-            keys = dataset_keys(folder)
-            if keys is None:
+        places = [*self.document.parts.values()]
+        datasets = [(os.path.dirname(place), place.endswith("/")) for place in places]
+        for dataset in dict.fromkeys(datasets):
+            folder, has_images = dataset
+            is_own = [of == dataset for of in datasets]
+            of_dataset = np.repeat(is_own, counts)
+            rows = table.select(["key", "in_sidecar"]).filter(pa.array(of_dataset))
+            keys, below = rows["key"], [""]
+            if has_images:
+                below = pc.replace_substring_regex(keys, "[^/]*$", "").unique().to_pylist()
+            # Before they are read. A takedown changes the shards' folder, and its manifest last.
+            paths = [str(manifest_of(folder)), *(os.path.join(folder, of) for of in below)]
+            self._marks |= {path: _mark(path) for path in paths}
+            if not os.path.isdir(folder):
+                if before is not None:
+                    hidden = before.rows["key"].filter(pa.array(~before._present))
+                    present[of_dataset] = ~pc.is_in(keys, value_set=hidden).to_numpy()
                 notes.append(
                     f"{folder}, which the index was made of, is not on a disk of this machine: "
                     "what was taken out of it since is not left out"
                 )
                 continue
-            of_folder = np.repeat([of == folder for of in folders], counts)
-            rows = table.select(["key", "in_sidecar"]).filter(pa.array(of_folder))
-            names = pc.replace_substring_regex(rows["key"], "(?s)^.*/", "")
-            is_gone = pc.and_not(rows["in_sidecar"], pc.is_in(names, value_set=keys)).to_numpy()
-            present[of_folder] = ~is_gone
-            if is_gone.any() or manifest_hash(folder) != digest:
-                out = f" ({counted(int(is_gone.sum()), 'image')} left out)" if is_gone.any() else ""
-                places = [self.document.model, folder, str(self.folder)]
-                words = "--model={} --data={} --index={}".format(*map(shlex.quote, places))
+            if has_images:
+                names = file_names(folder, below)
+                is_gone = ~pc.is_in(keys.cast(pa.binary()), value_set=names).to_numpy()
+            else:
+                names = pc.replace_substring_regex(keys, "(?s)^.*/", "")
+                is_kept = pc.is_in(names, value_set=sidecar_keys(folder))
+                own_places = zip(is_own, places, strict=True)
+                no_shard = [own and not os.path.exists(place) for own, place in own_places]
+                is_gone = np.repeat(no_shard, counts)[of_dataset]
+                is_gone |= pc.and_not(rows["in_sidecar"], is_kept).to_numpy()
+            present[of_dataset] = ~is_gone
+            gone = int(is_gone.sum())
+            if gone or manifest_hash(folder) != self.document.manifests[folder]:
+                out = f" ({counted(gone, 'image')} left out)" if gone else ""
+                words = map(shlex.quote, [self.document.model, folder, str(self.folder)])
                 notes.append(
                     f"the index is older than {folder}{out}: make it again: alignset search index "
-                    f"{words}"
+                    + "--model={} --data={} --index={}".format(*words)
                 )
         return present, notes
 
@@ -279,10 +294,11 @@ class OpenedIndex:
         return picture
 
 
-def _mark(path: Path) -> FileMark:
-    """Another one for each state of a file that is replaced as a whole; None: it is not there."""
+def _mark(path: Path | str) -> FileMark:
+    """Another one for each state of a folder, or of a file that is replaced as a whole; None: it is
+    not there."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_mtime_ns, status.st_ino, status.st_size

@@ -13,7 +13,7 @@ from PIL import Image
 
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search import index_files
+from alignset.train.search import index_files, pictures
 from alignset.train.search.index_files import part_path, read_index, write_index
 from alignset.train.search.make_index import add_sources, write_table
 from alignset.train.search.pictures import find_sources
@@ -69,8 +69,12 @@ def take_down(dataset: Path, key: int) -> None:
     (dataset / "manifest.json").write_text(f"without {key}")
 
 
+def keys_shown(index: OpenedIndex) -> list[str]:
+    return [result["key"] for result in sample_results(index, 100)]
+
+
 def shown(index: OpenedIndex) -> list[int]:
-    return [int(result["key"], 16) for result in sample_results(index, 100)]
+    return [int(key, 16) for key in keys_shown(index)]
 
 
 def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
@@ -134,6 +138,77 @@ def test_made_again_an_index_has_what_its_dataset_has(finished: Path, tmp_path: 
     assert (gone.document.rows, gone.rows, gone.removed_rows) == (11 + 8 + 1, 1, 12)
     finished.rename(tmp_path / "away")
     assert index_of(other, folder).document.rows == 20
+
+
+def test_files_that_are_gone_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards without sidecars, and images, of an index that a server has opened."""
+    monkeypatch.setattr(pictures, "FOLDER_PART", 4)
+    shards, data = colour_shards(tmp_path / "shards"), picture_folder(tmp_path / "data", each=3)
+    (data / "top.jpg").write_bytes((data / "red/0.jpg").read_bytes())
+    folder = tmp_path / "index"
+    for source in (shards, data):
+        index_of(source, folder)
+    index = OpenedIndex(folder)
+    keys = keys_shown(index)
+    assert (len(keys), index.notes, index.has_changed()) == (24 + 25, [], False)
+    gone = ["red/1.jpg", "top.jpg", *(f"green/{n}.jpg" for n in range(3))]
+    for file in gone[:2]:
+        (data / file).unlink()
+        assert index.has_changed()
+        index = OpenedIndex(folder, index)
+        assert file not in keys_shown(index)
+    (data / "green").rename(tmp_path / "elsewhere")
+    (shards / "00001.tar").unlink()
+    index = OpenedIndex(folder, index)
+    left = [key for key in keys if key not in gone + [f"{n:016x}" for n in range(12, 24)]]
+    assert keys_shown(index) == left
+    assert [note.partition(": make it again")[0] for note in index.notes] == [
+        f"the index is older than {shards} (12 images left out)",
+        f"the index is older than {data} (5 images left out)",
+    ]
+    stored = b"".join((folder / name).read_bytes() for name in files_of(folder))
+    assert all(key.encode() in stored for key in gone)
+    (data / "blue/0.jpg").write_bytes((data / "red/0.jpg").read_bytes() + b"\0")
+    again = index_of(data, folder)
+    index = OpenedIndex(folder)
+    assert (index.notes, sorted(keys_shown(index))) == ([], sorted(left))
+    assert again.document.rows == len(left) == 12 + 20
+    assert again.rows < 20  # parts whose files are as they were are not read again
+    stored = b"".join((folder / name).read_bytes() for name in files_of(folder))
+    assert not any(key.encode() in stored for key in gone)
+    assert np.array_equal(index.vector_of("blue/0.jpg"), index.vector_of("red/0.jpg"))
+
+
+def test_a_takedown_that_was_stopped_hides_rows_too(finished: Path, tmp_path: Path) -> None:
+    """The sidecar is written, the manifest is not."""
+    index_of(finished / "shards", tmp_path / "index")
+    index = OpenedIndex(tmp_path / "index")
+    write_sidecar(tmp_path / "new.tar", *(n for n in range(12) if n != 3))
+    (tmp_path / "new.parquet").replace(finished / "shards" / "00000.parquet")
+    assert index.has_changed()
+    assert shown(OpenedIndex(tmp_path / "index", index)) == [0, 1, 2, *range(4, 24)]
+
+
+def test_hidden_rows_stay_hidden_while_their_dataset_is_away(
+    finished: Path, tmp_path: Path
+) -> None:
+    """A server opens an index again after another source came in."""
+    folder, other = tmp_path / "index", picture_folder(tmp_path / "data", each=1)
+    index_of(finished / "shards", folder)
+    take_down(finished, 3)
+    index = OpenedIndex(folder)
+    finished.rename(tmp_path / "away")
+    write_tar(tmp_path / "more" / "00000.tar", colour_files(50, 3))
+    for source in (other, tmp_path / "more"):
+        index_of(source, folder)
+        assert index.has_changed()
+        index = OpenedIndex(folder, index)
+        assert index.pictures == len(index.rows) - 1
+        assert index.row_of(f"{3:016x}") is None
+    # The dataset is back, and has the image again.
+    (tmp_path / "away").rename(finished)
+    write_sidecar(finished / "shards" / "00000.tar", *range(12))
+    assert OpenedIndex(folder, index).row_of(f"{3:016x}") is not None
 
 
 def test_rows_that_no_sidecar_named_stay(finished: Path, tmp_path: Path) -> None:
