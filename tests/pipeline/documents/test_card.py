@@ -59,6 +59,19 @@ def test_the_golden_cards_text(golden: Golden):
     assert "evaluation_overlap" in text
 
 
+@pytest.mark.parametrize("measure", ["phash", "embedding"])
+def test_a_measure_of_an_earlier_version_is_named(made, measure: str):
+    described, *rest = made
+    rules = described.rules | {"min_evaluation_distance": 6.0}
+    earlier = replace(described, rules=rules, overlap={"measure": measure})
+    card = dataset_card(earlier, *rest)
+    assert f"\nby `{measure}`, a measure of an earlier version, is below 6.0:\n\n- exam: " in card
+    for of_this_version in ("(0 to 2)", "In tests, this found", "--min_evaluation_distance"):
+        assert of_this_version not in card
+    after = dataset_card(described, *rest[:-1], {"history/00": earlier})
+    assert f"- `history/00`, at a distance below `6.0` by `{measure}`: `exam` (1 image" in after
+
+
 def test_a_vocabulary_that_cuts_nothing(made):
     described, *rest = made
     rows = [(1, 1, 12, 12), (2, 2, 0, 0), (3, 10, 0, 0), (11, 100, 0, 0), (101, 1000, 1, 999)]
