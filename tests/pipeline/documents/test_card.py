@@ -66,7 +66,7 @@ def test_a_measure_of_an_earlier_version_is_named(made, measure: str):
     earlier = replace(described, rules=rules, overlap={"measure": measure})
     card = dataset_card(earlier, *rest)
     assert f"\nby `{measure}`, a measure of an earlier version, is below 6.0:\n\n- exam: " in card
-    for of_this_version in ("(0 to 2)", "In tests, this found", "--min_evaluation_distance"):
+    for of_this_version in ("(0 to 2)", "In tests with", "--min_evaluation_distance"):
         assert of_this_version not in card
     after = dataset_card(described, *rest[:-1], {"history/00": earlier})
     assert f"- `history/00`, at a distance below `6.0` by `{measure}`: `exam` (1 image" in after
