@@ -56,6 +56,7 @@ def test_the_golden_cards_text(golden: Golden):
     assert "| `language` | en |" in text
     assert "- exam: 1 image, and 1 that could not be decoded" in text
     assert "distance (0 to 2) is\nbelow 0.25:" in text
+    assert "In tests with" in text
     assert "evaluation_overlap" in text
 
 
