@@ -19,9 +19,12 @@ from alignset.ablate.pool import ALL, RANDOM, Pool, Variant, copy_shards, curate
 from alignset.ablate.results import cell_of, write_results
 from alignset.pipeline.command_line import print_end, print_failure
 from alignset.pipeline.errors import FailedRunError, UsageError
+from alignset.pipeline.inputs.earlier_sets import earlier_set
+from alignset.pipeline.job import split_inputs
 from alignset.pipeline.shown_texts import counted
 from alignset.signals import end_with_parent, run_main
 from alignset.train.data.whole_files import write_whole
+from alignset.transforms.rules.catalogue import PRODUCT
 
 NAME = "python -m alignset.ablate"
 _LARGEST_SQUARE = 128  # px; a larger one would take more space than the image
@@ -56,6 +59,13 @@ def ablate(plan: Namespace, command: str) -> str:
     """
     out, batch, seeds = plan.output, plan.settings.batch_size, range(plan.seeds)
     open_folder(out, plan.same)
+    of_rules = {rule.reason for rule in PRODUCT.rules}
+    for of in filter(None, map(earlier_set, split_inputs(plan.input))):
+        if reasons := [name for name, n in of.dropped().items() if n and name in of_rules]:
+            say(
+                f"{of.folder}: its rules have dropped pairs already ({', '.join(reasons)}), and "
+                "cannot be compared: pass its own input, or a dataset made with --score_only"
+            )
     say("1 of 3: the pool: everything is fetched and measured once, and no rule drops a pair")
     curate(plan.pool_flags, plan.beam)
     pool = Pool(out)

@@ -61,11 +61,12 @@ def flags_of(run: RunDescription) -> dict[str, Any]:
     network is open. How fast was fetched, and with how many attempts, no manifest tells.
     """
     flag_name, overlap = open_flag(run), run.overlap or {}
+    has_distance = flag_name != "score_only" and overlap and run.overlap_measure == "copy"
     values = run.job | run.rules | run.resize | run.fetch
     values["allow_private_addresses"] = False
     values["concepts"] = str(values.get("concepts", "")).rpartition("@")[0]
-    if not overlap or values.get("min_evaluation_distance") == 0:
-        values.pop("min_evaluation_distance", None)  # no images to compare, or --score_only
+    if not has_distance:
+        values.pop("min_evaluation_distance", None)
     if flag_name:
         values = {name: of for name, of in values.items() if name not in run.catalogue.opened}
     defaults = {setting.name: setting.default for of in _SETTINGS for setting in fields(of)}

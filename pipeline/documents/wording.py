@@ -317,9 +317,11 @@ def earlier_evaluation(earlier: Earlier) -> list[str]:
     for folder, manifest in with_images(earlier).items():
         if manifest.evaluation_images:
             sets = ", ".join(_set_text(*item) for item in manifest.evaluation_images.items())
+            measure = manifest.overlap_measure
             lines.append(
                 f"{as_code(folder)}, at a distance below "
-                f"{_rule(manifest, 'min_evaluation_distance')}: {sets}"
+                f"{_rule(manifest, 'min_evaluation_distance')}"
+                f"{'' if measure == 'copy' else f' by {as_code(measure)}'}: {sets}"
             )
     return lines
 

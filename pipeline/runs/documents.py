@@ -76,6 +76,11 @@ class RunDescription:
     about: dict[str, str] | UnsetType = field(default=UNSET, kw_only=True)
 
     @property
+    def overlap_measure(self) -> str:
+        """How images were compared with evaluation images: "copy", but in earlier versions."""
+        return str((self.overlap or {}).get("measure", "phash"))
+
+    @property
     def extension(self) -> str:
         """The ending of its images' names."""
         is_original = self.resize["resize_mode"] == "original"

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from alignset.ablate import pool as pools
-from alignset.ablate.__main__ import main, open_folder
+from alignset.ablate.__main__ import ablate, main, open_folder
 from alignset.ablate.plan import BASELINES, read_plan
 from alignset.ablate.pool import ALL, RANDOM, Flags, Pool, Variant, copy_shards
 from alignset.ablate.results import cell_of, write_results
@@ -201,6 +201,29 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
 
     monkeypatch.setattr(pools, "curate", run)
     return Pool(tmp_path)
+
+
+def test_inputs_that_rules_have_filtered_are_named(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UsageError("nothing is fetched here")
+
+    monkeypatch.setattr("alignset.ablate.__main__.curate", refuse)
+    for name, count in (("filtered,once", 3), ("whole", 0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text('{"job": {"text_only": false}}')
+        dropped = f'{{"too_small": {count}, "fetch_failed": 2}}'
+        (tmp_path / name / "funnel.json").write_text(f'{{"steps": [{{"dropped": {dropped}}}]}}')
+    inputs = rf"{tmp_path}/filtered\,once,{tmp_path}/whole,{tmp_path}/none.parquet"
+    made = plan(shards, tmp_path / "out", f"--input={inputs}")
+    with pytest.raises(UsageError, match="nothing is fetched here"):
+        ablate(made, "x")
+    warning = capfd.readouterr().err.partition("1 of 3")[0]
+    assert warning.startswith(
+        f"{tmp_path}/filtered,once: its rules have dropped pairs already (too_small)"
+    )
+    assert warning.count("--score_only") == 1
 
 
 def test_what_variants_keep_of_the_pool(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

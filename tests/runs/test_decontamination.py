@@ -245,6 +245,25 @@ def test_scores_are_added_and_nothing_is_dropped(source: Path, tmp_path: Path) -
     assert "pass one of them" in both.err
 
 
+def test_the_sliders_command_applies_thresholds_to_scored_pairs(
+    source: Path, tmp_path: Path
+) -> None:
+    """--score_only opens each rule, but those whose flags the page adds."""
+    out = tmp_path / "scored"
+    succeed(source / "00000.tar", out, "--score_only", "--unsafe_model=", exam(source))
+    page = (out / "report.html").read_text()
+    assert re.findall(r'data-rule="(\w+)"', page) == ["min_evaluation_distance"]
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert data["command"][:3] == ["alignset curate", "--input=OUT", "--output=NEW"]
+    words = [word.replace("OUT", str(out)) for word in data["command"][3:]]
+    flags = [word for word in words if not word.startswith("--eval_images=")]
+    assert {"--score_only", "--unsafe_model="} < {*flags}
+    new = tmp_path / "new"
+    succeed(out, new, *flags, exam(source), "--min_evaluation_distance=0.25")
+    assert overlaps(new).keys() == {*EXAM}
+    assert {Path(fate.url).stem for fate in kept(new)} == {*OTHERS}
+
+
 def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: Path) -> None:
     listed = tmp_path / "listed"
     listed.mkdir()

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import string_buffers
-from alignset.transforms.pairs.language_by_langdetect import langdetect_code
 from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS, score_languages
 from alignset.transforms.pairs.language_tables import eldc_model, english_words
 from alignset.transforms.pairs.unicode_tables import characters
@@ -166,6 +165,9 @@ def _by_vote(texts: pa.StringArray, identities: list[str]) -> list[tuple[str, st
 
 
 def _by_langdetect(_: pa.StringArray, identities: list[str]) -> list[tuple[str, str]]:
+    # The import loads the profiles, once for all threads, and few runs need them.
+    from alignset.transforms.pairs.language_by_langdetect import langdetect_code
+
     codes = [langdetect_code(identity).partition("-")[0] for identity in identities]  # zh-tw
     return [(_CODES.get(code, UNDETERMINED),) * 2 for code in codes]
 

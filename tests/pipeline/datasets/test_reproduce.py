@@ -81,6 +81,7 @@ def test_the_golden_command_has_the_golden_settings(described: Manifest):
     [
         ("rules", {"language": "", "max_image_aspect": 2.5, "min_evaluation_distance": 0.4}),
         ("rules", {"max_unsafe_score": 0.5}),
+        ("rules", {"min_evaluation_distance": 0.0}),
         ("job", {"holdout": 0.01, "also_rejected": "too_small,rare_token", "url_column": "a b's"}),
         ("job", {"columns": "all,input_sha256"}),
         ("rules", {"min_column=a": 0.28, "max_column=a": 1.0, "require_column=input_url": True}),
@@ -93,6 +94,18 @@ def test_each_setting_comes_back(described: Manifest, part: str, changed: dict):
     changed_manifest = replace(described, **{part: getattr(described, part) | changed})
     (command,) = commands(changed_manifest)
     assert settings_of(parsed(command)) == settings_in(changed_manifest)
+
+
+@pytest.mark.parametrize(("measure", "distance"), [("phash", 6.0), ("embedding", 0.025)])
+def test_a_distance_of_an_earlier_measure_is_no_flag(
+    described: Manifest, measure: str, distance: float
+):
+    rules = described.rules | {"min_evaluation_distance": distance}
+    earlier = replace(described, rules=rules, overlap={"measure": measure})
+    (command,) = commands(earlier)
+    assert "--eval_images=exam=exam" in command
+    usual = settings_in(described)  # which compares by the one measure there is
+    assert settings_of(parsed(command)) == usual
 
 
 def test_decontamination_alone_is_one_flag(described: Manifest):

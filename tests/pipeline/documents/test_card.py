@@ -56,7 +56,21 @@ def test_the_golden_cards_text(golden: Golden):
     assert "| `language` | en |" in text
     assert "- exam: 1 image, and 1 that could not be decoded" in text
     assert "distance (0 to 2) is\nbelow 0.25:" in text
+    assert "In tests with" in text
     assert "evaluation_overlap" in text
+
+
+@pytest.mark.parametrize("measure", ["phash", "embedding"])
+def test_a_measure_of_an_earlier_version_is_named(made, measure: str):
+    described, *rest = made
+    rules = described.rules | {"min_evaluation_distance": 6.0}
+    earlier = replace(described, rules=rules, overlap={"measure": measure})
+    card = dataset_card(earlier, *rest)
+    assert f"\nby `{measure}`, a measure of an earlier version, is below 6.0:\n\n- exam: " in card
+    for of_this_version in ("(0 to 2)", "In tests with", "--min_evaluation_distance"):
+        assert of_this_version not in card
+    after = dataset_card(described, *rest[:-1], {"history/00": earlier})
+    assert f"- `history/00`, at a distance below `6.0` by `{measure}`: `exam` (1 image" in after
 
 
 def test_a_vocabulary_that_cuts_nothing(made):

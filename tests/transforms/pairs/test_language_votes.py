@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from alignset.pipeline.rules import Rules
 from alignset.transforms.pairs import language_votes
-from alignset.transforms.pairs.language_by_langdetect import langdetect_factory
 from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS
 from alignset.transforms.pairs.language_votes import (
     DETECTORS,
@@ -77,7 +76,9 @@ def test_the_language_of_a_text_and_who_voted_for_it() -> None:
         assert len(names) == (2 if names[0] == names[1] else 3)
 
 
-def test_langdetect_has_one_answer_a_text_in_any_order_and_thread() -> None:
+def test_langdetect_has_one_answer_a_text_in_any_order_and_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     texts = [*OF_TEXTS, *map(str.upper, OF_TEXTS), *FOREIGN_TEXTS, "a\0b", "\U0001f600" * 99]
     found, said = detected_languages(in_the_middle(pa.array(texts)), "langdetect")
     answers = dict(zip(texts, found.to_pylist(), strict=True))
@@ -88,7 +89,8 @@ def test_langdetect_has_one_answer_a_text_in_any_order_and_thread() -> None:
     assert {text: answers[text] for text in OF_TEXTS.keys() - wrong} == {
         text: language for text, language in OF_TEXTS.items() if text not in wrong
     }
-    langdetect_factory.cache_clear()
+    # The profiles are loaded anew, with several threads waiting for them.
+    monkeypatch.delitem(sys.modules, "alignset.transforms.pairs.language_by_langdetect")
     columns = [texts[at:] + texts[:at] for at in range(0, 40, 5)]
     again = in_threads(lambda c: dict(zip(c, languages(c, "langdetect"), strict=True)), columns)
     assert [*again] == [answers] * len(columns)
