@@ -86,7 +86,9 @@ def test_worker_processes_are_told_what_the_command_needs(monkeypatch: pytest.Mo
         assert words_of_command() == expected
     with beam_patches():
         environment = SubprocessSDKEnvironment.from_command_string("python -m apache_beam")
-    python, *of_module = environment.command_string.split()
+    ignores, command = environment.command_string.split("; exec ")
+    assert ignores == "trap '' INT"
+    python, *of_module = command.split()
     assert of_module == ["-m", "alignset.pipeline.runs.sdk_worker_main"]
     code = f"""if True:
         import runpy, sys
