@@ -211,7 +211,7 @@ def test_a_signal_ends_it_in_one_line(installed: Installed, tmp_path: Path):
         _, err = process.communicate(timeout=LONG_S)
         for connection in connections:
             connection.close()
-    said = "alignset curate: stopped; the same command resumes from the last finished shard\n"
+    said = "alignset curate: stopped; run the same command again\n"
     assert (process.returncode, err.endswith(said)) == (1, True), err
 
 
