@@ -74,7 +74,7 @@ def run(command: list[str], *, capture: bool = False) -> str:
       StepError: naming the command.
     """
     shown = shlex.join(command[2:])
-    print(f"      $ {shown}", flush=True)
+    print(f"      $ {shown}\n", end="", flush=True)  # in one piece: two may run at once
     done = subprocess.run(
         command, check=False, text=True, stdout=subprocess.PIPE if capture else None
     )
