@@ -114,6 +114,10 @@ def check_members(tar: bytes, path: Path) -> list[Member]:
     return members
 
 
+def is_image(name: str) -> bool:
+    return name.rpartition("/")[2].partition(".")[2].lower() in IMAGE_EXTENSIONS
+
+
 def check_reader(tar: bytes, path: Path) -> None:
     """The rows, or one line; images lie where rows say that they do."""
     split = Split(str(path), "webdataset")
@@ -128,14 +132,16 @@ def check_reader(tar: bytes, path: Path) -> None:
     assert {*faults} <= {*INPUT_FAULTS}
     if batches is None:
         return
-    plain = [member for member in tar_members(io.BytesIO(tar)) if member.plain]
-    images = {m.at: m.size for m in plain if m.name.lower().endswith(IMAGE_EXTENSIONS)}
+    members = [*tar_members(io.BytesIO(tar))]
+    images = {m.at: m.size for m in members if m.plain and is_image(m.name)}
     for row in (row for batch in batches for row in batch.to_pylist()):
         at = row["source_at"]  # -1: a sparse file or a link
         assert at in (0, -1) or images[at] == row["source_size"]
         assert row["caption"] is None or isinstance(row["caption"], bytes)
     keys = [
-        m.name.rpartition("/")[::2] for m in plain if not m.name.rpartition("/")[2].startswith("__")
+        m.name.rpartition("/")[::2]
+        for m in members
+        if (m.plain or is_image(m.name)) and not m.name.rpartition("/")[2].startswith("__")
     ]
     stems = [(folder, name.partition(".")[0]) for folder, name in keys]
     samples = sum(a != b for a, b in pairwise(stems)) + bool(stems)
