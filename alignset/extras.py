@@ -1,5 +1,5 @@
-"""What a plain install leaves out: the extras of pyproject.toml, by what a user does, and the line
-that says which one is missing."""
+"""The extras of pyproject.toml, which a plain install leaves out, and the line that names a missing
+one."""
 
 from __future__ import annotations
 

@@ -57,21 +57,18 @@ OTHERS = {
     "metadata_dir": "--input",
     "download_npz": "nothing: features of images are not made",
     "skip_bbox_blurring": "nothing: parts of images are not blurred",
-    # Of earlier versions, and of other commands.
+    # Flags of earlier versions and of other commands.
+    "overlap_measure": "nothing: copies of evaluation images are found in one way",
+    "overlap_model": "nothing: copies of evaluation images are found by a model of alignset's own",
     "unwished": "--opt_outs",
     "min_similarity": "--score_model too, the model whose scores it is a rule on",
     "version": "--version to alignset itself, before the command",
-}
-# Of earlier versions of alignset.
-DROPPED = {
-    "overlap_measure": "nothing: copies of evaluation images are found in one way",
-    "overlap_model": "nothing: copies of evaluation images are found by a model of alignset's own",
 }
 
 
 def _hint(unknown: str, names: list[str]) -> str:
     """A hint for an unknown flag."""
-    if here := (IMG2DATASET | OTHERS | DROPPED).get(unknown):
+    if here := (IMG2DATASET | OTHERS).get(unknown):
         return f"here pass {here}"
     near = difflib.get_close_matches(unknown, names, 1)
     return f"did you mean --{near[0]}?" if near else "see --help"

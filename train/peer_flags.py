@@ -42,7 +42,7 @@ OPEN_CLIP = {
     "report_to": "--trackers",
     "wandb_project_name": "--trackers=module:name, a tracker of your own",
 }
-# Of earlier versions, where they decided nothing that is learned: a run may be resumed without.
+# Flags of earlier versions that changed nothing learned: a run may resume without them.
 EARLIER = dict.fromkeys(
     ("wandb_project", "wandb_entity", "wandb_name", "wandb_tags"),
     "--trackers=module:name, a tracker of your own (docs/training.md)",

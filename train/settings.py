@@ -210,8 +210,8 @@ class Settings(RunSettings):
     )
     validate_classes: str = setting(
         "",
-        "a folder that has one of images for each class, or a table of images and their classes: "
-        "at each validation they are told by the classes' names alone; empty: none",
+        "a folder with a subfolder of images for each class, or a table of images and their "
+        "classes, which each validation classifies by the classes' names; empty: none",
         free=True,
     )
 

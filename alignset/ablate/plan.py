@@ -25,7 +25,7 @@ from alignset.transforms.rules.columns import VERIFIED
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
-# Of all variants: a variant's dataset is read once and removed, and the pool has the scores.
+# Every variant's dataset is read once and removed, and the pool has the scores.
 _BARE = {"thumbnails": 0, MAX_UNSAFE_SCORE.name: MAX_UNSAFE_SCORE.opened, "quiet": True}
 _BASE = {**PRODUCT.opened, **_BARE, "language": "en", "min_words": 3}
 _BASE |= {"min_image_side": 200, "max_image_aspect": 3.0}

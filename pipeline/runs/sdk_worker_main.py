@@ -14,7 +14,7 @@ from alignset.signals import end_with_parent
 
 
 def main() -> None:
-    """Works for Beam until there is no more to do, or the command ends."""
+    """Runs bundles for Beam until the pipeline or the command ends."""
     end_with_parent(os.getppid())
     with quick_imports(words_of_command()):
         from apache_beam.runners.worker import sdk_worker_main

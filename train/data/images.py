@@ -78,7 +78,7 @@ def image_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> lis
 
 
 def class_folders(root: Path) -> dict[str, list[str]]:
-    """The images of a folder that has one of images for each class: by class, their paths in the
+    """The images of a folder with a subfolder for each class: by class, their paths in the
     folder; all in order.
 
     Raises:
@@ -87,8 +87,8 @@ def class_folders(root: Path) -> dict[str, list[str]]:
     folders = sorted(p for p in root.glob("*") if p.is_dir() and not p.name.startswith("."))
     if not folders:
         raise SettingsError(
-            f"no images with classes in {str(root)!r}: name a folder that has one of images for "
-            "each class"
+            f"no images with classes in {str(root)!r}: name a folder with a subfolder of images "
+            "for each class"
         )
     images = {path.name: [f"{path.name}/{file}" for file in image_files(path)] for path in folders}
     empty = next((name for name, files in images.items() if not files), None)

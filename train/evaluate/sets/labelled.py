@@ -21,8 +21,8 @@ from alignset.train.errors import SettingsError
 
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "wnid")
 _FORM = (
-    "name a folder that has one of images for each class, a table with the columns image and label "
-    f"({', '.join(TABLES)}), or .tar shards with KEY.jpg and KEY.cls, the number of its class"
+    "name a folder with a subfolder of images for each class, a table with the columns image and "
+    f"label ({', '.join(TABLES)}), or .tar shards with KEY.jpg and KEY.cls, the number of its class"
 )
 
 

@@ -51,11 +51,11 @@ def test_what_is_no_such_set_is_told_in_a_line(tmp_path: Path):
     (tmp_path / "a.csv").write_text("image,label\n")
     (tmp_path / "set" / "t.csv").write_text("image,label\ncat/1.png,cat\ndog/1.png,dog\n")
     for data, flags, says in (
-        ("empty", {}, "a folder that has one of images for each class"),
+        ("empty", {}, "a folder with a subfolder of images for each class"),
         ("full", {}, "the class folder .*dog' has no image"),
         ("a.csv", {}, "no image with a class"),
         ("b.csv", {}, "there is no file"),
-        ("nothing", {}, "no images with classes at .*a folder that has one of images for each"),
+        ("nothing", {}, "no images with classes at .*a folder with a subfolder of images for"),
         ("full", {"images": "x"}, "--images goes with a table"),
         ("set", {"split": "test"}, "--split goes with a table"),
         ("set/t.csv", {"split": "test"}, "no column split"),
