@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -108,14 +110,24 @@ def test_a_reader_may_close_the_output(start: Callable):
     assert (process.wait(LONG_S), process.stderr.read()) == (0, "")
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process exists, and is no zombie."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 def test_a_process_may_end_with_its_parent(start: Callable, tmp_path: Path):
     child = f"end_with_parent(os.getppid()); open({str(tmp_path / 'runs')!r}, 'w').close()"
     body = f"pid = os.fork()\n    if not pid: {child}; time.sleep(600)\n    print(pid); {SLEEP}"
     process = start(body)
     pid = int(process.stdout.readline())
+    until = time.monotonic() + LONG_S
     while not (tmp_path / "runs").exists():
-        pass
+        assert time.monotonic() < until
+        time.sleep(0.01)
     process.kill()
     process.wait(LONG_S)
-    while Path(f"/proc/{pid}/exe").exists() and os.readlink(f"/proc/{pid}/exe"):
-        pass
+    while is_running(pid):
+        assert time.monotonic() < until
+        time.sleep(0.01)
