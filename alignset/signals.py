@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from alignset.extras import without_package
@@ -33,24 +34,24 @@ def run_main(
     """
     is_interrupted = False
 
-    def interrupt(*_: object) -> NoReturn:
+    def interrupt(*_: object) -> None:
         nonlocal is_interrupted
+        if is_interrupted:
+            return
         is_interrupted = True
         for one in ours:  # `timeout` sends two signals for one request
             signal.signal(one, signal.SIG_DFL if one == signal.SIGINT else signal.SIG_IGN)
-        watch = threading.Timer(PATIENCE_S, end_stopped)  # Beam joins its workers without a limit
-        watch.daemon = True
-        watch.start()
         raise KeyboardInterrupt
 
     def end_stopped() -> NoReturn:
         print(f"{name}: stopped; run the same command again", file=sys.stderr, flush=True)
         os._exit(1)
 
-    ours = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    ours = [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
     ours = [one for one in ours if signal.getsignal(one) != signal.SIG_IGN]
     for one in ours:
         signal.signal(one, interrupt)
+    _watch(ours, interrupt, end_stopped)
     try:
         try:
             status = main(sys.argv[1:] if arguments is None else arguments, name)
@@ -68,6 +69,33 @@ def run_main(
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _watch(
+    signals: Sequence[int], interrupt: Callable[..., object], end: Callable[[], object]
+) -> None:
+    """Calls `end` in a thread, `PATIENCE_S` after the first of some signals.
+
+    Until the main thread has run the handler, it is sent a signal again: another thread may have
+    got the first one while the main thread began to wait for a lock.
+    """
+    main_thread = threading.get_ident()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # the pipe is the parent's
+
+    def watch() -> None:
+        while os.read(reading, 1)[0] not in signals:
+            pass
+        last = time.monotonic() + PATIENCE_S
+        while time.monotonic() < last:
+            if signal.getsignal(signals[-1]) is interrupt:
+                signal.pthread_kill(main_thread, signals[-1])
+            time.sleep(0.1)
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_with_parent(parent: int) -> None:

@@ -75,6 +75,16 @@ def test_a_command_that_does_not_end_is_ended(start: Callable):
     assert (process.returncode, err) == (1, "it: stopped; run the same command again\n")
 
 
+def test_a_signal_that_another_thread_gets_ends_a_command_that_waits_for_a_lock(start: Callable):
+    gets = "(time.sleep(0.5), signal.pthread_kill(threading.get_ident(), signal.SIGTERM))"
+    body = f"threading.Thread(target=lambda: {gets}, daemon=True).start()"
+    process = start(
+        f"import signal; {body}; lock = threading.Lock(); lock.acquire(); lock.acquire()"
+    )
+    _, err = process.communicate(timeout=LONG_S)
+    assert (process.returncode, err) == (1, "it: stopped; run the same command again\n")
+
+
 def test_a_second_control_c_ends_what_does_not_stop(start: Callable):
     process = start(f"\n    try: {RUN}\n    finally: print('ends'); {SLEEP}")
     for said in ("runs\n", "ends\n"):
