@@ -18,9 +18,10 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_stats import Copies, FailingHost
+from alignset.transforms.shards.renumber_shards import forget_renumbering
+from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
-from alignset.transforms.storage.documents import find_document, read_document
+from alignset.transforms.storage.documents import find_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
@@ -39,12 +40,12 @@ class PageSummary:
 
 @dataclass(frozen=True)
 class TextSummary:
-    """`text.json`: what the text stage has made.
+    """`text.json`: what the text stage has made, or the plan of a retry.
 
     Attributes:
       rows_read: by the first reading; `counts` are by the second.
-      vocabulary_file: the run's, or the one that was passed.
       shards: how many pairs each of those has that were planned, by its number.
+      vocabulary_file: the run's, or the one that was passed; a retry has none.
       stored: how many of their pairs have an image in a shard of the input.
       broken: the input files that cannot be read to their end.
       images_per_text, texts_per_image: how many texts and images have which number of them.
@@ -52,8 +53,8 @@ class TextSummary:
 
     rows_read: int
     counts: Counts
-    vocabulary: VocabularySummary
-    vocabulary_file: HashFile
+    vocabulary: VocabularySummary = field(default_factory=VocabularySummary)
+    vocabulary_file: HashFile | None = None
     shards: dict[int, int] = field(default_factory=dict)
     broken: BrokenFiles = field(default_factory=BrokenFiles)
     images_per_text: CountSpread = field(default_factory=CountSpread)
@@ -75,21 +76,16 @@ class ImageSummary:
     """`images.json`: what the image stage has made.
 
     Attributes:
-      hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
       evaluation_images: the evaluation sets, by name. evaluation_index: the place of their index,
         or "".
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
-      reported: how many kept pairs state each opt-out that is only reported.
       copies: what of these and of earlier shards leaves since its image is there twice, or since
         others are more similar; it is in `copies_folder`, and taken out afterwards.
       ranked: whether the latter is in it.
     """
 
     shards: list[WrittenShard]
-    counts: Counts
-    statuses: dict[str, int]
-    hosts: list[FailingHost]
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
     copies: Copies = field(default_factory=Copies)
@@ -97,7 +93,6 @@ class ImageSummary:
     ranked: bool = False
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
-    reported: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ class Change:
     first file of the dataset changes, and the same command resumes.
 
     Attributes:
-      command: "takedown", "deduplicate" or "--retry_failed".
+      command: "takedown", "deduplicate", or "curate" with --retry_failed.
       words: its flags that decide what changes; a command with others does not resume it.
       manifest: of the dataset as it will be, with the entry of this change; its shards are those
         before it.
@@ -115,31 +110,6 @@ class Change:
     command: str
     words: list[str]
     manifest: Manifest
-
-
-@dataclass(frozen=True)
-class RetryPlan:
-    """`retry.json`: how many pairs are fetched again, the shards planned for them, as in
-    `TextSummary`, and the details with which they failed."""
-
-    pairs: int
-    shards: dict[int, int]
-    details: list[str]
-
-
-@dataclass(frozen=True)
-class FailingHosts:
-    """`hosts.json`: the hosts with the most failures after a retry."""
-
-    hosts: list[FailingHost]
-
-
-@dataclass(frozen=True)
-class RetryBase:
-    """`base.json`: the closing documents that a retry begins from, kept until its end."""
-
-    manifest: Manifest
-    funnel: Funnel
 
 
 @dataclass(frozen=True)
@@ -227,8 +197,6 @@ class WorkFolder:
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
-        self.retry_base, self.retry_plan = f"{path}/base.json", f"{path}/retry.json"
-        self.retry_hosts = f"{path}/hosts.json"
         self.takedown, self.takedown_pairs = f"{path}/takedown.json", f"{path}/takedown.parquet"
         self.takedown_shards = f"{path}/takedown_shards.json"
         self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
@@ -267,7 +235,6 @@ class WorkFolder:
         if not but:
             self.find_change(out, "", [], then)
         for path, name in (
-            (self.retry_base, "--retry_failed"),
             (self.takedown, "takedown"),
             (self.deduplication, "deduplicate"),
         ):
@@ -300,17 +267,11 @@ class WorkFolder:
             return RewrittenShards([])
         return find_document(self.rewritten, RewrittenShards)
 
-    def find_retry_plan(self) -> RetryPlan | None:
-        """The pairs to fetch again; None where that is not planned yet."""
-        return find_document(self.retry_plan, RetryPlan)
-
-    def read_retry_hosts(self) -> list[FailingHost]:
-        """The hosts with the most failures after a retry."""
-        return read_document(self.retry_hosts, FailingHosts).hosts
-
-    def read_retry_base(self) -> RetryBase:
-        """The closing documents that a retry begins from."""
-        return read_document(self.retry_base, RetryBase)
+    def forget_ended(self) -> None:
+        """Removes what a command that has ended worked with, where its `clean` was killed."""
+        forget_renumbering(self.path)
+        for path in (self.text_summary, self.image_summary, self.rewritten, self.copy_pictures):
+            remove(path)
 
 
 # What the next command would go on from.
