@@ -35,7 +35,7 @@ from alignset.transforms.rules.catalogue import RunRules, step_of
 from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import Rows, Stage
-from alignset.transforms.rules.verdicts import column_rows, faults, first_of, numbers_of
+from alignset.transforms.rules.verdicts import column_rows, faults, first_of, further_of, numbers_of
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 
 
@@ -212,7 +212,13 @@ class JudgeBatch:
         own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
         if has_vote:
             own |= zip(LANGUAGE_COLUMNS, of_language.select(["language", "votes"]), strict=True)
-        measures = {"language_score": score} | own | carried_values
+        is_judged = pairs.usable() & ~rows[given.REMOVED_BEFORE] & ~on_list
+        measures = {
+            "also_reasons": further_of(verdicts, is_judged),
+            "language_score": score,
+            **own,
+            **carried_values,
+        }
         rejects = rejected_rows(
             pair_rows, why, detail, step_of(self.rules.texts), measures, self.schema
         )

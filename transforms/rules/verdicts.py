@@ -73,17 +73,37 @@ def values_of(limit: Limit, rows: Rows) -> Floats:
         return values / limit.measure.over(rows)
 
 
-def first_places(marks: Mapping[str, Bools]) -> npt.NDArray[np.int8]:
-    """The place from 1 on of the first mark that each row has, or 0: int8[n]."""
-    first = np.zeros(len(next(iter(marks.values()))), np.int8)
+def first_places(marks: Mapping[str, Bools]) -> npt.NDArray[np.int16]:
+    """The place from 1 on of the first mark that each row has, or 0: int16[n]."""
+    first = np.zeros(len(next(iter(marks.values()))), np.int16)
     for place, mark in reversed(list(enumerate(marks.values(), 1))):
-        np.copyto(first, np.int8(place), where=mark)
+        np.copyto(first, np.int16(place), where=mark)
     return first
 
 
 def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
     """The name of the first mark that each row has, or null: string[n]."""
     return pa.array([None, *marks], pa.string()).take(pa.array(first_places(marks)))
+
+
+def further_of(marks: Mapping[str, Bools], among: Bools) -> pa.StringArray:
+    """The names of all marks but the first that each row has, joined by ",", or null: string[n].
+
+    Args:
+      among: bool[n], the rows in question; the others get null.
+    """
+    has_first = np.zeros(len(among), np.bool_)
+    sets: list[str | None] = [None]  # distinct sets of further marks, joined once each
+    set_of_rows = np.zeros(len(among), np.int32)
+    for name, mark in marks.items():
+        rows = np.flatnonzero(mark & has_first & among)
+        if len(rows):
+            before = set_of_rows[rows]
+            known = np.flatnonzero(np.bincount(before))
+            set_of_rows[rows] = len(sets) + np.searchsorted(known, before)
+            sets += [f"{sets[place]},{name}" if place else name for place in known.tolist()]
+        has_first |= mark
+    return pa.array(sets, pa.string()).take(pa.array(set_of_rows))
 
 
 def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows:
