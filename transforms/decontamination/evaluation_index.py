@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
 from alignset.transforms.decontamination.copy_index_files import FILES
-from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read
 

@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.columns import column_rules
 from alignset.transforms.rules.rule import Stage
-from alignset.transforms.rules.verdicts import (
-    column_rows,
-    faults,
-    first_of,
-    further_of,
-    known_of,
-    size_rows,
-)
+from alignset.transforms.rules.verdicts import column_rows, faults, first_of, further_of, size_rows
 from tests.support.rules import rows_of
 
 NAN = math.nan
@@ -103,11 +96,6 @@ def test_neither_null_nor_blank_is_a_value(values: list, lacks: list[int]) -> No
 
 def test_without_rows_there_is_no_verdict() -> None:
     assert size_reasons([], 200, 3.0) == []
-
-
-def test_an_example_has_finite_measures_alone() -> None:
-    values = {str(n): np.array([n]) for n in (math.inf, -math.inf, NAN, -2.0)}
-    assert known_of(values, 0) == {"-2.0": -2.0}
 
 
 @given(st.integers(1, 100), st.integers(0, 40), st.integers(0, 2**32), st.floats(0, 1))
