@@ -67,7 +67,7 @@ def renumber_shards(out: str, work: str, sample_counts: Mapping[int, int]) -> di
         write_document(marker, plan)
     _for_all(plan, lambda old, new: _bring(places, aside, old, new))
     for gap in {old for old, _ in plan.moves} - {new for _, new in plan.moves}:
-        for path in (*_shared_files(places, gap), places.stats(gap)):
+        for path in (places.rejected(gap), places.stats(gap)):
             remove(path)
     return dict(plan.moves)
 
@@ -95,21 +95,15 @@ def _for_all(plan: Renumbering, work: Callable[[int, int], None]) -> None:
         list(pool.map(lambda item: work(*item), plan.moves))  # raises what one did
 
 
-def _shared_files(places: ShardPlaces, shard: int) -> tuple[str, ...]:
-    """The files that a shard may have, whether it holds something or not, but its stats."""
-    return places.rejected(shard), places.thumbnails(shard), places.record(shard)
-
-
-def _copy_shared(source: ShardPlaces, target: ShardPlaces, old: int, new: int) -> None:
-    for path, place in zip(_shared_files(source, old), _shared_files(target, new), strict=True):
-        if exists(path):
-            copy_file(path, place)
-        else:  # a dataset that was downloaded has neither records nor rejects
-            remove(place)
+def _copy_rejects(source: ShardPlaces, target: ShardPlaces, old: int, new: int) -> None:
+    if exists(source.rejected(old)):
+        copy_file(source.rejected(old), target.rejected(new))
+    else:  # a dataset that was downloaded has none
+        remove(target.rejected(new))
 
 
 def _put_aside(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
-    _copy_shared(places, aside, old, new)
+    _copy_rejects(places, aside, old, new)
     there = read_document(places.stats(old), ShardStats)
     stats = dataclasses.replace(there, shard=new % HOLDOUT)
     write_atomically(aside.stats(new), lambda sink: sink.write(stats.encode()))
@@ -125,5 +119,5 @@ def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
                 remove(of(old))
         remove(places.sidecar(old))
         remove(places.tar(old))
-    _copy_shared(aside, places, new, new)
+    _copy_rejects(aside, places, new, new)
     copy_file(aside.stats(new), places.stats(new))
