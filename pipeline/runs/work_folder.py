@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,8 @@ from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
+CHANGE = "change.json"
+OF_EARLIER_VERSIONS = ("base.json", "takedown.json", "deduplicate.json")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,23 @@ class ImageSummary:
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
     reported: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """`change.json`: a change of a finished dataset that has not ended. It is written before the
+    first file of the dataset changes, and the same command resumes.
+
+    Attributes:
+      command: "takedown", "deduplicate" or "--retry_failed".
+      words: its flags that decide what changes; a command with others does not resume it.
+      manifest: of the dataset as it will be, with the entry of this change; its shards are those
+        before it.
+    """
+
+    command: str
+    words: list[str]
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -204,6 +223,7 @@ class WorkFolder:
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
         self.start, self.description = f"{path}/start", f"{path}/run.json"
+        self.change = f"{path}/{CHANGE}"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
@@ -214,12 +234,38 @@ class WorkFolder:
         self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
         self.found_copies, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
 
+    def find_change(
+        self, out: str, command: str, words: Sequence[str], then: str = "and then run this"
+    ) -> Change | None:
+        """Finds the change of a finished dataset that this command resumes; None where there is
+        none.
+
+        Args:
+          out: the dataset. words: as in `Change`. then: what to do after another command.
+
+        Raises:
+          UsageError: another command was stopped, or the same with other words.
+        """
+        for name in OF_EARLIER_VERSIONS:
+            if exists(f"{self.path}/{name}"):
+                raise UsageError(
+                    f"a command of an earlier version of alignset was stopped in {out}; resume it "
+                    f"with that version, {then}"
+                )
+        change = find_document(self.change, Change)
+        if change and (change.command, change.words) != (command, [*words]):
+            whole = " ".join([change.command, *change.words])
+            raise UsageError(f"a {whole} of {out} was stopped; resume it by just that, {then}")
+        return change
+
     def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then run this") -> None:
         """Raises UsageError where another command on a finished dataset was stopped.
 
         Args:
           out: the dataset. but: the command that may resume. then: what to do after that one.
         """
+        if not but:
+            self.find_change(out, "", [], then)
         for path, name in (
             (self.retry_base, "--retry_failed"),
             (self.takedown, "takedown"),
@@ -268,11 +314,11 @@ class WorkFolder:
 
 
 # What the next command would go on from.
-_FIRST = ("base.json", "takedown.json", "deduplicate.json")
+_FIRST = (CHANGE, *OF_EARLIER_VERSIONS)
 
 
 def clean_work(out: str, work: str) -> None:
-    """Takes the work folder of an output away: first the files that a command would resume from,
+    """Takes the work folder of an output away: first the file that a command would resume from,
     and the lock last, on which other commands wait."""
     if is_local(work):
         files = Path(work).glob("*")
