@@ -43,7 +43,8 @@ class SetFiles:
 
     @property
     def is_of_shards(self) -> bool:
-        return bool(self.kept_files) and Path(self.kept_files[0]).parent.name != "pairs"
+        is_of_texts = self.kept_files and Path(self.kept_files[0]).parent.name == "pairs"
+        return bool(self.folder or (self.kept_files and not is_of_texts))
 
     def rejected_for(self, reason: str) -> list[str]:
         """Those of `rejected/` that may hold a reason: of texts, of images, or any."""

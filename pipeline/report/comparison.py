@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.datasets.sample import Pair, tables_of, take_sample
-from alignset.pipeline.datasets.set_files import SetFiles, find_set
-from alignset.pipeline.datasets.stored_images import shown_picture, stored_in
+from alignset.pipeline.datasets.sample import Pair, take_sample
+from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, no_set
+from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN
 from alignset.pipeline.report.render import render
 from alignset.pipeline.report.tables import percent
@@ -60,7 +60,7 @@ def kept_keys(files: SetFiles) -> UInt64s:
 def _keys_of(path: str) -> UInt64s:
     """The keys of one file, each once, since it may repeat a key without end."""
     keys = np.zeros(0, np.uint64)
-    for rows in tables_of(path, ["key"]):
+    for rows in read_columns(path, pa.schema([("key", pa.string())])):
         texts = rows["key"].cast(pa.string())
         own = texts.filter(pc.match_substring_regex(texts, "^[0-9a-f]{16}$"))
         numbers = np.frombuffer(bytes.fromhex("".join(own.to_pylist())), ">u8")
@@ -99,6 +99,6 @@ def _examples(
         other = reasons.get(pair.key, Pair(reason=NOWHERE))
         if other.reason not in NEVER_SHOWN:
             is_hidden = other.reason in NEVER_PICTURED | hidden
-            body = None if is_hidden else stored_in(files, pair.file, pair.key)
+            body = None if is_hidden else dict(files.images(pair.file, [pair.key])).get(pair.key)
             picture = shown_picture(body, "not shown" if is_hidden else "no image is stored")
             yield replace(pair, reason=other.reason, detail=other.detail), [("", picture)]
