@@ -129,14 +129,20 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
         sum(len(rows) > 0 for rows in kept[: len(holding)]),
         sum(rows.count for rows in rejected.values()),
         sum(rows.new for rows in rejected.values()),
-        {path.removeprefix(f"{out}/"): _leaving(table) for path, table in of_files.items() if table},
+        {
+            path.removeprefix(f"{out}/"): _leaving(table)
+            for path, table in of_files.items()
+            if table
+        },
         len(holding),
         2 * len(found) > manifest.pairs >= FEW,
     )
 
 
 def _pairs_of(keys: object, details: object) -> pa.Table:
-    return pa.table([pa.array(keys, pa.uint64()), pa.array(details, pa.string())], ["key", "detail"])
+    return pa.table(
+        [pa.array(keys, pa.uint64()), pa.array(details, pa.string())], ["key", "detail"]
+    )
 
 
 def _leaving(pairs: pa.Table) -> pa.Table:

@@ -38,7 +38,8 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "--output",
         type=html_path,
         metavar="FILE",
-        help="where the report goes (default: OUT/report.html; of two datasets: compare.html)",
+        help="where the report goes (default: OUT/report.html; of another tool's shards report.html, "
+        "of two datasets compare.html)",
     )
     return flags
 
