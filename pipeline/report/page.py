@@ -46,8 +46,9 @@ def write_report(out: str, path: str = "") -> str:
       UsageError: there is no such dataset.
     """
     facts = find_facts(out)
-    path = path or (REPORT if facts.state == "foreign" else f"{out.rstrip('/')}/{REPORT}")
-    place = "" if path == f"{out.rstrip('/')}/{REPORT}" else out
+    is_foreign = facts.state == "foreign"
+    place = out if path or is_foreign else ""
+    path = path or (REPORT if is_foreign else f"{out.rstrip('/')}/{REPORT}")
     page = render_page(facts, place).encode("utf-8", "replace")
     write_atomically(path, lambda sink: sink.write(page))
     return path
