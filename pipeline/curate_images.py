@@ -75,7 +75,6 @@ def curate_images(
         "hosts": stats
         | "Failing" >> beam.FlatMap(lambda s: [s.number] if s.failed_to_download else [])
         | FindFailingHosts(places.out),
-        "copies_folder": pipeline | "CopiesFolder" >> beam.Create([find.folder]),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
     }

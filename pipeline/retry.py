@@ -17,7 +17,7 @@ import apache_beam as beam
 from msgspec import UnsetType
 
 from alignset.pipeline.command import Command
-from alignset.pipeline.copies import describing_cost, descriptors_folder, rewrite_copies
+from alignset.pipeline.copies import describing_cost, descriptors_folder
 from alignset.pipeline.curate import Places
 from alignset.pipeline.curate_images import curate_images, run_images
 from alignset.pipeline.datasets.copy_groups import publish_copies
@@ -34,6 +34,7 @@ from alignset.pipeline.documents.closing import (
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.progress import say
+from alignset.pipeline.rewrite import rewrite
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, Retry, Step
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
@@ -127,7 +128,7 @@ def retry_failed(
                 _forget(pipeline, old, plan, places)
         images = folder.work.find_images()
         assert images is not None, "the image stage has ended"
-        rewrite_copies(engine, images.copies, images.copies_folder, places)
+        rewrite(places.out, places.work, places.fence, engine)
     return close_retry(folder, base, plan)
 
 

@@ -81,9 +81,8 @@ class ImageSummary:
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
       reported: how many kept pairs state each opt-out that is only reported.
-      copies: what of these and of earlier shards leaves since its image is there twice, or since
-        others are more similar; it is in `copies_folder`, and taken out afterwards.
-      ranked: whether the latter is in it.
+      copies: what of these and of earlier shards leaves since its image is there twice; it is taken
+        out afterwards.
     """
 
     shards: list[WrittenShard]
@@ -93,8 +92,6 @@ class ImageSummary:
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
     copies: Copies = field(default_factory=Copies)
-    copies_folder: str = ""
-    ranked: bool = False
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
     reported: dict[str, int] = field(default_factory=dict)
@@ -188,6 +185,13 @@ class DeduplicationPlan:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """`ranking.json`: how many pairs leave since others are more similar."""
+
+    pairs: int
+
+
+@dataclass(frozen=True)
 class RewrittenShards:
     """`takedown_shards.json`: all shards of a dataset once a takedown has rewritten some of them,
     and before they get new numbers. `rewritten.json`: those that a run or a `deduplicate`
@@ -214,6 +218,7 @@ class WorkFolder:
       plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
         of what pages were parsed to.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
+      leaving: what leaves, as `leaving_pairs.py` has it.
       start: what `Fence` keeps. takedown: the plan of a takedown that has not ended.
     """
 
@@ -223,7 +228,8 @@ class WorkFolder:
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
         self.start, self.description = f"{path}/start", f"{path}/run.json"
-        self.change = f"{path}/{CHANGE}"
+        self.change, self.leaving = f"{path}/{CHANGE}", f"{path}/leaving"
+        self.ranking = f"{path}/ranking.json"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
