@@ -21,20 +21,14 @@ from alignset.pipeline.documents.describe import describe
 from alignset.pipeline.progress import say
 from alignset.pipeline.runs.engine import Engine, everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
-from alignset.pipeline.runs.work_folder import (
-    Change,
-    RewrittenShards,
-    WorkFolder,
-    WrittenShard,
-    clean_work,
-)
+from alignset.pipeline.runs.work_folder import Change, Rewritten, WorkFolder, clean_work
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.shards.leaving_pairs import leaving_files, read_leaving, shard_of
-from alignset.transforms.shards.renumber_shards import forget_renumbering, renumber_shards
+from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.rewrite_shards import rewrite_shard, rewrite_texts
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.storage.documents import find_document, write_document
-from alignset.transforms.storage.files import exists, is_local, remove
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.summaries import WriteSummary
 
@@ -54,25 +48,24 @@ def rewrite(
         return True
     scratch = work.path if is_local(work.path) else None
 
-    def one(name: str) -> list[WrittenShard]:
+    def one(name: str) -> int:
         leaving, shard = read_leaving(work.leaving, name), shard_of(name)
         if shard is None:
             fence.check()
             pairs = f"{out}/pairs/{name.removeprefix('rejected/text-')}"
             rewrite_texts(pairs, f"{out}/{name}", leaving, scratch, forget=forget)
-            return []
-        with fence.publishing(ShardPlaces(out).stats(shard)):
-            stats = rewrite_shard(out, shard, leaving, scratch, forget=forget)
-        return [WrittenShard(shard, stats.successes, stats.sha256)]
+        else:
+            with fence.publishing(ShardPlaces(out).stats(shard)):
+                rewrite_shard(out, shard, leaving, scratch, forget=forget)
+        return 1
 
     if engine is None:
-        shards = [shard for written in in_order(one, names) for shard in written]
-        write_document(work.rewritten, RewrittenShards(sorted(shards)))
+        write_document(work.rewritten, Rewritten(sum(in_order(one, names))))
         return True
     say(f"rewriting {counted(len(names), 'shard')} without what leaves")
     with engine.pipeline("rewrite") as pipeline:
-        written = pipeline | beam.Create(names) | beam.Reshuffle() | beam.FlatMap(one)
-        pipeline | WriteSummary(work.rewritten, RewrittenShards, sums={"shards": (written, sorted)})
+        files = pipeline | beam.Create(names) | beam.Reshuffle() | beam.Map(one)
+        pipeline | WriteSummary(work.rewritten, Rewritten, sums={"files": (files, sum)})
     return exists(work.rewritten)
 
 
@@ -88,12 +81,7 @@ class HeldSet:
     def begin(self) -> None:
         """Begins a command, and removes what one left that was killed at its end."""
         self.fence.take()
-        forget_renumbering(self.work.path)
-        for path in (self.work.rewritten, *map(self._leaving, leaving_files(self.work.leaving))):
-            remove(path)
-
-    def _leaving(self, name: str) -> str:
-        return f"{self.work.leaving}/{name}"
+        self.work.forget_ended()
 
     def rewrite(
         self, change: Change, engine: Engine | None = None, *, forget: bool = False
@@ -108,11 +96,7 @@ class HeldSet:
 
     def describe(self, change: Change) -> None:
         """Gives the shards their numbers and writes the documents."""
-        anew = find_document(self.work.rewritten, RewrittenShards) or RewrittenShards([])
-        sizes = change.manifest.pairs_of_shards | {
-            shard.number: shard.kept for shard in anew.shards
-        }
-        renumber_shards(self.out, self.work.path, sizes)
+        renumber_shards(self.out, self.work.path)
         describe(self.out, change.manifest)
 
     def clean(self) -> None:
