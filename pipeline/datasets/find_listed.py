@@ -105,6 +105,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
             is_taken = pc.equal(rows["reason"], TAKEN_DOWN)
             for of in lists.lists if forget else ():  # of images, whose hashes no row has
                 before = pc.and_(is_taken, pc.starts_with(rows["detail"], f"{of.name}:"))
+                before = pc.fill_null(before, False)
                 details = pc.if_else(before, pc.coalesce(details, rows["detail"]), details)
             which = pc.and_(details.is_valid(), may_be_taken(rows, forget=forget))
             tables.append(_pairs_of(keys_of(rows["key"].filter(which)), details.filter(which)))
