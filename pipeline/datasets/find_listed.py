@@ -42,7 +42,8 @@ class Listed:
     """Pairs of a dataset on a list.
 
     Attributes:
-      details: how many pairs that it holds are on each list, by which kind of entry.
+      details: how many pairs that it holds are on each list, by which kind of entry; pairs: their
+        sum.
       shards: how many shards hold some.
       rejected_rows: how many rows of what it dropped name what is on a list; newly_taken: those in
         `rejected/` itself that were not taken down before.
@@ -52,6 +53,7 @@ class Listed:
     """
 
     details: dict[str, int]
+    pairs: int
     shards: int
     rejected_rows: int
     newly_taken: int
@@ -59,17 +61,12 @@ class Listed:
     of: int
     most: bool
 
-    @property
-    def pairs(self) -> int:
-        return sum(self.details.values())
-
 
 class _Rows(NamedTuple):
     """Rows of a file of `rejected/`: keys and details of those that are taken down."""
 
     table: pa.Table
-    count: int
-    new: int
+    new: int  # of `rejected/` itself, and not taken down before
 
 
 def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool) -> Listed:
@@ -108,12 +105,13 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
             is_taken = pc.equal(rows["reason"], TAKEN_DOWN)
             for of in lists.lists if forget else ():  # of images, whose hashes no row has
                 before = pc.and_(is_taken, pc.starts_with(rows["detail"], f"{of.name}:"))
+                before = pc.fill_null(before, False)
                 details = pc.if_else(before, pc.coalesce(details, rows["detail"]), details)
             which = pc.and_(details.is_valid(), may_be_taken(rows, forget=forget))
             tables.append(_pairs_of(keys_of(rows["key"].filter(which)), details.filter(which)))
             new += sum(pc.and_(which, pc.invert(is_taken)).to_pylist())
         table = pa.concat_tables(tables)
-        return _Rows(table, len(table), new if path.startswith(f"{out}/rejected/") else 0)
+        return _Rows(table, new if path.startswith(f"{out}/rejected/") else 0)
 
     paths = [path for path, _ in match(f"{out}/rejected")]
     of_history = [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
@@ -126,13 +124,14 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
         )
     return Listed(
         dict(sorted(Counter(found["detail"].to_pylist()).items())),
+        len(found),
         sum(len(rows) > 0 for rows in kept[: len(holding)]),
-        sum(rows.count for rows in rejected.values()),
+        sum(len(rows.table) for rows in rejected.values()),
         sum(rows.new for rows in rejected.values()),
         {
             path.removeprefix(f"{out}/"): _leaving(table)
             for path, table in of_files.items()
-            if table
+            if len(table)
         },
         len(holding),
         2 * len(found) > manifest.pairs >= FEW,

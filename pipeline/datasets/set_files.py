@@ -81,7 +81,8 @@ def read_set(out: str) -> tuple[Manifest, Funnel]:
         )
     try:
         manifest = read_document(f"{out}/manifest.json", Manifest)
-        return manifest, read_document(f"{out}/funnel.json", Funnel)
+        funnel = read_document(f"{out}/funnel.json", Funnel)
+        return manifest.completed_by(funnel), funnel
     except FileNotFoundError as error:
         raise UsageError(f"{out}/funnel.json is missing: bring it back") from error
     except DocumentError as error:

@@ -193,10 +193,6 @@ class Funnel:
     texts_per_image: CountSpread | UnsetType = UNSET
 
 
-# What manifest and funnel say, and no other file.
-NOT_IN_FILES = ("broken_input", "pages", "near_duplicates", "images_per_text", "texts_per_image")
-
-
 @dataclass(frozen=True)
 class Days:
     """The first and the last day of something, as in 2024-05-18 (UTC)."""
@@ -278,8 +274,7 @@ class Manifest(RunDescription):
       fetched: where images were fetched; all that the manifest knows of a clock.
       takedowns, deduplications: where something was taken out.
       broken_input, pages: where there were some.
-      near_duplicates: images with the perceptual hash of another and other bytes, before pairs left
-        for their copies.
+      near_duplicates: of a dataset that near-duplicates left.
       images_per_text, texts_per_image: how many texts and images have which number of them, over
         the distinct pairs in the wanted language.
     """
@@ -306,8 +301,16 @@ class Manifest(RunDescription):
         """The manifest with what only the funnel says in a dataset of 0.2 and before."""
         if self.rows is not UNSET:
             return self
-        rows = funnel.steps[0].seen if funnel.steps else self.pairs
-        return replace(self, rows=rows, **{name: getattr(funnel, name) for name in NOT_IN_FILES})
+        near = funnel.near_duplicates
+        return replace(
+            self,
+            rows=funnel.steps[0].seen if funnel.steps else self.pairs,
+            broken_input=funnel.broken_input,
+            pages=funnel.pages,
+            near_duplicates=near if near and near.distances else UNSET,
+            images_per_text=funnel.images_per_text,
+            texts_per_image=funnel.texts_per_image,
+        )
 
     @property
     def held_out(self) -> dict[str, ShardEntry]:

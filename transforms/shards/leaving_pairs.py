@@ -69,12 +69,17 @@ def read_leaving(folder: str, name: str) -> Leaving:
     return Leaving(read_rows(path) if exists(path) else LEAVING.empty_table())
 
 
+def name_of(shard: int) -> str:
+    """The name of a shard's file of `rejected/`."""
+    return ShardPlaces("").rejected(shard).removeprefix("/")
+
+
 def shard_of(name: str) -> int | None:
     """The number of the shard whose file of `rejected/` has a name; None of other files."""
     kind, _, number = PurePosixPath(name).stem.partition("-")
     first = {"images": 0, "holdout": HOLDOUT}.get(kind)
     shard = None if first is None or not number.isdecimal() else first + int(number)
-    return shard if shard is not None and ShardPlaces("").rejected(shard) == f"/{name}" else None
+    return shard if shard is not None and name_of(shard) == name else None
 
 
 def may_be_taken(rows: pa.RecordBatch, *, forget: bool) -> pa.BooleanArray:
