@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.datasets.funnel import funnel as steps_of
+from alignset.pipeline.datasets.funnel import funnel
 from alignset.pipeline.datasets.numbers import (
     PairCounts,
     compare_near,
@@ -193,17 +193,14 @@ def _count_steps(facts: Facts) -> None:
     """The funnel by the rows that are there: of a run that has not ended, for one."""
     counts = facts.counts
     text = facts.find(WorkFolder("_temporary").text_summary, TextSummary)
-    of_images = Counts(counts.pairs, counts.pairs, counts.reasons(IMAGES))
-    if not facts.text_only:
-        of_images = replace(of_images, seen=counts.pairs + sum(of_images.dropped.values()))
-    dropped = counts.reasons(TEXTS)
-    seen = of_images.seen + sum(dropped.values())
-    of_texts = text.counts if text else Counts(seen, of_images.seen, dropped)
-    facts.steps = steps_of(of_texts, facts.catalogue.text_steps)
-    if not facts.text_only:
-        facts.steps += steps_of(of_images, facts.catalogue.image_steps)
+    dropped, of_images = counts.reasons(TEXTS), counts.reasons(IMAGES)
+    passed = counts.pairs + sum(of_images.values())
+    of_texts = Counts(passed + sum(dropped.values()), passed, dropped)
+    of_texts = text.counts if text else of_texts
+    stages = of_texts.dropped, None if facts.text_only else of_images
+    facts.steps = funnel(of_texts.seen, *stages, catalogue=facts.catalogue)
     if facts.state == "under way" and not facts.text_only:
-        facts.waiting = max(0, of_texts.kept - of_images.seen)
+        facts.waiting = max(0, of_texts.kept - passed)
         facts.planned_shards = len(text.shards) if text else 0
     if facts.state == "foreign":
         facts.planned_shards = len(facts.files.kept_files)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, NEVER_SHOWN
 from alignset.pipeline.datasets.numbers import hex_numbers, in_threads
+from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, NEVER_SHOWN
 from alignset.pipeline.datasets.sample import Pair, take_sample
 from alignset.pipeline.datasets.set_files import SetFiles, no_set
 from alignset.pipeline.datasets.stored_images import shown_picture
@@ -103,6 +103,6 @@ def _examples(
         other = reasons.get(pair.key, Pair(reason=NOWHERE))
         if other.reason not in NEVER_SHOWN:
             is_hidden = other.reason in NEVER_PICTURED | hidden
-            body = None if is_hidden else stored_in(files, pair.file, pair.key)
+            body = None if is_hidden else dict(files.images(pair.file, [pair.key])).get(pair.key)
             picture = shown_picture(body, "not shown" if is_hidden else "no image is stored")
             yield replace(pair, reason=other.reason, detail=other.detail), [("", picture)]
