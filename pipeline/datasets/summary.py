@@ -157,9 +157,10 @@ def copies_text(funnel: Funnel) -> str:
     copies, near = funnel.copies, funnel.near_duplicates
     if not isinstance(copies, SharedContents):
         return ""
-    images = counted(copies.images, "kept image")
-    text = f"{images} {'has' if copies.images == 1 else 'have'} the bytes of another, in "
-    text += counted(copies.contents, "group")
+    text = "no two kept images have the same bytes"
+    if copies.images:
+        groups = counted(copies.contents, "group")
+        text = f"{copies.images:,} kept images have the bytes of another, in {groups}"
     if not near or not near.estimate:
         return text
     if not isinstance(near.distances, UnsetType):  # of --duplicates=near: photographs left

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from alignset.pipeline.documents.wording import template
+from alignset.pipeline.documents.card import template
 from alignset.pipeline.runs.documents import Step
 
 # px: of the image, of where rows and bars begin, of the longest bar, of the parts of a row.
