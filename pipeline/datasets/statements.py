@@ -5,6 +5,7 @@ Every document takes its sentences from here, so that no document says the oppos
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -74,15 +75,18 @@ def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str
     near = manifest.job.get("duplicates") == "near" or any(
         done.near for done in manifest.deduplications or []
     )
-    alike = (
-        "of photographs that look alike one was kept, as far as they were found"
-        if near
-        else "images that nearly equal each other stay"
-    )
+    copies = copies_text(funnel) or "nobody has counted them"
+    alike = "images that nearly equal each other stay"
+    if near:
+        alike = "of photographs that look alike one was kept, as far as they were found"
+    pages = funnel.pages or PageCounts()
+    crawl = Days(pages.first_day or "", pages.last_day or "")
     return texts | {
         "method": _method(manifest, funnel),
-        "crawled": _crawled(funnel),
-        "copies": f"**Copies within the dataset**: {copies_text(funnel)}; {alike}.",
+        "crawled": f"The archives say that their pages were crawled {_span(crawl)}."
+        if crawl.first and crawl.last
+        else "",
+        "copies": f"**Copies within the dataset**: {copies}; {alike}.",
         "holdout": _holdout(manifest, funnel),
         "takedowns": " ".join(
             f"{of.day}: {counted(of.pairs, 'pair')}, by "
@@ -100,10 +104,10 @@ def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str
             f"({', '.join(map(as_code, of.details)) or 'all'}) tried again: {of.kept:,} kept."
             for of in manifest.retries or []
         ),
-        "personal": "**Personal data**: no rule looks for names, faces or addresses.",
-        "harmful": "**Hateful, false or otherwise harmful texts**: no rule looks for them.",
+        "personal": "**Personal data**: no rule of alignset looks for names, faces or addresses.",
+        "harmful": "**Hateful, false or otherwise harmful texts**: no rule of alignset looks for them.",
         "watermarks": "**Watermarks, logos, images of text, and placeholders with few "
-        "alt-texts**: no rule looks for them.",
+        "alt-texts**: no rule of alignset looks for them.",
     }
 
 
@@ -119,17 +123,16 @@ def opt_out_counts(funnel: Funnel) -> dict[str, int]:
     """How many pairs an opt-out, a blocklist or a takedown keeps out of the dataset: by details of
     `opted_out`, and by reasons of the funnel; for earlier datasets, by their folders."""
     report = funnel.opted_out
-    counts = dict[str, int]()
+    counts = Counter[str]()
     if isinstance(report, OptOuts) and report.opt_outs == "reject":
-        counts |= report.details
+        counts.update(report.details)
     for step in funnel.steps:
-        for reason in _UNWANTED:
-            counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)
+        counts.update({reason: step.dropped.get(reason, 0) for reason in _UNWANTED})
     for stage in all_stages(funnel):
         for reason in (given.OPTED_OUT, *_UNWANTED):
             pairs = sum(step.dropped.get(reason, 0) for step in stage.steps)
-            counts[f"{stage.folder}: {reason}"] = pairs
-    return {name: count for name, count in counts.items() if count}
+            counts[f"{stage.folder}: {reason}"] += pairs
+    return dict(+counts)
 
 
 def with_images(earlier: Earlier) -> dict[str, Manifest]:
@@ -149,37 +152,24 @@ def _span(days: Days) -> str:
 
 
 def _method(manifest: Manifest, funnel: Funnel) -> str:
-    flag, counts = open_flag(manifest), dict[str, int]()
+    flag, counts = open_flag(manifest), Counter[str]()
     if not flag:
         return (
             "Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3), set as "
             "under Rules."
         )
     for step in funnel.steps:
-        for reason, count in step.dropped.items():
-            counts[reason] = counts.get(reason, 0) + count
-    others = ", ".join(
-        f"{as_code(reason)} ({count:,})"
-        for reason, count in counts.items()
-        if count and reason not in (*_WITHOUT_A_PAIR, MIN_EVALUATION_DISTANCE.reason)
-    )
-    if flag == "score_only":
-        return "alignset added scores and hashes to existing pairs. " + (
-            f"Other than pairs without a URL, a text or an image, these left: {others}."
-            if others
-            else "No filter was applied: only pairs without a URL, a text or an image left them."
-        )
-    return "alignset took copies of evaluation images out of existing pairs. " + (
-        f"These left, too: {others}." if others else "No other filter was applied."
-    )
-
-
-def _crawled(funnel: Funnel) -> str:
-    pages = funnel.pages
-    if not isinstance(pages, PageCounts) or not (pages.first_day and pages.last_day):
-        return ""
-    days = Days(pages.first_day, pages.last_day)
-    return f"The archives say that their pages were crawled {_span(days)}."
+        counts.update(step.dropped)
+    for reason in (*_WITHOUT_A_PAIR, MIN_EVALUATION_DISTANCE.reason):
+        del counts[reason]
+    is_scored = flag == "score_only"
+    done = "added scores and hashes to" if is_scored else "took copies of evaluation images out of"
+    others = ", ".join(f"{as_code(reason)} ({n:,})" for reason, n in (+counts).items())
+    rest = f"Of the others, these left: {others}"
+    if not others:
+        rest = f"No {'' if is_scored else 'other '}filter was applied"
+    missing = "Pairs without a URL, a text or an image left."
+    return f"alignset {done} existing pairs. {rest}. {missing}"
 
 
 def _holdout(manifest: Manifest, funnel: Funnel) -> str:

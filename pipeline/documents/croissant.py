@@ -21,6 +21,11 @@ from alignset.transforms.columns.rejects import REJECTED, with_columns
 from alignset.transforms.rules.language_codes import ALL, voter_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
+_TERMS = (
+    "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format "
+    "includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated "
+    "replace samplingRate separator source subField transform"
+)
 # What the specification has each such file begin with.
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -33,21 +38,13 @@ CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    **{
-        name: f"cr:{name}"
-        for name in (
-            *("citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty"),
-            *("fileObject", "fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key"),
-            *("md5", "parentField", "path", "recordSet", "references", "regex", "repeated"),
-            *("replace", "samplingRate", "separator", "source", "subField", "transform"),
-        )
-    },
+    **{name: f"cr:{name}" for name in _TERMS.split()},
 }
 VERSIONS = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
 TO_BE_FILLED = "to be filled by whoever publishes this dataset"
 # With more of them a reader takes seconds to begin: mlcroissant 0.9 s with 1,000, 4.2 with 3,000.
 MOST_TARS = 1000
-_PARQUET, _TAR = "application/x-parquet", "application/x-tar"
+_TAR = "application/x-tar"
 _MIME = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 _CITATION = (
     "@inproceedings{jia2021scaling, title={Scaling Up Visual and Vision-Language Representation "
@@ -60,6 +57,7 @@ _UNPACKED = (
 )
 
 Node = dict[str, Any]
+Columns = Mapping[str, pa.DataType]
 
 
 def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
@@ -69,24 +67,23 @@ def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
     `validation_images` with the images by their keys, and `rejected` for what was dropped.
     """
     markdown = statements(manifest, funnel, earlier)
-    told = {name: _plain(text) for name, text in markdown.items()}
-    about, text_only = manifest.about or {}, bool(manifest.job["text_only"])
+    texts = {name: _plain(text) for name, text in markdown.items()}
+    about, text_only = manifest.about or {}, manifest.job["text_only"]
     codes = [code for code in str(manifest.rules["language"]).split(",") if code not in ("", ALL)]
+    days, pairs = manifest.fetched, counted(manifest.pairs, "pair")
     total = funnel.steps[0].seen if funnel.steps else 0
     what = "URLs of images, with their alt-texts" if text_only else "images and their alt-texts"
-    by = (
-        f". {told['method']}"
-        if open_flag(manifest)
-        else ", by the filters of ALIGN (Jia et al., 2021)."
-    )
-    days, pairs = manifest.fetched, counted(manifest.pairs, "pair")
+    method = ", by the filters of ALIGN (Jia et al., 2021)."
+    method = f". {texts['method']}" if open_flag(manifest) else method
+    collection = (texts[name] for name in ("crawled", "fetched", "opt_outs") if texts[name])
+    changes = ("evaluation", "retries", "deduplications", "takedowns")
     nodes = [*_described(manifest, funnel)]
     document = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": about.get("title", "alignset"),
         "description": f"{about.get('description', '')} {pairs} of {what}, of {total:,} that were "
-        f"read{by} README.md is the card.".strip(),
+        f"read{method} README.md is the card.".strip(),
         "conformsTo": VERSIONS,
         "license": about.get("license", TO_BE_FILLED),
         "creator": {"@type": "sc:Organization", "name": TO_BE_FILLED},
@@ -95,18 +92,15 @@ def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
         "keywords": ["image-text pairs", "alt-text", "web", "ALIGN"],
         "inLanguage": codes if codes[1:] else "".join(codes) or None,
         "dateCreated": days.last if days else None,
-        "rai:dataCollection": " ".join(
-            filter(None, ("By a program, from the web.", told["crawled"], told["fetched"]))
-        )
-        + f" {told['opt_outs']}",
+        "rai:dataCollection": " ".join(["By a program, from the web.", *collection]),
         "rai:dataCollectionType": ["Web Scraping"],
         "rai:dataCollectionTimeFrame": [days.first, days.last] if days else None,
         "rai:dataPreprocessingProtocol": [
             *(f"{of.step}: {of.kept:,} of {of.seen:,} pairs were kept" for of in funnel.steps),
-            *(told[name] for name in _PROTOCOL if told[name]),
+            *(texts[name] for name in changes if texts[name]),
         ],
         "rai:dataLimitations": [_plain(line) for line in limits(manifest, markdown)],
-        "rai:personalSensitiveInformation": told["personal"],
+        "rai:personalSensitiveInformation": texts["personal"],
         "distribution": [node for node in nodes if node["@type"] != "cr:RecordSet"],
         "recordSet": [node for node in nodes if node["@type"] == "cr:RecordSet"],
     }
@@ -114,65 +108,62 @@ def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
     return (json.dumps(present, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-_PROTOCOL = ("evaluation", "retries", "deduplications", "takedowns")
-
-
 def _plain(markdown: str) -> str:
     return markdown.replace("**", "").replace("`", "")
 
 
 def _described(manifest: Manifest, funnel: Funnel) -> Iterator[Node]:
-    """Yields the files and, behind the files that they are in, the records. Lists and structs of
-    the input are not described."""
+    """Yields the files, and the records in them. Lists and structs of the input are left out."""
     types = manifest.columns or {}
     carried = {name: type_of(kind) for name, kind in types.items() if isinstance(kind, str)}
     languages = LANGUAGE_COLUMNS if voter_of(manifest.rules) else ()
-    if not manifest.job["text_only"]:
+    if manifest.job["text_only"]:
+        names = ["key", "url", "caption", "page_url", *languages]
+        columns = dict.fromkeys(names, pa.string()) | carried
+        yield from _table("train", "pairs", "pairs", columns) if manifest.pairs else ()
+    else:
         own = [m.column for m in manifest.catalogue.measures.values() if m.column]
         names = [n for n in dict.fromkeys((*own, *languages)) if n not in REJECTED.names]
         schema = with_columns(SHARD_SCHEMA, names)
         columns = {column.name: column.type for column in schema} | carried
-        yield from _side(manifest, "train", "shards", manifest.shards, columns)
-        yield from _side(manifest, "validation", "holdout", manifest.held_out, columns)
-    elif manifest.pairs:
-        names = ["key", "url", "caption", "page_url", *languages]
-        yield _file_set("pairs", "pairs/*.parquet", _PARQUET)
-        yield _record_set("train", "pairs", dict.fromkeys(names, pa.string()) | carried)
+        yield from _side(manifest.extension, "train", "shards", manifest.shards, columns)
+        yield from _side(manifest.extension, "validation", "holdout", manifest.held_out, columns)
     if any(step.seen > step.kept for step in funnel.steps):
         names = ["key", "url", "caption", "step", "reason", "detail", "page_url"]
         columns = {name: REJECTED.field(name).type for name in names} | carried
-        yield _file_set("rejected_files", "rejected/*.parquet", _PARQUET)
-        yield _record_set("rejected", "rejected_files", columns)
+        yield from _table("rejected", "rejected_files", "rejected", columns)
 
 
 def _side(
-    manifest: Manifest,
-    name: str,
-    folder: str,
-    shards: Mapping[str, ShardEntry],
-    columns: Mapping[str, pa.DataType],
+    extension: str, name: str, folder: str, shards: Mapping[str, ShardEntry], columns: Columns
 ) -> Iterator[Node]:
     """Yields the files and records of the shards to train on, or of those that are held out."""
-    holding = {number: shard for number, shard in sorted(shards.items()) if shard.pairs}
-    if not holding:
+    tars = {f"{folder}/{n}.tar": of.sha256 for n, of in sorted(shards.items()) if of.pairs}
+    if not tars:
         return
-    yield _file_set(f"{name}_sidecars", f"{folder}/*.parquet", _PARQUET)
-    yield _record_set(name, f"{name}_sidecars", columns)
-    if len(holding) > MOST_TARS:
+    yield from _table(name, f"{name}_sidecars", folder, columns)
+    if len(tars) > MOST_TARS:
         yield _file_set(f"{name}_tars", f"{folder}/*.tar", _TAR)
         return
-    for number, shard in holding.items():
-        path = f"{folder}/{number}.tar"
+    for path, sha256 in tars.items():
         node = {"@type": "cr:FileObject", "@id": path, "name": path, "contentUrl": path}
-        yield node | {"encodingFormat": _TAR, "sha256": str(shard.sha256)}
-    extension, files, records = manifest.extension, f"{name}_image_files", f"{name}_images"
-    tars = [{"@id": f"{folder}/{number}.tar"} for number in holding]
+        yield node | {"encodingFormat": _TAR, "sha256": str(sha256)}
+    files = f"{name}_image_files"
     images = _file_set(files, f"*.{extension}", _MIME[extension])
-    yield images | {"containedIn": tars, "description": _UNPACKED}
-    key = _field(records, "key", "sc:Text", files, {"fileProperty": "filename"})
-    key["source"]["transform"] = {"regex": rf"^([0-9a-f]{{16}})\.{extension}$"}
-    image = _field(records, "image", "sc:ImageObject", files, {"fileProperty": "content"})
-    yield _records(records, [key, image])
+    yield images | {"containedIn": [{"@id": path} for path in tars], "description": _UNPACKED}
+    key = {"regex": rf"^([0-9a-f]{{16}})\.{extension}$"}
+    sources = {
+        "key": ("sc:Text", {"extract": {"fileProperty": "filename"}, "transform": key}),
+        "image": ("sc:ImageObject", {"extract": {"fileProperty": "content"}}),
+    }
+    yield _records(f"{name}_images", files, sources)
+
+
+def _table(name: str, files: str, folder: str, columns: Columns) -> Iterator[Node]:
+    """Yields the Parquet files of a folder, and their rows."""
+    yield _file_set(files, f"{folder}/*.parquet", "application/x-parquet")
+    sources = {of: (_type(kind), {"extract": {"column": of}}) for of, kind in columns.items()}
+    yield _records(name, files, sources)
 
 
 def _file_set(name: str, pattern: str, mime: str) -> Node:
@@ -180,21 +171,20 @@ def _file_set(name: str, pattern: str, mime: str) -> Node:
     return node | {"includes": pattern, "encodingFormat": mime}
 
 
-def _record_set(name: str, files: str, columns: Mapping[str, pa.DataType]) -> Node:
-    return _records(
-        name, [_field(name, of, _type(kind), files, {"column": of}) for of, kind in columns.items()]
-    )
-
-
-def _records(name: str, fields: list[Node]) -> Node:
+def _records(name: str, files: str, sources: Mapping[str, tuple[str, Node]]) -> Node:
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{name}/{field}",
+            "name": field,
+            "dataType": kind,
+            "source": {"fileSet": {"@id": files}, **source},
+        }
+        for field, (kind, source) in sources.items()
+    ]
     # A pair may have several rows of `rejected`.
     key = {} if name == "rejected" else {"key": {"@id": f"{name}/key"}}
-    return {"@type": "cr:RecordSet", "@id": name, "name": name} | key | {"field": fields}
-
-
-def _field(records: str, name: str, kind: str, files: str, extract: Node) -> Node:
-    node = {"@type": "cr:Field", "@id": f"{records}/{name}", "name": name, "dataType": kind}
-    return node | {"source": {"fileSet": {"@id": files}, "extract": extract}}
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, **key, "field": fields}
 
 
 def _type(kind: pa.DataType) -> str:
