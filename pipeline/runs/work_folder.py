@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +18,17 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_stats import Copies, FailingHost
+from alignset.transforms.shards.renumber_shards import forget_renumbering
+from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
-from alignset.transforms.storage.documents import find_document, read_document
+from alignset.transforms.storage.documents import find_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
+CHANGE = "change.json"
+OF_EARLIER_VERSIONS = ("base.json", "takedown.json", "deduplicate.json")
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,12 @@ class PageSummary:
 
 @dataclass(frozen=True)
 class TextSummary:
-    """`text.json`: what the text stage has made.
+    """`text.json`: what the text stage has made, or the plan of a retry.
 
     Attributes:
       rows_read: by the first reading; `counts` are by the second.
-      vocabulary_file: the run's, or the one that was passed.
       shards: how many pairs each of those has that were planned, by its number.
+      vocabulary_file: the run's, or the one that was passed; a retry has none.
       stored: how many of their pairs have an image in a shard of the input.
       broken: the input files that cannot be read to their end.
       images_per_text, texts_per_image: how many texts and images have which number of them.
@@ -50,8 +53,8 @@ class TextSummary:
 
     rows_read: int
     counts: Counts
-    vocabulary: VocabularySummary
-    vocabulary_file: HashFile
+    vocabulary: VocabularySummary = field(default_factory=VocabularySummary)
+    vocabulary_file: HashFile | None = None
     shards: dict[int, int] = field(default_factory=dict)
     broken: BrokenFiles = field(default_factory=BrokenFiles)
     images_per_text: CountSpread = field(default_factory=CountSpread)
@@ -73,21 +76,16 @@ class ImageSummary:
     """`images.json`: what the image stage has made.
 
     Attributes:
-      hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
       evaluation_images: the evaluation sets, by name. evaluation_index: the place of their index,
         or "".
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
-      reported: how many kept pairs state each opt-out that is only reported.
       copies: what of these and of earlier shards leaves since its image is there twice, or since
         others are more similar; it is in `copies_folder`, and taken out afterwards.
       ranked: whether the latter is in it.
     """
 
     shards: list[WrittenShard]
-    counts: Counts
-    statuses: dict[str, int]
-    hosts: list[FailingHost]
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
     copies: Copies = field(default_factory=Copies)
@@ -95,32 +93,23 @@ class ImageSummary:
     ranked: bool = False
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
-    reported: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class RetryPlan:
-    """`retry.json`: how many pairs are fetched again, the shards planned for them, as in
-    `TextSummary`, and the details with which they failed."""
+class Change:
+    """`change.json`: a change of a finished dataset that has not ended. It is written before the
+    first file of the dataset changes, and the same command resumes.
 
-    pairs: int
-    shards: dict[int, int]
-    details: list[str]
+    Attributes:
+      command: "takedown", "deduplicate", or "curate" with --retry_failed.
+      words: its flags that decide what changes; a command with others does not resume it.
+      manifest: of the dataset as it will be, with the entry of this change; its shards are those
+        before it.
+    """
 
-
-@dataclass(frozen=True)
-class FailingHosts:
-    """`hosts.json`: the hosts with the most failures after a retry."""
-
-    hosts: list[FailingHost]
-
-
-@dataclass(frozen=True)
-class RetryBase:
-    """`base.json`: the closing documents that a retry begins from, kept until its end."""
-
+    command: str
+    words: list[str]
     manifest: Manifest
-    funnel: Funnel
 
 
 @dataclass(frozen=True)
@@ -204,15 +193,38 @@ class WorkFolder:
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
         self.start, self.description = f"{path}/start", f"{path}/run.json"
+        self.change = f"{path}/{CHANGE}"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
-        self.retry_base, self.retry_plan = f"{path}/base.json", f"{path}/retry.json"
-        self.retry_hosts = f"{path}/hosts.json"
         self.takedown, self.takedown_pairs = f"{path}/takedown.json", f"{path}/takedown.parquet"
         self.takedown_shards = f"{path}/takedown_shards.json"
         self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
         self.found_copies, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
+
+    def find_change(
+        self, out: str, command: str, words: Sequence[str], then: str = "and then run this"
+    ) -> Change | None:
+        """Finds the change of a finished dataset that this command resumes; None where there is
+        none.
+
+        Args:
+          out: the dataset. words: as in `Change`. then: what to do after another command.
+
+        Raises:
+          UsageError: another command was stopped, or the same with other words.
+        """
+        for name in OF_EARLIER_VERSIONS:
+            if exists(f"{self.path}/{name}"):
+                raise UsageError(
+                    f"a command of an earlier version of alignset was stopped in {out}; resume it "
+                    f"with that version, {then}"
+                )
+        change = find_document(self.change, Change)
+        if change and (change.command, change.words) != (command, [*words]):
+            whole = " ".join([change.command, *change.words])
+            raise UsageError(f"a {whole} of {out} was stopped; resume it by just that, {then}")
+        return change
 
     def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then run this") -> None:
         """Raises UsageError where another command on a finished dataset was stopped.
@@ -220,8 +232,9 @@ class WorkFolder:
         Args:
           out: the dataset. but: the command that may resume. then: what to do after that one.
         """
+        if not but:
+            self.find_change(out, "", [], then)
         for path, name in (
-            (self.retry_base, "--retry_failed"),
             (self.takedown, "takedown"),
             (self.deduplication, "deduplicate"),
         ):
@@ -254,25 +267,19 @@ class WorkFolder:
             return RewrittenShards([])
         return find_document(self.rewritten, RewrittenShards)
 
-    def find_retry_plan(self) -> RetryPlan | None:
-        """The pairs to fetch again; None where that is not planned yet."""
-        return find_document(self.retry_plan, RetryPlan)
-
-    def read_retry_hosts(self) -> list[FailingHost]:
-        """The hosts with the most failures after a retry."""
-        return read_document(self.retry_hosts, FailingHosts).hosts
-
-    def read_retry_base(self) -> RetryBase:
-        """The closing documents that a retry begins from."""
-        return read_document(self.retry_base, RetryBase)
+    def forget_ended(self) -> None:
+        """Removes what a command that has ended worked with, where its `clean` was killed."""
+        forget_renumbering(self.path)
+        for path in (self.text_summary, self.image_summary, self.rewritten, self.copy_pictures):
+            remove(path)
 
 
 # What the next command would go on from.
-_FIRST = ("base.json", "takedown.json", "deduplicate.json")
+_FIRST = (CHANGE, *OF_EARLIER_VERSIONS)
 
 
 def clean_work(out: str, work: str) -> None:
-    """Takes the work folder of an output away: first the files that a command would resume from,
+    """Takes the work folder of an output away: first the file that a command would resume from,
     and the lock last, on which other commands wait."""
     if is_local(work):
         files = Path(work).glob("*")

@@ -46,7 +46,6 @@ from alignset.pipeline.takedown.closing import close_takedown
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.forget_examples import forget_examples
 from alignset.transforms.shards.listed_pairs import Removal, keys_of
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.shards.rewrite_shards import Rewriting
@@ -124,7 +123,8 @@ class _Takedown:
             rewritten = self._rewrite(plan, Rewriting(self.out, removal, self._scratch, forget))
         self.lock.check()
         self._tell_indexes(removal)
-        forget_examples(self.out, removal.details_of_dropped, removal.details_of_texts)
+        for path, _ in match(f"{self.out}/report"):
+            remove(path)  # of a version before 0.3, which shows what leaves
         if not plan.funnel.steps:
             remove(f"{self.out}/{REPORT}")  # which shows images of what leaves
             rejected_rows = plan.dropped

@@ -117,7 +117,6 @@ def test_copies_are_dropped_named_and_shown(
     said = manifest(out)
     least = said["rules"]["min_evaluation_distance"]
     for row in found.values():
-        assert row["evaluation_measure"] == "copy"
         assert 0 <= row["evaluation_distance"] < least
         assert json.loads(row["evaluation_numbers"])["cosine"] > 0.5
         assert PillowImage.open(io.BytesIO(row["thumbnail"])).format == "JPEG"

@@ -231,8 +231,7 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     assert {row["reason"] for row in rows(out)} == {"taken_down"}
     assert all(row["url"] is row["caption"] is None for row in rows(out))
     check(out)
-    told = b"".join(path.read_bytes() for path in (out / "report").glob("*.json"))
-    assert not [text for text in TEXTS if text.encode() in told]
+    assert all(row["also_reasons"] is row["thumbnail"] is None for row in rows(out))
     already = len(finished.web.requests)
     run(finished.source, out, *HELD, "--retry_failed=all")
     ended = run(out, tmp_path / "again", *FLAGS, "--also_rejected=all", "--holdout=0.1")
@@ -425,7 +424,7 @@ def test_what_cannot_be_done_is_one_line(
 
 def downloaded(out: Path) -> Path:
     """The dataset as docs/how_to/publish.md uploads it."""
-    for name in ("rejected", "responses", "report", "_generated"):
+    for name in ("rejected", "responses", "_generated"):
         shutil.rmtree(out / name, ignore_errors=True)
     return out
 
@@ -467,19 +466,21 @@ def test_texts_that_were_downloaded_are_taken_down(finished: Finished, tmp_path:
 
 
 def test_a_dataset_of_the_version_before_is_changed(finished: Finished, tmp_path: Path) -> None:
-    """Its records cannot be read, `responses/` has another name, and no page tells of edits."""
+    """It has files of an earlier report, `responses/` has another name, and no page tells of
+    edits."""
     for command in ("takedown", "deduplicate"):
         out = finished.copy(tmp_path)
         shutil.rmtree(out / "_generated")
         (out / "responses").rename(out / "answers")
         for path in out.glob("answers/*"):
             path.rename(path.with_name(path.name.replace("_responses", "_answers")))
-        for path in out.glob("report/*.json"):
-            path.write_bytes(b'{"pairs":1,"joint":{}}')
+        (out / "report").mkdir(exist_ok=True)
+        (out / "report/images-00000.thumbnails").write_bytes(b"of what is taken down")
         shown = {row["url"] for row in examples_of(out / "README.md")}
         if command == "takedown":
             assert taken(out, tmp_path, *(f"url:{url}" for url in shown)) == 0
             assert not shown & {*stored(out).values()}
+            assert not [*out.glob("report/*")]
         else:
             assert deduplicate([str(out)]) == 0
         assert not (out / "answers").exists()

@@ -19,6 +19,7 @@ REJECTED = pa.schema(
         ("step", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("also_reasons", pa.string()),  # further reasons of the text stage that apply
         (PAGE_URL, pa.string()),
         # Of doubles: as a float, a score just below the threshold would be shown as the threshold.
         ("language_score", pa.float64()),
@@ -27,13 +28,12 @@ REJECTED = pa.schema(
         ("unsafe_score", pa.float64()),
         ("evaluation_set", pa.string()),
         ("evaluation_image", pa.string()),
-        ("evaluation_measure", pa.string()),
         ("evaluation_distance", pa.float64()),
         ("evaluation_numbers", pa.string()),  # JSON: what the measure found on the way
-        ("thumbnail", pa.binary()),  # JPEG, of a copy of an evaluation image
+        ("thumbnail", pa.binary()),  # JPEG, of a copy of an evaluation image or an example
     ]
 )
-_FIRST_MEASURED = REJECTED.get_field_index(PAGE_URL) + 1
+_FIRST_FURTHER = REJECTED.get_field_index("detail") + 1
 
 
 def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
@@ -82,6 +82,7 @@ def rejected_rows(
     is_dropped = reasons.is_valid()
     rows = pairs.filter(is_dropped)
     why = reasons.filter(is_dropped)
+    further = {PAGE_URL: pages_of(pairs), **(measures or {})}
     names = pc.dictionary_encode(why)
     of_reasons = pa.array([steps[reason] for reason in names.dictionary.to_pylist()], pa.string())
     return pa.record_batch(
@@ -92,12 +93,11 @@ def rejected_rows(
             of_reasons.take(names.indices),
             why,
             details.filter(is_dropped),
-            pages_of(rows),
             *(
                 pa.nulls(len(rows), field.type)
-                if (column := (measures or {}).get(field.name)) is None
+                if (column := further.get(field.name)) is None
                 else column.filter(is_dropped)
-                for field in list(schema)[_FIRST_MEASURED:]
+                for field in list(schema)[_FIRST_FURTHER:]
             ),
         ],
         schema=schema,

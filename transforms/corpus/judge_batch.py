@@ -26,7 +26,6 @@ from alignset.transforms.corpus.concepts import ConceptCounts, is_beyond_concept
 from alignset.transforms.corpus.hash_sets import HashSet, is_member
 from alignset.transforms.corpus.language_ngrams import UInt8s, hash_with_language, language_numbers
 from alignset.transforms.corpus.remembered import is_remembered, recalled
-from alignset.transforms.corpus.text_record import JudgedTexts, TextPart, TextRecorder
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
 from alignset.transforms.pairs.text_kernels import ngram_count
 from alignset.transforms.pairs.texts import measure_texts
@@ -35,7 +34,7 @@ from alignset.transforms.rules.catalogue import RunRules, step_of
 from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import Rows, Stage
-from alignset.transforms.rules.verdicts import column_rows, faults, first_of, numbers_of
+from alignset.transforms.rules.verdicts import column_rows, faults, first_of, further_of, numbers_of
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 
 
@@ -167,16 +166,14 @@ class JudgeBatch:
     ) -> None:
         self.rules, self.corpus, self.blocking = rules, corpus, blocking
         self.repeats, self.languages, self.shares = repeats, languages, shares
-        self.recorder = TextRecorder(rules)
         self.schema = with_columns(REJECTED, rules.written_columns)
         own = rules.computing(Stage.TEXT)
         self._columns = [*dict.fromkeys(limit.measure.column for limit in own)]
 
     def __call__(
         self, numbered_batch: tuple[int, pa.RecordBatch]
-    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch, TextPart]:
-        """How many rows there are, the kept, the dropped as they are written down, and what the
-        batch adds to the split's record."""
+    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
+        """How many rows there are, the kept, and the dropped as they are written down."""
         first, batch = numbered_batch
         pairs = recalled(batch) if is_remembered(batch) else measure(batch)
         repeats = _within(self.repeats, first, len(batch))
@@ -212,23 +209,24 @@ class JudgeBatch:
         own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
         if has_vote:
             own |= zip(LANGUAGE_COLUMNS, of_language.select(["language", "votes"]), strict=True)
-        measures = {"language_score": score} | own | carried_values
+        is_judged = pairs.usable() & ~rows[given.REMOVED_BEFORE] & ~on_list
+        measures = {
+            "also_reasons": further_of(verdicts, is_judged),
+            "language_score": score,
+            **own,
+            **carried_values,
+        }
         rejects = rejected_rows(
             pair_rows, why, detail, step_of(self.rules.texts), measures, self.schema
         )
         for name, column in own.items():
             pair_rows = pair_rows.append_column(name, column)
         # Whatever else they were dropped for, such as an opt-out of their page.
-        is_removed = rows[given.REMOVED_BEFORE]
-        forgets = self.blocking is not None and self.blocking.forget
-        forgotten = pa.array(is_removed | on_list if forgets else is_removed)
-        rejects = without_contents(rejects, forgotten.filter(why.is_valid()))
-        is_hidden = is_removed | on_list
-        is_judged = pairs.usable() & ~repeats & ~is_hidden
-        part = self.recorder.measure(
-            JudgedTexts(pair_rows, why, detail, is_judged, is_hidden, rows, verdicts)
-        )
-        return len(batch), pair_rows.filter(why.is_null()), rejects, part
+        forgotten = rows[given.REMOVED_BEFORE]
+        if self.blocking is not None and self.blocking.forget:
+            forgotten = forgotten | on_list
+        rejects = without_contents(rejects, pa.array(forgotten).filter(why.is_valid()))
+        return len(batch), pair_rows.filter(why.is_null()), rejects
 
     def _of_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
         """Values of rows by language that the rules judge: their limits of words, and which of them

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from operator import methodcaller
 from typing import Any
 
 import apache_beam as beam
@@ -20,8 +19,6 @@ import pyarrow.compute as pc
 from alignset.transforms.columns.batches import numbered
 from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.pair_columns import PAGE_URL
-from alignset.transforms.columns.record_files import encode_record
-from alignset.transforms.columns.records import RECORDS
 from alignset.transforms.columns.rejects import key_column, pages_of, with_columns
 from alignset.transforms.corpus.concepts import CONCEPTS, LISTED_CONCEPTS, open_concepts
 from alignset.transforms.corpus.count_pairs import ReadSplit
@@ -41,7 +38,7 @@ from alignset.transforms.storage.blocks import (
     unpack_each,
 )
 from alignset.transforms.storage.broken_files import BrokenFile
-from alignset.transforms.storage.files import is_local, local_copy, write_atomically
+from alignset.transforms.storage.files import is_local, local_copy
 from alignset.transforms.storage.parquet_files import RowWriter, parquet_file
 from alignset.transforms.workers.counts import Counts
 from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
@@ -110,9 +107,6 @@ class _Judge(ThreadedDoFn):
             with parquet_file(path, judge.schema, self.scratch) as rejects:
                 kept_batches = self._judge_batches(batches, judge, rejects, counts)
                 yield from self._keep(split_id, kept_batches)
-            record = encode_record(judge.recorder.record())
-            place = f"{self.out}/{RECORDS}/text-{split_id:05d}.json"
-            write_atomically(place, methodcaller("write", record))
             if block is not None:
                 remove(block)  # 200 bytes a pair of cached pages, for the next file to have
             _PROGRESS.add(counts.kept, counts.seen)
@@ -128,9 +122,8 @@ class _Judge(ThreadedDoFn):
         counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop, part in in_threads(judge, numbered(batches)):
+        for size, keep, drop in in_threads(judge, numbered(batches)):
             rejects.write(drop)
-            judge.recorder.add(part)
             counts.add(size, keep, drop)
             yield keep
 

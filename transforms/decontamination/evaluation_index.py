@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
 from alignset.transforms.decontamination.copy_index_files import FILES
-from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read
 
@@ -80,16 +80,14 @@ class EvaluationIndex(CopyIndex):
         """Columns about the evaluation image that is nearest to each of n images.
 
         Returns:
-          evaluation_set, evaluation_image, evaluation_measure, evaluation_numbers (JSON):
-          string[n]; evaluation_distance: float64[n]; null where there is none.
+          evaluation_set, evaluation_image, evaluation_numbers (JSON): string[n];
+          evaluation_distance: float64[n]; null where there is none.
         """
         images = self.names([near and near.row for near in nearest])
         numbers = [near and json.dumps(dict(near.numbers)) for near in nearest]
-        measures = [near and INDEX_SETTINGS["measure"] for near in nearest]
         return {
             "evaluation_set": images["set"].combine_chunks(),
             "evaluation_image": images["name"].combine_chunks(),
-            "evaluation_measure": pa.array(measures, pa.string()),
             "evaluation_distance": distances(nearest),
             "evaluation_numbers": pa.array(numbers, pa.string()),
         }

@@ -267,11 +267,6 @@ class RunRules:
         """All columns that files of pairs have beside every run's columns."""
         return (*self.measured_columns, *self.carried)
 
-    @property
-    def judged(self) -> set[str | None]:
-        """The reasons by which an image was looked at and judged; None is of what was kept."""
-        return {None, *(limit.reason for limit in limits(self.images))}
-
 
 def step_of(entries: Sequence[Reason]) -> Mapping[str, str]:
     """The step of each reason."""

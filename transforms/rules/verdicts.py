@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -53,17 +52,6 @@ def axes_of(entries: Sequence[Reason], numbers: Numbers) -> list[Axis]:
     return [Axis(name, sorted(of_axis)) for name, of_axis in edges.items()]
 
 
-def values_by_axis(entries: Sequence[Reason], rows: Rows) -> dict[str, Floats]:
-    """float64[n] of each measure, by axis; NaN where there is no value."""
-    return {limit.measure.axis: values_of(limit, rows) for limit in limits(entries)}
-
-
-def known_of(values: Mapping[str, Floats], row: int) -> dict[str, float]:
-    """The finite measures of a row, as an example shows them; JSON has no others."""
-    of_row = {name: round(float(of_axis[row]), 6) for name, of_axis in values.items()}
-    return {name: value for name, value in of_row.items() if math.isfinite(value)}
-
-
 def values_of(limit: Limit, rows: Rows) -> Floats:
     """float64[n], the values that a rule judges; NaN where there is no value."""
     values = np.asarray(limit.measure.of(rows), np.float64)
@@ -73,17 +61,32 @@ def values_of(limit: Limit, rows: Rows) -> Floats:
         return values / limit.measure.over(rows)
 
 
-def first_places(marks: Mapping[str, Bools]) -> npt.NDArray[np.int8]:
-    """The place from 1 on of the first mark that each row has, or 0: int8[n]."""
-    first = np.zeros(len(next(iter(marks.values()))), np.int8)
-    for place, mark in reversed(list(enumerate(marks.values(), 1))):
-        np.copyto(first, np.int8(place), where=mark)
-    return first
-
-
 def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
     """The name of the first mark that each row has, or null: string[n]."""
-    return pa.array([None, *marks], pa.string()).take(pa.array(first_places(marks)))
+    first = np.zeros(len(next(iter(marks.values()))), np.int16)
+    for place, mark in reversed(list(enumerate(marks.values(), 1))):
+        np.copyto(first, np.int16(place), where=mark)
+    return pa.array([None, *marks], pa.string()).take(pa.array(first))
+
+
+def further_of(marks: Mapping[str, Bools], among: Bools) -> pa.StringArray:
+    """The names of all marks but the first that each row has, joined by ",", or null: string[n].
+
+    Args:
+      among: bool[n], the rows in question; the others get null.
+    """
+    has_first = np.zeros(len(among), np.bool_)
+    sets: list[str | None] = [None]  # distinct sets of further marks, joined once each
+    set_of_rows = np.zeros(len(among), np.int32)
+    for name, mark in marks.items():
+        rows = np.flatnonzero(mark & has_first & among)
+        if len(rows):
+            before = set_of_rows[rows]
+            known = np.flatnonzero(np.bincount(before))
+            set_of_rows[rows] = len(sets) + np.searchsorted(known, before)
+            sets += [f"{sets[place]},{name}" if place else name for place in known.tolist()]
+        has_first |= mark
+    return pa.array(sets, pa.string()).take(pa.array(set_of_rows))
 
 
 def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows:

@@ -31,9 +31,9 @@ from alignset.transforms.rules.rule import Limit, Rows, Stage
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.shards.arrivals import Arrivals
 from alignset.transforms.shards.descriptors import write_descriptors
+from alignset.transforms.shards.example_thumbnails import example_thumbnails
 from alignset.transforms.shards.image_places import stored_bodies
 from alignset.transforms.shards.score_images import FAILED_RULE
-from alignset.transforms.shards.shard_examples import write_record
 from alignset.transforms.shards.shard_files import TarWriter
 from alignset.transforms.shards.shard_images import ShardImages
 from alignset.transforms.shards.shard_pairs import (
@@ -52,20 +52,12 @@ from alignset.transforms.storage.files import PieceFile
 from alignset.transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
-RESPONSES_FILE = "responses.parquet"
-RECORD, THUMBNAILS, DESCRIPTORS = "record.json", "record.thumbnails", "descriptors.parquet"
+RESPONSES_FILE, DESCRIPTORS = "responses.parquet", "descriptors.parquet"
 
 
 def published_files(stats: ShardStats, places: ShardPlaces) -> dict[str, str]:
-    """The place of each file that `build_shard` makes and that is to be published, but for the
-    tar's, in their order; where nothing is kept there is no sidecar."""
-    number = stats.number
-    files = {
-        REJECTS: places.rejected(number),
-        THUMBNAILS: places.thumbnails(number),
-        RECORD: places.record(number),
-    }
-    return files | ({SIDECAR: places.sidecar(number)} if stats.successes else {})
+    files = {REJECTS: places.rejected(stats.number)}
+    return files | ({SIDECAR: places.sidecar(stats.number)} if stats.successes else {})
 
 
 def build_shard(
@@ -118,7 +110,6 @@ def build_shard(
     if settings.descriptors and number < HOLDOUT:
         write_descriptors(pairs, folder / DESCRIPTORS)
     _write_rejects(pairs, folder)
-    write_record(pairs, folder / RECORD, folder / THUMBNAILS)
     images.spool.close()
     sha256, size = sha256_of_tar if samples else None, images.bytes_fetched
     stats = shard_stats(number, pairs.reasons, pairs.details, size=size, sha256=sha256)
@@ -146,15 +137,14 @@ def _write_rejects(pairs: ShardPairs, folder: Path) -> None:
     settings, sizes = pairs.images.settings, pairs.sizes
     (whole,) = pairs.table.combine_chunks().to_batches()
     reasons, details = pa.array(pairs.reasons, pa.string()), pa.array(pairs.details, pa.string())
-    measures = (
-        pairs.measures
-        | pairs.of_languages
-        | pairs.carried
-        | {
-            side: pa.array([size and size[place] for size in sizes], pa.int32())
-            for place, side in enumerate(("width", "height"))
-        }
-    )
+    measures = {
+        **pairs.measures,
+        **pairs.of_languages,
+        **pairs.carried,
+        "width": pa.array([size and size[0] for size in sizes], pa.int32()),
+        "height": pa.array([size and size[1] for size in sizes], pa.int32()),
+        "thumbnail": example_thumbnails(pairs),
+    }
     schema, steps = with_columns(REJECTED, pairs.rules.written_columns), step_of(pairs.rules.images)
     with parquet_file(str(folder / REJECTS), schema, str(folder)) as rejects:
         rows = rejected_rows(whole, reasons, details, steps, measures, schema)

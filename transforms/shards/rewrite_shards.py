@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -32,7 +31,6 @@ from alignset.transforms.columns.rejects import (
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.changed_pairs import Changes
-from alignset.transforms.shards.forget_examples import mark_copies
 from alignset.transforms.shards.joined_pairs import (
     MOVED,
     as_columns,
@@ -131,8 +129,6 @@ class Rewriting:
                 remove(places.tar(shard))
             self._rewrite_beside(places.responses(shard), folder / "responses", None)
             self._rewrite_beside(places.moved(shard), folder / "moved", MOVED)
-            if isinstance(self.removal, Changes):
-                mark_copies(places.record(shard), *_copies(rejects))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         return stats
 
@@ -290,13 +286,6 @@ def _thumbnails(tar: str, keys: UInt64s, wanted_keys: set[int]) -> pa.BinaryArra
 def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     (whole,) = as_columns(pa.Table.from_batches([rows]), schema).to_batches()
     return whole
-
-
-def _copies(rejects: pa.Table) -> tuple[dict[str, tuple[str, str]], dict[str, int]]:
-    """Reason and detail of the copies among dropped pairs, by key; and how many go for each."""
-    copies = rejects.filter(pc.is_in(rejects["reason"], pa.array([*STEPS_OF_COPIES])))
-    why = {row["key"]: (row["reason"], row["detail"] or "") for row in copies.to_pylist()}
-    return why, dict(Counter(copies["reason"].to_pylist()))
 
 
 def _check(tar: Path, sidecar: Path, expected_keys: set[str], sha256: str) -> None:

@@ -13,14 +13,11 @@ import pyarrow as pa
 from alignset.transforms.columns.carried import CARRIED, carried_columns
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, SOURCE_LICENSE
-from alignset.transforms.columns.records import Ints
 from alignset.transforms.images.examine import Image
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules import given
 from alignset.transforms.rules.columns import HASHES
-from alignset.transforms.rules.rule import Rows
-from alignset.transforms.rules.verdicts import column_rows
-from alignset.transforms.shards.shard_images import ShardImages, Size, Verdicts, rule_rows
+from alignset.transforms.shards.shard_images import ShardImages, Size, Verdicts
 from alignset.transforms.shards.stored_evidence import filled
 
 BAD_HASH = "bad_hash"
@@ -225,16 +222,6 @@ class ShardPairs(Verdicts):
         """The file of a pair's image, and what is known of it."""
         return self.images.stored_file(self.kept_row(pair))
 
-    def file_size(self, pair: int) -> int:
-        """Bytes of a pair's image where it was put aside; else 0."""
-        row = self.image_rows[pair]
-        return 0 if row is None else self.images.places[row][1]
-
-    @property
-    def file_sizes(self) -> Ints:
-        """int64[n], as `file_size`."""
-        return np.array([self.file_size(pair) for pair in range(len(self.image_rows))], np.int64)
-
     def size(self, pair: int) -> Size | None:
         """Width and height in px of a pair's image, where it is one."""
         row = self.image_rows[pair]
@@ -243,9 +230,3 @@ class ShardPairs(Verdicts):
     @property
     def sizes(self) -> list[Size | None]:
         return [self.size(pair) for pair in range(len(self.image_rows))]
-
-    def rows(self, word_counts: Ints) -> Rows:
-        """Values of the pairs that the rules judge; word_counts: int64[n], of their texts."""
-        rows = rule_rows(self.sizes, self.measures, self.rules.columns)
-        of_columns = column_rows(self.rules.texts, self.carried)
-        return Rows(rows | of_columns, word_count=word_counts)

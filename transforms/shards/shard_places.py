@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alignset.transforms.columns.records import RECORDS
-
 # Shards of pairs that are held out of training are numbered from here on, and their files in a
 # folder of their own from 0.
 HOLDOUT = 1 << 31
@@ -55,18 +53,8 @@ class ShardPlaces:
 
     def rejected(self, shard: int) -> str:
         """Its pairs that were dropped."""
-        return f"{self.out}/rejected/{self._kind(shard)}-{shard_name(shard)}.parquet"
-
-    def record(self, shard: int) -> str:
-        """Its records for the report."""
-        return f"{self.out}/{RECORDS}/{self._kind(shard)}-{shard_name(shard)}.json"
-
-    def thumbnails(self, shard: int) -> str:
-        """The images of its examples, behind one another."""
-        return f"{self.out}/{RECORDS}/{self._kind(shard)}-{shard_name(shard)}.thumbnails"
-
-    def _kind(self, shard: int) -> str:
-        return "holdout" if shard >= HOLDOUT else "images"
+        kind = "holdout" if shard >= HOLDOUT else "images"
+        return f"{self.out}/rejected/{kind}-{shard_name(shard)}.parquet"
 
     def responses(self, shard: int) -> str:
         """The responses from which its images came, in a folder of its own, since readers of

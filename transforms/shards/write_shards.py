@@ -18,10 +18,11 @@ from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.fetching.fetcher import connections_open
 from alignset.transforms.shards.build_shard import (
     DESCRIPTORS,
+    REJECTS,
     RESPONSES_FILE,
+    SIDECAR,
     TAR,
     build_shard,
-    published_files,
 )
 from alignset.transforms.shards.descriptors import descriptors_path
 from alignset.transforms.shards.plan_shards import claim_path, plan_path
@@ -130,9 +131,9 @@ class ShardWriter:
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
-        for name, path in published_files(stats, places).items():
-            claim.publish(folder / name, path)
+        claim.publish(folder / REJECTS, places.rejected(shard))
         if stats.successes:
+            claim.publish(folder / SIDECAR, places.sidecar(shard))
             claim.publish(folder / TAR, places.tar(shard))
         if (folder / RESPONSES_FILE).exists():
             claim.publish(folder / RESPONSES_FILE, places.responses(shard))

@@ -163,13 +163,13 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         for path in sorted(tmp_path.glob("out/rejected/*.parquet"))
         for row in pq.read_table(path).to_pylist()
     ]
-    assert [row[:7] for row in rejected] == [
-        ("", "x", "pairs", "malformed_pair", "no_url", None, None),
-        (URL, "a dog", "images_per_text", "text_on_too_many_images", None, None, None),
-        (URL, "a CAT", "duplicates", "duplicate_pair", None, None, None),  # before its language
-        (URL, "un chat", "language", "wrong_language", "fr", None, 0.4),
-        (URL, "a rat", "rare_tokens", "rare_token", None, None, None),
-        (f"{URL}?2", "cat & a cat", "words", "too_many_words", None, None, None),
+    assert [row[:8] for row in rejected] == [
+        ("", "x", "pairs", "malformed_pair", "no_url", None, None, None),
+        (URL, "a dog", "images_per_text", "text_on_too_many_images", None, None, None, None),
+        (URL, "a CAT", "duplicates", "duplicate_pair", None, "wrong_language", None, None),
+        (URL, "un chat", "language", "wrong_language", "fr", None, None, 0.4),
+        (URL, "a rat", "rare_tokens", "rare_token", None, None, None, None),
+        (f"{URL}?2", "cat & a cat", "words", "too_many_words", None, None, None, None),
     ]
     kept = [
         tuple(row.values())

@@ -121,7 +121,6 @@ def test_columns_name_the_nearest_image(tmp_path: Path) -> None:
     assert {name: column.to_pylist() for name, column in columns.items()} == {
         "evaluation_set": ["some", None, "some"],
         "evaluation_image": ["2.jpg", None, "0.jpg"],
-        "evaluation_measure": ["copy", None, "copy"],
         "evaluation_distance": [3.0, None, 0.0],
         "evaluation_numbers": ["{}", None, '{"cosine": 0.5}'],
     }

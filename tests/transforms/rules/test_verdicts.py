@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.columns import column_rules
 from alignset.transforms.rules.rule import Stage
-from alignset.transforms.rules.verdicts import column_rows, faults, first_of, known_of, size_rows
+from alignset.transforms.rules.verdicts import column_rows, faults, first_of, further_of, size_rows
 from tests.support.rules import rows_of
 
 NAN = math.nan
@@ -98,6 +98,17 @@ def test_without_rows_there_is_no_verdict() -> None:
     assert size_reasons([], 200, 3.0) == []
 
 
-def test_an_example_has_finite_measures_alone() -> None:
-    values = {str(n): np.array([n]) for n in (math.inf, -math.inf, NAN, -2.0)}
-    assert known_of(values, 0) == {"-2.0": -2.0}
+@given(st.integers(1, 100), st.integers(0, 40), st.integers(0, 2**32), st.floats(0, 1))
+def test_further_marks_are_all_but_the_first(
+    count: int, size: int, seed: int, share: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    marks = {f"mark_{place}": rng.random(size) < share for place in range(count)}
+    among = rng.random(size) < 0.8
+    expected = [
+        ",".join([name for name, mark in marks.items() if mark[row]][1:]) or None
+        if among[row]
+        else None
+        for row in range(size)
+    ]
+    assert further_of(marks, among).to_pylist() == expected

@@ -51,7 +51,7 @@ KEPT = {0: 0, 1: 3, 2: 0, 4: 2, 6: 1}
 
 def made(folder: Path) -> Path:
     """An output with these shards, each of whose files names the shard that it was made for."""
-    for name in ("shards", "rejected", "report"):
+    for name in ("shards", "rejected"):
         (folder / name).mkdir(parents=True)
     places = ShardPlaces(str(folder))
     for shard, samples in KEPT.items():
@@ -59,8 +59,6 @@ def made(folder: Path) -> Path:
         stats = shard_stats(shard, reasons, reasons, size=shard, sha256=f"of {shard}")
         Path(places.stats(shard)).write_bytes(stats.encode())
         Path(places.rejected(shard)).write_text(f"dropped from {shard}")
-        Path(places.record(shard)).write_text(f"record of {shard}")
-        Path(places.thumbnails(shard)).write_text(f"thumbnails of {shard}")
         if samples:
             Path(places.tar(shard)).write_text(f"tar {shard}")
             Path(places.sidecar(shard)).write_text(f"sidecar {shard}")
@@ -90,11 +88,6 @@ def test_each_shard_keeps_all_that_is_its_own(tmp_path: Path):
         "rejected/images-00002.parquet": "dropped from 6",
         "rejected/images-00004.parquet": "dropped from 0",
         "rejected/images-00006.parquet": "dropped from 2",
-        **{f"report/images-{new:05d}.json": f"record of {old}" for new, old in numbers.items()},
-        **{
-            f"report/images-{new:05d}.thumbnails": f"thumbnails of {old}"
-            for new, old in numbers.items()
-        },
         "shards/00000.parquet": "sidecar 4",
         "shards/00000.tar": "tar 4",
         "shards/00001.parquet": "sidecar 1",
@@ -119,19 +112,14 @@ def test_a_number_that_nobody_has_any_more_is_gone(tmp_path: Path):
 
 def test_of_what_a_downloaded_set_lacks_nothing_stays_under_an_old_number(tmp_path: Path):
     out = made(tmp_path / "set")
-    shutil.rmtree(out / "rejected")
-    for path in out.glob("report/images-0000[46]*"):
+    for path in out.glob("rejected/images-0000[46]*"):
         path.unlink()
     renumber_shards(str(out), str(tmp_path / "work"), KEPT)
-    assert {**contents(out / "report")} == {
-        "images-00001.json": "record of 1",
-        "images-00001.thumbnails": "thumbnails of 1",
-        "images-00004.json": "record of 0",
-        "images-00004.thumbnails": "thumbnails of 0",
-        "images-00006.json": "record of 2",
-        "images-00006.thumbnails": "thumbnails of 2",
+    assert contents(out / "rejected") == {
+        "images-00001.parquet": "dropped from 1",
+        "images-00004.parquet": "dropped from 0",
+        "images-00006.parquet": "dropped from 2",
     }
-    assert not [*out.glob("rejected/*")]
 
 
 class StoppedError(Exception):

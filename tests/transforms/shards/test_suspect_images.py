@@ -7,7 +7,7 @@ import pytest
 from alignset.transforms.fetching.fetch import Fetched, FetchSettings
 from alignset.transforms.images import resize
 from alignset.transforms.images.resize import ResizeSettings
-from alignset.transforms.shards import arrivals, shard_examples
+from alignset.transforms.shards import arrivals, example_thumbnails
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.suspect_images import (
     BYTES_AT_ONCE,
@@ -65,7 +65,7 @@ def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setattr(module, name, noted)
 
     spy(arrivals, "examine")
-    spy(shard_examples, "thumbnail")
+    spy(example_thumbnails, "thumbnail")
     spy(resize, "_resizer")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -73,6 +73,7 @@ def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tm
     how = FetchSettings(), ResizeSettings(resize_mode="border")
     settings = ShardSettings(rules, *how, thumbnails=8)
     bodies = [encoded(photograph(1), "JPEG"), encoded(photograph(2), "GIF"), b"<html>", b""]
+    bodies.append(encoded(photograph(3, 60, 120), "JPEG"))  # too small: an example
     build_alone(bodies, settings, "")
     assert called == {"examine", "thumbnail", "_resizer"}
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards import write_shards
-from alignset.transforms.shards.build_shard import TAR, published_files
+from alignset.transforms.shards.build_shard import REJECTS, SIDECAR, TAR
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shards_under_way import Beginning
@@ -151,7 +151,7 @@ def test_the_stats_are_the_last_file_of_a_shard(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """They say that it is whole: one that is killed before has none."""
-    folders, there = ("shards", "rejected", "report", "responses"), []
+    folders, there = ("shards", "rejected", "responses"), []
     write = write_shards.write_atomically
 
     def files() -> set[str]:
@@ -167,7 +167,7 @@ def test_the_stats_are_the_last_file_of_a_shard(
     succeed(pictures, tmp_path / "set", *flags)
     stats = "set/shards/00000_stats.json"
     of_images = {name for name in files() if "/text-" not in name}
-    assert len(of_images - {stats}) == 6  # rejects, record, thumbnails, sidecar, tar, answers
+    assert len(of_images - {stats}) == 4  # rejects, sidecar, tar, answers
     assert [of_images - before for before in there] == [{stats}]
 
 
@@ -180,7 +180,8 @@ def test_what_another_attempt_has_published_stays(
 
     def meanwhile(*arguments):
         stats, folder = build(*arguments), Path(arguments[4])
-        for name, path in {TAR: places.tar(0), **published_files(stats, places)}.items():
+        files = {REJECTS: places.rejected(0), SIDECAR: places.sidecar(0), TAR: places.tar(0)}
+        for name, path in files.items():
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, path)
             published[path] = Path(path).stat().st_ino
@@ -192,7 +193,7 @@ def test_what_another_attempt_has_published_stays(
     monkeypatch.setattr(write_shards, "build_shard", meanwhile)
     flags = ("--allow_private_addresses", "--min_image_side=90", "--max_unsafe_score=1")
     succeed(pictures, tmp_path / "set", *flags)
-    assert len(published) == 6
+    assert len(published) == 4
     assert {path: Path(path).stat().st_ino for path in published} == published
 
 
