@@ -162,9 +162,6 @@ def copies_text(funnel: Funnel) -> str:
         return text
     if not isinstance(near.distances, UnsetType):  # of --duplicates=near: photographs left
         return f"{text}; {counted(near.estimate, 'graphic')} looked like another and stayed"
-    # Those that look alike were counted before any pair left.
-    if any(step.dropped.get(reason) for step in funnel.steps for reason in LEAVING_LATER):
-        return f"{text}; before pairs left, about {near.estimate:,} looked like another"
     return f"{text}; about {near.estimate:,} look like another"
 
 

@@ -14,7 +14,6 @@ from huggingface_hub import DatasetCard
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.funnel import funnel as steps_of
-from alignset.pipeline.datasets.funnel import whole_funnel
 from alignset.pipeline.datasets.sizes_and_days import Contents
 from alignset.pipeline.documents.card import dataset_card, size_category, tar_pattern
 from alignset.pipeline.documents.croissant import MOST_TARS, TO_BE_FILLED, croissant
@@ -51,7 +50,6 @@ from alignset.transforms.rules.catalogue import PRODUCT, with_flags
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.safety.model_files import OPEN_NSFW
 from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
-from alignset.transforms.workers.counts import Counts
 
 READ, KEPT = 30, 12
 MODEL, LISTS = replace(OPEN_NSFW, path="nsfw.onnx"), [NamedList("mine", "ab12", {"url": 3})]
@@ -131,17 +129,13 @@ def make(
     }
     manifest = Manifest(**(settings | fields | changes))
     catalogue = with_flags((), manifest.rules)
-    both = [
-        Counts(READ, 0, {reason: n for reason, n in counts.items() if reason in reasons})
-        for reasons in (
-            {reason for of in steps.values() for reason in of}
-            for steps in (catalogue.text_steps, catalogue.image_steps)
-        )
-    ]
-    steps = whole_funnel(*both, counts.get("taken_down"), catalogue)
-    if manifest.job["text_only"]:
-        steps = steps_of(both[0], catalogue.text_steps)
-    shared = UNSET if manifest.job["text_only"] else SharedContents(4, 2)
+    of_texts = {reason for reasons in catalogue.text_steps.values() for reason in reasons}
+    images = {reason: n for reason, n in counts.items() if reason not in of_texts}
+    text_only = manifest.job["text_only"]
+    steps = steps_of(
+        READ, counts, None if text_only else images, counts.get("taken_down"), catalogue
+    )
+    shared = UNSET if text_only else SharedContents(4, 2)
     funnel = Funnel(
         **{
             "fetch": FetchReport(READ, 0, {}, []),
@@ -477,8 +471,8 @@ def test_the_card_is_read_by_the_hub_whatever_is_in_it() -> None:
     assert types["boxes"] == {"list": {"list": "double"}}
     for said in (
         '# Birds: "all" of them\n\nOf gardens.\n\nMade by',
-        "- 10 files of format webdataset, 1,000 bytes: `0.tar`, `1.tar`, `2.tar`, `3.tar`, `4.tar`, "
-        "and 5 more, which",
+        "- 10 files of format webdataset, 1,000 bytes: `0.tar`, `1.tar`, `2.tar`, `3.tar`, `4.tar`,"
+        " and 5 more, which",
         "| `min_column=a\\|b` | 0.5 | Column a\\|b, at least 0.5 |",
         "| `max_words` | off |  |",
         "removed, write to `` `|<b> `` and",
@@ -563,7 +557,7 @@ EVERYTHING = dict.fromkeys((*PRODUCT.reasons[:-2],), 10**10)
     ("steps", "words", "kept", "dropped"),
     [
         (
-            whole_funnel(Counts(10_000, 0, DROPPED), Counts(0, 0, DROPPED)),
+            steps_of(10_000, DROPPED, DROPPED),
             [
                 "2,499 of 10,000 pairs (25.0%) were kept",
                 "malformed_pair: 1, <0.1% of all",
@@ -573,9 +567,9 @@ EVERYTHING = dict.fromkeys((*PRODUCT.reasons[:-2],), 10**10)
             99.96,
             [1.5, 100.0, 200.0],  # one pair can be seen
         ),
-        (whole_funnel(Counts(), Counts()), ["0 of 0 pairs were kept"], 0, []),
+        (steps_of(0, {}, {}), ["0 of 0 pairs were kept"], 0, []),
         ([Step(HOSTILE, 2, 1, {HOSTILE: 1})], [HOSTILE, f"{HOSTILE}: 1, 50.0% of all"], 200, [200]),
-        (whole_funnel(Counts(10**12, 0, EVERYTHING), Counts(0, 0, EVERYTHING)), [], None, None),
+        (steps_of(10**12, EVERYTHING, EVERYTHING), [], None, None),
     ],
 )
 def test_the_funnels_picture(
