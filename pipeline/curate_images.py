@@ -71,7 +71,6 @@ def curate_images(
         | "Written"
         >> beam.Map(lambda shard: WrittenShard(shard.number, shard.successes, shard.sha256))
         | "AllWritten" >> beam.combiners.ToList(),
-        "copies_folder": pipeline | "CopiesFolder" >> beam.Create([find.folder]),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
     }

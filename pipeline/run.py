@@ -15,7 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
-from alignset.pipeline.copies import describing_cost, descriptors_folder, rewrite_copies
+from alignset.pipeline.copies import describing_cost, descriptors_folder
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
 from alignset.pipeline.datasets.forget_history import forget_listed
@@ -31,6 +31,7 @@ from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.most_similar import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
 from alignset.pipeline.retry import begin_retry, forget_retried, manifest_of_retry, plan_retry
+from alignset.pipeline.rewrite import rewrite
 from alignset.pipeline.runs.documents import Connections, Funnel, Manifest
 from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
@@ -285,13 +286,15 @@ class Run:
         return self._images_done() or self._handed_over("image stage's")
 
     def _copies_left(self) -> bool:
-        """Takes out what leaves since its image is there twice, where there is some."""
-        images = self.folder.work.find_images()
-        assert images is not None, "the image stage has ended"
+        """Takes out what leaves for its copies, or since others are more similar."""
         if (share := self.command.rules.keep_most_similar) < 1:
-            images = rank_pairs(images, self.places, share)
-        what = images.copies, images.copies_folder
-        return rewrite_copies(self.engine, *what, self.places) or self._handed_over("copies'")
+            images = self.folder.work.find_images()
+            assert images is not None, "the image stage has ended"
+            holding = sorted(shard.number for shard in images.shards if shard.kept)
+            rank_pairs(holding, self.places, share)
+        places = self.places
+        done = rewrite(places.out, places.work, places.fence, self.engine)
+        return done or self._handed_over("rewriting")
 
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""

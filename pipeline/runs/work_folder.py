@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from msgspec import UNSET, UnsetType
-
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
+from alignset.pipeline.runs.documents import Manifest
 from alignset.pipeline.runs.run_lock import LOCK
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
@@ -80,17 +78,14 @@ class ImageSummary:
         or "".
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
-      copies: what of these and of earlier shards leaves since its image is there twice, or since
-        others are more similar; it is in `copies_folder`, and taken out afterwards.
-      ranked: whether the latter is in it.
+      copies: what of these and of earlier shards leaves since its image is there twice; it is taken
+        out afterwards.
     """
 
     shards: list[WrittenShard]
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
     copies: Copies = field(default_factory=Copies)
-    copies_folder: str = ""
-    ranked: bool = False
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
 
@@ -113,31 +108,6 @@ class Change:
 
 
 @dataclass(frozen=True)
-class TakedownPlan:
-    """`takedown.json`: what a takedown takes out of a dataset, written before any of it changes;
-    with the closing documents that it begins from. The pairs are in `takedown.parquet`.
-
-    Attributes:
-      day: on which it began, as in 2024-05-18 (UTC).
-      shards: the numbers of those that hold some of the pairs, or that dropped some that may not be
-        read again. files: the others, below the output, in which such pairs are named.
-      dropped: how many rows name such pairs that were dropped before.
-      funnel: without steps where the dataset has no documents. reason: as in `Takedown`.
-    """
-
-    day: str
-    lists: list[NamedList]
-    forget: bool
-    pairs: int
-    shards: list[int]
-    files: list[str]
-    dropped: int
-    manifest: Manifest
-    funnel: Funnel
-    reason: str | UnsetType = UNSET
-
-
-@dataclass(frozen=True)
 class FoundCopies:
     """`found.json`: what leaves a finished dataset since its image is there twice."""
 
@@ -145,33 +115,17 @@ class FoundCopies:
 
 
 @dataclass(frozen=True)
-class DeduplicationPlan:
-    """`deduplicate.json`: what leaves a finished dataset, written before any of it changes; with
-    the closing documents that it begins from. The pairs are in `folder`."""
+class Ranking:
+    """`ranking.json`: how many pairs leave since others are more similar."""
 
-    day: str
-    folder: str
-    copies: Copies
-    manifest: Manifest
-    funnel: Funnel
-    near: bool = False
+    pairs: int
 
 
 @dataclass(frozen=True)
-class RewrittenShards:
-    """`takedown_shards.json`: all shards of a dataset once a takedown has rewritten some of them,
-    and before they get new numbers. `rewritten.json`: those that a run or a `deduplicate`
-    rewrote."""
+class Rewritten:
+    """`rewritten.json`: how many files were rewritten without what leaves."""
 
-    shards: list[WrittenShard]
-
-
-def with_rewritten(
-    shards: Iterable[WrittenShard], rewritten: RewrittenShards
-) -> list[WrittenShard]:
-    """Shards as they are since some were rewritten."""
-    anew = {shard.number: shard for shard in rewritten.shards}
-    return [anew.get(shard.number, shard) for shard in shards]
+    files: int
 
 
 class WorkFolder:
@@ -184,7 +138,8 @@ class WorkFolder:
       plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
         of what pages were parsed to.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
-      start: what `Fence` keeps. takedown: the plan of a takedown that has not ended.
+      leaving: what leaves, as `leaving_pairs.py` has it.
+      start: what `Fence` keeps.
     """
 
     def __init__(self, path: str) -> None:
@@ -193,14 +148,12 @@ class WorkFolder:
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
         self.start, self.description = f"{path}/start", f"{path}/run.json"
-        self.change = f"{path}/{CHANGE}"
+        self.change, self.leaving = f"{path}/{CHANGE}", f"{path}/leaving"
+        self.ranking = f"{path}/ranking.json"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
-        self.takedown, self.takedown_pairs = f"{path}/takedown.json", f"{path}/takedown.parquet"
-        self.takedown_shards = f"{path}/takedown_shards.json"
-        self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
-        self.found_copies, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
+        self.found_copies, self.rewritten = f"{path}/found.json", f"{path}/rewritten.json"
 
     def find_change(
         self, out: str, command: str, words: Sequence[str], then: str = "and then run this"
@@ -226,24 +179,14 @@ class WorkFolder:
             raise UsageError(f"a {whole} of {out} was stopped; resume it by just that, {then}")
         return change
 
-    def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then run this") -> None:
-        """Raises UsageError where another command on a finished dataset was stopped.
-
-        Args:
-          out: the dataset. but: the command that may resume. then: what to do after that one.
-        """
-        if not but:
-            self.find_change(out, "", [], then)
-        for path, name in (
-            (self.takedown, "takedown"),
-            (self.deduplication, "deduplicate"),
-        ):
-            if name != but and exists(path):
-                raise UsageError(f"a {name} of {out} was stopped; resume it, {then}")
+    def refuse_stopped(self, out: str) -> None:
+        """Raises UsageError where a command on a finished dataset was stopped."""
+        self.find_change(out, "", [])
 
     def tell_takedown(self, out: str) -> None:
         """Logs that a takedown of a dataset was stopped: pairs that leave may still be there."""
-        if exists(self.takedown):
+        change = find_document(self.change, Change)
+        if change and change.command == "takedown":
             LOG.warning(
                 "a takedown of %s was stopped: what is shown may hold pairs that leave; resume it",
                 out,
@@ -261,16 +204,11 @@ class WorkFolder:
         """Results of the image stage; None where it has not ended."""
         return find_document(self.image_summary, ImageSummary)
 
-    def find_rewritten(self, copies: Copies) -> RewrittenShards | None:
-        """The shards that were rewritten for copies; None where that has not ended."""
-        if not copies.shards:
-            return RewrittenShards([])
-        return find_document(self.rewritten, RewrittenShards)
-
     def forget_ended(self) -> None:
-        """Removes what a command that has ended worked with, where its `clean` was killed."""
+        """Removes what a command that has ended worked with, where its end was killed."""
         forget_renumbering(self.path)
-        for path in (self.text_summary, self.image_summary, self.rewritten, self.copy_pictures):
+        summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
+        for path in (*summaries, *(path for path, _ in match(self.leaving))):
             remove(path)
 
 
