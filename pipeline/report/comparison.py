@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.datasets.sample import Pair, tables_of, take_sample
-from alignset.pipeline.datasets.set_files import SetFiles, find_set
-from alignset.pipeline.datasets.stored_images import shown_picture, stored_in
-from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN
+from alignset.pipeline.datasets.numbers import hex_numbers, in_threads
+from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, NEVER_SHOWN
+from alignset.pipeline.datasets.sample import Pair, take_sample
+from alignset.pipeline.datasets.set_files import SetFiles, no_set
+from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.report.render import render
 from alignset.pipeline.report.tables import percent
 from alignset.pipeline.shown_texts import printable
@@ -30,9 +31,13 @@ def write_comparison(first: str, second: str, path: str) -> str:
     """Writes the comparison of two datasets; returns where it is.
 
     Raises:
-      UsageError: one of them is neither a dataset nor a folder of shards.
+      UsageError: one of them is not a dataset of ours.
     """
-    facts, files = (find_facts(first), find_facts(second)), (find_set(first), find_set(second))
+    facts = find_facts(first), find_facts(second)
+    for of in facts:
+        if of.files.folder:
+            raise no_set(of.out)
+    files = [of.files for of in facts]
     keys = kept_keys(files[0]), kept_keys(files[1])
     alone = [np.setdiff1d(*of, assume_unique=True) for of in (keys, keys[::-1])]
     page = render(
@@ -54,17 +59,16 @@ def write_comparison(first: str, second: str, path: str) -> str:
 def kept_keys(files: SetFiles) -> UInt64s:
     """The keys of all pairs that a dataset holds, held-out pairs too: uint64[n], ascending; other
     strings are omitted."""
-    return np.unique(np.concatenate([np.zeros(0, np.uint64), *map(_keys_of, files.kept_files)]))
+    of_files = in_threads(partial(_keys_of, files), files.kept_files)
+    return np.unique(np.concatenate([np.zeros(0, np.uint64), *of_files]))
 
 
-def _keys_of(path: str) -> UInt64s:
+def _keys_of(files: SetFiles, path: str) -> UInt64s:
     """The keys of one file, each once, since it may repeat a key without end."""
     keys = np.zeros(0, np.uint64)
-    for rows in tables_of(path, ["key"]):
-        texts = rows["key"].cast(pa.string())
-        own = texts.filter(pc.match_substring_regex(texts, "^[0-9a-f]{16}$"))
-        numbers = np.frombuffer(bytes.fromhex("".join(own.to_pylist())), ">u8")
-        keys = np.union1d(keys, numbers.astype(np.uint64))
+    for batch in files.read(path, pa.schema([("key", pa.string())])):
+        numbers, are_keys = hex_numbers(batch["key"])
+        keys = np.union1d(keys, numbers[are_keys])
     return keys
 
 
@@ -99,6 +103,6 @@ def _examples(
         other = reasons.get(pair.key, Pair(reason=NOWHERE))
         if other.reason not in NEVER_SHOWN:
             is_hidden = other.reason in NEVER_PICTURED | hidden
-            body = None if is_hidden else stored_in(files, pair.file, pair.key)
+            body = None if is_hidden else dict(files.images(pair.file, [pair.key])).get(pair.key)
             picture = shown_picture(body, "not shown" if is_hidden else "no image is stored")
             yield replace(pair, reason=other.reason, detail=other.detail), [("", picture)]

@@ -49,7 +49,7 @@ class Slider(NamedTuple):
 def sliders(facts: Facts) -> Iterator[Slider]:
     """The rules that another threshold can be chosen for."""
     for rule, limit in facts.catalogue.limits.items():
-        axis = facts.records.of(limit.plane).axis(limit.measure.axis)
+        axis = facts.numbers.of(limit.plane).axes.get(limit.measure.axis)
         own = facts.rules.get(rule)
         if axis is None or own is None or is_left_out(facts, rule):
             continue
@@ -93,11 +93,8 @@ def _is_judged(facts: Facts, limit: Limit) -> bool:
         return facts.language == ENGLISH and not has_detector
     if limit.measure is WORDS and facts.run and facts.run.rules.get("words_per_language"):
         return False  # one threshold says nothing of the others
-    records = facts.records.of(limit.plane)
-    axis = records.axis(limit.measure.axis)
-    histogram = records.whole.histograms.get(limit.measure.axis, {})
-    bins = {place for counts in histogram.values() for place in counts}
-    return axis is not None and bins != {str(axis.no_value)}
+    heights = facts.numbers.of(limit.plane).heights.get(limit.measure.axis)
+    return heights is not None and bool(heights[:, :-1].any())
 
 
 def is_open(facts: Facts, limit: Limit) -> bool:
@@ -205,15 +202,15 @@ def _examples_of(facts: Facts, reason: str, lists: Mapping[str, Sequence[object]
 
 def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
     """Pairs that a looser threshold would keep."""
-    records, own = facts.records.of(limit.plane), facts.rules.get(limit.name)
-    axis = records.axis(limit.measure.axis)
+    numbers, own = facts.numbers.of(limit.plane), facts.rules.get(limit.name)
+    axis = numbers.axes.get(limit.measure.axis)
     if axis is None or own not in axis.edges or is_left_out(facts, limit.name):
         return ""
     lower = [edge for edge in axis.edges if edge <= part * own]
     if not lower:
         return ""
-    bins = {int(place): n for place, n in records.whole.alone.get(limit.name, {}).items()}
-    places, counts = np.array([*bins], np.int64), np.array([*bins.values()], np.int64)
+    counts = numbers.alone[limit.name]
+    places = np.arange(len(counts))
     now, then = (
         int(counts[axis.passes(places, edge, beyond=limit.beyond)].sum())
         for edge in (own, lower[-1])
