@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 from pathlib import Path
 
@@ -87,14 +86,6 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
         assert f'/s/{n}"'.encode() not in left
         if n:
             assert TEXTS[n].encode() not in left
-    for path in out.glob("report/*.thumbnails"):
-        record = json.loads(path.with_suffix(".json").read_text())
-        shown = [e["picture"] for e in record["examples"] if e.get("picture")]
-        body = bytearray(path.read_bytes())
-        for place in (slice(at, at + size) for at, size in shown):
-            assert body[place].startswith(b"\xff\xd8")
-            body[place] = bytes(len(body[place]))
-        assert not any(body), "an image that nothing names"
     assert not (out / "report.html").exists()
     assert not (out / "_temporary").exists()
     for path in [*out.glob("shards/*.parquet"), *out.glob("holdout/*.parquet")]:
