@@ -1,171 +1,288 @@
-"""Folders of WebDataset shards, or of images as img2dataset lays them out, that are not dataset of
-ours: each is read once into one in a temporary folder, which has sidecars, rejected pairs and
-records as ours do, and the places of images instead of tars."""
+"""Folders of WebDataset shards, or of img2dataset's, that are not a dataset of ours: rows of their
+sidecars, or else of the names and JSON in their tars. Nothing is written, and no image decoded."""
 
 from __future__ import annotations
 
-import sys
-import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from glob import escape
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from alignset.pipeline.datasets.copy_groups import PICTURES
-from alignset.pipeline.datasets.copy_pictures import look_at_copies
-from alignset.pipeline.datasets.folder_samples import (
-    FolderShard,
-    Sample,
-    folder_shards,
-    shard_samples,
-)
-from alignset.pipeline.shown_texts import counted, printable
-from alignset.transforms.columns.hashing import string_hashes
-from alignset.transforms.columns.rejects import REJECTED, key_column
-from alignset.transforms.duplicates.contents import COLUMNS as OF_CONTENTS
-from alignset.transforms.duplicates.contents import CopyRules, contents_of
-from alignset.transforms.duplicates.judge_contents import judge_contents
-from alignset.transforms.duplicates.near_sample import hashes_of, sample_near
-from alignset.transforms.fetching.fetch import Fetched
-from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.pairs.measure_pairs import measure
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, RunRules
-from alignset.transforms.rules.popularity import MAX_TEXTS_PER_IMAGE
+from alignset.pipeline.inputs.readers import tar_samples
+from alignset.pipeline.shown_texts import printable
+from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
+from alignset.transforms.rules.given import FETCH_FAILED, NOT_AN_IMAGE, UNDECODABLE
 from alignset.transforms.rules.rule import Limit, Measure, Stage
-from alignset.transforms.shards.build_shard import build_shard, published_files
-from alignset.transforms.shards.image_places import write_places
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
-from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_settings import ShardSettings
-from alignset.transforms.shards.shard_stats import (
-    Copies,
-    NearDuplicates,
-    SharedContents,
-    add_copies,
-)
-from alignset.transforms.storage.broken_files import broken_file
-from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.parquet_files import read_rows
+from alignset.transforms.storage.broken_files import BrokenInputError, FileFault, broken_file
+from alignset.transforms.storage.files import is_local, match, open_to_read
+from alignset.transforms.storage.parquet_files import read_columns, schema_of
+from alignset.transforms.storage.tar_members import tar_members
 
+REJECTED = "#rejected"  # behind the path of a shard: its rows that are not kept
+MAX_BYTES = 1 << 26  # of an image's file
+LONGEST = 2000  # characters of a text
 _BARS, _MOST_NUMBERS, _LONGEST_NAME = 40, 12, 40  # of histograms, columns, a column's name
-_MOST_NOTED = 5  # broken files that are named
-_MOST_LOOKED_INTO = 8  # shards, for columns of numbers
-_TOLD_EVERY_S = 10.0
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []  # until the process ends
-# Columns that are not scores, or that a record has itself.
-_OTHERS = {*SHARD_SCHEMA.names, *REJECTED.names, *PRODUCT.measures, "bytes", "formats", "words"}
+_MOST_NOTED = 5  # files that are named
+_LEADING_SHARDS, _LEADING_BATCHES = 8, 8  # that are searched for columns of numbers
+_ROWS_AT_ONCE = 1000
+_STATS = "_stats.json"
+_NO_IMAGE = "no_image"  # a status of ours: of a sample of a tar
+_REASONS = {"failed_to_resize": UNDECODABLE, _NO_IMAGE: NOT_AN_IMAGE}  # by status; else not fetched
+# What says which row is kept.
+_STATED = pa.schema([(name, pa.string()) for name in ("key", "status", "error_message")])
+# Columns that are not scores.
+_OTHERS = {*SHARD_SCHEMA.names, *PRODUCT.measures, "reason", "detail", "format", "bytes", "words"}
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that is read.
+    """A folder of another tool.
 
     Attributes:
-      path: as it was given. place: the temporary dataset.
-      shards: those that are read, by their numbers there; `of` so many.
-      catalogue: the product's rules, and an axis of each column of numbers.
-      notes: what there is to know of it, in whole sentences.
+      path: as it was given.
+      sidecars: by shards, which are paths of tars, or the paths that a sidecar and a folder of
+        files begin with; "" where there is none.
+      faults: sentences on files that could not be read to their ends, so far.
     """
 
     path: str
-    place: str
-    shards: Sequence[FolderShard]
-    of: int
-    catalogue: Catalogue
-    notes: list[str] = field(default_factory=list)
+    sidecars: Mapping[str, str]
+    faults: list[str] = field(default_factory=list)
 
-    @property
-    def faults(self) -> list[str]:
-        """Which of its shards cannot be read to their ends."""
-        return self.notes[1:]
-
-
-@dataclass(frozen=True)
-class _FolderRules(RunRules):
-    """Rules that drop nothing, and the axes of some columns."""
-
-    own: tuple[Limit, ...] = ()
-
-    @property
+    @cached_property
     def catalogue(self) -> Catalogue:
-        return Catalogue(self.own)
+        """The product's rules, and a limit that drops nothing for each column of numbers."""
+        for shard in [*self.sidecars][:_LEADING_SHARDS]:
+            batches = islice(self._unless_broken(shard, None), _LEADING_BATCHES)
+            tables = [pa.Table.from_batches([batch]) for batch in batches]
+            rows = pa.concat_tables([pa.table({}), *tables], promote_options="permissive")
+            columns = (
+                _limit(name, rows[name].to_numpy())
+                for name in rows.column_names
+                if name not in _OTHERS and len(name) <= _LONGEST_NAME and printable(name) == name
+            )
+            if limits := [limit for limit in columns if limit is not None]:
+                return Catalogue(tuple(limits[:_MOST_NUMBERS]))
+        return PRODUCT
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(limit.measure.column for limit in self.own)
+    def notes(self) -> list[str]:
+        """What there is to know of its numbers, in whole sentences."""
+        more = len(self.faults) - _MOST_NOTED
+        return [
+            "A folder of another tool, which records no rules and no dropped texts. No image was "
+            "decoded: sizes and hashes are what its sidecars say, or the JSON in its tars.",
+            *self.faults[:_MOST_NOTED],
+            *([f"{more:,} more cannot be read."] if more > 0 else []),
+        ]
+
+    def read(
+        self, path: str, columns: pa.Schema, longest: int = LONGEST
+    ) -> Iterator[pa.RecordBatch]:
+        """Reads some columns of a shard as `read_columns` does, as far as its files can be read: of
+        the rows that are kept or, with REJECTED behind the path, of the others.
+
+        They are named as ours. `name` is the shard's name and the sample's, as 00000/000000012, and
+        `key` 16 hex digits of its hash. `reason` and `detail` are what a sidecar has as status and
+        message. `format` and `bytes` are known where the tar was read.
+        """
+        shard = path.removesuffix(REJECTED)
+        for rows in self._unless_broken(shard, columns, longest):
+            known = {name: rows[name] for name in rows.schema.names}
+            status = pc.fill_null(known["status"], "")
+            is_kept = pc.is_in(status, pa.array(["", "success"]))
+            reasons = pa.array([_REASONS.get(of, FETCH_FAILED) for of in status.to_pylist()])
+            names = [self._name(shard, name or "") for name in known["key"].to_pylist()]
+            known |= {
+                "name": pa.array(names, pa.string()),
+                "key": pa.array(map(_key_of, names), pa.string()),
+                "reason": pc.if_else(is_kept, None, reasons.cast(pa.string())),
+                "detail": pc.if_else(is_kept, None, known["error_message"]),
+            }
+            nulls = pa.nulls(len(rows))
+            arrays = [known.get(of.name, nulls).cast(of.type, safe=False) for of in columns]
+            batch = pa.record_batch(arrays, schema=columns)
+            yield batch.filter(is_kept if path == shard else pc.invert(is_kept))
+
+    def images(self, shard: str, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """The files of the images of some rows of a shard, by `key`. Of others headers alone are
+        read, until all are found."""
+        wanted = set(keys)
+        try:
+            for name, tar, path, at, size in _files_of(shard):
+                if not wanted:
+                    break
+                extension = name.rpartition("/")[2].partition(".")[2]
+                if size <= MAX_BYTES and extension.lower() in IMAGE_EXTENSIONS:
+                    sample = _sample_name(name.removesuffix(f".{extension}"), tar)
+                    key = _key_of(self._name(shard, sample))
+                    if key in wanted:
+                        wanted.remove(key)
+                        with open_to_read(path) as source:
+                            source.seek(at)
+                            yield key, source.read(size)
+        except Exception as error:
+            self._note(shard, error)
+
+    def _name(self, shard: str, sample: str) -> str:
+        label = shard.removesuffix(".tar").removeprefix(self.path).strip("/")
+        return f"{_shown(label)}/{sample}"
+
+    def _unless_broken(
+        self, shard: str, columns: pa.Schema | None, longest: int = LONGEST
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of a shard's sidecar, or its samples as such rows, up to where they can be read.
+
+        Args:
+          columns: that are read beside what says whether a row is kept; None: all numbers.
+        """
+        read, path = _of_tar, shard
+        if sidecar := self.sidecars[shard]:
+            try:
+                texts = {of.name for of in schema_of(sidecar) if is_text(of.type)}
+                read, path = (_of_sidecar, sidecar) if {"key", "caption"} <= texts else (read, path)
+            except Exception as error:
+                self._note(sidecar, error)
+        try:
+            yield from read(path, columns, longest)
+        except Exception as error:
+            self._note(path, error)
+
+    def _note(self, path: str, error: Exception) -> None:
+        cause = error.__cause__ if isinstance(error, BrokenInputError) else error
+        fault = broken_file(path, cause) if cause else None
+        if fault is None:
+            raise error
+        note = f"{Path(path).name} cannot be read to its end: {printable(fault.fault)}."
+        if note not in self.faults:
+            self.faults.append(note)
 
 
-def read_folder(path: str, most: int = 0) -> Folder | None:
-    """Reads a folder, whose temporary dataset ends with the process; None where it has no shards.
-
-    Args:
-      most: so many shards at most, the same ones each time; 0: all.
-    """
-    shards = tuple(folder_shards(path))
-    return _read_folder(path, most, shards) if shards else None
-
-
-@lru_cache(maxsize=4)
-def _read_folder(path: str, most: int, shards: tuple[FolderShard, ...]) -> Folder:
-    sample = shards[:: max(1, len(shards) // most)][:most] if most else shards
-    _KEPT.append(tempfile.TemporaryDirectory(prefix="alignset-folder-"))
-    place, notes = _KEPT[-1].name, [_about(path, len(sample), len(shards))]
-    limits = _limits(sample, notes)
-    settings = _settings(limits)
-    told_at = time.monotonic()
-    for number, shard in enumerate(sample):
-        _read_shard(number, shard, settings, place, notes)
-        if time.monotonic() - told_at > _TOLD_EVERY_S:
-            told_at = time.monotonic()
-            message = f"{path}: read {number + 1:,} of {counted(len(sample), 'shard')}"
-            print(message, file=sys.stderr, flush=True)
-    if len(notes) > _MOST_NOTED:
-        notes[_MOST_NOTED:] = [f"{len(notes) - _MOST_NOTED:,} more are broken."]
-    return Folder(path, place, sample, len(shards), Catalogue(limits), notes)
+def find_folder(path: str) -> Folder | None:
+    """Finds the shards of a folder; None where it has none. They are the tars in it, or else in
+    folders of it, or else what has img2dataset's stats beside its sidecar. Nothing deeper is looked
+    at: it may be anybody's."""
+    path = path.rstrip("/") or path
+    folder = escape(path) if is_local(path) else path
+    files = {file for file, _ in match(f"{folder}/*")}
+    if not any(file.endswith(".tar") for file in files):
+        files |= {file for file, _ in match(f"{folder}/*/*.tar") + match(f"{folder}/*/*.parquet")}
+    shards = [file for file in sorted(files) if file.endswith(".tar")]
+    if not shards:
+        stems = [file.removesuffix(_STATS) for file in sorted(files) if file.endswith(_STATS)]
+        shards = [stem for stem in stems if f"{stem}.parquet" in files]
+    sidecars = [f"{shard.removesuffix('.tar')}.parquet" for shard in shards]
+    found = {s: side if side in files else "" for s, side in zip(shards, sidecars, strict=True)}
+    return Folder(path, found) if found else None
 
 
-def _about(path: str, count: int, of: int) -> str:
-    shards = f"{count:,} of {counted(of, 'shard')}" if count < of else counted(of, "shard")
-    return (
-        f"A folder of another tool, which records no rules and no dropped texts: the images of "
-        f"{shards} were read, and their sizes and hashes are of the files as they are stored."
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type has texts, in whichever form a tool wrote them."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(of(kind) for of in kinds)
+
+
+def _files_of(shard: str) -> Iterator[tuple[str, int, str, int, int]]:
+    """The files of a shard: name, number of the tar behind each other, path, place and bytes."""
+    if not shard.endswith(".tar"):
+        for path, size in match(shard):
+            yield path.rpartition("/")[2], 0, path, 0, size
+        return
+    with open_to_read(shard) as source:
+        for member in tar_members(source):
+            if member.plain:
+                yield member.name, member.tar, shard, member.at, member.size
+
+
+def _of_sidecar(path: str, columns: pa.Schema | None, longest: int) -> Iterator[pa.RecordBatch]:
+    schema = _STATED
+    for of in schema_of(path) if columns is None else columns:
+        is_number = pa.types.is_integer(of.type) or pa.types.is_floating(of.type)
+        if of.name not in schema.names and (columns is not None or is_number):
+            schema = schema.append(of if columns is not None else of.with_type(pa.float64()))
+    return read_columns(path, schema, longest)
+
+
+def _of_tar(path: str, columns: pa.Schema | None, longest: int) -> Iterator[pa.RecordBatch]:
+    if not path.endswith(".tar"):
+        return
+    rows: list[dict[str, Any]] = []
+    fault: Exception | None = None
+    with open_to_read(path) as source:
+        try:
+            for sample in tar_samples(source, None):
+                rows.append(_row_of(sample, longest))
+                if len(rows) == _ROWS_AT_ONCE:
+                    yield _batch_of(rows, columns)
+                    rows = []
+        except (FileFault, OSError) as error:
+            fault = error
+    if rows:
+        yield _batch_of(rows, columns)
+    if fault:
+        raise fault
+
+
+def _row_of(sample: Mapping[str, Any], longest: int) -> dict[str, Any]:
+    """A sample of a tar as a row of a sidecar."""
+    row = {
+        name: value[:longest] if isinstance(value, str) else float(value)
+        for name, value in sample["carried"].items()
+        if isinstance(value, str) or (type(value) in (int, float) and abs(value) < 1e15)
+    }
+    for name in ("url", "caption"):
+        row[name] = (sample[name] or b"").decode("utf-8", "replace")[:longest]
+    row |= {"key": _sample_name(sample["name"], sample["tar"]), "status": "", "error_message": ""}
+    if sample["source_at"] <= 0:
+        detail = "sparse_or_link" if sample["source_at"] else "no_file"
+        return row | {"status": _NO_IMAGE, "error_message": detail}
+    kind = sample["extension"].upper().replace("JPG", "JPEG")
+    return row | {"format": kind, "bytes": float(sample["source_size"])}
+
+
+def _batch_of(rows: Sequence[Mapping[str, Any]], columns: pa.Schema | None) -> pa.RecordBatch:
+    """Rows in columns: of these names, or all that are numbers. A value of another type is null."""
+    if columns is None:
+        names = {name for row in rows for name, value in row.items() if type(value) is float}
+        columns = pa.schema([(name, pa.float64()) for name in sorted(names)])
+    columns = pa.unify_schemas(
+        [_STATED, pa.schema([of for of in columns if of.name not in _STATED.names])]
     )
+    arrays = []
+    for of in columns:
+        kind = str if pa.types.is_string(of.type) else float
+        values = [row.get(of.name) for row in rows]
+        values = [value if type(value) is kind else None for value in values]
+        plain = pa.array(values, pa.string() if kind is str else pa.float64())
+        arrays.append(plain.cast(of.type, safe=False))
+    return pa.record_batch(arrays, schema=columns)
 
 
-def _settings(limits: tuple[Limit, ...]) -> ShardSettings:
-    numbers: dict[str, Any] = {rule.name: rule.default for rule in PRODUCT.rules}
-    numbers.update(PRODUCT.opened)
-    numbers.update({limit.name: limit.default for limit in limits})
-    return ShardSettings(
-        _FolderRules(numbers, own=limits),
-        FetchSettings(opt_outs="report", max_image_bytes=1 << 26),
-        ResizeSettings(),
-        thumbnails=16,
-    )
+def _sample_name(name: str, tar: int) -> str:
+    """The name of a sample: with the number of its tar where it is not the first of several behind
+    each other."""
+    name = _shown(name.removeprefix("./"))
+    return f"{name}/{tar}" if tar else name
 
 
-def _limits(shards: Sequence[FolderShard], notes: list[str]) -> tuple[Limit, ...]:
-    """An axis of each column of numbers in the first shard that has some, of a few."""
-    for shard in shards[:_MOST_LOOKED_INTO]:
-        columns: dict[str, list[float]] = {}
-        for sample in _unless_broken(shard, notes):
-            for name, value in sample.numbers.items():
-                columns.setdefault(name, []).append(value)
-        candidates = (
-            _limit(name, np.array(columns[name]))
-            for name in columns
-            if name not in _OTHERS and len(name) <= _LONGEST_NAME and printable(name) == name
-        )
-        if limits := tuple(limit for limit in candidates if limit is not None):
-            return limits[:_MOST_NUMBERS]
-    return ()
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _key_of(name: str) -> str:
+    return blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def _limit(name: str, values: np.ndarray) -> Limit | None:
@@ -191,111 +308,3 @@ def _limit(name: str, values: np.ndarray) -> Limit | None:
         opened=edges[0],
         measure=axis,
     )
-
-
-def _unless_broken(shard: FolderShard, notes: list[str]) -> Iterator[Sample]:
-    """The samples up to where a file is broken, which is noted."""
-    try:
-        yield from shard_samples(shard)
-    except Exception as error:
-        fault = broken_file(shard.path, error)
-        if fault is None:
-            raise
-        note = f"{shard.name} cannot be read to its end: {printable(fault.fault)}."
-        if note not in notes:
-            notes.append(note)
-
-
-def _read_shard(
-    number: int, shard: FolderShard, settings: ShardSettings, place: str, notes: list[str]
-) -> None:
-    samples, places = [*_unless_broken(shard, notes)], ShardPlaces(place)
-    if not samples:
-        return
-    table = _pairs(shard, samples, settings.rules.columns)
-    faults = table["fault"].to_pylist()
-
-    def screen(bodies: Iterable[Fetched], urls: Sequence[str]) -> Iterator[Fetched]:
-        for answer in bodies:
-            kind, _, detail = (faults[answer.index] or "").partition(" ")
-            if not kind:
-                yield answer
-            else:
-                body = b"" if kind == "decode" else None
-                yield replace(answer, body=body, detail=detail or "unknown")
-
-    whole = table.drop_columns(["fault", "name", "tar"])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        stats = build_shard(
-            *(number, whole, replace(settings, screen=screen), None, folder),
-            *(lambda _count: None, Event()),
-        )
-        for file_name, path in published_files(stats, places).items():
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file_name).replace(path)
-    Path(places.stats(number)).parent.mkdir(exist_ok=True)
-    Path(places.stats(number)).write_bytes(stats.encode())
-    keys = key_column(table["key"].to_numpy())
-    write_places(table.set_column(0, "key", keys), places.tar(number))
-
-
-def _pairs(shard: FolderShard, samples: Sequence[Sample], columns: Sequence[str]) -> pa.Table:
-    """The samples as `build_shard` takes pairs, with their names and faults."""
-    urls = pa.array([sample.url for sample in samples], pa.binary())
-    texts = pa.array([sample.caption for sample in samples], pa.binary())
-    pairs = measure(pa.record_batch([urls, texts], ["url", "caption"]))
-    keys = pairs.key.copy()
-    bare = np.flatnonzero(~pairs.usable())  # its URL or text may be that of many
-    names = [f"{shard.name}/{sample.name}" for sample in samples]
-    names = [
-        f"{name}/{s.tar}" if s.tar > 0 else name for name, s in zip(names, samples, strict=True)
-    ]
-    shown = pa.array([as_bytes(name).decode("utf-8", "backslashreplace") for name in names])
-    keys[bare] = string_hashes(shown.cast(pa.string()).take(pa.array(bare)))
-    captions = [
-        text.as_py() or sample.caption.decode("utf-8", "replace")
-        for text, sample in zip(pairs.text, samples, strict=True)
-    ]
-    table = pa.table(
-        {
-            "key": keys,
-            "url": pairs.url,
-            "caption": pa.array(captions, pa.string()),
-            "page_url": pa.nulls(len(samples), pa.string()),
-            "source_path": pa.array([as_bytes(sample.path) for sample in samples], pa.binary()),
-            "source_at": pa.array([sample.at for sample in samples], pa.int64()),
-            "source_size": pa.array([sample.size for sample in samples], pa.int64()),
-            "name": pa.array([as_bytes(sample.name) for sample in samples], pa.binary()),
-            "tar": pa.array([sample.tar for sample in samples], pa.int32()),
-            "fault": pa.array([sample.fault for sample in samples], pa.string()),
-        }
-        | {
-            name: pa.array([sample.numbers.get(name) for sample in samples], pa.float64())
-            for name in columns
-        }
-    )
-    return table.take(pa.array(np.argsort(keys, kind="stable"))).combine_chunks()
-
-
-def as_bytes(name: str) -> bytes:
-    """The bytes of a name, whose surrogates stand for bytes that are not UTF-8."""
-    return name.encode("utf-8", "surrogateescape")
-
-
-def find_folder_copies(folder: Folder) -> tuple[SharedContents, NearDuplicates]:
-    """How many images have the bytes of another, and look like one; writes their images."""
-    places = ShardPlaces(folder.place)
-    numbers = [n for n in range(len(folder.shards)) if Path(places.sidecar(n)).exists()]
-    rows = {n: read_rows(places.sidecar(n), [*OF_CONTENTS, "phash"]) for n in numbers}
-    rules = CopyRules(int(MAX_TEXTS_PER_IMAGE.opened or 0))
-    contents = [contents_of(n, of, rules.texts_of_shard) for n, of in rows.items()]
-    hashes = [hashes_of(n, of) for n, of in rows.items()]
-    if not rows:
-        return SharedContents(), NearDuplicates()
-    verdict = judge_contents(pa.Table.from_batches(contents), rules)
-    own = Copies(shared=verdict.shared, groups=verdict.groups)
-    copies = add_copies([own, sample_near(pa.Table.from_batches(hashes))])
-    pictures = look_at_copies(folder.place, copies)
-    write_document(f"{folder.place}/{PICTURES}", pictures)
-    return copies.shared, pictures.near

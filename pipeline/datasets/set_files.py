@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from alignset.pipeline.datasets.stored_images import stored_image
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest
-from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document, readable_document
 from alignset.transforms.storage.files import carry_file, exists, is_local, match, remove
+from alignset.transforms.storage.parquet_files import read_columns
+
+if TYPE_CHECKING:
+    from alignset.pipeline.datasets.folders import Folder  # with all readers
 
 
 @dataclass(frozen=True)
@@ -23,25 +30,16 @@ class SetFiles:
     Attributes:
       kept_files: paths of the sidecars, or of `pairs/`.
       rejected_files: paths of `rejected/`.
-      tars: the paths of the tars, without `.tar`.
       funnel: None where the run has not ended, or another version wrote it.
-      evaluation: the files of evaluation images that a user names. A manifest may be anybody's, and
-        its paths are not followed.
-      of: how many shards there are, of a folder of another tool; else 0.
+      folder: of another tool. Its files are its shards; its own catalogue is read with them.
     """
 
     out: str
     kept_files: list[str]
     rejected_files: list[str]
-    tars: frozenset[str]
-    funnel: Funnel | None
+    funnel: Funnel | None = None
     catalogue: Catalogue = PRODUCT
-    evaluation: Sequence[EvaluationFile] = ()
-    of: int = 0
-
-    @property
-    def is_foreign(self) -> bool:
-        return self.of > 0
+    folder: Folder | None = None
 
     @property
     def is_of_shards(self) -> bool:
@@ -49,21 +47,27 @@ class SetFiles:
 
     def rejected_for(self, reason: str) -> list[str]:
         """Those of `rejected/` that may hold a reason: of texts, of images, or any."""
-        of_images = self.catalogue.image_steps
-        planes = {
-            "text-": self.catalogue.text_steps,
-            "images-": of_images,
-            "holdout-": of_images,
-        }
-        starts = tuple(
-            start
-            for start, steps in planes.items()
-            if any(reason in reasons for reasons in steps.values())
-        )
-        if not starts:
+        stages = self.catalogue.text_steps, self.catalogue.image_steps
+        gives = [any(reason in reasons for reasons in steps.values()) for steps in stages]
+        if self.folder or not any(gives):
             return self.rejected_files
-        others = tuple(planes.keys() - set(starts))
-        return [path for path in self.rejected_files if not Path(path).name.startswith(others)]
+        files = self.rejected_files
+        return [path for path in files if gives[not Path(path).name.startswith("text-")]]
+
+    @property
+    def read(self) -> Callable[..., Iterator[pa.RecordBatch]]:
+        """What reads columns of one of the files: `read_columns`, or its like."""
+        return self.folder.read if self.folder else read_columns
+
+    def images(self, path: str, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Reads the image files of some pairs in one of `kept_files`, by their keys; what is not
+        there is left out."""
+        if self.folder:
+            yield from self.folder.images(path, keys)
+        elif self.is_of_shards and exists(tar := f"{path.removesuffix('.parquet')}.tar"):
+            for key in keys:
+                if body := stored_image(tar, key):
+                    yield key, body
 
 
 def read_set(out: str) -> tuple[Manifest, Funnel]:
@@ -101,37 +105,32 @@ def rename_answers(out: str) -> None:
             Path(out, "answers").rmdir()
 
 
-def find_set(out: str, most: int = 0) -> SetFiles:
-    """The files of a dataset, or of the one that another tool's folder is read into.
-
-    Args:
-      most: shards that are read of a folder of another tool; 0: all.
+def find_set(out: str) -> SetFiles:
+    """The files of a dataset, or of a folder of another tool.
 
     Raises:
-      UsageError: there is no such folder, it belongs to no dataset, or none of its shards is read.
+      UsageError: there is no such folder, or it belongs to no dataset.
     """
     if files := find_own_set(out):
         return files
-    from alignset.pipeline.datasets.folders import read_folder  # which decodes images
+    from alignset.pipeline.datasets.folders import REJECTED, find_folder  # with all readers
 
     out = out.rstrip("/") or out
-    if folder := read_folder(out, most):
-        own_files = find_own_set(folder.place)
-        if own_files is None:
-            why = " ".join(folder.notes[1:4])
-            raise UsageError(f"{out} has no sample that can be read; pass another folder. {why}")
-        return replace(own_files, out=out, of=folder.of, catalogue=folder.catalogue)
+    if folder := find_folder(out):
+        shards = in_order(folder.sidecars)
+        return SetFiles(out, shards, [f"{shard}{REJECTED}" for shard in shards], folder=folder)
     raise no_set(out)
 
 
 def no_set(out: str) -> UsageError:
-    """The error for a folder that is not a dataset of ours."""
-    from alignset.pipeline.datasets.folder_samples import folder_shards  # with all readers
+    """The error for a folder that is not a dataset of ours, of a command that needs one."""
+    from alignset.pipeline.datasets.folders import find_folder
 
-    if folder_shards(out):
+    if find_folder(out):
         return UsageError(
-            f"{out} was made by another tool: alignset curate --input={out} makes a dataset of it, "
-            "without fetching"
+            f"{out} was made by another tool; this makes a dataset of it, without fetching: "
+            f"alignset curate --input={out} --output=NEW, with --blocklist=LIST or "
+            "--duplicates=near where pairs are to leave"
         )
     return UsageError(
         f"{out!r} is not a dataset, or its run has written nothing yet: it has no files in "
@@ -167,9 +166,6 @@ def find_own_set(out: str) -> SetFiles | None:
             path
             for path, _ in rejects
             if path.endswith(".parquet") and _shard_of(out, path) in finished_stems | {""}
-        ),
-        frozenset(
-            path.rpartition(".")[0] for path, _ in shards if path.endswith((".tar", ".places"))
         ),
         readable_document(f"{out}/funnel.json", Funnel),
         manifest.catalogue if manifest else PRODUCT,

@@ -7,18 +7,16 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from alignset.transforms.images.examine import Unusable, examine
 from alignset.transforms.images.thumbnail import thumbnail
-from alignset.transforms.storage.files import exists, is_local, open_to_read
-from alignset.transforms.storage.parquet_files import short_rows
+from alignset.transforms.storage.broken_files import BrokenInputError
+from alignset.transforms.storage.files import exists, open_to_read
+from alignset.transforms.storage.parquet_files import read_columns
 from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, Member, tar_members
-
-if TYPE_CHECKING:
-    from alignset.pipeline.datasets.set_files import SetFiles  # which reads folders by this
 
 CHUNK = 1 << 16
 SHOWN_PX = 240  # of the longer side
@@ -42,12 +40,6 @@ def shown_picture(body: bytes | None, missing: str = "not found in its shard") -
         return f"cannot be shown: {error}"
 
 
-def stored_in(files: SetFiles, sidecar: str, key: str) -> bytes | None:
-    """The file of the image of a kept pair; None where it is not there."""
-    stem = sidecar.removesuffix(".parquet")
-    return stored_image(f"{stem}.tar", key) if stem in files.tars else None
-
-
 def stored_image(tar: str, key: str) -> bytes | None:
     """The file of the image of a sample; None where it is not there.
 
@@ -55,13 +47,6 @@ def stored_image(tar: str, key: str) -> bytes | None:
     finds is compared with the sidecar's SHA-256; if it is another one, the tar is read header by
     header. Re-encoded images have another SHA-256, and hold none of a stranger's bytes.
     """
-    if is_local(tar) and not exists(tar):
-        # Only now: datasets of ours need no kernels here.
-        from alignset.transforms.shards.image_places import placed_images, read_places
-
-        places = read_places(tar)
-        images = placed_images(places, {int(key, 16)}) if places is not None else ()
-        return next((body for _, body in images), None)
     with open_to_read(tar) as source:
         body, digests = read_image(source, source.seek(0, 2), key), _digests(tar)
         if key not in digests or (body and _sha256(body) == digests[key]):
@@ -77,13 +62,10 @@ def stored_image(tar: str, key: str) -> bytes | None:
 @lru_cache(maxsize=1)  # `look` reads many images of a shard
 def _digests(tar: str) -> dict[str, str]:
     """The SHA-256 of the images of a shard as they came, in hex, by their keys."""
-    sidecar = f"{tar.removesuffix('.tar')}.parquet"
-    if not exists(sidecar):
-        return {}
-    digests: dict[str, str] = {}
-    with suppress(KeyError, pa.ArrowException):
-        for batch in short_rows(sidecar, _DIGESTS):
-            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    sidecar, digests = f"{tar.removesuffix('.tar')}.parquet", dict[str, str]()
+    with suppress(BrokenInputError):
+        for batch in read_columns(sidecar, _DIGESTS) if exists(sidecar) else ():
+            rows = zip(batch["key"].to_pylist(), batch["sha256"].to_pylist(), strict=True)
             digests |= {key: digest for key, digest in rows if len(digest or "") == _HEX}
     return digests
 

@@ -35,7 +35,7 @@ from alignset.transforms.storage.files import is_local, open_to_read
 from alignset.transforms.storage.tar_members import BrokenTar, Member, tar_members
 
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
-LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
+_LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
 
 
 def read_split(
@@ -212,14 +212,13 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
     sample of a broken shard is left out where it may lack files.
 
     Each has `name` and `tar` (which of the tars behind each other it is in), STRINGS as bytes or
-    None, `source_at` (or SPARSE_OR_LINK) and `source_size` of its image, and `fields` fields of its
-    JSON. `text` is its KEY.txt, beside the caption of its JSON; `unread` is the name of a text that
-    is too long.
+    None, `source_at` (or SPARSE_OR_LINK), `source_size` and `extension` of its image, and `fields`
+    fields of its JSON.
 
     Args:
       fields: the fields of `KEY.json` that are wanted; None for all of them.
     """
-    key, sample = None, new_sample("")
+    key, sample = None, _new_sample("")
     try:
         for member in tar_members(source):
             of, extension = _sample_of(member.name)
@@ -229,7 +228,7 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
             if (member.tar, of) != key and key is not None:
                 yield sample
             if (member.tar, of) != key:
-                key, sample = (member.tar, of), new_sample("/".join(filter(None, of)), member.tar)
+                key, sample = (member.tar, of), _new_sample("/".join(filter(None, of)), member.tar)
             _read_member(source, member, extension, sample, fields)
     except BrokenTar as error:
         if key is not None and error.member is not None and _sample_of(error.member)[0] != key[1]:
@@ -248,14 +247,12 @@ def _read_member(
 ) -> None:
     if extension in IMAGE_EXTENSIONS:
         if member.plain:
-            sample |= {"source_at": member.at, "source_size": member.size}
+            sample |= {"source_at": member.at, "source_size": member.size, "extension": extension}
         elif not sample["source_at"]:
             sample["source_at"] = SPARSE_OR_LINK
-    elif member.size <= LONGEST_OF.get(extension, -1):
+    elif member.size <= _LONGEST_OF.get(extension, -1):
         source.seek(member.at)
-        read_text(sample, extension, source.read(member.size), fields)
-    elif extension in LONGEST_OF:
-        sample["unread"] = member.name
+        _read_text(sample, extension, source.read(member.size), fields)
 
 
 def _sample_of(name: str) -> tuple[tuple[str, str], str]:
@@ -265,19 +262,17 @@ def _sample_of(name: str) -> tuple[tuple[str, str], str]:
     return (folder, stem), extension.lower()
 
 
-def new_sample(name: str, tar: int = 0) -> dict[str, Any]:
+def _new_sample(name: str, tar: int = 0) -> dict[str, Any]:
     """A sample without known values."""
-    places = {"name": name, "tar": tar, "source_at": 0, "source_size": 0}
-    texts = {"text": None, "unread": ""}
-    return dict.fromkeys(STRINGS) | places | texts | {"carried": {}, "carried_bytes": 0}
+    places = {"name": name, "tar": tar, "source_at": 0, "source_size": 0, "extension": ""}
+    return dict.fromkeys(STRINGS) | places | {"carried": {}, "carried_bytes": 0}
 
 
-def read_text(
+def _read_text(
     sample: dict[str, Any], extension: str, body: bytes, fields: Sequence[str] | None
 ) -> None:
     """Puts what a text file of a sample says into the sample."""
     if extension == "txt":
-        sample["text"] = sample["text"] or body
         sample["caption"] = sample["caption"] or body
         return
     try:

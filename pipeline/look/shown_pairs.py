@@ -47,7 +47,7 @@ class NothingToShow(UsageError):
 def write_page(flags: argparse.Namespace) -> None:
     """Writes the page, and prints the table."""
     WorkFolder(f"{flags.set}/_temporary").tell_takedown(flags.set)
-    files = find_set(flags.set, 0 if flags.reason or flags.blocklist else ENOUGH_FILES)
+    files = find_set(flags.set)
     if flags.blocklist:
         distances = {name: getattr(flags, name) for name in DISTANCES}
         pairs, note, others = find_listed(files, flags.blocklist, distances, int(flags.n))

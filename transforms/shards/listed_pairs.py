@@ -17,7 +17,6 @@ from alignset.transforms.columns.records import LONGEST_TEXT, cut
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
 from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.image_places import placed_images, read_places
 from alignset.transforms.shards.shard_places import moved_of
 from alignset.transforms.storage.files import exists, open_to_read
 from alignset.transforms.storage.parquet_files import read_rows
@@ -151,14 +150,7 @@ def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
 def stored_images(
     tar: str, wanted_keys: Container[int] | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """The images of a shard, by the keys of their pairs; all where none are wanted.
-
-    Args:
-      tar: of ours, or the path of one in whose place `write_places` wrote where they lie.
-    """
-    if (places := read_places(tar)) is not None:
-        yield from placed_images(places, wanted_keys)
-        return
+    """The images of a shard, by the keys of their pairs; all where none are wanted."""
     with open_to_read(tar) as source:
         for member in tar_members(source):
             key, _, extension = member.name.partition(".")

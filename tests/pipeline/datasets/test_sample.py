@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, tables_of, take_sample
+from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, take_sample
 from alignset.pipeline.datasets.set_files import find_set
+from alignset.transforms.storage.parquet_files import read_columns
 from alignset.transforms.storage.broken_files import BrokenInputError
 from tests.support.small_sets import keys, put_rejected, put_shard, put_table
 
@@ -103,7 +104,8 @@ def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool):
     table = pa.table({"key": own, "url": ["http://a/b"] * count, "caption": captions})
     put_table(f"{tmp_path}/a.parquet", table)
     before = pa.total_allocated_bytes()
-    (rows,) = tables_of(f"{tmp_path}/a.parquet", ["key", "url", "caption", "detail"])
+    schema = pa.schema([(n, pa.string()) for n in ("key", "url", "caption", "detail")])
+    (rows,) = read_columns(f"{tmp_path}/a.parquet", schema, LONGEST)
     assert rows["detail"].null_count == count
     assert rows["caption"].to_pylist() == [text[:LONGEST]] * count
     assert pa.total_allocated_bytes() - before < 100e6
@@ -115,4 +117,4 @@ def test_a_damaged_file_is_named(body: bytes, tmp_path: Path):
     path = tmp_path / "images-00000.parquet"
     path.write_bytes(body)
     with pytest.raises(BrokenInputError, match=r"images-00000\.parquet cannot be read: "):
-        list(tables_of(str(path), ["key"]))
+        list(read_columns(str(path), pa.schema([("key", pa.string())])))

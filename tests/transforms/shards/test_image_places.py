@@ -3,15 +3,9 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from alignset.transforms.fetching.fetch import Fetched
-from alignset.transforms.shards.image_places import (
-    placed_images,
-    read_places,
-    stored_bodies,
-    write_places,
-)
+from alignset.transforms.shards.image_places import stored_bodies
 
 
 def test_stored_images_are_read_in_any_order_and_what_is_gone_costs_itself(tmp_path: Path):
@@ -35,17 +29,3 @@ def test_stored_images_are_read_in_any_order_and_what_is_gone_costs_itself(tmp_p
         Fetched(7, None, "too_large"),
         Fetched(8, None, "sparse_or_link"),
     ]
-
-
-def test_places_that_another_process_wrote_are_not_read(tmp_path: Path):
-    """A dataset of somebody else may have any, such as an address of this network."""
-    (tmp_path / "a").write_bytes(b"0123456789")
-    (tmp_path / "shards").mkdir()
-    row = {"key": "0" * 15 + "7", "name": b"x", "tar": 0, "source_path": f"{tmp_path}/a"}
-    table = pa.Table.from_pylist([row | {"source_at": 2, "source_size": 3}])
-    pq.write_table(table, tmp_path / "shards/00000.places")
-    assert read_places(f"{tmp_path}/shards/00000.tar") is None
-    write_places(table, f"{tmp_path}/shards/00001.tar")
-    places = read_places(f"{tmp_path}/shards/00001.tar")
-    assert places is not None
-    assert list(placed_images(places)) == [("0" * 15 + "7", b"234")]
