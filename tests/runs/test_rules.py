@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.dataset import Dataset
-from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.report.__main__ import main as write_report
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.histograms import charts_of

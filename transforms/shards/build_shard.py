@@ -42,7 +42,7 @@ from alignset.transforms.shards.shard_pairs import (
     shared_images,
     stored_rows,
 )
-from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_samples import add_samples, write_responses, write_sidecar
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
@@ -53,11 +53,6 @@ from alignset.transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 RESPONSES_FILE, DESCRIPTORS = "responses.parquet", "descriptors.parquet"
-
-
-def published_files(stats: ShardStats, places: ShardPlaces) -> dict[str, str]:
-    files = {REJECTS: places.rejected(stats.number)}
-    return files | ({SIDECAR: places.sidecar(stats.number)} if stats.successes else {})
 
 
 def build_shard(
