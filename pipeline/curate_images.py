@@ -27,7 +27,6 @@ from alignset.transforms.decontamination.index_evaluation_images import (
 from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.shards.failed_fetches import FindFailingHosts
 from alignset.transforms.shards.plan_shards import claim_path
 from alignset.transforms.shards.shard_progress import finished_shards
 from alignset.transforms.shards.shard_settings import ShardSettings
@@ -35,7 +34,7 @@ from alignset.transforms.shards.shard_stats import ShardStats, add_copies
 from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
 from alignset.transforms.storage.files import match
 from alignset.transforms.workers.claims import CLAIM, suspects
-from alignset.transforms.workers.counts import add_by_name, add_counts
+from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.packages import CheckWorker, deciding
 from alignset.transforms.workers.summaries import WriteSummary
 
@@ -72,10 +71,6 @@ def curate_images(
         | "Written"
         >> beam.Map(lambda shard: WrittenShard(shard.number, shard.successes, shard.sha256))
         | "AllWritten" >> beam.combiners.ToList(),
-        "hosts": stats
-        | "Failing" >> beam.FlatMap(lambda s: [s.number] if s.failed_to_download else [])
-        | FindFailingHosts(places.out),
-        "copies_folder": pipeline | "CopiesFolder" >> beam.Create([find.folder]),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
     }
@@ -182,9 +177,6 @@ def _name_suspects(places: Places, sizes: Mapping[int, int]) -> None:
 def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable[..., Any]]]:
     """Sums over all shards."""
     sums: dict[str, tuple[Callable[[ShardStats], Any], Callable[..., Any]]] = {
-        "counts": (lambda shard: shard.counts, add_counts),
-        "statuses": (lambda shard: shard.status_dict, add_by_name),
-        "reported": (lambda shard: shard.opted_out or {}, add_by_name),
         "connections": (lambda shard: shard.connections or 0, partial(max, default=0)),
         "limits": (lambda s: {s.limited_by: 1} if s.limited_by else {}, add_by_name),
     }

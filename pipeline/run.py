@@ -15,33 +15,36 @@ from apache_beam.io.filesystems import FileSystems
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
-from alignset.pipeline.copies import rewrite_copies
+from alignset.pipeline.copies import describing_cost, descriptors_folder
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
 from alignset.pipeline.datasets.forget_history import forget_listed
+from alignset.pipeline.datasets.history import carry_history
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
-from alignset.pipeline.documents.closing import close_run, complete
+from alignset.pipeline.documents.describe import complete, describe
+from alignset.pipeline.documents.run_manifest import manifest_of_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
-from alignset.pipeline.inputs.earlier_sets import folders_of_sets, shared_about
+from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, folders_of_sets, shared_about
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.most_similar import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
-from alignset.pipeline.retry import retry_failed
-from alignset.pipeline.runs.documents import Funnel
+from alignset.pipeline.retry import begin_retry, forget_retried, manifest_of_retry, plan_retry
+from alignset.pipeline.rewrite import rewrite
+from alignset.pipeline.runs.documents import Connections, Funnel, Manifest
 from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
 from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.blocklists.blocklists import NO_LISTS
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.language_codes import weak_points
+from alignset.transforms.shards.renumber_shards import renumber_shards, was_renumbered
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import DocumentError
-from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.storage.files import carry_file, exists, write_atomically
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.threads import stop_work
 
@@ -77,7 +80,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     if is_dry_run(command):
         _translate(command, source)
         return
-    folder = RunFolder(job.output, describe_run(command, source), retry=bool(job.retry_failed))
+    folder = RunFolder(job.output, describe_run(command, source), retry=job.retry_failed)
     if folder.is_finished and not job.retry_failed:
         folder.clean_finished()
         complete(folder.out)
@@ -164,17 +167,10 @@ class Run:
             for old_job in self.engine.cancel(folder.earlier):
                 say(f"{old_job}, left running by an earlier start of this command, is cancelled")
             folder.fence.take()
-            forgets = self.command.job.forget_blocked
-            forgotten = self.places.blocklists if forgets else NO_LISTS
             if self.command.job.retry_failed:
-                forget_listed(folder.out, forgotten)
                 with _timing("retry"):
-                    source, run_by = self.source, (self.places, self.engine)
-                    return retry_failed(
-                        self.command, folder, source.evaluation, *run_by, source.unsafe_model
-                    )
-            curated = self._curate_all()
-            return close_run(folder, self.source.sets, forgotten) if curated else None
+                    return self._retried()
+            return self._close(self._manifest()) if self._curate_all() else None
         except BaseException as error:
             if was_interrupted(error):  # unnoted, it would seem to have died
                 with suppress(Exception):
@@ -203,16 +199,81 @@ class Run:
             return True
         return (self._images_done() or self._images_curated(text)) and self._copies_left()
 
-    def _images_curated(self, text: TextSummary) -> bool:
+    def _manifest(self) -> Manifest:
+        """The manifest of the stages that have ended; brings files beside the shards."""
+        folder, source = self.folder, self.source
+        folder.check_lock()
+        if exists(folder.work.removed_before):  # what is made of this dataset leaves them out too
+            carry_file(folder.work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
+        text = folder.work.find_text()
+        assert text is not None, "the text stage has ended"
+        if text.rows_read != text.counts.seen:
+            raise RuntimeError(
+                f"the first reading found {text.rows_read} rows and the second {text.counts.seen}: "
+                "did the input change? Delete the output folder and start again"
+            )
+        renumber_shards(folder.out, folder.work.path)
+        carry_history(folder.out, source.sets)
+        self._forget_listed()
+        return manifest_of_run(folder, text, folder.work.find_images())
+
+    def _retried(self) -> Funnel:
+        """Tries again what could not be fetched; returns the funnel that there then is."""
+        folder, places = self.folder, self.places
+        self._forget_listed()
+        change = begin_retry(folder)
+        if change is None:
+            folder.clean()
+            return folder.closing_funnel()
+        if not folder.work.find_text():
+            with self.engine.pipeline("plan") as pipeline:
+                plan_retry(pipeline, change, self.command, places)
+        text = folder.work.find_text()
+        assert text is not None, "it is planned"
+        if not self._images_done():
+            if descriptors_folder(self.command, places):
+                say(describing_cost(change.manifest.pairs))
+            self._images_curated(text, change.manifest.holding)
+        folder.check_lock()
+        if not was_renumbered(places.work.path):  # or shards have other numbers by now
+            forget_retried(change, self.engine, places)
+            self._copies_left()
+        images = folder.work.find_images()
+        assert images is not None, "the image stage has ended"
+        numbers = renumber_shards(folder.out, places.work.path)
+        return self._close(manifest_of_retry(folder, change, text, images, numbers))
+
+    def _close(self, manifest: Manifest) -> Funnel:
+        """Writes all documents, and ends the run."""
+        images = self.folder.work.find_images()
+        self.folder.check_lock()
+        funnel = describe(self.folder.out, manifest)
+        self.folder.clean()
+        if images and images.connections:
+            connections = Connections(images.connections, images.limits)
+            return replace(funnel, fetch=replace(funnel.fetch, connections=connections))
+        return funnel
+
+    def _forget_listed(self) -> None:
+        if self.command.job.forget_blocked:
+            forget_listed(self.folder.out, self.places.blocklists)
+
+    def _images_curated(self, text: TextSummary, earlier: Sequence[int] = ()) -> bool:
+        """Runs the image stage.
+
+        Args:
+          earlier: the numbers of finished shards that hold something, where a retry adds others.
+        """
         places, model = self.places, self.source.unsafe_model
 
         def build(pipeline: beam.Pipeline) -> None:
-            shards, evaluation = sorted(text.shards), self.source.evaluation
-            curate_images(pipeline, shards, evaluation, self.command, places, unsafe_model=model)
+            shards, how = sorted(text.shards), (self.command, places, earlier, model)
+            curate_images(pipeline, shards, self.source.evaluation, *how)
 
         if scored_by := self.command.job.score_model:
             say(similarity_cost(scored_by, sum(text.shards.values())))
-        verb = verb_of({file.format for file in self.source.files})
+        formats = {file.format for file in self.source.files}
+        verb = "fetch again" if self.folder.retry else verb_of(formats)
         if text.stored and (rest := sum(text.shards.values()) - text.stored):
             stored = counted(text.stored, "pair")
             say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
@@ -225,13 +286,15 @@ class Run:
         return self._images_done() or self._handed_over("image stage's")
 
     def _copies_left(self) -> bool:
-        """Takes out what leaves since its image is there twice, where there is some."""
-        images = self.folder.work.find_images()
-        assert images is not None, "the image stage has ended"
+        """Takes out what leaves for its copies, or since others are more similar."""
         if (share := self.command.rules.keep_most_similar) < 1:
-            images = rank_pairs(images, self.places, share)
-        what = images.copies, images.copies_folder
-        return rewrite_copies(self.engine, *what, self.places) or self._handed_over("copies'")
+            images = self.folder.work.find_images()
+            assert images is not None, "the image stage has ended"
+            holding = sorted(shard.number for shard in images.shards if shard.kept)
+            rank_pairs(holding, self.places, share)
+        places = self.places
+        done = rewrite(places.out, places.work, places.fence, self.engine)
+        return done or self._handed_over("rewriting")
 
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""

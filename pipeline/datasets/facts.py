@@ -12,7 +12,7 @@ from typing import TypeVar
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.copy_groups import PICTURES, CopyPictures, GroupPicture
-from alignset.pipeline.datasets.funnel import funnel as steps_of
+from alignset.pipeline.datasets.funnel import funnel
 from alignset.pipeline.datasets.set_records import SetRecords, read_records
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.rules import Rules
@@ -158,11 +158,11 @@ def _count_by_records(facts: Facts, text: TextSummary | None) -> None:
     texts, images = facts.records.texts.whole, facts.records.images.whole
     counts = text.counts if text else _counts(texts.pairs, texts.kept, texts.outcomes)
     of_images = _counts(images.pairs, images.kept, images.outcomes)
-    facts.steps = steps_of(counts, facts.catalogue.text_steps)
+    stages = counts.dropped, None if facts.text_only else of_images.dropped
+    facts.steps = funnel(counts.seen, *stages, catalogue=facts.catalogue)
     if facts.text_only:
         facts.kept = counts.kept
         return
-    facts.steps += steps_of(of_images, facts.catalogue.image_steps)
     facts.kept = of_images.kept
     if facts.state == "under way":
         facts.waiting = max(0, counts.kept - of_images.seen)

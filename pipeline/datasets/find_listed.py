@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.history import FOLDER as HISTORY
-from alignset.pipeline.datasets.steps_set import read_any_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.shards.listed_pairs import LISTED, Removal, listed_in_shard, listed_texts
-from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.rules.given import TAKEN_DOWN
+from alignset.transforms.shards.leaving_pairs import leaving_of, may_be_taken
+from alignset.transforms.shards.listed_pairs import (
+    LISTED,
+    keys_of,
+    listed_in_shard,
+    listed_rejects,
+    listed_texts,
+)
+from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.storage.parquet_files import batches_of
 
@@ -28,33 +37,43 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Listed:
     """Pairs of a dataset on a list.
 
     Attributes:
-      rows: LISTED, the pairs that it holds.
-      shards: how many pairs each shard holds that are on a list, by its number. texts: the same of
-        files of `pairs/`.
-      rejected_rows: how many rows of each file of `rejected/` name what is on a list, by its path.
+      details: how many pairs that it holds are on each list, by which kind of entry; pairs: their
+        sum.
+      shards: how many shards hold some.
+      rejected_rows: how many rows of what it dropped name what is on a list; newly_taken: those in
+        `rejected/` itself that were not taken down before.
+      leaving: what leaves or is marked, as LEAVING, by the name of its file of `rejected/`.
+      of: how many shards hold something. most: whether more than half is on a list, perhaps by
+        mistake.
     """
 
-    rows: pa.Table
-    shards: dict[int, int] = field(default_factory=dict)
-    texts: dict[str, int] = field(default_factory=dict)
-    rejected_rows: dict[str, int] = field(default_factory=dict)
+    details: dict[str, int]
+    pairs: int
+    shards: int
+    rejected_rows: int
+    newly_taken: int
+    leaving: dict[str, pa.Table]
+    of: int
+    most: bool
 
-    @property
-    def details(self) -> dict[str, int]:
-        """How many of the pairs are on each list, by which kind of entry."""
-        return dict(sorted(Counter(self.rows["detail"].to_pylist()).items()))
+
+class _Rows(NamedTuple):
+    """Rows of a file of `rejected/`: keys and details of those that are taken down."""
+
+    table: pa.Table
+    new: int  # of `rejected/` itself, and not taken down before
 
 
-def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, history: bool) -> Listed:
+def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool) -> Listed:
     """Looks through a finished dataset; changes nothing.
 
     Args:
-      history: whether what earlier datasets dropped is looked through, too, and what a takedown
+      forget: whether what earlier datasets dropped is looked through, too, and what a takedown
         with lists of these names left in `rejected/`.
 
     Raises:
@@ -62,11 +81,73 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, history: boo
     """
     if is_local(out):
         _refuse_links(out)
-    texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
+    places, holding = ShardPlaces(out), manifest.holding
     original = manifest.resize["resize_mode"] == "original"
-    return find_in_shards(
-        out, manifest.holding, lists, original=original, texts=texts, history=history
+    texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
+
+    def of_shard(shard: int) -> pa.Table:
+        stem = places.tar(shard).removesuffix(".tar")
+        return pa.Table.from_batches([listed_in_shard(stem, lists, original=original)])
+
+    def of_texts(path: str) -> pa.Table:
+        tables = (pa.Table.from_batches([batch]) for batch in batches_of(path))
+        return pa.Table.from_batches([listed_texts(table, lists) for table in tables], LISTED)
+
+    names = [places.rejected(shard) for shard in holding]
+    names += [f"{out}/rejected/text-{Path(path).name}" for path in texts]
+    kept = [*in_order(of_shard, holding), *in_order(of_texts, texts)]
+    found = pa.concat_tables([LISTED.empty_table(), *kept]).combine_chunks()
+
+    def of_rejects(path: str) -> _Rows:
+        tables, new = [_pairs_of([], [])], 0
+        for rows in batches_of(path):
+            details = listed_rejects(rows, lists, found)
+            is_taken = pc.equal(rows["reason"], TAKEN_DOWN)
+            for of in lists.lists if forget else ():  # of images, whose hashes no row has
+                before = pc.and_(is_taken, pc.starts_with(rows["detail"], f"{of.name}:"))
+                before = pc.fill_null(before, False)
+                details = pc.if_else(before, pc.coalesce(details, rows["detail"]), details)
+            which = pc.and_(details.is_valid(), may_be_taken(rows, forget=forget))
+            tables.append(_pairs_of(keys_of(rows["key"].filter(which)), details.filter(which)))
+            new += sum(pc.and_(which, pc.invert(is_taken)).to_pylist())
+        table = pa.concat_tables(tables)
+        return _Rows(table, new if path.startswith(f"{out}/rejected/") else 0)
+
+    paths = [path for path, _ in match(f"{out}/rejected")]
+    of_history = [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
+    paths += of_history if forget else []
+    rejected = dict(zip(paths, in_order(of_rejects, paths), strict=True))
+    of_files = {path: rows.table for path, rows in rejected.items()}
+    for path, rows in zip(names, kept, strict=True):
+        of_files[path] = pa.concat_tables(
+            [rows.select(["key", "detail"]), of_files.get(path, _pairs_of([], []))]
+        )
+    return Listed(
+        dict(sorted(Counter(found["detail"].to_pylist()).items())),
+        len(found),
+        sum(len(rows) > 0 for rows in kept[: len(holding)]),
+        sum(len(rows.table) for rows in rejected.values()),
+        sum(rows.new for rows in rejected.values()),
+        {
+            path.removeprefix(f"{out}/"): _leaving(table)
+            for path, table in of_files.items()
+            if len(table)
+        },
+        len(holding),
+        2 * len(found) > manifest.pairs >= FEW,
     )
+
+
+def _pairs_of(keys: object, details: object) -> pa.Table:
+    return pa.table(
+        [pa.array(keys, pa.uint64()), pa.array(details, pa.string())], ["key", "detail"]
+    )
+
+
+def _leaving(pairs: pa.Table) -> pa.Table:
+    """Pairs with their details as LEAVING, each key once."""
+    keys, first = np.unique(pairs["key"].to_numpy(), return_index=True)
+    return leaving_of(keys, TAKEN_DOWN, pairs["detail"].combine_chunks().take(pa.array(first)))
 
 
 def _refuse_links(out: str) -> None:
@@ -82,132 +163,7 @@ def _refuse_links(out: str) -> None:
             )
 
 
-def find_in_shards(
-    out: str,
-    holding: Sequence[int],
-    lists: Blocklists,
-    *,
-    original: bool,
-    texts: Sequence[str] = (),
-    history: bool = False,
-) -> Listed:
-    """Looks through the shards that hold something, some files of `pairs/`, and `rejected/`.
-
-    Args:
-      original: whether images are stored as they were fetched.
-    """
-    places = ShardPlaces(out)
-
-    def of_shard(shard: int) -> pa.RecordBatch:
-        return listed_in_shard(places.tar(shard).removesuffix(".tar"), lists, original=original)
-
-    def of_texts(path: str) -> pa.RecordBatch:
-        parts = [listed_texts(pa.Table.from_batches([batch]), lists) for batch in batches_of(path)]
-        return pa.Table.from_batches(parts, LISTED).combine_chunks()
-
-    of_shards = dict(zip(holding, in_order(of_shard, holding), strict=True))
-    of_files = dict(zip(texts, in_order(of_texts, texts), strict=True))
-    tables = [
-        rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
-        for rows in (*of_shards.values(), *of_files.values())
-    ]
-    matches = Listed(pa.concat_tables([LISTED.empty_table(), *tables]).combine_chunks())
-    matches.shards = {shard: len(rows) for shard, rows in of_shards.items() if len(rows)}
-    matches.texts = {path: len(rows) for path, rows in of_files.items() if len(rows)}
-    matches.rejected_rows = _count_rejected(
-        _rejected_files(out, history=history), Removal(matches.rows, lists, history)
-    )
-    return matches
-
-
-def _rejected_files(out: str, *, history: bool) -> list[str]:
-    of_history = [path for path, _ in match(f"{out}/history") if "/rejected/" in path]
-    of_history = of_history if history else []
-    return [path for path, _ in match(f"{out}/rejected")] + of_history
-
-
-def _count_rejected(paths: list[str], removal: Removal) -> dict[str, int]:
-    def count(path: str) -> int:
-        rows = (removal.details_of_dropped(batch) for batch in batches_of(path))
-        return sum(len(details) - details.null_count for details in rows)
-
-    counts = zip(paths, in_order(count, paths), strict=True)
-    return {path: rows for path, rows in counts if rows}
-
-
 def in_order(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
     """Maps in a few threads; raises what one of them did."""
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(work, items)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Pairs that a takedown has removed, or would remove.
-
-    Attributes:
-      details: how many pairs are on each list, by which kind of entry.
-      pairs: how many the dataset held.
-      rejected_rows: how many rows of what it dropped name such pairs.
-      shards: how many shards hold some, of so many `of`.
-      rewritten: how many files of dropped pairs are written anew, beside the shards' files.
-      most: whether these are more than half of the dataset, so that --yes is needed.
-    """
-
-    details: dict[str, int]
-    pairs: int
-    rejected_rows: int
-    shards: int
-    of: int
-    rewritten: int
-    most: bool = False
-
-
-def dry_run(out: str, lists: Blocklists, *, forget: bool, **_other: object) -> Outcome:
-    """Pairs that a takedown would remove; nothing is written."""
-    manifest, _ = read_any_set(out)
-    matches = find_listed(out, manifest, lists, history=forget)
-    return outcome_of(matches, manifest, plan_of(out, matches)[1])
-
-
-def rejected_of_texts(out: str, pairs: str) -> str:
-    """The file of the pairs that the text rules dropped, beside a file of `pairs/`."""
-    return f"{out}/rejected/text-{Path(pairs).name}"
-
-
-def plan_of(out: str, matches: Listed) -> tuple[list[int], list[str]]:
-    """The shards and the other files that are written anew: files below the output."""
-    places, shards = ShardPlaces(out), set(matches.shards)
-    files = set(matches.texts)
-    of_texts = {rejected_of_texts(out, path) for path in matches.texts}
-    for path in set(matches.rejected_rows) - of_texts:
-        kind, _, number = Path(path).stem.partition("-")
-        first = {"images": 0, "holdout": HOLDOUT}.get(kind)
-        shard = None if first is None or not number.isdigit() else first + int(number)
-        if shard is not None and places.rejected(shard) == path:
-            shards.add(shard)
-        else:
-            files.add(path)
-    return sorted(shards), sorted(path.removeprefix(f"{out}/") for path in files)
-
-
-def outcome_of(matches: Listed, manifest: Manifest, files: list[str]) -> Outcome:
-    """Sums up what is found in a dataset.
-
-    Args:
-      files: files of dropped pairs that are written anew.
-    """
-    return Outcome(
-        matches.details,
-        len(matches.rows),
-        sum(matches.rejected_rows.values()),
-        len(matches.shards),
-        len(manifest.holding),
-        len(files),
-        are_most(matches, manifest),
-    )
-
-
-def are_most(matches: Listed, manifest: Manifest) -> bool:
-    """Whether more than half of a dataset is on a list, perhaps by mistake."""
-    return 2 * len(matches.rows) > manifest.pairs >= FEW

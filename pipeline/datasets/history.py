@@ -20,18 +20,21 @@ _CARRIED = re.compile(
 _THREADS = 16  # since a store answers slowly
 
 
-def carry_history(out: str, sets: Sequence[EarlierSet]) -> list[SourceSet]:
+def carry_history(out: str, sets: Sequence[EarlierSet]) -> None:
     """Brings the documents and the rejects of earlier datasets to `history/`, each dataset's to a
-    folder of its own with what that dataset carried along itself; returns the stages that they tell
-    of."""
-    stages = []
+    folder of its own with what that dataset carried along itself."""
     for number, earlier in enumerate(sets):
-        folder = f"{FOLDER}/{number:02d}"
-        pairs = [(path, f"{out}/{folder}/{name}") for path, name in _documents(earlier.folder)]
+        folder = f"{out}/{FOLDER}/{number:02d}"
+        pairs = [(path, f"{folder}/{name}") for path, name in _documents(earlier.folder)]
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(lambda pair: carry_file(*pair), pairs))
-        stages.append(_stage(out, folder))
-    return stages
+
+
+def history_of(out: str) -> list[SourceSet]:
+    """The earlier datasets whose documents are in `history/`, with the stages that they tell of."""
+    paths = [path.removeprefix(f"{out}/") for path, _ in match(f"{out}/{FOLDER}")]
+    names = {path.split("/")[1] for path in paths if _CARRIED.fullmatch(path)}
+    return [_stage(out, f"{FOLDER}/{name}") for name in sorted(names, key=int)]
 
 
 def _documents(folder: str) -> Iterator[tuple[str, str]]:

@@ -48,7 +48,7 @@ def manifest_of_steps(out: str) -> Manifest | None:
     if not any(_REJECTED.fullmatch(path.rpartition("/")[2]) for path in rejected):
         return None
     try:
-        training, held_out = map(_entries, ShardPlaces(out).folders)
+        training, held_out = shard_entries(out)
     except DocumentError:
         return None
     if exists(f"{out}/_temporary/run.json"):
@@ -74,8 +74,17 @@ def manifest_of_steps(out: str) -> Manifest | None:
     )
 
 
+def shard_entries(out: str) -> tuple[dict[str, ShardEntry], dict[str, ShardEntry]]:
+    """The finished shards to train on, and those that are held out, by their numbers.
+
+    Raises:
+      DocumentError: a `_stats.json` is not as it was written.
+    """
+    training, held_out = map(_entries, ShardPlaces(out).folders)
+    return training, held_out
+
+
 def _entries(folder: str) -> dict[str, ShardEntry]:
-    """The finished shards of a folder, by their numbers."""
     names = {path: _STATS.fullmatch(path.rpartition("/")[2]) for path, _ in match(folder)}
     paths = {path: name[1] for path, name in names.items() if name}
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -1,9 +1,9 @@
 """Keeps each image of a finished dataset once: by the bytes of its file; with
 --near also one of photographs that look alike.
 
-Only shards that change are rewritten. In rejected/ a pair whose image and
-alt-text another has is duplicate_image then. If it is interrupted, the same
-command resumes.
+Only shards that change are rewritten. In rejected/ a pair whose image another
+URL has too is duplicate_image then. If it is interrupted, the same command
+resumes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from alignset.pipeline.shown_texts import counted
 from alignset.signals import run_main
 
 if TYPE_CHECKING:
-    from alignset.transforms.shards.shard_stats import Copies
+    from alignset.pipeline.deduplicate.deduplicate import Outcome
 
 NAME = "python -m alignset.pipeline.deduplicate"
 
@@ -44,25 +44,26 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     with quick_imports(argv):
         from alignset.pipeline.deduplicate.deduplicate import deduplicate
     try:
-        copies = deduplicate(flags.set.rstrip("/") or flags.set, near=flags.near, dry=flags.dry_run)
+        outcome = deduplicate(
+            flags.set.rstrip("/") or flags.set, near=flags.near, dry=flags.dry_run
+        )
     except UsageError as error:
         return print_end(name, error, 2)
     except Exception as error:
         return print_failure(name, error, "; the same command resumes")
-    print(render(copies, dry=flags.dry_run))
+    print(render(outcome, dry=flags.dry_run))
     return 0
 
 
-def render(tally: Copies, *, dry: bool) -> str:
-    """As "left: 30 pairs (duplicate_image 30); 4 pairs moved to the image that is kept …"."""
-    if not tally.shards:
+def render(outcome: Outcome, *, dry: bool) -> str:
+    """As "left: 30 pairs (duplicate_image 30); 3 shards changed"."""
+    if not outcome.shards:
         return "no image is in the dataset twice; nothing was changed"
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in tally.dropped.items())
-    pairs = counted(sum(tally.dropped.values()), "pair")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in outcome.dropped.items())
+    pairs = counted(sum(outcome.dropped.values()), "pair")
     return (
-        f"{'would leave' if dry else 'left'}: {pairs}{f' ({reasons})' if reasons else ''}; "
-        f"{counted(tally.moved, 'pair')} {'would get' if dry else 'got'} the URL of the image that "
-        f"is kept; {counted(len(tally.shards), 'shard')} {'would change' if dry else 'changed'}"
+        f"{'would leave' if dry else 'left'}: {pairs} ({reasons}); "
+        f"{counted(outcome.shards, 'shard')} {'would change' if dry else 'changed'}"
     )
 
 

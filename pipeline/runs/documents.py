@@ -5,7 +5,7 @@ docs/shard_format.md says what their fields are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -22,6 +22,7 @@ from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenFiles
 
+LAYOUT = "0.3"  # of the files of a dataset; up to 0.2 manifests did not name theirs
 Setting = str | int | float | bool
 Settings = dict[str, Setting]
 
@@ -59,6 +60,7 @@ class RunDescription:
       rule_files: where there are rules of users.
       columns: of the input that go with the pairs, with their types as `type_name` has them.
       about: title, description and license, as far as they were given.
+      layout: LAYOUT of the version that began the run.
     """
 
     job: Settings
@@ -74,6 +76,7 @@ class RunDescription:
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
     columns: dict[str, Any] | UnsetType = field(default=UNSET, kw_only=True)
     about: dict[str, str] | UnsetType = field(default=UNSET, kw_only=True)
+    layout: str | UnsetType = field(default=UNSET, kw_only=True)
 
     @property
     def overlap_measure(self) -> str:
@@ -250,22 +253,30 @@ class Deduplication:
 
     Attributes:
       day: on which it began, as in 2024-05-18 (UTC).
-      dropped: how many pairs left for each reason. moved: how many got the URL of another image.
+      dropped: how many pairs left for each reason.
       near: true where images that look like a better one left too.
     """
 
     day: str
     dropped: dict[str, int]
-    moved: int
+    moved: int = 0
     near: bool | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
 class Manifest(RunDescription):
-    """`manifest.json`; `fetched` where images were fetched, and is all that it knows of a clock.
+    """`manifest.json`: how a dataset was made, and what its other files do not say.
 
-    `holdout` are the shards of what is held out. `evaluation_index` is the name of the index of
-    evaluation images. `takedowns` and `deduplications` are there where something was taken out.
+    Attributes:
+      rows: that the input had; each is a pair of the dataset or a row of `rejected/`.
+      evaluation_index: the name of the index of evaluation images. holdout: the shards of what is
+        held out.
+      fetched: where images were fetched; all that the manifest knows of a clock.
+      takedowns, deduplications: where something was taken out.
+      broken_input, pages: where there were some.
+      near_duplicates: of a dataset that near-duplicates left.
+      images_per_text, texts_per_image: how many texts and images have which number of them, over
+        the distinct pairs in the wanted language.
     """
 
     versions: dict[str, str]
@@ -279,6 +290,27 @@ class Manifest(RunDescription):
     evaluation_index: str | UnsetType = UNSET
     takedowns: list[Takedown] | UnsetType = UNSET
     deduplications: list[Deduplication] | UnsetType = UNSET
+    rows: int | UnsetType = UNSET
+    broken_input: BrokenInput | UnsetType = UNSET
+    pages: PageCounts | UnsetType = UNSET
+    near_duplicates: NearDuplicates | UnsetType = UNSET
+    images_per_text: CountSpread | UnsetType = UNSET
+    texts_per_image: CountSpread | UnsetType = UNSET
+
+    def completed_by(self, funnel: Funnel) -> Manifest:
+        """The manifest with what only the funnel says in a dataset of 0.2 and before."""
+        if self.rows is not UNSET:
+            return self
+        near = funnel.near_duplicates
+        return replace(
+            self,
+            rows=funnel.steps[0].seen if funnel.steps else self.pairs,
+            broken_input=funnel.broken_input,
+            pages=funnel.pages,
+            near_duplicates=near if near and near.distances else UNSET,
+            images_per_text=funnel.images_per_text,
+            texts_per_image=funnel.texts_per_image,
+        )
 
     @property
     def held_out(self) -> dict[str, ShardEntry]:

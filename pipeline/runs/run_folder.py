@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import tempfile
 import uuid
@@ -22,6 +23,7 @@ from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.job import ABOUT
 from alignset.pipeline.rule_files import model_name
 from alignset.pipeline.runs.documents import (
+    LAYOUT,
     Funnel,
     Manifest,
     NamedList,
@@ -31,7 +33,7 @@ from alignset.pipeline.runs.documents import (
 )
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
-from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder, clean_work
+from alignset.pipeline.runs.work_folder import Change, WorkFolder, clean_work
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS
@@ -40,9 +42,8 @@ from alignset.transforms.rules.catalogue import of_columns
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.rules.custom import RuleFile, described, limits_in
 from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
-from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
-from alignset.transforms.storage.files import exists, is_local, match, remove, shown_path
+from alignset.transforms.storage.files import exists, is_local, match, shown_path
 from alignset.transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.
@@ -55,6 +56,10 @@ NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
     *("unsafe_model", "blocklist", "rules", "quiet", *ABOUT),
 )
+
+
+# The version in the default user agent decides nothing of a finished dataset.
+_OWN_AGENT = re.compile(r"(?<=^alignset)/[0-9.]+(?= \()")
 
 
 def describe_run(command: Command, source: Input) -> RunDescription:
@@ -96,6 +101,7 @@ def describe_run(command: Command, source: Input) -> RunDescription:
             if (value := getattr(command.job, name) or before.get(name))
         }
         or UNSET,
+        layout=LAYOUT,
     )
 
 
@@ -149,21 +155,24 @@ class RunFolder:
     Args:
       out: its path.
       description: what `describe_run` says of the run.
-      retry: whether the run is to be finished, and what failed in it fetched again.
+      retry: which failed fetches of the finished run are tried again, as `--retry_failed` has it;
+        "" where none is.
 
     Attributes:
       earlier: the token of the start before this one, "" where there is none.
+      change: the retry that was stopped and is resumed; None where there is none.
 
     Raises:
       UsageError: the folder holds something else.
     """
 
-    def __init__(self, out: str, description: RunDescription, *, retry: bool = False) -> None:
+    def __init__(self, out: str, description: RunDescription, *, retry: str = "") -> None:
         self.out = out.rstrip("/")
         self.work = WorkFolder(everywhere(f"{self.out}/_temporary"))
         self.description, self.retry = description, retry
         self.fence = Fence(self.work.start, uuid.uuid4().hex[:12])
         self.earlier = ""
+        self.change: Change | None = None
         self._lock: Lock | None = None
         self.is_finished = self._check_finished()
         if retry or not self.is_finished:
@@ -177,6 +186,8 @@ class RunFolder:
     def _begin(self) -> None:
         """The work once the folder is locked: another run may just have ended in it, or begun."""
         self.is_finished, self.earlier = self._check_finished(), self.fence.newest()
+        if self.is_finished and not self.change:
+            self.work.forget_ended()
         if not self.is_finished and not exists(self.work.description):
             write_document(self.work.description, self.description)
         if is_local(self.work.path):
@@ -189,8 +200,15 @@ class RunFolder:
         if is_finished or exists(description):
             there = msgspec.to_builtins(_read_description(manifest if is_finished else description))
             here = msgspec.to_builtins(self.description)
+            layouts = [run.pop("layout", "") for run in (there, here)]
+            if not is_finished and layouts[0] != layouts[1]:
+                raise UsageError(
+                    f"another version of alignset began the run in {self.out}: resume it with that "
+                    "version, or delete the folder"
+                )
             for run in (there, here):
                 run.setdefault("blocklists", [])
+                run["fetch"]["user_agent"] = _OWN_AGENT.sub("", run["fetch"].get("user_agent", ""))
                 run.pop("about", None)
                 run.get("unsafe_model", {}).pop("path", None)
                 run["fetch"].pop("contact", None)  # hosts are told of it; the dataset is the same
@@ -215,10 +233,15 @@ class RunFolder:
         if not is_finished:
             return []
         retries = read_document(f"{self.out}/manifest.json", Manifest).retries or []
-        return [
-            {name: value for name, value in retry.fetch.items() if name != "contact"}
-            for retry in retries
-        ]
+        fetches = [{n: of for n, of in retry.fetch.items() if n != "contact"} for retry in retries]
+        for fetch in fetches:
+            fetch["user_agent"] = _OWN_AGENT.sub("", str(fetch.get("user_agent", "")))
+        return fetches
+
+    @property
+    def retry_word(self) -> str:
+        """The flag of a retry, as it was given."""
+        return "--retry_failed" + ("" if self.retry == "true" else f"={self.retry}")
 
     def _check_retry(self, is_finished: bool) -> None:
         if self.retry and not is_finished:
@@ -226,8 +249,9 @@ class RunFolder:
                 f"{self.out} holds no finished run; first run the same command without "
                 "--retry_failed"
             )
-        this = "--retry_failed" if self.retry else ""
-        self.work.refuse_stopped(self.out, but=this, then="and then run this command")
+        words = [self.retry_word] if self.retry else []
+        then = "and then run this command"
+        self.change = self.work.find_change(self.out, "curate", words, then)
 
     def _remove_leftovers(self) -> None:
         """Takes away what a killed attempt left."""
@@ -249,20 +273,6 @@ class RunFolder:
     def closing_funnel(self) -> Funnel:
         """The funnel of the finished run."""
         return read_document(f"{self.out}/funnel.json", Funnel)
-
-    def retry_base(self) -> RetryBase:
-        """The closing documents that a retry begins from, kept until its end."""
-        if not exists(self.work.retry_base):
-            # A `clean` that was killed may have left what the run that had ended worked with.
-            forget_renumbering(self.work.path)
-            for path in (
-                *(self.work.retry_plan, self.work.retry_hosts, self.work.image_summary),
-                *(self.work.rewritten, self.work.copy_pictures),
-            ):
-                remove(path)
-            manifest = read_document(f"{self.out}/manifest.json", Manifest)
-            write_document(self.work.retry_base, RetryBase(manifest, self.closing_funnel()))
-        return self.work.read_retry_base()
 
     def release(self) -> None:
         """Lets other runs in."""

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from msgspec import UNSET, UnsetType
-
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
+from alignset.pipeline.runs.documents import Manifest
 from alignset.pipeline.runs.run_lock import LOCK
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.shard_stats import Copies, FailingHost
+from alignset.transforms.shards.renumber_shards import forget_renumbering
+from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
-from alignset.transforms.storage.documents import find_document, read_document
+from alignset.transforms.storage.documents import find_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
+CHANGE = "change.json"
+OF_EARLIER_VERSIONS = ("base.json", "takedown.json", "deduplicate.json")
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class PageSummary:
 
 @dataclass(frozen=True)
 class TextSummary:
-    """`text.json`: what the text stage has made.
+    """`text.json`: what the text stage has made, or the plan of a retry.
 
     Attributes:
       rows_read: by the first reading; `counts` are by the second.
-      vocabulary_file: the run's, or the one that was passed.
       shards: how many pairs each of those has that were planned, by its number.
+      vocabulary_file: the run's, or the one that was passed; a retry has none.
       stored: how many of their pairs have an image in a shard of the input.
       broken: the input files that cannot be read to their end.
       images_per_text, texts_per_image: how many texts and images have which number of them.
@@ -50,8 +51,8 @@ class TextSummary:
 
     rows_read: int
     counts: Counts
-    vocabulary: VocabularySummary
-    vocabulary_file: HashFile
+    vocabulary: VocabularySummary = field(default_factory=VocabularySummary)
+    vocabulary_file: HashFile | None = None
     shards: dict[int, int] = field(default_factory=dict)
     broken: BrokenFiles = field(default_factory=BrokenFiles)
     images_per_text: CountSpread = field(default_factory=CountSpread)
@@ -73,79 +74,37 @@ class ImageSummary:
     """`images.json`: what the image stage has made.
 
     Attributes:
-      hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
       evaluation_images: the evaluation sets, by name. evaluation_index: the place of their index,
         or "".
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
-      reported: how many kept pairs state each opt-out that is only reported.
-      copies: what of these and of earlier shards leaves since its image is there twice, or since
-        others are more similar; it is in `copies_folder`, and taken out afterwards.
-      ranked: whether the latter is in it.
+      copies: what of these and of earlier shards leaves since its image is there twice; it is taken
+        out afterwards.
     """
 
     shards: list[WrittenShard]
-    counts: Counts
-    statuses: dict[str, int]
-    hosts: list[FailingHost]
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
     copies: Copies = field(default_factory=Copies)
-    copies_folder: str = ""
-    ranked: bool = False
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
-    reported: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class RetryPlan:
-    """`retry.json`: how many pairs are fetched again, the shards planned for them, as in
-    `TextSummary`, and the details with which they failed."""
-
-    pairs: int
-    shards: dict[int, int]
-    details: list[str]
-
-
-@dataclass(frozen=True)
-class FailingHosts:
-    """`hosts.json`: the hosts with the most failures after a retry."""
-
-    hosts: list[FailingHost]
-
-
-@dataclass(frozen=True)
-class RetryBase:
-    """`base.json`: the closing documents that a retry begins from, kept until its end."""
-
-    manifest: Manifest
-    funnel: Funnel
-
-
-@dataclass(frozen=True)
-class TakedownPlan:
-    """`takedown.json`: what a takedown takes out of a dataset, written before any of it changes;
-    with the closing documents that it begins from. The pairs are in `takedown.parquet`.
+class Change:
+    """`change.json`: a change of a finished dataset that has not ended. It is written before the
+    first file of the dataset changes, and the same command resumes.
 
     Attributes:
-      day: on which it began, as in 2024-05-18 (UTC).
-      shards: the numbers of those that hold some of the pairs, or that dropped some that may not be
-        read again. files: the others, below the output, in which such pairs are named.
-      dropped: how many rows name such pairs that were dropped before.
-      funnel: without steps where the dataset has no documents. reason: as in `Takedown`.
+      command: "takedown", "deduplicate", or "curate" with --retry_failed.
+      words: its flags that decide what changes; a command with others does not resume it.
+      manifest: of the dataset as it will be, with the entry of this change; its shards are those
+        before it.
     """
 
-    day: str
-    lists: list[NamedList]
-    forget: bool
-    pairs: int
-    shards: list[int]
-    files: list[str]
-    dropped: int
+    command: str
+    words: list[str]
     manifest: Manifest
-    funnel: Funnel
-    reason: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -156,33 +115,17 @@ class FoundCopies:
 
 
 @dataclass(frozen=True)
-class DeduplicationPlan:
-    """`deduplicate.json`: what leaves a finished dataset, written before any of it changes; with
-    the closing documents that it begins from. The pairs are in `folder`."""
+class Ranking:
+    """`ranking.json`: how many pairs leave since others are more similar."""
 
-    day: str
-    folder: str
-    copies: Copies
-    manifest: Manifest
-    funnel: Funnel
-    near: bool = False
+    pairs: int
 
 
 @dataclass(frozen=True)
-class RewrittenShards:
-    """`takedown_shards.json`: all shards of a dataset once a takedown has rewritten some of them,
-    and before they get new numbers. `rewritten.json`: those that a run or a `deduplicate`
-    rewrote."""
+class Rewritten:
+    """`rewritten.json`: how many files were rewritten without what leaves."""
 
-    shards: list[WrittenShard]
-
-
-def with_rewritten(
-    shards: Iterable[WrittenShard], rewritten: RewrittenShards
-) -> list[WrittenShard]:
-    """Shards as they are since some were rewritten."""
-    anew = {shard.number: shard for shard in rewritten.shards}
-    return [anew.get(shard.number, shard) for shard in shards]
+    files: int
 
 
 class WorkFolder:
@@ -195,7 +138,8 @@ class WorkFolder:
       plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
         of what pages were parsed to.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
-      start: what `Fence` keeps. takedown: the plan of a takedown that has not ended.
+      leaving: what leaves, as `leaving_pairs.py` has it.
+      start: what `Fence` keeps.
     """
 
     def __init__(self, path: str) -> None:
@@ -204,33 +148,45 @@ class WorkFolder:
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
         self.start, self.description = f"{path}/start", f"{path}/run.json"
+        self.change, self.leaving = f"{path}/{CHANGE}", f"{path}/leaving"
+        self.ranking = f"{path}/ranking.json"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
-        self.retry_base, self.retry_plan = f"{path}/base.json", f"{path}/retry.json"
-        self.retry_hosts = f"{path}/hosts.json"
-        self.takedown, self.takedown_pairs = f"{path}/takedown.json", f"{path}/takedown.parquet"
-        self.takedown_shards = f"{path}/takedown_shards.json"
-        self.rewritten, self.deduplication = f"{path}/rewritten.json", f"{path}/deduplicate.json"
-        self.found_copies, self.copy_pictures = f"{path}/found.json", f"{path}/copies.json"
+        self.found_copies, self.rewritten = f"{path}/found.json", f"{path}/rewritten.json"
 
-    def refuse_stopped(self, out: str, *, but: str = "", then: str = "and then run this") -> None:
-        """Raises UsageError where another command on a finished dataset was stopped.
+    def find_change(
+        self, out: str, command: str, words: Sequence[str], then: str = "and then run this"
+    ) -> Change | None:
+        """Finds the change of a finished dataset that this command resumes; None where there is
+        none.
 
         Args:
-          out: the dataset. but: the command that may resume. then: what to do after that one.
+          out: the dataset. words: as in `Change`. then: what to do after another command.
+
+        Raises:
+          UsageError: another command was stopped, or the same with other words.
         """
-        for path, name in (
-            (self.retry_base, "--retry_failed"),
-            (self.takedown, "takedown"),
-            (self.deduplication, "deduplicate"),
-        ):
-            if name != but and exists(path):
-                raise UsageError(f"a {name} of {out} was stopped; resume it, {then}")
+        for name in OF_EARLIER_VERSIONS:
+            if exists(f"{self.path}/{name}"):
+                raise UsageError(
+                    f"a command of an earlier version of alignset was stopped in {out}; resume it "
+                    f"with that version, {then}"
+                )
+        change = find_document(self.change, Change)
+        if change and (change.command, change.words) != (command, [*words]):
+            whole = " ".join([change.command, *change.words])
+            raise UsageError(f"a {whole} of {out} was stopped; resume it by just that, {then}")
+        return change
+
+    def refuse_stopped(self, out: str) -> None:
+        """Raises UsageError where a command on a finished dataset was stopped."""
+        self.find_change(out, "", [])
 
     def tell_takedown(self, out: str) -> None:
         """Logs that a takedown of a dataset was stopped: pairs that leave may still be there."""
-        if exists(self.takedown):
+        change = find_document(self.change, Change)
+        if change and change.command == "takedown":
             LOG.warning(
                 "a takedown of %s was stopped: what is shown may hold pairs that leave; resume it",
                 out,
@@ -248,31 +204,20 @@ class WorkFolder:
         """Results of the image stage; None where it has not ended."""
         return find_document(self.image_summary, ImageSummary)
 
-    def find_rewritten(self, copies: Copies) -> RewrittenShards | None:
-        """The shards that were rewritten for copies; None where that has not ended."""
-        if not copies.shards:
-            return RewrittenShards([])
-        return find_document(self.rewritten, RewrittenShards)
-
-    def find_retry_plan(self) -> RetryPlan | None:
-        """The pairs to fetch again; None where that is not planned yet."""
-        return find_document(self.retry_plan, RetryPlan)
-
-    def read_retry_hosts(self) -> list[FailingHost]:
-        """The hosts with the most failures after a retry."""
-        return read_document(self.retry_hosts, FailingHosts).hosts
-
-    def read_retry_base(self) -> RetryBase:
-        """The closing documents that a retry begins from."""
-        return read_document(self.retry_base, RetryBase)
+    def forget_ended(self) -> None:
+        """Removes what a command that has ended worked with, where its end was killed."""
+        forget_renumbering(self.path)
+        summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
+        for path in (*summaries, *(path for path, _ in match(self.leaving))):
+            remove(path)
 
 
 # What the next command would go on from.
-_FIRST = ("base.json", "takedown.json", "deduplicate.json")
+_FIRST = (CHANGE, *OF_EARLIER_VERSIONS)
 
 
 def clean_work(out: str, work: str) -> None:
-    """Takes the work folder of an output away: first the files that a command would resume from,
+    """Takes the work folder of an output away: first the file that a command would resume from,
     and the lock last, on which other commands wait."""
     if is_local(work):
         files = Path(work).glob("*")

@@ -10,9 +10,7 @@ import dataclasses
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import (
@@ -31,8 +29,7 @@ from alignset.pipeline.shown_texts import counted
 from alignset.signals import run_main
 
 if TYPE_CHECKING:
-    from alignset.pipeline.datasets.find_listed import Outcome
-    from alignset.pipeline.datasets.folders import Folder
+    from alignset.pipeline.datasets.find_listed import Listed
 
 NAME = "python -m alignset.pipeline.takedown"
 
@@ -41,7 +38,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     usage = "%(prog)s OUT --blocklist=FILE,... [flags]"
     flags = CommandParser(prog=name, usage=usage, description=__doc__)
-    flags.add_argument("set", metavar="OUT", help="the --output of a run, or a folder of shards")
+    flags.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
     flags.add_argument(
         "--blocklist",
         required=True,
@@ -49,18 +46,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         help="NAME=FILE or FILE of what goes, or image:PATH",
     )
     flags.add_argument("--dry_run", action="store_true", help="only tell what would go")
-    flags.add_argument(
-        "--output",
-        default="",
-        metavar="NEW",
-        help="of another tool's shards: the folder of what stays",
-    )
-    flags.add_argument(
-        "--in_place", action="store_true", help="of another tool's shards: changes them, with --yes"
-    )
-    flags.add_argument(
-        "--yes", action="store_true", help="with --in_place, and where more than half of it goes"
-    )
+    flags.add_argument("--yes", action="store_true", help="where more than half of it goes")
     flags.add_argument(
         "--reason",
         choices=REMOVAL_REASONS,
@@ -81,12 +67,16 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = parser(name).parse_args(list(argv))
     log_plainly(logging.WARNING)
     with quick_imports(argv):
-        from alignset.pipeline.datasets.steps_set import manifest_of_steps
+        from alignset.pipeline.datasets.find_listed import find_listed
+        from alignset.pipeline.datasets.set_files import no_set
+        from alignset.pipeline.datasets.steps_set import manifest_of_steps, read_any_set
         from alignset.pipeline.inputs.find_blocklists import find_blocklists
         from alignset.pipeline.rules import Rules
         from alignset.transforms.storage.files import exists
 
-        do = _dry_run_or_takedown(flags.dry_run, sure=flags.yes)
+        if not flags.dry_run:
+            # Which writes all that a run writes.
+            from alignset.pipeline.takedown.take_down import take_down
     distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
     fields = ("min_blocked_phash_distance", "min_blocked_pdq_distance")
     try:
@@ -95,97 +85,39 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         if not lists.lists:
             raise UsageError("--blocklist is empty; pass files with what is to go")
         out, forget = flags.set.rstrip("/") or flags.set, flags.forget_blocked
-        has_documents = exists(f"{out}/manifest.json")
-        is_ours = has_documents or manifest_of_steps(out) is not None
-        folder = None if is_ours else folder_of(out, flags)
-        if folder is None:
-            if not is_ours and any(path.is_symlink() for path in Path(out).glob("*")):
-                raise UsageError(
-                    f"the shards of {out} are links, which are left out: pass the folder that they "
-                    "lead to"
-                )
-            if flags.output and is_ours:
-                raise UsageError(
-                    f"{out} is a dataset of alignset, which changes itself: leave --output out"
-                )
-            if is_ours and not has_documents and flags.reason != OPT_OUT:
+        if not exists(f"{out}/manifest.json"):
+            if manifest_of_steps(out) is None:
+                raise no_set(out)
+            if flags.reason != OPT_OUT:
                 raise UsageError(f"{out} has no card that could give a reason: leave --reason out")
-            outcome = do(out, lists, forget=forget, reason=flags.reason)
+        if flags.dry_run:
+            listed = find_listed(out, read_any_set(out)[0], lists, forget=forget)
         else:
-            from alignset.pipeline.takedown.folders import take_down_folder
-
-            target = "" if flags.dry_run else flags.output or out
-            outcome = take_down_folder(folder, lists, target)
+            listed = take_down(out, lists, forget=forget, reason=flags.reason, sure=flags.yes)
     except (UsageError, ValueError) as error:
         return print_end(name, error, 2)
     except FAILURES as error:
         return print_failure(name, error, "; the same command resumes")
-    print(render(outcome, dry=flags.dry_run))
-    if flags.dry_run and outcome.pairs:
+    print(render(listed, dry=flags.dry_run))
+    if flags.dry_run and listed.pairs:
         look = name.replace("takedown", "look")
         words = [*look.split(), out, f"--blocklist={flags.blocklist}", *given_distances(flags)]
         print(f"to see them: {shlex.join(words)}")
-    if outcome.pairs and not flags.dry_run and folder is None:
+    if listed.pairs and not flags.dry_run:
         print(told_of_indexes(flags.set.rstrip("/"), name))
     return 0
 
 
-def folder_of(out: str, flags: argparse.Namespace) -> Folder | None:
-    """Contents of a folder of another tool, or None.
-
-    Raises:
-      UsageError: its flags are missing.
-    """
-    from alignset.pipeline.datasets.folder_samples import folder_shards
-
-    if not folder_shards(out):
-        return None
-    check_target(out, flags)
-    from alignset.pipeline.datasets.folders import read_folder  # which decodes images
-
-    return read_folder(out)
-
-
-def check_target(out: str, flags: argparse.Namespace) -> None:
-    """Raises UsageError where it is not said, or taken, where the shards of another tool go."""
-    from alignset.transforms.storage.files import match
-
-    if flags.reason != OPT_OUT or flags.forget_blocked:
-        raise UsageError(
-            f"{out} was made by another tool, and has neither a card nor rejected/: leave --reason "
-            "and --forget_blocked out"
-        )
-    if flags.dry_run:
-        return
-    if flags.in_place != flags.yes or flags.in_place == bool(flags.output):
-        raise UsageError(
-            f"{out} was made by another tool: pass --output=NEW for a copy without what is listed, "
-            "or --in_place --yes, which changes its shards for good"
-        )
-    if flags.output and match(flags.output, links=True):
-        raise UsageError(f"--output={flags.output} holds files: name a new folder")
-
-
-def _dry_run_or_takedown(dry: bool, *, sure: bool) -> Callable[..., Outcome]:
-    if dry:
-        from alignset.pipeline.datasets.find_listed import dry_run
-
-        return dry_run
-    from alignset.pipeline.takedown.take_down import take_down  # which writes all that a run writes
-
-    return partial(take_down, sure=sure)
-
-
-def render(outcome: Outcome, *, dry: bool) -> str:
+def render(listed: Listed, *, dry: bool) -> str:
     """As "taken down: 3 pairs (list-1f0a2b3c:host 3) of 1 of 100 shards; 2 dropped pairs …"."""
-    if not outcome.pairs and not outcome.rejected_rows:
+    if not listed.pairs and not listed.rejected_rows:
         return "nothing in the dataset is on the list; nothing was changed"
-    kinds = ", ".join(f"{detail} {count:,}" for detail, count in outcome.details.items())
-    text = f"{counted(outcome.pairs, 'pair')}{f' ({kinds})' if kinds else ''}"
-    if outcome.of:
-        text += f" in {outcome.shards:,} of {counted(outcome.of, 'shard')}"
-    text += f"; {counted(outcome.rejected_rows, 'pair')} dropped before may not be read again"
-    text += "; more than half of the dataset, which needs --yes" if dry and outcome.most else ""
+    kinds = ", ".join(f"{detail} {count:,}" for detail, count in listed.details.items())
+    text = f"{counted(listed.pairs, 'pair')}{f' ({kinds})' if kinds else ''}"
+    if listed.of:
+        text += f" in {listed.shards:,} of {counted(listed.of, 'shard')}"
+    text += f"; {counted(listed.rejected_rows, 'pair')} dropped before may not be read again"
+    text += "; more than half of the dataset, which needs --yes" if dry and listed.most else ""
     return f"{'would be taken down' if dry else 'taken down'}: {text}"
 
 

@@ -21,8 +21,9 @@ from alignset.transforms.shards.listed_pairs import keys_of
 Ints = npt.NDArray[np.int64]
 # What is read of a sidecar.
 COLUMNS = ("key", "url", "caption", "sha256")
-NOWHERE = -1  # the shard that a pair moves to which does not move
-BETTER = -2  # in place of a shard: an image to train on leaves for a better one that looks like it
+# In place of a shard: what is held out has a near-duplicate in training, and what is to train on
+# has a better one that looks like it.
+OF_TRAINING, BETTER = -1, -2
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class CopyRules:
 
     Attributes:
       max_texts: alt-texts of a content, at most, or it goes with all its pairs.
-      once: whether a content stays once on each side, with the alt-texts of all its images.
+      once: whether a content stays once on each side, with the alt-texts of one URL.
       clean_holdout: whether what is held out goes where its content is in training.
       near: whether images to train on go that look like a better one.
     """
@@ -44,8 +45,7 @@ class CopyRules:
     @property
     def texts_of_shard(self) -> int:
         """Alt-texts of a content that a shard has to name, at most."""
-        is_off = self.max_texts == MAX_TEXTS_PER_IMAGE.opened
-        return 1 if is_off and not self.once else self.max_texts
+        return 1 if self.max_texts == MAX_TEXTS_PER_IMAGE.opened else self.max_texts
 
 
 def digests_of(sha256: pa.ChunkedArray | pa.Array) -> tuple[UInt64s, UInt64s]:
@@ -83,9 +83,9 @@ def contents_of(shard: int, rows: pa.Table, max_texts: int) -> pa.RecordBatch:
       rows: of the sidecar, with COLUMNS.
 
     Returns:
-      `hi`, `lo`: the content. `text`, `url`: hashes of identities. `key`: of the pair, the smallest
-      of this alt-text, where the content's first URL does not have it too. `shard`. `pairs`,
-      `images`: how many the shard has of the content, on its first row; else 0.
+      `hi`, `lo`: the content. `text`: the hash of its identity. `key`: of the pair, the smallest of
+      this alt-text. `shard`. `images`: how many URLs the shard has of the content, on its first
+      row, which has its smallest key; else 0.
     """
     rows = rows.filter(rows["sha256"].is_valid()).combine_chunks()
     hi, lo = digests_of(rows["sha256"])
@@ -93,39 +93,34 @@ def contents_of(shard: int, rows: pa.Table, max_texts: int) -> pa.RecordBatch:
     text = measure_texts(captions, np.zeros(len(rows), np.bool_)).hash if len(rows) else keys
     url = url_hashes(rows["url"].combine_chunks())[0] if len(rows) else keys
 
-    order = np.lexsort((keys, lo, hi))
-    content = np.cumsum(starts_of(hi[order], lo[order]))
-    first_url = url[order][np.flatnonzero(starts_of(content))][content - 1]
-    others = url[order] != first_url
-    by_text = np.lexsort((keys[order], others, text[order], content))
-    of_text = by_text[starts_of(content[by_text], text[order][by_text])]
-    by_rank = of_text[np.lexsort((keys[order][of_text], others[of_text], content[of_text]))]
-    starts = starts_of(content[by_rank])
-    picks = by_rank[ranks(starts) <= max_texts]
-    first = starts_of(content[picks])
+    by_text = np.lexsort((keys, text, lo, hi))
+    of_text = by_text[starts_of(hi[by_text], lo[by_text], text[by_text])]
+    by_key = of_text[np.lexsort((keys[of_text], lo[of_text], hi[of_text]))]
+    picks = by_key[ranks(starts_of(hi[by_key], lo[by_key])) <= max_texts]
+    first = starts_of(hi[picks], lo[picks])
 
-    by_url = np.lexsort((url[order], content))
-    is_image = starts_of(content[by_url], url[order][by_url])
-    images = np.bincount(content[by_url][is_image], minlength=1)[content[picks]] * first
-    pairs = np.bincount(content, minlength=1)[content[picks]] * first
-    columns = {"hi": hi, "lo": lo, "text": text, "url": url, "key": keys}
+    by_url = np.lexsort((url, lo, hi))
+    is_image = starts_of(hi[by_url], lo[by_url], url[by_url])
+    content = np.cumsum(starts_of(hi[by_url], lo[by_url])) - 1
+    images = np.bincount(content[is_image], minlength=1)[np.cumsum(first) - 1] * first
+    columns = {"hi": hi, "lo": lo, "text": text, "key": keys}
     return batch_of(
-        {name: column[order][picks] for name, column in columns.items()}
-        | {"shard": np.full(len(picks), shard), "pairs": pairs, "images": images}
+        {name: column[picks] for name, column in columns.items()}
+        | {"shard": np.full(len(picks), shard), "images": images}
     )
 
 
-def near_contents(hi: UInt64s, lo: UInt64s, keys: UInt64s, kind: int = NOWHERE) -> pa.RecordBatch:
+def near_contents(hi: UInt64s, lo: UInt64s, keys: UInt64s, kind: int) -> pa.RecordBatch:
     """Rows for `judge_contents` of contents that have a near-duplicate in training, whose keys
     these are.
 
     Args:
-      kind: NOWHERE, they are held out and go for that; BETTER, they are to train on and go for it.
+      kind: OF_TRAINING or BETTER.
     """
     none = np.zeros(len(hi), np.uint64)
     no_shard, counts = np.full(len(hi), kind), np.zeros(len(hi), np.int64)
-    columns = {"hi": hi, "lo": lo, "text": none, "url": none, "key": keys}
-    return batch_of(columns | {"shard": no_shard, "pairs": counts, "images": counts})
+    columns = {"hi": hi, "lo": lo, "text": none, "key": keys}
+    return batch_of(columns | {"shard": no_shard, "images": counts})
 
 
 def bucketed(contents: pa.RecordBatch, buckets: int) -> tuple[list[int], list[pa.RecordBatch]]:

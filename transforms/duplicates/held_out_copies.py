@@ -20,7 +20,7 @@ from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
-from alignset.transforms.duplicates.contents import bucketed, digests_of, near_contents
+from alignset.transforms.duplicates.contents import OF_TRAINING, bucketed, digests_of, near_contents
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.shards.descriptors import descriptors_path, read_descriptors
@@ -142,7 +142,7 @@ class _Search(beam.DoFn):
             rows = rows.filter(rows["sha256"].is_valid())
             hi, lo = digests_of(rows["sha256"])
             keys = [training_keys[key] for key in rows["key"].to_pylist()]
-            contents.append(near_contents(hi, lo, np.array(keys, np.uint64)))
+            contents.append(near_contents(hi, lo, np.array(keys, np.uint64), OF_TRAINING))
         (whole,) = pa.Table.from_batches(contents).combine_chunks().to_batches()
         numbers, parts = bucketed(whole, self.buckets)
         yield from zip(numbers, self.blocks.pack(parts), strict=True)

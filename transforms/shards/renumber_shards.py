@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import find_document, read_document, write_document
-from alignset.transforms.storage.files import copy_file, exists, move, remove, write_atomically
+from alignset.transforms.storage.files import (
+    copy_file,
+    exists,
+    match,
+    move,
+    remove,
+    write_atomically,
+)
 
 _THREADS = 16  # since a store answers slowly
 
@@ -27,32 +34,32 @@ class Renumbering:
     moves: list[tuple[int, int]]
 
 
-def renumbering(sample_counts: Mapping[int, int]) -> Renumbering:
+def renumbering(shards: Mapping[int, bool]) -> Renumbering:
     """Which shards take another number.
 
     Args:
-      sample_counts: how many samples each shard holds, by its number.
+      shards: whether each shard holds something, by its number.
     """
-    nonempty = sorted(shard for shard, samples in sample_counts.items() if samples)
+    nonempty = sorted(shard for shard, holds in shards.items() if holds)
     down: list[tuple[int, int]] = []
-    for first, shards in (
+    for first, of_kind in (
         (0, [shard for shard in nonempty if shard < HOLDOUT]),
         (HOLDOUT, [shard for shard in nonempty if shard >= HOLDOUT]),
     ):
-        gaps = sorted(set(range(first, first + len(shards))).difference(shards))
-        down += zip(shards[len(shards) - len(gaps) :], gaps, strict=True)
-    return Renumbering(down + [(gap, shard) for shard, gap in down if gap in sample_counts])
+        gaps = sorted(set(range(first, first + len(of_kind))).difference(of_kind))
+        down += zip(of_kind[len(of_kind) - len(gaps) :], gaps, strict=True)
+    return Renumbering(down + [(gap, shard) for shard, gap in down if gap in shards])
 
 
-def renumber_shards(out: str, work: str, sample_counts: Mapping[int, int]) -> dict[int, int]:
-    """Gives shards their last numbers. If it is killed anywhere, it can be done again.
+def renumber_shards(out: str, work: str) -> dict[int, int]:
+    """Gives the finished shards of a dataset their last numbers. If it is killed anywhere, it can
+    be done again.
 
     The files that both of two exchanged shards have are first put aside under their new names.
     When all of them are there a marker is written, and only then anything in the output changes.
 
     Args:
       out: the output folder. work: a folder for what is put aside, which goes at the run's end.
-      sample_counts: how many samples each shard holds, by its number.
 
     Returns:
       the new number of each shard that takes another.
@@ -60,16 +67,28 @@ def renumber_shards(out: str, work: str, sample_counts: Mapping[int, int]) -> di
     marker, places, aside = _marker(work), ShardPlaces(out), ShardPlaces(f"{work}/renumbered")
     plan = find_document(marker, Renumbering)
     if plan is None:
-        plan = renumbering(sample_counts)
+        plan = renumbering(_shards(places))
         if not plan.moves:
             return {}
         _for_all(plan, lambda old, new: _put_aside(places, aside, old, new))
         write_document(marker, plan)
     _for_all(plan, lambda old, new: _bring(places, aside, old, new))
     for gap in {old for old, _ in plan.moves} - {new for _, new in plan.moves}:
-        for path in (places.rejected(gap), places.stats(gap)):
-            remove(path)
+        remove(places.rejected(gap))
+        remove(places.stats(gap))
     return dict(plan.moves)
+
+
+def _shards(places: ShardPlaces) -> dict[int, bool]:
+    """Whether each finished shard holds something, by its number."""
+    shards = {}
+    for first, folder in zip((0, HOLDOUT), places.folders, strict=True):
+        names = {path.rpartition("/")[2] for path, _ in match(folder)}
+        for name in names:
+            number, _, ending = name.partition("_")
+            if ending == "stats.json" and number.isdecimal():
+                shards[first + int(number)] = f"{number}.tar" in names
+    return shards
 
 
 def was_renumbered(work: str) -> bool:

@@ -1,5 +1,4 @@
-"""Finished files of a dataset written anew without some pairs, or with others: no reader meets
-half.
+"""Finished files of a dataset written anew without the pairs that leave: no reader meets half.
 
 A rewritten shard is written aside, read back and compared, and then published file by file: first
 the rejects, so that no pair is lost where this is killed; then sidecar, tar and stats. At any
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -30,17 +29,8 @@ from alignset.transforms.columns.rejects import (
 )
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import OPTED_OUT, TAKEN_DOWN
-from alignset.transforms.shards.changed_pairs import Changes
-from alignset.transforms.shards.joined_pairs import (
-    MOVED,
-    as_columns,
-    key_of,
-    with_first_urls,
-    with_joined_responses,
-    with_joined_rows,
-    write_tar,
-)
-from alignset.transforms.shards.listed_pairs import Removal, keys_of, stored_images
+from alignset.transforms.shards.leaving_pairs import Leaving, may_be_taken
+from alignset.transforms.shards.listed_pairs import keys_of, stored_images
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
@@ -54,151 +44,152 @@ from alignset.transforms.storage.files import (
     write_atomically,
 )
 from alignset.transforms.storage.parquet_files import (
-    ROWS_AT_ONCE,
     batches_of,
     read_rows,
     schema_of,
     write_batches,
 )
-from alignset.transforms.storage.tar_members import tar_members
+from alignset.transforms.storage.tar_members import Member, tar_members
 
 _OF_EVERY_RUN = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *REJECTED.names}
+_STEPS = STEP_OF_TAKEDOWNS | STEPS_OF_COPIES  # by reason
+
+
+def rewrite_shard(
+    out: str, shard: int, leaving: Leaving, scratch: str | None, *, forget: bool = False
+) -> ShardStats:
+    """Takes pairs out of a shard; returns what its stats say then.
+
+    Args:
+      out: the dataset. scratch: a folder for what is written aside, on the disk of a local dataset;
+        None for the system's own.
+      forget: whether rows of what is taken down hold neither URL nor text any more.
+
+    Raises:
+      RuntimeError: what was written aside is not as it should be; the shard is as it was.
+    """
+    places = ShardPlaces(out)
+    old = read_document(places.stats(shard), ShardStats)
+    sidecar, tar = places.sidecar(shard), places.tar(shard)
+    rows = SHARD_SCHEMA.empty_table()  # none: by an attempt that was killed
+    if exists(sidecar):
+        rows = read_rows(sidecar)
+    rest, sha256 = leaving.rest_of(rows), old.sha256
+    is_changed = not len(rest) == len(rows) == old.successes  # stats are written last
+    if scratch:
+        Path(scratch).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="shard-", dir=scratch) as name:
+        aside = Path(name)
+        if is_changed:
+            sha256 = _write_aside(rest, tar, aside) if len(rest) else None
+        rejects = places.rejected(shard)
+        how = _Rejects(leaving, scratch, forget)
+        how.rewrite(rejects, rows.schema, rows.combine_chunks().to_batches(), tar)
+        if is_changed and len(rest):
+            publish(aside / "sidecar", sidecar)
+            publish(aside / "tar", tar)
+        elif is_changed:
+            remove(sidecar)
+            remove(tar)
+        for path in (places.responses(shard), places.moved(shard)):
+            if exists(path):
+                before = read_rows(path)
+                left = leaving.rest_of(before)
+                if not len(left):
+                    remove(path)
+                elif len(left) < len(before):
+                    pq.write_table(left, aside / "beside", compression="zstd")
+                    publish(aside / "beside", path)
+    dropped = read_rows(rejects, ["reason", "detail"])
+    reasons = dropped["reason"].to_pylist()
+    # A copy's detail is a key, and would be alone in a count.
+    pairs = zip(reasons, dropped["detail"].to_pylist(), strict=True)
+    details = [None if why in STEPS_OF_COPIES else detail for why, detail in pairs]
+    kept = [None] * len(rest)
+    size = old.bytes_downloaded
+    stats = shard_stats(shard, [*reasons, *kept], [*details, *kept], size=size, sha256=sha256)
+    opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
+    stats = replace(stats, opted_out=opted_out or UNSET)
+    write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
+    return stats
+
+
+def rewrite_texts(
+    pairs: str, rejects: str, leaving: Leaving, scratch: str | None, *, forget: bool = False
+) -> None:
+    """Takes pairs out of a file of `pairs/`, if there is one, and adds them to its file of
+    `rejected/`, in which it marks what is taken down.
+
+    Args:
+      scratch, forget: as `rewrite_shard` has them.
+    """
+    how, has_pairs = _Rejects(leaving, scratch, forget), exists(pairs)
+    kept = batches_of(pairs) if has_pairs else ()
+    how.rewrite(rejects, schema_of(pairs if has_pairs else rejects), kept)
+    if has_pairs:
+        rest = map(leaving.rest_of, batches_of(pairs))
+        write_batches(pairs, schema_of(pairs), rest, scratch)
 
 
 @dataclass(frozen=True)
-class Rewriting:
-    """Pairs to remove from a dataset, and how.
+class _Rejects:
+    """How a file of `rejected/` is written anew."""
 
-    Attributes:
-      scratch: a folder for what is written aside, on the disk of a local set; None for the
-        system's own.
-      forget: whether rows of what is taken out hold neither URL nor text any more.
-    """
-
-    out: str
-    removal: Removal | Changes
+    leaving: Leaving
     scratch: str | None
     forget: bool
 
-    @property
-    def places(self) -> ShardPlaces:
-        return ShardPlaces(self.out)
-
-    def shard(self, shard: int) -> ShardStats:
-        """Takes the pairs out of a shard; returns what its stats say then.
-
-        Raises:
-          RuntimeError: what was written aside is not as it should be; the shard is as it was.
-        """
-        places = self.places
-        old = read_document(places.stats(shard), ShardStats)
-        sidecar = SHARD_SCHEMA.empty_table()  # none: by an attempt that was killed
-        if exists(places.sidecar(shard)):
-            sidecar = read_rows(places.sidecar(shard))
-        self._bring_rejects(places.rejected(shard), sidecar.schema)
-        if self.scratch:
-            Path(self.scratch).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="shard-", dir=self.scratch) as name:
-            folder = Path(name)
-            rejects = read_rows(places.rejected(shard))
-            rejects = self._with_taken(rejects, sidecar, places.tar(shard))
-            batches = rejects.to_batches(ROWS_AT_ONCE)
-            write_batches(str(folder / "rejected"), rejects.schema, batches, str(folder))
-            rest, sha256 = self._files_aside(places, shard, sidecar, folder)
-            opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
-            reasons = rejects["reason"].to_pylist()
-            # A copy's detail is a key, and would be alone in a count.
-            pairs = zip(reasons, rejects["detail"].to_pylist(), strict=True)
-            details = [None if why in STEPS_OF_COPIES else detail for why, detail in pairs]
-            stats = shard_stats(
-                shard,
-                [*reasons, *[None] * len(rest)],
-                [*details, *[None] * len(rest)],
-                size=old.bytes_downloaded,
-                sha256=sha256,
-            )
-            stats = replace(stats, opted_out=opted_out or UNSET)
-            publish(folder / "rejected", places.rejected(shard))
-            if len(rest):
-                for name in ("sidecar", "tar", "joined"):
-                    if (folder / name).exists():
-                        path = places.tar(shard) if name == "tar" else places.sidecar(shard)
-                        publish(folder / name, path)
-            else:
-                remove(places.sidecar(shard))
-                remove(places.tar(shard))
-            self._rewrite_beside(places.responses(shard), folder / "responses", None)
-            self._rewrite_beside(places.moved(shard), folder / "moved", MOVED)
-        write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
-        return stats
-
-    def _rewrite_beside(self, path: str, aside: Path, schema: pa.Schema | None) -> None:
-        """Takes the pairs out of the responses or of the first URLs of a shard.
+    def rewrite(
+        self, path: str, pairs: pa.Schema, kept: Iterable[pa.RecordBatch], tar: str = ""
+    ) -> None:
+        """Marks rows that are taken down, and adds the kept pairs that leave behind them, where
+        they are not there yet.
 
         Args:
-          schema: of a file that may not be there yet.
+          pairs: the columns of the kept pairs. tar: their shard, where they have one.
         """
-        joining = self.removal.joining
+        further = [field for field in pairs if field.name not in _OF_EVERY_RUN]
+        schema, before = with_columns(REJECTED, further), pa.array([], pa.string())
+        rows: Iterable[pa.RecordBatch] = ()  # as in a dataset that was downloaded without rejected/
         if exists(path):
-            before = read_rows(path)
-        elif schema is None or joining is None:
-            return
-        else:
-            before = schema.empty_table()
-        rest = self.removal.rest_of(before)
-        if joining is not None:
-            rest = (with_joined_responses if schema is None else with_first_urls)(rest, joining)
-        if not len(rest):
-            remove(path)
-        elif not rest.equals(before):
-            pq.write_table(rest, aside, compression="zstd")
-            publish(aside, path)
+            schema, rows = schema_of(path), map(self._marked, batches_of(path))
+            reasons = pc.unique(self.leaving.rows["reason"])
+            dropped = batches_of(path, ["key", "reason"])
+            of_reasons = [of.filter(pc.is_in(of["reason"], reasons))["key"] for of in dropped]
+            before = pa.concat_arrays([before, *of_reasons])
+        new = (self._leaving_rows(batch, before, further, tar, schema) for batch in kept)
+        write_batches(path, schema, chain(rows, new), self.scratch)
 
-    def _bring_rejects(self, path: str, pairs: pa.Schema) -> None:
-        """Writes a file of `rejected/` without rows where there is none, as in a dataset that was
-        downloaded."""
-        if not exists(path):
-            further = [field for field in pairs if field.name not in _OF_EVERY_RUN]
-            write_batches(path, with_columns(REJECTED, further), [], self.scratch)
-
-    def _with_taken(self, rejects: pa.Table, sidecar: pa.Table, tar: str) -> pa.Table:
-        """The rows of `rejected/`, with the removed pairs of a file behind them, where they are not
-        there yet."""
-        batches = rejects.to_batches(ROWS_AT_ONCE)
-        before = self._keys_of_taken(batches)
-        marked_rows = map(self.mark, batches)
-        new = (_with_schema(rows, rejects.schema) for rows in self._new_rows(sidecar, before, tar))
-        return pa.Table.from_batches([*marked_rows, *new], rejects.schema)
-
-    def _new_rows(
-        self, pairs: pa.Table, before: pa.Array, tar: str = ""
-    ) -> Iterator[pa.RecordBatch]:
-        """The rows of `rejected/` of kept pairs that are removed.
+    def _leaving_rows(
+        self,
+        pairs: pa.RecordBatch,
+        before: pa.StringArray,
+        further: list[pa.Field],
+        tar: str,
+        schema: pa.Schema,
+    ) -> pa.RecordBatch:
+        """The rows of `rejected/` of kept pairs that leave.
 
         Args:
-          before: string[m], the keys of those that are there already. tar: of a shard.
+          before: the keys of those that are there already.
         """
-        leaves = self.removal.reasons_of(keys_of(pairs["key"])).is_valid()
+        leaves = self.leaving.of("reason", keys_of(pairs["key"])).is_valid()
         there = pc.is_in(pairs["key"], value_set=before)
-        new = pairs.filter(pc.and_(leaves, pc.invert(there)))
-        further = [field for field in pairs.schema if field.name not in _OF_EVERY_RUN]
-        schema = with_columns(REJECTED, further)
-        for batch in new.combine_chunks().to_batches():
-            keys = keys_of(batch["key"])
-            rows = batch.set_column(0, "key", pa.array(keys))
-            measures = {field.name: batch[field.name] for field in further}
-            why = self.removal.reasons_of(keys), self.removal.details_of(keys)
-            measures["thumbnail"] = _thumbnails(tar, keys, self.removal.pictured_keys(keys))
-            new_rows = rejected_rows(rows, *why, self.removal.steps, measures, schema)
-            yield self._forgotten(new_rows, pa.array([True] * len(new_rows)))
+        pairs = pairs.filter(pc.and_(leaves, pc.invert(there)))
+        keys = keys_of(pairs["key"])
+        measures = {field.name: pairs[field.name] for field in further}
+        measures["thumbnail"] = _thumbnails(tar, keys, self.leaving.pictured_keys(keys))
+        why = self.leaving.of("reason", keys), self.leaving.of("detail", keys)
+        pairs = pairs.set_column(0, "key", pa.array(keys))
+        rows = rejected_rows(pairs, *why, _STEPS, measures, with_columns(REJECTED, further))
+        if self.forget:
+            rows = without_contents(rows, pc.equal(rows["reason"], TAKEN_DOWN))
+        return _with_schema(rows, schema)
 
-    def _forgotten(self, rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
-        return without_contents(rows, which) if self.forget else rows
-
-    def mark(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows of `rejected/`; rows that may not be read again say so."""
-        details = self.removal.details_of_dropped(rows)
-        which = details.is_valid()
+    def _marked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `rejected/`; those that may not be read again say so."""
+        details = self.leaving.taken_details(keys_of(rows["key"]))
+        which = pc.and_(details.is_valid(), may_be_taken(rows, forget=self.forget))
         if not pc.any(which).as_py():
             return rows
         # What an owner has stated stays on record: "takedowns:host; opted_out: x_robots_tag".
@@ -209,69 +200,33 @@ class Rewriting:
             "step": pa.scalar(STEP_OF_TAKEDOWNS[TAKEN_DOWN]),
             "reason": pa.scalar(TAKEN_DOWN),
             "detail": details,
+            "also_reasons": pa.scalar(None, pa.string()),
             "thumbnail": pa.scalar(None, pa.binary()),
         }
         columns = [
             pc.if_else(which, values[name], rows[name]) if name in values else rows[name]
             for name in rows.schema.names
         ]
-        return self._forgotten(pa.record_batch(columns, schema=rows.schema), which)
+        rows = pa.record_batch(columns, schema=rows.schema)
+        return without_contents(rows, which) if self.forget else rows
 
-    def _files_aside(
-        self, places: ShardPlaces, shard: int, sidecar: pa.Table, folder: Path
-    ) -> tuple[pa.Table, str | None]:
-        """Writes sidecar and tar; gives the rows that are then there, and the tar's SHA-256.
 
-        Where pairs join, `sidecar` is without them and `joined` with them: a sidecar's keys are in
-        the tar, both before that is published and after it.
-        """
-        rows = self.removal.rest_of(sidecar)
-        if not len(rows):
-            return rows, None
-        pq.write_table(rows, folder / "sidecar", compression="zstd")
-        sources: dict[str, str] = {}
-        if self.removal.joining is not None:
-            rows, sources = with_joined_rows(rows, self.removal.joining)
-            pq.write_table(rows, folder / "joined", compression="zstd")
-        with open_to_read(places.tar(shard)) as source, (folder / "tar").open("wb") as sink:
-            sha256 = write_tar(source, TarWriter(sink), rows, sources)
-        keys = set(rows["key"].to_pylist())
-        _check(folder / "tar", folder / ("joined" if sources else "sidecar"), keys, sha256)
-        return rows, sha256
-
-    def _keys_of_taken(self, rejects: Iterable[pa.RecordBatch]) -> pa.Array:
-        """string[n]: the keys of the pairs that were taken out already."""
-        reasons = pa.array([*self.removal.steps])
-        keys = [rows.filter(pc.is_in(rows["reason"], reasons))["key"] for rows in rejects]
-        return pa.concat_arrays(keys) if keys else pa.array([], pa.string())
-
-    def dropped_file(self, path: str) -> None:
-        """Marks the rows of a file of `rejected/`."""
-        marked_rows = map(self.mark, batches_of(path))
-        write_batches(path, schema_of(path), marked_rows, self.scratch)
-
-    def texts(self, pairs: str, rejects: str) -> None:
-        """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
-        self._bring_rejects(rejects, schema_of(pairs))
-        before = self._keys_of_taken(batches_of(rejects))
-        schema = schema_of(rejects)
-        new = (
-            _with_schema(rows, schema)
-            for batch in batches_of(pairs)
-            for rows in self._new_rows(pa.Table.from_batches([batch]), before)
-        )
-        marked_rows = map(self.mark, batches_of(rejects))
-        write_batches(rejects, schema, chain(marked_rows, new), self.scratch)
-        write_batches(
-            pairs, schema_of(pairs), map(self.removal.rest_of, batches_of(pairs)), self.scratch
-        )
+def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Rows with the columns of an older file; null where they have none."""
+    columns = [
+        rows[field.name].cast(field.type)
+        if field.name in rows.schema.names
+        else pa.nulls(len(rows), field.type)
+        for field in schema
+    ]
+    return pa.record_batch(columns, schema=schema)
 
 
 def _thumbnails(tar: str, keys: UInt64s, wanted_keys: set[int]) -> pa.BinaryArray:
     """binary[n], JPEGs of the images of some pairs of a shard; null of others."""
     if not wanted_keys:
         return pa.nulls(len(keys), pa.binary())
-    # Decoders, which most removals have no use for.
+    # Decoders, which most rewriting has no use for.
     from alignset.transforms.images.examine import Image, examine
     from alignset.transforms.images.thumbnail import thumbnail
 
@@ -283,23 +238,33 @@ def _thumbnails(tar: str, keys: UInt64s, wanted_keys: set[int]) -> pa.BinaryArra
     return pa.array([thumbnails.get(key) for key in keys.tolist()], pa.binary())
 
 
-def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    (whole,) = as_columns(pa.Table.from_batches([rows]), schema).to_batches()
-    return whole
-
-
-def _check(tar: Path, sidecar: Path, expected_keys: set[str], sha256: str) -> None:
-    """Reads what was written aside back.
+def _write_aside(rows: pa.Table, tar: str, folder: Path) -> str:
+    """Writes the sidecar and the tar of some rows, and reads them back; returns the SHA-256 of the
+    tar.
 
     Raises:
-      RuntimeError: it lacks a pair, or has another, or its bytes are not those that were written.
+      RuntimeError: one lacks a pair, or has another, or its bytes are not those that were written.
     """
-    with tar.open("rb") as source:
+    keys = {*rows["key"].to_pylist()}
+    pq.write_table(rows, folder / "sidecar", compression="zstd")
+    with open_to_read(tar) as source, (folder / "tar").open("wb") as sink:
+        writer = TarWriter(sink)
+        for member in tar_members(source):
+            if _key_of(member) in keys:
+                source.seek(member.at)
+                writer.add((member.name, source.read(member.size)))
+        sha256 = writer.finish()
+    with (folder / "tar").open("rb") as source:
         there = hashlib.file_digest(source, "sha256").hexdigest()
-        keys = {key_of(member) for member in tar_members(source)}
-    sidecar_keys = set(pq.read_table(sidecar, columns=["key"])["key"].to_pylist())
-    if there != sha256 or not keys == sidecar_keys == expected_keys:
+        tar_keys = {_key_of(member) for member in tar_members(source)}
+    sidecar_keys = {*pq.read_table(folder / "sidecar", columns=["key"])["key"].to_pylist()}
+    if there != sha256 or not tar_keys == sidecar_keys == keys:
         raise RuntimeError(
-            f"a shard was not written as it should be ({len(keys)} and {len(sidecar_keys)} of "
-            f"{len(expected_keys)} pairs): look at the disk, and run the same command again"
+            f"a shard was not written as it should be ({len(tar_keys)} and {len(sidecar_keys)} of "
+            f"{len(keys)} pairs): look at the disk, and run the same command again"
         )
+    return sha256
+
+
+def _key_of(member: Member) -> str:
+    return member.name.partition(".")[0]

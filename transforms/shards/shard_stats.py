@@ -137,23 +137,12 @@ class Copies:
     """Copies in a dataset, or in a part of it.
 
     Attributes:
-      shards: the numbers of those that change. dropped: how many pairs leave for each reason.
-      moved: how many pairs get the URL of another image with the same bytes.
-      reported: how many of those that leave state each opt-out that is only reported.
-      shared: how many images have the bytes of another when that is done; groups: the largest.
-      near: how many have the perceptual hash of another; near_pairs: a few of them.
+      dropped: how many pairs leave for each reason.
       graphics, distances: where near-duplicates were looked for, how many graphics are near another
         image and stay, and how many images are how far from the nearest they were compared with.
     """
 
-    shards: list[int] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
-    moved: int = 0
-    reported: dict[str, int] = field(default_factory=dict)
-    shared: SharedContents = field(default_factory=SharedContents)
-    groups: list[ContentGroup] = field(default_factory=list)
-    near: int = 0
-    near_pairs: list[NearPair] = field(default_factory=list)
     graphics: int = 0
     distances: list[int] = field(default_factory=list)
 
@@ -162,16 +151,7 @@ def add_copies(parts: Iterable[Copies]) -> Copies:
     """Adds up what was found in parts."""
     copies = list(parts)
     return Copies(
-        sorted({shard for part in copies for shard in part.shards}),
         add_by_name(part.dropped for part in copies),
-        sum(part.moved for part in copies),
-        add_by_name(part.reported for part in copies),
-        SharedContents(
-            sum(part.shared.images for part in copies), sum(part.shared.contents for part in copies)
-        ),
-        largest(group for part in copies for group in part.groups),
-        sum(part.near for part in copies),
-        sorted(pair for part in copies for pair in part.near_pairs)[:MOST_PAIRS],
         sum(part.graphics for part in copies),
         [sum(of) for of in zip_longest(*(part.distances for part in copies), fillvalue=0)],
     )

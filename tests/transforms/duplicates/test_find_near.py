@@ -12,8 +12,8 @@ from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.duplicates import find_near, near_groups
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.duplicates.find_copies import FindCopies
-from alignset.transforms.shards.changed_pairs import read_changes
 from alignset.transforms.shards.descriptors import LOOK, look_columns
+from alignset.transforms.shards.leaving_pairs import leaving_files, name_of, read_leaving
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.fencing import Fence
@@ -65,12 +65,12 @@ def test_one_of_a_group_stays_whatever_its_size_and_a_cell_is_held_in_part(
     fence = Fence(f"{tmp_path}/start", "test")
     fence.take()
     rules = CopyRules(1000, once=True, near=True)
-    find = FindCopies(str(tmp_path), f"{tmp_path}/plan", rules, Blocks(), fence, 4, 3)
+    find = FindCopies(str(tmp_path), f"{tmp_path}/plan", "", rules, Blocks(), fence, 4, 3)
     run_in_beam(lambda pipeline: pipeline | beam.Create(numbers) | find)
     best = pq.read_table(ShardPlaces(str(tmp_path)).sidecar(1))["key"][0].as_py()
     left = 0
     for shard in range(shards):
-        rows = read_changes(f"{tmp_path}/plan", shard).rows
+        rows = read_leaving(f"{tmp_path}/plan", name_of(shard)).rows
         assert set(rows["detail"].to_pylist()) == {best}
         assert all(rows["near"].to_pylist())
         keys = pq.read_table(ShardPlaces(str(tmp_path)).sidecar(shard))["key"].to_pylist()
@@ -78,6 +78,6 @@ def test_one_of_a_group_stays_whatever_its_size_and_a_cell_is_held_in_part(
         assert {f"{key:016x}" for key in rows["key"].to_pylist()} == {*keys[: ROWS // 2]} - {best}
         left += len(rows)
     assert left == shards * ROWS // 2 - 1
-    assert not len(read_changes(f"{tmp_path}/plan", HOLDOUT).rows)
+    assert leaving_files(f"{tmp_path}/plan") == [name_of(shard) for shard in range(shards)]
     assert max(held) == MOST
     assert len({key for cell in cells for key in cell}) < shards * ROWS  # some only follow

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.pairs.urls import url_hashes
-from alignset.transforms.shards.listed_pairs import LISTED, Removal
+from alignset.transforms.shards.listed_pairs import LISTED, listed_rejects
 
 
 def test_dropped_pairs_of_what_is_taken_down_are_not_read_again():
@@ -22,7 +22,6 @@ def test_dropped_pairs_of_what_is_taken_down_are_not_read_again():
         "key": [f"{key:016x}" for key in (7, 17, 8, 18, 9)],
         "url": [urls[0], urls[0], urls[1], urls[1], urls[2]],
         "caption": ["a text"] * 5,
-        "reason": ["taken_down", "too_few_words", "fetch_failed", "fetch_failed", "too_small"],
     }
-    details = Removal(listed, Blocklists()).details_of_dropped(pa.RecordBatch.from_pydict(rows))
-    assert details.to_pylist() == [None, "a.txt:sha256", "a.txt:text", None, None]
+    details = listed_rejects(pa.RecordBatch.from_pydict(rows), Blocklists(), listed)
+    assert details.to_pylist() == ["a.txt:sha256"] * 2 + ["a.txt:text", None, None]

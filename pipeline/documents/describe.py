@@ -1,0 +1,172 @@
+"""The documents of a dataset: funnel.json, the card and what goes with it, manifest.json, and the
+report.
+
+A run, a retry, a takedown and a deduplication all end here, and nothing else writes these files.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from msgspec import UNSET
+
+from alignset.pipeline.datasets.funnel import check_funnel, drops_of, funnel, most_first
+from alignset.pipeline.datasets.history import earlier_manifests, history_of
+from alignset.pipeline.datasets.numbers import PairCounts, compare_near, count_pairs
+from alignset.pipeline.datasets.set_files import read_set
+from alignset.pipeline.datasets.sizes_and_days import look_into
+from alignset.pipeline.datasets.steps_set import shard_entries
+from alignset.pipeline.documents.card import dataset_card
+from alignset.pipeline.documents.croissant import croissant
+from alignset.pipeline.documents.funnel_svg import funnel_svg
+from alignset.pipeline.documents.hand_edits import drop_page, write_page
+from alignset.pipeline.documents.uids import write_uids
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.report.page import REPORT, write_report
+from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, OptOuts
+from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS
+from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
+from alignset.transforms.rules.rule import IMAGES, TEXTS
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.storage.files import exists, is_local, match, remove, write_atomically
+from alignset.transforms.workers.unexpected import tell_once
+
+LOG = logging.getLogger("alignset")
+_RECORD = re.compile(r"(text|images|holdout)-[0-9]+\.(json|thumbnails)|copies\.pictures")
+
+
+def describe(out: str, manifest: Manifest | None = None) -> Funnel:
+    """Writes all documents of a dataset, the manifest last, then the report; returns the funnel.
+
+    All counts are those of its files. Shards are those whose `_stats.json` is there, with the
+    numbers that they have. Done again, it writes the same bytes.
+
+    Args:
+      manifest: how the dataset was made, with any shards and counts; None: its own.
+
+    Raises:
+      UsageError: a file is missing.
+      RuntimeError: the counts do not add up.
+    """
+    base, before = manifest, None
+    if manifest is None or exists(f"{out}/manifest.json"):
+        base, before = read_set(out)
+    assert base is not None
+    counts = count_pairs(out)
+    manifest = _with_shards(out, manifest or base, base, counts)
+    closing = _closing(out, manifest, counts, before)
+    check_funnel(closing.steps, counts.pairs)
+    write_document(f"{out}/funnel.json", closing)
+    write_uids(out, manifest)
+    contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
+    write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
+    write_page(out, "croissant.json", croissant(manifest, closing, earlier))
+    write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
+    drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
+    for path, _ in match(f"{out}/report"):  # of 0.2 and before: it shows what may have left
+        if _RECORD.fullmatch(path.rpartition("/")[2]):
+            remove(path)
+    if is_local(out):
+        with suppress(OSError):  # not there, or it holds something else
+            Path(out, "report").rmdir()
+    write_document(f"{out}/manifest.json", manifest)
+    _report(out)
+    return closing
+
+
+def _with_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCounts) -> Manifest:
+    """The manifest with the shards and the number of pairs that are there."""
+    training, held_out = shard_entries(out)
+    holdout = UNSET if manifest.holdout is UNSET else held_out
+    new = replace(manifest, pairs=counts.pairs, shards=training, holdout=holdout)
+    places = ShardPlaces(out)
+    for number in base.numbers:
+        if number not in new.pairs_of_shards:
+            raise UsageError(f"{places.stats(number)} is missing: bring it back")
+    for number, pairs in new.pairs_of_shards.items():
+        if pairs != (there := counts.kept.get(number, 0)):
+            raise RuntimeError(
+                f"{places.stats(number)} counts {pairs} pairs, and {places.sidecar(number)} has "
+                f"{there}: bring both back as they were written"
+            )
+    return new
+
+
+def _closing(out: str, manifest: Manifest, counts: PairCounts, before: Funnel | None) -> Funnel:
+    """The funnel of what is counted.
+
+    Args:
+      before: the one that is there. It counts the rows of `rejected/` that are not there, as in a
+        dataset that was downloaded.
+    """
+    text_only, rows = bool(manifest.job["text_only"]), int(manifest.rows or 0)
+    texts, images = (Counter(counts.reasons(stage)) for stage in (TEXTS, IMAGES))
+    tried = 0 if text_only else counts.pairs + images.total()
+    fetch = FetchReport(tried, images[FETCH_FAILED], counts.details(FETCH_FAILED), counts.hosts)
+    taken_down = texts.pop(TAKEN_DOWN, 0) + images.pop(TAKEN_DOWN, 0)
+    opt_outs = Counter(counts.opted_out)
+    how = (manifest.retries[-1].fetch if manifest.retries else manifest.fetch)["opt_outs"]
+    if rows != counts.pairs + counts.rejected_rows:
+        if before is None or rows < counts.pairs + counts.rejected_rows:
+            raise RuntimeError(
+                f"{out} has {counts.pairs} pairs and {counts.rejected_rows} rows in rejected/, but "
+                f"its input had {rows} rows: did it change? Delete the output and start again"
+            )
+        parts = (manifest.catalogue.text_steps, manifest.catalogue.image_steps, TAKEDOWN_STEPS)
+        texts, images, removals = (Counter(drops_of(before.steps, steps)) for steps in parts)
+        taken_down, fetch = removals[TAKEN_DOWN], before.fetch
+        opt_outs = Counter(before.opted_out.details if before.opted_out and how == "reject" else {})
+        if gone := before.pairs - counts.pairs:  # since the last change, which these left by
+            copies = manifest.deduplications[-1].dropped if manifest.deduplications else {}
+            if sum(copies.values()) == gone:
+                images.update(copies)
+            else:
+                taken_down += gone
+    opt_outs.update(counts.reported)
+    near = manifest.near_duplicates
+    return Funnel(
+        history=history_of(out) or (before.history if before else UNSET),
+        broken_input=manifest.broken_input,
+        pages=manifest.pages,
+        fetch=fetch,
+        opted_out=OptOuts(str(how), most_first(opt_outs)) if opt_outs else UNSET,
+        pairs=counts.pairs,
+        holdout=UNSET if manifest.holdout is UNSET else counts.held_out,
+        steps=funnel(
+            *(rows, texts, None if text_only else images),
+            taken_down if manifest.takedowns or taken_down else None,
+            manifest.catalogue,
+        ),
+        vocabulary=replace(manifest.vocabulary, file=UNSET),
+        copies=UNSET if text_only else counts.copies,
+        near_duplicates=near if near or text_only else compare_near(out, counts),
+        images_per_text=manifest.images_per_text,
+        texts_per_image=manifest.texts_per_image,
+    )
+
+
+def complete(out: str) -> None:
+    """Writes the report of a finished dataset where a kill came between its manifest and that."""
+    if not exists(f"{out}/{REPORT}"):
+        _report(out)
+
+
+def _report(out: str) -> None:
+    """Writes the report. The set is finished by now: no fault of a page may make it fail."""
+    try:
+        write_report(out)
+    except Exception as error:
+        tell_once("writing report.html", error)
+        LOG.warning("%s has no report: alignset report %s writes it", out, out)
+
+
+def _write(body: bytes, sink: BinaryIO) -> None:
+    sink.write(body)

@@ -1,0 +1,121 @@
+"""Pairs taken out of the files of a dataset, as `leaving/` names them, and the end of a command on
+a finished dataset.
+
+A run, `deduplicate`, the best share and a takedown each write down what leaves before the first
+file changes. What follows is the same: the files are rewritten, and the documents written anew.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import apache_beam as beam
+
+from alignset.pipeline.datasets.find_listed import in_order
+from alignset.pipeline.datasets.set_files import rename_answers
+from alignset.pipeline.documents.describe import describe
+from alignset.pipeline.progress import say
+from alignset.pipeline.runs.engine import Engine, everywhere
+from alignset.pipeline.runs.run_lock import Lock, take_lock
+from alignset.pipeline.runs.work_folder import Change, Rewritten, WorkFolder, clean_work
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.shards.leaving_pairs import leaving_files, read_leaving, shard_of
+from alignset.transforms.shards.renumber_shards import renumber_shards
+from alignset.transforms.shards.rewrite_shards import rewrite_shard, rewrite_texts
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.storage.files import exists, is_local
+from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.summaries import WriteSummary
+
+
+def rewrite(
+    out: str, work: WorkFolder, fence: Fence, engine: Engine | None = None, *, forget: bool = False
+) -> bool:
+    """Takes out what `leaving/` names, where that is not done; returns whether it then is. Done
+    again after a kill, it does the rest.
+
+    Args:
+      engine: the run's; None for threads of this process.
+      forget: whether rows of what is taken down hold neither URL nor text any more.
+    """
+    names = leaving_files(work.leaving)
+    if not names or exists(work.rewritten):
+        return True
+    scratch = work.path if is_local(work.path) else None
+
+    def one(name: str) -> int:
+        leaving, shard = read_leaving(work.leaving, name), shard_of(name)
+        if shard is None:
+            fence.check()
+            pairs = f"{out}/pairs/{name.removeprefix('rejected/text-')}"
+            rewrite_texts(pairs, f"{out}/{name}", leaving, scratch, forget=forget)
+        else:
+            with fence.publishing(ShardPlaces(out).stats(shard)):
+                rewrite_shard(out, shard, leaving, scratch, forget=forget)
+        return 1
+
+    if engine is None:
+        write_document(work.rewritten, Rewritten(sum(in_order(one, names))))
+        return True
+    say(f"rewriting {counted(len(names), 'shard')} without what leaves")
+    with engine.pipeline("rewrite") as pipeline:
+        files = pipeline | beam.Create(names) | beam.Reshuffle() | beam.Map(one)
+        pipeline | WriteSummary(work.rewritten, Rewritten, sums={"files": (files, sum)})
+    return exists(work.rewritten)
+
+
+@dataclass(frozen=True)
+class HeldSet:
+    """A finished dataset that no other command may change meanwhile."""
+
+    out: str
+    work: WorkFolder
+    lock: Lock
+    fence: Fence
+
+    def begin(self) -> None:
+        """Begins a command, and removes what one left that was killed at its end."""
+        self.fence.take()
+        self.work.forget_ended()
+
+    def rewrite(
+        self, change: Change, engine: Engine | None = None, *, forget: bool = False
+    ) -> None:
+        """Takes out what leaves; before the first file changes, the change is written down."""
+        self.lock.check()
+        self.fence.take()
+        write_document(self.work.change, change)
+        rename_answers(self.out)
+        rewrite(everywhere(self.out), self.work, self.fence, engine, forget=forget)
+        self.lock.check()
+
+    def describe(self, change: Change) -> None:
+        """Gives the shards their numbers and writes the documents."""
+        renumber_shards(self.out, self.work.path)
+        describe(self.out, change.manifest)
+
+    def clean(self) -> None:
+        """Removes what the command worked with."""
+        clean_work(self.out, self.work.path)
+
+
+@contextmanager
+def held_set(out: str) -> Iterator[HeldSet]:
+    """Holds a finished dataset.
+
+    Raises:
+      UsageError: another command does.
+    """
+    work = WorkFolder(everywhere(f"{out}/_temporary"))
+    lock = take_lock(work.path)
+    try:
+        yield HeldSet(out, work, lock, Fence(work.start, uuid.uuid4().hex[:12]))
+    finally:
+        lock.release()
+        with suppress(OSError):
+            os.rmdir(work.path)
