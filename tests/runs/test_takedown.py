@@ -22,7 +22,7 @@ from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.takedown.__main__ import main
 from alignset.transforms.shards import rewrite_shards
 from alignset.transforms.shards.shard_files import TarWriter
-from tests.support.agreement import check_dataset, stored
+from tests.support.agreement import check_counts, check_dataset, check_described, stored
 from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -193,6 +193,7 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     assert stored(out) == {}
     assert {row["reason"] for row in rows(out)} == {"taken_down"}
     assert all(row["url"] is row["caption"] is None for row in rows(out))
+    assert all(row["also_reasons"] is row["thumbnail"] is None for row in rows(out))
     check_counts(out, whole=True)
     check_described(out)
     already = len(finished.web.requests)
