@@ -33,6 +33,7 @@ class Pair:
       evaluation_set, evaluation_image: the evaluation image, or the listed one, that it copies.
       thumbnail: the dropped image as a JPEG.
       file: the path of the file that the pair stands in.
+      name: in place of the key, of a folder of another tool.
     """
 
     key: str = ""
@@ -47,7 +48,12 @@ class Pair:
     evaluation_image: str = ""
     evaluation_distance: str = ""
     file: str = ""
+    name: str = ""
     thumbnail: bytes = b""
+
+    @property
+    def shown_key(self) -> str:
+        return self.name or self.key
 
     @property
     def copy_of(self) -> str:
@@ -73,7 +79,7 @@ class Pair:
         return f"{self.width}x{self.height}" if self.width and self.height else ""
 
 
-_SCHEMA = pa.schema([(of.name, pa.string()) for of in fields(Pair)[:-2]])  # of a file's rows
+_SCHEMA = pa.schema([(of.name, pa.string()) for of in fields(Pair)[:-3]])  # of a file's rows
 _THUMBNAILS = pa.schema([("key", pa.string()), ("thumbnail", pa.binary())])
 
 
@@ -101,6 +107,8 @@ def take_sample(
     # A kept pair has a nearest evaluation image, too, and is no copy of it.
     names = _SCHEMA.names[: None if values.get("reason") else _SCHEMA.names.index("evaluation_set")]
     schema = pa.schema([_SCHEMA.field(name) for name in names])
+    if read is not read_columns:  # a column of ours with that name is the input's
+        schema = schema.append(pa.field("name", pa.string()))
     enough, most = (1, len(files)) if find_keys else (ENOUGH_FILES, MOST_FILES)
     chosen, files_read, row_counts = pa.table({}), 0, Counter[str]()
     for path in files[:most]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from alignset.pipeline.datasets.stored_images import stored_image
+from alignset.pipeline.datasets.stored_images import images_in
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
@@ -43,7 +43,8 @@ class SetFiles:
 
     @property
     def is_of_shards(self) -> bool:
-        return bool(self.kept_files) and Path(self.kept_files[0]).parent.name != "pairs"
+        is_of_texts = self.kept_files and Path(self.kept_files[0]).parent.name == "pairs"
+        return bool(self.folder or (self.kept_files and not is_of_texts))
 
     def rejected_for(self, reason: str) -> list[str]:
         """Those of `rejected/` that may hold a reason: of texts, of images, or any."""
@@ -65,9 +66,7 @@ class SetFiles:
         if self.folder:
             yield from self.folder.images(path, keys)
         elif self.is_of_shards and exists(tar := f"{path.removesuffix('.parquet')}.tar"):
-            for key in keys:
-                if body := stored_image(tar, key):
-                    yield key, body
+            yield from images_in(tar, keys)
 
 
 def read_set(out: str) -> tuple[Manifest, Funnel]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.files import exists, open_to_read
 from alignset.transforms.storage.parquet_files import read_columns
-from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, Member, tar_members
+from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, tar_members
 
 CHUNK = 1 << 16
 SHOWN_PX = 240  # of the longer side
@@ -41,25 +40,43 @@ def shown_picture(body: bytes | None, missing: str = "not found in its shard") -
 
 
 def stored_image(tar: str, key: str) -> bytes | None:
-    """The file of the image of a sample; None where it is not there.
+    """The file of the image of a sample; None where it is not there."""
+    return dict(images_in(tar, [key])).get(key)
+
+
+def images_in(tar: str, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The files of the images of some samples, by their keys; what is not there is left out.
 
     An image of the web may hold headers of tars, which mislead the bisection. So the file that it
     finds is compared with the sidecar's SHA-256; if it is another one, the tar is read header by
     header. Re-encoded images have another SHA-256, and hold none of a stranger's bytes.
     """
-    with open_to_read(tar) as source:
-        body, digests = read_image(source, source.seek(0, 2), key), _digests(tar)
-        if key not in digests or (body and _sha256(body) == digests[key]):
-            return body
-        if body and (first := next(_images(source), None)):
-            own, member = first
-            if _sha256(_read(source, member.at, member.size)) != digests.get(own):
-                return body  # all are re-encoded
-        image = next((member for own, member in _images(source) if own == key), None)
-        return _read(source, image.at, image.size) if image else None
+
+    def is_own(key: str, body: bytes) -> bool:
+        return hashlib.sha256(body).hexdigest() == digests.get(key)
+
+    digests, unsure = _digests(tar), dict[str, bytes]()
+    with open_to_read(tar) as source, suppress(BrokenTar):
+        size = source.seek(0, 2)
+        for key in keys:
+            body = read_image(source, size, key) or b""
+            if key in digests and not is_own(key, body):
+                unsure[key] = body
+            elif body:
+                yield key, body
+        is_first = True
+        for member in tar_members(source) if unsure else ():
+            key, _, extension = member.name.partition(".")
+            if member.plain and extension not in _NO_IMAGES and member.size <= MAX_BYTES:
+                body = _read(source, member.at, member.size) if is_first or key in unsure else b""
+                if is_first and not is_own(key, body):  # all are re-encoded
+                    yield from ((key, body) for key, body in unsure.items() if body)
+                    break
+                is_first = False
+                if key in unsure:
+                    yield key, body
 
 
-@lru_cache(maxsize=1)  # `look` reads many images of a shard
 def _digests(tar: str) -> dict[str, str]:
     """The SHA-256 of the images of a shard as they came, in hex, by their keys."""
     sidecar, digests = f"{tar.removesuffix('.tar')}.parquet", dict[str, str]()
@@ -68,19 +85,6 @@ def _digests(tar: str) -> dict[str, str]:
             rows = zip(batch["key"].to_pylist(), batch["sha256"].to_pylist(), strict=True)
             digests |= {key: digest for key, digest in rows if len(digest or "") == _HEX}
     return digests
-
-
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
-
-
-def _images(source: BinaryIO) -> Iterator[tuple[str, Member]]:
-    """The images of a tar by their keys, as far as it can be read."""
-    with suppress(BrokenTar):
-        for member in tar_members(source):
-            key, _, extension = member.name.partition(".")
-            if member.plain and extension not in _NO_IMAGES and member.size <= MAX_BYTES:
-                yield key, member
 
 
 def read_image(source: BinaryIO, size: int, key: str) -> bytes | None:

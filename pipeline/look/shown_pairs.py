@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.pipeline.command_line import DISTANCES
-from alignset.pipeline.datasets.sample import ENOUGH_FILES, FindKeys, Pair, tables_of, take_sample
+from alignset.pipeline.datasets.sample import FindKeys, Pair, take_sample
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
-from alignset.pipeline.datasets.stored_images import shown_picture, stored_in
+from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.render import render
 from alignset.pipeline.rules import Rules
@@ -33,8 +34,10 @@ DROPPED = "dropped"  # as a reason: any
 # The detail of these is the key of a kept pair, whose image has the same bytes or looks like it.
 OF_KEPT_IMAGE = (DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING)
 MOST_NAMED = 40
-_TABLE = {"key": "key", "dropped for": "why", "distance": "distance", "size": "size"}
+_TABLE = {"key": "shown_key", "dropped for": "why", "distance": "distance", "size": "size"}
 _TABLE |= {"language": "language", "host": "host", "caption": "caption"}
+_KEY = pa.schema([("key", pa.string())])
+_OF_LISTS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption")])
 Picture = tuple[str, bytes | str]  # a label; a JPEG, or why there is none
 
 
@@ -47,13 +50,12 @@ class NothingToShow(UsageError):
 def write_page(flags: argparse.Namespace) -> None:
     """Writes the page, and prints the table."""
     WorkFolder(f"{flags.set}/_temporary").tell_takedown(flags.set)
-    files = find_set(flags.set)
+    files, others = find_set(flags.set), list[EvaluationFile]()
     if flags.blocklist:
         distances = {name: getattr(flags, name) for name in DISTANCES}
         pairs, note, others = find_listed(files, flags.blocklist, distances, int(flags.n))
     else:
         pairs, note = find_pairs(files, flags.reason, int(flags.n), flags.language)
-        others = []
         if flags.eval_images:
             from alignset.pipeline.inputs.find_evaluation import find_evaluation_files  # numba
 
@@ -66,7 +68,8 @@ def write_page(flags: argparse.Namespace) -> None:
     rows = [[getattr(pair, _TABLE[name]) for name in names] for pair in pairs]
     table = text_table(names, rows, shutil.get_terminal_size((100, 24)).columns)
     print(title, note, "", table, sep="\n")
-    print(f"the page is in {flags.output}", file=sys.stderr)
+    faults = files.folder.faults if files.folder else []
+    print(*faults, f"the page is in {flags.output}", sep="\n", file=sys.stderr)
 
 
 def find_pairs(
@@ -97,21 +100,23 @@ def find_pairs(
     if find_keys or language:
         what += " on the list" if find_keys else f" in {language}"
     chosen = {"reason": reason, "detail": detail, "language": language}
-    pairs, files_read, row_counts = take_sample(paths, count, find_keys, **chosen)
+    pairs, files_read, row_counts = take_sample(paths, count, find_keys, files.read, **chosen)
     if not pairs:
         if not (detail and row_counts):
-            row_counts = totals or take_sample(files.rejected_files, 1)[2]
+            row_counts = totals or take_sample(files.rejected_files, 1, read=files.read)[2]
         if reason and row_counts and (detail or reason not in row_counts):
             most = sorted(row_counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_NAMED]
             named = ", ".join(f"{name} ({n:,})" for name, n in most)
             raise UsageError(f"there are no {what}; there are {named}")
-        hint = f"; --reason={DROPPED} shows dropped ones"
-        raise NothingToShow(f"{files.out} has no {what}{hint if row_counts and not choice else ''}")
+        hint = f"; --reason={DROPPED} shows dropped ones" if row_counts and not choice else ""
+        faults = files.folder.faults if files.folder else []
+        raise NothingToShow(". ".join([f"{files.out} has no {what}{hint}", *faults]))
     of = f" of {total:,}" if total and not (detail or language or find_keys) else ""
-    kinds = ("shard", "") if files.is_of_shards else ("file of pairs", "files of pairs")
-    kinds = ("file of dropped pairs", "files of dropped pairs") if choice else kinds
-    where = counted(files.of or len(paths), *kinds)
-    note = "" if files.funnel or files.is_foreign else ", the run has not ended"
+    kinds = ("file of dropped pairs", "files of dropped pairs") if choice else ("shard", "")
+    if not choice and not files.is_of_shards:
+        kinds = ("file of pairs", "files of pairs")
+    where = counted(len(paths), *(("shard", "") if files.folder else kinds))
+    note = "" if files.funnel or files.folder else ", the run has not ended"
     return pairs, f"{len(pairs):,}{of} {what}, from {files_read:,} of {where}{note}"
 
 
@@ -122,25 +127,35 @@ def find_listed(
     the files of all listed images."""
     # Here: they import numba.
     from alignset.pipeline.inputs.find_blocklists import find_blocklists
+    from alignset.transforms.blocklists import kinds
     from alignset.transforms.columns.rejects import key_column
-    from alignset.transforms.shards.listed_pairs import listed_in_shard, listed_texts
+    from alignset.transforms.shards.listed_pairs import listed_image, listed_in_shard, listed_texts
 
     replace(Rules(), **distances)  # checks them
     lists = find_blocklists(blocklist, *distances.values())
     images = [EvaluationFile(of.name, path) for of in lists.lists for path in of.files]
     folders = set_folders([(of.name, of.path) for of in images])
+    folder = files.folder
 
     def find_keys(path: str) -> pa.Array:
-        if files.is_of_shards:
-            parts = [listed_in_shard(path.removesuffix(".parquet"), lists, original=True)]
-        else:
-            tables = (pa.Table.from_batches([batch]) for batch in batches_of(path))
-            parts = [listed_texts(table, lists) for table in tables]
-        return pa.concat_arrays([key_column(rows["key"].to_numpy()) for rows in parts])
+        if files.is_of_shards and not folder:
+            rows = listed_in_shard(path.removesuffix(".parquet"), lists, original=True)
+            return key_column(rows["key"].to_numpy())
+        found, rest = list[str](), set[str]()
+        for batch in folder.read(path, _OF_LISTS) if folder else batches_of(path):
+            rows = listed_texts(pa.Table.from_batches([batch]), lists)
+            found += key_column(rows["key"].to_numpy()).to_pylist()
+            rest.update(batch["key"].to_pylist())
+        if folder and lists.have(*kinds.OF_FILES, *kinds.OF_PICTURES, kinds.IMAGE):
+            for key, body in folder.images(path, rest.difference(found)):
+                digest = sha256(body).digest()
+                if lists.of_file(digest, body) or listed_image(body, lists, original=False):
+                    found.append(key)
+        return pa.array(found, pa.string())
 
     pairs, note = find_pairs(files, "", count, find_keys=find_keys)
     for at, pair in enumerate(pairs):
-        body = stored_in(files, pair.file, pair.key) or b""
+        body = dict(files.images(pair.file, [pair.key])).get(pair.key, b"")
         if copy := lists.listed_copy(body) if body else None:
             pairs[at] = replace(
                 pair,
@@ -155,8 +170,8 @@ def find_listed(
 def find_pictures(
     pairs: Sequence[Pair], files: SetFiles, others: Sequence[EvaluationFile]
 ) -> list[list[Picture]]:
-    """The images of each pair. Three kinds of dropped pairs have some: copies of evaluation images,
-    near-duplicates of a kept image, and images with the bytes of a kept one, which is shown alone.
+    """The images of each pair: the kept one, or a dropped one's thumbnail; beside a copy that of
+    which it is one.
 
     Args:
       others: the files of evaluation images, or of listed ones, to show beside their copies.
@@ -173,25 +188,32 @@ def find_pictures(
             for name, body in (find_images(other.path, within) if own else {}).items():
                 bodies[other.name, f"{file}/{name}".rstrip("/")] = body
     missing = "its file is not there" if others else "--eval_images shows it"
-    kept_keys = {pair.detail for pair in pairs if pair.reason in OF_KEPT_IMAGE}
-    places: dict[str, str] = {}
-    for path in files.kept_files if kept_keys else ():
-        for rows in tables_of(path, ["key"]):
-            is_wanted = pc.is_in(rows["key"], pa.array(kept_keys, rows["key"].type))
-            places |= dict.fromkeys(rows["key"].filter(is_wanted).to_pylist(), path)
+    wanted = defaultdict[str, set[str]](set)  # keys of kept pairs by their files
+    for pair in pairs:
+        if not pair.reason and not pair.copy_of:
+            wanted[pair.file].add(pair.key)
+    kept_keys = pa.array(
+        {pair.detail for pair in pairs if pair.reason in OF_KEPT_IMAGE}, pa.string()
+    )
+    for path in files.kept_files if len(kept_keys) else ():
+        for rows in files.read(path, _KEY):
+            wanted[path].update(rows["key"].filter(pc.is_in(rows["key"], kept_keys)).to_pylist())
+
+    def pictures_in(path: str) -> dict[str, bytes | str]:
+        return {key: shown_picture(body) for key, body in files.images(path, wanted[path])}
 
     def pictures_of(pair: Pair) -> list[Picture]:
         if pair.copy_of:
             labels = ("dropped", "evaluation image") if pair.reason else ("kept", "listed")
             other = shown_picture(bodies.get((pair.evaluation_set, pair.evaluation_image)), missing)
             return [(labels[0], shown_picture(pair.thumbnail)), (labels[1], other)]
+        own = [("dropped", shown_picture(pair.thumbnail))] if pair.thumbnail else list[Picture]()
         if pair.reason in OF_KEPT_IMAGE:
-            own = [("dropped", shown_picture(pair.thumbnail))] if pair.thumbnail else []
-            body = stored_in(files, places.get(pair.detail, ""), pair.detail)
-            return [*own, ("kept", shown_picture(body))]
-        if pair.reason or not files.tars:
-            return []
-        return [("", shown_picture(stored_in(files, pair.file, pair.key)))]
+            own.append(("kept", kept.get(pair.detail, shown_picture(None))))
+        elif not pair.reason and files.is_of_shards:
+            own.append(("", kept.get(pair.key, shown_picture(None))))
+        return own
 
     with ThreadPoolExecutor(8) as pool:
+        kept = {key: of for part in pool.map(pictures_in, [*wanted]) for key, of in part.items()}
         return [*pool.map(pictures_of, pairs)]

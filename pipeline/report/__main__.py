@@ -38,7 +38,8 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
         "--output",
         type=html_path,
         metavar="FILE",
-        help="where the report goes (default: OUT/report.html; of two datasets: compare.html)",
+        help="where the report goes (default: OUT/report.html; report.html here for another tool's "
+        "shards, and compare.html for two datasets)",
     )
     return flags
 

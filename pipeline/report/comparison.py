@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.datasets.sample import Pair, tables_of, take_sample
-from alignset.pipeline.datasets.set_files import SetFiles, find_set
-from alignset.pipeline.datasets.stored_images import shown_picture, stored_in
+from alignset.pipeline.datasets.sample import Pair, take_sample
+from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, no_set
+from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN
 from alignset.pipeline.report.render import render
 from alignset.pipeline.report.tables import percent
@@ -21,6 +21,7 @@ from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import UInt64s, key_hashes
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.storage.parquet_files import read_columns
 
 EXAMPLES = 12
 NOWHERE = "not in its input"
@@ -30,9 +31,12 @@ def write_comparison(first: str, second: str, path: str) -> str:
     """Writes the comparison of two datasets; returns where it is.
 
     Raises:
-      UsageError: one of them is neither a dataset nor a folder of shards.
+      UsageError: one of them is not a dataset of ours.
     """
-    facts, files = (find_facts(first), find_facts(second)), (find_set(first), find_set(second))
+    files = [find_own_set(out) for out in (first, second)]
+    if files[0] is None or files[1] is None:
+        raise no_set(second if files[0] else first)
+    facts = find_facts(first), find_facts(second)
     keys = kept_keys(files[0]), kept_keys(files[1])
     alone = [np.setdiff1d(*of, assume_unique=True) for of in (keys, keys[::-1])]
     page = render(
@@ -60,9 +64,8 @@ def kept_keys(files: SetFiles) -> UInt64s:
 def _keys_of(path: str) -> UInt64s:
     """The keys of one file, each once, since it may repeat a key without end."""
     keys = np.zeros(0, np.uint64)
-    for rows in tables_of(path, ["key"]):
-        texts = rows["key"].cast(pa.string())
-        own = texts.filter(pc.match_substring_regex(texts, "^[0-9a-f]{16}$"))
+    for rows in read_columns(path, pa.schema([("key", pa.string())])):
+        own = rows["key"].filter(pc.match_substring_regex(rows["key"], "^[0-9a-f]{16}$"))
         numbers = np.frombuffer(bytes.fromhex("".join(own.to_pylist())), ">u8")
         keys = np.union1d(keys, numbers.astype(np.uint64))
     return keys
@@ -99,6 +102,6 @@ def _examples(
         other = reasons.get(pair.key, Pair(reason=NOWHERE))
         if other.reason not in NEVER_SHOWN:
             is_hidden = other.reason in NEVER_PICTURED | hidden
-            body = None if is_hidden else stored_in(files, pair.file, pair.key)
+            body = None if is_hidden else dict(files.images(pair.file, [pair.key])).get(pair.key)
             picture = shown_picture(body, "not shown" if is_hidden else "no image is stored")
             yield replace(pair, reason=other.reason, detail=other.detail), [("", picture)]

@@ -39,14 +39,17 @@ def write_report(out: str, path: str = "") -> str:
     """Writes the report of a dataset; returns where it is.
 
     Args:
-      path: where it goes; beside the dataset where it is empty.
+      path: where it goes; where it is empty, into the dataset's folder, or of a folder of another
+        tool into the current one.
 
     Raises:
       UsageError: there is no such dataset.
     """
-    place = out if path else ""
-    path = path or f"{out.rstrip('/')}/{REPORT}"
-    page = render_page(find_facts(out), place).encode("utf-8", "replace")
+    facts = find_facts(out)
+    is_foreign = facts.state == "foreign"
+    place = out if path or is_foreign else ""
+    path = path or (REPORT if is_foreign else f"{out.rstrip('/')}/{REPORT}")
+    page = render_page(facts, place).encode("utf-8", "replace")
     write_atomically(path, lambda sink: sink.write(page))
     return path
 

@@ -53,7 +53,7 @@ def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.Recor
     unsure = _unsure(rows, lists, details, original=original)
     for key, body in stored_images(f"{stem}.tar") if unsure else ():
         if key in unsure:
-            details[unsure[key]] = _by_image(body, lists, original=original)
+            details[unsure[key]] = listed_image(body, lists, original=original)
     return _listed_rows(rows, pa.array(details, pa.string()), of_first_url)
 
 
@@ -100,7 +100,8 @@ def _unsure(
     }
 
 
-def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
+def listed_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
+    """Which list an image file is on, by its digests but SHA-256, or by how it looks."""
     if original and (detail := lists.of_file(None, body)):
         return detail
     # Decoders, which most lists have no use for.
