@@ -1,11 +1,9 @@
 """What is taken down is gone from a finished dataset, wherever the command is killed."""
 
-import gc
 import hashlib
 import io
 import json
 import os
-import random
 import shutil
 import tarfile
 import threading
