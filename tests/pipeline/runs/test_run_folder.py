@@ -50,7 +50,7 @@ def state(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def test_what_a_text_only_run_leaves(finished: Finished):
-    tables = {"pairs/00000.parquet", "rejected/text-00000.parquet", "report/text-00000.json"}
+    tables = {"pairs/00000.parquet", "rejected/text-00000.parquet"}
     assert digests(finished.output).keys() == DOCUMENTS | tables
     assert {(fate.url, fate.caption) for fate in kept(finished.output)} == {
         (f"http://a.org/{n}", text) for n, text in enumerate(ENOUGH)
