@@ -108,6 +108,7 @@ class Facts:
             self.catalogue,
             numbers,
             has_rules=self.state != "foreign",
+            text_only=self.text_only,
             thumbnails=min(max(int(thumbnails or 0), 8), 64) if isinstance(thumbnails, int) else 16,
             names_all=not of_texts or "also_reasons" in schema_of(of_texts[0]).names,
             verified=(verified_column(run.rules) or ("", ""))[1] if run else "",

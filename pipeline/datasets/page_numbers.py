@@ -4,6 +4,7 @@ would keep, the most frequent names, and examples."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,6 +257,7 @@ class Judging:
     catalogue: Catalogue
     numbers: Mapping[str, Any]
     has_rules: bool = True
+    text_only: bool = False
     thumbnails: int = 8
     names_all: bool = True
     verified: str = ""
@@ -264,6 +266,8 @@ class Judging:
     def limits(self, stage: str) -> list[Limit]:
         """Those of a stage that the run had a number for."""
         entries = self.catalogue.texts if stage == TEXTS else self.catalogue.images
+        if self.text_only and stage == IMAGES:
+            return []
         return [limit for limit in limits(entries) if limit.name in self.numbers]
 
     @property
@@ -294,6 +298,7 @@ class Judging:
             longer=np.maximum(*sides),
             word_count=measure_texts(captions, np.ones(len(batch), np.bool_)).word_count,
             foreign=_is_in(batch["reason"], {MIN_LANGUAGE_SCORE.reason}),
+            hashes=key_hashes(hex_numbers(batch["key"])[0]),
             own_language_score=self.numbers.get(MIN_LANGUAGE_SCORE.name, 0.0),
         )
         for limit in (*self.limits(TEXTS), *self.limits(IMAGES)):
@@ -318,9 +323,8 @@ class Judging:
             is_counted = is_kept = ~is_gone
         all_reasons = reason
         if stage == TEXTS and self.names_all:
-            all_reasons = pc.binary_join_element_wise(
-                reason, batch["also_reasons"], ",", null_handling="skip"
-            )
+            joined = pc.binary_join_element_wise(reason, batch["also_reasons"], ",")
+            all_reasons = pc.coalesce(joined, reason)
         codes = all_reasons.dictionary_encode()
         sets = [set((name or "").split(",")) for name in codes.dictionary.to_pylist()]
         places = pc.fill_null(codes.indices, len(sets)).to_numpy()
@@ -337,8 +341,7 @@ class Judging:
                 is_free &= limit.bins(rows, axis) != axis.no_value
             elif stage == IMAGES or not self.names_all:
                 against[limit.name] |= limit.dropped(rows, self.numbers) & ~is_kept
-        hashes = key_hashes(hex_numbers(batch["key"])[0])
-        return Judged(rows, hashes, is_kept, is_counted, is_free, against)
+        return Judged(rows, rows["hashes"], is_kept, is_counted, is_free, against)
 
 
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:
@@ -501,12 +504,14 @@ class Kept:
     Attributes:
       pairs: that are kept now. out: how many of them would go.
       texts, images: how many would come that the rules of texts, and of images, dropped.
+      known: by rule, how many rows have a value that it compares.
     """
 
     pairs: int = 0
     out: int = 0
     texts: int = 0
     images: int = 0
+    known: Counter[str] = field(default_factory=Counter)
 
     @property
     def then(self) -> int:
@@ -523,12 +528,14 @@ def count_kept(files: Sequence[str], judging: Judging, thresholds: Mapping[str, 
       BrokenInputError: a file cannot be read.
     """
 
-    def passes(judged: Judged, stage: str) -> Bools:
-        passed = np.ones(len(judged.hashes), np.bool_)
+    def passes(judged: Judged, stage: str, kept: Kept) -> Bools:
+        passed = judged.is_free.copy()
         for limit in judging.limits(stage):
+            bound = thresholds.get(limit.name, judging.numbers[limit.name])
+            axis = Axis(limit.measure.axis, [limit.edge(bound)])
+            bins = limit.bins(judged.rows, axis)
+            kept.known[limit.name] += int(np.count_nonzero(bins != axis.no_value))
             if limit.name in thresholds:
-                axis = Axis(limit.measure.axis, [limit.edge(thresholds[limit.name])])
-                bins = limit.bins(judged.rows, axis)
                 passed &= axis.passes(bins, axis.edges[0], beyond=limit.beyond)
             else:
                 passed &= ~judged.against[limit.name]
@@ -540,10 +547,10 @@ def count_kept(files: Sequence[str], judging: Judging, thresholds: Mapping[str, 
         for batch in judging.read(path, judging.columns, _LONGEST):
             rows, is_kept = judging.rows(batch), _is_in(batch["reason"], {None})
             texts = judging.judged(TEXTS, batch, rows, of_texts=of_texts)
-            passed = passes(texts, TEXTS) & texts.is_free
+            passed = passes(texts, TEXTS, kept)
             if folder != "pairs" and not of_texts:
                 images = judging.judged(IMAGES, batch, rows, of_texts=False)
-                passed &= passes(images, IMAGES) & images.is_free
+                passed &= passes(images, IMAGES, kept)
             kept.pairs += int(np.count_nonzero(is_kept))
             kept.out += int(np.count_nonzero(is_kept & ~passed))
             come = int(np.count_nonzero(~is_kept & passed))
@@ -553,5 +560,8 @@ def count_kept(files: Sequence[str], judging: Judging, thresholds: Mapping[str, 
                 kept.images += come
         return kept
 
-    parts = [*in_threads(count, files)]
-    return Kept(*(sum(getattr(of, name) for of in parts) for name in Kept.__dataclass_fields__))
+    whole = Kept()
+    for part in in_threads(count, files):
+        for name in ("pairs", "out", "texts", "images", "known"):
+            setattr(whole, name, getattr(whole, name) + getattr(part, name))
+    return whole

@@ -1,16 +1,12 @@
 """What is taken down is gone from a finished dataset, wherever the command is killed."""
 
-import gc
 import hashlib
 import io
 import json
 import os
-import random
 import shutil
-import tarfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +22,7 @@ from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.takedown.__main__ import main
 from alignset.transforms.shards import rewrite_shards
 from alignset.transforms.shards.shard_files import TarWriter
+from tests.support.agreement import check_counts, check_dataset, check_described, stored
 from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -86,50 +83,6 @@ def gone(out: Path) -> dict[tuple[str, str], str]:
     }
 
 
-def stored(out: Path) -> dict[str, str]:
-    """The keys of all kept pairs, held out or not, with their URLs."""
-    files = [*out.glob("shards/*.parquet"), *out.glob("holdout/*.parquet")]
-    return {row["key"]: row["url"] for f in files for row in pq.read_table(f).to_pylist()}
-
-
-def check(out: Path) -> None:
-    """All documents and files of a dataset agree."""
-    said, counted = manifest(out), funnel(out)
-    assert said["pairs"] == counted["pairs"] == len(stored(out))
-    seen = counted["steps"][0]["seen"]
-    assert seen == len(stored(out)) + len(rows(out))
-    reasons = Counter(row["reason"] for row in rows(out))
-    told: Counter[str] = Counter()
-    for step in counted["steps"]:
-        told.update({reason: n for reason, n in step["dropped"].items() if n})
-    assert told == reasons
-    failed = Counter(row["detail"] for row in rows(out) if row["reason"] == "fetch_failed")
-    assert counted["fetch"]["details"] == failed
-    for folder, name in (("shards", "shards"), ("holdout", "holdout")):
-        numbers = sorted(number for number, entry in said[name].items() if entry["pairs"])
-        assert [int(number) for number in numbers] == list(range(len(numbers)))
-        assert len(list((out / folder).glob("*.tar"))) == len(numbers)
-        for number, entry in said[name].items():
-            stats = json.loads((out / folder / f"{number}_stats.json").read_text())
-            assert (stats["successes"], stats["sha256"]) == (entry["pairs"], entry["sha256"])
-            if entry["pairs"]:
-                body = (out / folder / f"{number}.tar").read_bytes()
-                assert hashlib.sha256(body).hexdigest() == entry["sha256"]
-                whole(out / folder / number)
-    responses = [pq.read_table(file)["key"].to_pylist() for file in out.glob("responses/*.parquet")]
-    assert sorted(key for keys in responses for key in keys) == sorted(stored(out))
-    assert not (out / "_temporary").exists()
-
-
-def whole(stem: Path) -> None:
-    """A reader meets no half of a shard: its tar can be read, and has each key of its sidecar."""
-    with tarfile.open(stem.with_suffix(".tar")) as tar:
-        names = [member.name for member in tar if tar.extractfile(member).read() is not None]
-    keys = Counter(name.partition(".")[0] for name in names)
-    assert set(keys.values()) == {3}
-    assert {*pq.read_table(stem.with_suffix(".parquet"))["key"].to_pylist()} <= keys.keys()
-
-
 def in_company(out: Path) -> int:
     """An image with one text whose shard holds others too: of another the shard would go, and the
     last get its number. Which are so follows from the URLs, and these from the server's port."""
@@ -169,7 +122,7 @@ def test_one_match_rewrites_one_shard(
     assert len(rewritten) == 1
     assert url not in stored(out).values()
     assert gone(out) == {(url, TEXTS[number]): "take.txt:url"}
-    check(out)
+    check_dataset(out)
     (entry,) = manifest(out)["takedowns"]
     now = time.time()
     assert entry["day"] in {time.strftime("%Y-%m-%d", time.gmtime(at)) for at in (now, now - 60)}
@@ -196,7 +149,7 @@ def test_one_match_rewrites_one_shard(
     }
     assert [entry["pairs"] for entry in manifest(out)["takedowns"]] == [1, 1]
     assert len(np.fromfile(out / "taken_down.u64", "<u8")) == 2
-    check(out)
+    check_dataset(out)
 
 
 def test_each_kind_of_entry(finished: Finished, tmp_path: Path) -> None:
@@ -218,7 +171,7 @@ def test_each_kind_of_entry(finished: Finished, tmp_path: Path) -> None:
         for n, entry in entries.items()
     } | {(finished.url(7), TEXTS[110]): "take.txt:text"}
     assert finished.url(7) in stored(out).values()  # with its other text
-    check(out)
+    check_dataset(out)
 
 
 def test_a_host_takes_all_and_nothing_of_it_comes_back(
@@ -240,8 +193,9 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     assert stored(out) == {}
     assert {row["reason"] for row in rows(out)} == {"taken_down"}
     assert all(row["url"] is row["caption"] is None for row in rows(out))
-    check(out)
     assert all(row["also_reasons"] is row["thumbnail"] is None for row in rows(out))
+    check_counts(out, whole=True)
+    check_described(out)
     already = len(finished.web.requests)
     run(finished.source, out, *HELD, "--retry_failed=all")
     ended = run(out, tmp_path / "again", *FLAGS, "--also_rejected=all", "--holdout=0.1")
@@ -264,7 +218,7 @@ def test_other_pairs_of_an_image_that_is_taken_down_go_too(
     assert (entry["pairs"], entry["dropped"]) == (4, 4)
     assert funnel(out)["fetch"]["failed"] == COUNT - LOST - 1
     assert funnel(out)["fetch"]["hosts"][0]["failed"] == COUNT - LOST - 1
-    check(out)
+    check_dataset(out)
     again = tmp_path / "again"
     succeed(out, again, *HELD, "--min_words=2", "--also_rejected=all")
     assert not {fate.url for fate in kept(again)} & set(urls)
@@ -358,7 +312,7 @@ def test_a_command_that_failed_or_was_killed_between_two_files_of_a_shard_is_res
     (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
     assert row["key"] in stored(out)  # its row is written, and its shard is as it was
     assert taken(out, tmp_path, entry) == 0
-    check(out)
+    check_dataset(out)
     assert [row["key"] for row in rows(out) if row["reason"] == "taken_down"] == [row["key"]]
 
 
@@ -436,7 +390,7 @@ def test_a_dataset_of_the_version_before_is_changed(finished: Finished, tmp_path
         else:
             assert deduplicate([str(out)]) == 0
         assert not (out / "answers").exists()
-        check(out)
+        check_dataset(out)
         assert examples_of(out / "README.md")
         assert not examples_of(out / "README.md.before")
 
@@ -462,7 +416,7 @@ def test_a_pair_that_version_0_2_gave_another_url_is_taken_down_by_its_own(
     assert not stored(out).keys() & {*keys[:1]}
     assert keys[1] in stored(out)
     assert not [*out.glob("moved/*")]
-    check(out)
+    check_dataset(out)
 
 
 def urls_of(path: Path) -> list[str]:
