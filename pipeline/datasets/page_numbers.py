@@ -294,7 +294,9 @@ class Judging:
             is_counted = is_kept = ~is_gone
         all_reasons = reason
         if stage == TEXTS and self.names_all:
-            all_reasons = pc.binary_join_element_wise(reason, batch["also_reasons"], ",", null_handling="skip")
+            all_reasons = pc.binary_join_element_wise(
+                reason, batch["also_reasons"], ",", null_handling="skip"
+            )
         codes = all_reasons.dictionary_encode()
         sets = [set((name or "").split(",")) for name in codes.dictionary.to_pylist()]
         places = pc.fill_null(codes.indices, len(sets)).to_numpy()
@@ -365,7 +367,9 @@ def _read_file(place: int, path: str, judging: Judging, whole: Numbers) -> Numbe
         if has_images:
             judged = judging.judged(IMAGES, batch, rows, of_texts=False)
             part.images.add(judged)
-            is_told = pa.array(~_is_in(reason, NEVER_SHOWN))  # of what is blocked, not even the host
+            is_told = pa.array(
+                ~_is_in(reason, NEVER_SHOWN)
+            )  # of what is blocked, not even the host
             hosts = hosts_of(batch["url"].filter(is_told))
             part.hosts.add(hosts, pc.fill_null(reason, KEPT).filter(is_told))
         outcome, words = pc.fill_null(reason, KEPT), rows["word_count"]
