@@ -95,8 +95,7 @@ def test_a_pair_that_moved_is_taken_down_by_its_own_url(at: Path, flags: tuple[s
     left = {of: where for of, where in stored(out).items() if of != key}
     assert main("takedown", str(out), f"--blocklist={at}/list.txt", *flags) == 0
     assert stored(out) == left
-    assert (f"{url}'".encode() in words(out)) == (not flags)
-    assert f'{url}"'.encode() not in words(out)
+    assert not any(f"{url}{quote}".encode() in words(out) for quote in "'\"")
     check_dataset(out)
     assert not [*out.glob("moved/*"), *out.glob("report/*")]
     assert main("takedown", str(at / "texts"), f"--blocklist={at}/list.txt", *flags) == 0
@@ -141,4 +140,4 @@ def test_a_change_that_0_2_began_is_ended_by_0_2(
         said = capsys.readouterr().err
         assert "a command of an earlier version of alignset was stopped in " in said
         assert said.count("\n") == 1
-    assert digests(at) == before
+    assert digests(at, but=["set/_temporary/_lock"]) == before
