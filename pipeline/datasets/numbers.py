@@ -1,7 +1,6 @@
-"""All numbers of a dataset, out of its Parquet files: `rejected/`, `shards/`, `holdout/`, `pairs/`.
+"""Exact counts of a dataset, out of the Parquet files of `rejected/`, `shards/` and `pairs/`.
 
-Files are read batch by batch, and only the columns that are asked for. They may be anybody's: a
-column of another type has no values, and long texts are cut.
+They are read batch by batch, and only the columns that are needed. They may be anybody's.
 """
 
 from __future__ import annotations
@@ -11,17 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set
-from alignset.pipeline.datasets.stored_images import stored_image
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.decontamination.copy_index import plane_distance
 from alignset.transforms.duplicates.contents import starts_of
@@ -37,7 +35,7 @@ from alignset.transforms.rules.given import (
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.descriptors import plane_of
-from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_stats import (
     MOST_GROUPS,
     MOST_PAIRS,
@@ -48,15 +46,12 @@ from alignset.transforms.shards.shard_stats import (
     SharedContents,
     largest,
 )
-from alignset.transforms.storage.broken_files import BrokenInputError, broken_file
-from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.broken_files import BrokenInputError
 
 In, Out = TypeVar("In"), TypeVar("Out")
 MOST_HOSTS = 20  # that failed most
 OTHERS = "(others)"
 _THREADS = 4  # since a store answers slowly; more of them only wait for each other
-_BATCH_BYTES, _BATCH_ROWS = 1 << 25, 1 << 16
-_SHARED_ROWS = 64  # read at once where each value may share 1 MB with the one before
 _LONGEST_URL = 1 << 13
 _LONGEST_NAME = 120  # of a reason, a detail, or a host
 _MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
@@ -64,93 +59,9 @@ _CONTENTS_AT_ONCE = 1 << 24  # some 36 bytes each, and as many while they are so
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
 _KEY_DETAILS = (DUPLICATE_OF_TRAINING, DUPLICATE_IMAGE)  # of these reasons, details are keys
 _NAMES = pa.schema([("reason", pa.string()), ("detail", pa.string())])
-
-
-# ---- Reading ---------------------------------------------------------------------------------
-
-
-def read_columns(
-    path: str, columns: pa.Schema, longest: int = _LONGEST_NAME
-) -> Iterator[pa.RecordBatch]:
-    """Some columns of a Parquet file, some rows at a time, of the types that `columns` names; null
-    where the file has no such column, or a value is of another type. Texts are cut.
-
-    Raises:
-      BrokenInputError: the file is damaged.
-    """
-    try:
-        with open_to_read(path) as source:
-            footer = pq.read_metadata(source)
-            schema = footer.schema.to_arrow_schema()
-            names = [
-                name
-                for name in columns.names
-                if schema.names.count(name) == 1 and not pa.types.is_nested(schema.field(name).type)
-            ]
-            rows, dictionaries = _batch_rows(footer, names)
-            file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
-            if not names:
-                yield from _nulls(footer.num_rows, columns)
-                return
-            for batch in file.iter_batches(rows, columns=names, use_threads=False):
-                arrays = [
-                    _plain(batch[of.name], of.type, longest)
-                    if of.name in names
-                    else pa.nulls(len(batch), of.type)
-                    for of in columns
-                ]
-                yield pa.record_batch(arrays, schema=columns)
-    except Exception as error:
-        fault = broken_file(path, error)
-        if fault is None:
-            raise
-        raise BrokenInputError(
-            f"{path} cannot be read: {fault.fault}; replace the file, or take it out of the dataset"
-        ) from error
-
-
-def _nulls(rows: int, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for start in range(0, rows, _BATCH_ROWS):
-        size = min(_BATCH_ROWS, rows - start)
-        yield pa.record_batch([pa.nulls(size, of.type) for of in columns], schema=columns)
-
-
-def _batch_rows(footer: pq.FileMetaData, names: Sequence[str]) -> tuple[int, list[str]]:
-    """How many rows a batch may have, and the columns that are read as dictionaries: of one that
-    is none, the bytes in the footer are those in memory."""
-    rows, dictionaries = _BATCH_ROWS, set[str]()
-    for group in map(footer.row_group, range(footer.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            name, encodings = column.path_in_schema, set(column.encodings)
-            if name not in names or column.physical_type not in (
-                "BYTE_ARRAY",
-                "FIXED_LEN_BYTE_ARRAY",
-            ):
-                continue
-            if "DELTA_BYTE_ARRAY" in encodings:
-                rows = min(rows, _SHARED_ROWS)
-            elif encodings & {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}:
-                dictionaries.add(name)
-            size = max(1, column.total_uncompressed_size) / max(1, group.num_rows)
-            rows = min(rows, max(1, int(_BATCH_BYTES / size)))
-    return rows, sorted(dictionaries)
-
-
-def _plain(values: pa.Array, kind: pa.DataType, longest: int) -> pa.Array:
-    """Values of another type, which need not be values of that; texts are cut."""
-    if isinstance(values, pa.DictionaryArray):
-        used = pc.unique(values.indices)  # a whole dictionary may have a million values
-        short = _plain(values.dictionary.take(used), kind, longest)
-        return short.take(pc.index_in(values.indices, used))
-    try:
-        values = values.cast(kind, safe=False)
-        if kind == pa.string():
-            if (pc.max(pc.binary_length(values)).as_py() or 0) > longest:
-                values = pc.utf8_slice_codeunits(values, 0, longest)
-            values.validate(full=True)  # whether it is UTF-8
-    except pa.ArrowException:
-        return pa.nulls(len(values), kind)
-    return values
+_FAILURES = pa.schema([("url", pa.string()), *_NAMES])
+_STATED = pa.schema([("opted_out", pa.string())])
+_OF_IMAGES = pa.schema([(name, pa.string()) for name in ("key", "url", "sha256", "phash")])
 
 
 def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
@@ -191,15 +102,14 @@ class Tally:
 
     def __init__(self, *names: str, most: int = _MOST_NAMES) -> None:
         self.names, self.most, self.others = list(names), most, 0
-        self._whole: pa.Table | None = None
         self._parts: list[pa.Table] = []
         self._waiting = 0
 
-    def add(self, *columns: pa.Array, counts: pa.Array | None = None) -> None:
-        """Counts rows by their names, string[n] each; once, or as often as `counts` says."""
-        if counts is None:
-            counts = pa.array(np.ones(len(columns[0]), np.int64))
-        self._add(_summed(pa.table([*columns, counts], [*self.names, "n"])))
+    def add(self, *columns: pa.Array) -> None:
+        """Counts rows by their names, string[n] each."""
+        if len(columns[0]):
+            ones = pa.array(np.ones(len(columns[0]), np.int64))
+            self._add(_summed(pa.table([*columns, ones], [*self.names, "n"])))
 
     def merge(self, other: Tally) -> None:
         """Adds the counts of another of the same names."""
@@ -209,48 +119,51 @@ class Tally:
     def _add(self, part: pa.Table) -> None:
         self._parts.append(part)
         self._waiting += len(part)
-        if self._waiting > max(1 << 16, 0 if self._whole is None else len(self._whole)):
+        if self._waiting > max(1 << 16, len(self._parts[0])):
             self.table()
 
     def table(self) -> pa.Table:
         """Columns of the names (string[n]), and `n`; the most frequent first, equal ones by name.
         Where names are forgotten, the first alone says which: all of its rows go, or none."""
-        parts = self._parts if self._whole is None else [self._whole, *self._parts]
-        if not parts:
-            return pa.schema(
-                [*((name, pa.string()) for name in self.names), ("n", pa.int64())]
-            ).empty_table()
-        if self._parts:
-            whole = _summed(pa.concat_tables(parts))
-            if len(whole) > self.most:
-                whole = self._trimmed(whole)
+        if self._waiting:
+            whole = pa.concat_tables(self._parts)
             order = [("n", "descending"), *((name, "ascending") for name in self.names)]
-            self._whole, self._parts, self._waiting = whole.sort_by(order), [], 0
-        assert self._whole is not None
-        return self._whole
+            whole = _summed(whole) if len(self._parts) > 1 else whole
+            self._parts, self._waiting = [whole.sort_by(order)], 0
+            if len(whole) > self.most:
+                rest = self.only(self.first_totals()[0].slice(0, self.most // 2))
+                self._parts, self.others = [rest.table()], rest.others
+        if not self._parts:
+            names = [(name, pa.string()) for name in self.names]
+            return pa.schema([*names, ("n", pa.int64())]).empty_table()
+        return self._parts[0]
 
-    def _trimmed(self, whole: pa.Table) -> pa.Table:
-        first = whole.select([self.names[0], "n"]).group_by(self.names[0]).aggregate([("n", "sum")])
-        first = first.sort_by([("n_sum", "descending"), (self.names[0], "ascending")])
-        kept = first.slice(0, self.most // 2)[self.names[0]]
-        rest = whole.filter(pc.is_in(whole[self.names[0]], value_set=kept))
-        self.others += pc.sum(whole["n"]).as_py() - (pc.sum(rest["n"]).as_py() or 0)
-        return rest
+    def first_totals(self) -> pa.Table:
+        """Columns of the first names alone (string[n]), and `n`; in the same order."""
+        if len(self.names) == 1:
+            return self.table()
+        whole = _summed(self.table().select([self.names[0], "n"]))
+        return whole.sort_by([("n", "descending"), (self.names[0], "ascending")])
+
+    def only(self, names: pa.ChunkedArray) -> Tally:
+        """The counts of some first names; all else are others."""
+        table, part = self.table(), Tally(*self.names, most=self.most)
+        rows = table.filter(pc.is_in(table[0], value_set=names.combine_chunks()))
+        part._add(rows)
+        total, rest = (pc.sum(of["n"]).as_py() or 0 for of in (table, rows))
+        part.others = self.others + total - rest
+        return part
 
     def counts(self) -> dict[str, int]:
         """Counts by the first name, the most frequent first."""
-        totals = Counter[str]()
-        table = self.table()
-        for name, n in zip(table[0].to_pylist(), table["n"].to_pylist(), strict=True):
-            totals[name or ""] += n
-        return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
+        totals = self.first_totals()
+        return dict(zip(*(column.to_pylist() for column in totals.columns), strict=True))
 
     def nested(self) -> dict[str, dict[str, int]]:
         """Counts by the first name and then the second, the most frequent first."""
         table, by_name = self.table(), dict[str, dict[str, int]]()
-        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            of_name = by_name.setdefault(row[0] or "", {})
-            of_name[row[1] or ""] = of_name.get(row[1] or "", 0) + row[-1]
+        for first, second, n in zip(*(of.to_pylist() for of in table.columns), strict=True):
+            by_name.setdefault(first, {})[second] = n
         return by_name
 
 
@@ -316,12 +229,15 @@ class PairCounts:
         total = Counter[str]()
         for reasons in self.dropped.values():
             total.update(reasons.get(reason, {}))
-        return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+        return most_first(total)
 
     @property
     def opted_out(self) -> dict[str, int]:
         """Opt-outs of dropped pairs by detail, most first."""
         return self.details(OPTED_OUT)
+
+
+Readable = Callable[[Callable[[str], Out]], Callable[[str], Out | None]]
 
 
 def count_pairs(
@@ -338,8 +254,8 @@ def count_pairs(
     Raises:
       BrokenInputError: a file cannot be read.
     """
-    files = files or find_own_set(out) or SetFiles(out, [], [], frozenset(), None)
-    counts = PairCounts()
+    files = files or find_own_set(out) or SetFiles(out, [], [])
+    counts, read = PairCounts(), files.read
 
     def readable(work: Callable[[str], Out]) -> Callable[[str], Out | None]:
         def tried(path: str) -> Out | None:
@@ -353,33 +269,53 @@ def count_pairs(
 
         return tried
 
-    _count_dropped(counts, files.rejected_files, readable)
-    kept_files = [(_number_of(path, at), path) for at, path in enumerate(files.kept_files)]
+    _count_dropped(counts, files.rejected_files, read, readable)
+    numbers = {path: _number_of(path, at) for at, path in enumerate(files.kept_files)}
     stated = Tally("opted_out")
-    of_files = in_threads(readable(_kept_rows), files.kept_files)
-    for (number, _), found in zip(kept_files, of_files, strict=True):
-        if found is not None:
-            counts.kept[number] = found[0]
-            stated.merge(found[1])
+
+    def kept_rows(path: str) -> tuple[int, Tally]:
+        rows, own = 0, Tally("opted_out")
+        for batch in read(path, _STATED, 1 << 10):
+            rows += len(batch)
+            own.add(batch["opted_out"].drop_null())
+        return rows, own
+
+    found = zip(numbers.values(), in_threads(readable(kept_rows), numbers), strict=True)
+    for number, of_file in found:
+        if of_file is not None:
+            counts.kept[number] = of_file[0]
+            stated.merge(of_file[1])
     counts.kept = dict(sorted(counts.kept.items()))
     reported = Counter[str]()
     for names, n in stated.counts().items():
         reported.update({name: n for name in filter(None, names.split(","))})
-    counts.reported = dict(sorted(reported.items(), key=lambda item: (-item[1], item[0])))
+    counts.reported = most_first(reported)
     if files.is_of_shards:
-        _count_contents(counts, {path: number for number, path in kept_files}, readable)
+        _count_contents(counts, numbers, read, readable)
     counts.faults = sorted(set(counts.faults))
     return counts
 
 
 def _count_dropped(
-    counts: PairCounts,
-    paths: Sequence[str],
-    readable: Callable[..., Callable[[str], tuple[Tally, Tally] | None]],
+    counts: PairCounts, paths: Sequence[str], read: Callable, readable: Readable
 ) -> None:
+    def dropped_rows(path: str) -> tuple[Tally, Tally]:
+        """Rows by reason and detail; and failed fetches by host and detail."""
+        reasons, failures = Tally("reason", "detail"), Tally("host", "detail")
+        for batch in read(path, _NAMES):
+            is_key = pc.is_in(batch["reason"], pa.array(_KEY_DETAILS))
+            detail = pc.if_else(is_key, "", pc.fill_null(batch["detail"], ""))
+            reasons.add(pc.fill_null(batch["reason"], ""), detail)
+        if FETCH_FAILED in reasons.counts():
+            for batch in read(path, _FAILURES, _LONGEST_URL):
+                rows = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
+                detail = pc.utf8_slice_codeunits(pc.fill_null(rows["detail"], ""), 0, _LONGEST_NAME)
+                failures.add(hosts_of(rows["url"]), detail)
+        return reasons, failures
+
     by_reason = {stage: Tally("reason", "detail") for stage in (TEXTS, IMAGES)}
     failures = Tally("host", "detail")
-    for path, found in zip(paths, in_threads(readable(_dropped_rows), paths), strict=True):
+    for path, found in zip(paths, in_threads(readable(dropped_rows), paths), strict=True):
         if found is not None:
             by_reason[stage_of(path)].merge(found[0])
             failures.merge(found[1])
@@ -387,15 +323,11 @@ def _count_dropped(
     for stage, tally in by_reason.items():
         if tally.others:
             counts.dropped[stage][OTHERS] = {"": tally.others}
-    hosts = failures.table().group_by("host").aggregate([("n", "sum")])
-    hosts = hosts.sort_by([("n_sum", "descending"), ("host", "ascending")]).slice(0, MOST_HOSTS)
-    table = failures.table()
-    for host, failed in zip(
-        *(column.to_pylist() for column in hosts.select(["host", "n_sum"])), strict=True
-    ):
-        rows = table.filter(pc.equal(table["host"], host)).to_pylist()
-        details = {row["detail"] or "": row["n"] for row in rows}
-        counts.hosts.append(FailingHost(dict(sorted(details.items())), failed, host))
+    totals = failures.first_totals().slice(0, MOST_HOSTS)
+    details = failures.only(totals[0]).nested()
+    for host, failed in zip(*(column.to_pylist() for column in totals.columns), strict=True):
+        of_host = dict(sorted(details[host].items()))
+        counts.hosts.append(FailingHost(of_host, failed, host))
 
 
 def stage_of(path: str) -> str:
@@ -410,43 +342,12 @@ def _number_of(path: str, place: int) -> int:
     return number + HOLDOUT * (folder == "holdout")
 
 
-def _dropped_rows(path: str) -> tuple[Tally, Tally]:
-    """Rows of a file of `rejected/` by reason and detail; and failed fetches by host and detail."""
-    reasons, failures = Tally("reason", "detail"), Tally("host", "detail")
-    for batch in read_columns(path, _NAMES):
-        is_key = pc.is_in(batch["reason"], pa.array(_KEY_DETAILS))
-        detail = pc.if_else(is_key, "", pc.fill_null(batch["detail"], ""))
-        reasons.add(pc.fill_null(batch["reason"], ""), detail)
-    if stage_of(path) == IMAGES and FETCH_FAILED in reasons.counts():
-        columns = pa.schema([("url", pa.string()), *_NAMES])
-        for batch in read_columns(path, columns, _LONGEST_URL):
-            failed = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
-            detail = pc.utf8_slice_codeunits(pc.fill_null(failed["detail"], ""), 0, _LONGEST_NAME)
-            failures.add(hosts_of(failed["url"]), detail)
-    return reasons, failures
-
-
-def _kept_rows(path: str) -> tuple[int, Tally]:
-    """How many rows a sidecar has, and how many of them state which opt-outs."""
-    stated = Tally("opted_out")
-    with open_to_read(path) as source:
-        try:
-            footer = pq.read_metadata(source)
-        except (pa.ArrowException, OSError) as error:
-            raise BrokenInputError(f"{path} cannot be read: {error}") from error
-    if "opted_out" in footer.schema.names:
-        for batch in read_columns(path, pa.schema([("opted_out", pa.string())]), 1 << 10):
-            stated.add(batch["opted_out"].drop_null())
-    return footer.num_rows, stated
-
-
 # The images of a part of all contents, or hashes: uint64[n] by name.
 _Images = dict[str, UInt64s]
-_OF_CONTENTS = pa.schema([(name, pa.string()) for name in ("key", "url", "sha256", "phash")])
 
 
 def _count_contents(
-    counts: PairCounts, files: Mapping[str, int], readable: Callable[..., Callable]
+    counts: PairCounts, files: Mapping[str, int], read: Callable, readable: Readable
 ) -> None:
     """Counts images that share bytes, and perceptual hashes: in several passes by the top bits of
     these where there are very many, so that memory is bounded."""
@@ -454,7 +355,7 @@ def _count_contents(
     for part in range(parts):
 
         def of_file(path: str, part: int = part) -> tuple[_Images, _Images]:
-            return _images_of(path, files[path], part, parts)
+            return _images_of(read(path, _OF_IMAGES, _LONGEST_URL), files[path], part, parts)
 
         found = [images for images in in_threads(readable(of_file), files) if images]
         for count, of_files in ((_count_shared, 0), (_count_near, 1)):
@@ -466,15 +367,17 @@ def _count_contents(
     counts.near_pairs = sorted(counts.near_pairs)[:MOST_PAIRS]
 
 
-def _images_of(path: str, shard: int, part: int, parts: int) -> tuple[_Images, _Images]:
+def _images_of(
+    batches: Iterable[pa.RecordBatch], shard: int, part: int, parts: int
+) -> tuple[_Images, _Images]:
     """The images of a sidecar whose content, and whose perceptual hash, is of a part."""
 
     def of_part(hashes: UInt64s) -> Bools:
         return (hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32) == part
 
-    no_rows = pa.RecordBatch.from_pylist([], _OF_CONTENTS)
+    no_rows = pa.RecordBatch.from_pylist([], _OF_IMAGES)
     by_content, by_hash = list[_Images](), list[_Images]()
-    for batch in (no_rows, *read_columns(path, _OF_CONTENTS, _LONGEST_URL)):
+    for batch in chain([no_rows], batches):
         content, has_content = hex_numbers(batch["sha256"])
         phash, has_phash = hex_numbers(batch["phash"])
         key = hex_numbers(batch["key"])[0]
@@ -527,13 +430,16 @@ def _count_near(counts: PairCounts, images: _Images) -> None:
 # ---- Images behind the counts ----------------------------------------------------------------
 
 
-def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
+def compare_near(out: str, counts: PairCounts, files: SetFiles | None = None) -> NearDuplicates:
     """How many images have the perceptual hash of another, and how many of a few such pairs show
     one image: an equal hash is not a proof. Reads their images from the tars."""
+    images = images_at(
+        out, [of for pair in counts.near_pairs for of in (pair.first, pair.second)], files
+    )
 
     def are_alike(pair: NearPair) -> bool | None:
         looks = [
-            examine(_image_at(out, place) or b"", in_full=True, keep_grey=True)
+            examine(images.get(place, b""), in_full=True, keep_grey=True)
             for place in (pair.first, pair.second)
         ]
         planes = [plane_of(look) for look in looks if isinstance(look, Image)]
@@ -543,8 +449,18 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
     return NearDuplicates(counts.near, len(verdicts), sum(verdicts))
 
 
-def _image_at(out: str, place: tuple[int, str]) -> bytes | None:
-    shard, key = place
-    with suppress(OSError):  # it is gone
-        return stored_image(ShardPlaces(out).tar(shard), key)
-    return None
+def images_at(
+    out: str, places: Iterable[tuple[int, str]], files: SetFiles | None = None
+) -> dict[tuple[int, str], bytes]:
+    """The files of the images of some kept pairs, by shard and key; what is gone is left out."""
+    files = files or find_own_set(out) or SetFiles(out, [], [])
+    keys_of: dict[int, list[str]] = {}
+    for shard, key in sorted(set(places)):
+        keys_of.setdefault(shard, []).append(key)
+    paths = {_number_of(path, at): path for at, path in enumerate(files.kept_files)}
+    images = dict[tuple[int, str], bytes]()
+    for shard in keys_of.keys() & paths.keys():
+        with suppress(OSError):
+            for key, body in files.images(paths[shard], keys_of[shard]):
+                images[shard, key] = body
+    return images

@@ -4,9 +4,9 @@ would keep, the most frequent names, and examples."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.datasets.numbers import (
-    LONGEST_CAPTION,
-    PairCounts,
-    Tally,
-    hex_numbers,
-    hosts_of,
-    in_threads,
-    read_columns,
-    stage_of,
-)
-from alignset.pipeline.datasets.set_files import SetFiles
-from alignset.pipeline.datasets.stored_images import stored_image
+from alignset.pipeline.datasets.numbers import Tally, hex_numbers, hosts_of, in_threads, stage_of
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
@@ -34,7 +23,6 @@ from alignset.transforms.columns.records import (
     LONGEST_TEXT,
     LONGEST_URL,
     MOST_WORDS,
-    THUMBNAIL_PX,
     Axis,
     Ints,
     cut,
@@ -42,18 +30,16 @@ from alignset.transforms.columns.records import (
     least_rows,
     nearest_rows,
 )
-from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import STEPS_OF_COPIES, Catalogue, limits
-from alignset.transforms.rules.columns import ColumnLimit
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.language_codes import UNDETERMINED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, Rows
 from alignset.transforms.rules.verdicts import axes_of, numbers_of, values_of
 from alignset.transforms.storage.broken_files import BrokenInputError
+from alignset.transforms.storage.parquet_files import read_columns
 
 # What is never shown, whatever a file holds: what a list, or its owner's notice, keeps out.
 NEVER_SHOWN = frozenset({given.BLOCKED, given.REMOVED_BEFORE, given.TAKEN_DOWN})
@@ -67,11 +53,11 @@ _OF_A_SPLIT = 8  # examples of a kind that a file of dropped texts gives
 _TEXTS_OF_A_FILE = 32
 # Files that examples come from, while these give enough: a tar answers slowly from a store.
 _KEPT_FILES, _DROPPED_FILES = 8, 64
+_LONGEST = 1 << 13  # characters of a text that are read, so that its words can be counted
 _UNJUDGED_TEXTS = {entry.reason for entry in given.OF_ROWS}
-_LARGEST_PICTURE = 1 << 13
-_MOST_PIXELS = 1 << 23  # of an image that is not a JPEG, whose thumbnail would take 0.1 s
-_STRINGS = ("key", "url", "caption", "reason", "detail", "also_reasons")
-_OF_EXAMPLES = ("evaluation_set", "evaluation_image")
+_SIDES = ("width", "height", "original_width", "original_height")
+_TEXTS = ("key", "url", "caption", "reason", "detail", "also_reasons", LANGUAGE_COLUMNS[0])
+_NEAREST = ("evaluation_set", "evaluation_image")
 
 
 @dataclass(frozen=True)
@@ -81,7 +67,7 @@ class Example:
     Attributes:
       reason: "" where it is kept. values: its measures, by axis.
       near: the nearest evaluation image, as set/name. path: of the file that it stands in.
-      picture: its thumbnail, or none.
+      hash: by which it was chosen.
     """
 
     key: str
@@ -94,7 +80,7 @@ class Example:
     values: Mapping[str, float] = field(default_factory=dict)
     near: str = ""
     path: str = ""
-    picture: bytes = b""
+    hash: int = 0
 
     @property
     def shard(self) -> str:
@@ -131,7 +117,8 @@ class StageNumbers:
       alone: int64[bins] by rule, of the rows that all other rules keep.
       free: how many rows nothing but limits is against. hashes, bins: a sample of them, those with
         the smallest hashes of their keys: uint64[m], and uint8[m] by axis.
-      examples: by list: an outcome, or `near:` with a rule, a space and an outcome.
+      ranked: examples with their ranks, by list: an outcome, or `near:` with a rule, a space and an
+        outcome.
     """
 
     limits: Sequence[Limit] = ()
@@ -141,7 +128,25 @@ class StageNumbers:
     free: int = 0
     hashes: UInt64s = field(default_factory=lambda: np.zeros(0, np.uint64))
     bins: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
-    examples: dict[str, list[Example]] = field(default_factory=dict)
+    ranked: dict[str, list[tuple[float, Example]]] = field(default_factory=dict)
+
+    @property
+    def examples(self) -> dict[str, list[Example]]:
+        """The examples by list."""
+        return {name: [example for _, example in of] for name, of in sorted(self.ranked.items())}
+
+    def is_full(self, name: str, place: int) -> bool:
+        """Whether a list takes no example of a file that is so far behind."""
+        is_kept = name == KEPT or name.endswith(f" {KEPT}")
+        has_file = place < (_KEPT_FILES if is_kept else _DROPPED_FILES)
+        return not has_file and len(self.ranked.get(name, ())) >= _most(name)
+
+    def rank(self, name: str, examples: Sequence[tuple[float, Example]], most: int) -> None:
+        """Adds examples to a list, which keeps so many, each key once."""
+        if examples and (name in self.ranked or len(self.ranked) < _MOST_LISTS):
+            both = {of.key: (rank, of) for rank, of in [*examples, *self.ranked.get(name, ())]}
+            order = sorted(both.values(), key=lambda item: (item[0], item[1].hash, item[1].key))
+            self.ranked[name] = order[:most]
 
     @classmethod
     def nothing(cls, limits: Sequence[Limit], axes: Sequence[Axis]) -> StageNumbers:
@@ -173,8 +178,11 @@ class StageNumbers:
         rows = least_rows(judged.hashes, rows, MOST_SAMPLED)
         self._sample(judged.hashes[rows], {n: of[rows].astype(np.uint8) for n, of in bins.items()})
 
-    def merge(self, other: StageNumbers) -> None:
-        """Adds the numbers of other rows, but their examples."""
+    def merge(self, other: StageNumbers, place: int) -> None:
+        """Adds the numbers of the file at a place."""
+        for name, examples in other.ranked.items():
+            if not self.is_full(name, place):
+                self.rank(name, examples, _most(name))
         for own, others in ((self.heights, other.heights), (self.alone, other.alone)):
             for name, of in others.items():
                 own[name] += of
@@ -188,6 +196,12 @@ class StageNumbers:
         self.bins = {n: np.concatenate([of, bins[n]])[order] for n, of in self.bins.items()}
 
 
+def _most(name: str) -> int:
+    return (
+        _MOST_KEPT if name == KEPT else _MOST_NEAR if name.startswith(NEAR) else _MOST_OF_A_REASON
+    )
+
+
 @dataclass
 class Numbers:
     """All numbers of a page.
@@ -199,7 +213,7 @@ class Numbers:
       words_of_languages: by language and number of words.
       frequent_texts: texts that were dropped as such. kept_texts: those that are kept.
       without_hash: kept pairs that have no hash to compare.
-      every: of so many files one was read. notes: what is missing, in whole sentences.
+      every: of so many files one was read. faults: sentences on files that cannot be read.
     """
 
     texts: StageNumbers = field(default_factory=StageNumbers)
@@ -212,11 +226,20 @@ class Numbers:
     kept_texts: Tally = field(default_factory=lambda: Tally("text"))
     without_hash: int = 0
     every: int = 1
-    notes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
     def of(self, stage: str) -> StageNumbers:
         """Those of the texts or the images."""
         return self.texts if stage == TEXTS else self.images
+
+    def merge(self, other: Numbers, place: int) -> None:
+        """Adds the numbers of the file at a place."""
+        self.texts.merge(other.texts, place)
+        self.images.merge(other.images, place)
+        self.words += other.words
+        self.without_hash += other.without_hash
+        for name in ("hosts", "languages", "words_of_languages", "frequent_texts", "kept_texts"):
+            getattr(self, name).merge(getattr(other, name))
 
 
 @dataclass(frozen=True)
@@ -224,7 +247,8 @@ class Judging:
     """The rules of a dataset, as far as its rows tell of them.
 
     Attributes:
-      numbers: the thresholds by flag. thumbnails: examples of a kind that a shard has images of.
+      numbers: the thresholds by flag; none of them is near where there are no rules.
+      thumbnails: examples of a kind that a shard has images of.
       names_all: whether rows of dropped texts name all reasons that apply.
       verified: the column of the hashes that files were compared by, or "".
       read: how the columns of a file are read.
@@ -232,14 +256,18 @@ class Judging:
 
     catalogue: Catalogue
     numbers: Mapping[str, Any]
-    thumbnails: int = _LEAST_EXAMPLES
+    has_rules: bool = True
+    text_only: bool = False
+    thumbnails: int = 8
     names_all: bool = True
     verified: str = ""
-    read: Callable[[str, pa.Schema], Iterator[pa.RecordBatch]] = read_columns
+    read: Callable[[str, pa.Schema, int], Iterator[pa.RecordBatch]] = read_columns
 
     def limits(self, stage: str) -> list[Limit]:
         """Those of a stage that the run had a number for."""
         entries = self.catalogue.texts if stage == TEXTS else self.catalogue.images
+        if self.text_only and stage == IMAGES:
+            return []
         return [limit for limit in limits(entries) if limit.name in self.numbers]
 
     @property
@@ -247,7 +275,7 @@ class Judging:
         """The columns that are read of a file."""
         of = [*self.limits(TEXTS), *self.limits(IMAGES)]
         numbers = [*_SIDES, *(limit.measure.column for limit in of if limit.measure.column)]
-        texts = [*_TEXTS, *([self.verified] if self.verified else [])]
+        texts = [*_TEXTS, *_NEAREST, *([self.verified] if self.verified else [])]
         kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(texts, pa.string())
         return pa.schema(kinds.items())
 
@@ -270,6 +298,7 @@ class Judging:
             longer=np.maximum(*sides),
             word_count=measure_texts(captions, np.ones(len(batch), np.bool_)).word_count,
             foreign=_is_in(batch["reason"], {MIN_LANGUAGE_SCORE.reason}),
+            hashes=key_hashes(hex_numbers(batch["key"])[0]),
             own_language_score=self.numbers.get(MIN_LANGUAGE_SCORE.name, 0.0),
         )
         for limit in (*self.limits(TEXTS), *self.limits(IMAGES)):
@@ -294,9 +323,8 @@ class Judging:
             is_counted = is_kept = ~is_gone
         all_reasons = reason
         if stage == TEXTS and self.names_all:
-            all_reasons = pc.binary_join_element_wise(
-                reason, batch["also_reasons"], ",", null_handling="skip"
-            )
+            joined = pc.binary_join_element_wise(reason, batch["also_reasons"], ",")
+            all_reasons = pc.coalesce(joined, reason)
         codes = all_reasons.dictionary_encode()
         sets = [set((name or "").split(",")) for name in codes.dictionary.to_pylist()]
         places = pc.fill_null(codes.indices, len(sets)).to_numpy()
@@ -313,8 +341,7 @@ class Judging:
                 is_free &= limit.bins(rows, axis) != axis.no_value
             elif stage == IMAGES or not self.names_all:
                 against[limit.name] |= limit.dropped(rows, self.numbers) & ~is_kept
-        hashes = key_hashes(hex_numbers(batch["key"])[0])
-        return Judged(rows, hashes, is_kept, is_counted, is_free, against)
+        return Judged(rows, rows["hashes"], is_kept, is_counted, is_free, against)
 
 
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:
@@ -347,7 +374,7 @@ def read_numbers(files: Sequence[str], judging: Judging, rows: int = 0) -> Numbe
         if isinstance(part, str):
             whole.faults.append(part)
         else:
-            whole.merge(place, part)
+            whole.merge(part, place)
     return whole
 
 
@@ -356,9 +383,8 @@ def _read_file(place: int, path: str, judging: Judging, whole: Numbers) -> Numbe
     part, folder = judging.nothing(), Path(path).parent.name
     of_texts = folder == "rejected" and stage_of(path) == TEXTS
     has_images = not of_texts and folder != "pairs"
-    own = part.images if has_images else part.texts
     frequent, kept_texts = Tally("text"), Tally("text")
-    for batch in judging.read(path, judging.columns):
+    for batch in judging.read(path, judging.columns, _LONGEST):
         rows, reason = judging.rows(batch), batch["reason"]
         texts = judging.judged(TEXTS, batch, rows, of_texts=of_texts)
         part.texts.add(texts)
@@ -390,7 +416,152 @@ def _read_file(place: int, path: str, judging: Judging, whole: Numbers) -> Numbe
         if judging.verified:
             has_hash = pc.fill_null(pc.utf8_trim_whitespace(batch[judging.verified]), "")
             part.without_hash += int(np.count_nonzero(is_kept & _is_in(has_hash, {""})))
-        _choose(own, place, path, batch, judged, judging, whole.of(IMAGES if has_images else TEXTS))
-    part.frequent_texts.add_top(frequent, _TEXTS_OF_A_FILE)
-    part.kept_texts.add_top(kept_texts, _TEXTS_OF_A_FILE)
+        stage = IMAGES if has_images else TEXTS
+
+        def is_full(name: str, stage: str = stage) -> bool:
+            return whole.of(stage).is_full(name, place)
+
+        _choose(part.of(stage), judging, stage, batch, judged, path, is_full)
+    for of_file, total in ((frequent, part.frequent_texts), (kept_texts, part.kept_texts)):
+        total.merge(of_file.only(of_file.first_totals()[0].slice(0, _TEXTS_OF_A_FILE)))
     return part
+
+
+def _choose(
+    own: StageNumbers,
+    judging: Judging,
+    stage: str,
+    batch: pa.RecordBatch,
+    judged: Judged,
+    path: str,
+    is_full: Callable[[str], bool],
+) -> None:
+    """Adds rows of a batch to the lists of examples: of each outcome those with the smallest
+    hashes, twice as many of kept pairs; and those nearest to each threshold, on either side."""
+    count = judging.thumbnails if stage == IMAGES else _OF_A_SPLIT
+    own_limits = judging.limits(stage)
+    if stage == IMAGES:
+        own_limits += [of for of in judging.limits(TEXTS) if not of.measure.dropped_only]
+    values = {limit.name: values_of(limit, judged.rows) for limit in own_limits}
+    codes = pc.fill_null(batch["reason"], KEPT).dictionary_encode()
+    places = codes.indices.to_numpy()
+    is_shown = ~_is_in(batch["reason"], NEVER_SHOWN)
+    choices = list[tuple[str, int, list[int], list[float]]]()
+    for place, outcome in enumerate(codes.dictionary.to_pylist()[:_MOST_LISTS]):
+        rows = np.flatnonzero((places == place) & is_shown)
+        most = count * (1 + (outcome == KEPT and stage == IMAGES))
+        if not is_full(outcome):
+            chosen = least_rows(judged.hashes, rows, most)
+            choices.append((outcome, most, chosen.tolist(), [0.0] * len(chosen)))
+        for limit in own_limits if judging.has_rules else ():
+            name = f"{NEAR}{limit.name} {outcome}"
+            sides = (KEPT, limit.reason) if stage == IMAGES else (limit.reason,)
+            if outcome in sides and not is_full(name):
+                ranks = np.abs(values[limit.name] - judging.numbers[limit.name])
+                most = max(1, count // 2) if stage == IMAGES else count
+                chosen = nearest_rows(ranks, judged.hashes, rows, most)
+                choices.append((name, most, chosen.tolist(), ranks[chosen].tolist()))
+    all_rows = sorted({row for _, _, rows, _ in choices for row in rows})
+    columns = batch.take(pa.array(all_rows, pa.int64())).to_pylist()
+    examples = {
+        row: _example(
+            columns[at],
+            int(judged.hashes[row]),
+            path,
+            {limit.measure.axis: float(values[limit.name][row]) for limit in own_limits},
+        )
+        for at, row in enumerate(all_rows)
+    }
+    for name, most, rows, ranks in choices:
+        own.rank(name, [(rank, examples[row]) for row, rank in zip(rows, ranks, strict=True)], most)
+
+
+def _example(row: Mapping[str, Any], hash_: int, path: str, values: Mapping[str, float]) -> Example:
+    sides = [row[f"original_{name}"] or row[name] or 0 for name in ("width", "height")]
+    width, height = (int(side) if 0 < side < 1 << 31 else 0 for side in sides)
+    return Example(
+        key=row["key"] or "",
+        url=cut(row["url"], LONGEST_URL),
+        caption=cut(row["caption"], LONGEST_TEXT),
+        reason=row["reason"] or "",
+        detail=row["detail"] or "",
+        width=width,
+        height=height,
+        values={name: round(of, 6) for name, of in values.items() if math.isfinite(of)},
+        near="/".join(row[name] or "" for name in _NEAREST) if row[_NEAREST[1]] else "",
+        path=path,
+        hash=hash_,
+    )
+
+
+# ---- Other thresholds ------------------------------------------------------------------------
+
+
+@dataclass
+class Kept:
+    """How many pairs other thresholds keep.
+
+    Attributes:
+      pairs: that are kept now. out: how many of them would go.
+      texts, images: how many would come that the rules of texts, and of images, dropped.
+      known: by rule, how many rows have a value that it compares.
+    """
+
+    pairs: int = 0
+    out: int = 0
+    texts: int = 0
+    images: int = 0
+    known: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def then(self) -> int:
+        return self.pairs - self.out + self.texts + self.images
+
+
+def count_kept(files: Sequence[str], judging: Judging, thresholds: Mapping[str, float]) -> Kept:
+    """Counts the pairs that rules with other thresholds keep: any combination of them.
+
+    A row that was dropped comes back where nothing but limits is against it, and it passes all:
+    those of other thresholds by its values, the others by what the run said.
+
+    Raises:
+      BrokenInputError: a file cannot be read.
+    """
+
+    def passes(judged: Judged, stage: str, kept: Kept) -> Bools:
+        passed = judged.is_free.copy()
+        for limit in judging.limits(stage):
+            bound = thresholds.get(limit.name, judging.numbers[limit.name])
+            axis = Axis(limit.measure.axis, [limit.edge(bound)])
+            bins = limit.bins(judged.rows, axis)
+            kept.known[limit.name] += int(np.count_nonzero(bins != axis.no_value))
+            if limit.name in thresholds:
+                passed &= axis.passes(bins, axis.edges[0], beyond=limit.beyond)
+            else:
+                passed &= ~judged.against[limit.name]
+        return passed
+
+    def count(path: str) -> Kept:
+        kept, folder = Kept(), Path(path).parent.name
+        of_texts = folder == "rejected" and stage_of(path) == TEXTS
+        for batch in judging.read(path, judging.columns, _LONGEST):
+            rows, is_kept = judging.rows(batch), _is_in(batch["reason"], {None})
+            texts = judging.judged(TEXTS, batch, rows, of_texts=of_texts)
+            passed = passes(texts, TEXTS, kept)
+            if folder != "pairs" and not of_texts:
+                images = judging.judged(IMAGES, batch, rows, of_texts=False)
+                passed &= passes(images, IMAGES, kept)
+            kept.pairs += int(np.count_nonzero(is_kept))
+            kept.out += int(np.count_nonzero(is_kept & ~passed))
+            come = int(np.count_nonzero(~is_kept & passed))
+            if of_texts:
+                kept.texts += come
+            else:
+                kept.images += come
+        return kept
+
+    whole = Kept()
+    for part in in_threads(count, files):
+        for name in ("pairs", "out", "texts", "images", "known"):
+            setattr(whole, name, getattr(whole, name) + getattr(part, name))
+    return whole

@@ -3,6 +3,9 @@
 It shows what a run dropped and why, and what is in its set, while the run is
 under way too; of img2dataset's folders and other WebDataset shards what is in
 them. With --compare: two datasets side by side.
+
+With thresholds, as --max_unsafe_score=0.3 --min_image_side=150, it writes no
+page, and prints how many pairs these would keep.
 """
 
 from __future__ import annotations
@@ -47,14 +50,20 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
     own_parser = parser(name)
-    flags = own_parser.parse_args(list(argv))
+    flags, thresholds = own_parser.parse_known_args(list(argv))
     set_count = 2 if flags.compare else 1
     if len(flags.sets) != set_count:
         wanted = "--compare takes two datasets" if flags.compare else "pass one dataset"
         own_parser.error(f"{wanted}; got {len(flags.sets)}")
+    if wrong := [flag for flag in thresholds if "=" not in flag]:
+        own_parser.error(f"unrecognized arguments: {wrong[0]}; pass a threshold as --FLAG=NUMBER")
+    if thresholds and (flags.compare or flags.output):
+        own_parser.error(f"{thresholds[0]} prints counts: pass neither --compare nor --output")
     log_plainly(logging.WARNING)
     with quick_imports(argv):
-        if flags.compare:
+        if thresholds:
+            from alignset.pipeline.report.sliders import count_thresholds
+        elif flags.compare:
             from alignset.pipeline.report.comparison import write_comparison
         else:
             from alignset.pipeline.report.page import write_report
@@ -62,6 +71,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     try:
         for out in flags.sets:
             WorkFolder(f"{out}/_temporary").tell_takedown(out)
+        if thresholds:
+            print(count_thresholds(flags.sets[0], thresholds))
+            return 0
         if flags.compare:
             path = write_comparison(flags.sets[0], flags.sets[1], flags.output or "compare.html")
         else:

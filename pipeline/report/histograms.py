@@ -1,26 +1,24 @@
-"""The report's histograms, out of what the shards recorded."""
+"""The report's histograms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.set_records import Sum
-from alignset.pipeline.report.charts import Chart, short, size_of
-from alignset.pipeline.shown_texts import counted, printable
-from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints
+from alignset.pipeline.datasets.page_numbers import SHOWN_WORDS
+from alignset.pipeline.report.charts import Chart, short
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.records import Axis, Ints
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
-from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT, MAX_TEXTS_PER_IMAGE
-from alignset.transforms.rules.rule import IMAGES, Limit, Measure
+from alignset.transforms.rules.rule import IMAGES, Limit
 from alignset.transforms.rules.words import WORDS
 
-_SHOWN_WORDS = 30
 _HIGHEST = 1e12  # the end of a bin that has none
 
 
@@ -31,26 +29,15 @@ def charts_of(facts: Facts) -> list[Chart]:
         *_copy_charts(facts),
         *_text_charts(facts),
         *_corpus_charts(facts),
-        *_file_charts(facts),
     ]
     return [chart for chart in charts if chart.total]
 
 
-def _heights(records: Sum, axis: Axis) -> tuple[Ints, Ints]:
-    """int64[bins] kept, and dropped for any reason, by the bins of an axis."""
-    heights = np.zeros((2, axis.bins), np.int64)
-    for outcome, counts in records.whole.histograms.get(axis.name, {}).items():
-        for place, count in counts.items():
-            heights[int(outcome != KEPT), int(place)] += count
-    return heights[0], heights[1]
-
-
 def _image_charts(facts: Facts) -> Iterator[Chart]:
-    records = facts.records.images
-    for limit in limits(facts.catalogue.images):
-        axis = records.axis(limit.measure.axis)
-        if axis is not None:
-            yield _measure_chart(facts, limit, *_shown_part(limit, axis, *_heights(records, axis)))
+    numbers = facts.numbers.images
+    for limit in numbers.limits:
+        axis = numbers.axes[limit.measure.axis]
+        yield _measure_chart(facts, limit, *_shown_part(limit, axis, *numbers.heights[axis.name]))
 
 
 def _copy_charts(facts: Facts) -> Iterator[Chart]:
@@ -106,77 +93,45 @@ def _between(edges: Sequence[float]) -> list[str]:
     return [f"up to {ends[0]}", *inner, f"from {ends[-1]}"]
 
 
-def _words(axis: Axis, heights: Ints) -> Ints:
-    """int64[_SHOWN_WORDS + 1], pairs by their words, out of the bins of the text stage."""
-    bars = np.zeros(_SHOWN_WORDS + 1, np.int64)
-    for place, count in enumerate(heights[: axis.no_value].tolist()):
-        least = int(axis.edges[place - 1]) if place else 0
-        bars[min(least, _SHOWN_WORDS)] += count
-    return bars
-
-
 def _text_charts(facts: Facts) -> Iterator[Chart]:
-    records = facts.records.texts
-    for limit in {limit.measure.axis: limit for limit in limits(facts.catalogue.texts)}.values():
-        axis = records.axis(limit.measure.axis)
-        if axis is None:
-            if limit.measure is WORDS and not records.records:
-                yield _whole_chart(facts, WORDS)  # a folder's texts, which no rule has judged
-            continue
-        heights = _heights(records, axis)
+    numbers = facts.numbers.texts
+    for limit in {limit.measure.axis: limit for limit in numbers.limits}.values():
+        axis = numbers.axes[limit.measure.axis]
         if limit.measure.dropped_only:
-            yield _dropped_chart(facts, limit.measure, axis)
-        elif limit.measure.whole:
-            yield _whole_chart(facts, limit.measure, axis)
+            yield _dropped_chart(facts, limit, axis)
+        elif limit.measure is WORDS:
+            yield _words_chart(facts)
         else:
-            yield _measure_chart(facts, limit, axis, *heights)
+            yield _measure_chart(facts, limit, axis, *numbers.heights[axis.name])
 
 
-def _whole_chart(facts: Facts, measure: Measure, axis: Axis | None = None) -> Chart:
-    of_images = facts.records.images.whole.histograms.get("words", {})
-    of_all = of_texts = _shown_words(of_images)
-    if axis is not None:
-        of_kept, dropped = _heights(facts.records.texts, axis)
-        of_all, of_texts = _words(axis, of_kept + dropped), _words(axis, of_kept)
-    kept, waiting = of_texts, np.zeros_like(of_texts)
-    if not facts.text_only:
-        kept = _shown_words({KEPT: of_images.get(KEPT, {})})
-        if facts.waiting:
-            waiting = np.maximum(0, of_texts - _shown_words(of_images))
-    labels = [counted(n, "word") for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
-    own = [limit for limit in limits(facts.catalogue.texts) if limit.measure is measure]
-    edges = [(limit, limit.edge(facts.rules.get(limit.name, 0))) for limit in own]
+def _words_chart(facts: Facts) -> Chart:
+    labels = [counted(n, "word") for n in range(SHOWN_WORDS)] + [f"{SHOWN_WORDS} words and more"]
+    own = [limit for limit in facts.numbers.texts.limits if limit.name in facts.rules]
+    edges = [
+        (limit, limit.edge(facts.rules[limit.name])) for limit in own if limit.measure is WORDS
+    ]
+    kept, dropped = facts.numbers.words.tolist()
     return Chart(
-        measure.label,
+        WORDS.label,
         labels,
-        [str(n) for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS}+"],
-        kept.tolist(),
-        np.maximum(0, of_all - kept - waiting).tolist(),
+        [str(n) for n in range(SHOWN_WORDS)] + [f"{SHOWN_WORDS}+"],
+        kept,
+        dropped,
         [
             (int(edge), f"--{limit.name}={limit.threshold(edge):g}")
             for limit, edge in edges
-            if limit.name in facts.rules and 0 < edge <= _SHOWN_WORDS
+            if 0 < edge <= SHOWN_WORDS
         ],
         note="Of all distinct, well-formed pairs; what was dropped may have gone for any reason.",
-        waiting=waiting.tolist(),
-        axis=measure.axis,
-        spans=[*((n, n) for n in range(_SHOWN_WORDS)), (_SHOWN_WORDS, _HIGHEST)],
+        axis=WORDS.axis,
+        spans=[*((n, n) for n in range(SHOWN_WORDS)), (SHOWN_WORDS, _HIGHEST)],
     )
 
 
-def _shown_words(by_outcome: Mapping[str, Mapping[str, int]]) -> Ints:
-    """int64[_SHOWN_WORDS + 1], pairs by their words, by the image stage."""
-    heights = np.zeros(_SHOWN_WORDS + 1, np.int64)
-    for counts in by_outcome.values():
-        for number, count in counts.items():
-            heights[min(int(number), _SHOWN_WORDS, MOST_WORDS)] += count
-    return heights
-
-
-def _dropped_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
-    heights = np.add(*_heights(facts.records.texts, axis))[: len(axis.edges)].tolist()
-    (limit,) = (limit for limit in limits(facts.catalogue.texts) if limit.measure is measure)
-    own = facts.rules.get(limit.name)
+def _dropped_chart(facts: Facts, limit: Limit, axis: Axis) -> Chart:
+    heights = facts.numbers.texts.heights[axis.name].sum(axis=0)[: len(axis.edges)].tolist()
+    measure, own = limit.measure, facts.rules.get(limit.name)
     end = axis.edges.index(own) if own in axis.edges else None
     return Chart(
         measure.label,
@@ -253,38 +208,4 @@ def _ngram_chart(vocabulary: VocabularySummary) -> Iterator[Chart]:
         note="Kept are those of the vocabulary. Both scales are logarithmic."
         if cut_count
         else "Nothing was cut off: the vocabulary has room for all of them.",
-    )
-
-
-def _file_charts(facts: Facts) -> Iterator[Chart]:
-    histograms = facts.records.images.whole.histograms
-    of_bytes = histograms.get("bytes", {})
-    places = sorted({int(place) for counts in of_bytes.values() for place in counts})
-    if places:
-        span = range(places[0], places[-1] + 1)
-        labels = [f"{size_of(1 << max(0, n - 1))} to {size_of(1 << n)}" for n in span]
-        yield Chart(
-            "Size of the file",
-            labels,
-            [size_of(1 << max(0, n - 1)) for n in span],
-            [of_bytes.get(KEPT, {}).get(str(n), 0) for n in span],
-            [
-                sum(counts.get(str(n), 0) for name, counts in of_bytes.items() if name != KEPT)
-                for n in span
-            ],
-            axis="bytes",
-            spans=[(1 << max(0, n - 1), (1 << n) - 1) for n in span],
-        )
-    formats = histograms.get("formats", {})
-    names = sorted(
-        {name for counts in formats.values() for name in counts},
-        key=lambda name: (-sum(counts.get(name, 0) for counts in formats.values()), name),
-    )[:8]
-    ticks = [printable(name) for name in names]
-    yield Chart(
-        "Format of the file",
-        ticks,
-        ticks,
-        [formats.get(KEPT, {}).get(name, 0) for name in names],
-        [sum(c.get(name, 0) for out, c in formats.items() if out != KEPT) for name in names],
     )

@@ -10,22 +10,22 @@ from markupsafe import Markup
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.datasets.numbers import PairCounts, images_at
 from alignset.pipeline.datasets.sizes_and_days import files_in
 from alignset.pipeline.report import tables
 from alignset.pipeline.report.charts import Chart, draw, size_of
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.page_data import encode_for_page, page_data
+from alignset.pipeline.report.page_data import encode_for_page, page_data, small_picture
 from alignset.pipeline.report.render import render
 from alignset.pipeline.report.sliders import answers, command, command_note, near_lists, sliders
 from alignset.pipeline.shown_texts import printable
-from alignset.transforms.columns.records import KEPT, Top
+from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES
 from alignset.transforms.storage.files import write_atomically
 
 REPORT = "report.html"
 _BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
-_OF_BYTES = {"bytes": "bytes of the file"}
 
 
 class Drawn(NamedTuple):
@@ -35,21 +35,20 @@ class Drawn(NamedTuple):
     svg: Markup
 
 
-def write_report(out: str, path: str = "") -> str:
+def write_report(out: str, path: str = "", counts: PairCounts | None = None) -> str:
     """Writes the report of a dataset; returns where it is.
 
     Args:
-      path: where it goes; where it is empty, into the dataset's folder, or of a folder of another
-        tool into the current one.
+      path: where it goes; "" for the dataset's folder, or of another tool's folder for here.
+      counts: of the dataset, where they are known.
 
     Raises:
       UsageError: there is no such dataset.
     """
-    facts = find_facts(out)
-    is_foreign = facts.state == "foreign"
-    place = out if path or is_foreign else ""
-    path = path or (REPORT if is_foreign else f"{out.rstrip('/')}/{REPORT}")
-    page = render_page(facts, place).encode("utf-8", "replace")
+    facts = find_facts(out, counts)
+    is_inside = not path and facts.state != "foreign"
+    path = path or (f"{facts.out}/{REPORT}" if is_inside else REPORT)
+    page = render_page(facts, "" if is_inside else out).encode("utf-8", "replace")
     write_atomically(path, lambda sink: sink.write(page))
     return path
 
@@ -65,10 +64,8 @@ def render_page(facts: Facts, place: str = "") -> str:
     failing = tables.failing_host_rows(facts)
     steps = tables.funnel_table(facts, data["lists"])
     dropping = [step for step in steps if step.reasons] or steps[:1]
-    hosts, hosts_note = tables.host_rows(facts)
     other_files, hashes_note = tables.other_file_rows(facts)
-    frequent = facts.records.texts.whole.tops.get("frequent_texts", Top())
-    kept_texts = facts.records.images.whole.tops.get("texts", Top())
+    frequent, kept_texts = facts.numbers.frequent_texts, facts.numbers.kept_texts
     about = facts.run.about if facts.run else {}
     title = str((about or {}).get("title", ""))
     return render(
@@ -83,8 +80,8 @@ def render_page(facts: Facts, place: str = "") -> str:
         sliders=list(sliders(facts)),
         command_note=command_note(facts),
         charts=[Drawn(chart, draw(chart)) for chart in charts_of(facts)],
-        hosts=hosts,
-        hosts_note=hosts_note,
+        hosts=tables.host_rows(facts),
+        hosts_note=tables.tally_note(facts.numbers.hosts, "hosts"),
         failing=failing,
         fetches=tables.detail_rows(facts.details.get((IMAGES, FETCH_FAILED), {})),
         opt_outs=tables.opt_out_rows(facts),
@@ -96,14 +93,14 @@ def render_page(facts: Facts, place: str = "") -> str:
         languages=tables.language_rows(facts),
         found_languages=tables.found_language_rows(facts),
         frequent_texts=tables.text_rows(frequent, "d"),
-        frequent_note=tables.sample_note(frequent, "texts"),
+        frequent_note=tables.tally_note(frequent, "texts"),
         kept_texts=tables.text_rows(kept_texts, "k", 2),
-        kept_note=tables.sample_note(kept_texts, "texts"),
+        kept_note=tables.tally_note(kept_texts, "texts"),
         copies=tables.copies(facts),
-        copy_groups=facts.copy_groups,
+        copy_groups=list(_copy_groups(facts)),
         times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
         near=near_lists(facts, data["lists"]),
-        axes={axis: of.short for axis, of in facts.catalogue.measures.items()} | _OF_BYTES,
+        axes={axis: of.short for axis, of in facts.catalogue.measures.items()},
         data=Markup(encode_for_page(data)),
     )
 
@@ -122,20 +119,32 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
         failures = fetch.seen - fetch.kept
         share = tables.percent(fetch.kept, fetch.seen)
         yield "Pairs fetched", f"{fetch.kept:,}", f"{share}; {failures:,} failed"
-    if facts.records.images.whole.bytes:
-        yield "Bytes of images", size_of(facts.records.images.whole.bytes), "as they were fetched"
+    if size := sum(of.bytes_downloaded for of in facts.stats.values() if of):
+        yield "Bytes of images", size_of(size), "as they were fetched"
     if facts.waiting:
         yield "Waiting", f"{facts.waiting:,}", "pairs of shards to come"
-    top = facts.records.images.whole.tops.get("hosts", Top())
-    if top.counts:
-        yield "Hosts", f"{len(top.counts):,}" + ("+" if top.others else ""), ""
+    if hosts := len(facts.numbers.hosts.first_totals()):
+        yield "Hosts", f"{hosts:,}" + ("+" if facts.numbers.hosts.others else ""), ""
+
+
+def _copy_groups(facts: Facts) -> Iterator[tuple[int, bytes]]:
+    """The largest groups of images with the same bytes: how many, and a thumbnail, or none."""
+    groups = facts.counts.groups
+    images = images_at(facts.out, [(of.shard, of.key) for of in groups], facts.files)
+    for of in groups:
+        yield of.images, small_picture(images.get((of.shard, of.key), b""))
 
 
 def _times_chart(facts: Facts) -> Iterator[Chart]:
     """How fetching went over time: the pairs of the shards that ended in each part of the run's
     time, if it took a while. By when their stats were written, since shards hold no clock."""
-    end_times = {} if facts.state == "foreign" else dict(_end_times(facts))
-    times = {shard: at for shard, at in end_times.items() if shard in facts.records.fetches}
+    ended_at = {
+        f"{facts.out}/{folder}/{file.name}": file.written_at
+        for folder in ("shards", "holdout")
+        for file in (files_in(f"{facts.out}/{folder}") if facts.state != "foreign" else ())
+        if file.written_at
+    }
+    times = {path: at for path, at in ended_at.items() if facts.stats.get(path)}
     if len(times) < 2:
         return
     first, last = min(times.values()), max(times.values())
@@ -143,11 +152,11 @@ def _times_chart(facts: Facts) -> Iterator[Chart]:
         return
     bars = min(_BARS, len(times))
     pairs, failures = [0] * bars, [0] * bars
-    for shard, at in times.items():
+    for path, at in times.items():
         place = min(bars - 1, int(bars * (at - first) / (last - first)))
-        tries, losses = facts.records.fetches[shard]
-        pairs[place] += tries - losses
-        failures[place] += losses
+        if of := facts.stats[path]:
+            pairs[place] += of.count - of.failed_to_download
+            failures[place] += of.failed_to_download
     starts = [first + (last - first) * place / bars for place in range(bars)]
     form = "%d %b %H:%M" if last - first > 86_400 else "%H:%M"
     labels = [datetime.fromtimestamp(at, UTC).strftime(form) for at in starts]
@@ -159,10 +168,3 @@ def _times_chart(facts: Facts) -> Iterator[Chart]:
         failures,
         note="A shard counts where its _stats.json was written; blue were fetched, orange failed.",
     )
-
-
-def _end_times(facts: Facts) -> Iterator[tuple[str, float]]:
-    for folder, kind in (("shards", "images"), ("holdout", "holdout")):
-        for file in files_in(f"{facts.out}/{folder}"):
-            if file.name.endswith("_stats.json") and file.written_at:
-                yield f"{kind}-{file.name.removesuffix('_stats.json')}", file.written_at

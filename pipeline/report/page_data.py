@@ -6,58 +6,48 @@ import base64
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import chain, zip_longest
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import JpegImagePlugin
 
 from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.numbers import in_threads
+from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, Example
+from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.pipeline.report.sliders import is_open
 from alignset.pipeline.shown_texts import printable
-from alignset.transforms.columns.records import (
-    KEPT,
-    LONGEST_TEXT,
-    LONGEST_URL,
-    RECORDS,
-    THUMBNAIL_PX,
-    Example,
-    by_turns,
-    host_of,
-)
-from alignset.transforms.rules import given
+from alignset.transforms.columns.records import LONGEST_TEXT, LONGEST_URL, THUMBNAIL_PX, host_of
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.broken_files import BrokenInputError
 
-# What is never shown, whatever a record holds: what a list, or its owner's notice, keeps out.
-NEVER_SHOWN = frozenset({given.BLOCKED, given.REMOVED_BEFORE, given.TAKEN_DOWN})
-NEVER_PICTURED = NEVER_SHOWN | {given.OPTED_OUT}
 # Of the page, which is to have 12 MB at most: all that the script reads; in it the examples without
 # their images; and these, of which base64 makes four bytes of three.
 MOST_BYTES, MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 11_000_000, 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
-_THREADS = 16
+_MOST_PIXELS, _QUALITY = 1 << 23, 75  # of an image that is not a JPEG, whose takes 0.1 s
+_KEY = 16  # characters
+_THUMBNAILS = pa.schema([("key", pa.string()), ("thumbnail", pa.binary())])
 Lists = dict[str, list[Example]]
 Which = tuple[str, str, str]
 
 
 def all_lists(facts: Facts) -> Lists:
-    """The examples by list, as `list_name` names it; examples of kept texts only where there are no
-    images."""
-    texts, images = facts.records.texts.examples(), facts.records.images.examples()
-    foreign = facts.state == "foreign"  # so there are no thresholds to be near to
-    if images:
-        texts = {name: examples for name, examples in texts.items() if name.split()[-1] != KEPT}
+    """The examples by list, as `list_name` names it."""
     return {
-        printable(facts.catalogue.list_name(plane, name)): [
-            e for e in examples if e.reason not in NEVER_SHOWN
-        ]
-        for plane, lists in ((TEXTS, texts), (IMAGES, images))
-        for name, examples in lists.items()
-        if name not in NEVER_SHOWN and not (foreign and name.startswith("near:"))
+        printable(facts.catalogue.list_name(stage, name)): examples
+        for stage in (TEXTS, IMAGES)
+        for name, examples in facts.numbers.of(stage).examples.items()
     }
 
 
@@ -87,7 +77,7 @@ def page_data(facts: Facts) -> dict[str, Any]:
     }
     picks, examples, size = _with_room(lists, facts.catalogue)
     size += len(encode_for_page(data).encode())
-    bodies = read_pictures(facts.out, picks)
+    bodies = read_pictures(facts.files, picks)
     pictures = _encode(bodies, min(MOST_PICTURE_BYTES, (MOST_BYTES - size) * 3 // 4))
     places = {_which(example): place for place, example in enumerate(picks)}
     all_of_them = {_which(example) for of_list in lists.values() for example in of_list}
@@ -114,8 +104,8 @@ def _with_room(
     shown; and the bytes of these."""
     picks: dict[Which, Example] = {}
     examples, size = list[dict[str, Any]](), 0
-    for example in by_turns(lists.values()):
-        if _which(example) in picks:
+    for example in chain.from_iterable(zip_longest(*lists.values())):
+        if example is None or _which(example) in picks:
             continue
         as_shown = shown_fields(example, catalogue)
         size += len(encode_for_page(as_shown).encode()) + 1
@@ -142,12 +132,10 @@ def shown_fields(example: Example, catalogue: Catalogue) -> dict[str, Any]:
         "detail": printable(example.detail),
         "shard": printable(example.shard),
         "near": printable(example.near),
-        "format": printable(example.format),
     }
     numbers: dict[str, Any] = {
         "width": example.width or None,
         "height": example.height or None,
-        "bytes": example.bytes or None,
     }
     numbers["blurred"] = is_blurred(example, catalogue) or None
     measures = {printable(name[:40]): round(value, 4) for name, value in example.values.items()}
@@ -165,22 +153,46 @@ def is_blurred(example: Example, catalogue: Catalogue) -> bool:
     )
 
 
-def read_pictures(out: str, examples: Sequence[Example]) -> list[bytes]:
-    """The thumbnails of examples, empty where there is none."""
-    by_shard: dict[str, list[int]] = {}
+def read_pictures(files: SetFiles, examples: Sequence[Example]) -> list[bytes]:
+    """The thumbnails of examples, empty where there is none: of kept pairs made of their images, of
+    others as `rejected/` has them."""
+    by_file: dict[str, dict[str, int]] = {}
     for place, example in enumerate(examples):
-        if example.picture and example.reason not in NEVER_PICTURED:
-            by_shard.setdefault(example.shard, []).append(place)
+        if example.reason not in NEVER_PICTURED:
+            by_file.setdefault(example.path, {})[example.key] = place
     pictures = [b""] * len(examples)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        parts = pool.map(
-            lambda item: _of_shard(out, item[0], [examples[place] for place in item[1]]),
-            by_shard.items(),
-        )
-        for places, bodies in zip(by_shard.values(), parts, strict=True):
-            for place, body in zip(places, bodies, strict=True):
-                pictures[place] = body
+    read = partial(_pictures_of, files)
+    for places, bodies in zip(by_file.values(), in_threads(read, by_file.items()), strict=True):
+        for key, body in bodies.items():
+            pictures[places[key]] = body
     return pictures
+
+
+def _pictures_of(files: SetFiles, item: tuple[str, Collection[str]]) -> dict[str, bytes]:
+    path, keys = item
+    pictures = dict[str, bytes]()
+    # A file that is gone, or cut: the examples are shown without their images.
+    with suppress(OSError, BrokenInputError):
+        if path in files.kept_files:
+            for key, body in files.images(path, keys):
+                pictures[key] = small_picture(body)
+            return pictures
+        for batch in files.read(path, _THUMBNAILS, _KEY):
+            rows = batch.filter(pc.is_in(batch["key"], pa.array([*keys])))
+            for row in rows.to_pylist():
+                if row["thumbnail"] and is_thumbnail(row["thumbnail"]):
+                    pictures[row["key"]] = row["thumbnail"]
+    return pictures
+
+
+def small_picture(body: bytes) -> bytes:
+    """The thumbnail of an image file, or nothing."""
+    with suppress(Exception):  # decoders raise some ten kinds; the pair is shown all the same
+        image = examine(body)
+        is_small = isinstance(image, Image) and image.width * image.height <= _MOST_PIXELS
+        if isinstance(image, Image) and (image.format == "jpeg" or is_small):
+            return thumbnail(body, image, THUMBNAIL_PX, _QUALITY)
+    return b""
 
 
 def _encode(pictures: Sequence[bytes], room: int) -> list[str]:
@@ -193,39 +205,29 @@ def _encode(pictures: Sequence[bytes], room: int) -> list[str]:
     return texts
 
 
-def _of_shard(out: str, shard: str, examples: Sequence[Example]) -> list[bytes]:
-    bodies = [b""] * len(examples)
-    # A file that is gone, or cut: the examples are shown without their images.
-    with suppress(OSError), open_to_read(f"{out}/{RECORDS}/{shard}.thumbnails") as source:
-        for place, example in enumerate(examples):
-            at, size = example.picture or (0, 0)
-            if 0 < size <= _LARGEST_PICTURE and at >= 0:
-                source.seek(at)
-                body = source.read(size)
-                bodies[place] = body if is_thumbnail(body) else b""
-    return bodies
-
-
 def is_thumbnail(body: bytes) -> bool:
     """Whether bytes are a JPEG of the size of a thumbnail: a dataset may be anybody's."""
     try:
         with JpegImagePlugin.JpegImageFile(io.BytesIO(body)) as picture:
-            return max(picture.size) <= THUMBNAIL_PX
+            return len(body) <= _LARGEST_PICTURE and max(picture.size) <= THUMBNAIL_PX
     except Exception:  # Pillow raises some ten kinds
         return False
 
 
 def _plane(facts: Facts, plane: str) -> dict[str, Any]:
     """Pairs that other thresholds keep: by each alone, and by several at once of a sample."""
-    whole = facts.records.of(plane).whole
-    sample = whole.sample
-    weight = sample.rows / max(1, sample.size)
+    numbers = facts.numbers.of(plane)
+    size = len(numbers.hashes)
+    weight = numbers.free / max(1, size)
     return {
-        "axes": {axis.name: axis.edges for axis in whole.axes},
-        "alone": whole.alone,
-        "bins": {name: list(bins) for name, bins in sample.bins.items()},
-        "weights": [round(weight, 6)] * sample.size,
-        "exact": sample.is_all,
+        "axes": {name: axis.edges for name, axis in numbers.axes.items()},
+        "alone": {
+            rule: {str(at): int(of_rule[at]) for at in np.flatnonzero(of_rule).tolist()}
+            for rule, of_rule in numbers.alone.items()
+        },
+        "bins": {name: bins.tolist() for name, bins in numbers.bins.items()},
+        "weights": [round(weight, 6)] * size,
+        "exact": numbers.free == size,
     }
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.facts import Facts, describe_rules
+from alignset.pipeline.datasets.page_numbers import count_kept
 from alignset.pipeline.datasets.reproduce import flags_of, words_of
 from alignset.pipeline.datasets.summary import flags
+from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.tables import TableRow, percent
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, LIKE, OF_COUNTS
@@ -49,7 +51,7 @@ class Slider(NamedTuple):
 def sliders(facts: Facts) -> Iterator[Slider]:
     """The rules that another threshold can be chosen for."""
     for rule, limit in facts.catalogue.limits.items():
-        axis = facts.records.of(limit.plane).axis(limit.measure.axis)
+        axis = facts.numbers.of(limit.plane).axes.get(limit.measure.axis)
         own = facts.rules.get(rule)
         if axis is None or own is None or is_left_out(facts, rule):
             continue
@@ -93,21 +95,81 @@ def _is_judged(facts: Facts, limit: Limit) -> bool:
         return facts.language == ENGLISH and not has_detector
     if limit.measure is WORDS and facts.run and facts.run.rules.get("words_per_language"):
         return False  # one threshold says nothing of the others
-    records = facts.records.of(limit.plane)
-    axis = records.axis(limit.measure.axis)
-    histogram = records.whole.histograms.get(limit.measure.axis, {})
-    bins = {place for counts in histogram.values() for place in counts}
-    return axis is not None and bins != {str(axis.no_value)}
+    heights = facts.numbers.of(limit.plane).heights.get(limit.measure.axis)
+    return heights is not None and bool(heights[:, :-1].any())
 
 
-def is_open(facts: Facts, limit: Limit) -> bool:
-    """Whether a looser threshold brings pairs back that a later rule has not judged."""
+def is_open(
+    facts: Facts, limit: Limit, is_judged: Callable[[Facts, Limit], bool] = _is_judged
+) -> bool:
+    """Whether a looser threshold brings pairs back that a later rule has not judged.
+
+    Args:
+      is_judged: whether the run measured what a rule is about.
+    """
     later = [other for other in facts.catalogue.limits.values() if other.plane == limit.plane]
     later = [other for other in later if other.stage > limit.stage]
     count_rules = [rule for rule in OF_COUNTS if rule.costly and rule.plane == limit.plane]
-    return any(_is_judged(facts, other) for other in later) or any(
+    return any(is_judged(facts, other) for other in later) or any(
         not rule.is_off(facts.rules.get(rule.name)) for rule in count_rules
     )
+
+
+def count_thresholds(out: str, flags: Sequence[str]) -> str:
+    """Counts the pairs that other thresholds keep, exactly; "up to" where a later rule has not
+    judged them. Returns lines for a reader.
+
+    Args:
+      flags: as `--max_unsafe_score=0.3`, of any rules of the dataset that have a threshold.
+
+    Raises:
+      UsageError: there is no such dataset, rule or threshold.
+    """
+    facts = describe_rules(out)
+    thresholds = dict(_threshold(facts, flag) for flag in flags)
+    paths = [*facts.files.kept_files, *facts.files.rejected_files]
+    kept = count_kept(paths, facts.judging, thresholds)
+    for name in thresholds:
+        if kept.pairs and not kept.known[name]:
+            raise UsageError(f"--{name}: no row of {out} has a value that it compares")
+    later = any(
+        is_open(facts, facts.catalogue.limits[name], lambda _, other: kept.known[other.name] > 0)
+        for name in thresholds
+        if facts.catalogue.limits[name].plane == IMAGES
+    )
+    of_texts = "" if facts.text_only or not kept.texts else "up to "
+    of_images = "up to " if later and kept.images else ""
+    up_to, come = of_texts or of_images, kept.texts + kept.images
+    lines = [
+        f"{counted(kept.pairs, 'pair')} are kept now",
+        f"{up_to}{counted(kept.then, 'pair')} with {' '.join(flags)}",
+        f"  {kept.out:,} of those that are kept now go",
+        f"  {up_to}{come:,} of those that were dropped come: {of_texts}{kept.texts:,} by rules of "
+        f"texts, {of_images}{kept.images:,} by rules of images",
+    ]
+    if up_to:
+        lines.append("up to: rules that come after have not judged these pairs")
+    return "\n".join(lines)
+
+
+def _threshold(facts: Facts, flag: str) -> tuple[str, float]:
+    name, _, text = flag.removeprefix("--").rpartition("=")
+    limit, own = facts.catalogue.limits.get(name), facts.rules.get(name)
+    names = [of for of in facts.catalogue.limits if of in facts.rules]
+    if limit is None or own is None or not flag.startswith("--"):
+        which = f"it has {', '.join(names)}" if names else "it has none"
+        raise UsageError(f"{flag} is no threshold of {facts.out}: {which}")
+    try:
+        value = float(text)
+        limit.check(value)
+    except ValueError as error:
+        why = str(error) if name in str(error) else f"{name} must be a number; got {text!r}"
+        raise UsageError(why) from error
+    if limit.measure is WORDS and facts.run and facts.run.rules.get("words_per_language"):
+        raise UsageError(f"--{name}: languages have limits of their own in {facts.out}")
+    if limit.measure.dropped_only and value > own:
+        raise UsageError(f"--{name}: scores of kept texts are not recorded; pass at most {own:g}")
+    return name, value
 
 
 def command(facts: Facts) -> list[str]:
@@ -205,15 +267,15 @@ def _examples_of(facts: Facts, reason: str, lists: Mapping[str, Sequence[object]
 
 def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
     """Pairs that a looser threshold would keep."""
-    records, own = facts.records.of(limit.plane), facts.rules.get(limit.name)
-    axis = records.axis(limit.measure.axis)
+    numbers, own = facts.numbers.of(limit.plane), facts.rules.get(limit.name)
+    axis = numbers.axes.get(limit.measure.axis)
     if axis is None or own not in axis.edges or is_left_out(facts, limit.name):
         return ""
     lower = [edge for edge in axis.edges if edge <= part * own]
     if not lower:
         return ""
-    bins = {int(place): n for place, n in records.whole.alone.get(limit.name, {}).items()}
-    places, counts = np.array([*bins], np.int64), np.array([*bins.values()], np.int64)
+    counts = numbers.alone[limit.name]
+    places = np.arange(len(counts))
     now, then = (
         int(counts[axis.passes(places, edge, beyond=limit.beyond)].sum())
         for edge in (own, lower[-1])

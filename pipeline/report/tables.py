@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from markupsafe import Markup
 from msgspec import UnsetType
 
 from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.numbers import Tally
 from alignset.pipeline.datasets.summary import LEAVING_LATER, hint_of
 from alignset.pipeline.report.charts import share_bar, small_histogram
 from alignset.pipeline.runs.documents import OptOuts
 from alignset.pipeline.shown_texts import counted, printable
-from alignset.transforms.columns.records import HASHES, KEPT, LANGUAGES, WORDS_BY_LANGUAGE, Top
-from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, HASH_MISMATCH, OPTED_OUT
+from alignset.transforms.columns.records import KEPT
+from alignset.transforms.rules.given import BLOCKED, HASH_MISMATCH
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
@@ -137,75 +140,64 @@ def detail_rows(details: Mapping[str, int]) -> list[TableRow]:
     return rows
 
 
-def host_rows(facts: Facts) -> tuple[list[TableRow], str]:
-    """The hosts with the most pairs, and how many were kept; and what is to be said of that."""
-    top = facts.records.images.whole.tops.get("hosts", Top())
-    totals = {host: sum(ends.values()) for host, ends in top.counts.items()}
-    whole = sum(totals.values()) + top.others
-    rows = []
-    for host, total in sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:MOST_ROWS]:
-        kept = top.counts[host].get(KEPT, 0)
+def host_rows(facts: Facts) -> list[TableRow]:
+    """The hosts with the most pairs, and how many were kept."""
+    hosts = facts.numbers.hosts
+    totals = hosts.first_totals()
+    whole, rows = pc.sum(totals["n"]).as_py() or 0, []
+    of_hosts = hosts.only(totals[0].slice(0, MOST_ROWS)).nested()
+    for host, outcomes in sorted(of_hosts.items(), key=lambda of: (-sum(of[1].values()), of[0])):
+        total, kept = sum(outcomes.values()), outcomes.get(KEPT, 0)
         bar = share_bar(
             [("k", kept / total), ("d", 1 - kept / total)],
             f"{printable(host)}: {kept:,} kept",
         )
-        rows.append(TableRow(printable(host) or "(none)", total, percent(total, whole), bar))
-    return rows, sample_note(top, "hosts")
+        share = percent(total, whole + hosts.others)
+        rows.append(TableRow(printable(host) or "(none)", total, share, bar))
+    return rows
 
 
-def sample_note(top: Top, things: str) -> str:
+def tally_note(tally: Tally, things: str) -> str:
     """A note on counts of the most frequent things."""
-    if not top.counts:
+    size = len(tally.first_totals())
+    if not size:
         return ""
-    first = f"The first {MOST_ROWS} of {len(top.counts):,}. " * (len(top.counts) > MOST_ROWS)
-    if not top.others:
-        return f"{first}All {len(top.counts):,} {things} were counted."
+    first = f"The first {MOST_ROWS} of {size:,}. " * (size > MOST_ROWS)
+    if not tally.others:
+        return f"{first}All {size:,} {things} were counted."
     return (
-        f"{first}Each shard recorded its largest {things}: counts are at least these. Of other "
-        f"{things} are {counted(top.others, 'pair')}."
+        f"{first}The most frequent {things} were counted: counts are at least these. Of other "
+        f"{things} are {counted(tally.others, 'pair')}."
     )
 
 
 def failing_host_rows(facts: Facts) -> list[TableRow]:
     """The hosts with the most failed fetches, with why."""
-    if facts.funnel is not None:
-        hosts = [(host.host, host.details) for host in facts.funnel.fetch.hosts]
-    else:
-        prefix = f"{FETCH_FAILED}: "
-        top = facts.records.images.whole.tops.get("hosts", Top())
-        hosts = [
-            (host, {e.removeprefix(prefix): n for e, n in ends.items() if e.startswith(prefix)})
-            for host, ends in top.counts.items()
-        ]
-    tries = facts.records.images.whole.tops.get("hosts", Top()).counts
+    hosts = facts.funnel.fetch.hosts if facts.funnel else facts.counts.hosts
+    names = pa.chunked_array([pa.array([of.host for of in hosts], pa.string())])
+    tries = facts.numbers.hosts.only(names).counts()
     rows = []
-    for host, details in sorted(hosts, key=lambda item: -sum(item[1].values()))[:MOST_ROWS]:
-        failures = sum(details.values())
-        if not failures:
-            continue
-        items = sorted(details.items(), key=lambda item: (-item[1], item[0]))
-        text = _first_details(dict(items))
-        hint = hint_of(items[0][0])
-        of = sum(tries.get(host, {}).values())
+    for of in sorted(hosts, key=lambda of: -of.failed)[:MOST_ROWS]:
+        items = sorted(of.details.items(), key=lambda item: (-item[1], item[0]))
+        text, hint, tried = _first_details(dict(items)), hint_of(items[0][0]), tries.get(of.host, 0)
         rows.append(
             TableRow(
-                printable(host)[:80] or "(none)",
-                failures,
-                f"{percent(failures, of)} of {of:,}" if of >= failures else "",
+                printable(of.host)[:80] or "(none)",
+                of.failed,
+                f"{percent(of.failed, tried)} of {tried:,}" if tried >= of.failed else "",
                 more=f"{text} ({printable(items[0][0])}: {hint})" if hint else text,
             )
         )
     return rows
 
 
-def text_rows(top: Top, kind: str, least: int = 1) -> list[TableRow]:
+def text_rows(tally: Tally, kind: str, least: int = 1) -> list[TableRow]:
     """The most frequent texts; kind: of their bars, `k` where they were kept, else `d`."""
-    totals = {text: sum(ends.values()) for text, ends in top.counts.items()}
-    items = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
-    most = max(totals.values(), default=1)
+    items = [*tally.counts().items()][:MOST_ROWS]
+    most = max((n for _, n in items), default=1)
     return [
         TableRow(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
-        for text, n in items[:MOST_ROWS]
+        for text, n in items
         if n >= least
     ]
 
@@ -218,26 +210,18 @@ def language_rows(facts: Facts) -> list[TableRow]:
 def found_language_rows(facts: Facts) -> list[TableRow]:
     """All languages that the vote found: how many texts, how many of them are in the dataset, how
     many words they have, and for what most were dropped."""
-    texts, images = facts.records.texts.whole, facts.records.images.whole
-    ends = texts.tops.get(LANGUAGES, Top()).counts
-    in_set = ends if facts.text_only else images.tops.get(LANGUAGES, Top()).counts
-    words = texts.tops.get(WORDS_BY_LANGUAGE, Top()).counts
-    totals = {code: sum(of_language.values()) for code, of_language in ends.items()}
-    rows = []
-    for code, total in sorted(totals.items(), key=lambda item: (-item[1], item[0])):
-        kept = in_set.get(code, {}).get(KEPT, 0)
-        if not total:
-            continue
-        label = printable(code)
-        counts = {int(name): n for name, n in words.get(code, {}).items() if name.isdecimal()}
+    words, rows = facts.numbers.words_of_languages.nested(), []
+    totals = facts.numbers.languages.counts()
+    for code, outcomes in sorted(
+        facts.numbers.languages.nested().items(), key=lambda of: (-totals[of[0]], of[0])
+    ):
+        total, kept, label = totals[code], outcomes.get(KEPT, 0), printable(code)
+        counts = {int(name): n for name, n in words.get(code, {}).items()}
         middle = f"median {counted(_median(counts), 'word')}"
         bar = small_histogram(counts, _kept_words(facts), f"{label}: {middle}")
-        drop_counts = Counter(ends[code])
-        if not facts.text_only:
-            drop_counts.update(images.tops.get(LANGUAGES, Top()).counts.get(code, {}))
-        del drop_counts[KEPT]
+        dropped = Counter({why: n for why, n in outcomes.items() if why != KEPT})
         reasons = ", ".join(
-            f"{printable(why)} {percent(n, total)}" for why, n in drop_counts.most_common(3) if n
+            f"{printable(why)} {percent(n, total)}" for why, n in dropped.most_common(3)
         )
         more = "; ".join(
             [f"{kept:,} kept ({percent(kept, total)})", middle, *filter(None, [reasons])]
@@ -262,35 +246,24 @@ def opt_out_rows(facts: Facts) -> list[TableRow]:
     """Opt-outs by kind; of kept pairs too."""
     if facts.funnel is not None and isinstance(facts.funnel.opted_out, OptOuts):
         return detail_rows(facts.funnel.opted_out.details)
-    return detail_rows(_of_both_planes(facts, OPTED_OUT))
+    return detail_rows(facts.counts.opted_out)
 
 
 def blocked_rows(facts: Facts) -> list[TableRow]:
     """The blocklists that kept pairs out, each with the kind of its entry."""
-    return detail_rows(_of_both_planes(facts, BLOCKED))
+    return detail_rows(facts.counts.details(BLOCKED))
 
 
 def other_file_rows(facts: Facts) -> tuple[list[TableRow], str]:
     """The hosts of the files that are not those whose hashes the input has; and what else is to be
     said of these hashes."""
-    whole = facts.records.images.whole
-    hashes = whole.histograms.get(HASHES, {})
-    if not hashes:
+    if not facts.judging.verified:
         return [], ""
-    counts = Counter[str]()
-    for host, ends in whole.tops.get("hosts", Top()).counts.items():
-        counts[host] = sum(n for end, n in ends.items() if end.partition(":")[0] == HASH_MISMATCH)
-    without = hashes.get(KEPT, {}).get("without", 0)
-    note = f"{counted(without, 'kept pair')} came without a hash, or with the image, and could not"
-    note += " be compared."
-    return detail_rows(dict((+counts).most_common())), note
-
-
-def _of_both_planes(facts: Facts, reason: str) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for plane in (TEXTS, IMAGES):
-        total.update(facts.details.get((plane, reason), {}))
-    return dict(total.most_common())
+    table = facts.numbers.hosts.table()
+    rows = table.filter(pc.equal(table["outcome"], HASH_MISMATCH)).to_pylist()
+    without = facts.numbers.without_hash
+    note = f"{counted(without, 'kept pair')} came without a hash, and could not be compared."
+    return detail_rows({row["host"]: row["n"] for row in rows}), note
 
 
 def copies(facts: Facts) -> str:

@@ -311,19 +311,19 @@ def described(limit: Limit) -> dict[str, Any]:
 
 
 def from_description(description: Mapping[str, Any]) -> Limit:
-    """The rule that a manifest describes, for reports: nothing can be measured by it."""
+    """The rule that a manifest describes, for reports: its measure is read from its column.
+
+    Raises:
+      KeyError, TypeError, ValueError, AttributeError: it describes no rule.
+    """
     low, high = description["range"]
+    column = description["measure"]["column"]
     limit = Limit(
         **{name: description[name] for name in _DESCRIBED},
         stage=Stage[description["stage"]],
         opened=description["opened"],
         range=(-math.inf if low is None else low, math.inf if high is None else high),
-        measure=Measure(**description["measure"], of=_unmeasured),
+        measure=Measure(**description["measure"], of=lambda rows: rows[column]),
     )
-    if not _has_plain_names(limit):
-        raise ValueError(f"{limit.name!r} is not a name of a rule")
+    _check("a manifest", limit)
     return limit
-
-
-def _unmeasured(rows: Rows) -> Floats:
-    raise RuntimeError("a rule that a manifest describes measures nothing")
