@@ -42,7 +42,7 @@ _REASONS = {"failed_to_resize": UNDECODABLE, _NO_IMAGE: NOT_AN_IMAGE}  # by stat
 # What says which row is kept.
 _STATED = pa.schema([(name, pa.string()) for name in ("key", "status", "error_message")])
 # Columns that are not scores.
-_OTHERS = {*SHARD_SCHEMA.names, *PRODUCT.measures, "reason", "detail", "format", "bytes", "words"}
+_OTHERS = {*SHARD_SCHEMA.names, *PRODUCT.measures, "reason", "detail"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Folder:
 
         They are named as ours. `name` is the shard's name and the sample's, as 00000/000000012, and
         `key` 16 hex digits of its hash. `reason` and `detail` are what a sidecar has as status and
-        message. `format` and `bytes` are known where the tar was read.
+        message.
         """
         shard = path.removesuffix(REJECTED)
         for rows in self._unless_broken(shard, columns, longest):
@@ -237,8 +237,7 @@ def _read_tar(path: str, columns: pa.Schema, longest: int) -> Iterator[pa.Record
 def _row_of(sample: Mapping[str, Any], columns: pa.Schema, longest: int) -> dict[str, Any]:
     fields = sample["carried"] | {"key": _sample_name(sample["name"], sample["tar"])}
     fields |= {n: (sample[n] or b"").decode("utf-8", "replace") for n in ("url", "caption")}
-    fields |= {"status": "", "error_message": "", "bytes": sample["source_size"]}
-    fields["format"] = sample["extension"].upper().replace("JPG", "JPEG")
+    fields |= {"status": "", "error_message": ""}
     if sample["source_at"] <= 0:
         detail = "sparse_or_link" if sample["source_at"] else "no_file"
         fields |= {"status": _NO_IMAGE, "error_message": detail}
