@@ -46,7 +46,7 @@ _LIMITS = ("unsafe", "personal", "harmful", "similarity", "watermarks", "copies"
 
 @dataclass(frozen=True)
 class Statement:
-    """What is said of a feature.
+    """A feature, and what is said of it.
 
     Attributes:
       is_on: whether it was done, or is there.

@@ -1,8 +1,8 @@
 """Hand edits of a generated page outlive every later command that writes the page.
 
-`_generated/` has the page as it was generated last. What a person changed since is applied to the
-page as it is generated now. Where both changed a line, the page tells the dataset's facts, and the
-edited page is in `PAGE.before`.
+`_generated/` has the page as it was generated last. The changes that people made since
+are applied to the page as it is generated now. Where both changed a line, the page tells the
+dataset's facts, and the edited page is in `PAGE.before`.
 """
 
 from __future__ import annotations
