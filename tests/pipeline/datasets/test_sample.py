@@ -9,8 +9,8 @@ import pytest
 
 from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, take_sample
 from alignset.pipeline.datasets.set_files import find_set
-from alignset.transforms.storage.parquet_files import read_columns
 from alignset.transforms.storage.broken_files import BrokenInputError
+from alignset.transforms.storage.parquet_files import read_columns
 from tests.support.small_sets import keys, put_rejected, put_shard, put_table
 
 
