@@ -306,7 +306,7 @@ def test_a_command_that_failed_or_was_killed_between_two_files_of_a_shard_is_res
     said = capsys.readouterr().err
     assert "by other entries of take.txt was stopped; resume it with the lists as they were" in said
     with monkeypatch.context() as patched:
-        dying(patched, out, 2)  # the change again, and then the rows of what leaves
+        dying(patched, out, 1)  # the rows of what leaves
         with pytest.raises(Killed):
             taken(out, tmp_path, entry)
     (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
