@@ -126,7 +126,7 @@ class Facts:
 
 
 def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
-    """Facts about a dataset.
+    """All facts about a dataset.
 
     Args:
       counts: of its files, where they are known.
@@ -134,6 +134,16 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
     Raises:
       UsageError: there is no such folder, or nothing in it belongs to a dataset.
     """
+    facts = count_facts(out, counts)
+    rows = facts.counts.pairs + facts.counts.rejected_rows
+    paths = [*facts.files.kept_files, *facts.files.rejected_files]
+    facts.numbers = read_numbers(paths, facts.judging, rows)
+    facts.notes += _what_is_missing(facts, rows)
+    return facts
+
+
+def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
+    """The same without the numbers of histograms, thresholds and examples."""
     facts = describe_rules(out)
     facts.counts = counts or count_pairs(out, files=facts.files, skip_broken=True)
     facts.kept = facts.counts.pairs
@@ -147,9 +157,6 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
         facts.copies, facts.near = facts.funnel.copies, facts.funnel.near_duplicates
     else:
         _count_steps(facts)
-    rows = facts.counts.pairs + facts.counts.rejected_rows
-    paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    facts.numbers = read_numbers(paths, facts.judging, rows)
     facts.details = {
         (stage, reason): most_first(of)
         for stage, reasons in facts.counts.dropped.items()
@@ -157,7 +164,6 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
     }
     if facts.funnel is not None and facts.funnel.fetch.failed:
         facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
-    facts.notes += _what_is_missing(facts, rows)
     return facts
 
 
