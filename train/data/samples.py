@@ -99,7 +99,7 @@ def shard_samples(
         number, key, of = -1, "", 0
         fields: dict[str, bytes | None] = {}
         parts: set[int] = set()  # keys of those that lack a file
-        for name, _, size, _, place, tar, _ in shard_files(stream):
+        for name, _, size, _, place, tar in shard_files(stream):
             own, extension = _key_and_extension(name)
             if not own:
                 continue

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from alignset.transforms.storage.broken_files import CUT_SHORT, DAMAGED, WRONG_FORMAT, FileFault
@@ -57,7 +57,6 @@ class Member(NamedTuple):
       at, size: where its bytes are in the file.
       plain: whether it is a regular file: no link, and not sparse.
       start: where its headers begin. tar: which of the tars behind each other it is in.
-      end: where its bytes end: behind the header of a link, whatever its size.
     """
 
     name: str
@@ -66,7 +65,6 @@ class Member(NamedTuple):
     plain: bool
     start: int = 0
     tar: int = 0
-    end: int = 0
 
 
 class TarStream(Protocol):
@@ -124,53 +122,6 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
             raise _damage("it begins with zeros")
 
 
-def copy_without(source: BinaryIO, leaves: Callable[[Member], bool], sink: BinaryIO | None) -> None:
-    """Copies a tar byte for byte, except for the headers and bytes of some members.
-
-    Args:
-      sink: None where only headers are to be checked.
-
-    Raises:
-      BrokenTar: something lies behind the end of the tar, where no reader finds it.
-    """
-    stream, at, written = _File(source), 0, 0
-    for member in members_of_stream(stream):
-        if not leaves(member):
-            continue
-        parts = [(at, member.start), *_shared_headers(source, member)]
-        written += sum(_copy(source, sink, *part) for part in parts)
-        at = member.end + -member.end % BLOCK
-    assert stream.size is not None
-    if stream.at < stream.size:
-        raise _damage(f"behind its end, at byte {stream.at - BLOCK}, is more")
-    if not written + _copy(source, sink, at, stream.size) and sink:
-        sink.write(bytes(tarfile.RECORDSIZE))  # an empty tar: the source lacked its end
-
-
-def _shared_headers(source: BinaryIO, member: Member) -> Iterator[tuple[int, int]]:
-    """The places of headers before a member's own that hold for members behind it, too."""
-    at = member.start
-    while at < member.at:
-        source.seek(at)
-        header = source.read(BLOCK)
-        if header[156:157] not in (b"L", b"K", b"x", b"X", b"g"):
-            break
-        end = at + BLOCK + _checked_size(header, at)
-        end += -end % BLOCK
-        if header[156:157] == b"g":
-            yield at, end
-        at = end
-
-
-def _copy(source: BinaryIO, sink: BinaryIO | None, start: int, stop: int) -> int:
-    source.seek(start)
-    rest = stop - start
-    while sink and (piece := source.read(min(rest, MAX_EXTRA))):
-        sink.write(piece)
-        rest -= len(piece)
-    return stop - start
-
-
 def members_of_stream(stream: TarStream) -> Iterator[Member]:
     """The same of a stream, which stands at the bytes of each member that is given; what is not
     read of them is skipped.
@@ -194,7 +145,7 @@ def members_of_stream(stream: TarStream) -> Iterator[Member]:
         elif kind != b"K":  # where a link leads
             member, behind = _member(header, size, own or global_extra, stream)
             if member:
-                yield member._replace(start=start, tar=tar, end=behind)
+                yield member._replace(start=start, tar=tar)
             own, start = None, -1
         _go_behind(stream, behind)
     if not zeros and own not in (None, global_extra):
