@@ -11,9 +11,7 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from msgspec import UNSET
 
@@ -67,7 +65,8 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     write_document(f"{out}/funnel.json", closing)
     write_uids(out, manifest)
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
-    write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
+    svg = funnel_svg(closing.steps).encode()
+    write_atomically(f"{out}/funnel.svg", lambda sink: sink.write(svg))
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))
     write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
     drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
@@ -172,7 +171,3 @@ def _report(out: str) -> None:
     except Exception as error:
         tell_once("writing report.html", error)
         LOG.warning("%s has no report: alignset report %s writes it", out, out)
-
-
-def _write(body: bytes, sink: BinaryIO) -> None:
-    sink.write(body)
