@@ -70,12 +70,7 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))
     write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
     drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
-    for path, _ in match(f"{out}/report"):  # of 0.2 and before: it shows what may have left
-        if _RECORD.fullmatch(path.rpartition("/")[2]):
-            remove(path)
-    if is_local(out):
-        with suppress(OSError):  # not there, or it holds something else
-            Path(out, "report").rmdir()
+    drop_records(out)
     write_document(f"{out}/manifest.json", manifest)
     _report(out)
     return closing
@@ -150,6 +145,17 @@ def _closing(out: str, manifest: Manifest, counts: PairCounts, before: Funnel | 
         images_per_text=manifest.images_per_text,
         texts_per_image=manifest.texts_per_image,
     )
+
+
+def drop_records(out: str) -> None:
+    """Removes what a dataset of 0.2 or before has for its report, which shows what may have
+    left."""
+    for path, _ in match(f"{out}/report"):
+        if _RECORD.fullmatch(path.rpartition("/")[2]):
+            remove(path)
+    if is_local(out):
+        with suppress(OSError):  # not there, or it holds something else
+            Path(out, "report").rmdir()
 
 
 def complete(out: str) -> None:

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.find_listed import Listed, find_listed
 from alignset.pipeline.datasets.steps_set import read_any_set
+from alignset.pipeline.documents.describe import drop_records
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, read_taken_down
 from alignset.pipeline.removal_reasons import OPT_OUT
@@ -82,8 +83,9 @@ def take_down(
         _tell_indexes(held)
         if exists(f"{out}/manifest.json"):
             held.describe(change)
-        else:  # of the steps, which write no documents
-            remove(f"{out}/{REPORT}")  # which shows images of what leaves
+        else:  # of the steps, which write no documents; what is there shows what leaves
+            remove(f"{out}/{REPORT}")
+            drop_records(out)
         held.clean()
     return listed
 
