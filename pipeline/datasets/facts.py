@@ -10,13 +10,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.funnel import funnel
-from alignset.pipeline.datasets.numbers import (
-    PairCounts,
-    compare_near,
-    count_pairs,
-    in_threads,
-    most_first,
-)
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, most_first
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
@@ -214,7 +208,9 @@ def _count_steps(facts: Facts) -> None:
         dropping = [step for step in facts.steps if step.kept < step.seen]
         # Where nothing was dropped, any of our steps would say something of a run that was none.
         facts.steps = dropping or [replace(step, step="images") for step in facts.steps[-1:]]
-        facts.copies, facts.near = counts.copies, compare_near(facts.out, counts, facts.files)
+        facts.stats = dict.fromkeys(facts.files.kept_files)
+        if counts.copies.images:  # else it may be that nobody recorded hashes
+            facts.copies = counts.copies
 
 
 def _what_is_missing(facts: Facts, rows: int) -> list[str]:

@@ -33,7 +33,7 @@ COLUMNS = pa.schema(
 def row(n: int, **more: object) -> dict[str, object]:
     said = {"url": f"http://h.org/{n}.jpg", "caption": f"a red boat number {n}", "key": f"{n:07d}"}
     said |= {"status": "success", "error_message": None, "width": 60 + 20 * n, "height": 80}
-    return said | {"similarity": n / 10} | more
+    return said | {"similarity": n / 10, "sha256": f"{n % 5:x}" * 64} | more
 
 
 def sample(n: int, prefix: str = "") -> dict[str, bytes]:
@@ -118,7 +118,9 @@ def test_commands_show_a_folder_and_change_nothing_in_it(
     assert report([str(folder)]) == 0
     assert capsys.readouterr().err.endswith("the report is in report.html\n")
     page = Path("report.html").read_text()
-    assert all(said in page for said in ("similarity", *[GONE] * (not is_plain)))
+    images = "2 images have the bytes of another"
+    assert all(said in page for said in ("similarity", images, *[GONE] * (not is_plain)))
+    assert page.count('"picture":') == 6
     for command, words in (
         (takedown, [str(folder), f"--blocklist={blocklist}"]),
         (deduplicate, [str(folder)]),
