@@ -10,13 +10,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.funnel import funnel
-from alignset.pipeline.datasets.numbers import (
-    PairCounts,
-    compare_near,
-    count_pairs,
-    in_threads,
-    most_first,
-)
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, most_first
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
@@ -126,7 +120,7 @@ class Facts:
 
 
 def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
-    """Facts about a dataset.
+    """All facts about a dataset.
 
     Args:
       counts: of its files, where they are known.
@@ -134,6 +128,16 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
     Raises:
       UsageError: there is no such folder, or nothing in it belongs to a dataset.
     """
+    facts = count_facts(out, counts)
+    rows = facts.counts.pairs + facts.counts.rejected_rows
+    paths = [*facts.files.kept_files, *facts.files.rejected_files]
+    facts.numbers = read_numbers(paths, facts.judging, rows)
+    facts.notes += _what_is_missing(facts, rows)
+    return facts
+
+
+def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
+    """The same without the numbers of histograms, thresholds and examples."""
     facts = describe_rules(out)
     facts.counts = counts or count_pairs(out, files=facts.files, skip_broken=True)
     facts.kept = facts.counts.pairs
@@ -147,9 +151,6 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
         facts.copies, facts.near = facts.funnel.copies, facts.funnel.near_duplicates
     else:
         _count_steps(facts)
-    rows = facts.counts.pairs + facts.counts.rejected_rows
-    paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    facts.numbers = read_numbers(paths, facts.judging, rows)
     facts.details = {
         (stage, reason): most_first(of)
         for stage, reasons in facts.counts.dropped.items()
@@ -157,7 +158,6 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
     }
     if facts.funnel is not None and facts.funnel.fetch.failed:
         facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
-    facts.notes += _what_is_missing(facts, rows)
     return facts
 
 
@@ -208,7 +208,9 @@ def _count_steps(facts: Facts) -> None:
         dropping = [step for step in facts.steps if step.kept < step.seen]
         # Where nothing was dropped, any of our steps would say something of a run that was none.
         facts.steps = dropping or [replace(step, step="images") for step in facts.steps[-1:]]
-        facts.copies, facts.near = counts.copies, compare_near(facts.out, counts, facts.files)
+        facts.stats = dict.fromkeys(facts.files.kept_files)
+        if counts.copies.images:  # else it may be that nobody recorded hashes
+            facts.copies = counts.copies
 
 
 def _what_is_missing(facts: Facts, rows: int) -> list[str]:

@@ -102,15 +102,14 @@ class Tally:
 
     def __init__(self, *names: str, most: int = _MOST_NAMES) -> None:
         self.names, self.most, self.others = list(names), most, 0
-        self._whole: pa.Table | None = None
         self._parts: list[pa.Table] = []
         self._waiting = 0
 
-    def add(self, *columns: pa.Array, counts: pa.Array | None = None) -> None:
-        """Counts rows by their names, string[n] each; once, or as often as `counts` says."""
-        if counts is None:
-            counts = pa.array(np.ones(len(columns[0]), np.int64))
-        self._add(_summed(pa.table([*columns, counts], [*self.names, "n"])))
+    def add(self, *columns: pa.Array) -> None:
+        """Counts rows by their names, string[n] each."""
+        if len(columns[0]):
+            ones = pa.array(np.ones(len(columns[0]), np.int64))
+            self._add(_summed(pa.table([*columns, ones], [*self.names, "n"])))
 
     def merge(self, other: Tally) -> None:
         """Adds the counts of another of the same names."""
@@ -120,43 +119,39 @@ class Tally:
     def _add(self, part: pa.Table) -> None:
         self._parts.append(part)
         self._waiting += len(part)
-        if self._waiting > max(1 << 16, 0 if self._whole is None else len(self._whole)):
+        if self._waiting > max(1 << 16, len(self._parts[0])):
             self.table()
 
     def table(self) -> pa.Table:
         """Columns of the names (string[n]), and `n`; the most frequent first, equal ones by name.
         Where names are forgotten, the first alone says which: all of its rows go, or none."""
-        parts = self._parts if self._whole is None else [self._whole, *self._parts]
-        if not parts:
-            return pa.schema(
-                [*((name, pa.string()) for name in self.names), ("n", pa.int64())]
-            ).empty_table()
-        if self._parts:
-            whole = _summed(pa.concat_tables(parts))
+        if self._waiting:
+            whole = pa.concat_tables(self._parts)
             order = [("n", "descending"), *((name, "ascending") for name in self.names)]
-            self._whole, self._parts, self._waiting = whole.sort_by(order), [], 0
+            whole = _summed(whole) if len(self._parts) > 1 else whole
+            self._parts, self._waiting = [whole.sort_by(order)], 0
             if len(whole) > self.most:
                 rest = self.only(self.first_totals()[0].slice(0, self.most // 2))
-                self._whole, self.others = rest.table(), rest.others
-        assert self._whole is not None
-        return self._whole
+                self._parts, self.others = [rest.table()], rest.others
+        if not self._parts:
+            names = [(name, pa.string()) for name in self.names]
+            return pa.schema([*names, ("n", pa.int64())]).empty_table()
+        return self._parts[0]
 
     def first_totals(self) -> pa.Table:
         """Columns of the first names alone (string[n]), and `n`; in the same order."""
-        name = self.names[0]
-        totals = self.table().select([name, "n"]).group_by(name).aggregate([("n", "sum")])
-        return totals.rename_columns([name, "n"]).sort_by(
-            [("n", "descending"), (name, "ascending")]
-        )
+        if len(self.names) == 1:
+            return self.table()
+        whole = _summed(self.table().select([self.names[0], "n"]))
+        return whole.sort_by([("n", "descending"), (self.names[0], "ascending")])
 
     def only(self, names: pa.ChunkedArray) -> Tally:
         """The counts of some first names; all else are others."""
         table, part = self.table(), Tally(*self.names, most=self.most)
         rows = table.filter(pc.is_in(table[0], value_set=names.combine_chunks()))
         part._add(rows)
-        part.others = (
-            self.others + (pc.sum(table["n"]).as_py() or 0) - (pc.sum(rows["n"]).as_py() or 0)
-        )
+        total, rest = (pc.sum(of["n"]).as_py() or 0 for of in (table, rows))
+        part.others = self.others + total - rest
         return part
 
     def counts(self) -> dict[str, int]:

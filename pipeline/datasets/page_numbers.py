@@ -298,6 +298,7 @@ class Judging:
             longer=np.maximum(*sides),
             word_count=measure_texts(captions, np.ones(len(batch), np.bool_)).word_count,
             foreign=_is_in(batch["reason"], {MIN_LANGUAGE_SCORE.reason}),
+            hashes=key_hashes(hex_numbers(batch["key"])[0]),
             own_language_score=self.numbers.get(MIN_LANGUAGE_SCORE.name, 0.0),
         )
         for limit in (*self.limits(TEXTS), *self.limits(IMAGES)):
@@ -322,9 +323,8 @@ class Judging:
             is_counted = is_kept = ~is_gone
         all_reasons = reason
         if stage == TEXTS and self.names_all:
-            all_reasons = pc.binary_join_element_wise(
-                reason, batch["also_reasons"], ",", null_handling="skip"
-            )
+            joined = pc.binary_join_element_wise(reason, batch["also_reasons"], ",")
+            all_reasons = pc.coalesce(joined, reason)
         codes = all_reasons.dictionary_encode()
         sets = [set((name or "").split(",")) for name in codes.dictionary.to_pylist()]
         places = pc.fill_null(codes.indices, len(sets)).to_numpy()
@@ -341,8 +341,7 @@ class Judging:
                 is_free &= limit.bins(rows, axis) != axis.no_value
             elif stage == IMAGES or not self.names_all:
                 against[limit.name] |= limit.dropped(rows, self.numbers) & ~is_kept
-        hashes = key_hashes(hex_numbers(batch["key"])[0])
-        return Judged(rows, hashes, is_kept, is_counted, is_free, against)
+        return Judged(rows, rows["hashes"], is_kept, is_counted, is_free, against)
 
 
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:

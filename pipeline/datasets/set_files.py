@@ -126,11 +126,13 @@ def no_set(out: str) -> UsageError:
     """The error for a folder that is not a dataset of ours, of a command that needs one."""
     from alignset.pipeline.datasets.folders import find_folder
 
-    if find_folder(out):
+    if folder := find_folder(out):
+        in_tars = any(shard.endswith(".tar") for shard in folder.sidecars)
+        more = "" if in_tars else "; its images are not in tars, and are fetched again"
         return UsageError(
-            f"{out} was made by another tool; this makes a dataset of it, without fetching: "
-            f"alignset curate --input={out} --output=NEW, with --blocklist=LIST or "
-            "--duplicates=near where pairs are to leave"
+            f"{out} was made by another tool, and is not changed: alignset curate --input={out} "
+            "--output=NEW --blocklist=LIST --duplicates=near --score_only makes a dataset of it, "
+            f"with either flag or both{more}"
         )
     return UsageError(
         f"{out!r} is not a dataset, or its run has written nothing yet: it has no files in "

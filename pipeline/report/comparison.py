@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.datasets.facts import Facts, count_facts
 from alignset.pipeline.datasets.numbers import hex_numbers, in_threads
 from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, NEVER_SHOWN
 from alignset.pipeline.datasets.sample import Pair, take_sample
@@ -22,6 +21,7 @@ from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import UInt64s, key_hashes
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.storage.parquet_files import read_columns
 
 EXAMPLES = 12
 NOWHERE = "not in its input"
@@ -33,10 +33,9 @@ def write_comparison(first: str, second: str, path: str) -> str:
     Raises:
       UsageError: one of them is not a dataset of ours.
     """
-    facts = find_facts(first), find_facts(second)
-    for of in facts:
-        if of.files.folder:
-            raise no_set(of.out)
+    facts = count_facts(first), count_facts(second)
+    if foreign := [of.out for of in facts if of.files.folder]:
+        raise no_set(foreign[0])
     files = [of.files for of in facts]
     keys = kept_keys(files[0]), kept_keys(files[1])
     alone = [np.setdiff1d(*of, assume_unique=True) for of in (keys, keys[::-1])]
@@ -59,14 +58,14 @@ def write_comparison(first: str, second: str, path: str) -> str:
 def kept_keys(files: SetFiles) -> UInt64s:
     """The keys of all pairs that a dataset holds, held-out pairs too: uint64[n], ascending; other
     strings are omitted."""
-    of_files = in_threads(partial(_keys_of, files), files.kept_files)
+    of_files = in_threads(_keys_of, files.kept_files)
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *of_files]))
 
 
-def _keys_of(files: SetFiles, path: str) -> UInt64s:
+def _keys_of(path: str) -> UInt64s:
     """The keys of one file, each once, since it may repeat a key without end."""
     keys = np.zeros(0, np.uint64)
-    for batch in files.read(path, pa.schema([("key", pa.string())])):
+    for batch in read_columns(path, pa.schema([("key", pa.string())])):
         numbers, are_keys = hex_numbers(batch["key"])
         keys = np.union1d(keys, numbers[are_keys])
     return keys

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from tests.support.made_records import put_largest_set, put_made_set
 
 from alignset.pipeline.datasets import set_records
 from alignset.pipeline.datasets.facts import Facts, find_facts
@@ -20,7 +21,6 @@ from alignset.transforms.columns.record_files import decode_record, encode_recor
 from alignset.transforms.columns.records import Axis, Record
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage import files as matching
-from tests.support.made_records import put_largest_set, put_made_set
 
 
 @pytest.fixture

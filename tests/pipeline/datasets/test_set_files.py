@@ -1,100 +1,56 @@
-"""What is in a dataset's folder, while its run is under way too."""
+"""What is in a dataset's folder, while its run is under way too, and which pairs are shown."""
 
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, take_sample
 from alignset.pipeline.datasets.set_files import find_set, in_order, rename_answers
 from alignset.pipeline.errors import UsageError
-from tests.support.small_sets import put, put_funnel, put_rejected, put_shard
+from alignset.transforms.storage.broken_files import BrokenInputError
+from alignset.transforms.storage.parquet_files import read_columns
+from tests.support.small_sets import keys, put, put_funnel, put_rejected, put_shard, put_table
+
+KEY = pa.schema([("key", pa.string())])
 
 
 def names(paths: list[str]) -> set[str]:
-    return {Path(path).name for path in paths}
+    return {Path(path).name.removesuffix(".parquet") for path in paths}
 
 
-def test_only_shards_with_stats_count_and_their_rejects(folder: str):
-    put_shard(folder, 0, 2)
-    put_shard(folder, 1, 2, finished=False)
-    for name in ("text-00000", "images-00000", "images-00001"):
-        put_rejected(folder, name, [("too_small", None)])
-    files = find_set(f"{folder}/")
-    assert names(files.kept_files) == {"00000.parquet"}
-    assert names(files.rejected_files) == {"text-00000.parquet", "images-00000.parquet"}
-    assert files.is_of_shards
-    assert files.funnel is None
+def shown(files: list[str], count: int, **values: str) -> list[str]:
+    return [pair.key for pair in take_sample(files, count, **values)[0]]
 
 
-def test_what_is_held_out_is_of_the_set(folder: str):
-    for number in (0, 1):
-        put_shard(folder, number, 2)
-        for name in (f"holdout/{number:05d}.parquet", f"holdout/{number:05d}.tar"):
-            put(f"{folder}/{name}", b"")
-        put_rejected(folder, f"holdout-{number:05d}", [("too_small", None)])
-    put(f"{folder}/holdout/00000_stats.json", b"{}")
-    files = find_set(folder)
-    assert f"{folder}/holdout/00000.parquet" in files.kept_files
-    assert f"{folder}/holdout/00001.parquet" not in files.kept_files  # its run is not that far
-    assert names(files.rejected_files) == {"holdout-00000.parquet"}
-    assert names(files.rejected_for("too_small")) == {"holdout-00000.parquet"}
-    assert files.rejected_for("rare_token") == []
-    assert files.is_of_shards
-
-
-def test_a_shard_without_a_tar_is_one_of_the_set(folder: str):
-    put(f"{folder}/shards/00000.parquet", b"")
-    put(f"{folder}/shards/00000_stats.json", b"{}")
-    files = find_set(folder)
-    assert names(files.kept_files) == {"00000.parquet"}
-    assert not files.tars
-
-
-def test_a_text_only_set_has_pairs(folder: str):
+def test_the_files_of_a_dataset(folder: str):
     put(f"{folder}/pairs/00000.parquet", b"")
     files = find_set(folder)
-    assert names(files.kept_files) == {"00000.parquet"}
-    assert not files.is_of_shards
-
-
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        ("too_small", {"images-00000.parquet", "more.parquet"}),
-        ("rare_token", {"text-00000.parquet", "more.parquet"}),
-        ("of_the_future", {"images-00000.parquet", "text-00000.parquet", "more.parquet"}),
-    ],
-)
-def test_a_reason_of_one_plane_is_not_looked_for_in_the_others(
-    folder: str, reason: str, expected: set[str]
-):
-    put_shard(folder, 0, 1)
-    for name in ("text-00000", "images-00000", "more"):
-        put_rejected(folder, name, [("too_small", None)])
-    assert names(find_set(folder).rejected_for(reason)) == expected
-
-
-def test_the_order_of_files_is_by_their_names_alone():
-    files = [f"/a/{n:05d}.parquet" for n in range(50)]
-    moved = [f"s3://b/c/{n:05d}.parquet" for n in reversed(range(50))]
-    ordered = in_order(files)
-    assert [Path(path).name for path in in_order(moved)] == [Path(path).name for path in ordered]
-    assert ordered != files
-
-
-def test_a_funnel_of_another_version_is_as_none(folder: str):
-    put_shard(folder, 0, 1)
+    assert (names(files.kept_files), files.is_of_shards) == ({"00000"}, False)
+    put_shard(folder, 0, 2)
+    put_shard(folder, 1, 2, finished=False)
+    for number in range(2):
+        put(f"{folder}/holdout/{number:05d}.parquet", b"")  # the run is not as far as 1
+        for kind in ("text", "images", "holdout"):
+            put_rejected(folder, f"{kind}-{number:05d}", [("too_small", None)])
+    put(f"{folder}/holdout/00000_stats.json", b"{}")
+    files = find_set(f"{folder}/")
+    assert files.kept_files == [f"{folder}/{name}/00000.parquet" for name in ("shards", "holdout")]
+    texts, images = {"text-00000", "text-00001"}, {"images-00000", "holdout-00000"}
+    for reason, of in (("rare_token", texts), ("too_small", images), ("other", texts | images)):
+        assert names(files.rejected_for(reason)) == of
+    assert files.is_of_shards
+    assert files.funnel is None
     put_funnel(folder, 1, {}, {})
     assert find_set(folder).funnel is not None
-    put(f"{folder}/funnel.json", b'{"pairs": "many"}')
+    put(f"{folder}/funnel.json", b'{"pairs": "many"}')  # of another version
     assert find_set(folder).funnel is None
-
-
-@pytest.mark.parametrize("tar", [b"", bytes(1024)])
-def test_a_folder_without_a_sample_is_refused(tmp_path: Path, tar: bytes):
-    (tmp_path / "00000.tar").write_bytes(tar)
-    with pytest.raises(UsageError, match="has no sample that can be read") as refused:
-        find_set(str(tmp_path))
-    assert ("00000.tar cannot be read to its end" in str(refused.value)) == (not tar)
+    paths = [f"/a/{n:05d}.parquet" for n in range(50)]
+    moved = [f"s3://b/c/{n:05d}.parquet" for n in reversed(range(50))]
+    assert [*map(Path, in_order(paths))] != [*map(Path, paths)]
+    assert [Path(path).name for path in in_order(moved)] == [Path(p).name for p in in_order(paths)]
 
 
 def test_what_is_no_set_is_refused(tmp_path: Path):
@@ -119,3 +75,98 @@ def test_the_answers_of_an_older_version_become_responses(tmp_path: Path):
         "responses/00000_responses.parquet": "00000_answers.parquet",
         "responses/holdout-00000_responses.parquet": "holdout-00000_answers.parquet",
     }
+
+
+def test_pairs_of_all_shards_are_shown_and_always_the_same(folder: str):
+    own = [put_shard(folder, number, 30) for number in range(3)]
+    files = find_set(folder).kept_files
+    pairs, files_read, _ = take_sample(files, 12)
+    assert [pair.key for pair in pairs] == shown(files, 12)
+    assert {len(set(shard) & set(shown(files, 12))) > 0 for shard in own} == {True}
+    assert shown(files, 12) != sorted(chain(*own))[:12]
+    assert shown(files, 12)[:5] == shown(files, 5)
+    assert sorted(shown(files, 100)) == sorted(chain(*own))
+    assert files_read == 3
+    assert {pair.file for pair in take_sample(files, 100)[0]} == set(files)
+
+
+def test_no_more_files_are_read_than_needed(tmp_path: Path):
+    files = []
+    for number in range(ENOUGH_FILES + 4):
+        table = pa.table({"key": keys(10 * number, 3), "url": ["http://a/b"] * 3})
+        files.append(f"{tmp_path}/{number}.parquet")
+        put_table(files[-1], table)
+    assert take_sample(files, 20)[1] == ENOUGH_FILES
+    assert take_sample(files, 3 * ENOUGH_FILES + 1)[1] == ENOUGH_FILES + 1
+    assert take_sample([*files[:-1], f"{tmp_path}/gone.parquet"], 5)[1] == ENOUGH_FILES
+    wanted = pa.array(keys(10, 3)[:2])
+    pairs, files_read, _ = take_sample(files, 2, lambda _: wanted)
+    assert (sorted(pair.key for pair in pairs), files_read) == (wanted.to_pylist(), 2)
+
+
+def test_reasons_and_details_are_chosen_and_counted(folder: str):
+    whys = [("fetch_failed", "dns"), ("fetch_failed", "timeout"), ("too_small", None)]
+    own = put_rejected(folder, "images-none", whys * 2)
+    files = [f"{folder}/rejected/images-none.parquet"]
+    assert sorted(shown(files, 9)) == own
+    assert sorted(shown(files, 9, reason="fetch_failed")) == sorted(own[0:2] + own[3:5])
+    assert sorted(shown(files, 9, reason="fetch_failed", detail="dns")) == [own[0], own[3]]
+    assert shown(files, 9, reason="nothing") == []
+    assert take_sample(files, 9, reason="nothing")[2] == {"fetch_failed": 4, "too_small": 2}
+    counted = take_sample(files, 9, reason="fetch_failed", detail="nix")[2]
+    assert counted == {"dns": 2, "timeout": 2}
+
+
+def test_repeats_of_a_pair_are_shown_once(tmp_path: Path):
+    (key, other) = keys(0, 2)
+    table = pa.table({"key": [key, key, other, key], "reason": ["duplicate_pair"] * 4})
+    put_table(f"{tmp_path}/a.parquet", table)
+    assert sorted(shown([f"{tmp_path}/a.parquet"], 9, reason="duplicate_pair")) == [key, other]
+
+
+def test_null_columns_missing_columns_and_columns_of_the_future(tmp_path: Path):
+    rows = {
+        "key": pa.nulls(2, pa.string()),
+        "url": ["http://a.org/1", "http://[broken"],
+        "caption": pa.nulls(2),
+        "width": pa.array([None, 3], pa.int32()),
+        "score": pa.array([{"a": 1}, None]),
+    }
+    put_table(f"{tmp_path}/a.parquet", pa.table(rows))
+    pairs = take_sample([f"{tmp_path}/a.parquet"], 5)[0]
+    assert sorted((pair.url, pair.host, pair.caption, pair.size) for pair in pairs) == [
+        ("http://[broken", "[broken", "", ""),
+        ("http://a.org/1", "a.org", "", ""),
+    ]
+    assert Pair(url="HTTP://me:secret@Host.org:80/x").host == "host.org:80"
+    put_table(f"{tmp_path}/b.parquet", pa.table({"other": [1]}))
+    assert take_sample([f"{tmp_path}/b.parquet"], 5)[0] == []
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool):
+    """A file of 300 KB may hold 16,384 times 1 MB. Here 4,096 times: whole they take 4 GB."""
+    count = 4096 if dictionary else 3
+    text = "w " * 500_000
+    captions: pa.Array = pa.array([text] * 3)
+    if dictionary:
+        indices = pa.array(np.zeros(count, np.int32))
+        captions = pa.DictionaryArray.from_arrays(indices, pa.array([text]))
+    own = keys(7, count)
+    table = pa.table({"key": own, "url": ["http://a/b"] * count, "caption": captions})
+    put_table(f"{tmp_path}/a.parquet", table)
+    before = pa.total_allocated_bytes()
+    schema = pa.schema([(n, pa.string()) for n in ("key", "url", "caption", "detail")])
+    (rows,) = read_columns(f"{tmp_path}/a.parquet", schema, LONGEST)
+    assert rows["detail"].null_count == count
+    assert rows["caption"].to_pylist() == [text[:LONGEST]] * count
+    assert pa.total_allocated_bytes() - before < 100e6
+    assert sorted(shown([f"{tmp_path}/a.parquet"], 9999)) == own
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])
+def test_a_damaged_file_is_named(body: bytes, tmp_path: Path):
+    path = tmp_path / "images-00000.parquet"
+    path.write_bytes(body)
+    with pytest.raises(BrokenInputError, match=r"images-00000\.parquet cannot be read: "):
+        list(read_columns(str(path), KEY))

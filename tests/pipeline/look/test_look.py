@@ -19,7 +19,6 @@ from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import succeed
 from tests.support.golden import FLAGS
 from tests.support.golden_run import Golden
-from tests.support.hostile_tars import tar_of
 from tests.support.memory_files import read
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_sets import put, put_funnel, put_rejected, put_shard, put_table
@@ -39,8 +38,10 @@ def look(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
     return command
 
 
-def test_kept_pairs_as_a_table_and_a_picture(folder: str, look, tmp_path: Path):
+def test_kept_pairs_as_a_table_and_a_page(folder: str, look, tmp_path: Path):
     own = put_shard(folder, 0, 12) + put_shard(folder, 1, 12)
+    put_shard(folder, 2, 3, finished=False)
+    assert look()[1].splitlines()[1] == "20 kept pairs, from 2 of 2 shards, the run has not ended"
     put_funnel(folder, 24, {"too_small": 2}, {})
     status, out, err = look("--n=10")
     assert (status, err) == (0, "the page is in look.html\n")
@@ -54,75 +55,49 @@ def test_kept_pairs_as_a_table_and_a_picture(folder: str, look, tmp_path: Path):
     assert first.count(b'src="data:image/jpeg;base64,') == 10
     assert look("--n=10")[1] == out
     assert (tmp_path / "look.html").read_bytes() == first
+    put(f"{folder}/shards/00000.tar", b"")
+    assert look("--n=24", f"--output={folder}/look/a.html")[0] == 0
+    page = read(f"{folder}/look/a.html").decode()
+    assert (page.count("data:image/jpeg"), page.count("not found in its shard")) == (12, 12)
+    put(f"{folder}/shards/00000.parquet", b"no parquet")
+    status, out, err = look()
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("alignset look: failed: ")
 
 
-def test_the_page_goes_where_it_is_told_and_says_where_an_image_is_missing(folder: str, look):
-    put_shard(folder, 0, 3)
-    for name, images in (("a", 3), ("b", 0)):
-        assert look(f"--output={folder}/look/{name}.html")[0] == 0
-        page = read(f"{folder}/look/{name}.html").decode()
-        assert page.count("not found in its shard") == 3 - images
-        assert page.count("data:image/jpeg") == images
-        put(f"{folder}/shards/00000.tar", b"")
-
-
-def test_a_run_under_way_says_so(folder: str, look):
-    put_shard(folder, 0, 3)
-    put_shard(folder, 1, 3, finished=False)
-    assert look()[1].splitlines()[1] == "3 kept pairs, from 1 of 1 shard, the run has not ended"
-
-
-def test_dropped_pairs(folder: str, look):
+@pytest.mark.parametrize("ended", [True, False])
+def test_dropped_pairs(folder: str, look, ended: bool):
+    put_rejected(folder, "text-00000", [("rare_token", None)])
+    hint = "has no kept pairs; --reason=dropped shows dropped ones\n"
+    assert look()[::2] == (1, f"alignset look: {folder} {hint}")
+    put_rejected(folder, "text-00000", [])
+    assert look("--reason=dropped")[0] == 1
+    assert "has no pairs dropped for rare_token\n" in look("--reason=rare_token")[2]
     put_shard(folder, 0, 1)
     whys = [("fetch_failed", "dns"), ("fetch_failed", "timeout"), ("too_small", None)]
     put_rejected(folder, "images-00000", whys * 2)
     put_rejected(folder, "text-00000", [("rare_token", None)])
-    put_funnel(folder, 1, {"fetch_failed": 4, "too_small": 2, "rare_token": 1}, {"dns": 2})
-    for reason, subtitle, rows in (
-        ("too_small", "2 of 2 pairs dropped for too_small, from 1 of 1 file of dropped pairs", 2),
-        ("fetch_failed:dns", "2 pairs dropped for fetch_failed: dns, from 1 of 1 file", 2),
-        ("dropped", "7 of 7 dropped pairs, from 2 of 2 files of dropped pairs", 7),
+    if ended:
+        counts = {"fetch_failed": 4, "too_small": 2, "rare_token": 1}
+        put_funnel(folder, 1, counts, {"dns": 2})
+    for reason, of, subtitle, rows in (
+        ("too_small", "2", "pairs dropped for too_small, from 1 of 1 file of dropped pairs", 2),
+        ("fetch_failed:dns", "", "pairs dropped for fetch_failed: dns, from 1 of 1 file", 2),
+        ("dropped", "7", "dropped pairs, from 2 of 2 files of dropped pairs", 7),
     ):
         status, out, _ = look(f"--reason={reason}")
         assert status == 0
-        assert out.splitlines()[1].startswith(subtitle)
+        of = f" of {of}" if of and ended else ""
+        assert out.splitlines()[1].startswith(f"{rows}{of} {subtitle}")
         assert out.splitlines()[3].split()[:3] == ["key", "dropped", "for"]
         assert len(out.splitlines()) == 4 + rows
-
-
-@pytest.mark.parametrize("ended", [True, False])
-def test_a_reason_that_is_not_there_is_answered_with_those_that_are(folder: str, look, ended: bool):
-    put_shard(folder, 0, 1)
-    put_rejected(folder, "images-00000", [("fetch_failed", "dns"), ("too_small", None)])
-    if ended:
-        put_funnel(folder, 1, {"fetch_failed": 1, "too_small": 1}, {"dns": 1})
+    there = "fetch_failed (4), too_small (2), rare_token (1)"
     for reason, said in (
-        ("tiny", "for tiny; there are fetch_failed (1), too_small (1)\n"),
-        ("rare_token", "for rare_token; there are fetch_failed (1), too_small (1)\n"),
-        ("fetch_failed:nix\x1b", "for fetch_failed: nix\\x1b; there are dns (1)\n"),
+        ("tiny", f"for tiny; there are {there}\n"),
+        ("fetch_failed:nix\x1b", "for fetch_failed: nix\\x1b; there are dns (2), timeout (2)\n"),
     ):
         expected = f"alignset look: there are no pairs dropped {said}"
         assert look(f"--reason={reason}") == (2, "", expected)
-
-
-def test_where_nothing_is_kept_it_is_said_what_there_is(folder: str, look):
-    put_rejected(folder, "text-00000", [("rare_token", None)])
-    status, out, err = look()
-    assert (status, out) == (1, "")
-    assert "has no kept pairs; --reason=dropped shows dropped ones" in err
-    assert err.count("\n") == 1
-    put_rejected(folder, "text-00000", [])
-    assert look("--reason=dropped")[0] == 1
-    assert "has no pairs dropped for rare_token\n" in look("--reason=rare_token")[2]
-
-
-def test_what_cannot_be_read_is_one_line(folder: str, look):
-    put_shard(folder, 0, 1)
-    put(f"{folder}/shards/00000.parquet", b"no parquet")
-    status, out, err = look()
-    assert (status, out) == (1, "")
-    assert err.startswith("alignset look: failed: ")
-    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("flag", ["--n=0", "--n=201", "--n=x", "--output=a.png", "--nix", "more"])
@@ -275,20 +250,3 @@ def test_listed_images_at_another_distance(tmp_path: Path, capsys: pytest.Captur
     assert main([str(tmp_path / "set"), f"--blocklist={blocklist}"]) == 1
     with pytest.raises(SystemExit):
         main([str(tmp_path / "set"), *flags])
-
-
-def test_listed_pairs_of_shards_of_another_tool(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    out, files = tmp_path / "set", {}
-    for n in range(3):
-        said = {"url": f"http://h.org/{n}", "caption": f"a boat {n}"}
-        files |= {
-            f"{n}.jpg": encoded(photograph(n), "JPEG"),
-            f"{n}.json": json.dumps(said).encode(),
-        }
-    out.mkdir()
-    (out / "0.tar").write_bytes(tar_of(files))
-    blocklist = tmp_path / "l.txt"
-    blocklist.write_text("text:a boat 1\nurl:http://h.org/2\n")
-    assert shown_captions(out, blocklist, capsys=capsys) == {"a boat 1", "a boat 2"}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.made_records import put_made_set
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.charts import Chart, draw, size_of, small_histogram
@@ -12,7 +13,6 @@ from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.runs.documents import FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT
-from tests.support.made_records import put_made_set
 
 
 def ngram_chart(vocabulary: int, cut: int) -> Chart:

@@ -6,11 +6,11 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +27,7 @@ from alignset.pipeline.report.page import render_page
 from alignset.pipeline.report.page_data import LONGEST_TEXT
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import NamedList
-from alignset.transforms.columns.record_files import decode_record, encode_record
+from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
@@ -36,7 +36,7 @@ from alignset.transforms.rules.rule import IMAGES
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.golden_run import Golden
-from tests.support.made_records import RULES, put_made_set, put_run
+from tests.support.made_sets import RULES, put_made_set, put_run
 from tests.support.small_sets import put_shard, put_table
 
 CHROMIUM = "/usr/bin/chromium"
@@ -99,20 +99,26 @@ def made_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set") / "a <b>set & more"
     put_made_set(folder, 3, np.random.default_rng(5), pairs=400, compared=True)
     put_run(folder, **TOLD)
-    path = folder / "report/images-00000.json"
-    record = decode_record(path.read_bytes(), "")
-    for place, text in enumerate(HOSTILE):
-        url = f"http://{'evil' if place else text}.example/{text}"
-        changed = msgspec.structs.replace(record.examples[place], caption=text, url=url)
-        record.examples[place] = changed
-    outcomes = record.outcomes | {f"<b>{PROBE}</b>": {HOSTILE[1]: 3}}
-    record.tops["texts"] = msgspec.structs.replace(
-        record.tops["hosts"], counts={text: {"kept": 9} for text in HOSTILE[:-1]}
+    change_rows(
+        folder / "shards/00000.parquet",
+        [
+            {"caption": text, "url": f"http://{'evil' if at else text}.example/{text}"}
+            for at, text in enumerate(HOSTILE)
+        ],
     )
-    object.__setattr__(record, "outcomes", outcomes)
-    path.write_bytes(encode_record(record))
-    (folder / "report/images-00002.json").write_bytes(b'{"pairs": "<script>"}')
+    why = {"reason": f"<b>{PROBE}</b>", "detail": HOSTILE[1]}
+    change_rows(folder / "rejected/images-00000.parquet", [why] * 3)
+    (folder / "rejected/images-00002.parquet").write_bytes(b"<script>")
     return folder
+
+
+def change_rows(path: Path, changes: list[dict[str, str]]) -> None:
+    """Changes columns of the rows that a report shows first."""
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows.sort(key=lambda row: int(key_hashes(np.array([int(row["key"], 16)], np.uint64))[0]))
+    rows = [row | change for row, change in zip_longest(rows, changes, fillvalue={})]
+    put_table(str(path), pa.Table.from_pylist(rows, table.schema))
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +184,7 @@ def test_examples_are_filtered_by_text_key_and_host(shown: Shown):
     page.locator("#host").fill("")
 
 
-def test_a_text_of_a_megabyte_is_cut(shown: Shown, made_set: Path):
-    assert len((made_set / "report/images-00000.json").read_bytes()) > 1 << 20
+def test_a_text_of_a_megabyte_is_cut(shown: Shown):
     page = shown.page
     page.locator("#words").fill("1 MB of")
     assert cards(page, "#matches") == 1
@@ -242,29 +247,26 @@ def test_a_slider_counts_what_another_threshold_would_keep(shown: Shown, side: i
     assert ("--also_rejected=too_small" in told) == (side < 200)
     outcome.get_by_role("button", name="As in the run").click()
     assert "run's own thresholds" in outcome.inner_text()
-    kept = sum(facts.records.images.whole.outcomes["kept"].values())
-    assert f"{kept:,} pairs are kept" in outcome.inner_text()
+    assert f"{facts.kept:,} pairs are kept" in outcome.inner_text()
 
 
 def kept_alone(facts: Facts, rule: str, threshold: float) -> int:
     """How many pairs are kept where a rule has another threshold."""
-    records, limit = facts.records.of(PRODUCT.limits[rule].plane), PRODUCT.limits[rule]
-    axis = records.axis(limit.measure.axis)
-    counts = {int(place): n for place, n in records.whole.alone[rule].items()}
-    passed = axis.passes(np.array([*counts]), limit.edge(threshold), beyond=limit.beyond)
-    return int(np.array([*counts.values()])[passed].sum())
+    limit = PRODUCT.limits[rule]
+    numbers = facts.numbers.of(limit.plane)
+    axis, counts = numbers.axes[limit.measure.axis], numbers.alone[rule]
+    passed = axis.passes(np.arange(axis.bins), limit.edge(threshold), beyond=limit.beyond)
+    return int(counts[passed].sum())
 
 
 def kept_of_sample(facts: Facts, plane: str, **thresholds: float) -> int:
     """About how many pairs are kept where several rules have other thresholds."""
-    records = facts.records.of(plane)
-    sample, passed = records.whole.sample, np.True_
-    for name, limit in PRODUCT.limits.items():
-        if limit.plane == plane and (axis := records.axis(limit.measure.axis)):
-            bins = np.frombuffer(sample.bins[axis.name], np.uint8)
-            edge = limit.edge((facts.rules | thresholds)[name])
-            passed = passed & axis.passes(bins, edge, beyond=limit.beyond)
-    return round(float(passed.sum() * round(sample.rows / sample.size, 6)))
+    numbers, passed = facts.numbers.of(plane), np.True_
+    for limit in numbers.limits:
+        axis = numbers.axes[limit.measure.axis]
+        edge = limit.edge((facts.rules | thresholds)[limit.name])
+        passed = passed & axis.passes(numbers.bins[axis.name], edge, beyond=limit.beyond)
+    return round(float(passed.sum() * round(numbers.free / len(numbers.hashes), 6)))
 
 
 def test_two_thresholds_count_together(shown: Shown):
@@ -273,7 +275,7 @@ def test_two_thresholds_count_together(shown: Shown):
     slide(page, "max_unsafe_score", 0.1)
     expected = kept_of_sample(facts, IMAGES, min_image_side=256.0, max_unsafe_score=0.1)
     told = page.locator("[data-plane=images] .outcome").inner_text()
-    is_all = facts.records.images.whole.sample.is_all
+    is_all = facts.numbers.images.free == len(facts.numbers.images.hashes)
     assert f"{'' if is_all else 'about '}{expected:,} pairs would be kept" in told
     assert ("counted in a sample" in told) != is_all
     outcome = page.locator("[data-plane=images] .outcome")
@@ -330,13 +332,9 @@ def test_no_text_of_the_web_runs_or_becomes_markup(shown: Shown):
 def test_a_reason_may_be_called_like_a_property_of_objects(browser: Browser, tmp_path: Path):
     put_made_set(tmp_path, 1, np.random.default_rng(5), pairs=400)
     put_run(tmp_path, **TOLD)
-    path = tmp_path / "report/images-00000.json"
-    record = decode_record(path.read_bytes(), "")
     names = ("constructor", "toString", "__proto__")
-    for place, name in enumerate(names):
-        changed = msgspec.structs.replace(record.examples[place], reason=name, lists=[name])
-        record.examples[place] = changed
-    path.write_bytes(encode_record(record))
+    path = tmp_path / "rejected/images-00000.parquet"
+    change_rows(path, [{"reason": name} for name in names])
     (tmp_path / "report.html").write_text(render_page(find_facts(str(tmp_path))))
     page = browser.new_page()
     said: list[str] = []
