@@ -207,11 +207,6 @@ class Run:
             carry_file(folder.work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
         text = folder.work.find_text()
         assert text is not None, "the text stage has ended"
-        if text.rows_read != text.counts.seen:
-            raise RuntimeError(
-                f"the first reading found {text.rows_read} rows and the second {text.counts.seen}: "
-                "did the input change? Delete the output folder and start again"
-            )
         renumber_shards(folder.out, folder.work.path)
         carry_history(folder.out, source.sets)
         self._forget_listed()

@@ -37,7 +37,7 @@ def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):
         f"shards/{name}{end}" for name in shards for end in (".tar", ".parquet", "_stats.json")
     }
     texts = {"rejected/text-00000.parquet"}
-    images = {f"rejected/images-{name}.parquet" for name in shards} | {"report/copies.pictures"}
+    images = {f"rejected/images-{name}.parquet" for name in shards}
     assert digests(golden.output).keys() == parts | texts | images | DOCUMENTS
 
 

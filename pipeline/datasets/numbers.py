@@ -100,8 +100,8 @@ class Tally:
       others: how many were counted of names that are forgotten.
     """
 
-    def __init__(self, *names: str, most: int = _MOST_NAMES) -> None:
-        self.names, self.most, self.others = list(names), most, 0
+    def __init__(self, *names: str, most: int = 0) -> None:
+        self.names, self.most, self.others = list(names), most or _MOST_NAMES, 0
         self._parts: list[pa.Table] = []
         self._waiting = 0
 

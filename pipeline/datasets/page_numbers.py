@@ -53,7 +53,7 @@ _OF_A_SPLIT = 8  # examples of a kind that a file of dropped texts gives
 _TEXTS_OF_A_FILE = 32
 # Files that examples come from, while these give enough: a tar answers slowly from a store.
 _KEPT_FILES, _DROPPED_FILES = 8, 64
-_LONGEST = 1 << 13  # characters of a text that are read, so that its words can be counted
+_LONGEST = 1 << 10  # characters of a text that are read, and so whose words are counted
 _UNJUDGED_TEXTS = {entry.reason for entry in given.OF_ROWS}
 _SIDES = ("width", "height", "original_width", "original_height")
 _TEXTS = ("key", "url", "caption", "reason", "detail", "also_reasons", LANGUAGE_COLUMNS[0])
