@@ -46,7 +46,7 @@ def render(template: str, **values: Any) -> str:
 
 def macro(template: str, name: str) -> Callable[..., Markup]:
     """A macro of a template of this folder."""
-    return getattr(_environment().get_template(template).module, name)  # type: ignore[no-any-return]
+    return getattr(_environment().get_template(template).module, name)
 
 
 def _file(name: str) -> str:
