@@ -3,7 +3,8 @@ sidecars, or else of the names and JSON in their tars. Nothing is written, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from glob import escape
@@ -41,7 +42,7 @@ _REASONS = {"failed_to_resize": UNDECODABLE, _NO_IMAGE: NOT_AN_IMAGE}  # by stat
 # What says which row is kept.
 _STATED = pa.schema([(name, pa.string()) for name in ("key", "status", "error_message")])
 # Columns that are not scores.
-_OTHERS = {*SHARD_SCHEMA.names, *PRODUCT.measures, "reason", "detail", "format", "bytes", "words"}
+_OTHERS = {*SHARD_SCHEMA.names, *PRODUCT.measures, "reason", "detail"}
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,17 @@ class Folder:
     def catalogue(self) -> Catalogue:
         """The product's rules, and a limit that drops nothing for each column of numbers."""
         for shard in [*self.sidecars][:_LEADING_SHARDS]:
-            batches = islice(self._unless_broken(shard, None), _LEADING_BATCHES)
-            tables = [pa.Table.from_batches([batch]) for batch in batches]
-            rows = pa.concat_tables([pa.table({}), *tables], promote_options="permissive")
-            columns = (
-                _limit(name, rows[name].to_numpy())
-                for name in rows.column_names
+            names = [
+                name
+                for name in self._numbers_in(shard)
                 if name not in _OTHERS and len(name) <= _LONGEST_NAME and printable(name) == name
-            )
-            if limits := [limit for limit in columns if limit is not None]:
-                return Catalogue(tuple(limits[:_MOST_NUMBERS]))
+            ]
+            columns = pa.schema([(name, pa.float64()) for name in names])
+            batches = islice(self.read(shard, columns), _LEADING_BATCHES)
+            rows = pa.Table.from_batches(batches, columns)
+            limits = (_limit(name, rows[name].to_numpy()) for name in names)
+            if own := [limit for limit in limits if limit is not None]:
+                return Catalogue(tuple(own[:_MOST_NUMBERS]))
         return PRODUCT
 
     @property
@@ -94,7 +96,7 @@ class Folder:
 
         They are named as ours. `name` is the shard's name and the sample's, as 00000/000000012, and
         `key` 16 hex digits of its hash. `reason` and `detail` are what a sidecar has as status and
-        message. `format` and `bytes` are known where the tar was read.
+        message.
         """
         shard = path.removesuffix(REJECTED)
         for rows in self._unless_broken(shard, columns, longest):
@@ -138,23 +140,39 @@ class Folder:
         label = shard.removesuffix(".tar").removeprefix(self.path).strip("/")
         return f"{_shown(label)}/{sample}"
 
-    def _unless_broken(
-        self, shard: str, columns: pa.Schema | None, longest: int = LONGEST
-    ) -> Iterator[pa.RecordBatch]:
-        """The rows of a shard's sidecar, or its samples as such rows, up to where they can be read.
-
-        Args:
-          columns: that are read beside what says whether a row is kept; None: all numbers.
-        """
-        read, path = _of_tar, shard
-        if sidecar := self.sidecars[shard]:
-            try:
-                texts = {of.name for of in schema_of(sidecar) if is_text(of.type)}
-                read, path = (_of_sidecar, sidecar) if {"key", "caption"} <= texts else (read, path)
-            except Exception as error:
-                self._note(sidecar, error)
+    def _has_rows(self, shard: str) -> bool:
+        """Whether a shard's sidecar names its samples and has their texts."""
         try:
-            yield from read(path, columns, longest)
+            sidecar = self.sidecars[shard]
+            return bool(sidecar) and {"key", "caption"} <= {*schema_of(sidecar).names}
+        except Exception as error:
+            self._note(sidecar, error)
+            return False
+
+    def _numbers_in(self, shard: str) -> list[str]:
+        """The columns of numbers of a sidecar, or those of the first samples' JSON."""
+        if self._has_rows(shard):
+            columns = schema_of(self.sidecars[shard])
+            is_number = (pa.types.is_integer, pa.types.is_floating)
+            return [of.name for of in columns if any(is_kind(of.type) for is_kind in is_number)]
+        names = dict[str, None]()
+        with suppress(FileFault, OSError), open_to_read(shard) as source:
+            for sample in islice(tar_samples(source, None), _ROWS_AT_ONCE):
+                fields = sample["carried"].items()
+                names |= {name: None for name, value in fields if type(value) in (int, float)}
+        return [*names]
+
+    def _unless_broken(
+        self, shard: str, columns: pa.Schema, longest: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of a shard's sidecar, or its samples as such rows, up to where they can be read:
+        some columns, and what says whether a row is kept."""
+        others = [of for of in columns if of.name not in _STATED.names]
+        columns = pa.schema([*_STATED, *others])
+        has_rows = self._has_rows(shard)
+        path = self.sidecars[shard] if has_rows else shard
+        try:
+            yield from (read_columns if has_rows else _read_tar)(path, columns, longest)
         except Exception as error:
             self._note(path, error)
 
@@ -186,14 +204,6 @@ def find_folder(path: str) -> Folder | None:
     return Folder(path, found) if found else None
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type has texts, in whichever form a tool wrote them."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(of(kind) for of in kinds)
-
-
 def _files_of(shard: str) -> Iterator[tuple[str, int, str, int, int]]:
     """The files of a shard: name, number of the tar behind each other, path, place and bytes."""
     if not shard.endswith(".tar"):
@@ -206,68 +216,39 @@ def _files_of(shard: str) -> Iterator[tuple[str, int, str, int, int]]:
                 yield member.name, member.tar, shard, member.at, member.size
 
 
-def _of_sidecar(path: str, columns: pa.Schema | None, longest: int) -> Iterator[pa.RecordBatch]:
-    schema = _STATED
-    for of in schema_of(path) if columns is None else columns:
-        is_number = pa.types.is_integer(of.type) or pa.types.is_floating(of.type)
-        if of.name not in schema.names and (columns is not None or is_number):
-            schema = schema.append(of if columns is not None else of.with_type(pa.float64()))
-    return read_columns(path, schema, longest)
-
-
-def _of_tar(path: str, columns: pa.Schema | None, longest: int) -> Iterator[pa.RecordBatch]:
-    if not path.endswith(".tar"):
-        return
+def _read_tar(path: str, columns: pa.Schema, longest: int) -> Iterator[pa.RecordBatch]:
+    """The samples of a tar as rows of a sidecar; a value of another type is null."""
     rows: list[dict[str, Any]] = []
     fault: Exception | None = None
     with open_to_read(path) as source:
         try:
-            for sample in tar_samples(source, None):
-                rows.append(_row_of(sample, longest))
+            for sample in tar_samples(source, None) if path.endswith(".tar") else ():
+                rows.append(_row_of(sample, columns, longest))
                 if len(rows) == _ROWS_AT_ONCE:
-                    yield _batch_of(rows, columns)
+                    yield pa.RecordBatch.from_pylist(rows, columns)
                     rows = []
         except (FileFault, OSError) as error:
             fault = error
-    if rows:
-        yield _batch_of(rows, columns)
+    yield pa.RecordBatch.from_pylist(rows, columns)
     if fault:
         raise fault
 
 
-def _row_of(sample: Mapping[str, Any], longest: int) -> dict[str, Any]:
-    """A sample of a tar as a row of a sidecar."""
-    row = {
-        name: value[:longest] if isinstance(value, str) else float(value)
-        for name, value in sample["carried"].items()
-        if isinstance(value, str) or (type(value) in (int, float) and abs(value) < 1e15)
-    }
-    for name in ("url", "caption"):
-        row[name] = (sample[name] or b"").decode("utf-8", "replace")[:longest]
-    row |= {"key": _sample_name(sample["name"], sample["tar"]), "status": "", "error_message": ""}
+def _row_of(sample: Mapping[str, Any], columns: pa.Schema, longest: int) -> dict[str, Any]:
+    fields = sample["carried"] | {"key": _sample_name(sample["name"], sample["tar"])}
+    fields |= {n: (sample[n] or b"").decode("utf-8", "replace") for n in ("url", "caption")}
+    fields |= {"status": "", "error_message": ""}
     if sample["source_at"] <= 0:
         detail = "sparse_or_link" if sample["source_at"] else "no_file"
-        return row | {"status": _NO_IMAGE, "error_message": detail}
-    kind = sample["extension"].upper().replace("JPG", "JPEG")
-    return row | {"format": kind, "bytes": float(sample["source_size"])}
-
-
-def _batch_of(rows: Sequence[Mapping[str, Any]], columns: pa.Schema | None) -> pa.RecordBatch:
-    """Rows in columns: of these names, or all that are numbers. A value of another type is null."""
-    if columns is None:
-        names = {name for row in rows for name, value in row.items() if type(value) is float}
-        columns = pa.schema([(name, pa.float64()) for name in sorted(names)])
-    columns = pa.unify_schemas(
-        [_STATED, pa.schema([of for of in columns if of.name not in _STATED.names])]
-    )
-    arrays = []
+        fields |= {"status": _NO_IMAGE, "error_message": detail}
+    row: dict[str, Any] = {}
     for of in columns:
-        kind = str if pa.types.is_string(of.type) else float
-        values = [row.get(of.name) for row in rows]
-        values = [value if type(value) is kind else None for value in values]
-        plain = pa.array(values, pa.string() if kind is str else pa.float64())
-        arrays.append(plain.cast(of.type, safe=False))
-    return pa.record_batch(arrays, schema=columns)
+        value = fields.get(of.name)
+        if pa.types.is_string(of.type):
+            row[of.name] = value[:longest] if isinstance(value, str) else None
+        elif type(value) in (int, float) and abs(value) < 2 ** (of.type.bit_width - 1):
+            row[of.name] = float(value) if pa.types.is_floating(of.type) else int(value)
+    return row
 
 
 def _sample_name(name: str, tar: int) -> str:

@@ -11,9 +11,7 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from msgspec import UNSET
 
@@ -67,13 +65,14 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     write_document(f"{out}/funnel.json", closing)
     write_uids(out, manifest)
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
-    write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
+    svg = funnel_svg(closing.steps).encode()
+    write_atomically(f"{out}/funnel.svg", lambda sink: sink.write(svg))
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))
     write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
     drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
     drop_records(out)
     write_document(f"{out}/manifest.json", manifest)
-    _report(out)
+    _report(out, counts)
     return closing
 
 
@@ -165,14 +164,10 @@ def complete(out: str) -> None:
         _report(out)
 
 
-def _report(out: str) -> None:
+def _report(out: str, counts: PairCounts | None = None) -> None:
     """Writes the report. The set is finished by now: no fault of a page may make it fail."""
     try:
-        write_report(out)
+        write_report(out, counts=counts)
     except Exception as error:
         tell_once("writing report.html", error)
         LOG.warning("%s has no report: alignset report %s writes it", out, out)
-
-
-def _write(body: bytes, sink: BinaryIO) -> None:
-    sink.write(body)

@@ -212,8 +212,8 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
     sample of a broken shard is left out where it may lack files.
 
     Each has `name` and `tar` (which of the tars behind each other it is in), STRINGS as bytes or
-    None, `source_at` (or SPARSE_OR_LINK), `source_size` and `extension` of its image, and `fields`
-    fields of its JSON.
+    None, `source_at` (or SPARSE_OR_LINK) and `source_size` of its image, and `fields` fields of its
+    JSON.
 
     Args:
       fields: the fields of `KEY.json` that are wanted; None for all of them.
@@ -247,7 +247,7 @@ def _read_member(
 ) -> None:
     if extension in IMAGE_EXTENSIONS:
         if member.plain:
-            sample |= {"source_at": member.at, "source_size": member.size, "extension": extension}
+            sample |= {"source_at": member.at, "source_size": member.size}
         elif not sample["source_at"]:
             sample["source_at"] = SPARSE_OR_LINK
     elif member.size <= _LONGEST_OF.get(extension, -1):
@@ -264,7 +264,7 @@ def _sample_of(name: str) -> tuple[tuple[str, str], str]:
 
 def _new_sample(name: str, tar: int = 0) -> dict[str, Any]:
     """A sample without known values."""
-    places = {"name": name, "tar": tar, "source_at": 0, "source_size": 0, "extension": ""}
+    places = {"name": name, "tar": tar, "source_at": 0, "source_size": 0}
     return dict.fromkeys(STRINGS) | places | {"carried": {}, "carried_bytes": 0}
 
 

@@ -267,7 +267,7 @@ def test_tars_behind_each_other_give_all_their_samples(tmp_path: Path):
 def test_an_image_that_is_sparse_or_a_link_is_not_missing(kind: bytes) -> None:
     texts = header(b"a.txt", 3) + padded(b"abc") + bytes(1024)
     (sample,) = tar_samples(io.BytesIO(header(b"a.jpg", 0, kind) + texts))
-    assert (sample["source_at"], sample["source_size"], sample["text"]) == (-1, 0, b"abc")
+    assert (sample["source_at"], sample["source_size"], sample["caption"]) == (-1, 0, b"abc")
     second = header(b"a.png", 3) + padded(b"png")
     (sample,) = tar_samples(io.BytesIO(second + header(b"a.jpg", 0, kind) + texts))
     assert (sample["source_at"], sample["source_size"]) == (512, 3)
