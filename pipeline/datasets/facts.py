@@ -15,7 +15,6 @@ from msgspec import UNSET, UnsetType
 from alignset.pipeline.datasets.funnel import funnel
 from alignset.pipeline.datasets.numbers import (
     PairCounts,
-    compare_near,
     count_pairs,
     in_threads,
     most_first,
