@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.history import FOLDER as HISTORY
+from alignset.pipeline.datasets.numbers import in_threads
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.runs.documents import Manifest
@@ -32,9 +30,6 @@ from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.storage.parquet_files import batches_of
 
 FEW = 10  # pairs; a dataset of fewer is a trial
-THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
 
     names = [places.rejected(shard) for shard in holding]
     names += [f"{out}/rejected/text-{Path(path).name}" for path in texts]
-    kept = [*in_order(of_shard, holding), *in_order(of_texts, texts)]
+    kept = [*in_threads(of_shard, holding), *in_threads(of_texts, texts)]
     found = pa.concat_tables([LISTED.empty_table(), *kept]).combine_chunks()
     nothing = LISTED.empty_table().select(["key", "detail"])
 
@@ -111,7 +106,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     paths = [path for path, _ in match(f"{out}/rejected")]
     of_history = [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
     paths += of_history if forget else []
-    rejected = dict(zip(paths, in_order(of_rejects, paths), strict=True))
+    rejected = dict(zip(paths, in_threads(of_rejects, paths), strict=True))
     of_files = {path: [table] for path, (table, _) in rejected.items() if len(table)}
     for path, rows in zip(names, kept, strict=True):
         if len(rows):
@@ -145,9 +140,3 @@ def _refuse_links(out: str) -> None:
                 f"{min(linked)} is a link, and what it leads to would keep the pairs: put the file "
                 "there; nothing was changed"
             )
-
-
-def in_order(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Maps in a few threads; raises what one of them did."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(work, items)

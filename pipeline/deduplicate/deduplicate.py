@@ -85,9 +85,7 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Outcome:
             done = (change.manifest.deduplications or [])[-1]
             outcome = Outcome(done.dropped, len(leaving_files(work.leaving)))
             if outcome.shards and not dry:
-                held.rewrite(change, engine)
-                held.describe(change)
-            held.clean()
+                held.finish(change, engine)
             return outcome
     finally:
         stop_work()

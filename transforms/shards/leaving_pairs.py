@@ -104,6 +104,12 @@ class Leaving:
         """How many pairs leave for each reason."""
         return Counter(self.rows["reason"].to_pylist())
 
+    @property
+    def taken_keys(self) -> UInt64s:
+        """The keys of pairs that are taken down."""
+        rows = self.rows.filter(pc.equal(self.rows["reason"], TAKEN_DOWN))
+        return rows["key"].to_numpy()
+
     def of(self, name: str, keys: UInt64s) -> pa.Array:
         """A column for pairs with some keys; null where a pair stays: [n]."""
         at = pc.index_in(pa.array(keys), self.rows["key"].combine_chunks())
