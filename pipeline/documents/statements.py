@@ -61,7 +61,10 @@ def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str
     arguments = {
         "method": (flag, others),
         "crawled": (funnel.pages,),
-        "copies": (copies_text(funnel), near or manifest.job.get("duplicates") == "near"),
+        "copies": (
+            copies_text(funnel.copies, funnel.near_duplicates),
+            near or manifest.job.get("duplicates") == "near",
+        ),
         "holdout": (manifest, funnel.copies),
         "takedowns": (manifest, REMOVAL_REASONS),
         "deduplications": (manifest,),

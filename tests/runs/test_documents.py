@@ -35,11 +35,11 @@ FEATURES = {
     "opt_outs": (),
     "takedown": (),
 }
-ONCE, TWICE = "no two kept images have the same bytes", "have the bytes of another"
+ONCE, TWICE = "no two images have the same bytes", "have the bytes of another"
 # By feature and document: what is said where it is on, and in the plain dataset.
 SAID = [
     ("duplicates", CARD, ONCE, TWICE),
-    ("duplicates", REPORT, "o two ", TWICE),
+    ("duplicates", REPORT, "No two images have the same bytes.", TWICE),
     ("most_similar", REPORT, "less_similar", ""),
     ("score_only", CROISSANT, "these left: less_similar (6)", "filters of ALIGN (Jia et al., 2021"),
     ("licence", CARD, "| `LICENSE` | `cc\\|by` | 4 |", "No licence is on record"),

@@ -219,7 +219,7 @@ SETS: dict[str, dict[str, Any]] = {
         "vocabulary": VocabularySummary(vocabulary=4321),
     },
 }
-ONCE, TWICE = "no two kept images have the same bytes", "4 kept images have the bytes of another"
+ONCE, TWICE = "no two images have the same bytes", "4 images have the bytes of another"
 ALIKE, UNLIKE = "look alike one was kept", "images that nearly equal each other stay"
 UNSCORED, NO_FILTER = "No model has compared the two", "No filter was applied"
 UNFILTERED, ALIGN = "shocking images are not filtered", "filters of ALIGN (Jia et al., 2021"
