@@ -16,7 +16,7 @@ from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
 from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
 from alignset.pipeline.runs.stores import is_dataflow
-from alignset.pipeline.runs.work_folder import ImageSummary, WrittenShard
+from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.pipeline.shown_texts import core_time, counted
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
@@ -66,11 +66,6 @@ def curate_images(
     pairs = (len(shards) + len(earlier)) * command.job.samples_per_shard
     find = find_copies(copy_rules(command), places, pairs, descriptors_folder(command, places))
     values = {
-        # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
-        "shards": stats
-        | "Written"
-        >> beam.Map(lambda shard: WrittenShard(shard.number, shard.successes, shard.sha256))
-        | "AllWritten" >> beam.combiners.ToList(),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
     }

@@ -121,7 +121,7 @@ class Job:
     quiet: bool = setting(False, "print only warnings, errors and, at the end, the funnel")
     thumbnails: int = setting(
         16,
-        "examples of a kind whose thumbnails each shard keeps for the report; 0 keeps none",
+        "dropped images of each rule that a shard keeps small for the report; 0 keeps none",
     )
     batch_rows: int = setting(131_072, "rows measured at once")
 

@@ -18,7 +18,6 @@ from tqdm import tqdm
 with warnings.catch_warnings(action="ignore"):  # in a notebook, that ipywidgets is missing
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-from alignset.pipeline.datasets.funnel import details_of
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -108,7 +107,10 @@ class Amount:
                 stats = read_document(path, ShardStats)
                 self._judged_pairs += stats.count
                 self._kept_pairs += stats.successes
-                self._failures += details_of(FETCH_FAILED, stats.status_dict)
+                for status, count in stats.status_dict.items():
+                    reason, _, detail = status.partition(": ")
+                    if reason == FETCH_FAILED:
+                        self._failures[detail] += count
 
     def __str__(self) -> str:
         """As "4 of 8 shards, 240 of 400 pairs"."""

@@ -60,7 +60,8 @@ def begin_retry(folder: RunFolder) -> Change | None:
     details = details_to_retry(folder.retry, funnel.fetch.details)
     there = {path for path, _ in match(f"{folder.out}/rejected")}
     for path in map(ShardPlaces(folder.out).rejected, manifest.numbers):
-        if path not in there:
+        if path not in there:  # no other command may wait for this one
+            folder.clean()
             raise UsageError(
                 f"{path} is missing, which has the failed fetches: bring it back, or fetch by a "
                 "new run; nothing was changed"

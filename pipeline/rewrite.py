@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ import apache_beam as beam
 from alignset.pipeline.datasets.find_listed import in_order
 from alignset.pipeline.datasets.set_files import rename_answers
 from alignset.pipeline.documents.describe import describe
+from alignset.pipeline.errors import UsageError
 from alignset.pipeline.progress import say
 from alignset.pipeline.runs.engine import Engine, everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
@@ -71,25 +72,25 @@ def rewrite(
 
 @dataclass(frozen=True)
 class HeldSet:
-    """A finished dataset that no other command may change meanwhile."""
+    """A finished dataset that no other command may change meanwhile.
+
+    Attributes:
+      change: what the same command had written down before it was stopped; None: nothing.
+    """
 
     out: str
     work: WorkFolder
     lock: Lock
     fence: Fence
-
-    def begin(self) -> None:
-        """Begins a command, and removes what one left that was killed at its end."""
-        self.fence.take()
-        self.work.forget_ended()
+    change: Change | None
 
     def rewrite(
         self, change: Change, engine: Engine | None = None, *, forget: bool = False
     ) -> None:
         """Takes out what leaves; before the first file changes, the change is written down."""
         self.lock.check()
-        self.fence.take()
-        write_document(self.work.change, change)
+        if self.change is None:
+            write_document(self.work.change, change)
         rename_answers(self.out)
         rewrite(everywhere(self.out), self.work, self.fence, engine, forget=forget)
         self.lock.check()
@@ -105,16 +106,30 @@ class HeldSet:
 
 
 @contextmanager
-def held_set(out: str) -> Iterator[HeldSet]:
-    """Holds a finished dataset.
+def held_set(out: str, command: str, words: Sequence[str]) -> Iterator[HeldSet]:
+    """Holds a finished dataset. Where a UsageError ends the block before anything is written down,
+    nothing is left of the command.
+
+    Args:
+      command, words: as in `Change`.
 
     Raises:
-      UsageError: another command does.
+      UsageError: another command holds it, or was stopped.
     """
     work = WorkFolder(everywhere(f"{out}/_temporary"))
     lock = take_lock(work.path)
     try:
-        yield HeldSet(out, work, lock, Fence(work.start, uuid.uuid4().hex[:12]))
+        change = work.find_change(out, command, words)
+        held = HeldSet(out, work, lock, Fence(work.start, uuid.uuid4().hex[:12]), change)
+        held.fence.take()
+        if change is None:
+            work.forget_ended()
+        try:
+            yield held
+        except UsageError:
+            if not exists(work.change):
+                held.clean()
+            raise
     finally:
         lock.release()
         with suppress(OSError):

@@ -38,7 +38,6 @@ from alignset.transforms.rules.rule import IMAGES, Rule
 
 INPUT = "input_"  # before the name of an input column where its own is one of ours
 MOST_COLUMN_RULES = 32
-MOST_REASONS = 64  # outcomes of a record of the report (`Few` in columns/records.py)
 REPORTED = {"opt_outs": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
 
 
@@ -79,13 +78,6 @@ class _Checked:
             raise ValueError("concepts needs --max_pairs_per_concept, how many pairs each may have")
         for rule in self.catalogue.rules:
             rule.check(self.numbers[rule.name])
-        for entries in (self.catalogue.texts, self.catalogue.images):
-            if len(entries) >= MOST_REASONS:  # and one outcome is "kept"
-                raise ValueError(
-                    f"rules and min_column, max_column, require_column give {len(entries)} reasons "
-                    f"for {entries[0].plane} with the product's; at most {MOST_REASONS - 1} fit "
-                    "into a report: name fewer rules (FILE.py:FLAG) or columns"
-                )
         self._check_own_names()
         self._check_blocked_distances()
         for low, high in permutations(self.catalogue.limits.values(), 2):

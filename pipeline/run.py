@@ -41,7 +41,7 @@ from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.language_codes import weak_points
-from alignset.transforms.shards.renumber_shards import renumber_shards, was_renumbered
+from alignset.transforms.shards.renumber_shards import renumber_shards, shards_there, was_renumbered
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import DocumentError
 from alignset.transforms.storage.files import carry_file, exists, write_atomically
@@ -207,11 +207,6 @@ class Run:
             carry_file(folder.work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
         text = folder.work.find_text()
         assert text is not None, "the text stage has ended"
-        if text.rows_read != text.counts.seen:
-            raise RuntimeError(
-                f"the first reading found {text.rows_read} rows and the second {text.counts.seen}: "
-                "did the input change? Delete the output folder and start again"
-            )
         renumber_shards(folder.out, folder.work.path)
         carry_history(folder.out, source.sets)
         self._forget_listed()
@@ -287,12 +282,10 @@ class Run:
 
     def _copies_left(self) -> bool:
         """Takes out what leaves for its copies, or since others are more similar."""
-        if (share := self.command.rules.keep_most_similar) < 1:
-            images = self.folder.work.find_images()
-            assert images is not None, "the image stage has ended"
-            holding = sorted(shard.number for shard in images.shards if shard.kept)
-            rank_pairs(holding, self.places, share)
         places = self.places
+        if (share := self.command.rules.keep_most_similar) < 1:
+            holding = [number for number, holds in shards_there(places.out).items() if holds]
+            rank_pairs(sorted(holding), places, share)
         done = rewrite(places.out, places.work, places.fence, self.engine)
         return done or self._handed_over("rewriting")
 

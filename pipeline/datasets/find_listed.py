@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -62,13 +62,6 @@ class Listed:
     most: bool
 
 
-class _Rows(NamedTuple):
-    """Rows of a file of `rejected/`: keys and details of those that are taken down."""
-
-    table: pa.Table
-    new: int  # of `rejected/` itself, and not taken down before
-
-
 def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool) -> Listed:
     """Looks through a finished dataset; changes nothing.
 
@@ -97,57 +90,48 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     names += [f"{out}/rejected/text-{Path(path).name}" for path in texts]
     kept = [*in_order(of_shard, holding), *in_order(of_texts, texts)]
     found = pa.concat_tables([LISTED.empty_table(), *kept]).combine_chunks()
+    nothing = LISTED.empty_table().select(["key", "detail"])
 
-    def of_rejects(path: str) -> _Rows:
-        tables, new = [_pairs_of([], [])], 0
+    def of_rejects(path: str) -> tuple[pa.Table, int]:
+        """Keys and details of rows that are taken down, and how many were not before."""
+        tables, new = [nothing], 0
         for rows in batches_of(path):
             details = listed_rejects(rows, lists, found)
             is_taken = pc.equal(rows["reason"], TAKEN_DOWN)
             for of in lists.lists if forget else ():  # of images, whose hashes no row has
                 before = pc.and_(is_taken, pc.starts_with(rows["detail"], f"{of.name}:"))
-                before = pc.fill_null(before, False)
-                details = pc.if_else(before, pc.coalesce(details, rows["detail"]), details)
+                again = pc.coalesce(details, rows["detail"])
+                details = pc.if_else(pc.fill_null(before, False), again, details)
             which = pc.and_(details.is_valid(), may_be_taken(rows, forget=forget))
-            tables.append(_pairs_of(keys_of(rows["key"].filter(which)), details.filter(which)))
-            new += sum(pc.and_(which, pc.invert(is_taken)).to_pylist())
-        table = pa.concat_tables(tables)
-        return _Rows(table, new if path.startswith(f"{out}/rejected/") else 0)
+            columns = [pa.array(keys_of(rows["key"])), details]
+            tables.append(pa.table(columns, schema=nothing.schema).filter(which))
+            new += pc.sum(pc.and_(which, pc.invert(is_taken))).as_py() or 0
+        return pa.concat_tables(tables), new if path.startswith(f"{out}/rejected/") else 0
 
     paths = [path for path, _ in match(f"{out}/rejected")]
     of_history = [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
     paths += of_history if forget else []
     rejected = dict(zip(paths, in_order(of_rejects, paths), strict=True))
-    of_files = {path: rows.table for path, rows in rejected.items()}
+    of_files = {path: [table] for path, (table, _) in rejected.items() if len(table)}
     for path, rows in zip(names, kept, strict=True):
-        of_files[path] = pa.concat_tables(
-            [rows.select(["key", "detail"]), of_files.get(path, _pairs_of([], []))]
-        )
+        if len(rows):
+            of_files[path] = [rows.select(nothing.column_names), *of_files.get(path, [])]
+    leaving = {}
+    for path, tables in of_files.items():
+        pairs = pa.concat_tables(tables).combine_chunks()
+        keys, first = np.unique(pairs["key"].to_numpy(), return_index=True)
+        details = pairs["detail"].combine_chunks().take(pa.array(first))
+        leaving[path.removeprefix(f"{out}/")] = leaving_of(keys, TAKEN_DOWN, details)
     return Listed(
         dict(sorted(Counter(found["detail"].to_pylist()).items())),
         len(found),
         sum(len(rows) > 0 for rows in kept[: len(holding)]),
-        sum(len(rows.table) for rows in rejected.values()),
-        sum(rows.new for rows in rejected.values()),
-        {
-            path.removeprefix(f"{out}/"): _leaving(table)
-            for path, table in of_files.items()
-            if len(table)
-        },
+        sum(len(table) for table, _ in rejected.values()),
+        sum(new for _, new in rejected.values()),
+        leaving,
         len(holding),
         2 * len(found) > manifest.pairs >= FEW,
     )
-
-
-def _pairs_of(keys: object, details: object) -> pa.Table:
-    return pa.table(
-        [pa.array(keys, pa.uint64()), pa.array(details, pa.string())], ["key", "detail"]
-    )
-
-
-def _leaving(pairs: pa.Table) -> pa.Table:
-    """Pairs with their details as LEAVING, each key once."""
-    keys, first = np.unique(pairs["key"].to_numpy(), return_index=True)
-    return leaving_of(keys, TAKEN_DOWN, pairs["detail"].combine_chunks().take(pa.array(first)))
 
 
 def _refuse_links(out: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from alignset.pipeline.runs.documents import Step
@@ -68,9 +67,3 @@ def check_funnel(table: list[Step], kept: int) -> None:
 def most_first(counts: Mapping[str, int]) -> dict[str, int]:
     """Counts by name, the highest first; equal ones by their names."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def details_of(reason: str, statuses: Mapping[str, int]) -> Counter[str]:
-    """How many pairs were dropped for a reason, by detail, as a `status_dict` tells."""
-    ends = ((status.partition(": "), count) for status, count in statuses.items())
-    return Counter({detail: count for (of, _, detail), count in ends if of == reason})

@@ -1,5 +1,5 @@
-"""Contents of a finished dataset, for its card: sizes, examples and days, from a list of its files
-and from a few of them, however many there are."""
+"""Contents of a finished dataset, for its card: sizes and examples, from a list of its files and
+from a few of them, however many there are."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.runs.documents import Days, Manifest, RunDescription
-from alignset.pipeline.runs.work_folder import WrittenShard
+from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
-from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from alignset.transforms.storage.files import is_local, open_to_read
+from alignset.transforms.storage.files import is_local, match, open_to_read
 from alignset.transforms.storage.object_stores import match_objects
+from alignset.transforms.storage.parquet_files import batches_of, schema_of
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_SHARDS, _EXAMPLES = 16, 5
@@ -62,84 +59,63 @@ def look_into(out: str, manifest: Manifest) -> Contents:
 
     Keys are hashes, so that a few shards, evenly spread, are a random sample of the pairs.
     """
-    if manifest.job["text_only"]:
-        names = sorted(file.name for file in files_in(f"{out}/pairs"))[:_MOST_SHARDS]
-        paths = [f"{out}/pairs/{name}" for name in names]
-        licences, pairs = licence_counts(paths, manifest)
-        return Contents(
-            pairs=pairs,
-            examples=_examples(_first_rows(paths)),
-            languages=_counts_by(paths, LANGUAGE_COLUMNS[0]),
-            licences=licences,
-        )
-    numbers = sorted(number for number, shard in manifest.shards.items() if shard.pairs)
-    if not numbers:
-        return Contents()
-    sample = {numbers[at * len(numbers) // _MOST_SHARDS] for at in range(_MOST_SHARDS)}
-    paths = [f"{out}/shards/{number}.parquet" for number in sorted(sample)]
-    table = pa.concat_tables(map(_read, paths))
-    columns = {
-        "width, px": table["width"],
-        "height, px": table["height"],
-        "alt-text, words": word_counts(table["caption"]),
-    }
+    text_only = bool(manifest.job["text_only"])
+    if text_only:
+        paths = [path for path, _ in match(f"{out}/pairs")][:_MOST_SHARDS]
+    else:
+        numbers = [number for number, shard in sorted(manifest.shards.items()) if shard.pairs]
+        sample = {at * len(numbers) // _MOST_SHARDS for at in range(_MOST_SHARDS if numbers else 0)}
+        paths = [f"{out}/shards/{numbers[at]}.parquet" for at in sorted(sample)]
+    own = [name for name in manifest.columns or {} if _IS_LICENCE(name)]
+    licences = [*dict.fromkeys((*_LICENCES, *own))]
+    counts = {name: Counter[str | None]() for name in (LANGUAGE_COLUMNS[0], *licences)}
+    sizes: dict[str, list[Any]] = {"width, px": [], "height, px": [], "alt-text, words": []}
+    pairs = 0
+    for path in paths:
+        schema = schema_of(path)
+        named = [n for n in counts if n in schema.names and schema.field(n).type == pa.string()]
+        measured = [] if text_only else ["width", "height", "caption"]
+        with open_to_read(path) as source:
+            pairs += pq.read_metadata(source).num_rows
+        for rows in batches_of(path, [*named, *measured]) if named or measured else ():
+            for name in named:
+                tally = rows[name].value_counts().to_pylist()
+                counts[name].update({of["values"]: of["counts"] for of in tally})
+            if measured:
+                values = rows["width"], rows["height"], word_counts(rows["caption"])
+                for of, column in zip(sizes.values(), values, strict=True):
+                    of.append(np.asarray(column))
     return Contents(
-        len(sample),
-        len(table),
+        len(paths) * (not text_only),
+        pairs,
         {
-            name: [int(q) for q in np.quantile(values, QUANTILES, method="lower")]
-            for name, values in columns.items()
+            name: [int(q) for q in np.quantile(np.concatenate(of), QUANTILES, method="lower")]
+            for name, of in sizes.items()
+            if of
         },
-        _examples(table.slice(0, _EXAMPLES).to_pylist()),
-        sum(file.bytes for file in files_in(f"{out}/shards") if file.name.endswith(".tar")),
-        _counts_by(paths, LANGUAGE_COLUMNS[0]),
-        licence_counts(paths, manifest)[0],
+        _examples(_first_rows(paths)),
+        sum(size for path, size in match(f"{out}/shards") if path.endswith(".tar")),
+        _most_first(counts[LANGUAGE_COLUMNS[0]]),
+        {name: shown for name in licences if (shown := _shown_licences(counts[name]))},
     )
 
 
-def word_counts(texts: pa.ChunkedArray) -> Any:
+def word_counts(texts: pa.StringArray) -> Any:
     """int32[n], words as the rules count them, in scripts without spaces too."""
     from alignset.transforms.pairs.texts import measure_texts  # kernels, for this alone
 
-    column = texts.combine_chunks()
-    return measure_texts(column, np.ones(len(column), np.bool_)).word_count
+    return measure_texts(texts, np.ones(len(texts), np.bool_)).word_count
 
 
-def licence_counts(
-    paths: Sequence[str], manifest: Manifest
-) -> tuple[dict[str, dict[str, int]], int]:
-    """The most frequent values of each column of some files that states a licence or terms, and how
-    many pairs these have."""
-    own = [name for name in manifest.columns or {} if _IS_LICENCE(name)]
-    shown: dict[str, dict[str, int]] = {}
-    for name in dict.fromkeys((*_LICENCES, *own)):
-        counts = _counts_by(paths, name)
-        values = {_shorten(of, _LONGEST_LICENCE): n for of, n in counts.items() if of}
-        if values:
-            most = dict([*values.items()][:_MOST_LICENCES])
-            rest = sum(values.values()) - sum(most.values())
-            shown[name] = most | ({"": rest} if rest else {})
-    return shown, sum(map(_rows, paths))
+def _shown_licences(counts: Mapping[str | None, int]) -> dict[str, int]:
+    """The most frequent values of a column that states a licence; "" stands for the others."""
+    values = {_shorten(of, _LONGEST_LICENCE): n for of, n in _most_first(counts).items() if of}
+    most = dict([*values.items()][:_MOST_LICENCES])
+    rest = sum(values.values()) - sum(most.values())
+    return most | ({"": rest} if rest else {})
 
 
-def _rows(path: str) -> int:
-    with open_to_read(path) as source:
-        return int(pq.read_metadata(source).num_rows)
-
-
-def _counts_by(paths: Iterable[str], name: str) -> dict[str, int]:
-    """How many pairs of some files have which text in a column, the most first; empty where no file
-    has it."""
-    counts: Counter[str] = Counter()
-    for path in paths:
-        with open_to_read(path) as source:
-            file = pq.ParquetFile(source)
-            if (
-                name in file.schema_arrow.names
-                and file.schema_arrow.field(name).type == pa.string()
-            ):
-                column = file.read([name])[0]
-                counts.update({n["values"]: n["counts"] for n in column.value_counts().to_pylist()})
+def _most_first(counts: Mapping[Any, int]) -> dict[Any, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0] or "")))
 
 
@@ -160,11 +136,6 @@ def files_in(folder: str) -> list[_File]:
         _File(file.path.rpartition("/")[2], file.size_in_bytes, file.last_updated_in_seconds)
         for file in match_objects(f"{folder}/*")
     ]
-
-
-def _read(path: str) -> pa.Table:
-    with open_to_read(path) as source:
-        return pq.read_table(source, columns=list(_COLUMNS))
 
 
 def _first_rows(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -195,30 +166,3 @@ def _escape(character: str) -> str:
     if character in _NEVER_BARE:
         return f"\\u{ord(character):04x}"
     return character if character.isprintable() else json.dumps(character)[1:-1]
-
-
-def fetch_days(
-    out: str,
-    shards: Sequence[WrittenShard],
-    run: RunDescription,
-    before: Days | UnsetType = UNSET,
-) -> Days | UnsetType:
-    """On which days shards were fetched, by when their stats were written, which ends each shard.
-
-    The shards themselves hold no clock. UNSET where nothing was fetched.
-
-    Args:
-      run: that fetched them; images of shards are not fetched.
-      before: when other shards of the dataset were fetched.
-    """
-    days = [] if isinstance(before, UnsetType) else [before.first, before.last]
-    if shards and any(file.format != "webdataset" for file in run.input):
-        places = ShardPlaces(out)
-        stats = {places.stats(shard.number) for shard in shards}
-        days += [
-            datetime.fromtimestamp(file.written_at, UTC).date().isoformat()
-            for folder in places.folders[: 1 + any(shard.number >= HOLDOUT for shard in shards)]
-            for file in files_in(folder)
-            if f"{folder}/{file.name}" in stats and file.written_at
-        ]
-    return Days(min(days), max(days)) if days else UNSET

@@ -10,14 +10,14 @@ from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, ShardEntry
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.renumber_shards import shards_there
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, match
 
 _THREADS = 16  # since a store answers slowly
 _REJECTED = re.compile(r"(text|images|holdout)-[0-9]+\.parquet")
-_STATS = re.compile(r"([0-9]{5,9})_stats\.json")
 _WORK = re.compile(r"/_temporary/[0-9a-f]{12}/")
 
 
@@ -80,16 +80,11 @@ def shard_entries(out: str) -> tuple[dict[str, ShardEntry], dict[str, ShardEntry
     Raises:
       DocumentError: a `_stats.json` is not as it was written.
     """
-    training, held_out = map(_entries, ShardPlaces(out).folders)
-    return training, held_out
-
-
-def _entries(folder: str) -> dict[str, ShardEntry]:
-    names = {path: _STATS.fullmatch(path.rpartition("/")[2]) for path, _ in match(folder)}
-    paths = {path: name[1] for path, name in names.items() if name}
+    sides: tuple[dict[str, ShardEntry], dict[str, ShardEntry]] = {}, {}
+    places, numbers = ShardPlaces(out), sorted(shards_there(out))
     with ThreadPoolExecutor(_THREADS) as pool:
-        all_stats = pool.map(lambda path: read_document(path, ShardStats), paths)
-        return {
-            number: ShardEntry(stats.successes, stats.sha256)
-            for number, stats in zip(paths.values(), all_stats, strict=True)
-        }
+        all_stats = pool.map(lambda of: read_document(places.stats(of), ShardStats), numbers)
+        for number, stats in zip(numbers, all_stats, strict=True):
+            entry = ShardEntry(stats.successes, stats.sha256)
+            sides[number >= HOLDOUT][shard_name(number)] = entry
+    return sides

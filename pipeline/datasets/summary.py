@@ -10,14 +10,7 @@ from msgspec import UnsetType
 
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.history import all_stages
-from alignset.pipeline.runs.documents import (
-    BrokenInput,
-    Connections,
-    FetchReport,
-    Funnel,
-    OptOuts,
-    Step,
-)
+from alignset.pipeline.runs.documents import BrokenInput, Connections, FetchReport, Funnel, Step
 from alignset.pipeline.shown_texts import counted, on_one_line
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import GONE
@@ -67,21 +60,29 @@ def flags(catalogue: Catalogue = PRODUCT) -> dict[str, str]:
 
 
 def summary_lines(funnel: Funnel) -> Iterator[str]:
-    """The funnel as text, and a line for each other thing that there is to say of a run."""
-    yield render_stages(funnel)
+    """The funnels of all stages as text, the last one's at the end, and a line for each other thing
+    that there is to say of a run."""
+    for stage in all_stages(funnel):
+        if stage.steps:
+            yield f"{stage.folder}: a source dataset with {counted(stage.pairs, 'pair')}"
+            yield f"{render_funnel(stage.steps)}\n"
+        else:
+            yield f"{stage.folder}: a source dataset, from another version of alignset\n"
+    yield render_funnel(funnel.steps)
     yield render_vocabulary(funnel.vocabulary)
     if text := copies_text(funnel):
         yield f"copies: {text}"
     if isinstance(funnel.pages, PageCounts):
-        yield render_pages(funnel.pages)
+        yield _pages_line(funnel.pages)
     if isinstance(funnel.broken_input, BrokenInput):
-        yield render_broken(funnel.broken_input)
-    if funnel.opted_out:
-        yield render_opt_outs(funnel.opted_out)
-    if failures := render_failed(funnel.fetch):
-        yield failures
-    if isinstance(funnel.fetch.connections, Connections):
-        yield render_connections(funnel.fetch.connections)
+        yield from _broken_lines(funnel.broken_input)
+    if of := funnel.opted_out:
+        became = "dropped" if of.opt_outs == "reject" else "kept, with it in `opted_out`"
+        details = ", ".join(f"{detail} {count:,}" for detail, count in of.details.items())
+        yield f"not wanted by its owner, {became}: {details}; see docs/politeness.md"
+    yield from _failure_lines(funnel.fetch)
+    if connections := funnel.fetch.connections:
+        yield _connections_line(connections)
 
 
 def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
@@ -109,34 +110,30 @@ def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
         return ""
     outcome = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
     if reason == FETCH_FAILED:
-        return f"{outcome}: {_why_not_fetched(funnel)}"
+        detail, count = next(iter(funnel.fetch.details.items()))
+        hint = f" ({hint_of(detail)})" if hint_of(detail) else ""
+        return (
+            f"{outcome}: {counted(count, 'fetch', 'fetches')} failed with {detail}{hint}; once "
+            "that is mended, the same command with "
+            f"--retry_failed{'=all' if detail in GONE else ''} tries them again"
+        )
     flag = flags(catalogue).get(reason, "")
     hint = f"; the rule's flag is {flag}" if flag else ""
     return f"{outcome}: {count:,} were dropped as {reason}{hint}, and rejected/ has each of them"
 
 
-def _why_not_fetched(funnel: Funnel) -> str:
-    detail, count = next(iter(funnel.fetch.details.items()))
-    hint = f" ({hint_of(detail)})" if hint_of(detail) else ""
-    of = counted(count, "fetch", "fetches")
-    return (
-        f"{of} failed with {detail}{hint}; once that is mended, the same command "
-        f"with --retry_failed{'=all' if detail in GONE else ''} tries them again"
-    )
-
-
-def render_broken(counts: BrokenInput) -> str:
-    """The broken files, some of them by name, whatever bytes these have."""
-    files, details = counts.named[:_MOST_TOLD], counts.details.items()
-    kinds = ", ".join(f"{count:,} {detail}" for detail, count in details)
-    lines = [
+def _broken_lines(counts: BrokenInput) -> Iterator[str]:
+    """Yields the broken files, some of them by name, whatever bytes these have."""
+    kinds = ", ".join(f"{count:,} {detail}" for detail, count in counts.details.items())
+    yield (
         f"{counts.broken:,} of {counts.files:,} input files could not be read to their end, and "
         f"what could not be read was left out: {kinds}"
-    ]
-    lines += ["  " + on_one_line(f"{file.path} ({file.detail}: {file.fault})") for file in files]
-    if rest := counts.broken - len(files):
-        lines.append(f"  and {rest:,} more: rejected/*.parquet, reason broken_input")
-    return "\n".join(lines)
+    )
+    named = counts.named[:_MOST_TOLD]
+    for file in named:
+        yield "  " + on_one_line(f"{file.path} ({file.detail}: {file.fault})")
+    if rest := counts.broken - len(named):
+        yield f"  and {rest:,} more: rejected/*.parquet, reason broken_input"
 
 
 def refuse_if_all_broken(counts: BrokenFiles, files: int) -> None:
@@ -157,16 +154,14 @@ def copies_text(funnel: Funnel) -> str:
     copies, near = funnel.copies, funnel.near_duplicates
     if not isinstance(copies, SharedContents):
         return ""
-    images = counted(copies.images, "kept image")
-    text = f"{images} {'has' if copies.images == 1 else 'have'} the bytes of another, in "
-    text += counted(copies.contents, "group")
+    text = "no two kept images have the same bytes"
+    if copies.images:
+        groups = counted(copies.contents, "group")
+        text = f"{copies.images:,} kept images have the bytes of another, in {groups}"
     if not near or not near.estimate:
         return text
     if not isinstance(near.distances, UnsetType):  # of --duplicates=near: photographs left
         return f"{text}; {counted(near.estimate, 'graphic')} looked like another and stayed"
-    # Those that look alike were counted before any pair left.
-    if any(step.dropped.get(reason) for step in funnel.steps for reason in LEAVING_LATER):
-        return f"{text}; before pairs left, about {near.estimate:,} looked like another"
     return f"{text}; about {near.estimate:,} look like another"
 
 
@@ -185,7 +180,7 @@ def render_vocabulary(vocabulary: VocabularySummary) -> str:
     return "; ".join(parts)
 
 
-def render_pages(counts: PageCounts) -> str:
+def _pages_line(counts: PageCounts) -> str:
     """One line on the pages, as `ParsePages` counted them."""
     records = f" of {counted(counts.records, 'record')}" if counts.records else ""
     others = (
@@ -214,35 +209,13 @@ def render_funnel(table: list[Step]) -> str:
     return "\n".join(lines)
 
 
-def render_stages(funnel: Funnel) -> str:
-    """The funnels of all stages, the last one's at the end."""
-    parts = [
-        f"{stage.folder}: a source dataset with {counted(stage.pairs, 'pair')}\n"
-        + render_funnel(stage.steps)
-        if stage.steps
-        else f"{stage.folder}: a source dataset, from another version of alignset"
-        for stage in all_stages(funnel)
-    ]
-    return "\n\n".join([*parts, render_funnel(funnel.steps)])
-
-
-def render_opt_outs(opted_out: OptOuts) -> str:
-    """One line on what owners do not want used."""
-    became = "dropped" if opted_out.opt_outs == "reject" else "kept, with it in `opted_out`"
-    details = ", ".join(f"{detail} {count:,}" for detail, count in opted_out.details.items())
-    return f"not wanted by its owner, {became}: {details}; see docs/politeness.md"
-
-
-def render_connections(connections: Connections) -> str:
+def _connections_line(connections: Connections) -> str:
     """As "at most 1,024 connections at once in a worker; limited by CPU (9 shards), hosts (1)"."""
-    most = f"at most {connections.most:,} connections at once in a worker"
-    limits = most_first(connections.limits)
-    named_limits = [(what, n) for what, n in limits.items() if what != "rising"]
-    if not named_limits:
-        return f"{most}; nothing limited them"
-    (first, count), *others = named_limits
-    shards = f"{first} ({count:,} shard{'' if count == 1 else 's'})"
-    return f"{most}; limited by " + ", ".join([shards, *(f"{what} ({n:,})" for what, n in others)])
+    counts = [(n, what) for what, n in most_first(connections.limits).items() if what != "rising"]
+    units = [f" shard{'' if n == 1 else 's'}" if not at else "" for at, (n, _) in enumerate(counts)]
+    limits = [f"{what} ({n:,}{of})" for (n, what), of in zip(counts, units, strict=True)]
+    limited = f"limited by {', '.join(limits)}" if limits else "nothing limited them"
+    return f"at most {connections.most:,} connections at once in a worker; {limited}"
 
 
 def hint_of(detail: str) -> str:
@@ -250,19 +223,18 @@ def hint_of(detail: str) -> str:
     return next((hint for begin, hint in HINTS.items() if detail.startswith(begin)), "")
 
 
-def render_failed(fetch: FetchReport) -> str:
-    """The failures as a table; "" where nothing failed."""
-    fetches, failures = fetch.tried, fetch.failed
-    if not failures:
-        return ""
-    of = counted(fetches, "fetch", "fetches")
-    lines = [f"{failures:,} of {of} failed ({failures / fetches:.1%}); see docs/reasons.md"]
+def _failure_lines(fetch: FetchReport) -> Iterator[str]:
+    """Yields the failures as a table; nothing where nothing failed."""
+    if not fetch.failed:
+        return
+    of, share = counted(fetch.tried, "fetch", "fetches"), fetch.failed / fetch.tried
+    yield f"{fetch.failed:,} of {of} failed ({share:.1%}); see docs/reasons.md"
     for detail, count in fetch.details.items():
-        hint = hint_of(detail) if count >= _LEAST_HINT_SHARE * fetches else ""
-        lines.append(f"  {detail:<20}{count:>11,}{count / fetches:>8.1%}  {hint}".rstrip())
-    lines.append("hosts with the most failures")
+        share = count / fetch.tried
+        hint = hint_of(detail) if share >= _LEAST_HINT_SHARE else ""
+        yield f"  {detail:<20}{count:>11,}{share:>8.1%}  {hint}".rstrip()
+    yield "hosts with the most failures"
     for host in fetch.hosts:
         most = ", ".join(f"{name} {count:,}" for name, count in [*host.details.items()][:3])
         host_name = "".join(c if c.isprintable() else "?" for c in host.host)[:48]
-        lines.append(f"  {host_name:<48}{host.failed:>11,}  {most}")
-    return "\n".join(lines)
+        yield f"  {host_name:<48}{host.failed:>11,}  {most}"

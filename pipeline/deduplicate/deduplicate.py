@@ -58,20 +58,19 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Outcome:
     """
     if not exists(f"{out}/manifest.json") and find_own_set(out) is None:
         raise no_set(out)
-    manifest, funnel = read_set(out)
-    if manifest.job["text_only"]:
+    if read_set(out)[0].job["text_only"]:
         raise UsageError(f"{out} has no images: --text_only fetched none")
     aside, words = tempfile.mkdtemp(prefix="alignset-"), ["--near"] if near else []
     try:
-        with held_set(out) as held:
-            change = held.work.find_change(out, "deduplicate", words)
+        with held_set(out, "deduplicate", words) as held:
+            change = held.change
             if dry and change:
                 raise UsageError(f"a deduplicate of {out} was stopped; run it without --dry_run")
-            held.begin() if change is None else held.fence.take()
             work = WorkFolder(aside) if dry else held.work
             places = Places(everywhere(out), work, Blocks(aside), held.fence)
             engine = Engine(PipelineOptions([]), held.fence.token)
             if change is None:
+                manifest, funnel = read_set(out)
                 copies = _find(manifest, places, engine, near=near)
                 day = datetime.now(UTC).date().isoformat()
                 entry = Deduplication(day, copies.dropped, near=near or UNSET)

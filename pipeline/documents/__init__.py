@@ -1,2 +1,2 @@
-"""The documents that close a run: card, Croissant, funnel, manifest. They add up what is
-known of the dataset, and count nothing else."""
+"""Documents of a dataset: `describe`, and the card, Croissant, funnel and manifest that it writes.
+Their counts come from `datasets`."""

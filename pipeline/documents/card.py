@@ -2,112 +2,132 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import pyarrow as pa
 
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.reproduce import commands
 from alignset.pipeline.datasets.sizes_and_days import QUANTILES, Contents
+from alignset.pipeline.datasets.statements import Earlier, limits, opt_out_counts, statements
 from alignset.pipeline.datasets.summary import render_funnel
-from alignset.pipeline.documents.wording import (
-    Earlier,
-    common_facts,
-    earlier_blocklists,
-    earlier_vocabularies,
-    sources,
-    template,
-)
-from alignset.pipeline.runs.documents import Funnel, Manifest, SourceSet
-from alignset.pipeline.shown_texts import as_code, counted
+from alignset.pipeline.inputs.earlier_sets import OF_SETS
+from alignset.pipeline.job import ABOUT
+from alignset.pipeline.runs.documents import Funnel, Manifest
+from alignset.pipeline.shown_texts import as_cell, as_code, counted
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.language_codes import ALL, UNDETERMINED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
+_NAMED_FILES = 5  # of each format
+# The values of rules that the catalogue has only where they drop something.
+_OFF = {KEEP_MOST_SIMILAR: 1, MAX_PAIRS_PER_CONCEPT.name: 0}
+
 
 def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
     """The text of the card.
 
     Args:
-      contents: what was seen of the pairs. manifest, funnel, earlier: as of `common_facts`.
+      contents: what was seen of the pairs. manifest, funnel, earlier: as of `statements`.
     """
-    facts = common_facts(manifest, funnel, contents, earlier)
-    extension = manifest.extension
+    texts = statements(manifest, funnel, earlier)
     numbers = sorted(int(number) for number, shard in manifest.shards.items() if shard.pairs)
+    held_out = sum(shard.pairs for shard in manifest.held_out.values())
+    fetches = [manifest.fetch, *(retry.fetch for retry in manifest.retries or [])]
+    contacts = [str(fetch["contact"]) for fetch in fetches if fetch.get("contact")]
     return template("card.j2").render(
-        facts,
-        trained=manifest.pairs - facts["held_out"],
+        manifest=manifest,
+        contents=contents,
+        texts=texts,
+        limits=limits(manifest, texts),
+        about=dict.fromkeys(ABOUT, "") | (manifest.about or {}),
+        text_only=bool(manifest.job["text_only"]),
+        trained=manifest.pairs - held_out,
         filled=len(numbers),
-        extension=extension,
-        features=_features(manifest, bool(contents.languages)),
-        looked_into=sum(contents.languages.values()),
-        languages=spoken_languages(manifest, contents),
+        features=_features(manifest, has_languages=bool(contents.languages)),
+        languages=_languages(manifest, contents),
         pairs=counted(manifest.pairs, "image and alt-text pair"),
         size=size_category(manifest.pairs),
         quantiles=[f"{share:.0%}" for share in QUANTILES],
+        looked_into="among all pairs"
+        if contents.pairs >= manifest.pairs
+        else f"in a sample of {counted(contents.pairs, 'pair')}",
+        sources=_sources(manifest),
         broken=funnel.broken_input or None,
-        blocked_before=earlier_blocklists(earlier),
-        vocabularies=earlier_vocabularies(earlier),
-        rules=_rules(manifest, _sizes(earlier)),
+        opt_outs=opt_out_counts(funnel),
+        contact=contacts[-1] if contacts else "",  # of the last command that fetched
+        rules=_rules(manifest),
         commands=commands(manifest),
-        private=bool(manifest.fetch["allow_private_addresses"]),
         tars=tar_pattern(numbers),
         table=render_funnel(funnel.steps),
-        stages=[_stage(stage, manifest, earlier) for stage in all_stages(funnel)],
+        stages=[
+            {
+                "folder": stage.folder,
+                "pairs": stage.pairs,
+                "sources": _sources(before) if (before := earlier.get(stage.folder)) else [],
+                "rules": {
+                    as_code(name): as_code(str(value))
+                    for name, value in (before.rules.items() if before else ())
+                    if manifest.rules.get(name) != value
+                },
+                "table": render_funnel(stage.steps) if stage.steps else "",
+            }
+            for stage in all_stages(funnel)
+        ],
     )
 
 
-# The values of rules that the catalogue has only where they drop something.
-_OFF = {KEEP_MOST_SIMILAR: 1, MAX_PAIRS_PER_CONCEPT.name: 0}
+@cache
+def template(name: str) -> jinja2.Template:
+    """The template in a file; it knows `n`, `counted` and `code`, and the filter `cell`."""
+    documents = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=False,
+        undefined=jinja2.StrictUndefined,
+    )
+    documents.globals |= {"n": "{:,}".format, "counted": counted, "code": as_code}
+    documents.filters["cell"] = as_cell
+    return documents.get_template(name)
 
 
-def _rules(manifest: Manifest, sizes_before: str) -> list[tuple[str, str, str]]:
-    """The rules for a table: name, value and what it keeps.
+def _sources(manifest: Manifest) -> list[str]:
+    """The input files by their format, in Markdown: by name, without the machine's folders. Shards
+    and held-out shards of a dataset have the same numbers, and so are named with their folder."""
+    lines = []
+    ordered = sorted(manifest.input, key=attrgetter("format", "path"))
+    for kind, group in groupby(ordered, attrgetter("format")):
+        files = list(group)
+        names = []
+        for file in files[:_NAMED_FILES]:
+            *_, folder, name = ("", *file.path.split("/"))
+            names.append(as_code(f"{folder}/{name}" if folder in OF_SETS else name))
+        more = len(files) - _NAMED_FILES
+        tail = f", and {more:,} more, which `manifest.json` names" if more > 0 else ""
+        lines.append(
+            f"{counted(len(files), 'file')} of format {kind if kind.isalnum() else as_code(kind)}, "
+            f"{sum(file.bytes for file in files):,} bytes: {', '.join(names)}{tail}"
+        )
+    return lines
 
-    Args:
-      sizes_before: what is added to the vocabulary's size.
-    """
+
+def _rules(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """The rules for a table: name, value and what it keeps."""
     catalogue, rows = manifest.catalogue, []
     flags = {rule.name: rule for rule in catalogue.rules}
     for name, value in manifest.rules.items():
         rule, limit = flags.get(name), catalogue.limits.get(name)
         is_off = value in ("", _OFF.get(name)) if rule is None else rule.is_off(value)
-        word = "all" if name == "language" else "off"
-        shown = word if is_off else str(value)
+        off = "all" if name == "language" else "off"
         keeps = f"{limit.words} {value}" if limit and not is_off else ""
-        shown += sizes_before if name == "vocabulary_size" else ""
-        rows.append((as_code(name), shown, keeps))
+        rows.append((as_code(name), off if is_off else str(value), keeps))
     return rows
-
-
-def _sizes(earlier: Earlier) -> str:
-    """The vocabulary's size in earlier datasets, since a dataset made from them counts only what
-    they kept."""
-    return "".join(
-        f"; before, {as_code(folder)}: {as_code(str(manifest.rules['vocabulary_size']))}"
-        for folder, manifest in earlier.items()
-        if "vocabulary_size" in manifest.rules
-    )
-
-
-def _stage(stage: SourceSet, manifest: Manifest, earlier: Earlier) -> dict[str, Any]:
-    """Facts about an earlier dataset for the card: its sources, its funnel and its other rules."""
-    before = earlier.get(stage.folder)
-    rules = before.rules.items() if before else ()
-    return {
-        "folder": stage.folder,
-        "pairs": stage.pairs,
-        "sources": sources(before) if before else [],
-        "rules": {
-            as_code(name): as_code(str(value))
-            for name, value in rules
-            if manifest.rules.get(name) != value
-        },
-        "table": render_funnel(stage.steps) if stage.steps else "",
-    }
 
 
 def size_category(pairs: int) -> str:
@@ -126,29 +146,32 @@ def tar_pattern(numbers: list[int]) -> str:
     return "::".join(f"shards/{{{part[0]:05d}..{part[-1]:05d}}}.tar" for part in parts)
 
 
-def spoken_languages(manifest: Manifest, contents: Contents) -> list[str]:
+def _languages(manifest: Manifest, contents: Contents) -> list[str]:
     """The languages of a dataset, the most frequent first."""
     codes = [code for code in contents.languages if code and code != UNDETERMINED]
     rule = str(manifest.rules["language"])
     return codes or [code for code in rule.split(",") if code not in ("", ALL)]
 
 
-def _features(manifest: Manifest, has_languages: bool) -> list[tuple[str, Any]]:
+def _features(manifest: Manifest, *, has_languages: bool) -> list[dict[str, Any]]:
     """Types that `datasets` would guess from the first five samples, where a null may be all it
     sees."""
-    further = LANGUAGE_COLUMNS if has_languages else ()
-    extension, columns = manifest.extension, [*(manifest.columns or {}).items()]
-    if manifest.job["text_only"]:
-        texts: list[tuple[str, Any]]
-        texts = [(name, "string") for name in ("key", "url", "caption", "page_url", *further)]
-        return [*texts, *((name, {"name": name} | feature(kind)) for name, kind in columns)]
-    kinds = {pa.string(): "string", pa.int32(): "int32"}
-    metadata: list[tuple[str, Any]]
-    metadata = [(name, kinds[SHARD_SCHEMA.field(name).type]) for name in METADATA]
-    metadata += [(name, "string") for name in further]
-    metadata += [(name, {"name": name} | feature(kind, in_json=True)) for name, kind in columns]
-    own = [("__key__", "string"), ("__url__", "string")]
-    return [(extension, "image"), ("json", metadata), ("txt", "string"), *own]
+    names = dict.fromkeys(METADATA, "string")
+    names |= {n: "int32" for n in METADATA if SHARD_SCHEMA.field(n).type == pa.int32()}
+    text_only = bool(manifest.job["text_only"])
+    if text_only:
+        names = dict.fromkeys(("key", "url", "caption", "page_url"), "string")
+    names |= dict.fromkeys(LANGUAGE_COLUMNS if has_languages else (), "string")
+    columns = [{"name": name, "dtype": kind} for name, kind in names.items()]
+    for name, kind in (manifest.columns or {}).items():
+        columns.append({"name": name} | feature(kind, in_json=not text_only))
+    if text_only:
+        return columns
+    files = {manifest.extension: "image", "json": columns, "txt": "string"}
+    return [
+        {"name": name, "dtype" if isinstance(kind, str) else "struct": kind}
+        for name, kind in (files | {"__key__": "string", "__url__": "string"}).items()
+    ]
 
 
 def feature(kind: Any, *, in_json: bool = False) -> dict[str, Any]:

@@ -11,9 +11,7 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from msgspec import UNSET
 
@@ -67,18 +65,14 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     write_document(f"{out}/funnel.json", closing)
     write_uids(out, manifest)
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
-    write_atomically(f"{out}/funnel.svg", partial(_write, funnel_svg(closing.steps).encode()))
+    svg = funnel_svg(closing.steps).encode()
+    write_atomically(f"{out}/funnel.svg", lambda sink: sink.write(svg))
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))
     write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
     drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
-    for path, _ in match(f"{out}/report"):  # of 0.2 and before: it shows what may have left
-        if _RECORD.fullmatch(path.rpartition("/")[2]):
-            remove(path)
-    if is_local(out):
-        with suppress(OSError):  # not there, or it holds something else
-            Path(out, "report").rmdir()
+    drop_records(out)
     write_document(f"{out}/manifest.json", manifest)
-    _report(out)
+    _report(out, counts)
     return closing
 
 
@@ -153,20 +147,27 @@ def _closing(out: str, manifest: Manifest, counts: PairCounts, before: Funnel | 
     )
 
 
+def drop_records(out: str) -> None:
+    """Removes what a dataset of 0.2 or before has for its report, which shows what may have
+    left."""
+    for path, _ in match(f"{out}/report"):
+        if _RECORD.fullmatch(path.rpartition("/")[2]):
+            remove(path)
+    if is_local(out):
+        with suppress(OSError):  # not there, or it holds something else
+            Path(out, "report").rmdir()
+
+
 def complete(out: str) -> None:
     """Writes the report of a finished dataset where a kill came between its manifest and that."""
     if not exists(f"{out}/{REPORT}"):
         _report(out)
 
 
-def _report(out: str) -> None:
+def _report(out: str, counts: PairCounts | None = None) -> None:
     """Writes the report. The set is finished by now: no fault of a page may make it fail."""
     try:
-        write_report(out)
+        write_report(out, counts=counts)
     except Exception as error:
         tell_once("writing report.html", error)
         LOG.warning("%s has no report: alignset report %s writes it", out, out)
-
-
-def _write(body: bytes, sink: BinaryIO) -> None:
-    sink.write(body)

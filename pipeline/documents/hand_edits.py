@@ -1,8 +1,8 @@
 """Hand edits of a generated page outlive every later command that writes the page.
 
-`_generated/` has the page as it was generated last. A later command compares both pages with it: a
-line that a person changed stays, and a line that the dataset changed is written anew. Where both
-changed one line, the page tells the dataset's facts, and the edited page is in `PAGE.before`.
+`_generated/` has the page as it was generated last. The changes that people made since
+are applied to the page as it is generated now. Where both changed a line, the page tells the
+dataset's facts, and the edited page is in `PAGE.before`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import re
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import BinaryIO
+from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 from alignset.transforms.storage.files import exists, open_to_read, remove, write_atomically
 
 LOG = logging.getLogger("alignset")
 
 GENERATED = "_generated"
-_DEPTH = 8  # how often what is between lines that occur once is compared by itself
 # Pairs that a card shows, each on a line: one may have left the dataset since.
 _EXAMPLES = re.compile(rb"^\{\"key\": .*\n?", re.MULTILINE)
-
-Lines = Sequence[bytes]
 
 
 def write_page(out: str, name: str, new_page: bytes) -> None:
@@ -35,29 +29,20 @@ def write_page(out: str, name: str, new_page: bytes) -> None:
       out: the dataset's folder. new_page: the page as it is generated now.
     """
     path, base_path = f"{out}/{name}", f"{out}/{GENERATED}/{name}"
-    page = new_page
-    if exists(path):
-        here = _read(path)
-        base = _read(base_path) if exists(base_path) else None
-        clashes = 0
-        if base is not None:
-            result, clashes = merge(*(text.splitlines(True) for text in (base, here, new_page)))
-            page = b"".join(result)
-        if base is None or (name.endswith(".json") and not _is_json(page)):
-            page = new_page
-            if here != new_page:
-                _write(f"{path}.before", _EXAMPLES.sub(b"", here))
-                LOG.warning(
-                    "%s is generated anew; what it was, without its pairs, is in %s.before",
-                    *(path, name),
-                )
-        elif clashes:
-            _write(f"{path}.before", _EXAMPLES.sub(b"", here))
-            LOG.warning(
-                "%s: %s edited by hand have changed in the generated page too, and are generated "
-                "anew; the edited page is in %s.before",
-                *(path, "1 line" if clashes == 1 else f"{clashes} lines", name),
-            )
+    here = _read(path) if exists(path) else new_page
+    base = _read(base_path) if exists(base_path) else None
+    page, clashes = new_page, 0
+    if base is not None:
+        lines, clashes = merge(*(text.splitlines(True) for text in (base, here, new_page)))
+        page = b"".join(lines)
+    is_lost = base is None and here != new_page
+    if name.endswith(".json") and not _is_json(page):
+        page, is_lost = new_page, True
+    if is_lost:
+        _set_aside(path, here, "it is generated anew")
+    elif clashes:
+        of = "a line" if clashes == 1 else f"{clashes} lines"
+        _set_aside(path, here, f"{of} edited by hand changed in the generated page too")
     # In this order: after a kill in between, both changes agree with what is there.
     _write(path, page)
     _write(base_path, new_page)
@@ -67,14 +52,16 @@ def drop_page(out: str, name: str) -> None:
     """Removes a page that earlier versions wrote; where people edited it, it is `PAGE.before`."""
     path, base_path = f"{out}/{name}", f"{out}/{GENERATED}/{name}"
     if exists(path) and not (exists(base_path) and _read(path) == _read(base_path)):
-        _write(f"{path}.before", _read(path))
-        LOG.warning("%s is not written any more; as you edited it, it is %s.before", path, name)
+        _set_aside(path, _read(path), "it is not written any more")
     remove(path)
     remove(base_path)
 
 
-def merge(base: Lines, hand_lines: Lines, new_lines: Lines) -> tuple[list[bytes], int]:
-    """Merges both changes of a text, by lines, in linear time; where they clash, the generated one.
+def merge(
+    base: Sequence[bytes], hand: Sequence[bytes], new: Sequence[bytes]
+) -> tuple[list[bytes], int]:
+    """Applies the hand's changes of a text to its new version, by lines; where both changed a line,
+    the new one stays.
 
     Lines that are put in never clash with a change of other lines. Both stay:
 
@@ -84,127 +71,38 @@ def merge(base: Lines, hand_lines: Lines, new_lines: Lines) -> tuple[list[bytes]
     Returns:
       The lines, and how many lines of the hand's clash.
     """
-    hand, new = _Change(base, hand_lines), _Change(base, new_lines)
-    result: list[bytes] = []
-    clashes = at = 0
-    while True:
-        result += hand.insertions.get(at, [])
-        if new.insertions.get(at) != hand.insertions.get(at):
-            result += new.insertions.get(at, [])
-        if at == len(base):
-            return result, clashes
-        end = at + 1
-        place = at
-        while place < end:  # up to where no change of either goes on
-            end = max(end, hand.ends.get(place, 0), new.ends.get(place, 0))
-            place += 1
-        by_hand, generated = hand.lines(at, end), new.lines(at, end)
-        old = list(base[at:end])
-        if by_hand in (old, generated):
-            result += generated
-        elif generated == old:
-            result += by_hand
-        else:
-            result += generated
-            clashes += max(len(by_hand), 1)
-        for place in range(at + 1, end):
-            result += [*hand.insertions.get(place, []), *new.insertions.get(place, [])]
-        at = end
-
-
-class _Change:
-    """The lines of a text that differ from another's.
-
-    Attributes:
-      insertions: lines put in, by the place before which they are.
-      ends: where the changed lines end that begin at a place.
-    """
-
-    def __init__(self, base: Lines, other: Lines) -> None:
-        self._base = base
-        self.insertions: dict[int, Lines] = {}
-        self.ends: dict[int, int] = {}
-        self._changed: dict[int, Lines] = {}
-        for start, end, lines in _hunks(base, other):
-            if start == end:
-                self.insertions[start] = lines
-            elif end - start == len(lines):  # neighbours that may change for different reasons
-                for place, line in enumerate(lines, start):
-                    self.ends[place], self._changed[place] = place + 1, [line]
-            else:
-                self.ends[start], self._changed[start] = end, lines
-
-    def lines(self, start: int, end: int) -> list[bytes]:
-        """The lines in place of some; no change goes beyond either end."""
-        lines: list[bytes] = []
-        while start < end:
-            lines += self._changed.get(start, [self._base[start]])
-            start = self.ends.get(start, start + 1)
-        return lines
-
-
-def _hunks(base: Lines, other: Lines) -> Iterator[tuple[int, int, Lines]]:
-    """Yields what differs: the lines from `start` to before `end`, and the lines in their place."""
-    at = place = 0
-    for i, j in enumerate([*_places(base, other), len(other)]):
-        if j is None:
+    if hand in (base, new):
+        return list(new), 0
+    # By the place of a line in the base; before its first line, and behind its last, are places.
+    places, added = {-1: -1, len(base): len(new)}, dict[int, list[bytes]]()
+    for tag, start, end, at, at_end in SequenceMatcher(None, base, new).get_opcodes():
+        if tag == "equal":
+            places |= zip(range(start, end), range(at, at_end), strict=True)
+        elif tag == "insert":
+            added[start] = list(new[at:at_end])
+    put_in: list[list[bytes]] = [[] for _ in range(len(new) + 1)]  # by the line that follows
+    kept, present, clashes = [[line] for line in new], set(new), 0
+    changes = SequenceMatcher(None, base, hand).get_opcodes()
+    for tag, start, end, at, at_end in (of for of in changes if of[0] != "equal"):
+        lines = list(hand[at:at_end])
+        if tag == "insert":
+            below = (places[n] for n in range(start, len(base) + 1) if n in places)
+            place = places[start - 1] + 1 if start - 1 in places else next(below)
+            put_in[place] += lines if added.get(start) != lines else []
             continue
-        if at < i or place < j:
-            yield at, i, other[place:j]
-        at, place = i + 1, j + 1
-
-
-def _places(base: Lines, other: Lines) -> list[int | None]:
-    """The place of each line of the first text in the other; None where it is not there.
-
-    Lines that occur once in both are matched, and then the lines around them, as in Bram Cohen's
-    patience diff: n lines take n log n steps, whatever they are.
-    """
-    places: list[int | None] = [None] * len(base)
-    parts = [(0, len(base), 0, len(other), _DEPTH)]
-    while parts:
-        a, a_end, b, b_end, depth = parts.pop()
-        while a < a_end and b < b_end and base[a] == other[b]:
-            places[a] = b
-            a, b = a + 1, b + 1
-        while a < a_end and b < b_end and base[a_end - 1] == other[b_end - 1]:
-            a_end, b_end = a_end - 1, b_end - 1
-            places[a_end] = b_end
-        matches = _in_order(_single_matches(base, other, a, a_end, b, b_end)) if depth else []
-        for i, j in [*matches, (a_end, b_end)] if matches else []:
-            parts.append((a, i, b, j, depth - 1))
-            if (i, j) != (a_end, b_end):
-                places[i] = j
-            a, b = i + 1, j + 1
-    return places
-
-
-def _single_matches(
-    base: Lines, other: Lines, a: int, a_end: int, b: int, b_end: int
-) -> list[tuple[int, int]]:
-    """The places of lines that occur once in a part of either text, in the first one's order."""
-    counts, other_counts = Counter(base[a:a_end]), Counter(other[b:b_end])
-    places = {other[j]: j for j in range(b, b_end) if other_counts[other[j]] == 1}
-    lines = ((i, places.get(base[i])) for i in range(a, a_end) if counts[base[i]] == 1)
-    return [(i, j) for i, j in lines if j is not None]
-
-
-def _in_order(matches: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The most matches that are in the order of both texts."""
-    ends: list[int] = []  # the least last place of a row of so many matches
-    rows: list[int] = []  # its last match
-    before: list[int] = []
-    for number, (_, j) in enumerate(matches):
-        length = bisect_left(ends, j)
-        before.append(rows[length - 1] if length else -1)
-        ends[length : length + 1] = [j]
-        rows[length : length + 1] = [number]
-    result = []
-    number = rows[-1] if rows else -1
-    while number >= 0:
-        result.append(matches[number])
-        number = before[number]
-    return result[::-1]
+        # Neighbours may change for different reasons.
+        hunks = [[line] for line in lines] if len(lines) == end - start else [lines]
+        step = (end - start) // len(hunks)
+        for first, mine in zip(range(start, end, step), hunks, strict=True):
+            targets = [places[n] for n in range(first, first + step) if n in places]
+            if len(targets) == step:
+                for target in targets:
+                    kept[target] = []
+                kept[targets[0]] = mine
+            elif not (mine and present.issuperset(mine)):
+                clashes += max(1, len(mine))
+    both = zip(put_in, [*kept, []], strict=True)
+    return [line for pair in both for own in pair for line in own], clashes
 
 
 def _is_json(page: bytes) -> bool:
@@ -215,14 +113,15 @@ def _is_json(page: bytes) -> bool:
     return True
 
 
+def _set_aside(path: str, page: bytes, why: str) -> None:
+    _write(f"{path}.before", _EXAMPLES.sub(b"", page))
+    LOG.warning("%s: %s; what it was, without its pairs, is in %s.before", path, why, path)
+
+
 def _read(path: str) -> bytes:
     with open_to_read(path) as file:
         return file.read().replace(b"\r\n", b"\n")  # editors of Windows change every line's end
 
 
 def _write(path: str, body: bytes) -> None:
-    write_atomically(path, partial(_put, body))
-
-
-def _put(body: bytes, sink: BinaryIO) -> None:
-    sink.write(body)
+    write_atomically(path, lambda sink: sink.write(body))

@@ -30,7 +30,15 @@ def manifest_of_run(folder: RunFolder, text: TextSummary, images: ImageSummary |
 
     Args:
       images: None where there was no image stage.
+
+    Raises:
+      RuntimeError: the input changed between its two readings.
     """
+    if text.rows_read != text.counts.seen:
+        raise RuntimeError(
+            f"the first reading found {text.rows_read} rows and the second {text.counts.seen}: "
+            "did the input change? Delete the output folder and start again"
+        )
     description = folder.description
     has_pages = any(file.format in PAGE_FORMATS for file in description.input)
     packages = deciding(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from functools import partial
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -30,24 +27,22 @@ def write_uids(out: str, manifest: Manifest) -> None:
     if (manifest.columns or {}).get(COLUMN) != "string":
         return
     path = f"{out}/{UIDS}"
+    if manifest.job["text_only"]:
+        files = [path for path, _ in match(f"{out}/pairs")]
+    else:
+        files = [ShardPlaces(out).sidecar(of) for of in manifest.holding if of < HOLDOUT]
     try:
-        halves = [_halves(uids) for uids in _columns(out, manifest)]
+        parts = [_halves(read_rows(file, [COLUMN])[COLUMN]) for file in files]
     except ValueError as error:
         LOG.info("%s is not written: %s", path, error)
         remove(path)
         return
-    ids = _distinct(np.concatenate([np.zeros((0, 2), np.uint64), *halves]))
-    write_atomically(path, partial(_save, ids))
-
-
-def _columns(out: str, manifest: Manifest) -> Iterator[pa.ChunkedArray]:
-    if manifest.job["text_only"]:
-        paths = [path for path, _ in match(f"{out}/pairs")]
-    else:
-        numbers = [number for number in manifest.holding if number < HOLDOUT]
-        paths = [ShardPlaces(out).sidecar(number) for number in numbers]
-    for path in paths:
-        yield read_rows(path, [COLUMN])[COLUMN]
+    halves = np.concatenate([np.zeros((0, 2), np.uint64), *parts])
+    halves = halves[np.lexsort((halves[:, 1], halves[:, 0]))]  # the upper first
+    is_new = np.ones(len(halves), np.bool_)
+    is_new[1:] = np.any(halves[1:] != halves[:-1], axis=1)
+    ids = np.ascontiguousarray(halves[is_new]).view(HALVES).reshape(-1)
+    write_atomically(path, lambda sink: np.save(sink, ids))
 
 
 def _halves(uids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
@@ -65,16 +60,3 @@ def _halves(uids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
         )
     digits = bytes.fromhex("".join(uids.to_pylist()))
     return np.frombuffer(digits, ">u8").astype(np.uint64).reshape(-1, 2)
-
-
-def _distinct(halves: npt.NDArray[np.uint64]) -> npt.NDArray[np.void]:
-    """The distinct ones, ascending, as pairs of halves, the upper first."""
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    ids = halves[order]
-    first = np.ones(len(ids), np.bool_)
-    first[1:] = np.any(ids[1:] != ids[:-1], axis=1)
-    return np.ascontiguousarray(ids[first]).view(HALVES).reshape(-1)
-
-
-def _save(ids: npt.NDArray[np.void], sink: BinaryIO) -> None:
-    np.save(sink, ids)

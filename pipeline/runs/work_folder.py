@@ -60,15 +60,6 @@ class TextSummary:
     stored: int = 0
 
 
-@dataclass(frozen=True, order=True)
-class WrittenShard:
-    """A shard in the image stage's summary."""
-
-    number: int
-    kept: int
-    sha256: str | None  # of the tar; None where nothing is kept, and so there is none
-
-
 @dataclass(frozen=True)
 class ImageSummary:
     """`images.json`: what the image stage has made.
@@ -82,7 +73,6 @@ class ImageSummary:
         out afterwards.
     """
 
-    shards: list[WrittenShard]
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
     copies: Copies = field(default_factory=Copies)
@@ -212,16 +202,12 @@ class WorkFolder:
             remove(path)
 
 
-# What the next command would go on from.
-_FIRST = (CHANGE, *OF_EARLIER_VERSIONS)
-
-
 def clean_work(out: str, work: str) -> None:
     """Takes the work folder of an output away: first the file that a command would resume from,
     and the lock last, on which other commands wait."""
     if is_local(work):
         files = Path(work).glob("*")
-        for path in sorted(files, key=lambda path: (path.name == LOCK, path.name not in _FIRST)):
+        for path in sorted(files, key=lambda path: (path.name == LOCK, path.name != CHANGE)):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -230,7 +216,6 @@ def clean_work(out: str, work: str) -> None:
             Path(work).rmdir()
         remove_leftovers(out)
         return
-    for name in _FIRST:
-        remove(f"{work}/{name}")
+    remove(f"{work}/{CHANGE}")
     # A folder's own list leaves out what begins in _, as the lock does.
     remove_objects([path for path, _ in match(f"{work}/")])

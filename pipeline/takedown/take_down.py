@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.find_listed import Listed, find_listed
 from alignset.pipeline.datasets.steps_set import read_any_set
+from alignset.pipeline.documents.describe import drop_records
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, read_taken_down
 from alignset.pipeline.removal_reasons import OPT_OUT
@@ -48,8 +49,8 @@ def take_down(
     words = [f"--blocklist={','.join(of.name for of in named)}"]
     words += ["--forget_blocked"] if forget else []
     words += [f"--reason={reason}"] if reason != OPT_OUT else []
-    with held_set(out) as held:
-        if change := held.work.find_change(out, "takedown", words):
+    with held_set(out, "takedown", words) as held:
+        if change := held.change:
             done = (change.manifest.takedowns or [])[-1]
             if done.lists != named:
                 raise UsageError(
@@ -60,16 +61,15 @@ def take_down(
         else:
             manifest, funnel = read_any_set(out)
             listed = find_listed(out, manifest, lists, forget=forget)
-            if not listed.leaving or (listed.most and not sure):
+            if not listed.leaving:
                 held.clean()
-                if not listed.leaving:
-                    return listed
+                return listed
+            if listed.most and not sure:
                 raise UsageError(
                     f"{listed.pairs:,} of {counted(manifest.pairs, 'pair')} are on the list, "
                     "more than half: --dry_run counts them by entry, and --yes takes them out; "
                     "nothing was changed"
                 )
-            held.begin()
             for name, rows in listed.leaving.items():
                 write_leaving(held.work.leaving, name, rows)
             day = datetime.now(UTC).date().isoformat()
@@ -83,8 +83,9 @@ def take_down(
         _tell_indexes(held)
         if exists(f"{out}/manifest.json"):
             held.describe(change)
-        else:  # of the steps, which write no documents
-            remove(f"{out}/{REPORT}")  # which shows images of what leaves
+        else:  # of the steps, which write no documents; what is there shows what leaves
+            remove(f"{out}/{REPORT}")
+            drop_records(out)
         held.clean()
     return listed
 

@@ -32,14 +32,6 @@ def test_each_package_says_what_belongs_in_it_and_nothing_else(package: str) -> 
         assert isinstance(only.value, ast.Constant), path
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_the_table_of_packages_has_their_docstrings(package: str) -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    for path in (ROOT / package).glob("*/__init__.py"):
-        said = " ".join((ast.get_docstring(parsed(path)) or "").split())
-        assert f"| `{package}` | `{path.parent.name}/` | {said} |" in page
-
-
 def test_no_module_is_named_after_nothing() -> None:
     shapeless = [p for p in SOURCES if SHAPELESS & {p.stem, *p.stem.split("_"), *p.parts[:-1]}]
     assert shapeless == []

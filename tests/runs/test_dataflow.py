@@ -145,7 +145,7 @@ def test_image_bytes_are_never_shuffled(graphs: list[Graph], plain: Golden):
         name for name in images.groupings() if "WriteShards/ParDo(ShardDoFn)" in images.before(name)
     }
     tops = {name.partition("/")[0] for name in after}
-    assert tops == {"AllWritten", "FindFailingHosts", "FindCopies"}
+    assert tops == {"FindCopies"}
     for name in set(images.groupings()) - after:
         assert images.before(name) & {"Shards/Map(decode)"}
     assert len(images.groupings()) >= 3

@@ -258,9 +258,10 @@ def test_the_card_tells_of_the_filters_of_the_set_before(first: First, tmp_path:
     succeed(first.source, tmp_path / "a", *FLAGS, *STRICT, "--vocabulary_size=5000")
     succeed(tmp_path / "a", tmp_path / "b", "--min_image_side=90", "--language=")
     card = (tmp_path / "b/README.md").read_text()
-    assert "; before, `history/00`: `5000` | " in card
-    assert f"- `history/00`: {funnel(tmp_path / 'a')['vocabulary']['vocabulary']}\n" in card
-    assert "They were fetched for `history/00` on `20" in card
+    assert "- `vocabulary_size` `5000`\n" in card
+    words = funnel(tmp_path / "a")["vocabulary"]["vocabulary"]
+    assert f"Earlier, of `history/00`: Texts were kept by the {words:,} most frequent" in card
+    assert "Earlier, of `history/00`: The images were fetched on `20" in card
 
 
 def test_a_stored_image_wins_over_a_fetch_for_all_texts_of_its_url(first: First, tmp_path: Path):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.documents import closing
+from alignset.pipeline.documents import describe
 from tests.support.command import (
     digests,
     funnel,
@@ -70,7 +70,7 @@ def test_nothing_fetched_and_then_all(web: SmallWeb, source: Path, tmp_path: Pat
     assert "allow_private_addresses False there, True here" in refused.err
     assert "to fetch again what failed there, add --retry_failed" in refused.err
     with monkeypatch.context() as patched:  # killed when shards have their new numbers
-        patched.setattr(closing, "dataset_card", None)
+        patched.setattr(describe, "dataset_card", None)
         assert run(source, out, *RULES, SMALL, PRIVATE, "--retry_failed").status == 1
     already = len(web.requests)
     succeed(source, out, *RULES, SMALL, PRIVATE, "--retry_failed")
@@ -134,7 +134,7 @@ def test_an_outage_in_the_midst_of_a_run(
     del web.files[lost[0]]
     try:
         with monkeypatch.context() as patched:  # killed when shards have their new numbers
-            patched.setattr(closing, "dataset_card", None)
+            patched.setattr(describe, "dataset_card", None)
             assert run(source, out, *again).status == 1
         succeed(source, out, *again)
     finally:

@@ -1,5 +1,6 @@
 """What was taken down from a dataset stays out of all that is made of it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.report.__main__ import main as report
+from alignset.pipeline.runs.work_folder import Change
 from alignset.pipeline.takedown.__main__ import main as takedown
+from alignset.transforms.storage.documents import write_document
 from tests.support.command import funnel, run, succeed
 from tests.support.golden import FLAGS
 from tests.support.picture_files import encoded, photograph
@@ -194,11 +198,13 @@ def test_a_takedown_that_was_stopped_keeps_its_dataset_from_being_read(
 ) -> None:
     out = Path(shutil.copytree(first, tmp_path / "set"))
     (out / "_temporary").mkdir()
-    (out / "_temporary/takedown.json").write_text("{}")
+    change = Change("takedown", ["--blocklist=list"], read_set(str(out))[0])
+    write_document(str(out / "_temporary/change.json"), change)
     for source in (out, f"{out}/pairs/*.parquet"):
         ended = run(source, tmp_path / "again", *TEXT_ONLY)
         assert ended.status == 2
-        assert "was stopped; resume it, and then run this" in ended.err
+        said = "a takedown --blocklist=list of .* was stopped; resume it by just that, and then run"
+        assert re.search(said, ended.err)
         assert not (tmp_path / "again").exists()
     assert report([str(out), f"--output={tmp_path}/report.html"]) == 0
     assert "was stopped: what is shown may hold pairs that leave" in caplog.text

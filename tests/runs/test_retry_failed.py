@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.documents import describe
 from alignset.pipeline.report.__main__ import main as report
 from tests.support.command import (
     digests,
@@ -146,25 +147,20 @@ def test_a_second_retry_goes_on_from_the_first(half: Half, whole: Whole, tmp_pat
     assert sum(step["dropped"].get("fetch_failed", 0) for step in funnel(out)["steps"]) == 2
 
 
-def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(
+def test_what_a_command_that_ended_left_is_not_taken_for_the_next(
     half: Half, whole: Whole, tmp_path: Path
 ):
-    """`clean` was killed when base.json was gone and retry.json was not."""
+    """`clean` was killed when change.json was gone and the rest was not."""
     out = shutil.copytree(whole.output, tmp_path / "set")
-    lost = Counter(fate.reason for fate in rejected(out))["fetch_failed"]
     first, last = manifest(out)["retries"][0]["shards"]
     (out / "_temporary").mkdir()
-    plan = {
-        "pairs": len(LOST),
-        "shards": dict.fromkeys(range(first, last + 1), 1),
-        "details": ["http_404"],
-    }
-    (out / "_temporary/retry.json").write_text(json.dumps(plan))
+    plan = {"rows_read": 1, "counts": {}, "shards": dict.fromkeys(range(first, last + 1), 1)}
+    (out / "_temporary/text.json").write_text(json.dumps(plan))
     (out / "_temporary/renumbered.json").write_text(json.dumps({"moves": [[first, last]]}))
     (out / "_temporary/images.json").write_text("{}")
     succeed(half.source, out, *FLAGS, AGAIN)
-    assert [entry["tried"] for entry in manifest(out)["retries"]] == [len(LOST), lost]
-    assert Counter(fate.reason for fate in rejected(out))["fetch_failed"] == lost == 3
+    assert [entry["tried"] for entry in manifest(out)["retries"]] == [len(LOST), 3]
+    assert Counter(fate.reason for fate in rejected(out))["fetch_failed"] == 3
 
 
 @pytest.mark.slow
@@ -176,13 +172,16 @@ def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, se
     args = half.args(out, AGAIN, "--connections=2", *PATIENT)
     after = draw.randrange(1, len(LOST))
     requested = lambda: len(half.web.requests) - already >= after  # noqa: E731
-    planned = lambda: (out / "_temporary" / "base.json").exists()  # noqa: E731
+    planned = lambda: (out / "_temporary/change.json").exists()  # noqa: E731
     with half.web.holding_after(0 if seed == 0 else after - 1):
         stop(args, tmp_path, planned if seed == 0 else requested, signal.SIGKILL)
-    ended = run(half.source, out, *FLAGS)
-    assert ended.status == 2
-    assert "a --retry_failed of" in ended.err
-    assert "was stopped; resume it, and then run this command" in ended.err
+    for flags in ((), ("--retry_failed=http_500",)):
+        ended = run(half.source, out, *FLAGS, *flags)
+        assert ended.status == 2
+        assert (
+            f"a curate {AGAIN} of {out} was stopped; resume it by just that, and then run this "
+            "command" in ended.err
+        )
     succeed(half.source, out, *FLAGS, AGAIN)
     assert digests(out) == digests(whole.output)
 
@@ -191,21 +190,15 @@ def test_killed_between_the_closing_documents(
     half: Half, whole: Whole, tmp_path: Path, monkeypatch
 ):
     """The funnel is the new one already, and the manifest still the old."""
-    from alignset.pipeline.documents import closing
-
-    out = tmp_path / "set"
-    shutil.copytree(half.output, out)
+    out = shutil.copytree(half.output, tmp_path / "set")
 
     def killed(*_: object) -> str:
         raise RuntimeError("killed here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(closing, "dataset_card", killed)
-        ended = run(half.source, out, *FLAGS, AGAIN)
-    assert ended.status == 1
-    other = run(half.source, out, *FLAGS, "--retry_failed=http_500")
-    assert other.status == 2
-    assert f"a --retry_failed=http_404 of {out} was stopped; pass just that" in other.err
+        patched.setattr(describe, "dataset_card", killed)
+        assert run(half.source, out, *FLAGS, AGAIN).status == 1
+    assert funnel(out)["pairs"] > manifest(out)["pairs"]
     succeed(half.source, out, *FLAGS, AGAIN)
     assert digests(out) == digests(whole.output)
 

@@ -1,17 +1,21 @@
 """Rules of a user: those of docs/rules.md through the whole command, and files that are refused."""
 
 import json
+import math
 import os
 import re
 import shutil
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from alignset.dataset import Dataset
 from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.deduplicate.__main__ import main as deduplicate
+from alignset.pipeline.report.__main__ import main as write_report
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
@@ -30,6 +34,31 @@ FLAGS = (
     *("--allow_private_addresses", "--min_image_side=100", "--language=", "--retries=0"),
     *("--max_unsafe_score=1", "--samples_per_shard=5"),
 )
+
+
+# Added to the rules of digits and of saturation: measures that have infinite values, and 66 rules.
+INFINITE = """
+from dataclasses import replace
+
+
+def green(rows):
+    return [float("inf") if "garden" in text else float("-inf") for text in rows["text"]]
+
+
+def coloured(rows):
+    return [float("inf") if value > 0.01 else float("-inf") for value in saturation(rows)]
+
+
+def put(rule, n, of):
+    names = {name: f"{name}_{n}" for name in ("name", "reason", "step")}
+    measure = replace(rule.measure, of=of, **{name: f"{name}_{n}" for name in ("axis", "column")})
+    globals()[f"{rule.name}_{n}"] = replace(rule, measure=measure, **names)
+
+
+for n in range(66):
+    put(MAX_DIGIT_SHARE, n, green)
+put(MIN_SATURATION, 66, coloured)
+"""
 
 
 # Added to a file of one rule: the same rule, which raises on one pair.
@@ -252,16 +281,6 @@ def test_a_rule_that_fails_on_a_row_drops_that_row_alone(
     assert Dataset(str(tmp_path / "set")).dropped["rule_failed"] == 4  # in two steps
 
 
-# Sixty rules of texts.
-MANY = "\n".join(
-    DIGITS.replace("max_digit", f"max_{n}_digit")
-    .replace("MAX_DIGIT", f"MAX_{n}_DIGIT")
-    .replace('"digit', f'"digit_{n}')
-    .replace("too_many_digits", f"too_many_{n}_digits")
-    for n in range(60)
-)
-
-
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -286,7 +305,6 @@ MANY = "\n".join(
         (DIGITS.replace('keeps="<="', 'keeps="=<"'), "keeps must be one of >, >=, <, <="),
         (DIGITS.replace("of=digit_share", "of=None"), "its measure's `of` must be a function"),
         (DIGITS.replace("range(1, 20)", "range(20, 1, -1)"), "1 to 200 finite edges, ascending"),
-        (MANY, "74 reasons for texts with the product's; at most 63 fit into a report"),
         (DIGITS.replace("range(1, 20)", "(1, 2e999)"), "1 to 200 finite edges, ascending"),
         (DIGITS.replace("opened=1.0", "opened=2e999"), "its opened must be a number, or None"),
     ],
@@ -303,6 +321,44 @@ def test_a_file_that_cannot_be_used_is_one_line(code: str, said: str, tmp_path: 
     os.mkfifo(tmp_path / "pipe.py")  # which nobody writes to
     pipe = run(tmp_path / "pairs.parquet", tmp_path / "set", f"--rules={tmp_path}/pipe.py")
     assert "pipe.py is neither a file nor a folder: pass a file of Python" in pipe.err
+
+
+def test_infinite_values_and_many_rules_stop_no_command(rules: Made, tmp_path: Path) -> None:
+    """Neither a run nor what changes its dataset; and each document is JSON that all can read."""
+    source, out, inf = tmp_path / "pairs.parquet", tmp_path / "set", math.inf
+    table = pq.read_table(rules.folder / "pairs.parquet")
+    copy = {"url": [f"{rules.web.url}/rules/copy"], "caption": table["caption"].slice(2, 1)}
+    rules.web.files["/rules/copy"] = rules.web.files["/rules/2"]
+    table = pa.concat_tables([table.select(copy), pa.table(copy, table.select(copy).schema)])
+    likely = pa.array([-1.0, -inf, -inf, -2.0, inf, math.nan, None, -3.0, -inf])
+    pq.write_table(table.append_column("likely", likely), source)
+    (tmp_path / "many.py").write_text(DIGITS + SATURATION + INFINITE)
+    of_rules = (*FLAGS, f"--rules={tmp_path}/many.py", "--max_column=likely=5")
+    of_rules += ("--min_mean_saturation=0", "--duplicates=exact")
+    succeed(source, out, *of_rules)
+
+    def check(**expected: int) -> None:
+        dropped = rows_of(out, "rejected")
+        assert Counter(row["reason"] for row in dropped) == Counter(expected)
+        held = {row["url"]: row["likely"] for row in [*dropped, *rows_of(out, "shards")]}
+        values = [held[url.decode()] for url in table["url"].to_pylist()]
+        assert values == pytest.approx(likely.to_pylist(), nan_ok=True)
+        for path in out.rglob("*.json"):
+            json.loads(path.read_text(), parse_constant=pytest.fail)
+
+    of_run = {"reason_0": 1, "reason_66": 1, "high_likely": 1, "too_many_digits": 1}
+    check(**of_run, duplicate_image=1)
+    (first,) = (row for row in rows_of(out, "rejected") if row["reason"] == "reason_0")
+    assert first["also_reasons"] == ",".join(f"reason_{n}" for n in range(1, 66))
+    assert (first["column_0"], first["column_65"], first["column_66"]) == (inf, inf, None)
+    urls = [row["url"] for row in (rows_of(out, "shards")[0], first)]
+    (tmp_path / "list.txt").write_text("".join(f"url:{url}\n" for url in urls))
+    assert take_down([str(out), f"--blocklist={tmp_path}/list.txt"]) == 0
+    check(**{**of_run, "reason_0": 0}, taken_down=2, duplicate_image=1)
+    assert deduplicate([str(out)]) == 0
+    check(**{**of_run, "reason_0": 0}, taken_down=2, duplicate_image=1)
+    assert "nothing to do" in run(source, out, *of_rules).err
+    assert write_report([str(out)]) == 0
 
 
 def test_a_set_of_texts_has_the_column_of_a_text_rule(rules: Made, tmp_path: Path) -> None:

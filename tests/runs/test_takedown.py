@@ -1,16 +1,12 @@
 """What is taken down is gone from a finished dataset, wherever the command is killed."""
 
-import gc
 import hashlib
 import io
 import json
 import os
-import random
 import shutil
-import tarfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +21,8 @@ from PIL import Image as PillowImage
 from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.takedown.__main__ import main
 from alignset.transforms.shards import rewrite_shards
+from alignset.transforms.shards.shard_files import TarWriter
+from tests.support.agreement import check_counts, check_dataset, check_described, stored
 from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -85,50 +83,6 @@ def gone(out: Path) -> dict[tuple[str, str], str]:
     }
 
 
-def stored(out: Path) -> dict[str, str]:
-    """The keys of all kept pairs, held out or not, with their URLs."""
-    files = [*out.glob("shards/*.parquet"), *out.glob("holdout/*.parquet")]
-    return {row["key"]: row["url"] for f in files for row in pq.read_table(f).to_pylist()}
-
-
-def check(out: Path) -> None:
-    """All documents and files of a dataset agree."""
-    said, counted = manifest(out), funnel(out)
-    assert said["pairs"] == counted["pairs"] == len(stored(out))
-    seen = counted["steps"][0]["seen"]
-    assert seen == len(stored(out)) + len(rows(out))
-    reasons = Counter(row["reason"] for row in rows(out))
-    told: Counter[str] = Counter()
-    for step in counted["steps"]:
-        told.update({reason: n for reason, n in step["dropped"].items() if n})
-    assert told == reasons
-    failed = Counter(row["detail"] for row in rows(out) if row["reason"] == "fetch_failed")
-    assert counted["fetch"]["details"] == failed
-    for folder, name in (("shards", "shards"), ("holdout", "holdout")):
-        numbers = sorted(number for number, entry in said[name].items() if entry["pairs"])
-        assert [int(number) for number in numbers] == list(range(len(numbers)))
-        assert len(list((out / folder).glob("*.tar"))) == len(numbers)
-        for number, entry in said[name].items():
-            stats = json.loads((out / folder / f"{number}_stats.json").read_text())
-            assert (stats["successes"], stats["sha256"]) == (entry["pairs"], entry["sha256"])
-            if entry["pairs"]:
-                body = (out / folder / f"{number}.tar").read_bytes()
-                assert hashlib.sha256(body).hexdigest() == entry["sha256"]
-                whole(out / folder / number)
-    responses = [pq.read_table(file)["key"].to_pylist() for file in out.glob("responses/*.parquet")]
-    assert sorted(key for keys in responses for key in keys) == sorted(stored(out))
-    assert not (out / "_temporary").exists()
-
-
-def whole(stem: Path) -> None:
-    """A reader meets no half of a shard: its tar can be read, and has each key of its sidecar."""
-    with tarfile.open(stem.with_suffix(".tar")) as tar:
-        names = [member.name for member in tar if tar.extractfile(member).read() is not None]
-    keys = Counter(name.partition(".")[0] for name in names)
-    assert set(keys.values()) == {3}
-    assert {*pq.read_table(stem.with_suffix(".parquet"))["key"].to_pylist()} <= keys.keys()
-
-
 def in_company(out: Path) -> int:
     """An image with one text whose shard holds others too: of another the shard would go, and the
     last get its number. Which are so follows from the URLs, and these from the server's port."""
@@ -168,7 +122,7 @@ def test_one_match_rewrites_one_shard(
     assert len(rewritten) == 1
     assert url not in stored(out).values()
     assert gone(out) == {(url, TEXTS[number]): "take.txt:url"}
-    check(out)
+    check_dataset(out)
     (entry,) = manifest(out)["takedowns"]
     now = time.time()
     assert entry["day"] in {time.strftime("%Y-%m-%d", time.gmtime(at)) for at in (now, now - 60)}
@@ -187,6 +141,15 @@ def test_one_match_rewrites_one_shard(
     # What is left of the shard has the bytes that it would have if the pair had never been there.
     old, new = samples(finished.out), samples(out)
     assert new == {key: files for key, files in old.items() if key != row["key"]}
+    copies = funnel(out)["copies"]
+    assert taken(out, tmp_path, f"url:{finished.url(2)}") == 0
+    assert funnel(out)["copies"] == {
+        "images": copies["images"] - 2,
+        "contents": copies["contents"] - 1,
+    }
+    assert [entry["pairs"] for entry in manifest(out)["takedowns"]] == [1, 1]
+    assert len(np.fromfile(out / "taken_down.u64", "<u8")) == 2
+    check_dataset(out)
 
 
 def test_each_kind_of_entry(finished: Finished, tmp_path: Path) -> None:
@@ -208,7 +171,7 @@ def test_each_kind_of_entry(finished: Finished, tmp_path: Path) -> None:
         for n, entry in entries.items()
     } | {(finished.url(7), TEXTS[110]): "take.txt:text"}
     assert finished.url(7) in stored(out).values()  # with its other text
-    check(out)
+    check_dataset(out)
 
 
 def test_a_host_takes_all_and_nothing_of_it_comes_back(
@@ -230,8 +193,9 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     assert stored(out) == {}
     assert {row["reason"] for row in rows(out)} == {"taken_down"}
     assert all(row["url"] is row["caption"] is None for row in rows(out))
-    check(out)
     assert all(row["also_reasons"] is row["thumbnail"] is None for row in rows(out))
+    check_counts(out, whole=True)
+    check_described(out)
     already = len(finished.web.requests)
     run(finished.source, out, *HELD, "--retry_failed=all")
     ended = run(out, tmp_path / "again", *FLAGS, "--also_rejected=all", "--holdout=0.1")
@@ -254,7 +218,7 @@ def test_other_pairs_of_an_image_that_is_taken_down_go_too(
     assert (entry["pairs"], entry["dropped"]) == (4, 4)
     assert funnel(out)["fetch"]["failed"] == COUNT - LOST - 1
     assert funnel(out)["fetch"]["hosts"][0]["failed"] == COUNT - LOST - 1
-    check(out)
+    check_dataset(out)
     again = tmp_path / "again"
     succeed(out, again, *HELD, "--min_words=2", "--also_rejected=all")
     assert not {fate.url for fate in kept(again)} & set(urls)
@@ -268,19 +232,6 @@ def test_other_pairs_of_an_image_that_is_taken_down_go_too(
     assert {url for url, _ in gone(out)} == set(urls)
     assert len(stored(out)) == manifest(out)["pairs"] == COUNT + 1 - 4 - 1
     assert len(manifest(out)["takedowns"]) == 1
-
-
-def test_copies_are_counted_without_what_is_gone(finished: Finished, tmp_path: Path) -> None:
-    out = finished.copy(tmp_path)
-    before = funnel(out)["copies"]
-    assert taken(out, tmp_path, f"url:{finished.url(2)}") == 0
-    after = funnel(out)["copies"]
-    assert after == {"images": before["images"] - 2, "contents": before["contents"] - 1}
-    assert taken(out, tmp_path, f"url:{finished.url(30)}") == 0
-    assert funnel(out)["copies"] == after
-    assert len(manifest(out)["takedowns"]) == 2
-    assert len(np.fromfile(out / "taken_down.u64", "<u8")) == 2
-    check(out)
 
 
 def test_a_set_of_texts_alone(finished: Finished, tmp_path: Path) -> None:
@@ -297,9 +248,6 @@ def test_a_set_of_texts_alone(finished: Finished, tmp_path: Path) -> None:
     assert len(left) + len(rows(out)) == count == funnel(out)["steps"][0]["seen"]
     assert funnel(out)["steps"][-1]["step"] == "takedown"
     assert not any(row["url"] == finished.url(7) for row in rows(out))
-
-
-ENTRIES = tuple(f"prefix:http://127.0.0.1:{{port}}/t/{n}" for n in (1, 5, 95))
 
 
 class Killed(BaseException):
@@ -331,73 +279,41 @@ def dying(monkeypatch: pytest.MonkeyPatch, out: Path, when: int) -> Callable[[],
     return lambda: changes
 
 
-def test_a_shard_that_is_not_written_as_it_should_be_is_not_published(
+def data_of(out: Path) -> dict[str, str]:
+    return {name: digest for name, digest in digests(out).items() if "_temporary" not in name}
+
+
+def test_a_command_that_failed_or_was_killed_between_two_files_of_a_shard_is_resumed(
     finished: Finished,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
+    class Damaged(TarWriter):
+        """Of other bytes than a disk then has."""
+
+        def finish(self) -> str:
+            return super().finish()[::-1]
+
     out = finished.copy(tmp_path)
-    real, tars = rewrite_shards.write_tar, {path: path.read_bytes() for path in out.rglob("*.tar")}
-
-    def damaged(*args):
-        return real(*args)[::-1]  # of other bytes than a disk then has
-
+    before, entry = data_of(out), f"url:{finished.url(in_company(out))}"
     with monkeypatch.context() as patched:
-        patched.setattr(rewrite_shards, "write_tar", damaged)
-        assert taken(out, tmp_path, f"url:{finished.url(in_company(out))}") == 1
+        patched.setattr(rewrite_shards, "TarWriter", Damaged)
+        assert taken(out, tmp_path, entry) == 1
     assert "was not written as it should be" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in out.rglob("*.tar")} == tars
-
-
-def test_killed_between_two_files_of_a_shard_it_lists_no_pair_twice(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = finished.copy(tmp_path)
-    entry = f"url:{finished.url(in_company(out))}"
+    assert data_of(out) == before
+    assert taken(out, tmp_path, f"url:{finished.url(41)}") == 2
+    said = capsys.readouterr().err
+    assert "by other entries of take.txt was stopped; resume it with the lists as they were" in said
     with monkeypatch.context() as patched:
-        dying(patched, out, 4)
+        dying(patched, out, 1)  # the rows of what leaves
         with pytest.raises(Killed):
             taken(out, tmp_path, entry)
     (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
     assert row["key"] in stored(out)  # its row is written, and its shard is as it was
     assert taken(out, tmp_path, entry) == 0
-    check(out)
+    check_dataset(out)
     assert [row["key"] for row in rows(out) if row["reason"] == "taken_down"] == [row["key"]]
-
-
-@pytest.mark.slow
-def test_killed_before_any_change_it_goes_on_and_no_reader_meets_half_a_shard(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    port = str(finished.web.server_port)
-    entries = [entry.replace("{port}", port) for entry in ENTRIES]
-    whole_set = finished.copy(tmp_path)
-    with monkeypatch.context() as patched:
-        changes = dying(patched, whole_set, 10_000)
-        assert taken(whole_set, tmp_path, *entries) == 0
-    check(whole_set)
-    count, expected = changes(), digests(whole_set)
-    seed = random.randrange(1 << 32)
-    print("seed", seed, "changes", count)
-    moments = {0, 1, 2, 3, count - 1, count - 2, count - 3, count - 4}
-    moments |= {*random.Random(seed).sample(range(count), 4)}
-    for when in sorted(moments):
-        out = finished.copy(tmp_path)
-        with monkeypatch.context() as patched:
-            dying(patched, out, when)
-            with pytest.raises(Killed):
-                taken(out, tmp_path, *entries)
-            gc.collect()  # threads of a generator that the exception holds die too
-        # The sidecar of a shard that nothing is left of goes first.
-        for stem in {*out.glob("shards/*.parquet"), *out.glob("holdout/*.parquet")}:
-            whole(stem.with_suffix(""))
-        if (out / "_temporary/takedown.json").exists():
-            ended = run(finished.source, out, *HELD)
-            assert (ended.status, "a takedown of" in ended.err) == (2, True)
-        assert taken(out, tmp_path, *entries) == 0
-        assert digests(out) == expected, when
-        shutil.rmtree(out)
 
 
 def test_what_cannot_be_done_is_one_line(
@@ -412,7 +328,7 @@ def test_what_cannot_be_done_is_one_line(
     for args, said in (
         ([str(out), f"--blocklist={tmp_path}/bad.txt"], "does not begin with any of host:"),
         ([str(out), "--blocklist="], "--blocklist is empty"),
-        ([str(tmp_path / "none"), good], "holds no finished dataset"),
+        ([str(tmp_path / "none"), good], "is not a dataset"),
         ([str(out), good, "--min_blocked_phash_distance=99"], "must be from 0 to 64"),
     ):
         assert main(args) == 2
@@ -455,16 +371,6 @@ def test_a_dataset_that_was_downloaded_is_changed_by_its_own_counts(
     assert not (out / "_temporary").exists()
 
 
-def test_texts_that_were_downloaded_are_taken_down(finished: Finished, tmp_path: Path) -> None:
-    out = tmp_path / "set"
-    succeed(finished.source, out, "--text_only", "--language=")
-    before = funnel(out)
-    downloaded(out)
-    assert taken(out, tmp_path, f"url:{finished.url(40)}") == 0
-    assert gone(out) == {(finished.url(40), TEXTS[40]): "take.txt:url"}
-    assert funnel(out)["pairs"] == before["pairs"] - 1
-
-
 def test_a_dataset_of_the_version_before_is_changed(finished: Finished, tmp_path: Path) -> None:
     """It has files of an earlier report, `responses/` has another name, and no page tells of
     edits."""
@@ -484,7 +390,7 @@ def test_a_dataset_of_the_version_before_is_changed(finished: Finished, tmp_path
         else:
             assert deduplicate([str(out)]) == 0
         assert not (out / "answers").exists()
-        check(out)
+        check_dataset(out)
         assert examples_of(out / "README.md")
         assert not examples_of(out / "README.md.before")
 
@@ -494,16 +400,24 @@ def examples_of(page: Path) -> list[dict]:
     return [json.loads(line) for line in page.read_text().splitlines() if line[:7] == '{"key":']
 
 
-def test_another_list_does_not_go_on_with_a_takedown_that_was_stopped(
-    finished: Finished,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+def test_a_pair_that_version_0_2_gave_another_url_is_taken_down_by_its_own(
+    finished: Finished, tmp_path: Path
 ) -> None:
-    out = finished.copy(tmp_path)
-    with monkeypatch.context() as patched:
-        dying(patched, out, 4)
-        with pytest.raises(Killed):
-            taken(out, tmp_path, f"url:{finished.url(40)}")
-    assert taken(out, tmp_path, f"url:{finished.url(41)}") == 2
-    assert "with take.txt was stopped; run just that again" in capsys.readouterr().err
+    """By the URL, and by the beginning of URLs; other pairs of the image stay."""
+    out, first = finished.copy(tmp_path), "http://first.example/7.jpg"
+    path = next(path for path in out.glob("shards/*.parquet") if finished.url(7) in urls_of(path))
+    rows_of = pq.read_table(path).to_pylist()
+    keys = [row["key"] for row in rows_of if row["url"] == finished.url(7)]
+    (out / "moved").mkdir()
+    moved = pa.table({"key": keys[:1], "url": [first]})
+    pq.write_table(moved, out / f"moved/{path.stem}_moved.parquet")
+    assert taken(out, tmp_path, f"prefix:{first[:-2]}") == 0
+    assert [row["key"] for row in rows(out) if row["reason"] == "taken_down"] == keys[:1]
+    assert not stored(out).keys() & {*keys[:1]}
+    assert keys[1] in stored(out)
+    assert not [*out.glob("moved/*")]
+    check_dataset(out)
+
+
+def urls_of(path: Path) -> list[str]:
+    return pq.read_table(path)["url"].to_pylist()

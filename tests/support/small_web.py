@@ -27,8 +27,8 @@ class SmallWeb(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 512  # the usual 5 loses connections when 64 come at once
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(address, _Handler)
         self.files: dict[str, bytes] = {}
         self.headers: dict[str, dict[str, str]] = {}
         self.moved: dict[str, str] = {}
@@ -40,7 +40,7 @@ class SmallWeb(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.server_address[0]}:{self.server_port}"
 
     @contextmanager
     def holding(self, held: Callable[[str], bool]) -> Iterator[None]:

@@ -34,7 +34,7 @@ from alignset.transforms.rules.catalogue import RunRules, step_of
 from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import Rows, Stage
-from alignset.transforms.rules.verdicts import column_rows, faults, first_of, further_of, numbers_of
+from alignset.transforms.rules.verdicts import column_rows, faults, first_of, further_of
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 
 
@@ -186,8 +186,6 @@ class JudgeBatch:
         rows |= self._of_languages(numbers, pairs.key)
         carried_values = carried_columns(batch, self.rules.carried)
         rows |= column_rows(self.rules.texts, carried_values)
-        rows["own_language_score"] = self.rules.numbers[MIN_LANGUAGE_SCORE.name]
-        rows["language_score"] = np.full(len(batch), np.nan)
         failed_rule = self._ask_custom(rows, pairs)
         verdicts = faults(self.rules.texts, rows, self.rules.numbers)
         why = first_of(verdicts)
@@ -195,32 +193,22 @@ class JudgeBatch:
         list_details = pc.if_else(pc.equal(why, given.BLOCKED), list_details, None)
         detail, score = pc.coalesce(pairs.malformed, list_details, failed_rule), None
         if len(of_language):
-            rows["language_score"] = numbers_of(of_language["score"])
             is_language = pc.equal(why, MIN_LANGUAGE_SCORE.reason)
             detail = pc.if_else(is_language, of_language["language"], detail)
             score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
-        columns = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
-        if pairs.page is not None:
-            columns[PAGE_URL] = pairs.page
-        for name in batch.schema.names:
-            if name.startswith("source_"):
-                columns[name] = batch[name]
-        pair_rows = pa.record_batch([pa.array(c) for c in columns.values()], names=list(columns))
         own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
         if has_vote:
             own |= zip(LANGUAGE_COLUMNS, of_language.select(["language", "votes"]), strict=True)
-        is_judged = pairs.usable() & ~rows[given.REMOVED_BEFORE] & ~on_list
-        measures = {
-            "also_reasons": further_of(verdicts, is_judged),
-            "language_score": score,
-            **own,
-            **carried_values,
-        }
+        columns = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
+        if pairs.page is not None:
+            columns[PAGE_URL] = pairs.page
+        columns |= {n: batch[n] for n in batch.schema.names if n.startswith("source_")}
+        pair_rows = pa.record_batch({**columns, **own})
+        also_reasons = further_of(verdicts, pairs.usable())
+        measures = {"also_reasons": also_reasons, "language_score": score, **own, **carried_values}
         rejects = rejected_rows(
             pair_rows, why, detail, step_of(self.rules.texts), measures, self.schema
         )
-        for name, column in own.items():
-            pair_rows = pair_rows.append_column(name, column)
         # Whatever else they were dropped for, such as an opt-out of their page.
         forgotten = rows[given.REMOVED_BEFORE]
         if self.blocking is not None and self.blocking.forget:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -58,40 +57,36 @@ class FindCopies(beam.PTransform):
     descriptors: str = ""
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        read = _ReadContents(self.out, self.rules, self.blocks, self.buckets)
-        contents = [shards | "ReadContents" >> beam.ParDo(read).with_output_types(BUCKET)]
+        places, how = ShardPlaces(self.out), (self.blocks, self.buckets)
+        read = beam.FlatMap(_read_contents, places, self.rules.texts_of_shard, *how)
+        contents = [shards | "ReadContents" >> read.with_output_types(BUCKET)]
         copies = []
         if self.descriptors:
-            how = self.descriptors, self.blocks, self.fence, self.buckets
-            contents.append(shards | FindHeldOutCopies(self.out, self.work, *how))
+            find = self.descriptors, self.blocks, self.fence, self.buckets
+            contents.append(shards | FindHeldOutCopies(self.out, self.work, *find))
         if self.rules.near:
-            find = FindNear(self.out, self.rules.max_texts, self.blocks, self.buckets, self.cells)
-            near = {"shards": shards, "contents": contents[0]} | find
+            find_near = FindNear(self.out, self.rules.max_texts, *how, self.cells)
+            near = {"shards": shards, "contents": contents[0]} | find_near
             contents.append(near["contents"])
             copies.append(near["copies"])
-        plan = _PlanLeaving(self.out, self.folder, self.fence)
+        judge = beam.FlatMap(_judge, self.rules, self.blocks)
         leaving = (
             contents
             | "Contents" >> beam.Flatten()
             | "ByContent" >> beam.GroupByKey()
-            | "JudgeContents"
-            >> beam.FlatMap(_judge, self.rules, self.blocks).with_output_types(BUCKET)
+            | "JudgeContents" >> judge.with_output_types(BUCKET)
             | "ByShards" >> beam.GroupByKey()
-            | "PlanLeaving" >> beam.ParDo(plan)
+            | "PlanLeaving" >> beam.FlatMap(_plan_leaving, places, self.folder, self.fence)
         )
         return [leaving, *copies] | "Copies" >> beam.Flatten()
 
 
-class _ReadContents(beam.DoFn):
-    def __init__(self, out: str, rules: CopyRules, blocks: Blocks, buckets: int) -> None:
-        self.places, self.rules = ShardPlaces(out), rules
-        self.blocks, self.buckets = blocks, buckets
-
-    def process(self, shard: int) -> Iterator[Bucket]:
-        rows = read_rows(self.places.sidecar(shard), COLUMNS)
-        contents = contents_of(shard, rows, self.rules.texts_of_shard)
-        numbers, parts = bucketed(contents, self.buckets)
-        yield from zip(numbers, self.blocks.pack(parts), strict=True)
+def _read_contents(
+    shard: int, places: ShardPlaces, max_texts: int, blocks: Blocks, buckets: int
+) -> Iterator[Bucket]:
+    contents = contents_of(shard, read_rows(places.sidecar(shard), COLUMNS), max_texts)
+    numbers, parts = bucketed(contents, buckets)
+    yield from zip(numbers, blocks.pack(parts), strict=True)
 
 
 def _judge(element, rules, blocks):  # type: ignore[no-untyped-def]  # Beam would read hints
@@ -103,18 +98,11 @@ def _judge(element, rules, blocks):  # type: ignore[no-untyped-def]  # Beam woul
     yield from zip(numbers, blocks.pack(parts), strict=True)
 
 
-class _PlanLeaving(beam.DoFn):
-    def __init__(self, out: str, folder: str, fence: Fence) -> None:
-        self.places, self.folder, self.fence = ShardPlaces(out), folder, fence
-
-    def process(self, element: Any) -> Iterator[Copies]:
-        verdicts = unpacked(element[1]).combine_chunks()
-        for shard in sorted(set(verdicts["shard"].to_pylist())):
-            (own,) = (
-                verdicts.filter(pc.equal(verdicts["shard"], shard)).combine_chunks().to_batches()
-            )
-            rows = read_rows(self.places.sidecar(shard), ["key", "url", "sha256"])
-            leaving = leaving_pairs(rows, own)
-            self.fence.check()
-            write_leaving(self.folder, name_of(shard), leaving)
-            yield Copies(dict(Leaving(leaving).counts))
+def _plan_leaving(element, places, folder, fence):  # type: ignore[no-untyped-def]  # as above
+    verdicts = unpacked(element[1])
+    for shard in sorted({*verdicts["shard"].to_pylist()}):
+        rows = read_rows(places.sidecar(shard), ["key", "url", "sha256"])
+        leaving = leaving_pairs(rows, verdicts.filter(pc.equal(verdicts["shard"], shard)))
+        fence.check()
+        write_leaving(folder, name_of(shard), leaving)
+        yield Copies(dict(Leaving(leaving).counts))

@@ -96,7 +96,7 @@ def _near_keys(rows: pa.Table, kind: int, hi: UInt64s, lo: UInt64s) -> tuple[Boo
     return at.is_valid().to_numpy(zero_copy_only=False), keys
 
 
-def leaving_pairs(rows: pa.Table, verdicts: pa.RecordBatch) -> pa.Table:
+def leaving_pairs(rows: pa.Table, verdicts: pa.Table | pa.RecordBatch) -> pa.Table:
     """Pairs that leave a shard, by the verdicts on its contents, as LEAVING. Of a duplicate image
     the pairs at the URL of the pair with the smallest key stay.
 

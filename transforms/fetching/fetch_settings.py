@@ -56,7 +56,7 @@ class FetchSettings(OptOutSettings):
     max_image_bytes: int = setting(20_000_000, "bytes of an image's file, at most")
     max_redirects: int = setting(5, "redirects to follow, at most")
     user_agent: str = setting(
-        "alignset/0.2 (collects images with alt-texts)", "who the fetcher says that it is"
+        "alignset/0.3 (collects images with alt-texts)", "who the fetcher says that it is"
     )
     contact: str = setting(
         "", "where a host's owner reaches you, a page or an address; in user_agent"

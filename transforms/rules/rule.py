@@ -108,7 +108,7 @@ class Rule(Reason):
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A number of a text or an image, as records, report and examples have it.
+    """A number of a text or an image, as files and the report have it.
 
     Attributes:
       axis: its name. label: above its histogram; short: in a list of measures.
@@ -116,7 +116,7 @@ class Measure:
       compute: number[n] of rows of `text` or `pixels`, where it is computed once, and `of` reads
         its column.
       column: of the sidecar and of `rejected/`, "" where there is none.
-      edges: where bins of a record end, beside the run's thresholds.
+      edges: where bins of its histogram end, beside the run's thresholds.
       scaled: whether the edges are parts of the threshold. whole: whether values are whole numbers.
       dropped_only: whether values are recorded of dropped rows alone.
       least: where its axis begins. unit: behind a value. missing: said of rows without a value.

@@ -19,7 +19,6 @@ from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.pdq import pdq_words
-from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
@@ -150,22 +149,9 @@ class Arrivals:
         for row, reason in enumerate(first_of(all_faults).to_pylist()):
             if reason is not None:
                 self._images.drop(row, reason)
-        if any(reason == MIN_EVALUATION_DISTANCE.reason for reason in self._images.reasons):
-            measures["thumbnail"] = self._thumbnails()
         if self._settings.looks:
             measures |= look_measures(self._images)
         return measures | self._opt_outs.columns()
-
-    def _thumbnails(self) -> pa.BinaryArray:
-        """binary[n], JPEGs of what is too near an evaluation image; null elsewhere."""
-        thumbnails: list[bytes | None] = [None] * len(self._images)
-        for row, reason in enumerate(self._images.reasons):
-            if reason == MIN_EVALUATION_DISTANCE.reason:
-                try:
-                    thumbnails[row] = thumbnail(*self._images.stored_file(row))
-                except Exception as error:  # it is dropped all the same
-                    tell_once("making a thumbnail", error)
-        return pa.array(thumbnails, pa.binary())
 
     def _look_again(self) -> None:
         """Searches once more for the JPEGs that are near, by their whole images. Their stored

@@ -31,7 +31,7 @@ from alignset.transforms.rules.rule import Limit, Rows, Stage
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.shards.arrivals import Arrivals
 from alignset.transforms.shards.descriptors import write_descriptors
-from alignset.transforms.shards.example_thumbnails import example_thumbnails
+from alignset.transforms.shards.dropped_thumbnails import dropped_thumbnails
 from alignset.transforms.shards.image_places import stored_bodies
 from alignset.transforms.shards.score_images import FAILED_RULE
 from alignset.transforms.shards.shard_files import TarWriter
@@ -42,7 +42,7 @@ from alignset.transforms.shards.shard_pairs import (
     shared_images,
     stored_rows,
 )
-from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_samples import add_samples, write_responses, write_sidecar
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
@@ -53,11 +53,6 @@ from alignset.transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 RESPONSES_FILE, DESCRIPTORS = "responses.parquet", "descriptors.parquet"
-
-
-def published_files(stats: ShardStats, places: ShardPlaces) -> dict[str, str]:
-    files = {REJECTS: places.rejected(stats.number)}
-    return files | ({SIDECAR: places.sidecar(stats.number)} if stats.successes else {})
 
 
 def build_shard(
@@ -143,7 +138,7 @@ def _write_rejects(pairs: ShardPairs, folder: Path) -> None:
         **pairs.carried,
         "width": pa.array([size and size[0] for size in sizes], pa.int32()),
         "height": pa.array([size and size[1] for size in sizes], pa.int32()),
-        "thumbnail": example_thumbnails(pairs),
+        "thumbnail": dropped_thumbnails(pairs),
     }
     schema, steps = with_columns(REJECTED, pairs.rules.written_columns), step_of(pairs.rules.images)
     with parquet_file(str(folder / REJECTS), schema, str(folder)) as rejects:

@@ -67,7 +67,7 @@ def renumber_shards(out: str, work: str) -> dict[int, int]:
     marker, places, aside = _marker(work), ShardPlaces(out), ShardPlaces(f"{work}/renumbered")
     plan = find_document(marker, Renumbering)
     if plan is None:
-        plan = renumbering(_shards(places))
+        plan = renumbering(shards_there(out))
         if not plan.moves:
             return {}
         _for_all(plan, lambda old, new: _put_aside(places, aside, old, new))
@@ -79,10 +79,10 @@ def renumber_shards(out: str, work: str) -> dict[int, int]:
     return dict(plan.moves)
 
 
-def _shards(places: ShardPlaces) -> dict[int, bool]:
+def shards_there(out: str) -> dict[int, bool]:
     """Whether each finished shard holds something, by its number."""
     shards = {}
-    for first, folder in zip((0, HOLDOUT), places.folders, strict=True):
+    for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
         names = {path.rpartition("/")[2] for path, _ in match(folder)}
         for name in names:
             number, _, ending = name.partition("_")

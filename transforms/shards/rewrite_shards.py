@@ -11,7 +11,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -57,8 +57,8 @@ _STEPS = STEP_OF_TAKEDOWNS | STEPS_OF_COPIES  # by reason
 
 def rewrite_shard(
     out: str, shard: int, leaving: Leaving, scratch: str | None, *, forget: bool = False
-) -> ShardStats:
-    """Takes pairs out of a shard; returns what its stats say then.
+) -> None:
+    """Takes pairs out of a shard.
 
     Args:
       out: the dataset. scratch: a folder for what is written aside, on the disk of a local dataset;
@@ -70,7 +70,7 @@ def rewrite_shard(
     """
     places = ShardPlaces(out)
     old = read_document(places.stats(shard), ShardStats)
-    sidecar, tar = places.sidecar(shard), places.tar(shard)
+    sidecar, tar, rejects = places.sidecar(shard), places.tar(shard), places.rejected(shard)
     rows = SHARD_SCHEMA.empty_table()  # none: by an attempt that was killed
     if exists(sidecar):
         rows = read_rows(sidecar)
@@ -82,15 +82,10 @@ def rewrite_shard(
         aside = Path(name)
         if is_changed:
             sha256 = _write_aside(rest, tar, aside) if len(rest) else None
-        rejects = places.rejected(shard)
-        how = _Rejects(leaving, scratch, forget)
-        how.rewrite(rejects, rows.schema, rows.combine_chunks().to_batches(), tar)
-        if is_changed and len(rest):
-            publish(aside / "sidecar", sidecar)
-            publish(aside / "tar", tar)
-        elif is_changed:
-            remove(sidecar)
-            remove(tar)
+        kept = rows.combine_chunks().to_batches()
+        _rewrite_rejects(rejects, rows.schema, kept, leaving, scratch, forget=forget, tar=tar)
+        for path, new in ((sidecar, aside / "sidecar"), (tar, aside / "tar")) if is_changed else ():
+            publish(new, path) if len(rest) else remove(path)
         for path in (places.responses(shard), places.moved(shard)):
             if exists(path):
                 before = read_rows(path)
@@ -100,18 +95,19 @@ def rewrite_shard(
                 elif len(left) < len(before):
                     pq.write_table(left, aside / "beside", compression="zstd")
                     publish(aside / "beside", path)
-    dropped = read_rows(rejects, ["reason", "detail"])
-    reasons = dropped["reason"].to_pylist()
+    ends = read_rows(rejects, ["reason", "detail"])
     # A copy's detail is a key, and would be alone in a count.
-    pairs = zip(reasons, dropped["detail"].to_pylist(), strict=True)
-    details = [None if why in STEPS_OF_COPIES else detail for why, detail in pairs]
-    kept = [None] * len(rest)
-    size = old.bytes_downloaded
-    stats = shard_stats(shard, [*reasons, *kept], [*details, *kept], size=size, sha256=sha256)
+    is_copy = pc.is_in(ends["reason"], pa.array([*STEPS_OF_COPIES]))
+    details = pc.if_else(is_copy, pa.scalar(None, pa.string()), ends["detail"]).to_pylist()
+    reasons, kept_ends = ends["reason"].to_pylist(), [None] * len(rest)
+    stats = shard_stats(
+        *(shard, [*reasons, *kept_ends], [*details, *kept_ends]),
+        size=old.bytes_downloaded,
+        sha256=sha256,
+    )
     opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
     stats = replace(stats, opted_out=opted_out or UNSET)
     write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
-    return stats
 
 
 def rewrite_texts(
@@ -123,103 +119,88 @@ def rewrite_texts(
     Args:
       scratch, forget: as `rewrite_shard` has them.
     """
-    how, has_pairs = _Rejects(leaving, scratch, forget), exists(pairs)
-    kept = batches_of(pairs) if has_pairs else ()
-    how.rewrite(rejects, schema_of(pairs if has_pairs else rejects), kept)
+    has_pairs = exists(pairs)
+    schema, kept = schema_of(pairs if has_pairs else rejects), batches_of(pairs)
+    kept = kept if has_pairs else iter(())
+    _rewrite_rejects(rejects, schema, kept, leaving, scratch, forget=forget)
     if has_pairs:
-        rest = map(leaving.rest_of, batches_of(pairs))
-        write_batches(pairs, schema_of(pairs), rest, scratch)
+        write_batches(pairs, schema, map(leaving.rest_of, batches_of(pairs)), scratch)
 
 
-@dataclass(frozen=True)
-class _Rejects:
-    """How a file of `rejected/` is written anew."""
+def _rewrite_rejects(
+    path: str,
+    pairs: pa.Schema,
+    kept: Iterable[pa.RecordBatch],
+    leaving: Leaving,
+    scratch: str | None,
+    *,
+    forget: bool,
+    tar: str = "",
+) -> None:
+    """Marks the rows of a file of `rejected/` that are taken down, and adds the kept pairs that
+    leave behind them, where they are not there yet.
 
-    leaving: Leaving
-    scratch: str | None
-    forget: bool
+    Args:
+      pairs: the columns of the kept pairs. tar: their shard, where they have one.
+    """
+    further = [field for field in pairs if field.name not in _OF_EVERY_RUN]
+    own = schema = with_columns(REJECTED, further)
+    rows: Iterable[pa.RecordBatch] = ()  # as in a dataset that was downloaded without rejected/
+    before = pa.array([], pa.string())
+    if exists(path):
+        schema = schema_of(path)
+        rows = (_marked(of, leaving, forget=forget) for of in batches_of(path))
+        reasons = pc.unique(leaving.rows["reason"])
+        dropped = batches_of(path, ["key", "reason"])
+        of_reasons = [of.filter(pc.is_in(of["reason"], reasons))["key"] for of in dropped]
+        before = pa.concat_arrays([before, *of_reasons])
 
-    def rewrite(
-        self, path: str, pairs: pa.Schema, kept: Iterable[pa.RecordBatch], tar: str = ""
-    ) -> None:
-        """Marks rows that are taken down, and adds the kept pairs that leave behind them, where
-        they are not there yet.
-
-        Args:
-          pairs: the columns of the kept pairs. tar: their shard, where they have one.
-        """
-        further = [field for field in pairs if field.name not in _OF_EVERY_RUN]
-        schema, before = with_columns(REJECTED, further), pa.array([], pa.string())
-        rows: Iterable[pa.RecordBatch] = ()  # as in a dataset that was downloaded without rejected/
-        if exists(path):
-            schema, rows = schema_of(path), map(self._marked, batches_of(path))
-            reasons = pc.unique(self.leaving.rows["reason"])
-            dropped = batches_of(path, ["key", "reason"])
-            of_reasons = [of.filter(pc.is_in(of["reason"], reasons))["key"] for of in dropped]
-            before = pa.concat_arrays([before, *of_reasons])
-        new = (self._leaving_rows(batch, before, further, tar, schema) for batch in kept)
-        write_batches(path, schema, chain(rows, new), self.scratch)
-
-    def _leaving_rows(
-        self,
-        pairs: pa.RecordBatch,
-        before: pa.StringArray,
-        further: list[pa.Field],
-        tar: str,
-        schema: pa.Schema,
-    ) -> pa.RecordBatch:
-        """The rows of `rejected/` of kept pairs that leave.
-
-        Args:
-          before: the keys of those that are there already.
-        """
-        leaves = self.leaving.of("reason", keys_of(pairs["key"])).is_valid()
+    def new_rows(pairs: pa.RecordBatch) -> pa.RecordBatch:
+        leaves = leaving.of("reason", keys_of(pairs["key"])).is_valid()
         there = pc.is_in(pairs["key"], value_set=before)
         pairs = pairs.filter(pc.and_(leaves, pc.invert(there)))
         keys = keys_of(pairs["key"])
         measures = {field.name: pairs[field.name] for field in further}
-        measures["thumbnail"] = _thumbnails(tar, keys, self.leaving.pictured_keys(keys))
-        why = self.leaving.of("reason", keys), self.leaving.of("detail", keys)
+        measures["thumbnail"] = _thumbnails(tar, keys, leaving.pictured_keys(keys))
+        why = leaving.of("reason", keys), leaving.of("detail", keys)
         pairs = pairs.set_column(0, "key", pa.array(keys))
-        rows = rejected_rows(pairs, *why, _STEPS, measures, with_columns(REJECTED, further))
-        if self.forget:
-            rows = without_contents(rows, pc.equal(rows["reason"], TAKEN_DOWN))
-        return _with_schema(rows, schema)
-
-    def _marked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows of `rejected/`; those that may not be read again say so."""
-        details = self.leaving.taken_details(keys_of(rows["key"]))
-        which = pc.and_(details.is_valid(), may_be_taken(rows, forget=self.forget))
-        if not pc.any(which).as_py():
-            return rows
-        # What an owner has stated stays on record: "takedowns:host; opted_out: x_robots_tag".
-        with_kind = pc.binary_join_element_wise(details, rows["detail"], f"; {OPTED_OUT}: ")
-        details = pc.if_else(pc.equal(rows["reason"], OPTED_OUT), with_kind, details)
-        details = pc.if_else(pc.equal(rows["reason"], TAKEN_DOWN), rows["detail"], details)
-        values = {
-            "step": pa.scalar(STEP_OF_TAKEDOWNS[TAKEN_DOWN]),
-            "reason": pa.scalar(TAKEN_DOWN),
-            "detail": details,
-            "also_reasons": pa.scalar(None, pa.string()),
-            "thumbnail": pa.scalar(None, pa.binary()),
-        }
-        columns = [
-            pc.if_else(which, values[name], rows[name]) if name in values else rows[name]
-            for name in rows.schema.names
+        new = rejected_rows(pairs, *why, _STEPS, measures, own)
+        if forget:
+            new = without_contents(new, pc.equal(new["reason"], TAKEN_DOWN))
+        columns = [  # of an older file; null where the rows have none
+            new[field.name].cast(field.type)
+            if field.name in own.names
+            else pa.nulls(len(new), field.type)
+            for field in schema
         ]
-        rows = pa.record_batch(columns, schema=rows.schema)
-        return without_contents(rows, which) if self.forget else rows
+        return pa.record_batch(columns, schema=schema)
+
+    write_batches(path, schema, chain(rows, map(new_rows, kept)), scratch)
 
 
-def _with_schema(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Rows with the columns of an older file; null where they have none."""
+def _marked(rows: pa.RecordBatch, leaving: Leaving, *, forget: bool) -> pa.RecordBatch:
+    """Rows of `rejected/`; those that may not be read again say so."""
+    details = leaving.taken_details(keys_of(rows["key"]))
+    which = pc.and_(details.is_valid(), may_be_taken(rows, forget=forget))
+    if not pc.any(which).as_py():
+        return rows
+    # What an owner has stated stays on record: "takedowns:host; opted_out: x_robots_tag".
+    with_kind = pc.binary_join_element_wise(details, rows["detail"], f"; {OPTED_OUT}: ")
+    details = pc.if_else(pc.equal(rows["reason"], OPTED_OUT), with_kind, details)
+    details = pc.if_else(pc.equal(rows["reason"], TAKEN_DOWN), rows["detail"], details)
+    values = {
+        "step": pa.scalar(STEP_OF_TAKEDOWNS[TAKEN_DOWN]),
+        "reason": pa.scalar(TAKEN_DOWN),
+        "detail": details,
+        "also_reasons": pa.scalar(None, pa.string()),
+        "thumbnail": pa.scalar(None, pa.binary()),
+    }
     columns = [
-        rows[field.name].cast(field.type)
-        if field.name in rows.schema.names
-        else pa.nulls(len(rows), field.type)
-        for field in schema
+        pc.if_else(which, values[name], rows[name]) if name in values else rows[name]
+        for name in rows.schema.names
     ]
-    return pa.record_batch(columns, schema=schema)
+    rows = pa.record_batch(columns, schema=rows.schema)
+    return without_contents(rows, which) if forget else rows
 
 
 def _thumbnails(tar: str, keys: UInt64s, wanted_keys: set[int]) -> pa.BinaryArray:

@@ -207,11 +207,6 @@ class ShardPairs(Verdicts):
         """The numbers of the pairs that are not dropped."""
         return np.flatnonzero([reason is None for reason in self.reasons])
 
-    def look(self, pair: int) -> Image | None:
-        """Facts about a pair's image; None where its file was not put aside."""
-        row = self.image_rows[pair]
-        return None if row is None else self.images.looks[row]
-
     def kept_row(self, pair: int) -> int:
         """The row of a pair's image, which was put aside."""
         row = self.image_rows[pair]
@@ -222,11 +217,7 @@ class ShardPairs(Verdicts):
         """The file of a pair's image, and what is known of it."""
         return self.images.stored_file(self.kept_row(pair))
 
-    def size(self, pair: int) -> Size | None:
-        """Width and height in px of a pair's image, where it is one."""
-        row = self.image_rows[pair]
-        return None if row is None else self.images.sizes[row]
-
     @property
     def sizes(self) -> list[Size | None]:
-        return [self.size(pair) for pair in range(len(self.image_rows))]
+        """Width and height in px of each pair's image, where it is one."""
+        return [None if row is None else self.images.sizes[row] for row in self.image_rows]

@@ -19,7 +19,7 @@ class ShardSettings:
 
     Attributes:
       forget_blocked: whether the rows of what is on a blocklist hold neither URL nor text.
-      thumbnails: examples of each kind that have an image in the report.
+      thumbnails: dropped images of each rule that have one in `rejected/`.
       descriptors: a folder for the descriptors of the images to train on; "" where none are wanted.
       looks: whether sidecars say how images look (LOOK_SCHEMA).
       screen: gives the images that come, and their URLs, back with a detail for those that must not

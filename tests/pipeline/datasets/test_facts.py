@@ -1,15 +1,17 @@
-"""What is known of a dataset whose documents or records are not as they should be."""
+"""Facts and numbers of datasets whose documents or files are not as they should be."""
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from tests.support.made_records import put_largest_set, put_made_set
 
-from alignset.pipeline.datasets import set_records
+from alignset.pipeline.datasets import numbers, page_numbers
 from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.datasets.numbers import OTHERS, Tally, count_pairs
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page import render_page
@@ -17,10 +19,15 @@ from alignset.pipeline.report.page_data import all_lists, page_data
 from alignset.pipeline.report.sliders import answers
 from alignset.pipeline.report.tables import blocked_rows, funnel_table, opt_out_rows
 from alignset.pipeline.runs.documents import Step
-from alignset.transforms.columns.record_files import decode_record, encode_record
-from alignset.transforms.columns.records import Axis, Record
+from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
+from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage import files as matching
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.workers.counts import Counts
+from tests.support.made_sets import put_made_set, put_rows
+from tests.support.small_sets import put_rejected, put_shard, put_table
 
 
 @pytest.fixture
@@ -30,38 +37,68 @@ def made_set(tmp_path: Path) -> Path:
     return folder
 
 
-def changed(path: Path, **parts: object) -> None:
-    record = decode_record(path.read_bytes(), "")
-    path.write_bytes(encode_record(replace(record, **parts)))  # type: ignore[arg-type]
+# ---- Counts --------------------------------------------------------------------------------
 
 
-# ---- A reason that both stages pass -------------------------------------------------------
+def test_counts_are_of_rows_whatever_reads_them_in_how_many_passes(tmp_path: Path, monkeypatch):
+    """Equal bytes at other URLs, equal perceptual hashes, opt-outs, hosts, and details that are
+    keys."""
+    put_shard(str(tmp_path), 0, 60)
+    sidecar = tmp_path / "shards/00000.parquet"
+    rows = pq.read_table(sidecar).to_pylist()
+    for place, row in enumerate(rows):
+        group = place // 3 if place < 30 else place
+        row |= {"sha256": f"{group:064x}"[::-1], "phash": f"{place // 6:016x}"}
+        row["opted_out"] = "noai_header,c2pa" if place < 5 else None
+    rows[2]["url"] = rows[1]["url"]  # an image is a URL
+    put_table(str(sidecar), pa.Table.from_pylist(rows, pq.read_schema(sidecar)))
+    whys = [("fetch_failed", "dns")] * 3 + [("fetch_failed", None), ("duplicate_image", "ab")]
+    put_rejected(str(tmp_path), "images-00000", [*whys, ("opted_out", "c2pa")])
+    put_rejected(str(tmp_path), "text-00000", [("opted_out", "meta_robots"), ("taken_down", "a")])
+    once = count_pairs(str(tmp_path))
+    assert (once.pairs, once.kept, once.rejected_rows, once.taken_down) == (60, {0: 60}, 8, 1)
+    assert (once.copies.images, once.copies.contents) == (29, 10)
+    assert [group.images for group in once.groups] == [3] * 9 + [2]
+    assert once.near == 10 + 30
+    assert (once.hosts[0].host, once.hosts[0].details) == ("h", {"": 1, "dns": 3})
+    assert once.reported == {"c2pa": 5, "noai_header": 5}
+    assert once.opted_out == {"c2pa": 1, "meta_robots": 1}
+    assert once.details("duplicate_image") == {"": 1}
+    monkeypatch.setattr(numbers, "_CONTENTS_AT_ONCE", 7)
+    assert count_pairs(str(tmp_path)) == once
 
 
-def test_a_reason_of_both_planes_adds_up_and_keeps_its_details_and_examples_apart(made_set: Path):
-    texts, images = made_set / "report/text-00000.json", made_set / "report/images-00000.json"
-    for path, count, detail in ((texts, 1000, "tdm_reservation"), (images, 5, "noai_header")):
-        record = decode_record(path.read_bytes(), "")
-        example = msgspec.structs.replace(
-            record.examples[0],
-            key=f"{count:016x}",
-            lists=["opted_out"],
-            reason="opted_out",
-            detail=detail,
-        )
-        outcomes = record.outcomes | {"opted_out": {detail: count}, "blocked": {"a.txt:host": 2}}
-        changed(path, outcomes=outcomes, examples=[*record.examples, example])
+def test_a_tally_forgets_the_rarest_and_counts_them_as_others():
+    tally = Tally("name", "kind", most=100)
+    for part in range(50):
+        names = ["often"] * 5 + [f"{part} {n}" for n in range(40)]
+        tally.add(pa.array(names), pa.array(["a"] * len(names)))
+        tally.table()
+    assert tally.counts()["often"] == 250
+    assert len(tally.table()) <= 100
+    assert sum(tally.counts().values()) + tally.others == 50 * 45
+
+
+# ---- A reason that both stages pass ----------------------------------------------------------
+
+
+def test_a_reason_of_both_stages_adds_up_and_keeps_its_details_and_examples_apart(made_set: Path):
+    texts = [("opted_out", "tdm_reservation")] * 1000 + [("blocked", "a.txt:host")] * 2
+    images = [("opted_out", "noai_header")] * 5 + [("blocked", "a.txt:host")] * 2
+    keys = put_rejected(str(made_set), "text-00001", texts)
+    put_rejected(str(made_set), "images-00002", images)
+    (made_set / "shards/00002_stats.json").write_text("{}")
     facts = find_facts(str(made_set))
     assert facts.dropped["opted_out"] == 1005
     assert facts.dropped["blocked"] == 4
     assert facts.details[TEXTS, "opted_out"] == {"tdm_reservation": 1000}
     assert facts.details[IMAGES, "opted_out"] == {"noai_header": 5}
     lists = all_lists(facts)
-    keys = {name: [e.key for e in of] for name, of in lists.items() if "opted_out" in name}
-    assert keys == {
-        "opted_out (texts)": [f"{1000:016x}"],
-        "opted_out (images)": [f"{5:016x}"],
-    }
+    sizes = {name: len(of) for name, of in lists.items() if "opted_out" in name}
+    assert sizes == {"opted_out (texts)": 8, "opted_out (images)": 5}
+    assert not any("blocked" in name for name in lists)
+    shown = {example.key for of in lists.values() for example in of}
+    assert not shown & {key for key, (why, _) in zip(keys, texts, strict=True) if why == "blocked"}
     rows = {
         (step.name, row.name): row
         for step in funnel_table(facts, lists)
@@ -70,16 +107,13 @@ def test_a_reason_of_both_planes_adds_up_and_keeps_its_details_and_examples_apar
     }
     assert rows["pairs", "opted_out"].key == "opted_out (texts)"
     assert rows["pairs", "opted_out"].more == "tdm_reservation 1,000"
-    assert rows["opt_outs", "opted_out"].key == "opted_out (images)"
     assert rows["opt_outs", "opted_out"].more == "noai_header 5"
-    assert {row.name: row.count for row in opt_out_rows(facts)} == {
-        "tdm_reservation": 1000,
-        "noai_header": 5,
-    }
+    opt_outs = {row.name: row.count for row in opt_out_rows(facts)}
+    assert opt_outs == {"tdm_reservation": 1000, "noai_header": 5}
     assert [(row.name, row.count) for row in blocked_rows(facts)] == [("a.txt:host", 4)]
 
 
-def test_what_cost_most_is_the_sum_of_both_planes():
+def test_what_cost_most_is_the_sum_of_both_stages(made_set: Path):
     steps = [
         Step("blocklist", 3000, 2000, {"blocked": 1000}),
         Step("words", 2000, 1100, {"too_few_words": 900}),
@@ -89,6 +123,12 @@ def test_what_cost_most_is_the_sum_of_both_planes():
     assert told.title == "What cost most"
     assert told.text.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
     assert told.key == ""  # of which no example is shown
+    facts = find_facts(str(made_set))
+    lists = page_data(facts)["lists"]
+    told = answers(facts, [], lists)[0]
+    assert told.key.startswith(next(iter(facts.dropped)))
+    assert lists[told.key]
+    assert f'data-list="{told.key}">Show examples</button>' in render_page(facts)
 
 
 @pytest.mark.parametrize(
@@ -110,92 +150,62 @@ def test_a_page_says_the_title_and_the_languages(made_set: Path, language: str, 
     assert ("Its alt-texts" in page) == bool(said)
 
 
-def test_a_looser_threshold_that_brings_nothing_is_no_answer() -> None:
-    axis = Axis("side", [160.0, 200.0])
-    facts = Facts("", rules={"min_image_side": 200.0})
-    facts.records.images.whole = Record(axes=[axis], alone={"min_image_side": {"2": 5}})
-    assert answers(facts, [], {}) == []
-
-
-def test_what_cost_most_leads_to_its_examples(made_set: Path):
-    facts = find_facts(str(made_set))
-    reason = next(iter(facts.dropped))
-    lists = page_data(facts)["lists"]
-    told = answers(facts, [], lists)[0]
-    assert told.key.startswith(reason)
-    assert lists[told.key]
-    assert f'data-list="{told.key}">Show examples</button>' in render_page(facts)
-
-
-# ---- A run that is under way --------------------------------------------------------------
-
-
-def test_pairs_that_wait_are_not_dropped(made_set: Path):
-    facts = find_facts(str(made_set))
-    passed, judged = facts.records.texts.whole.kept, facts.records.images.whole.pairs
-    assert facts.waiting == passed - judged > 0
-    (words,) = (chart for chart in charts_of(facts) if chart.name == "Words of the text")
-    assert sum(words.kept) == facts.records.images.whole.kept
-    # Words of made images are not those of made texts: what waits is counted bin by bin.
-    assert 0 < sum(words.waiting) <= passed
-    page = render_page(facts)
-    assert "waiting for a shard" in page
-    assert "of those judged" in page
-    fetch = next(step for step in funnel_table(facts, {}) if step.name == "fetch")
-    assert '<rect class="w"' in fetch.bar
-
-
-# ---- Documents and records that cannot be read --------------------------------------------
+# ---- Documents and files that cannot be read -------------------------------------------------
 
 
 def test_an_ended_run_stays_ended_whatever_its_documents_are(made_set: Path):
     (made_set / "manifest.json").write_text("{")
     (made_set / "funnel.json").write_text('{"pairs": "many"}')
+    (made_set / "rejected/images-00001.parquet").write_bytes(b"PAR1")
     facts = find_facts(str(made_set))
     assert (facts.state, facts.waiting) == ("finished", 0)
-    for name in ("manifest.json", "funnel.json"):
+    for name in ("manifest.json", "funnel.json", "A file is left out: rejected/images-00001"):
         (note,) = (note for note in facts.notes if note.startswith(name))
         assert "cannot be read" in note
     assert str(made_set) not in " ".join(facts.notes)
     assert any("its funnel.json tells nothing" in note for note in facts.notes)
-    assert facts.kept == facts.records.images.whole.kept > 0
+    assert facts.kept == facts.counts.pairs > 0
     page = render_page(facts)
     assert "under way" not in page
     assert str(made_set) not in page
-
-
-def test_a_cut_record_is_no_record_of_an_older_version(made_set: Path):
-    (made_set / "manifest.json").write_text("{")
-    path = made_set / "report/images-00001.json"
-    path.write_bytes(path.read_bytes()[:500])
-    notes = " ".join(find_facts(str(made_set)).notes)
-    assert "A record cannot be read and is left out: images-00001.json" in notes
-    assert "older versions" not in notes
-    path.unlink()
-    notes = " ".join(find_facts(str(made_set)).notes)
-    assert "1 of 2 shards recorded nothing for a report, as older versions do not" in notes
-
-
-def test_records_of_anybody_take_bounded_memory():
-    total = set_records.Sum()
-    for part in range(40):
-        outcomes = {f"reason_{part}_{n}": {f"detail_{n}": 1} for n in range(50)}
-        details = {"kept": {f"detail_{part}_{n}": 2 for n in range(1000)}}
-        total.add([Record(2050, outcomes | details)], {})
-    counted = total.whole.outcomes
-    assert len(counted) == 64
-    assert all(len(of) <= 1024 for of in counted.values())
-    assert sum(sum(of.values()) for of in counted.values()) == total.whole.pairs == 40 * 2050 - 0
 
 
 def test_rules_that_are_no_numbers_of_this_world_are_none(made_set: Path):
     path = made_set / "_temporary/run.json"
     told = path.read_text().replace('"min_image_side": 200', f'"min_image_side": {10**400}')
     path.write_text(told)
-    assert "min_image_side" not in find_facts(str(made_set)).rules
+    facts = find_facts(str(made_set))
+    assert "min_image_side" not in facts.rules
+    assert "side" not in facts.numbers.images.axes
 
 
-# ---- A folder that is not a dataset --------------------------------------------------------------
+def test_one_file_in_n_is_read_where_there_are_very_many_rows(made_set: Path, monkeypatch):
+    whole = find_facts(str(made_set))
+    monkeypatch.setattr(page_numbers, "MOST_ROWS", 1000)
+    facts = find_facts(str(made_set))
+    assert (facts.kept, facts.steps) == (whole.kept, whole.steps)
+    assert facts.numbers.every == 4
+    assert facts.numbers.images.free < whole.numbers.images.free
+    assert any("One of 4 files was read" in note for note in facts.notes)
+
+
+@pytest.mark.parametrize("version", ["0.2", "0.1"])
+def test_rows_of_earlier_versions_tell_one_reason(made_set: Path, version: str):
+    """What passes all limits but one by its values alone counts for that one."""
+    now = find_facts(str(made_set))
+    for path in made_set.glob("rejected/*.parquet"):
+        table = pq.read_table(path).drop_columns(["also_reasons"])
+        pq.write_table(table.drop_columns(["thumbnail"]) if version == "0.1" else table, path)
+    facts = find_facts(str(made_set))
+    assert facts.steps == now.steps
+    assert any("An earlier version wrote rejected/" in note for note in facts.notes)
+    assert facts.numbers.texts.free > now.numbers.texts.free
+    alone, then = (of.numbers.texts.alone["min_language_score"].sum() for of in (now, facts))
+    assert alone < then  # without the texts that are on too many images too
+    assert "An earlier version" in render_page(facts)
+
+
+# ---- A folder that is not a dataset -----------------------------------------------------------
 
 
 def test_a_wrong_folder_is_not_walked(tmp_path: Path, monkeypatch):
@@ -207,10 +217,10 @@ def test_a_wrong_folder_is_not_walked(tmp_path: Path, monkeypatch):
         asked.append(spec)
         return matching.match(spec)
 
-    monkeypatch.setattr("alignset.pipeline.datasets.folder_samples.match", match)
+    monkeypatch.setattr("alignset.pipeline.datasets.folders.match", match)
     with pytest.raises(UsageError, match="is not a dataset"):
         find_facts(str(tmp_path))
-    assert asked == [f"{tmp_path}/{end}" for end in ("*", "*/*.tar", "*/*.parquet")]
+    assert {*asked} == {f"{tmp_path}/{end}" for end in ("*", "*/*.tar", "*/*.parquet")}
 
 
 def test_a_folder_of_a_set_is_no_set_of_its_own(made_set: Path, monkeypatch: pytest.MonkeyPatch):
@@ -222,37 +232,96 @@ def test_a_folder_of_a_set_is_no_set_of_its_own(made_set: Path, monkeypatch: pyt
         find_facts("shards")
 
 
-# ---- What the page is given ---------------------------------------------------------------
+# ---- Files of anybody -------------------------------------------------------------------------
 
 
 def test_marks_that_turn_writing_reach_the_page_from_nowhere(made_set: Path):
-    path = made_set / "report/images-00000.json"
-    record = decode_record(path.read_bytes(), "")
     evil = "a\u202eb\x1b[31m"
-    examples = [
-        msgspec.structs.replace(e, detail=evil, near=evil, format=evil, caption=evil, lists=[evil])
-        for e in record.examples
-    ]
-    outcomes = record.outcomes | {"blocked": {f"{evil}.txt:host": 7}, "fetch_failed": {evil: 9}}
-    hosts = msgspec.structs.replace(
-        record.tops["hosts"], counts={evil: {f"fetch_failed: dns{evil}": 5}}
-    )
-    changed(
-        path,
-        examples=examples,
-        outcomes=outcomes,
-        tops={"hosts": hosts},
-        histograms=record.histograms | {"formats": {"kept": {evil: 3}}},
-    )
-    path.rename(made_set / f"report/images-{evil}.json")
+    path = made_set / "rejected/images-00000.parquet"
+    table = pq.read_table(path)
+    rows = [row | {"detail": evil, "caption": evil} for row in table.to_pylist()]
+    for row in rows[:60]:
+        row |= {"reason": evil, "evaluation_set": evil, "evaluation_image": evil}
+    url = {"url": f"http://{evil}/", "reason": "fetch_failed"}
+    rows += [rows[-1] | url | {"key": f"{n:016x}"} for n in range(99)]
+    put_table(str(path), pa.Table.from_pylist(rows, table.schema))
+    put_rejected(str(made_set), "text-00001", [("blocked", f"{evil}.txt:host")] * 7)
+    path.rename(made_set / f"rejected/images-{evil}.parquet")
+    (made_set / f"shards/{evil}_stats.json").write_text("{}")
     page = render_page(find_facts(str(made_set)), f"/tmp/{evil}")
     assert "\u202e" not in page
     assert "\x1b" not in page
+    assert r"a\u202eb" in page
+
+
+@pytest.mark.parametrize("stage", ["text", "images"])
+def test_a_hostile_file_neither_raises_nor_grows(made_set: Path, stage: str):
+    """Wrong types, lists, no values, infinite ones, a million hosts, reasons and details, and a
+    text of 1 MB in each row: time and memory are in proportion to the rows."""
+    path, before = made_set / f"rejected/{stage}-00001.parquet", find_facts(str(made_set))
+    sizes = []
+    for rows in (30_000, 60_000):
+        numbers_of = np.arange(rows)
+        columns = {
+            "key": [f"{n:016x}" for n in numbers_of],
+            "url": [f"http://host{n}.example/" for n in numbers_of],
+            "caption": pa.array(["x" * (1 << 20)])
+            .dictionary_encode()
+            .take(pa.array(np.zeros(rows, np.int64))),
+            "reason": [f"reason {n}" for n in numbers_of],
+            "detail": numbers_of,
+            "also_reasons": [f"{n},b" for n in numbers_of],
+            "width": np.where(numbers_of % 2, np.inf, np.nan),
+            "height": [[1]] * rows,
+            "unsafe_score": np.where(numbers_of % 2, -np.inf, 1e308),
+            "evaluation_distance": ["near"] * rows,
+            "thumbnail": numbers_of,
+        }
+        pq.write_table(pa.table(columns), path)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        begun = used.ru_utime + used.ru_stime
+        facts = find_facts(str(made_set))
+        page = render_page(facts)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        sizes.append((used.ru_utime + used.ru_stime - begun, used.ru_maxrss, len(page)))
+        assert facts.counts.rejected_rows > rows
+        assert max(len(of.examples) for of in (facts.numbers.texts, facts.numbers.images)) <= 200
+    (first_s, first_kib, _), (second_s, second_kib, page_bytes) = sizes
+    assert second_s < 4 * first_s + 1  # in proportion, and no square
+    assert second_kib - first_kib < 400 << 10
+    assert page_bytes < 12_000_000
+    assert before.kept == facts.kept
+
+
+def test_missing_columns_are_no_values(tmp_path: Path):
+    put_made_set(tmp_path, 1, np.random.default_rng(1), pairs=50, texts=50)
+    for path in tmp_path.glob("*/*.parquet"):
+        pq.write_table(pq.read_table(path).select(["caption"]), path)
+    facts = find_facts(str(tmp_path))
+    assert facts.counts.rejected_rows + facts.kept == 100
+    assert "<h2>Funnel</h2>" in render_page(facts)
+    nothing = pa.table({"caption": pa.array([], pa.string())})
+    for path in tmp_path.glob("*/*.parquet"):
+        pq.write_table(nothing, path)
+    assert find_facts(str(tmp_path)).seen == 0
+
+
+def test_very_many_reasons_are_one(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(numbers, "_MOST_NAMES", 1000)
+    keys = {"key": [f"{n:016x}" for n in range(5000)], "reason": [f"r{n}" for n in range(5000)]}
+    put_rows(f"{tmp_path}/rejected/text-00000.parquet", keys, REJECTED)
+    counts = count_pairs(str(tmp_path))
+    assert len(counts.dropped[TEXTS]) <= 1001
+    assert counts.rejected_rows == 5000
+    assert counts.reasons(TEXTS)[OTHERS] >= 4000
+
+
+# ---- What the page is given ---------------------------------------------------------------------
 
 
 def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatch):
     monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_TEXT_BYTES", 20_000)
-    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_PICTURE_BYTES", 30_000)
+    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_PICTURE_BYTES", 10_000)
     facts = find_facts(str(made_set))
     data = page_data(facts)
     examples, pictures = data["left_out"]
@@ -267,11 +336,20 @@ def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatc
     assert "left out, so that" not in render_page(facts)
 
 
-def test_the_largest_page_has_12_megabytes_at_most(tmp_path: Path):
-    put_largest_set(tmp_path / "set", np.random.default_rng(0))
-    facts = find_facts(str(tmp_path / "set"))
-    assert facts.records.faults == []
-    page = render_page(facts).encode()
-    assert 10_000_000 < len(page) <= 12_000_000
-    assert b"more examples are left out" in page
-    assert b"images are left out" in page
+def test_pairs_that_wait_are_not_dropped(made_set: Path):
+    facts = find_facts(str(made_set))
+    judged = facts.kept + sum(facts.counts.reasons(IMAGES).values())
+    counts = Counts(9000, judged + 500, {"too_few_words": 9})
+    vocabulary = VocabularySummary(by_count=[], cut_off_count=0, vocabulary=0)
+    shards = {0: 300, 1: 300, 2: 500}
+    summary = TextSummary(9000, counts, vocabulary, HashFile("v", 0, ""), shards)
+    write_document(WorkFolder(f"{made_set}/_temporary").text_summary, summary)
+    facts = find_facts(str(made_set))
+    assert (facts.waiting, facts.planned_shards, facts.shards) == (500, 3, 2)
+    (words,) = (chart for chart in charts_of(facts) if chart.name == "Words of the text")
+    assert sum(words.kept) == facts.kept
+    page = render_page(facts)
+    assert "waiting for a shard" in page
+    assert "of those judged" in page
+    fetch = next(step for step in funnel_table(facts, {}) if step.name == "fetch")
+    assert '<rect class="w"' in fetch.bar

@@ -5,40 +5,33 @@ from dataclasses import replace
 
 import pytest
 
-from alignset.pipeline.datasets.funnel import check_funnel, counts_of, funnel, whole_funnel
+from alignset.pipeline.datasets.funnel import check_funnel, drops_of, funnel
 from alignset.pipeline.datasets.summary import render_funnel, render_vocabulary
 from alignset.pipeline.runs.documents import Funnel, Step
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS
 from alignset.transforms.storage.documents import read_document
-from alignset.transforms.workers.counts import Counts, add_by_name
+from alignset.transforms.workers.counts import add_by_name
 from tests.support.command import manifest
 from tests.support.golden_run import Golden
 from tests.support.rules import STEPS
 
-TWO_STEPS = {"first": ("bad", "worse"), "second": ("ugly",)}
 TABLE = [
     Step("first", 10, 7, {"bad": 2, "worse": 1}),
     Step("second", 7, 3, {"ugly": 4}),
 ]
 
 
-def test_a_step_sees_what_the_one_before_kept():
-    assert funnel(Counts(10, 3, {"bad": 2, "worse": 1, "ugly": 4}), TWO_STEPS) == TABLE
-    check_funnel(TABLE, 3)
-
-
 def test_no_pairs_at_all():
-    table = whole_funnel(Counts(), Counts())
+    table = funnel(0, {}, {})
     check_funnel(table, 0)
     assert [step.step for step in table] == list(STEPS)
     assert "0.0%" in render_funnel(table)
 
 
 def test_a_reason_of_both_planes_counts_in_each_and_what_is_taken_down_comes_last():
-    texts = Counts(10, 6, {"blocked": 3, "rare_token": 1})
-    images = Counts(6, 3, {"blocked": 2, "fetch_failed": 1})
-    table = whole_funnel(texts, images, taken_down=2)
+    texts, images = {"blocked": 3, "rare_token": 1}, {"blocked": 2, "fetch_failed": 1}
+    table = funnel(10, texts, images, taken_down=2)
     check_funnel(table, 1)
     dropped = {
         step.step: sum(step.dropped.values()) for step in table if any(step.dropped.values())
@@ -47,12 +40,10 @@ def test_a_reason_of_both_planes_counts_in_each_and_what_is_taken_down_comes_las
         **{"blocklist": 3, "rare_tokens": 1, "fetch": 1},
         **{"blocked_images": 2, "takedown": 2},
     }
-    assert [
-        counts_of(table, steps).dropped.get("blocked")
-        for steps in (PRODUCT.text_steps, PRODUCT.image_steps)
-    ] == [3, 2]
-    assert counts_of(table, PRODUCT.text_steps).kept == 6
-    assert counts_of(table[:-1], TAKEDOWN_STEPS) == Counts()
+    stages = PRODUCT.text_steps, PRODUCT.image_steps, TAKEDOWN_STEPS
+    assert [drops_of(table, steps).get("blocked") for steps in stages] == [3, 2, None]
+    assert drops_of(table[:-1], TAKEDOWN_STEPS) == {}
+    assert [step.step for step in funnel(10, texts)] == [*PRODUCT.text_steps]
 
 
 @pytest.mark.parametrize(

@@ -1,171 +1,177 @@
-"""What is said of a dataset that holds next to nothing, and where nothing is said."""
+"""What is said of a dataset at the end of its run, and where nothing is said."""
 
-from pathlib import Path
-
-import apache_beam as beam
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from apache_beam.testing.util import assert_that, equal_to
 from msgspec import UNSET
 
-from alignset.pipeline.datasets.funnel import failed_fetches, funnel, whole_funnel
-from alignset.pipeline.datasets.summary import (
-    HINTS,
-    copies_text,
-    flags,
-    hint_of,
-    render_failed,
-    too_little,
+from alignset.pipeline.datasets.funnel import funnel
+from alignset.pipeline.datasets.summary import HINTS, flags, hint_of, summary_lines, too_little
+from alignset.pipeline.runs.documents import (
+    BrokenInput,
+    Connections,
+    FetchReport,
+    Funnel,
+    OptOuts,
+    SourceSet,
 )
-from alignset.pipeline.runs.documents import BrokenInput, FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
+from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import PRODUCT
-from alignset.transforms.shards.failed_fetches import FindFailingHosts, failures_by_host
 from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
-from alignset.transforms.workers.counts import Counts
-from tests.support.made_batches import run_in_beam
-from tests.support.rules import STEP_OF
+from alignset.transforms.storage.broken_files import BrokenFile
 
 
 def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **fields) -> Funnel:
-    counts = Counts(seen, seen - sum(dropped.values()), dropped)
-    texts, images = (
-        {reason: n for reason, n in dropped.items() if STEP_OF[reason] in steps}
-        for steps in (PRODUCT.text_steps, PRODUCT.image_steps)
-    )
-    of_both = Counts(seen, 0, texts), Counts(0, 0, images)
-    steps = funnel(counts, PRODUCT.text_steps) if text_only else whole_funnel(*of_both)
-    failed = {"fetch_failed: dns": dropped.get("fetch_failed", 0)}
+    """A funnel; every failed fetch is a `dns`, unless `fetch` says more."""
+    failed = dropped.get("fetch_failed", 0)
+    report = FetchReport(seen, failed, {"dns": failed} if failed else {}, [])
     return Funnel(
-        fetch=failed_fetches(seen, failed, []),
-        pairs=counts.kept,
-        steps=steps,
-        vocabulary=VocabularySummary(vocabulary=0),
-        **fields,
+        **{
+            "fetch": report,
+            "pairs": seen - sum(dropped.values()),
+            "steps": funnel(seen, dropped, None if text_only else dropped),
+            "vocabulary": VocabularySummary(vocabulary=0),
+        }
+        | fields
     )
+
+
+def broken(count: int) -> BrokenInput:
+    return BrokenInput(broken=count, details={"damaged": count}, named=[], files=10)
 
 
 @pytest.mark.parametrize(
-    ("seen", "dropped", "said"),
+    ("of", "said"),
     [
-        (1000, {"fetch_failed": 990}, ""),
-        (1000, {"fetch_failed": 991}, "9 of 1,000 pairs were kept: 991 fetches failed with dns"),
-        (1000, {"fetch_failed": 500, "too_small": 500}, "500 fetches failed with dns"),
+        (made(1000, {"fetch_failed": 990}), ""),
         (
-            1000,
-            {"fetch_failed": 400, "too_small": 600},
+            made(1000, {"fetch_failed": 991}),
+            "9 of 1,000 pairs were kept: 991 fetches failed with dns",
+        ),
+        (made(1000, {"fetch_failed": 500, "too_small": 500}), "500 fetches failed with dns"),
+        (
+            made(1000, {"fetch_failed": 400, "too_small": 600}),
             "600 were dropped as too_small; the rule's",
         ),
-        (1000, {"too_small": 999}, ""),  # a strict rule may leave few
-        (1000, {"too_small": 1000}, "0 of 1,000 pairs were kept"),
+        (made(1000, {"too_small": 999}), ""),  # a strict rule may leave few
+        (made(1000, {"too_small": 1000}), "0 of 1,000 pairs were kept"),
         (
-            3,
-            {"rare_token": 3},
+            made(3, {"rare_token": 3}, text_only=True),
             "3 were dropped as rare_token; the rule's flag is --vocabulary_size",
         ),
-        (0, {}, "the input holds no pair"),
-        (1, {}, ""),
+        (made(0, {}), "the input holds no pair"),
+        (made(1, {}), ""),
+        (made(9, {"too_few_words": 8}, text_only=True), ""),
+        (
+            made(9, {"too_few_words": 9}, text_only=True),
+            "0 of 9 pairs were kept: 9 were dropped as too_few_words",
+        ),
+        (made(100, {"too_small": 1}, broken_input=broken(5)), ""),
+        (made(100, {"too_small": 1}, broken_input=broken(6)), "6 of 10 input files were broken"),
+        (made(9, {"too_small": 4}, holdout=4), ""),
+        (made(9, {"too_small": 4}, holdout=UNSET), ""),
+        (made(9, {"too_small": 4}, holdout=5), "all 5 pairs are held out"),
     ],
 )
-def test_what_is_said(seen: int, dropped: dict[str, int], said: str):
-    line = too_little(made(seen, dropped))
+def test_what_is_said_of_too_little(of: Funnel, said: str) -> None:
+    line = too_little(of)
     assert said in line
     assert bool(line) == bool(said)
 
 
-def test_texts_alone():
-    assert too_little(made(9, {"too_few_words": 8}, text_only=True)) == ""
-    line = too_little(made(9, {"too_few_words": 9}, text_only=True))
-    assert "0 of 9 pairs were kept: 9 were dropped as too_few_words" in line
-
-
-@pytest.mark.parametrize(("broken", "told"), [(5, False), (6, True)])
-def test_more_than_half_of_the_input_is_broken(broken: int, told: bool):
-    files = BrokenInput(broken=broken, details={"damaged": broken}, named=[], files=10)
-    line = too_little(made(100, {"too_small": 1}, broken_input=files))
-    assert (f"{broken} of 10 input files were broken" in line) == told
-
-
-def test_nothing_is_left_to_train_on():
-    assert too_little(made(9, {"too_small": 4}, holdout=4)) == ""
-    assert "all 5 pairs are held out" in too_little(made(9, {"too_small": 4}, holdout=5))
-    assert too_little(made(9, {"too_small": 4}, holdout=UNSET)) == ""
-
-
-def test_each_flag_is_of_a_reason():
+def test_each_flag_is_of_a_reason_and_each_hint_of_a_detail() -> None:
     assert set(flags()) <= set(PRODUCT.reasons)
-
-
-STATUSES = {"success": 40, "fetch_failed: dns": 36, "too_small": 4, "fetch_failed: http_404": 20}
-
-
-def test_failures_by_detail() -> None:
-    report = failed_fetches(100, STATUSES, [])
-    assert report == FetchReport(100, 56, {"dns": 36, "http_404": 20}, [])
-    assert list(report.details) == ["dns", "http_404"]
-
-
-def test_every_hint_is_of_a_detail_and_nearly_every_detail_has_one() -> None:
     assert all(any(detail.startswith(begin) for detail in FETCH_DETAILS) for begin in HINTS)
     assert "rate limiting" in hint_of("dns")
     assert hint_of("http_503") == hint_of("http_500") != ""
     assert hint_of("http_418") == ""
 
 
-def test_the_table_says_what_where_and_what_to_do() -> None:
-    hosts = [FailingHost({"dns": 35, "timeout": 1}, 36, "a.org")]
-    text = render_failed(failed_fetches(100, STATUSES, hosts))
-    assert "56 of 100 fetches failed (56.0%)" in text
-    assert "36   36.0%  is the resolver rate limiting?" in text
-    assert "a.org" in text
-    assert "dns 35, timeout 1" in text
-    assert render_failed(failed_fetches(9, {"success": 9}, [])) == ""
+HOSTILE = "\x1b[2Ja.org"
+SHARED = SharedContents(4, 2)
+NEAR = NearDuplicates(9, compared=3, alike=1)
 
 
-def test_a_terminal_is_not_commanded() -> None:
-    hosts = [FailingHost({"dns": 1}, 1, "\x1b[2Ja.org")]
-    assert "\x1b" not in render_failed(FetchReport(1, 1, {}, hosts))
-
-
-def rows(*failures: tuple[str, str, str | None]) -> pa.Table:
-    names = ("url", "reason", "detail")
-    return pa.table({n: [row[i] for row in failures] for i, n in enumerate(names)})
-
-
-def test_hosts_as_they_are_told_apart() -> None:
-    failures = rows(
-        ("http://A.org/1", "fetch_failed", "dns"),
-        ("https://me:secret@a.org/2", "fetch_failed", "http_404"),
-        ("http://a.org:81/3", "fetch_failed", "dns"),
-        ("http://[::1", "fetch_failed", "bad_url"),
-        ("http://b.org/", "too_small", None),
-    )
-    assert failures_by_host(failures) == {
-        "a.org": {"dns": 1, "http_404": 1},
-        "a.org:81": {"dns": 1},
-        "": {"bad_url": 1},
-    }
-
-
-def test_the_twenty_with_the_most_in_beam(tmp_path: Path) -> None:
-    (tmp_path / "rejected").mkdir()
-    for shard in range(3):
-        failures = [
-            (f"http://h{n}.org/", "fetch_failed", "dns") for n in range(30) for _ in range(n)
-        ]
-        pq.write_table(rows(*failures), tmp_path / "rejected" / f"images-{shard:05d}.parquet")
-
-    def build(pipeline: beam.Pipeline) -> None:
-        hosts = pipeline | beam.Create(range(3)) | FindFailingHosts(str(tmp_path))
-        expected = [FailingHost({"dns": 3 * n}, 3 * n, f"h{n}.org") for n in range(29, 9, -1)]
-        assert_that(hosts, equal_to([expected]))
-
-    run_in_beam(build)
-
-
-def test_graphics_that_look_alike_stayed_where_photographs_left() -> None:
-    near = NearDuplicates(3, distances=[9])
-    funnel = made(20, {"duplicate_image": 9}, copies=SharedContents(), near_duplicates=near)
-    assert copies_text(funnel).endswith("; 3 graphics looked like another and stayed")
+@pytest.mark.parametrize(
+    ("fields", "said", "unsaid"),
+    [
+        (
+            {
+                "fetch": FetchReport(
+                    100,
+                    56,
+                    {"dns": 36, "http_404": 18, "http_500": 1, "timeout": 1},
+                    [FailingHost({"dns": 35, "timeout": 1}, 36, HOSTILE)],
+                    Connections(1024, {"rising": 7, "hosts": 1, "CPU": 9}),
+                )
+            },
+            (
+                "56 of 100 fetches failed (56.0%)",
+                "36   36.0%  is the resolver rate limiting?",
+                "timeout                       1    1.0%\n",
+                "?[2Ja.org",
+                "  dns 35, timeout 1",
+                "at most 1,024 connections at once in a worker; limited by CPU (9 shards), hosts",
+            ),
+            "rising",
+        ),
+        ({"fetch": FetchReport(9, 0, {}, [])}, (), "failed"),
+        (
+            {"fetch": FetchReport(9, 0, {}, [], Connections(8, {"rising": 2}))},
+            ("at once in a worker; nothing limited them",),
+            "rising",
+        ),
+        ({"copies": UNSET}, (), "copies: "),
+        ({"copies": SharedContents()}, ("copies: no two kept images have the same bytes",), ";"),
+        (
+            {"copies": SHARED, "near_duplicates": NEAR},
+            ("copies: 4 kept images have the bytes of another, in 2 groups; about 3 look like",),
+            "no two",
+        ),
+        (
+            {"copies": SHARED, "near_duplicates": NearDuplicates(3, distances=[9])},
+            ("in 2 groups; 3 graphics looked like another and stayed",),
+            "about",
+        ),
+        (
+            {"opted_out": OptOuts("reject", {"c2pa": 1200})},
+            ("not wanted by its owner, dropped: c2pa 1,200; see",),
+            "kept, with",
+        ),
+        ({"opted_out": OptOuts("report", {"c2pa": 1})}, ("owner, kept, with it in",), "dropped: "),
+        (
+            {"pages": PageCounts(pages=7, records=9, not_ok=2, pairs=1)},
+            ("pages: 7 of 9 records; 2 not 2xx; 0 broken; 1 pair",),
+            "not HTML",
+        ),
+        (
+            {
+                "broken_input": BrokenInput(
+                    broken=22,
+                    details={"damaged": 22},
+                    named=[BrokenFile(HOSTILE, "damaged", "it ends")] * 21,
+                    files=30,
+                )
+            },
+            (
+                "22 of 30 input files could not be read to their end, and what could not be read "
+                "was left out: 22 damaged\n  \\x1b[2Ja.org (damaged: it ends)\n",
+                "  and 2 more: rejected/",
+            ),
+            "\x1b",
+        ),
+        (
+            {"history": [SourceSet("history/00", 8, funnel(9, {})), SourceSet("history/01")]},
+            (
+                "history/00: a source dataset with 8 pairs\nstep ",
+                "history/01: a source dataset, from another version of alignset\n",
+            ),
+            "history/02",
+        ),
+    ],
+)
+def test_the_lines_at_the_end_of_a_run(fields: dict, said: tuple[str, ...], unsaid: str) -> None:
+    text = "\n".join(summary_lines(made(100, {"too_small": 44}, **fields)))
+    assert text.isascii()
+    assert [words for words in said if words not in text] == []
+    assert unsaid not in text.partition("vocabulary: ")[2] or not unsaid

@@ -1,9 +1,10 @@
 """The Croissant file: mlcroissant validates it, and loads by it what the dataset holds."""
 
 import io
-import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from alignset.pipeline.documents.croissant import MOST_TARS, TO_BE_FILLED, croissant
-from alignset.pipeline.runs.documents import Funnel, Manifest, Retry, ShardEntry
+from alignset.pipeline.documents.croissant import TO_BE_FILLED, croissant
+from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.transforms.storage.documents import read_document
-from tests.support.command import manifest, samples
+from tests.support.command import DOCUMENTS, funnel, manifest, samples
 from tests.support.golden_run import Golden
 
 Reader = Callable[[Path, str], list[dict[str, Any]]]
@@ -69,7 +70,7 @@ def test_it_is_valid_but_for_what_a_person_fills_in(
     assert any(str(line).startswith("fetch: ") for line in metadata.data_preprocessing_protocol)
 
 
-def test_records_are_the_sidecars_rows(golden: Golden, records: Reader):
+def test_records_are_those_of_the_files(golden: Golden, records: Reader):
     tables = [pq.read_table(path) for path in sorted(golden.output.glob("shards/*.parquet"))]
     rows = pa.concat_tables(tables).to_pylist()
     loaded = records(golden.output, "train")
@@ -77,9 +78,6 @@ def test_records_are_the_sidecars_rows(golden: Golden, records: Reader):
     for name in ("key", "url", "caption", "sha256"):
         assert [row[name].decode() for row in loaded] == [row[name] for row in rows]
     assert [row["width"] for row in loaded] == [row["width"] for row in rows]
-
-
-def test_images_are_loaded_by_their_keys(golden: Golden, records: Reader):
     stored = samples(golden.output)
     loaded = records(golden.output, "train_images")
     assert {row["key"].decode() for row in loaded} == stored.keys()
@@ -87,16 +85,9 @@ def test_images_are_loaded_by_their_keys(golden: Golden, records: Reader):
         with Image.open(io.BytesIO(stored[row["key"].decode()]["jpg"])) as image:
             assert row["image"].size == image.size
             assert row["image"].tobytes() == image.tobytes()
-
-
-def test_what_was_dropped_is_loaded_with_its_reason(golden: Golden, records: Reader):
     dropped = [row["reason"].decode() for row in records(golden.output, "rejected")]
-    counts = {
-        reason: n
-        for step in documents(golden.output)[1].steps
-        for reason, n in step.dropped.items()
-        if n
-    }
+    steps = documents(golden.output)[1].steps
+    counts = {reason: n for step in steps for reason, n in step.dropped.items() if n}
     assert {reason: dropped.count(reason) for reason in {*dropped}} == counts
 
 
@@ -130,25 +121,31 @@ def test_pairs_that_are_held_out_are_records_of_their_own(
     assert len(records(tmp_path, "train")) == described.pairs - held_out
 
 
-def test_an_empty_set_has_no_records_but_what_was_dropped(golden: Golden):
-    described, funnel = documents(golden.output)
-    shards = dict.fromkeys(described.shards, ShardEntry(0, None))
-    document = json.loads(croissant(replace(described, pairs=0, shards=shards), funnel, {}))
-    assert [record["@id"] for record in document["recordSet"]] == ["rejected"]
-
-
-def test_of_very_many_tars_none_is_named(golden: Golden):
-    described, funnel = documents(golden.output)
-    for tars, named in ((MOST_TARS, MOST_TARS), (MOST_TARS + 1, 0)):
-        shards = {f"{number:05d}": ShardEntry(10, "ab" * 32) for number in range(tars)}
-        document = json.loads(croissant(replace(described, shards=shards), funnel, {}))
-        kinds = [node["@type"] for node in document["distribution"]]
-        assert kinds.count("cr:FileObject") == named
-
-
-def test_a_retry_is_a_new_version_and_no_path_is_told(golden: Golden):
-    described, funnel = documents(golden.output)
-    retry = Retry(3, 1, (4, 4), described.fetch, ["dns"])
-    body = croissant(replace(described, retries=[retry]), funnel, {})
-    assert json.loads(body)["version"] == "1.1.0"
-    assert str(golden.output.parent).encode() not in body
+@pytest.mark.slow
+def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_path: Path):
+    """Each by itself, and they all see each pair."""
+    text = (plain.output / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 4
+    counts = "len(pairs), len(frame), len(table), len([*described.records('train')])"
+    by_the_card_alone = "datasets.load_dataset(os.getcwd())"
+    script = "\n".join([*blocks, f"print({counts}, pairs.features)", f"print({by_the_card_alone})"])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=plain.output,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    count = funnel(plain.output)["pairs"]
+    assert f"\n{count} {count} {count} {count} {{'jpg': Image(" in done.stdout
+    assert re.search(
+        rf"DatasetDict\({{\s+train: Dataset\({{\s+features: .*\s+num_rows: {count}\n", done.stdout
+    )
+    assert "'page_url': Value('string')" in done.stdout  # though each is null here
+    beside = {name for name in DOCUMENTS if "/" not in name}
+    assert {*os.listdir(plain.output)} == beside | {
+        *("_generated", "rejected", "responses", "shards")
+    }

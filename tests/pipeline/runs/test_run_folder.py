@@ -50,7 +50,7 @@ def state(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def test_what_a_text_only_run_leaves(finished: Finished):
-    tables = {"pairs/00000.parquet", "rejected/text-00000.parquet", "report/text-00000.json"}
+    tables = {"pairs/00000.parquet", "rejected/text-00000.parquet"}
     assert digests(finished.output).keys() == DOCUMENTS | tables
     assert {(fate.url, fate.caption) for fate in kept(finished.output)} == {
         (f"http://a.org/{n}", text) for n, text in enumerate(ENOUGH)
@@ -170,7 +170,7 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
     shutil.copytree(finished.output, out)
     folder = RunFolder(str(out), read_document(f"{out}/manifest.json", RunDescription))
     (out / "_temporary").mkdir()
-    for name in ("base.json", "text.json"):
+    for name in ("change.json", "text.json"):
         (out / "_temporary" / name).write_text("{}")
     gone: list[str] = []
     unlink = Path.unlink
@@ -185,7 +185,7 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
 
     monkeypatch.setattr(Path, "unlink", watched)
     folder.clean_finished()
-    assert gone[0] == "base.json"
+    assert gone[0] == "change.json"
     assert gone[-1] == LOCK
     assert not (out / "_temporary").exists()
 

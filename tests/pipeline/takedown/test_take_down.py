@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 
 import alignset
 from alignset.pipeline.takedown.__main__ import main
-from tests.runs.test_takedown import Killed, dying, rows, stored, taken, whole
+from tests.runs.test_takedown import Killed, dying, rows, taken
+from tests.support.agreement import samples, stored
 from tests.support.command import digests
 from tests.support.golden import TEXTS
 from tests.support.made_batches import run_in_beam
@@ -64,6 +64,8 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
 ) -> None:
     out, urls = Path(shutil.copytree(made[0], tmp_path / "set")), made[1]
     (out / "report.html").write_text("a report with an image of what is listed")
+    (out / "report").mkdir()
+    (out / "report/images-00000.thumbnails").write_bytes(b"of version 0.2")
     here = [urls.index(url) for url in stored(out).values()]
     asked = sorted({0, here[1], LOST, *here[2:6]})
     entries = [f"url:{urls[n]}" for n in asked]
@@ -72,10 +74,8 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
     assert taken(out, tmp_path, *entries, flags=("--dry_run",)) == 0
     assert digests(out) == before
     keys = {key for key, url in stored(out).items() if urls.index(url) in asked}
-    assert taken(out, tmp_path, *entries, flags=("--forget_blocked", "--in_place", "--yes")) == 0
-    told = capsys.readouterr().out
-    assert f"taken down: {len(keys)} pairs" in told
-    assert "another tool" not in told
+    assert taken(out, tmp_path, *entries, flags=("--forget_blocked",)) == 0
+    assert f"taken down: {len(keys)} pairs" in capsys.readouterr().out
     assert not keys & stored(out).keys()
     assert {f"{key:016x}" for key in np.fromfile(out / "taken_down.u64", "<u8")} >= keys
     gone = [row for row in rows(out) if row["reason"] == "taken_down"]
@@ -87,18 +87,11 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
         assert f'/s/{n}"'.encode() not in left
         if n:
             assert TEXTS[n].encode() not in left
-    for path in out.glob("report/*.thumbnails"):
-        record = json.loads(path.with_suffix(".json").read_text())
-        shown = [e["picture"] for e in record["examples"] if e.get("picture")]
-        body = bytearray(path.read_bytes())
-        for place in (slice(at, at + size) for at, size in shown):
-            assert body[place].startswith(b"\xff\xd8")
-            body[place] = bytes(len(body[place]))
-        assert not any(body), "an image that nothing names"
-    assert not (out / "report.html").exists()
+    assert not [*out.glob("report*")]
     assert not (out / "_temporary").exists()
-    for path in [*out.glob("shards/*.parquet"), *out.glob("holdout/*.parquet")]:
-        whole(path.with_suffix(""))
+    for tar in (*out.glob("shards/*.tar"), *out.glob("holdout/*.tar")):
+        rest = pq.read_table(tar.with_suffix(".parquet"))["key"].to_pylist()
+        assert [sample["__key__"] for sample in samples(tar)] == rest
     responses = [pq.read_table(file)["key"].to_pylist() for file in out.glob("responses/*.parquet")]
     assert sorted(key for of in responses for key in of) == sorted(stored(out))
     assert taken(out, tmp_path, *entries) == 0
@@ -118,7 +111,7 @@ def test_killed_at_any_change_the_same_command_ends_with_the_same_bytes(
         assert taken(out, tmp_path, *entries) == 0
     count, expected = changes(), digests(out)
     assert count > 6
-    for when in sorted({0, 1, 2, count // 2, count - 3, count - 2, count - 1}):
+    for when in sorted({0, 2, count // 2, count - 1}):
         out = copy(f"killed-{when}")
         with monkeypatch.context() as patched:
             dying(patched, out, when)
@@ -136,12 +129,8 @@ def test_what_cannot_be_done_is_one_line(
     (tmp_path / "l.txt").write_text(f"url:{made[1][3]}\n")
     blocklist = f"--blocklist={tmp_path / 'l.txt'}"
     before = digests(out)
-    for flags, said in (
-        ([f"--output={tmp_path / 'new'}"], "leave --output out"),
-        (["--reason=licence"], "leave --reason out"),
-    ):
-        assert main([str(out), blocklist, *flags]) == 2
-        assert said in capsys.readouterr().err
+    assert main([str(out), blocklist, "--reason=licence"]) == 2
+    assert "leave --reason out" in capsys.readouterr().err
     work = out / "_temporary" / ("a" * 12) / "plan"
     work.mkdir(parents=True)
     (work / "0.parquet").write_bytes(b"")

@@ -80,9 +80,7 @@ def by_hand(rows: list[Row], rules: CopyRules) -> Fates:
 @pytest.mark.parametrize("max_texts", [2, 3, 1000])
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("clean", [False, True])
-def test_what_leaves_is_what_a_scalar_version_says(
-    max_texts: int, once: bool, clean: bool
-):
+def test_what_leaves_is_what_a_scalar_version_says(max_texts: int, once: bool, clean: bool):
     rng = random.Random(7)
     keys = iter(rng.sample(range(1, 1 << 62), 600))
     rows, seen = [], set()

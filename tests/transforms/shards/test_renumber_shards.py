@@ -77,7 +77,7 @@ def test_each_shard_keeps_all_that_is_its_own(tmp_path: Path):
     out = made(tmp_path / "set")
     work = str(tmp_path / "work")
     assert not was_renumbered(work)
-    assert renumber_shards(str(out), work, KEPT) == {4: 0, 6: 2, 0: 4, 2: 6}
+    assert renumber_shards(str(out), work) == {4: 0, 6: 2, 0: 4, 2: 6}
     assert was_renumbered(work)
     forget_renumbering(work)
     assert not was_renumbered(work)
@@ -105,8 +105,7 @@ def test_a_number_that_nobody_has_any_more_is_gone(tmp_path: Path):
     out = made(tmp_path / "set")
     for path in out.rglob("*00000*"):
         path.unlink()  # shard 0 was given no pair
-    kept = {shard: samples for shard, samples in KEPT.items() if shard}
-    assert renumber_shards(str(out), str(tmp_path / "work"), kept) == {4: 0, 6: 2, 2: 6}
+    assert renumber_shards(str(out), str(tmp_path / "work")) == {4: 0, 6: 2, 2: 6}
     assert not list(out.rglob("*00004*"))
 
 
@@ -114,7 +113,7 @@ def test_of_what_a_downloaded_set_lacks_nothing_stays_under_an_old_number(tmp_pa
     out = made(tmp_path / "set")
     for path in out.glob("rejected/images-0000[46]*"):
         path.unlink()
-    renumber_shards(str(out), str(tmp_path / "work"), KEPT)
+    renumber_shards(str(out), str(tmp_path / "work"))
     assert contents(out / "rejected") == {
         "images-00001.parquet": "dropped from 1",
         "images-00004.parquet": "dropped from 0",
@@ -129,7 +128,7 @@ class StoppedError(Exception):
 def test_stopped_before_any_change_it_is_done_again_to_the_same_end(tmp_path: Path, monkeypatch):
     made(tmp_path / "made")
     whole = shutil.copytree(tmp_path / "made", tmp_path / "whole")
-    expected = renumber_shards(str(whole), str(tmp_path / "work"), KEPT)
+    expected = renumber_shards(str(whole), str(tmp_path / "work"))
     changing = ("copy_file", "move", "remove", "write_atomically", "write_document")
     for calls in range(1, 1000):
         out = shutil.copytree(tmp_path / "made", tmp_path / "set", dirs_exist_ok=False)
@@ -148,11 +147,11 @@ def test_stopped_before_any_change_it_is_done_again_to_the_same_end(tmp_path: Pa
             for name in changing:
                 patched.setattr(module, name, counted(getattr(module, name)))
             try:
-                renumber_shards(str(out), str(work), KEPT)
+                renumber_shards(str(out), str(work))
                 break
             except StoppedError:
                 pass
-        assert renumber_shards(str(out), str(work), KEPT) == expected
+        assert renumber_shards(str(out), str(work)) == expected
         assert digests(out) == digests(whole)
         shutil.rmtree(out)
     assert calls > 15  # changes that it was stopped before

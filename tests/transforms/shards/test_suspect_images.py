@@ -7,7 +7,7 @@ import pytest
 from alignset.transforms.fetching.fetch import Fetched, FetchSettings
 from alignset.transforms.images import resize
 from alignset.transforms.images.resize import ResizeSettings
-from alignset.transforms.shards import arrivals, example_thumbnails
+from alignset.transforms.shards import arrivals, dropped_thumbnails
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.suspect_images import (
     BYTES_AT_ONCE,
@@ -65,7 +65,7 @@ def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setattr(module, name, noted)
 
     spy(arrivals, "examine")
-    spy(example_thumbnails, "thumbnail")
+    spy(dropped_thumbnails, "thumbnail")
     spy(resize, "_resizer")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from PIL import Image as PillowImage
 
 from alignset.transforms.columns.records import key_hashes
-from alignset.transforms.shards.example_thumbnails import example_thumbnails
+from alignset.transforms.shards.dropped_thumbnails import dropped_thumbnails
 from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
 from tests.support.made_images import images_of
 from tests.support.picture_files import encoded, photograph
@@ -22,7 +22,8 @@ COPY, BROKEN = 20, 21  # a copy of an evaluation image, and a file that cannot b
 def reason_of(row: int) -> str | None:
     if 41 + row <= 50:
         return "too_small"
-    return {30: "blocked", 31: "opted_out", 32: "undecodable", 50: None}.get(row, "unsafe")
+    kept_out = {30: "blocked", 31: "opted_out", 32: "undecodable", 50: None}
+    return {**kept_out, COPY: "evaluation_overlap"}.get(row, "unsafe")
 
 
 def made(folder: Path, thumbnails: int) -> ShardPairs:
@@ -36,27 +37,23 @@ def made(folder: Path, thumbnails: int) -> ShardPairs:
     table = pa.table({"key": keys, "url": [f"http://h/{n}" for n in keys], "caption": ["a"] * ROWS})
     scores = [0.5 + row / 200 for row in range(ROWS)]
     scores[-2:] = [np.inf, -np.inf]  # as a rule of users may measure
-    measures = {
-        "unsafe_score": pa.array(scores),
-        "thumbnail": pa.array([b"of a copy" if row == COPY else None for row in range(ROWS)]),
-    }
+    measures = {"unsafe_score": pa.array(scores)}
     shared = shared_images(table, np.ones(ROWS, np.bool_))
     return ShardPairs(table, shared, images, pa.nulls(ROWS, pa.string()), measures)
 
 
 def test_by_hash_and_nearest_to_thresholds_and_none_that_is_kept_out(tmp_path: Path) -> None:
     pairs = made(tmp_path, 4)
-    thumbnails = example_thumbnails(pairs).to_pylist()
+    thumbnails = dropped_thumbnails(pairs).to_pylist()
     hashes = key_hashes(pairs.keys)
     expected = {8, 9, 10, 11, COPY}  # by half as many: 49 and 50 px, scores of 0.55 and 0.555
     for reason in ("too_small", "unsafe"):
         of_reason = [row for row in range(ROWS) if reason_of(row) == reason]
         expected |= {*sorted(of_reason, key=lambda row: hashes[row])[:4]}
     assert {row for row, body in enumerate(thumbnails) if body} == expected - {BROKEN}
-    assert thumbnails[COPY] == b"of a copy"
-    for row in expected - {COPY, BROKEN}:
+    for row in expected - {BROKEN}:
         picture = PillowImage.open(io.BytesIO(thumbnails[row]))
-        assert (picture.format, max(picture.size)) == ("JPEG", 96)
+        assert (picture.format, max(picture.size)) == ("JPEG", 120 if row == COPY else 96)
         picture.load()
 
 
@@ -64,6 +61,6 @@ def test_all_that_can_be_drawn_where_many_are_wanted_and_none_where_none_are(
     tmp_path: Path,
 ) -> None:
     judged = {row for row in range(ROWS) if reason_of(row) in ("too_small", "unsafe")}
-    for count, expected in ((256, judged - {BROKEN}), (0, {COPY})):
-        thumbnails = example_thumbnails(made(tmp_path, count)).to_pylist()
+    for count, expected in ((256, judged - {BROKEN} | {COPY}), (0, {COPY})):
+        thumbnails = dropped_thumbnails(made(tmp_path, count)).to_pylist()
         assert {row for row, body in enumerate(thumbnails) if body} == expected

@@ -1,0 +1,105 @@
+"""One description of a dataset: the same from each copy, and refused where counts do not fit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from alignset.pipeline.documents.describe import describe
+from alignset.pipeline.documents.run_manifest import manifest_of_run
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.documents import RunDescription
+from alignset.pipeline.runs.run_folder import RunFolder
+from alignset.pipeline.runs.work_folder import TextSummary
+from alignset.pipeline.takedown.__main__ import main as take_down
+from alignset.transforms.storage.documents import read_document
+from alignset.transforms.workers.counts import Counts
+from tests.support.command import digests, funnel, manifest
+from tests.support.golden_run import Golden
+
+NOT_IN_0_2 = ("layout", "rows", "images_per_text", "texts_per_image")
+
+
+@pytest.fixture
+def out(golden: Golden, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(golden.output, tmp_path / "set"))
+
+
+def change(path: Path, *without: str, **fields: object) -> None:
+    document = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({n: of for n, of in document.items() if n not in without}))
+
+
+def test_a_copy_is_described_by_the_same_bytes(golden: Golden, out: Path) -> None:
+    assert describe(str(out)).pairs == manifest(golden.output)["pairs"]
+    assert digests(out) == digests(golden.output)
+    for name in ("funnel.svg", "README.md", "croissant.json", "report.html"):
+        (out / name).unlink()
+    describe(str(out))
+    assert digests(out) == digests(golden.output)
+
+
+def test_a_dataset_of_0_2_is_described_as_one_of_now(golden: Golden, out: Path) -> None:
+    change(out / "manifest.json", *NOT_IN_0_2)
+    (out / "report").mkdir()
+    (out / "report/images-00000.json").write_text("{}")
+    describe(str(out))
+    there = digests(out)
+    assert {name for name, of in digests(golden.output).items() if there[name] != of} == {
+        "manifest.json"  # which names no layout
+    }
+    assert {**manifest(out), "layout": "0.3"} == manifest(golden.output)
+    assert not (out / "report").exists()
+
+
+def test_what_does_not_add_up_is_one_line_and_nothing_is_written(out: Path) -> None:
+    before = digests(out)
+    stats = min(out.glob("shards/*_stats.json"))
+    rejects = max(out.glob("rejected/text-*"), key=lambda path: path.stat().st_size)
+    for path, damage, error, line in (
+        (stats, lambda: change(stats, successes=99), RuntimeError, "counts 99 pairs, and .* has"),
+        (stats, stats.unlink, UsageError, "00000_stats.json is missing: bring it back"),
+        (rejects, lambda: twice(rejects), RuntimeError, "its input had .* rows: did it change"),
+    ):
+        body = path.read_bytes()
+        damage()
+        with pytest.raises(error, match=line):
+            describe(str(out))
+        path.write_bytes(body)
+        assert digests(out) == before
+
+
+def test_an_input_that_changed_between_its_readings_is_found(out: Path) -> None:
+    folder = RunFolder(str(out), read_document(f"{out}/manifest.json", RunDescription))
+    with pytest.raises(RuntimeError, match="found 4 rows and the second 3: did the input change"):
+        manifest_of_run(folder, TextSummary(4, Counts(3, 3)), None)
+
+
+def twice(path: Path) -> None:
+    rows = pq.read_table(path)
+    with pq.ParquetWriter(path, rows.schema) as writer:
+        writer.write_table(rows)
+        writer.write_table(rows)
+
+
+@pytest.mark.parametrize("missing", ["rejected", "rejected/images-00000.parquet"])
+def test_without_rows_of_rejected_the_earlier_counts_stay(out: Path, missing: str) -> None:
+    """As in a dataset that was downloaded."""
+    path, before = out / missing, funnel(out)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    describe(str(out))
+    assert funnel(out) == before
+    keys = pq.read_table(min(out.glob("shards/*.parquet")))["key"].to_pylist()
+    for count in (1, 2):
+        (out.parent / "list").write_text(f"key:{keys[count]}\n")
+        assert take_down([str(out), f"--blocklist={out.parent / 'list'}", "--yes"]) == 0
+        after = funnel(out)
+        assert after["steps"][:-1] == before["steps"]
+        assert after["steps"][-1]["dropped"] == {"taken_down": count}
+        assert after["pairs"] == before["pairs"] - count
+        assert after["fetch"] == before["fetch"]
+        described = digests(out)
+        describe(str(out))
+        assert digests(out) == described

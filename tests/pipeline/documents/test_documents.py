@@ -1,0 +1,596 @@
+"""No document says the opposite of another: by feature, what each says where it is on and off.
+
+Manifests and funnels are made here, as runs with and without the feature leave them.
+"""
+
+import json
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import pytest
+from huggingface_hub import DatasetCard
+from msgspec import UNSET
+
+from alignset.pipeline.datasets.funnel import funnel as steps_of
+from alignset.pipeline.datasets.sizes_and_days import Contents
+from alignset.pipeline.documents.card import dataset_card, size_category, tar_pattern
+from alignset.pipeline.documents.croissant import MOST_TARS, TO_BE_FILLED, croissant
+from alignset.pipeline.documents.funnel_svg import WIDTH, funnel_svg
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.job import Job
+from alignset.pipeline.rules import Rules
+from alignset.pipeline.runs.documents import (
+    Days,
+    Deduplication,
+    FetchReport,
+    Funnel,
+    Manifest,
+    NamedList,
+    OptOuts,
+    Retry,
+    ShardEntry,
+    SourceSet,
+    Step,
+    Takedown,
+)
+from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
+from alignset.transforms.corpus.corpus_documents import (
+    CountClass,
+    HashFile,
+    VocabularyFile,
+    VocabularySummary,
+)
+from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationSet
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.rules.catalogue import PRODUCT, with_flags
+from alignset.transforms.rules.columns import COLUMN_FLAGS
+from alignset.transforms.safety.model_files import OPEN_NSFW
+from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
+
+READ, KEPT = 30, 12
+MODEL, LISTS = replace(OPEN_NSFW, path="nsfw.onnx"), [NamedList("mine", "ab12", {"url": 3})]
+
+
+@dataclass
+class Made:
+    """A dataset's manifest and funnel, those of the datasets that it was made of, and its contents;
+    by default a run with the usual settings from URLs, of one shard."""
+
+    manifest: Manifest
+    funnel: Funnel
+    earlier: dict[str, Manifest]
+    contents: Contents
+
+    @property
+    def documents(self) -> dict[str, str]:
+        """The text of each on one line, without marks of Markdown."""
+        card = dataset_card(self.manifest, self.funnel, self.contents, self.earlier)
+        texts = {
+            "card": card,
+            "croissant": croissant(self.manifest, self.funnel, self.earlier).decode(),
+            "svg": funnel_svg(self.funnel.steps),
+        }
+        return {
+            name: " ".join(text.replace("**", "").replace("`", "").split())
+            for name, text in texts.items()
+        }
+
+
+def make(
+    dropped: dict[str, int] | None = None,
+    *,
+    earlier: dict[str, Manifest] | None = None,
+    of_funnel: dict[str, Any] | None = None,
+    contents: Contents | None = None,
+    **changes: Any,
+) -> Made:
+    """A dataset.
+
+    Args:
+      dropped: pairs by reason. of_funnel, changes: fields of the funnel and of the manifest;
+        settings are added to those that there are.
+    """
+    job = asdict(Job(input="in.csv", output="out"))
+    rules = {name: of for name, of in asdict(Rules()).items() if name not in COLUMN_FLAGS}
+    del rules["language_detector"]
+    fetch = FetchSettings()
+    settings = {
+        "job": {n: of for n, of in job.items() if n not in (*NOT_DECIDING, "columns")},
+        "rules": rules,
+        "resize": asdict(ResizeSettings()),
+        "fetch": {name: getattr(fetch, name) for name in FETCH_RULES},
+    }
+    settings = {name: of | changes.pop(name, {}) for name, of in settings.items()}
+    vocabulary = VocabularySummary(
+        by_count=[CountClass(1, 1, 12, 12)],
+        cut_off_count=0,
+        ngrams=12,
+        share_of_occurrences=1.0,
+        vocabulary=12,
+    )
+    file = VocabularyFile(96, "vocabulary.u64", "cd34", "")
+    counts = Counter[str](dropped or {"too_small": READ - KEPT})
+    pairs = READ - counts.total()
+    fields = {
+        "input": [InputFile("/home/me/in.csv", 100, "csv")],
+        "evaluation": [],
+        "given_vocabulary": None,
+        "versions": {"alignset": "0.3.0"},
+        "pairs": pairs,
+        "vocabulary": replace(vocabulary, file=file),
+        "evaluation_images": {},
+        "shards": {"00000": ShardEntry(pairs, "ab" * 32 if pairs else None)},
+        "fetched": Days("2026-11-25", "2026-11-26"),
+        "unsafe_model": MODEL,
+    }
+    manifest = Manifest(**(settings | fields | changes))
+    catalogue = with_flags((), manifest.rules)
+    of_texts = {reason for reasons in catalogue.text_steps.values() for reason in reasons}
+    images = {reason: n for reason, n in counts.items() if reason not in of_texts}
+    text_only = manifest.job["text_only"]
+    steps = steps_of(
+        READ, counts, None if text_only else images, counts.get("taken_down"), catalogue
+    )
+    shared = UNSET if text_only else SharedContents(4, 2)
+    funnel = Funnel(
+        **{
+            "fetch": FetchReport(READ, 0, {}, []),
+            "pairs": pairs,
+            "steps": steps,
+            "vocabulary": vocabulary,
+            "copies": shared,
+        }
+        | (of_funnel or {})
+    )
+    return Made(manifest, funnel, earlier or {}, contents or Contents())
+
+
+OPENED = PRODUCT.opened
+SCORE_ONLY = {"rules": OPENED, "fetch": {"opt_outs": "report"}}
+FAILED = {"dropped": {"fetch_failed": 6}}
+RANKED = {"keep_most_similar": 0.5}
+SIMILARITY = {"similarity": "double"}
+EXAM = {"evaluation_images": {"exam": EvaluationSet(12, 3)}, "overlap": INDEX_SETTINGS}
+ONCE, TWICE = "no two kept images have the same bytes", "4 kept images have the bytes of another"
+ALIKE, UNLIKE = "look alike one was kept", "images that nearly equal each other stay"
+NOT_COPIED = {"copies": SharedContents()}
+UNSCORED, NO_FILTER = "No model has compared the two", "No filter was applied"
+UNFILTERED, ALIGN = "shocking images are not filtered", "filters of ALIGN (Jia et al., 2021"
+UNPROTECTED = "Copies of test sets may be in here"
+BOTH, CARD = ("card", "croissant"), ("card",)
+HELD = {"00000": ShardEntry(KEPT, "ab" * 32)}
+BEFORE = make(
+    rules={"max_unsafe_score": 0.5, "min_words": 7},
+    fetched=Days("2026-11-20", "2026-11-20"),
+    blocklists=LISTS,
+    job={"score_model": "clip"},
+    **EXAM,
+).manifest
+OF_BEFORE = [SourceSet("history/00", 8, [Step("decode", 20, 8, {"opted_out": 5, "blocked": 7})])]
+SECOND = {
+    "earlier": {"history/00": BEFORE},
+    "of_funnel": {"history": OF_BEFORE},
+    "fetched": UNSET,
+    "unsafe_model": UNSET,
+}
+BORDER = {"resize": {"resize_mode": "border"}}
+BARE = {"fetched": UNSET, "unsafe_model": UNSET}
+SAID = [
+    # Settings where a feature is on, and where it is off; what is said of each; by which documents.
+    ({"job": {"duplicates": "exact"}, "of_funnel": NOT_COPIED}, {}, ONCE, TWICE, BOTH),
+    (
+        {
+            "deduplications": [Deduplication("2026-11-27", {"duplicate_image": 8}, 0)],
+            "of_funnel": NOT_COPIED,
+        },
+        {},
+        "2026-11-27: 8 pairs left for their duplicates.",
+        TWICE,
+        BOTH,
+    ),
+    (
+        {
+            "deduplications": [Deduplication("2026-11-27", {"duplicate_image": 8}, 0, near=True)],
+            "of_funnel": NOT_COPIED | {"near_duplicates": NearDuplicates(3, distances=[9])},
+        },
+        {},
+        f"{ONCE}; 3 graphics looked like another and stayed; of photographs that {ALIKE}",
+        UNLIKE,
+        BOTH,
+    ),
+    ({"job": {"duplicates": "near"}, "of_funnel": NOT_COPIED}, {}, ALIKE, UNLIKE, BOTH),
+    ({"columns": SIMILARITY}, {}, "scores came with the input (similarity)", UNSCORED, BOTH),
+    ({"job": {"score_model": "clip"}}, {}, "a model scored each pair (similarity)", UNSCORED, BOTH),
+    (
+        {"columns": SIMILARITY, "rules": RANKED, "dropped": {"less_similar": 6}},
+        {"columns": SIMILARITY},
+        "a share of 0.5 of the pairs was kept by it",
+        "",
+        BOTH,
+    ),
+    ({"rules": RANKED, "dropped": {"less_similar": 6}}, {}, "less_similar: 6", "", ("svg",)),
+    (SCORE_ONLY | FAILED, {}, NO_FILTER, ALIGN, BOTH),
+    (
+        SCORE_ONLY | {"rules": OPENED | RANKED, "dropped": {"less_similar": 6}},
+        SCORE_ONLY | FAILED,
+        "these left: less_similar (6)",
+        NO_FILTER,
+        BOTH,
+    ),
+    (
+        SCORE_ONLY | EXAM | {"rules": OPENED | {"min_evaluation_distance": 0.5}} | BARE,
+        {},
+        "took copies of evaluation images out of existing pairs",
+        ALIGN,
+        BOTH,
+    ),
+    (
+        EXAM,
+        {},
+        "exam (12 images, and 3 that could not be decoded and are not protected). Images at a "
+        "distance (0 to 2) below 0.25 were dropped as copies.",
+        UNPROTECTED,
+        BOTH,
+    ),
+    (EXAM, {}, "In tests with 50 JPEGs", "", CARD),
+    (
+        EXAM | {"rules": {"min_evaluation_distance": 6.0}, "overlap": {"measure": "phash"}},
+        EXAM,
+        "distance by phash of an earlier version below 6.0",
+        "In tests with 50 JPEGs",
+        CARD,
+    ),
+    (
+        EXAM | {"rules": {"min_evaluation_distance": 0.0}},
+        EXAM,
+        "No image was dropped for them",
+        "were dropped as copies",
+        BOTH,
+    ),
+    (
+        {},
+        {"unsafe_model": UNSET},
+        "with a score above 0.5 by nsfw.onnx were dropped",
+        UNFILTERED,
+        BOTH,
+    ),
+    (
+        {"rules": {"max_unsafe_score": 1.0}},
+        {},
+        "none was dropped for its score by nsfw.onnx",
+        "with a score above",
+        BOTH,
+    ),
+    (
+        {"fetch": {"robots_txt": False, "disallowed_header_directives": ""}},
+        {},
+        "robots.txt was not honoured, and an X-Robots-Tag was not honoured.",
+        "robots.txt was honoured",
+        BOTH,
+    ),
+    (
+        {
+            "fetch": {"opt_outs": "report"},
+            "of_funnel": {"opted_out": OptOuts("report", {"c2pa": 7})},
+        },
+        {"of_funnel": {"opted_out": OptOuts("reject", {"x_robots_tag": 1200})}},
+        "No pair was left out because of an opt-out.",
+        "| x_robots_tag | 1,200 |",
+        CARD,
+    ),
+    (
+        {"fetch": {"opt_outs": "report"}},
+        {},
+        "Pairs with an opt-out were kept",
+        "",
+        BOTH,
+    ),
+    (
+        {"blocklists": LISTS, "dropped": {"blocked": 3}},
+        {},
+        "Pairs on one of these lists were dropped as blocked: mine (3 url; SHA-256 ab12).",
+        "No pair was left out",
+        CARD,
+    ),
+    (
+        {
+            "takedowns": [Takedown("2026-11-28", LISTS, 1, 0, False, "privacy")],
+            "dropped": {"too_small": READ - KEPT, "taken_down": 1},
+        },
+        {},
+        "2026-11-28: 1 pair, by mine: they show or name people.",
+        "",
+        BOTH,
+    ),
+    ({"dropped": {"taken_down": 1}}, {}, "| taken_down | 1 |", "No pair was left out", CARD),
+    ({"dropped": {"taken_down": 1}}, {}, "taken_down: 1, 3.3% of all", "", ("svg",)),
+    (
+        {"retries": [Retry(7, 5, (1, 1), {}, ["dns"])]},
+        {},
+        "7 failed fetches (dns) tried again: 5 kept.",
+        "",
+        BOTH,
+    ),
+    (
+        {"retries": [Retry(7, 5, None, {"contact": "b@b.example"}, ["dns"])]},
+        {},
+        "write to b@b.example and",
+        "Contact for takedowns: to be filled",
+        CARD,
+    ),
+    (
+        {"shards": {}, "holdout": HELD},
+        {},
+        "12 of these pairs, which are held out",
+        "load_dataset",
+        CARD,
+    ),
+    (
+        {"holdout": HELD, "of_funnel": NOT_COPIED, "job": {"holdout_copies": "keep"}},
+        {"holdout": HELD, "job": {"holdout_copies": "keep"}},
+        "none has the bytes of an image in shards/",
+        "the same image at another URL may be in shards/",
+        CARD,
+    ),
+    (
+        {"rules": {"language": ""}},
+        {},
+        "texts of all languages were kept",
+        "a program judged each text",
+        BOTH,
+    ),
+    (
+        {"rules": {"language": "all"}},
+        {},
+        "a program found each text's, and errs; texts of all languages were kept",
+        "a program judged each text",
+        BOTH,
+    ),
+    (
+        BARE | {"job": {"text_only": True}, "shards": {}},
+        {},
+        "Images: none was fetched, so no rule saw any.",
+        "Unsafe images",
+        BOTH,
+    ),
+    (BARE, {}, "No image was fetched by this run", "While images were fetched", BOTH),
+    (
+        {"of_funnel": {"pages": PageCounts(first_day="2024-05-18", last_day="2024-05-30")}},
+        {"of_funnel": {"pages": PageCounts()}},
+        "their pages were crawled from 2024-05-18 to 2024-05-30.",
+        "",
+        BOTH,
+    ),
+    (
+        {"fetched": Days("2026-11-25", "2026-11-25")},
+        BARE,
+        "The images were fetched on 2026-11-25 (UTC",
+        "The days when they were fetched are unknown",
+        BOTH,
+    ),
+    ({"dropped": {"too_small": READ}}, {}, "0 pairs of images", "train_sidecars", ("croissant",)),
+    ({"dropped": {"too_small": READ}}, {}, "No shards to train on", "load_dataset", CARD),
+    ({"dropped": {"too_small": READ}}, {}, "0 of 30 pairs (0.0%) were kept", "12 of 30", ("svg",)),
+    # Of datasets that it was made of.
+    (SECOND, BARE, "Earlier, of history/00: Compared with evaluation", UNPROTECTED, BOTH),
+    (SECOND, BARE, "this run scored no image. Earlier, of history/00: Unsafe", UNFILTERED, BOTH),
+    (SECOND, BARE, "of history/00: Whether a text describes its image: a model", UNSCORED, BOTH),
+    (SECOND, BARE, "Earlier, of history/00: While images were fetched", "", BOTH),
+    (SECOND, BARE, "images were fetched on 2026-11-20", "when they were fetched are unk", BOTH),
+    (SECOND, BARE, "Earlier, of history/00: Pairs on one of these lists", "", CARD),
+    (SECOND, BARE, "Earlier, of history/00: Texts were kept by the 12 most", "", CARD),
+    (SECOND, BARE, "| history/00: blocked | 7 |", "No pair was left out", CARD),
+    (SECOND, BARE, "Rules that differed: - min_words 7", "", CARD),
+    # A dataset of texts between loses the images, and what was said of them.
+    (
+        SECOND | {"earlier": {"a/b": BEFORE, "a": make(job={"text_only": True}).manifest}},
+        SECOND,
+        UNPROTECTED,
+        "Earlier, of history/00: Compared",
+        BOTH,
+    ),
+    # The rest of the card.
+    (
+        {"about": {"title": 'Birds: "all"', "description": "Of gardens.", "license": "cc0-1.0"}},
+        {},
+        'Birds: "all" Of gardens. Made by',
+        "Licence: to be filled by whoever",
+        CARD,
+    ),
+    ({"fetch": {"allow_private_addresses": True}}, {}, "may not be public", "", CARD),
+    (
+        {"resize": {"resize_mode": "original"}},
+        BORDER,
+        "have the bytes that were",
+        "was resized (border, 256 px)",
+        CARD,
+    ),
+    (
+        {
+            "given_vocabulary": HashFile("/home/me/old.u64", 8, "ab12"),
+            "vocabulary": VocabularySummary(vocabulary=4321),
+        },
+        {},
+        "an earlier run: 4,321 unigrams and bigrams, SHA-256 of their hashes ab12",
+        "they occur",
+        CARD,
+    ),
+    ({}, {"vocabulary": VocabularySummary(vocabulary=1)}, "None is left out. voc", "", CARD),
+]
+
+
+@pytest.mark.parametrize(("on", "off", "of_on", "of_off", "names"), SAID)
+def test_no_document_says_the_opposite(
+    on: dict, off: dict, of_on: str, of_off: str, names: tuple[str, ...]
+) -> None:
+    for texts, here, elsewhere in (
+        (make(**on).documents, of_on, of_off),
+        (make(**off).documents, of_off, of_on),
+    ):
+        for name, text in texts.items():
+            assert not here or here in text or name not in names, name
+            assert not elsewhere or elsewhere not in text, name
+            assert "/home/me" not in text
+
+
+def test_the_card_is_read_by_the_hub_whatever_is_in_it() -> None:
+    about = {"title": 'Birds: "all" of them', "description": "Of gardens.", "license": "cc0-1.0"}
+    paths = ("val/shards/0.tar", "holdout/0.tar", "c`\n# d.tar", *(f"{n}.tar" for n in range(7)))
+    made = make(
+        about=about,
+        rules={"language": "no,zh-cn", "min_column=a|b": 0.5, "max_words": 1_000_000_000},
+        job={"text_only": False},
+        fetch={"contact": "`|<b>"},
+        input=[InputFile(f"/home/me/{path}", 100, "webdataset") for path in paths],
+        columns={"seen": "timestamp[ms]", "boxes": {"list": {"list": "double"}}},
+        retries=[Retry(1, 1, (3, 3), {"contact": ""}, ["dns"])],
+        vocabulary=VocabularySummary(
+            by_count=[CountClass(10, 3, 0, 0), CountClass(1000, 101, 1, 999)],
+            cut_off_count=3,
+            ngrams=5,
+            share_of_occurrences=0.5,
+            file=VocabularyFile(8, "vocabulary.u64", "", ""),
+        ),
+        contents=Contents(
+            shards=1, pairs=KEPT, examples=["{}"], languages={"no": 4}, licences={"l|": {"": 3}}
+        ),
+    )
+    text = dataset_card(made.manifest, made.funnel, made.contents, {})
+    card = DatasetCard(text)
+    assert (card.data.pretty_name, card.data.license) == (about["title"], "cc0-1.0")
+    assert card.data.to_dict()["language"] == ["no"]  # a bare `no` is false in YAML
+    (image, fields, *_) = card.data.to_dict()["dataset_info"]["features"]
+    assert image == {"name": "jpg", "dtype": "image"}
+    types = {of.pop("name"): of for of in fields["struct"]}
+    assert types["width"] == {"dtype": "int32"}
+    assert types["seen"] == types["language"] == {"dtype": "string"}
+    assert types["boxes"] == {"list": {"list": "double"}}
+    for said in (
+        '# Birds: "all" of them\n\nOf gardens.\n\nMade by',
+        "- 10 files of format webdataset, 1,000 bytes: `0.tar`, `1.tar`, `2.tar`, `3.tar`, `4.tar`,"
+        " and 5 more, which",
+        "| `min_column=a\\|b` | 0.5 | Column a\\|b, at least 0.5 |",
+        "| `max_words` | off |  |",
+        "removed, write to `` `|<b> `` and",
+        "| `l\\|` | other values | 3 |",
+        "| `no` | 4 | 33.3% |",
+        "Some or all that occur 3 times are left out, and all rarer ones.\n`vocabulary.u64` holds",
+        "| 3 to 10 times | 0 | 0 |\n| 101 to 1,000 times | 1 | 999 |",
+    ):
+        assert said in text, said
+    files = [InputFile(f"/home/me/{path}", 1, "<i>\n") for path in paths[:3]]
+    text = dataset_card(replace(made.manifest, input=files), made.funnel, Contents(), {})
+    assert "`<i>?`, 3 bytes: ``c`?# d.tar``, `holdout/0.tar`, `shards/0.tar`" in text
+    # Settings of another make are not expected to be there.
+    bare = replace(BEFORE, rules={}, fetch={}, job={}, overlap={})
+    assert (
+        "score above ? by" in make(**SECOND | {"earlier": {"history/00": bare}}).documents["card"]
+    )
+
+
+def test_without_pairs_there_is_nothing_to_load() -> None:
+    empty = make({"too_small": READ})
+    card = DatasetCard(dataset_card(empty.manifest, empty.funnel, Contents(), {}))
+    assert {"configs", "dataset_info", "license"} & card.data.to_dict().keys() == {"license"}
+    document = json.loads(croissant(empty.manifest, empty.funnel, {}))
+    assert [record["@id"] for record in document["recordSet"]] == ["rejected"]
+    texts = make(job={"text_only": True}, shards={}, **BARE)
+    card = DatasetCard(dataset_card(texts.manifest, texts.funnel, Contents(), {}))
+    (config,) = card.data.to_dict()["configs"]
+    assert config["data_files"] == "pairs/*.parquet"
+
+
+def test_of_very_many_tars_none_is_named() -> None:
+    for tars, named in ((MOST_TARS, MOST_TARS), (MOST_TARS + 1, 0)):
+        made = make(shards={f"{n:05d}": ShardEntry(10, "ab" * 32) for n in range(tars)})
+        document = json.loads(croissant(made.manifest, made.funnel, {}))
+        kinds = [node["@type"] for node in document["distribution"]]
+        assert kinds.count("cr:FileObject") == named
+        assert document["license"] == TO_BE_FILLED
+    again = make(retries=[Retry(3, 1, (4, 4), {}, ["dns"])])
+    assert json.loads(croissant(again.manifest, again.funnel, {}))["version"] == "1.1.0"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "category"),
+    [
+        (999, "n<1K"),
+        (1000, "1K<n<10K"),
+        (1_800_000_000, "1B<n<10B"),
+        (10**12 - 1, "100B<n<1T"),
+        (10**12, "n>1T"),
+    ],
+)
+def test_size_categories_of_the_hub(pairs: int, category: str) -> None:
+    assert size_category(pairs) == category
+
+
+@pytest.mark.parametrize(
+    ("numbers", "pattern"),
+    [
+        ([0], "shards/{00000..00000}.tar"),
+        ([0, 1, 2], "shards/{00000..00002}.tar"),
+        (
+            [1, 2, 5, 7],
+            "shards/{00001..00002}.tar::shards/{00005..00005}.tar::shards/{00007..00007}.tar",
+        ),
+    ],
+)
+def test_the_tars_that_open_clip_is_given(numbers: list[int], pattern: str) -> None:
+    from webdataset.shardlists import expand_urls
+
+    assert tar_pattern(numbers) == pattern
+    assert expand_urls(pattern) == [f"shards/{number:05d}.tar" for number in numbers]
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = "</text><script>alert(1)</script>&"
+DROPPED = {"malformed_pair": 1, "too_few_words": 2500, "fetch_failed": 5000}
+EVERYTHING = dict.fromkeys((*PRODUCT.reasons[:-2],), 10**10)
+
+
+@pytest.mark.parametrize(
+    ("steps", "words", "kept", "dropped"),
+    [
+        (
+            steps_of(10_000, DROPPED, DROPPED),
+            [
+                "2,499 of 10,000 pairs (25.0%) were kept",
+                "malformed_pair: 1, <0.1% of all",
+                "too_few_words: 2,500, 25.0% of all",
+                "fetch_failed: 5,000, 50.0% of all",
+            ],
+            99.96,
+            [1.5, 100.0, 200.0],  # one pair can be seen
+        ),
+        (steps_of(0, {}, {}), ["0 of 0 pairs were kept"], 0, []),
+        ([Step(HOSTILE, 2, 1, {HOSTILE: 1})], [HOSTILE, f"{HOSTILE}: 1, 50.0% of all"], 200, [200]),
+        (steps_of(10**12, EVERYTHING, EVERYTHING), [], None, None),
+    ],
+)
+def test_the_funnels_picture(
+    steps: list[Step], words: list[str], kept: float | None, dropped: list[float] | None
+) -> None:
+    picture = ET.fromstring(funnel_svg(steps))
+    texts = [text.text for text in picture.iter(f"{SVG}text")]
+    assert [word for word in words if word not in texts] == []
+    assert not [*picture.iter(f"{SVG}script")]
+    _, _, width, height = map(float, picture.get("viewBox", "").split())
+    assert width == WIDTH
+    assert all(0 < float(text.get("y", "")) < height for text in picture.iter(f"{SVG}text"))
+    bars = [*picture.iter(f"{SVG}rect")]
+    lengths = {
+        kind: [float(bar.get("width", "")) for bar in bars if bar.get("class") == kind][1:]
+        for kind in ("kept", "dropped")  # without the legend's
+    }
+    assert all(float(bar.get("x", "")) + float(bar.get("width", "")) <= width for bar in bars)
+    assert len(lengths["kept"]) == len(steps)
+    style = picture.findtext(f"{SVG}style") or ""
+    assert all(f".{bar.get('class')} {{ fill" in style for bar in bars)
+    if kept is not None:
+        assert lengths["kept"][-1] == pytest.approx(kept, abs=0.1)
+        assert lengths["dropped"] == dropped
