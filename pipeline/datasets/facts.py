@@ -193,7 +193,8 @@ def describe_rules(out: str) -> Facts:
     if folder := facts.files.folder:
         facts.state, facts.catalogue = "foreign", folder.catalogue
     if run is not None:
-        facts.catalogue, facts.language = run.catalogue, str(run.rules.get("language", ""))
+        facts.catalogue = run.catalogue
+        facts.language = str(run.rules.get("language", ""))
         facts.text_only = bool(run.job.get("text_only"))
         names = {rule.name for rule in facts.catalogue.rules} | Rules.__dataclass_fields__.keys()
         for name, value in run.rules.items():
