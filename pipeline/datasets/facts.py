@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.datasets.funnel import funnel
-from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, most_first
+from alignset.pipeline.datasets.funnel import funnel, most_first
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
@@ -72,7 +72,7 @@ class Facts:
     @property
     def shards(self) -> int:
         """How many are whole."""
-        return len(self.stats)
+        return len(self.files.kept_files if self.files.folder else self.stats)
 
     @property
     def seen(self) -> int:
@@ -214,8 +214,8 @@ def _count_steps(facts: Facts) -> None:
 
 
 def _what_is_missing(facts: Facts, rows: int) -> list[str]:
-    faults = dict.fromkeys([*facts.counts.faults, *facts.numbers.faults])
-    faults = [why.replace(f"{facts.out}/", "") for why in faults]
+    all_faults = dict.fromkeys([*facts.counts.faults, *facts.numbers.faults])
+    faults = [why.replace(f"{facts.out}/", "") for why in all_faults]
     notes = [f"A file is left out: {why}." for why in faults[:_MOST_TOLD]]
     if len(faults) > _MOST_TOLD:
         notes.append(f"{len(faults) - _MOST_TOLD:,} more files cannot be read.")

@@ -48,7 +48,8 @@ from alignset.transforms.shards.shard_stats import (
 )
 from alignset.transforms.storage.broken_files import BrokenInputError
 
-In, Out = TypeVar("In"), TypeVar("Out")
+In = TypeVar("In")
+Out = TypeVar("Out")
 MOST_HOSTS = 20  # that failed most
 OTHERS = "(others)"
 _THREADS = 4  # since a store answers slowly; more of them only wait for each other
@@ -237,7 +238,29 @@ class PairCounts:
         return self.details(OPTED_OUT)
 
 
-Readable = Callable[[Callable[[str], Out]], Callable[[str], Out | None]]
+@dataclass
+class _Reader:
+    """Reads files of a dataset; those that cannot be read are passed over, and named, where
+    `faults` is a list."""
+
+    files: SetFiles
+    faults: list[str] | None
+
+    def each(self, work: Callable[[str], Out], paths: Iterable[str]) -> Iterator[tuple[str, Out]]:
+        """What `work` makes of each file, in threads, in their order."""
+
+        def tried(path: str) -> tuple[str, list[Out]]:
+            try:
+                return path, [work(path)]
+            except BrokenInputError as error:
+                if self.faults is None:
+                    raise
+                self.faults.append(str(error))
+                return path, []
+
+        for path, found in in_threads(tried, paths):
+            for one in found:
+                yield path, one
 
 
 def count_pairs(
@@ -254,60 +277,43 @@ def count_pairs(
     Raises:
       BrokenInputError: a file cannot be read.
     """
-    files = files or find_own_set(out) or SetFiles(out, [], [])
-    counts, read = PairCounts(), files.read
-
-    def readable(work: Callable[[str], Out]) -> Callable[[str], Out | None]:
-        def tried(path: str) -> Out | None:
-            try:
-                return work(path)
-            except BrokenInputError as error:
-                if not skip_broken:
-                    raise
-                counts.faults.append(str(error))
-                return None
-
-        return tried
-
-    _count_dropped(counts, files.rejected_files, read, readable)
+    files, counts = files or find_own_set(out) or SetFiles(out, [], []), PairCounts()
+    reader = _Reader(files, counts.faults if skip_broken else None)
+    _count_dropped(counts, reader)
     numbers = {path: _number_of(path, at) for at, path in enumerate(files.kept_files)}
     stated = Tally("opted_out")
 
     def kept_rows(path: str) -> tuple[int, Tally]:
         rows, own = 0, Tally("opted_out")
-        for batch in read(path, _STATED, 1 << 10):
+        for batch in reader.files.read(path, _STATED, 1 << 10):
             rows += len(batch)
             own.add(batch["opted_out"].drop_null())
         return rows, own
 
-    found = zip(numbers.values(), in_threads(readable(kept_rows), numbers), strict=True)
-    for number, of_file in found:
-        if of_file is not None:
-            counts.kept[number] = of_file[0]
-            stated.merge(of_file[1])
+    for path, (rows, own) in reader.each(kept_rows, numbers):
+        counts.kept[numbers[path]] = rows
+        stated.merge(own)
     counts.kept = dict(sorted(counts.kept.items()))
     reported = Counter[str]()
     for names, n in stated.counts().items():
         reported.update({name: n for name in filter(None, names.split(","))})
     counts.reported = most_first(reported)
     if files.is_of_shards:
-        _count_contents(counts, numbers, read, readable)
+        _count_contents(counts, numbers, reader)
     counts.faults = sorted(set(counts.faults))
     return counts
 
 
-def _count_dropped(
-    counts: PairCounts, paths: Sequence[str], read: Callable, readable: Readable
-) -> None:
+def _count_dropped(counts: PairCounts, reader: _Reader) -> None:
     def dropped_rows(path: str) -> tuple[Tally, Tally]:
         """Rows by reason and detail; and failed fetches by host and detail."""
         reasons, failures = Tally("reason", "detail"), Tally("host", "detail")
-        for batch in read(path, _NAMES):
+        for batch in reader.files.read(path, _NAMES, _LONGEST_NAME):
             is_key = pc.is_in(batch["reason"], pa.array(_KEY_DETAILS))
             detail = pc.if_else(is_key, "", pc.fill_null(batch["detail"], ""))
             reasons.add(pc.fill_null(batch["reason"], ""), detail)
         if FETCH_FAILED in reasons.counts():
-            for batch in read(path, _FAILURES, _LONGEST_URL):
+            for batch in reader.files.read(path, _FAILURES, _LONGEST_URL):
                 rows = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
                 detail = pc.utf8_slice_codeunits(pc.fill_null(rows["detail"], ""), 0, _LONGEST_NAME)
                 failures.add(hosts_of(rows["url"]), detail)
@@ -315,19 +321,17 @@ def _count_dropped(
 
     by_reason = {stage: Tally("reason", "detail") for stage in (TEXTS, IMAGES)}
     failures = Tally("host", "detail")
-    for path, found in zip(paths, in_threads(readable(dropped_rows), paths), strict=True):
-        if found is not None:
-            by_reason[stage_of(path)].merge(found[0])
-            failures.merge(found[1])
+    for path, (reasons, own) in reader.each(dropped_rows, reader.files.rejected_files):
+        by_reason[stage_of(path)].merge(reasons)
+        failures.merge(own)
     counts.dropped = {stage: tally.nested() for stage, tally in by_reason.items()}
     for stage, tally in by_reason.items():
         if tally.others:
             counts.dropped[stage][OTHERS] = {"": tally.others}
     totals = failures.first_totals().slice(0, MOST_HOSTS)
-    details = failures.only(totals[0]).nested()
+    of_hosts = failures.only(totals[0]).nested()
     for host, failed in zip(*(column.to_pylist() for column in totals.columns), strict=True):
-        of_host = dict(sorted(details[host].items()))
-        counts.hosts.append(FailingHost(of_host, failed, host))
+        counts.hosts.append(FailingHost(dict(sorted(of_hosts[host].items())), failed, host))
 
 
 def stage_of(path: str) -> str:
@@ -346,23 +350,20 @@ def _number_of(path: str, place: int) -> int:
 _Images = dict[str, UInt64s]
 
 
-def _count_contents(
-    counts: PairCounts, files: Mapping[str, int], read: Callable, readable: Readable
-) -> None:
+def _count_contents(counts: PairCounts, numbers: Mapping[str, int], reader: _Reader) -> None:
     """Counts images that share bytes, and perceptual hashes: in several passes by the top bits of
     these where there are very many, so that memory is bounded."""
     parts = -(-counts.pairs // _CONTENTS_AT_ONCE)
     for part in range(parts):
 
-        def of_file(path: str, part: int = part) -> tuple[_Images, _Images]:
-            return _images_of(read(path, _OF_IMAGES, _LONGEST_URL), files[path], part, parts)
+        def images_of(path: str, part: int = part) -> tuple[_Images, _Images]:
+            batches = reader.files.read(path, _OF_IMAGES, _LONGEST_URL)
+            return _images_of(batches, numbers[path], part, parts)
 
-        found = [images for images in in_threads(readable(of_file), files) if images]
+        found = [images for _, images in reader.each(images_of, numbers)]
         for count, of_files in ((_count_shared, 0), (_count_near, 1)):
-            names = found[0][of_files].keys() if found else ()
-            joined = {n: np.concatenate([of[of_files].pop(n) for of in found]) for n in [*names]}
-            if joined:
-                count(counts, joined)
+            if found:
+                count(counts, _joined([images[of_files] for images in found]))
     counts.groups = largest(counts.groups)
     counts.near_pairs = sorted(counts.near_pairs)[:MOST_PAIRS]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -281,10 +281,11 @@ class Judging:
 
     def nothing(self) -> Numbers:
         """No numbers yet."""
-        own = {stage: self.limits(stage) for stage in (TEXTS, IMAGES)}
-        return Numbers(
-            *(StageNumbers.nothing(of, axes_of(of, self.numbers)) for of in own.values())
+        texts, images = (
+            StageNumbers.nothing(of, axes_of(of, self.numbers))
+            for of in (self.limits(TEXTS), self.limits(IMAGES))
         )
+        return Numbers(texts, images)
 
     def rows(self, batch: pa.RecordBatch) -> Rows:
         """Values that limits compare."""
@@ -329,13 +330,14 @@ class Judging:
         sets = [set((name or "").split(",")) for name in codes.dictionary.to_pylist()]
         places = pc.fill_null(codes.indices, len(sets)).to_numpy()
 
-        def have(names: Callable[[set[str]], bool]) -> Bools:
-            return np.array([*map(names, sets), False])[places] & ~is_kept
+        def have(answers: Iterable[bool]) -> Bools:
+            """bool[n], of dropped rows, by the answer for each of `sets`."""
+            return np.array([*answers, False])[places] & ~is_kept
 
-        is_free = is_counted & ~have(lambda names: not names <= of_limits)
+        is_free = is_counted & ~have(not names <= of_limits for names in sets)
         against = {}
         for limit in own:
-            against[limit.name] = have(lambda names, why=limit.reason: why in names)
+            against[limit.name] = have(limit.reason in names for names in sets)
             if limit.measure.dropped_only:  # no threshold would keep what has no value
                 axis = Axis(limit.measure.axis, [self.numbers[limit.name]])
                 is_free &= limit.bins(rows, axis) != axis.no_value
@@ -472,8 +474,9 @@ def _choose(
         )
         for at, row in enumerate(all_rows)
     }
-    for name, most, rows, ranks in choices:
-        own.rank(name, [(rank, examples[row]) for row, rank in zip(rows, ranks, strict=True)], most)
+    for name, most, picks, nearness in choices:
+        ranked = [(rank, examples[row]) for row, rank in zip(picks, nearness, strict=True)]
+        own.rank(name, ranked, most)
 
 
 def _example(row: Mapping[str, Any], hash_: int, path: str, values: Mapping[str, float]) -> Example:

@@ -72,7 +72,7 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
     drop_records(out)
     write_document(f"{out}/manifest.json", manifest)
-    _report(out)
+    _report(out, counts)
     return closing
 
 
@@ -164,10 +164,10 @@ def complete(out: str) -> None:
         _report(out)
 
 
-def _report(out: str) -> None:
+def _report(out: str, counts: PairCounts | None = None) -> None:
     """Writes the report. The set is finished by now: no fault of a page may make it fail."""
     try:
-        write_report(out)
+        write_report(out, counts=counts)
     except Exception as error:
         tell_once("writing report.html", error)
         LOG.warning("%s has no report: alignset report %s writes it", out, out)

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-Bar = tuple[int, int, int]  # kept, dropped, waiting
+from alignset.pipeline.report.render import macro
 
 WIDTH, HEIGHT = 480, 196
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 26, 34
@@ -28,7 +28,6 @@ class Chart:
       marks: thresholds: before which bar (0 is before the first) and what it says.
       logarithmic: whether heights are by their logarithms; then there is one series.
       note: what a reader must know of the counts.
-      waiting: heights on top of both, of what was not judged yet.
       axis: the measure of an example that the bins are of, and its `spans` in them, from and to,
         both included; the page filters its examples by them.
     """
@@ -42,44 +41,51 @@ class Chart:
     unit: str = "pairs"
     logarithmic: bool = False
     note: str = ""
-    waiting: Sequence[int] = ()
     axis: str = ""
     spans: Sequence[tuple[float, float]] = ()
 
     @property
     def total(self) -> int:
-        return sum(self.kept) + sum(self.dropped) + sum(self.waiting)
-
-    def bar(self, number: int) -> Bar:
-        """The heights of one bar, from its foot on."""
-        waiting = self.waiting[number] if self.waiting else 0
-        return self.kept[number], self.dropped[number], waiting
+        return sum(self.kept) + sum(self.dropped)
 
 
 def draw(chart: Chart) -> Markup:
     """The chart as an SVG of its own; its colours are classes of the page."""
-    count = len(chart.labels)
-    wide = WIDTH - _LEFT - _RIGHT
-    step = wide / max(1, count)
-    highest = max([sum(chart.bar(number)) for number in range(count)] or [0])
-    scale = _Scale(highest, chart.logarithmic)
-    parts = [_grid(scale)]
-    for number, label in enumerate(chart.labels):
-        bar, span = chart.bar(number), chart.spans[number] if chart.spans else None
-        parts.append(_bar(scale, _LEFT + number * step, step, bar, _bar_title(label, bar), span))
-    parts.append(_ticks(chart.ticks, step))
-    parts += [_mark(_LEFT + place * step, text, count * step) for place, text in chart.marks]
-    title = f"{chart.name}: {chart.total:,} {chart.unit}"
-    return Markup(
-        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" data-measure="{}">'
-        "{}</svg>"
-    ).format(WIDTH, HEIGHT, title, chart.axis, Markup("").join(parts))
+    count, wide = len(chart.labels), WIDTH - _LEFT - _RIGHT
+    width = wide / max(1, count)
+    heights = list(zip(chart.kept, chart.dropped, strict=True))
+    scale = _Scale(max(map(sum, heights), default=0), chart.logarithmic)
+    bars = [
+        {
+            "x": _LEFT + at * width,
+            "width": width,
+            "gap": min(2.0, width * 0.15),
+            "span": chart.spans[at] if chart.spans else None,
+            "title": f"{label}: {_counts_of(*heights[at])}",
+            "parts": [
+                (kind, HEIGHT - _BOTTOM - scale.height(foot) - height, height)
+                for kind, foot, n in (("k", 0, heights[at][0]), ("d", *heights[at]))
+                if n
+                for height in [max(scale.height(foot + n) - scale.height(foot), 0.8)]
+            ],
+        }
+        for at, label in enumerate(chart.labels)
+    ]
+    every = max(1, math.ceil(count / _MOST_LABELS))
+    return macro("charts.html", "draw")(
+        chart,
+        f"{chart.name}: {chart.total:,} {chart.unit}",
+        [(HEIGHT - _BOTTOM - scale.height(step), short(step)) for step in scale.steps],
+        bars,
+        [(_LEFT + (at + 0.5) * width, chart.ticks[at]) for at in range(0, count, every)],
+        # A threshold's name is on the side where it fits.
+        [(_LEFT + at * width, text, at * width > wide * 0.6) for at, text in chart.marks],
+    )
 
 
-def _bar_title(label: str, bar: Bar) -> str:
-    names = zip(("kept", "dropped", "not judged yet"), bar, strict=True)
-    counts = ", ".join(f"{count:,} {name}" for name, count in names if count)
-    return f"{label}: {counts or 0}"
+def _counts_of(kept: int, dropped: int) -> str:
+    names = (("kept", kept), ("dropped", dropped))
+    return ", ".join(f"{count:,} {name}" for name, count in names if count) or "0"
 
 
 class _Scale:
@@ -96,9 +102,6 @@ class _Scale:
     def height(self, count: float) -> float:
         return (HEIGHT - _TOP - _BOTTOM) * self._of(count) / self._top
 
-    def y(self, count: float) -> float:
-        return HEIGHT - _BOTTOM - self.height(count)
-
 
 def _round_steps(highest: int) -> list[int]:
     """Zero and three or four round numbers up to about the highest."""
@@ -114,82 +117,6 @@ def _round_steps(highest: int) -> list[int]:
 def _powers(highest: int) -> list[int]:
     digits = len(str(max(1, highest)))
     return [0, *(10**power for power in range(0, digits, max(1, digits // 4)))]
-
-
-def _grid(scale: _Scale, unit: str = "") -> Markup:
-    lines = [
-        Markup(
-            '<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            '<text class="tick end" x="{}" y="{below:.1f}">{}</text>'
-        ).format(
-            _LEFT,
-            WIDTH - _RIGHT,
-            _LEFT - 6,
-            short(step) + unit,
-            y=scale.y(step),
-            below=scale.y(step) + 3.5,
-        )
-        for step in scale.steps
-    ]
-    return Markup("").join(lines)
-
-
-def _bar(
-    scale: _Scale,
-    x: float,
-    step: float,
-    counts: Bar,
-    title: str,
-    span: tuple[float, float] | None = None,
-) -> Markup:
-    gap, below = min(2.0, step * 0.15), 0
-    parts = []
-    for name, count in zip("kdw", counts, strict=True):
-        base = scale.height(below)
-        below += count
-        if count > 0:
-            height = max(scale.height(below) - base, 0.8)
-            parts.append(
-                Markup(
-                    '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
-                ).format(name, x + gap / 2, HEIGHT - _BOTTOM - base - height, step - gap, height)
-            )
-    hover = Markup('<rect class="hover" x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>').format(
-        x, _TOP, step, HEIGHT - _TOP - _BOTTOM
-    )
-    filters = Markup(' data-from="{:.12g}" data-to="{:.12g}"').format(*span) if span else ""
-    return Markup("<g{}>{}{}<title>{}</title></g>").format(
-        filters, Markup("").join(parts), hover, title
-    )
-
-
-def _ticks(ticks: Sequence[str], step: float) -> Markup:
-    every = max(1, math.ceil(len(ticks) / _MOST_LABELS))
-    texts = [
-        Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(
-            _LEFT + (number + 0.5) * step, HEIGHT - _BOTTOM + 15, tick
-        )
-        for number, tick in enumerate(ticks)
-        if number % every == 0
-    ]
-    return Markup("").join(texts)
-
-
-def _mark(x: float, text: str, wide: float) -> Markup:
-    """A threshold's line, with its name on the side where it fits."""
-    is_left = x > _LEFT + wide * 0.6
-    return Markup(
-        '<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
-        '<text class="marked {side}" x="{at:.1f}" y="{text_y}">{text}</text>'
-    ).format(
-        x=x,
-        top=_TOP - 8,
-        bottom=HEIGHT - _BOTTOM,
-        side="end" if is_left else "start",
-        at=x - 5 if is_left else x + 5,
-        text_y=_TOP - 9,
-        text=text,
-    )
 
 
 def short(number: float) -> str:
@@ -221,28 +148,18 @@ def small_histogram(counts: Mapping[int, int], kept_range: range, title: str) ->
         bars[min(number, _LARGEST)] += count
     most = max(bars.values(), default=1)
     rects = [
-        Markup('<rect class="{}" x="{}" y="{:.2f}" width="3.4" height="{:.2f}"/>').format(
-            "k" if number in kept_range else "d", 4 * number, 20 - 20 * n / most, 20 * n / most
-        )
+        ("k" if number in kept_range else "d", 4 * number, f"{20 - high:.2f}", 3.4, f"{high:.2f}")
         for number, n in sorted(bars.items())
+        for high in [20 * n / most]
     ]
-    return Markup(
-        '<svg class="small" viewBox="0 0 {} 20" preserveAspectRatio="none" role="img" '
-        'aria-label="{}">{}</svg>'
-    ).format(4 * _LARGEST + 4, escape(title), Markup("").join(rects))
+    return macro("charts.html", "rects")("small", title, 4 * _LARGEST + 4, 20, rects)
 
 
 def share_bar(parts: Sequence[tuple[str, float]], title: str) -> Markup:
     """One bar of several parts, each (class, share of the whole); 100 units wide."""
     rects, x = [], 0.0
     for name, share in parts:
-        rects.append(
-            Markup('<rect class="{}" x="{:.3f}" y="0" width="{:.3f}" height="10"/>').format(
-                name, 100 * x, max(100 * share, 0.15 if share > 0 else 0)
-            )
-        )
+        width = max(100 * share, 0.15 if share > 0 else 0)
+        rects.append((name, f"{100 * x:.3f}", 0, f"{width:.3f}", 10))
         x += share
-    return Markup(
-        '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
-        'aria-label="{}">{}</svg>'
-    ).format(escape(title), Markup("").join(rects))
+    return macro("charts.html", "rects")("share", title, 100, 10, rects)

@@ -36,7 +36,7 @@ def write_comparison(first: str, second: str, path: str) -> str:
     facts = count_facts(first), count_facts(second)
     if foreign := [of.out for of in facts if of.files.folder]:
         raise no_set(foreign[0])
-    files = [of.files for of in facts]
+    files = facts[0].files, facts[1].files
     keys = kept_keys(files[0]), kept_keys(files[1])
     alone = [np.setdiff1d(*of, assume_unique=True) for of in (keys, keys[::-1])]
     page = render(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ def render(template: str, **values: Any) -> str:
         .get_template(template)
         .render(style=Markup(style), script=Markup(script), policy=Markup(policy), **values)
     )
+
+
+def macro(template: str, name: str) -> Callable[..., Markup]:
+    """A macro of a template of this folder."""
+    return getattr(_environment().get_template(template).module, name)
 
 
 def _file(name: str) -> str:

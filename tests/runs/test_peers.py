@@ -221,7 +221,7 @@ def test_img2datasets_folder_is_reported_on_and_taken_down_as_it_is(
     facts = find_facts(str(img2datasets))
     assert (facts.kept, facts.seen, facts.shards) == (24, 25, 3)
     assert facts.dropped == {"fetch_failed": 1}
-    assert len(facts.records.images.examples()["kept"]) == 24
+    assert len(facts.numbers.images.examples["kept"]) == 24
     picture, new = tmp_path / "listed.png", tmp_path / "new"
     picture.write_bytes(encoded(photograph(305), "PNG"))
     flags = [f"--blocklist=image:{picture}", f"--output={new}"]

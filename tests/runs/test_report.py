@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import tarfile
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -13,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.__main__ import main
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import all_lists, read_pictures
 from alignset.pipeline.report.tables import funnel_table
-from alignset.transforms.rules.catalogue import PRODUCT, limits
 from tests.support.command import funnel, manifest, succeed
 from tests.support.golden_run import Golden
 from tests.support.memory_files import FILES
@@ -48,43 +46,21 @@ def test_the_steps_are_the_funnels_and_the_details_duckdbs(golden: Golden):
     } == {(plane, why, detail): count for plane, why, detail, count in details}
 
 
-def test_records_count_the_pairs_of_the_shards(golden: Golden):
+def test_numbers_are_duckdbs(golden: Golden):
     facts = find_facts(str(golden.output))
-    texts, images = facts.records.texts.whole, facts.records.images.whole
-    assert texts.kept == images.pairs
-    assert images.kept == manifest(golden.output)["pairs"] == funnel(golden.output)["pairs"]
-    sidecars = f"'{golden.output}/shards/*.parquet'"
+    numbers = facts.numbers
+    sidecars, rejected = (f"'{golden.output}/{name}/*.parquet'" for name in ("shards", "rejected"))
+    assert facts.kept == manifest(golden.output)["pairs"] == funnel(golden.output)["pairs"]
     hosts = queried(
         f"select regexp_extract(url, '://([^/]*)', 1), count(*) from {sidecars} group by all"
     )
-    kept = {host: n["kept"] for host, n in images.tops["hosts"].counts.items() if "kept" in n}
-    assert kept == dict(hosts)
-    assert images.tops["hosts"].others == 0
-    words = queried(f"select len(string_split(caption, ' ')), count(*) from {sidecars} group by 1")
-    assert sum(n for _, n in words) == sum(images.histograms["words"]["kept"].values())
-
-
-def test_bytes_and_formats_are_those_of_the_files(plain: Golden):
-    """Of JPEGs, which stay as they came."""
-    charts = {chart.name: chart for chart in charts_of(find_facts(str(plain.output)))}
-    sizes = Counter[int]()
-    for path in plain.output.glob("shards/*.tar"):
-        with tarfile.open(path) as tar:
-            sizes.update(m.size.bit_length() for m in tar if m.name.endswith(".jpg"))
-    of_size = charts["Size of the file"]
-    spans = [int(low).bit_length() for low, _ in of_size.spans]
-    assert {n: kept for n, kept in zip(spans, of_size.kept, strict=True) if kept} == sizes
-    of_format = charts["Format of the file"]
-    assert dict(zip(of_format.labels, of_format.kept, strict=True))["jpeg"] == sizes.total() > 50
-
-
-def test_texts_distances_and_bytes_are_duckdbs(golden: Golden):
-    facts = find_facts(str(golden.output))
-    sidecars, rejected = (f"'{golden.output}/{name}/*.parquet'" for name in ("shards", "rejected"))
+    kept = {host: of["kept"] for host, of in numbers.hosts.nested().items() if "kept" in of}
+    assert (kept, numbers.hosts.others) == (dict(hosts), 0)
+    assert numbers.words[0].sum() == facts.kept
     texts = dict(queried(f"select caption, count(*) from {sidecars} group by 1"))
-    top = facts.records.images.whole.tops["texts"]
-    assert all(1 <= ends["kept"] <= texts[text] for text, ends in top.counts.items())
-    assert sum(texts.values()) == sum(n["kept"] for n in top.counts.values()) + top.others
+    top = numbers.kept_texts.counts()
+    assert all(1 <= n <= texts[text] for text, n in top.items())
+    assert sum(texts.values()) == sum(top.values()) + numbers.kept_texts.others
     charts = {chart.name: chart for chart in charts_of(facts)}
     of_distance = charts["Distance to the nearest evaluation image"]
     counts = zip(of_distance.spans, of_distance.kept, of_distance.dropped, strict=True)
@@ -95,9 +71,8 @@ def test_texts_distances_and_bytes_are_duckdbs(golden: Golden):
         assert [(dropped,)] == queried(f"select count(*) from {rejected} {within} {why}")
     assert sum(of_distance.dropped) > 0
     stats = f"read_json_auto('{golden.output}/shards/*_stats.json')"
-    assert queried(f"select sum(bytes_downloaded) from {stats}") == [
-        (facts.records.images.whole.bytes,)
-    ]
+    (size,) = queried(f"select sum(bytes_downloaded) from {stats}")[0]
+    assert size == sum(of.bytes_downloaded for of in facts.stats.values() if of)
 
 
 def test_a_set_in_a_store_gives_the_same_page(golden: Golden, tmp_path: Path, capsys):
@@ -115,36 +90,63 @@ def test_a_set_in_a_store_gives_the_same_page(golden: Golden, tmp_path: Path, ca
     FILES.clear()
 
 
-def test_other_thresholds_keep_what_duckdb_counts(golden: Golden):
-    facts = find_facts(str(golden.output))
+def test_other_thresholds_keep_what_duckdb_counts(golden: Golden, capsys):
+    """Any two of them at once: by the command, and by the page's sample, which is of all rows."""
+    out = golden.output
+    facts = find_facts(str(out))
     for side, aspect in product((0, 128, 208), (1.5, 3)):
-        check_thresholds(facts, golden.output, side, aspect)
+        passed = f"""least(width, height) > {side}
+            and greatest(width, height) < least(width, height) * {aspect}"""
+        kept, back = queried(f"""select
+            (select count(*) from (select original_width width, original_height height
+                from '{out}/shards/*.parquet') where {passed}),
+            (select count(*) from '{out}/rejected/*.parquet'
+                where reason in ('too_small', 'too_elongated') and {passed})""")[0]
+        flags = f"--min_image_side={side}", f"--max_image_aspect={aspect}"
+        assert main([str(out), *flags]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        up_to = "up to " * (back > 0)
+        assert lines[0] == f"{facts.kept} pairs are kept now"
+        assert lines[1] == f"{up_to}{kept + back} pairs with {' '.join(flags)}"
+        assert lines[2] == f"  {facts.kept - kept} of those that are kept now go"
+        assert lines[3].endswith(f"come: 0 by rules of texts, {up_to}{back} by rules of images")
+        assert len(lines) == 4 + bool(up_to)
+        images, thresholds = facts.numbers.images, {"side": side, "aspect": aspect}
+        assert images.free == len(images.hashes)
+        passed = np.True_
+        for limit in images.limits if side else ():
+            axis, own = images.axes[limit.measure.axis], facts.rules[limit.name]
+            edge = limit.edge(thresholds.get(axis.name, own))
+            passed = passed & axis.passes(images.bins[axis.name], edge, beyond=limit.beyond)
+        assert not side or passed.sum() == kept + back
 
 
-def check_thresholds(facts: Facts, out: Path, side: int, aspect: float) -> None:
-    records = facts.records.images
-    rules = facts.rules | {"min_image_side": float(side), "max_image_aspect": float(aspect)}
-    if side == 0:
-        rules["min_image_side"] = min(records.axis("side").edges)
-    sample, passed = records.whole.sample, np.True_
-    assert sample.is_all
-    for limit in limits(PRODUCT.images):
-        axis = records.axis(limit.measure.axis)
-        bins = np.frombuffer(sample.bins[axis.name], np.uint8)
-        passed = passed & axis.passes(bins, limit.edge(rules[limit.name]), beyond=limit.beyond)
-    counted = int(passed.sum())
-    least = int(rules["min_image_side"])
-    passed = f"""least(width, height) > {least}
-        and greatest(width, height) < least(width, height) * {aspect}"""
-    (kept,) = queried(
-        f"select count(*) from (select original_width width, original_height height "
-        f"from '{out}/shards/*.parquet') where {passed}"
-    )[0]
-    (back,) = queried(
-        f"select count(*) from '{out}/rejected/*.parquet' "
-        f"where reason in ('too_small', 'too_elongated') and {passed}"
-    )[0]
-    assert counted == kept + back
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--min_words=2"], "up to 1 of those that were dropped come: up to 1 by rules of texts"),
+        (["--max_words=7", "--min_image_side=10"], "of those that are kept now go"),
+        (["--min_words=x"], "min_words must be a number; got 'x'"),
+        (["--min_image_side=-3"], "min_image_side must be >= 0; got -3.0"),
+        (["--min_sides=3"], "is no threshold of"),
+        (["--min_language_score=0.9"], "scores of kept texts are not recorded; pass at most 0.5"),
+        (["--max_unsafe_score=0.3"], "no row of"),
+        (["--min_words"], "unrecognized arguments: --min_words; pass a threshold as --FLAG=NUMBER"),
+        (["--min_words=2", "--output=a.html"], "pass neither --compare nor --output"),
+    ],
+)
+def test_thresholds_are_counted_or_refused_in_one_line(
+    golden: Golden, flags: list[str], said: str, capsys
+):
+    page = (golden.output / "report.html").stat().st_mtime_ns
+    try:
+        status = main([str(golden.output), *flags])
+    except SystemExit as error:
+        status = int(error.code or 0)
+    told = capsys.readouterr()
+    assert said in told.out + told.err
+    assert (status, len(told.err.splitlines())) in ((0, 0), (2, 1))
+    assert (golden.output / "report.html").stat().st_mtime_ns == page
 
 
 def test_each_example_is_where_it_says_and_most_have_a_picture(golden: Golden):
@@ -161,7 +163,7 @@ def test_each_example_is_where_it_says_and_most_have_a_picture(golden: Golden):
     reasons = Counter(reason for _, reason in rejected)
     assert {name.removesuffix(" (texts)") for name in lists} >= reasons.keys()
     pictured = [e for e in examples if e.reason in ("", "too_small", "too_elongated")]
-    assert all(read_pictures(str(golden.output), pictured))
+    assert all(read_pictures(facts.files, pictured))
 
 
 def test_the_run_left_the_page_and_the_command_writes_it_again(golden: Golden, tmp_path: Path):
@@ -185,26 +187,13 @@ def test_a_run_that_is_under_way(golden: Golden, tmp_path: Path, capsys):
     for name in ("manifest.json", "funnel.json", "report.html", "README.md"):
         (out / name).unlink()
     whole = find_facts(str(golden.output))
-    for end in ("shards/00000_stats.json", "report/images-00000.json"):
-        (out / end).unlink()
+    (out / "shards/00000_stats.json").unlink()
     facts = find_facts(str(out))
     assert facts.state == "under way"
     assert 0 < facts.kept < whole.kept
-    assert facts.steps[:7] == whole.steps[:7]
-    assert facts.waiting > 0
+    assert facts.steps[-1].kept == facts.kept
     assert main([str(out)]) == 0
     assert "under way" in (out / "report.html").read_text()
-
-
-def test_a_set_of_an_older_version_says_what_is_missing(golden: Golden, tmp_path: Path):
-    out = tmp_path / "set"
-    shutil.copytree(golden.output, out)
-    shutil.rmtree(out / "report")
-    facts = find_facts(str(out))
-    assert facts.steps == find_facts(str(golden.output)).steps
-    assert "The text rules recorded nothing that can be read" in facts.notes[0]
-    assert "recorded nothing for a report, as older versions do not" in facts.notes[1]
-    assert main([str(out)]) == 0
 
 
 @pytest.mark.parametrize(

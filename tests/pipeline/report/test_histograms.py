@@ -1,11 +1,10 @@
-"""What charts tell beyond the counts of records."""
+"""What charts tell beyond counts."""
 
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.made_records import put_made_set
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.charts import Chart, draw, size_of, small_histogram
@@ -13,6 +12,7 @@ from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.runs.documents import FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT
+from tests.support.made_sets import put_made_set
 
 
 def ngram_chart(vocabulary: int, cut: int) -> Chart:
@@ -44,31 +44,22 @@ def test_bytes_are_short(size: int, said: str):
     assert size_of(size) == said
 
 
-def test_spans_of_bars_are_the_bins_of_the_record(tmp_path: Path):
+def test_spans_of_bars_are_the_bins(tmp_path: Path):
     """Whatever side an example has, it is within the bar that counts it."""
     put_made_set(tmp_path / "set", 1, np.random.default_rng(2), pairs=500, compared=True)
     facts = find_facts(str(tmp_path / "set"))
     charts = {chart.axis: chart for chart in charts_of(facts) if chart.axis}
-    assert charts.keys() == {*(limit.measure.axis for limit in PRODUCT.limits.values()), "bytes"}
+    assert charts.keys() == {limit.measure.axis for limit in PRODUCT.limits.values()}
     for chart in charts.values():
         assert len(chart.spans) == len(chart.labels)
         lows, highs = zip(*chart.spans, strict=True)
         assert list(lows) == sorted(lows)
         assert all(low <= high for low, high in chart.spans)
         assert all(high <= low for high, low in zip(highs, lows[1:], strict=False))
-    axis = facts.records.images.axis("side")
+    axis = facts.numbers.images.axes["side"]
     for side in (1, 16, 17, 199, 200, 201, 2048, 2049):
         (bar,) = [n for n, (low, high) in enumerate(charts["side"].spans) if low <= side <= high]
         assert bar == int(np.searchsorted(axis.edges, side, "left"))
-
-
-def test_a_chart_says_what_waits():
-    chart = Chart("Words", ["a", "b"], ["a", "b"], [3, 0], [1, 0], waiting=[2, 0])
-    drawn = draw(chart)
-    assert "a: 3 kept, 1 dropped, 2 not judged yet" in drawn
-    assert "b: 0" in drawn
-    assert drawn.count('<rect class="w"') == 1
-    assert chart.total == 6
 
 
 def test_a_small_histogram_has_a_bar_for_each_number_and_one_for_large_ones() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.made_records import put_made_set
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
@@ -18,6 +17,7 @@ from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, OfCorpus, Reaso
 from alignset.transforms.rules.verdicts import axes_of
 from tests.support import golden
 from tests.support.bad_web import bad_web
+from tests.support.made_sets import put_made_set
 from tests.support.root import ROOT
 from tests.support.rules import STEPS, rows_of, run_rules
 from tests.support.small_web import small_web
