@@ -38,5 +38,5 @@ def test_what_was_downloaded_keeps_the_counts_of_its_funnel(sets: DescribedSets)
     assert after["steps"][0] == before["steps"][0]
     assert dropped_of(after) >= dropped_of(before)
     left = dropped_of(after) - dropped_of(before)
-    assert left.keys() == {"taken_down", "duplicate_image", "duplicate_of_training"}
+    assert {"taken_down", "duplicate_image"} <= left.keys()
     assert left.total() == before["pairs"] - after["pairs"]

@@ -19,6 +19,7 @@ from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.look.__main__ import main as look
 from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.takedown.__main__ import main as takedown
+from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
 
@@ -188,6 +189,8 @@ def test_a_long_text_that_is_repeated_is_in_memory_once(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "0.parquet", store_schema=False)
     (tmp_path / "0.tar").write_bytes(tar_of({}))
     files, before = find_set(str(tmp_path)), pa.default_memory_pool().max_memory()
+    assert files.folder
+    assert files.folder.catalogue == PRODUCT
     sizes = [len(text.as_py()) for b in files.read(f"{tmp_path}/0.tar", COLUMNS) for text in b[3]]
     assert sizes == [LONGEST] * count
     assert pa.default_memory_pool().max_memory() - before < 100_000_000
