@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
+<<<<<<< HEAD
 from alignset.pipeline.datasets.funnel import funnel, most_first
 from alignset.pipeline.datasets.numbers import (
     PairCounts,
@@ -20,6 +21,10 @@ from alignset.pipeline.datasets.numbers import (
     in_threads,
     stage_of,
 )
+=======
+from alignset.pipeline.datasets.funnel import funnel
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, most_first
+>>>>>>> h3
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
@@ -81,7 +86,7 @@ class Facts:
     @property
     def shards(self) -> int:
         """How many are whole."""
-        return len(self.files.kept_files if self.files.folder else self.stats)
+        return len(self.stats)
 
     @property
     def seen(self) -> int:
@@ -227,7 +232,9 @@ def _count_steps(facts: Facts) -> None:
         dropping = [step for step in facts.steps if step.kept < step.seen]
         # Where nothing was dropped, any of our steps would say something of a run that was none.
         facts.steps = dropping or [replace(step, step="images") for step in facts.steps[-1:]]
-        facts.copies, facts.near = counts.copies, compare_near(facts.out, counts, facts.files)
+        facts.stats = dict.fromkeys(facts.files.kept_files)
+        if counts.copies.images:  # else it may be that nobody recorded hashes
+            facts.copies = counts.copies
 
 
 def _what_is_missing(facts: Facts) -> Iterator[str]:
