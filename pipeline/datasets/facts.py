@@ -12,19 +12,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
-<<<<<<< HEAD
 from alignset.pipeline.datasets.funnel import funnel, most_first
-from alignset.pipeline.datasets.numbers import (
-    PairCounts,
-    compare_near,
-    count_pairs,
-    in_threads,
-    stage_of,
-)
-=======
-from alignset.pipeline.datasets.funnel import funnel
-from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, most_first
->>>>>>> h3
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
