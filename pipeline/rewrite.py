@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
+import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.numbers import in_threads
 from alignset.pipeline.datasets.set_files import rename_answers
@@ -26,6 +27,7 @@ from alignset.pipeline.runs.engine import Engine, everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import Change, Rewritten, WorkFolder, clean_work
 from alignset.pipeline.shown_texts import counted
+from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import leaving_files, read_leaving, shard_of
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.rewrite_shards import rewrite_shard, rewrite_texts
@@ -111,8 +113,9 @@ class HeldSet:
         are listed are among them, or the next crawl would bring them."""
         path, folder = f"{self.out}/{TAKEN_DOWN_KEYS}", self.work.leaving
         files = [name for name in leaving_files(folder) if name.startswith("rejected/")]
-        keys = [read_leaving(folder, name).taken_keys for name in files]
-        if any(len(of) for of in keys):
+        rows = [read_leaving(folder, name).rows for name in files]
+        keys = [of.filter(pc.equal(of["reason"], TAKEN_DOWN))["key"].to_numpy() for of in rows]
+        if any(map(len, keys)):
             keys += [read_taken_down(path)] if exists(path) else []
             body = np.unique(np.concatenate(keys)).astype("<u8").tobytes()
             write_atomically(path, lambda sink: sink.write(body))
