@@ -4,13 +4,16 @@ and what is missing."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.funnel import funnel, most_first
-from alignset.pipeline.datasets.numbers import PairCounts, compare_near, count_pairs, in_threads
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
@@ -72,7 +75,7 @@ class Facts:
     @property
     def shards(self) -> int:
         """How many are whole."""
-        return len(self.files.kept_files if self.files.folder else self.stats)
+        return len(self.stats)
 
     @property
     def seen(self) -> int:
@@ -87,24 +90,23 @@ class Facts:
             total.update(step.dropped)
         return most_first(+total)
 
-    @property
+    @cached_property
     def judging(self) -> Judging:
         """How its rows were judged; of a folder of another tool, by rules that drop nothing."""
-        numbers: dict[str, Any] = dict(self.rules)
+        numbers, run = dict[str, Any](self.rules), self.run
         if self.state == "foreign":
             numbers = {of.name: of.default for of in self.catalogue.rules} | {
                 **self.catalogue.opened
             }
-        run = self.run
         thumbnails = run.job.get("thumbnails") if run else None
-        of_texts = [path for path in self.files.rejected_files if "/text-" in path]
+        of_texts = [path for path in self.files.rejected_files if stage_of(path) == TEXTS]
         return Judging(
             self.catalogue,
             numbers,
             has_rules=self.state != "foreign",
             text_only=self.text_only,
-            thumbnails=min(max(int(thumbnails or 0), 8), 64) if isinstance(thumbnails, int) else 16,
-            names_all=not of_texts or "also_reasons" in schema_of(of_texts[0]).names,
+            thumbnails=min(max(thumbnails, 8), 64) if isinstance(thumbnails, int) else 16,
+            names_all=not of_texts or "also_reasons" in _columns(of_texts[0]),
             verified=(verified_column(run.rules) or ("", ""))[1] if run else "",
             read=self.files.read,
         )
@@ -129,10 +131,19 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
       UsageError: there is no such folder, or nothing in it belongs to a dataset.
     """
     facts = count_facts(out, counts)
-    rows = facts.counts.pairs + facts.counts.rejected_rows
     paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    facts.numbers = read_numbers(paths, facts.judging, rows)
-    facts.notes += _what_is_missing(facts, rows)
+    numbers = read_numbers(paths, facts.judging, facts.counts.pairs + facts.counts.rejected_rows)
+    facts.numbers = numbers
+    if numbers.every > 1:
+        facts.notes.append(
+            f"One of {numbers.every:,} files was read for histograms, examples, hosts and other "
+            "thresholds; the funnel counts all pairs."
+        )
+    if not facts.judging.names_all:
+        facts.notes.append(
+            "An earlier version wrote rejected/, whose rows name one reason alone. Counts of other "
+            "thresholds of texts are too high where further rules apply."
+        )
     return facts
 
 
@@ -158,6 +169,7 @@ def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
     }
     if facts.funnel is not None and facts.funnel.fetch.failed:
         facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
+    facts.notes += _what_is_missing(facts)
     return facts
 
 
@@ -181,7 +193,8 @@ def describe_rules(out: str) -> Facts:
     if folder := facts.files.folder:
         facts.state, facts.catalogue = "foreign", folder.catalogue
     if run is not None:
-        facts.catalogue, facts.language = run.catalogue, str(run.rules.get("language", ""))
+        facts.catalogue = run.catalogue
+        facts.language = str(run.rules.get("language", ""))
         facts.text_only = bool(run.job.get("text_only"))
         names = {rule.name for rule in facts.catalogue.rules} | Rules.__dataclass_fields__.keys()
         for name, value in run.rules.items():
@@ -208,46 +221,39 @@ def _count_steps(facts: Facts) -> None:
         dropping = [step for step in facts.steps if step.kept < step.seen]
         # Where nothing was dropped, any of our steps would say something of a run that was none.
         facts.steps = dropping or [replace(step, step="images") for step in facts.steps[-1:]]
-        facts.copies, facts.near = counts.copies, compare_near(facts.out, counts, facts.files)
+        facts.stats = dict.fromkeys(facts.files.kept_files)
+        if counts.copies.images:  # else it may be that nobody recorded hashes
+            facts.copies = counts.copies
 
 
-def _what_is_missing(facts: Facts, rows: int) -> list[str]:
-    all_faults = dict.fromkeys([*facts.counts.faults, *facts.numbers.faults])
-    faults = [why.replace(f"{facts.out}/", "") for why in all_faults]
-    notes = [f"A file is left out: {why}." for why in faults[:_MOST_TOLD]]
+def _what_is_missing(facts: Facts) -> Iterator[str]:
+    faults = [why.replace(f"{facts.out}/", "") for why in facts.counts.faults]
+    yield from (f"A file is left out: {why}." for why in faults[:_MOST_TOLD])
     if len(faults) > _MOST_TOLD:
-        notes.append(f"{len(faults) - _MOST_TOLD:,} more files cannot be read.")
-    if folder := facts.files.folder:
-        return notes + folder.notes
-    if facts.state == "under way" and not facts.text_only:
-        if not facts.planned_shards and not facts.shards:
-            notes.append(
-                "The text rules have not ended: the counts are of the rows that are there."
-            )
-        else:
-            of = f"{facts.shards:,} of " if facts.planned_shards else ""
-            shards = counted(facts.planned_shards or facts.shards, "shard")
-            notes.append(f"The run has not ended: the counts are of {of}{shards}.")
+        yield f"{len(faults) - _MOST_TOLD:,} more files cannot be read."
+    rows = facts.counts.pairs + facts.counts.rejected_rows
+    if facts.files.folder:
+        yield from facts.files.folder.notes
+    elif facts.state == "under way" and not facts.text_only:
+        of = f"{facts.shards:,} of " if facts.planned_shards else ""
+        shards = counted(facts.planned_shards or facts.shards, "shard")
+        whose = f"of {of}{shards}" if facts.planned_shards or facts.shards else "of texts so far"
+        yield f"The run has not ended: the counts are {whose}."
     elif facts.state == "finished" and facts.funnel is None:
-        notes.append(
-            "The run has ended, but its funnel.json tells nothing: rows are counted instead."
-        )
-    elif rows < facts.seen and not facts.waiting:
-        notes.append(
+        yield "The run has ended, but its funnel.json tells nothing: rows are counted instead."
+    elif rows < facts.seen:
+        yield (
             f"{facts.seen - rows:,} of {facts.seen:,} pairs have no row in rejected/. Histograms, "
             "examples and other thresholds are of the others."
         )
-    if facts.numbers.every > 1:
-        notes.append(
-            f"One of {facts.numbers.every:,} files was read for histograms, examples, hosts and "
-            "other thresholds; the funnel counts all pairs."
-        )
-    if not facts.judging.names_all:
-        notes.append(
-            "An earlier version wrote rejected/, whose rows name one reason alone. Counts of other "
-            "thresholds of texts are too high where further rules apply."
-        )
-    return notes
+
+
+def _columns(path: str) -> list[str]:
+    """The names of the columns of a file; none where it cannot be read."""
+    try:
+        return schema_of(path).names
+    except (OSError, pa.ArrowException):
+        return []
 
 
 def _stats(folder: str) -> list[str]:

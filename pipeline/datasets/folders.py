@@ -34,7 +34,7 @@ MAX_BYTES = 1 << 26  # of an image's file
 LONGEST = 2000  # characters of a text
 _BARS, _MOST_NUMBERS, _LONGEST_NAME = 40, 12, 40  # of histograms, columns, a column's name
 _MOST_NOTED = 5  # files that are named
-_LEADING_SHARDS, _LEADING_BATCHES = 8, 8  # that are searched for columns of numbers
+_LEADING_SHARDS, _LEADING_BATCHES = 3, 4  # that are searched for columns of numbers
 _ROWS_AT_ONCE = 1000
 _STATS = "_stats.json"
 _NO_IMAGE = "no_image"  # a status of ours: of a sample of a tar
@@ -70,7 +70,7 @@ class Folder:
                 if name not in _OTHERS and len(name) <= _LONGEST_NAME and printable(name) == name
             ]
             columns = pa.schema([(name, pa.float64()) for name in names])
-            batches = islice(self.read(shard, columns), _LEADING_BATCHES)
+            batches = islice(self.read(shard, columns) if names else (), _LEADING_BATCHES)
             rows = pa.Table.from_batches(batches, columns)
             limits = (_limit(name, rows[name].to_numpy()) for name in names)
             if own := [limit for limit in limits if limit is not None]:

@@ -83,6 +83,11 @@ class Example:
     hash: int = 0
 
     @property
+    def id(self) -> tuple[str, str, str]:
+        """A pair may be in both stages, and a key in two files."""
+        return self.key, self.reason, self.path
+
+    @property
     def shard(self) -> str:
         """As "images-00000", "holdout-00000" or "text-00000"."""
         folder, stem = Path(self.path).parent.name, Path(self.path).stem
@@ -213,7 +218,7 @@ class Numbers:
       words_of_languages: by language and number of words.
       frequent_texts: texts that were dropped as such. kept_texts: those that are kept.
       without_hash: kept pairs that have no hash to compare.
-      every: of so many files one was read. faults: sentences on files that cannot be read.
+      every: of so many files one was read.
     """
 
     texts: StageNumbers = field(default_factory=StageNumbers)
@@ -226,7 +231,6 @@ class Numbers:
     kept_texts: Tally = field(default_factory=lambda: Tally("text"))
     without_hash: int = 0
     every: int = 1
-    faults: list[str] = field(default_factory=list)
 
     def of(self, stage: str) -> StageNumbers:
         """Those of the texts or the images."""
@@ -366,17 +370,14 @@ def read_numbers(files: Sequence[str], judging: Judging, rows: int = 0) -> Numbe
     whole.every = max(1, -(-rows // MOST_ROWS))
     files = files[:: whole.every]
 
-    def read(file: tuple[int, str]) -> Numbers | str:
+    def read(file: tuple[int, str]) -> Numbers:
         try:
             return _read_file(*file, judging, whole)
-        except BrokenInputError as error:
-            return str(error)
+        except BrokenInputError:  # which the exact counts name
+            return judging.nothing()
 
     for place, part in enumerate(in_threads(read, enumerate(files))):
-        if isinstance(part, str):
-            whole.faults.append(part)
-        else:
-            whole.merge(part, place)
+        whole.merge(part, place)
     return whole
 
 
@@ -525,7 +526,7 @@ def count_kept(files: Sequence[str], judging: Judging, thresholds: Mapping[str, 
     """Counts the pairs that rules with other thresholds keep: any combination of them.
 
     A row that was dropped comes back where nothing but limits is against it, and it passes all:
-    those of other thresholds by its values, the others by what the run said.
+    a rule with another threshold by its value, any other by what the run said.
 
     Raises:
       BrokenInputError: a file cannot be read.

@@ -23,7 +23,7 @@ from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, Example
 from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.pipeline.report.sliders import is_open
 from alignset.pipeline.shown_texts import printable
-from alignset.transforms.columns.records import LONGEST_TEXT, LONGEST_URL, THUMBNAIL_PX, host_of
+from alignset.transforms.columns.records import THUMBNAIL_PX, host_of
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules.catalogue import Catalogue
@@ -38,11 +38,9 @@ _LARGEST_PICTURE = 1 << 13
 _MOST_PIXELS, _QUALITY = 1 << 23, 75  # of an image that is not a JPEG, whose takes 0.1 s
 _KEY = 16  # characters
 _THUMBNAILS = pa.schema([("key", pa.string()), ("thumbnail", pa.binary())])
-Lists = dict[str, list[Example]]
-Which = tuple[str, str, str]
 
 
-def all_lists(facts: Facts) -> Lists:
+def all_lists(facts: Facts) -> dict[str, list[Example]]:
     """The examples by list, as `list_name` names it."""
     return {
         printable(facts.catalogue.list_name(stage, name)): examples
@@ -75,82 +73,60 @@ def page_data(facts: Facts) -> dict[str, Any]:
         "rules": facts.rules,
         "textOnly": facts.text_only,
     }
-    picks, examples, size = _with_room(lists, facts.catalogue)
-    size += len(encode_for_page(data).encode())
-    bodies = read_pictures(facts.files, picks)
-    pictures = _encode(bodies, min(MOST_PICTURE_BYTES, (MOST_BYTES - size) * 3 // 4))
-    places = {_which(example): place for place, example in enumerate(picks)}
-    all_of_them = {_which(example) for of_list in lists.values() for example in of_list}
+    picks: dict[tuple[str, str, str], Example] = {}
+    shown, size = list[dict[str, Any]](), 0
+    for example in filter(None, chain.from_iterable(zip_longest(*lists.values()))):  # by turns
+        if example.id not in picks:
+            as_shown = shown_fields(example, facts.catalogue)
+            size += len(encode_for_page(as_shown).encode()) + 1
+            if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
+                break
+            picks[example.id] = example
+            shown.append(as_shown)
+    room = MOST_BYTES - size - len(encode_for_page(data).encode())
+    room, more_pictures = min(MOST_PICTURE_BYTES, room * 3 // 4), 0
+    pictures = read_pictures(facts.files, [*picks.values()])
+    for as_shown, body in zip(shown, pictures, strict=True):
+        has_room = len(body) + 2 <= room  # base64 fills up to three bytes
+        more_pictures += bool(body) and not has_room
+        if body and has_room:
+            room -= len(body) + 2
+            as_shown["picture"] = base64.b64encode(body).decode()
+    places = {name: place for place, name in enumerate(picks)}
+    all_of_them = {example.id for of_list in lists.values() for example in of_list}
     return data | {
-        "examples": [
-            example | ({"picture": picture} if picture else {})
-            for example, picture in zip(examples, pictures, strict=True)
-        ],
+        "examples": shown,
         "lists": {
-            name: [places[_which(e)] for e in of_list if _which(e) in places]
+            name: [places[example.id] for example in of_list if example.id in places]
             for name, of_list in lists.items()
         },
-        "left_out": [
-            len(all_of_them) - len(picks),
-            sum(map(bool, bodies)) - sum(map(bool, pictures)),
-        ],
+        "left_out": [len(all_of_them) - len(picks), more_pictures],
     }
-
-
-def _with_room(
-    lists: Lists, catalogue: Catalogue
-) -> tuple[list[Example], list[dict[str, Any]], int]:
-    """The examples that fit on the page, from each list by turns, as they are and as they are
-    shown; and the bytes of these."""
-    picks: dict[Which, Example] = {}
-    examples, size = list[dict[str, Any]](), 0
-    for example in chain.from_iterable(zip_longest(*lists.values())):
-        if example is None or _which(example) in picks:
-            continue
-        as_shown = shown_fields(example, catalogue)
-        size += len(encode_for_page(as_shown).encode()) + 1
-        if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
-            break
-        picks[_which(example)] = example
-        examples.append(as_shown)
-    return [*picks.values()], examples, size
-
-
-def _which(example: Example) -> Which:
-    """The id of an example; a pair may be in both stages."""
-    return example.key, example.reason, example.shard
 
 
 def shown_fields(example: Example, catalogue: Catalogue) -> dict[str, Any]:
     """An example as the script shows it: no text in it gives a page, or a reader, commands."""
-    values: dict[str, Any] = {
-        "key": example.key,
-        "url": printable(example.url[:LONGEST_URL]),
-        "host": printable(host_of(example.url)),
-        "text": printable(example.caption[:LONGEST_TEXT]),
-        "reason": printable(example.reason),
-        "detail": printable(example.detail),
-        "shard": printable(example.shard),
-        "near": printable(example.near),
-    }
-    numbers: dict[str, Any] = {
-        "width": example.width or None,
-        "height": example.height or None,
-    }
-    numbers["blurred"] = is_blurred(example, catalogue) or None
-    measures = {printable(name[:40]): round(value, 4) for name, value in example.values.items()}
-    fields = {name: value for name, value in (values | numbers).items() if value not in ("", None)}
-    return fields | ({"values": measures} if measures else {})
-
-
-def is_blurred(example: Example, catalogue: Catalogue) -> bool:
-    """Whether an image is blurred until its pair is opened."""
-    return any(
+    is_blurred = any(  # until its pair is opened
         example.reason == limit.reason
         or example.values.get(limit.measure.axis, 0) > limit.measure.blurs
         for limit in catalogue.limits.values()
         if math.isfinite(limit.measure.blurs)
     )
+    values: dict[str, Any] = {
+        "key": example.key,
+        "url": printable(example.url),
+        "host": printable(host_of(example.url)),
+        "text": printable(example.caption),
+        "reason": printable(example.reason),
+        "detail": printable(example.detail),
+        "shard": printable(example.shard),
+        "near": printable(example.near),
+        "width": example.width or "",
+        "height": example.height or "",
+        "blurred": is_blurred or "",
+        "values": {printable(n[:40]): round(of, 4) for n, of in example.values.items()} or "",
+    }
+    return {name: value for name, value in values.items() if value != ""}
 
 
 def read_pictures(files: SetFiles, examples: Sequence[Example]) -> list[bytes]:
@@ -193,16 +169,6 @@ def small_picture(body: bytes) -> bytes:
         if isinstance(image, Image) and (image.format == "jpeg" or is_small):
             return thumbnail(body, image, THUMBNAIL_PX, _QUALITY)
     return b""
-
-
-def _encode(pictures: Sequence[bytes], room: int) -> list[str]:
-    """Images in base64, empty once earlier ones have used so many bytes."""
-    texts, rest = [], room
-    for body in pictures:
-        has_room = len(body) + 2 <= rest  # base64 fills up to three bytes
-        rest -= len(body) + 2 if has_room else 0
-        texts.append(base64.b64encode(body).decode() if has_room else "")
-    return texts
 
 
 def is_thumbnail(body: bytes) -> bool:

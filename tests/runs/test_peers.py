@@ -18,7 +18,7 @@ import webdataset
 from PIL import Image as PillowImage
 
 from alignset.pipeline.datasets.facts import find_facts
-from alignset.pipeline.takedown.__main__ import main as takedown
+from alignset.pipeline.report.page import render_page
 from tests.support.command import digests, fates, funnel, kept, manifest, samples, succeed
 from tests.support.golden import TEXTS, Fate
 from tests.support.golden_run import Golden
@@ -215,19 +215,20 @@ def test_img2datasets_shards_are_filtered_without_a_fetch(
 
 
 @pytest.mark.slow
-def test_img2datasets_folder_is_reported_on_and_taken_down_as_it_is(
+def test_img2datasets_folder_is_reported_on_and_copied_without_what_is_listed(
     img2datasets: Path, web: SmallWeb, tmp_path: Path
 ):
     facts = find_facts(str(img2datasets))
     assert (facts.kept, facts.seen, facts.shards) == (24, 25, 3)
     assert facts.dropped == {"fetch_failed": 1}
-    assert len(facts.numbers.images.examples["kept"]) == 24
-    picture, new = tmp_path / "listed.png", tmp_path / "new"
+    assert render_page(facts).count('"picture":') == 24
+    picture, new, before = tmp_path / "listed.png", tmp_path / "new", len(web.requests)
     picture.write_bytes(encoded(photograph(305), "PNG"))
-    flags = [f"--blocklist=image:{picture}", f"--output={new}"]
-    assert takedown([str(img2datasets), *flags]) == 0
-    loaded = webdataset.WebDataset([*map(str, sorted(new.glob("*.tar")))], shardshuffle=False)
-    urls = {json.loads(sample["json"])["url"] for sample in loaded}
-    assert urls == {f"{web.url}/peer/{n}" for n in range(24) if n != 5}
-    tables = [pq.read_table(path) for path in new.glob("*.parquet")]
-    assert sum(map(len, tables)) == 24
+    flags = [f"--blocklist=image:{picture}", "--score_only", "--unsafe_model="]
+    succeed(img2datasets, new, "--columns=all,input_key", *flags)
+    assert len(web.requests) == before
+    urls = {f"{web.url}/peer/{n}" for n in range(24) if n != 5}
+    assert {json.loads(of["json"])["url"] for of in samples(new).values()} == urls
+    rows = [row for path in new.glob("shards/*.parquet") for row in pq.read_table(path).to_pylist()]
+    of_tar = {path.stem for path in img2datasets.glob("*.tar")}
+    assert {row["input_key"][:5] for row in rows} == of_tar

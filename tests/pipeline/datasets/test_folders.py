@@ -19,6 +19,7 @@ from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.look.__main__ import main as look
 from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.takedown.__main__ import main as takedown
+from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
 
@@ -33,7 +34,7 @@ COLUMNS = pa.schema(
 def row(n: int, **more: object) -> dict[str, object]:
     said = {"url": f"http://h.org/{n}.jpg", "caption": f"a red boat number {n}", "key": f"{n:07d}"}
     said |= {"status": "success", "error_message": None, "width": 60 + 20 * n, "height": 80}
-    return said | {"similarity": n / 10} | more
+    return said | {"similarity": n / 10, "sha256": f"{n % 5:x}" * 64} | more
 
 
 def sample(n: int, prefix: str = "") -> dict[str, bytes]:
@@ -118,7 +119,9 @@ def test_commands_show_a_folder_and_change_nothing_in_it(
     assert report([str(folder)]) == 0
     assert capsys.readouterr().err.endswith("the report is in report.html\n")
     page = Path("report.html").read_text()
-    assert all(said in page for said in ("similarity", *[GONE] * (not is_plain)))
+    images = "2 images have the bytes of another"
+    assert all(said in page for said in ("similarity", images, *[GONE] * (not is_plain)))
+    assert page.count('"picture":') == 6
     for command, words in (
         (takedown, [str(folder), f"--blocklist={blocklist}"]),
         (deduplicate, [str(folder)]),
@@ -186,6 +189,8 @@ def test_a_long_text_that_is_repeated_is_in_memory_once(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "0.parquet", store_schema=False)
     (tmp_path / "0.tar").write_bytes(tar_of({}))
     files, before = find_set(str(tmp_path)), pa.default_memory_pool().max_memory()
+    assert files.folder
+    assert files.folder.catalogue == PRODUCT
     sizes = [len(text.as_py()) for b in files.read(f"{tmp_path}/0.tar", COLUMNS) for text in b[3]]
     assert sizes == [LONGEST] * count
     assert pa.default_memory_pool().max_memory() - before < 100_000_000

@@ -24,7 +24,7 @@ from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.options import parse
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.page import render_page
-from alignset.pipeline.report.page_data import LONGEST_TEXT
+from alignset.transforms.columns.records import LONGEST_TEXT
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import NamedList
 from alignset.transforms.columns.records import key_hashes
