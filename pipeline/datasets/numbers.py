@@ -21,9 +21,7 @@ import pyarrow.compute as pc
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set
 from alignset.transforms.columns.hashing import Bools, UInt64s
-from alignset.transforms.decontamination.copy_index import plane_distance
 from alignset.transforms.duplicates.contents import starts_of
-from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.given import (
     DUPLICATE_IMAGE,
@@ -34,7 +32,6 @@ from alignset.transforms.rules.given import (
 )
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.descriptors import plane_of
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_stats import (
     MOST_GROUPS,
@@ -55,8 +52,8 @@ OTHERS = "(others)"
 _THREADS = 4  # since a store answers slowly; more of them only wait for each other
 _LONGEST_URL = 1 << 13
 _LONGEST_NAME = 120  # of a reason, a detail, or a host
-_MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
-_CONTENTS_AT_ONCE = 1 << 24  # some 36 bytes each, and as many while they are sorted
+MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
+CONTENTS_AT_ONCE = 1 << 24  # some 36 bytes each, and as many while they are sorted
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
 _KEY_DETAILS = (DUPLICATE_OF_TRAINING, DUPLICATE_IMAGE)  # of these reasons, details are keys
 _NAMES = pa.schema([("reason", pa.string()), ("detail", pa.string())])
@@ -102,7 +99,7 @@ class Tally:
     """
 
     def __init__(self, *names: str, most: int = 0) -> None:
-        self.names, self.most, self.others = list(names), most or _MOST_NAMES, 0
+        self.names, self.most, self.others = list(names), most or MOST_NAMES, 0
         self._parts: list[pa.Table] = []
         self._waiting = 0
 
@@ -247,7 +244,7 @@ class _Reader:
     faults: list[str] | None
 
     def each(self, work: Callable[[str], Out], paths: Iterable[str]) -> Iterator[tuple[str, Out]]:
-        """What `work` makes of each file, in threads, in their order."""
+        """Maps files in threads, in their order; yields each with what `work` made of it."""
 
         def tried(path: str) -> tuple[str, list[Out]]:
             try:
@@ -353,7 +350,7 @@ _Images = dict[str, UInt64s]
 def _count_contents(counts: PairCounts, numbers: Mapping[str, int], reader: _Reader) -> None:
     """Counts images that share bytes, and perceptual hashes: in several passes by the top bits of
     these where there are very many, so that memory is bounded."""
-    parts = -(-counts.pairs // _CONTENTS_AT_ONCE)
+    parts = -(-counts.pairs // CONTENTS_AT_ONCE)
     for part in range(parts):
 
         def images_of(path: str, part: int = part) -> tuple[_Images, _Images]:
@@ -434,6 +431,11 @@ def _count_near(counts: PairCounts, images: _Images) -> None:
 def compare_near(out: str, counts: PairCounts, files: SetFiles | None = None) -> NearDuplicates:
     """How many images have the perceptual hash of another, and how many of a few such pairs show
     one image: an equal hash is not a proof. Reads their images from the tars."""
+    # Which decode images, for this alone.
+    from alignset.transforms.decontamination.copy_index import plane_distance
+    from alignset.transforms.images.examine import Image, examine
+    from alignset.transforms.shards.descriptors import plane_of
+
     images = images_at(
         out, [of for pair in counts.near_pairs for of in (pair.first, pair.second)], files
     )

@@ -526,7 +526,7 @@ def count_kept(files: Sequence[str], judging: Judging, thresholds: Mapping[str, 
     """Counts the pairs that rules with other thresholds keep: any combination of them.
 
     A row that was dropped comes back where nothing but limits is against it, and it passes all:
-    those of other thresholds by its values, the others by what the run said.
+    a rule with another threshold by its value, any other by what the run said.
 
     Raises:
       BrokenInputError: a file cannot be read.

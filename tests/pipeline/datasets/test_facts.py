@@ -64,7 +64,7 @@ def test_counts_are_of_rows_whatever_reads_them_in_how_many_passes(tmp_path: Pat
     assert once.reported == {"c2pa": 5, "noai_header": 5}
     assert once.opted_out == {"c2pa": 1, "meta_robots": 1}
     assert once.details("duplicate_image") == {"": 1}
-    monkeypatch.setattr(numbers, "_CONTENTS_AT_ONCE", 7)
+    monkeypatch.setattr(numbers, "CONTENTS_AT_ONCE", 7)
     assert count_pairs(str(tmp_path)) == once
 
 
@@ -307,7 +307,7 @@ def test_missing_columns_are_no_values(tmp_path: Path):
 
 
 def test_very_many_reasons_are_one(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(numbers, "_MOST_NAMES", 1000)
+    monkeypatch.setattr(numbers, "MOST_NAMES", 1000)
     keys = {"key": [f"{n:016x}" for n in range(5000)], "reason": [f"r{n}" for n in range(5000)]}
     put_rows(f"{tmp_path}/rejected/text-00000.parquet", keys, REJECTED)
     counts = count_pairs(str(tmp_path))
