@@ -136,7 +136,7 @@ class DescribedSets:
         """What was lost is there for a second try, and for no first one."""
         for n in LOST:
             self.web.files.pop(f"/{n}", None)
-            if AGAIN in SETS[name].words and n != LOST[-1]:
+            if AGAIN in SETS[name].words and (n != LOST[-1] or name == "all again"):
                 self.web.files[f"/{n}"] = _photo(n)
 
 
