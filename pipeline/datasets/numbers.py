@@ -114,15 +114,18 @@ class Tally:
 
     def table(self) -> pa.Table:
         """Columns of the names (string[n]), and `n`; the most frequent first, equal ones by name.
-        Where names are forgotten, the first alone says which: all of its rows go, or none."""
+        Where names are forgotten, it is by the first of a row as far as that is enough."""
         if self._waiting:
             whole = pa.concat_tables(self._parts)
             order = [("n", "descending"), *((name, "ascending") for name in self.names)]
             whole = _summed(whole) if len(self._parts) > 1 else whole
             self._parts, self._waiting = [whole.sort_by(order)], 0
             if len(whole) > self.most:
-                rest = self.only(self.first_totals()[0].slice(0, self.most // 2))
-                self._parts, self.others = [rest.table()], rest.others
+                total = pc.sum(whole["n"]).as_py()
+                names = self.first_totals()[0].slice(0, self.most // 2).combine_chunks()
+                rest = self._parts[0].filter(pc.is_in(self._parts[0][0], value_set=names))
+                self._parts = [rest.slice(0, self.most)]
+                self.others += total - pc.sum(self._parts[0]["n"]).as_py()
         if not self._parts:
             names = [(name, pa.string()) for name in self.names]
             return pa.schema([*names, ("n", pa.int64())]).empty_table()

@@ -314,6 +314,10 @@ def test_very_many_reasons_are_one(tmp_path: Path, monkeypatch):
     assert len(counts.dropped[TEXTS]) <= 1001
     assert counts.rejected_rows == 5000
     assert counts.reasons(TEXTS)[OTHERS] >= 4000
+    keys |= {"reason": ["a"] * 5000, "detail": keys["reason"]}
+    put_rows(f"{tmp_path}/rejected/text-00000.parquet", keys, REJECTED)
+    counts = count_pairs(str(tmp_path))
+    assert (counts.rejected_rows, len(counts.details("a"))) == (5000, 1000)
 
 
 # ---- What the page is given ---------------------------------------------------------------------
