@@ -33,21 +33,13 @@ from alignset.transforms.rules.given import (
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import HOLDOUT
-from alignset.transforms.shards.shard_stats import (
-    MOST_GROUPS,
-    MOST_PAIRS,
-    ContentGroup,
-    FailingHost,
-    NearDuplicates,
-    NearPair,
-    SharedContents,
-    largest,
-)
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenInputError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 MOST_HOSTS = 20  # that failed most
+MOST_GROUPS, MOST_PAIRS = 10, 32  # of images with equal bytes; of near ones that are compared
 OTHERS = "(others)"
 _THREADS = 4  # since a store answers slowly; more of them only wait for each other
 _LONGEST_URL = 1 << 13
@@ -174,6 +166,29 @@ def _summed(table: pa.Table) -> pa.Table:
 
 
 # ---- Exact counts ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, order=True)
+class NearPair:
+    """Two images with one perceptual hash and other bytes: of each its shard, and a pair's key.
+
+    Attributes:
+      order: random, but the same in each run.
+    """
+
+    order: int
+    first: tuple[int, str]
+    second: tuple[int, str]
+
+
+@dataclass(frozen=True)
+class ContentGroup:
+    """A content, how many images have it, and where one of their pairs is."""
+
+    images: int
+    content: str
+    shard: int
+    key: str
 
 
 @dataclass
@@ -364,7 +379,8 @@ def _count_contents(counts: PairCounts, numbers: Mapping[str, int], reader: _Rea
         for count, of_files in ((_count_shared, 0), (_count_near, 1)):
             if found:
                 count(counts, _joined([images[of_files] for images in found]))
-    counts.groups = largest(counts.groups)
+    most_images = sorted(counts.groups, key=lambda group: (-group.images, group.content))
+    counts.groups = most_images[:MOST_GROUPS]
     counts.near_pairs = sorted(counts.near_pairs)[:MOST_PAIRS]
 
 

@@ -24,10 +24,9 @@ from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.options import parse
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.page import render_page
-from alignset.transforms.columns.records import LONGEST_TEXT
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import NamedList
-from alignset.transforms.columns.records import key_hashes
+from alignset.transforms.columns.records import LONGEST_TEXT, key_hashes
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
