@@ -9,17 +9,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from alignset.pipeline.datasets.stored_images import (
-    CHUNK,
-    images_in,
-    read_image,
-    shown_picture,
-    stored_image,
-)
+from alignset.pipeline.datasets.stored_images import CHUNK, images_in, read_image, shown_picture
 from alignset.transforms.shards.shard_files import TarWriter
 from tests.support.hostile_tars import header, padded
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_sets import image, put, put_shard, put_table
+
+
+def stored_image(tar: str, key: str) -> bytes | None:
+    return dict(images_in(tar, [key])).get(key)
 
 
 class Counted(io.BytesIO):
