@@ -12,14 +12,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.datasets.funnel import funnel
-from alignset.pipeline.datasets.numbers import (
-    PairCounts,
-    count_pairs,
-    in_threads,
-    most_first,
-    stage_of,
-)
+from alignset.pipeline.datasets.funnel import funnel, most_first
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
@@ -81,7 +75,7 @@ class Facts:
     @property
     def shards(self) -> int:
         """How many are whole."""
-        return len(self.files.kept_files if self.files.folder else self.stats)
+        return len(self.stats)
 
     @property
     def seen(self) -> int:
@@ -199,7 +193,8 @@ def describe_rules(out: str) -> Facts:
     if folder := facts.files.folder:
         facts.state, facts.catalogue = "foreign", folder.catalogue
     if run is not None:
-        facts.catalogue, facts.language = run.catalogue, str(run.rules.get("language", ""))
+        facts.catalogue = run.catalogue
+        facts.language = str(run.rules.get("language", ""))
         facts.text_only = bool(run.job.get("text_only"))
         names = {rule.name for rule in facts.catalogue.rules} | Rules.__dataclass_fields__.keys()
         for name, value in run.rules.items():

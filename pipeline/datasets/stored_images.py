@@ -39,11 +39,6 @@ def shown_picture(body: bytes | None, missing: str = "not found in its shard") -
         return f"cannot be shown: {error}"
 
 
-def stored_image(tar: str, key: str) -> bytes | None:
-    """The file of the image of a sample; None where it is not there."""
-    return dict(images_in(tar, [key])).get(key)
-
-
 def images_in(tar: str, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """The files of the images of some samples, by their keys; what is not there is left out.
 

@@ -6,6 +6,7 @@ module finds what is on, and `statements.j2` has the sentences.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -40,6 +41,7 @@ _OTHER_OPT_OUTS = {
     "xmp_data_mining": "`DataMining` in XMP",
     "c2pa": "C2PA's assertion on training",
 }
+_HEAD = re.compile(r"^\*\*.*?\*\*:\s*")
 _LIMITS = ("unsafe", "personal", "harmful", "similarity", "watermarks", "copies", "language")
 
 
@@ -77,7 +79,7 @@ def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str
         sources = earlier if name in _OF_TEXTS else with_images(earlier)
         before = {folder: of for folder, of in sources.items() if is_on(of)}
         texts[name] = sentence(manifest, not before) + "".join(
-            f" Earlier, of {as_code(folder)}: {sentence(of, False)}"
+            f" Earlier, of {as_code(folder)}: {_HEAD.sub('', sentence(of, False))}"
             for folder, of in before.items()
         )
     return {name: " ".join(text.split()) for name, text in texts.items()}

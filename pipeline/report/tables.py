@@ -25,7 +25,7 @@ from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 
 MOST_ROWS = 15
 NO_BAR = Markup("")
-_DETAILS_SHOWN = 3
+_DETAILS_SHOWN, _MOST_LANGUAGES = 3, 256
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def _reason_row(
 
 def _first_details(details: Mapping[str, int]) -> str:
     """As "dns 3, http_404 2, timeout 1 and 4 more"."""
-    items = [(printable(name), n) for name, n in details.items() if name]
-    text = ", ".join(f"{name} {n:,}" for name, n in items[:_DETAILS_SHOWN])
+    items = [(name, n) for name, n in details.items() if name]
+    text = ", ".join(f"{printable(name)} {n:,}" for name, n in items[:_DETAILS_SHOWN])
     if len(items) > _DETAILS_SHOWN:
         return f"{text} and {len(items) - _DETAILS_SHOWN:,} more"
     return text
@@ -210,14 +210,17 @@ def found_language_rows(facts: Facts) -> list[TableRow]:
     """All languages that the vote found: how many texts, how many of them are in the dataset, how
     many words they have, and for what most were dropped."""
     words, rows = facts.numbers.words_of_languages.nested(), []
-    totals = facts.numbers.languages.counts()
-    for code, outcomes in sorted(
-        facts.numbers.languages.nested().items(), key=lambda of: (-totals[of[0]], of[0])
-    ):
-        total, kept, label = totals[code], outcomes.get(KEPT, 0), printable(code)
+    languages, totals = facts.numbers.languages.nested(), facts.numbers.languages.counts()
+    # Limits of single languages are not in it.
+    least, most = (facts.rules.get(limit.name) for limit in (MIN_WORDS, MAX_WORDS))
+    kept_words = range(int(least or 0), int(most or 1 << 30) + 1)
+    for code, total in [*totals.items()][:_MOST_LANGUAGES]:
+        outcomes, label = languages[code], printable(code)
+        kept = outcomes.get(KEPT, 0)
         counts = {int(name): n for name, n in words.get(code, {}).items()}
-        middle = f"median {counted(_median(counts), 'word')}"
-        bar = small_histogram(counts, _kept_words(facts), f"{label}: {middle}")
+        sums = zip(sorted(counts), accumulate(counts[n] for n in sorted(counts)), strict=True)
+        middle = f"median {counted(next((n for n, of in sums if 2 * of >= total), 0), 'word')}"
+        bar = small_histogram(counts, kept_words, f"{label}: {middle}")
         dropped = Counter({why: n for why, n in outcomes.items() if why != KEPT})
         reasons = ", ".join(
             f"{printable(why)} {percent(n, total)}" for why, n in dropped.most_common(3)
@@ -227,18 +230,6 @@ def found_language_rows(facts: Facts) -> list[TableRow]:
         )
         rows.append(TableRow(label, total, percent(total, sum(totals.values())), bar, more))
     return rows
-
-
-def _kept_words(facts: Facts) -> range:
-    """How many words the rules keep; limits of single languages are not in it."""
-    least, most = (facts.rules.get(limit.name) for limit in (MIN_WORDS, MAX_WORDS))
-    return range(int(least or 0), int(most or 1 << 30) + 1)
-
-
-def _median(counts: Mapping[int, int]) -> int:
-    sums = accumulate(counts[number] for number in sorted(counts))
-    total = sum(counts.values())
-    return next((n for n, of in zip(sorted(counts), sums, strict=True) if 2 * of >= total), 0)
 
 
 def opt_out_rows(facts: Facts) -> list[TableRow]:

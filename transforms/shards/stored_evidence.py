@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.pair_columns import SOURCE_LICENSE
 from alignset.transforms.shards.stated_opt_outs import RESPONSE, RESPONSE_TYPE, RESPONSES
+from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.files import exists
-from alignset.transforms.storage.parquet_files import SHORT, short_rows
+from alignset.transforms.storage.parquet_files import read_columns
 
 # Columns of the sidecars, by their names on the way to a shard.
 _STATED = {
@@ -18,6 +19,7 @@ _STATED = {
     "web_statement": "web_statement",
     "usage_terms": "usage_terms",
 }
+_SHORT = 1 << 12  # characters of a text
 _IDENTITY = ("key", "url", "caption")
 _SIDECAR = pa.schema([(name, pa.string()) for name in (*_IDENTITY, *_STATED.values())])
 
@@ -42,7 +44,7 @@ def stored_evidence(pairs: pa.Table) -> dict[str, pa.Array]:
         if path:
             pairs_of.setdefault(os.fsencode(path), []).append(pair)
     texts = (pairs[name].to_pylist() for name in ("url", "caption"))
-    identities = [(url[:SHORT], caption[:SHORT]) for url, caption in zip(*texts, strict=True)]
+    identities = [(url[:_SHORT], caption[:_SHORT]) for url, caption in zip(*texts, strict=True)]
     for path, members in sorted(pairs_of.items()):
         rows = _rows_beside(os.fsdecode(path), {identities[pair] for pair in members})
         for pair in members:
@@ -70,17 +72,17 @@ def _rows_beside(
     number = f"{'holdout-' if side == 'holdout' else ''}{name.removesuffix('.tar')}"
     rows: dict[tuple[str, str], dict[str, object]] = {}
     try:
-        for batch in short_rows(f"{tar.removesuffix('.tar')}.parquet", _SIDECAR):
+        for batch in read_columns(f"{tar.removesuffix('.tar')}.parquet", _SIDECAR, _SHORT):
             for row in batch.rename_columns([*_IDENTITY, *_STATED]).to_pylist():
                 if (row["url"], row["caption"]) in wanted:
                     rows[row["url"], row["caption"]] = row | {RESPONSE: None}
         path = f"{root}/responses/{number}_responses.parquet"
         if exists(path):
             rows_by_key = {row["key"]: row for row in rows.values()}
-            for batch in short_rows(path, RESPONSES):
+            for batch in read_columns(path, RESPONSES, _SHORT):
                 for response in batch.to_pylist():
                     if row := rows_by_key.get(response["key"]):
                         row[RESPONSE] = {of.name: response[of.name] for of in RESPONSE_TYPE}
-    except (OSError, KeyError, ValueError, pa.ArrowException):
+    except BrokenInputError:
         return {}
     return rows

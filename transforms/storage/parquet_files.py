@@ -19,7 +19,7 @@ from alignset.transforms.storage.files import open_to_read, publish
 ROWS_PER_GROUP = 1 << 16
 ROWS_AT_ONCE = 1 << 15  # read of a file
 BYTES_PER_GROUP = 1 << 26  # of strings; usual rows have a sixth of it
-FEW_ROWS, SHORT = 1 << 6, 1 << 12  # few where each value may share 1 MB with the one before
+_FEW_ROWS = 1 << 6  # where each value may share 1 MB with the one before
 _MOST_ROWS, _MOST_BYTES = 1 << 16, 1 << 25  # of a batch of `read_columns`
 _LONGEST, _LONGEST_BINARY = 120, 1 << 16  # characters of a text, bytes of a thumbnail
 
@@ -127,35 +127,6 @@ def batches_of(path: str, columns: list[str] | None = None) -> Iterator[pa.Recor
         yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
 
 
-def short_rows(path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of a file that may be anybody's, FEW_ROWS at a time, texts cut to SHORT characters:
-    4 KiB of Parquet may hold one text of 1 MB in each of 3,000 rows.
-
-    Raises:
-      KeyError, pa.ArrowException: a column is missing, or is of another type.
-    """
-    with open_to_read(path) as source:
-        footer = pq.read_metadata(source)
-        groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
-        columns = [group.column(at) for group in groups for at in range(footer.num_columns)]
-        # pyarrow makes no dictionary of these.
-        deltas = {of.path_in_schema for of in columns if any("DELTA" in e for e in of.encodings)}
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        dictionaries = [name for name in texts if name not in deltas]
-        file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
-        for batch in file.iter_batches(FEW_ROWS, columns=schema.names):
-            yield pa.record_batch([_short(batch[of.name], of.type) for of in schema], schema)
-
-
-def _short(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    if isinstance(values, pa.DictionaryArray):
-        present = pc.unique(values.indices)  # a whole dictionary may have a million values
-        texts = _short(values.dictionary.take(present), kind)
-        return texts.take(pc.index_in(values.indices, present))
-    values = values.cast(kind)
-    return pc.utf8_slice_codeunits(values, 0, SHORT) if kind == pa.string() else values
-
-
 def schema_of(path: str) -> pa.Schema:
     """The columns of a Parquet file of any file system."""
     with open_to_read(path) as source:
@@ -182,7 +153,7 @@ def read_columns(
                 if schema.names.count(name) == 1 and not pa.types.is_nested(schema.field(name).type)
             ]
             rows, dictionaries = _batch_rows(footer, names)
-            rows = min(rows, 4 * FEW_ROWS) if pa.binary() in columns.types else rows
+            rows = min(rows, 4 * _FEW_ROWS) if pa.binary() in columns.types else rows
             file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
             if not names:
                 yield from _nulls(footer.num_rows, columns)
@@ -223,7 +194,7 @@ def _batch_rows(footer: pq.FileMetaData, names: Sequence[str]) -> tuple[int, lis
             ):
                 continue
             if "DELTA_BYTE_ARRAY" in encodings:
-                rows = min(rows, FEW_ROWS)
+                rows = min(rows, _FEW_ROWS)
             elif encodings & {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}:
                 dictionaries.add(name)
             size = max(1, column.total_uncompressed_size) / max(1, group.num_rows)

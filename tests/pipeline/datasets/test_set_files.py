@@ -91,7 +91,7 @@ def test_pairs_of_all_shards_are_shown_and_always_the_same(folder: str):
 
 
 def test_no_more_files_are_read_than_needed(tmp_path: Path):
-    files = []
+    files = list[str]()
     for number in range(ENOUGH_FILES + 4):
         table = pa.table({"key": keys(10 * number, 3), "url": ["http://a/b"] * 3})
         files.append(f"{tmp_path}/{number}.parquet")
@@ -104,27 +104,7 @@ def test_no_more_files_are_read_than_needed(tmp_path: Path):
     assert (sorted(pair.key for pair in pairs), files_read) == (wanted.to_pylist(), 2)
 
 
-def test_reasons_and_details_are_chosen_and_counted(folder: str):
-    whys = [("fetch_failed", "dns"), ("fetch_failed", "timeout"), ("too_small", None)]
-    own = put_rejected(folder, "images-none", whys * 2)
-    files = [f"{folder}/rejected/images-none.parquet"]
-    assert sorted(shown(files, 9)) == own
-    assert sorted(shown(files, 9, reason="fetch_failed")) == sorted(own[0:2] + own[3:5])
-    assert sorted(shown(files, 9, reason="fetch_failed", detail="dns")) == [own[0], own[3]]
-    assert shown(files, 9, reason="nothing") == []
-    assert take_sample(files, 9, reason="nothing")[2] == {"fetch_failed": 4, "too_small": 2}
-    counted = take_sample(files, 9, reason="fetch_failed", detail="nix")[2]
-    assert counted == {"dns": 2, "timeout": 2}
-
-
-def test_repeats_of_a_pair_are_shown_once(tmp_path: Path):
-    (key, other) = keys(0, 2)
-    table = pa.table({"key": [key, key, other, key], "reason": ["duplicate_pair"] * 4})
-    put_table(f"{tmp_path}/a.parquet", table)
-    assert sorted(shown([f"{tmp_path}/a.parquet"], 9, reason="duplicate_pair")) == [key, other]
-
-
-def test_null_columns_missing_columns_and_columns_of_the_future(tmp_path: Path):
+def test_null_columns_missing_columns_and_repeats(tmp_path: Path):
     rows = {
         "key": pa.nulls(2, pa.string()),
         "url": ["http://a.org/1", "http://[broken"],
@@ -141,6 +121,9 @@ def test_null_columns_missing_columns_and_columns_of_the_future(tmp_path: Path):
     assert Pair(url="HTTP://me:secret@Host.org:80/x").host == "host.org:80"
     put_table(f"{tmp_path}/b.parquet", pa.table({"other": [1]}))
     assert take_sample([f"{tmp_path}/b.parquet"], 5)[0] == []
+    (key, other) = keys(0, 2)
+    put_table(f"{tmp_path}/c.parquet", pa.table({"key": [key, key, other, key]}))
+    assert sorted(shown([f"{tmp_path}/c.parquet"], 9)) == sorted([key, other])
 
 
 @pytest.mark.parametrize("dictionary", [True, False])

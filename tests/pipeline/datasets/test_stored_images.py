@@ -9,11 +9,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from alignset.pipeline.datasets.stored_images import CHUNK, read_image, shown_picture, stored_image
+from alignset.pipeline.datasets.stored_images import CHUNK, images_in, read_image, shown_picture
 from alignset.transforms.shards.shard_files import TarWriter
 from tests.support.hostile_tars import header, padded
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_sets import image, put, put_shard, put_table
+
+
+def stored_image(tar: str, key: str) -> bytes | None:
+    return dict(images_in(tar, [key])).get(key)
 
 
 class Counted(io.BytesIO):
@@ -27,20 +31,6 @@ class Counted(io.BytesIO):
         return body
 
 
-def test_every_image_of_a_shard_is_found(folder: str):
-    own = put_shard(folder, 3, 40)
-    path = f"{folder}/shards/00003.tar"
-    from tests.support.memory_files import read
-
-    body = read(path)
-    for place, key in enumerate(own):
-        assert read_image(io.BytesIO(body), len(body), key) == image(3, place)
-        picture = Image.open(io.BytesIO(shown_picture(stored_image(path, key))))
-        assert picture.size == (40 + place, 40)
-    for key in ("0" * 16, "f" * 16, own[7][:-1] + "~", ""):
-        assert read_image(io.BytesIO(body), len(body), key) is None
-
-
 def made_tar(bodies: dict[str, bytes]) -> bytes:
     sink = io.BytesIO()
     tar = TarWriter(sink)
@@ -50,7 +40,14 @@ def made_tar(bodies: dict[str, bytes]) -> bytes:
     return sink.getvalue()
 
 
-def test_whatever_the_sizes_it_is_found():
+def test_every_image_is_found_and_little_of_a_large_tar_is_read(folder: str):
+    own = put_shard(folder, 3, 40)
+    path = f"{folder}/shards/00003.tar"
+    bodies = dict(images_in(path, [*own, "0" * 16, "f" * 16, own[7][:-1] + "~", ""]))
+    assert bodies == {key: image(3, place) for place, key in enumerate(own)}
+    for place, key in enumerate(own):
+        picture = Image.open(io.BytesIO(shown_picture(bodies[key])))
+        assert picture.size == (40 + place, 40)
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)
@@ -59,9 +56,6 @@ def test_whatever_the_sizes_it_is_found():
     body = made_tar(bodies)
     for key, expected in bodies.items():
         assert read_image(io.BytesIO(body), len(body), key) == expected
-
-
-def test_of_a_large_tar_little_is_read():
     bodies = {f"{n:016x}": bytes([n % 256]) * 30_000 for n in range(1000)}
     body = made_tar(bodies)
     for key in (min(bodies), f"{500:016x}", max(bodies)):
@@ -70,31 +64,24 @@ def test_of_a_large_tar_little_is_read():
         assert source.count < len(body) / 10
 
 
+def test_what_is_cut_or_no_picture_says_why(folder: str):
+    for size in (0, 1, 511, 512, 1000, 10_240, 100_000):
+        body = made_tar({"a" * 16: b"x" * 90_000})[:size]
+        assert read_image(io.BytesIO(body), len(body), "b" * 16) is None
+        noise = random.Random(size).randbytes(size)
+        assert read_image(io.BytesIO(noise), size, "a" * 16) is None
+        assert read_image(io.BytesIO(b"ustar" * size), 5 * size, "a" * 16) is None
+    put(f"{folder}/a.tar", made_tar({"1" * 16: b"<html>", "2" * 16: image(0, 1)[:900]}))
+    said = [shown_picture(stored_image(f"{folder}/a.tar", n * 16)) for n in "123"]
+    assert said == ["not_an_image: html", "undecodable: truncated", "not found in its shard"]
+
+
 def test_images_that_pretend_to_be_tars_cost_a_picture_at_most():
     inner = made_tar({"0" * 16: b"x" * 600, "f" * 16: b"y" * 600})
     bodies = {f"{n:016x}": inner for n in range(1, 40)}
     body = made_tar(bodies)
     answers = {read_image(io.BytesIO(body), len(body), key) for key in bodies}
     assert answers <= {inner, None}
-
-
-@pytest.mark.parametrize("size", [0, 1, 511, 512, 1000, 10_240, 100_000])
-def test_cut_and_empty_tars_have_no_image(size: int):
-    body = made_tar({"a" * 16: b"x" * 90_000})[:size]
-    whole = read_image(io.BytesIO(body), len(body), "b" * 16)
-    assert whole is None
-    noise = random.Random(size).randbytes(size)
-    assert read_image(io.BytesIO(noise), size, "a" * 16) is None
-    assert read_image(io.BytesIO(b"ustar" * size), 5 * size, "a" * 16) is None
-
-
-def test_what_is_no_picture_says_why(folder: str):
-    bodies = {"1" * 16: b"<html>", "2" * 16: encoded(photograph(1), "JPEG")[:900]}
-    body = made_tar(bodies)
-    put(f"{folder}/a.tar", body)
-    said = [shown_picture(stored_image(f"{folder}/a.tar", key)) for key in sorted(bodies)]
-    assert said == ["not_an_image: html", "undecodable: truncated"]
-    assert shown_picture(stored_image(f"{folder}/a.tar", "3" * 16)) == "not found in its shard"
 
 
 def forged(victims: dict[str, bytes], fake: bytes) -> bytes:

@@ -202,12 +202,6 @@ def test_hostile_copies_beside_their_originals_in_a_browser(
         browser.close()
 
 
-def test_a_real_set(plain: Golden, tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert main([str(plain.output), f"--output={tmp_path}/look.html"]) == 0
-    assert " kept pairs, from 3 of 3 shards" in capsys.readouterr().out
-    assert main([str(plain.output), "--reason=rare_token", f"--output={tmp_path}/no.html"]) == 0
-
-
 def shown_captions(
     out: Path, blocklist: Path, *flags: str, capsys: pytest.CaptureFixture
 ) -> set[str]:
@@ -223,30 +217,26 @@ def shown_captions(
     return captions
 
 
-def test_listed_pairs_of_texts_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    texts = [f"a boat {word}" for word in ("one", "two", "three")]
-    table = pa.table({"url": [f"http://h.org/{n}" for n in range(3)], "caption": texts})
-    pq.write_table(table, tmp_path / "pairs.parquet")
-    succeed(tmp_path / "pairs.parquet", tmp_path / "set", "--text_only", "--language=")
+def test_listed_pairs_of_texts_and_of_images(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    files, captions = {}, [f"a boat {word}" for word in ("one", "two", "three")]
+    rows = [{"url": f"http://h.org/{n}", "caption": text} for n, text in enumerate(captions)]
+    for n, row in enumerate(rows):
+        files[f"{n}.jpg"] = encoded(photograph(n), "JPEG")
+        files[f"{n}.json"] = json.dumps(row).encode()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+    put_tar(tmp_path / "a.tar", files)
+    succeed(tmp_path / "pairs.parquet", tmp_path / "texts", "--text_only", "--language=")
+    succeed(tmp_path / "a.tar", tmp_path / "set", *FLAGS, "--language=")
     blocklist = tmp_path / "a list.txt"
     blocklist.write_text("url:http://h.org/0\ntext:boat three\n")
-    assert shown_captions(tmp_path / "set", blocklist, capsys=capsys) == {texts[0], texts[2]}
-
-
-def test_listed_images_at_another_distance(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    pictures = [photograph(n) for n in range(3)]
-    files = {}
-    for n, picture in enumerate(pictures):
-        said = {"url": f"http://h.org/{n}", "caption": f"a boat {n}"}
-        files |= {f"{n}.jpg": encoded(picture, "JPEG"), f"{n}.json": json.dumps(said).encode()}
-    put_tar(tmp_path / "a.tar", files)
-    succeed(tmp_path / "a.tar", tmp_path / "set", *FLAGS, "--language=", "--min_words=1")
+    for name in ("texts", "set"):
+        found = shown_captions(tmp_path / name, blocklist, capsys=capsys)
+        assert found == {captions[0], captions[2]}
     phash = imagehash.phash(Image.open(io.BytesIO(files["1.jpg"])))
     phash.hash[:2] = ~phash.hash[:2]  # 16 bits
-    blocklist = tmp_path / "l.txt"
     blocklist.write_text(f"phash:{phash}\n")
     flags = ("--min_blocked_phash_distance=17",)
-    assert "a boat 1" in shown_captions(tmp_path / "set", blocklist, *flags, capsys=capsys)
+    assert captions[1] in shown_captions(tmp_path / "set", blocklist, *flags, capsys=capsys)
     assert main([str(tmp_path / "set"), f"--blocklist={blocklist}"]) == 1
     with pytest.raises(SystemExit):
         main([str(tmp_path / "set"), *flags])

@@ -10,7 +10,6 @@ import pytest
 from alignset.transforms.columns.pair_columns import SOURCE_LICENSE
 from alignset.transforms.shards.stated_opt_outs import RESPONSE, RESPONSES
 from alignset.transforms.shards.stored_evidence import filled, stored_evidence
-from alignset.transforms.storage.parquet_files import SHORT
 
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -70,4 +69,4 @@ def test_a_text_that_all_rows_share_is_cut(root: Path) -> None:
     at = rows.schema.get_field_index("usage_terms")
     path = root / "holdout" / "00004.parquet"
     pq.write_table(rows.set_column(at, "usage_terms", shared), path)
-    assert stored_evidence(pairs(root, "2"))["usage_terms"].to_pylist() == ["x" * SHORT]
+    assert stored_evidence(pairs(root, "2"))["usage_terms"].to_pylist() == ["x" * 4096]
