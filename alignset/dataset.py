@@ -73,8 +73,8 @@ class Dataset:
             raise no_set(os.fspath(path))
         self.path = files.out
         self._funnel = files.funnel
-        finished_stems = {path.removesuffix(".parquet") for path in files.kept_files}
-        shards = [f"{stem}.tar" for stem in files.tars & finished_stems]
+        tables = files.kept_files if files.is_of_shards else []
+        shards = [f"{path.removesuffix('.parquet')}.tar" for path in tables]
         self.paths = Paths(
             _of_side(shards),
             _of_side(files.kept_files),

@@ -1,8 +1,8 @@
 """Pairs taken out of the files of a dataset, as `leaving/` names them, and the end of a command on
 a finished dataset.
 
-A run, `deduplicate`, the best share and a takedown each write down what leaves before the first
-file changes. What follows is the same: the files are rewritten, and the documents written anew.
+A run, its best share, `deduplicate` and a takedown write down what leaves before the first file
+changes. What follows is the same: files are rewritten, and then the documents.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
+import pyarrow.compute as pc
 
-from alignset.pipeline.datasets.find_listed import in_order
+from alignset.pipeline.datasets.numbers import in_threads
 from alignset.pipeline.datasets.set_files import rename_answers
-from alignset.pipeline.documents.describe import describe
-from alignset.pipeline.errors import UsageError
+from alignset.pipeline.documents.describe import describe, drop_records
+from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, read_taken_down
 from alignset.pipeline.progress import say
+from alignset.pipeline.report.page import REPORT
 from alignset.pipeline.runs.engine import Engine, everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import Change, Rewritten, WorkFolder, clean_work
 from alignset.pipeline.shown_texts import counted
+from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import leaving_files, read_leaving, shard_of
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.rewrite_shards import rewrite_shard, rewrite_texts
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import exists, is_local
+from alignset.transforms.storage.files import exists, is_local, remove, write_atomically
 from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.summaries import WriteSummary
 
@@ -61,7 +65,7 @@ def rewrite(
         return 1
 
     if engine is None:
-        write_document(work.rewritten, Rewritten(sum(in_order(one, names))))
+        write_document(work.rewritten, Rewritten(sum(in_threads(one, names))))
         return True
     say(f"rewriting {counted(len(names), 'shard')} without what leaves")
     with engine.pipeline("rewrite") as pipeline:
@@ -84,31 +88,43 @@ class HeldSet:
     fence: Fence
     change: Change | None
 
-    def rewrite(
-        self, change: Change, engine: Engine | None = None, *, forget: bool = False
-    ) -> None:
-        """Takes out what leaves; before the first file changes, the change is written down."""
+    def finish(self, change: Change, engine: Engine | None = None, *, forget: bool = False) -> None:
+        """Takes out what leaves, and writes the documents; before the first file changes, the
+        change is written down."""
+        out, work = self.out, self.work
         self.lock.check()
         if self.change is None:
-            write_document(self.work.change, change)
-        rename_answers(self.out)
-        rewrite(everywhere(self.out), self.work, self.fence, engine, forget=forget)
+            write_document(work.change, change)
+        rename_answers(out)
+        rewrite(everywhere(out), work, self.fence, engine, forget=forget)
         self.lock.check()
+        self._tell_indexes()
+        if exists(f"{out}/manifest.json"):
+            renumber_shards(out, work.path)
+            describe(out, change.manifest)
+        else:  # of the steps, which write no documents; what is there shows what leaves
+            remove(f"{out}/{REPORT}")
+            drop_records(out)
+        clean_work(out, work.path)
 
-    def describe(self, change: Change) -> None:
-        """Gives the shards their numbers and writes the documents."""
-        renumber_shards(self.out, self.work.path)
-        describe(self.out, change.manifest)
-
-    def clean(self) -> None:
-        """Removes what the command worked with."""
-        clean_work(self.out, self.work.path)
+    def _tell_indexes(self) -> None:
+        """Adds the keys of what is taken down to those that an index of the dataset, and a dataset
+        that is made of it, must leave out: ascending, uint64. Pairs that were dropped before and
+        are listed are among them, or the next crawl would bring them."""
+        path, folder = f"{self.out}/{TAKEN_DOWN_KEYS}", self.work.leaving
+        files = [name for name in leaving_files(folder) if name.startswith("rejected/")]
+        rows = [read_leaving(folder, name).rows for name in files]
+        keys = [of.filter(pc.equal(of["reason"], TAKEN_DOWN))["key"].to_numpy() for of in rows]
+        if any(map(len, keys)):
+            keys += [read_taken_down(path)] if exists(path) else []
+            body = np.unique(np.concatenate(keys)).astype("<u8").tobytes()
+            write_atomically(path, lambda sink: sink.write(body))
 
 
 @contextmanager
 def held_set(out: str, command: str, words: Sequence[str]) -> Iterator[HeldSet]:
-    """Holds a finished dataset. Where a UsageError ends the block before anything is written down,
-    nothing is left of the command.
+    """Holds a finished dataset. Where the block ends before anything is written down, nothing is
+    left of the command.
 
     Args:
       command, words: as in `Change`.
@@ -120,16 +136,17 @@ def held_set(out: str, command: str, words: Sequence[str]) -> Iterator[HeldSet]:
     lock = take_lock(work.path)
     try:
         change = work.find_change(out, command, words)
-        held = HeldSet(out, work, lock, Fence(work.start, uuid.uuid4().hex[:12]), change)
-        held.fence.take()
+        fence = Fence(work.start, uuid.uuid4().hex[:12])
+        fence.take()
         if change is None:
             work.forget_ended()
         try:
-            yield held
-        except UsageError:
+            yield HeldSet(out, work, lock, fence, change)
+        finally:
             if not exists(work.change):
-                held.clean()
-            raise
+                with suppress(RuntimeError):  # another command has it by now
+                    lock.check()
+                    clean_work(out, work.path)
     finally:
         lock.release()
         with suppress(OSError):

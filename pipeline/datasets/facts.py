@@ -75,7 +75,7 @@ class Facts:
     @property
     def shards(self) -> int:
         """How many are whole."""
-        return len(self.files.kept_files if self.files.folder else self.stats)
+        return len(self.stats)
 
     @property
     def seen(self) -> int:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +31,6 @@ from alignset.transforms.storage.parquet_files import batches_of
 
 FEW = 10  # pairs; a dataset of fewer is a trial
 THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,8 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
 
     names = [places.rejected(shard) for shard in holding]
     names += [f"{out}/rejected/text-{Path(path).name}" for path in texts]
-    kept = [*in_order(of_shard, holding), *in_order(of_texts, texts)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        kept = [*pool.map(of_shard, holding), *pool.map(of_texts, texts)]
     found = pa.concat_tables([LISTED.empty_table(), *kept]).combine_chunks()
     nothing = LISTED.empty_table().select(["key", "detail"])
 
@@ -111,7 +108,8 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     paths = [path for path, _ in match(f"{out}/rejected")]
     of_history = [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
     paths += of_history if forget else []
-    rejected = dict(zip(paths, in_order(of_rejects, paths), strict=True))
+    with ThreadPoolExecutor(THREADS) as pool:
+        rejected = dict(zip(paths, pool.map(of_rejects, paths), strict=True))
     of_files = {path: [table] for path, (table, _) in rejected.items() if len(table)}
     for path, rows in zip(names, kept, strict=True):
         if len(rows):
@@ -145,9 +143,3 @@ def _refuse_links(out: str) -> None:
                 f"{min(linked)} is a link, and what it leads to would keep the pairs: put the file "
                 "there; nothing was changed"
             )
-
-
-def in_order(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Maps in a few threads; raises what one of them did."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(work, items)

@@ -21,9 +21,7 @@ import pyarrow.compute as pc
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set
 from alignset.transforms.columns.hashing import Bools, UInt64s
-from alignset.transforms.decontamination.copy_index import plane_distance
 from alignset.transforms.duplicates.contents import starts_of
-from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.given import (
     DUPLICATE_IMAGE,
@@ -34,29 +32,20 @@ from alignset.transforms.rules.given import (
 )
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.descriptors import plane_of
 from alignset.transforms.shards.shard_places import HOLDOUT
-from alignset.transforms.shards.shard_stats import (
-    MOST_GROUPS,
-    MOST_PAIRS,
-    ContentGroup,
-    FailingHost,
-    NearDuplicates,
-    NearPair,
-    SharedContents,
-    largest,
-)
+from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenInputError
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 MOST_HOSTS = 20  # that failed most
+MOST_GROUPS, MOST_PAIRS = 10, 32  # of images with equal bytes; of near ones that are compared
 OTHERS = "(others)"
 _THREADS = 4  # since a store answers slowly; more of them only wait for each other
 _LONGEST_URL = 1 << 13
 _LONGEST_NAME = 120  # of a reason, a detail, or a host
-_MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
-_CONTENTS_AT_ONCE = 1 << 24  # some 36 bytes each, and as many while they are sorted
+MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
+CONTENTS_AT_ONCE = 1 << 24  # some 36 bytes each, and as many while they are sorted
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
 _KEY_DETAILS = (DUPLICATE_OF_TRAINING, DUPLICATE_IMAGE)  # of these reasons, details are keys
 _NAMES = pa.schema([("reason", pa.string()), ("detail", pa.string())])
@@ -102,7 +91,7 @@ class Tally:
     """
 
     def __init__(self, *names: str, most: int = 0) -> None:
-        self.names, self.most, self.others = list(names), most or _MOST_NAMES, 0
+        self.names, self.most, self.others = list(names), most or MOST_NAMES, 0
         self._parts: list[pa.Table] = []
         self._waiting = 0
 
@@ -125,15 +114,18 @@ class Tally:
 
     def table(self) -> pa.Table:
         """Columns of the names (string[n]), and `n`; the most frequent first, equal ones by name.
-        Where names are forgotten, the first alone says which: all of its rows go, or none."""
+        Where names are forgotten, it is by the first of a row as far as that is enough."""
         if self._waiting:
             whole = pa.concat_tables(self._parts)
             order = [("n", "descending"), *((name, "ascending") for name in self.names)]
             whole = _summed(whole) if len(self._parts) > 1 else whole
             self._parts, self._waiting = [whole.sort_by(order)], 0
             if len(whole) > self.most:
-                rest = self.only(self.first_totals()[0].slice(0, self.most // 2))
-                self._parts, self.others = [rest.table()], rest.others
+                total = pc.sum(whole["n"]).as_py()
+                names = self.first_totals()[0].slice(0, self.most // 2).combine_chunks()
+                rest = self._parts[0].filter(pc.is_in(self._parts[0][0], value_set=names))
+                self._parts = [rest.slice(0, self.most)]
+                self.others += total - pc.sum(self._parts[0]["n"]).as_py()
         if not self._parts:
             names = [(name, pa.string()) for name in self.names]
             return pa.schema([*names, ("n", pa.int64())]).empty_table()
@@ -174,6 +166,29 @@ def _summed(table: pa.Table) -> pa.Table:
 
 
 # ---- Exact counts ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, order=True)
+class NearPair:
+    """Two images with one perceptual hash and other bytes: of each its shard, and a pair's key.
+
+    Attributes:
+      order: random, but the same in each run.
+    """
+
+    order: int
+    first: tuple[int, str]
+    second: tuple[int, str]
+
+
+@dataclass(frozen=True)
+class ContentGroup:
+    """A content, how many images have it, and where one of their pairs is."""
+
+    images: int
+    content: str
+    shard: int
+    key: str
 
 
 @dataclass
@@ -247,7 +262,7 @@ class _Reader:
     faults: list[str] | None
 
     def each(self, work: Callable[[str], Out], paths: Iterable[str]) -> Iterator[tuple[str, Out]]:
-        """What `work` makes of each file, in threads, in their order."""
+        """Maps files in threads, in their order; yields each with what `work` made of it."""
 
         def tried(path: str) -> tuple[str, list[Out]]:
             try:
@@ -353,7 +368,7 @@ _Images = dict[str, UInt64s]
 def _count_contents(counts: PairCounts, numbers: Mapping[str, int], reader: _Reader) -> None:
     """Counts images that share bytes, and perceptual hashes: in several passes by the top bits of
     these where there are very many, so that memory is bounded."""
-    parts = -(-counts.pairs // _CONTENTS_AT_ONCE)
+    parts = -(-counts.pairs // CONTENTS_AT_ONCE)
     for part in range(parts):
 
         def images_of(path: str, part: int = part) -> tuple[_Images, _Images]:
@@ -364,7 +379,8 @@ def _count_contents(counts: PairCounts, numbers: Mapping[str, int], reader: _Rea
         for count, of_files in ((_count_shared, 0), (_count_near, 1)):
             if found:
                 count(counts, _joined([images[of_files] for images in found]))
-    counts.groups = largest(counts.groups)
+    most_images = sorted(counts.groups, key=lambda group: (-group.images, group.content))
+    counts.groups = most_images[:MOST_GROUPS]
     counts.near_pairs = sorted(counts.near_pairs)[:MOST_PAIRS]
 
 
@@ -434,6 +450,11 @@ def _count_near(counts: PairCounts, images: _Images) -> None:
 def compare_near(out: str, counts: PairCounts, files: SetFiles | None = None) -> NearDuplicates:
     """How many images have the perceptual hash of another, and how many of a few such pairs show
     one image: an equal hash is not a proof. Reads their images from the tars."""
+    # Which decode images, for this alone.
+    from alignset.transforms.decontamination.copy_index import plane_distance
+    from alignset.transforms.images.examine import Image, examine
+    from alignset.transforms.shards.descriptors import plane_of
+
     images = images_at(
         out, [of for pair in counts.near_pairs for of in (pair.first, pair.second)], files
     )

@@ -15,18 +15,11 @@ from alignset.pipeline.shown_texts import counted, on_one_line
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import (
-    PRODUCT,
-    STEP_OF_TAKEDOWNS,
-    STEPS_OF_COPIES,
-    Catalogue,
-)
-from alignset.transforms.rules.given import FETCH_FAILED, LESS_SIMILAR
-from alignset.transforms.shards.shard_stats import SharedContents
+from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
+from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenFiles, BrokenInputError
 
-# Reasons of pairs that left when all images were there.
-LEAVING_LATER = (*STEPS_OF_COPIES, *STEP_OF_TAKEDOWNS, LESS_SIMILAR.reason)
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
 MOST_BROKEN = 0.5  # of the input files
 _MOST_TOLD = 20  # broken files that are named
@@ -70,7 +63,7 @@ def summary_lines(funnel: Funnel) -> Iterator[str]:
             yield f"{stage.folder}: a source dataset, from another version of alignset\n"
     yield render_funnel(funnel.steps)
     yield render_vocabulary(funnel.vocabulary)
-    if text := copies_text(funnel):
+    if text := copies_text(funnel.copies, funnel.near_duplicates):
         yield f"copies: {text}"
     if isinstance(funnel.pages, PageCounts):
         yield _pages_line(funnel.pages)
@@ -148,19 +141,18 @@ def refuse_if_all_broken(counts: BrokenFiles, files: int) -> None:
         )
 
 
-def copies_text(funnel: Funnel) -> str:
-    """How many kept images have the bytes of another, and how many look like one; "" where nobody
-    has counted."""
-    copies, near = funnel.copies, funnel.near_duplicates
-    if not isinstance(copies, SharedContents):
+def copies_text(shared: SharedContents | UnsetType, near: NearDuplicates | UnsetType) -> str:
+    """How many images have the bytes of another, and how many look like one; "" where nobody has
+    counted."""
+    if isinstance(shared, UnsetType):
         return ""
-    text = "no two kept images have the same bytes"
-    if copies.images:
-        groups = counted(copies.contents, "group")
-        text = f"{copies.images:,} kept images have the bytes of another, in {groups}"
+    text = "no two images have the same bytes"
+    if shared.images:
+        groups = counted(shared.contents, "group")
+        text = f"{shared.images:,} images have the bytes of another, in {groups}"
     if not near or not near.estimate:
         return text
-    if not isinstance(near.distances, UnsetType):  # of --duplicates=near: photographs left
+    if near.distances:  # of --duplicates=near: photographs left
         return f"{text}; {counted(near.estimate, 'graphic')} looked like another and stayed"
     return f"{text}; about {near.estimate:,} look like another"
 

@@ -11,17 +11,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from alignset.pipeline.command_line import CommandParser, log_plainly, print_end, print_failure
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.beam_patches import quick_imports
 from alignset.pipeline.shown_texts import counted
 from alignset.signals import run_main
-
-if TYPE_CHECKING:
-    from alignset.pipeline.deduplicate.deduplicate import Outcome
 
 NAME = "python -m alignset.pipeline.deduplicate"
 
@@ -44,26 +40,26 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     with quick_imports(argv):
         from alignset.pipeline.deduplicate.deduplicate import deduplicate
     try:
-        outcome = deduplicate(
+        dropped, shards = deduplicate(
             flags.set.rstrip("/") or flags.set, near=flags.near, dry=flags.dry_run
         )
     except UsageError as error:
         return print_end(name, error, 2)
     except Exception as error:
         return print_failure(name, error, "; the same command resumes")
-    print(render(outcome, dry=flags.dry_run))
+    print(render(dropped, shards, dry=flags.dry_run))
     return 0
 
 
-def render(outcome: Outcome, *, dry: bool) -> str:
+def render(dropped: Mapping[str, int], shards: int, *, dry: bool) -> str:
     """As "left: 30 pairs (duplicate_image 30); 3 shards changed"."""
-    if not outcome.shards:
+    if not shards:
         return "no image is in the dataset twice; nothing was changed"
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in outcome.dropped.items())
-    pairs = counted(sum(outcome.dropped.values()), "pair")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items())
+    pairs = counted(sum(dropped.values()), "pair")
     return (
         f"{'would leave' if dry else 'left'}: {pairs} ({reasons}); "
-        f"{counted(outcome.shards, 'shard')} {'would change' if dry else 'changed'}"
+        f"{counted(shards, 'shard')} {'would change' if dry else 'changed'}"
     )
 
 

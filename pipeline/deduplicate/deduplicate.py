@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -38,16 +37,9 @@ from alignset.transforms.workers.summaries import WriteSummary
 from alignset.transforms.workers.threads import stop_work
 
 
-class Outcome(NamedTuple):
-    """What a deduplication has taken out, or would: how many pairs for each reason, of how many
-    shards."""
-
-    dropped: dict[str, int]
-    shards: int
-
-
-def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Outcome:
-    """Keeps each image of a finished dataset once.
+def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> tuple[dict[str, int], int]:
+    """Keeps each image of a finished dataset once; returns how many pairs left for each reason, and
+    how many shards these leave.
 
     Args:
       out: its folder. near: also one of photographs that look alike.
@@ -82,13 +74,10 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> Outcome:
                     else UNSET,
                 )
                 change = Change("deduplicate", words, manifest)
-            done = (change.manifest.deduplications or [])[-1]
-            outcome = Outcome(done.dropped, len(leaving_files(work.leaving)))
-            if outcome.shards and not dry:
-                held.rewrite(change, engine)
-                held.describe(change)
-            held.clean()
-            return outcome
+            shards = len(leaving_files(work.leaving))
+            if shards and not dry:
+                held.finish(change, engine)
+            return (change.manifest.deduplications or [])[-1].dropped, shards
     finally:
         stop_work()
         shutil.rmtree(aside, ignore_errors=True)

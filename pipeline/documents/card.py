@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import groupby
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.reproduce import commands
 from alignset.pipeline.datasets.sizes_and_days import QUANTILES, Contents
-from alignset.pipeline.datasets.statements import Earlier, limits, opt_out_counts, statements
 from alignset.pipeline.datasets.summary import render_funnel
+from alignset.pipeline.documents.statements import (
+    Earlier,
+    limits,
+    opt_out_counts,
+    statements,
+    template,
+)
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.job import ABOUT
 from alignset.pipeline.runs.documents import Funnel, Manifest
-from alignset.pipeline.shown_texts import as_cell, as_code, counted
+from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
@@ -82,19 +85,6 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
             for stage in all_stages(funnel)
         ],
     )
-
-
-@cache
-def template(name: str) -> jinja2.Template:
-    """The template in a file; it knows `n`, `counted` and `code`, and the filter `cell`."""
-    documents = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,
-        undefined=jinja2.StrictUndefined,
-    )
-    documents.globals |= {"n": "{:,}".format, "counted": counted, "code": as_code}
-    documents.filters["cell"] = as_cell
-    return documents.get_template(name)
 
 
 def _sources(manifest: Manifest) -> list[str]:

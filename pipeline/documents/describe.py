@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, write_atomically
+from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.unexpected import tell_once
 
 LOG = logging.getLogger("alignset")
@@ -60,7 +62,9 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     assert base is not None
     counts = count_pairs(out)
     manifest = _with_shards(out, manifest or base, base, counts)
-    closing = _closing(out, manifest, counts, before)
+    leaving = (manifest.deduplications or [])[len(base.deduplications or []) :]
+    copies = add_by_name(of.dropped for of in leaving)
+    closing = _closing(out, manifest, counts, before, copies)
     check_funnel(closing.steps, counts.pairs)
     write_document(f"{out}/funnel.json", closing)
     write_uids(out, manifest)
@@ -81,11 +85,11 @@ def _with_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCount
     training, held_out = shard_entries(out)
     holdout = UNSET if manifest.holdout is UNSET else held_out
     new = replace(manifest, pairs=counts.pairs, shards=training, holdout=holdout)
-    places = ShardPlaces(out)
+    places, pairs_there = ShardPlaces(out), new.pairs_of_shards
     for number in base.numbers:
-        if number not in new.pairs_of_shards:
+        if number not in pairs_there:
             raise UsageError(f"{places.stats(number)} is missing: bring it back")
-    for number, pairs in new.pairs_of_shards.items():
+    for number, pairs in pairs_there.items():
         if pairs != (there := counts.kept.get(number, 0)):
             raise RuntimeError(
                 f"{places.stats(number)} counts {pairs} pairs, and {places.sidecar(number)} has "
@@ -94,12 +98,19 @@ def _with_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCount
     return new
 
 
-def _closing(out: str, manifest: Manifest, counts: PairCounts, before: Funnel | None) -> Funnel:
+def _closing(
+    out: str,
+    manifest: Manifest,
+    counts: PairCounts,
+    before: Funnel | None,
+    copies: Mapping[str, int],
+) -> Funnel:
     """The funnel of what is counted.
 
     Args:
       before: the one that is there. It counts the rows of `rejected/` that are not there, as in a
         dataset that was downloaded.
+      copies: the copies that have left since, for each reason.
     """
     text_only, rows = bool(manifest.job["text_only"]), int(manifest.rows or 0)
     texts, images = (Counter(counts.reasons(stage)) for stage in (TEXTS, IMAGES))
@@ -107,7 +118,7 @@ def _closing(out: str, manifest: Manifest, counts: PairCounts, before: Funnel | 
     fetch = FetchReport(tried, images[FETCH_FAILED], counts.details(FETCH_FAILED), counts.hosts)
     taken_down = texts.pop(TAKEN_DOWN, 0) + images.pop(TAKEN_DOWN, 0)
     opt_outs = Counter(counts.opted_out)
-    how = (manifest.retries[-1].fetch if manifest.retries else manifest.fetch)["opt_outs"]
+    how = (manifest.retries[-1].fetch if manifest.retries else manifest.fetch).get("opt_outs", "")
     if rows != counts.pairs + counts.rejected_rows:
         if before is None or rows < counts.pairs + counts.rejected_rows:
             raise RuntimeError(
@@ -118,12 +129,9 @@ def _closing(out: str, manifest: Manifest, counts: PairCounts, before: Funnel | 
         texts, images, removals = (Counter(drops_of(before.steps, steps)) for steps in parts)
         taken_down, fetch = removals[TAKEN_DOWN], before.fetch
         opt_outs = Counter(before.opted_out.details if before.opted_out and how == "reject" else {})
-        if gone := before.pairs - counts.pairs:  # since the last change, which these left by
-            copies = manifest.deduplications[-1].dropped if manifest.deduplications else {}
-            if sum(copies.values()) == gone:
-                images.update(copies)
-            else:
-                taken_down += gone
+        if gone := before.pairs - counts.pairs:  # 0 where this is done again
+            images.update(copies)
+            taken_down += gone - sum(copies.values())
     opt_outs.update(counts.reported)
     near = manifest.near_duplicates
     return Funnel(

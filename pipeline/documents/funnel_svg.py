@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from alignset.pipeline.documents.card import template
+from alignset.pipeline.documents.statements import template
 from alignset.pipeline.runs.documents import Step
 
 WIDTH = 760  # px

@@ -10,11 +10,10 @@ from itertools import accumulate
 import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
-from msgspec import UnsetType
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.numbers import Tally
-from alignset.pipeline.datasets.summary import LEAVING_LATER, hint_of
+from alignset.pipeline.datasets.summary import copies_text, hint_of
 from alignset.pipeline.report.charts import share_bar, small_histogram
 from alignset.pipeline.runs.documents import OptOuts
 from alignset.pipeline.shown_texts import counted, printable
@@ -258,23 +257,13 @@ def other_file_rows(facts: Facts) -> tuple[list[TableRow], str]:
 
 
 def copies(facts: Facts) -> str:
-    """How many images have the bytes of another of the dataset."""
-    shared_contents, near = facts.copies, facts.near
-    if isinstance(shared_contents, UnsetType):
-        return ""
-    same = "No two images of the dataset have the same bytes."
-    if shared_contents.images:
-        groups = counted(shared_contents.contents, "group")
-        same = f"{shared_contents.images:,} images have the bytes of another, in {groups}."
-    if near and near.distances:
-        graphics = counted(near.images, "graphic")
-        return f"{same} {graphics} near another image stayed; photographs left."
-    if isinstance(near, UnsetType) or not near.compared:
-        return same
-    if any(facts.dropped.get(reason) for reason in LEAVING_LATER):
-        return f"{same} Before pairs left, about {near.estimate:,} more were near-duplicates."
+    """How many images have the bytes of another of the dataset, and how many look like one."""
+    text, near = copies_text(facts.copies, facts.near), facts.near
+    text = f"{text[:1].upper()}{text[1:]}." if text else ""
+    if not text or not near or near.distances or not near.compared:
+        return text
     return (
-        f"{same} About {near.estimate:,} more are near-duplicates of another: {near.images:,} have "
-        f"its perceptual hash, and {near.alike:,} of {counted(near.compared, 'such pair')} that "
-        "were compared show one image. Equal hashes find some 7 of 10 such copies."
+        f"{text} {near.images:,} have the perceptual hash of another, and {near.alike:,} of "
+        f"{counted(near.compared, 'such pair')} that were compared show one image. Equal hashes "
+        "find some 7 of 10 such copies."
     )

@@ -253,13 +253,13 @@ class Deduplication:
 
     Attributes:
       day: on which it began, as in 2024-05-18 (UTC).
-      dropped: how many pairs left for each reason.
+      dropped: how many pairs left for each reason. moved: how many got another URL, until 0.2.
       near: true where images that look like a better one left too.
     """
 
     day: str
     dropped: dict[str, int]
-    moved: int = 0
+    moved: int | UnsetType = UNSET
     near: bool | UnsetType = UNSET
 
 

@@ -104,7 +104,14 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         words = [*look.split(), out, f"--blocklist={flags.blocklist}", *given_distances(flags)]
         print(f"to see them: {shlex.join(words)}")
     if listed.pairs and not flags.dry_run:
-        print(told_of_indexes(flags.set.rstrip("/"), name))
+        is_short = name.startswith("alignset")
+        search = "alignset search" if is_short else "python -m alignset.train.search"
+        print(
+            "a search index of this dataset leaves them out of its results if it can read it where "
+            "it lay, but its files keep URL, caption and vector until you make it again: "
+            f"{search} index --model=MODEL --data={out}/shards --index=INDEX; "
+            "docs/how_to/takedown.md lists other places"
+        )
     return 0
 
 
@@ -119,17 +126,6 @@ def render(listed: Listed, *, dry: bool) -> str:
     text += f"; {counted(listed.rejected_rows, 'pair')} dropped before may not be read again"
     text += "; more than half of the dataset, which needs --yes" if dry and listed.most else ""
     return f"{'would be taken down' if dry else 'taken down'}: {text}"
-
-
-def told_of_indexes(out: str, name: str) -> str:
-    """Advice on the search indexes that were made of a dataset."""
-    search = "alignset search" if name.startswith("alignset") else "python -m alignset.train.search"
-    return (
-        "a search index of this dataset leaves them out of its results if it can read it where it "
-        "lay, but its files keep URL, caption and vector until you make it again: "
-        f"{search} index --model=MODEL --data={out}/shards --index=INDEX; "
-        "docs/how_to/takedown.md lists other places"
-    )
 
 
 if __name__ == "__main__":

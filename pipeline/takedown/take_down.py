@@ -9,24 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import numpy as np
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.find_listed import Listed, find_listed
 from alignset.pipeline.datasets.steps_set import read_any_set
-from alignset.pipeline.documents.describe import drop_records
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, read_taken_down
 from alignset.pipeline.removal_reasons import OPT_OUT
-from alignset.pipeline.report.page import REPORT
-from alignset.pipeline.rewrite import HeldSet, held_set
+from alignset.pipeline.rewrite import held_set
 from alignset.pipeline.runs.documents import Takedown
 from alignset.pipeline.runs.run_folder import named_lists
 from alignset.pipeline.runs.work_folder import Change
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.shards.leaving_pairs import leaving_files, read_leaving, write_leaving
-from alignset.transforms.storage.files import exists, remove, write_atomically
+from alignset.transforms.shards.leaving_pairs import write_leaving
 
 
 def take_down(
@@ -62,7 +57,6 @@ def take_down(
             manifest, funnel = read_any_set(out)
             listed = find_listed(out, manifest, lists, forget=forget)
             if not listed.leaving:
-                held.clean()
                 return listed
             if listed.most and not sure:
                 raise UsageError(
@@ -79,25 +73,5 @@ def take_down(
                 manifest.completed_by(funnel), takedowns=[*(manifest.takedowns or []), done]
             )
             change = Change("takedown", words, manifest)
-        held.rewrite(change, forget=forget)
-        _tell_indexes(held)
-        if exists(f"{out}/manifest.json"):
-            held.describe(change)
-        else:  # of the steps, which write no documents; what is there shows what leaves
-            remove(f"{out}/{REPORT}")
-            drop_records(out)
-        held.clean()
+        held.finish(change, forget=forget)
     return listed
-
-
-def _tell_indexes(held: HeldSet) -> None:
-    """Adds the keys to those that an index of the dataset, and a dataset that is made of it, must
-    leave out: ascending, uint64. Pairs that were dropped before and are listed are among them, or
-    the next crawl would bring them."""
-    path = f"{held.out}/{TAKEN_DOWN_KEYS}"
-    keys = [read_taken_down(path) if exists(path) else np.zeros(0, np.uint64)]
-    for name in leaving_files(held.work.leaving):
-        if name.startswith("rejected/"):
-            keys.append(read_leaving(held.work.leaving, name).rows["key"].to_numpy())
-    body = np.unique(np.concatenate(keys)).astype("<u8").tobytes()
-    write_atomically(path, lambda sink: sink.write(body))

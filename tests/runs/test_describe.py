@@ -29,3 +29,14 @@ def test_all_that_tells_of_a_dataset_agrees(sets: DescribedSets, name: str) -> N
 def test_so_it_is_of_the_golden_sets(name: str, request: pytest.FixtureRequest) -> None:
     run: Golden = request.getfixturevalue(name)
     check_dataset(run.output)
+
+
+def test_what_was_downloaded_keeps_the_counts_of_its_funnel(sets: DescribedSets) -> None:
+    before, after = (funnel(sets.find(name)) for name in ("all", "downloaded, deduplicated"))
+    assert after["fetch"] == before["fetch"]
+    assert after["opted_out"] == before["opted_out"]
+    assert after["steps"][0] == before["steps"][0]
+    assert dropped_of(after) >= dropped_of(before)
+    left = dropped_of(after) - dropped_of(before)
+    assert {"taken_down", "duplicate_image"} <= left.keys()
+    assert left.total() == before["pairs"] - after["pairs"]

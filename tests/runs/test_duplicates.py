@@ -15,8 +15,7 @@ from PIL import Image as PillowImage
 from alignset.pipeline.deduplicate.__main__ import main
 from alignset.pipeline.look.__main__ import main as look
 from alignset.transforms.pairs.hold_out import held_out
-from tests.runs.test_takedown import rows
-from tests.support.agreement import check_dataset, stored
+from tests.support.agreement import check_dataset, rows, stored
 from tests.support.command import digests, funnel, manifest, run, succeed
 from tests.support.golden import FLAGS as GOLDEN
 from tests.support.golden import TEXTS, Fate, columns
@@ -80,26 +79,19 @@ def made(tmp_path_factory: pytest.TempPathFactory):
         yield Made(folder / "pairs.parquet", folder / "exact", folder / "keep")
 
 
-def side_rows(out: Path, folder: str = "*") -> list[dict]:
-    return [
-        row
-        for file in out.glob(f"{folder}/*.parquet")
-        if file.parent.name in ("shards", "holdout")
-        for row in pq.read_table(file).to_pylist()
-    ]
-
-
 def url_name(row: dict) -> str:
     return row["url"].split("/")[3]
 
 
 def test_a_content_stays_at_the_url_of_its_smallest_key_with_the_texts_of_that(made: Made):
     check_dataset(made.exact)
-    after = {row["key"]: (row["url"], row["caption"]) for row in side_rows(made.exact)}
+    after = {
+        row["key"]: (row["url"], row["caption"]) for row in rows(made.exact, "shards", "holdout")
+    }
     expected = {}
-    training = {row["sha256"] for row in side_rows(made.keep, "shards")}
+    training = {row["sha256"] for row in rows(made.keep, "shards")}
     for folder in ("shards", "holdout"):
-        there = side_rows(made.keep, folder)
+        there = rows(made.keep, folder)
         first = {row["sha256"]: row["url"] for row in sorted(there, key=lambda r: r["key"])[::-1]}
         for row in there:
             # What is in both is trained on, and so are altered copies.
@@ -112,10 +104,10 @@ def test_a_content_stays_at_the_url_of_its_smallest_key_with_the_texts_of_that(m
 
 
 def test_a_held_out_photograph_leaves_for_an_altered_copy_that_is_trained_on(made: Made):
-    training = {row["key"]: row["url"] for row in side_rows(made.exact, "shards")}
+    training = {row["key"]: row["url"] for row in rows(made.exact, "shards")}
     left = {
         url_name(row): training[row["detail"]].split("/")[3]
-        for row in rows(made.exact)
+        for row in rows(made.exact, "rejected")
         if row["reason"] == "duplicate_of_training" and url_name(row) in REAL
     }
     assert left == {name: name for name in REAL}
@@ -123,7 +115,9 @@ def test_a_held_out_photograph_leaves_for_an_altered_copy_that_is_trained_on(mad
 
 def test_a_placeholder_falls_by_its_alt_texts_alone(made: Made):
     for out in (made.exact, made.keep):
-        gone = [row for row in rows(out) if row["reason"] == "image_with_too_many_texts"]
+        gone = [
+            row for row in rows(out, "rejected") if row["reason"] == "image_with_too_many_texts"
+        ]
         assert {row["url"].rpartition("/")[0][-5:] for row in gone} == {"/none"}
         assert [(row["step"], row["detail"]) for row in gone] == (
             [("texts_per_content", None)] * PLACEHOLDER
@@ -132,9 +126,9 @@ def test_a_placeholder_falls_by_its_alt_texts_alone(made: Made):
 
 def test_what_leaves_says_which_pair_is_kept(made: Made):
     kept = stored(made.exact)
-    copies = [row for row in rows(made.exact) if row["step"] == "copies"]
+    copies = [row for row in rows(made.exact, "rejected") if row["step"] == "copies"]
     assert {row["reason"] for row in copies} == {"duplicate_image", "duplicate_of_training"}
-    sha256 = {row["key"]: row["sha256"] for row in side_rows(made.keep)}
+    sha256 = {row["key"]: row["sha256"] for row in rows(made.keep, "shards", "holdout")}
     for row in copies:
         assert row["detail"] in kept
         same = sha256[row["key"]] == sha256[row["detail"]]

@@ -156,7 +156,7 @@ def test_a_killed_run_goes_on(monkeypatch, old: Old, tmp_path: Path):
 
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("alignset.pipeline.run.describe", stop)
+        patched.setattr("alignset.pipeline.run.renumber_shards", stop)
         ended = run(old.crawl.source, "set", *flags)
     assert ended.status == 1
     assert (tmp_path / "set" / "_temporary" / "text.json").exists()

@@ -17,8 +17,7 @@ from PIL import ImageDraw, ImageOps
 from alignset.pipeline.deduplicate.__main__ import main
 from alignset.pipeline.look.__main__ import main as look
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA
-from tests.runs.test_takedown import rows
-from tests.support.agreement import check_dataset, stored
+from tests.support.agreement import check_dataset, rows, stored
 from tests.support.command import digests, funnel, manifest, succeed
 from tests.support.golden import FLAGS as GOLDEN
 from tests.support.golden import TEXTS
@@ -97,8 +96,7 @@ def path_of(url: str) -> tuple[str, str]:
 
 def training(out: Path) -> dict[str, tuple[str, str]]:
     """The images to train on, by key: which one, and which file of it."""
-    tables = [pq.read_table(file) for file in out.glob("shards/*.parquet")]
-    return {row["key"]: path_of(row["url"]) for t in tables for row in t.to_pylist()}
+    return {row["key"]: path_of(row["url"]) for row in rows(out, "shards")}
 
 
 def before_all(made: Made) -> set[tuple[str, str]]:
@@ -108,7 +106,7 @@ def before_all(made: Made) -> set[tuple[str, str]]:
 
 
 def left(out: Path) -> list[dict]:
-    return [row for row in rows(out) if row["reason"] == "duplicate_image"]
+    return [row for row in rows(out, "rejected") if row["reason"] == "duplicate_image"]
 
 
 def test_of_each_photograph_the_best_is_left(made: Made):
@@ -149,7 +147,9 @@ def test_graphics_stay_and_are_counted_unless_their_alt_texts_are_equal(made: Ma
 def test_nothing_leaves_for_an_image_that_leaves_itself(made: Made):
     kept = training(made.near).values()
     gone = {
-        path_of(r["url"]) for r in rows(made.near) if r["reason"] == "image_with_too_many_texts"
+        path_of(r["url"])
+        for r in rows(made.near, "rejected")
+        if r["reason"] == "image_with_too_many_texts"
     }
     assert {name for name, _ in gone} == {"crowded"}
     alike = {path for path in training(made.keep).values() if path == ("crowded", "alike")}

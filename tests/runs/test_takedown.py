@@ -3,11 +3,8 @@
 import hashlib
 import io
 import json
-import os
 import shutil
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.takedown.__main__ import main
 from alignset.transforms.shards import rewrite_shards
 from alignset.transforms.shards.shard_files import TarWriter
-from tests.support.agreement import check_counts, check_dataset, check_described, stored
+from tests.support.agreement import check_counts, check_dataset, check_described, rows, stored
 from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -71,14 +67,10 @@ def taken(out: Path, folder: Path, *entries: str, flags: tuple[str, ...] = ()) -
     return main([str(out), f"--blocklist=take.txt={folder}/take.txt", *flags])
 
 
-def rows(out: Path) -> list[dict]:
-    return [r for f in sorted(out.glob("rejected/*.parquet")) for r in pq.read_table(f).to_pylist()]
-
-
 def gone(out: Path) -> dict[tuple[str, str], str]:
     return {
         (row["url"], row["caption"]): row["detail"]
-        for row in rows(out)
+        for row in rows(out, "rejected")
         if row["reason"] == "taken_down"
     }
 
@@ -135,7 +127,7 @@ def test_one_match_rewrites_one_shard(
     assert "| `taken_down` | 1 |" in card.read_text()
     assert "license: cc0-1.0" in card.read_text(), "what a person wrote stays"
     keys = np.fromfile(out / "taken_down.u64", "<u8")
-    (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
+    (row,) = [row for row in rows(out, "rejected") if row["reason"] == "taken_down"]
     assert [f"{key:016x}" for key in keys] == [row["key"]]
     assert finished.web.requests[already:] == []
     # What is left of the shard has the bytes that it would have if the pair had never been there.
@@ -191,9 +183,9 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     assert digests(out) == before
     assert taken(out, tmp_path, "host:127.0.0.1", flags=("--forget_blocked", "--yes")) == 0
     assert stored(out) == {}
-    assert {row["reason"] for row in rows(out)} == {"taken_down"}
-    assert all(row["url"] is row["caption"] is None for row in rows(out))
-    assert all(row["also_reasons"] is row["thumbnail"] is None for row in rows(out))
+    assert {row["reason"] for row in rows(out, "rejected")} == {"taken_down"}
+    assert all(row["url"] is row["caption"] is None for row in rows(out, "rejected"))
+    assert all(row["also_reasons"] is row["thumbnail"] is None for row in rows(out, "rejected"))
     check_counts(out, whole=True)
     check_described(out)
     already = len(finished.web.requests)
@@ -213,7 +205,7 @@ def test_other_pairs_of_an_image_that_is_taken_down_go_too(
     entries = [f"sha256:{hashlib.sha256(photo(n)).hexdigest()}" for n in (7, 8, 9)]
     assert taken(out, tmp_path, *entries, f"url:{urls[3]}") == 0
     assert {url for url, _ in gone(out)} == set(urls)
-    assert len([row for row in rows(out) if row["reason"] == "taken_down"]) == 7 + 1
+    assert len([row for row in rows(out, "rejected") if row["reason"] == "taken_down"]) == 7 + 1
     (entry,) = manifest(out)["takedowns"]
     assert (entry["pairs"], entry["dropped"]) == (4, 4)
     assert funnel(out)["fetch"]["failed"] == COUNT - LOST - 1
@@ -244,46 +236,12 @@ def test_a_set_of_texts_alone(finished: Finished, tmp_path: Path) -> None:
     left = kept(out)
     assert left
     assert not any(f.url == finished.url(7) or "garden" in f.caption for f in left)
-    assert manifest(out)["pairs"] == funnel(out)["pairs"] == len(left)
-    assert len(left) + len(rows(out)) == count == funnel(out)["steps"][0]["seen"]
-    assert funnel(out)["steps"][-1]["step"] == "takedown"
-    assert not any(row["url"] == finished.url(7) for row in rows(out))
+    check_dataset(out)
+    assert len(left) + len(rows(out, "rejected")) == count
+    assert not any(row["url"] == finished.url(7) for row in rows(out, "rejected"))
 
 
-class Killed(BaseException):
-    """In place of a signal."""
-
-
-def dying(monkeypatch: pytest.MonkeyPatch, out: Path, when: int) -> Callable[[], int]:
-    """Has the process die before so many changes of the dataset's files; gives how many there were.
-    Others do not count, such as those of kernels that are compiled at their first call."""
-    from alignset.transforms.storage import files
-
-    changes, lock = 0, threading.Lock()
-
-    def counted(name: str) -> None:
-        real = getattr(os, name)
-
-        def change(source, target, **kwargs):
-            nonlocal changes
-            if str(target).startswith(f"{out}/"):
-                with lock:
-                    changes += 1
-                    if changes > when:
-                        raise Killed(name)
-            return real(source, target, **kwargs)
-
-        monkeypatch.setattr(files.os, name, change)
-
-    counted("replace")
-    return lambda: changes
-
-
-def data_of(out: Path) -> dict[str, str]:
-    return {name: digest for name, digest in digests(out).items() if "_temporary" not in name}
-
-
-def test_a_command_that_failed_or_was_killed_between_two_files_of_a_shard_is_resumed(
+def test_a_shard_that_is_not_written_as_it_should_be_is_not_published(
     finished: Finished,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -295,6 +253,9 @@ def test_a_command_that_failed_or_was_killed_between_two_files_of_a_shard_is_res
         def finish(self) -> str:
             return super().finish()[::-1]
 
+    def data_of(out: Path) -> dict[str, str]:
+        return {name: digest for name, digest in digests(out).items() if "_temporary" not in name}
+
     out = finished.copy(tmp_path)
     before, entry = data_of(out), f"url:{finished.url(in_company(out))}"
     with monkeypatch.context() as patched:
@@ -305,15 +266,8 @@ def test_a_command_that_failed_or_was_killed_between_two_files_of_a_shard_is_res
     assert taken(out, tmp_path, f"url:{finished.url(41)}") == 2
     said = capsys.readouterr().err
     assert "by other entries of take.txt was stopped; resume it with the lists as they were" in said
-    with monkeypatch.context() as patched:
-        dying(patched, out, 1)  # the rows of what leaves
-        with pytest.raises(Killed):
-            taken(out, tmp_path, entry)
-    (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
-    assert row["key"] in stored(out)  # its row is written, and its shard is as it was
     assert taken(out, tmp_path, entry) == 0
     check_dataset(out)
-    assert [row["key"] for row in rows(out) if row["reason"] == "taken_down"] == [row["key"]]
 
 
 def test_what_cannot_be_done_is_one_line(
@@ -338,86 +292,23 @@ def test_what_cannot_be_done_is_one_line(
     assert digests(out) == digests(finished.out)
 
 
-def downloaded(out: Path) -> Path:
-    """The dataset as docs/how_to/publish.md uploads it."""
-    for name in ("rejected", "responses", "_generated"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    return out
-
-
-def test_a_dataset_that_was_downloaded_is_changed_by_its_own_counts(
-    finished: Finished, tmp_path: Path
-) -> None:
-    out = downloaded(finished.copy(tmp_path))
-    counts = funnel(out) | {"opted_out": {"opt_outs": "reject", "details": {"x_robots_tag": 3}}}
-    (out / "funnel.json").write_text(json.dumps(counts))
-    urls = pq.read_table(out / "shards" / "00000.parquet")["url"].to_pylist()
-    count, url = len(urls), next(url for url in stored(out).values() if url not in urls)
-    assert taken(out, tmp_path, *(f"url:{url}" for url in urls)) == 0
-    assert len(gone(out)) == count, "and another shard has the number of the empty one"
-    assert taken(out, tmp_path, f"url:{url}") == 0
-    count += sum(u == url for u in stored(finished.out).values())
-    assert len(gone(out)) == count
-    assert deduplicate([str(out)]) == 0
-    before, after = funnel(finished.out), funnel(out)
-    done = manifest(out).get("deduplications", [{"dropped": {}}])  # none: a copy was on the list
-    left = done[0]["dropped"]
-    pairs = before["pairs"] - count - sum(left.values())
-    assert len(stored(out)) == after["pairs"] == manifest(out)["pairs"] == pairs
-    assert after["steps"][-1]["dropped"] == {"taken_down": count}
-    assert after["fetch"] == before["fetch"]
-    assert after["opted_out"] == counts["opted_out"]
-    assert after["steps"][0] == before["steps"][0]
-    assert not (out / "_temporary").exists()
-
-
 def test_a_dataset_of_the_version_before_is_changed(finished: Finished, tmp_path: Path) -> None:
     """It has files of an earlier report, `responses/` has another name, and no page tells of
     edits."""
-    for command in ("takedown", "deduplicate"):
-        out = finished.copy(tmp_path)
-        shutil.rmtree(out / "_generated")
-        (out / "responses").rename(out / "answers")
-        for path in out.glob("answers/*"):
-            path.rename(path.with_name(path.name.replace("_responses", "_answers")))
-        (out / "report").mkdir(exist_ok=True)
-        (out / "report/images-00000.thumbnails").write_bytes(b"of what is taken down")
-        shown = {row["url"] for row in examples_of(out / "README.md")}
-        if command == "takedown":
-            assert taken(out, tmp_path, *(f"url:{url}" for url in shown)) == 0
-            assert not shown & {*stored(out).values()}
-            assert not [*out.glob("report/*")]
-        else:
-            assert deduplicate([str(out)]) == 0
-        assert not (out / "answers").exists()
-        check_dataset(out)
-        assert examples_of(out / "README.md")
-        assert not examples_of(out / "README.md.before")
+    out = finished.copy(tmp_path)
+    shutil.rmtree(out / "_generated")
+    (out / "responses").rename(out / "answers")
+    for path in out.glob("answers/*"):
+        path.rename(path.with_name(path.name.replace("_responses", "_answers")))
+    shown = {row["url"] for row in examples_of(out / "README.md")}
+    assert taken(out, tmp_path, *(f"url:{url}" for url in shown)) == 0
+    assert not shown & {*stored(out).values()}
+    assert not (out / "answers").exists()
+    check_dataset(out)
+    assert examples_of(out / "README.md")
+    assert not examples_of(out / "README.md.before")
 
 
 def examples_of(page: Path) -> list[dict]:
     """The pairs that a card shows."""
     return [json.loads(line) for line in page.read_text().splitlines() if line[:7] == '{"key":']
-
-
-def test_a_pair_that_version_0_2_gave_another_url_is_taken_down_by_its_own(
-    finished: Finished, tmp_path: Path
-) -> None:
-    """By the URL, and by the beginning of URLs; other pairs of the image stay."""
-    out, first = finished.copy(tmp_path), "http://first.example/7.jpg"
-    path = next(path for path in out.glob("shards/*.parquet") if finished.url(7) in urls_of(path))
-    rows_of = pq.read_table(path).to_pylist()
-    keys = [row["key"] for row in rows_of if row["url"] == finished.url(7)]
-    (out / "moved").mkdir()
-    moved = pa.table({"key": keys[:1], "url": [first]})
-    pq.write_table(moved, out / f"moved/{path.stem}_moved.parquet")
-    assert taken(out, tmp_path, f"prefix:{first[:-2]}") == 0
-    assert [row["key"] for row in rows(out) if row["reason"] == "taken_down"] == keys[:1]
-    assert not stored(out).keys() & {*keys[:1]}
-    assert keys[1] in stored(out)
-    assert not [*out.glob("moved/*")]
-    check_dataset(out)
-
-
-def urls_of(path: Path) -> list[str]:
-    return pq.read_table(path)["url"].to_pylist()

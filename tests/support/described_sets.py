@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.__main__ import COMMANDS
+from alignset.transforms.pairs.hold_out import held_out
 from tests.support import golden
 from tests.support.page_archives import page_record
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
 
 LOST = range(24, 28)  # images that are not there before the second try
+HELD_OUT = 0.2
 TAKEN = (5, 6, 7)  # what is listed: kept images; with all their texts
 ALL = (
     *("--input={at}/pairs.parquet,{at}/pages.warc", "--allow_private_addresses", "--retries=0"),
@@ -163,6 +166,11 @@ def _put_input(web: SmallWeb, at: Path) -> int:
         "/listed": _photo(31),
         "/exam": golden.evaluation_copy(),
     }
+    for name, held in (("twice", False), ("twice/", False), ("both", False), ("both/", True)):
+        # Which images are held out follows from their URLs, and these from the server's port.
+        paths = (f"/{name}{n}" for n in count())
+        path = next(p for p in paths if held_out(pa.array([web.url + p]), HELD_OUT)[0] == held)
+        web.files[path] = _photo(32 + (name < "c"))
     web.headers["/noai"] = {"X-Robots-Tag": "noai"}
     texts = iter(golden.TEXTS)
     pairs = [(path, next(texts)) for path in web.files]

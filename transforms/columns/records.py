@@ -40,12 +40,8 @@ class Axis:
         return len(self.edges) + 1
 
     def passes(self, bins: Ints, edge: float, *, beyond: bool) -> npt.NDArray[np.bool_]:
-        """Which bins are kept by a rule whose threshold is an edge, all where it is none; so is
-        what has no value.
-
-        Args:
-          beyond: whether the rule keeps what passes the edge.
-        """
+        """Which bins a rule keeps whose threshold is an edge, all where it is none: what is
+        `beyond` the edge or else what is not, and what has no value."""
         if edge not in self.edges:
             return np.ones(len(bins), np.bool_)
         place = self.edges.index(edge)
@@ -90,7 +86,7 @@ def nearest_rows(ranks: npt.NDArray[np.float64], hashes: UInt64s, rows: Ints, co
 
 
 def cut(text: str | None, longest: int) -> str:
-    """A text as it is recorded: of a very long one the beginning."""
+    """A text as it is shown: of a very long one the beginning."""
     text = text or ""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 

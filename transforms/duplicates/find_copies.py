@@ -6,6 +6,7 @@ changes here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from alignset.transforms.duplicates.contents import COLUMNS, CopyRules, bucketed
 from alignset.transforms.duplicates.find_near import FindNear
 from alignset.transforms.duplicates.held_out_copies import FindHeldOutCopies
 from alignset.transforms.duplicates.judge_contents import judge_contents, leaving_pairs
-from alignset.transforms.shards.leaving_pairs import Leaving, name_of, write_leaving
+from alignset.transforms.shards.leaving_pairs import name_of, write_leaving
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
@@ -105,4 +106,4 @@ def _plan_leaving(element, places, folder, fence):  # type: ignore[no-untyped-de
         leaving = leaving_pairs(rows, verdicts.filter(pc.equal(verdicts["shard"], shard)))
         fence.check()
         write_leaving(folder, name_of(shard), leaving)
-        yield Copies(dict(Leaving(leaving).counts))
+        yield Copies(dict(Counter(leaving["reason"].to_pylist())))

@@ -20,13 +20,9 @@ _MOST_BYTES = 1 << 13  # of a thumbnail, which has 2,500
 
 
 def dropped_thumbnails(pairs: ShardPairs) -> pa.BinaryArray:
-    """Draws JPEGs of all copies of evaluation images, and of a few examples of each other rule:
-    `--thumbnails` by the hashes of their keys, and half as many nearest to its threshold. No owner
-    or list keeps these images out.
-
-    Returns:
-      binary[n], null elsewhere.
-    """
+    """binary[n], JPEGs of all copies of evaluation images, and of a few examples of each other
+    rule: `--thumbnails` by the hashes of their keys, and half as many nearest to its threshold.
+    Null elsewhere, so where an owner or a list keeps an image out."""
     rules, hashes = pairs.rules, key_hashes(pairs.keys)
     rows = rule_rows(pairs.sizes, pairs.measures, rules.columns)
     reasons, count = np.array(pairs.reasons, object), pairs.images.settings.thumbnails

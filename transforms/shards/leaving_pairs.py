@@ -7,7 +7,6 @@ what concerns its file.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -82,13 +81,6 @@ def shard_of(name: str) -> int | None:
     return shard if shard is not None and name_of(shard) == name else None
 
 
-def may_be_taken(rows: pa.RecordBatch, *, forget: bool) -> pa.BooleanArray:
-    """Which rows of `rejected/` a takedown may mark: those that still name a URL, and were not
-    taken down before, or are to be forgotten."""
-    holds = rows["url"].is_valid()
-    return holds if forget else pc.and_(holds, pc.not_equal(rows["reason"], TAKEN_DOWN))
-
-
 @dataclass(frozen=True)
 class Leaving:
     """Pairs that leave a file.
@@ -99,20 +91,10 @@ class Leaving:
 
     rows: pa.Table
 
-    @property
-    def counts(self) -> Counter[str]:
-        """How many pairs leave for each reason."""
-        return Counter(self.rows["reason"].to_pylist())
-
     def of(self, name: str, keys: UInt64s) -> pa.Array:
         """A column for pairs with some keys; null where a pair stays: [n]."""
         at = pc.index_in(pa.array(keys), self.rows["key"].combine_chunks())
         return self.rows[name].combine_chunks().take(at)
-
-    def taken_details(self, keys: UInt64s) -> pa.StringArray:
-        """The details of pairs that are taken down; null of others: string[n]."""
-        is_taken = pc.equal(self.of("reason", keys), TAKEN_DOWN)
-        return pc.if_else(is_taken, self.of("detail", keys), pa.scalar(None, pa.string()))
 
     def pictured_keys(self, keys: UInt64s) -> set[int]:
         """Those of some kept pairs whose image is shown beside the one that is kept."""
@@ -122,3 +104,10 @@ class Leaving:
     def rest_of(self, rows: Rows) -> Rows:
         """Some kept pairs without those that leave."""
         return rows.filter(self.of("reason", keys_of(rows["key"])).is_null())
+
+
+def may_be_taken(rows: pa.RecordBatch, *, forget: bool) -> pa.BooleanArray:
+    """Which rows of `rejected/` a takedown may mark: those that still name a URL, and were not
+    taken down before, or are to be forgotten."""
+    holds = rows["url"].is_valid()
+    return holds if forget else pc.and_(holds, pc.not_equal(rows["reason"], TAKEN_DOWN))

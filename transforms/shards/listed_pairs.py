@@ -49,7 +49,11 @@ def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.Recor
         found = pc.coalesce(found, _of_pairs(rows.set_column(at, "url", urls), lists))
     of_first_url = pc.and_(found.is_valid(), pc.invert(by_url))
     details = found.to_pylist()
-    _by_sidecar(rows, lists, details)
+    if lists.have(k.SHA256, k.PHASH):
+        digests, phashes = rows["sha256"].to_pylist(), keys_of(rows["phash"])
+        for row in (row for row, detail in enumerate(details) if detail is None):
+            near = lists.near(k.PHASH, phashes[row : row + 1]) if lists.have(k.PHASH) else None
+            details[row] = lists.of_file(bytes.fromhex(digests[row] or "")) or (near and near[0])
     unsure = _unsure(rows, lists, details, original=original)
     for key, body in stored_images(f"{stem}.tar") if unsure else ():
         if key in unsure:
@@ -70,16 +74,6 @@ def _of_pairs(rows: pa.Table, lists: Blocklists) -> pa.StringArray:
 def _filled(column: pa.ChunkedArray) -> pa.StringArray:
     whole = pc.fill_null(column, "")
     return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
-
-
-def _by_sidecar(rows: pa.Table, lists: Blocklists, details: list[str | None]) -> None:
-    if not lists.have(k.SHA256, k.PHASH):
-        return
-    digests, phashes = rows["sha256"].to_pylist(), keys_of(rows["phash"])
-    for row, detail in enumerate(details):
-        if detail is None:
-            near = lists.near(k.PHASH, phashes[row : row + 1]) if lists.have(k.PHASH) else None
-            details[row] = lists.of_file(bytes.fromhex(digests[row] or "")) or (near and near[0])
 
 
 def _unsure(

@@ -180,8 +180,10 @@ def _rewrite_rejects(
 
 def _marked(rows: pa.RecordBatch, leaving: Leaving, *, forget: bool) -> pa.RecordBatch:
     """Rows of `rejected/`; those that may not be read again say so."""
-    details = leaving.taken_details(keys_of(rows["key"]))
-    which = pc.and_(details.is_valid(), may_be_taken(rows, forget=forget))
+    keys = keys_of(rows["key"])
+    details = leaving.of("detail", keys)
+    is_taken = pc.fill_null(pc.equal(leaving.of("reason", keys), TAKEN_DOWN), False)
+    which = pc.and_(is_taken, may_be_taken(rows, forget=forget))
     if not pc.any(which).as_py():
         return rows
     # What an owner has stated stays on record: "takedowns:host; opted_out: x_robots_tag".

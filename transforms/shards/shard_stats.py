@@ -82,32 +82,6 @@ class SharedContents:
     contents: int = 0
 
 
-MOST_GROUPS, MOST_PAIRS = 10, 32
-
-
-@dataclass(frozen=True, order=True)
-class NearPair:
-    """Two images with one perceptual hash and other bytes: of each its shard, and a pair's key.
-
-    Attributes:
-      order: random, but the same in each run.
-    """
-
-    order: int
-    first: tuple[int, str]
-    second: tuple[int, str]
-
-
-@dataclass(frozen=True)
-class ContentGroup:
-    """A content, how many images have it, and where one of their pairs is."""
-
-    images: int
-    content: str
-    shard: int
-    key: str
-
-
 @dataclass(frozen=True)
 class NearDuplicates:
     """How many images have the perceptual hash of another with other bytes; how many pairs of such
@@ -155,11 +129,6 @@ def add_copies(parts: Iterable[Copies]) -> Copies:
         sum(part.graphics for part in copies),
         [sum(of) for of in zip_longest(*(part.distances for part in copies), fillvalue=0)],
     )
-
-
-def largest(groups: Iterable[ContentGroup]) -> list[ContentGroup]:
-    """The groups with the most images."""
-    return sorted(groups, key=lambda group: (-group.images, group.content))[:MOST_GROUPS]
 
 
 def shard_stats(

@@ -11,7 +11,14 @@ from alignset.pipeline.datasets.reproduce import commands
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.options import parse
 from alignset.pipeline.rules import REPORTED, Rules
-from alignset.pipeline.runs.documents import Manifest, NamedList, NamedRules, Retry
+from alignset.pipeline.runs.documents import (
+    Deduplication,
+    Manifest,
+    NamedList,
+    NamedRules,
+    Retry,
+    Takedown,
+)
 from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
@@ -119,70 +126,59 @@ def test_decontamination_alone_is_one_flag(described: Manifest):
     assert settings_of(parsed(command)) == settings_in(opened)
 
 
-def test_vocabulary_classifier_and_evaluation_sets_are_named(described: Manifest):
-    rules = {name: value for name, value in described.rules.items() if name != "vocabulary_size"}
-    sets = [EvaluationFile("a", "/x/val/1.jpg"), EvaluationFile("a", "/x/val/2.jpg")]
+def test_files_are_named_without_folders(described: Manifest):
+    rules = {name: of for name, of in described.rules.items() if name != "vocabulary_size"}
+    more = {"max_pairs_per_concept": 5, "concepts": "words.txt@0123", "max_unsafe_score": 0.3}
+    sets = (("a", "/x/val/1.jpg"), ("a", "/x/val/2.jpg"), ("b", "s3://c/flickr/test.tar"))
     given = replace(
         described,
-        rules=rules | {"max_unsafe_score": 0.3},
+        rules=rules | more,
+        job=described.job | {"score_model": "RUN"},
         given_vocabulary=HashFile("/old/vocabulary.u64", 8, "ab"),
         unsafe_model=UnsafeModel("/m/own.onnx", "ab", MODEL),
-        evaluation=[*sets, EvaluationFile("b", "s3://c/flickr/test.tar")],
+        evaluation=[EvaluationFile(name, path) for name, path in sets],
+        rule_files=[NamedRules(name, "ab", []) for name in ("--score_model=RUN", "mine.py")],
+        blocklists=[NamedList("mine", "ef", {"url": 1}), NamedList("list-0f", "0f", {})],
     )
     words = shlex.split(commands(given)[0].replace("\\\n", " "))
-    assert "--vocabulary=vocabulary.u64" in words
-    assert "--unsafe_model=own.onnx" in words
-    assert "--eval_images=a=val,b=flickr" in words
+    for word in (
+        *("--vocabulary=vocabulary.u64", "--unsafe_model=own.onnx", "--concepts=words.txt"),
+        *("--eval_images=a=val,b=flickr", "--score_model=RUN", "--rules=mine.py"),
+        "--blocklist=mine=FILE,list-0f=FILE",
+    ):
+        assert word in words
+    usual = replace(given, unsafe_model=replace(usual_model(0.5), path="open-nsfw.onnx"))
+    assert "--unsafe_model" not in commands(usual)[0]
 
 
-def test_lists_concepts_and_a_model_that_scores_are_named_without_folders(described: Manifest):
-    rules = described.rules | {"max_pairs_per_concept": 5, "concepts": "words.txt@0123456789abcdef"}
-    scored = replace(
-        described,
-        rules=rules,
-        job=described.job | {"score_model": "RUN"},
-        rule_files=[NamedRules("--score_model=RUN", "ab", []), NamedRules("mine.py", "cd", [])],
-        blocklists=[NamedList("takedowns", "ef", {"url": 1}), NamedList("list-0f", "0f", {})],
-    )
-    words = shlex.split(commands(scored)[0].replace("\\\n", " "))
-    assert "--concepts=words.txt" in words
-    assert "--score_model=RUN" in words
-    assert "--rules=mine.py" in words
-    assert "--blocklist=takedowns=FILE,list-0f=FILE" in words
-
-
-def test_the_usual_classifier_needs_no_flag(described: Manifest):
-    model = replace(usual_model(0.5), path="open-nsfw.onnx")
-    scored = replace(
-        described, unsafe_model=model, rules=described.rules | {"max_unsafe_score": 0.5}
-    )
-    assert "--unsafe_model" not in commands(scored)[0]
-
-
-def test_retries_are_commands_of_their_own(described: Manifest):
-    first, again = commands(
-        replace(described, retries=[Retry(9, 4, None, described.fetch, ["dns", "timeout"])])
+def test_what_came_after_the_run_are_commands_of_their_own(described: Manifest):
+    lists = [NamedList("mine", "ef", {"url": 1})]
+    first, again, takedown, near = commands(
+        replace(
+            described,
+            retries=[Retry(9, 4, None, described.fetch, ["dns", "timeout"])],
+            takedowns=[Takedown("2026-11-28", lists, 1, 0, True, "privacy")],
+            deduplications=[Deduplication("2026-11-28", {}, near=True)],
+        )
     )
     assert again.replace("\\\n ", "").endswith(" --retry_failed=dns,timeout")
     assert again.startswith(first.split("\\")[0])
+    assert (
+        takedown == "alignset takedown OUT --blocklist=mine=FILE --forget_blocked --reason=privacy"
+    )
+    assert near == "alignset deduplicate OUT --near"
 
 
-def test_names_of_files_cannot_end_the_block_or_the_word(described: Manifest):
-    files = [
-        InputFile(f"/h/{name}", 1, "csv") for name in ("a\n```\n$(rm -rf).csv", "b c", "d", "e")
-    ]
-    (command,) = commands(replace(described, input=files))
-    assert "\n```" not in command
-    assert "--input='a?```?$(rm -rf).csv,b c,d,AND_1_MORE'" in command
-
-
-def test_names_of_rules_are_not_commands(described: Manifest):
+def test_names_are_neither_commands_nor_the_end_of_their_block(described: Manifest):
+    paths = ("a\n```\n$(rm -rf).csv", "b c", "d", "e")
+    files = [InputFile(f"/h/{path}", 1, "csv") for path in paths]
     names = ("x; touch /tmp/pwned #\n", "x$(touch /tmp/pwned)", "x`touch /tmp/pwned`", "x'y")
     rules = {f"min_{name}=column": 1 for name in names} | {f"min_column={names[0]}": 2}
     of_file = NamedRules("r.py", "0" * 64, [{"name": name, "default": 1} for name in names])
-    own = {name: 2 for name in names}
-    hostile = replace(described, rules=described.rules | rules | own, rule_files=[of_file])
-    (command,) = commands(hostile)
+    rules |= described.rules | dict.fromkeys(names, 2)
+    (command,) = commands(replace(described, input=files, rules=rules, rule_files=[of_file]))
+    assert "\n```" not in command
+    assert "--input='a?```?$(rm -rf).csv,b c,d,AND_1_MORE'" in command
     words = shlex.split(command.replace("\\\n", " "))
     for name in names:
         printable = name.replace("\n", "?")

@@ -122,10 +122,10 @@ NEAR = NearDuplicates(9, compared=3, alike=1)
             "rising",
         ),
         ({"copies": UNSET}, (), "copies: "),
-        ({"copies": SharedContents()}, ("copies: no two kept images have the same bytes",), ";"),
+        ({"copies": SharedContents()}, ("copies: no two images have the same bytes",), ";"),
         (
             {"copies": SHARED, "near_duplicates": NEAR},
-            ("copies: 4 kept images have the bytes of another, in 2 groups; about 3 look like",),
+            ("copies: 4 images have the bytes of another, in 2 groups; about 3 look like",),
             "no two",
         ),
         (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import pytest
 
 import alignset
 from alignset.pipeline.takedown.__main__ import main
-from tests.runs.test_takedown import Killed, dying, rows, taken
-from tests.support.agreement import samples, stored
+from tests.runs.test_takedown import taken
+from tests.support.agreement import rows, samples, stored
 from tests.support.command import digests
 from tests.support.golden import TEXTS
+from tests.support.killed_changes import NEVER, run_killed
 from tests.support.made_batches import run_in_beam
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import small_web
@@ -54,9 +54,8 @@ def made(tmp_path_factory: pytest.TempPathFactory):
 
 
 def words_of(out: Path) -> bytes:
-    words = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
-    words += [str(pq.read_table(path).to_pylist()).encode() for path in out.rglob("*.parquet")]
-    return b"\n".join(words)
+    files = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
+    return b"\n".join([*files, str(rows(out, "*")).encode()])
 
 
 def test_no_file_keeps_the_url_the_text_or_the_image(
@@ -78,7 +77,7 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
     assert f"taken down: {len(keys)} pairs" in capsys.readouterr().out
     assert not keys & stored(out).keys()
     assert {f"{key:016x}" for key in np.fromfile(out / "taken_down.u64", "<u8")} >= keys
-    gone = [row for row in rows(out) if row["reason"] == "taken_down"]
+    gone = [row for row in rows(out, "rejected") if row["reason"] == "taken_down"]
     assert len(gone) == len(asked) + 1  # with the text that was dropped
     assert all(row["url"] is row["caption"] is None for row in gone)
     left = words_of(out)
@@ -92,34 +91,25 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
     for tar in (*out.glob("shards/*.tar"), *out.glob("holdout/*.tar")):
         rest = pq.read_table(tar.with_suffix(".parquet"))["key"].to_pylist()
         assert [sample["__key__"] for sample in samples(tar)] == rest
-    responses = [pq.read_table(file)["key"].to_pylist() for file in out.glob("responses/*.parquet")]
-    assert sorted(key for of in responses for key in of) == sorted(stored(out))
+    assert sorted(row["key"] for row in rows(out, "responses")) == sorted(stored(out))
     assert taken(out, tmp_path, *entries) == 0
     assert "nothing in the dataset is on the list" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_killed_at_any_change_the_same_command_ends_with_the_same_bytes(
-    made: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    def copy(name: str) -> Path:
-        return Path(shutil.copytree(made[0], tmp_path / name))
-
-    entries = [f"url:{made[1][n]}" for n in (0, 3, 5, LOST)]
-    out = copy("whole")
-    with monkeypatch.context() as patched:
-        changes = dying(patched, out, 10_000)
-        assert taken(out, tmp_path, *entries) == 0
-    count, expected = changes(), digests(out)
-    assert count > 6
-    for when in sorted({0, 2, count // 2, count - 1}):
-        out = copy(f"killed-{when}")
-        with monkeypatch.context() as patched:
-            dying(patched, out, when)
-            with pytest.raises(Killed):
-                taken(out, tmp_path, *entries)
-            gc.collect()  # threads of a generator that the exception holds die too
-        assert taken(out, tmp_path, *entries) == 0
-        assert digests(out) == expected, when
+    (tmp_path / "l.txt").write_text("\n".join(f"url:{made[1][n]}" for n in (0, 3, 5, LOST)))
+    whole = Path(shutil.copytree(made[0], tmp_path / "whole"))
+    blocklist = f"--blocklist={tmp_path / 'l.txt'}"
+    status, said, changes = run_killed(whole, NEVER, "takedown", str(whole), blocklist)
+    assert status == 0, said
+    for when in (0, 2, len(changes) // 2, len(changes) - 1):
+        out = Path(shutil.copytree(made[0], tmp_path / f"{when}"))
+        assert run_killed(out, when, "takedown", str(out), blocklist)[0] < 0
+        assert main([str(out), blocklist]) == 0
+        assert digests(out) == digests(whole), when
 
 
 def test_what_cannot_be_done_is_one_line(

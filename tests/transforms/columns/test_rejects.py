@@ -35,37 +35,24 @@ def test_keys_read_as_16_hex_digits(keys: list[int]) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1])
-def test_only_the_dropped_are_written_with_their_step(start: int) -> None:
+def test_only_the_dropped_are_written_with_their_step_and_what_was_measured(start: int) -> None:
     reasons = strings(["too_small", None, "duplicate_pair"]).slice(start)
     details = strings(["x", "y", None]).slice(start)
-    rows = rejected_rows(PAIRS.slice(start), reasons, details, STEP_OF)
+    measures = {
+        "also_reasons": strings([None, "unsafe", "too_few_words,rare_token"]).slice(start),
+        "unsafe_score": pa.array([0.9, 0.1, None], pa.float64()).slice(start),
+    }
+    rows = rejected_rows(PAIRS.slice(start), reasons, details, STEP_OF, measures)
     assert rows.schema == REJECTED
+    further = "too_few_words,rare_token"
     expected = [
-        ("0000000000000001", "http://a/", "a", "size", "too_small", "x"),
-        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None),
+        ("0000000000000001", "http://a/", "a", "size", "too_small", "x", None),
+        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None, further),
     ]
-    assert [tuple(row.values())[:6] for row in rows.to_pylist()] == expected[start:]
-    assert all(rows[name].null_count == len(rows) for name in REJECTED.names[6:])
-
-
-def test_what_was_measured_of_the_dropped() -> None:
-    reasons = strings(["wrong_language", None, "duplicate_pair"])
-    scores = pa.array([0.25, 0.75, None], pa.float64())
-    measured = {"language_score": scores, "evaluation_set": strings(["a", None, "b"])}
-    rows = rejected_rows(PAIRS, reasons, strings(["fr", None, None]), STEP_OF, measured)
-    assert rows.schema == REJECTED
-    assert rows["language_score"].to_pylist() == [0.25, None]
-    assert rows["evaluation_set"].to_pylist() == ["a", "b"]
-
-
-def test_the_score_of_an_image() -> None:
-    reasons = strings(["unsafe", None, "evaluation_overlap"])
-    scores = pa.array([0.9, 0.1, 0.25], pa.float64())
-    rows = rejected_rows(PAIRS, reasons, strings([None] * 3), STEP_OF, {"unsafe_score": scores})
-    assert rows.schema == REJECTED
-    assert rows["unsafe_score"].to_pylist() == [0.9, 0.25]
-    assert rows["language_score"].to_pylist() == [None, None]
-    assert rows["step"].to_pylist() == ["safety", "evaluation"]
+    assert [tuple(row.values())[:7] for row in rows.to_pylist()] == expected[start:]
+    assert rows["unsafe_score"].to_pylist() == [0.9, None][start:]
+    others = {*REJECTED.names[7:]} - {"unsafe_score"}
+    assert all(rows[name].null_count == len(rows) for name in others)
 
 
 def test_a_reason_outside_the_closed_set_raises() -> None:
