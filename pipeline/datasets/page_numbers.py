@@ -44,6 +44,7 @@ from alignset.transforms.storage.parquet_files import read_columns
 # What is never shown, whatever a file holds: what a list, or its owner's notice, keeps out.
 NEVER_SHOWN = frozenset({given.BLOCKED, given.REMOVED_BEFORE, given.TAKEN_DOWN})
 NEVER_PICTURED = NEVER_SHOWN | {given.OPTED_OUT}
+_ALSO_HIDDEN = rf"\b({'|'.join(sorted(NEVER_SHOWN))})\b"  # among further reasons
 NEAR = "near:"
 MOST_SAMPLED = 4096
 MOST_ROWS = 200_000_000  # that are read for a page; of more, one file in n
@@ -449,6 +450,8 @@ def _choose(
     codes = pc.fill_null(batch["reason"], KEPT).dictionary_encode()
     places = codes.indices.to_numpy()
     is_shown = ~_is_in(batch["reason"], NEVER_SHOWN)
+    hidden = pc.match_substring_regex(batch["also_reasons"], _ALSO_HIDDEN)
+    is_shown &= ~pc.fill_null(hidden, False).to_numpy(False)
     choices = list[tuple[str, int, list[int], list[float]]]()
     for place, outcome in enumerate(codes.dictionary.to_pylist()[:_MOST_LISTS]):
         rows = np.flatnonzero((places == place) & is_shown)

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from alignset.pipeline.datasets.stored_images import images_in
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.storage.documents import DocumentError, read_document, readable_document
 from alignset.transforms.storage.files import carry_file, exists, is_local, match, remove
-from alignset.transforms.storage.parquet_files import read_columns
 
 if TYPE_CHECKING:
-    from alignset.pipeline.datasets.folders import Folder  # with all readers
+    import pyarrow as pa
+
+    from alignset.pipeline.datasets.folders import Folder
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,15 @@ class SetFiles:
     @property
     def read(self) -> Callable[..., Iterator[pa.RecordBatch]]:
         """What reads columns of one of the files: `read_columns`, or its like."""
+        from alignset.transforms.storage.parquet_files import read_columns  # not to list files
+
         return self.folder.read if self.folder else read_columns
 
     def images(self, path: str, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Reads the image files of some pairs in one of `kept_files`, by their keys; what is not
         there is left out."""
+        from alignset.pipeline.datasets.stored_images import images_in  # with decoders
+
         if self.folder:
             yield from self.folder.images(path, keys)
         elif self.is_of_shards and exists(tar := f"{path.removesuffix('.parquet')}.tar"):

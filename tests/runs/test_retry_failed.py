@@ -75,18 +75,13 @@ def retried(half: Half, output: Path, *flags: str) -> None:
 
 
 def test_what_is_there_now_joins_and_nothing_finished_changes(half: Half, whole: Whole):
-    before, after = digests(half.output), digests(whole.output)
+    out, before, after = whole.output, digests(half.output), digests(whole.output)
+    check_dataset(out)
     assert Counter(whole.asked) == Counter(f"/r/{n}" for n in LOST)  # only what failed, once
     shards = {name for name in before if name.startswith("shards/")}
     assert shards
     assert {name: after[name] for name in shards} == {name: before[name] for name in shards}
     assert after.keys() > before.keys()
-    assert not (whole.output / "_temporary").exists()
-
-
-def test_every_pair_is_once_kept_or_dropped_and_all_counts_say_so(half: Half, whole: Whole):
-    out = whole.output
-    check_dataset(out)
     assert Counter(f.url for f in fates(out).elements()) == Counter(
         f"{half.web.url}/r/{n}" for n in range(COUNT)
     )
@@ -156,15 +151,12 @@ def test_killed_while_it_fetches_it_goes_on_and_nothing_else_does(
     assert digests(out) == digests(whole.output)
 
 
-def test_without_a_run_there_is_nothing_to_try_again(half: Half, tmp_path: Path):
+def test_without_a_run_or_its_rows_nothing_is_changed(half: Half, tmp_path: Path):
+    """As in a dataset that was downloaded: no other command may have to wait for this one."""
     ended = run(half.source, tmp_path / "none", *FLAGS, AGAIN)
     assert ended.status == 2
     assert "holds no finished run" in ended.err
     assert not (tmp_path / "none").exists()
-
-
-def test_without_the_rows_of_what_failed_nothing_is_changed(half: Half, tmp_path: Path):
-    """As in a dataset that was downloaded: no other command may have to wait for this one."""
     out = Path(shutil.copytree(half.output, tmp_path / "set"))
     shutil.rmtree(out / "rejected")
     before = digests(out)

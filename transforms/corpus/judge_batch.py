@@ -204,7 +204,8 @@ class JudgeBatch:
             columns[PAGE_URL] = pairs.page
         columns |= {n: batch[n] for n in batch.schema.names if n.startswith("source_")}
         pair_rows = pa.record_batch({**columns, **own})
-        also_reasons = further_of(verdicts, pairs.usable())
+        # A report shows nothing of a list, whatever else its pairs were dropped for.
+        also_reasons = further_of(verdicts, pairs.usable() | on_list)
         measures = {"also_reasons": also_reasons, "language_score": score, **own, **carried_values}
         rejects = rejected_rows(
             pair_rows, why, detail, step_of(self.rules.texts), measures, self.schema

@@ -1,6 +1,7 @@
 """The output folder: whose run it is; a finished one is left alone, another's is refused."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,29 +77,26 @@ def test_a_finished_run_is_told_and_left_alone(finished: Finished):
         (("--min_words=4",), "text_only True there, False here"),
         (("--min_words=4", "--image_size=7", "--resize_mode=border"), "image_size 256 there"),
         (("--min_words=4", "--eval_images=a={exam}"), "evaluation"),
+        (("--min_words=4", "--allow_private_addresses"), "addresses False there, True here"),
+        (("--text_only", "--min_words=4", "other input"), "other input"),
     ],
 )
-def test_other_rules_are_refused_and_nothing_is_touched(
+def test_another_run_is_refused_and_nothing_is_touched(
     finished: Finished, tmp_path: Path, flags: tuple[str, ...], says: str
 ):
     (tmp_path / "exam.png").write_bytes(evaluation_image())
-    before = state(finished.output)
     named = [flag.replace("{exam}", f"{tmp_path}/exam.png") for flag in flags]
-    ended = run(finished.source, finished.output, *named)
+    source = finished.source
+    if says in named:
+        named.remove(says)
+        source = write(tmp_path / "pairs.parquet", ("an" + ENOUGH[0][1:], *ENOUGH[1:]))
+    before = state(finished.output)
+    ended = run(source, finished.output, *named)
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert "holds another run" in ended.err
     assert says in ended.err
     assert "pass another --output, or delete that folder" in ended.err
     assert state(finished.output) == before
-
-
-def test_the_same_path_with_other_rows_is_other_input(tmp_path: Path):
-    source = write(tmp_path / "pairs.parquet")
-    succeed(source, tmp_path / "set", "--text_only")
-    write(source, ("an" + ENOUGH[0][1:], *ENOUGH[1:]))
-    ended = run(source, tmp_path / "set", "--text_only")
-    assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert "other input" in ended.err
 
 
 def test_a_folder_that_is_not_empty_is_refused(finished: Finished, tmp_path: Path):
@@ -128,27 +126,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, tmp_pat
     assert str(tmp_path / "file") in ended.err
 
 
-def test_two_runs_at_once_on_one_folder(tmp_path: Path):
+def test_one_run_at_once_and_what_a_killed_attempt_left_is_taken_away(tmp_path: Path):
     folder = RunFolder(str(tmp_path / "out"), DESCRIPTION)
     with pytest.raises(UsageError, match="another run is writing"):
         RunFolder(str(tmp_path / "out"), DESCRIPTION)
     folder.release()
-    RunFolder(str(tmp_path / "out"), DESCRIPTION).release()
-
-
-def test_what_a_killed_attempt_left_is_taken_away(tmp_path: Path):
-    RunFolder(str(tmp_path / "out"), DESCRIPTION).release()
     stale = tmp_path / "out" / "_temporary" / "blocks-x"
     stale.mkdir()
     RunFolder(str(tmp_path / "out"), DESCRIPTION).release()
     assert not stale.exists()
-
-
-def test_what_may_be_fetched_makes_another_run(finished: Finished):
-    again = (finished.source, finished.output, "--min_words=4")
-    ended = run(*again, "--allow_private_addresses")
-    assert ended.status == 2
-    assert "allow_private_addresses False there, True here" in ended.err
+    with pytest.raises(UsageError, match="another version of alignset began the run"):
+        RunFolder(str(tmp_path / "out"), replace(DESCRIPTION, layout="0.4"))
+    (tmp_path / "out/_temporary/base.json").write_text("{}")
+    with pytest.raises(UsageError, match="of an earlier version of alignset was stopped in"):
+        RunFolder(str(tmp_path / "out"), DESCRIPTION)
 
 
 def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, tmp_path: Path):
