@@ -100,13 +100,12 @@ class Judged(NamedTuple):
     """n rows, and what the rules of a stage said of them.
 
     Fields:
-      hashes: uint64[n], of their keys. is_kept: bool[n]. is_counted: bool[n], whether the rules
-        judged a row.
+      rows: with `hashes` of the keys, uint64[n]. is_kept: bool[n]. is_counted: bool[n], whether the
+        rules judged a row.
       is_free: bool[n], whether nothing but limits is against it. against: bool[n] by limit.
     """
 
     rows: Rows
-    hashes: UInt64s
     is_kept: Bools
     is_counted: Bools
     is_free: Bools
@@ -174,15 +173,17 @@ class StageNumbers:
             for place, which in enumerate((judged.is_kept, ~judged.is_kept)):
                 of_rows = bins[name][which & judged.is_counted]
                 self.heights[name][place] += np.bincount(of_rows, minlength=axis.bins)
-        times = sum(judged.against.values(), np.zeros(len(judged.hashes), np.int64))
+        times = sum(judged.against.values(), np.zeros(len(judged.rows["hashes"]), np.int64))
         for limit in self.limits:
             alone = judged.is_free & (times == judged.against[limit.name])
             size = len(self.alone[limit.name])
             self.alone[limit.name] += np.bincount(bins[limit.measure.axis][alone], minlength=size)
         rows = np.flatnonzero(judged.is_free)
         self.free += len(rows)
-        rows = least_rows(judged.hashes, rows, MOST_SAMPLED)
-        self._sample(judged.hashes[rows], {n: of[rows].astype(np.uint8) for n, of in bins.items()})
+        rows = least_rows(judged.rows["hashes"], rows, MOST_SAMPLED)
+        self._sample(
+            judged.rows["hashes"][rows], {n: of[rows].astype(np.uint8) for n, of in bins.items()}
+        )
 
     def merge(self, other: StageNumbers, place: int) -> None:
         """Adds the numbers of the file at a place."""
@@ -348,7 +349,7 @@ class Judging:
                 is_free &= limit.bins(rows, axis) != axis.no_value
             elif stage == IMAGES or not self.names_all:
                 against[limit.name] |= limit.dropped(rows, self.numbers) & ~is_kept
-        return Judged(rows, rows["hashes"], is_kept, is_counted, is_free, against)
+        return Judged(rows, is_kept, is_counted, is_free, against)
 
 
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:
@@ -457,7 +458,7 @@ def _choose(
         rows = np.flatnonzero((places == place) & is_shown)
         most = count * (1 + (outcome == KEPT and stage == IMAGES))
         if not is_full(outcome):
-            chosen = least_rows(judged.hashes, rows, most)
+            chosen = least_rows(judged.rows["hashes"], rows, most)
             choices.append((outcome, most, chosen.tolist(), [0.0] * len(chosen)))
         for limit in own_limits if judging.has_rules else ():
             name = f"{NEAR}{limit.name} {outcome}"
@@ -465,14 +466,14 @@ def _choose(
             if outcome in sides and not is_full(name):
                 ranks = np.abs(values[limit.name] - judging.numbers[limit.name])
                 most = max(1, count // 2) if stage == IMAGES else count
-                chosen = nearest_rows(ranks, judged.hashes, rows, most)
+                chosen = nearest_rows(ranks, judged.rows["hashes"], rows, most)
                 choices.append((name, most, chosen.tolist(), ranks[chosen].tolist()))
     all_rows = sorted({row for _, _, rows, _ in choices for row in rows})
     columns = batch.take(pa.array(all_rows, pa.int64())).to_pylist()
     examples = {
         row: _example(
             columns[at],
-            int(judged.hashes[row]),
+            int(judged.rows["hashes"][row]),
             path,
             {limit.measure.axis: float(values[limit.name][row]) for limit in own_limits},
         )

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts, describe_rules
-from alignset.pipeline.datasets.page_numbers import count_kept
+from alignset.pipeline.datasets.page_numbers import NEAR, count_kept
 from alignset.pipeline.datasets.reproduce import flags_of, words_of
 from alignset.pipeline.datasets.summary import flags
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.tables import TableRow, percent
 from alignset.pipeline.shown_texts import counted, printable
+from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, LIKE, OF_COUNTS
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.language_codes import ENGLISH
@@ -205,14 +206,13 @@ def command_note(facts: Facts) -> str:
 def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str, str]]:
     """The rules that are on and have examples on a side of their thresholds: the rule, and the
     lists of the kept and of the dropped, which may be empty."""
-    sides: dict[str, dict[str, str]] = {}
-    for name in lists:
-        if name.startswith("near:"):
-            rule, _, outcome = name.removeprefix("near:").partition(" ")
-            sides.setdefault(rule, {})["kept" if outcome == "kept" else "dropped"] = name
-    limits = facts.catalogue.limits
-    order = [rule for rule in limits if rule in sides and not is_left_out(facts, rule)]
-    return [(rule, sides[rule].get("kept", ""), sides[rule].get("dropped", "")) for rule in order]
+    rows = []
+    for rule, limit in facts.catalogue.limits.items():
+        names = [printable(f"{NEAR}{rule} {outcome}") for outcome in (KEPT, limit.reason)]
+        kept, dropped = (name if name in lists else "" for name in names)
+        if (kept or dropped) and not is_left_out(facts, rule):
+            rows.append((rule, kept, dropped))
+    return rows
 
 
 class FirstAnswer(NamedTuple):
@@ -232,16 +232,16 @@ def answers(
       lists: the lists of examples by name.
     """
     result = []
-    drop_counts = facts.dropped
-    if drop_counts:
+    if drop_counts := facts.dropped:
         reason, count = next(iter(drop_counts.items()))
         flag = flags(facts.catalogue).get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
         share = percent(count, facts.seen)
-        text = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
-        result.append(
-            FirstAnswer("What cost most", f"{text}{by}", _examples_of(facts, reason, lists))
-        )
+        text = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all.{by}"
+        names = [printable(facts.catalogue.list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
+        # Both stages may have examples.
+        key = max(filter(lists.get, names), key=lambda name: len(lists[name]), default="")
+        result.append(FirstAnswer("What cost most", text, key))
     for limit in facts.catalogue.limits.values():
         if limit.looser and (text := _with_looser(facts, limit, limit.looser[1])):
             result.append(FirstAnswer(limit.looser[0], text))
@@ -255,14 +255,6 @@ def answers(
             )
         )
     return result
-
-
-def _examples_of(facts: Facts, reason: str, lists: Mapping[str, Sequence[object]]) -> str:
-    """The longest of the lists of a reason, which both stages may have."""
-    list_name = facts.catalogue.list_name
-    names = [printable(list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
-    having = [name for name in names if lists.get(name)]
-    return max(having, key=lambda name: len(lists[name]), default="")
 
 
 def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
