@@ -53,7 +53,6 @@ def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str
         dataset has a feature, its sentence follows.
     """
     sentences = template("statements.j2").module
-    near = any(done.near for done in manifest.deduplications or [])
     flag, drops = open_flag(manifest), Counter[str]()
     for step in funnel.steps:
         drops.update(step.dropped)
@@ -63,10 +62,7 @@ def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str
     arguments = {
         "method": (flag, others),
         "crawled": (funnel.pages,),
-        "copies": (
-            copies_text(funnel.copies, funnel.near_duplicates),
-            near or manifest.job.get("duplicates") == "near",
-        ),
+        "copies": (manifest, copies_text(funnel.copies, funnel.near_duplicates)),
         "holdout": (manifest, funnel.copies),
         "takedowns": (manifest, REMOVAL_REASONS),
         "deduplications": (manifest,),

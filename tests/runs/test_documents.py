@@ -23,15 +23,12 @@ FLAGS = (
     *("--max_unsafe_score=1", "--min_image_side=1", "--language="),
 )
 COUNT, TAGGED = 12, 2  # images, of which two have the bytes of others; and those that are opted out
-BAR = "cc|by"
 CARD, CROISSANT, REPORT = "README.md", "croissant.json", "report.html"
 # Flags that turn each feature on.
 FEATURES = {
     "plain": (),
     "duplicates": ("--duplicates=exact",),
     "most_similar": ("--columns=similarity", "--keep_most_similar=0.5"),
-    "score_only": ("--score_only", "--columns=similarity", "--keep_most_similar=0.5"),
-    "licence": ("--columns=LICENSE",),
     "opt_outs": (),
     "takedown": (),
 }
@@ -41,9 +38,6 @@ SAID = [
     ("duplicates", CARD, ONCE, TWICE),
     ("duplicates", REPORT, "No two images have the same bytes.", TWICE),
     ("most_similar", REPORT, "less_similar", ""),
-    ("score_only", CROISSANT, "these left: less_similar (6)", "filters of ALIGN (Jia et al., 2021"),
-    ("licence", CARD, "| `LICENSE` | `cc\\|by` | 4 |", "No licence is on record"),
-    ("licence", CROISSANT, '"train/LICENSE"', ""),
     ("opt_outs", CARD, "| `x_robots_tag` | 2 |", "No pair was left out because of an opt-out."),
     ("opt_outs", CROISSANT, "opt_outs: 12 of 14 pairs were kept", ""),
     ("opt_outs", REPORT, "Opted out by their owners", ""),
@@ -75,7 +69,6 @@ def datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Dataset
             "url": [f"{web.url}/{n}" for n in rows],
             "caption": [f"a picture of thing {n} on a table" for n in rows],
             "similarity": [n / 100 for n in rows],
-            "LICENSE": [BAR if n % 3 == 0 else None for n in rows],
         }
     )
     pq.write_table(table, folder / "all.parquet")
@@ -85,8 +78,7 @@ def datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Dataset
     def made(feature: str) -> Path:
         out = folder / feature
         name = "all" if feature == "opt_outs" else "pairs"
-        flags = FLAGS[:2] if feature == "score_only" else FLAGS
-        succeed(folder / f"{name}.parquet", out, *flags, *FEATURES[feature])
+        succeed(folder / f"{name}.parquet", out, *FLAGS, *FEATURES[feature])
         if feature == "takedown":
             (folder / "list.txt").write_text(f"url:{web.url}/5\n")
             takedown([str(out), f"--blocklist=mine={folder}/list.txt", "--reason=privacy"])

@@ -211,6 +211,7 @@ SETS: dict[str, dict[str, Any]] = {
     # A dataset of texts between loses the images, and what was said of them.
     "second by texts": SECOND | {"earlier": {"a/b": BEFORE, "a": make(**TEXTS).manifest}},
     "named": {"about": {"title": 'Birds: "all"', "description": "Small.", "license": "cc0-1.0"}},
+    "licensed": {"contents": Contents(pairs=KEPT, licences={"LICENSE": {"cc|by": 4}})},
     "private": {"fetch": {"allow_private_addresses": True}},
     "original": {"resize": {"resize_mode": "original"}},
     "border": {"resize": {"resize_mode": "border"}},
@@ -290,6 +291,7 @@ BOTH, CARD, CROISSANT, SVG = ("card", "croissant"), ("card",), ("croissant",), (
         ("second", "bare", "Rules that differed: - min_words 7", "", CARD),
         ("second by texts", "second", UNPROTECTED, "Earlier, of history/00: Compared", BOTH),
         ("named", "plain", 'Birds: "all" Small. Made by', "Licence: to be filled by", CARD),
+        ("licensed", "plain", "| LICENSE | cc\\|by | 4 |", "No licence is on record", CARD),
         ("private", "plain", "may not be public", "", CARD),
         ("original", "border", "have the bytes that were", "was resized (border, 256 px)", CARD),
         ("words given", "plain", GIVEN, "they occur", CARD),
