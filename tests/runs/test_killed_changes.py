@@ -30,7 +30,7 @@ def moments(changes: list[str], count: int) -> list[int]:
     def after(name: str) -> int:
         return next((n for n, path in enumerate(changes, 1) if path.startswith(name)), 1)
 
-    telling = [after("rejected/"), after("croissant.json"), len(changes) - 1]
+    telling = [after("shards/") - 1, after("croissant.json"), len(changes) - 1]
     telling += [after("_temporary/change.json"), after("funnel.json"), after("manifest.json"), 0]
     chosen = {*telling[:count]}
     rest, more = [n for n in range(len(changes)) if n not in chosen], count - len(chosen)
