@@ -9,12 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs import run_folder
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
-from alignset.transforms.storage.documents import read_document
+from alignset.pipeline.runs.work_folder import Change, WorkFolder
+from alignset.transforms.storage.documents import read_document, write_document
 from tests.support.command import DOCUMENTS, digests, kept, manifest, run, succeed
 from tests.support.golden import TEXTS, evaluation_image
 
@@ -140,6 +142,16 @@ def test_one_run_at_once_and_what_a_killed_attempt_left_is_taken_away(tmp_path: 
     (tmp_path / "out/_temporary/base.json").write_text("{}")
     with pytest.raises(UsageError, match="of an earlier version of alignset was stopped in"):
         RunFolder(str(tmp_path / "out"), DESCRIPTION)
+
+
+def test_only_the_same_command_resumes_a_change(finished: Finished, tmp_path: Path):
+    again, work = "--retry_failed=all", WorkFolder(str(tmp_path))
+    change = Change("curate", [again], read_set(str(finished.output))[0])
+    write_document(work.change, change)
+    assert work.find_change("set", "curate", [again]) == change
+    for command, words in (("curate", []), ("curate", ["--retry_failed"]), ("takedown", [again])):
+        with pytest.raises(UsageError, match=f"a curate {again} of set was stopped; resume it by"):
+            work.find_change("set", command, words)
 
 
 def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, tmp_path: Path):
