@@ -121,12 +121,14 @@ def measure_records(records: int, hot: int) -> None:
         fence = Fence(f"{out}/start", "benchmark")
         fence.take()
         how = Blocks(f"{out}/blocks"), fence, bucket_count(records), cell_count(records)
-        find = FindCopies(str(out), f"{out}/plan", CopyRules(1000, once=True, near=True), *how)
+        find = FindCopies(
+            str(out), f"{out}/plan", str(out), CopyRules(1000, once=True, near=True), *how
+        )
         before, started = time.process_time(), time.monotonic()
         with Engine(PipelineOptions([]), "benchmark").pipeline("near") as pipeline:
             pipeline | beam.Create(shards) | beam.Reshuffle() | find | beam.Map(lambda _: None)
         cpu_s, wall_s = time.process_time() - before, time.monotonic() - started
-        gone = sum(pq.read_metadata(p).num_rows for p in out.glob("plan/*-leaving.parquet"))
+        gone = sum(pq.read_metadata(p).num_rows for p in out.glob("plan/rejected/*.parquet"))
         shuffled = sum(path.stat().st_size for path in out.glob("blocks/*"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures = {"records": records, "hot": hot, "left": gone, "us CPU": cpu_s / records * 1e6}

@@ -51,7 +51,8 @@ def rank_pairs(shards: Sequence[int], places: Places, share: float) -> None:
     folder = places.work.leaving
 
     def read(shard: int) -> tuple[Leaving, UInt64s, npt.NDArray[np.float64]]:
-        """What leaves already; keys and similarities of the pairs that have one and stay."""
+        """Reads the pairs that leave already, and keys and similarities of the others that have
+        one."""
         before = read_leaving(folder, name_of(shard)).rows
         # Without those of an attempt that was killed.
         before = Leaving(before.filter(pc.not_equal(before["reason"], LESS_SIMILAR.reason)))

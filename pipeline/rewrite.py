@@ -2,7 +2,7 @@
 a finished dataset.
 
 A run, its best share, `deduplicate` and a takedown write down what leaves before the first file
-changes. What follows is the same: files are rewritten, and then the documents.
+changes. The rest is the same: files are rewritten, and then the documents.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.fencing import Fence
 
 GROUPS = 1024  # of shards: what the buckets say of each is one block
-ROWS_PER_BUCKET = 1 << 21  # of 64 bytes
+ROWS_PER_BUCKET = 1 << 21  # of 48 bytes
 MOST_BUCKETS = 4096
 
 

@@ -97,8 +97,8 @@ def _near_keys(rows: pa.Table, kind: int, hi: UInt64s, lo: UInt64s) -> tuple[Boo
 
 
 def leaving_pairs(rows: pa.Table, verdicts: pa.Table | pa.RecordBatch) -> pa.Table:
-    """Pairs that leave a shard, by the verdicts on its contents, as LEAVING. Of a duplicate image
-    the pairs at the URL of the pair with the smallest key stay.
+    """Pairs that leave a shard, by the verdicts on its contents, as LEAVING. The pairs of a
+    duplicate image stay if they have the URL of its pair with the smallest key.
 
     Args:
       rows: of the sidecar, `key`, `url` and `sha256`. verdicts: of this shard.

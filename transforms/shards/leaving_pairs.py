@@ -63,7 +63,7 @@ def leaving_files(folder: str) -> list[str]:
 
 
 def read_leaving(folder: str, name: str) -> Leaving:
-    """What leaves with a file of `rejected/`, which may be nothing."""
+    """Reads the pairs that leave with a file of `rejected/`; perhaps none."""
     path = f"{folder}/{name}"
     return Leaving(read_rows(path) if exists(path) else LEAVING.empty_table())
 
