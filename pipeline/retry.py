@@ -82,8 +82,8 @@ def details_of(change: Change) -> list[str]:
 
 
 def plan_retry(pipeline: beam.Pipeline, change: Change, command: Command, places: Places) -> None:
-    """The text stage of a retry: rows of `rejected/` to plans of shards. What is held out stays
-    so."""
+    """The text stage of a retry: rows of `rejected/` to plans of shards. Held-out pairs stay held
+    out."""
     out, details, blocks = places.out, details_of(change), places.blocks
     carried = [field.name for field in command.carried]
 

@@ -79,7 +79,7 @@ class Folder:
 
     @property
     def notes(self) -> list[str]:
-        """What there is to know of its numbers, in whole sentences."""
+        """Whole sentences on where its numbers come from, and on files that cannot be read."""
         more = len(self.faults) - _MOST_NOTED
         return [
             "A folder of another tool, which records no rules and no dropped texts. No image was "
@@ -117,8 +117,8 @@ class Folder:
             yield batch.filter(is_kept if path == shard else pc.invert(is_kept))
 
     def images(self, shard: str, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """The files of the images of some rows of a shard, by `key`. Of others headers alone are
-        read, until all are found."""
+        """Reads the image files of some rows of a shard, by `key`; only headers of the others, until
+        all are found."""
         wanted = set(keys)
         try:
             for name, tar, path, at, size in _files_of(shard):
@@ -150,7 +150,7 @@ class Folder:
             return False
 
     def _numbers_in(self, shard: str) -> list[str]:
-        """The columns of numbers of a sidecar, or those of the first samples' JSON."""
+        """The columns of numbers of a sidecar, or of the JSON of the first samples."""
         if self._has_rows(shard):
             columns = schema_of(self.sidecars[shard])
             is_number = (pa.types.is_integer, pa.types.is_floating)

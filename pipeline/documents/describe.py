@@ -46,8 +46,8 @@ _RECORD = re.compile(r"(text|images|holdout)-[0-9]+\.(json|thumbnails)|copies\.p
 def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     """Writes all documents of a dataset, the manifest last, then the report; returns the funnel.
 
-    All counts are those of its files. Shards are those whose `_stats.json` is there, with the
-    numbers that they have. Done again, it writes the same bytes.
+    All counts come from its files. A shard counts where its `_stats.json` is there, by the number
+    that it has. Done again, it writes the same bytes.
 
     Args:
       manifest: how the dataset was made, with any shards and counts; None: its own.

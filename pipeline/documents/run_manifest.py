@@ -75,7 +75,7 @@ def manifest_of_run(folder: RunFolder, text: TextSummary, images: ImageSummary |
 
 
 def near_of(copies: Copies) -> NearDuplicates | UnsetType:
-    """What is counted of near-duplicates where these were looked for, and left but for graphics."""
+    """Counts of near-duplicates where these were looked for, and left but for graphics."""
     if not copies.distances:
         return UNSET
     return NearDuplicates(copies.graphics, 0, 0, copies.distances)
@@ -84,7 +84,8 @@ def near_of(copies: Copies) -> NearDuplicates | UnsetType:
 def days_of(
     folder: RunFolder, shards: Collection[int], before: Days | UnsetType = UNSET
 ) -> Days | UnsetType:
-    """On which days images were fetched: from the end of the text stage to that of the images.
+    """On which days images were fetched: from the end of the text stage to the end
+    of the image stage.
 
     Args:
       shards: that were written. before: when other shards of the dataset were fetched.

@@ -170,8 +170,8 @@ def find_listed(
 def find_pictures(
     pairs: Sequence[Pair], files: SetFiles, others: Sequence[EvaluationFile]
 ) -> list[list[Picture]]:
-    """The images of each pair: the kept one, or a dropped one's thumbnail; beside a copy that of
-    which it is one.
+    """The images of each pair: the kept image or a dropped one's thumbnail, and beside a copy its
+    original.
 
     Args:
       others: the files of evaluation images, or of listed ones, to show beside their copies.

@@ -14,6 +14,7 @@ from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.job import Job, undoable_reasons
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.transforms.rules.catalogue import PRODUCT
+from tests.support.agreement import rows
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -51,8 +52,7 @@ def first(tmp_path_factory: pytest.TempPathFactory):
 
 
 def pages_of(output: Path, folders: tuple[str, ...]) -> dict[str, str]:
-    tables = [pq.read_table(path) for name in folders for path in output.glob(f"{name}/*.parquet")]
-    return {row["url"]: row["page_url"] for table in tables for row in table.to_pylist()}
+    return {row["url"]: row["page_url"] for row in rows(output, *folders)}
 
 
 def test_a_loosened_rule_is_one_command_and_fetches_only_what_is_missing(
@@ -121,9 +121,8 @@ def test_parts_of_a_set_bring_its_history_too(first: First, tmp_path: Path, fold
 
 
 def test_where_its_images_are_from_stays_known(first: First, tmp_path: Path):
-    def rows(folder: Path, name: str) -> dict[str, dict]:
-        tables = [pq.read_table(path) for path in folder.glob(f"{name}/*.parquet")]
-        return {row["key"]: row for table in tables for row in table.to_pylist()}
+    def by_key(folder: Path, name: str) -> dict[str, dict]:
+        return {row["key"]: row for row in rows(folder, name)}
 
     old, out = tmp_path / "old", tmp_path / "out"
     shutil.copytree(first.output, old)
@@ -135,14 +134,14 @@ def test_where_its_images_are_from_stays_known(first: First, tmp_path: Path):
             table = table.set_column(at, name, pa.array(values))
         pq.write_table(table, path)
     succeed(old, out, *FLAGS, *STRICT, "--samples_per_shard=9", "--columns=input_page_license")
-    before, after = rows(old, "shards"), rows(out, "shards")
+    before, after = by_key(old, "shards"), by_key(out, "shards")
     assert before.keys() == after.keys()
     for key, row in after.items():
         names = ("page_license", "usage_terms")
         assert {name: row[name] for name in names} == {name: before[key][name] for name in names}
         assert row["input_page_license"] == f"page_license of {key}"
-    assert rows(out, "responses") == rows(old, "responses")
-    assert len(rows(out, "responses")) == len(after)
+    assert by_key(out, "responses") == by_key(old, "responses")
+    assert len(by_key(out, "responses")) == len(after)
     ended = run(old, tmp_path / "none", *FLAGS, *STRICT, "--columns=page_license")
     assert "pass --columns=input_page_license" in ended.err
 
@@ -266,14 +265,8 @@ def test_the_card_tells_of_the_filters_of_the_set_before(first: First, tmp_path:
 
 def test_a_stored_image_wins_over_a_fetch_for_all_texts_of_its_url(first: First, tmp_path: Path):
     """The web is not asked for what the dataset holds, whichever row stands for a pair."""
-    rows = pa.Table.from_pylist(
-        [
-            row
-            for of in sorted(first.output.glob("shards/*.parquet"))
-            for row in pq.read_table(of).to_pylist()
-        ]
-    )
-    urls, captions = rows["url"].to_pylist(), rows["caption"].to_pylist()
+    stored = rows(first.output, "shards")
+    urls, captions = ([row[name] for row in stored] for name in ("url", "caption"))
     crawl = tmp_path / "crawl.parquet"
     pages = [f"https://again.example/{n}" for n in range(len(urls))]
     new = [f"{' '.join(reversed(caption.split()))} again" for caption in captions]

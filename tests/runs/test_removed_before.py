@@ -14,6 +14,7 @@ from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.runs.work_folder import Change
 from alignset.pipeline.takedown.__main__ import main as takedown
 from alignset.transforms.storage.documents import write_document
+from tests.support.agreement import check_dataset, rows
 from tests.support.command import funnel, run, succeed
 from tests.support.golden import FLAGS
 from tests.support.picture_files import encoded, photograph
@@ -34,19 +35,13 @@ def pairs(path: Path, names: tuple[str, ...]) -> Path:
 
 
 def kept(out: Path) -> set[str]:
-    tables = [pq.read_table(path) for path in out.glob("pairs/*.parquet")]
-    return {url for table in tables for url in table["url"].to_pylist()}
+    return {row["url"] for row in rows(out, "pairs")}
 
 
-def rejected(out: Path) -> list[tuple]:
-    rows = [
-        row for path in out.glob("rejected/*.parquet") for row in pq.read_table(path).to_pylist()
-    ]
-    return [
-        (row["url"], row["caption"], row["step"], row["detail"])
-        for row in rows
-        if row["reason"] == "removed_before"
-    ]
+def removed(out: Path) -> list[tuple]:
+    names = ("url", "caption", "step", "detail")
+    found = [row for row in rows(out, "rejected") if row["reason"] == "removed_before"]
+    return [tuple(row[name] for name in names) for row in found]
 
 
 def files_with(out: Path, *words: str) -> list[str]:
@@ -74,13 +69,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_next_crawl_does_not_bring_it_back(first: Path, tmp_path: Path) -> None:
-    crawl, out = (
-        pairs(tmp_path / "crawl.parquet", ("dog", "cat", "moon", "short")),
-        tmp_path / "out",
-    )
+    out = tmp_path / "out"
+    crawl = pairs(tmp_path / "crawl.parquet", ("dog", "cat", "moon", "short"))
     succeed(f"{first},{crawl}", out, *TEXT_ONLY, "--min_words=1")
     assert kept(out) == {url(name) for name in (*NAMES[1:], "moon")}
-    assert rejected(out) == [(None, None, "blocklist", None)] * 2
+    assert removed(out) == [(None, None, "blocklist", None)] * 2
     keys = np.fromfile(first / "taken_down.u64", "<u8")
     assert len(keys) == 2
     assert np.array_equal(np.fromfile(out / "taken_down.u64", "<u8"), keys)
@@ -91,9 +84,7 @@ def test_the_next_crawl_does_not_bring_it_back(first: Path, tmp_path: Path) -> N
     assert np.array_equal(np.fromfile(third / "taken_down.u64", "<u8"), keys)
     for folder in (first, out, third):
         assert files_with(folder, "dog-photo", "a dog of", "short-photo") == []
-    (step,) = (step for step in funnel(third)["steps"] if step["step"] == "blocklist")
-    assert step["dropped"] == {"removed_before": 2, "blocked": 0}
-    assert "`removed_before` | 2 |" in (out / "README.md").read_text()
+        check_dataset(folder)
 
 
 def test_a_dataset_of_another_version_keeps_its_list(first: Path, tmp_path: Path) -> None:
@@ -123,11 +114,8 @@ def test_its_keys_are_a_blocklist_too(first: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_to_be_forgotten_leaves_the_history_too(tmp_path: Path) -> None:
-    source, first, out = (
-        pairs(tmp_path / "a.parquet", (*NAMES, "short")),
-        tmp_path / "a",
-        tmp_path / "b",
-    )
+    source = pairs(tmp_path / "a.parquet", (*NAMES, "short"))
+    first, out = tmp_path / "a", tmp_path / "b"
     succeed(source, first, *TEXT_ONLY)
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
     assert files_with(first, "short-photo") != []
@@ -167,20 +155,14 @@ def test_what_its_person_said_of_a_dataset_is_said_of_the_next_one(tmp_path: Pat
 
 
 def test_a_retry_forgets_what_is_on_a_longer_list(tmp_path: Path) -> None:
-    source, first, out = (
-        pairs(tmp_path / "a.parquet", (*NAMES, "short")),
-        tmp_path / "a",
-        tmp_path / "b",
-    )
+    source = pairs(tmp_path / "a.parquet", (*NAMES, "short"))
+    first, out = tmp_path / "a", tmp_path / "b"
     succeed(source, first, *TEXT_ONLY)
     (tmp_path / "list.txt").write_text("url:http://nowhere.example/\n")
     with small_web() as web:
         web.files["/1"] = encoded(photograph(1), "JPEG")
-        table = {
-            "url": [f"{web.url}/1", f"{web.url}/gone"],
-            "caption": ["a photo", "another photo"],
-        }
-        pq.write_table(pa.table(table), tmp_path / "images.parquet")
+        urls, texts = [f"{web.url}/1", f"{web.url}/gone"], ["a photo", "another photo"]
+        pq.write_table(pa.table({"url": urls, "caption": texts}), tmp_path / "images.parquet")
         flags = (*FLAGS, "--language=", "--min_words=2", "--forget_blocked")
         flags += (f"--blocklist={tmp_path}/list.txt",)
         # Of the first dataset the rejects alone are read: the hosts of its pairs do not exist.

@@ -1,18 +1,21 @@
 """The description of a dataset: of 0.2 too, and refused where counts do not fit."""
 
 import json
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+from msgspec import UNSET
 
 from alignset.pipeline.documents.describe import describe
-from alignset.pipeline.documents.run_manifest import manifest_of_run
+from alignset.pipeline.documents.run_manifest import days_of, manifest_of_run
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.documents import RunDescription
+from alignset.pipeline.runs.documents import Days, RunDescription
 from alignset.pipeline.runs.run_folder import RunFolder
-from alignset.pipeline.runs.work_folder import TextSummary
+from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.workers.counts import Counts
 from tests.support.command import digests, manifest
@@ -65,6 +68,22 @@ def test_an_input_that_changed_between_its_readings_is_found(out: Path) -> None:
     folder = RunFolder(str(out), read_document(f"{out}/manifest.json", RunDescription))
     with pytest.raises(RuntimeError, match="found 4 rows and the second 3: did the input change"):
         manifest_of_run(folder, TextSummary(4, Counts(3, 3)), None)
+
+
+def test_the_days_are_when_the_stages_ended(tmp_path: Path) -> None:
+    for name, second in (("text.json", 1_778_900_000), ("images.json", 1_779_200_000)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (second, second))
+    files = [SimpleNamespace(format="parquet")]
+    folder = SimpleNamespace(
+        work=WorkFolder(str(tmp_path)), description=SimpleNamespace(input=files)
+    )
+    assert days_of(folder, {0: 1}) == Days("2026-05-16", "2026-05-19")
+    before = Days("2025-01-01", "2025-01-02")
+    assert days_of(folder, {0: 1}, before) == Days("2025-01-01", "2026-05-19")
+    assert days_of(folder, {}) is UNSET
+    files[0].format = "webdataset"
+    assert days_of(folder, {0: 1}) is UNSET
 
 
 def twice(path: Path) -> None:
