@@ -264,7 +264,7 @@ def on_sets(hostile: str, folder: str) -> tuple[Entrance, ...]:
     look = ("--output={OUT}/look.html", *["--reason=dropped"] * hostile.startswith("rejected"))
     flags = {
         **{"look": look, "report": ("--output={OUT}/report.html",)},
-        "takedown": ("--blocklist={LIST}", "--dry_run"),
+        **({} if folder else {"takedown": ("--blocklist={LIST}", "--dry_run")}),
     }
     return tuple(
         Entrance(
