@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set
 from alignset.transforms.columns.hashing import Bools, UInt64s
-from alignset.transforms.duplicates.contents import starts_of
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.given import (
     DUPLICATE_IMAGE,
@@ -413,10 +412,17 @@ def _joined(parts: Sequence[_Images]) -> _Images:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def _is_first(first: UInt64s, second: UInt64s) -> Bools:
+    """bool[n], where sorted rows differ from the row before."""
+    starts = np.ones(len(first), np.bool_)
+    starts[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    return starts
+
+
 def _count_shared(counts: PairCounts, images: _Images) -> None:
     order = np.lexsort((images["key"], images["url"], images["content"]))
     content, url = images["content"][order], images["url"][order]
-    first = order[starts_of(content, url)] if len(order) else order  # an image is a URL
+    first = order[_is_first(content, url)]  # an image is a URL
     contents, start, sizes = np.unique(
         images["content"][first], return_index=True, return_counts=True
     )
@@ -433,7 +439,7 @@ def _count_shared(counts: PairCounts, images: _Images) -> None:
 def _count_near(counts: PairCounts, images: _Images) -> None:
     mixed, content, key = images["mixed"], images["content"], images["key"]
     order = np.lexsort((key, content, mixed))
-    order = order[starts_of(mixed[order], content[order])] if len(order) else order
+    order = order[_is_first(mixed[order], content[order])]
     hashes, start, sizes = np.unique(mixed[order], return_index=True, return_counts=True)
     counts.near += int(sizes[sizes > 1].sum())
     for at in np.flatnonzero(sizes > 1)[:MOST_PAIRS].tolist():  # the hashes are a random order
