@@ -135,7 +135,9 @@ def take_sample(
         for batch in read(path, _THUMBNAILS, LONGEST):
             for row in batch.filter(pc.is_in(batch["key"], keys.cast(pa.string()))).to_pylist():
                 pictures.setdefault((path, row["key"]), row["thumbnail"] or b"")
-    pairs = [Pair(**of, thumbnail=pictures.get((of["file"], of.get("key", "")), b"")) for of in known]
+    pairs = [
+        Pair(**of, thumbnail=pictures.get((of["file"], of.get("key", "")), b"")) for of in known
+    ]
     return pairs, files_read, row_counts
 
 

@@ -113,9 +113,9 @@ def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
         flags = [f for f in local.flags if "samples_per_shard" not in f]
         succeed(f"{s3.root}/parts", out, *flags, "--samples_per_shard=25", *store.flags)
         assert len([key for key in s3.keys(out) if key.endswith(".tar")]) >= 5
-        # The input, whether the output is empty, the shards as the image stage begins and ends, what
-        # leaves, the folders as shards are renumbered, counted and described, what is cleaned up
-        # at the end, and the report's: by folder, however many shards there are.
+        # The input, whether the output is empty, the shards as the image stage begins and ends,
+        # what leaves, the folders as shards are renumbered, counted and described, what is cleaned
+        # up at the end, and the report's: by folder, however many shards there are.
         assert len(proxy.listings()) <= 30, proxy.listings()
         # A sidecar is read for its perceptual hashes, and the report reads a shard's record and its
         # images: three requests each. Six shards of 25 pairs and their rejects took 707.
