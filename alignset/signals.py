@@ -36,11 +36,11 @@ def run_main(
 
     def interrupt(*_: object) -> None:
         nonlocal is_interrupted
-        if is_interrupted:
+        if is_interrupted:  # `timeout` sends two signals for one request
             return
         is_interrupted = True
-        for one in ours:  # `timeout` sends two signals for one request
-            signal.signal(one, signal.SIG_DFL if one == signal.SIGINT else signal.SIG_IGN)
+        if signal.SIGINT in ours:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
     def end_stopped() -> NoReturn:
@@ -51,7 +51,7 @@ def run_main(
     ours = [one for one in ours if signal.getsignal(one) != signal.SIG_IGN]
     for one in ours:
         signal.signal(one, interrupt)
-    _watch(ours, interrupt, end_stopped)
+    _watch(ours, lambda: is_interrupted, end_stopped)
     try:
         try:
             status = main(sys.argv[1:] if arguments is None else arguments, name)
@@ -72,7 +72,7 @@ def run_main(
 
 
 def _watch(
-    signals: Sequence[int], interrupt: Callable[..., object], end: Callable[[], object]
+    signals: Sequence[int], is_interrupted: Callable[[], bool], end: Callable[[], object]
 ) -> None:
     """Calls `end` in a thread, `PATIENCE_S` after the first of some signals.
 
@@ -90,7 +90,7 @@ def _watch(
             pass
         last = time.monotonic() + PATIENCE_S
         while time.monotonic() < last:
-            if signal.getsignal(signals[-1]) is interrupt:
+            if not is_interrupted():
                 signal.pthread_kill(main_thread, signals[-1])
             time.sleep(0.1)
         end()

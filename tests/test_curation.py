@@ -217,7 +217,7 @@ def test_a_failed_run_raises_its_reason_and_resumes(
         raise OSError("no space\nleft on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("alignset.transforms.corpus.judge_pairs.write_atomically", fail)
+        patch.setattr("alignset.transforms.corpus.judge_pairs.parquet_file", fail)
         with pytest.raises(alignset.FailedRunError, match=r"^left on device") as failed:
             alignset.curate(**given)
     assert isinstance(failed.value.__cause__, OSError)
@@ -231,7 +231,7 @@ def test_an_interrupted_run_is_an_interrupt(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("alignset.transforms.corpus.judge_pairs.write_atomically", interrupt)
+    monkeypatch.setattr("alignset.transforms.corpus.judge_pairs.parquet_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
         alignset.curate(text_only=True, **texts(plain, tmp_path / "a"))
 
