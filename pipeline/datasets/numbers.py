@@ -294,7 +294,7 @@ def count_pairs(
     files, counts = files or find_own_set(out) or SetFiles(out, [], []), PairCounts()
     reader = _Reader(files, counts.faults if skip_broken else None)
     _count_dropped(counts, reader)
-    numbers = {path: _number_of(path, at) for at, path in enumerate(files.kept_files)}
+    numbers = _numbers_of(files)
     stated = Tally("opted_out")
 
     def kept_rows(path: str) -> tuple[int, Tally]:
@@ -353,11 +353,15 @@ def stage_of(path: str) -> str:
     return TEXTS if Path(path).name.startswith("text-") else IMAGES
 
 
-def _number_of(path: str, place: int) -> int:
-    """The number of the shard, or of the file of `pairs/`."""
-    stem, folder = Path(path).stem, Path(path).parent.name
-    number = int(stem) if stem.isdecimal() and len(stem) < 10 else place
-    return number + HOLDOUT * (folder == "holdout")
+def _numbers_of(files: SetFiles) -> dict[str, int]:
+    """The number of each shard, or file of `pairs/`. Another tool's are numbered on: two folders
+    may have shards of one name."""
+    numbers = {}
+    for place, path in enumerate(files.kept_files):
+        stem, folder = Path(path).stem, Path(path).parent.name
+        is_own = not files.folder and stem.isdecimal() and len(stem) < 10
+        numbers[path] = int(stem) + HOLDOUT * (folder == "holdout") if is_own else place
+    return numbers
 
 
 # The images of a part of all contents, or hashes: uint64[n] by name.
@@ -485,7 +489,7 @@ def images_at(
     keys_of: dict[int, list[str]] = {}
     for shard, key in sorted(set(places)):
         keys_of.setdefault(shard, []).append(key)
-    paths = {_number_of(path, at): path for at, path in enumerate(files.kept_files)}
+    paths = {number: path for path, number in _numbers_of(files).items()}
     images = dict[tuple[int, str], bytes]()
     for shard in keys_of.keys() & paths.keys():
         with suppress(OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -333,17 +333,16 @@ class Judging:
             joined = pc.binary_join_element_wise(reason, batch["also_reasons"], ",")
             all_reasons = pc.coalesce(joined, reason)
         codes = all_reasons.dictionary_encode()
-        sets = [set((name or "").split(",")) for name in codes.dictionary.to_pylist()]
-        places = pc.fill_null(codes.indices, len(sets)).to_numpy()
-
-        def have(answers: Iterable[bool]) -> Bools:
-            """bool[n], of dropped rows, by the answer for each of `sets`."""
-            return np.array([*answers, False])[places] & ~is_kept
-
-        is_free = is_counted & ~have(not names <= of_limits for names in sets)
-        against = {}
-        for limit in own:
-            against[limit.name] = have(limit.reason in names for names in sets)
+        # By distinct text, the last of null: whether it names others than limits, and which limits.
+        marks = np.zeros((1 + len(own), len(codes.dictionary) + 1), np.bool_)
+        for at, text in enumerate(codes.dictionary.to_pylist()):
+            names = set(text.split(","))  # of one at a time: a stranger's may be very many
+            marks[:, at] = [not names <= of_limits, *(limit.reason in names for limit in own)]
+        places = pc.fill_null(codes.indices, len(codes.dictionary)).to_numpy()
+        has_others, *of_each = marks[:, places] & ~is_kept
+        is_free, against = is_counted & ~has_others, dict[str, Bools]()
+        for limit, has_limit in zip(own, of_each, strict=True):
+            against[limit.name] = has_limit
             if limit.measure.dropped_only:  # no threshold would keep what has no value
                 axis = Axis(limit.measure.axis, [self.numbers[limit.name]])
                 is_free &= limit.bins(rows, axis) != axis.no_value

@@ -1,6 +1,7 @@
 """Facts and numbers of datasets whose documents or files are not as they should be."""
 
 import resource
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from alignset.pipeline.datasets import numbers, page_numbers
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.datasets.numbers import OTHERS, Tally, count_pairs
+from alignset.pipeline.datasets.page_numbers import read_numbers
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page import render_page
@@ -297,6 +299,19 @@ def test_a_hostile_file_neither_raises_nor_grows(made_set: Path, stage: str):
     assert second_kib - first_kib < 400 << 10
     assert page_bytes < 12_000_000
     assert before.kept == facts.kept
+
+
+def test_further_reasons_without_end_are_in_memory_for_one_row(made_set: Path):
+    path, judging = str(made_set / "rejected/text-00009.parquet"), find_facts(str(made_set)).judging
+    many = ",".join(f"{n:x}" for n in range(250))
+    columns = {"key": [f"{n:016x}" for n in range(4000)], "reason": ["too_few_words"] * 4000}
+    put_rows(path, columns | {"also_reasons": [f"{n},{many}" for n in range(4000)]}, REJECTED)
+    tracemalloc.start()
+    numbers_read = read_numbers([path], judging)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert numbers_read.texts.free == 0
+    assert peak < 40_000_000
 
 
 def test_missing_columns_are_no_values(tmp_path: Path):
