@@ -177,5 +177,6 @@ def _report(out: str, counts: PairCounts | None = None) -> None:
     try:
         write_report(out, counts=counts)
     except Exception as error:
+        remove(f"{out}/{REPORT}")  # which may show what has left
         tell_once("writing report.html", error)
         LOG.warning("%s has no report: alignset report %s writes it", out, out)
