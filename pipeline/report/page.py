@@ -123,16 +123,16 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
         yield "Bytes of images", size_of(size), "as they were fetched"
     if facts.waiting:
         yield "Waiting", f"{facts.waiting:,}", "pairs of shards to come"
-    if hosts := len(facts.numbers.hosts.first_totals()):
+    if hosts := len(facts.numbers.hosts.totals()):
         yield "Hosts", f"{hosts:,}" + ("+" if facts.numbers.hosts.others else ""), ""
 
 
 def _copy_groups(facts: Facts) -> Iterator[tuple[int, bytes]]:
     """The largest groups of images with the same bytes: how many, and a thumbnail, or none."""
     groups = facts.counts.groups
-    images = images_at(facts.out, [(of.shard, of.key) for of in groups], facts.files)
-    for of in groups:
-        yield of.images, small_picture(images.get((of.shard, of.key), b""))
+    images = images_at(facts.out, [places[0] for _, _, places in groups], facts.files)
+    for count, _, places in groups:
+        yield count, small_picture(images.get(places[0], b""))
 
 
 def _times_chart(facts: Facts) -> Iterator[Chart]:

@@ -129,24 +129,25 @@ def count_thresholds(out: str, flags: Sequence[str]) -> str:
     facts = describe_rules(out)
     thresholds = dict(_threshold(facts, flag) for flag in flags)
     paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    kept = count_kept(paths, facts.judging, thresholds)
+    counts = count_kept(paths, facts.judging, thresholds)
     for name in thresholds:
-        if kept.pairs and not kept.known[name]:
+        if counts[KEPT] and not counts[f"--{name}"]:
             raise UsageError(f"--{name}: no row of {out} has a value that it compares")
     later = any(
-        is_open(facts, facts.catalogue.limits[name], lambda _, other: kept.known[other.name] > 0)
+        is_open(facts, facts.catalogue.limits[name], lambda _, other: counts[f"--{other.name}"] > 0)
         for name in thresholds
         if facts.catalogue.limits[name].plane == IMAGES
     )
-    of_texts = "" if facts.text_only or not kept.texts else "up to "
-    of_images = "up to " if later and kept.images else ""
-    up_to, come = of_texts or of_images, kept.texts + kept.images
+    kept, gone, texts, images = (counts[name] for name in (KEPT, "out", TEXTS, IMAGES))
+    of_texts = "" if facts.text_only or not texts else "up to "
+    of_images = "up to " if later and images else ""
+    up_to, come = of_texts or of_images, texts + images
     lines = [
-        f"{counted(kept.pairs, 'pair')} are kept now",
-        f"{up_to}{counted(kept.then, 'pair')} with {' '.join(flags)}",
-        f"  {kept.out:,} of those that are kept now go",
-        f"  {up_to}{come:,} of those that were dropped come: {of_texts}{kept.texts:,} by rules of "
-        f"texts, {of_images}{kept.images:,} by rules of images",
+        f"{counted(kept, 'pair')} are kept now",
+        f"{up_to}{counted(kept - gone + come, 'pair')} with {' '.join(flags)}",
+        f"  {gone:,} of those that are kept now go",
+        f"  {up_to}{come:,} of those that were dropped come: {of_texts}{texts:,} by rules of "
+        f"texts, {of_images}{images:,} by rules of images",
     ]
     if up_to:
         lines.append("up to: rules that come after have not judged these pairs")

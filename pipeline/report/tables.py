@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from markupsafe import Markup
 
 from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.numbers import Tally
 from alignset.pipeline.datasets.summary import copies_text, hint_of
 from alignset.pipeline.report.charts import share_bar, small_histogram
@@ -141,24 +140,19 @@ def detail_rows(details: Mapping[str, int]) -> list[TableRow]:
 
 def host_rows(facts: Facts) -> list[TableRow]:
     """The hosts with the most pairs, and how many were kept."""
-    hosts = facts.numbers.hosts
-    totals = hosts.first_totals()
-    whole, rows = pc.sum(totals["n"]).as_py() or 0, []
-    of_hosts = hosts.only(totals[0].slice(0, MOST_ROWS)).nested()
-    for host, outcomes in sorted(of_hosts.items(), key=lambda of: (-sum(of[1].values()), of[0])):
-        total, kept = sum(outcomes.values()), outcomes.get(KEPT, 0)
-        bar = share_bar(
-            [("k", kept / total), ("d", 1 - kept / total)],
-            f"{printable(host)}: {kept:,} kept",
-        )
-        share = percent(total, whole + hosts.others)
-        rows.append(TableRow(printable(host) or "(none)", total, share, bar))
+    hosts, rows = facts.numbers.hosts, []
+    whole = hosts.counts.total() + hosts.others
+    for host, total in list(hosts.totals().items())[:MOST_ROWS]:
+        kept, name = hosts.counts[host, KEPT], printable(host)
+        parts = [("k", kept / total), ("d", 1 - kept / total)]
+        bar = share_bar(parts, f"{name}: {kept:,} kept")
+        rows.append(TableRow(name or "(none)", total, percent(total, whole), bar))
     return rows
 
 
 def tally_note(tally: Tally, things: str) -> str:
     """A note on counts of the most frequent things."""
-    size = len(tally.first_totals())
+    size = len(tally.totals())
     if not size:
         return ""
     first = f"The first {MOST_ROWS} of {size:,}. " * (size > MOST_ROWS)
@@ -173,9 +167,7 @@ def tally_note(tally: Tally, things: str) -> str:
 def failing_host_rows(facts: Facts) -> list[TableRow]:
     """The hosts with the most failed fetches, with why."""
     hosts = facts.funnel.fetch.hosts if facts.funnel else facts.counts.hosts
-    names = pa.chunked_array([pa.array([of.host for of in hosts], pa.string())])
-    tries = facts.numbers.hosts.only(names).counts()
-    rows = []
+    tries, rows = facts.numbers.hosts.totals(), []
     for of in sorted(hosts, key=lambda of: -of.failed)[:MOST_ROWS]:
         items = sorted(of.details.items(), key=lambda item: (-item[1], item[0]))
         text, hint, tried = _first_details(dict(items)), hint_of(items[0][0]), tries.get(of.host, 0)
@@ -192,7 +184,7 @@ def failing_host_rows(facts: Facts) -> list[TableRow]:
 
 def text_rows(tally: Tally, kind: str, least: int = 1) -> list[TableRow]:
     """The most frequent texts; kind: of their bars, `k` where they were kept, else `d`."""
-    items = [*tally.counts().items()][:MOST_ROWS]
+    items = [*tally.totals().items()][:MOST_ROWS]
     most = max((n for _, n in items), default=1)
     return [
         TableRow(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
@@ -209,14 +201,13 @@ def language_rows(facts: Facts) -> list[TableRow]:
 def found_language_rows(facts: Facts) -> list[TableRow]:
     """All languages that the vote found: how many texts, how many of them are in the dataset, how
     many words they have, and for what most were dropped."""
-    words, rows = facts.numbers.words_of_languages.nested(), []
-    languages, totals = facts.numbers.languages.nested(), facts.numbers.languages.counts()
+    languages, rows = facts.numbers.languages, []
+    words, whole = facts.numbers.words_of_languages.nested(), languages.counts.total()
     # Limits of single languages are not in it.
     least, most = (facts.rules.get(limit.name) for limit in (MIN_WORDS, MAX_WORDS))
     kept_words = range(int(least or 0), int(most or 1 << 30) + 1)
-    for code, total in [*totals.items()][:_MOST_LANGUAGES]:
-        outcomes, label = languages[code], printable(code)
-        kept = outcomes.get(KEPT, 0)
+    for code, outcomes in languages.nested(_MOST_LANGUAGES).items():
+        label, total, kept = printable(code), sum(outcomes.values()), outcomes.get(KEPT, 0)
         counts = {int(name): n for name, n in words.get(code, {}).items()}
         sums = zip(sorted(counts), accumulate(counts[n] for n in sorted(counts)), strict=True)
         middle = f"median {counted(next((n for n, of in sums if 2 * of >= total), 0), 'word')}"
@@ -228,7 +219,7 @@ def found_language_rows(facts: Facts) -> list[TableRow]:
         more = "; ".join(
             [f"{kept:,} kept ({percent(kept, total)})", middle, *filter(None, [reasons])]
         )
-        rows.append(TableRow(label, total, percent(total, sum(totals.values())), bar, more))
+        rows.append(TableRow(label, total, percent(total, whole), bar, more))
     return rows
 
 
@@ -249,11 +240,10 @@ def other_file_rows(facts: Facts) -> tuple[list[TableRow], str]:
     said of these hashes."""
     if not facts.judging.verified:
         return [], ""
-    table = facts.numbers.hosts.table()
-    rows = table.filter(pc.equal(table["outcome"], HASH_MISMATCH)).to_pylist()
-    without = facts.numbers.without_hash
+    counts, without = facts.numbers.hosts.counts, facts.numbers.without_hash
+    hosts = {host: n for (host, why), n in counts.items() if why == HASH_MISMATCH}
     note = f"{counted(without, 'kept pair')} came without a hash, and could not be compared."
-    return detail_rows({row["host"]: row["n"] for row in rows}), note
+    return detail_rows(most_first(hosts)), note
 
 
 def copies(facts: Facts) -> str:

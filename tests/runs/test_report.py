@@ -58,7 +58,7 @@ def test_numbers_are_duckdbs(golden: Golden):
     assert (kept, numbers.hosts.others) == (dict(hosts), 0)
     assert numbers.words[0].sum() == facts.kept
     texts = dict(queried(f"select caption, count(*) from {sidecars} group by 1"))
-    top = numbers.kept_texts.counts()
+    top = numbers.kept_texts.totals()
     assert all(1 <= n <= texts[text] for text, n in top.items())
     assert sum(texts.values()) == sum(top.values()) + numbers.kept_texts.others
     charts = {chart.name: chart for chart in charts_of(facts)}
