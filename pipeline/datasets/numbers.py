@@ -6,7 +6,7 @@ They are read batch by batch, and only the columns that are needed. They may be 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ _THREADS = 4  # since a store answers slowly; more of them only wait for each ot
 _LONGEST_URL = 1 << 13
 _LONGEST_NAME = 120  # of a reason, a detail, or a host
 MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
-CONTENTS_AT_ONCE = 1 << 24  # some 36 bytes each, and as many while they are sorted
+CONTENTS_AT_ONCE = 1 << 24  # of 64 bytes each
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
 _KEY_DETAILS = (DUPLICATE_OF_TRAINING, DUPLICATE_IMAGE)  # of these reasons, details are keys
 _NAMES = pa.schema([("reason", pa.string()), ("detail", pa.string())])
@@ -268,7 +268,7 @@ def count_pairs(
             return _images_of(batches, numbers[path], part, parts)
 
         found = [images for _, images in each(images_of, numbers)] or [(_NO_IMAGES, _NO_IMAGES)]
-        by_content, by_hash = (np.concatenate(of, axis=1) for of in zip(*found, strict=True))
+        by_content, by_hash = (_with_repeated(of) for of in zip(*found, strict=True))
         images, contents, groups = _shared(by_content, MOST_GROUPS, by_size=True)
         shared = SharedContents(counts.copies.images + images, counts.copies.contents + contents)
         counts.copies, counts.groups = shared, counts.groups + groups
@@ -345,6 +345,20 @@ def _images_of(
             images = np.array([hashes, image, key, np.full_like(key, shard)])
             rows.append(images[:, has_one & (place == part)])
     return np.concatenate(by_content, axis=1), np.concatenate(by_hash, axis=1)
+
+
+def _with_repeated(files: Sequence[UInt64s]) -> UInt64s:
+    """The rows of several files whose hash another row has too: most images are there once, and
+    only their hashes are put together.
+
+    Args:
+      files: uint64[4, n], as `_images_of` has them.
+    """
+    hashes = np.concatenate([of[0] for of in files])
+    hashes.sort()
+    repeated = np.unique(hashes[:-1][hashes[1:] == hashes[:-1]])
+    rows = [of[:, np.isin(of[0], repeated)] for of in files]
+    return np.concatenate(rows, axis=1)
 
 
 def _shared(images: UInt64s, most: int, *, by_size: bool) -> tuple[int, int, list[Group]]:
