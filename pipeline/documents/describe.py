@@ -121,9 +121,11 @@ def _closing(
     how = (manifest.retries[-1].fetch if manifest.retries else manifest.fetch).get("opt_outs", "")
     if rows != counts.pairs + counts.rejected_rows:
         if before is None or rows < counts.pairs + counts.rejected_rows:
+            advice = "did it change? Delete the output and start again"
             raise RuntimeError(
                 f"{out} has {counts.pairs} pairs and {counts.rejected_rows} rows in rejected/, but "
-                f"its input had {rows} rows: did it change? Delete the output and start again"
+                f"its input had {rows} rows: "
+                + (advice if before is None else "bring the files back as they were written")
             )
         parts = (manifest.catalogue.text_steps, manifest.catalogue.image_steps, TAKEDOWN_STEPS)
         texts, images, removals = (Counter(drops_of(before.steps, steps)) for steps in parts)
