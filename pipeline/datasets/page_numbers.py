@@ -59,6 +59,8 @@ _UNJUDGED_TEXTS = {entry.reason for entry in given.OF_ROWS}
 _SIDES = ("width", "height", "original_width", "original_height")
 _TEXTS = ("key", "url", "caption", "reason", "detail", "also_reasons", LANGUAGE_COLUMNS[0])
 _NEAREST = ("evaluation_set", "evaluation_image")
+# What `Rows` has besides columns of rules; a stranger's manifest may have a rule of such a name.
+_OF_ROWS = {"shorter", "longer", "word_count", "foreign", "hashes", "own_language_score"}
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,9 @@ class Judging:
         entries = self.catalogue.texts if stage == TEXTS else self.catalogue.images
         if self.text_only and stage == IMAGES:
             return []
-        return [limit for limit in limits(entries) if limit.name in self.numbers]
+        own = [limit for limit in limits(entries) if limit.name in self.numbers]
+        own = [of for of in own if _OF_ROWS.isdisjoint((of.measure.axis, of.measure.column))]
+        return [of for of in own if of.measure.column not in (*_TEXTS, *_NEAREST, *_SIDES)]
 
     def nothing(self) -> Numbers:
         """No numbers yet."""

@@ -1,5 +1,6 @@
 """Facts and numbers of datasets whose documents or files are not as they should be."""
 
+import json
 import resource
 import tracemalloc
 from dataclasses import replace
@@ -24,6 +25,8 @@ from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
+from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.custom import described
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage import files as matching
 from alignset.transforms.storage.documents import write_document
@@ -184,6 +187,21 @@ def test_rules_that_are_no_numbers_of_this_world_are_none(made_set: Path):
     facts = find_facts(str(made_set))
     assert "min_image_side" not in facts.rules
     assert "side" not in facts.numbers.images.axes
+
+
+@pytest.mark.parametrize("name", ["hashes", "word_count", "url", "reason", "width"])
+def test_a_rule_with_a_name_of_ours_has_no_chart(made_set: Path, name: str):
+    """A manifest may be anybody's: `curate` takes no such rule."""
+    of_product = PRODUCT.limits["max_unsafe_score"]
+    measure = replace(of_product.measure, axis=name, column=name)
+    rule = described(replace(of_product, name="max_x", reason="high_x", measure=measure))
+    document = json.loads((made_set / "_temporary/run.json").read_text())
+    document["rule_files"] = [{"name": "x.py", "sha256": "0" * 64, "rules": [rule]}]
+    document["rules"]["max_x"] = 0.5
+    (made_set / "_temporary/run.json").write_text(json.dumps(document))
+    facts = find_facts(str(made_set))
+    assert "max_x" in facts.catalogue.limits
+    assert "<h2>Funnel</h2>" in render_page(facts)
 
 
 def test_one_file_in_n_is_read_where_there_are_very_many_rows(made_set: Path, monkeypatch):
