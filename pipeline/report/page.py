@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -26,13 +25,6 @@ from alignset.transforms.storage.files import write_atomically
 
 REPORT = "report.html"
 _BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
-
-
-class Drawn(NamedTuple):
-    """A chart, and how it is drawn."""
-
-    chart: Chart
-    svg: Markup
 
 
 def write_report(out: str, path: str = "", counts: PairCounts | None = None) -> str:
@@ -79,7 +71,8 @@ def render_page(facts: Facts, place: str = "") -> str:
         stages=all_stages(facts.funnel) if facts.funnel else [],
         sliders=list(sliders(facts)),
         command_note=command_note(facts),
-        charts=[Drawn(chart, draw(chart)) for chart in charts_of(facts)],
+        charts=charts_of(facts),
+        draw=draw,
         hosts=tables.host_rows(facts),
         hosts_note=tables.tally_note(facts.numbers.hosts, "hosts"),
         failing=failing,
@@ -98,7 +91,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         kept_note=tables.tally_note(kept_texts, "texts"),
         copies=tables.copies(facts),
         copy_groups=list(_copy_groups(facts)),
-        times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
+        times=list(_times_chart(facts)),
         near=near_lists(facts, data["lists"]),
         axes={axis: of.short for axis, of in facts.catalogue.measures.items()},
         data=Markup(encode_for_page(data)),
