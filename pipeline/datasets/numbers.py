@@ -23,13 +23,7 @@ from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.pairs.urls import url_hashes
-from alignset.transforms.rules.given import (
-    DUPLICATE_IMAGE,
-    DUPLICATE_OF_TRAINING,
-    FETCH_FAILED,
-    OPTED_OUT,
-    TAKEN_DOWN,
-)
+from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -189,10 +183,6 @@ class PairCounts:
             n for reasons in self.dropped.values() for of in reasons.values() for n in of.values()
         )
 
-    @property
-    def taken_down(self) -> int:
-        return sum(self.reasons(stage).get(TAKEN_DOWN, 0) for stage in self.dropped)
-
     def reasons(self, stage: str) -> dict[str, int]:
         """How many rows of a stage have each reason."""
         return {reason: sum(of.values()) for reason, of in self.dropped.get(stage, {}).items()}
@@ -203,11 +193,6 @@ class PairCounts:
         for reasons in self.dropped.values():
             total.update(reasons.get(reason, {}))
         return most_first(total)
-
-    @property
-    def opted_out(self) -> dict[str, int]:
-        """Opt-outs of dropped pairs by detail, most first."""
-        return self.details(OPTED_OUT)
 
 
 def count_pairs(

@@ -3,7 +3,6 @@ would keep, the most frequent names, and examples."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -21,11 +20,9 @@ from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
-    LONGEST_URL,
     MOST_WORDS,
     Axis,
     Ints,
-    cut,
     key_hashes,
     least_rows,
     nearest_rows,
@@ -58,7 +55,7 @@ _LONGEST = 1 << 10  # characters of a text that are read, and so whose words are
 _UNJUDGED_TEXTS = {entry.reason for entry in given.OF_ROWS}
 _SIDES = ("width", "height", "original_width", "original_height")
 _TEXTS = ("key", "url", "caption", "reason", "detail", "also_reasons", LANGUAGE_COLUMNS[0])
-_NEAREST = ("evaluation_set", "evaluation_image")
+NEAREST = ("evaluation_set", "evaluation_image")
 
 
 @dataclass(frozen=True)
@@ -66,34 +63,28 @@ class Example:
     """A pair that is shown.
 
     Attributes:
-      reason: "" where it is kept. values: its measures, by axis.
-      near: the nearest evaluation image, as set/name. path: of the file that it stands in.
+      row: its columns. values: its measures, by axis. path: of the file that it stands in.
       hash: by which it was chosen.
     """
 
-    key: str
-    url: str
-    caption: str
-    reason: str = ""
-    detail: str = ""
-    width: int = 0
-    height: int = 0
-    values: Mapping[str, float] = field(default_factory=dict)
-    near: str = ""
-    path: str = ""
-    hash: int = 0
+    row: Mapping[str, Any]
+    values: Mapping[str, float]
+    path: str
+    hash: int
+
+    @property
+    def key(self) -> str:
+        return self.row["key"] or ""
+
+    @property
+    def reason(self) -> str:
+        """Empty where it is kept."""
+        return self.row["reason"] or ""
 
     @property
     def id(self) -> tuple[str, str, str]:
         """A pair may be in both stages, and a key in two files."""
         return self.key, self.reason, self.path
-
-    @property
-    def shard(self) -> str:
-        """As "images-00000", "holdout-00000" or "text-00000"."""
-        folder, stem = Path(self.path).parent.name, Path(self.path).stem
-        kind = {"shards": "images-", "holdout": "holdout-", "pairs": "text-"}.get(folder, "")
-        return kind + stem
 
 
 class Judged(NamedTuple):
@@ -287,7 +278,7 @@ class Judging:
         """
         of_texts, own = is_of_texts(path), [*self.limits(TEXTS), *self.limits(IMAGES)]
         numbers = [*_SIDES, *(limit.measure.column for limit in own if limit.measure.column)]
-        texts = [*_TEXTS, *_NEAREST, *([self.verified] if self.verified else [])]
+        texts = [*_TEXTS, *NEAREST, *([self.verified] if self.verified else [])]
         kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(texts, pa.string())
         for batch in self.read(path, pa.schema(kinds.items()), _LONGEST):
             sides = [
@@ -455,27 +446,9 @@ def _choose(
     all_columns = batch.take(pa.array(all_rows, pa.int64())).to_pylist()
     for row, columns in zip(all_rows, all_columns, strict=True):
         of_axes = {of.measure.axis: float(values[of.name][row]) for of in own_limits}
-        examples[row] = _example(columns, int(hashes[row]), path, of_axes)
+        examples[row] = Example(columns, of_axes, path, int(hashes[row]))
     for name, most, rows, ranks in choices:
         part.of(stage).rank(name, [(float(ranks[row]), examples[row]) for row in rows], most)
-
-
-def _example(row: Mapping[str, Any], hash_: int, path: str, values: Mapping[str, float]) -> Example:
-    sides = [row[f"original_{name}"] or row[name] or 0 for name in ("width", "height")]
-    width, height = (int(side) if 0 < side < 1 << 31 else 0 for side in sides)
-    return Example(
-        key=row["key"] or "",
-        url=cut(row["url"], LONGEST_URL),
-        caption=cut(row["caption"], LONGEST_TEXT),
-        reason=row["reason"] or "",
-        detail=row["detail"] or "",
-        width=width,
-        height=height,
-        values={name: round(of, 6) for name, of in values.items() if math.isfinite(of)},
-        near="/".join(row[name] or "" for name in _NEAREST) if row[_NEAREST[1]] else "",
-        path=path,
-        hash=hash_,
-    )
 
 
 # ---- Other thresholds ------------------------------------------------------------------------

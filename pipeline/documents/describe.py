@@ -31,7 +31,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.page import REPORT, write_report
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, OptOuts
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS
-from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
+from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.documents import write_document
@@ -117,7 +117,7 @@ def _closing(
     tried = 0 if text_only else counts.pairs + images.total()
     fetch = FetchReport(tried, images[FETCH_FAILED], counts.details(FETCH_FAILED), counts.hosts)
     taken_down = texts.pop(TAKEN_DOWN, 0) + images.pop(TAKEN_DOWN, 0)
-    opt_outs = Counter(counts.opted_out)
+    opt_outs = Counter(counts.details(OPTED_OUT))
     how = (manifest.retries[-1].fetch if manifest.retries else manifest.fetch).get("opt_outs", "")
     if rows != counts.pairs + counts.rejected_rows:
         if before is None or rows < counts.pairs + counts.rejected_rows:

@@ -19,8 +19,6 @@ from alignset.pipeline.report.render import render
 from alignset.pipeline.report.sliders import answers, command, command_note, near_lists, sliders
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import KEPT
-from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.rules.rule import IMAGES
 from alignset.transforms.storage.files import write_atomically
 
 REPORT = "report.html"
@@ -53,11 +51,8 @@ def render_page(facts: Facts, place: str = "") -> str:
         path, finds the folder by its own address, and is the same wherever the dataset lies.
     """
     data = page_data(facts) | {"out": printable(place), "command": command(facts)}
-    failing = tables.failing_host_rows(facts)
     steps = tables.funnel_table(facts, data["lists"])
     dropping = [step for step in steps if step.reasons] or steps[:1]
-    other_files, hashes_note = tables.other_file_rows(facts)
-    frequent, kept_texts = facts.numbers.frequent_texts, facts.numbers.kept_texts
     about = facts.run.about if facts.run else {}
     title = str((about or {}).get("title", ""))
     return render(
@@ -65,7 +60,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         facts=facts,
         name=printable(title or place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
         figures=list(_figures(facts)),
-        answers=answers(facts, failing, data["lists"]),
+        answers=list(answers(facts, tables.failing_host_rows(facts), data["lists"])),
         steps=dropping,
         idle=[step.name for step in steps if step not in dropping],
         stages=all_stages(facts.funnel) if facts.funnel else [],
@@ -73,22 +68,11 @@ def render_page(facts: Facts, place: str = "") -> str:
         command_note=command_note(facts),
         charts=charts_of(facts),
         draw=draw,
-        hosts=tables.host_rows(facts),
-        hosts_note=tables.tally_note(facts.numbers.hosts, "hosts"),
-        failing=failing,
-        fetches=tables.detail_rows(facts.details.get((IMAGES, FETCH_FAILED), {})),
-        opt_outs=tables.opt_out_rows(facts),
-        blocked=tables.blocked_rows(facts),
-        other_files=other_files,
-        hashes_note=hashes_note,
+        languages=tables.language_table(facts),
+        set_tables=tables.set_tables(facts),
+        fetch_tables=tables.fetch_tables(facts),
         left_out=data.pop("left_out"),
         sampled=len(data["lists"].get(KEPT, [])),
-        languages=tables.language_rows(facts),
-        found_languages=tables.found_language_rows(facts),
-        frequent_texts=tables.text_rows(frequent, "d"),
-        frequent_note=tables.tally_note(frequent, "texts"),
-        kept_texts=tables.text_rows(kept_texts, "k", 2),
-        kept_note=tables.tally_note(kept_texts, "texts"),
         copies=tables.copies(facts),
         copy_groups=list(_copy_groups(facts)),
         times=list(_times_chart(facts)),

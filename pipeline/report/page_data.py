@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,26 @@ from PIL import JpegImagePlugin
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.numbers import in_threads
-from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, Example
+from alignset.pipeline.datasets.page_numbers import NEAREST, NEVER_PICTURED, Example
 from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.pipeline.report.sliders import is_open
 from alignset.pipeline.shown_texts import printable
-from alignset.transforms.columns.records import THUMBNAIL_PX, host_of
+from alignset.transforms.columns.records import (
+    LONGEST_TEXT,
+    LONGEST_URL,
+    THUMBNAIL_PX,
+    cut,
+    host_of,
+)
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.broken_files import BrokenInputError
 
-# Of the page, which is to have 12 MB at most: all that the script reads; in it the examples without
-# their images; and these, of which base64 makes four bytes of three.
-MOST_BYTES, MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 11_000_000, 2_500_000, 6 << 20
+# Of the page, which has 12 MB at most: the examples without their images; and these, of which
+# base64 makes four bytes of three.
+MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
 _MOST_PIXELS, _QUALITY = 1 << 23, 75  # of an image that is not a JPEG, whose takes 0.1 s
@@ -50,8 +57,7 @@ def all_lists(facts: Facts) -> dict[str, list[Example]]:
 
 
 def page_data(facts: Facts) -> dict[str, Any]:
-    """Data of the script as JSON: at most `MOST_BYTES`. `left_out` counts the examples and previews
-    that did not fit."""
+    """Data of the script. `left_out` counts the examples and previews that did not fit."""
     lists = all_lists(facts)
     data: dict[str, Any] = {
         "images": _plane(facts, IMAGES),
@@ -83,8 +89,7 @@ def page_data(facts: Facts) -> dict[str, Any]:
                 break
             picks[example.id] = example
             shown.append(as_shown)
-    room = MOST_BYTES - size - len(encode_for_page(data).encode())
-    room, more_pictures = min(MOST_PICTURE_BYTES, room * 3 // 4), 0
+    room, more_pictures = MOST_PICTURE_BYTES, 0
     pictures = read_pictures(facts.files, [*picks.values()])
     for as_shown, body in zip(shown, pictures, strict=True):
         has_room = len(body) + 2 <= room  # base64 fills up to three bytes
@@ -106,26 +111,31 @@ def page_data(facts: Facts) -> dict[str, Any]:
 
 def shown_fields(example: Example, catalogue: Catalogue) -> dict[str, Any]:
     """An example as the script shows it: no text in it gives a page, or a reader, commands."""
+    row, path, url = example.row, Path(example.path), cut(example.row["url"], LONGEST_URL)
     is_blurred = any(  # until its pair is opened
         example.reason == limit.reason
         or example.values.get(limit.measure.axis, 0) > limit.measure.blurs
         for limit in catalogue.limits.values()
         if math.isfinite(limit.measure.blurs)
     )
-    values: dict[str, Any] = {
+    numbers = {n: round(of, 4) for n, of in example.values.items() if math.isfinite(of)}
+    kind = {"shards": "images-", "holdout": "holdout-", "pairs": "text-"}.get(path.parent.name, "")
+    texts = {
         "key": example.key,
-        "url": printable(example.url),
-        "host": printable(host_of(example.url)),
-        "text": printable(example.caption),
-        "reason": printable(example.reason),
-        "detail": printable(example.detail),
-        "shard": printable(example.shard),
-        "near": printable(example.near),
-        "width": example.width or "",
-        "height": example.height or "",
-        "blurred": is_blurred or "",
-        "values": {printable(n[:40]): round(of, 4) for n, of in example.values.items()} or "",
+        "url": url,
+        "host": host_of(url),
+        "text": cut(row["caption"], LONGEST_TEXT),
+        "reason": example.reason,
+        "detail": row["detail"] or "",
+        "shard": kind + path.stem,
+        "near": "/".join(row[name] or "" for name in NEAREST) if row[NEAREST[1]] else "",
     }
+    values: dict[str, Any] = {name: printable(text) for name, text in texts.items()}
+    for name in ("width", "height"):
+        side = row[f"original_{name}"] or row[name] or 0
+        values[name] = int(side) if 0 < side < 1 << 31 else ""
+    values["blurred"] = is_blurred or ""
+    values["values"] = {printable(name[:40]): of for name, of in numbers.items()} or ""
     return {name: value for name, value in values.items() if value != ""}
 
 
@@ -183,8 +193,6 @@ def is_thumbnail(body: bytes) -> bool:
 def _plane(facts: Facts, plane: str) -> dict[str, Any]:
     """Pairs that other thresholds keep: by each alone, and by several at once of a sample."""
     numbers = facts.numbers.of(plane)
-    size = len(numbers.hashes)
-    weight = numbers.free / max(1, size)
     return {
         "axes": {name: axis.edges for name, axis in numbers.axes.items()},
         "alone": {
@@ -192,8 +200,8 @@ def _plane(facts: Facts, plane: str) -> dict[str, Any]:
             for rule, of_rule in numbers.alone.items()
         },
         "bins": {name: bins.tolist() for name, bins in numbers.bins.items()},
-        "weights": [round(weight, 6)] * size,
-        "exact": numbers.free == size,
+        "rows": (rows := len(numbers.hashes)),
+        "weight": round(numbers.free / max(1, rows), 6),
     }
 
 
