@@ -5,8 +5,8 @@ They are read batch by batch, and only the columns that are needed. They may be 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -136,7 +136,7 @@ class Tally:
 # ---- Exact counts ----------------------------------------------------------------------------
 
 
-Place = tuple[int, str]  # of a kept pair: the number of its shard, and its key
+Place = tuple[str, str]  # of a pair: the path of its file, and its key
 # How many images have one hash, this hash, and where two of them are.
 Group = tuple[int, int, list[Place]]
 
@@ -226,7 +226,7 @@ def count_pairs(
         return chain.from_iterable(in_threads(tried, paths))
 
     _count_dropped(counts, files, each)
-    numbers = {path: _number_of(path, at) for at, path in enumerate(files.kept_files)}
+    order = {path: at for at, path in enumerate(files.kept_files)}
     stated = Tally()
 
     def kept_rows(path: str) -> tuple[int, Tally]:
@@ -236,8 +236,8 @@ def count_pairs(
             own.add(batch["opted_out"].drop_null())
         return rows, own
 
-    for path, (rows, own) in each(kept_rows, numbers):
-        counts.kept[numbers[path]] = rows
+    for path, (rows, own) in each(kept_rows, order):
+        counts.kept[_number_of(path, order[path])] = rows
         stated.merge(own)
     counts.kept = dict(sorted(counts.kept.items()))
     reported = Counter[str]()
@@ -250,14 +250,14 @@ def count_pairs(
 
         def images_of(path: str, part: int = part) -> tuple[UInt64s, UInt64s]:
             batches = files.read(path, _OF_IMAGES, _LONGEST_URL)
-            return _images_of(batches, numbers[path], part, parts)
+            return _images_of(batches, order[path], part, parts)
 
-        found = [images for _, images in each(images_of, numbers)] or [(_NO_IMAGES, _NO_IMAGES)]
+        found = [images for _, images in each(images_of, order)] or [(_NO_IMAGES, _NO_IMAGES)]
         by_content, by_hash = (np.concatenate(of, axis=1) for of in zip(*found, strict=True))
-        images, contents, groups = _shared(by_content, MOST_GROUPS, by_size=True)
+        images, contents, groups = _shared(by_content, files.kept_files, MOST_GROUPS, by_size=True)
         shared = SharedContents(counts.copies.images + images, counts.copies.contents + contents)
         counts.copies, counts.groups = shared, counts.groups + groups
-        images, _, groups = _shared(by_hash, MOST_PAIRS, by_size=False)
+        images, _, groups = _shared(by_hash, files.kept_files, MOST_PAIRS, by_size=False)
         counts.near, counts.near_groups = counts.near + images, counts.near_groups + groups
     counts.groups = sorted(counts.groups, key=lambda of: (-of[0], of[1]))[:MOST_GROUPS]
     counts.near_groups = sorted(counts.near_groups, key=lambda of: of[1])[:MOST_PAIRS]
@@ -306,7 +306,7 @@ def _number_of(path: str, place: int) -> int:
 
 
 def _images_of(
-    batches: Iterable[pa.RecordBatch], shard: int, part: int, parts: int
+    batches: Iterable[pa.RecordBatch], file: int, part: int, parts: int
 ) -> tuple[UInt64s, UInt64s]:
     """Rows of a sidecar as `_shared` compares them: those whose content, and whose perceptual hash,
     is of a part. An image is a URL, and a content."""
@@ -323,16 +323,18 @@ def _images_of(
             (by_hash, phash * _MIX, content, has_hash),
         ):
             place = (hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
-            images = np.array([hashes, image, key, np.full_like(key, shard)])
+            images = np.array([hashes, image, key, np.full_like(key, file)])
             rows.append(images[:, has_one & (place == part)])
     return np.concatenate(by_content, axis=1), np.concatenate(by_hash, axis=1)
 
 
-def _shared(images: UInt64s, most: int, *, by_size: bool) -> tuple[int, int, list[Group]]:
+def _shared(
+    images: UInt64s, files: Sequence[str], most: int, *, by_size: bool
+) -> tuple[int, int, list[Group]]:
     """How many images have the hash of another, how many hashes these are, and a few of them.
 
     Args:
-      images: uint64[4, n]: the hash, the image, and the key and the shard of a row with it.
+      images: uint64[4, n]: the hash, the image, and the key and the file of a row with it.
       by_size: whether the few are those of the most images, or the smallest hashes.
     """
     images = images[:, np.lexsort(images[2::-1])]
@@ -345,13 +347,10 @@ def _shared(images: UInt64s, most: int, *, by_size: bool) -> tuple[int, int, lis
     first = shared[np.argsort(-sizes[shared], kind="stable")] if by_size else shared
     groups = list[Group]()
     for at in first[:most].tolist():
-        keys, shards = images[2:, starts[at] : starts[at] + 2].tolist()
-        places = [(shard, f"{key:016x}") for key, shard in zip(keys, shards, strict=True)]
+        rows = images[2:, starts[at] : starts[at] + 2].T.tolist()
+        places = [(files[file], f"{key:016x}") for key, file in rows]
         groups.append((int(sizes[at]), int(hashes[at]), places))
     return int(sizes[shared].sum()), len(shared), groups
-
-
-# ---- Images behind the counts ----------------------------------------------------------------
 
 
 def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
@@ -362,30 +361,16 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
     from alignset.transforms.images.examine import Image, examine
     from alignset.transforms.shards.descriptors import plane_of
 
-    places = [two for _, _, two in counts.near_groups]
-    images = images_at(out, chain.from_iterable(places))
-
-    def are_alike(two: list[Place]) -> bool | None:
+    files, places = find_own_set(out) or SetFiles(out, [], []), defaultdict[str, list[str]](list)
+    for path, key in sorted({place for _, _, two in counts.near_groups for place in two}):
+        places[path].append(key)
+    images, alike = dict[Place, bytes](), list[bool]()
+    for path, keys in places.items():
+        with suppress(OSError):  # what is gone is not compared
+            images |= {(path, key): body for key, body in files.images(path, keys)}
+    for _, _, two in counts.near_groups:
         looks = [examine(images.get(of, b""), in_full=True, keep_grey=True) for of in two]
         planes = [plane_of(look) for look in looks if isinstance(look, Image)]
-        return plane_distance(*planes) < COPY_DISTANCE if len(planes) == len(looks) else None
-
-    verdicts = [alike for alike in map(are_alike, places) if alike is not None]
-    return NearDuplicates(counts.near, len(verdicts), sum(verdicts))
-
-
-def images_at(
-    out: str, places: Iterable[Place], files: SetFiles | None = None
-) -> dict[Place, bytes]:
-    """The files of the images of some kept pairs, by shard and key; what is gone is left out."""
-    files = files or find_own_set(out) or SetFiles(out, [], [])
-    keys_of: dict[int, list[str]] = {}
-    for shard, key in sorted(set(places)):
-        keys_of.setdefault(shard, []).append(key)
-    paths = {_number_of(path, at): path for at, path in enumerate(files.kept_files)}
-    images = dict[Place, bytes]()
-    for shard in keys_of.keys() & paths.keys():
-        with suppress(OSError):
-            for key, body in files.images(paths[shard], keys_of[shard]):
-                images[shard, key] = body
-    return images
+        if len(planes) == len(two):
+            alike.append(plane_distance(*planes) < COPY_DISTANCE)
+    return NearDuplicates(counts.near, len(alike), sum(alike))

@@ -14,7 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.datasets.numbers import Tally, hex_numbers, hosts_of, in_threads, stage_of
+from alignset.pipeline.datasets.numbers import (
+    Place,
+    Tally,
+    hex_numbers,
+    hosts_of,
+    in_threads,
+    stage_of,
+)
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
@@ -82,9 +89,13 @@ class Example:
         return self.row["reason"] or ""
 
     @property
-    def id(self) -> tuple[str, str, str]:
+    def place(self) -> Place:
+        return self.path, self.key
+
+    @property
+    def id(self) -> tuple[str, ...]:
         """A pair may be in both stages, and a key in two files."""
-        return self.key, self.reason, self.path
+        return *self.place, self.reason
 
 
 class Judged(NamedTuple):

@@ -6,10 +6,10 @@ import base64
 import io
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import partial
-from itertools import chain, zip_longest
+from itertools import chain, compress, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from PIL import JpegImagePlugin
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.numbers import in_threads
+from alignset.pipeline.datasets.numbers import Place, in_threads
 from alignset.pipeline.datasets.page_numbers import NEAREST, NEVER_PICTURED, Example
 from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.pipeline.report.sliders import is_open
@@ -72,40 +72,36 @@ def page_data(facts: Facts) -> dict[str, Any]:
             }
             for name, limit in facts.catalogue.limits.items()
         },
-        "measures": {
-            axis: [measure.short, measure.unit]
-            for axis, measure in facts.catalogue.measures.items()
-        },
-        "rules": facts.rules,
+        "measures": {name: [of.short, of.unit] for name, of in facts.catalogue.measures.items()},
         "textOnly": facts.text_only,
     }
-    picks: dict[tuple[str, str, str], Example] = {}
-    shown, size = list[dict[str, Any]](), 0
-    for example in filter(None, chain.from_iterable(zip_longest(*lists.values()))):  # by turns
-        if example.id not in picks:
-            as_shown = shown_fields(example, facts.catalogue)
-            size += len(encode_for_page(as_shown).encode()) + 1
-            if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
-                break
-            picks[example.id] = example
-            shown.append(as_shown)
+    picks, shown, size = dict[tuple[str, ...], int](), list[dict[str, Any]](), 0
+    ordered = {of.id: of for of in chain.from_iterable(zip_longest(*lists.values())) if of}
+    for name, example in ordered.items():  # by turns of the lists
+        shown.append(shown_fields(example, facts.catalogue))
+        size += len(encode_for_page(shown[-1]).encode()) + 1
+        if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
+            shown.pop()
+            break
+        picks[name] = len(picks)
     room, more_pictures = MOST_PICTURE_BYTES, 0
-    pictures = read_pictures(facts.files, [*picks.values()])
-    for as_shown, body in zip(shown, pictures, strict=True):
+    chosen = [ordered[name] for name in picks]
+    is_pictured = [of.reason not in NEVER_PICTURED for of in chosen]
+    pictures = read_pictures(facts.files, (of.place for of in compress(chosen, is_pictured)))
+    for as_shown, example, has_one in zip(shown, chosen, is_pictured, strict=True):
+        body = pictures.get(example.place, b"") if has_one else b""
         has_room = len(body) + 2 <= room  # base64 fills up to three bytes
         more_pictures += bool(body) and not has_room
         if body and has_room:
             room -= len(body) + 2
             as_shown["picture"] = base64.b64encode(body).decode()
-    places = {name: place for place, name in enumerate(picks)}
-    all_of_them = {example.id for of_list in lists.values() for example in of_list}
     return data | {
         "examples": shown,
         "lists": {
-            name: [places[example.id] for example in of_list if example.id in places]
+            name: [picks[example.id] for example in of_list if example.id in picks]
             for name, of_list in lists.items()
         },
-        "left_out": [len(all_of_them) - len(picks), more_pictures],
+        "left_out": [len(ordered) - len(picks), more_pictures],
     }
 
 
@@ -139,35 +135,29 @@ def shown_fields(example: Example, catalogue: Catalogue) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != ""}
 
 
-def read_pictures(files: SetFiles, examples: Sequence[Example]) -> list[bytes]:
-    """The thumbnails of examples, empty where there is none: of kept pairs made of their images, of
-    others as `rejected/` has them."""
-    by_file: dict[str, dict[str, int]] = {}
-    for place, example in enumerate(examples):
-        if example.reason not in NEVER_PICTURED:
-            by_file.setdefault(example.path, {})[example.key] = place
-    pictures = [b""] * len(examples)
-    read = partial(_pictures_of, files)
-    for places, bodies in zip(by_file.values(), in_threads(read, by_file.items()), strict=True):
-        for key, body in bodies.items():
-            pictures[places[key]] = body
-    return pictures
+def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes]:
+    """The thumbnails of pairs: of kept ones made of their images, of others as `rejected/` has
+    them. Those of a file that is gone, or cut, are left out."""
+    keys_of, pictures = defaultdict[str, list[str]](list), dict[Place, bytes]()
+    for path, key in places:
+        keys_of[path].append(key)
 
+    def read(path: str) -> dict[Place, bytes]:
+        found = dict[Place, bytes]()
+        with suppress(OSError, BrokenInputError):
+            if path in files.kept_files:
+                for key, body in files.images(path, sorted(keys_of[path])):
+                    found[path, key] = small_picture(body)
+                return found
+            for batch in files.read(path, _THUMBNAILS, _KEY):
+                rows = batch.filter(pc.is_in(batch["key"], pa.array(keys_of[path])))
+                for row in rows.to_pylist():
+                    if is_thumbnail(row["thumbnail"] or b""):
+                        found[path, row["key"]] = row["thumbnail"]
+        return found
 
-def _pictures_of(files: SetFiles, item: tuple[str, Collection[str]]) -> dict[str, bytes]:
-    path, keys = item
-    pictures = dict[str, bytes]()
-    # A file that is gone, or cut: the examples are shown without their images.
-    with suppress(OSError, BrokenInputError):
-        if path in files.kept_files:
-            for key, body in files.images(path, keys):
-                pictures[key] = small_picture(body)
-            return pictures
-        for batch in files.read(path, _THUMBNAILS, _KEY):
-            rows = batch.filter(pc.is_in(batch["key"], pa.array([*keys])))
-            for row in rows.to_pylist():
-                if row["thumbnail"] and is_thumbnail(row["thumbnail"]):
-                    pictures[row["key"]] = row["thumbnail"]
+    for found in in_threads(read, keys_of):
+        pictures |= found
     return pictures
 
 
