@@ -89,13 +89,12 @@ class Facts:
     @cached_property
     def judging(self) -> Judging:
         """How its rows were judged; of a folder of another tool, by rules that drop nothing."""
-        numbers, run = dict[str, Any](self.rules), self.run
+        numbers, run, names_all = dict[str, Any](self.rules), self.run, True
         if self.state == "foreign":
-            numbers = {of.name: of.default for of in self.catalogue.rules} | {
-                **self.catalogue.opened
-            }
+            numbers = {of.name: of.default for of in self.catalogue.rules} | dict(
+                self.catalogue.opened
+            )
         thumbnails = run.job.get("thumbnails") if run else None
-        names_all = True
         for path in [path for path in self.files.rejected_files if stage_of(path) == TEXTS][:1]:
             with suppress(OSError, pa.ArrowException):
                 names_all = "also_reasons" in schema_of(path).names

@@ -174,10 +174,6 @@ class PairCounts:
         return sum(self.kept.values())
 
     @property
-    def held_out(self) -> int:
-        return sum(count for number, count in self.kept.items() if number >= HOLDOUT)
-
-    @property
     def rejected_rows(self) -> int:
         return sum(
             n for reasons in self.dropped.values() for of in reasons.values() for n in of.values()
@@ -233,17 +229,14 @@ def count_pairs(
         rows, own = 0, Tally()
         for batch in files.read(path, _STATED, 1 << 10):
             rows += len(batch)
-            own.add(batch["opted_out"].drop_null())
+            own.add(pc.list_flatten(pc.split_pattern(batch["opted_out"].drop_null(), ",")))
         return rows, own
 
     for path, (rows, own) in each(kept_rows, order):
         counts.kept[_number_of(path, order[path])] = rows
         stated.merge(own)
     counts.kept = dict(sorted(counts.kept.items()))
-    reported = Counter[str]()
-    for names, n in stated.totals().items():
-        reported.update({name: n for name in filter(None, names.split(","))})
-    counts.reported = most_first(reported)
+    counts.reported = {name: n for name, n in stated.totals().items() if name}
     # In several passes by the top bits of hashes where there are very many: memory is bounded.
     parts = -(-counts.pairs // CONTENTS_AT_ONCE) if files.is_of_shards else 0
     for part in range(parts):

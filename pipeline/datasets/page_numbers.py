@@ -14,14 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.datasets.numbers import (
-    Place,
-    Tally,
-    hex_numbers,
-    hosts_of,
-    in_threads,
-    stage_of,
-)
+from alignset.pipeline.datasets import numbers as counts
+from alignset.pipeline.datasets.numbers import Place, Tally, in_threads
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
@@ -53,14 +47,14 @@ NEAR = "near:"
 MOST_SAMPLED = 4096
 MOST_ROWS = 200_000_000  # that are read for a page; of more, one file in n
 SHOWN_WORDS = 30  # texts of so many words and of more are one bar
-_MOST_KEPT, _MOST_OF_A_REASON, _MOST_NEAR, _MOST_LISTS = 96, 36, 12, 200
+_MOST_LISTS = 200
 _OF_A_SPLIT = 8  # examples of a kind that a file of dropped texts gives
 _TEXTS_OF_A_FILE = 32
 # Files that examples come from, while these give enough: a tar answers slowly from a store.
 _KEPT_FILES, _DROPPED_FILES = 8, 64
 _LONGEST = 1 << 10  # characters of a text that are read, and so whose words are counted
 _UNJUDGED_TEXTS = {entry.reason for entry in given.OF_ROWS}
-_SIDES = ("width", "height", "original_width", "original_height")
+_SIDES = ("width", "height")
 _TEXTS = ("key", "url", "caption", "reason", "detail", "also_reasons", LANGUAGE_COLUMNS[0])
 NEAREST = ("evaluation_set", "evaluation_image")
 
@@ -199,9 +193,8 @@ class StageNumbers:
 
 
 def _most(name: str) -> int:
-    return (
-        _MOST_KEPT if name == KEPT else _MOST_NEAR if name.startswith(NEAR) else _MOST_OF_A_REASON
-    )
+    """How many examples a list has."""
+    return 96 if name == KEPT else 12 if name.startswith(NEAR) else 36
 
 
 @dataclass
@@ -288,21 +281,20 @@ class Judging:
           BrokenInputError: it cannot be read.
         """
         of_texts, own = is_of_texts(path), [*self.limits(TEXTS), *self.limits(IMAGES)]
-        numbers = [*_SIDES, *(limit.measure.column for limit in own if limit.measure.column)]
+        numbers = [name for side in _SIDES for name in (side, f"original_{side}")]
+        numbers += [limit.measure.column for limit in own if limit.measure.column]
         texts = [*_TEXTS, *NEAREST, *([self.verified] if self.verified else [])]
         kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(texts, pa.string())
         for batch in self.read(path, pa.schema(kinds.items()), _LONGEST):
-            sides = [
-                numbers_of(pc.coalesce(batch[f"original_{name}"], batch[name]))
-                for name in ("width", "height")
-            ]
+            columns = [pc.coalesce(batch[f"original_{side}"], batch[side]) for side in _SIDES]
+            sides = [numbers_of(of) for of in columns]
             captions = pc.fill_null(batch["caption"], "")
             rows = Rows(
                 shorter=np.minimum(*sides),
                 longer=np.maximum(*sides),
                 word_count=measure_texts(captions, np.ones(len(batch), np.bool_)).word_count,
                 foreign=_is_in(batch["reason"], {MIN_LANGUAGE_SCORE.reason}),
-                hashes=key_hashes(hex_numbers(batch["key"])[0]),
+                hashes=key_hashes(counts.hex_numbers(batch["key"])[0]),
                 own_language_score=self.numbers.get(MIN_LANGUAGE_SCORE.name, 0.0),
             )
             for limit in own:
@@ -315,14 +307,13 @@ class Judging:
 
     def _judged(self, stage: str, batch: pa.RecordBatch, rows: Rows, *, of_texts: bool) -> Judged:
         own, reason = self.limits(stage), batch["reason"]
-        is_kept, is_gone = _is_in(reason, {None}), _is_in(reason, {given.TAKEN_DOWN})
-        of_limits = {limit.reason for limit in own}
+        is_kept, of_limits = _is_in(reason, {None}), {limit.reason for limit in own}
         if stage == IMAGES:
             is_counted = _is_in(reason, {None, *of_limits, *STEPS_OF_COPIES})
         elif of_texts:
             is_counted = ~_is_in(reason, {given.TAKEN_DOWN, *_UNJUDGED_TEXTS})
         else:
-            is_counted = is_kept = ~is_gone
+            is_counted = is_kept = ~_is_in(reason, {given.TAKEN_DOWN})
         all_reasons = reason
         if stage == TEXTS and self.names_all:
             joined = pc.binary_join_element_wise(reason, batch["also_reasons"], ",")
@@ -349,7 +340,7 @@ class Judging:
 
 def is_of_texts(path: str) -> bool:
     """Whether a file is of texts that were dropped."""
-    return Path(path).parent.name == "rejected" and stage_of(path) == TEXTS
+    return Path(path).parent.name == "rejected" and counts.stage_of(path) == TEXTS
 
 
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:
@@ -406,7 +397,7 @@ def _read_file(path: str, judging: Judging, full: Set[str]) -> Numbers:
         short = pc.utf8_slice_codeunits(pc.fill_null(batch["caption"], ""), 0, LONGEST_TEXT)
         if IMAGES in stages:
             is_told = pa.array(~_is_in(reason, NEVER_SHOWN))  # of what is blocked, not even a host
-            part.hosts.add(hosts_of(batch["url"].filter(is_told)), outcome.filter(is_told))
+            part.hosts.add(counts.hosts_of(batch["url"].filter(is_told)), outcome.filter(is_told))
             part.kept_texts.add(short.filter(pa.array(is_kept)))
         elif is_of_texts(path):
             part.frequent_texts.add(short.filter(pc.equal(outcome, MAX_IMAGES_PER_TEXT.reason)))
@@ -482,7 +473,7 @@ def count_kept(
     """
 
     def count(path: str) -> Counter[str]:
-        counts = Counter[str]()
+        sums = Counter[str]()
         for batch, stages in judging.batches(path):
             is_kept = _is_in(batch["reason"], {None})
             passed = np.ones(len(batch), np.bool_)
@@ -492,16 +483,16 @@ def count_kept(
                     bound = thresholds.get(limit.name, judging.numbers[limit.name])
                     axis = Axis(limit.measure.axis, [limit.edge(bound)])
                     bins = limit.bins(judged.rows, axis)
-                    counts[f"--{limit.name}"] += int(np.count_nonzero(bins != axis.no_value))
+                    sums[f"--{limit.name}"] += int(np.count_nonzero(bins != axis.no_value))
                     if limit.name in thresholds:
                         passed &= axis.passes(bins, axis.edges[0], beyond=limit.beyond)
                     else:
                         passed &= ~judged.against[limit.name]
-            counts[KEPT] += int(np.count_nonzero(is_kept))
-            counts["out"] += int(np.count_nonzero(is_kept & ~passed))
+            sums[KEPT] += int(np.count_nonzero(is_kept))
+            sums["out"] += int(np.count_nonzero(is_kept & ~passed))
             # The rules of images dropped what those of texts kept.
             stage = TEXTS if is_of_texts(path) else IMAGES
-            counts[stage] += int(np.count_nonzero(~is_kept & passed))
-        return counts
+            sums[stage] += int(np.count_nonzero(~is_kept & passed))
+        return sums
 
     return sum(in_threads(count, files), Counter[str]())

@@ -147,22 +147,20 @@ def _ngram_chart(vocabulary: VocabularySummary) -> Iterator[Chart]:
     if not isinstance(by_count, list) or not by_count:
         return
     labels = [
-        f"occur {bin_.min_count:,}"
-        + ("" if bin_.max_count == bin_.min_count else f" to {bin_.max_count:,}")
-        for bin_ in by_count
+        f"occur {of.min_count:,}" + f" to {of.max_count:,}" * (of.max_count > of.min_count)
+        for of in by_count
     ]
     cut_count = vocabulary.cut_off_count if isinstance(vocabulary.cut_off_count, int) else 0
-    place = next((n for n, bin_ in enumerate(by_count) if bin_.max_count >= cut_count), 0)
-    room, heights = vocabulary.vocabulary, list[int]()
-    for bin_ in reversed(by_count):  # the most frequent are the vocabulary's
-        heights.append(min(room, bin_.ngrams))
-        room -= heights[-1]
+    place = next((n for n, of in enumerate(by_count) if of.max_count >= cut_count), 0)
+    ngrams = np.array([of.ngrams for of in by_count])
+    more = ngrams[::-1].cumsum()[::-1] - ngrams  # that are more frequent, and come first
+    kept = np.clip(vocabulary.vocabulary - more, 0, ngrams)
     yield Chart(
         "How often n-grams occur",
         labels,
-        [short(bin_.min_count) for bin_ in by_count],
-        heights[::-1],
-        [bin_.ngrams - n for bin_, n in zip(by_count, reversed(heights), strict=True)],
+        [short(of.min_count) for of in by_count],
+        kept.tolist(),
+        (ngrams - kept).tolist(),
         [(place, f"cut within {cut_count:,}")] if cut_count else [],
         unit="n-grams",
         logarithmic=True,

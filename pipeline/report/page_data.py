@@ -9,7 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from itertools import chain, compress, zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,20 @@ def all_lists(facts: Facts) -> dict[str, list[Example]]:
 
 def page_data(facts: Facts) -> dict[str, Any]:
     """Data of the script. `left_out` counts the examples and previews that did not fit."""
-    lists = all_lists(facts)
-    data: dict[str, Any] = {
-        "images": _plane(facts, IMAGES),
-        "texts": _plane(facts, TEXTS),
+    lists, data = all_lists(facts), dict[str, Any]()
+    for stage in (IMAGES, TEXTS):  # what other thresholds keep, alone, and several in a sample
+        numbers = facts.numbers.of(stage)
+        data[stage] = {
+            "axes": {name: axis.edges for name, axis in numbers.axes.items()},
+            "alone": {
+                rule: {str(at): int(of_rule[at]) for at in np.flatnonzero(of_rule).tolist()}
+                for rule, of_rule in numbers.alone.items()
+            },
+            "bins": {name: bins.tolist() for name, bins in numbers.bins.items()},
+            "rows": len(numbers.hashes),
+            "weight": round(numbers.free / max(1, len(numbers.hashes)), 6),
+        }
+    data |= {
         "thresholds": {
             name: {
                 "rule": name,
@@ -81,22 +91,20 @@ def page_data(facts: Facts) -> dict[str, Any]:
         shown.append(shown_fields(example, facts.catalogue))
         size += len(encode_for_page(shown[-1]).encode()) + 1
         if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
-            shown.pop()
             break
         picks[name] = len(picks)
     room, more_pictures = MOST_PICTURE_BYTES, 0
-    chosen = [ordered[name] for name in picks]
-    is_pictured = [of.reason not in NEVER_PICTURED for of in chosen]
-    pictures = read_pictures(facts.files, (of.place for of in compress(chosen, is_pictured)))
-    for as_shown, example, has_one in zip(shown, chosen, is_pictured, strict=True):
-        body = pictures.get(example.place, b"") if has_one else b""
-        has_room = len(body) + 2 <= room  # base64 fills up to three bytes
-        more_pictures += bool(body) and not has_room
-        if body and has_room:
-            room -= len(body) + 2
-            as_shown["picture"] = base64.b64encode(body).decode()
+    may_be_shown = [name for name in picks if ordered[name].reason not in NEVER_PICTURED]
+    pictures = read_pictures(facts.files, [ordered[name].place for name in may_be_shown])
+    for name in may_be_shown:
+        if body := pictures.get(ordered[name].place):
+            has_room = len(body) + 2 <= room  # base64 fills up to three bytes
+            more_pictures += not has_room
+            if has_room:
+                room -= len(body) + 2
+                shown[picks[name]]["picture"] = base64.b64encode(body).decode()
     return data | {
-        "examples": shown,
+        "examples": shown[: len(picks)],
         "lists": {
             name: [picks[example.id] for example in of_list if example.id in picks]
             for name, of_list in lists.items()
@@ -180,24 +188,7 @@ def is_thumbnail(body: bytes) -> bool:
         return False
 
 
-def _plane(facts: Facts, plane: str) -> dict[str, Any]:
-    """Pairs that other thresholds keep: by each alone, and by several at once of a sample."""
-    numbers = facts.numbers.of(plane)
-    return {
-        "axes": {name: axis.edges for name, axis in numbers.axes.items()},
-        "alone": {
-            rule: {str(at): int(of_rule[at]) for at in np.flatnonzero(of_rule).tolist()}
-            for rule, of_rule in numbers.alone.items()
-        },
-        "bins": {name: bins.tolist() for name, bins in numbers.bins.items()},
-        "rows": (rows := len(numbers.hashes)),
-        "weight": round(numbers.free / max(1, rows), 6),
-    }
-
-
 def encode_for_page(data: Mapping[str, Any]) -> str:
     """JSON that may stand within a `script` element: no text in it can end that."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for bare, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
-        text = text.replace(bare, escape)
-    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return text.translate({ord(bare): f"\\u{ord(bare):04x}" for bare in "<>&\u2028\u2029"})
