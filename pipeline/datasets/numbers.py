@@ -5,7 +5,7 @@ They are read batch by batch, and only the columns that are needed. They may be 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,13 +23,7 @@ from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.pairs.urls import url_hashes
-from alignset.transforms.rules.given import (
-    DUPLICATE_IMAGE,
-    DUPLICATE_OF_TRAINING,
-    FETCH_FAILED,
-    OPTED_OUT,
-    TAKEN_DOWN,
-)
+from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -142,7 +136,7 @@ class Tally:
 # ---- Exact counts ----------------------------------------------------------------------------
 
 
-Place = tuple[int, str]  # of a kept pair: the number of its shard, and its key
+Place = tuple[str, str]  # of a pair: the path of its file, and its key
 # How many images have one hash, this hash, and where two of them are.
 Group = tuple[int, int, list[Place]]
 
@@ -180,18 +174,10 @@ class PairCounts:
         return sum(self.kept.values())
 
     @property
-    def held_out(self) -> int:
-        return sum(count for number, count in self.kept.items() if number >= HOLDOUT)
-
-    @property
     def rejected_rows(self) -> int:
         return sum(
             n for reasons in self.dropped.values() for of in reasons.values() for n in of.values()
         )
-
-    @property
-    def taken_down(self) -> int:
-        return sum(self.reasons(stage).get(TAKEN_DOWN, 0) for stage in self.dropped)
 
     def reasons(self, stage: str) -> dict[str, int]:
         """How many rows of a stage have each reason."""
@@ -203,11 +189,6 @@ class PairCounts:
         for reasons in self.dropped.values():
             total.update(reasons.get(reason, {}))
         return most_first(total)
-
-    @property
-    def opted_out(self) -> dict[str, int]:
-        """Opt-outs of dropped pairs by detail, most first."""
-        return self.details(OPTED_OUT)
 
 
 def count_pairs(
@@ -241,38 +222,35 @@ def count_pairs(
         return chain.from_iterable(in_threads(tried, paths))
 
     _count_dropped(counts, files, each)
-    numbers = _numbers_of(files)
+    numbers, order = _numbers_of(files), {path: at for at, path in enumerate(files.kept_files)}
     stated = Tally()
 
     def kept_rows(path: str) -> tuple[int, Tally]:
         rows, own = 0, Tally()
         for batch in files.read(path, _STATED, 1 << 10):
             rows += len(batch)
-            own.add(batch["opted_out"].drop_null())
+            own.add(pc.list_flatten(pc.split_pattern(batch["opted_out"].drop_null(), ",")))
         return rows, own
 
-    for path, (rows, own) in each(kept_rows, numbers):
+    for path, (rows, own) in each(kept_rows, order):
         counts.kept[numbers[path]] = rows
         stated.merge(own)
     counts.kept = dict(sorted(counts.kept.items()))
-    reported = Counter[str]()
-    for names, n in stated.totals().items():
-        reported.update({name: n for name in filter(None, names.split(","))})
-    counts.reported = most_first(reported)
+    counts.reported = {name: n for name, n in stated.totals().items() if name}
     # In several passes by the top bits of hashes where there are very many: memory is bounded.
     parts = -(-counts.pairs // CONTENTS_AT_ONCE) if files.is_of_shards else 0
     for part in range(parts):
 
         def images_of(path: str, part: int = part) -> tuple[UInt64s, UInt64s]:
             batches = files.read(path, _OF_IMAGES, _LONGEST_URL)
-            return _images_of(batches, numbers[path], part, parts)
+            return _images_of(batches, order[path], part, parts)
 
-        found = [images for _, images in each(images_of, numbers)] or [(_NO_IMAGES, _NO_IMAGES)]
+        found = [images for _, images in each(images_of, order)] or [(_NO_IMAGES, _NO_IMAGES)]
         by_content, by_hash = (_with_repeated(of) for of in zip(*found, strict=True))
-        images, contents, groups = _shared(by_content, MOST_GROUPS, by_size=True)
+        images, contents, groups = _shared(by_content, files.kept_files, MOST_GROUPS, by_size=True)
         shared = SharedContents(counts.copies.images + images, counts.copies.contents + contents)
         counts.copies, counts.groups = shared, counts.groups + groups
-        images, _, groups = _shared(by_hash, MOST_PAIRS, by_size=False)
+        images, _, groups = _shared(by_hash, files.kept_files, MOST_PAIRS, by_size=False)
         counts.near, counts.near_groups = counts.near + images, counts.near_groups + groups
     counts.groups = sorted(counts.groups, key=lambda of: (-of[0], of[1]))[:MOST_GROUPS]
     counts.near_groups = sorted(counts.near_groups, key=lambda of: of[1])[:MOST_PAIRS]
@@ -325,7 +303,7 @@ def _numbers_of(files: SetFiles) -> dict[str, int]:
 
 
 def _images_of(
-    batches: Iterable[pa.RecordBatch], shard: int, part: int, parts: int
+    batches: Iterable[pa.RecordBatch], file: int, part: int, parts: int
 ) -> tuple[UInt64s, UInt64s]:
     """Rows of a sidecar as `_shared` compares them: those whose content, and whose perceptual hash,
     is of a part. An image is a URL, and a content."""
@@ -342,7 +320,7 @@ def _images_of(
             (by_hash, phash * _MIX, content, has_hash),
         ):
             place = (hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
-            images = np.array([hashes, image, key, np.full_like(key, shard)])
+            images = np.array([hashes, image, key, np.full_like(key, file)])
             rows.append(images[:, has_one & (place == part)])
     return np.concatenate(by_content, axis=1), np.concatenate(by_hash, axis=1)
 
@@ -361,11 +339,13 @@ def _with_repeated(files: Sequence[UInt64s]) -> UInt64s:
     return np.concatenate(rows, axis=1)
 
 
-def _shared(images: UInt64s, most: int, *, by_size: bool) -> tuple[int, int, list[Group]]:
+def _shared(
+    images: UInt64s, files: Sequence[str], most: int, *, by_size: bool
+) -> tuple[int, int, list[Group]]:
     """How many images have the hash of another, how many hashes these are, and a few of them.
 
     Args:
-      images: uint64[4, n]: the hash, the image, and the key and the shard of a row with it.
+      images: uint64[4, n]: the hash, the image, and the key and the file of a row with it.
       by_size: whether the few are those of the most images, or the smallest hashes.
     """
     images = images[:, np.lexsort(images[2::-1])]
@@ -378,13 +358,10 @@ def _shared(images: UInt64s, most: int, *, by_size: bool) -> tuple[int, int, lis
     first = shared[np.argsort(-sizes[shared], kind="stable")] if by_size else shared
     groups = list[Group]()
     for at in first[:most].tolist():
-        keys, shards = images[2:, starts[at] : starts[at] + 2].tolist()
-        places = [(shard, f"{key:016x}") for key, shard in zip(keys, shards, strict=True)]
+        rows = images[2:, starts[at] : starts[at] + 2].T.tolist()
+        places = [(files[file], f"{key:016x}") for key, file in rows]
         groups.append((int(sizes[at]), int(hashes[at]), places))
     return int(sizes[shared].sum()), len(shared), groups
-
-
-# ---- Images behind the counts ----------------------------------------------------------------
 
 
 def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
@@ -395,30 +372,16 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
     from alignset.transforms.images.examine import Image, examine
     from alignset.transforms.shards.descriptors import plane_of
 
-    places = [two for _, _, two in counts.near_groups]
-    images = images_at(out, chain.from_iterable(places))
-
-    def are_alike(two: list[Place]) -> bool | None:
+    files, places = find_own_set(out) or SetFiles(out, [], []), defaultdict[str, list[str]](list)
+    for path, key in sorted({place for _, _, two in counts.near_groups for place in two}):
+        places[path].append(key)
+    images, alike = dict[Place, bytes](), list[bool]()
+    for path, keys in places.items():
+        with suppress(OSError):  # what is gone is not compared
+            images |= {(path, key): body for key, body in files.images(path, keys)}
+    for _, _, two in counts.near_groups:
         looks = [examine(images.get(of, b""), in_full=True, keep_grey=True) for of in two]
         planes = [plane_of(look) for look in looks if isinstance(look, Image)]
-        return plane_distance(*planes) < COPY_DISTANCE if len(planes) == len(looks) else None
-
-    verdicts = [alike for alike in map(are_alike, places) if alike is not None]
-    return NearDuplicates(counts.near, len(verdicts), sum(verdicts))
-
-
-def images_at(
-    out: str, places: Iterable[Place], files: SetFiles | None = None
-) -> dict[Place, bytes]:
-    """The files of the images of some kept pairs, by shard and key; what is gone is left out."""
-    files = files or find_own_set(out) or SetFiles(out, [], [])
-    keys_of: dict[int, list[str]] = {}
-    for shard, key in sorted(set(places)):
-        keys_of.setdefault(shard, []).append(key)
-    paths = {number: path for path, number in _numbers_of(files).items()}
-    images = dict[Place, bytes]()
-    for shard in keys_of.keys() & paths.keys():
-        with suppress(OSError):
-            for key, body in files.images(paths[shard], keys_of[shard]):
-                images[shard, key] = body
-    return images
+        if len(planes) == len(two):
+            alike.append(plane_distance(*planes) < COPY_DISTANCE)
+    return NearDuplicates(counts.near, len(alike), sum(alike))

@@ -3,7 +3,6 @@ would keep, the most frequent names, and examples."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -15,17 +14,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.datasets.numbers import Tally, hex_numbers, hosts_of, in_threads, stage_of
+from alignset.pipeline.datasets import numbers as counts
+from alignset.pipeline.datasets.numbers import Place, Tally, in_threads
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
-    LONGEST_URL,
     MOST_WORDS,
     Axis,
     Ints,
-    cut,
     key_hashes,
     least_rows,
     nearest_rows,
@@ -49,16 +47,16 @@ NEAR = "near:"
 MOST_SAMPLED = 4096
 MOST_ROWS = 200_000_000  # that are read for a page; of more, one file in n
 SHOWN_WORDS = 30  # texts of so many words and of more are one bar
-_MOST_KEPT, _MOST_OF_A_REASON, _MOST_NEAR, _MOST_LISTS = 96, 36, 12, 200
+_MOST_LISTS = 200
 _OF_A_SPLIT = 8  # examples of a kind that a file of dropped texts gives
 _TEXTS_OF_A_FILE = 32
 # Files that examples come from, while these give enough: a tar answers slowly from a store.
 _KEPT_FILES, _DROPPED_FILES = 8, 64
 _LONGEST = 1 << 10  # characters of a text that are read, and so whose words are counted
 _UNJUDGED_TEXTS = {entry.reason for entry in given.OF_ROWS}
-_SIDES = ("width", "height", "original_width", "original_height")
+_SIDES = ("width", "height")
 _TEXTS = ("key", "url", "caption", "reason", "detail", "also_reasons", LANGUAGE_COLUMNS[0])
-_NEAREST = ("evaluation_set", "evaluation_image")
+NEAREST = ("evaluation_set", "evaluation_image")
 # What `Rows` has besides columns of rules; a stranger's manifest may have a rule of such a name.
 _OF_ROWS = {"shorter", "longer", "word_count", "foreign", "hashes", "own_language_score"}
 
@@ -68,34 +66,32 @@ class Example:
     """A pair that is shown.
 
     Attributes:
-      reason: "" where it is kept. values: its measures, by axis.
-      near: the nearest evaluation image, as set/name. path: of the file that it stands in.
+      row: its columns. values: its measures, by axis. path: of the file that it stands in.
       hash: by which it was chosen.
     """
 
-    key: str
-    url: str
-    caption: str
-    reason: str = ""
-    detail: str = ""
-    width: int = 0
-    height: int = 0
-    values: Mapping[str, float] = field(default_factory=dict)
-    near: str = ""
-    path: str = ""
-    hash: int = 0
+    row: Mapping[str, Any]
+    values: Mapping[str, float]
+    path: str
+    hash: int
 
     @property
-    def id(self) -> tuple[str, str, str]:
+    def key(self) -> str:
+        return self.row["key"] or ""
+
+    @property
+    def reason(self) -> str:
+        """Empty where it is kept."""
+        return self.row["reason"] or ""
+
+    @property
+    def place(self) -> Place:
+        return self.path, self.key
+
+    @property
+    def id(self) -> tuple[str, ...]:
         """A pair may be in both stages, and a key in two files."""
-        return self.key, self.reason, self.path
-
-    @property
-    def shard(self) -> str:
-        """As "images-00000", "holdout-00000" or "text-00000"."""
-        folder, stem = Path(self.path).parent.name, Path(self.path).stem
-        kind = {"shards": "images-", "holdout": "holdout-", "pairs": "text-"}.get(folder, "")
-        return kind + stem
+        return *self.place, self.reason
 
 
 class Judged(NamedTuple):
@@ -199,9 +195,8 @@ class StageNumbers:
 
 
 def _most(name: str) -> int:
-    return (
-        _MOST_KEPT if name == KEPT else _MOST_NEAR if name.startswith(NEAR) else _MOST_OF_A_REASON
-    )
+    """How many examples a list has."""
+    return 96 if name == KEPT else 12 if name.startswith(NEAR) else 36
 
 
 @dataclass
@@ -271,7 +266,7 @@ class Judging:
             return []
         own = [limit for limit in limits(entries) if limit.name in self.numbers]
         own = [of for of in own if _OF_ROWS.isdisjoint((of.measure.axis, of.measure.column))]
-        return [of for of in own if of.measure.column not in (*_TEXTS, *_NEAREST, *_SIDES)]
+        return [of for of in own if of.measure.column not in (*_TEXTS, *NEAREST, *_SIDES)]
 
     def nothing(self) -> Numbers:
         """No numbers yet."""
@@ -290,21 +285,20 @@ class Judging:
           BrokenInputError: it cannot be read.
         """
         of_texts, own = is_of_texts(path), [*self.limits(TEXTS), *self.limits(IMAGES)]
-        numbers = [*_SIDES, *(limit.measure.column for limit in own if limit.measure.column)]
-        texts = [*_TEXTS, *_NEAREST, *([self.verified] if self.verified else [])]
+        numbers = [name for side in _SIDES for name in (side, f"original_{side}")]
+        numbers += [limit.measure.column for limit in own if limit.measure.column]
+        texts = [*_TEXTS, *NEAREST, *([self.verified] if self.verified else [])]
         kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(texts, pa.string())
         for batch in self.read(path, pa.schema(kinds.items()), _LONGEST):
-            sides = [
-                numbers_of(pc.coalesce(batch[f"original_{name}"], batch[name]))
-                for name in ("width", "height")
-            ]
+            columns = [pc.coalesce(batch[f"original_{side}"], batch[side]) for side in _SIDES]
+            sides = [numbers_of(of) for of in columns]
             captions = pc.fill_null(batch["caption"], "")
             rows = Rows(
                 shorter=np.minimum(*sides),
                 longer=np.maximum(*sides),
                 word_count=measure_texts(captions, np.ones(len(batch), np.bool_)).word_count,
                 foreign=_is_in(batch["reason"], {MIN_LANGUAGE_SCORE.reason}),
-                hashes=key_hashes(hex_numbers(batch["key"])[0]),
+                hashes=key_hashes(counts.hex_numbers(batch["key"])[0]),
                 own_language_score=self.numbers.get(MIN_LANGUAGE_SCORE.name, 0.0),
             )
             for limit in own:
@@ -317,14 +311,13 @@ class Judging:
 
     def _judged(self, stage: str, batch: pa.RecordBatch, rows: Rows, *, of_texts: bool) -> Judged:
         own, reason = self.limits(stage), batch["reason"]
-        is_kept, is_gone = _is_in(reason, {None}), _is_in(reason, {given.TAKEN_DOWN})
-        of_limits = {limit.reason for limit in own}
+        is_kept, of_limits = _is_in(reason, {None}), {limit.reason for limit in own}
         if stage == IMAGES:
             is_counted = _is_in(reason, {None, *of_limits, *STEPS_OF_COPIES})
         elif of_texts:
             is_counted = ~_is_in(reason, {given.TAKEN_DOWN, *_UNJUDGED_TEXTS})
         else:
-            is_counted = is_kept = ~is_gone
+            is_counted = is_kept = ~_is_in(reason, {given.TAKEN_DOWN})
         all_reasons = reason
         if stage == TEXTS and self.names_all:
             joined = pc.binary_join_element_wise(reason, batch["also_reasons"], ",")
@@ -350,7 +343,7 @@ class Judging:
 
 def is_of_texts(path: str) -> bool:
     """Whether a file is of texts that were dropped."""
-    return Path(path).parent.name == "rejected" and stage_of(path) == TEXTS
+    return Path(path).parent.name == "rejected" and counts.stage_of(path) == TEXTS
 
 
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:
@@ -407,7 +400,7 @@ def _read_file(path: str, judging: Judging, full: Set[str]) -> Numbers:
         short = pc.utf8_slice_codeunits(pc.fill_null(batch["caption"], ""), 0, LONGEST_TEXT)
         if IMAGES in stages:
             is_told = pa.array(~_is_in(reason, NEVER_SHOWN))  # of what is blocked, not even a host
-            part.hosts.add(hosts_of(batch["url"].filter(is_told)), outcome.filter(is_told))
+            part.hosts.add(counts.hosts_of(batch["url"].filter(is_told)), outcome.filter(is_told))
             part.kept_texts.add(short.filter(pa.array(is_kept)))
         elif is_of_texts(path):
             part.frequent_texts.add(short.filter(pc.equal(outcome, MAX_IMAGES_PER_TEXT.reason)))
@@ -458,27 +451,9 @@ def _choose(
     all_columns = batch.take(pa.array(all_rows, pa.int64())).to_pylist()
     for row, columns in zip(all_rows, all_columns, strict=True):
         of_axes = {of.measure.axis: float(values[of.name][row]) for of in own_limits}
-        examples[row] = _example(columns, int(hashes[row]), path, of_axes)
+        examples[row] = Example(columns, of_axes, path, int(hashes[row]))
     for name, most, rows, ranks in choices:
         part.of(stage).rank(name, [(float(ranks[row]), examples[row]) for row in rows], most)
-
-
-def _example(row: Mapping[str, Any], hash_: int, path: str, values: Mapping[str, float]) -> Example:
-    sides = [row[f"original_{name}"] or row[name] or 0 for name in ("width", "height")]
-    width, height = (int(side) if 0 < side < 1 << 31 else 0 for side in sides)
-    return Example(
-        key=row["key"] or "",
-        url=cut(row["url"], LONGEST_URL),
-        caption=cut(row["caption"], LONGEST_TEXT),
-        reason=row["reason"] or "",
-        detail=row["detail"] or "",
-        width=width,
-        height=height,
-        values={name: round(of, 6) for name, of in values.items() if math.isfinite(of)},
-        near="/".join(row[name] or "" for name in _NEAREST) if row[_NEAREST[1]] else "",
-        path=path,
-        hash=hash_,
-    )
 
 
 # ---- Other thresholds ------------------------------------------------------------------------
@@ -501,7 +476,7 @@ def count_kept(
     """
 
     def count(path: str) -> Counter[str]:
-        counts = Counter[str]()
+        sums = Counter[str]()
         for batch, stages in judging.batches(path):
             is_kept = _is_in(batch["reason"], {None})
             passed = np.ones(len(batch), np.bool_)
@@ -511,16 +486,16 @@ def count_kept(
                     bound = thresholds.get(limit.name, judging.numbers[limit.name])
                     axis = Axis(limit.measure.axis, [limit.edge(bound)])
                     bins = limit.bins(judged.rows, axis)
-                    counts[f"--{limit.name}"] += int(np.count_nonzero(bins != axis.no_value))
+                    sums[f"--{limit.name}"] += int(np.count_nonzero(bins != axis.no_value))
                     if limit.name in thresholds:
                         passed &= axis.passes(bins, axis.edges[0], beyond=limit.beyond)
                     else:
                         passed &= ~judged.against[limit.name]
-            counts[KEPT] += int(np.count_nonzero(is_kept))
-            counts["out"] += int(np.count_nonzero(is_kept & ~passed))
+            sums[KEPT] += int(np.count_nonzero(is_kept))
+            sums["out"] += int(np.count_nonzero(is_kept & ~passed))
             # The rules of images dropped what those of texts kept.
             stage = TEXTS if is_of_texts(path) else IMAGES
-            counts[stage] += int(np.count_nonzero(~is_kept & passed))
-        return counts
+            sums[stage] += int(np.count_nonzero(~is_kept & passed))
+        return sums
 
     return sum(in_threads(count, files), Counter[str]())

@@ -20,7 +20,7 @@ from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.report.page_data import all_lists, page_data
 from alignset.pipeline.report.sliders import answers
-from alignset.pipeline.report.tables import blocked_rows, funnel_table, opt_out_rows
+from alignset.pipeline.report.tables import fetch_tables, funnel_table
 from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.transforms.columns.rejects import REJECTED
@@ -61,13 +61,13 @@ def test_counts_are_of_rows_whatever_reads_them_in_how_many_passes(tmp_path: Pat
     put_rejected(str(tmp_path), "images-00000", [*whys, ("opted_out", "c2pa")])
     put_rejected(str(tmp_path), "text-00000", [("opted_out", "meta_robots"), ("taken_down", "a")])
     once = count_pairs(str(tmp_path))
-    assert (once.pairs, once.kept, once.rejected_rows, once.taken_down) == (60, {0: 60}, 8, 1)
+    assert (once.pairs, once.kept, once.rejected_rows) == (60, {0: 60}, 8)
     assert (once.copies.images, once.copies.contents) == (29, 10)
     assert [images for images, *_ in once.groups] == [3] * 9 + [2]
     assert once.near == 10 + 30
     assert (once.hosts[0].host, once.hosts[0].details) == ("h", {"": 1, "dns": 3})
     assert once.reported == {"c2pa": 5, "noai_header": 5}
-    assert once.opted_out == {"c2pa": 1, "meta_robots": 1}
+    assert once.details("opted_out") == {"c2pa": 1, "meta_robots": 1}
     assert once.details("duplicate_image") == {"": 1}
     monkeypatch.setattr(numbers, "CONTENTS_AT_ONCE", 7)
     assert count_pairs(str(tmp_path)) == once
@@ -118,9 +118,9 @@ def test_a_reason_of_both_stages_adds_up_and_keeps_its_details_and_examples_apar
     assert rows["pairs", "opted_out"].key == "opted_out (texts)"
     assert rows["pairs", "opted_out"].more == "tdm_reservation 1,000"
     assert rows["opt_outs", "opted_out"].more == "noai_header 5"
-    opt_outs = {row.name: row.count for row in opt_out_rows(facts)}
-    assert opt_outs == {"tdm_reservation": 1000, "noai_header": 5}
-    assert [(row.name, row.count) for row in blocked_rows(facts)] == [("a.txt:host", 4)]
+    tables = {of.title: {row.name: row.count for row in of.rows} for of in fetch_tables(facts)}
+    assert tables["Opted out by their owners"] == {"tdm_reservation": 1000, "noai_header": 5}
+    assert tables["On a blocklist"] == {"a.txt:host": 4}
 
 
 def test_what_cost_most_is_the_sum_of_both_stages(made_set: Path):
@@ -129,16 +129,16 @@ def test_what_cost_most_is_the_sum_of_both_stages(made_set: Path):
         Step("words", 2000, 1100, {"too_few_words": 900}),
         Step("blocked_images", 1100, 1095, {"blocked": 5}),
     ]
-    (told,) = answers(Facts("", steps=steps), [], {"too_few_words": [1]})
-    assert told.title == "What cost most"
-    assert told.text.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
-    assert told.key == ""  # of which no example is shown
+    ((title, text, key),) = answers(Facts("", steps=steps), [], {"too_few_words": [1]})
+    assert title == "What cost most"
+    assert text.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
+    assert key == ""  # of which no example is shown
     facts = find_facts(str(made_set))
     lists = page_data(facts)["lists"]
-    told = answers(facts, [], lists)[0]
-    assert told.key.startswith(next(iter(facts.dropped)))
-    assert lists[told.key]
-    assert f'data-list="{told.key}">Show examples</button>' in render_page(facts)
+    _, _, key = next(answers(facts, [], lists))
+    assert key.startswith(next(iter(facts.dropped)))
+    assert lists[key]
+    assert f'data-list="{key}">Show examples</button>' in render_page(facts)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_pairs_that_wait_are_not_dropped(made_set: Path):
     summary = TextSummary(9000, counts, vocabulary, HashFile("v", 0, ""), shards)
     write_document(WorkFolder(f"{made_set}/_temporary").text_summary, summary)
     facts = find_facts(str(made_set))
-    assert (facts.waiting, facts.planned_shards, facts.shards) == (500, 3, 2)
+    assert (facts.waiting, facts.planned_shards, len(facts.stats)) == (500, 3, 2)
     (words,) = (chart for chart in charts_of(facts) if chart.name == "Words of the text")
     assert sum(words.kept) == facts.kept
     page = render_page(facts)
