@@ -63,7 +63,7 @@ def test_what_does_not_add_up_is_one_line_and_nothing_is_written(out: Path) -> N
     for path, damage, error, line in (
         (stats, lambda: change(stats, successes=99), RuntimeError, "counts 99 pairs, and .* has"),
         (stats, stats.unlink, UsageError, "00000_stats.json is missing: bring it back"),
-        (rejects, lambda: twice(rejects), RuntimeError, "its input had .* rows: bring the files back"),
+        (rejects, lambda: twice(rejects), RuntimeError, "had .* rows: bring the files back"),
     ):
         body = path.read_bytes()
         damage()
