@@ -25,4 +25,10 @@ def test_dropped_pairs_of_what_is_taken_down_are_not_read_again():
         "detail": [None] * 5 + [f"{key:016x}" for key in (7, 8)],  # of whose image it is a copy
     }
     details = listed_rejects(pa.RecordBatch.from_pydict(rows), Blocklists(), listed)
-    assert details.to_pylist() == ["a.txt:sha256"] * 2 + ["a.txt:text", None, None, "a.txt:sha256", None]
+    assert details.to_pylist() == ["a.txt:sha256"] * 2 + [
+        "a.txt:text",
+        None,
+        None,
+        "a.txt:sha256",
+        None,
+    ]
