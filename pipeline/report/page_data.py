@@ -172,7 +172,7 @@ def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes
 def small_picture(body: bytes) -> bytes:
     """The thumbnail of an image file, or nothing."""
     with suppress(Exception):  # decoders raise some ten kinds; the pair is shown all the same
-        image = examine(body)
+        image = examine(body, hashed=False)
         is_small = isinstance(image, Image) and image.width * image.height <= _MOST_PIXELS
         if isinstance(image, Image) and (image.format == "jpeg" or is_small):
             return thumbnail(body, image, THUMBNAIL_PX, _QUALITY)
