@@ -50,9 +50,9 @@ _THUMBNAILS = pa.schema([("key", pa.string()), ("thumbnail", pa.binary())])
 def all_lists(facts: Facts) -> dict[str, list[Example]]:
     """The examples by list, as `list_name` names it."""
     return {
-        printable(facts.catalogue.list_name(stage, name)): examples
+        printable(facts.catalogue.list_name(stage, name)): [example for _, example in examples]
         for stage in (TEXTS, IMAGES)
-        for name, examples in facts.numbers.of(stage).examples.items()
+        for name, examples in sorted(facts.numbers.of(stage).ranked.items())
     }
 
 

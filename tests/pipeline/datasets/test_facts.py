@@ -290,7 +290,7 @@ def test_a_hostile_file_neither_raises_nor_grows(made_set: Path, stage: str):
         used = resource.getrusage(resource.RUSAGE_SELF)
         sizes.append((used.ru_utime + used.ru_stime - begun, used.ru_maxrss, len(page)))
         assert facts.counts.rejected_rows > rows
-        assert max(len(of.examples) for of in (facts.numbers.texts, facts.numbers.images)) <= 200
+        assert max(len(of.ranked) for of in (facts.numbers.texts, facts.numbers.images)) <= 200
     (first_s, first_kib, _), (second_s, second_kib, page_bytes) = sizes
     assert second_s < 4 * first_s + 1  # in proportion, and no square
     assert second_kib - first_kib < 400 << 10
