@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.funnel import funnel, most_first
 from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
@@ -26,7 +25,7 @@ from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.shard_stats import NearDuplicates, ShardStats, SharedContents
+from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
 from alignset.transforms.storage.files import exists, match
 from alignset.transforms.storage.parquet_files import schema_of
@@ -43,12 +42,11 @@ class Facts:
     Attributes:
       out: the dataset's folder, as it was given. state: finished, under way, or foreign.
       files: whose rows are counted. counts: of these.
-      steps: of the funnel. waiting: pairs that no shard has yet. kept: pairs in the dataset.
+      steps: of the funnel. waiting: pairs that no shard has yet.
       stats: of its shards that are whole, by path. planned_shards: of how many.
       rules: those that are numbers, by name. language: that is kept.
       details: of all pairs that were dropped, by stage and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
-      copies, near: of its images, where that was counted.
       catalogue: the rules of the dataset, of users too.
     """
 
@@ -59,7 +57,6 @@ class Facts:
     numbers: Numbers = field(default_factory=Numbers)
     steps: list[Step] = field(default_factory=list)
     waiting: int = 0
-    kept: int = 0
     stats: dict[str, ShardStats | None] = field(default_factory=dict)
     planned_shards: int = 0
     rules: dict[str, float] = field(default_factory=dict)
@@ -67,11 +64,14 @@ class Facts:
     text_only: bool = False
     details: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    copies: SharedContents | UnsetType = UNSET
-    near: NearDuplicates | UnsetType = UNSET
     funnel: Funnel | None = None
     run: RunDescription | None = None
     catalogue: Catalogue = PRODUCT
+
+    @property
+    def kept(self) -> int:
+        """How many pairs are in the dataset."""
+        return self.funnel.pairs if self.funnel else self.counts.pairs
 
     @property
     def seen(self) -> int:
@@ -149,7 +149,6 @@ def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
     """The same without the numbers of histograms, thresholds and examples."""
     facts = describe_rules(out)
     facts.counts = counts or count_pairs(out, files=facts.files, skip_broken=True)
-    facts.kept = facts.counts.pairs
     files = [path for name in ("shards", "holdout") for path, _ in match(f"{facts.out}/{name}")]
     stats = [path for path in files if path.endswith("_stats.json")]
     documents = in_threads(lambda path: readable_document(path, ShardStats), stats)
@@ -157,8 +156,7 @@ def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
     facts.planned_shards = len(stats)
     facts.funnel = facts.find("funnel.json", Funnel) if facts.state == "finished" else None
     if facts.funnel is not None:
-        facts.steps, facts.kept = facts.funnel.steps, facts.funnel.pairs
-        facts.copies, facts.near = facts.funnel.copies, facts.funnel.near_duplicates
+        facts.steps = facts.funnel.steps
     else:
         _count_steps(facts)
     for stage, reasons in facts.counts.dropped.items():
@@ -216,8 +214,6 @@ def _count_steps(facts: Facts) -> None:
         dropping = [step for step in facts.steps if step.kept < step.seen]
         # Where nothing was dropped, any of our steps would say something of a run that was none.
         facts.steps = dropping or [replace(step, step="images") for step in facts.steps[-1:]]
-        if counts.copies.images:  # else it may be that nobody recorded hashes
-            facts.copies = counts.copies
 
 
 def _what_is_missing(facts: Facts) -> Iterator[str]:

@@ -260,17 +260,15 @@ def count_pairs(
 
 def _count_dropped(counts: PairCounts, files: SetFiles, each: Callable[..., Any]) -> None:
     def dropped_rows(path: str) -> tuple[Tally, Tally]:
-        """Rows by reason and detail; and failed fetches by host and detail."""
-        reasons, failures = Tally(), Tally()
-        for batch in files.read(path, _NAMES, _LONGEST_NAME):
-            is_key = pc.is_in(batch["reason"], pa.array(_KEY_DETAILS))
-            detail = pc.if_else(is_key, "", pc.fill_null(batch["detail"], ""))
-            reasons.add(pc.fill_null(batch["reason"], ""), detail)
-        if FETCH_FAILED in reasons.totals():
-            for batch in files.read(path, _FAILURES, _LONGEST_URL):
-                rows = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
-                detail = pc.utf8_slice_codeunits(pc.fill_null(rows["detail"], ""), 0, _LONGEST_NAME)
-                failures.add(hosts_of(rows["url"]), detail)
+        """Rows by reason and detail; and failed fetches, of images alone, by host and detail."""
+        reasons, failures, of_images = Tally(), Tally(), stage_of(path) == IMAGES
+        for batch in files.read(path, _FAILURES if of_images else _NAMES, _LONGEST_URL):
+            filled = (pc.fill_null(batch[name], "") for name in ("reason", "detail"))
+            reason, detail = (pc.utf8_slice_codeunits(of, 0, _LONGEST_NAME) for of in filled)
+            reasons.add(reason, pc.if_else(pc.is_in(reason, pa.array(_KEY_DETAILS)), "", detail))
+            if of_images:
+                failed = pc.equal(reason, FETCH_FAILED)
+                failures.add(hosts_of(batch["url"].filter(failed)), detail.filter(failed))
         return reasons, failures
 
     by_reason, failures = {TEXTS: Tally(), IMAGES: Tally()}, Tally()

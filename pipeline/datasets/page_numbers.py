@@ -137,11 +137,6 @@ class StageNumbers:
         self.hashes = np.zeros(0, np.uint64)
         self.bins = {name: np.zeros(0, np.uint8) for name in axes}
 
-    @property
-    def examples(self) -> dict[str, list[Example]]:
-        """The examples by list."""
-        return {name: [example for _, example in of] for name, of in sorted(self.ranked.items())}
-
     def full(self, place: int) -> set[str]:
         """The lists that take no example of a file that is so far behind."""
         return {
@@ -305,7 +300,7 @@ class Judging:
                 if column := limit.measure.column:
                     rows[column] = rows[limit.measure.axis] = numbers_of(batch[column])
             stages = {TEXTS: self._judged(TEXTS, batch, rows, of_texts=of_texts)}
-            if not of_texts and Path(path).parent.name != "pairs":
+            if has_images(path):
                 stages[IMAGES] = self._judged(IMAGES, batch, rows, of_texts=False)
             yield batch, stages
 
@@ -346,6 +341,11 @@ def is_of_texts(path: str) -> bool:
     return Path(path).parent.name == "rejected" and counts.stage_of(path) == TEXTS
 
 
+def has_images(path: str) -> bool:
+    """Whether a file is of pairs that the rules of images judged too."""
+    return Path(path).parent.name != "pairs" and not is_of_texts(path)
+
+
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:
     return pc.is_in(values, value_set=pa.array([*names], pa.string())).to_numpy(False)
 
@@ -368,7 +368,7 @@ def read_numbers(files: Sequence[str], judging: Judging, rows: int = 0) -> Numbe
 
     def read(file: tuple[int, str]) -> Numbers:
         place, path = file
-        full = whole.of(TEXTS if is_of_texts(path) else IMAGES).full(place)
+        full = whole.of(IMAGES if has_images(path) else TEXTS).full(place)
         try:
             return _read_file(path, judging, full)
         except BrokenInputError:  # which the exact counts name

@@ -50,9 +50,9 @@ _THUMBNAILS = pa.schema([("key", pa.string()), ("thumbnail", pa.binary())])
 def all_lists(facts: Facts) -> dict[str, list[Example]]:
     """The examples by list, as `list_name` names it."""
     return {
-        printable(facts.catalogue.list_name(stage, name)): examples
+        printable(facts.catalogue.list_name(stage, name)): [example for _, example in examples]
         for stage in (TEXTS, IMAGES)
-        for name, examples in facts.numbers.of(stage).examples.items()
+        for name, examples in sorted(facts.numbers.of(stage).ranked.items())
     }
 
 
@@ -172,7 +172,7 @@ def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes
 def small_picture(body: bytes) -> bytes:
     """The thumbnail of an image file, or nothing."""
     with suppress(Exception):  # decoders raise some ten kinds; the pair is shown all the same
-        image = examine(body)
+        image = examine(body, hashed=False)
         is_small = isinstance(image, Image) and image.width * image.height <= _MOST_PIXELS
         if isinstance(image, Image) and (image.format == "jpeg" or is_small):
             return thumbnail(body, image, THUMBNAIL_PX, _QUALITY)

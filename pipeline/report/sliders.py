@@ -37,17 +37,15 @@ class Slider(NamedTuple):
     """A rule whose threshold the reader may move.
 
     Fields:
-      axis: of its measure. edges: the thresholds that can be chosen. place: of the run's own.
-      first: the place on the axis of the first. stage: images or texts.
+      edges: the thresholds that can be chosen. place: of the run's own.
+      first: the place on the axis of the first.
     """
 
     rule: str
-    name: str
-    axis: str
+    limit: Limit
     edges: list[float]
     place: int
     first: int
-    plane: str
 
 
 def sliders(facts: Facts) -> Iterator[Slider]:
@@ -60,7 +58,7 @@ def sliders(facts: Facts) -> Iterator[Slider]:
         edges = _edges(facts, limit, axis.edges)
         if own in edges:
             first = axis.edges.index(limit.edge(edges[0]))
-            yield Slider(rule, limit.words, axis.name, edges, edges.index(own), first, limit.plane)
+            yield Slider(rule, limit, edges, edges.index(own), first)
 
 
 def is_left_out(facts: Facts, rule: str) -> bool:

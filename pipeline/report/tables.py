@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import NamedTuple
 
 from markupsafe import Markup
+from msgspec import UNSET
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.numbers import Tally
 from alignset.pipeline.datasets.summary import copies_text, hint_of
 from alignset.pipeline.report.charts import share_bar, small_histogram
+from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, HASH_MISMATCH, OPTED_OUT
@@ -39,17 +40,6 @@ class TableRow:
     bar: Markup | str = ""
     more: str = ""
     key: str = ""
-
-
-class FunnelStep(NamedTuple):
-    """A step of the funnel with its reasons."""
-
-    name: str
-    seen: int
-    kept: int
-    share: str
-    bar: Markup
-    reasons: list[TableRow]
 
 
 @dataclass(frozen=True)
@@ -79,13 +69,15 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.{digits}f} %"
 
 
-def funnel_table(facts: Facts, lists: Mapping[str, object]) -> list[FunnelStep]:
-    """The funnel's steps in order.
+def funnel_table(
+    facts: Facts, lists: Mapping[str, object]
+) -> list[tuple[Step, Markup, list[TableRow]]]:
+    """The funnel's steps in order, each with its bar and its reasons.
 
     Args:
       lists: the lists of examples by name.
     """
-    total, steps = max(1, facts.seen), []
+    total, table = max(1, facts.seen), []
     for step in facts.steps:
         plane, reasons = facts.catalogue.plane_of(step.step), []
         for reason, count in step.dropped.items():
@@ -97,14 +89,10 @@ def funnel_table(facts: Facts, lists: Mapping[str, object]) -> list[FunnelStep]:
         before, now = step.seen / total, step.kept / total
         # Pairs of shards to come were dropped by no step.
         waiting = facts.waiting / total if plane == IMAGES else 0.0
-        gone = max(0.0, 1 - before - waiting)
-        bar = share_bar(
-            [("k", now), ("d", before - now), ("w", waiting), ("o", gone)],
-            f"{step.step}: {step.kept:,} of {step.seen:,} kept",
-        )
-        share = percent(step.kept, total)
-        steps.append(FunnelStep(printable(step.step), step.seen, step.kept, share, bar, reasons))
-    return steps
+        parts = ("k", now), ("d", before - now), ("w", waiting), ("o", max(0, 1 - before - waiting))
+        bar = share_bar(parts, f"{step.step}: {step.kept:,} of {step.seen:,} kept")
+        table.append((step, bar, reasons))
+    return table
 
 
 def _first_details(details: Mapping[str, int]) -> str:
@@ -241,7 +229,11 @@ def language_table(facts: Facts) -> Table:
 
 def copies(facts: Facts) -> str:
     """How many images have the bytes of another of the dataset, and how many look like one."""
-    text, near = copies_text(facts.copies, facts.near), facts.near
+    near = facts.funnel.near_duplicates if facts.funnel else UNSET
+    shared = facts.funnel.copies if facts.funnel else facts.counts.copies
+    if not facts.funnel and not facts.counts.copies.images:
+        shared = UNSET  # it may be that nobody recorded hashes
+    text = copies_text(shared, near)
     text = f"{text[:1].upper()}{text[1:]}." if text else ""
     if not text or not near or near.distances or not near.compared:
         return text

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -32,12 +33,10 @@ def test_the_steps_are_the_funnels_and_the_details_duckdbs(golden: Golden):
     assert (facts.state, facts.notes) == ("finished", [])
     steps = funnel(golden.output)["steps"]
     told = funnel_table(facts, {})
-    assert [(s.name, s.seen, s.kept) for s in told] == [
-        (s["step"], s["seen"], s["kept"]) for s in steps
-    ]
+    assert [asdict(step) for step, _, _ in told] == steps
     rejected = f"'{golden.output}/rejected/*.parquet'"
     by_reason = dict(queried(f"select reason, count(*) from {rejected} group by all"))
-    assert {row.name: row.count for step in told for row in step.reasons} == by_reason
+    assert {row.name: row.count for _, _, rows in told for row in rows} == by_reason
     details = queried(f"""select
         if(filename like '%/text-%', 'texts', 'images'), reason, coalesce(detail, ''), count(*)
         from read_parquet({rejected}, filename = true) group by all""")

@@ -110,9 +110,9 @@ def test_a_reason_of_both_stages_adds_up_and_keeps_its_details_and_examples_apar
     of_list = {key for n, key in enumerate(keys) if n % 2 or texts[n][0] == "blocked"}
     assert not shown & of_list
     rows = {
-        (step.name, row.name): row
-        for step in funnel_table(facts, lists)
-        for row in step.reasons
+        (step.step, row.name): row
+        for step, _, reasons in funnel_table(facts, lists)
+        for row in reasons
         if row.name == "opted_out"
     }
     assert rows["pairs", "opted_out"].key == "opted_out (texts)"
@@ -310,7 +310,7 @@ def test_a_hostile_file_neither_raises_nor_grows(made_set: Path, stage: str):
         used = resource.getrusage(resource.RUSAGE_SELF)
         sizes.append((used.ru_utime + used.ru_stime - begun, used.ru_maxrss, len(page)))
         assert facts.counts.rejected_rows > rows
-        assert max(len(of.examples) for of in (facts.numbers.texts, facts.numbers.images)) <= 200
+        assert max(len(of.ranked) for of in (facts.numbers.texts, facts.numbers.images)) <= 200
     (first_s, first_kib, _), (second_s, second_kib, page_bytes) = sizes
     assert second_s < 4 * first_s + 1  # in proportion, and no square
     assert second_kib - first_kib < 400 << 10
@@ -393,5 +393,5 @@ def test_pairs_that_wait_are_not_dropped(made_set: Path):
     page = render_page(facts)
     assert "waiting for a shard" in page
     assert "of those judged" in page
-    fetch = next(step for step in funnel_table(facts, {}) if step.name == "fetch")
-    assert '<rect class="w"' in fetch.bar
+    (bar,) = (bar for step, bar, _ in funnel_table(facts, {}) if step.step == "fetch")
+    assert '<rect class="w"' in bar
