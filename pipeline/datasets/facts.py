@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.funnel import funnel, most_first
 from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
@@ -25,7 +25,7 @@ from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.shard_stats import NearDuplicates, ShardStats, SharedContents
+from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
 from alignset.transforms.storage.files import exists, match
 from alignset.transforms.storage.parquet_files import schema_of
@@ -42,12 +42,11 @@ class Facts:
     Attributes:
       out: the dataset's folder, as it was given. state: finished, under way, or foreign.
       files: whose rows are counted. counts: of these.
-      steps: of the funnel. waiting: pairs that no shard has yet. kept: pairs in the dataset.
-      stats: of its shards, by path. planned_shards: of how many.
+      steps: of the funnel. waiting: pairs that no shard has yet.
+      stats: of its shards that are whole, by path. planned_shards: of how many.
       rules: those that are numbers, by name. language: that is kept.
       details: of all pairs that were dropped, by stage and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
-      copies, near: of its images, where that was counted.
       catalogue: the rules of the dataset, of users too.
     """
 
@@ -58,7 +57,6 @@ class Facts:
     numbers: Numbers = field(default_factory=Numbers)
     steps: list[Step] = field(default_factory=list)
     waiting: int = 0
-    kept: int = 0
     stats: dict[str, ShardStats | None] = field(default_factory=dict)
     planned_shards: int = 0
     rules: dict[str, float] = field(default_factory=dict)
@@ -66,16 +64,14 @@ class Facts:
     text_only: bool = False
     details: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    copies: SharedContents | UnsetType = UNSET
-    near: NearDuplicates | UnsetType = UNSET
     funnel: Funnel | None = None
     run: RunDescription | None = None
     catalogue: Catalogue = PRODUCT
 
     @property
-    def shards(self) -> int:
-        """How many are whole."""
-        return len(self.stats)
+    def kept(self) -> int:
+        """How many pairs are in the dataset."""
+        return self.funnel.pairs if self.funnel else self.counts.pairs
 
     @property
     def seen(self) -> int:
@@ -93,20 +89,22 @@ class Facts:
     @cached_property
     def judging(self) -> Judging:
         """How its rows were judged; of a folder of another tool, by rules that drop nothing."""
-        numbers, run = dict[str, Any](self.rules), self.run
+        numbers, run, names_all = dict[str, Any](self.rules), self.run, True
         if self.state == "foreign":
-            numbers = {of.name: of.default for of in self.catalogue.rules} | {
-                **self.catalogue.opened
-            }
+            numbers = {of.name: of.default for of in self.catalogue.rules} | dict(
+                self.catalogue.opened
+            )
         thumbnails = run.job.get("thumbnails") if run else None
-        of_texts = [path for path in self.files.rejected_files if stage_of(path) == TEXTS]
+        for path in [path for path in self.files.rejected_files if stage_of(path) == TEXTS][:1]:
+            with suppress(OSError, pa.ArrowException):
+                names_all = "also_reasons" in schema_of(path).names
         return Judging(
             self.catalogue,
             numbers,
             has_rules=self.state != "foreign",
             text_only=self.text_only,
             thumbnails=min(max(thumbnails, 8), 64) if isinstance(thumbnails, int) else 16,
-            names_all=not of_texts or "also_reasons" in _columns(of_texts[0]),
+            names_all=names_all,
             verified=(verified_column(run.rules) or ("", ""))[1] if run else "",
             read=self.files.read,
         )
@@ -151,22 +149,18 @@ def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
     """The same without the numbers of histograms, thresholds and examples."""
     facts = describe_rules(out)
     facts.counts = counts or count_pairs(out, files=facts.files, skip_broken=True)
-    facts.kept = facts.counts.pairs
-    stats = [path for name in ("shards", "holdout") for path in _stats(f"{facts.out}/{name}")]
+    files = [path for name in ("shards", "holdout") for path, _ in match(f"{facts.out}/{name}")]
+    stats = [path for path in files if path.endswith("_stats.json")]
     documents = in_threads(lambda path: readable_document(path, ShardStats), stats)
     facts.stats = dict(zip(stats, documents, strict=True))
     facts.planned_shards = len(stats)
     facts.funnel = facts.find("funnel.json", Funnel) if facts.state == "finished" else None
     if facts.funnel is not None:
-        facts.steps, facts.kept = facts.funnel.steps, facts.funnel.pairs
-        facts.copies, facts.near = facts.funnel.copies, facts.funnel.near_duplicates
+        facts.steps = facts.funnel.steps
     else:
         _count_steps(facts)
-    facts.details = {
-        (stage, reason): most_first(of)
-        for stage, reasons in facts.counts.dropped.items()
-        for reason, of in reasons.items()
-    }
+    for stage, reasons in facts.counts.dropped.items():
+        facts.details |= {(stage, reason): of for reason, of in reasons.items()}
     if facts.funnel is not None and facts.funnel.fetch.failed:
         facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
     facts.notes += _what_is_missing(facts)
@@ -205,25 +199,21 @@ def describe_rules(out: str) -> Facts:
 
 def _count_steps(facts: Facts) -> None:
     """The funnel by the rows that are there: of a run that has not ended, for one."""
-    counts = facts.counts
-    text = facts.find(WorkFolder("_temporary").text_summary, TextSummary)
-    dropped, of_images = counts.reasons(TEXTS), counts.reasons(IMAGES)
-    passed = counts.pairs + sum(of_images.values())
-    of_texts = Counts(passed + sum(dropped.values()), passed, dropped)
-    of_texts = text.counts if text else of_texts
-    stages = of_texts.dropped, None if facts.text_only else of_images
+    counts, text = facts.counts, facts.find(WorkFolder("_temporary").text_summary, TextSummary)
+    dropped, images = counts.reasons(TEXTS), counts.reasons(IMAGES)
+    passed = counts.pairs + sum(images.values())
+    of_texts = text.counts if text else Counts(passed + sum(dropped.values()), passed, dropped)
+    stages = of_texts.dropped, None if facts.text_only else images
     facts.steps = funnel(of_texts.seen, *stages, catalogue=facts.catalogue)
     if facts.state == "under way" and not facts.text_only:
         facts.waiting = max(0, of_texts.kept - passed)
-        facts.planned_shards = len(text.shards) if text else 0
+        facts.planned_shards = len(text.shards) if text else len(facts.stats)
     if facts.state == "foreign":
-        facts.planned_shards = len(facts.files.kept_files)
+        facts.stats = dict.fromkeys(facts.files.kept_files)
+        facts.planned_shards = len(facts.stats)
         dropping = [step for step in facts.steps if step.kept < step.seen]
         # Where nothing was dropped, any of our steps would say something of a run that was none.
         facts.steps = dropping or [replace(step, step="images") for step in facts.steps[-1:]]
-        facts.stats = dict.fromkeys(facts.files.kept_files)
-        if counts.copies.images:  # else it may be that nobody recorded hashes
-            facts.copies = counts.copies
 
 
 def _what_is_missing(facts: Facts) -> Iterator[str]:
@@ -235,10 +225,10 @@ def _what_is_missing(facts: Facts) -> Iterator[str]:
     if facts.files.folder:
         yield from facts.files.folder.notes
     elif facts.state == "under way" and not facts.text_only:
-        of = f"{facts.shards:,} of " if facts.planned_shards else ""
-        shards = counted(facts.planned_shards or facts.shards, "shard")
-        whose = f"of {of}{shards}" if facts.planned_shards or facts.shards else "of texts so far"
-        yield f"The run has not ended: the counts are {whose}."
+        written, planned = len(facts.stats), facts.planned_shards
+        of = f"{written:,} of " if written != planned else ""
+        whose = f"{of}{counted(planned, 'shard')}" if planned else "texts so far"
+        yield f"The run has not ended: the counts are of {whose}."
     elif facts.state == "finished" and facts.funnel is None:
         yield "The run has ended, but its funnel.json tells nothing: rows are counted instead."
     elif rows < facts.seen:
@@ -246,15 +236,3 @@ def _what_is_missing(facts: Facts) -> Iterator[str]:
             f"{facts.seen - rows:,} of {facts.seen:,} pairs have no row in rejected/. Histograms, "
             "examples and other thresholds are of the others."
         )
-
-
-def _columns(path: str) -> list[str]:
-    """The names of the columns of a file; none where it cannot be read."""
-    try:
-        return schema_of(path).names
-    except (OSError, pa.ArrowException):
-        return []
-
-
-def _stats(folder: str) -> list[str]:
-    return [path for path, _ in match(folder) if path.endswith("_stats.json")]

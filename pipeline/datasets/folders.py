@@ -117,8 +117,8 @@ class Folder:
             yield batch.filter(is_kept if path == shard else pc.invert(is_kept))
 
     def images(self, shard: str, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Reads the images of some rows of a shard, by `key`; of others only headers, until all
-        are found."""
+        """Reads the images of some rows of a shard, by `key`; of other files only headers, until
+        all are found."""
         wanted = set(keys)
         try:
             for name, tar, path, at, size in _files_of(shard):

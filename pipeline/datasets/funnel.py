@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from alignset.pipeline.runs.documents import Step
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import TAKEN_DOWN
 
+Name = TypeVar("Name", str, tuple[str, ...])
 Drops = Mapping[str, int]  # how many pairs were dropped for each reason
 
 
@@ -64,6 +66,6 @@ def check_funnel(table: list[Step], kept: int) -> None:
         raise RuntimeError(f"the funnel keeps {seen} pairs, but {kept} were written")
 
 
-def most_first(counts: Mapping[str, int]) -> dict[str, int]:
+def most_first(counts: Mapping[Name, int]) -> dict[Name, int]:
     """Counts by name, the highest first; equal ones by their names."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -5,14 +5,15 @@ They are read batch by batch, and only the columns that are needed. They may be 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +23,7 @@ from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.pairs.urls import url_hashes
-from alignset.transforms.rules.given import (
-    DUPLICATE_IMAGE,
-    DUPLICATE_OF_TRAINING,
-    FETCH_FAILED,
-    OPTED_OUT,
-    TAKEN_DOWN,
-)
+from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -44,13 +39,14 @@ _THREADS = 4  # since a store answers slowly; more of them only wait for each ot
 _LONGEST_URL = 1 << 13
 _LONGEST_NAME = 120  # of a reason, a detail, or a host
 MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
-CONTENTS_AT_ONCE = 1 << 24  # some 36 bytes each, and as many while they are sorted
+CONTENTS_AT_ONCE = 1 << 24  # of 64 bytes each
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
 _KEY_DETAILS = (DUPLICATE_OF_TRAINING, DUPLICATE_IMAGE)  # of these reasons, details are keys
 _NAMES = pa.schema([("reason", pa.string()), ("detail", pa.string())])
 _FAILURES = pa.schema([("url", pa.string()), *_NAMES])
 _STATED = pa.schema([("opted_out", pa.string())])
 _OF_IMAGES = pa.schema([(name, pa.string()) for name in ("key", "url", "sha256", "phash")])
+_NO_IMAGES = np.zeros((4, 0), np.uint64)
 
 
 def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
@@ -83,111 +79,66 @@ def hex_numbers(texts: pa.Array) -> tuple[UInt64s, Bools]:
 
 
 class Tally:
-    """Counts by one or several names, in bounded memory: of very many names the most frequent.
+    """Counts by one or two names, in bounded memory: of very many names the most frequent.
 
     Attributes:
-      others: how many were counted of names that are forgotten.
+      counts: by names. others: how many were counted of names that are forgotten.
     """
 
-    def __init__(self, *names: str, most: int = 0) -> None:
-        self.names, self.most, self.others = list(names), most or MOST_NAMES, 0
-        self._parts: list[pa.Table] = []
-        self._waiting = 0
+    def __init__(self, most: int = 0) -> None:
+        self.counts, self.others, self.most = Counter[tuple[str, ...]](), 0, most or MOST_NAMES
 
     def add(self, *columns: pa.Array) -> None:
         """Counts rows by their names, string[n] each."""
-        if len(columns[0]):
-            ones = pa.array(np.ones(len(columns[0]), np.int64))
-            self._add(_summed(pa.table([*columns, ones], [*self.names, "n"])))
+        codes = [column.dictionary_encode() for column in columns]
+        sizes = [len(of.dictionary) for of in codes]
+        if all(sizes):
+            rows = np.ravel_multi_index([of.indices.to_numpy() for of in codes], sizes)
+            rows, counts = np.unique(rows, return_counts=True)
+            places = map(pa.array, np.unravel_index(rows, sizes))
+            names = [of.dictionary.take(at) for of, at in zip(codes, places, strict=True)]
+            every = zip(*(of.to_pylist() for of in names), strict=True)
+            self._add(dict(zip(every, counts.tolist(), strict=True)))
 
     def merge(self, other: Tally) -> None:
-        """Adds the counts of another of the same names."""
-        self._add(other.table())
+        """Adds the counts of another of as many names."""
+        self._add(other.counts)
         self.others += other.others
 
-    def _add(self, part: pa.Table) -> None:
-        self._parts.append(part)
-        self._waiting += len(part)
-        if self._waiting > max(1 << 16, len(self._parts[0])):
-            self.table()
+    def _add(self, counts: Mapping[tuple[str, ...], int]) -> None:
+        self.counts.update(counts)
+        if len(self.counts) > self.most:
+            self.forget(self.most // 2)
 
-    def table(self) -> pa.Table:
-        """Columns of the names (string[n]), and `n`; the most frequent first, equal ones by name.
-        Where names are forgotten, it is by the first of a row as far as that is enough."""
-        if self._waiting:
-            whole = pa.concat_tables(self._parts)
-            order = [("n", "descending"), *((name, "ascending") for name in self.names)]
-            whole = _summed(whole) if len(self._parts) > 1 else whole
-            self._parts, self._waiting = [whole.sort_by(order)], 0
-            if len(whole) > self.most:
-                total = pc.sum(whole["n"]).as_py()
-                names = self.first_totals()[0].slice(0, self.most // 2).combine_chunks()
-                rest = self._parts[0].filter(pc.is_in(self._parts[0][0], value_set=names))
-                self._parts = [rest.slice(0, self.most)]
-                self.others += total - pc.sum(self._parts[0]["n"]).as_py()
-        if not self._parts:
-            names = [(name, pa.string()) for name in self.names]
-            return pa.schema([*names, ("n", pa.int64())]).empty_table()
-        return self._parts[0]
+    def forget(self, most: int) -> None:
+        """Keeps so many counts, the highest; all else are others."""
+        total, items = self.counts.total(), self.counts.items()
+        self.counts = Counter(dict(nsmallest(most, items, key=lambda item: (-item[1], item[0]))))
+        self.others += total - self.counts.total()
 
-    def first_totals(self) -> pa.Table:
-        """Columns of the first names alone (string[n]), and `n`; in the same order."""
-        if len(self.names) == 1:
-            return self.table()
-        whole = _summed(self.table().select([self.names[0], "n"]))
-        return whole.sort_by([("n", "descending"), (self.names[0], "ascending")])
-
-    def only(self, names: pa.ChunkedArray) -> Tally:
-        """The counts of some first names; all else are others."""
-        table, part = self.table(), Tally(*self.names, most=self.most)
-        rows = table.filter(pc.is_in(table[0], value_set=names.combine_chunks()))
-        part._add(rows)
-        total, rest = (pc.sum(of["n"]).as_py() or 0 for of in (table, rows))
-        part.others = self.others + total - rest
-        return part
-
-    def counts(self) -> dict[str, int]:
+    def totals(self) -> dict[str, int]:
         """Counts by the first name, the most frequent first."""
-        totals = self.first_totals()
-        return dict(zip(*(column.to_pylist() for column in totals.columns), strict=True))
+        totals = Counter[str]()
+        for (name, *_), n in self.counts.items():
+            totals[name] += n
+        return most_first(totals)
 
-    def nested(self) -> dict[str, dict[str, int]]:
-        """Counts by the first name and then the second, the most frequent first."""
-        table, by_name = self.table(), dict[str, dict[str, int]]()
-        for first, second, n in zip(*(of.to_pylist() for of in table.columns), strict=True):
-            by_name.setdefault(first, {})[second] = n
+    def nested(self, most: int | None = None) -> dict[str, dict[str, int]]:
+        """Counts by the first name, so many of them, and then by the second; the most frequent
+        first."""
+        by_name = {name: dict[str, int]() for name in islice(self.totals(), most)}
+        counts = {names: n for names, n in self.counts.items() if names[0] in by_name}
+        for (first, second), n in most_first(counts).items():
+            by_name[first][second] = n
         return by_name
-
-
-def _summed(table: pa.Table) -> pa.Table:
-    names = table.column_names[:-1]
-    return table.group_by(names).aggregate([("n", "sum")]).rename_columns([*names, "n"])
 
 
 # ---- Exact counts ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, order=True)
-class NearPair:
-    """Two images with one perceptual hash and other bytes: of each its shard, and a pair's key.
-
-    Attributes:
-      order: random, but the same in each run.
-    """
-
-    order: int
-    first: tuple[int, str]
-    second: tuple[int, str]
-
-
-@dataclass(frozen=True)
-class ContentGroup:
-    """A content, how many images have it, and where one of their pairs is."""
-
-    images: int
-    content: str
-    shard: int
-    key: str
+Place = tuple[str, str]  # of a pair: the path of its file, and its key
+# How many images have one hash, this hash, and where two of them are.
+Group = tuple[int, int, list[Place]]
 
 
 @dataclass
@@ -202,7 +153,8 @@ class PairCounts:
       hosts: those with the most failed fetches.
       reported: how many kept pairs state each opt-out that is only reported, most first.
       copies: the images that have the bytes of another. groups: the largest of such.
-      near: how many images have the perceptual hash of another with other bytes; near_pairs: a few.
+      near: how many images have the perceptual hash of another with other bytes. near_groups: a
+        few, whose order is random, but the same in each run.
       faults: files that cannot be read, each as a sentence, where these are passed over.
     """
 
@@ -211,9 +163,9 @@ class PairCounts:
     hosts: list[FailingHost] = field(default_factory=list)
     reported: dict[str, int] = field(default_factory=dict)
     copies: SharedContents = field(default_factory=SharedContents)
-    groups: list[ContentGroup] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
     near: int = 0
-    near_pairs: list[NearPair] = field(default_factory=list)
+    near_groups: list[Group] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -222,18 +174,10 @@ class PairCounts:
         return sum(self.kept.values())
 
     @property
-    def held_out(self) -> int:
-        return sum(count for number, count in self.kept.items() if number >= HOLDOUT)
-
-    @property
     def rejected_rows(self) -> int:
         return sum(
             n for reasons in self.dropped.values() for of in reasons.values() for n in of.values()
         )
-
-    @property
-    def taken_down(self) -> int:
-        return sum(self.reasons(stage).get(TAKEN_DOWN, 0) for stage in self.dropped)
 
     def reasons(self, stage: str) -> dict[str, int]:
         """How many rows of a stage have each reason."""
@@ -245,36 +189,6 @@ class PairCounts:
         for reasons in self.dropped.values():
             total.update(reasons.get(reason, {}))
         return most_first(total)
-
-    @property
-    def opted_out(self) -> dict[str, int]:
-        """Opt-outs of dropped pairs by detail, most first."""
-        return self.details(OPTED_OUT)
-
-
-@dataclass
-class _Reader:
-    """Reads files of a dataset; those that cannot be read are passed over, and named, where
-    `faults` is a list."""
-
-    files: SetFiles
-    faults: list[str] | None
-
-    def each(self, work: Callable[[str], Out], paths: Iterable[str]) -> Iterator[tuple[str, Out]]:
-        """Maps files in threads, in their order; yields each with what `work` made of it."""
-
-        def tried(path: str) -> tuple[str, list[Out]]:
-            try:
-                return path, [work(path)]
-            except BrokenInputError as error:
-                if self.faults is None:
-                    raise
-                self.faults.append(str(error))
-                return path, []
-
-        for path, found in in_threads(tried, paths):
-            for one in found:
-                yield path, one
 
 
 def count_pairs(
@@ -292,60 +206,82 @@ def count_pairs(
       BrokenInputError: a file cannot be read.
     """
     files, counts = files or find_own_set(out) or SetFiles(out, [], []), PairCounts()
-    reader = _Reader(files, counts.faults if skip_broken else None)
-    _count_dropped(counts, reader)
-    numbers = {path: _number_of(path, at) for at, path in enumerate(files.kept_files)}
-    stated = Tally("opted_out")
+
+    def each(work: Callable[[str], Out], paths: Iterable[str]) -> Iterator[tuple[str, Out]]:
+        """Maps files in threads, in their order; yields each with what `work` made of it."""
+
+        def tried(path: str) -> list[tuple[str, Out]]:
+            try:
+                return [(path, work(path))]
+            except BrokenInputError as error:
+                if not skip_broken:
+                    raise
+                counts.faults.append(str(error))
+                return []
+
+        return chain.from_iterable(in_threads(tried, paths))
+
+    _count_dropped(counts, files, each)
+    numbers, order = _numbers_of(files), {path: at for at, path in enumerate(files.kept_files)}
+    stated = Tally()
 
     def kept_rows(path: str) -> tuple[int, Tally]:
-        rows, own = 0, Tally("opted_out")
-        for batch in reader.files.read(path, _STATED, 1 << 10):
+        rows, own = 0, Tally()
+        for batch in files.read(path, _STATED, 1 << 10):
             rows += len(batch)
-            own.add(batch["opted_out"].drop_null())
+            own.add(pc.list_flatten(pc.split_pattern(batch["opted_out"].drop_null(), ",")))
         return rows, own
 
-    for path, (rows, own) in reader.each(kept_rows, numbers):
+    for path, (rows, own) in each(kept_rows, order):
         counts.kept[numbers[path]] = rows
         stated.merge(own)
     counts.kept = dict(sorted(counts.kept.items()))
-    reported = Counter[str]()
-    for names, n in stated.counts().items():
-        reported.update({name: n for name in filter(None, names.split(","))})
-    counts.reported = most_first(reported)
-    if files.is_of_shards:
-        _count_contents(counts, numbers, reader)
+    counts.reported = {name: n for name, n in stated.totals().items() if name}
+    # In several passes by the top bits of hashes where there are very many: memory is bounded.
+    parts = -(-counts.pairs // CONTENTS_AT_ONCE) if files.is_of_shards else 0
+    for part in range(parts):
+
+        def images_of(path: str, part: int = part) -> tuple[UInt64s, UInt64s]:
+            batches = files.read(path, _OF_IMAGES, _LONGEST_URL)
+            return _images_of(batches, order[path], part, parts)
+
+        found = [images for _, images in each(images_of, order)] or [(_NO_IMAGES, _NO_IMAGES)]
+        by_content, by_hash = (_with_repeated(of) for of in zip(*found, strict=True))
+        images, contents, groups = _shared(by_content, files.kept_files, MOST_GROUPS, by_size=True)
+        shared = SharedContents(counts.copies.images + images, counts.copies.contents + contents)
+        counts.copies, counts.groups = shared, counts.groups + groups
+        images, _, groups = _shared(by_hash, files.kept_files, MOST_PAIRS, by_size=False)
+        counts.near, counts.near_groups = counts.near + images, counts.near_groups + groups
+    counts.groups = sorted(counts.groups, key=lambda of: (-of[0], of[1]))[:MOST_GROUPS]
+    counts.near_groups = sorted(counts.near_groups, key=lambda of: of[1])[:MOST_PAIRS]
     counts.faults = sorted(set(counts.faults))
     return counts
 
 
-def _count_dropped(counts: PairCounts, reader: _Reader) -> None:
+def _count_dropped(counts: PairCounts, files: SetFiles, each: Callable[..., Any]) -> None:
     def dropped_rows(path: str) -> tuple[Tally, Tally]:
-        """Rows by reason and detail; and failed fetches by host and detail."""
-        reasons, failures = Tally("reason", "detail"), Tally("host", "detail")
-        for batch in reader.files.read(path, _NAMES, _LONGEST_NAME):
-            is_key = pc.is_in(batch["reason"], pa.array(_KEY_DETAILS))
-            detail = pc.if_else(is_key, "", pc.fill_null(batch["detail"], ""))
-            reasons.add(pc.fill_null(batch["reason"], ""), detail)
-        if FETCH_FAILED in reasons.counts():
-            for batch in reader.files.read(path, _FAILURES, _LONGEST_URL):
-                rows = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
-                detail = pc.utf8_slice_codeunits(pc.fill_null(rows["detail"], ""), 0, _LONGEST_NAME)
-                failures.add(hosts_of(rows["url"]), detail)
+        """Rows by reason and detail; and failed fetches, of images alone, by host and detail."""
+        reasons, failures, of_images = Tally(), Tally(), stage_of(path) == IMAGES
+        for batch in files.read(path, _FAILURES if of_images else _NAMES, _LONGEST_URL):
+            filled = (pc.fill_null(batch[name], "") for name in ("reason", "detail"))
+            reason, detail = (pc.utf8_slice_codeunits(of, 0, _LONGEST_NAME) for of in filled)
+            reasons.add(reason, pc.if_else(pc.is_in(reason, pa.array(_KEY_DETAILS)), "", detail))
+            if of_images:
+                failed = pc.equal(reason, FETCH_FAILED)
+                failures.add(hosts_of(batch["url"].filter(failed)), detail.filter(failed))
         return reasons, failures
 
-    by_reason = {stage: Tally("reason", "detail") for stage in (TEXTS, IMAGES)}
-    failures = Tally("host", "detail")
-    for path, (reasons, own) in reader.each(dropped_rows, reader.files.rejected_files):
+    by_reason, failures = {TEXTS: Tally(), IMAGES: Tally()}, Tally()
+    for path, (reasons, own) in each(dropped_rows, files.rejected_files):
         by_reason[stage_of(path)].merge(reasons)
         failures.merge(own)
-    counts.dropped = {stage: tally.nested() for stage, tally in by_reason.items()}
     for stage, tally in by_reason.items():
+        counts.dropped[stage] = tally.nested()
         if tally.others:
             counts.dropped[stage][OTHERS] = {"": tally.others}
-    totals = failures.first_totals().slice(0, MOST_HOSTS)
-    of_hosts = failures.only(totals[0]).nested()
-    for host, failed in zip(*(column.to_pylist() for column in totals.columns), strict=True):
-        counts.hosts.append(FailingHost(dict(sorted(of_hosts[host].items())), failed, host))
+    for host, details in failures.nested(MOST_HOSTS).items():
+        of_host = dict(sorted(details.items())), sum(details.values())
+        counts.hosts.append(FailingHost(*of_host, host))
 
 
 def stage_of(path: str) -> str:
@@ -353,107 +289,80 @@ def stage_of(path: str) -> str:
     return TEXTS if Path(path).name.startswith("text-") else IMAGES
 
 
-def _number_of(path: str, place: int) -> int:
-    """The number of the shard, or of the file of `pairs/`."""
-    stem, folder = Path(path).stem, Path(path).parent.name
-    number = int(stem) if stem.isdecimal() and len(stem) < 10 else place
-    return number + HOLDOUT * (folder == "holdout")
-
-
-# The images of a part of all contents, or hashes: uint64[n] by name.
-_Images = dict[str, UInt64s]
-
-
-def _count_contents(counts: PairCounts, numbers: Mapping[str, int], reader: _Reader) -> None:
-    """Counts images that share bytes, and perceptual hashes: in several passes by the top bits of
-    these where there are very many, so that memory is bounded."""
-    parts = -(-counts.pairs // CONTENTS_AT_ONCE)
-    for part in range(parts):
-
-        def images_of(path: str, part: int = part) -> tuple[_Images, _Images]:
-            batches = reader.files.read(path, _OF_IMAGES, _LONGEST_URL)
-            return _images_of(batches, numbers[path], part, parts)
-
-        found = [images for _, images in reader.each(images_of, numbers)]
-        for count, of_files in ((_count_shared, 0), (_count_near, 1)):
-            if found:
-                count(counts, _joined([images[of_files] for images in found]))
-    most_images = sorted(counts.groups, key=lambda group: (-group.images, group.content))
-    counts.groups = most_images[:MOST_GROUPS]
-    counts.near_pairs = sorted(counts.near_pairs)[:MOST_PAIRS]
+def _numbers_of(files: SetFiles) -> dict[str, int]:
+    """The number of each shard, or file of `pairs/`. Another tool's are numbered on: two folders
+    may have shards of one name."""
+    numbers = {}
+    for place, path in enumerate(files.kept_files):
+        stem, folder = Path(path).stem, Path(path).parent.name
+        is_own = not files.folder and stem.isdecimal() and len(stem) < 10
+        numbers[path] = int(stem) + HOLDOUT * (folder == "holdout") if is_own else place
+    return numbers
 
 
 def _images_of(
-    batches: Iterable[pa.RecordBatch], shard: int, part: int, parts: int
-) -> tuple[_Images, _Images]:
-    """The images of a sidecar whose content, and whose perceptual hash, is of a part."""
-
-    def of_part(hashes: UInt64s) -> Bools:
-        return (hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32) == part
-
-    no_rows = pa.RecordBatch.from_pylist([], _OF_IMAGES)
-    by_content, by_hash = list[_Images](), list[_Images]()
-    for batch in chain([no_rows], batches):
+    batches: Iterable[pa.RecordBatch], file: int, part: int, parts: int
+) -> tuple[UInt64s, UInt64s]:
+    """Rows of a sidecar as `_shared` compares them: those whose content, and whose perceptual hash,
+    is of a part. An image is a URL, and a content."""
+    by_content, by_hash = [_NO_IMAGES], [_NO_IMAGES]
+    for batch in batches:
         content, has_content = hex_numbers(batch["sha256"])
         phash, has_phash = hex_numbers(batch["phash"])
         key = hex_numbers(batch["key"])[0]
         has_url = batch["url"].is_valid().to_numpy(zero_copy_only=False)
         url = np.where(has_url, url_hashes(pc.fill_null(batch["url"], ""))[0], key)
-        mixed, of_shard = phash * _MIX, np.full(len(key), shard, np.uint64)
-        images = {"content": content, "key": key, "shard": of_shard}
-        rows = has_content & of_part(content)
-        by_content.append({n: of[rows] for n, of in (images | {"url": url}).items()})
-        rows = has_content & has_phash & of_part(mixed)
-        by_hash.append({n: of[rows] for n, of in (images | {"mixed": mixed}).items()})
-    return _joined(by_content), _joined(by_hash)
+        has_hash = has_content & has_phash
+        for rows, hashes, image, has_one in (
+            (by_content, content, url, has_content),
+            (by_hash, phash * _MIX, content, has_hash),
+        ):
+            place = (hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+            images = np.array([hashes, image, key, np.full_like(key, file)])
+            rows.append(images[:, has_one & (place == part)])
+    return np.concatenate(by_content, axis=1), np.concatenate(by_hash, axis=1)
 
 
-def _joined(parts: Sequence[_Images]) -> _Images:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _with_repeated(files: Sequence[UInt64s]) -> UInt64s:
+    """The rows of several files whose hash another row has too: most images are there once, and
+    only their hashes are put together.
+
+    Args:
+      files: uint64[4, n], as `_images_of` has them.
+    """
+    hashes = np.concatenate([of[0] for of in files])
+    hashes.sort()
+    repeated = np.unique(hashes[:-1][hashes[1:] == hashes[:-1]])
+    rows = [of[:, np.isin(of[0], repeated)] for of in files]
+    return np.concatenate(rows, axis=1)
 
 
-def _is_first(first: UInt64s, second: UInt64s) -> Bools:
-    """bool[n], where sorted rows differ from the row before."""
-    starts = np.ones(len(first), np.bool_)
-    starts[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    return starts
+def _shared(
+    images: UInt64s, files: Sequence[str], most: int, *, by_size: bool
+) -> tuple[int, int, list[Group]]:
+    """How many images have the hash of another, how many hashes these are, and a few of them.
 
-
-def _count_shared(counts: PairCounts, images: _Images) -> None:
-    order = np.lexsort((images["key"], images["url"], images["content"]))
-    content, url = images["content"][order], images["url"][order]
-    first = order[_is_first(content, url)]  # an image is a URL
-    contents, start, sizes = np.unique(
-        images["content"][first], return_index=True, return_counts=True
-    )
+    Args:
+      images: uint64[4, n]: the hash, the image, and the key and the file of a row with it.
+      by_size: whether the few are those of the most images, or the smallest hashes.
+    """
+    images = images[:, np.lexsort(images[2::-1])]
+    hashes, image = images[:2]
+    is_first = np.ones(len(hashes), np.bool_)
+    is_first[1:] = (hashes[1:] != hashes[:-1]) | (image[1:] != image[:-1])
+    images = images[:, is_first]
+    hashes, starts, sizes = np.unique(images[0], return_index=True, return_counts=True)
     shared = np.flatnonzero(sizes > 1)
-    counts.copies = SharedContents(
-        counts.copies.images + int(sizes[shared].sum()), counts.copies.contents + len(shared)
-    )
-    for at in shared[np.argsort(-sizes[shared], kind="stable")][:MOST_GROUPS].tolist():
-        row = first[start[at]]
-        place = int(images["shard"][row]), f"{images['key'][row]:016x}"
-        counts.groups.append(ContentGroup(int(sizes[at]), f"{contents[at]:016x}", *place))
+    first = shared[np.argsort(-sizes[shared], kind="stable")] if by_size else shared
+    groups = list[Group]()
+    for at in first[:most].tolist():
+        rows = images[2:, starts[at] : starts[at] + 2].T.tolist()
+        places = [(files[file], f"{key:016x}") for key, file in rows]
+        groups.append((int(sizes[at]), int(hashes[at]), places))
+    return int(sizes[shared].sum()), len(shared), groups
 
 
-def _count_near(counts: PairCounts, images: _Images) -> None:
-    mixed, content, key = images["mixed"], images["content"], images["key"]
-    order = np.lexsort((key, content, mixed))
-    order = order[_is_first(mixed[order], content[order])]
-    hashes, start, sizes = np.unique(mixed[order], return_index=True, return_counts=True)
-    counts.near += int(sizes[sizes > 1].sum())
-    for at in np.flatnonzero(sizes > 1)[:MOST_PAIRS].tolist():  # the hashes are a random order
-        two = [
-            (int(images["shard"][row]), f"{key[row]:016x}")
-            for row in order[start[at] :][:2].tolist()
-        ]
-        counts.near_pairs.append(NearPair(int(hashes[at]), *two))
-
-
-# ---- Images behind the counts ----------------------------------------------------------------
-
-
-def compare_near(out: str, counts: PairCounts, files: SetFiles | None = None) -> NearDuplicates:
+def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
     """How many images have the perceptual hash of another, and how many of a few such pairs show
     one image: an equal hash is not a proof. Reads their images from the tars."""
     # Which decode images, for this alone.
@@ -461,34 +370,16 @@ def compare_near(out: str, counts: PairCounts, files: SetFiles | None = None) ->
     from alignset.transforms.images.examine import Image, examine
     from alignset.transforms.shards.descriptors import plane_of
 
-    images = images_at(
-        out, [of for pair in counts.near_pairs for of in (pair.first, pair.second)], files
-    )
-
-    def are_alike(pair: NearPair) -> bool | None:
-        looks = [
-            examine(images.get(place, b""), in_full=True, keep_grey=True)
-            for place in (pair.first, pair.second)
-        ]
+    files, places = find_own_set(out) or SetFiles(out, [], []), defaultdict[str, list[str]](list)
+    for path, key in sorted({place for _, _, two in counts.near_groups for place in two}):
+        places[path].append(key)
+    images, alike = dict[Place, bytes](), list[bool]()
+    for path, keys in places.items():
+        with suppress(OSError):  # what is gone is not compared
+            images |= {(path, key): body for key, body in files.images(path, keys)}
+    for _, _, two in counts.near_groups:
+        looks = [examine(images.get(of, b""), in_full=True, keep_grey=True) for of in two]
         planes = [plane_of(look) for look in looks if isinstance(look, Image)]
-        return plane_distance(*planes) < COPY_DISTANCE if len(planes) == len(looks) else None
-
-    verdicts = [alike for alike in map(are_alike, counts.near_pairs) if alike is not None]
-    return NearDuplicates(counts.near, len(verdicts), sum(verdicts))
-
-
-def images_at(
-    out: str, places: Iterable[tuple[int, str]], files: SetFiles | None = None
-) -> dict[tuple[int, str], bytes]:
-    """The files of the images of some kept pairs, by shard and key; what is gone is left out."""
-    files = files or find_own_set(out) or SetFiles(out, [], [])
-    keys_of: dict[int, list[str]] = {}
-    for shard, key in sorted(set(places)):
-        keys_of.setdefault(shard, []).append(key)
-    paths = {_number_of(path, at): path for at, path in enumerate(files.kept_files)}
-    images = dict[tuple[int, str], bytes]()
-    for shard in keys_of.keys() & paths.keys():
-        with suppress(OSError):
-            for key, body in files.images(paths[shard], keys_of[shard]):
-                images[shard, key] = body
-    return images
+        if len(planes) == len(two):
+            alike.append(plane_distance(*planes) < COPY_DISTANCE)
+    return NearDuplicates(counts.near, len(alike), sum(alike))

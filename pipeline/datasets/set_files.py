@@ -182,8 +182,11 @@ def in_order(paths: Iterable[str]) -> list[str]:
     return sorted(paths, key=lambda path: hashlib.sha256(Path(path).name.encode()).digest())
 
 
-def _shard_of(out: str, path: str) -> str:
-    """The path, without its ending, of the shard whose rejects a file has; empty for texts'."""
+def _shard_of(out: str, path: str) -> str | None:
+    """The path, without its ending, of the shard whose rejects a file has; empty for texts', None
+    of a file that no run has written."""
     kind, _, number = Path(path).stem.partition("-")
-    folder = {"images": "shards", "holdout": "holdout"}.get(kind, "")
+    folder = {"images": "shards", "holdout": "holdout", "text": ""}.get(kind)
+    if folder is None or not number.isdecimal():
+        return None
     return f"{out}/{folder}/{number}" if folder else ""

@@ -31,9 +31,9 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.page import REPORT, write_report
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, OptOuts
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS
-from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
+from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, write_atomically
 from alignset.transforms.workers.counts import add_by_name
@@ -117,13 +117,15 @@ def _closing(
     tried = 0 if text_only else counts.pairs + images.total()
     fetch = FetchReport(tried, images[FETCH_FAILED], counts.details(FETCH_FAILED), counts.hosts)
     taken_down = texts.pop(TAKEN_DOWN, 0) + images.pop(TAKEN_DOWN, 0)
-    opt_outs = Counter(counts.opted_out)
+    opt_outs = Counter(counts.details(OPTED_OUT))
     how = (manifest.retries[-1].fetch if manifest.retries else manifest.fetch).get("opt_outs", "")
     if rows != counts.pairs + counts.rejected_rows:
         if before is None or rows < counts.pairs + counts.rejected_rows:
+            advice = "did it change? Delete the output and start again"
             raise RuntimeError(
                 f"{out} has {counts.pairs} pairs and {counts.rejected_rows} rows in rejected/, but "
-                f"its input had {rows} rows: did it change? Delete the output and start again"
+                f"its input had {rows} rows: "
+                + (advice if before is None else "bring the files back as they were written")
             )
         parts = (manifest.catalogue.text_steps, manifest.catalogue.image_steps, TAKEDOWN_STEPS)
         texts, images, removals = (Counter(drops_of(before.steps, steps)) for steps in parts)
@@ -134,6 +136,7 @@ def _closing(
             taken_down += gone - sum(copies.values())
     opt_outs.update(counts.reported)
     near = manifest.near_duplicates
+    held_out = sum(pairs for number, pairs in counts.kept.items() if number >= HOLDOUT)
     return Funnel(
         history=history_of(out) or (before.history if before else UNSET),
         broken_input=manifest.broken_input,
@@ -141,7 +144,7 @@ def _closing(
         fetch=fetch,
         opted_out=OptOuts(str(how), most_first(opt_outs)) if opt_outs else UNSET,
         pairs=counts.pairs,
-        holdout=UNSET if manifest.holdout is UNSET else counts.held_out,
+        holdout=UNSET if manifest.holdout is UNSET else held_out,
         steps=funnel(
             *(rows, texts, None if text_only else images),
             taken_down if manifest.takedowns or taken_down else None,
@@ -177,5 +180,6 @@ def _report(out: str, counts: PairCounts | None = None) -> None:
     try:
         write_report(out, counts=counts)
     except Exception as error:
+        remove(f"{out}/{REPORT}")  # which may show what has left
         tell_once("writing report.html", error)
         LOG.warning("%s has no report: alignset report %s writes it", out, out)

@@ -51,8 +51,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
     own_parser = parser(name)
     flags, thresholds = own_parser.parse_known_args(list(argv))
-    set_count = 2 if flags.compare else 1
-    if len(flags.sets) != set_count:
+    if len(flags.sets) != 1 + flags.compare:
         wanted = "--compare takes two datasets" if flags.compare else "pass one dataset"
         own_parser.error(f"{wanted}; got {len(flags.sets)}")
     if wrong := [flag for flag in thresholds if "=" not in flag]:

@@ -11,9 +11,7 @@ from markupsafe import Markup
 
 from alignset.pipeline.report.render import macro
 
-WIDTH, HEIGHT = 480, 196
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 26, 34
-_MOST_LABELS = 9
+_HEIGHT = 136  # px, of the bars
 _LARGEST = 25  # of a small histogram, and all larger numbers with it
 
 
@@ -51,67 +49,26 @@ class Chart:
 
 def draw(chart: Chart) -> Markup:
     """The chart as an SVG of its own; its colours are classes of the page."""
-    count, wide = len(chart.labels), WIDTH - _LEFT - _RIGHT
-    width = wide / max(1, count)
     heights = list(zip(chart.kept, chart.dropped, strict=True))
-    scale = _Scale(max(map(sum, heights), default=0), chart.logarithmic)
-    bars = [
-        {
-            "x": _LEFT + at * width,
-            "width": width,
-            "gap": min(2.0, width * 0.15),
-            "span": chart.spans[at] if chart.spans else None,
-            "title": f"{label}: {_counts_of(*heights[at])}",
-            "parts": [
-                (kind, HEIGHT - _BOTTOM - scale.height(foot) - height, height)
-                for kind, foot, n in (("k", 0, heights[at][0]), ("d", *heights[at]))
-                if n
-                for height in [max(scale.height(foot + n) - scale.height(foot), 0.8)]
-            ],
-        }
-        for at, label in enumerate(chart.labels)
-    ]
-    every = max(1, math.ceil(count / _MOST_LABELS))
-    return macro("charts.html", "draw")(
-        chart,
-        f"{chart.name}: {chart.total:,} {chart.unit}",
-        [(HEIGHT - _BOTTOM - scale.height(step), short(step)) for step in scale.steps],
-        bars,
-        [(_LEFT + (at + 0.5) * width, chart.ticks[at]) for at in range(0, count, every)],
-        # A threshold's name is on the side where it fits.
-        [(_LEFT + at * width, text, at * width > wide * 0.6) for at, text in chart.marks],
-    )
+    highest = max(map(sum, heights), default=0)
+    steps = _powers(highest) if chart.logarithmic else _round_steps(highest)
 
+    def of(count: float) -> float:
+        return math.log10(1 + count) if chart.logarithmic else count
 
-def _counts_of(kept: int, dropped: int) -> str:
-    names = (("kept", kept), ("dropped", dropped))
-    return ", ".join(f"{count:,} {name}" for name, count in names if count) or "0"
+    def px(count: float) -> float:
+        return _HEIGHT * of(count) / of(max(steps[-1], highest, 1))
 
-
-class _Scale:
-    """Counts to heights, px."""
-
-    def __init__(self, highest: int, logarithmic: bool) -> None:
-        self._logarithmic = logarithmic
-        self.steps = _powers(highest) if logarithmic else _round_steps(highest)
-        self._top = self._of(max(self.steps[-1], highest, 1))
-
-    def _of(self, count: float) -> float:
-        return math.log10(1 + count) if self._logarithmic else count
-
-    def height(self, count: float) -> float:
-        return (HEIGHT - _TOP - _BOTTOM) * self._of(count) / self._top
+    lines = [(px(step), short(step)) for step in steps]
+    return macro("charts.html", "draw")(chart, heights, lines, px)
 
 
 def _round_steps(highest: int) -> list[int]:
     """Zero and three or four round numbers up to about the highest."""
-    if highest <= 0:
-        return [0]
     rough = highest / 3
     power = 10 ** math.floor(math.log10(rough)) if rough >= 1 else 1
     step = next((int(power * n) for n in (1, 2, 2.5, 5, 10) if power * n >= rough), 1)
-    step = max(1, step)
-    return [step * n for n in range(highest // step + 1)]
+    return [*range(0, highest + 1, max(1, step))]
 
 
 def _powers(highest: int) -> list[int]:

@@ -17,6 +17,7 @@ from alignset.pipeline.datasets.set_files import SetFiles, no_set
 from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.report.render import render
 from alignset.pipeline.report.tables import percent
+from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import UInt64s, key_hashes
 from alignset.transforms.columns.rejects import key_column
@@ -25,6 +26,7 @@ from alignset.transforms.storage.parquet_files import read_columns
 
 EXAMPLES = 12
 NOWHERE = "not in its input"
+_NO_KEYS = np.zeros(0, np.uint64)
 
 
 def write_comparison(first: str, second: str, path: str) -> str:
@@ -46,9 +48,7 @@ def write_comparison(first: str, second: str, path: str) -> str:
         both=len(keys[0]) - len(alone[0]),
         alone=list(map(len, alone)),
         rows=list(funnel_rows(*facts)),
-        examples=[
-            list(_examples(*of, side)) for of, side in zip((files, files[::-1]), alone, strict=True)
-        ],
+        examples=[list(_examples(*files, alone[0])), list(_examples(*files[::-1], alone[1]))],
         percent=percent,
     )
     write_atomically(path, lambda sink: sink.write(page.encode("utf-8", "replace")))
@@ -58,13 +58,12 @@ def write_comparison(first: str, second: str, path: str) -> str:
 def kept_keys(files: SetFiles) -> UInt64s:
     """The keys of all pairs that a dataset holds, held-out pairs too: uint64[n], ascending; other
     strings are omitted."""
-    of_files = in_threads(_keys_of, files.kept_files)
-    return np.unique(np.concatenate([np.zeros(0, np.uint64), *of_files]))
+    return np.unique(np.concatenate([_NO_KEYS, *in_threads(_keys_of, files.kept_files)]))
 
 
 def _keys_of(path: str) -> UInt64s:
     """The keys of one file, each once, since it may repeat a key without end."""
-    keys = np.zeros(0, np.uint64)
+    keys = _NO_KEYS
     for batch in read_columns(path, pa.schema([("key", pa.string())])):
         numbers, are_keys = hex_numbers(batch["key"])
         keys = np.union1d(keys, numbers[are_keys])
@@ -77,13 +76,12 @@ def funnel_rows(first: Facts, second: Facts) -> Iterator[tuple[str, bool, int, i
     yield "pairs at the start", False, first.seen, second.seen
     both = [{step.step: step for step in of.steps} for of in (first, second)]
     for name in both[0] | both[1]:
-        steps = [of.get(name) for of in both]
-        kept = [step.kept if step else 0 for step in steps]
-        yield name, False, kept[0], kept[1]
-        dropped = [step.dropped if step else {} for step in steps]
-        for reason in dropped[0] | dropped[1]:
-            if any(counts := [of.get(reason, 0) for of in dropped]):
-                yield reason, True, counts[0], counts[1]
+        one, other = (of.get(name, Step(name, 0, 0, {})) for of in both)
+        yield name, False, one.kept, other.kept
+        for reason in one.dropped | other.dropped:
+            counts = one.dropped.get(reason, 0), other.dropped.get(reason, 0)
+            if any(counts):
+                yield reason, True, *counts
 
 
 def _examples(

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.datasets.history import all_stages
-from alignset.pipeline.datasets.numbers import PairCounts, images_at
+from alignset.pipeline.datasets.numbers import PairCounts
 from alignset.pipeline.datasets.sizes_and_days import files_in
 from alignset.pipeline.report import tables
 from alignset.pipeline.report.charts import Chart, draw, size_of
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.page_data import encode_for_page, page_data, small_picture
+from alignset.pipeline.report.page_data import encode_for_page, page_data, read_pictures
 from alignset.pipeline.report.render import render
 from alignset.pipeline.report.sliders import answers, command, command_note, near_lists, sliders
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import KEPT
-from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.rules.rule import IMAGES
 from alignset.transforms.storage.files import write_atomically
 
 REPORT = "report.html"
 _BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
-
-
-class Drawn(NamedTuple):
-    """A chart, and how it is drawn."""
-
-    chart: Chart
-    svg: Markup
 
 
 def write_report(out: str, path: str = "", counts: PairCounts | None = None) -> str:
@@ -61,11 +52,10 @@ def render_page(facts: Facts, place: str = "") -> str:
         path, finds the folder by its own address, and is the same wherever the dataset lies.
     """
     data = page_data(facts) | {"out": printable(place), "command": command(facts)}
-    failing = tables.failing_host_rows(facts)
+    groups = facts.counts.groups
+    pictures = read_pictures(facts.files, [two[0] for _, _, two in groups])
     steps = tables.funnel_table(facts, data["lists"])
-    dropping = [step for step in steps if step.reasons] or steps[:1]
-    other_files, hashes_note = tables.other_file_rows(facts)
-    frequent, kept_texts = facts.numbers.frequent_texts, facts.numbers.kept_texts
+    dropping = [row for row in steps if row[2]] or steps[:1]
     about = facts.run.about if facts.run else {}
     title = str((about or {}).get("title", ""))
     return render(
@@ -73,32 +63,23 @@ def render_page(facts: Facts, place: str = "") -> str:
         facts=facts,
         name=printable(title or place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
         figures=list(_figures(facts)),
-        answers=answers(facts, failing, data["lists"]),
+        answers=list(answers(facts, tables.failing_host_rows(facts), data["lists"])),
         steps=dropping,
-        idle=[step.name for step in steps if step not in dropping],
+        idle=[printable(row[0].step) for row in steps if row not in dropping],
         stages=all_stages(facts.funnel) if facts.funnel else [],
         sliders=list(sliders(facts)),
         command_note=command_note(facts),
-        charts=[Drawn(chart, draw(chart)) for chart in charts_of(facts)],
-        hosts=tables.host_rows(facts),
-        hosts_note=tables.tally_note(facts.numbers.hosts, "hosts"),
-        failing=failing,
-        fetches=tables.detail_rows(facts.details.get((IMAGES, FETCH_FAILED), {})),
-        opt_outs=tables.opt_out_rows(facts),
-        blocked=tables.blocked_rows(facts),
-        other_files=other_files,
-        hashes_note=hashes_note,
+        charts=charts_of(facts),
+        draw=draw,
+        percent=tables.percent,
+        languages=tables.language_table(facts),
+        set_tables=tables.set_tables(facts),
+        fetch_tables=tables.fetch_tables(facts),
         left_out=data.pop("left_out"),
         sampled=len(data["lists"].get(KEPT, [])),
-        languages=tables.language_rows(facts),
-        found_languages=tables.found_language_rows(facts),
-        frequent_texts=tables.text_rows(frequent, "d"),
-        frequent_note=tables.tally_note(frequent, "texts"),
-        kept_texts=tables.text_rows(kept_texts, "k", 2),
-        kept_note=tables.tally_note(kept_texts, "texts"),
         copies=tables.copies(facts),
-        copy_groups=list(_copy_groups(facts)),
-        times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
+        copy_groups=[(images, pictures.get(two[0])) for images, _, two in groups],
+        times=list(_times_chart(facts)),
         near=near_lists(facts, data["lists"]),
         axes={axis: of.short for axis, of in facts.catalogue.measures.items()},
         data=Markup(encode_for_page(data)),
@@ -112,8 +93,8 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "Pairs at the start", f"{facts.seen:,}", ""
     if facts.text_only:
         return
-    of_planned = f"of {facts.planned_shards:,}" if facts.planned_shards != facts.shards else ""
-    yield "Shards", f"{facts.shards:,}", of_planned
+    shards, planned = len(facts.stats), facts.planned_shards
+    yield "Shards", f"{shards:,}", f"of {planned:,}" if planned != shards else ""
     fetch = next((step for step in facts.steps if step.step == "fetch"), None)
     if fetch and fetch.seen:
         failures = fetch.seen - fetch.kept
@@ -123,48 +104,31 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
         yield "Bytes of images", size_of(size), "as they were fetched"
     if facts.waiting:
         yield "Waiting", f"{facts.waiting:,}", "pairs of shards to come"
-    if hosts := len(facts.numbers.hosts.first_totals()):
+    if hosts := len(facts.numbers.hosts.totals()):
         yield "Hosts", f"{hosts:,}" + ("+" if facts.numbers.hosts.others else ""), ""
-
-
-def _copy_groups(facts: Facts) -> Iterator[tuple[int, bytes]]:
-    """The largest groups of images with the same bytes: how many, and a thumbnail, or none."""
-    groups = facts.counts.groups
-    images = images_at(facts.out, [(of.shard, of.key) for of in groups], facts.files)
-    for of in groups:
-        yield of.images, small_picture(images.get((of.shard, of.key), b""))
 
 
 def _times_chart(facts: Facts) -> Iterator[Chart]:
     """How fetching went over time: the pairs of the shards that ended in each part of the run's
     time, if it took a while. By when their stats were written, since shards hold no clock."""
-    ended_at = {
-        f"{facts.out}/{folder}/{file.name}": file.written_at
-        for folder in ("shards", "holdout")
-        for file in (files_in(f"{facts.out}/{folder}") if facts.state != "foreign" else ())
-        if file.written_at
-    }
-    times = {path: at for path, at in ended_at.items() if facts.stats.get(path)}
-    if len(times) < 2:
+    folders = [f"{facts.out}/{name}" for name in ("shards", "holdout") if facts.state != "foreign"]
+    ended = {f"{of}/{file.name}": file.written_at for of in folders for file in files_in(of)}
+    ended_at = [(ended[path], of) for path, of in facts.stats.items() if of and ended.get(path)]
+    times = np.array([at for at, _ in ended_at])
+    if len(times) < 2 or times.max() - times.min() < _LEAST_S:
         return
-    first, last = min(times.values()), max(times.values())
-    if last - first < _LEAST_S:
-        return
+    failures = [of.failed_to_download for _, of in ended_at]
+    pairs = [of.count - of.failed_to_download for _, of in ended_at]
     bars = min(_BARS, len(times))
-    pairs, failures = [0] * bars, [0] * bars
-    for path, at in times.items():
-        place = min(bars - 1, int(bars * (at - first) / (last - first)))
-        if of := facts.stats[path]:
-            pairs[place] += of.count - of.failed_to_download
-            failures[place] += of.failed_to_download
-    starts = [first + (last - first) * place / bars for place in range(bars)]
-    form = "%d %b %H:%M" if last - first > 86_400 else "%H:%M"
+    fetched, failed = (np.histogram(times, bars, weights=of)[0] for of in (pairs, failures))
+    starts = np.linspace(times.min(), times.max(), bars, endpoint=False)
+    form = "%d %b %H:%M" if times.max() - times.min() > 86_400 else "%H:%M"
     labels = [datetime.fromtimestamp(at, UTC).strftime(form) for at in starts]
     yield Chart(
         "Fetches by when their shard ended, UTC",
         labels,
         labels,
-        pairs,
-        failures,
+        fetched.astype(int).tolist(),
+        failed.astype(int).tolist(),
         note="A shard counts where its _stats.json was written; blue were fetched, orange failed.",
     )

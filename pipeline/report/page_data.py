@@ -6,10 +6,11 @@ import base64
 import io
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,27 @@ import pyarrow.compute as pc
 from PIL import JpegImagePlugin
 
 from alignset.pipeline.datasets.facts import Facts
-from alignset.pipeline.datasets.numbers import in_threads
-from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, Example
+from alignset.pipeline.datasets.numbers import Place, in_threads
+from alignset.pipeline.datasets.page_numbers import NEAREST, NEVER_PICTURED, Example
 from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.pipeline.report.sliders import is_open
 from alignset.pipeline.shown_texts import printable
-from alignset.transforms.columns.records import THUMBNAIL_PX, host_of
+from alignset.transforms.columns.records import (
+    LONGEST_TEXT,
+    LONGEST_URL,
+    THUMBNAIL_PX,
+    cut,
+    host_of,
+)
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.broken_files import BrokenInputError
 
-# Of the page, which is to have 12 MB at most: all that the script reads; in it the examples without
-# their images; and these, of which base64 makes four bytes of three.
-MOST_BYTES, MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 11_000_000, 2_500_000, 6 << 20
+# Of the page, which has 12 MB at most: the examples without their images; and these, of which
+# base64 makes four bytes of three.
+MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
 _MOST_PIXELS, _QUALITY = 1 << 23, 75  # of an image that is not a JPEG, whose takes 0.1 s
@@ -43,19 +50,28 @@ _THUMBNAILS = pa.schema([("key", pa.string()), ("thumbnail", pa.binary())])
 def all_lists(facts: Facts) -> dict[str, list[Example]]:
     """The examples by list, as `list_name` names it."""
     return {
-        printable(facts.catalogue.list_name(stage, name)): examples
+        printable(facts.catalogue.list_name(stage, name)): [example for _, example in examples]
         for stage in (TEXTS, IMAGES)
-        for name, examples in facts.numbers.of(stage).examples.items()
+        for name, examples in sorted(facts.numbers.of(stage).ranked.items())
     }
 
 
 def page_data(facts: Facts) -> dict[str, Any]:
-    """Data of the script as JSON: at most `MOST_BYTES`. `left_out` counts the examples and previews
-    that did not fit."""
-    lists = all_lists(facts)
-    data: dict[str, Any] = {
-        "images": _plane(facts, IMAGES),
-        "texts": _plane(facts, TEXTS),
+    """Data of the script. `left_out` counts the examples and previews that did not fit."""
+    lists, data = all_lists(facts), dict[str, Any]()
+    for stage in (IMAGES, TEXTS):  # what other thresholds keep, alone, and several in a sample
+        numbers = facts.numbers.of(stage)
+        data[stage] = {
+            "axes": {name: axis.edges for name, axis in numbers.axes.items()},
+            "alone": {
+                rule: {str(at): int(of_rule[at]) for at in np.flatnonzero(of_rule).tolist()}
+                for rule, of_rule in numbers.alone.items()
+            },
+            "bins": {name: bins.tolist() for name, bins in numbers.bins.items()},
+            "rows": len(numbers.hashes),
+            "weight": round(numbers.free / max(1, len(numbers.hashes)), 6),
+        }
+    data |= {
         "thresholds": {
             name: {
                 "rule": name,
@@ -66,105 +82,97 @@ def page_data(facts: Facts) -> dict[str, Any]:
             }
             for name, limit in facts.catalogue.limits.items()
         },
-        "measures": {
-            axis: [measure.short, measure.unit]
-            for axis, measure in facts.catalogue.measures.items()
-        },
-        "rules": facts.rules,
+        "measures": {name: [of.short, of.unit] for name, of in facts.catalogue.measures.items()},
         "textOnly": facts.text_only,
     }
-    picks: dict[tuple[str, str, str], Example] = {}
-    shown, size = list[dict[str, Any]](), 0
-    for example in filter(None, chain.from_iterable(zip_longest(*lists.values()))):  # by turns
-        if example.id not in picks:
-            as_shown = shown_fields(example, facts.catalogue)
-            size += len(encode_for_page(as_shown).encode()) + 1
-            if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
-                break
-            picks[example.id] = example
-            shown.append(as_shown)
-    room = MOST_BYTES - size - len(encode_for_page(data).encode())
-    room, more_pictures = min(MOST_PICTURE_BYTES, room * 3 // 4), 0
-    pictures = read_pictures(facts.files, [*picks.values()])
-    for as_shown, body in zip(shown, pictures, strict=True):
-        has_room = len(body) + 2 <= room  # base64 fills up to three bytes
-        more_pictures += bool(body) and not has_room
-        if body and has_room:
-            room -= len(body) + 2
-            as_shown["picture"] = base64.b64encode(body).decode()
-    places = {name: place for place, name in enumerate(picks)}
-    all_of_them = {example.id for of_list in lists.values() for example in of_list}
+    picks, shown, size = dict[tuple[str, ...], int](), list[dict[str, Any]](), 0
+    ordered = {of.id: of for of in chain.from_iterable(zip_longest(*lists.values())) if of}
+    for name, example in ordered.items():  # by turns of the lists
+        shown.append(shown_fields(example, facts.catalogue))
+        size += len(encode_for_page(shown[-1]).encode()) + 1
+        if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
+            break
+        picks[name] = len(picks)
+    room, more_pictures = MOST_PICTURE_BYTES, 0
+    may_be_shown = [name for name in picks if ordered[name].reason not in NEVER_PICTURED]
+    pictures = read_pictures(facts.files, [ordered[name].place for name in may_be_shown])
+    for name in may_be_shown:
+        if body := pictures.get(ordered[name].place):
+            has_room = len(body) + 2 <= room  # base64 fills up to three bytes
+            more_pictures += not has_room
+            if has_room:
+                room -= len(body) + 2
+                shown[picks[name]]["picture"] = base64.b64encode(body).decode()
     return data | {
-        "examples": shown,
+        "examples": shown[: len(picks)],
         "lists": {
-            name: [places[example.id] for example in of_list if example.id in places]
+            name: [picks[example.id] for example in of_list if example.id in picks]
             for name, of_list in lists.items()
         },
-        "left_out": [len(all_of_them) - len(picks), more_pictures],
+        "left_out": [len(ordered) - len(picks), more_pictures],
     }
 
 
 def shown_fields(example: Example, catalogue: Catalogue) -> dict[str, Any]:
     """An example as the script shows it: no text in it gives a page, or a reader, commands."""
+    row, path, url = example.row, Path(example.path), cut(example.row["url"], LONGEST_URL)
     is_blurred = any(  # until its pair is opened
         example.reason == limit.reason
         or example.values.get(limit.measure.axis, 0) > limit.measure.blurs
         for limit in catalogue.limits.values()
         if math.isfinite(limit.measure.blurs)
     )
-    values: dict[str, Any] = {
+    numbers = {n: round(of, 4) for n, of in example.values.items() if math.isfinite(of)}
+    kind = {"shards": "images-", "holdout": "holdout-", "pairs": "text-"}.get(path.parent.name, "")
+    texts = {
         "key": example.key,
-        "url": printable(example.url),
-        "host": printable(host_of(example.url)),
-        "text": printable(example.caption),
-        "reason": printable(example.reason),
-        "detail": printable(example.detail),
-        "shard": printable(example.shard),
-        "near": printable(example.near),
-        "width": example.width or "",
-        "height": example.height or "",
-        "blurred": is_blurred or "",
-        "values": {printable(n[:40]): round(of, 4) for n, of in example.values.items()} or "",
+        "url": url,
+        "host": host_of(url),
+        "text": cut(row["caption"], LONGEST_TEXT),
+        "reason": example.reason,
+        "detail": row["detail"] or "",
+        "shard": kind + path.stem,
+        "near": "/".join(row[name] or "" for name in NEAREST) if row[NEAREST[1]] else "",
     }
+    values: dict[str, Any] = {name: printable(text) for name, text in texts.items()}
+    for name in ("width", "height"):
+        side = row[f"original_{name}"] or row[name] or 0
+        values[name] = int(side) if 0 < side < 1 << 31 else ""
+    values["blurred"] = is_blurred or ""
+    values["values"] = {printable(name[:40]): of for name, of in numbers.items()} or ""
     return {name: value for name, value in values.items() if value != ""}
 
 
-def read_pictures(files: SetFiles, examples: Sequence[Example]) -> list[bytes]:
-    """The thumbnails of examples, empty where there is none: of kept pairs made of their images, of
-    others as `rejected/` has them."""
-    by_file: dict[str, dict[str, int]] = {}
-    for place, example in enumerate(examples):
-        if example.reason not in NEVER_PICTURED:
-            by_file.setdefault(example.path, {})[example.key] = place
-    pictures = [b""] * len(examples)
-    read = partial(_pictures_of, files)
-    for places, bodies in zip(by_file.values(), in_threads(read, by_file.items()), strict=True):
-        for key, body in bodies.items():
-            pictures[places[key]] = body
-    return pictures
+def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes]:
+    """The thumbnails of pairs: of kept ones made of their images, of others as `rejected/` has
+    them. Those of a file that is gone, or cut, are left out."""
+    keys_of, pictures = defaultdict[str, list[str]](list), dict[Place, bytes]()
+    for path, key in places:
+        keys_of[path].append(key)
 
+    def read(path: str) -> dict[Place, bytes]:
+        found = dict[Place, bytes]()
+        with suppress(OSError, BrokenInputError):
+            if path in files.kept_files:
+                for key, body in files.images(path, sorted(keys_of[path])):
+                    found[path, key] = small_picture(body)
+                return found
+            for batch in files.read(path, _THUMBNAILS, _KEY):
+                rows = batch.filter(pc.is_in(batch["key"], pa.array(keys_of[path])))
+                for row in rows.to_pylist():
+                    if is_thumbnail(row["thumbnail"] or b""):
+                        found[path, row["key"]] = row["thumbnail"]
+        return found
 
-def _pictures_of(files: SetFiles, item: tuple[str, Collection[str]]) -> dict[str, bytes]:
-    path, keys = item
-    pictures = dict[str, bytes]()
-    # A file that is gone, or cut: the examples are shown without their images.
-    with suppress(OSError, BrokenInputError):
-        if path in files.kept_files:
-            for key, body in files.images(path, keys):
-                pictures[key] = small_picture(body)
-            return pictures
-        for batch in files.read(path, _THUMBNAILS, _KEY):
-            rows = batch.filter(pc.is_in(batch["key"], pa.array([*keys])))
-            for row in rows.to_pylist():
-                if row["thumbnail"] and is_thumbnail(row["thumbnail"]):
-                    pictures[row["key"]] = row["thumbnail"]
+    for found in in_threads(read, keys_of):
+        pictures |= found
     return pictures
 
 
 def small_picture(body: bytes) -> bytes:
     """The thumbnail of an image file, or nothing."""
     with suppress(Exception):  # decoders raise some ten kinds; the pair is shown all the same
-        image = examine(body)
+        image = examine(body, hashed=False)
         is_small = isinstance(image, Image) and image.width * image.height <= _MOST_PIXELS
         if isinstance(image, Image) and (image.format == "jpeg" or is_small):
             return thumbnail(body, image, THUMBNAIL_PX, _QUALITY)
@@ -180,26 +188,7 @@ def is_thumbnail(body: bytes) -> bool:
         return False
 
 
-def _plane(facts: Facts, plane: str) -> dict[str, Any]:
-    """Pairs that other thresholds keep: by each alone, and by several at once of a sample."""
-    numbers = facts.numbers.of(plane)
-    size = len(numbers.hashes)
-    weight = numbers.free / max(1, size)
-    return {
-        "axes": {name: axis.edges for name, axis in numbers.axes.items()},
-        "alone": {
-            rule: {str(at): int(of_rule[at]) for at in np.flatnonzero(of_rule).tolist()}
-            for rule, of_rule in numbers.alone.items()
-        },
-        "bins": {name: bins.tolist() for name, bins in numbers.bins.items()},
-        "weights": [round(weight, 6)] * size,
-        "exact": numbers.free == size,
-    }
-
-
 def encode_for_page(data: Mapping[str, Any]) -> str:
     """JSON that may stand within a `script` element: no text in it can end that."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for bare, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
-        text = text.replace(bare, escape)
-    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return text.translate({ord(bare): f"\\u{ord(bare):04x}" for bare in "<>&\u2028\u2029"})

@@ -32,29 +32,19 @@ def _environment() -> jinja2.Environment:
 
 def render(template: str, **values: Any) -> str:
     """A page of this folder, with the style, the script and the policy that allows just these."""
-    style, script = (_file(name) for name in ("report.css", "report.js"))
+    style, script = ((_FOLDER / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    hashes = [_base64(hashlib.sha256(text.encode()).digest()) for text in (style, script)]
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"
+        f"style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
     )
-    return (
-        _environment()
-        .get_template(template)
-        .render(style=Markup(style), script=Markup(script), policy=Markup(policy), **values)
-    )
+    own = {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}
+    return _environment().get_template(template).render(own, **values)
 
 
 def macro(template: str, name: str) -> Callable[..., Markup]:
     """A macro of a template of this folder."""
     return getattr(_environment().get_template(template).module, name)
-
-
-def _file(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"
 
 
 def _base64(body: bytes) -> str:

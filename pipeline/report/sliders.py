@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -36,17 +37,15 @@ class Slider(NamedTuple):
     """A rule whose threshold the reader may move.
 
     Fields:
-      axis: of its measure. edges: the thresholds that can be chosen. place: of the run's own.
-      first: the place on the axis of the first. stage: images or texts.
+      edges: the thresholds that can be chosen. place: of the run's own.
+      first: the place on the axis of the first.
     """
 
     rule: str
-    name: str
-    axis: str
+    limit: Limit
     edges: list[float]
     place: int
     first: int
-    plane: str
 
 
 def sliders(facts: Facts) -> Iterator[Slider]:
@@ -54,13 +53,12 @@ def sliders(facts: Facts) -> Iterator[Slider]:
     for rule, limit in facts.catalogue.limits.items():
         axis = facts.numbers.of(limit.plane).axes.get(limit.measure.axis)
         own = facts.rules.get(rule)
-        if axis is None or own is None or is_left_out(facts, rule):
+        if axis is None or own is None or is_left_out(facts, rule) or not _is_judged(facts, limit):
             continue
         edges = _edges(facts, limit, axis.edges)
-        if own not in edges or not _is_judged(facts, limit):
-            continue
-        first = axis.edges.index(limit.edge(edges[0]))
-        yield Slider(rule, limit.words, axis.name, edges, edges.index(own), first, limit.plane)
+        if own in edges:
+            first = axis.edges.index(limit.edge(edges[0]))
+            yield Slider(rule, limit, edges, edges.index(own), first)
 
 
 def is_left_out(facts: Facts, rule: str) -> bool:
@@ -74,19 +72,14 @@ def is_left_out(facts: Facts, rule: str) -> bool:
 
 def _edges(facts: Facts, limit: Limit, edges: list[float]) -> list[float]:
     """The thresholds of a rule that a run takes, and whose counts are recorded."""
-    rules = facts.rules
     least, most = limit.range
     if limit.measure.dropped_only:
-        most = rules.get(limit.name, 0)
+        most = facts.rules.get(limit.name, 0)
     for other in facts.catalogue.limits.values():  # no run takes a least number above the most
-        if other.measure is limit.measure and other.beyond != limit.beyond:
-            bound = rules.get(other.name)
-            if limit.beyond and bound is not None:
-                most = min(most, bound)
-            elif bound is not None:
-                least = max(least, bound)
-    thresholds = map(limit.threshold, edges)
-    return [threshold for threshold in thresholds if least <= threshold <= most]
+        bound = facts.rules.get(other.name)
+        if other.measure is limit.measure and other.beyond != limit.beyond and bound is not None:
+            least, most = (least, min(most, bound)) if limit.beyond else (max(least, bound), most)
+    return [of for of in map(limit.threshold, edges) if least <= of <= most]
 
 
 def _is_judged(facts: Facts, limit: Limit) -> bool:
@@ -129,24 +122,25 @@ def count_thresholds(out: str, flags: Sequence[str]) -> str:
     facts = describe_rules(out)
     thresholds = dict(_threshold(facts, flag) for flag in flags)
     paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    kept = count_kept(paths, facts.judging, thresholds)
+    counts = count_kept(paths, facts.judging, thresholds)
     for name in thresholds:
-        if kept.pairs and not kept.known[name]:
+        if counts[KEPT] and not counts[f"--{name}"]:
             raise UsageError(f"--{name}: no row of {out} has a value that it compares")
     later = any(
-        is_open(facts, facts.catalogue.limits[name], lambda _, other: kept.known[other.name] > 0)
+        is_open(facts, facts.catalogue.limits[name], lambda _, other: counts[f"--{other.name}"] > 0)
         for name in thresholds
         if facts.catalogue.limits[name].plane == IMAGES
     )
-    of_texts = "" if facts.text_only or not kept.texts else "up to "
-    of_images = "up to " if later and kept.images else ""
-    up_to, come = of_texts or of_images, kept.texts + kept.images
+    kept, gone, texts, images = (counts[name] for name in (KEPT, "out", TEXTS, IMAGES))
+    of_texts = "" if facts.text_only or not texts else "up to "
+    of_images = "up to " if later and images else ""
+    up_to, come = of_texts or of_images, texts + images
     lines = [
-        f"{counted(kept.pairs, 'pair')} are kept now",
-        f"{up_to}{counted(kept.then, 'pair')} with {' '.join(flags)}",
-        f"  {kept.out:,} of those that are kept now go",
-        f"  {up_to}{come:,} of those that were dropped come: {of_texts}{kept.texts:,} by rules of "
-        f"texts, {of_images}{kept.images:,} by rules of images",
+        f"{counted(kept, 'pair')} are kept now",
+        f"{up_to}{counted(kept - gone + come, 'pair')} with {' '.join(flags)}",
+        f"  {gone:,} of those that are kept now go",
+        f"  {up_to}{come:,} of those that were dropped come: {of_texts}{texts:,} by rules of "
+        f"texts, {of_images}{images:,} by rules of images",
     ]
     if up_to:
         lines.append("up to: rules that come after have not judged these pairs")
@@ -192,10 +186,8 @@ def command_note(facts: Facts) -> str:
     if names := [name for name in _OF_THE_WHOLE if name in of_run]:
         flags_left = " and ".join(f"--{name}" for name in names)
         notes.append(f"It leaves {flags_left} out, by which pairs of OUT would leave once more.")
-    words = command(facts)
-    names = [name for name in _FILES if any(w.startswith(f"--{name}=") for w in words[3:])]
-    names = [name for name in names if f"--{name}=OUT" not in words and f"--{name}=" not in words]
-    if names:
+    paths = [word for word in command(facts)[3:] if not word.endswith(("=OUT", "="))]
+    if names := [name for name in _FILES if any(w.startswith(f"--{name}=") for w in paths)]:
         flags = " and ".join(f"--{name}" for name in names)
         notes.append(f"Pass the paths of your own files in {flags}: a report names no folders.")
     if facts.run is not None and facts.run.resize.get("resize_mode", "original") != "original":
@@ -203,37 +195,27 @@ def command_note(facts: Facts) -> str:
     return " ".join(notes)
 
 
-def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str, str]]:
+def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, ...]]:
     """The rules that are on and have examples on a side of their thresholds: the rule, and the
     lists of the kept and of the dropped, which may be empty."""
     rows = []
     for rule, limit in facts.catalogue.limits.items():
         names = [printable(f"{NEAR}{rule} {outcome}") for outcome in (KEPT, limit.reason)]
-        kept, dropped = (name if name in lists else "" for name in names)
-        if (kept or dropped) and not is_left_out(facts, rule):
-            rows.append((rule, kept, dropped))
+        names = [name if name in lists else "" for name in names]
+        if any(names) and not is_left_out(facts, rule):
+            rows.append((rule, *names))
     return rows
-
-
-class FirstAnswer(NamedTuple):
-    """A frequent question with its answer; `key`: its list of examples, or ""."""
-
-    title: str
-    text: str
-    key: str = ""
 
 
 def answers(
     facts: Facts, failing: Sequence[TableRow], lists: Mapping[str, Sequence[object]]
-) -> list[FirstAnswer]:
-    """Frequent questions with their answers.
+) -> Iterator[tuple[str, str, str]]:
+    """Frequent questions with their answers, and each one's list of examples, or "".
 
     Args:
       lists: the lists of examples by name.
     """
-    result = []
-    if drop_counts := facts.dropped:
-        reason, count = next(iter(drop_counts.items()))
+    for reason, count in islice(facts.dropped.items(), 1):
         flag = flags(facts.catalogue).get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
         share = percent(count, facts.seen)
@@ -241,20 +223,14 @@ def answers(
         names = [printable(facts.catalogue.list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
         # Both stages may have examples.
         key = max(filter(lists.get, names), key=lambda name: len(lists[name]), default="")
-        result.append(FirstAnswer("What cost most", text, key))
+        yield "What cost most", text, key
     for limit in facts.catalogue.limits.values():
         if limit.looser and (text := _with_looser(facts, limit, limit.looser[1])):
-            result.append(FirstAnswer(limit.looser[0], text))
-    if failing:
-        worst = failing[0]
+            yield limit.looser[0], text, ""
+    for worst in failing[:1]:
         rate = f", {worst.share}" if worst.share else ""
-        result.append(
-            FirstAnswer(
-                "Where fetching failed most",
-                f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}.",
-            )
-        )
-    return result
+        text = f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}."
+        yield "Where fetching failed most", text, ""
 
 
 def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
@@ -263,18 +239,17 @@ def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
     axis = numbers.axes.get(limit.measure.axis)
     if axis is None or own not in axis.edges or is_left_out(facts, limit.name):
         return ""
-    lower = [edge for edge in axis.edges if edge <= part * own]
-    if not lower:
-        return ""
+    looser = max((edge for edge in axis.edges if edge <= part * own), default=own)
     counts = numbers.alone[limit.name]
-    places = np.arange(len(counts))
     now, then = (
-        int(counts[axis.passes(places, edge, beyond=limit.beyond)].sum())
-        for edge in (own, lower[-1])
+        int(counts[axis.passes(np.arange(axis.bins), edge, beyond=limit.beyond)].sum())
+        for edge in (own, looser)
     )
-    if then <= now:
-        return ""
     return (
-        f"--{limit.name}={lower[-1]:g} would bring up to {counted(then - now, 'pair')} more "
-        f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."
+        ""
+        if then <= now
+        else (
+            f"--{limit.name}={looser:g} would bring up to {counted(then - now, 'pair')} more "
+            f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."
+        )
     )

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass
+from itertools import accumulate, islice
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from markupsafe import Markup
+from msgspec import UNSET
 
 from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.numbers import Tally
 from alignset.pipeline.datasets.summary import copies_text, hint_of
 from alignset.pipeline.report.charts import share_bar, small_histogram
-from alignset.pipeline.runs.documents import OptOuts
+from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT
-from alignset.transforms.rules.given import BLOCKED, HASH_MISMATCH
+from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, HASH_MISMATCH, OPTED_OUT
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 
-MOST_ROWS = 15
-NO_BAR = Markup("")
-_DETAILS_SHOWN, _MOST_LANGUAGES = 3, 256
+_MOST_ROWS, _DETAILS_SHOWN, _MOST_LANGUAGES = 15, 3, 256
 
 
 @dataclass(frozen=True)
@@ -40,21 +37,25 @@ class TableRow:
     name: str
     count: int
     share: str = ""
-    bar: Markup = NO_BAR
+    bar: Markup | str = ""
     more: str = ""
     key: str = ""
 
 
 @dataclass(frozen=True)
-class FunnelStep:
-    """A step of the funnel with its reasons."""
+class Table:
+    """A table of counts.
 
+    Attributes:
+      name, count, more: headers of these columns of its rows. note: what is said below it.
+    """
+
+    title: str
     name: str
-    seen: int
-    kept: int
-    share: str
-    bar: Markup
-    reasons: list[TableRow] = field(default_factory=list)
+    rows: list[TableRow]
+    note: str = ""
+    count: str = "pairs"
+    more: str = ""
 
 
 def percent(part: float, whole: float) -> str:
@@ -68,47 +69,30 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.{digits}f} %"
 
 
-def funnel_table(facts: Facts, lists: Mapping[str, object]) -> list[FunnelStep]:
-    """The funnel's steps in order.
+def funnel_table(
+    facts: Facts, lists: Mapping[str, object]
+) -> list[tuple[Step, Markup, list[TableRow]]]:
+    """The funnel's steps in order, each with its bar and its reasons.
 
     Args:
       lists: the lists of examples by name.
     """
-    total, steps = max(1, facts.seen), []
+    total, table = max(1, facts.seen), []
     for step in facts.steps:
-        reasons = [
-            _reason_row(facts, facts.catalogue.plane_of(step.step), reason, count, lists)
-            for reason, count in step.dropped.items()
-            if count
-        ]
+        plane, reasons = facts.catalogue.plane_of(step.step), []
+        for reason, count in step.dropped.items():
+            if count:
+                key = printable(facts.catalogue.list_name(plane, reason))
+                more = _first_details(facts.details.get((plane, reason), {}))
+                key, share = key if key in lists else "", percent(count, total)
+                reasons.append(TableRow(printable(reason), count, share, more=more, key=key))
         before, now = step.seen / total, step.kept / total
         # Pairs of shards to come were dropped by no step.
-        waiting = facts.waiting / total if facts.catalogue.plane_of(step.step) == IMAGES else 0.0
-        bar = share_bar(
-            [
-                ("k", now),
-                ("d", before - now),
-                ("w", waiting),
-                ("o", max(0.0, 1 - before - waiting)),
-            ],
-            f"{step.step}: {step.kept:,} of {step.seen:,} kept",
-        )
-        share = percent(step.kept, total)
-        steps.append(FunnelStep(printable(step.step), step.seen, step.kept, share, bar, reasons))
-    return steps
-
-
-def _reason_row(
-    facts: Facts, plane: str, reason: str, count: int, lists: Mapping[str, object]
-) -> TableRow:
-    name = printable(facts.catalogue.list_name(plane, reason))
-    return TableRow(
-        printable(reason),
-        count,
-        percent(count, max(1, facts.seen)),
-        more=_first_details(facts.details.get((plane, reason), {})),
-        key=name if name in lists else "",
-    )
+        waiting = facts.waiting / total if plane == IMAGES else 0.0
+        parts = ("k", now), ("d", before - now), ("w", waiting), ("o", max(0, 1 - before - waiting))
+        bar = share_bar(parts, f"{step.step}: {step.kept:,} of {step.seen:,} kept")
+        table.append((step, bar, reasons))
+    return table
 
 
 def _first_details(details: Mapping[str, int]) -> str:
@@ -120,48 +104,32 @@ def _first_details(details: Mapping[str, int]) -> str:
     return text
 
 
-def detail_rows(details: Mapping[str, int]) -> list[TableRow]:
+def _detail_rows(details: Mapping[str, int]) -> list[TableRow]:
     """Details of a reason, the most frequent first, with hints."""
-    whole = sum(details.values())
-    most = max(details.values(), default=1)
-    rows = [
-        TableRow(
-            printable(name) or "(no detail)",
-            count,
-            percent(count, whole),
-            share_bar([("d", count / most)], f"{printable(name)}: {count:,}"),
-            hint_of(name),
-        )
-        for name, count in list(details.items())[:MOST_ROWS]
-    ]
-    if others := list(details.values())[MOST_ROWS:]:
+    whole, most = sum(details.values()), max(details.values(), default=1)
+    rows = []
+    for name, count in islice(details.items(), _MOST_ROWS):
+        bar = share_bar([("d", count / most)], f"{printable(name)}: {count:,}")
+        share = percent(count, whole)
+        rows.append(TableRow(printable(name) or "(no detail)", count, share, bar, hint_of(name)))
+    if others := list(details.values())[_MOST_ROWS:]:
         rows.append(TableRow(f"({len(others):,} more)", sum(others), percent(sum(others), whole)))
     return rows
 
 
-def host_rows(facts: Facts) -> list[TableRow]:
-    """The hosts with the most pairs, and how many were kept."""
-    hosts = facts.numbers.hosts
-    totals = hosts.first_totals()
-    whole, rows = pc.sum(totals["n"]).as_py() or 0, []
-    of_hosts = hosts.only(totals[0].slice(0, MOST_ROWS)).nested()
-    for host, outcomes in sorted(of_hosts.items(), key=lambda of: (-sum(of[1].values()), of[0])):
-        total, kept = sum(outcomes.values()), outcomes.get(KEPT, 0)
-        bar = share_bar(
-            [("k", kept / total), ("d", 1 - kept / total)],
-            f"{printable(host)}: {kept:,} kept",
-        )
-        share = percent(total, whole + hosts.others)
-        rows.append(TableRow(printable(host) or "(none)", total, share, bar))
-    return rows
+def _text_table(title: str, tally: Tally, kind: str, least: int) -> Table:
+    """The most frequent texts; kind: of their bars, `k` where they were kept, else `d`."""
+    items, rows = list(tally.totals().items())[:_MOST_ROWS], []
+    for text, n in items:
+        bar = share_bar([(kind, n / items[0][1])], f"{n:,}")
+        rows += [TableRow(printable(text), n, bar=bar)] * (n >= least)
+    return Table(title, "text", rows, _tally_note(tally, "texts"))
 
 
-def tally_note(tally: Tally, things: str) -> str:
+def _tally_note(tally: Tally, things: str) -> str:
     """A note on counts of the most frequent things."""
-    size = len(tally.first_totals())
-    if not size:
-        return ""
-    first = f"The first {MOST_ROWS} of {size:,}. " * (size > MOST_ROWS)
+    size = len(tally.totals())
+    first = f"The first {_MOST_ROWS} of {size:,}. " * (size > _MOST_ROWS)
     if not tally.others:
         return f"{first}All {size:,} {things} were counted."
     return (
@@ -170,95 +138,102 @@ def tally_note(tally: Tally, things: str) -> str:
     )
 
 
+def set_tables(facts: Facts) -> list[Table]:
+    """Hosts, languages and texts of the pairs; those that there is something of."""
+    numbers, host_rows = facts.numbers, []
+    whole = numbers.hosts.counts.total() + numbers.hosts.others
+    for host, total in islice(numbers.hosts.totals().items(), _MOST_ROWS):
+        kept, name = numbers.hosts.counts[host, KEPT], printable(host)
+        parts = [("k", kept / total), ("d", 1 - kept / total)]
+        bar = share_bar(parts, f"{name}: {kept:,} kept")
+        host_rows.append(TableRow(name or "(none)", total, percent(total, whole), bar))
+    languages = _detail_rows(facts.details.get((TEXTS, MIN_LANGUAGE_SCORE.reason), {}))
+    hosts_note = f"{_tally_note(numbers.hosts, 'hosts')} Bars: how many were kept."
+    tables = [
+        Table("Hosts with the most pairs", "host", host_rows, hosts_note),
+        Table("Languages of the texts that were dropped for theirs", "language", languages),
+        _text_table("Texts on too many images", numbers.frequent_texts, "d", 1),
+        _text_table("Most frequent texts that were kept", numbers.kept_texts, "k", 2),
+    ]
+    return [table for table in tables if table.rows]
+
+
 def failing_host_rows(facts: Facts) -> list[TableRow]:
     """The hosts with the most failed fetches, with why."""
     hosts = facts.funnel.fetch.hosts if facts.funnel else facts.counts.hosts
-    names = pa.chunked_array([pa.array([of.host for of in hosts], pa.string())])
-    tries = facts.numbers.hosts.only(names).counts()
-    rows = []
-    for of in sorted(hosts, key=lambda of: -of.failed)[:MOST_ROWS]:
-        items = sorted(of.details.items(), key=lambda item: (-item[1], item[0]))
-        text, hint, tried = _first_details(dict(items)), hint_of(items[0][0]), tries.get(of.host, 0)
-        rows.append(
-            TableRow(
-                printable(of.host)[:80] or "(none)",
-                of.failed,
-                f"{percent(of.failed, tried)} of {tried:,}" if tried >= of.failed else "",
-                more=f"{text} ({printable(items[0][0])}: {hint})" if hint else text,
-            )
-        )
+    tries, rows = facts.numbers.hosts.totals(), []
+    for of in sorted(hosts, key=lambda of: -of.failed)[:_MOST_ROWS]:
+        details, tried = most_first(of.details), tries.get(of.host, 0)
+        text, first = _first_details(details), next(iter(details))
+        more = f"{text} ({printable(first)}: {hint_of(first)})" if hint_of(first) else text
+        share = f"{percent(of.failed, tried)} of {tried:,}" if tried >= of.failed else ""
+        rows.append(TableRow(printable(of.host)[:80] or "(none)", of.failed, share, more=more))
     return rows
 
 
-def text_rows(tally: Tally, kind: str, least: int = 1) -> list[TableRow]:
-    """The most frequent texts; kind: of their bars, `k` where they were kept, else `d`."""
-    items = [*tally.counts().items()][:MOST_ROWS]
-    most = max((n for _, n in items), default=1)
-    return [
-        TableRow(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
-        for text, n in items
-        if n >= least
+def fetch_tables(facts: Facts) -> list[Table]:
+    """Failures, opt-outs, and files that are not the input's; those that there is something of."""
+    funnel, hosts = facts.funnel, facts.numbers.hosts.counts
+    opt_outs = facts.counts.details(OPTED_OUT)
+    if funnel and funnel.opted_out:
+        opt_outs = funnel.opted_out.details
+    rows, stated = _detail_rows(opt_outs), "Pairs that state each opt-out."
+    failures = _detail_rows(facts.details.get((IMAGES, FETCH_FAILED), {}))
+    behind, blocked = "what may be behind it", _detail_rows(facts.counts.details(BLOCKED))
+    tables = [
+        Table("Why fetches failed", "detail", failures, "", "failed", behind),
+        Table(
+            "Hosts with the most failures", "host", failing_host_rows(facts), "", "failed", "why"
+        ),
+        Table("Opted out by their owners", "opt-out", rows, stated),
+        Table("On a blocklist", "list and kind of its entry", blocked),
     ]
+    tables = [table for table in tables if table.rows]
+    if facts.judging.verified:
+        without = counted(facts.numbers.without_hash, "kept pair")
+        others = {host: n for (host, why), n in hosts.items() if why == HASH_MISMATCH}
+        rows = _detail_rows(most_first(others))
+        note = f"{without} came without a hash, and could not be compared."
+        tables.append(Table("Other files than the input's", "host", rows, note, "dropped"))
+    return tables
 
 
-def language_rows(facts: Facts) -> list[TableRow]:
-    """The languages of the texts that were dropped for theirs."""
-    return detail_rows(facts.details.get((TEXTS, MIN_LANGUAGE_SCORE.reason), {}))
-
-
-def found_language_rows(facts: Facts) -> list[TableRow]:
+def language_table(facts: Facts) -> Table:
     """All languages that the vote found: how many texts, how many of them are in the dataset, how
     many words they have, and for what most were dropped."""
-    words, rows = facts.numbers.words_of_languages.nested(), []
-    languages, totals = facts.numbers.languages.nested(), facts.numbers.languages.counts()
+    languages, rows = facts.numbers.languages, []
+    words, whole = facts.numbers.words_of_languages.nested(), languages.counts.total()
     # Limits of single languages are not in it.
     least, most = (facts.rules.get(limit.name) for limit in (MIN_WORDS, MAX_WORDS))
     kept_words = range(int(least or 0), int(most or 1 << 30) + 1)
-    for code, total in [*totals.items()][:_MOST_LANGUAGES]:
-        outcomes, label = languages[code], printable(code)
-        kept = outcomes.get(KEPT, 0)
+    for code, outcomes in languages.nested(_MOST_LANGUAGES).items():
+        label, total, kept = printable(code), sum(outcomes.values()), outcomes.pop(KEPT, 0)
         counts = {int(name): n for name, n in words.get(code, {}).items()}
-        sums = zip(sorted(counts), accumulate(counts[n] for n in sorted(counts)), strict=True)
+        counts = dict(sorted(counts.items()))
+        sums = zip(counts, accumulate(counts.values()), strict=True)
         middle = f"median {counted(next((n for n, of in sums if 2 * of >= total), 0), 'word')}"
         bar = small_histogram(counts, kept_words, f"{label}: {middle}")
-        dropped = Counter({why: n for why, n in outcomes.items() if why != KEPT})
-        reasons = ", ".join(
-            f"{printable(why)} {percent(n, total)}" for why, n in dropped.most_common(3)
-        )
-        more = "; ".join(
-            [f"{kept:,} kept ({percent(kept, total)})", middle, *filter(None, [reasons])]
-        )
-        rows.append(TableRow(label, total, percent(total, sum(totals.values())), bar, more))
-    return rows
-
-
-def opt_out_rows(facts: Facts) -> list[TableRow]:
-    """Opt-outs by kind; of kept pairs too."""
-    if facts.funnel is not None and isinstance(facts.funnel.opted_out, OptOuts):
-        return detail_rows(facts.funnel.opted_out.details)
-    return detail_rows(facts.counts.opted_out)
-
-
-def blocked_rows(facts: Facts) -> list[TableRow]:
-    """The blocklists that kept pairs out, each with the kind of its entry."""
-    return detail_rows(facts.counts.details(BLOCKED))
-
-
-def other_file_rows(facts: Facts) -> tuple[list[TableRow], str]:
-    """The hosts of the files that are not those whose hashes the input has; and what else is to be
-    said of these hashes."""
-    if not facts.judging.verified:
-        return [], ""
-    table = facts.numbers.hosts.table()
-    rows = table.filter(pc.equal(table["outcome"], HASH_MISMATCH)).to_pylist()
-    without = facts.numbers.without_hash
-    note = f"{counted(without, 'kept pair')} came without a hash, and could not be compared."
-    return detail_rows({row["host"]: row["n"] for row in rows}), note
+        reasons = [f"{printable(why)} {percent(n, total)}" for why, n in outcomes.items()][:3]
+        more = [f"{kept:,} kept ({percent(kept, total)})", middle, ", ".join(reasons)]
+        share = percent(total, whole)
+        rows.append(TableRow(label, total, share, bar, "; ".join(filter(None, more))))
+    return Table(
+        "Languages",
+        "language",
+        rows,
+        more="pairs kept, words, and the most frequent reasons",
+        note="All distinct pairs, by the language that was detected. Bars: how many texts have "
+        "0, 1, 2 words, and so on; more than 24 are one bar.",
+    )
 
 
 def copies(facts: Facts) -> str:
     """How many images have the bytes of another of the dataset, and how many look like one."""
-    text, near = copies_text(facts.copies, facts.near), facts.near
+    near = facts.funnel.near_duplicates if facts.funnel else UNSET
+    shared = facts.funnel.copies if facts.funnel else facts.counts.copies
+    if not facts.funnel and not facts.counts.copies.images:
+        shared = UNSET  # it may be that nobody recorded hashes
+    text = copies_text(shared, near)
     text = f"{text[:1].upper()}{text[1:]}." if text else ""
     if not text or not near or near.distances or not near.compared:
         return text

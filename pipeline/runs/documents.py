@@ -173,7 +173,7 @@ class Funnel:
     Attributes:
       pairs: how many are kept. holdout: how many of them are held out.
       copies: the images that are kept and have the bytes of another. near_duplicates: those that
-        have its perceptual hash and other bytes; before pairs left for their copies.
+        have its perceptual hash and other bytes.
       images_per_text, texts_per_image: how many texts and images have which number of them, over
         the distinct pairs in the wanted language.
     """

@@ -19,7 +19,7 @@ from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
-from alignset.transforms.storage.documents import find_document
+from alignset.transforms.storage.documents import find_document, readable_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.object_stores import remove_objects
 from alignset.transforms.workers.counts import Counts
@@ -175,8 +175,9 @@ class WorkFolder:
 
     def tell_takedown(self, out: str) -> None:
         """Logs that a takedown of a dataset was stopped: pairs that leave may still be there."""
-        change = find_document(self.change, Change)
-        if change and change.command == "takedown":
+        path = next(filter(exists, (self.change, f"{self.path}/takedown.json")), "")  # until 0.2
+        change = readable_document(self.change, Change)  # None: of another version, or none
+        if path and (change is None or change.command == "takedown"):
             LOG.warning(
                 "a takedown of %s was stopped: what is shown may hold pairs that leave; resume it",
                 out,

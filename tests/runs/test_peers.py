@@ -219,7 +219,7 @@ def test_img2datasets_folder_is_reported_on_and_copied_without_what_is_listed(
     img2datasets: Path, web: SmallWeb, tmp_path: Path
 ):
     facts = find_facts(str(img2datasets))
-    assert (facts.kept, facts.seen, facts.shards) == (24, 25, 3)
+    assert (facts.kept, facts.seen, len(facts.stats)) == (24, 25, 3)
     assert facts.dropped == {"fetch_failed": 1}
     assert render_page(facts).count('"picture":') == 24
     picture, new, before = tmp_path / "listed.png", tmp_path / "new", len(web.requests)

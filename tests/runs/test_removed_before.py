@@ -190,6 +190,10 @@ def test_a_takedown_that_was_stopped_keeps_its_dataset_from_being_read(
         assert not (tmp_path / "again").exists()
     assert report([str(out), f"--output={tmp_path}/report.html"]) == 0
     assert "was stopped: what is shown may hold pairs that leave" in caplog.text
+    caplog.clear()
+    (out / "_temporary/change.json").rename(out / "_temporary/takedown.json")  # as 0.2 has it
+    assert report([str(out), f"--output={tmp_path}/report.html"]) == 0
+    assert "was stopped: what is shown may hold pairs that leave" in caplog.text
 
 
 def test_a_pair_that_was_taken_down_can_be_forgotten_later(tmp_path: Path, capsys) -> None:

@@ -94,6 +94,7 @@ def examine(
     in_full: bool = False,
     keep_grey: bool = False,
     keep_shown: bool = False,
+    hashed: bool = True,
 ) -> Image | Unusable:
     """Examines a file. Raises nothing for any bytes; may be called by many threads.
 
@@ -103,13 +104,14 @@ def examine(
       keep_grey: give the image in grey, too.
       keep_shown: give the image itself, too, if the file is not plain and has at most 4 million
         pixels.
+      hashed: without, what Pillow decodes has the hash 0, and scipy is not imported for it.
 
     Raises:
       ChildError: no child process can be started, to decode it there.
     """
     look = FileLook(file) if isinstance(file, bytes) else file
     try:
-        return examined(look, _Wanted(in_full, keep_grey, keep_shown))
+        return examined(look, _Wanted(in_full, keep_grey, keep_shown, hashed))
     except Exception as error:
         tell_once("looking at an image", error)
         return Unusable("undecodable", "unexpected")
@@ -121,6 +123,7 @@ class _Wanted(NamedTuple):
     in_full: bool
     keep_grey: bool
     keep_shown: bool
+    hashed: bool
 
 
 def examined(look: FileLook, options: _Wanted) -> Image | Unusable:
@@ -200,7 +203,8 @@ def _decoded(look: FileLook, options: _Wanted) -> Image | Unusable:
         if sorted(display.size) != sorted(look.size):
             return Unusable("undecodable", "broken", width, height)
     grey = display.convert("L")
-    phash, small = picture_hash(grey), small_grey(grey) if options.keep_grey else None
+    phash = picture_hash(grey) if options.hashed else 0
+    small = small_grey(grey) if options.keep_grey else None
     image = Image(name, width, height, phash, plain, small, jpeg=_scalable(look))
     if plain or not options.keep_shown or width * height > MOST_SHOWN:
         return image

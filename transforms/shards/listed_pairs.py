@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists, word_of
 from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.shards.shard_places import moved_of
 from alignset.transforms.storage.files import exists, open_to_read
@@ -22,6 +23,7 @@ from alignset.transforms.storage.tar_members import tar_members
 LISTED = pa.schema([("key", pa.uint64()), ("detail", pa.string()), ("image", pa.uint64())])
 _COLUMNS = ("key", "url", "caption", "sha256", "phash")
 _OF_ONE_PAIR = (k.TEXT, k.KEY)
+_OF_IMAGES = (*k.OF_FILES, *k.OF_PICTURES, k.IMAGE)
 
 
 def keys_of(column: pa.ChunkedArray | pa.Array) -> UInt64s:
@@ -147,7 +149,8 @@ def _listed_rows(
 
 def listed_rejects(rows: pa.RecordBatch, lists: Blocklists, found: pa.Table) -> pa.StringArray:
     """Why each of some rows of `rejected/` may never be read again, or null: string[n]. It is on a
-    list itself, or is of a pair or of an image that is taken out.
+    list itself, or is of a pair or of an image that is taken out, or left as a copy of an image
+    that is taken out for how it looks.
 
     Args:
       found: LISTED, of the whole dataset.
@@ -158,4 +161,10 @@ def listed_rejects(rows: pa.RecordBatch, lists: Blocklists, found: pa.Table) -> 
     images = url_hashes(_filled(table["url"]))[0]
     of_image = pc.index_in(pa.array(images), found["image"].combine_chunks())
     of_image = pc.if_else(pa.array(images != 0), of_image, pa.scalar(None, of_image.type))
-    return pc.coalesce(_of_pairs(table, lists), details.take(of_pair), details.take(of_image))
+    is_image = pc.match_substring_regex(details, f":({'|'.join(_OF_IMAGES)})$")
+    looked_at = found.filter(is_image)["key"].to_numpy()
+    of_copy = pc.index_in(rows["detail"], key_column(looked_at))
+    return pc.coalesce(
+        *(_of_pairs(table, lists), details.take(of_pair), details.take(of_image)),
+        details.filter(is_image).take(of_copy),
+    )

@@ -34,7 +34,7 @@ function whyOf(pair) {
 }
 
 /** What is measured of a pair on an axis; undefined where it was not. */
-const valueOn = (pair, axis) => (axis === "bytes" ? pair.bytes : pair.values?.[axis]);
+const valueOn = (pair, axis) => pair.values?.[axis];
 
 /** The value that a rule judges, in a few words. */
 function measureOf(pair, rule) {
@@ -71,10 +71,9 @@ function cardOf(pair, rule) {
 }
 
 function rowsOf(pair) {
-  const bytes = pair.bytes && `${number(pair.bytes)} bytes${pair.format ? `, ${pair.format}` : ""}`;
   return [
     ["text", pair.text], ["dropped for", whyOf(pair)], ["URL", pair.url], ["key", pair.key],
-    ["size", pair.width && `${pair.width}×${pair.height} px`], ["file", bytes],
+    ["size", pair.width && `${pair.width}×${pair.height} px`],
     ...Object.entries(pair.values || {}).map(([axis, value]) => {
       const [name, unit] = data.measures[axis] || [axis, ""];
       return [name, `${value}${unit}`];
@@ -310,7 +309,7 @@ const isLooser = (slider, at) => isMoved(slider, at) && data.thresholds[slider.r
 function countAt(plane, places) {
   const moved = plane.sliders.filter((slider, n) => isMoved(slider, places[n]));
   const open = plane.sliders.some((s, n) => isLooser(s, places[n]) && data.thresholds[s.rule].open);
-  const total = { kept: 0, unsure: 0, about: moved.length > 1 && !plane.exact };
+  const total = { kept: 0, unsure: 0, about: moved.length > 1 && plane.weight > 1 };
   const add = (count, now, before) => {
     if (now) total.kept += count;
     if (now && open && !before) total.unsure += count;
@@ -324,10 +323,10 @@ function countAt(plane, places) {
     return total;
   }
   const bins = plane.sliders.map((slider) => plane.bins[slider.axis] || []);
-  plane.weights.forEach((weight, row) => {
+  for (let row = 0; row < plane.rows; row++) {
     const passed = (at) => plane.sliders.every((s, n) => passes(plane, s, bins[n][row], at(s, n)));
-    add(weight, passed((s, n) => places[n]), passed((s) => s.own));
-  });
+    add(plane.weight, passed((s, n) => places[n]), passed((s) => s.own));
+  }
   return { ...total, kept: Math.round(total.kept), unsure: Math.round(total.unsure) };
 }
 

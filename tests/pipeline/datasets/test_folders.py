@@ -48,13 +48,13 @@ def sample(n: int, prefix: str = "") -> dict[str, bytes]:
 
 @pytest.fixture(params=["tars", "files", "plain"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Two shards as img2dataset writes them, or their tars alone in two folders."""
+    """Two shards as img2dataset writes them, or their tars alone, of one name in two folders."""
     place = tmp_path / "shards"
     for number, kept in enumerate([(2, 0, 1), (5, 3, 4)]):
         files = {name: body for n in kept for name, body in sample(n).items()}
         part = place / "ab"[number] if request.param == "plain" else place
         part.mkdir(parents=True, exist_ok=True)
-        stem = part / f"{number:05d}"
+        stem = part / ("00000" if request.param == "plain" else f"{number:05d}")
         if request.param == "files":
             stem.mkdir()
             for name, body in files.items():
@@ -120,6 +120,7 @@ def test_commands_show_a_folder_and_change_nothing_in_it(
     assert capsys.readouterr().err.endswith("the report is in report.html\n")
     page = Path("report.html").read_text()
     images = "2 images have the bytes of another"
+    assert "<dt>Pairs kept</dt><dd>6<" in page
     assert all(said in page for said in ("similarity", images, *[GONE] * (not is_plain)))
     assert page.count('"picture":') == 6
     for command, words in (

@@ -36,6 +36,7 @@ def test_the_files_of_a_dataset(folder: str):
         for kind in ("text", "images", "holdout"):
             put_rejected(folder, f"{kind}-{number:05d}", [("too_small", None)])
     put(f"{folder}/holdout/00000_stats.json", b"{}")
+    put_rejected(folder, "copy", [("too_small", None)])  # by hand: no part of the dataset
     files = find_set(f"{folder}/")
     assert files.kept_files == [f"{folder}/{name}/00000.parquet" for name in ("shards", "holdout")]
     texts, images = {"text-00000", "text-00001"}, {"images-00000", "holdout-00000"}

@@ -47,6 +47,15 @@ def test_a_dataset_of_0_2_is_described_as_one_of_now(golden: Golden, out: Path) 
     assert not (out / "report").exists()
 
 
+def test_a_report_that_cannot_be_written_leaves_none_of_before(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (out / "report.html").exists()
+    monkeypatch.setattr("alignset.pipeline.documents.describe.write_report", 1)
+    describe(str(out))
+    assert not (out / "report.html").exists()
+
+
 def test_what_does_not_add_up_is_one_line_and_nothing_is_written(out: Path) -> None:
     before = digests(out)
     stats = min(out.glob("shards/*_stats.json"))
@@ -54,7 +63,7 @@ def test_what_does_not_add_up_is_one_line_and_nothing_is_written(out: Path) -> N
     for path, damage, error, line in (
         (stats, lambda: change(stats, successes=99), RuntimeError, "counts 99 pairs, and .* has"),
         (stats, stats.unlink, UsageError, "00000_stats.json is missing: bring it back"),
-        (rejects, lambda: twice(rejects), RuntimeError, "its input had .* rows: did it change"),
+        (rejects, lambda: twice(rejects), RuntimeError, "had .* rows: bring the files back"),
     ):
         body = path.read_bytes()
         damage()
