@@ -344,7 +344,7 @@ def _shared(
 
     Args:
       images: uint64[4, n]: the hash, the image, and the key and the file of a row with it.
-      by_size: whether the few are those of the most images, or the smallest hashes.
+      by_size: whether the few are hashes of the most images, or the smallest.
     """
     images = images[:, np.lexsort(images[2::-1])]
     hashes, image = images[:2]

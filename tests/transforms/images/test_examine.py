@@ -1,5 +1,6 @@
 import contextlib
 import io
+from dataclasses import replace
 
 import imagehash
 import pytest
@@ -67,6 +68,13 @@ def test_the_same_picture_hashes_alike_in_each_format(name: str) -> None:
     like = "png rgba" if any(word in name for word in ("rgba", "transparent", "la")) else "png"
     assert distance(examine(GOOD[name]), hash_of_what_is_shown(GOOD[like])) <= 6
     assert distance(examine(GOOD[name]), imagehash.phash(photograph(1))) > 16
+
+
+def test_without_a_hash_all_else_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = examine(GOOD["png"])
+    assert isinstance(whole, Image)
+    monkeypatch.delattr(images, "picture_hash")
+    assert examine(GOOD["png"], hashed=False) == replace(whole, phash=0)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
