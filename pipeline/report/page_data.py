@@ -156,8 +156,8 @@ def _pictures_of(files: SetFiles, item: tuple[str, Collection[str]]) -> dict[str
         for batch in files.read(path, _THUMBNAILS, _KEY):
             rows = batch.filter(pc.is_in(batch["key"], pa.array([*keys])))
             for row in rows.to_pylist():
-                if row["thumbnail"] and is_thumbnail(row["thumbnail"]):
-                    pictures[row["key"]] = row["thumbnail"]
+                if body := row["thumbnail"]:  # of copies it has 192 px
+                    pictures[row["key"]] = body if is_thumbnail(body) else small_picture(body)
     return pictures
 
 
