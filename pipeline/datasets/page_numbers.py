@@ -510,12 +510,13 @@ class Kept:
     """How many pairs other thresholds keep.
 
     Attributes:
-      pairs: that are kept now. out: how many of them would go.
+      pairs: that are kept now. out: how many of them would go. dropped: rows of `rejected/`.
       texts, images: how many would come that the rules of texts, and of images, dropped.
       known: by rule, how many rows have a value that it compares.
     """
 
     pairs: int = 0
+    dropped: int = 0
     out: int = 0
     texts: int = 0
     images: int = 0
@@ -560,6 +561,7 @@ def count_kept(files: Sequence[str], judging: Judging, thresholds: Mapping[str, 
                 images = judging.judged(IMAGES, batch, rows, of_texts=False)
                 passed &= passes(images, IMAGES, kept)
             kept.pairs += int(np.count_nonzero(is_kept))
+            kept.dropped += int(np.count_nonzero(~is_kept))
             kept.out += int(np.count_nonzero(is_kept & ~passed))
             come = int(np.count_nonzero(~is_kept & passed))
             if of_texts:
@@ -570,6 +572,6 @@ def count_kept(files: Sequence[str], judging: Judging, thresholds: Mapping[str, 
 
     whole = Kept()
     for part in in_threads(count, files):
-        for name in ("pairs", "out", "texts", "images", "known"):
+        for name in ("pairs", "dropped", "out", "texts", "images", "known"):
             setattr(whole, name, getattr(whole, name) + getattr(part, name))
     return whole
