@@ -65,7 +65,10 @@ def render_page(facts: Facts, place: str = "") -> str:
     steps = tables.funnel_table(facts, data["lists"])
     dropping = [step for step in steps if step.reasons] or steps[:1]
     other_files, hashes_note = tables.other_file_rows(facts)
+    hosts = tables.host_rows(facts)
     frequent, kept_texts = facts.numbers.frequent_texts, facts.numbers.kept_texts
+    frequent_texts = tables.text_rows(frequent, "d")
+    repeated_texts = tables.text_rows(kept_texts, "k", 2)
     about = facts.run.about if facts.run else {}
     title = str((about or {}).get("title", ""))
     return render(
@@ -80,8 +83,8 @@ def render_page(facts: Facts, place: str = "") -> str:
         sliders=list(sliders(facts)),
         command_note=command_note(facts),
         charts=[Drawn(chart, draw(chart)) for chart in charts_of(facts)],
-        hosts=tables.host_rows(facts),
-        hosts_note=tables.tally_note(facts.numbers.hosts, "hosts"),
+        hosts=hosts,
+        hosts_note=tables.tally_note(facts.numbers.hosts, "hosts", len(hosts)),
         failing=failing,
         fetches=tables.detail_rows(facts.details.get((IMAGES, FETCH_FAILED), {})),
         opt_outs=tables.opt_out_rows(facts),
@@ -92,10 +95,10 @@ def render_page(facts: Facts, place: str = "") -> str:
         sampled=len(data["lists"].get(KEPT, [])),
         languages=tables.language_rows(facts),
         found_languages=tables.found_language_rows(facts),
-        frequent_texts=tables.text_rows(frequent, "d"),
-        frequent_note=tables.tally_note(frequent, "texts"),
-        kept_texts=tables.text_rows(kept_texts, "k", 2),
-        kept_note=tables.tally_note(kept_texts, "texts"),
+        frequent_texts=frequent_texts,
+        frequent_note=tables.tally_note(frequent, "texts", len(frequent_texts)),
+        kept_texts=repeated_texts,
+        kept_note=tables.tally_note(kept_texts, "texts", len(repeated_texts)),
         copies=tables.copies(facts),
         copy_groups=list(_copy_groups(facts)),
         times=[Drawn(chart, draw(chart)) for chart in _times_chart(facts)],
@@ -123,7 +126,7 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
         yield "Bytes of images", size_of(size), "as they were fetched"
     if facts.waiting:
         yield "Waiting", f"{facts.waiting:,}", "pairs of shards to come"
-    if hosts := len(facts.numbers.hosts.first_totals()):
+    if hosts := sum(map(bool, facts.numbers.hosts.counts())):
         yield "Hosts", f"{hosts:,}" + ("+" if facts.numbers.hosts.others else ""), ""
 
 

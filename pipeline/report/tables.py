@@ -156,12 +156,12 @@ def host_rows(facts: Facts) -> list[TableRow]:
     return rows
 
 
-def tally_note(tally: Tally, things: str) -> str:
-    """A note on counts of the most frequent things."""
+def tally_note(tally: Tally, things: str, shown: int) -> str:
+    """A note on counts of the most frequent things, of which some are shown."""
     size = len(tally.first_totals())
     if not size:
         return ""
-    first = f"The first {MOST_ROWS} of {size:,}. " * (size > MOST_ROWS)
+    first = f"The first {shown} of {size:,}. " * (size > shown)
     if not tally.others:
         return f"{first}All {size:,} {things} were counted."
     return (
@@ -195,7 +195,7 @@ def text_rows(tally: Tally, kind: str, least: int = 1) -> list[TableRow]:
     items = [*tally.counts().items()][:MOST_ROWS]
     most = max((n for _, n in items), default=1)
     return [
-        TableRow(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
+        TableRow(printable(text) or "(no text)", n, bar=share_bar([(kind, n / most)], f"{n:,}"))
         for text, n in items
         if n >= least
     ]
