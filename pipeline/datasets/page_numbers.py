@@ -468,8 +468,9 @@ def count_kept(
     a rule with another threshold by its value, any other by what the run said.
 
     Returns:
-      `kept`: pairs that are kept now; `out`: those that would go; by stage, those that would come
-      that its rules dropped; by flag, rows that have a value that its rule compares.
+      `kept`: pairs that are kept now; `dropped`: rows of `rejected/`; `out`: kept pairs that would
+      go; by stage, those that would come that its rules dropped; by flag, rows that have a value
+      that its rule compares.
 
     Raises:
       BrokenInputError: a file cannot be read.
@@ -492,6 +493,7 @@ def count_kept(
                     else:
                         passed &= ~judged.against[limit.name]
             sums[KEPT] += int(np.count_nonzero(is_kept))
+            sums["dropped"] += int(np.count_nonzero(~is_kept))
             sums["out"] += int(np.count_nonzero(is_kept & ~passed))
             # The rules of images dropped what those of texts kept.
             stage = TEXTS if is_of_texts(path) else IMAGES

@@ -132,9 +132,9 @@ def no_set(out: str) -> UsageError:
         in_tars = any(shard.endswith(".tar") for shard in folder.sidecars)
         more = "" if in_tars else "; its images are not in tars, and are fetched again"
         return UsageError(
-            f"{out} was made by another tool, and is not changed: alignset curate --input={out} "
-            "--output=NEW --blocklist=LIST --duplicates=near --score_only makes a dataset of it, "
-            f"with either flag or both{more}"
+            f"{out} was made by another tool: alignset curate --input={out} --output=NEW "
+            "--blocklist=LIST --duplicates=near --score_only makes a dataset of it, with either "
+            f"flag or both{more}"
         )
     return UsageError(
         f"{out!r} is not a dataset, or its run has written nothing yet: it has no files in "

@@ -57,6 +57,8 @@ def manifest_of_steps(out: str) -> Manifest | None:
         raise UsageError(
             f"a pipeline is writing to {out}, or was stopped: once none is, remove {out}/_temporary"
         )
+    if exists(f"{out}/funnel.json"):  # which a run writes, and whose counts would become wrong
+        raise UsageError(f"{out}/manifest.json is missing: bring it back")
     return Manifest(
         job={"text_only": False},
         rules={},

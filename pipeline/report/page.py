@@ -104,7 +104,7 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
         yield "Bytes of images", size_of(size), "as they were fetched"
     if facts.waiting:
         yield "Waiting", f"{facts.waiting:,}", "pairs of shards to come"
-    if hosts := len(facts.numbers.hosts.totals()):
+    if hosts := sum(map(bool, facts.numbers.hosts.totals())):
         yield "Hosts", f"{hosts:,}" + ("+" if facts.numbers.hosts.others else ""), ""
 
 

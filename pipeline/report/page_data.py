@@ -160,8 +160,10 @@ def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes
             for batch in files.read(path, _THUMBNAILS, _KEY):
                 rows = batch.filter(pc.is_in(batch["key"], pa.array(keys_of[path])))
                 for row in rows.to_pylist():
-                    if is_thumbnail(row["thumbnail"] or b""):
-                        found[path, row["key"]] = row["thumbnail"]
+                    if body := row["thumbnail"]:  # of copies it has 192 px
+                        found[path, row["key"]] = (
+                            body if is_thumbnail(body) else small_picture(body)
+                        )
         return found
 
     for found in in_threads(read, keys_of):

@@ -14,6 +14,7 @@ from alignset.pipeline.datasets.reproduce import flags_of, words_of
 from alignset.pipeline.datasets.summary import flags
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.tables import TableRow, percent
+from alignset.pipeline.runs.documents import Funnel
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, LIKE, OF_COUNTS
@@ -144,6 +145,13 @@ def count_thresholds(out: str, flags: Sequence[str]) -> str:
     ]
     if up_to:
         lines.append("up to: rules that come after have not judged these pairs")
+    funnel = facts.find("funnel.json", Funnel)
+    unknown = funnel.steps[0].seen - funnel.pairs if funnel and funnel.steps else 0
+    unknown -= counts["dropped"]
+    if facts.state == "under way":
+        lines.append("the run has not ended: these are counts of finished shards")
+    elif unknown > 0:
+        lines.append(f"{counted(unknown, 'dropped pair')} without a row in rejected/ not counted")
     return "\n".join(lines)
 
 
@@ -158,7 +166,7 @@ def _threshold(facts: Facts, flag: str) -> tuple[str, float]:
         value = float(text)
         limit.check(value)
     except ValueError as error:
-        why = str(error) if name in str(error) else f"{name} must be a number; got {text!r}"
+        why = str(error) if name in str(error) else f"--{name} must be a number; got {text!r}"
         raise UsageError(why) from error
     if limit.measure is WORDS and facts.run and facts.run.rules.get("words_per_language"):
         raise UsageError(f"--{name}: languages have limits of their own in {facts.out}")

@@ -122,14 +122,14 @@ def _text_table(title: str, tally: Tally, kind: str, least: int) -> Table:
     items, rows = list(tally.totals().items())[:_MOST_ROWS], []
     for text, n in items:
         bar = share_bar([(kind, n / items[0][1])], f"{n:,}")
-        rows += [TableRow(printable(text), n, bar=bar)] * (n >= least)
-    return Table(title, "text", rows, _tally_note(tally, "texts"))
+        rows += [TableRow(printable(text) or "(no text)", n, bar=bar)] * (n >= least)
+    return Table(title, "text", rows, _tally_note(tally, "texts", len(rows)))
 
 
-def _tally_note(tally: Tally, things: str) -> str:
-    """A note on counts of the most frequent things."""
+def _tally_note(tally: Tally, things: str, shown: int) -> str:
+    """A note on counts of the most frequent things, of which some are shown."""
     size = len(tally.totals())
-    first = f"The first {_MOST_ROWS} of {size:,}. " * (size > _MOST_ROWS)
+    first = f"The first {shown} of {size:,}. " * (size > shown)
     if not tally.others:
         return f"{first}All {size:,} {things} were counted."
     return (
@@ -148,7 +148,7 @@ def set_tables(facts: Facts) -> list[Table]:
         bar = share_bar(parts, f"{name}: {kept:,} kept")
         host_rows.append(TableRow(name or "(none)", total, percent(total, whole), bar))
     languages = _detail_rows(facts.details.get((TEXTS, MIN_LANGUAGE_SCORE.reason), {}))
-    hosts_note = f"{_tally_note(numbers.hosts, 'hosts')} Bars: how many were kept."
+    hosts_note = f"{_tally_note(numbers.hosts, 'hosts', len(host_rows))} Bars: how many were kept."
     tables = [
         Table("Hosts with the most pairs", "host", host_rows, hosts_note),
         Table("Languages of the texts that were dropped for theirs", "language", languages),

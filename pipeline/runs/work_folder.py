@@ -166,7 +166,9 @@ class WorkFolder:
         change = find_document(self.change, Change)
         if change and (change.command, change.words) != (command, [*words]):
             whole = " ".join([change.command, *change.words])
-            raise UsageError(f"a {whole} of {out} was stopped; resume it by just that, {then}")
+            raise UsageError(
+                f"alignset {whole} was stopped on {out}; run it again as it was, {then}"
+            )
         return change
 
     def refuse_stopped(self, out: str) -> None:

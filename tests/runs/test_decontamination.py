@@ -13,9 +13,11 @@ import pytest
 import skimage.data
 from PIL import Image as PillowImage
 
+from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.look.__main__ import main as look
 from alignset.pipeline.options import parse
+from alignset.pipeline.report.page_data import all_lists, read_pictures
 from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import funnel, kept, manifest, run, succeed
 from tests.support.picture_files import encoded
@@ -120,6 +122,8 @@ def test_copies_are_dropped_named_and_shown(
         assert 0 <= row["evaluation_distance"] < least
         assert json.loads(row["evaluation_numbers"])["cosine"] > 0.5
         assert PillowImage.open(io.BytesIO(row["thumbnail"])).format == "JPEG"
+    facts = find_facts(str(out))
+    assert all(read_pictures(facts.files, all_lists(facts)["evaluation_overlap"]))
     left = pq.read_table(out / "shards" / "00000.parquet").to_pylist()
     assert {Path(row["url"]).stem for row in left} == set(OTHERS)
     assert all(

@@ -128,9 +128,12 @@ def test_what_leaves_says_which_pair_is_kept(made: Made):
     kept = stored(made.exact)
     copies = [row for row in rows(made.exact, "rejected") if row["step"] == "copies"]
     assert {row["reason"] for row in copies} == {"duplicate_image", "duplicate_of_training"}
-    sha256 = {row["key"]: row["sha256"] for row in rows(made.keep, "shards", "holdout")}
+    whole = rows(made.keep, "shards", "holdout")
+    sha256 = {row["key"]: row["sha256"] for row in whole}
+    sizes = {row["key"]: (row["original_width"], row["original_height"]) for row in whole}
     for row in copies:
         assert row["detail"] in kept
+        assert (row["width"], row["height"]) == sizes[row["key"]]
         same = sha256[row["key"]] == sha256[row["detail"]]
         assert same == (url_name(row) not in REAL)
     stats = [json.loads(file.read_text()) for file in made.exact.glob("*/*_stats.json")]

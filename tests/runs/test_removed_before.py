@@ -185,7 +185,7 @@ def test_a_takedown_that_was_stopped_keeps_its_dataset_from_being_read(
     for source in (out, f"{out}/pairs/*.parquet"):
         ended = run(source, tmp_path / "again", *TEXT_ONLY)
         assert ended.status == 2
-        said = "a takedown --blocklist=list of .* was stopped; resume it by just that, and then run"
+        said = "takedown --blocklist=list was stopped on .*; run it again as it was, and then run"
         assert re.search(said, ended.err)
         assert not (tmp_path / "again").exists()
     assert report([str(out), f"--output={tmp_path}/report.html"]) == 0

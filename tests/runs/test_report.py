@@ -125,7 +125,7 @@ def test_other_thresholds_keep_what_duckdb_counts(golden: Golden, capsys):
     [
         (["--min_words=2"], "up to 1 of those that were dropped come: up to 1 by rules of texts"),
         (["--max_words=7", "--min_image_side=10"], "of those that are kept now go"),
-        (["--min_words=x"], "min_words must be a number; got 'x'"),
+        (["--min_words=x"], "--min_words must be a number; got 'x'"),
         (["--min_image_side=-3"], "min_image_side must be >= 0; got -3.0"),
         (["--min_sides=3"], "is no threshold of"),
         (["--min_language_score=0.9"], "scores of kept texts are not recorded; pass at most 0.5"),
@@ -146,6 +146,15 @@ def test_thresholds_are_counted_or_refused_in_one_line(
     assert said in told.out + told.err
     assert (status, len(told.err.splitlines())) in ((0, 0), (2, 1))
     assert (golden.output / "report.html").stat().st_mtime_ns == page
+
+
+def test_thresholds_say_which_rows_are_not_there(golden: Golden, tmp_path: Path, capsys):
+    out = tmp_path / "set"
+    shutil.copytree(golden.output, out, ignore=shutil.ignore_patterns("rejected"))
+    count = len(queried(f"select key from '{golden.output}/rejected/*.parquet'"))
+    assert main([str(out), "--min_words=4"]) == 0
+    said = f"{count} dropped pairs without a row in rejected/ not counted"
+    assert said in capsys.readouterr().out
 
 
 def test_each_example_is_where_it_says_and_most_have_a_picture(golden: Golden):
@@ -193,6 +202,10 @@ def test_a_run_that_is_under_way(golden: Golden, tmp_path: Path, capsys):
     assert facts.steps[-1].kept == facts.kept
     assert main([str(out)]) == 0
     assert "under way" in (out / "report.html").read_text()
+    (out / "_temporary").mkdir()
+    shutil.copy(golden.output / "manifest.json", out / "_temporary/run.json")
+    assert main([str(out), "--min_words=4"]) == 0
+    assert "the run has not ended: these are" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

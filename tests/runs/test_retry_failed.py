@@ -144,8 +144,8 @@ def test_killed_while_it_fetches_it_goes_on_and_nothing_else_does(
         ended = run(half.source, out, *FLAGS, *flags)
         assert ended.status == 2
         assert (
-            f"a curate {AGAIN} of {out} was stopped; resume it by just that, and then run this "
-            "command" in ended.err
+            f"alignset curate {AGAIN} was stopped on {out}; run it again as it was, and then run "
+            "this command" in ended.err
         )
     succeed(half.source, out, *FLAGS, AGAIN)
     assert digests(out) == digests(whole.output)

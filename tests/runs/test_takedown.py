@@ -290,6 +290,9 @@ def test_what_cannot_be_done_is_one_line(
         assert said in err
         assert err.count("\n") == 1
     assert digests(out) == digests(finished.out)
+    (out / "manifest.json").unlink()  # or the counts of its documents would stay
+    assert main([str(out), good]) == 2
+    assert "manifest.json is missing: bring it back" in capsys.readouterr().err
 
 
 def test_a_dataset_of_the_version_before_is_changed(finished: Finished, tmp_path: Path) -> None:

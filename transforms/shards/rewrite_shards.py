@@ -52,6 +52,11 @@ from alignset.transforms.storage.parquet_files import (
 from alignset.transforms.storage.tar_members import Member, tar_members
 
 _OF_EVERY_RUN = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *REJECTED.names}
+_MEASURED = {  # columns of `rejected/` by columns of sidecars
+    "width": "original_width",
+    "height": "original_height",
+    "unsafe_score": "unsafe_score",
+}
 _STEPS = STEP_OF_TAKEDOWNS | STEPS_OF_COPIES  # by reason
 
 
@@ -161,6 +166,9 @@ def _rewrite_rejects(
         pairs = pairs.filter(pc.and_(leaves, pc.invert(there)))
         keys = keys_of(pairs["key"])
         measures = {field.name: pairs[field.name] for field in further}
+        for name, of in _MEASURED.items():
+            if of in pairs.schema.names:
+                measures[name] = pairs[of].cast(REJECTED.field(name).type)
         measures["thumbnail"] = _thumbnails(tar, keys, leaving.pictured_keys(keys))
         why = leaving.of("reason", keys), leaving.of("detail", keys)
         pairs = pairs.set_column(0, "key", pa.array(keys))

@@ -150,7 +150,7 @@ def test_only_the_same_command_resumes_a_change(finished: Finished, tmp_path: Pa
     write_document(work.change, change)
     assert work.find_change("set", "curate", [again]) == change
     for command, words in (("curate", []), ("curate", ["--retry_failed"]), ("takedown", [again])):
-        with pytest.raises(UsageError, match=f"a curate {again} of set was stopped; resume it by"):
+        with pytest.raises(UsageError, match=f"alignset curate {again} was stopped on set; run it"):
             work.find_change("set", command, words)
 
 
