@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import pyarrow as pa
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.datasets.funnel import funnel, most_first
@@ -26,6 +25,7 @@ from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_stats import NearDuplicates, ShardStats, SharedContents
+from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
 from alignset.transforms.storage.files import exists, match
 from alignset.transforms.storage.parquet_files import schema_of
@@ -252,7 +252,7 @@ def _columns(path: str) -> list[str]:
     """The names of the columns of a file; none where it cannot be read."""
     try:
         return schema_of(path).names
-    except (OSError, pa.ArrowException):
+    except (OSError, BrokenInputError):
         return []
 
 
