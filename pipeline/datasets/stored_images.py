@@ -22,6 +22,7 @@ _BLOCKS = CHUNK // BLOCK
 SHOWN_PX = 240  # of the longer side
 MAX_BYTES = 1 << 26  # of an image's file
 _MAGIC_AT = 257
+_CODEC = "utf-8", "surrogateescape"
 _NO_IMAGES = ("json", "txt")
 _DIGESTS = pa.schema([("key", pa.string()), ("sha256", pa.string())])
 _HEX = 64  # digits of a SHA-256
@@ -133,19 +134,11 @@ def _next_header(
 def _headers_in(source: BinaryIO, number: int) -> Iterator[tuple[int, str, int]]:
     """Yields the headers of a chunk."""
     chunk = _read(source, number * CHUNK, CHUNK)
-    place = chunk.find(b"ustar", _MAGIC_AT)
-    while place >= 0:
-        at, rest = divmod(place - _MAGIC_AT, BLOCK)
-        if not rest and (member := _header(chunk[at * BLOCK : (at + 1) * BLOCK])):
-            yield number * _BLOCKS + at, member.name, member.size
-        place = chunk.find(b"ustar", place + 1)
-
-
-def _header(block: bytes) -> tarfile.TarInfo | None:
-    try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError):
-        return None
+    for at in range(0, len(chunk), BLOCK):
+        if chunk.startswith(b"ustar", at + _MAGIC_AT):
+            with suppress(tarfile.HeaderError, ValueError):
+                member = tarfile.TarInfo.frombuf(chunk[at : at + BLOCK], *_CODEC)
+                yield number * _BLOCKS + at // BLOCK, member.name, member.size
 
 
 def _read(source: BinaryIO, at: int, size: int) -> bytes:
