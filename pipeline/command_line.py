@@ -60,8 +60,7 @@ def print_failure(name: str, error: BaseException, advice: str = "") -> int:
     Args:
       advice: what is to be done, behind the error's last line.
     """
-    lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-    return print_end(name, f"failed: {lines[-1].strip()[: _LONGEST // 2]}{advice}", 1)
+    return print_end(name, f"failed: {plain_reason(error)[: _LONGEST // 2]}{advice}", 1)
 
 
 def end_of(name: str, command: Callable[[], None]) -> int:

@@ -68,7 +68,9 @@ def public_files(out: str) -> list[PublicFile]:
       UsageError: it is not finished, another command is under way in it, or a file is missing or
         is a link.
     """
-    manifest, _ = read_set(out)
+    manifest, funnel = read_set(out)
+    if funnel is None:
+        raise UsageError(f"{out}/funnel.json is missing: the command that made it writes it")
     WorkFolder(f"{out}/_temporary").refuse_stopped(out)
     hashes = dict(_shard_files(out, manifest))
     vocabulary = manifest.vocabulary.file

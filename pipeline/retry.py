@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.curate import Places
+from alignset.pipeline.datasets.numbers import count_pairs
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.datasets.steps_set import shard_entries
 from alignset.pipeline.documents.run_manifest import days_of, near_of
@@ -26,6 +27,7 @@ from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import Change, ImageSummary, TextSummary
 from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.failed_fetches import forget_failed, read_failed
 from alignset.transforms.shards.plan_shards import PlanShards
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
@@ -57,7 +59,6 @@ def begin_retry(folder: RunFolder) -> Change | None:
     if folder.change:
         return folder.change
     manifest, funnel = read_set(folder.out)
-    details = details_to_retry(folder.retry, funnel.fetch.details)
     there = {path for path, _ in match(f"{folder.out}/rejected")}
     for path in map(ShardPlaces(folder.out).rejected, manifest.numbers):
         if path not in there:  # no other command may wait for this one
@@ -66,6 +67,8 @@ def begin_retry(folder: RunFolder) -> Change | None:
                 f"{path} is missing, which has the failed fetches: bring it back, or fetch by a "
                 "new run; nothing was changed"
             )
+    failures = funnel.fetch.details if funnel else count_pairs(folder.out).details(FETCH_FAILED)
+    details = details_to_retry(folder.retry, failures)
     if not details:
         return None
     entry = Retry(0, 0, None, {}, details, folder.description.blocklists)

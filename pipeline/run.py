@@ -218,6 +218,7 @@ class Run:
         self._forget_listed()
         change = begin_retry(folder)
         if change is None:
+            complete(folder.out)
             folder.clean()
             return folder.closing_funnel()
         if not folder.work.find_text():

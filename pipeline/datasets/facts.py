@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import pyarrow as pa
-
 from alignset.pipeline.datasets.funnel import funnel, most_first
 from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
@@ -26,6 +24,7 @@ from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
 from alignset.transforms.storage.files import exists, match
 from alignset.transforms.storage.parquet_files import schema_of
@@ -96,7 +95,7 @@ class Facts:
             )
         thumbnails = run.job.get("thumbnails") if run else None
         for path in [path for path in self.files.rejected_files if stage_of(path) == TEXTS][:1]:
-            with suppress(OSError, pa.ArrowException):
+            with suppress(OSError, BrokenInputError):
                 names_all = "also_reasons" in schema_of(path).names
         return Judging(
             self.catalogue,

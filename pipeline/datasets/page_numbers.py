@@ -274,7 +274,7 @@ class Judging:
     def batches(self, path: str) -> Iterator[tuple[pa.RecordBatch, dict[str, Judged]]]:
         """Reads a file; yields rows, and as what each of their stages judged them.
 
-        A file of dropped texts, or of `pairs/`, has one stage; all others passed the rules of texts.
+        A file of dropped texts, or of `pairs/`, has one stage; all others passed the text rules.
 
         Raises:
           BrokenInputError: it cannot be read.

@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.storage.documents import DocumentError, read_document, readable_document
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.storage.documents import (
+    DocumentError,
+    find_document,
+    read_document,
+    readable_document,
+)
 from alignset.transforms.storage.files import carry_file, exists, is_local, match, remove
 
 if TYPE_CHECKING:
@@ -71,8 +79,8 @@ class SetFiles:
             yield from images_in(tar, keys)
 
 
-def read_set(out: str) -> tuple[Manifest, Funnel]:
-    """The documents of a finished dataset.
+def read_set(out: str) -> tuple[Manifest, Funnel | None]:
+    """The documents of a finished dataset; no funnel where all that it says is in other files.
 
     Raises:
       UsageError: it is none.
@@ -83,15 +91,20 @@ def read_set(out: str) -> tuple[Manifest, Funnel]:
         )
     try:
         manifest = read_document(f"{out}/manifest.json", Manifest)
-        funnel = read_document(f"{out}/funnel.json", Funnel)
-        return manifest.completed_by(funnel), funnel
-    except FileNotFoundError as error:
-        raise UsageError(f"{out}/funnel.json is missing: bring it back") from error
+        funnel = find_document(f"{out}/funnel.json", Funnel)
     except DocumentError as error:
         raise UsageError(
             f"{out} holds a dataset of another version of alignset: {error}; alignset curate "
             f"--input={out} --output=NEW makes one of this version of it, without fetching"
         ) from error
+    if funnel:
+        return manifest.completed_by(funnel), funnel
+    there = {path for path, _ in match(f"{out}/rejected")}
+    rejects = {ShardPlaces(out).rejected(shard) for shard in manifest.numbers}
+    has_texts = any(path.startswith(f"{out}/rejected/text-") for path in there)
+    if manifest.rows is UNSET or not (has_texts and rejects <= there):
+        raise UsageError(f"{out}/funnel.json is missing: bring it back; nothing was changed")
+    return manifest, None
 
 
 def rename_answers(out: str) -> None:

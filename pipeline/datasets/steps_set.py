@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, ShardEntry
+from alignset.pipeline.runs.documents import Manifest, ShardEntry
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.shards.renumber_shards import shards_there
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
@@ -21,19 +21,13 @@ _REJECTED = re.compile(r"(text|images|holdout)-[0-9]+\.parquet")
 _WORK = re.compile(r"/_temporary/[0-9a-f]{12}/")
 
 
-def read_any_set(out: str) -> tuple[Manifest, Funnel]:
-    """The documents of a finished dataset; of one without documents, a manifest of its shards and a
-    funnel without steps.
+def read_any_set(out: str) -> Manifest:
+    """The manifest of a finished dataset; of one without documents, of its shards.
 
     Raises:
       UsageError: it is none, or something is still writing it.
     """
-    if (manifest := manifest_of_steps(out)) is not None:
-        fetch = FetchReport(0, 0, {}, [])
-        return manifest, Funnel(
-            fetch=fetch, pairs=manifest.pairs, steps=[], vocabulary=manifest.vocabulary
-        )
-    return read_set(out)
+    return manifest_of_steps(out) or read_set(out)[0]
 
 
 def manifest_of_steps(out: str) -> Manifest | None:

@@ -18,12 +18,17 @@ from alignset.transforms.storage.parquet_files import read_columns
 from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, tar_members
 
 CHUNK = 1 << 16
+_BLOCKS = CHUNK // BLOCK
 SHOWN_PX = 240  # of the longer side
 MAX_BYTES = 1 << 26  # of an image's file
 _MAGIC_AT = 257
+_CODEC = "utf-8", "surrogateescape"
 _NO_IMAGES = ("json", "txt")
 _DIGESTS = pa.schema([("key", pa.string()), ("sha256", pa.string())])
 _HEX = 64  # digits of a SHA-256
+
+# Of chunks of a tar by their number: the block, the member's name and the size of each header.
+Headers = dict[int, list[tuple[int, str, int]]]
 
 
 def shown_picture(body: bytes | None, missing: str = "not found in its shard") -> bytes | str:
@@ -50,11 +55,11 @@ def images_in(tar: str, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     def is_own(key: str, body: bytes) -> bool:
         return hashlib.sha256(body).hexdigest() == digests.get(key)
 
-    digests, unsure = _digests(tar), dict[str, bytes]()
+    digests, unsure, headers = _digests(tar), dict[str, bytes](), Headers()
     with open_to_read(tar) as source, suppress(BrokenTar):
         size = source.seek(0, 2)
         for key in keys:
-            body = read_image(source, size, key) or b""
+            body = read_image(source, size, key, headers) or b""
             if key in digests and not is_own(key, body):
                 unsure[key] = body
             elif body:
@@ -82,52 +87,58 @@ def _digests(tar: str) -> dict[str, str]:
     return digests
 
 
-def read_image(source: BinaryIO, size: int, key: str) -> bytes | None:
+def read_image(
+    source: BinaryIO, size: int, key: str, headers: Headers | None = None
+) -> bytes | None:
     """The file of the image of a sample, found by bisection; None where it is not there.
 
     Args:
       source: a tar whose samples are in the order of their keys, the image first in each.
       size: its bytes.
+      headers: those that were read, which is added to: a store takes a request for each chunk.
     """
+    headers = {} if headers is None else headers
     source = getattr(source, "raw", source)  # a store's buffer would bring 16 MiB with each read
     low, high, first = 0, -(-size // BLOCK), None
     while low < high:
         middle = (low + high) // 2
-        header = _next_header(source, middle, high)
-        if header and header[1].name.partition(".")[0] < key:
+        header = _next_header(source, middle, high, headers)
+        if header and header[1].partition(".")[0] < key:
             low = header[0] + 1
         else:
             high, first = middle, header or first
     if first is None:
         return None
-    at, member = first
-    stem, _, extension = member.name.partition(".")
-    if stem != key or extension in _NO_IMAGES or not 0 <= member.size <= MAX_BYTES:
+    at, name, bytes_stored = first
+    stem, _, extension = name.partition(".")
+    if stem != key or extension in _NO_IMAGES or not 0 <= bytes_stored <= MAX_BYTES:
         return None
-    return _read(source, (at + 1) * BLOCK, member.size)
+    return _read(source, (at + 1) * BLOCK, bytes_stored)
 
 
-def _next_header(source: BinaryIO, block: int, end: int) -> tuple[int, tarfile.TarInfo] | None:
-    """The first header in blocks `block` to `end`, with the number of its block."""
+def _next_header(
+    source: BinaryIO, block: int, end: int, headers: Headers
+) -> tuple[int, str, int] | None:
+    """The first header in blocks `block` to `end`."""
     while block < end:
-        chunk = _read(source, block * BLOCK, min(CHUNK, (end - block) * BLOCK))
-        place = chunk.find(b"ustar", _MAGIC_AT)
-        while place >= 0:
-            at, rest = divmod(place - _MAGIC_AT, BLOCK)
-            if not rest and (member := _header(chunk[at * BLOCK : (at + 1) * BLOCK])):
-                return block + at, member
-            place = chunk.find(b"ustar", place + 1)
-        if len(chunk) < BLOCK:
-            return None
-        block += len(chunk) // BLOCK
+        number = block // _BLOCKS
+        if number not in headers:
+            headers[number] = [*_headers_in(source, number)]
+        for header in headers[number]:
+            if block <= header[0] < end:
+                return header
+        block = (number + 1) * _BLOCKS
     return None
 
 
-def _header(block: bytes) -> tarfile.TarInfo | None:
-    try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError):
-        return None
+def _headers_in(source: BinaryIO, number: int) -> Iterator[tuple[int, str, int]]:
+    """Yields the headers of a chunk."""
+    chunk = _read(source, number * CHUNK, CHUNK)
+    for at in range(0, len(chunk), BLOCK):
+        if chunk.startswith(b"ustar", at + _MAGIC_AT):
+            with suppress(tarfile.HeaderError, ValueError):
+                member = tarfile.TarInfo.frombuf(chunk[at : at + BLOCK], *_CODEC)
+                yield number * _BLOCKS + at // BLOCK, member.name, member.size
 
 
 def _read(source: BinaryIO, at: int, size: int) -> bytes:

@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from alignset.pipeline.copies import describing_cost, find_copies
 from alignset.pipeline.curate import Places
+from alignset.pipeline.datasets.numbers import in_threads
 from alignset.pipeline.datasets.set_files import find_own_set, no_set, read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.progress import say
@@ -33,6 +34,7 @@ from alignset.transforms.shards.shard_stats import Copies, NearDuplicates, add_c
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import exists, match
+from alignset.transforms.storage.parquet_files import schema_of
 from alignset.transforms.workers.summaries import WriteSummary
 from alignset.transforms.workers.threads import stop_work
 
@@ -62,12 +64,12 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> tuple[dic
             places = Places(everywhere(out), work, Blocks(aside), held.fence)
             engine = Engine(PipelineOptions([]), held.fence.token)
             if change is None:
-                manifest, funnel = read_set(out)
+                manifest, _ = read_set(out)
                 copies = _find(manifest, places, engine, near=near)
                 day = datetime.now(UTC).date().isoformat()
                 entry = Deduplication(day, copies.dropped, near=near or UNSET)
                 manifest = replace(
-                    manifest.completed_by(funnel),
+                    manifest,
                     deduplications=[*(manifest.deduplications or []), entry],
                     near_duplicates=NearDuplicates(copies.graphics, distances=copies.distances)
                     if copies.distances
@@ -88,6 +90,7 @@ def _find(manifest: Manifest, places: Places, engine: Engine, *, near: bool) -> 
 
     Raises:
       UsageError: the dataset lacks a shard.
+      BrokenInputError: a file of `rejected/` is damaged.
     """
     shards = ShardPlaces(places.out)
     there = {path for folder in shards.folders for path, _ in match(folder)}
@@ -95,6 +98,8 @@ def _find(manifest: Manifest, places: Places, engine: Engine, *, near: bool) -> 
         for path in (shards.sidecar(shard), shards.tar(shard)):
             if path not in there:
                 raise UsageError(f"{path} is missing: bring it back; nothing was changed")
+    # One that is cut would stop the rewriting half-way, or the counting behind it.
+    list(in_threads(schema_of, [path for path, _ in match(f"{places.out}/rejected")]))
     most = int(manifest.rules.get(MAX_TEXTS_PER_IMAGE.name, MAX_TEXTS_PER_IMAGE.default))
     descriptors = ""
     if any(entry.pairs for entry in manifest.held_out.values()):

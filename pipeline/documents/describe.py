@@ -170,8 +170,11 @@ def drop_records(out: str) -> None:
 
 
 def complete(out: str) -> None:
-    """Writes the report of a finished dataset where a kill came between its manifest and that."""
-    if not exists(f"{out}/{REPORT}"):
+    """Writes the report of a finished dataset where a kill came between its manifest and that, and
+    all documents where its funnel.json is gone."""
+    if not exists(f"{out}/funnel.json"):
+        describe(out)
+    elif not exists(f"{out}/{REPORT}"):
         _report(out)
 
 

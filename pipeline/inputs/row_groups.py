@@ -131,8 +131,9 @@ class RowGroups:
                 is_text = column.physical_type == "BYTE_ARRAY" or name not in self.carried_sources
                 if is_text and any("DELTA" in encoding for encoding in column.encodings):
                     shared_columns.add(name)
-                elif is_text and column.path_in_schema != name:
-                    nested_texts.append(column.path_in_schema)
+                # By the schema's name: the row group may give another, which no reader has.
+                elif is_text and (path := self.footer.schema.column(at).path) != name:
+                    nested_texts.append(path)
         return rows, shared_columns, nested_texts
 
 

@@ -91,7 +91,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
             if flags.reason != OPT_OUT:
                 raise UsageError(f"{out} has no card that could give a reason: leave --reason out")
         if flags.dry_run:
-            listed = find_listed(out, read_any_set(out)[0], lists, forget=forget)
+            listed = find_listed(out, read_any_set(out), lists, forget=forget)
         else:
             listed = take_down(out, lists, forget=forget, reason=flags.reason, sure=flags.yes)
     except (UsageError, ValueError) as error:

@@ -54,7 +54,7 @@ def take_down(
                 )
             listed = Listed({}, done.pairs, 0, done.dropped, done.dropped, {}, 0, most=False)
         else:
-            manifest, funnel = read_any_set(out)
+            manifest = read_any_set(out)
             listed = find_listed(out, manifest, lists, forget=forget)
             if not listed.leaving:
                 return listed
@@ -69,9 +69,7 @@ def take_down(
             day = datetime.now(UTC).date().isoformat()
             why = UNSET if reason == OPT_OUT else reason
             done = Takedown(day, named, listed.pairs, listed.newly_taken, forget, why)
-            manifest = replace(
-                manifest.completed_by(funnel), takedowns=[*(manifest.takedowns or []), done]
-            )
+            manifest = replace(manifest, takedowns=[*(manifest.takedowns or []), done])
             change = Change("takedown", words, manifest)
         held.finish(change, forget=forget)
     return listed

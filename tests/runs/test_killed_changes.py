@@ -37,6 +37,7 @@ def moments(changes: list[str], count: int) -> list[int]:
     return sorted(chosen | {rest[len(rest) * n // more] for n in range(more)})
 
 
+@pytest.mark.timeout(1800)  # ten kills, each with two starts of the command, on a busy machine
 @pytest.mark.parametrize(
     ("name", "count"),
     [

@@ -140,7 +140,8 @@ def test_graphics_stay_and_are_counted_unless_their_alt_texts_are_equal(made: Ma
     contents = {(name, file.replace("again", "smaller")) for name, file in before_all(made)}
     assert sum(told["distances"]) == len(contents)
     page = (made.near / "report.html").read_text()
-    assert f"{told['images']} graphic" in page
+    # One of the two charts may be held out, by the port of the web.
+    assert (f"{told['images']} graphic" in page) == (told["images"] > 0)
     assert "Distance to the nearest other image" in page
 
 

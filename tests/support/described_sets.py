@@ -19,9 +19,10 @@ from tests.support.small_web import SmallWeb
 LOST = range(24, 28)  # images that are not there before the second try
 HELD_OUT = 0.2
 TAKEN = (5, 6, 7)  # what is listed: kept images; with all their texts
+PATIENT = tuple(f"--{kind}timeout_s=120" for kind in ("", "connect_", "idle_"))  # on a busy machine
 ALL = (
     *("--input={at}/pairs.parquet,{at}/pages.warc", "--allow_private_addresses", "--retries=0"),
-    *("--timeout_s=5", "--max_unsafe_score=1", "--min_image_side=90", "--samples_per_shard=8"),
+    *(*PATIENT, "--max_unsafe_score=1", "--min_image_side=90", "--samples_per_shard=8"),
     *("--max_texts_per_image=3", "--columns=uid,similarity", "--blocklist=list.txt={at}/list.txt"),
     *(
         "--eval_images=exam={at}/exam",
@@ -58,7 +59,8 @@ KEEP, NEAR = curate(*ALL, "--holdout_copies=keep"), curate(*ALL, "--duplicates=n
 DOWNLOADED = ("rejected", "responses", "_generated", "report.html")
 SETS = {
     "defaults": Made(
-        curate("--input={at}/pairs.parquet", ALL[1], "--min_image_side=90"), drops=("fetch_failed",)
+        curate("--input={at}/pairs.parquet", ALL[1], *PATIENT, "--min_image_side=90"),
+        drops=("fetch_failed",),
     ),
     "all": Made(
         KEEP,
@@ -81,19 +83,21 @@ SETS = {
         drops=("wrong_language", "too_few_words", "text_on_too_many_images"),
     ),
     "all again": Made((*KEEP, AGAIN), "all"),
-    "near again": Made((*NEAR, AGAIN), "near"),
+    "near again": Made((*NEAR, AGAIN), "near", ("funnel.json",)),
     "all taken": Made(TAKE, "all", drops=("taken_down",)),
     "all forgotten": Made((*TAKE, "--forget_blocked"), "all", drops=("taken_down",)),
-    "near taken": Made(TAKE, "near", ("report.html",), ("taken_down",)),
+    "near taken": Made(TAKE, "near", ("report.html", "funnel.json"), ("taken_down",)),
     "texts taken": Made(TAKE, "texts", drops=("taken_down",)),
     "texts forgotten": Made((*TAKE, "--forget_blocked"), "texts", drops=("taken_down",)),
-    "all deduplicated": Made(("deduplicate", "{out}"), "all", drops=("duplicate_image",)),
+    "all deduplicated": Made(
+        ("deduplicate", "{out}"), "all", ("funnel.json",), ("duplicate_image",)
+    ),
     "all near": Made(("deduplicate", "{out}", "--near"), "all", drops=("duplicate_image",)),
     "changed twice": Made(("deduplicate", "{out}"), "all taken", (), ("taken_down",)),
     "changed thrice": Made((*KEEP, AGAIN), "changed twice", (), ("taken_down",)),
-    "of another": Made(curate("--input={at}/exact", *ALL[1:6])),
+    "of another": Made(curate("--input={at}/exact", *ALL[1:8])),
     "of what was dropped": Made(
-        curate("--input={at}/all", *ALL[1:6], "--also_rejected=all", "--holdout=0.2")
+        curate("--input={at}/all", *ALL[1:8], "--also_rejected=all", "--holdout=0.2")
     ),
     "downloaded": Made(TAKE, "all", DOWNLOADED, ("taken_down",)),
     "downloaded, deduplicated": Made(("deduplicate", "{out}"), "downloaded"),

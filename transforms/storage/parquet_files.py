@@ -114,22 +114,40 @@ def write_batches(
             file.write(batch)
 
 
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Within, a fault of a file raises BrokenInputError, which names it."""
+    try:
+        yield
+    except Exception as error:
+        fault = broken_file(path, error)
+        if fault is None:
+            raise
+        raise BrokenInputError(
+            f"{path} cannot be read: {fault.fault}; replace the file, or take it out of the dataset"
+        ) from error
+
+
 def read_rows(path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a Parquet file of any file system; all columns where none are named."""
-    with open_to_read(path) as source:
+    """The rows of a Parquet file of any file system; all columns where none are named.
+
+    Raises:
+      BrokenInputError: the file is damaged; so do all that read one here.
+    """
+    with _named(path), open_to_read(path) as source:
         # `read_table` imports pyarrow.dataset, for 0.1 s.
         return pq.ParquetFile(source).read(None if columns is None else list(columns))
 
 
 def batches_of(path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The same, some thousands of rows at a time."""
-    with open_to_read(path) as source, pq.ParquetFile(source) as file:
+    with _named(path), open_to_read(path) as source, pq.ParquetFile(source) as file:
         yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
 
 
 def schema_of(path: str) -> pa.Schema:
     """The columns of a Parquet file of any file system."""
-    with open_to_read(path) as source:
+    with _named(path), open_to_read(path) as source:
         return pq.read_schema(source)
 
 
@@ -139,40 +157,29 @@ def read_columns(
     """Reads some columns of a Parquet file, some rows at a time, as `columns` has them; null where
     the file has no such column, or a value is of another type. Texts are cut to `longest`
     characters, and longer images than a thumbnail are null: 300 KB may hold 1 MB 16,384 times.
-
-    Raises:
-      BrokenInputError: the file is damaged.
     """
-    try:
-        with open_to_read(path) as source:
-            footer = pq.read_metadata(source)
-            schema = footer.schema.to_arrow_schema()
-            names = [
-                name
-                for name in columns.names
-                if schema.names.count(name) == 1 and not pa.types.is_nested(schema.field(name).type)
+    with _named(path), open_to_read(path) as source:
+        footer = pq.read_metadata(source)
+        schema = footer.schema.to_arrow_schema()
+        names = [
+            name
+            for name in columns.names
+            if schema.names.count(name) == 1 and not pa.types.is_nested(schema.field(name).type)
+        ]
+        rows, dictionaries = _batch_rows(footer, names)
+        rows = min(rows, 4 * _FEW_ROWS) if pa.binary() in columns.types else rows
+        file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
+        if not names:
+            yield from _nulls(footer.num_rows, columns)
+            return
+        for batch in file.iter_batches(rows, columns=names, use_threads=False):
+            arrays = [
+                _plain(batch[of.name], of.type, longest)
+                if of.name in names
+                else pa.nulls(len(batch), of.type)
+                for of in columns
             ]
-            rows, dictionaries = _batch_rows(footer, names)
-            rows = min(rows, 4 * _FEW_ROWS) if pa.binary() in columns.types else rows
-            file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
-            if not names:
-                yield from _nulls(footer.num_rows, columns)
-                return
-            for batch in file.iter_batches(rows, columns=names, use_threads=False):
-                arrays = [
-                    _plain(batch[of.name], of.type, longest)
-                    if of.name in names
-                    else pa.nulls(len(batch), of.type)
-                    for of in columns
-                ]
-                yield pa.record_batch(arrays, schema=columns)
-    except Exception as error:
-        fault = broken_file(path, error)
-        if fault is None:
-            raise
-        raise BrokenInputError(
-            f"{path} cannot be read: {fault.fault}; replace the file, or take it out of the dataset"
-        ) from error
+            yield pa.record_batch(arrays, schema=columns)
 
 
 def _nulls(rows: int, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -186,8 +193,9 @@ def _batch_rows(footer: pq.FileMetaData, names: Sequence[str]) -> tuple[int, lis
     is none, the bytes in the footer are those in memory."""
     rows, dictionaries = _MOST_ROWS, set[str]()
     for group in map(footer.row_group, range(footer.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            name, encodings = column.path_in_schema, set(column.encodings)
+        for at, column in enumerate(map(group.column, range(group.num_columns))):
+            # The row group may give another name, and hide how long its values are.
+            name, encodings = footer.schema.column(at).path, set(column.encodings)
             if name not in names or column.physical_type not in (
                 "BYTE_ARRAY",
                 "FIXED_LEN_BYTE_ARRAY",

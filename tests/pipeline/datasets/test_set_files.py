@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, take_sample
@@ -127,9 +128,10 @@ def test_null_columns_missing_columns_and_repeats(tmp_path: Path):
     assert sorted(shown([f"{tmp_path}/c.parquet"], 9)) == sorted([key, other])
 
 
-@pytest.mark.parametrize("dictionary", [True, False])
-def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool):
-    """A file of 300 KB may hold 16,384 times 1 MB. Here 4,096 times: whole they take 4 GB."""
+@pytest.mark.parametrize(("dictionary", "hidden"), [(True, False), (True, True), (False, False)])
+def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool, hidden: bool):
+    """A file of 300 KB may hold 16,384 times 1 MB. Here 4,096 times: whole they take 4 GB. A row
+    group may give its columns other names than the schema."""
     count = 4096 if dictionary else 3
     text = "w " * 500_000
     captions: pa.Array = pa.array([text] * 3)
@@ -139,6 +141,13 @@ def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool):
     own = keys(7, count)
     table = pa.table({"key": own, "url": ["http://a/b"] * count, "caption": captions})
     put_table(f"{tmp_path}/a.parquet", table)
+    if hidden:
+        body = (tmp_path / "a.parquet").read_bytes()
+        at = body.rindex(b"\x07caption")  # its length and name, behind those of the schema
+        put(f"{tmp_path}/a.parquet", body[:at] + b"\x07another" + body[at + 8 :])
+        assert pq.read_metadata(f"{tmp_path}/a.parquet").row_group(0).column(2).path_in_schema == (
+            "another"
+        )
     before = pa.total_allocated_bytes()
     schema = pa.schema([(n, pa.string()) for n in ("key", "url", "caption", "detail")])
     (rows,) = read_columns(f"{tmp_path}/a.parquet", schema, LONGEST)

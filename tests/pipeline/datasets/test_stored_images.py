@@ -9,7 +9,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from alignset.pipeline.datasets.stored_images import CHUNK, images_in, read_image, shown_picture
+from alignset.pipeline.datasets.stored_images import (
+    CHUNK,
+    Headers,
+    images_in,
+    read_image,
+    shown_picture,
+)
 from alignset.transforms.shards.shard_files import TarWriter
 from tests.support.hostile_tars import header, padded
 from tests.support.picture_files import encoded, photograph
@@ -62,6 +68,10 @@ def test_every_image_is_found_and_little_of_a_large_tar_is_read(folder: str):
         source = Counted(body)
         assert read_image(source, len(body), key) == bodies[key]
         assert source.count < len(body) / 10
+    source, headers = Counted(body), Headers()
+    for key in bodies:
+        assert read_image(source, len(body), key, headers) == bodies[key]
+    assert source.count < 2 * len(body)  # each chunk once, and each image
 
 
 def test_what_is_cut_or_no_picture_says_why(folder: str):

@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import UNSET
 
+from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.documents.describe import describe
 from alignset.pipeline.documents.run_manifest import days_of, manifest_of_run
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Days, RunDescription
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
+from alignset.pipeline.takedown.__main__ import main as takedown
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.workers.counts import Counts
 from tests.support.command import digests, manifest
@@ -54,6 +56,46 @@ def test_a_report_that_cannot_be_written_leaves_none_of_before(
     monkeypatch.setattr("alignset.pipeline.documents.describe.write_report", 1)
     describe(str(out))
     assert not (out / "report.html").exists()
+
+
+def test_a_missing_funnel_is_counted_anew(golden: Golden, out: Path) -> None:
+    (out / "funnel.json").unlink()
+    describe(str(out))
+    assert digests(out) == digests(golden.output)
+
+
+@pytest.mark.parametrize("gone", ["of 0.2", "rejected/images-00000", "rejected/text-*"])
+def test_what_only_a_missing_funnel_says_is_asked_for(
+    out: Path, gone: str, capsys: pytest.CaptureFixture
+) -> None:
+    (out / "funnel.json").unlink()
+    if gone == "of 0.2":
+        change(out / "manifest.json", *NOT_IN_0_2)
+    for path in out.glob(f"{gone}.parquet"):
+        path.unlink()
+    is_as_before_and_says(out, "funnel.json is missing: bring it back", 2, capsys)
+    with pytest.raises(UsageError, match=r"funnel\.json is missing: bring it back"):
+        describe(str(out))
+
+
+@pytest.mark.parametrize("name", ["images-00000", "text-00000"])
+def test_a_cut_file_is_named_before_anything_changes(
+    out: Path, name: str, capsys: pytest.CaptureFixture
+) -> None:
+    path = out / f"rejected/{name}.parquet"
+    path.write_bytes(path.read_bytes()[:-10])
+    is_as_before_and_says(out, f"{path} cannot be read: ", 1, capsys)
+
+
+def is_as_before_and_says(out: Path, said: str, status: int, capsys: pytest.CaptureFixture) -> None:
+    """Commands that change a dataset, which ends each of them."""
+    before = digests(out)
+    (out.parent / "list.txt").write_text("host:127.0.0.1")
+    listed = f"--blocklist={out.parent / 'list.txt'}"
+    for command, *words in ((takedown, listed), (deduplicate,), (deduplicate, "--near")):
+        assert command([str(out), *words]) == status
+        assert said in capsys.readouterr().err
+        assert digests(out) == before
 
 
 def test_what_does_not_add_up_is_one_line_and_nothing_is_written(out: Path) -> None:

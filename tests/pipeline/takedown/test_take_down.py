@@ -23,6 +23,7 @@ from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import small_web
 
 COUNT, LOST = 30, 27  # pairs, and from where on their images are not there
+SMALL = 26  # whose image is too small, and has a thumbnail in rejected/
 OPEN = {"language": "", "max_images_per_text": 10**9, "max_texts_per_image": 10**9}
 
 
@@ -32,6 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     out = tmp_path_factory.mktemp("steps") / "set"
     with small_web() as web:
         web.files |= {f"/s/{n}": encoded(photograph(400 + n), "JPEG") for n in range(LOST)}
+        web.files[f"/s/{SMALL}"] = encoded(photograph(400 + SMALL, 90, 90), "JPEG")
         urls = [f"{web.url}/s/{n}" for n in range(COUNT)]
         columns = [pa.array([*urls, urls[0]]), pa.array([*TEXTS[:COUNT], "dog"])]
         batch = pa.record_batch(columns, ["url", "caption"])
@@ -66,7 +68,8 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
     (out / "report").mkdir()
     (out / "report/images-00000.thumbnails").write_bytes(b"of version 0.2")
     here = [urls.index(url) for url in stored(out).values()]
-    asked = sorted({0, here[1], LOST, *here[2:6]})
+    asked = sorted({0, here[1], LOST, SMALL, *here[2:6]})
+    assert [row["url"] for row in rows(out, "rejected") if row["thumbnail"]] == [urls[SMALL]]
     entries = [f"url:{urls[n]}" for n in asked]
     assert b"/s/0'" in words_of(out)
     before = digests(out)
@@ -79,7 +82,7 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
     assert {f"{key:016x}" for key in np.fromfile(out / "taken_down.u64", "<u8")} >= keys
     gone = [row for row in rows(out, "rejected") if row["reason"] == "taken_down"]
     assert len(gone) == len(asked) + 1  # with the text that was dropped
-    assert all(row["url"] is row["caption"] is None for row in gone)
+    assert all(row["url"] is row["caption"] is row["thumbnail"] is None for row in gone)
     left = words_of(out)
     for n in asked:
         assert f"/s/{n}'".encode() not in left
