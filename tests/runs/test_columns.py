@@ -190,7 +190,7 @@ def test_report_and_card_know_the_rules_on_columns(
     page = (out / "report.html").read_text()
     assert "Column clip_b32_similarity_score of the input" in page
     host = made.web.url.removeprefix("http://")
-    _, _, table = page.partition("<h3>Other files than the input's</h3>")
+    _, _, table = page.partition("<h3>Other files than the input&#39;s</h3>")
     row = table[table.index(host) : table.index("</tr>", table.index(host))]
     assert ">3<" in row  # two other files, and a hash that is none
     assert "1 kept pair came without a hash, and" in table
