@@ -64,6 +64,9 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
     made: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out, urls = Path(shutil.copytree(made[0], tmp_path / "set")), made[1]
+    plain = Path(shutil.copytree(out, tmp_path / "plain"))
+    assert taken(plain, tmp_path, f"url:{urls[SMALL]}") == 0
+    assert not [row for row in rows(plain, "rejected") if row["thumbnail"]]
     (out / "report.html").write_text("a report with an image of what is listed")
     (out / "report").mkdir()
     (out / "report/images-00000.thumbnails").write_bytes(b"of version 0.2")
