@@ -127,7 +127,7 @@ def _text_table(title: str, tally: Tally, kind: str, least: int) -> Table:
 
 
 def _tally_note(tally: Tally, things: str, shown: int) -> str:
-    """A note on counts of the most frequent things, of which some are shown."""
+    """A note on counts of the most frequent things, where some are shown."""
     size = len(tally.totals())
     first = f"The first {shown} of {size:,}. " * (size > shown)
     if not tally.others:
