@@ -106,8 +106,8 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
         return pa.concat_tables(tables), new if path.startswith(f"{out}/rejected/") else 0
 
     paths = [path for path, _ in match(f"{out}/rejected")]
-    of_history = [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
-    paths += of_history if forget else []
+    # Which have texts, and images of examples.
+    paths += [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
     with ThreadPoolExecutor(THREADS) as pool:
         rejected = dict(zip(paths, pool.map(of_rejects, paths), strict=True))
     of_files = {path: [table] for path, (table, _) in rejected.items() if len(table)}

@@ -13,6 +13,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.job import Job, undoable_reasons
 from alignset.pipeline.report.comparison import write_comparison
+from alignset.pipeline.takedown.__main__ import main as take_down
 from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.agreement import rows
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
@@ -299,3 +300,17 @@ def test_a_dataset_as_input_keeps_its_texts(tmp_path: Path):
         "&amp;amp; dogs",
     }
     assert two == one
+
+
+def test_a_takedown_takes_images_out_of_the_history(first: First, tmp_path: Path):
+    run(first.source, tmp_path / "a", *FLAGS, "--max_image_aspect=1.01")  # keeps nothing
+    again = ("--max_image_aspect=3", "--also_rejected=all")
+    out = tmp_path / "b"
+    succeed(tmp_path / "a", out, *FLAGS, *again)
+    path = out / "history/00/rejected/images-00000.parquet"
+    url = next(row["url"] for row in pq.read_table(path).to_pylist() if row["thumbnail"])
+    (tmp_path / "list.txt").write_text(f"url:{url}")
+    assert take_down([f"{out}", f"--blocklist={tmp_path / 'list.txt'}"]) == 0
+    (row,) = [row for row in pq.read_table(path).to_pylist() if row["url"] == url]
+    assert (row["reason"], row["thumbnail"]) == ("taken_down", None)
+    assert "taken_down" not in pq.read_table(tmp_path / "a/rejected")["reason"].to_pylist()
