@@ -123,7 +123,10 @@ def test_copies_are_dropped_named_and_shown(
         assert json.loads(row["evaluation_numbers"])["cosine"] > 0.5
         assert PillowImage.open(io.BytesIO(row["thumbnail"])).format == "JPEG"
     facts = find_facts(str(out))
-    assert all(read_pictures(facts.files, all_lists(facts)["evaluation_overlap"]))
+    places = [example.place for example in all_lists(facts)["evaluation_overlap"]]
+    pictures = read_pictures(facts.files, places)
+    assert pictures.keys() == {*places}
+    assert all(pictures.values())
     left = pq.read_table(out / "shards" / "00000.parquet").to_pylist()
     assert {Path(row["url"]).stem for row in left} == set(OTHERS)
     assert all(
