@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import SpooledTemporaryFile
+from threading import Lock
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -39,14 +41,15 @@ _THREADS = 4  # since a store answers slowly; more of them only wait for each ot
 _LONGEST_URL = 1 << 13
 _LONGEST_NAME = 120  # of a reason, a detail, or a host
 MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
-CONTENTS_AT_ONCE = 1 << 24  # of 64 bytes each
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
+# Images are compared in so many parts, by the top bits of their hashes. Each part waits in a file
+# of its own, in memory while that is small, so that sidecars are read once and memory is bounded.
+PARTS, _IN_MEMORY = 64, 1 << 18
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd
 _KEY_DETAILS = (DUPLICATE_OF_TRAINING, DUPLICATE_IMAGE)  # of these reasons, details are keys
 _NAMES = pa.schema([("reason", pa.string()), ("detail", pa.string())])
 _FAILURES = pa.schema([("url", pa.string()), *_NAMES])
 _STATED = pa.schema([("opted_out", pa.string())])
 _OF_IMAGES = pa.schema([(name, pa.string()) for name in ("key", "url", "sha256", "phash")])
-_NO_IMAGES = np.zeros((4, 0), np.uint64)
 
 
 def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
@@ -196,7 +199,8 @@ def count_pairs(
 ) -> PairCounts:
     """Counts the pairs of a dataset, exactly.
 
-    It costs 0.6 us of CPU a dropped row, and 2 us a kept one, whose image is compared with others.
+    It costs 0.6 us of CPU a dropped row, and 2 us a kept one, whose image is compared with others;
+    for 64 bytes a kept row there must be room in the folder for temporary files.
 
     Args:
       files: of the dataset, where they are known.
@@ -223,35 +227,41 @@ def count_pairs(
 
     _count_dropped(counts, files, each)
     numbers, order = _numbers_of(files), {path: at for at, path in enumerate(files.kept_files)}
-    stated = Tally()
+    stated, lock = Tally(), Lock()
+    columns = pa.schema([*_STATED, *(_OF_IMAGES if files.is_of_shards else ())])
+    with ExitStack() as stack:
+        by_content, by_hash = (
+            [stack.enter_context(SpooledTemporaryFile(_IN_MEMORY)) for _ in range(PARTS)]
+            for _ in range(2)
+        )
 
-    def kept_rows(path: str) -> tuple[int, Tally]:
-        rows, own = 0, Tally()
-        for batch in files.read(path, _STATED, 1 << 10):
-            rows += len(batch)
-            own.add(pc.list_flatten(pc.split_pattern(batch["opted_out"].drop_null(), ",")))
-        return rows, own
+        def kept_rows(path: str) -> tuple[int, Tally]:
+            rows, own = 0, Tally()
+            for batch in files.read(path, columns, _LONGEST_URL):
+                rows += len(batch)
+                own.add(pc.list_flatten(pc.split_pattern(batch["opted_out"].drop_null(), ",")))
+                if files.is_of_shards:
+                    parts = _images_of(batch, order[path])
+                    with lock:
+                        for spool, part in zip(chain(by_content, by_hash), parts, strict=True):
+                            spool.write(part)
+            return rows, own
 
-    for path, (rows, own) in each(kept_rows, order):
-        counts.kept[numbers[path]] = rows
-        stated.merge(own)
+        for path, (rows, own) in each(kept_rows, order):
+            counts.kept[numbers[path]] = rows
+            stated.merge(own)
+        for spool in by_content:
+            images_there, contents, groups = _shared(spool, files.kept_files, MOST_GROUPS)
+            counts.copies = SharedContents(
+                counts.copies.images + images_there, counts.copies.contents + contents
+            )
+            counts.groups += groups
+        for spool in by_hash:
+            images_there, _, groups = _shared(spool, files.kept_files, MOST_PAIRS, by_size=False)
+            counts.near += images_there
+            counts.near_groups += groups
     counts.kept = dict(sorted(counts.kept.items()))
     counts.reported = {name: n for name, n in stated.totals().items() if name}
-    # In several passes by the top bits of hashes where there are very many: memory is bounded.
-    parts = -(-counts.pairs // CONTENTS_AT_ONCE) if files.is_of_shards else 0
-    for part in range(parts):
-
-        def images_of(path: str, part: int = part) -> tuple[UInt64s, UInt64s]:
-            batches = files.read(path, _OF_IMAGES, _LONGEST_URL)
-            return _images_of(batches, order[path], part, parts)
-
-        found = [images for _, images in each(images_of, order)] or [(_NO_IMAGES, _NO_IMAGES)]
-        by_content, by_hash = (_with_repeated(of) for of in zip(*found, strict=True))
-        images, contents, groups = _shared(by_content, files.kept_files, MOST_GROUPS, by_size=True)
-        shared = SharedContents(counts.copies.images + images, counts.copies.contents + contents)
-        counts.copies, counts.groups = shared, counts.groups + groups
-        images, _, groups = _shared(by_hash, files.kept_files, MOST_PAIRS, by_size=False)
-        counts.near, counts.near_groups = counts.near + images, counts.near_groups + groups
     counts.groups = sorted(counts.groups, key=lambda of: (-of[0], of[1]))[:MOST_GROUPS]
     counts.near_groups = sorted(counts.near_groups, key=lambda of: of[1])[:MOST_PAIRS]
     counts.faults = sorted(set(counts.faults))
@@ -300,63 +310,47 @@ def _numbers_of(files: SetFiles) -> dict[str, int]:
     return numbers
 
 
-def _images_of(
-    batches: Iterable[pa.RecordBatch], file: int, part: int, parts: int
-) -> tuple[UInt64s, UInt64s]:
-    """Rows of a sidecar as `_shared` compares them: those whose content, and whose perceptual hash,
-    is of a part. An image is a URL, and a content."""
-    by_content, by_hash = [_NO_IMAGES], [_NO_IMAGES]
-    for batch in batches:
-        content, has_content = hex_numbers(batch["sha256"])
-        phash, has_phash = hex_numbers(batch["phash"])
-        key = hex_numbers(batch["key"])[0]
-        has_url = batch["url"].is_valid().to_numpy(zero_copy_only=False)
-        url = np.where(has_url, url_hashes(pc.fill_null(batch["url"], ""))[0], key)
-        has_hash = has_content & has_phash
-        for rows, hashes, image, has_one in (
-            (by_content, content, url, has_content),
-            (by_hash, phash * _MIX, content, has_hash),
-        ):
-            place = (hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
-            images = np.array([hashes, image, key, np.full_like(key, file)])
-            rows.append(images[:, has_one & (place == part)])
-    return np.concatenate(by_content, axis=1), np.concatenate(by_hash, axis=1)
-
-
-def _with_repeated(files: Sequence[UInt64s]) -> UInt64s:
-    """The rows of several files whose hash another row has too: most images are there once, and
-    only their hashes are put together.
-
-    Args:
-      files: uint64[4, n], as `_images_of` has them.
-    """
-    hashes = np.concatenate([of[0] for of in files])
-    hashes.sort()
-    repeated = np.unique(hashes[:-1][hashes[1:] == hashes[:-1]])
-    rows = [of[:, np.isin(of[0], repeated)] for of in files]
-    return np.concatenate(rows, axis=1)
+def _images_of(batch: pa.RecordBatch, file: int) -> list[bytes]:
+    """Rows of a sidecar as `_shared` compares them: `PARTS` of those with a content, and as many of
+    those with a perceptual hash. An image is a URL, and a content."""
+    content, has_content = hex_numbers(batch["sha256"])
+    phash, has_phash = hex_numbers(batch["phash"])
+    key = hex_numbers(batch["key"])[0]
+    has_url = batch["url"].is_valid().to_numpy(zero_copy_only=False)
+    url = np.where(has_url, url_hashes(pc.fill_null(batch["url"], ""))[0], key)
+    # Multiplied, since perceptual hashes do not fill their top bits evenly.
+    hashed = (content, url, has_content), (phash * _MIX, content, has_content & has_phash)
+    parts = list[bytes]()
+    for hashes, image, which in hashed:
+        images = np.stack([hashes, image, key, np.full_like(key, file)], axis=1)[which]
+        numbers = (images[:, 0] // (2**64 // PARTS)).astype(np.uint8)
+        ends = np.cumsum(np.bincount(numbers, minlength=PARTS))[:-1]
+        of_parts = np.split(images[np.argsort(numbers, kind="stable")], ends)
+        parts += [part.tobytes() for part in of_parts]
+    return parts
 
 
 def _shared(
-    images: UInt64s, files: Sequence[str], most: int, *, by_size: bool
+    part: IO[bytes], files: Sequence[str], most: int, *, by_size: bool = True
 ) -> tuple[int, int, list[Group]]:
     """How many images have the hash of another, how many hashes these are, and a few of them.
 
     Args:
-      images: uint64[4, n]: the hash, the image, and the key and the file of a row with it.
+      part: uint64[n, 4]: the hash, the image, and the key and the file of a row with it.
       by_size: whether the few are hashes of the most images, or the smallest.
     """
-    images = images[:, np.lexsort(images[2::-1])]
-    hashes, image = images[:2]
-    is_first = np.ones(len(hashes), np.bool_)
-    is_first[1:] = (hashes[1:] != hashes[:-1]) | (image[1:] != image[:-1])
-    images = images[:, is_first]
-    hashes, starts, sizes = np.unique(images[0], return_index=True, return_counts=True)
+    part.seek(0)
+    images = np.frombuffer(part.read(), np.uint64).reshape(-1, 4)
+    images = images[np.lexsort(images.T[::-1])]
+    is_first = np.ones(len(images), np.bool_)
+    is_first[1:] = (images[1:, :2] != images[:-1, :2]).any(axis=1)
+    images = images[is_first]
+    hashes, starts, sizes = np.unique(images[:, 0], return_index=True, return_counts=True)
     shared = np.flatnonzero(sizes > 1)
     first = shared[np.argsort(-sizes[shared], kind="stable")] if by_size else shared
     groups = list[Group]()
     for at in first[:most].tolist():
-        rows = images[2:, starts[at] : starts[at] + 2].T.tolist()
+        rows = images[starts[at] : starts[at] + 2, 2:].tolist()
         places = [(files[file], f"{key:016x}") for key, file in rows]
         groups.append((int(sizes[at]), int(hashes[at]), places))
     return int(sizes[shared].sum()), len(shared), groups

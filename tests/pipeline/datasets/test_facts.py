@@ -45,7 +45,7 @@ def made_set(tmp_path: Path) -> Path:
 # ---- Counts --------------------------------------------------------------------------------
 
 
-def test_counts_are_of_rows_whatever_reads_them_in_how_many_passes(tmp_path: Path, monkeypatch):
+def test_counts_are_of_rows_in_however_many_parts_images_are_compared(tmp_path: Path, monkeypatch):
     """Equal bytes at other URLs, equal perceptual hashes, opt-outs, hosts, and details that are
     keys."""
     put_shard(str(tmp_path), 0, 60)
@@ -69,7 +69,8 @@ def test_counts_are_of_rows_whatever_reads_them_in_how_many_passes(tmp_path: Pat
     assert once.reported == {"c2pa": 5, "noai_header": 5}
     assert once.details("opted_out") == {"c2pa": 1, "meta_robots": 1}
     assert once.details("duplicate_image") == {"": 1}
-    monkeypatch.setattr(numbers, "CONTENTS_AT_ONCE", 7)
+    monkeypatch.setattr(numbers, "PARTS", 4)
+    monkeypatch.setattr(numbers, "_IN_MEMORY", 40)
     assert count_pairs(str(tmp_path)) == once
 
 
