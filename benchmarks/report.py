@@ -32,14 +32,15 @@ from alignset.pipeline.report.__main__ import main
 status = main(sys.argv[1:])
 assert not status
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"cpu_s": used.ru_utime + used.ru_stime, "peak_mib": used.ru_maxrss / 1024}))
+# Not `ru_maxrss`, which begins at what the process that started this one used.
+(peak,) = (of.split()[1] for of in open("/proc/self/status") if of.startswith("VmHWM"))
+print(json.dumps({"cpu_s": used.ru_utime + used.ru_stime, "peak_mib": int(peak) / 1024}))
 """
 
 
 def report(folder: Path, rows: int, *thresholds: str) -> dict[str, float]:
     """Runs the command; wall and CPU s, CPU us a row, and peak MiB of the process."""
-    # Through another program: Linux counts a child's memory from that of its parent on.
-    command = ["/usr/bin/env", sys.executable, "-c", _MEASURED, str(folder), *thresholds]
+    command = [sys.executable, "-c", _MEASURED, str(folder), *thresholds]
     begun = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     wall = time.monotonic() - begun

@@ -54,7 +54,7 @@ def rank_pairs(shards: Sequence[int], places: Places, share: float) -> None:
         """Reads the pairs that leave already, and keys and similarities of the others that have
         one."""
         before = read_leaving(folder, name_of(shard)).rows
-        # Without those of an attempt that was killed.
+        # An attempt that was killed may have written some for this reason.
         before = Leaving(before.filter(pc.not_equal(before["reason"], LESS_SIMILAR.reason)))
         rows = before.rest_of(
             read_rows(ShardPlaces(places.out).sidecar(shard), ["key", SIMILARITY])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.history import FOLDER as HISTORY
+from alignset.pipeline.datasets.numbers import in_threads
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.runs.documents import Manifest
@@ -30,7 +30,6 @@ from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.storage.parquet_files import batches_of
 
 FEW = 10  # pairs; a dataset of fewer is a trial
-THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     """Looks through a finished dataset; changes nothing.
 
     Args:
-      forget: whether what earlier datasets dropped is looked through, too, and what a takedown
-        with lists of these names left in `rejected/`.
+      forget: whether rows that a takedown with lists of these names has left are listed too.
 
     Raises:
       UsageError: a file is a link, whose target would keep what leaves.
@@ -84,8 +82,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
 
     names = [places.rejected(shard) for shard in holding]
     names += [f"{out}/rejected/text-{Path(path).name}" for path in texts]
-    with ThreadPoolExecutor(THREADS) as pool:
-        kept = [*pool.map(of_shard, holding), *pool.map(of_texts, texts)]
+    kept = [*in_threads(of_shard, holding), *in_threads(of_texts, texts)]
     found = pa.concat_tables([LISTED.empty_table(), *kept]).combine_chunks()
     nothing = LISTED.empty_table().select(["key", "detail"])
 
@@ -108,8 +105,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     paths = [path for path, _ in match(f"{out}/rejected")]
     # Which have texts, and images of examples.
     paths += [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
-    with ThreadPoolExecutor(THREADS) as pool:
-        rejected = dict(zip(paths, pool.map(of_rejects, paths), strict=True))
+    rejected = dict(zip(paths, in_threads(of_rejects, paths), strict=True))
     of_files = {path: [table] for path, (table, _) in rejected.items() if len(table)}
     for path, rows in zip(names, kept, strict=True):
         if len(rows):

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set
 from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.records import LONGEST_WORD, hosts_of
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
 from alignset.transforms.rules.overlap import COPY_DISTANCE
@@ -39,11 +40,10 @@ MOST_GROUPS, MOST_PAIRS = 10, 32  # of images with equal bytes; of near ones tha
 OTHERS = "(others)"
 _THREADS = 4  # since a store answers slowly; more of them only wait for each other
 _LONGEST_URL = 1 << 13
-_LONGEST_NAME = 120  # of a reason, a detail, or a host
 MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
 # Images are compared in so many parts, by the top bits of their hashes. Each part waits in a file
 # of its own, in memory while that is small, so that sidecars are read once and memory is bounded.
-PARTS, _IN_MEMORY = 64, 1 << 18
+PARTS, IN_MEMORY = 64, 1 << 18
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd
 _KEY_DETAILS = (DUPLICATE_OF_TRAINING, DUPLICATE_IMAGE)  # of these reasons, details are keys
 _NAMES = pa.schema([("reason", pa.string()), ("detail", pa.string())])
@@ -61,12 +61,6 @@ def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
             result = ahead.pop(0).result()
             ahead += [pool.submit(work, item) for item in islice(rest, 1)]
             yield result
-
-
-def hosts_of(urls: pa.StringArray) -> pa.StringArray:
-    """The host of each URL, with its port where that is given; "" where there is none."""
-    found = pc.struct_field(pc.extract_regex(urls, r"://(?:[^/?#]*@)?(?P<host>[^/?#@]*)"), [0])
-    return pc.utf8_slice_codeunits(pc.utf8_lower(pc.fill_null(found, "")), 0, _LONGEST_NAME)
 
 
 def hex_numbers(texts: pa.Array) -> tuple[UInt64s, Bools]:
@@ -231,7 +225,7 @@ def count_pairs(
     columns = pa.schema([*_STATED, *(_OF_IMAGES if files.is_of_shards else ())])
     with ExitStack() as stack:
         by_content, by_hash = (
-            [stack.enter_context(SpooledTemporaryFile(_IN_MEMORY)) for _ in range(PARTS)]
+            [stack.enter_context(SpooledTemporaryFile(IN_MEMORY)) for _ in range(PARTS)]
             for _ in range(2)
         )
 
@@ -274,7 +268,7 @@ def _count_dropped(counts: PairCounts, files: SetFiles, each: Callable[..., Any]
         reasons, failures, of_images = Tally(), Tally(), stage_of(path) == IMAGES
         for batch in files.read(path, _FAILURES if of_images else _NAMES, _LONGEST_URL):
             filled = (pc.fill_null(batch[name], "") for name in ("reason", "detail"))
-            reason, detail = (pc.utf8_slice_codeunits(of, 0, _LONGEST_NAME) for of in filled)
+            reason, detail = (pc.utf8_slice_codeunits(of, 0, LONGEST_WORD) for of in filled)
             reasons.add(reason, pc.if_else(pc.is_in(reason, pa.array(_KEY_DETAILS)), "", detail))
             if of_images:
                 failed = pc.equal(reason, FETCH_FAILED)

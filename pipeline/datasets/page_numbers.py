@@ -24,6 +24,7 @@ from alignset.transforms.columns.records import (
     MOST_WORDS,
     Axis,
     Ints,
+    hosts_of,
     key_hashes,
     least_rows,
     nearest_rows,
@@ -400,7 +401,7 @@ def _read_file(path: str, judging: Judging, full: Set[str]) -> Numbers:
         short = pc.utf8_slice_codeunits(pc.fill_null(batch["caption"], ""), 0, LONGEST_TEXT)
         if IMAGES in stages:
             is_told = pa.array(~_is_in(reason, NEVER_SHOWN))  # of what is blocked, not even a host
-            part.hosts.add(counts.hosts_of(batch["url"].filter(is_told)), outcome.filter(is_told))
+            part.hosts.add(hosts_of(batch["url"].filter(is_told)), outcome.filter(is_told))
             part.kept_texts.add(short.filter(pa.array(is_kept)))
         elif is_of_texts(path):
             part.frequent_texts.add(short.filter(pc.equal(outcome, MAX_IMAGES_PER_TEXT.reason)))
@@ -495,7 +496,7 @@ def count_kept(
             sums[KEPT] += int(np.count_nonzero(is_kept))
             sums["dropped"] += int(np.count_nonzero(~is_kept))
             sums["out"] += int(np.count_nonzero(is_kept & ~passed))
-            # The rules of images dropped what those of texts kept.
+            # Image rules judged only pairs that the text rules had kept.
             stage = TEXTS if is_of_texts(path) else IMAGES
             sums[stage] += int(np.count_nonzero(~is_kept & passed))
         return sums

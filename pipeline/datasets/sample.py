@@ -104,7 +104,7 @@ def take_sample(
       The pairs; how many files they are of; how many rows of these files have each reason, or each
       detail where one is chosen.
     """
-    # A kept pair has a nearest evaluation image, too, and is no copy of it.
+    # A kept pair also has a nearest evaluation image, but it is not a copy of that image.
     names = _SCHEMA.names[: None if values.get("reason") else _SCHEMA.names.index("evaluation_set")]
     schema = pa.schema([_SCHEMA.field(name) for name in names])
     if read is not read_columns:  # a column of ours with that name is the input's

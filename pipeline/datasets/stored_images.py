@@ -27,7 +27,7 @@ _NO_IMAGES = ("json", "txt")
 _DIGESTS = pa.schema([("key", pa.string()), ("sha256", pa.string())])
 _HEX = 64  # digits of a SHA-256
 
-# Of chunks of a tar by their number: the block, the member's name and the size of each header.
+# Headers by the number of their chunk of a tar: block, name of the member, and its size.
 Headers = dict[int, list[tuple[int, str, int]]]
 
 

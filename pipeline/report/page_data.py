@@ -37,8 +37,8 @@ from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.broken_files import BrokenInputError
 
-# Of the page, which has 12 MB at most: the examples without their images; and these, of which
-# base64 makes four bytes of three.
+# Bytes of the examples' texts, and of their images. Base64 turns three bytes into four, and the
+# whole page has at most 12 MB.
 MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 KEPT = "kept"  # the outcome of a pair that was dropped for no reason
 THUMBNAIL_PX = 96  # the longer side, at most
@@ -91,7 +93,12 @@ def cut(text: str | None, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def hosts_of(urls: pa.StringArray) -> pa.StringArray:
+    """The host of each URL, with its port where that is given; "" where there is none."""
+    found = pc.struct_field(pc.extract_regex(urls, r"://(?:[^/?#]*@)?(?P<host>[^/?#@]*)"), [0])
+    return pc.utf8_slice_codeunits(pc.utf8_lower(pc.fill_null(found, "")), 0, LONGEST_WORD)
+
+
 def host_of(url: str) -> str:
-    """The host of a URL, with its port where that is given; "" where there is none."""
-    authority = url.partition("://")[2].replace("?", "/").replace("#", "/").partition("/")[0]
-    return cut(authority.rpartition("@")[2].lower(), LONGEST_WORD)
+    """The host of one URL, as `hosts_of` has it."""
+    return hosts_of(pa.array([url]))[0].as_py()

@@ -70,7 +70,7 @@ def test_counts_are_of_rows_in_however_many_parts_images_are_compared(tmp_path: 
     assert once.details("opted_out") == {"c2pa": 1, "meta_robots": 1}
     assert once.details("duplicate_image") == {"": 1}
     monkeypatch.setattr(numbers, "PARTS", 4)
-    monkeypatch.setattr(numbers, "_IN_MEMORY", 40)
+    monkeypatch.setattr(numbers, "IN_MEMORY", 40)
     assert count_pairs(str(tmp_path)) == once
 
 
