@@ -128,6 +128,11 @@ def check_counts(out: Path, *, whole: bool) -> None:
     failed = Counter(row["detail"] for row in dropped if row["reason"] == "fetch_failed")
     assert counted["fetch"]["details"] == failed
     assert counted["fetch"]["failed"] == failed.total()
+    of_images = [*out.glob("rejected/[ih]*.parquet")]  # images-…, holdout-…
+    fetched = len(rows(out, "shards", "holdout")) + sum(
+        pq.read_table(of).num_rows for of in of_images
+    )
+    assert counted["fetch"]["tried"] == fetched
 
 
 def dropped_of(counted: dict) -> Counter[str]:
