@@ -266,6 +266,15 @@ def test_a_shard_that_is_not_written_as_it_should_be_is_not_published(
     assert taken(out, tmp_path, f"url:{finished.url(41)}") == 2
     said = capsys.readouterr().err
     assert "by other entries of take.txt was stopped; resume it with the lists as they were" in said
+
+    def full(_: Path, path: str) -> None:
+        raise OSError(28, "the disk is full", path)
+
+    with monkeypatch.context() as patched:  # its row is in rejected/, and not out of the shard
+        patched.setattr(rewrite_shards, "publish", full)
+        assert taken(out, tmp_path, entry) == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert data_of(out) != before
     assert taken(out, tmp_path, entry) == 0
     check_dataset(out)
 
