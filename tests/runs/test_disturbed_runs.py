@@ -1,0 +1,141 @@
+"""Runs whose processes are killed or paused, or crash: the same command ends them with the bytes of
+a run that nothing disturbed."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import digests
+from tests.support.disturbances import (
+    NAMED,
+    Disturbances,
+    DisturbedPairs,
+    command,
+    disturbed_pairs,
+    run_to_the_end,
+    wait_until,
+    wake,
+)
+from tests.support.disturbed.sitecustomize import MARK
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb
+from tests.support.stores import Store
+
+# Worker processes and children import for some 5 s of CPU each.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+MOMENTS = ("texts", "fetching", "finished", "won", "publishing", "published", "renumbering")
+
+
+@pytest.fixture(scope="module")
+def pairs(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> DisturbedPairs:
+    return disturbed_pairs(web, tmp_path_factory.mktemp("disturbed"))
+
+
+@pytest.fixture
+def disturbances(tmp_path: Path) -> Disturbances:
+    return Disturbances(tmp_path / "disturbances")
+
+
+@pytest.mark.parametrize("runner", ["in process", "worker processes", "in a store"])
+def test_killed_at_each_moment(
+    request: pytest.FixtureRequest,
+    pairs: DisturbedPairs,
+    disturbances: Disturbances,
+    tmp_path: Path,
+    runner: str,
+):
+    """And by the image that crashes its decoder, which is dropped by its name."""
+    out, more = str(tmp_path / "set"), PROCESSES if runner == "worker processes" else ()
+    if runner == "in a store":
+        store: Store = request.getfixturevalue("s3")
+        out, more = f"{store.root}/killed", store.flags
+    disturbances.environment()
+    disturbances.plan(*((moment, signal.SIGKILL) for moment in MOMENTS))
+    log, args = tmp_path / "log", (*pairs.flags, f"--output={out}", *more)
+    statuses = run_to_the_end(args, log, disturbances, len(MOMENTS) + 4)
+    said = log.read_text()
+    assert f"a decoder crashes at {pairs.url}: please report it" in said
+    assert NAMED in said
+    assert "Traceback" not in said
+    if runner == "worker processes":  # the command goes on by itself
+        assert "a worker process was ended by SIGKILL" in said
+        assert statuses.count(-signal.SIGKILL) == 2  # its own deaths: texts and renumbering
+    else:
+        assert statuses.count(-signal.SIGKILL) == len(MOMENTS)
+    if runner == "in a store":
+        store.download(out, tmp_path / "set")
+    pairs.check(tmp_path / "set")
+
+
+@pytest.mark.parametrize("place", ["local", "in a store"])
+def test_paused_workers_that_wake_after_the_end_change_nothing(
+    request: pytest.FixtureRequest,
+    pairs: DisturbedPairs,
+    disturbances: Disturbances,
+    tmp_path: Path,
+    place: str,
+):
+    """One at each moment of an attempt; the command dies, and is started again."""
+    out, more, store = str(tmp_path / "set"), (), None
+    if place == "in a store":
+        store = request.getfixturevalue("s3")
+        out, more = f"{store.root}/paused", store.flags
+    log, args = tmp_path / "log", (*pairs.flags, f"--output={out}", *more)
+
+    def check(name: str) -> None:
+        pairs.check(store.download(out, tmp_path / name) if store else tmp_path / "set")
+
+    of_attempts = [m for m in MOMENTS if m not in ("texts", "renumbering")]
+    environment = disturbances.environment()
+    disturbances.plan(*((moment, signal.SIGSTOP) for moment in of_attempts))
+    workers = (PROCESSES[0], f"--direct_num_workers={len(of_attempts) + 1}")
+    with command((*args, *workers), log, environment) as first:
+        wait_until(lambda: not disturbances.to_come(), first, log)
+        first.kill()
+        with command(args, log, environment) as second:
+            assert second.wait() == 0, log.read_text()
+        check("before")
+        for process in disturbances.paused():
+            wake(process)
+        check("after")
+
+
+def test_of_two_starts_on_one_store_one_is_refused(
+    s3: Store, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
+):
+    """A paused holder loses its lease when its heartbeat stops, and changes nothing after that."""
+    out = f"{s3.root}/twice"
+    args = (*pairs.flags, f"--output={out}", *s3.flags)
+    environment = disturbances.environment()
+    disturbances.plan(("publishing", signal.SIGSTOP))
+    with command(args, tmp_path / "first", environment) as first:
+        wait_until(disturbances.paused, first, tmp_path / "first")
+        with command(args, tmp_path / "second", environment) as second:
+            assert second.wait() == 0, (tmp_path / "second").read_text()
+        pairs.check(s3.download(out, tmp_path / "before"))
+        wake(first.pid)
+        assert first.wait() == 1, (tmp_path / "first").read_text()
+        pairs.check(s3.download(out, tmp_path / "after"))
+
+
+def test_an_evaluation_image_that_crashes_cannot_be_decoded(
+    pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
+):
+    (tmp_path / "exam").mkdir()
+    (tmp_path / "exam/1.jpg").write_bytes(encoded(photograph(900), "JPEG"))
+    (tmp_path / "exam/2.jpg").write_bytes(encoded(photograph(901), "JPEG") + MARK)
+    log, exam = tmp_path / "log", f"--eval_images=exam={tmp_path}/exam"
+    args = (*pairs.flags, f"--output={tmp_path}/set", exam)
+    # The images of shards are met after those, and none of them was suspect by then.
+    statuses = run_to_the_end(args, log, disturbances, 3)
+    assert statuses == [-signal.SIGABRT, -signal.SIGABRT, 0]
+    said = log.read_text()
+    assert f"1 part of the evaluation images {NAMED}" in said
+    assert "1 of the evaluation images cannot be decoded" in said
+    assert f"{tmp_path}/exam/2.jpg" in said
+    described = json.loads((tmp_path / "set/manifest.json").read_text())["evaluation_images"]
+    assert described["exam"] | {"images": 1, "unreadable": 1} == described["exam"]
+    assert digests(tmp_path / "set").keys() == digests(pairs.expected).keys()
