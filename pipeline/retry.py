@@ -121,8 +121,7 @@ def plan_retry(pipeline: beam.Pipeline, change: Change, command: Command, places
 def forget_retried(change: Change, engine: Engine, places: Places) -> None:
     """Takes what was tried again out of the old shards' `rejected/`."""
     scratch = places.work.path if is_local(places.work.path) else None
-    out, details, fence = places.out, details_of(change), places.fence
-    forget = partial(forget_failed, out=out, details=details, scratch=scratch, fence=fence)
+    forget = partial(forget_failed, out=places.out, details=details_of(change), scratch=scratch)
     with engine.pipeline("rejected") as pipeline:
         pipeline | beam.Create(change.manifest.numbers) | beam.Reshuffle() | beam.Map(forget)
 

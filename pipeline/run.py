@@ -273,8 +273,7 @@ class Run:
         if text.stored and (rest := sum(text.shards.values()) - text.stored):
             stored = counted(text.stored, "pair")
             say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
-        resumed = bool(self.folder.earlier)
-        run_images(self.engine, places, text.shards, model, build, verb=verb, resumed=resumed)
+        run_images(self.engine, places, text.shards, model, build, verb=verb)
         images = self.folder.work.find_images()
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,7 +108,8 @@ def _publish(folder: RunFolder, file: HashFile | None) -> VocabularyFile:
     path = file.path
     if folder.description.given_vocabulary is None:  # it is the run's own
         # By its name alone: the run may go on with its folder given in another way.
-        move(f"{folder.work.path}/{Path(path).name}", f"{folder.out}/{NAME}")
+        with suppress(FileNotFoundError):  # an earlier start has moved it
+            move(f"{folder.work.path}/{Path(path).name}", f"{folder.out}/{NAME}")
         path = NAME
     rule = str(folder.description.rules["language"])
     hashing = HASHING if rule in ("", ENGLISH) else HASHING + BY_LANGUAGE

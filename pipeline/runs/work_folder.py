@@ -22,6 +22,7 @@ from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, readable_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.object_stores import remove_objects
+from alignset.transforms.workers.attempts import ATTEMPTS
 from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
@@ -127,6 +128,7 @@ class WorkFolder:
     Attributes:
       plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
         of what pages were parsed to.
+      attempts: the folder of all attempts at shards and at parts of evaluation images.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
       leaving: what leaves, as `leaving_pairs.py` has it.
       start: what `Fence` keeps.
@@ -137,6 +139,7 @@ class WorkFolder:
         self.plan, self.blocklists, self.pages = (
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
+        self.attempts = f"{path}/{ATTEMPTS}"
         self.start, self.description = f"{path}/start", f"{path}/run.json"
         self.change, self.leaving = f"{path}/{CHANGE}", f"{path}/leaving"
         self.ranking = f"{path}/ranking.json"
@@ -201,7 +204,8 @@ class WorkFolder:
         """Removes what a command that has ended worked with, where its end was killed."""
         forget_renumbering(self.path)
         summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
-        for path in (*summaries, *(path for path, _ in match(self.leaving))):
+        files = match(self.leaving) + match(self.attempts)
+        for path in (*summaries, *(path for path, _ in files)):
             remove(path)
 
 

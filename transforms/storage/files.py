@@ -23,6 +23,8 @@ from alignset.transforms.storage.object_stores import (
     match_objects,
     object_exists,
     open_object,
+    put_if,
+    read_version,
     remove_object,
     scheme,
     upload,
@@ -106,31 +108,55 @@ def is_aside(path: str) -> bool:
 
 def publish(local: Path, path: str) -> None:
     """Moves a finished file of this machine to its place, whole or not at all."""
-    if is_local(path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with local.open("rb") as source:
-            _to_disk(source)
-        os.replace(local, path)  # both are in the output folder
-        return
     with local.open("rb") as source:
-        upload(source, path)
+        if not is_local(path):
+            upload(source, path)
+            return
+        _to_disk(source)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(local, path)  # both are in the output folder
+
+
+def create(path: str, body: bytes) -> bool:
+    """Writes a small file, whole, only where there is none; makes no folder.
+
+    Returns:
+      whether the file is this one.
+    """
+    if not is_local(path):
+        if put_if(path, body, None):
+            return True
+        there = read_version(path)  # of an earlier try whose answer was lost
+        return there is not None and there.body == body
+    aside = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}")
+    try:
+        with aside.open("xb") as sink:
+            sink.write(body)
+            _to_disk(sink)
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
 
 
 def move(source: str, path: str) -> None:
-    """Puts a finished file in another place of its file system; once done, does nothing again.
-
-    An object store keeps the source: some cannot rename.
+    """Moves a finished file within its file system; where it is stopped, both may be there.
 
     Raises:
-      FileNotFoundError: there is no such file, and none at the other place.
+      FileNotFoundError: there is no such file.
     """
-    if not exists(source):
-        if not exists(path):
-            raise FileNotFoundError(f"{source} is gone, and {path} is not there yet")
-    elif is_local(source):
+    if is_local(source):
+        if not Path(source).exists():
+            raise FileNotFoundError(source)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, path)
-    else:
-        copy_object(source, path)
+        return
+    if not exists(source):
+        raise FileNotFoundError(source)
+    copy_object(source, path)
+    remove_object(source)
 
 
 def copy_file(source: str, path: str) -> None:
