@@ -129,7 +129,7 @@ class WorkFolder:
         of what pages were parsed to.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
       leaving: what leaves, as `leaving_pairs.py` has it.
-      start: what `Fence` keeps.
+      shards, evaluation: folders of attempts, at shards and at parts of the evaluation images.
     """
 
     def __init__(self, path: str) -> None:
@@ -137,8 +137,9 @@ class WorkFolder:
         self.plan, self.blocklists, self.pages = (
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
-        self.start, self.description = f"{path}/start", f"{path}/run.json"
-        self.change, self.leaving = f"{path}/{CHANGE}", f"{path}/leaving"
+        self.description, self.change = f"{path}/run.json", f"{path}/{CHANGE}"
+        self.leaving, self.shards = f"{path}/leaving", f"{path}/shards"
+        self.evaluation = f"{path}/evaluation"
         self.ranking = f"{path}/ranking.json"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
