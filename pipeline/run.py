@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
@@ -35,7 +34,7 @@ from alignset.pipeline.rewrite import rewrite
 from alignset.pipeline.runs.documents import Connections, Funnel, Manifest
 from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
-from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
+from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run, set_variables
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
@@ -64,7 +63,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     """
     job = command.job
     be_quiet(job.quiet)
-    FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
+    set_variables(command.beam)
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)

@@ -21,12 +21,7 @@ from typing import Any
 
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.storage.files import is_local
-from alignset.transforms.storage.object_stores import (
-    Versioned,
-    put_if,
-    read_version,
-    remove_object,
-)
+from alignset.transforms.storage.stores import Versioned, put_if, read_version, remove_remote
 
 LOG = logging.getLogger("alignset")
 LOCK = "_lock"  # in the working folder
@@ -98,7 +93,7 @@ class Lease(Lock):
         if not done:
             self.holder["process"] = 0
         if not self._write() and done:
-            remove_object(self.path)
+            remove_remote([self.path])
 
     def _write(self) -> Versioned | None:
         """Writes over what was written last, unless another run did: returns what is there then."""
