@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from alignset.transforms.storage import files as f
-from alignset.transforms.storage.object_stores import may_pass
+from alignset.transforms.storage.stores import may_pass
 
 ATTEMPTS, WINNERS = "attempts", "winners"  # a folder beside a run's plan, and one in it
 BEGUN, DONE = "begun", "done.json"
