@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import S3Options
+from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
 from alignset.extras import EXTRAS, how_to_install, is_installed
 from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
 from alignset.pipeline.runs.engine import runner_of
-from alignset.transforms.storage.object_stores import scheme
-from alignset.transforms.storage.web_files import SCHEMES
+from alignset.transforms.storage.stores import STORES, scheme
 
 # The modules that reading such paths needs, and what installs them.
 NEEDED = {
@@ -23,6 +21,34 @@ NEEDED = {
     **dict.fromkeys(("http", "https"), (("fsspec", "aiohttp"), "pip install 'fsspec[http]'")),
     "hf": (("fsspec", "huggingface_hub"), "pip install huggingface_hub"),
 }
+
+
+# What boto3 looks at for what Beam's flags say.
+_VARIABLES = {
+    "s3_access_key_id": "AWS_ACCESS_KEY_ID",
+    "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "s3_session_token": "AWS_SESSION_TOKEN",
+    "s3_endpoint_url": "AWS_ENDPOINT_URL_S3",
+    "s3_region_name": "AWS_DEFAULT_REGION",
+    "s3_verify": "AWS_CA_BUNDLE",
+}
+
+
+def set_variables(beam: PipelineOptions) -> None:
+    """Has the flags of S3 in this process's environment, where boto3 finds them.
+
+    Raises:
+      UsageError: a flag without a variable.
+    """
+    options = beam.view_as(S3Options)
+    for flag, variable in _VARIABLES.items():
+        if value := getattr(options, flag):
+            os.environ[variable] = value
+    if options.s3_disable_ssl or options.s3_api_version:
+        raise UsageError(
+            "--s3_disable_ssl and --s3_api_version have no effect: pass "
+            "--s3_endpoint_url=http://HOST for a store without TLS"
+        )
 
 
 def _named_paths(job: Job) -> Iterator[tuple[str, str]]:
@@ -61,17 +87,14 @@ def _check_scheme(flag: str, path: str) -> None:
     modules, install = NEEDED.get(kind, ((), ""))
     if not all(map(is_installed, modules)):
         raise UsageError(f"{kind}:// needs more packages: {install}")
-    if kind in SCHEMES:
+    if kind in ("http", "https", "hf"):
         if flag == "output":
             raise UsageError(f"{kind}:// can only be read; pass --output=FOLDER, s3://… or gs://…")
-    elif kind:
-        try:
-            FileSystems.get_filesystem(path)
-        except ValueError as error:
-            raise UsageError(
-                f"{flag} {path!r}: {kind}:// cannot be read here; pass a path of this machine, "
-                "s3://, gs://, hf:// or https://"
-            ) from error
+    elif kind and kind not in STORES:
+        raise UsageError(
+            f"{flag} {path!r}: {kind}:// cannot be read here; pass a path of this machine, "
+            "s3://, gs://, hf:// or https://"
+        )
 
 
 def _check_s3(command: Command) -> None:

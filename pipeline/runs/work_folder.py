@@ -21,7 +21,8 @@ from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, readable_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
-from alignset.transforms.storage.object_stores import remove_objects
+from alignset.transforms.storage.stores import remove_remote
+from alignset.transforms.workers.attempts import ATTEMPTS, WINNERS
 from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
@@ -129,7 +130,7 @@ class WorkFolder:
         of what pages were parsed to.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
       leaving: what leaves, as `leaving_pairs.py` has it.
-      start: what `Fence` keeps.
+      attempts: the folder of all attempts at shards and at parts of the evaluation images.
     """
 
     def __init__(self, path: str) -> None:
@@ -137,8 +138,8 @@ class WorkFolder:
         self.plan, self.blocklists, self.pages = (
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
-        self.start, self.description = f"{path}/start", f"{path}/run.json"
-        self.change, self.leaving = f"{path}/{CHANGE}", f"{path}/leaving"
+        self.description, self.change = f"{path}/run.json", f"{path}/{CHANGE}"
+        self.leaving, self.attempts = f"{path}/leaving", f"{path}/{ATTEMPTS}"
         self.ranking = f"{path}/ranking.json"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
@@ -201,15 +202,18 @@ class WorkFolder:
         """Removes what a command that has ended worked with, where its end was killed."""
         forget_renumbering(self.path)
         summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
-        for path in (*summaries, *(path for path, _ in match(self.leaving))):
+        files = match(self.leaving) + match(self.attempts)
+        for path in (*summaries, *(path for path, _ in files)):
             remove(path)
 
 
 def clean_work(out: str, work: str) -> None:
     """Takes the work folder of an output away: first the file that a command would resume from,
-    and the lock last, on which other commands wait."""
+    attempts before what says which of them are published, and the lock last, on which other
+    commands wait; in a store it stays."""
     if is_local(work):
-        files = Path(work).glob("*")
+        remove_leftovers(out)
+        files = (*Path(work).glob("*/*-*"), *Path(work).glob("*"))
         for path in sorted(files, key=lambda path: (path.name == LOCK, path.name != CHANGE)):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -217,8 +221,9 @@ def clean_work(out: str, work: str) -> None:
                 path.unlink(missing_ok=True)
         with suppress(OSError):  # not there, or another run's by now
             Path(work).rmdir()
-        remove_leftovers(out)
         return
     remove(f"{work}/{CHANGE}")
     # A folder's own list leaves out what begins in _, as the lock does.
-    remove_objects([path for path, _ in match(f"{work}/")])
+    paths = [path for path, _ in match(f"{work}/")]
+    for is_last in (False, True):
+        remove_remote([path for path in paths if (f"/{WINNERS}/" in path) is is_last])
