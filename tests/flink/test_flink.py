@@ -56,7 +56,7 @@ def test_the_same_bytes_though_workers_and_the_command_die_or_are_paused(
     flink: Cluster, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
 ):
     """Two workers are killed in an attempt and two are paused, then the command and the
-    TaskManagers die, one image crashes its decoder; the paused workers wake up after the end."""
+    TaskManagers die; the paused workers wake up after the end."""
     log = tmp_path / "log"
     args = arguments(flink, tmp_path / "set", *pairs.flags, "--sdk_worker_parallelism=1")
     pause, kill = signal.SIGSTOP, signal.SIGKILL
@@ -73,10 +73,19 @@ def test_the_same_bytes_though_workers_and_the_command_die_or_are_paused(
     for process in paused:
         wake(process)
     pairs.check(tmp_path / "set")
-    said = log.read_text()
-    assert "left running by an earlier start of this command, is cancelled" in said
+    assert "left running by an earlier start of this command, is cancelled" in log.read_text()
+
+
+def test_an_image_that_crashes_its_decoder_costs_only_itself(
+    flink: Cluster, web: SmallWeb, tmp_path: Path
+):
+    """The job begins again, and ends by itself."""
+    crashing, log = disturbed_pairs(web, tmp_path, crash=True), tmp_path / "log"
+    with command(arguments(flink, tmp_path / "set", *crashing.flags), log, {}) as started:
+        assert started.wait() == 0, log.read_text()
+    crashing.check(tmp_path / "set")
     workers = (flink.folder / "workers.log").read_text()
-    assert f"a decoder crashes at {pairs.url}: please report it" in workers
+    assert f"a decoder crashes at {crashing.url}: please report it" in workers
 
 
 def test_the_shards_of_a_worker_that_hangs_are_taken_over(

@@ -34,6 +34,11 @@ def pairs(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> DisturbedP
     return disturbed_pairs(web, tmp_path_factory.mktemp("disturbed"))
 
 
+@pytest.fixture(scope="module")
+def crashing(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> DisturbedPairs:
+    return disturbed_pairs(web, tmp_path_factory.mktemp("crashing"), crash=True)
+
+
 @pytest.fixture
 def disturbances(tmp_path: Path) -> Disturbances:
     return Disturbances(tmp_path / "disturbances")
@@ -42,7 +47,7 @@ def disturbances(tmp_path: Path) -> Disturbances:
 @pytest.mark.parametrize("runner", ["in process", "worker processes", "in a store"])
 def test_killed_at_each_moment(
     request: pytest.FixtureRequest,
-    pairs: DisturbedPairs,
+    crashing: DisturbedPairs,
     disturbances: Disturbances,
     tmp_path: Path,
     runner: str,
@@ -54,10 +59,10 @@ def test_killed_at_each_moment(
         out, more = f"{store.root}/killed", store.flags
     disturbances.environment()
     disturbances.plan(*((moment, signal.SIGKILL) for moment in MOMENTS))
-    log, args = tmp_path / "log", (*pairs.flags, f"--output={out}", *more)
+    log, args = tmp_path / "log", (*crashing.flags, f"--output={out}", *more)
     statuses = run_to_the_end(args, log, disturbances, len(MOMENTS) + 4)
     said = log.read_text()
-    assert f"a decoder crashes at {pairs.url}: please report it" in said
+    assert f"a decoder crashes at {crashing.url}: please report it" in said
     assert NAMED in said
     assert "Traceback" not in said
     if runner == "worker processes":  # the command goes on by itself
@@ -67,7 +72,7 @@ def test_killed_at_each_moment(
         assert statuses.count(-signal.SIGKILL) == len(MOMENTS)
     if runner == "in a store":
         store.download(out, tmp_path / "set")
-    pairs.check(tmp_path / "set")
+    crashing.check(tmp_path / "set")
 
 
 @pytest.mark.parametrize("place", ["local", "in a store"])
@@ -122,13 +127,13 @@ def test_of_two_starts_on_one_store_one_is_refused(
 
 
 def test_an_evaluation_image_that_crashes_cannot_be_decoded(
-    pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
+    crashing: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
 ):
     (tmp_path / "exam").mkdir()
     (tmp_path / "exam/1.jpg").write_bytes(encoded(photograph(900), "JPEG"))
     (tmp_path / "exam/2.jpg").write_bytes(encoded(photograph(901), "JPEG") + MARK)
     log, exam = tmp_path / "log", f"--eval_images=exam={tmp_path}/exam"
-    args = (*pairs.flags, f"--output={tmp_path}/set", exam)
+    args = (*crashing.flags, f"--output={tmp_path}/set", exam)
     # The images of shards are met after those, and none of them was suspect by then.
     statuses = run_to_the_end(args, log, disturbances, 3)
     assert statuses == [-signal.SIGABRT, -signal.SIGABRT, 0]
@@ -138,4 +143,4 @@ def test_an_evaluation_image_that_crashes_cannot_be_decoded(
     assert f"{tmp_path}/exam/2.jpg" in said
     described = json.loads((tmp_path / "set/manifest.json").read_text())["evaluation_images"]
     assert described["exam"] | {"images": 1, "unreadable": 1} == described["exam"]
-    assert digests(tmp_path / "set").keys() == digests(pairs.expected).keys()
+    assert digests(tmp_path / "set").keys() == digests(crashing.expected).keys()

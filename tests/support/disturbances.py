@@ -30,28 +30,28 @@ NAMED = (
 
 
 class DisturbedPairs(NamedTuple):
-    """Pairs in some twelve shards. All images of one shard are gone, so that shards are renumbered;
-    another image has a near copy, and one crashes its decoder.
+    """Pairs in some twelve shards. All images of one shard are gone, so that shards are renumbered,
+    and another image has a near copy.
 
     Fields:
-      flags: of a run. url: of the image that crashes. expected: what an undisturbed run makes whose
-        decoder says that it would crash.
+      flags: of a run. expected: what an undisturbed run makes.
+      url: of an image that may crash its decoder, which only says so in the undisturbed run.
     """
 
     flags: tuple[str, ...]
-    url: str
     expected: Path
+    url: str
 
     def check(self, output: Path) -> None:
         """Fails where a dataset is not what is expected, or anything lies beside it."""
         assert digests(output) == digests(self.expected)
 
 
-def disturbed_pairs(web: SmallWeb, folder: Path) -> DisturbedPairs:
+def disturbed_pairs(web: SmallWeb, folder: Path, *, crash: bool = False) -> DisturbedPairs:
     """Serves the images and makes the expected set."""
     bodies = [encoded(photograph(500 + n), "JPEG") for n in range(COUNT)]
     bodies[-1] = encoded(photograph(501), "JPEG", quality=60)
-    urls = [f"{web.url}/disturbed/{n}" for n in range(COUNT)]
+    urls = [f"{web.url}/disturbed/{crash}/{n}" for n in range(COUNT)]
     web.files |= dict(zip((url.removeprefix(web.url) for url in urls), bodies, strict=True))
     texts = [f"{TEXTS[n % len(TEXTS)]} {n}" for n in range(COUNT)]
     pq.write_table(pa.table({"url": urls, "caption": texts}), folder / "pairs.parquet")
@@ -63,19 +63,18 @@ def disturbed_pairs(web: SmallWeb, folder: Path) -> DisturbedPairs:
     )
     for url in first:
         del web.files[url.removeprefix(web.url)]
-    web.files[second[0].removeprefix(web.url)] += MARK
+    web.files[second[0].removeprefix(web.url)] += MARK * crash
     examined, crashed = examine.examined, examine.Unusable("undecodable", "crashed_decoder")
     with pytest.MonkeyPatch.context() as patch:
         look = lambda file, *rest: crashed if MARK in file.body else examined(file, *rest)  # noqa: E731
         patch.setattr(examine, "examined", look)
         succeed(folder / "pairs.parquet", folder / "expected", *flags)
     dropped = {(url, detail) for url, _, _, detail in rejected(folder / "expected")}
-    assert (second[0], "crashed_decoder") in dropped
+    assert ((second[0], "crashed_decoder") in dropped) == crash
     assert {(url, "http_404") for url in first} <= dropped
-    assert len(kept(folder / "expected")) < COUNT - len(first) - 1  # less the near copy
-    return DisturbedPairs(
-        (f"--input={folder}/pairs.parquet", *flags), second[0], folder / "expected"
-    )
+    assert len(kept(folder / "expected")) < COUNT - len(first) - crash  # less the near copy
+    args = (f"--input={folder}/pairs.parquet", *flags)
+    return DisturbedPairs(args, folder / "expected", second[0])
 
 
 class Disturbances(NamedTuple):

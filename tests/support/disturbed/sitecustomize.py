@@ -16,11 +16,11 @@ FILES, EXAMINE = "alignset.transforms.storage.files", "alignset.transforms.image
 MOMENTS = {
     "texts": (FILES, "write_atomically", r"/text\.json$", False),
     "fetching": (EXAMINE, "examined", r"", False),
-    "finished": (FILES, "create", r"\.winner$", False),
-    "won": (FILES, "create", r"\.winner$", True),
-    "publishing": (FILES, "move", r"_temporary/shards/.*\.tar$", False),
-    "published": (FILES, "move", r"_temporary/shards/.*_stats\.json$", False),
-    "renumbering": (FILES, "move", r"^(?!.*_temporary/shards/).*\d{5}\.tar$", False),
+    "finished": (FILES, "create", r"/winners/", False),
+    "won": (FILES, "create", r"/winners/", True),
+    "publishing": (FILES, "move", r"/attempts/.*\.tar$", False),
+    "published": (FILES, "move", r"/attempts/.*_stats\.json$", False),
+    "renumbering": (FILES, "move", r"^(?!.*/attempts/).*\d{5}\.tar$", False),
 }
 
 
