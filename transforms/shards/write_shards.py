@@ -115,7 +115,7 @@ class ShardWriter:
             folder = Path(stack.enter_context(attempt_folder(self.plan)))
             settings = self.settings
             if claim.mark.suspect:
-                settings = stack.enter_context(suspecting(settings, self.index))
+                settings = suspecting(settings)
             token, nearly_taken = self.fence.token, beginning.nearly_taken
             count = ShardCount(folder, token, shard, len(pairs), load=connections_open)
             stats = build_shard(
