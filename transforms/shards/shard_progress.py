@@ -40,12 +40,16 @@ def finished_shards(out: str, shards: Collection[int]) -> set[int]:
     return whole.intersection(shards)
 
 
+class PublishedError(Exception):
+    """Another attempt at the shard was faster."""
+
+
 class ShardCount:
     """Progress of one attempt at a shard: called with each pair.
 
     Args:
       folder: of the attempt. shard: its number. pairs: how many it is given.
-      check: raises where the attempt is to end; asked now and then.
+      is_published: whether another attempt is; asked every CHECK_S.
       load: gives this process's connections, and what limits them.
 
     Attributes:
@@ -57,17 +61,21 @@ class ShardCount:
         folder: Path,
         shard: int,
         pairs: int,
-        check: Callable[[], None] = lambda: None,
+        is_published: Callable[[], bool] = lambda: False,
         load: Callable[[], tuple[int, str]] = lambda: (0, ""),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path, self._shard, self._pairs = folder / COUNT, shard, pairs
-        self._check, self._load, self._clock, self.most = check, load, clock, 0
+        self._is_published, self._load, self._clock, self.most = is_published, load, clock, 0
         self._start_s = self._last_count_s = self._last_line_s = self._last_check_s = clock()
         self._write(0)  # that it is begun
 
     def __call__(self, count: int) -> None:
-        """Says how many pairs are fetched, or have failed; at most twice a second it is written."""
+        """Says how many pairs are fetched, or have failed; at most twice a second it is written.
+
+        Raises:
+          PublishedError: the attempt is in vain.
+        """
         now = self._clock()
         if now - self._last_count_s < COUNT_S:
             return
@@ -80,7 +88,8 @@ class ShardCount:
             LOG.info(line, shard_name(self._shard), count, self._pairs, rate, *load)
         if now - self._last_check_s >= CHECK_S:
             self._last_check_s = now
-            self._check()
+            if self._is_published():
+                raise PublishedError
 
     def _write(self, count: int) -> None:
         with suppress(OSError):  # a full disk: what is done there says so

@@ -6,12 +6,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from threading import Event
+from functools import partial
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -28,7 +26,7 @@ from alignset.transforms.shards.build_shard import (
 from alignset.transforms.shards.descriptors import descriptors_path
 from alignset.transforms.shards.plan_shards import plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
-from alignset.transforms.shards.shard_progress import ShardCount, finished_shards
+from alignset.transforms.shards.shard_progress import PublishedError, ShardCount, finished_shards
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
@@ -41,10 +39,6 @@ from alignset.transforms.workers.attempts import DONE, UNDER_WAY, Attempt, state
 LOG = logging.getLogger("alignset.shards")
 POLL_S = 1.0
 PATIENCE_S = 30.0  # a shard with one silent host takes no less
-
-
-class _PublishedError(Exception):
-    """Another attempt at the shard was faster."""
 
 
 class ShardWriter:
@@ -61,12 +55,10 @@ class ShardWriter:
         self.plan, self.attempts, self.out, self.settings = plan, attempts, out, settings
         self.places = ShardPlaces(out)
         self.evaluation: EvaluationIndex | None = None
-        self.index = ""
         self.slowest_s = 0.0
 
     def open(self, index: str) -> None:
         """Opens the index of evaluation images at a place; "" where there is none."""
-        self.index = index
         self.evaluation = open_index(index)
 
     def is_finished(self, shard: int) -> bool:
@@ -98,37 +90,27 @@ class ShardWriter:
         start_s = time.monotonic()
         pairs = read_rows(plan_path(self.plan, shard))
         beginning.pairs = len(pairs)
+        is_published = partial(self.is_finished, shard)
         try:
             with Attempt(self.attempts, attempt_name(shard), self._places(shard)) as attempt:
                 if attempt.whole:  # its process died before it had moved all files
                     attempt.publish_whole(attempt.whole)
                     return self.stats_of(shard)
-                return self._build(shard, pairs, attempt, beginning.nearly_taken)
-        except _PublishedError:
+                settings, folder = self.settings, attempt.folder
+                if attempt.is_suspect:
+                    settings = suspecting(settings)
+                count = ShardCount(folder, shard, len(pairs), is_published, connections_open)
+                how = settings, self.evaluation, folder, count, beginning.nearly_taken
+                stats = build_shard(shard, pairs, *how)
+                if not stats.successes:
+                    for name in (SIDECAR, TAR, RESPONSES_FILE):
+                        (folder / name).unlink(missing_ok=True)
+                if not attempt.publish(stats.encode()):
+                    return self.stats_of(shard)
+        except PublishedError:
             return self.stats_of(shard)
         finally:  # in vain, too
             self.slowest_s = max(self.slowest_s, time.monotonic() - start_s)
-
-    def _build(
-        self, shard: int, pairs: pa.Table, attempt: Attempt, nearly_taken: Event
-    ) -> ShardStats:
-        def check() -> None:
-            if self.is_finished(shard):
-                raise _PublishedError
-
-        with ExitStack() as stack:
-            settings, folder = self.settings, attempt.folder
-            if attempt.is_suspect:
-                settings = stack.enter_context(suspecting(settings, self.index))
-            count = ShardCount(folder, shard, len(pairs), check, connections_open)
-            stats = build_shard(
-                shard, pairs, settings, self.evaluation, folder, count, nearly_taken
-            )
-        if not stats.successes:
-            for name in (SIDECAR, TAR, RESPONSES_FILE):
-                (folder / name).unlink(missing_ok=True)
-        if not attempt.publish(stats.encode()):
-            return self.stats_of(shard)
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
         return replace(stats, connections=count.most, limited_by=connections_open()[1])
 
