@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import os
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -17,14 +16,13 @@ from pathlib import Path
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
 from alignset.transforms.storage.files import is_local, match
-from alignset.transforms.workers.attempts import scratch
+from alignset.transforms.workers.attempts import PublishedError
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
 COUNT = "count"  # the name of the file
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
 CHECK_S = 30.0  # between two looks whether another worker was faster: a request in a store
-_LONGEST = 20  # bytes of such a file
 
 
 def finished_shards(out: str, shards: Collection[int]) -> set[int]:
@@ -38,10 +36,6 @@ def finished_shards(out: str, shards: Collection[int]) -> set[int]:
         numbers = [name.removesuffix(STATS) for name in names]
         whole.update(first + int(number) for number in numbers if number.isdecimal())
     return whole.intersection(shards)
-
-
-class PublishedError(Exception):
-    """Another attempt at the shard was faster."""
 
 
 class ShardCount:
@@ -97,29 +91,15 @@ class ShardCount:
 
 
 def shards_under_way(attempts: str) -> dict[int, int]:
-    """How many pairs are done of the shards that this machine's workers are at; of several attempts
-    at a shard, the one that is farthest.
+    """How many pairs are done of the shards that workers are at; of several attempts at a shard,
+    the one that is farthest. In a store there are no counts.
 
     Args:
       attempts: the folder of all attempts.
     """
     under_way: dict[int, int] = {}
-    folder, prefix = scratch(attempts)
-    for path in Path(folder).glob(f"{prefix}*-*/{COUNT}"):
-        shard = path.parent.name.removeprefix(prefix).partition("-")[0]
-        count = _head_of(path)  # of one that is just being written, nothing
-        if shard.isdecimal() and count.isdecimal():
-            under_way[int(shard)] = max(int(count), under_way.get(int(shard), 0))
+    for path in Path(attempts).glob(f"*-*/{COUNT}"):
+        with suppress(OSError, ValueError):  # it is gone, or just being written
+            shard, count = int(path.parent.name.partition("-")[0]), int(path.read_text())
+            under_way[shard] = max(count, under_way.get(shard, 0))
     return under_way
-
-
-def _head_of(path: Path) -> str:
-    """The beginning of a file; of what is none, or gone by now, nothing."""
-    with suppress(OSError):
-        # In /tmp it may be anything of anybody's, a pipe that never ends too.
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            return os.read(file, _LONGEST).decode("ascii", "replace")
-        finally:
-            os.close(file)
-    return ""

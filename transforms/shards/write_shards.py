@@ -26,7 +26,7 @@ from alignset.transforms.shards.build_shard import (
 from alignset.transforms.shards.descriptors import descriptors_path
 from alignset.transforms.shards.plan_shards import plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
-from alignset.transforms.shards.shard_progress import PublishedError, ShardCount, finished_shards
+from alignset.transforms.shards.shard_progress import ShardCount, finished_shards
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
@@ -34,7 +34,7 @@ from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.attempts import DONE, UNDER_WAY, Attempt, states
+from alignset.transforms.workers.attempts import DONE, Attempt, PublishedError, attempts_at
 
 LOG = logging.getLogger("alignset.shards")
 POLL_S = 1.0
@@ -67,16 +67,12 @@ class ShardWriter:
 
     def under_way(self, shard: int) -> tuple[str, ...]:
         """The attempts at a shard that run, or died since the command started."""
-        found = states(self.attempts, attempt_name(shard))
-        return tuple(sorted(name for name, state in found.items() if state == UNDER_WAY))
+        found = attempts_at(self.attempts, f"{shard:05d}")
+        return tuple(sorted(name for name, size in found.items() if size is None))
 
     def stats_of(self, shard: int) -> ShardStats:
         """The stats of a finished shard."""
         return read_document(self.places.stats(shard), ShardStats)
-
-    def left_of(self, shards: Sequence[int]) -> set[int]:
-        """Which of these are not finished."""
-        return set(shards) - finished_shards(self.out, shards)
 
     def write(self, shard: int, beginning: Beginning) -> ShardStats:
         """Builds a shard and publishes it, unless another attempt is faster.
@@ -87,26 +83,18 @@ class ShardWriter:
         Returns:
           the stats of what was published.
         """
-        start_s = time.monotonic()
+        start_s, is_published = time.monotonic(), partial(self.is_finished, shard)
         pairs = read_rows(plan_path(self.plan, shard))
         beginning.pairs = len(pairs)
-        is_published = partial(self.is_finished, shard)
         try:
-            with Attempt(self.attempts, attempt_name(shard), self._places(shard)) as attempt:
-                if attempt.whole:  # its process died before it had moved all files
-                    attempt.publish_whole(attempt.whole)
-                    return self.stats_of(shard)
-                settings, folder = self.settings, attempt.folder
-                if attempt.is_suspect:
-                    settings = suspecting(settings)
-                count = ShardCount(folder, shard, len(pairs), is_published, connections_open)
-                how = settings, self.evaluation, folder, count, beginning.nearly_taken
+            with Attempt(self.attempts, f"{shard:05d}", self._places(shard)) as attempt:
+                settings = suspecting(self.settings) if attempt.is_suspect else self.settings
+                count = ShardCount(
+                    attempt.folder, shard, len(pairs), is_published, connections_open
+                )
+                how = settings, self.evaluation, attempt.folder, count, beginning.nearly_taken
                 stats = build_shard(shard, pairs, *how)
-                if not stats.successes:
-                    for name in (SIDECAR, TAR, RESPONSES_FILE):
-                        (folder / name).unlink(missing_ok=True)
-                if not attempt.publish(stats.encode()):
-                    return self.stats_of(shard)
+                attempt.publish(stats.encode())
         except PublishedError:
             return self.stats_of(shard)
         finally:  # in vain, too
@@ -122,11 +110,6 @@ class ShardWriter:
         if self.settings.descriptors:
             places[DESCRIPTORS] = descriptors_path(self.settings.descriptors, shard)
         return places | {DONE: to.stats(shard)}
-
-
-def attempt_name(shard: int) -> str:
-    """The name of a shard among those that are attempted."""
-    return f"{shard:05d}"
 
 
 def take_over(
@@ -192,7 +175,8 @@ class ShardDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from map(GlobalWindows.windowed_value, self.under_way.finish())
         if self.given_out:
-            take_over(self.writer.left_of(self.given_out), self.writer)
+            finished = finished_shards(self.writer.out, self.given_out)
+            take_over(set(self.given_out) - finished, self.writer)
         for shard in self.elsewhere:
             yield GlobalWindows.windowed_value(self.writer.stats_of(shard))
 
