@@ -20,7 +20,10 @@ from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.pipeline.shown_texts import core_time, counted
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
-from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
+from alignset.transforms.decontamination.index_evaluation_images import (
+    PLANES,
+    IndexEvaluationImages,
+)
 from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
@@ -28,8 +31,7 @@ from alignset.transforms.shards.shard_progress import finished_shards
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, add_copies
 from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
-from alignset.transforms.storage.files import exists
-from alignset.transforms.workers.attempts import KILLED, end_killed, states
+from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.packages import CheckWorker, deciding
 from alignset.transforms.workers.summaries import WriteSummary
@@ -95,7 +97,7 @@ def write_shards(
         | "SpreadShards" >> beam.Reshuffle()
         | "CheckWriter" >> beam.ParDo(CheckWorker(packages))
         | WriteShards(
-            ShardWriter(places.work.plan, places.work.shards, places.out, settings),
+            ShardWriter(places.work.plan, places.work.attempts, places.out, settings),
             evaluation=index["place"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
             min_ram=MIN_RAM if is_dataflow(command) else "",
@@ -128,9 +130,9 @@ def run_images(
         say(scoring_cost(unsafe_model, pairs))
     missing = len(sizes) + 1
     forget_hosts()
-    with ImageProgress(places.out, places.work.shards, sizes, verb):
+    with ImageProgress(places.out, places.work.attempts, sizes, verb):
         while True:
-            _end_killed(places, sizes)
+            _end_killed(places.work.attempts)
             try:
                 with engine.pipeline("images") as pipeline:
                     return build(pipeline)
@@ -142,22 +144,15 @@ def run_images(
                 LOG.warning(message, missing)
 
 
-def _end_killed(places: Places, sizes: Mapping[int, int]) -> None:
-    """Ends the attempts that nobody works on any more, and logs how many pieces of work they leave:
-    a process that was killed may have died of an image."""
-    work, missing = places.work, set[int]()
-    for attempts, kind, of, is_left in (
-        (work.shards, "shard", "", lambda name: int(name) in missing),
-        (
-            *(work.evaluation, "part", " of the evaluation images"),
-            lambda name: not exists(f"{work.evaluation}-{name}.rows"),
-        ),
+def _end_killed(attempts: str) -> None:
+    """Ends what an earlier start, or a dead worker, was at, and logs it."""
+    works = end_killed(attempts)
+    parts = {work for work in works if work.startswith(PLANES)}
+    for count, kind, of in (
+        (len(works - parts), "shard", ""),
+        (len(parts), "part", " of the evaluation images"),
     ):
-        end_killed(attempts)
-        ends = states(attempts, "*").items()
-        if names := {name.rpartition("-")[0] for name, state in ends if state == KILLED}:
-            missing = sizes.keys() - finished_shards(places.out, sizes)
-        if count := sum(map(is_left, names)):
+        if count:
             LOG.warning(
                 "%s%s under way when the command ended early: the images are first decoded in a "
                 "process of their own, and one that crashes its decoder is dropped alone",

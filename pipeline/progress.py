@@ -42,7 +42,7 @@ class Amount:
     machine have counted of the others. Never less than before, though an attempt may be lost.
 
     Args:
-      out: the output folder. attempts: the folder of attempts at shards.
+      out: the output folder. attempts: the folder of all attempts at shards.
       sizes: how many pairs each planned shard has, by its number.
 
     Attributes:
@@ -156,7 +156,7 @@ class ImageProgress:
     that is drawn again and again, else a line now and then, and one at the end.
 
     Args:
-      out: the output folder. attempts: the folder of attempts at shards.
+      out: the output folder. attempts: the folder of all attempts at shards.
       sizes: how many pairs each planned shard has, by its number.
       verb: what becomes of the pairs, as in "40 shards, 4,000 pairs to fetch".
       line_s: between two lines.

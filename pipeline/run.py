@@ -174,8 +174,7 @@ class Run:
                 stop_work()
                 with suppress(Exception):
                     folder.check_lock()
-                    for attempts in (folder.work.shards, folder.work.evaluation):
-                        end_killed(attempts, forget=True)
+                    end_killed(folder.work.attempts, forget=True)
             raise
         finally:
             stop_work()

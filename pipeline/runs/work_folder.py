@@ -22,7 +22,7 @@ from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, readable_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.stores import remove_remote
-from alignset.transforms.workers.attempts import WINNERS
+from alignset.transforms.workers.attempts import ATTEMPTS, WINNERS
 from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
@@ -128,9 +128,9 @@ class WorkFolder:
     Attributes:
       plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
         of what pages were parsed to.
+      attempts: the folder of all attempts at shards and at parts of evaluation images.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
       leaving: what leaves, as `leaving_pairs.py` has it.
-      shards, evaluation: folders of attempts, at shards and at parts of the evaluation images.
     """
 
     def __init__(self, path: str) -> None:
@@ -139,8 +139,7 @@ class WorkFolder:
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
         self.description, self.change = f"{path}/run.json", f"{path}/{CHANGE}"
-        self.leaving, self.shards = f"{path}/leaving", f"{path}/shards"
-        self.evaluation = f"{path}/evaluation"
+        self.leaving, self.attempts = f"{path}/leaving", f"{path}/{ATTEMPTS}"
         self.ranking = f"{path}/ranking.json"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
@@ -203,7 +202,8 @@ class WorkFolder:
         """Removes what a command that has ended worked with, where its end was killed."""
         forget_renumbering(self.path)
         summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
-        for path in (*summaries, *(path for path, _ in match(self.leaving))):
+        files = match(self.leaving) + match(self.attempts)
+        for path in (*summaries, *(path for path, _ in files)):
             remove(path)
 
 

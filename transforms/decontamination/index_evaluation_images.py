@@ -45,18 +45,17 @@ from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import (
     local_copy,
     open_to_read,
-    remove,
+    publish,
     shown_path,
     write_atomically,
 )
 from alignset.transforms.storage.tar_members import BrokenTar
-from alignset.transforms.workers.claims import CLAIM, Claim
-from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.attempts import ATTEMPTS, Attempt
 from alignset.transforms.workers.threads import in_threads
 from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 
 LOG = logging.getLogger("alignset")
-PLANES = "evaluation-"  # how the names of files of thumbnails begin
+PLANES = "evaluation-"  # how the names of files of thumbnails begin, and of attempts at them
 BYTES_AT_ONCE = 1 << 24  # of the files of images described together, about
 _DESCRIBED_AT_ONCE, READ_AT_ONCE = 64, 1024
 _NAMED = 100  # unreadable images that the description names
@@ -106,13 +105,11 @@ def index_path(folder: str, files: Iterable[tuple[str, str, str]]) -> str:
     return f"{folder}/{INDEX_SETTINGS['measure']}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
 
 
-def describe_part(
-    files: tuple[EvaluationFile, ...], place: str, work: str, fence: Fence
-) -> DescribedPart:
+def describe_part(files: tuple[EvaluationFile, ...], place: str, work: str) -> DescribedPart:
     """The thumbnails of the images in some files; nothing is read where the index is there already.
 
     Args:
-      place: of the index. work: a folder for thumbnails. fence: of this start of the command.
+      place: of the index. work: the run's folder, for thumbnails and attempts.
 
     Raises:
       RuntimeError: a file cannot be read to its end.
@@ -120,15 +117,16 @@ def describe_part(
     part = DescribedPart(files[0], "", [], [])
     if find_index(place) is not None:
         return part
-    names = "\n".join(shown_path(file.path) for file in files)
-    path = f"{work}/{PLANES}{hashlib.sha256(names.encode()).hexdigest()[:16]}.rows"
-    claim = Claim(f"{path}{CLAIM}", fence)
+    names = "\n".join([place, *(shown_path(file.path) for file in files)])
+    name = f"{PLANES}{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    path = f"{work}/{name}.rows"
     with ExitStack() as stack:
-        trial = None
-        if claim.mark.suspect:
-            trial = stack.enter_context(trial_process(_decode_alone))
-        write_atomically(path, lambda sink: _write_planes(files, part, sink, trial))
-    remove(claim.path)
+        attempt = stack.enter_context(Attempt(f"{work}/{ATTEMPTS}", name, {}))
+        trial = stack.enter_context(trial_process(_decode_alone)) if attempt.is_suspect else None
+        rows = attempt.folder / "rows"
+        with rows.open("wb") as sink:
+            _write_planes(files, part, sink, trial)
+        publish(rows, path)  # any attempt gives these
     return part._replace(path=path)
 
 
@@ -250,18 +248,16 @@ class IndexEvaluationImages(beam.PTransform):
     """Parts of evaluation files (`parts_of`) to one index of their images, if it is not there.
 
     Args:
-      folder: of indexes. work: a folder for thumbnails on the way. fence: of this start of the
-        command.
+      folder: of indexes. work: the run's folder, for thumbnails on the way.
 
     Outputs, singletons: `place` of the index; and `sets`, a dict of `EvaluationSet` by name.
     """
 
     folder: str
     work: str
-    fence: Fence
 
     def expand(self, parts: beam.PCollection) -> dict[str, beam.PCollection]:
-        folder, work, fence = self.folder, self.work, self.fence
+        folder, work = self.folder, self.work
         spread = parts | beam.Reshuffle()
         digests = spread | "Digest" >> beam.FlatMap(digested)
         start = parts.pipeline | "Once" >> beam.Create([None])
@@ -269,7 +265,7 @@ class IndexEvaluationImages(beam.PTransform):
             lambda _, digests: index_path(folder, digests), beam.pvalue.AsIter(digests)
         )
         described = spread | "Describe" >> beam.Map(
-            describe_part, beam.pvalue.AsSingleton(place), work, fence
+            describe_part, beam.pvalue.AsSingleton(place), work
         )
         written = place | "WriteIndex" >> beam.Map(write_index, beam.pvalue.AsIter(described))
         return {"place": written, "sets": written | "Sets" >> beam.Map(sets_of)}

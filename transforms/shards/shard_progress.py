@@ -1,8 +1,8 @@
 """How far the shards are: which are whole, and what this machine's workers have done of others.
 
 A worker may be another process, or on another machine, and runners' metrics tell of a bundle only
-when it ends. So each attempt at a shard keeps a count in a file in its scratch folder, which goes
-with the attempt, and whoever can read that folder may look. Nothing but a display depends on it.
+when it ends. So each attempt at a shard keeps a count in a file in its folder, which goes with the
+attempt, and whoever can read that folder may look. Nothing but a display depends on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import glob
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -18,12 +17,14 @@ from pathlib import Path
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
 from alignset.transforms.storage.files import is_local, match
+from alignset.transforms.workers.attempts import scratch
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
-PREFIX, NAME = "shard-", "done"  # of an attempt's scratch folder, and of the count in it
+COUNT = "count"  # the name of the file
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
-_LONGEST = 150  # bytes of such a file: a token, a shard and a count
+CHECK_S = 30.0  # between two looks whether another worker was faster: a request in a store
+_LONGEST = 20  # bytes of such a file
 
 
 def finished_shards(out: str, shards: Collection[int]) -> set[int]:
@@ -39,25 +40,12 @@ def finished_shards(out: str, shards: Collection[int]) -> set[int]:
     return whole.intersection(shards)
 
 
-def attempt_folder(plan: str) -> tempfile.TemporaryDirectory[str]:
-    """A folder of this machine for one attempt at a shard.
-
-    Args:
-      plan: the folder of the plan, beside which it is made where that is on this machine.
-    """
-    return tempfile.TemporaryDirectory(prefix=PREFIX, dir=_scratch(plan))
-
-
-def _scratch(plan: str) -> str:
-    return str(Path(plan).parent) if is_local(plan) else tempfile.gettempdir()
-
-
 class ShardCount:
     """Progress of one attempt at a shard: called with each pair.
 
     Args:
-      folder: of the attempt.
-      token: of this start of the command. shard: its number. pairs: how many it is given.
+      folder: of the attempt. shard: its number. pairs: how many it is given.
+      check: raises where the attempt is to end; asked now and then.
       load: gives this process's connections, and what limits them.
 
     Attributes:
@@ -67,15 +55,15 @@ class ShardCount:
     def __init__(
         self,
         folder: Path,
-        token: str,
         shard: int,
         pairs: int,
-        clock: Callable[[], float] = time.monotonic,
+        check: Callable[[], None] = lambda: None,
         load: Callable[[], tuple[int, str]] = lambda: (0, ""),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
-        self._shard, self._pairs, self._load, self.most = shard, pairs, load, 0
-        self._start_s = self._last_count_s = self._last_line_s = clock()
+        self._path, self._shard, self._pairs = folder / COUNT, shard, pairs
+        self._check, self._load, self._clock, self.most = check, load, clock, 0
+        self._start_s = self._last_count_s = self._last_line_s = self._last_check_s = clock()
         self._write(0)  # that it is begun
 
     def __call__(self, count: int) -> None:
@@ -90,26 +78,29 @@ class ShardCount:
             self._last_line_s, rate = now, count / (now - self._start_s)
             line = "shard %s: %d of %d images, %.0f a second; %d connections (%s)"
             LOG.info(line, shard_name(self._shard), count, self._pairs, rate, *load)
+        if now - self._last_check_s >= CHECK_S:
+            self._last_check_s = now
+            self._check()
 
     def _write(self, count: int) -> None:
         with suppress(OSError):  # a full disk: what is done there says so
-            self._path.write_text(f"{self._head} {count}\n")
+            self._path.write_text(str(count))
 
 
-def shards_under_way(plan: str, token: str) -> dict[int, int]:
+def shards_under_way(attempts: str) -> dict[int, int]:
     """How many pairs are done of the shards that this machine's workers are at; of several attempts
     at a shard, the one that is farthest.
 
     Args:
-      plan: the folder of the plan. token: of the start of the command.
+      attempts: the folder of all attempts.
     """
     under_way: dict[int, int] = {}
-    for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
-        words = _head_of(path).split()
-        # One that is just being written is empty.
-        if len(words) == 3 and words[0] == token and all(map(str.isdecimal, words[1:])):
-            shard, pairs = map(int, words[1:])
-            under_way[shard] = max(pairs, under_way.get(shard, 0))
+    folder, prefix = scratch(attempts)
+    for path in Path(folder).glob(f"{prefix}*-*/{COUNT}"):
+        shard = path.parent.name.removeprefix(prefix).partition("-")[0]
+        count = _head_of(path)  # of one that is just being written, nothing
+        if shard.isdecimal() and count.isdecimal():
+            under_way[int(shard)] = max(int(count), under_way.get(int(shard), 0))
     return under_way
 
 

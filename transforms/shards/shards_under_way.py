@@ -14,7 +14,6 @@ from threading import Event, Lock
 from weakref import WeakSet
 
 from alignset.transforms.shards.shard_stats import ShardStats
-from alignset.transforms.workers.claims import ClaimLostError
 from alignset.transforms.workers.threads import Results, leave_stopped
 
 # Of a process so many always, and more while these have few pairs: a shard of 1,000 is taken in a
@@ -51,8 +50,7 @@ class ShardsUnderWay:
     def __init__(self, write: Callable[[int, Beginning], ShardStats]) -> None:
         self._write = write
         self._pool = ThreadPoolExecutor(MOST_SHARDS, thread_name_prefix="shard")
-        self._running: dict[int, tuple[Beginning, Results[ShardStats | None]]] = {}
-        self.lost_shards: list[int] = []  # which another worker has begun since
+        self._running: dict[int, tuple[Beginning, Results[ShardStats]]] = {}
         self._is_stopped = False
         with _LOCK:
             _ALL.add(self)
@@ -61,11 +59,9 @@ class ShardsUnderWay:
         """Begins a shard."""
         beginning = Beginning()
 
-        def work() -> Iterator[ShardStats | None]:
+        def work() -> Iterator[ShardStats]:
             try:
                 yield self._write(shard, beginning)
-            except ClaimLostError:
-                yield None
             finally:
                 beginning.nearly_taken.set()
 
@@ -97,18 +93,11 @@ class ShardsUnderWay:
         """
         for shard, (_, results) in list(self._running.items()):
             is_done = results.done
-            if (
-                self._is_stopped
-            ):  # looked at after `is_done`: of what was stopped no result may come
+            if self._is_stopped:  # looked at after `is_done`: a stopped one may give no result
                 leave_stopped()
-            if not is_done:
-                continue
-            del self._running[shard]
-            for stats in results:
-                if stats is None:
-                    self.lost_shards.append(shard)
-                else:
-                    yield stats
+            if is_done:
+                del self._running[shard]
+                yield from results
 
     def until_room(self) -> Iterator[ShardStats]:
         """Waits until another may begin; gives those that are written meanwhile."""

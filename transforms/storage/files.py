@@ -145,6 +145,9 @@ def move(source: str, path: str) -> None:
       FileNotFoundError: there is no such file.
     """
     if is_local(source):
+        if not Path(source).exists():
+            raise FileNotFoundError(source)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, path)
     else:
         copy_remote(source, path)
