@@ -7,7 +7,6 @@ attempt, and whoever can read that folder may look. Nothing but a display depend
 
 from __future__ import annotations
 
-import glob
 import logging
 import time
 from collections.abc import Callable, Collection
@@ -15,27 +14,30 @@ from contextlib import suppress
 from pathlib import Path
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
-from alignset.transforms.storage.files import is_local, match
+from alignset.transforms.storage.files import match
 from alignset.transforms.workers.attempts import PublishedError
 
 LOG = logging.getLogger("alignset.shards")
-STATS = "_stats.json"
 COUNT = "count"  # the name of the file
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
 CHECK_S = 30.0  # between two looks whether another worker was faster: a request in a store
 
 
+def shards_there(out: str) -> dict[int, bool]:
+    """Whether each finished shard holds something, by its number."""
+    shards = {}
+    for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
+        names = {path.rpartition("/")[2] for path, _ in match(folder)}
+        for name in names:
+            number, _, ending = name.partition("_")
+            if ending == "stats.json" and number.isdecimal():
+                shards[first + int(number)] = f"{number}.tar" in names
+    return shards
+
+
 def finished_shards(out: str, shards: Collection[int]) -> set[int]:
     """Which planned shards are whole in an output folder: their stats are written last."""
-    whole: set[int] = set()
-    for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
-        if first and max(shards, default=0) < first:
-            continue
-        pattern = glob.escape(folder) if is_local(folder) else folder
-        names = [path.rpartition("/")[2] for path, _ in match(f"{pattern}/*{STATS}")]
-        numbers = [name.removesuffix(STATS) for name in names]
-        whole.update(first + int(number) for number in numbers if number.isdecimal())
-    return whole.intersection(shards)
+    return shards_there(out).keys() & shards
 
 
 class ShardCount:
