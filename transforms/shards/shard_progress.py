@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,11 +20,10 @@ from alignset.transforms.workers.attempts import PublishedError
 LOG = logging.getLogger("alignset.shards")
 COUNT = "count"  # the name of the file
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
-CHECK_S = 30.0  # between two looks whether another worker was faster: a request in a store
 
 
 def shards_there(out: str) -> dict[int, bool]:
-    """Whether each finished shard holds something, by its number."""
+    """Whether each finished shard holds something, by its number: its stats are written last."""
     shards = {}
     for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
         names = {path.rpartition("/")[2] for path, _ in match(folder)}
@@ -35,17 +34,12 @@ def shards_there(out: str) -> dict[int, bool]:
     return shards
 
 
-def finished_shards(out: str, shards: Collection[int]) -> set[int]:
-    """Which planned shards are whole in an output folder: their stats are written last."""
-    return shards_there(out).keys() & shards
-
-
 class ShardCount:
     """Progress of one attempt at a shard: called with each pair.
 
     Args:
       folder: of the attempt. shard: its number. pairs: how many it is given.
-      is_published: whether another attempt is; asked every CHECK_S.
+      is_published: whether another attempt is; asked every LINE_S.
       load: gives this process's connections, and what limits them.
 
     Attributes:
@@ -63,7 +57,7 @@ class ShardCount:
     ) -> None:
         self._path, self._shard, self._pairs = folder / COUNT, shard, pairs
         self._is_published, self._load, self._clock, self.most = is_published, load, clock, 0
-        self._start_s = self._last_count_s = self._last_line_s = self._last_check_s = clock()
+        self._start_s = self._last_count_s = self._last_line_s = clock()
         self._write(0)  # that it is begun
 
     def __call__(self, count: int) -> None:
@@ -82,8 +76,6 @@ class ShardCount:
             self._last_line_s, rate = now, count / (now - self._start_s)
             line = "shard %s: %d of %d images, %.0f a second; %d connections (%s)"
             LOG.info(line, shard_name(self._shard), count, self._pairs, rate, *load)
-        if now - self._last_check_s >= CHECK_S:
-            self._last_check_s = now
             if self._is_published():
                 raise PublishedError
 

@@ -26,7 +26,7 @@ from alignset.transforms.shards.build_shard import (
 from alignset.transforms.shards.descriptors import descriptors_path
 from alignset.transforms.shards.plan_shards import plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
-from alignset.transforms.shards.shard_progress import ShardCount, finished_shards
+from alignset.transforms.shards.shard_progress import ShardCount, shards_there
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
@@ -175,8 +175,7 @@ class ShardDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from map(GlobalWindows.windowed_value, self.under_way.finish())
         if self.given_out:
-            finished = finished_shards(self.writer.out, self.given_out)
-            take_over(set(self.given_out) - finished, self.writer)
+            take_over({*self.given_out} - shards_there(self.writer.out).keys(), self.writer)
         for shard in self.elsewhere:
             yield GlobalWindows.windowed_value(self.writer.stats_of(shard))
 
