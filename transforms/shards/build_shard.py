@@ -65,8 +65,8 @@ def build_shard(
     nearly_taken: Event,
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
-    its rejects to a folder, and the answers by which kept images came. Where nothing is kept, only
-    the rejects are to be published.
+    its rejects to a folder, and the answers by which kept images came; where nothing is kept, only
+    its rejects.
 
     Args:
       number: of the shard.
@@ -100,8 +100,11 @@ def build_shard(
         tar = TarWriter(sink)
         samples = add_samples(tar, pairs)
         sha256_of_tar = tar.finish()
-    write_sidecar(samples, folder / SIDECAR, pairs)
-    write_responses(pairs, folder / RESPONSES_FILE)
+    if samples:
+        write_sidecar(samples, folder / SIDECAR, pairs)
+        write_responses(pairs, folder / RESPONSES_FILE)
+    else:
+        (folder / TAR).unlink()
     if settings.descriptors and number < HOLDOUT:
         write_descriptors(pairs, folder / DESCRIPTORS)
     _write_rejects(pairs, folder)
