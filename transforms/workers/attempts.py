@@ -83,11 +83,11 @@ class Attempt:
             with f.open_to_read(path) as source:
                 winner = source.read().decode()
         # One may have paused until after the run, whose end removes BEGUN before the winners.
-        begun, last = f"{self._attempts}/{name}/{BEGUN}", self._places[DONE]
-        if winner == name and not f.exists(begun) and not f.exists(last):
+        elif not f.exists(f"{self._attempts}/{name}/{BEGUN}"):
             f.remove(path)
+            self._is_whole = False
             raise RuntimeError(f"{self._attempts}/{name} is left of a run that has ended")
-        for file, place in () if f.exists(last) else self._places.items():
+        for file, place in () if f.exists(self._places[DONE]) else self._places.items():
             with suppress(FileNotFoundError):  # there is none, or another has moved it
                 f.move(f"{self._attempts}/{winner}/{file}", place)
         return winner
@@ -109,13 +109,12 @@ class Attempt:
 def attempts_at(attempts: str, work: str) -> dict[str, int | None]:
     """Bytes of DONE of each attempt at a piece of work ("*": at any): None where it is under way or
     has died, 0 where the command has started again since."""
-    found: dict[str, int | None] = {}
     parent = glob.escape(attempts) if f.is_local(attempts) else attempts
-    for path, size in f.match(f"{parent}/{work}-*/*"):
-        name, file = path.rsplit("/", 2)[1:]
-        if file in (BEGUN, DONE):
-            found[name] = size if file == DONE else found.get(name)
-    return found
+    files = {tuple(path.rsplit("/", 2)[1:]): n for path, n in f.match(f"{parent}/{work}-*/*")}
+    done = {name: size for (name, file), size in files.items() if file == DONE}
+    # A whole one without BEGUN is published, or left of a run that has ended.
+    found = {name: done.get(name) for name, file in files if file == BEGUN}
+    return found | {name: 0 for name, size in done.items() if not size}
 
 
 def end_killed(attempts: str, *, forget: bool = False) -> set[str]:
