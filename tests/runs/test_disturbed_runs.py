@@ -1,13 +1,15 @@
 """Runs whose processes are killed or paused, or crash: the same command ends them with the bytes of
 a run that nothing disturbed."""
 
+import contextlib
 import json
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import digests
+from tests.support.command import digests, run_fork
 from tests.support.disturbances import (
     NAMED,
     Disturbances,
@@ -75,55 +77,55 @@ def test_killed_at_each_moment(
     crashing.check(tmp_path / "set")
 
 
+def test_paused_starts_that_wake_after_the_end_change_nothing(
+    s3: Store, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
+):
+    """One is paused at each moment, and loses its lease when its heartbeat stops."""
+    out = f"{s3.root}/paused"
+    args = (*pairs.flags, f"--output={out}", *s3.flags)
+    environment = disturbances.environment() | {"ALIGNSET_LEASE_S": "12"}
+    disturbances.plan(*((moment, signal.SIGSTOP) for moment in MOMENTS))
+    with contextlib.ExitStack() as stack:
+        for number in range(len(MOMENTS)):
+            log = tmp_path / f"log-{number}"
+            started = stack.enter_context(command(args, log, environment))
+            wait_until(lambda: started.pid in disturbances.paused(), started, log)  # noqa: B023
+        log = tmp_path / "log"
+        assert stack.enter_context(command(args, log, environment)).wait() == 0, log.read_text()
+        pairs.check(s3.download(out, tmp_path / "before"))
+        for process in disturbances.paused():
+            wake(process)
+        pairs.check(s3.download(out, tmp_path / "after"))
+    said = "".join(path.read_text() for path in tmp_path.glob("log-*"))
+    assert said.count("took s3://bucket/paused/_temporary/_lock over") == len(MOMENTS)
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("place", ["local", "in a store"])
-def test_paused_workers_that_wake_after_the_end_change_nothing(
+def test_of_two_starts_one_is_refused(
     request: pytest.FixtureRequest,
+    web: SmallWeb,
     pairs: DisturbedPairs,
-    disturbances: Disturbances,
     tmp_path: Path,
     place: str,
 ):
-    """One at each moment of an attempt; the command dies, and is started again."""
-    out, more, store = str(tmp_path / "set"), (), None
+    out, more, log = str(tmp_path / "set"), (), tmp_path / "log"
     if place == "in a store":
-        store = request.getfixturevalue("s3")
-        out, more = f"{store.root}/paused", store.flags
-    log, args = tmp_path / "log", (*pairs.flags, f"--output={out}", *more)
-
-    def check(name: str) -> None:
-        pairs.check(store.download(out, tmp_path / name) if store else tmp_path / "set")
-
-    of_attempts = [m for m in MOMENTS if m not in ("texts", "renumbering")]
-    environment = disturbances.environment()
-    disturbances.plan(*((moment, signal.SIGSTOP) for moment in of_attempts))
-    workers = (PROCESSES[0], f"--direct_num_workers={len(of_attempts) + 1}")
-    with command((*args, *workers), log, environment) as first:
-        wait_until(lambda: not disturbances.to_come(), first, log)
-        first.kill()
-        with command(args, log, environment) as second:
-            assert second.wait() == 0, log.read_text()
-        check("before")
-        for process in disturbances.paused():
-            wake(process)
-        check("after")
-
-
-def test_of_two_starts_on_one_store_one_is_refused(
-    s3: Store, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
-):
-    """A paused holder loses its lease when its heartbeat stops, and changes nothing after that."""
-    out = f"{s3.root}/twice"
-    args = (*pairs.flags, f"--output={out}", *s3.flags)
-    environment = disturbances.environment()
-    disturbances.plan(("publishing", signal.SIGSTOP))
-    with command(args, tmp_path / "first", environment) as first:
-        wait_until(disturbances.paused, first, tmp_path / "first")
-        with command(args, tmp_path / "second", environment) as second:
-            assert second.wait() == 0, (tmp_path / "second").read_text()
-        pairs.check(s3.download(out, tmp_path / "before"))
-        wake(first.pid)
-        assert first.wait() == 1, (tmp_path / "first").read_text()
-        pairs.check(s3.download(out, tmp_path / "after"))
+        store: Store = request.getfixturevalue("s3")
+        out, more = f"{store.root}/twice", store.flags
+    args, begun = (*pairs.flags, f"--output={out}", *more), len(web.requests)
+    with command(args, log, {}) as first:
+        with web.holding_after(5):
+            wait_until(lambda: len(web.requests) > begun + 5, first, log)
+            second = run_fork(*args)
+        assert first.wait() == 0, log.read_text()
+    assert (second.status, second.err.count("another run is writing to")) == (2, 1), second.err
+    holder = f"writing to {out}: process {first.pid} on {socket.gethostname()}, since "
+    assert holder in second.err
+    assert "Traceback" not in second.err + log.read_text()
+    if place == "in a store":
+        store.download(out, tmp_path / "set")
+    pairs.check(tmp_path / "set")
 
 
 def test_an_evaluation_image_that_crashes_cannot_be_decoded(

@@ -2,7 +2,8 @@
 there alone. So worker processes and children have it as the command does.
 
 A decoder crashes at an image that holds `MARK`. A process is killed or paused at a moment, where
-ALIGNSET_DISTURBANCES names a folder (tests/support/disturbances.py).
+ALIGNSET_DISTURBANCES names a folder (tests/support/disturbances.py). A lease ends after
+ALIGNSET_LEASE_S without a heartbeat.
 """
 
 import importlib.machinery
@@ -11,6 +12,7 @@ import re
 import sys
 
 MARK = b"calls os.abort"
+LOCK = "alignset.pipeline.runs.run_lock"
 FILES, EXAMINE = "alignset.transforms.storage.files", "alignset.transforms.images.examine"
 # A moment: the function that is called then, with paths that match, and whether it is over.
 MOMENTS = {
@@ -65,7 +67,7 @@ class _Finder:
     """Has functions of a module be watched from the start."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in (FILES, EXAMINE):
+        if name not in (FILES, EXAMINE, LOCK):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         load = spec.loader.exec_module
@@ -74,6 +76,8 @@ class _Finder:
             load(module)
             if name == EXAMINE:
                 module.examined = crashing(module.examined)
+            if name == LOCK and "ALIGNSET_LEASE_S" in os.environ:
+                module.Lease.__init__.__defaults__ = (float(os.environ["ALIGNSET_LEASE_S"]),)
             by_function = {}
             # A child that dies says that an image is to blame, which none is.
             is_child = any(name.endswith("_process") for name in sys.orig_argv)
