@@ -235,6 +235,7 @@ class _Proxied(BaseHTTPRequestHandler):
             return self._answer(fault, [], b"" if self.command == "HEAD" else _refusal(fault))
         # The Host that was signed goes with it.
         headers = {name: value for name, value in self.headers.items() if name != "Expect"}
+        generation = self.server.generation(self.path)
         store = http.client.HTTPConnection(self.server.store, timeout=30)
         try:
             if fault == "cut":
@@ -246,8 +247,8 @@ class _Proxied(BaseHTTPRequestHandler):
                 return None
             store.request(self.command, self.path, body, headers)
             answer = store.getresponse()
-            if said := self.server.generation(self.path):
-                answer.headers["X-Goog-Generation"] = said
+            if generation:
+                answer.headers["X-Goog-Generation"] = generation
             if self.server.lose_answer(*asked):
                 answer.read()
                 self.server.failed.append(asked)
