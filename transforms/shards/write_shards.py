@@ -70,10 +70,11 @@ class ShardWriter:
           beginning: told of how far it is begun.
         """
         start_s, is_published = time.monotonic(), partial(self.is_finished, shard)
-        pairs = read_rows(plan_path(self.plan, shard))
-        beginning.pairs, places = len(pairs), places_of(shard, self.out, self.settings)
+        places = places_of(shard, self.out, self.settings)
         try:
             with Attempt(self.attempts, f"{shard:05d}", places) as attempt:
+                pairs = read_rows(plan_path(self.plan, shard))  # gone where the run has ended
+                beginning.pairs = len(pairs)
                 settings = suspecting(self.settings) if attempt.is_suspect else self.settings
                 count = ShardCount(
                     attempt.folder, shard, len(pairs), is_published, connections_open

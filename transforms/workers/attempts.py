@@ -46,8 +46,9 @@ class Attempt:
         self._attempts, self._work, self._places = attempts, work, places
         self._is_whole, earlier = False, attempts_at(attempts, work)
         for name in filter(earlier.get, earlier):
-            self._publish(name)
-            raise PublishedError
+            with suppress(RuntimeError):  # it has just ended
+                self._publish(name)
+                raise PublishedError
         self.is_suspect = bool(earlier)
         here = attempts if f.is_local(attempts) else None
         for path in (here, f"{here}/{WINNERS}") if here else ():
@@ -69,27 +70,29 @@ class Attempt:
         if not f.create(f"{self.path}/{DONE}", done):
             raise RuntimeError(f"{self.path} was taken for dead when the command was started again")
         self._is_whole = True
-        winner = self._publish(self.folder.name)
+        is_published = self._publish(self.folder.name)
         self._is_whole = False
-        if winner != self.folder.name:
+        if not is_published:
             raise PublishedError
 
-    def _publish(self, name: str) -> str:
-        """Moves the files of a whole attempt, or of the winner before it; returns whose."""
+    def _publish(self, name: str) -> bool:
+        """Moves the files of a whole attempt, or of the winner before it; returns which."""
         path, winner = f"{self._attempts}/{WINNERS}/{self._work}", name
-        if not f.create(path, name.encode()):
+        is_first = f.create(path, name.encode())
+        if not is_first:
             with f.open_to_read(path) as source:
                 winner = source.read().decode()
         # One may have paused until after the run, whose end removes BEGUN before the winners.
-        begun, last = f"{self._attempts}/{name}/{BEGUN}", self._places[DONE]
-        if winner == name and not f.exists(begun) and not f.exists(last):
+        if winner == name and not f.exists(f"{self._attempts}/{name}/{BEGUN}"):
             f.remove(path)
             self._is_whole = False
             raise RuntimeError(f"{self._attempts}/{name} is left of a run that has ended")
-        for file, place in () if f.exists(last) else self._places.items():
+        if f.exists(self._places[DONE]):
+            return winner == name and not is_first
+        for file, place in self._places.items():
             with suppress(FileNotFoundError):  # there is none, or another has moved it
                 f.move(f"{self._attempts}/{winner}/{file}", place)
-        return winner
+        return winner == name
 
     def __enter__(self) -> Attempt:
         return self
