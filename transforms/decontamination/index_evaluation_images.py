@@ -7,8 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +40,8 @@ from alignset.transforms.decontamination.overlap_settings import (
     EvaluationSet,
 )
 from alignset.transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.images.try_decoders import crashes
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import (
     local_copy,
@@ -51,8 +52,8 @@ from alignset.transforms.storage.files import (
 )
 from alignset.transforms.storage.tar_members import BrokenTar
 from alignset.transforms.workers.attempts import ATTEMPTS, Attempt
+from alignset.transforms.workers.limited_process import CHECKED
 from alignset.transforms.workers.threads import in_threads
-from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 
 LOG = logging.getLogger("alignset")
 PLANES = "evaluation-"  # how the names of files of thumbnails begin, and of attempts at them
@@ -120,25 +121,26 @@ def describe_part(files: tuple[EvaluationFile, ...], place: str, work: str) -> D
     names = "\n".join([place, *(shown_path(file.path) for file in files)])
     name = f"{PLANES}{hashlib.sha256(names.encode()).hexdigest()[:16]}"
     path = f"{work}/{name}.rows"
-    with ExitStack() as stack:
-        attempt = stack.enter_context(Attempt(f"{work}/{ATTEMPTS}", name, {}))
-        trial = stack.enter_context(trial_process(_decode_alone)) if attempt.is_suspect else None
+    with Attempt(f"{work}/{ATTEMPTS}", name, {}) as attempt:
         rows = attempt.folder / "rows"
-        with rows.open("wb") as sink:
-            _write_planes(files, part, sink, trial)
-        publish(rows, path)  # any attempt gives these
+        try:
+            with rows.open("wb") as sink:
+                _write_planes(files, part, sink, attempt.is_suspect)
+        finally:
+            CHECKED.end_idle()
+        publish(rows, path)  # another attempt's are the same
     return part._replace(path=path)
 
 
 def _write_planes(
-    files: Iterable[EvaluationFile], part: DescribedPart, sink: BinaryIO, trial: TrialProcess | None
+    files: Iterable[EvaluationFile], part: DescribedPart, sink: BinaryIO, is_suspect: bool
 ) -> None:
     """Writes the thumbnails of all images, and notes in the part what each of them is."""
     for file in files:
         looks: list[Image] = []
         bytes_held = 0
         path = shown_path(file.path)
-        for named, image in _looked_at(file, trial):
+        for named, image in _looked_at(file, is_suspect):
             if not isinstance(image, Image):
                 part.unreadable.append((file.name, shown_name(path, named.name)))
                 continue
@@ -151,19 +153,11 @@ def _write_planes(
         sink.write(image_planes(looks).tobytes())
 
 
-def _decode_alone(bodies: Sequence[bytes]) -> None:
-    """Decodes evaluation images as `_write_planes` does."""
-    for body in bodies:
-        image = examine(body, in_full=True, keep_grey=True)
-        if isinstance(image, Image):
-            image_planes([image])
-
-
 def _looked_at(
-    file: EvaluationFile, trial: TrialProcess | None
+    file: EvaluationFile, is_suspect: bool
 ) -> Iterator[tuple[NamedImage, Image | Unusable]]:
     def look(named: NamedImage) -> tuple[NamedImage, Image | Unusable]:
-        if trial and trial.lethal([named.body]):
+        if is_suspect and crashes(named.body, ResizeSettings()):
             return named, Unusable("undecodable", CRASHED_DECODER)
         return named, examine(named.body, in_full=True, keep_grey=True)
 

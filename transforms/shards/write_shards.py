@@ -6,29 +6,19 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from threading import Event
+from functools import partial
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from alignset.transforms.fetching.fetcher import connections_open
-from alignset.transforms.shards.build_shard import (
-    DESCRIPTORS,
-    REJECTS,
-    RESPONSES_FILE,
-    SIDECAR,
-    TAR,
-    build_shard,
-)
-from alignset.transforms.shards.descriptors import descriptors_path
+from alignset.transforms.shards.build_shard import build_shard, places_of
 from alignset.transforms.shards.plan_shards import plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
-from alignset.transforms.shards.shard_progress import ShardCount, finished_shards
+from alignset.transforms.shards.shard_progress import ShardCount, shards_there
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
@@ -36,15 +26,11 @@ from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.attempts import DONE, UNDER_WAY, Attempt, states
+from alignset.transforms.workers.attempts import Attempt, PublishedError, attempts_at
 
 LOG = logging.getLogger("alignset.shards")
 POLL_S = 1.0
 PATIENCE_S = 30.0  # a shard with one silent host takes no less
-
-
-class _PublishedError(Exception):
-    """Another attempt at the shard was faster."""
 
 
 class ShardWriter:
@@ -60,14 +46,8 @@ class ShardWriter:
     def __init__(self, plan: str, attempts: str, out: str, settings: ShardSettings) -> None:
         self.plan, self.attempts, self.out, self.settings = plan, attempts, out, settings
         self.places = ShardPlaces(out)
-        self.evaluation: EvaluationIndex | None = None
-        self.index = ""
+        self.evaluation: EvaluationIndex | None = None  # of a bundle
         self.slowest_s = 0.0
-
-    def open(self, index: str) -> None:
-        """Opens the index of evaluation images at a place; "" where there is none."""
-        self.index = index
-        self.evaluation = open_index(index)
 
     def is_finished(self, shard: int) -> bool:
         """Whether a shard is whole: its stats are written last."""
@@ -75,76 +55,39 @@ class ShardWriter:
 
     def under_way(self, shard: int) -> tuple[str, ...]:
         """The attempts at a shard that run, or died since the command started."""
-        found = states(self.attempts, attempt_name(shard))
-        return tuple(sorted(name for name, state in found.items() if state == UNDER_WAY))
+        found = attempts_at(self.attempts, f"{shard:05d}")
+        return tuple(sorted(name for name, size in found.items() if size is None))
 
     def stats_of(self, shard: int) -> ShardStats:
         """The stats of a finished shard."""
         return read_document(self.places.stats(shard), ShardStats)
 
-    def left_of(self, shards: Sequence[int]) -> set[int]:
-        """Which of these are not finished."""
-        return set(shards) - finished_shards(self.out, shards)
-
     def write(self, shard: int, beginning: Beginning) -> ShardStats:
-        """Builds a shard and publishes it, unless another attempt is faster.
+        """Builds a shard and publishes it, unless another attempt is faster; gives the stats of
+        what is published.
 
         Args:
           beginning: told of how far it is begun.
-
-        Returns:
-          the stats of what was published.
         """
-        start_s = time.monotonic()
-        pairs = read_rows(plan_path(self.plan, shard))
-        beginning.pairs = len(pairs)
+        start_s, is_published = time.monotonic(), partial(self.is_finished, shard)
+        places = places_of(shard, self.out, self.settings)
         try:
-            with Attempt(self.attempts, attempt_name(shard), self._places(shard)) as attempt:
-                if attempt.whole:  # its process died before it had moved all files
-                    attempt.publish_whole(attempt.whole)
-                    return self.stats_of(shard)
-                return self._build(shard, pairs, attempt, beginning.nearly_taken)
-        except _PublishedError:
+            with Attempt(self.attempts, f"{shard:05d}", places) as attempt:
+                pairs = read_rows(plan_path(self.plan, shard))  # gone where the run has ended
+                beginning.pairs = len(pairs)
+                settings = suspecting(self.settings) if attempt.is_suspect else self.settings
+                count = ShardCount(
+                    attempt.folder, shard, len(pairs), is_published, connections_open
+                )
+                how = settings, self.evaluation, attempt.folder, count, beginning.nearly_taken
+                stats = build_shard(shard, pairs, *how)
+                attempt.publish(stats.encode())
+        except PublishedError:
             return self.stats_of(shard)
         finally:  # in vain, too
             self.slowest_s = max(self.slowest_s, time.monotonic() - start_s)
-
-    def _build(
-        self, shard: int, pairs: pa.Table, attempt: Attempt, nearly_taken: Event
-    ) -> ShardStats:
-        def check() -> None:
-            if self.is_finished(shard):
-                raise _PublishedError
-
-        with ExitStack() as stack:
-            settings, folder = self.settings, attempt.folder
-            if attempt.is_suspect:
-                settings = stack.enter_context(suspecting(settings, self.index))
-            count = ShardCount(folder, shard, len(pairs), check, connections_open)
-            stats = build_shard(
-                shard, pairs, settings, self.evaluation, folder, count, nearly_taken
-            )
-        if not stats.successes:
-            for name in (SIDECAR, TAR, RESPONSES_FILE):
-                (folder / name).unlink(missing_ok=True)
-        if not attempt.publish(stats.encode()):
-            return self.stats_of(shard)
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
         return replace(stats, connections=count.most, limited_by=connections_open()[1])
-
-    def _places(self, shard: int) -> dict[str, str]:
-        """Where each file of an attempt belongs; rejects first, so that no pair is ever lost."""
-        to = self.places
-        places = {REJECTS: to.rejected(shard), SIDECAR: to.sidecar(shard), TAR: to.tar(shard)}
-        places[RESPONSES_FILE] = to.responses(shard)
-        if self.settings.descriptors:
-            places[DESCRIPTORS] = descriptors_path(self.settings.descriptors, shard)
-        return places | {DONE: to.stats(shard)}
-
-
-def attempt_name(shard: int) -> str:
-    """The name of a shard among those that are attempted."""
-    return f"{shard:05d}"
 
 
 def take_over(
@@ -197,7 +140,7 @@ class ShardDoFn(beam.DoFn):
         self, shard: int, evaluation: str, given_out: Sequence[int] = ()
     ) -> Iterator[ShardStats]:
         writer, self.given_out = self.writer, given_out
-        writer.open(evaluation)
+        writer.evaluation = open_index(evaluation)
         if writer.is_finished(shard):
             yield writer.stats_of(shard)
             return
@@ -210,7 +153,7 @@ class ShardDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from map(GlobalWindows.windowed_value, self.under_way.finish())
         if self.given_out:
-            take_over(self.writer.left_of(self.given_out), self.writer)
+            take_over({*self.given_out} - shards_there(self.writer.out).keys(), self.writer)
         for shard in self.elsewhere:
             yield GlobalWindows.windowed_value(self.writer.stats_of(shard))
 
