@@ -70,8 +70,8 @@ class ShardsUnderWay:
             bundles = list(_ALL)
         running = [beginning for bundle in bundles for beginning in bundle._not_done()]
         pairs = sum(beginning.pairs for beginning in running)
-        few = len(running) < (MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS)
-        return few and own[-1].nearly_taken.is_set()
+        most = MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS
+        return len(running) < most and own[-1].nearly_taken.is_set()
 
     def _not_done(self) -> list[Beginning]:
         running = list(self._running.values())  # another bundle's thread may look
@@ -105,12 +105,12 @@ class ShardsUnderWay:
         while self._running:
             yield from self.new_stats()
             time.sleep(_LOOK_S)
-        self._pool.shutdown()
 
     def stop(self) -> None:
         """Ends all that is under way, and waits for it."""
         self._is_stopped = True
+        running = [results for _, results in self._running.values()]
         for end in (Results.stop, Results.wait):
-            for _, results in self._running.values():
+            for results in running:
                 end(results)
         self._pool.shutdown()

@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.shards import renumber_shards as module
-from alignset.transforms.shards.renumber_shards import (
-    renumber_shards,
-    renumbering,
-)
+from alignset.transforms.shards.renumber_shards import renumber_shards, renumbering
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_stats import shard_stats
 from tests.support.command import digests
