@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -32,7 +33,7 @@ class Lock:
     """A file that the operating system unlocks when this process ends."""
 
     def __init__(self, path: str, run: str) -> None:
-        self.path, until = path, time.monotonic() + ENDING_S
+        self._out, until = path.partition("/_temporary/")[0], time.monotonic() + ENDING_S
         while True:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError), open(path, "a+b") as file:
@@ -60,7 +61,7 @@ class Lock:
 
     def _begin(self, run: str, before: bytes) -> None:
         last, since = _fields(before), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        self.holder = {
+        self.holder: dict[str, Any] = {
             **{"run": run, "host": socket.gethostname(), "process": os.getpid(), "since": since},
             "namespace": os.readlink("/proc/self/ns/pid"),  # a container is a machine of its own
             "earlier": [*last.get("earlier", []), last["run"]] if last else [],
@@ -69,9 +70,9 @@ class Lock:
     def _refusal(self, body: bytes) -> UsageError:
         fields = {"process": "?", "host": "?", "since": "?"} | _fields(body)
         return UsageError(
-            f"another run is writing to {self.path.partition('/_temporary/')[0]}: process "
-            "{process} on {host}, since {since}; wait for it or stop it. If it is gone, run this "
-            "again: it takes over, after 60 s if that was on another machine".format_map(fields)
+            "another run is writing to {out}: process {process} on {host}, since {since}; wait for "
+            "it or stop it. If it is gone, run this again: it takes over, after 60 s if that was "
+            "on another machine".format_map(fields | {"out": self._out})
         )
 
 
@@ -81,7 +82,8 @@ class Lease(Lock):
     """
 
     def __init__(self, path: str, run: str, lease_s: float = LEASE_S) -> None:
-        self.path, self._lease_s, self._renewals = path, lease_s, 0
+        self._out, self._path = path.partition("/_temporary/")[0], path
+        self._lease_s, self._renewals = lease_s, 0
         self._writing, self._end = threading.Lock(), threading.Event()
         self._version, seen, until = None, set[str](), time.monotonic() + lease_s
         self._begin(run, b"")
@@ -103,7 +105,7 @@ class Lease(Lock):
 
     def check(self) -> None:
         if not self._write():
-            raise RuntimeError(f"another run took {self.path} over, while this one stood still")
+            raise RuntimeError(f"another run took {self._out} over: this one had stood still")
 
     def release(self, *, done: bool = False) -> None:
         self._end.set()
@@ -111,13 +113,13 @@ class Lease(Lock):
         if not done:
             self.holder["process"] = 0
         if self._write() and done:
-            remove_remote([self.path])
+            remove_remote([self._path])
 
     def _write(self) -> bool:
         """Writes over what was written last; False where another run did, or where it is gone."""
         with self._writing:
             body = json.dumps(self.holder | {"renewals": self._renewals}).encode()
-            if version := put_if(self.path, body, self._version):
+            if version := put_if(self._path, body, self._version):
                 self._version, self._renewals = version, self._renewals + 1
             return version is not None
 
@@ -125,8 +127,8 @@ class Lease(Lock):
         while not self._end.wait(self._lease_s / 4):
             with suppress(Exception):  # a store that does not answer may do so next time
                 if not self._write():
-                    LOG.error("another run took %s over: this one stops", self.path)
-                    return _thread.interrupt_main()
+                    LOG.error("another run took %s over: this one stops", self._out)
+                    return _thread.interrupt_main(signal.SIGTERM)  # `run_main` wakes it
 
     def _is_dead(self, holder: dict[str, Any]) -> bool:
         """Whether the holder let go, or was a process of this machine that is no more."""
