@@ -77,26 +77,26 @@ class Lock:
 
 
 class Lease(Lock):
-    """An object that is written anew again and again; one that stays the same for `lease_s` is
+    """An object that is written anew again and again; one that stays the same for `LEASE_S` is
     taken over. Every write has a condition, so of two runs one is refused; no clocks are compared.
     """
 
-    def __init__(self, path: str, run: str, lease_s: float = LEASE_S) -> None:
+    def __init__(self, path: str, run: str) -> None:
         self._out, self._path = path.partition("/_temporary/")[0], path
-        self._lease_s, self._renewals = lease_s, 0
+        self._version, self._renewals = None, 0
         self._writing, self._end = threading.Lock(), threading.Event()
-        self._version, seen, until = None, set[str](), time.monotonic() + lease_s
+        seen, until = set[str](), time.monotonic() + LEASE_S
         self._begin(run, b"")
         while not self._write():
             there = read_version(path)
             if there and not self._is_dead(_fields(there.body)):
                 if not seen:
-                    LOG.info("waiting up to %.0f s: is the run in this output alive?", lease_s)
+                    LOG.info("waiting up to %.0f s: is the run in this output alive?", LEASE_S)
                 seen.add(there.version)
                 if len(seen) > 1:
                     raise self._refusal(there.body)
                 if time.monotonic() < until:
-                    time.sleep(lease_s / 12)
+                    time.sleep(LEASE_S / 12)
                     continue
             self._begin(run, there.body if there else b"")
             self._version = there and there.version
@@ -124,7 +124,7 @@ class Lease(Lock):
             return version is not None
 
     def _renew(self) -> None:
-        while not self._end.wait(self._lease_s / 4):
+        while not self._end.wait(LEASE_S / 4):
             with suppress(Exception):  # a store that does not answer may do so next time
                 if not self._write():
                     LOG.error("another run took %s over: this one stops", self._out)
