@@ -48,6 +48,11 @@ class Set:
         except PublishedError:
             pass
 
+    def interrupt(self) -> None:
+        """Begins it, and raises what a worker that is stopped does."""
+        with pytest.raises(InterruptedError), self.attempt():
+            raise InterruptedError
+
     def published(self) -> str:
         """The label of whose files are there, all of them and no other's."""
         bodies = {path.removeprefix(f"{self.out}/"): read(path) for path in self.there("")}
@@ -100,7 +105,7 @@ def stepping(monkeypatch: pytest.MonkeyPatch, at_step: Callable[[], None]) -> No
     monkeypatch.setattr(module, "f", SimpleNamespace(**{**vars(files), **steps}))
 
 
-class Killed(BaseException):
+class KilledError(BaseException):
     pass
 
 
@@ -113,7 +118,7 @@ def test_killed_before_each_step(new_set: Callable[[], Set], monkeypatch: pytest
         def at_step(left: list[int] = left) -> None:
             left[0] -= 1
             if left[0] < 0:
-                raise Killed
+                raise KilledError
 
         with monkeypatch.context() as patch:
             attempt = own.attempt()  # its block, which cleans up, is never left
@@ -121,7 +126,7 @@ def test_killed_before_each_step(new_set: Callable[[], Set], monkeypatch: pytest
             try:
                 own.write("first", attempt)
                 break
-            except Killed:
+            except KilledError:
                 pass
         is_whole = files.exists(own.places[DONE]) or DONE in str(own.there("_temporary/attempts"))
         if steps % 2:
@@ -135,57 +140,59 @@ def test_killed_before_each_step(new_set: Callable[[], Set], monkeypatch: pytest
     assert steps > 8
 
 
+class SlowWorker(threading.Thread):
+    """Attempts the shard, and pauses before one of its steps."""
+
+    def __init__(self, own: Set, steps: int) -> None:
+        super().__init__()
+        self.own, self.steps = own, steps
+        self.left: int | None = None  # before it publishes
+        self.paused, self.go_on = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with self.own.attempt() as attempt:
+                self.left = self.steps
+                self.own.write("slow", attempt)
+        except (PublishedError, RuntimeError, OSError) as error:
+            self.error = error
+        finally:
+            self.paused.set()
+
+    def at_step(self) -> None:
+        if threading.current_thread() is self and self.left is not None:
+            self.left -= 1
+            if self.left == -1:
+                self.paused.set()
+                assert self.go_on.wait(60)
+
+
 @pytest.mark.parametrize("end", ["", "ended", "renumbered"])
 def test_paused_before_each_step(
     end: str, new_set: Callable[[], Set], monkeypatch: pytest.MonkeyPatch
 ):
     """Another worker publishes the shard meanwhile, and perhaps the run ends."""
     for steps in range(100):
-        own, left = new_set(), [steps]
-        paused, go_on = threading.Event(), threading.Event()
-        slow_thread, errors = threading.Thread(), []
-
-        def at_step(left=left, paused=paused, go_on=go_on) -> None:
-            if threading.current_thread() is not slow_thread:  # noqa: B023 (is of this round)
-                return
-            left[0] -= 1
-            if left[0] == -1:
-                paused.set()
-                assert go_on.wait(60)
-
-        def slow(own=own, begun=threading.Event(), paused=paused, errors=errors) -> None:
-            try:
-                with own.attempt() as attempt:
-                    left[0] = steps  # noqa: B023
-                    own.write("slow", attempt)
-            except (PublishedError, RuntimeError, OSError) as error:
-                errors.append(error)
-            finally:
-                paused.set()
-
+        own = new_set()
+        slow = SlowWorker(own, steps)
         with monkeypatch.context() as patch:
-            stepping(patch, at_step)
-            left[0] = 1000
-            slow_thread = threading.Thread(target=slow)
-            slow_thread.start()
-            assert paused.wait(60)
-            is_over = left[0] >= 0
+            stepping(patch, slow.at_step)
+            slow.start()
+            assert slow.paused.wait(60)
+            is_over = slow.left != -1
             own.try_again("fast")
             label = own.published()
             if end:
                 clean_work(own.out, f"{own.out}/_temporary")
             if end == "renumbered":
                 own.forget_shard()
-            go_on.set()
-            slow_thread.join()
-        if end == "renumbered":
-            assert own.there("") == []
-        else:
-            assert own.published() == label
-        if end:
-            assert own.there("_temporary") == [], (steps, errors)
-        elif label == "fast":
-            assert isinstance(errors[0], PublishedError)
+            slow.go_on.set()
+            slow.join()
+        assert (own.there("") == []) if end == "renumbered" else (own.published() == label)
+        assert not end or own.there("_temporary") == [], (steps, slow.error)
+        if not end and label == "fast":
+            assert isinstance(slow.error, PublishedError)
         if is_over:
             break
     assert steps > 8
@@ -198,16 +205,13 @@ def test_which_attempt_is_suspect(new_set: Callable[[], Set]):
     assert end_killed(own.attempts) == {"00003"}
     assert end_killed(own.attempts) == set()
     assert set(attempts_at(own.attempts, "*").values()) == {0}  # no files but these
-    with pytest.raises(InterruptedError), own.attempt() as interrupted:
-        assert interrupted.is_suspect
-        raise InterruptedError
+    own.interrupt()
     own.attempt()
     assert end_killed(own.attempts, forget=True) == {"00003"}
     assert own.attempt().is_suspect  # of the first two
     assert not Attempt(own.attempts, "00004", {}).is_suspect
     own = new_set()
-    with pytest.raises(InterruptedError), own.attempt() as interrupted:
-        raise InterruptedError
+    own.interrupt()
     own.attempt()
     end_killed(own.attempts, forget=True)
     assert attempts_at(own.attempts, "*") == {}
@@ -216,8 +220,9 @@ def test_which_attempt_is_suspect(new_set: Callable[[], Set]):
 
 def test_one_that_was_taken_for_dead_publishes_nothing(new_set: Callable[[], Set]):
     own = new_set()
-    with pytest.raises((RuntimeError, FileNotFoundError)), own.attempt() as attempt:
-        end_killed(own.attempts)
+    attempt = own.attempt()
+    end_killed(own.attempts)
+    with pytest.raises((RuntimeError, FileNotFoundError)), attempt:
         own.write("first", attempt)
     assert own.there("") == []
     own.try_again("second")
