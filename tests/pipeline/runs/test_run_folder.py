@@ -1,5 +1,6 @@
 """The output folder: whose run it is; a finished one is left alone, another's is refused."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs import run_folder
 from alignset.pipeline.runs.documents import RunDescription
+from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
 from alignset.pipeline.runs.work_folder import Change, WorkFolder
@@ -150,6 +152,17 @@ def test_only_the_same_command_resumes_a_change(finished: Finished, tmp_path: Pa
     for command, words in (("curate", []), ("curate", ["--retry_failed"]), ("takedown", [again])):
         with pytest.raises(UsageError, match=f"alignset curate {again} was stopped on set; run it"):
             work.find_change("set", command, words)
+
+
+def test_jobs_of_dead_starts_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "set" / "_temporary").mkdir(parents=True)
+    left = {"run": "dead", "host": "elsewhere", "process": 7, "earlier": ["older"]}
+    (tmp_path / "set" / "_temporary" / LOCK).write_text(json.dumps(left))
+    monkeypatch.setattr(Engine, "cancel", lambda _, starts: [f"job-{start}" for start in starts])
+    ended = succeed(write(tmp_path / "pairs.parquet"), tmp_path / "set", "--text_only")
+    for start in ("older", "dead"):
+        assert f"job-{start}, left running by an earlier start of this command, is" in ended.err
+    assert not (tmp_path / "set" / "_temporary").exists()
 
 
 def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, tmp_path: Path):
