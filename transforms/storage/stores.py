@@ -106,6 +106,8 @@ def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = 
             if not passes or not waits or time.monotonic() > end_s:
                 if status in _MISSING:
                     raise FileNotFoundError(f"there is no {path}: {error}") from error
+                if status == 416:  # it is shorter by now
+                    raise RemoteError(f"{path} changed while it was read: run again") from error
                 of_client = type(error).__module__.partition(".")[0] in _CLIENTS
                 if of_client or isinstance(error, TimeoutError):
                     raise RemoteError(f"{path}: {error}", status or 503 * passes) from error
@@ -407,10 +409,10 @@ def _copy_whole(path: str) -> BinaryIO:
 
 def _find(path: str) -> list[Remote]:
     """The file of a name, if there is one."""
-    if scheme(path) == "hf":
-        return cast("list[Remote]", _patiently(path, _store(path, "glob"), path))
     waits_s = () if scheme(path).startswith("http") else WAITS_S  # a user waits for a web host
     with suppress(FileNotFoundError):
+        if scheme(path) == "hf":
+            return cast("list[Remote]", _patiently(path, _store(path, "glob"), path))
         return [_patiently(path, _store(path, "stat"), path, waits_s=waits_s)]
     return []
 
