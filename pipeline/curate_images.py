@@ -27,7 +27,7 @@ from alignset.transforms.decontamination.index_evaluation_images import (
 from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.shards.shard_progress import finished_shards
+from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, add_copies
 from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
@@ -137,7 +137,7 @@ def run_images(
                 with engine.pipeline("images") as pipeline:
                     return build(pipeline)
             except WorkerDiedError:
-                before, missing = missing, len(sizes) - len(finished_shards(places.out, sizes))
+                before, missing = missing, len(sizes.keys() - shards_there(places.out).keys())
                 if missing >= before:
                     raise
                 message = "a worker process died: the %d shards that are left are begun again"

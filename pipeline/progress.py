@@ -21,7 +21,7 @@ with warnings.catch_warnings(action="ignore"):  # in a notebook, that ipywidgets
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_progress import finished_shards, shards_under_way
+from alignset.transforms.shards.shard_progress import shards_there, shards_under_way
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import is_local
@@ -85,7 +85,7 @@ class Amount:
     def _list(self, now: float, reading_s: float) -> None:
         start = time.monotonic()
         with suppress(Exception):  # a store that does not answer: those who write there tell
-            new = finished_shards(self._out, self.sizes.keys()) - self._whole
+            new = self.sizes.keys() & shards_there(self._out).keys() - self._whole
             self._whole |= new
             for shard in new:
                 self._pairs_of_whole += self.sizes[shard]

@@ -40,7 +40,8 @@ from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.language_codes import weak_points
-from alignset.transforms.shards.renumber_shards import renumber_shards, shards_there, was_renumbered
+from alignset.transforms.shards.renumber_shards import renumber_shards
+from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import DocumentError
 from alignset.transforms.storage.files import carry_file, exists, is_local, write_atomically
@@ -231,7 +232,7 @@ class Run:
                 say(describing_cost(change.manifest.pairs))
             self._images_curated(text, change.manifest.holding)
         folder.check_lock()
-        if not was_renumbered(places.work.path):  # or shards have other numbers by now
+        if not exists(places.work.renumbered):  # or shards have other numbers by now
             forget_retried(change, places)
             self._copies_left()
         images = folder.work.find_images()

@@ -16,7 +16,7 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.renumber_shards import forget_renumbering
+from alignset.transforms.shards.renumber_shards import RENUMBERED
 from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, readable_document
@@ -128,9 +128,9 @@ class WorkFolder:
     Attributes:
       plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
         of what pages were parsed to.
+      attempts: the folder of all attempts at shards and at parts of evaluation images.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
       leaving: what leaves, as `leaving_pairs.py` has it.
-      attempts: the folder of all attempts at shards and at parts of the evaluation images.
     """
 
     def __init__(self, path: str) -> None:
@@ -140,7 +140,7 @@ class WorkFolder:
         )
         self.description, self.change = f"{path}/run.json", f"{path}/{CHANGE}"
         self.leaving, self.attempts = f"{path}/leaving", f"{path}/{ATTEMPTS}"
-        self.ranking = f"{path}/ranking.json"
+        self.ranking, self.renumbered = f"{path}/ranking.json", f"{path}/{RENUMBERED}"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
@@ -200,10 +200,9 @@ class WorkFolder:
 
     def forget_ended(self) -> None:
         """Removes what a command that has ended worked with, where its end was killed."""
-        forget_renumbering(self.path)
-        summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
         files = match(self.leaving) + match(self.attempts)
-        for path in (*summaries, *(path for path, _ in files)):
+        summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
+        for path in (self.renumbered, *summaries, *(path for path, _ in files)):
             remove(path)
 
 

@@ -14,19 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import find_document, read_document, write_document
-from alignset.transforms.storage.files import (
-    copy_file,
-    exists,
-    match,
-    move,
-    remove,
-    write_atomically,
-)
+from alignset.transforms.storage.files import copy_file, exists, move, remove, write_atomically
 
-_THREADS = 16  # since a store answers slowly
-_MARKER = "renumbered.json"
+RENUMBERED = "renumbered.json"  # in the work folder: shards may have other numbers than planned
 
 
 @dataclass(frozen=True)
@@ -42,14 +35,11 @@ def renumbering(shards: Mapping[int, bool]) -> Renumbering:
     Args:
       shards: whether each shard holds something, by its number.
     """
-    nonempty = sorted(shard for shard, holds in shards.items() if holds)
     down: list[tuple[int, int]] = []
-    for first, of_kind in (
-        (0, [shard for shard in nonempty if shard < HOLDOUT]),
-        (HOLDOUT, [shard for shard in nonempty if shard >= HOLDOUT]),
-    ):
-        gaps = sorted(set(range(first, first + len(of_kind))).difference(of_kind))
-        down += zip(of_kind[len(of_kind) - len(gaps) :], gaps, strict=True)
+    for first, end in ((0, HOLDOUT), (HOLDOUT, 2 * HOLDOUT)):
+        holding = sorted(shard for shard, holds in shards.items() if holds and first <= shard < end)
+        gaps = sorted(set(range(first, first + len(holding))).difference(holding))
+        down += zip(holding[len(holding) - len(gaps) :], gaps, strict=True)
     return Renumbering(down + [(gap, shard) for shard, gap in down if gap in shards])
 
 
@@ -88,42 +78,16 @@ def renumber_shards(out: str, work: str) -> dict[int, int]:
         copy_rejects(aside, places, new, new)
         copy_file(aside.stats(new), places.stats(new))
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        plan = find_document(f"{work}/{_MARKER}", Renumbering)
+    with ThreadPoolExecutor(16) as pool:  # since a store answers slowly
+        plan = find_document(f"{work}/{RENUMBERED}", Renumbering)
         if plan is None:
             plan = renumbering(shards_there(out))
             if not plan.moves:
                 return {}
             list(pool.map(put_aside, *zip(*plan.moves, strict=True)))  # raises what one did
-            write_document(f"{work}/{_MARKER}", plan)
+            write_document(f"{work}/{RENUMBERED}", plan)
         list(pool.map(bring, *zip(*plan.moves, strict=True)))
     for gap in {old for old, _ in plan.moves} - {new for _, new in plan.moves}:
         remove(places.rejected(gap))
         remove(places.stats(gap))
     return dict(plan.moves)
-
-
-def shards_there(out: str) -> dict[int, bool]:
-    """Whether each finished shard holds something, by its number."""
-    shards = {}
-    for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
-        names = {path.rpartition("/")[2] for path, _ in match(folder)}
-        for name in names:
-            number, _, ending = name.partition("_")
-            if ending == "stats.json" and number.isdecimal():
-                shards[first + int(number)] = f"{number}.tar" in names
-    return shards
-
-
-def was_renumbered(work: str) -> bool:
-    """Whether shards may have other numbers by now than those that they were planned with.
-
-    Args:
-      work: the folder that `renumber_shards` was given.
-    """
-    return exists(f"{work}/{_MARKER}")
-
-
-def forget_renumbering(work: str) -> None:
-    """Has the shards be numbered anew by the next run that works in this folder."""
-    remove(f"{work}/{_MARKER}")

@@ -7,35 +7,31 @@ attempt, and whoever can read that folder may look. Nothing but a display depend
 
 from __future__ import annotations
 
-import glob
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
-from alignset.transforms.storage.files import is_local, match
+from alignset.transforms.storage.files import match
 from alignset.transforms.workers.attempts import PublishedError
 
 LOG = logging.getLogger("alignset.shards")
-STATS = "_stats.json"
 COUNT = "count"  # the name of the file
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
-CHECK_S = 30.0  # between two looks whether another worker was faster: a request in a store
 
 
-def finished_shards(out: str, shards: Collection[int]) -> set[int]:
-    """Which planned shards are whole in an output folder: their stats are written last."""
-    whole: set[int] = set()
+def shards_there(out: str) -> dict[int, bool]:
+    """Whether each finished shard holds something, by its number: its stats are written last."""
+    shards = {}
     for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
-        if first and max(shards, default=0) < first:
-            continue
-        pattern = glob.escape(folder) if is_local(folder) else folder
-        names = [path.rpartition("/")[2] for path, _ in match(f"{pattern}/*{STATS}")]
-        numbers = [name.removesuffix(STATS) for name in names]
-        whole.update(first + int(number) for number in numbers if number.isdecimal())
-    return whole.intersection(shards)
+        names = {path.rpartition("/")[2] for path, _ in match(folder)}
+        for name in names:
+            number, _, ending = name.partition("_")
+            if ending == "stats.json" and number.isdecimal():
+                shards[first + int(number)] = f"{number}.tar" in names
+    return shards
 
 
 class ShardCount:
@@ -43,7 +39,7 @@ class ShardCount:
 
     Args:
       folder: of the attempt. shard: its number. pairs: how many it is given.
-      is_published: whether another attempt is; asked every CHECK_S.
+      is_published: whether another attempt is; asked every LINE_S.
       load: gives this process's connections, and what limits them.
 
     Attributes:
@@ -61,7 +57,7 @@ class ShardCount:
     ) -> None:
         self._path, self._shard, self._pairs = folder / COUNT, shard, pairs
         self._is_published, self._load, self._clock, self.most = is_published, load, clock, 0
-        self._start_s = self._last_count_s = self._last_line_s = self._last_check_s = clock()
+        self._start_s = self._last_count_s = self._last_line_s = clock()
         self._write(0)  # that it is begun
 
     def __call__(self, count: int) -> None:
@@ -80,8 +76,6 @@ class ShardCount:
             self._last_line_s, rate = now, count / (now - self._start_s)
             line = "shard %s: %d of %d images, %.0f a second; %d connections (%s)"
             LOG.info(line, shard_name(self._shard), count, self._pairs, rate, *load)
-        if now - self._last_check_s >= CHECK_S:
-            self._last_check_s = now
             if self._is_published():
                 raise PublishedError
 

@@ -21,7 +21,6 @@ from alignset.transforms.workers.threads import Results, leave_stopped, stop_wor
 FEW_SHARDS, MOST_SHARDS, MOST_PAIRS = 4, 24, 40_000
 _LOOK_S = 0.02
 
-
 _ALL: WeakSet[ShardsUnderWay] = WeakSet()  # of this process
 _LOCK = Lock()
 
@@ -58,14 +57,8 @@ class ShardsUnderWay:
     def begin(self, shard: int) -> None:
         """Begins a shard."""
         beginning = Beginning()
-
-        def work() -> Iterator[ShardStats]:
-            try:
-                yield self._write(shard, beginning)
-            finally:
-                beginning.nearly_taken.set()
-
-        self._running[shard] = beginning, Results(self._pool, work)
+        results = Results(self._pool, lambda: [self._write(shard, beginning)])
+        self._running[shard] = beginning, results
 
     @property
     def has_room(self) -> bool:
@@ -77,8 +70,8 @@ class ShardsUnderWay:
             bundles = list(_ALL)
         running = [beginning for bundle in bundles for beginning in bundle._not_done()]
         pairs = sum(beginning.pairs for beginning in running)
-        few = len(running) < (MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS)
-        return few and own[-1].nearly_taken.is_set()
+        most = MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS
+        return len(running) < most and own[-1].nearly_taken.is_set()
 
     def _not_done(self) -> list[Beginning]:
         running = list(self._running.values())  # another bundle's thread may look
@@ -101,17 +94,17 @@ class ShardsUnderWay:
 
     def until_room(self) -> Iterator[ShardStats]:
         """Waits until another may begin; gives those that are written meanwhile."""
-        yield from self.new_stats()
-        while not self.has_room:
-            time.sleep(_LOOK_S)
+        while True:
             yield from self.new_stats()
+            if self.has_room:
+                return
+            time.sleep(_LOOK_S)
 
     def finish(self) -> Iterator[ShardStats]:
         """Waits for all."""
         while self._running:
             yield from self.new_stats()
             time.sleep(_LOOK_S)
-        self._pool.shutdown()
 
     def stop(self) -> None:
         """Ends all that is under way, and waits for it."""

@@ -15,18 +15,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from alignset.transforms.fetching.fetcher import connections_open
-from alignset.transforms.shards.build_shard import (
-    DESCRIPTORS,
-    REJECTS,
-    RESPONSES_FILE,
-    SIDECAR,
-    TAR,
-    build_shard,
-)
-from alignset.transforms.shards.descriptors import descriptors_path
+from alignset.transforms.shards.build_shard import build_shard, places_of
 from alignset.transforms.shards.plan_shards import plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
-from alignset.transforms.shards.shard_progress import ShardCount, finished_shards
+from alignset.transforms.shards.shard_progress import ShardCount, shards_there
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
@@ -34,7 +26,7 @@ from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.attempts import DONE, Attempt, PublishedError, attempts_at
+from alignset.transforms.workers.attempts import Attempt, PublishedError, attempts_at
 
 LOG = logging.getLogger("alignset.shards")
 POLL_S = 1.0
@@ -54,12 +46,8 @@ class ShardWriter:
     def __init__(self, plan: str, attempts: str, out: str, settings: ShardSettings) -> None:
         self.plan, self.attempts, self.out, self.settings = plan, attempts, out, settings
         self.places = ShardPlaces(out)
-        self.evaluation: EvaluationIndex | None = None
+        self.evaluation: EvaluationIndex | None = None  # of a bundle
         self.slowest_s = 0.0
-
-    def open(self, index: str) -> None:
-        """Opens the index of evaluation images at a place; "" where there is none."""
-        self.evaluation = open_index(index)
 
     def is_finished(self, shard: int) -> bool:
         """Whether a shard is whole: its stats are written last."""
@@ -75,19 +63,18 @@ class ShardWriter:
         return read_document(self.places.stats(shard), ShardStats)
 
     def write(self, shard: int, beginning: Beginning) -> ShardStats:
-        """Builds a shard and publishes it, unless another attempt is faster.
+        """Builds a shard and publishes it, unless another attempt is faster; gives the stats of
+        what is published.
 
         Args:
           beginning: told of how far it is begun.
-
-        Returns:
-          the stats of what was published.
         """
         start_s, is_published = time.monotonic(), partial(self.is_finished, shard)
-        pairs = read_rows(plan_path(self.plan, shard))
-        beginning.pairs = len(pairs)
+        places = places_of(shard, self.out, self.settings)
         try:
-            with Attempt(self.attempts, f"{shard:05d}", self._places(shard)) as attempt:
+            with Attempt(self.attempts, f"{shard:05d}", places) as attempt:
+                pairs = read_rows(plan_path(self.plan, shard))  # gone where the run has ended
+                beginning.pairs = len(pairs)
                 settings = suspecting(self.settings) if attempt.is_suspect else self.settings
                 count = ShardCount(
                     attempt.folder, shard, len(pairs), is_published, connections_open
@@ -101,15 +88,6 @@ class ShardWriter:
             self.slowest_s = max(self.slowest_s, time.monotonic() - start_s)
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
         return replace(stats, connections=count.most, limited_by=connections_open()[1])
-
-    def _places(self, shard: int) -> dict[str, str]:
-        """Where each file of an attempt belongs; rejects first, so that no pair is ever lost."""
-        to = self.places
-        places = {REJECTS: to.rejected(shard), SIDECAR: to.sidecar(shard), TAR: to.tar(shard)}
-        places[RESPONSES_FILE] = to.responses(shard)
-        if self.settings.descriptors:
-            places[DESCRIPTORS] = descriptors_path(self.settings.descriptors, shard)
-        return places | {DONE: to.stats(shard)}
 
 
 def take_over(
@@ -162,7 +140,7 @@ class ShardDoFn(beam.DoFn):
         self, shard: int, evaluation: str, given_out: Sequence[int] = ()
     ) -> Iterator[ShardStats]:
         writer, self.given_out = self.writer, given_out
-        writer.open(evaluation)
+        writer.evaluation = open_index(evaluation)
         if writer.is_finished(shard):
             yield writer.stats_of(shard)
             return
@@ -175,8 +153,7 @@ class ShardDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from map(GlobalWindows.windowed_value, self.under_way.finish())
         if self.given_out:
-            finished = finished_shards(self.writer.out, self.given_out)
-            take_over(set(self.given_out) - finished, self.writer)
+            take_over({*self.given_out} - shards_there(self.writer.out).keys(), self.writer)
         for shard in self.elsewhere:
             yield GlobalWindows.windowed_value(self.writer.stats_of(shard))
 

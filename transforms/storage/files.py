@@ -107,13 +107,14 @@ def is_aside(path: str) -> bool:
 
 def publish(local: Path, path: str) -> None:
     """Moves a finished file of this machine to its place, whole or not at all."""
+    if is_local(path):
+        with local.open("rb") as source:  # where there is none, no folder is made for it
+            _to_disk(source)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(local, path)  # both are in the output folder
+        return
     with local.open("rb") as source:
-        if not is_local(path):
-            put_file(source, path)
-            return
-        _to_disk(source)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    os.replace(local, path)  # both are in the output folder
+        put_file(source, path)
 
 
 def create(path: str, body: bytes) -> bool:
@@ -144,7 +145,7 @@ def move(source: str, path: str) -> None:
       FileNotFoundError: there is no such file.
     """
     if is_local(source):
-        if not Path(source).exists():  # nor is a folder made for it
+        if not Path(source).exists():
             raise FileNotFoundError(source)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, path)
