@@ -3,28 +3,24 @@
 import hashlib
 import logging
 import os
+import subprocess
+import tempfile
 import time
+from typing import Any
 
-from alignset.train.data.shard_sources import (
-    PIPE,
-    Source,
-    has_ranges,
-    is_final,
-    open_source,
-    reason_of,
-)
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.errors import TrainingError
+from alignset.transforms.storage.stores import RemoteFile, open_remote
 
+PIPE = "pipe:"
 TRIES = 5  # of one read, each a second or more after the last: 1 + 2 + 4 + 8 = 15 s
-_BLOCK = 1 << 20
+_BLOCK, _END_BYTES = 1 << 20, 1 << 16
 
 
 class ShardStream:
     """A shard's bytes in order.
 
     Where its source fails, it is opened again and read on from the same byte, so that nothing
-    comes twice: by seeking, by HTTP's Range, and where neither goes (a command, a plain web server)
-    by reading over what was had.
+    comes twice; a command, or a web server without ranges, by reading over what was had.
 
     Attributes:
       at: the next byte.
@@ -36,7 +32,7 @@ class ShardStream:
         self.shard, self.at = shard, at
         self.size: int | None = None
         self.seeks = not shard.startswith(PIPE)
-        self._file: Source | None = None
+        self._file: Any = None
 
     def __enter__(self) -> "ShardStream":
         return self
@@ -48,23 +44,24 @@ class ShardStream:
         """The next `count` bytes; fewer only where the shard ends.
 
         Raises:
-          TrainingError: it failed TRIES times on end, or is not there.
+          TrainingError: it failed TRIES times on end (stores have their own), or is not there.
         """
         for attempt in range(1, TRIES + 1):
             try:
                 data = self._read(count)
-            except (SettingsError, TrainingError):
+            except TrainingError:
                 raise
             except Exception as error:  # drivers raise many kinds
                 self._close()
-                if attempt == TRIES or is_final(error):
+                reason = f"{type(error).__name__}: {error}"[:200].replace("\n", " ")
+                final = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+                if final or attempt == TRIES or ("://" in self.shard and self.seeks):
                     raise TrainingError(
-                        f"{self.shard} cannot be read at byte {self.at} ({reason_of(error)}), "
-                        f"tried {attempt} times: put it right; the same command resumes"
+                        f"{self.shard} cannot be read at byte {self.at} ({reason}): put it right; "
+                        "the same command resumes"
                     ) from error
-                logging.getLogger(__name__).warning(
-                    "%s failed at byte %d (%s): trying again", self.shard, self.at, reason_of(error)
-                )
+                failed = "%s failed at byte %d (%s): trying again"
+                logging.getLogger(__name__).warning(failed, self.shard, self.at, reason)
                 time.sleep(2 ** (attempt - 1))
             else:
                 self.at += len(data)
@@ -72,8 +69,8 @@ class ShardStream:
         raise AssertionError("the last try returns or raises")
 
     def skip(self, count: int) -> None:
-        """Leaves out the next `count` bytes, without reading them where the source can seek."""
-        if self._file is not None and self._file.seekable():
+        """Leaves out the next `count` bytes; of a local file they are not read."""
+        if self._file is not None and self.seeks and "://" not in self.shard:
             self._file.seek(count, os.SEEK_CUR)
             self.at += count
             return
@@ -85,17 +82,36 @@ class ShardStream:
         if self.size is not None and self.at >= self.size:
             return b""
         if self._file is None:
-            self._file, size = open_source(self.shard, self.at)
-            if self.size not in (None, size):
-                raise TrainingError(
-                    f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
-                    "it was read; put the old one back, or train in a new --run"
-                )
-            self.size, self.seeks = size, has_ranges(self._file)
+            self._open()
         data = self._file.read(count)
         if len(data) < count and self.size is not None and self.at + len(data) < self.size:
             raise OSError(f"ended after {self.at + len(data)} of {self.size} bytes")
         return data
+
+    def _open(self) -> None:
+        size = None
+        if self.shard.startswith(PIPE):
+            self._file = _Command(self.shard.removeprefix(PIPE))
+        elif "://" in self.shard:
+            self._file = open_remote(self.shard, copies=False)
+            size, self.seeks = self._file.raw.size, self._file.seekable()
+        else:
+            self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (_close does it)
+            size = os.fstat(self._file.fileno()).st_size
+        if self.size not in (None, size):
+            raise TrainingError(
+                f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
+                "it was read; put the old one back, or train in a new --run"
+            )
+        self.size = size
+        if self.seeks:
+            self._file.seek(self.at)
+            return
+        over = self.at
+        while over:
+            if not (got := len(self._file.read(min(_BLOCK, over)))):
+                raise OSError(f"ended {over} bytes before the place that was reached before")
+            over -= got
 
     def _close(self) -> None:
         if self._file is not None:
@@ -103,7 +119,29 @@ class ShardStream:
             self._file = None
 
 
-_END_BYTES = 1 << 16
+class _Command:
+    """The output of a shell command; its failure is an error at its end."""
+
+    def __init__(self, command: str):
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
+        self._process = subprocess.Popen(
+            command, shell=True, stdout=subprocess.PIPE, stderr=self._errors, bufsize=_BLOCK
+        )
+        self._output: Any = self._process.stdout
+
+    def read(self, count: int) -> bytes:
+        data: bytes = self._output.read(count)
+        if len(data) < count and (code := self._process.wait()):
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            raise OSError(f"exit status {code}" + (f", {lines[-1]:.100}" if lines else ""))
+        return data
+
+    def close(self) -> None:
+        self._output.close()  # it may end by SIGPIPE
+        self._process.terminate()
+        self._process.wait()
+        self._errors.close()
 
 
 def fingerprint(shard: str) -> str:
@@ -116,9 +154,8 @@ def fingerprint(shard: str) -> str:
         return "command"
     with ShardStream(shard) as stream:
         digest = hashlib.sha256(stream.read(_END_BYTES))
-    size = stream.size
-    if size is None or not stream.seeks:
-        return f"{size}:{digest.hexdigest()[:16]}:first"
-    with ShardStream(shard, max(0, size - _END_BYTES)) as stream:
+    if stream.size is None or not stream.seeks:
+        return f"{stream.size}:{digest.hexdigest()[:16]}:first"
+    with ShardStream(shard, max(0, stream.size - _END_BYTES)) as stream:
         digest.update(stream.read(_END_BYTES))
-    return f"{size}:{digest.hexdigest()[:16]}"
+    return f"{stream.size}:{digest.hexdigest()[:16]}"
