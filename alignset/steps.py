@@ -37,7 +37,7 @@ from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.storage.blocks import BUCKET, Blocks, unpack
 from alignset.transforms.storage.files import is_local, match
-from alignset.transforms.storage.object_stores import remove_objects
+from alignset.transforms.storage.stores import remove_remote
 from alignset.transforms.workers.counts import Counts
 from alignset.transforms.workers.fencing import Fence
 
@@ -286,7 +286,7 @@ class _RemoveWork(beam.PTransform):
 
 def _remove(work: str) -> None:
     if not is_local(work):
-        remove_objects([path for path, _ in match(f"{work}/")])
+        remove_remote([path for path, _ in match(f"{work}/")])
         return
     shutil.rmtree(work, ignore_errors=True)
     with suppress(OSError):  # another step's is there

@@ -16,12 +16,7 @@ from typing import Any
 
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.storage.files import is_local
-from alignset.transforms.storage.object_stores import (
-    has_conditions,
-    put_if,
-    read_version,
-    remove_object,
-)
+from alignset.transforms.storage.stores import put_if, read_version, remove_remote
 
 LOG = logging.getLogger("alignset")
 LOCK = "_lock"  # in the working folder
@@ -33,8 +28,7 @@ _LIVE: set[str] = set()  # leases of this process
 
 
 class Lock:
-    """A lock that is held. This base class keeps nobody out: it serves stores without conditional
-    writes."""
+    """A lock that is held."""
 
     def check(self) -> None:
         """Raises RuntimeError where another run has it now."""
@@ -51,10 +45,7 @@ def take_lock(work: str) -> Lock:
     """
     if is_local(work):
         return FileLock(Path(work, LOCK))
-    if has_conditions(work):
-        return Lease(f"{work}/{LOCK}")
-    LOG.warning("%s cannot be locked: see to it that no other run writes there", work)
-    return Lock()
+    return Lease(f"{work}/{LOCK}")
 
 
 class FileLock(Lock):
@@ -116,7 +107,7 @@ class Lease(Lock):
         _LIVE.discard(self._run)
         lease = read_version(self.path)
         if lease and self._is_ours(lease.body):
-            remove_object(self.path)
+            remove_remote([self.path])
 
     def _write(self, version: str | None) -> bool:
         self._renewals += 1

@@ -21,7 +21,7 @@ from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, readable_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
-from alignset.transforms.storage.object_stores import remove_objects
+from alignset.transforms.storage.stores import remove_remote
 from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
@@ -221,4 +221,4 @@ def clean_work(out: str, work: str) -> None:
         return
     remove(f"{work}/{CHANGE}")
     # A folder's own list leaves out what begins in _, as the lock does.
-    remove_objects([path for path, _ in match(f"{work}/")])
+    remove_remote([path for path, _ in match(f"{work}/")])

@@ -23,10 +23,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 import boto3
 import botocore.config
 import pytest
-from apache_beam.internal.gcp import auth
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
-
 from alignset.transforms.storage.files import match, open_to_read, publish
 from tests.support.serving import serving
 
@@ -288,15 +284,15 @@ def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     store = request.getfixturevalue(name)
     if name == "gs":
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
-        monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # it looks for 24 s
     return store
 
 
 @contextlib.contextmanager
 def options_of(store: Store) -> Iterator[None]:
-    before = FileSystems._pipeline_options
-    FileSystems.set_options(PipelineOptions(list(store.flags)))
-    try:
+    """The variables in which boto3 finds a store, as the command sets them for its flags."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", store.url)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name, value in KEYS.items():
+            patch.setenv(name.upper(), value)
         yield
-    finally:
-        FileSystems.set_options(before)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
@@ -130,13 +131,8 @@ def _put_aside(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> N
 
 def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
     if new < old:  # it holds something
-        move(places.sidecar(old), places.sidecar(new))
-        move(places.tar(old), places.tar(new))
-        for of in (places.responses, places.moved):
-            if exists(of(old)):
+        for of in (places.sidecar, places.tar, places.responses, places.moved):
+            with suppress(FileNotFoundError):  # moved already, or never there
                 move(of(old), of(new))
-                remove(of(old))
-        remove(places.sidecar(old))
-        remove(places.tar(old))
     _copy_rejects(aside, places, new, new)
     copy_file(aside.stats(new), places.stats(new))

@@ -18,14 +18,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from alignset.transforms.storage.object_stores import (
-    copy_object,
-    match_objects,
-    object_exists,
-    open_object,
-    remove_object,
+from alignset.transforms.storage.stores import (
+    copy_remote,
+    list_remote,
+    open_remote,
+    put_file,
+    put_if,
+    remote_exists,
+    remove_remote,
     scheme,
-    upload,
 )
 
 LOG = logging.getLogger("alignset")
@@ -60,7 +61,7 @@ def shown_path(path: str) -> str:
 
 def open_to_read(path: str) -> BinaryIO:
     """Opens a file as it is: its bytes are never decompressed on the way."""
-    return Path(path).open("rb") if is_local(path) else open_object(path)
+    return Path(path).open("rb") if is_local(path) else open_remote(path)
 
 
 def _to_disk(file: BinaryIO) -> None:
@@ -78,7 +79,7 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
     if not is_local(path):
         with tempfile.TemporaryFile() as whole:
             write(whole)
-            upload(whole, path)
+            put_file(whole, path)
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,24 +114,41 @@ def publish(local: Path, path: str) -> None:
         os.replace(local, path)  # both are in the output folder
         return
     with local.open("rb") as source:
-        upload(source, path)
+        put_file(source, path)
+
+
+def create(path: str, body: bytes) -> bool:
+    """Writes a small file where there is none; returns whether it did. Makes no folder.
+
+    Args:
+      body: no other writer's.
+    """
+    if not is_local(path):
+        return put_if(path, body, None) is not None
+    aside = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}")
+    try:
+        with aside.open("wb") as sink:
+            sink.write(body)
+            _to_disk(sink)
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
 
 
 def move(source: str, path: str) -> None:
-    """Puts a finished file in another place of its file system; once done, does nothing again.
-
-    An object store keeps the source: some cannot rename.
+    """Puts a file in another place of its file system.
 
     Raises:
-      FileNotFoundError: there is no such file, and none at the other place.
+      FileNotFoundError: there is no such file.
     """
-    if not exists(source):
-        if not exists(path):
-            raise FileNotFoundError(f"{source} is gone, and {path} is not there yet")
-    elif is_local(source):
+    if is_local(source):
         os.replace(source, path)
     else:
-        copy_object(source, path)
+        copy_remote(source, path)
+        remove_remote([source])
 
 
 def copy_file(source: str, path: str) -> None:
@@ -139,7 +157,7 @@ def copy_file(source: str, path: str) -> None:
         with open_to_read(source) as file:
             write_atomically(path, lambda sink: shutil.copyfileobj(file, sink, PIECE))
     else:
-        copy_object(source, path)
+        copy_remote(source, path)
 
 
 def carry_file(source: str, path: str) -> None:
@@ -166,12 +184,12 @@ def remove(path: str) -> None:
     if is_local(path):
         Path(path).unlink(missing_ok=True)
     else:
-        remove_object(path)
+        remove_remote([path])
 
 
 def exists(path: str) -> bool:
     """Whether there is a file at this path."""
-    return Path(path).exists() if is_local(path) else object_exists(path)
+    return Path(path).exists() if is_local(path) else remote_exists(path)
 
 
 @lru_cache
@@ -265,11 +283,11 @@ def match(pattern: str, *, links: bool = False, hidden: bool = False) -> list[tu
             names = [name for name in names if name not in linked]
         files = [(name, size) for name in names if (size := _size(name)) is not None]
     else:
-        objects = [] if pattern.endswith("/") else match_objects(pattern)
+        objects = [] if pattern.endswith("/") else list_remote(pattern)
         folder = not objects and "*" not in pattern
         if folder:
-            objects = match_objects(f"{pattern.rstrip('/')}/**")
-        files = [(item.path, item.size_in_bytes) for item in objects]
+            objects = list_remote(f"{pattern.rstrip('/')}/**")
+        files = [(file.path, file.size) for file in objects]
     if folder and not hidden:
         files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
     return sorted(files)

@@ -15,7 +15,7 @@ from alignset.transforms.storage.files import (
     remove,
     write_atomically,
 )
-from alignset.transforms.storage.object_stores import copy_object
+from alignset.transforms.storage.stores import copy_remote
 from alignset.transforms.workers.fencing import Fence
 
 CLAIM = ".claim"  # how a mark's name ends
@@ -98,7 +98,7 @@ class Claim:
         aside = f"{self.path}.{self.mark.unique}.{local.name}"
         publish(local, aside)
         self.check()
-        copy_object(aside, path)
+        copy_remote(aside, path)
         remove(aside)
 
 
