@@ -1,6 +1,7 @@
 """The bytes of a shard, wherever it lies, as one stream that outlives failures on the way."""
 
 import hashlib
+import io
 import logging
 import os
 import subprocess
@@ -9,10 +10,10 @@ import time
 from typing import Any
 
 from alignset.train.errors import TrainingError
-from alignset.transforms.storage.stores import RemoteFile, open_remote
+from alignset.transforms.storage.stores import RemoteFile, begin_remote
 
+LOG = logging.getLogger(__name__)
 PIPE = "pipe:"
-TRIES = 5  # of one read, each a second or more after the last: 1 + 2 + 4 + 8 = 15 s
 _BLOCK, _END_BYTES = 1 << 20, 1 << 16
 
 
@@ -38,38 +39,37 @@ class ShardStream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def read(self, count: int) -> bytes:
         """The next `count` bytes; fewer only where the shard ends.
 
         Raises:
-          TrainingError: it failed TRIES times on end (stores have their own), or is not there.
+          TrainingError: it failed five times on end, or is not there.
         """
-        for attempt in range(1, TRIES + 1):
+        for wait_s in (1, 2, 4, 8, 0):
             try:
                 data = self._read(count)
+                self.at += len(data)
+                return data
             except TrainingError:
                 raise
             except Exception as error:  # drivers raise many kinds
-                self._close()
-                reason = f"{type(error).__name__}: {error}"[:200].replace("\n", " ")
+                self.__exit__()
+                why = f"at byte {self.at} ({type(error).__name__}: {error}"[:200].replace("\n", " ")
                 final = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
-                if final or attempt == TRIES or ("://" in self.shard and self.seeks):
-                    raise TrainingError(
-                        f"{self.shard} cannot be read at byte {self.at} ({reason}): put it right; "
-                        "the same command resumes"
-                    ) from error
-                failed = "%s failed at byte %d (%s): trying again"
-                logging.getLogger(__name__).warning(failed, self.shard, self.at, reason)
-                time.sleep(2 ** (attempt - 1))
-            else:
-                self.at += len(data)
-                return data
+                was_tried = "://" in self.shard and self.seeks  # for 5 minutes
+                if final or was_tried or not wait_s:
+                    why += "): put it right; the same command resumes"
+                    raise TrainingError(f"{self.shard} cannot be read {why}") from error
+                LOG.warning("%s failed %s): trying again", self.shard, why)
+                time.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
 
     def skip(self, count: int) -> None:
-        """Leaves out the next `count` bytes; of a local file they are not read."""
+        """Leaves out the next `count` bytes; in a local file they are not read."""
         if self._file is not None and self.seeks and "://" not in self.shard:
             self._file.seek(count, os.SEEK_CUR)
             self.at += count
@@ -83,7 +83,9 @@ class ShardStream:
             return b""
         if self._file is None:
             self._open()
-        data = self._file.read(count)
+        data: bytes = self._file.read(count)
+        while len(data) < count and (more := self._file.read(count - len(data))):
+            data += more
         if len(data) < count and self.size is not None and self.at + len(data) < self.size:
             raise OSError(f"ended after {self.at + len(data)} of {self.size} bytes")
         return data
@@ -93,54 +95,47 @@ class ShardStream:
         if self.shard.startswith(PIPE):
             self._file = _Command(self.shard.removeprefix(PIPE))
         elif "://" in self.shard:
-            self._file = open_remote(self.shard, copies=False)
-            size, self.seeks = self._file.raw.size, self._file.seekable()
+            answer = begin_remote(self.shard)
+            self._file, size, self.seeks = answer.stream, answer.size, answer.ranges
+            if self.seeks:
+                self._file = io.BufferedReader(RemoteFile(self.shard, answer), _BLOCK)
         else:
-            self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (_close does it)
+            self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (read on later)
             size = os.fstat(self._file.fileno()).st_size
         if self.size not in (None, size):
             raise TrainingError(
                 f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
                 "it was read; put the old one back, or train in a new --run"
             )
-        self.size = size
+        self.size, over = size, self.at
         if self.seeks:
             self._file.seek(self.at)
             return
-        over = self.at
         while over:
             if not (got := len(self._file.read(min(_BLOCK, over)))):
                 raise OSError(f"ended {over} bytes before the place that was reached before")
             over -= got
 
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
-
-class _Command:
-    """The output of a shell command; its failure is an error at its end."""
+class _Command(subprocess.Popen[bytes]):
+    """A shell command that prints a shard; its failure is an error at its end."""
 
     def __init__(self, command: str):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
-        self._process = subprocess.Popen(
-            command, shell=True, stdout=subprocess.PIPE, stderr=self._errors, bufsize=_BLOCK
-        )
-        self._output: Any = self._process.stdout
+        output = subprocess.PIPE
+        super().__init__(command, shell=True, stdout=output, stderr=self._errors, bufsize=_BLOCK)
 
     def read(self, count: int) -> bytes:
-        data: bytes = self._output.read(count)
-        if len(data) < count and (code := self._process.wait()):
+        data = self.stdout.read(count) if self.stdout else b""
+        if len(data) < count and (code := self.wait()):
             self._errors.seek(0)
             lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
             raise OSError(f"exit status {code}" + (f", {lines[-1]:.100}" if lines else ""))
         return data
 
     def close(self) -> None:
-        self._output.close()  # it may end by SIGPIPE
-        self._process.terminate()
-        self._process.wait()
+        self.terminate()
+        self.__exit__(None, None, None)
         self._errors.close()
 
 

@@ -542,6 +542,11 @@ class RemoteFile(io.RawIOBase):
         super().close()
 
 
+def begin_remote(path: str) -> Answer:
+    """Begins to read a file; raises as `open_remote` does."""
+    return _ask(path, lambda store: store.open_at(path, 0, ""))
+
+
 def open_remote(path: str) -> BinaryIO:
     """Opens a file for reading at any place; one that its host sends only whole is copied first.
 
@@ -549,7 +554,7 @@ def open_remote(path: str) -> BinaryIO:
       FileNotFoundError: there is none.
       RemoteError: the store, or the host, refuses or does not answer.
     """
-    answer = _ask(path, lambda store: store.open_at(path, 0, ""))
+    answer = begin_remote(path)
     if answer.ranges:
         return io.BufferedReader(RemoteFile(path, answer), _BUFFER)
     answer.stream.close()

@@ -241,35 +241,3 @@ def test_which_errors_may_pass():
         assert may_pass(ClientError(refused, "GetObject")) == passes
     for error in (OSError(28, "No space left on device"), FileNotFoundError("a"), ValueError("a")):
         assert not may_pass(error)
-
-
-def test_a_store_of_shards_is_trained_on(folder: str, tmp_path: Path, request, monkeypatch):
-    from alignset.train.data.find_shards import find_shards
-    from alignset.train.data.samples import shard_samples
-    from alignset.train.data.shard_sources import open_store
-    from alignset.train.data.shard_streams import fingerprint
-    from alignset.train.errors import SettingsError, TrainingError
-    from tests.support.stores import KEYS
-    from tests.support.train_shards import colour_shards
-
-    variables = {name.upper(): value for name, value in KEYS.items()}
-    if folder.startswith("s3"):
-        variables["AWS_ENDPOINT_URL"] = request.getfixturevalue("s3").url
-    else:  # the proxy is in this process, and Arrow holds its lock for Google's first answer
-        variables["STORAGE_EMULATOR_HOST"] = request.getfixturevalue("gs").behind
-    variables |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    open_store.cache_clear()
-    local = colour_shards(tmp_path, shards=1) / "00000.tar"
-    there = f"{folder}/00000.tar"
-    publish(local, there)
-    for named in (folder, f"{folder}/*.tar", there):
-        assert find_shards(named) == [there]
-    assert list(shard_samples(there)) == list(shard_samples(str(local)))
-    assert fingerprint(there) == fingerprint(str(local))
-    with pytest.raises(TrainingError, match="FileNotFoundError"):
-        list(shard_samples(f"{folder}/1.tar"))
-    with pytest.raises(SettingsError, match="cannot be listed"):
-        find_shards(f"{folder.partition(':')[0]}://nowhere/shards")
-    open_store.cache_clear()
