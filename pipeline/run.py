@@ -40,11 +40,7 @@ from alignset.pipeline.rewrite import rewrite
 from alignset.pipeline.runs.documents import Connections, Funnel, Manifest
 from alignset.pipeline.runs.engine import Engine, check_engine, everywhere, is_dry_run
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
-<<<<<<< HEAD
 from alignset.pipeline.runs.stores import check_stores
-=======
-from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run, set_variables
->>>>>>> h3
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
@@ -73,10 +69,6 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     """
     job = command.job
     be_quiet(job.quiet)
-<<<<<<< HEAD
-=======
-    set_variables(command.beam)
->>>>>>> h3
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)

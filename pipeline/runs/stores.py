@@ -10,11 +10,10 @@ from alignset.extras import EXTRAS, how_to_install, is_installed
 from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.engine import is_dry_run, runner_of
-from alignset.transforms.storage.stores import scheme
+from alignset.transforms.storage.stores import STORES, scheme
 
 # The modules that such paths need, and what installs them.
-_NEEDED: dict[str, tuple[tuple[str, ...], str]] = {
-    **dict.fromkeys(("", "http", "https"), ((), "")),
+_NEEDED = {
     "s3": (EXTRAS["aws"], how_to_install("aws")),
     "gs": (EXTRAS["gcp"], how_to_install("gcp")),
     "hf": (("huggingface_hub",), "pip install huggingface_hub"),
@@ -64,12 +63,12 @@ def check_stores(command: Command) -> None:
 
 def _check_place(flag: str, path: str) -> None:
     kind = scheme(path)
-    if kind not in _NEEDED:
+    if kind and kind not in STORES:
         raise UsageError(
             f"{flag} {path!r}: {kind}:// cannot be read here; pass a path of this machine, s3://, "
             "gs://, hf:// or https://"
         )
-    modules, install = _NEEDED[kind]
+    modules, install = _NEEDED.get(kind, ((), ""))
     if not all(map(is_installed, modules)):
         raise UsageError(f"{kind}:// needs more packages: {install}")
     if flag == "output" and kind in ("http", "https", "hf"):
