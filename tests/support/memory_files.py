@@ -5,25 +5,27 @@ from pathlib import Path
 from typing import BinaryIO
 
 from alignset.transforms.storage.files import open_to_read
-from alignset.transforms.storage.stores import STORES, Answer, Remote, RemoteError, Store
+from alignset.transforms.storage.stores import STORES, Answer, Remote, RemoteError
 
 FILES: dict[str, bytes] = {}
 
 
-class MemoryStore(Store):
+class MemoryStore:
     """A store whose objects have no versions but their bytes."""
 
     def stat(self, path: str) -> Remote:
         return Remote(path, len(self._body(path)), 0.0)
 
-    def open_at(self, path: str, start: int, version: str) -> Answer:
+    def open_at(self, path: str, start: int = 0) -> Answer:
         body = self._body(path)
-        return Answer(io.BytesIO(body[start:]), len(body), body.hex())
+        stream = io.BytesIO(body[start:])
+        return Answer(stream.read, stream.close, len(body), body.hex())
 
-    def list_page(self, prefix: str, token: str | None) -> tuple[list[Remote], str | None]:
-        return [self.stat(path) for path in sorted(FILES) if path.startswith(prefix)], None
+    def list_all(self, prefix: str) -> list[Remote]:
+        return [self.stat(path) for path in sorted(FILES) if path.startswith(prefix)]
 
-    def put(self, file: BinaryIO, path: str) -> None:
+    def put(self, path: str, file: BinaryIO) -> None:
+        file.seek(0)
         FILES[path] = file.read()
 
     def copy(self, source: str, path: str) -> None:
@@ -36,9 +38,7 @@ class MemoryStore(Store):
     def put_if(self, path: str, body: bytes, version: str | None) -> str:
         there = FILES[path].hex() if path in FILES else None
         if there != version:
-            refused = RemoteError("it is another")
-            refused.code = 412
-            raise refused
+            raise RemoteError("it is another", 412)
         FILES[path] = body
         return body.hex()
 

@@ -167,6 +167,10 @@ class FaultyProxy(ThreadingHTTPServer):
         """The status of a request whose condition does not hold."""
         return None
 
+    def generation(self, path: str) -> str | None:
+        """What an answer says of an object's version."""
+        return None
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
@@ -182,7 +186,8 @@ class FaultyProxy(ThreadingHTTPServer):
 
 class Conditions(FaultyProxy):
     """Google's `ifGenerationMatch` before a store that ignores it: an object's generation must be
-    the one that is named, 0 where there must be none, or the answer is 412."""
+    the one that is named, 0 where there must be none, or the answer is 412. Its answers with an
+    object's bytes say the generation too."""
 
     def __init__(self, store_url: str) -> None:
         super().__init__(store_url)
@@ -196,11 +201,18 @@ class Conditions(FaultyProxy):
         _, _, name = asked.path.partition("/o/")
         if not name:  # an upload's name is in its first part
             name = quote(json.loads(body.split(b"\r\n\r\n")[1].partition(b"\r\n")[0])["name"], "")
+        return None if wanted == [self._look(name)] else 412
+
+    def generation(self, path: str) -> str | None:
+        asked = urlsplit(path)
+        return self._look(asked.path.partition("/o/")[2]) if "alt=media" in asked.query else None
+
+    def _look(self, name: str) -> str:
         store = http.client.HTTPConnection(self.store, timeout=30)
         store.request("GET", f"/storage/v1/b/{BUCKET}/o/{name}")
         metadata = json.loads(store.getresponse().read() or b"{}")
         store.close()
-        return None if wanted == [metadata.get("generation", "0")] else 412
+        return metadata.get("generation", "0")
 
 
 class _Proxied(BaseHTTPRequestHandler):
@@ -234,6 +246,8 @@ class _Proxied(BaseHTTPRequestHandler):
                 return None
             store.request(self.command, self.path, body, headers)
             answer = store.getresponse()
+            if said := self.server.generation(self.path):
+                answer.headers["X-Goog-Generation"] = said
             if self.server.lose_answer(*asked):
                 answer.read()
                 self.server.failed.append(asked)

@@ -95,10 +95,10 @@ class ShardStream:
         if self.shard.startswith(PIPE):
             self._file = _Command(self.shard.removeprefix(PIPE))
         elif "://" in self.shard:
-            answer = begin_remote(self.shard)
-            self._file, size, self.seeks = answer.stream, answer.size, answer.ranges
+            self._file = answer = begin_remote(self.shard, self.at)
+            size, self.seeks = answer.size, answer.has_ranges
             if self.seeks:
-                self._file = io.BufferedReader(RemoteFile(self.shard, answer), _BLOCK)
+                self._file = io.BufferedReader(RemoteFile(self.shard, answer, self.at), _BLOCK)
         else:
             self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (read on later)
             size = os.fstat(self._file.fileno()).st_size

@@ -39,9 +39,14 @@ def waits(monkeypatch) -> list[float]:
     """How long the test's own thread waits, without a wait; others sleep as they did."""
     waited: list[float] = []
     sleep, own = time.sleep, threading.get_ident()
-    monkeypatch.setattr(
-        time, "sleep", lambda s: waited.append(s) if threading.get_ident() == own else sleep(s)
-    )
+
+    def wait(wait_s: float) -> None:
+        if threading.get_ident() != own:
+            sleep(wait_s)
+        elif wait_s:
+            waited.append(wait_s)
+
+    monkeypatch.setattr(time, "sleep", wait)
     return waited
 
 
