@@ -223,18 +223,21 @@ class _Proxied(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.server.turn:
-            self._hand_on(body)
+            answer = self._hand_on(body)
+        if answer:
+            self._answer(*answer)
 
-    def _hand_on(self, body: bytes) -> None:
+    def _hand_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
         asked = self.command, self.path
         self.server.requests.append(asked)
         fault = self.server.fault(*asked) or self.server.condition(self.path, body)
         if fault:
             self.server.failed.append(asked)
         if isinstance(fault, int):
-            return self._answer(fault, [], b"" if self.command == "HEAD" else _refusal(fault))
+            return fault, [], b"" if self.command == "HEAD" else _refusal(fault)
         # The Host that was signed goes with it.
         headers = {name: value for name, value in self.headers.items() if name != "Expect"}
+        generation = self.server.generation(self.path)
         store = http.client.HTTPConnection(self.server.store, timeout=30)
         try:
             if fault == "cut":
@@ -246,16 +249,15 @@ class _Proxied(BaseHTTPRequestHandler):
                 return None
             store.request(self.command, self.path, body, headers)
             answer = store.getresponse()
-            if said := self.server.generation(self.path):
-                answer.headers["X-Goog-Generation"] = said
+            if generation:
+                answer.headers["X-Goog-Generation"] = generation
             if self.server.lose_answer(*asked):
                 answer.read()
                 self.server.failed.append(asked)
-                return self._answer(500, [], _refusal(500))
-            self._answer(answer.status, answer.getheaders(), answer.read())
+                return 500, [], _refusal(500)
+            return answer.status, answer.getheaders(), answer.read()
         finally:
             store.close()
-        return None
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response_only(status)
