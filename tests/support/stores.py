@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import boto3
 import botocore.config
 import pytest
+
 from alignset.transforms.storage.files import match, open_to_read, publish
 from tests.support.serving import serving
 

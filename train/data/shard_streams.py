@@ -49,7 +49,8 @@ class ShardStream:
         Raises:
           TrainingError: it failed five times on end, or is not there.
         """
-        for wait_s in (1, 2, 4, 8, 0):
+        waits_s = [1, 2, 4, 8]
+        while True:
             try:
                 data = self._read(count)
                 self.at += len(data)
@@ -61,12 +62,11 @@ class ShardStream:
                 why = f"at byte {self.at} ({type(error).__name__}: {error}"[:200].replace("\n", " ")
                 final = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
                 was_tried = "://" in self.shard and self.seeks  # for 5 minutes
-                if final or was_tried or not wait_s:
+                if final or was_tried or not waits_s:
                     why += "): put it right; the same command resumes"
                     raise TrainingError(f"{self.shard} cannot be read {why}") from error
                 LOG.warning("%s failed %s): trying again", self.shard, why)
-                time.sleep(wait_s)
-        raise AssertionError("the last try returns or raises")
+                time.sleep(waits_s.pop(0))
 
     def skip(self, count: int) -> None:
         """Leaves out the next `count` bytes; in a local file they are not read."""
@@ -74,9 +74,8 @@ class ShardStream:
             self._file.seek(count, os.SEEK_CUR)
             self.at += count
             return
-        end = self.at + count
-        while self.at < end and self.read(min(_BLOCK, end - self.at)):
-            pass
+        while count and (piece := self.read(min(_BLOCK, count))):
+            count -= len(piece)
 
     def _read(self, count: int) -> bytes:
         if self.size is not None and self.at >= self.size:
@@ -101,20 +100,18 @@ class ShardStream:
                 self._file = io.BufferedReader(RemoteFile(self.shard, answer, self.at), _BLOCK)
         else:
             self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (read on later)
+            self._file.seek(self.at)
             size = os.fstat(self._file.fileno()).st_size
         if self.size not in (None, size):
             raise TrainingError(
                 f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
                 "it was read; put the old one back, or train in a new --run"
             )
-        self.size, over = size, self.at
-        if self.seeks:
-            self._file.seek(self.at)
-            return
-        while over:
-            if not (got := len(self._file.read(min(_BLOCK, over)))):
-                raise OSError(f"ended {over} bytes before the place that was reached before")
-            over -= got
+        self.size, over = size, 0 if self.seeks else self.at
+        while over and (piece := self._file.read(min(_BLOCK, over))):
+            over -= len(piece)
+        if over:
+            raise OSError(f"ended {over} bytes before the place that was reached before")
 
 
 class _Command(subprocess.Popen[bytes]):

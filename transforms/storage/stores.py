@@ -106,6 +106,8 @@ def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = 
             if not passes or not waits or time.monotonic() > end_s:
                 if status in _MISSING:
                     raise FileNotFoundError(f"there is no {path}: {error}") from error
+                if status == 416:  # it is shorter by now
+                    raise RemoteError(f"{path} changed while it was read: run again") from error
                 of_client = type(error).__module__.partition(".")[0] in _CLIENTS
                 if of_client or isinstance(error, TimeoutError):
                     raise RemoteError(f"{path}: {error}", status or 503 * passes) from error
@@ -131,6 +133,10 @@ def _make_client(store: str, pid: int, *settings: str | None) -> Any:
         import boto3.session
 
         return boto3.session.Session().client("s3")
+    if store == "hf":
+        from huggingface_hub import HfFileSystem
+
+        return HfFileSystem()
     from google.cloud import storage
 
     return storage.Client()
@@ -213,14 +219,12 @@ class Google:
         return Remote(path, blob.size, blob.updated.timestamp())
 
     def open_at(self, path: str, start: int = 0) -> Answer:
-        from google.api_core.exceptions import from_http_response
-
         # The library reads into memory only. Without gzip the store unpacks some objects.
         url = f"{_client('gs').api_endpoint}/download/storage/v1{self._blob(path).path}?alt=media"
         headers = {"Accept-Encoding": "gzip"} | ({"Range": f"bytes={start}-"} if start else {})
         answer = _client("gs")._http.get(url, headers=headers, stream=True, timeout=60)
         if answer.status_code >= 400:
-            raise from_http_response(answer)  # type: ignore[no-untyped-call]
+            raise RemoteError(f"{path}: {answer.status_code} {answer.text}", answer.status_code)
         size, version = start + int(answer.headers["Content-Length"]), "X-Goog-Generation"
         return Answer(answer.raw.read, answer.close, size, answer.headers[version])
 
@@ -242,15 +246,13 @@ class Google:
             token, _, _ = self._blob(path).rewrite(self._blob(source), token=token)
 
     def remove(self, paths: Sequence[str]) -> None:
-        from google.api_core.exceptions import from_http_response
-
         for n in range(0, len(paths), 100):  # as many as a batch may have
             with _client("gs").batch(raise_exception=False) as batch:
                 for path in paths[n : n + 100]:
                     self._blob(path).delete()
-            for answer in batch._responses:
-                if answer.status_code >= 400 and answer.status_code not in _MISSING:
-                    raise from_http_response(answer)  # type: ignore[no-untyped-call]
+            for path, answer in zip(paths[n:], batch._responses, strict=False):
+                if (status := answer.status_code) >= 400 and status not in _MISSING:
+                    raise RemoteError(f"{path} is not removed: {answer.text}", status)
 
     def put_if(self, path: str, body: bytes, version: str | None) -> str:
         blob = self._blob(path)
@@ -302,24 +304,13 @@ class Web:
 class Hub:
     """By the Hugging Face Hub's own file system."""
 
-    @property
-    def _system(self) -> Any:
-        from huggingface_hub import HfFileSystem
-
-        return HfFileSystem()
-
-    def stat(self, path: str) -> Remote:
-        if not self._system.isfile(path):
-            raise FileNotFoundError(f"there is no {path}")
-        return Remote(path, self._system.size(path))
-
     def open_at(self, path: str, start: int = 0) -> Answer:
-        file = self._system.open(path, "rb", cache_type="none")
+        file = _client("hf").open(path, "rb", cache_type="none")
         file.seek(start)
         return Answer(file.read, file.close, file.size, "")
 
     def glob(self, pattern: str) -> list[Remote]:
-        files = self._system.glob(pattern, detail=True).items()
+        files = _client("hf").glob(pattern, detail=True).items()
         return [Remote(f"hf://{name}", file["size"]) for name, file in files if file["size"]]
 
 
@@ -330,9 +321,8 @@ class RemoteFile(io.RawIOBase):
     """A file of a store: a request from each place to which one seeks, all of one version."""
 
     def __init__(self, path: str, answer: Answer, start: int = 0) -> None:
-        self._path, self._answer, self._size = path, answer, answer.size or 0
-        self.version = answer.version
-        self._place, self._answer_at = start, start
+        self._path, self._answer, self.version = path, answer, answer.version
+        self._size, self._place, self._answer_at = answer.size or 0, start, start
         self._took_s, self._got = 0.0, 0  # by reading, of this answer
 
     def readable(self) -> bool:
@@ -417,9 +407,12 @@ def _copy_whole(path: str) -> BinaryIO:
     return cast("BinaryIO", copy)
 
 
-def _stat(path: str) -> list[Remote]:
+def _find(path: str) -> list[Remote]:
+    """The file of a name, if there is one."""
     waits_s = () if scheme(path).startswith("http") else WAITS_S  # a user waits for a web host
     with suppress(FileNotFoundError):
+        if scheme(path) == "hf":
+            return cast("list[Remote]", _patiently(path, _store(path, "glob"), path))
         return [_patiently(path, _store(path, "stat"), path, waits_s=waits_s)]
     return []
 
@@ -433,10 +426,8 @@ def list_remote(pattern: str) -> list[Remote]:
       OSError: the store, or the host, refuses or does not answer.
     """
     parts = re.split(r"(\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
-    if scheme(pattern) == "hf":
-        return cast("list[Remote]", _patiently(pattern, _store(pattern, "glob"), pattern))
-    if len(parts) == 1 or scheme(pattern).startswith("http"):  # a URL has no globs
-        return _stat(pattern)
+    if len(parts) == 1 or scheme(pattern) in ("http", "https", "hf"):  # a URL has no globs
+        return _find(pattern)
     files = _patiently(pattern, _store(pattern, "list_all"), parts[0])
     globs = {"**": ".*", "*": r"[^/\\]*"}
     parts[::2] = map(re.escape, parts[::2])
@@ -447,7 +438,7 @@ def list_remote(pattern: str) -> list[Remote]:
 
 def remote_exists(path: str) -> bool:
     """Whether there is a file with this very name."""
-    return bool(_stat(path))
+    return bool(_find(path))
 
 
 def put_file(file: BinaryIO, path: str) -> None:
@@ -468,14 +459,11 @@ def remove_remote(paths: Sequence[str]) -> None:
 
 
 def put_if(path: str, body: bytes, version: str | None) -> str | None:
-    """Writes a small object if it is still what the caller knows.
+    """Writes a small object if it is still what the caller knows; else returns None.
 
     Args:
       body: no other writer's: by it a writer whose answer was lost finds its own object.
-      version: what `put_if` or `read_version` gave; None where there must be no such object.
-
-    Returns:
-      The object's new version, or None: it is another by now.
+      version: what this or `read_version` returned; None where there must be no such object.
     """
     try:
         return cast("str", _patiently(path, _store(path, "put_if"), path, body, version))
