@@ -15,11 +15,12 @@ import re
 import shutil
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 T = TypeVar("T")
 WAITS_S = (0, 2, 4, 8, 16, 32, 60, 60, 60)  # between tries, each a half more or less
@@ -31,8 +32,8 @@ _MISSING, _PASSING = (404, 410), (408, 409, 429)  # 409: others write the same o
 # Errors of boto3, requests, urllib3, http.client, httpx and google.auth: no answer, or half of one.
 _UNANSWERED = {
     *("ConnectionError", "TimeoutError", "Timeout", "HTTPClientError", "TransportError"),
-    *("IncompleteReadError", "ChunkedEncodingError", "ProtocolError", "HTTPException"),
-    *("RetryError", "URLError"),
+    *("IncompleteReadError", "ChunkedEncodingError", "ProtocolError", "IncompleteRead"),
+    *("BadStatusLine", "RetryError", "URLError"),
 }
 _CLIENTS = ("botocore", "boto3", "google", "http", "httpx", "urllib")
 
@@ -128,6 +129,7 @@ def _store(path: str, method: str) -> Callable[..., Any]:
 @lru_cache
 def _make_client(store: str, pid: int, *settings: str | None) -> Any:
     """A client takes 100 ms to make; a fork has its own."""
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of many threads
     if store == "s3":
         import boto3.session
 
@@ -274,9 +276,15 @@ class Web:
         from urllib.error import HTTPError
         from urllib.request import Request, urlopen
 
+        kind, _, rest = quote(path, safe="%/:=&?~#+!$,;'@()*[]").partition("://")
+        host, slash, file = rest.partition("/")
+        login, _, host = host.rpartition("@")
         headers = {"User-Agent": "alignset", "Range": f"bytes={start}-"}
-        try:  # what no URL may have is quoted
-            request = Request(quote(path, safe="%/:=&?~#+!$,;'@()*[]"), headers=headers)
+        request = Request(f"{kind}://{host}{slash}{file}", headers=headers)
+        if login:
+            words = b64encode(unquote(login).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {words}")
+        try:
             answer = urlopen(request, timeout=SILENCE_S)
         except HTTPError as error:
             if error.code == 416 and start == 0:  # it is empty
@@ -340,10 +348,10 @@ class RemoteFile(io.RawIOBase):
         if self._answer_at != self._place:  # after a seek, or a failure
             self._answer.close()
             again = _store(self._path, "open_at")(self._path, self._place)
-            self._answer, self._took_s, self._got = again, 0.0, 0
-            if again.version != self.version or not again.has_ranges:
+            if again[2:] != self._answer[2:]:
                 again.close()
                 raise RemoteError(f"{self._path} changed while it was read: run again")
+            self._answer, self._took_s, self._got = again, 0.0, 0
         self._answer_at, begun_s = -1, time.monotonic()
         piece = self._answer.read(count)
         if not piece and self._answer.size not in (None, self._place):

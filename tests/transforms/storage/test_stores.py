@@ -322,6 +322,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.answer(302, b"", Location=path)
         elif below == "lie":
             self.answer(200, bytes(1000), sent=3)
+        elif below == "secret" and self.headers["Authorization"] != "Basic bWU6cCB3":
+            self.answer(401, b"")
         elif below in ("403", "429", "500"):
             self.answer(int(below), b"")
         elif below in ("endless", "trickle"):
@@ -390,6 +392,7 @@ def test_a_file_of_a_web_server_is_read_at_any_place(web: str, below: str, no_wa
         assert read(f"{web}/{below}/{name}") == FILES[name]
     assert match(f"{web}/{below}/no.bin") == []
     assert not exists(f"{web}/{below}/no.bin")
+    assert read(f"{web.replace('://', '://me:p%20w@')}/secret/b.bin") == BODY
     with pytest.raises(FileNotFoundError, match=r"there is no http://.*/no\.bin"):
         open_to_read(f"{web}/{below}/no.bin")
 
