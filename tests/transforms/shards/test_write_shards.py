@@ -20,13 +20,7 @@ from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards import write_shards
-from alignset.transforms.shards.build_shard import (
-    REJECTS,
-    RESPONSES_FILE,
-    SIDECAR,
-    TAR,
-    places_of,
-)
+from alignset.transforms.shards.build_shard import REJECTS, RESPONSES_FILE, SIDECAR, TAR, places_of
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import HOLDOUT
