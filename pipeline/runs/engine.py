@@ -39,6 +39,11 @@ def runner_of(options: PipelineOptions) -> str:
     return (options.view_as(StandardOptions).runner or "").lower()
 
 
+def is_dry_run(options: PipelineOptions) -> bool:
+    """Whether Dataflow's graphs are only made and checked."""
+    return runner_of(options) == "dataflowrunner" and bool(options.get_all_options().get("dry_run"))
+
+
 def gives_out_at_start(options: PipelineOptions) -> bool:
     """Whether the runner gives all elements of a step to its workers at once, as Flink and Spark
     do in batch jobs; Dataflow, and the one in process, as workers ask."""
