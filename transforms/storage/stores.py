@@ -15,14 +15,12 @@ import re
 import shutil
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
-from urllib.parse import quote
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+from urllib.parse import quote, unquote
 
 T = TypeVar("T")
 WAITS_S = (0, 2, 4, 8, 16, 32, 60, 60, 60)  # between tries, each a half more or less
@@ -34,10 +32,10 @@ _MISSING, _PASSING = (404, 410), (408, 409, 429)  # 409: others write the same o
 # Errors of boto3, requests, urllib3, http.client, httpx and google.auth: no answer, or half of one.
 _UNANSWERED = {
     *("ConnectionError", "TimeoutError", "Timeout", "HTTPClientError", "TransportError"),
-    *("IncompleteReadError", "ChunkedEncodingError", "ProtocolError", "HTTPException"),
-    "RetryError",
+    *("IncompleteReadError", "ChunkedEncodingError", "ProtocolError", "IncompleteRead"),
+    *("BadStatusLine", "RetryError", "URLError"),
 }
-_CLIENTS = ("botocore", "boto3", "google", "http", "httpx")
+_CLIENTS = ("botocore", "boto3", "google", "http", "httpx", "urllib")
 
 
 class Remote(NamedTuple):
@@ -95,26 +93,28 @@ def may_pass(error: BaseException) -> bool:
 
 
 def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = WAITS_S) -> T:
-    """What a request gives; it is made ten times within 5 minutes, or at once where `waits_s` is
+    """What a request gives; it is made ten times within 5 minutes, or once where `waits_s` is
     empty. A client's error becomes one of a file."""
     waits, end_s = list(waits_s), time.monotonic() + sum(waits_s) * 1.25
     while True:
         try:
             return request(*args)
         except Exception as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
             status, passes = _status(error), may_pass(error)
             if not passes or not waits or time.monotonic() > end_s:
                 if status in _MISSING:
-                    raise FileNotFoundError(f"there is no {path}: {error}") from error
+                    raise FileNotFoundError(f"there is no {path}: {why}") from error
                 if status == 416:  # it is shorter by now
                     raise RemoteError(f"{path} changed while it was read: run again") from error
                 of_client = type(error).__module__.partition(".")[0] in _CLIENTS
-                if of_client or isinstance(error, TimeoutError):
-                    raise RemoteError(f"{path}: {error}", status or 503 * passes) from error
+                if of_client or isinstance(error, TimeoutError | ConnectionError):
+                    raise RemoteError(f"{path}: {why}", status or 503 * passes) from error
                 raise
             wait_s = waits.pop(0) * random.uniform(0.5, 1.5)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            logging.getLogger("alignset").warning("%s; trying again in %.0f s", reason, wait_s)
+            logging.getLogger("alignset").warning(
+                "%s: %s; trying again in %.0f s", path, why, wait_s
+            )
         time.sleep(wait_s)
 
 
@@ -129,6 +129,7 @@ def _store(path: str, method: str) -> Callable[..., Any]:
 @lru_cache
 def _make_client(store: str, pid: int, *settings: str | None) -> Any:
     """A client takes 100 ms to make; a fork has its own."""
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of many threads
     if store == "s3":
         import boto3.session
 
@@ -241,9 +242,9 @@ class Google:
         self._blob(path).upload_from_file(file, rewind=True, size=size)
 
     def copy(self, source: str, path: str) -> None:
-        token, _, _ = self._blob(path).rewrite(self._blob(source))
-        while token is not None:  # a large one, to another place
-            token, _, _ = self._blob(path).rewrite(self._blob(source), token=token)
+        token: Any = ()
+        while token is not None:  # a large one, to another place, takes several requests
+            token, _, _ = self._blob(path).rewrite(self._blob(source), token=token or None)
 
     def remove(self, paths: Sequence[str]) -> None:
         for n in range(0, len(paths), 100):  # as many as a batch may have
@@ -272,26 +273,23 @@ class Web:
             return Remote(path, file.seek(0, 2))
 
     def open_at(self, path: str, start: int = 0) -> Answer:
+        from urllib.error import HTTPError
         from urllib.request import Request, urlopen
 
+        kind, _, rest = quote(path, safe="%/:=&?~#+!$,;'@()*[]").partition("://")
+        host, slash, file = rest.partition("/")
+        login, _, host = host.rpartition("@")
         headers = {"User-Agent": "alignset", "Range": f"bytes={start}-"}
-        try:  # what no URL may have is quoted
-            request = Request(quote(path, safe="%/:=&?~#+!$,;'@()*[]"), headers=headers)
+        request = Request(f"{kind}://{host}{slash}{file}", headers=headers)
+        if login:
+            words = b64encode(unquote(login).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {words}")
+        try:
             answer = urlopen(request, timeout=SILENCE_S)
-        except OSError as error:
-            status, why = _status(error), getattr(error, "reason", error)
-            if status == 416 and start == 0:  # it is empty
+        except HTTPError as error:
+            if error.code == 416 and start == 0:  # it is empty
                 return Answer(io.BytesIO().read, io.BytesIO().close, 0, "")
-            if status in _MISSING:
-                raise
-            if "infinite loop" in str(why):
-                why = "its host redirects in circles"
-            elif status:
-                why = f"its host answers {status} {why}".rstrip()
-            elif isinstance(why, TimeoutError):
-                why, status = f"its host does not answer within {SILENCE_S:g} s", 504
-            status = status or 503 * may_pass(error)
-            raise RemoteError(f"{path} cannot be read: {why}", status) from error
+            raise
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         first, _, size = answer.headers.get("Content-Range", "").rpartition("/")
         has_ranges = answer.status == 206 and first.startswith(f"bytes {start}-") and size.isdigit()
@@ -334,7 +332,7 @@ class RemoteFile(io.RawIOBase):
         self._place = max(0, offset + (0, self._place, self._size)[whence])
         return self._place
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         if (count := min(len(view), self._size - self._place)) <= 0:
             return 0
@@ -350,15 +348,14 @@ class RemoteFile(io.RawIOBase):
         if self._answer_at != self._place:  # after a seek, or a failure
             self._answer.close()
             again = _store(self._path, "open_at")(self._path, self._place)
-            self._answer, self._took_s, self._got = again, 0.0, 0
-            if again.version != self.version or not again.has_ranges:
+            if again[2:] != self._answer[2:]:
                 again.close()
                 raise RemoteError(f"{self._path} changed while it was read: run again")
+            self._answer, self._took_s, self._got = again, 0.0, 0
         self._answer_at, begun_s = -1, time.monotonic()
         piece = self._answer.read(count)
         if not piece and self._answer.size not in (None, self._place):
-            sizes = f"{self._place:,} of {self._answer.size:,} bytes"
-            raise ConnectionError(f"{self._path} was cut off after {sizes}")
+            raise ConnectionError(f"cut off after {self._place:,} of {self._answer.size:,} bytes")
         self._took_s += time.monotonic() - begun_s
         self._got += len(piece)
         if self._took_s > SLOW_S and self._got < self._took_s * _SLOW:
@@ -380,9 +377,7 @@ def begin_remote(path: str, start: int = 0) -> Answer:
 def open_remote(path: str) -> BinaryIO:
     """Opens a file for reading at any place; one that its host sends only whole is copied first.
 
-    Raises:
-      FileNotFoundError: there is none.
-      OSError: the store, or the host, refuses or does not answer.
+    Raises FileNotFoundError, or another OSError where the store refuses or does not answer.
     """
     answer = begin_remote(path)
     if answer.has_ranges:
@@ -421,9 +416,6 @@ def list_remote(pattern: str) -> list[Remote]:
     """The file of a name, or the files of a glob; a folder is one only as a glob.
 
     In a glob `*` stays within a folder, `**` does not; `?` and `[a-z]` are one character.
-
-    Raises:
-      OSError: the store, or the host, refuses or does not answer.
     """
     parts = re.split(r"(\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
     if len(parts) == 1 or scheme(pattern) in ("http", "https", "hf"):  # a URL has no globs
