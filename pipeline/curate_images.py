@@ -14,8 +14,13 @@ from alignset.pipeline.copies import copy_rules, descriptors_folder, find_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
 from alignset.pipeline.progress import ImageProgress, say
-from alignset.pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
-from alignset.pipeline.runs.stores import is_dataflow
+from alignset.pipeline.runs.engine import (
+    Engine,
+    WorkerDiedError,
+    everywhere,
+    gives_out_at_start,
+    runner_of,
+)
 from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.pipeline.shown_texts import core_time, counted
 from alignset.transforms.decontamination.evaluation_files import parts_of
@@ -100,7 +105,7 @@ def write_shards(
             ShardWriter(places.work.plan, places.work.attempts, places.out, settings),
             evaluation=index["place"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
-            min_ram=MIN_RAM if is_dataflow(command) else "",
+            min_ram=MIN_RAM if runner_of(command.beam) == "dataflowrunner" else "",
         )
     )
     return stats, index

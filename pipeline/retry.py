@@ -23,6 +23,7 @@ from alignset.pipeline.datasets.steps_set import shard_entries
 from alignset.pipeline.documents.run_manifest import days_of, near_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Manifest, Retry
+from alignset.pipeline.runs.engine import is_dry_run
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import Change, ImageSummary, TextSummary
 from alignset.transforms.fetching.fetch_settings import GONE
@@ -35,6 +36,16 @@ from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.workers.counts import Counts
 from alignset.transforms.workers.summaries import WriteSummary
+
+
+def check_retry(command: Command) -> None:
+    """Raises UsageError where --retry_failed is to be run by what only makes a job's graph."""
+    template = command.beam.get_all_options().get("template_location")
+    if command.job.retry_failed and (template or is_dry_run(command.beam)):
+        raise UsageError(
+            "--retry_failed looks at what one job has done before it makes the next: "
+            "pass it to the command itself, without a template or --dry_run"
+        )
 
 
 def details_to_retry(choice: str, failures: Mapping[str, int]) -> list[str]:

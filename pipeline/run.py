@@ -29,12 +29,18 @@ from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.most_similar import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
-from alignset.pipeline.retry import begin_retry, forget_retried, manifest_of_retry, plan_retry
+from alignset.pipeline.retry import (
+    begin_retry,
+    check_retry,
+    forget_retried,
+    manifest_of_retry,
+    plan_retry,
+)
 from alignset.pipeline.rewrite import rewrite
 from alignset.pipeline.runs.documents import Connections, Funnel, Manifest
-from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
+from alignset.pipeline.runs.engine import Engine, check_engine, everywhere, is_dry_run
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
-from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run, set_variables
+from alignset.pipeline.runs.stores import check_stores
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
@@ -64,7 +70,6 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     """
     job = command.job
     be_quiet(job.quiet)
-    set_variables(command.beam)
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)
@@ -77,7 +82,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     if source.evaluation.files:
         check_index_folder(command.overlap.eval_index or index_folder(job.output.rstrip("/")))
     _tell_of_sets(command, source)
-    if is_dry_run(command):
+    if is_dry_run(command.beam):
         _translate(command, source)
         return
     folder = RunFolder(job.output, describe_run(command, source), retry=job.retry_failed)

@@ -69,7 +69,7 @@ from alignset.__main__ import main
 sys.exit(main())
 """
 # Other packages of a plain install bring these: Beam, imagehash, numba, or none.
-_PLAIN = {"zstandard", "yaml", "scipy", "fsspec"}
+_PLAIN = {"zstandard", "yaml", "scipy"}
 
 
 def without_extras(*words: str) -> subprocess.CompletedProcess[str]:

@@ -43,6 +43,11 @@ def runner_of(options: PipelineOptions) -> str:
     return (options.view_as(StandardOptions).runner or "").lower()
 
 
+def is_dry_run(options: PipelineOptions) -> bool:
+    """Whether Dataflow's graphs are only made and checked."""
+    return runner_of(options) == "dataflowrunner" and bool(options.get_all_options().get("dry_run"))
+
+
 def gives_out_at_start(options: PipelineOptions) -> bool:
     """Whether the runner gives all elements of a step to its workers at once: Flink and Spark do,
     as Beam runs batch jobs there; Dataflow, and the one in process, as workers ask."""

@@ -45,7 +45,7 @@ class Lock:
                         self._begin(run, file.read())
                         file.truncate(0)
                         file.write(json.dumps(self.holder).encode())
-                        self._held = os.dup(file.fileno())
+                        self._held = os.fdopen(os.dup(file.fileno()))
                         return
                 if time.monotonic() > until:
                     file.seek(0)
@@ -57,7 +57,7 @@ class Lock:
 
     def release(self, *, done: bool = False) -> None:
         """Lets others in; where the work is done, nothing is left of the lock."""
-        os.close(self._held)
+        self._held.close()
 
     def _begin(self, run: str, before: bytes) -> None:
         last, since = _fields(before), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())

@@ -55,19 +55,19 @@ def arguments(flink: Cluster, output: Path, *flags: str) -> tuple[str, ...]:
 def test_the_same_bytes_though_workers_and_the_command_die_or_are_paused(
     flink: Cluster, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
 ):
-    """Two workers are killed in an attempt and two are paused, then the command and the
-    TaskManagers die; the paused workers wake up after the end."""
+    """Two workers are paused in an attempt, and the command and the TaskManagers die. Started again,
+    two more are killed. The first wake up after the end."""
     log = tmp_path / "log"
     args = arguments(flink, tmp_path / "set", *pairs.flags, "--sdk_worker_parallelism=1")
     pause, kill = signal.SIGSTOP, signal.SIGKILL
-    disturbances.plan(("fetching", kill), ("finished", pause), ("publishing", pause))
+    disturbances.plan(("finished", pause), ("publishing", pause))
     with command(args, log, {}) as first:
         wait_until(lambda: not disturbances.to_come(), first, log)
         first.kill()
     paused = disturbances.paused()
     for number in range(1, flink.task_managers + 1):  # or their job would wait for those that hang
         os.kill(flink.pids(f"taskmanager-{number}")[0], signal.SIGKILL)
-    disturbances.plan(("won", kill))
+    disturbances.plan(("fetching", kill), ("won", kill))
     run_to_the_end(args, log, disturbances, 3)
     pairs.check(tmp_path / "set")
     for process in paused:

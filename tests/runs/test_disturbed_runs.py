@@ -22,13 +22,16 @@ from tests.support.disturbances import (
 )
 from tests.support.disturbed.sitecustomize import MARK
 from tests.support.picture_files import encoded, photograph
-from tests.support.small_web import SmallWeb
+from tests.support.small_web import PATIENT, SmallWeb
 from tests.support.stores import Store
 
 # Worker processes and children import for some 5 s of CPU each.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-MOMENTS = ("texts", "fetching", "finished", "won", "publishing", "published", "renumbering")
+MOMENTS = (
+    *("texts", "fetching", "finished", "won", "publishing", "published", "rewriting"),
+    "renumbering",
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +84,25 @@ def test_paused_starts_that_wake_after_the_end_change_nothing(
     s3: Store, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
 ):
     """One is paused at each moment, and loses its lease when its heartbeat stops."""
+    moments = [moment for moment in MOMENTS if moment not in ("texts", "rewriting")]
     out = f"{s3.root}/paused"
     args = (*pairs.flags, f"--output={out}", *s3.flags)
     environment = disturbances.environment() | {"ALIGNSET_LEASE_S": "12"}
-    disturbances.plan(*((moment, signal.SIGSTOP) for moment in MOMENTS))
+    disturbances.plan(*((moment, signal.SIGSTOP) for moment in moments))
+    starts = []
     with contextlib.ExitStack() as stack:
-        for number in range(len(MOMENTS)):
+        for number in range(len(moments)):
             log = tmp_path / f"log-{number}"
-            started = stack.enter_context(command(args, log, environment))
-            wait_until(lambda: started.pid in disturbances.paused(), started, log)  # noqa: B023
+            starts.append(stack.enter_context(command(args, log, environment)))
+            wait_until(lambda: starts[-1].pid in disturbances.paused(), starts[-1], log)
         log = tmp_path / "log"
         assert stack.enter_context(command(args, log, environment)).wait() == 0, log.read_text()
         pairs.check(s3.download(out, tmp_path / "before"))
         for process in disturbances.paused():
             wake(process)
-        pairs.check(s3.download(out, tmp_path / "after"))
-    said = "".join(path.read_text() for path in tmp_path.glob("log-*"))
-    assert said.count("took s3://bucket/paused/_temporary/_lock over") == len(MOMENTS)
-    assert "Traceback" not in said
+        assert {start.wait() for start in starts} == {1}
+    pairs.check(s3.download(out, tmp_path / "after"))
+    assert "Traceback" not in "".join(path.read_text() for path in tmp_path.glob("log*"))
 
 
 @pytest.mark.parametrize("place", ["local", "in a store"])
@@ -113,7 +117,7 @@ def test_of_two_starts_one_is_refused(
     if place == "in a store":
         store: Store = request.getfixturevalue("s3")
         out, more = f"{store.root}/twice", store.flags
-    args, begun = (*pairs.flags, f"--output={out}", *more), len(web.requests)
+    args, begun = (*pairs.flags, *PATIENT, f"--output={out}", *more), len(web.requests)
     with command(args, log, {}) as first:
         with web.holding_after(5):
             wait_until(lambda: len(web.requests) > begun + 5, first, log)

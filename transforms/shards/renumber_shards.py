@@ -58,14 +58,9 @@ def renumber_shards(out: str, work: str) -> dict[int, int]:
     """
     places, aside = ShardPlaces(out), ShardPlaces(f"{work}/renumbered")
 
-    def copy_rejects(source: ShardPlaces, target: ShardPlaces, old: int, new: int) -> None:
-        if exists(source.rejected(old)):
-            copy_file(source.rejected(old), target.rejected(new))
-        else:  # a dataset that was downloaded has none
-            remove(target.rejected(new))
-
     def put_aside(old: int, new: int) -> None:
-        copy_rejects(places, aside, old, new)
+        if exists(places.rejected(old)):
+            copy_file(places.rejected(old), aside.rejected(new))
         stats = read_document(places.stats(old), ShardStats)
         body = dataclasses.replace(stats, shard=new % HOLDOUT).encode()
         write_atomically(aside.stats(new), lambda sink: sink.write(body))
@@ -75,7 +70,10 @@ def renumber_shards(out: str, work: str) -> dict[int, int]:
         for of in of_samples if new < old else ():  # an empty one has none
             with suppress(FileNotFoundError):  # there is none, or it was moved before
                 move(of(old), of(new))
-        copy_rejects(aside, places, new, new)
+        if exists(aside.rejected(new)):
+            copy_file(aside.rejected(new), places.rejected(new))
+        elif exists(aside.stats(new)):  # else the run has ended; a download has no rejects
+            remove(places.rejected(new))
         copy_file(aside.stats(new), places.stats(new))
 
     with ThreadPoolExecutor(16) as pool:  # since a store answers slowly

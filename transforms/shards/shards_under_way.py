@@ -14,7 +14,7 @@ from threading import Event, Lock
 from weakref import WeakSet
 
 from alignset.transforms.shards.shard_stats import ShardStats
-from alignset.transforms.workers.threads import Results, leave_stopped
+from alignset.transforms.workers.threads import Results, leave_stopped, stop_work
 
 # Of a process so many always, and more while these have few pairs: a shard of 1,000 is taken in a
 # second, and its last answer may come half a minute later.
@@ -109,8 +109,5 @@ class ShardsUnderWay:
     def stop(self) -> None:
         """Ends all that is under way, and waits for it."""
         self._is_stopped = True
-        running = [results for _, results in self._running.values()]
-        for end in (Results.stop, Results.wait):
-            for results in running:
-                end(results)
+        stop_work(results for _, results in self._running.values())
         self._pool.shutdown()

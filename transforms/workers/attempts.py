@@ -83,7 +83,7 @@ class Attempt:
             with f.open_to_read(path) as source:
                 winner = source.read().decode()
         # One may have paused until after the run, whose end removes BEGUN before the winners.
-        if winner == name and not f.exists(f"{self._attempts}/{name}/{BEGUN}"):
+        if is_first and not f.exists(f"{self._attempts}/{name}/{BEGUN}"):
             f.remove(path)
             self._is_whole = False
             raise RuntimeError(f"{self._attempts}/{name} is left of a run that has ended")

@@ -72,16 +72,6 @@ class Limits(NamedTuple):
     memory: int
 
 
-def child_command(module: str) -> list[str]:
-    """A Python that runs a module and takes none out of the folder in which the user is."""
-    return [sys.executable, "-P", "-m", module]
-
-
-def child_path() -> dict[str, str]:
-    """The environment by which a child finds what this process imports."""
-    return {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
-
-
 class _DeadError(Exception):
     """The process ended by this signal, or with this status as a negative number."""
 
@@ -94,14 +84,16 @@ class _Child:
     """A process that calls functions, one at a time."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
+        # It finds what this process imports, and takes no module out of the folder of the user.
+        path = {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
         try:
             self.process = subprocess.Popen(
-                child_command("alignset.transforms.workers.limited_process"),
+                [sys.executable, "-P", "-m", "alignset.transforms.workers.limited_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env={**os.environ, **variables, **child_path()},
+                env={**os.environ, **variables, **path},
             )
         except OSError as error:
             raise ChildError(f"no child process can be started: {error}") from error

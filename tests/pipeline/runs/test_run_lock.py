@@ -48,12 +48,12 @@ def hold(words: list[str]) -> int:
 
     def held(_: list[str], name: str) -> int:
         try:
-            take_lock(work, run)
+            lock = take_lock(work, run)
         except UsageError as error:
             print(error, flush=True)
             return 2
-        print(f"{run} has it", flush=True)
         while True:
+            print(f"{lock.holder['run']} has it", flush=True)
             time.sleep(1)
 
     return run_main(held, "hold", [])

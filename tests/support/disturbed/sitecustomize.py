@@ -22,6 +22,7 @@ MOMENTS = {
     "won": (FILES, "create", r"/winners/", True),
     "publishing": (FILES, "move", r"/attempts/.*\.tar$", False),
     "published": (FILES, "move", r"/attempts/.*_stats\.json$", False),
+    "rewriting": (FILES, "publish", r" \S*/shards/\d{5}\.tar$", False),
     "renumbering": (FILES, "move", r"^(?!.*/attempts/).*\d{5}\.tar$", False),
 }
 

@@ -19,8 +19,8 @@ from alignset.transforms.shards.build_shard import build_shard
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.workers import limited_process
-from tests.support.crashed_decoder import FOLDER
-from tests.support.crashing.sitecustomize import MARK
+from tests.support.disturbances import FOLDER
+from tests.support.disturbed.sitecustomize import MARK
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, photograph
 from tests.support.rules import run_rules
