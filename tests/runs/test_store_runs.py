@@ -1,6 +1,5 @@
 """Whole runs on object stores: the same bytes as on this machine, also where a store fails."""
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -153,14 +152,3 @@ def test_a_store_that_stays_down_ends_with_one_line(
 def quickly(sleep):
     """Minutes of waiting for a store, in moments."""
     return lambda seconds: sleep(min(seconds, 0.01))
-
-
-def test_without_credentials_it_is_said_at_once(plain: Golden, monkeypatch: pytest.MonkeyPatch):
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    ended = run(plain.pairs, "s3://bucket/set", "--text_only")
-    assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert "no credentials for s3://: set AWS_ACCESS_KEY_ID" in ended.err

@@ -12,7 +12,7 @@ from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-
 from alignset.extras import missing_extra
 from alignset.train.data.shard_streams import PIPE
 from alignset.train.errors import SettingsError
-from alignset.transforms.storage.stores import list_remote, scheme
+from alignset.transforms.storage.stores import STORES, list_remote, scheme
 
 _WEIGHT = re.compile(r"(.+)::([^:/,]*)")
 _EXAMPLE = "name a folder with .tar files, such as OUT/shards"
@@ -112,13 +112,13 @@ def _find_remote(url: str) -> list[str]:
                 f"{url} can't be listed, as a web server lists nothing: {_NUMBERED}"
             )
         return [url]
-    if kind not in (*_EXTRAS, "hf"):
+    if kind not in STORES:
         raise SettingsError(
             f"{url}: {kind}:// cannot be read here; name a path of this machine, s3://, gs://, "
             "hf://, https:// or pipe:COMMAND"
         )
-    if kind in _EXTRAS and (why := missing_extra(_EXTRAS[kind], f"{kind}://")):
-        raise SettingsError(why)
+    if kind in _EXTRAS and (missing := missing_extra(_EXTRAS[kind], f"{kind}://")):
+        raise SettingsError(missing)
     if url.endswith(".tar") and not glob.has_magic(url):
         return [url]
     pattern = url if glob.has_magic(url) else url.rstrip("/") + "/*.tar"

@@ -61,7 +61,7 @@ class ShardStream:
                 self.__exit__()
                 why = f"at byte {self.at} ({type(error).__name__}: {error}"[:200].replace("\n", " ")
                 final = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
-                was_tried = "://" in self.shard and self.seeks  # for 5 minutes
+                was_tried = "://" in self.shard and self.seeks  # for 4 minutes
                 if final or was_tried or not waits_s:
                     why += "): put it right; the same command resumes"
                     raise TrainingError(f"{self.shard} cannot be read {why}") from error
