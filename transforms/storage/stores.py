@@ -1,7 +1,7 @@
 """Files of object stores (`s3://`, `gs://`) and of the web (`https://`, `http://`, `hf://`).
 
-An object is there whole or not at all, and its bytes are never decompressed on the way. What fails
-is tried again. A store's package is imported where the store is used: it takes 0.1 to 0.3 s.
+An object is there whole or not at all, and its bytes are never decompressed on the way. Requests
+that fail are tried again. A store's package takes 0.1 to 0.3 s to import.
 """
 
 from __future__ import annotations
@@ -93,8 +93,10 @@ def may_pass(error: BaseException) -> bool:
 
 
 def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = WAITS_S) -> T:
-    """What a request gives; it is made ten times within 5 minutes, or once where `waits_s` is
-    empty. A client's error becomes one of a file."""
+    """Makes a request up to ten times within 5 minutes, or once where `waits_s` is empty.
+
+    A client's error becomes one of a file.
+    """
     waits, end_s = list(waits_s), time.monotonic() + sum(waits_s) * 1.25
     while True:
         try:
@@ -143,7 +145,7 @@ def _make_client(store: str, pid: int, *settings: str | None) -> Any:
     return storage.Client()
 
 
-def _client(store: str) -> Any:
+def client(store: str) -> Any:
     names = (
         "AWS_ENDPOINT_URL_S3",
         "AWS_ENDPOINT_URL",
@@ -162,18 +164,18 @@ class S3:
     """By boto3, which finds keys, the region and the server in its variables and files."""
 
     def stat(self, path: str) -> Remote:
-        head = _client("s3").head_object(**_place(path))
+        head = client("s3").head_object(**_place(path))
         return Remote(path, head["ContentLength"], head["LastModified"].timestamp())
 
     def open_at(self, path: str, start: int = 0) -> Answer:
         span = {"Range": f"bytes={start}-"} if start else {}
-        answer = _client("s3").get_object(**_place(path), **span)
+        answer = client("s3").get_object(**_place(path), **span)
         body, size = answer["Body"], start + answer["ContentLength"]
         return Answer(body.read, body.close, size, answer["ETag"])
 
     def list_all(self, prefix: str) -> list[Remote]:
         bucket, start = _place(prefix).values()
-        pages = _client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
+        pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
         return [
             Remote(f"s3://{bucket}/{item['Key']}", item["Size"], item["LastModified"].timestamp())
             for page in pages
@@ -184,26 +186,26 @@ class S3:
         # boto3 closes what it was given, and this try may not be the last.
         with os.fdopen(os.dup(file.fileno()), "rb") as same:
             same.seek(0)
-            _client("s3").upload_fileobj(same, *_place(path).values())
+            client("s3").upload_fileobj(same, *_place(path).values())
 
     def copy(self, source: str, path: str) -> None:
         from boto3.s3.transfer import TransferConfig
 
         at_once = TransferConfig(multipart_threshold=5 << 30, multipart_chunksize=1 << 28)
-        _client("s3").copy(_place(source), *_place(path).values(), Config=at_once)
+        client("s3").copy(_place(source), *_place(path).values(), Config=at_once)
 
     def remove(self, paths: Sequence[str]) -> None:
         bucket = _place(paths[0])["Bucket"]
         for n in range(0, len(paths), 1000):
             keys = [{"Key": _place(path)["Key"]} for path in paths[n : n + 1000]]
-            answer = _client("s3").delete_objects(Bucket=bucket, Delete={"Objects": keys})
+            answer = client("s3").delete_objects(Bucket=bucket, Delete={"Objects": keys})
             for error in answer.get("Errors", ()):
                 busy = error["Code"] in ("InternalError", "SlowDown", "ServiceUnavailable")
                 raise RemoteError(f"s3://{bucket} removes no {error}", 503 * busy)
 
     def put_if(self, path: str, body: bytes, version: str | None) -> str:
         condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
-        answer = _client("s3").put_object(**_place(path), Body=body, **condition)
+        answer = client("s3").put_object(**_place(path), Body=body, **condition)
         return cast("str", answer["ETag"])
 
 
@@ -212,7 +214,7 @@ class Google:
 
     def _blob(self, path: str) -> Any:
         bucket, name = _place(path).values()
-        return _client("gs").bucket(bucket).blob(name, chunk_size=1 << 24)
+        return client("gs").bucket(bucket).blob(name, chunk_size=1 << 24)
 
     def stat(self, path: str) -> Remote:
         blob = self._blob(path)
@@ -220,12 +222,14 @@ class Google:
         return Remote(path, blob.size, blob.updated.timestamp())
 
     def open_at(self, path: str, start: int = 0) -> Answer:
+        from google.api_core.exceptions import from_http_response
+
         # The library reads into memory only. Without gzip the store unpacks some objects.
-        url = f"{_client('gs').api_endpoint}/download/storage/v1{self._blob(path).path}?alt=media"
+        url = f"{client('gs').api_endpoint}/download/storage/v1{self._blob(path).path}?alt=media"
         headers = {"Accept-Encoding": "gzip"} | ({"Range": f"bytes={start}-"} if start else {})
-        answer = _client("gs")._http.get(url, headers=headers, stream=True, timeout=60)
+        answer = client("gs")._http.get(url, headers=headers, stream=True, timeout=60)
         if answer.status_code >= 400:
-            raise RemoteError(f"{path}: {answer.status_code} {answer.text}", answer.status_code)
+            raise from_http_response(answer)  # type: ignore[no-untyped-call]
         size, version = start + int(answer.headers["Content-Length"]), "X-Goog-Generation"
         return Answer(answer.raw.read, answer.close, size, answer.headers[version])
 
@@ -234,7 +238,7 @@ class Google:
         fields = "items(name,size,updated),nextPageToken"
         return [
             Remote(f"gs://{bucket}/{blob.name}", blob.size, blob.updated.timestamp())
-            for blob in _client("gs").list_blobs(bucket, prefix=start, fields=fields)
+            for blob in client("gs").list_blobs(bucket, prefix=start, fields=fields)
         ]
 
     def put(self, path: str, file: BinaryIO) -> None:
@@ -248,7 +252,7 @@ class Google:
 
     def remove(self, paths: Sequence[str]) -> None:
         for n in range(0, len(paths), 100):  # as many as a batch may have
-            with _client("gs").batch(raise_exception=False) as batch:
+            with client("gs").batch(raise_exception=False) as batch:
                 for path in paths[n : n + 100]:
                     self._blob(path).delete()
             for path, answer in zip(paths[n:], batch._responses, strict=False):
@@ -303,12 +307,12 @@ class Hub:
     """By the Hugging Face Hub's own file system."""
 
     def open_at(self, path: str, start: int = 0) -> Answer:
-        file = _client("hf").open(path, "rb", cache_type="none")
+        file = client("hf").open(path, "rb", cache_type="none")
         file.seek(start)
         return Answer(file.read, file.close, file.size, "")
 
     def glob(self, pattern: str) -> list[Remote]:
-        files = _client("hf").glob(pattern, detail=True).items()
+        files = client("hf").glob(pattern, detail=True).items()
         return [Remote(f"hf://{name}", file["size"]) for name, file in files if file["size"]]
 
 
@@ -404,6 +408,8 @@ def _copy_whole(path: str) -> BinaryIO:
 
 def _find(path: str) -> list[Remote]:
     """The file of a name, if there is one."""
+    if path.count("/") < 3:  # a bucket
+        return []
     waits_s = () if scheme(path).startswith("http") else WAITS_S  # a user waits for a web host
     with suppress(FileNotFoundError):
         if scheme(path) == "hf":

@@ -148,6 +148,8 @@ def test_globs(folder: str) -> None:
     for pattern, names in GLOBS.items():
         found = [file.path for file in stores.list_remote(f"{folder}/{pattern}")]
         assert sorted(found) == [f"{folder}/{name}" for name in names], pattern
+    bucket = "/".join(folder.split("/")[:3])
+    assert (f"{folder}/xx", 1) in match(bucket)
     assert abs(stores.list_remote(f"{folder}/xx")[0].modified_s - time.time()) < 86_400
 
 
@@ -269,10 +271,10 @@ def test_a_client_is_made_once_and_a_fork_makes_its_own(
     s3: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with options_of(s3):
-        client = stores._client("s3")
-        assert stores._client("s3") is client
+        client = stores.client("s3")
+        assert stores.client("s3") is client
         monkeypatch.setattr(os, "getpid", lambda: -1)
-        assert stores._client("s3") is not client
+        assert stores.client("s3") is not client
     with pytest.raises(RemoteError, match="hdfs:// has no 'stat' here; s3:// and gs:// can be"):
         exists("hdfs://host/a")
     with pytest.raises(RemoteError, match="https:// has no 'put' here"):
