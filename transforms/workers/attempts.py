@@ -46,9 +46,8 @@ class Attempt:
         self._attempts, self._work, self._places = attempts, work, places
         self._is_whole, earlier = False, attempts_at(attempts, work)
         for name in filter(earlier.get, earlier):
-            with suppress(RuntimeError):  # it has just ended
-                self._publish(name)
-                raise PublishedError
+            self._publish(name)
+            raise PublishedError
         self.is_suspect = bool(earlier)
         here = attempts if f.is_local(attempts) else None
         for path in (here, f"{here}/{WINNERS}") if here else ():
