@@ -168,7 +168,6 @@ class Run:
         try:
             if self.engine.in_process and not WERE_COMPILED:
                 say("compiling kernels for this machine: about 30 s, once")
-            self.engine.check()
             for job in self.engine.cancel(folder.earlier):
                 say(f"{job}, left running by an earlier start of this command, is cancelled")
             if self.command.job.retry_failed:

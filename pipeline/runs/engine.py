@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,11 +30,8 @@ from alignset.transforms.storage.files import is_local
 
 LOG = logging.getLogger("alignset")
 CANCEL_S = 60.0
-ANSWER_S = 10.0
 # A line that names an exception, of Python or of Java.
 _NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
-_DIED = ("call already cancelled", "call is closed")  # gRPC, of a worker that is no more
-_LOST = "Channel closed prematurely"  # Beam, of a worker process on this machine
 
 
 def runner_of(options: PipelineOptions) -> str:
@@ -49,8 +45,8 @@ def is_dry_run(options: PipelineOptions) -> bool:
 
 
 def gives_out_at_start(options: PipelineOptions) -> bool:
-    """Whether the runner gives all elements of a step to its workers at once: Flink and Spark do,
-    as Beam runs batch jobs there; Dataflow, and the one in process, as workers ask."""
+    """Whether the runner gives all elements of a step to its workers at once, as Flink and Spark
+    do in batch jobs; Dataflow, and the one in process, as workers ask."""
     return runner_of(options) in ("flinkrunner", "portablerunner", "sparkrunner")
 
 
@@ -111,49 +107,48 @@ class Engine:
             with beam_patches(), beam.Pipeline(runner=runner, options=self._options) as pipeline:
                 yield pipeline
         except KeyboardInterrupt:
-            self.cancel([self._start])
+            with suppress(EngineError):
+                self.cancel([self._start])
             raise
         except Exception as error:
-            if self.in_process and _LOST in str(error):
-                raise WorkerDiedError(
-                    "a worker process died, and again: the system may have ended it for want of "
-                    "memory, which its log tells (dmesg)"
-                ) from error
-            if self.in_process:
+            if not self.in_process:
+                raise EngineError(job_error(error)) from error
+            if "Channel closed prematurely" not in str(error):
                 raise
-            raise EngineError(job_error(error)) from error
-
-    def check(self) -> None:
-        """Raises EngineError where no job service answers: Beam would wait for it for minutes."""
-        host, _, port = self._endpoint.rpartition(":")
-        if not host or not port.isdigit():
-            return
-        try:
-            socket.create_connection((host, int(port)), ANSWER_S).close()
-        except OSError as error:
-            raise EngineError(
-                f"no job service answers at {self._endpoint} ({error.strerror or error}): is the "
-                "cluster up (make flink)?"
+            raise WorkerDiedError(
+                "a worker process died, and again: the system may have ended it for want of "
+                "memory, which its log tells (dmesg)"
             ) from error
 
     def cancel(self, starts: Sequence[str]) -> list[str]:
         """Cancels what a job service still runs for some starts of the command, and waits until
-        that has ended; returns the names of these jobs."""
-        if self.in_process or not self._endpoint or not starts:
+        that has ended; returns the names of these jobs.
+
+        Raises:
+          EngineError: no job service answers. Beam would wait for it for minutes.
+        """
+        if self.in_process or ":" not in self._endpoint:
             return []
         names, endings = [], tuple(f"-{start}" for start in starts)
-        with suppress(grpc.RpcError), grpc.insecure_channel(self._endpoint) as channel:
-            jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
-            for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
-                state, until = job.state, time.monotonic() + CANCEL_S
-                if state in TERMINAL_STATES or not job.job_name.endswith(endings):
-                    continue
-                names.append(job.job_name)
-                jobs.Cancel(api.CancelJobRequest(job_id=job.job_id), timeout=CANCEL_S)
-                while state not in TERMINAL_STATES and time.monotonic() < until:
-                    time.sleep(0.2)
-                    request = api.GetJobStateRequest(job_id=job.job_id)
-                    state = jobs.GetState(request, timeout=CANCEL_S).state
+        try:
+            with grpc.insecure_channel(self._endpoint) as channel:
+                jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
+                for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
+                    state, until = job.state, time.monotonic() + CANCEL_S
+                    if state in TERMINAL_STATES or not job.job_name.endswith(endings):
+                        continue
+                    names.append(job.job_name)
+                    jobs.Cancel(api.CancelJobRequest(job_id=job.job_id), timeout=CANCEL_S)
+                    while state not in TERMINAL_STATES and time.monotonic() < until:
+                        time.sleep(0.2)
+                        request = api.GetJobStateRequest(job_id=job.job_id)
+                        state = jobs.GetState(request, timeout=CANCEL_S).state
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise EngineError(
+                    f"no job service answers at {self._endpoint} ({error.code().name.lower()}): "
+                    "is the cluster up (make flink)?"
+                ) from error
         return names
 
 
@@ -177,7 +172,7 @@ def job_error(error: BaseException) -> str:
             f"the workers have no package {module}: install there what is installed here "
             f"(requirements/{extra_of(module) or 'base'}.txt, and this project)"
         )
-    if any(words in reason for words in _DIED):
+    if "call already cancelled" in reason or "call is closed" in reason:  # as gRPC says it
         return (
             "a Python worker died, and again: its log, or the kernel's, may tell why (no memory?)"
         )
